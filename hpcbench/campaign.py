@@ -1,0 +1,208 @@
+"""The campaign file: one study, described once. Every list in it is an axis."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    model_validator,
+)
+
+from hpcbench import textfile
+
+BASE = "base"
+"""The value of a server axis that leaves the model as its own config.pbtxt has it."""
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+
+
+def _name(value: str) -> str:
+    if not NAME.fullmatch(value):
+        raise ValueError(
+            "allowed are letters, digits and . _ + -, beginning with a letter or digit, because "
+            "names become folders and command lines"
+        )
+    return value
+
+
+def _absolute(value: Path, info: ValidationInfo) -> Path:
+    folder: Path = (info.context or {}).get("folder", Path())
+    return (folder / value.expanduser()).resolve()
+
+
+def _axis(value: Any) -> Any:
+    """One value is an axis of one; an axis has no value twice, and at least one."""
+    values = tuple(value) if isinstance(value, list | tuple) else (value,)
+    if not values:
+        raise ValueError("this axis is empty; give at least one value, or leave the key out")
+    for position, item in enumerate(values):
+        # `in` would take True for 1.
+        if any(type(item) is type(other) and item == other for other in values[:position]):
+            raise ValueError(f"{item!r} stands twice in this axis")
+    return values
+
+
+def _preferred_axis(value: Any) -> Any:
+    if isinstance(value, list | tuple) and value and all(type(item) is int for item in value):
+        sizes = list(value)
+        raise ValueError(
+            f"each value of this axis is itself a list of sizes: write [{sizes}] for one "
+            f"configuration that prefers all of them, {[[size] for size in sizes]} for one each"
+        )
+    return _axis(value)
+
+
+def _count_or_base(value: Any) -> Any:
+    if value == BASE or (type(value) is int and value >= 1):
+        return value
+    raise ValueError("allowed: a whole number from 1, or base")
+
+
+def _delay_or_base(value: Any) -> Any:
+    if value == BASE or (type(value) is int and value >= 0):
+        return value
+    raise ValueError("allowed: whole microseconds from 0, or base")
+
+
+def _sizes_or_base(value: Any) -> Any:
+    if value is None or value == BASE:
+        return value
+    if isinstance(value, list | tuple) and all(type(item) is int and item >= 1 for item in value):
+        return tuple(value)
+    raise ValueError(
+        "allowed: a list of batch sizes, [] for dynamic batching without preferred sizes, null "
+        "for no dynamic batching, or base"
+    )
+
+
+Count = Annotated[int, Field(strict=True, ge=1)]
+Name = Annotated[str, AfterValidator(_name)]
+CountOrBase = Annotated[int | Literal["base"], PlainValidator(_count_or_base)]
+DelayOrBase = Annotated[int | Literal["base"], PlainValidator(_delay_or_base)]
+SizesOrBase = Annotated[tuple[int, ...] | None | Literal["base"], PlainValidator(_sizes_or_base)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Accelerator(BaseModel):
+    """An execution accelerator of Triton; keys beside ``name`` are its parameters."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    __pydantic_extra__: dict[str, str | int | float | bool]
+
+    name: Literal["tensorrt", "openvino"]
+
+    def parameters(self) -> dict[str, str]:
+        """As Triton takes them: every value is a string."""
+        extra = self.__pydantic_extra__
+        return {
+            key: str(value).lower() if isinstance(value, bool) else str(value)
+            for key, value in extra.items()
+        }
+
+
+def _accelerator_or_base(value: Any) -> Any:
+    if value is None or value == BASE or isinstance(value, Accelerator):
+        return value
+    if isinstance(value, dict):
+        return Accelerator.model_validate(value)
+    raise ValueError("allowed: a mapping such as {name: tensorrt}, null for none, or base")
+
+
+AcceleratorOrBase = Annotated[
+    Accelerator | None | Literal["base"], PlainValidator(_accelerator_or_base)
+]
+
+
+class Server(_Frozen):
+    """The axes that need another Triton configuration, hence another placement."""
+
+    instance_count: Annotated[tuple[CountOrBase, ...], BeforeValidator(_axis)] = (BASE,)
+    preferred_batch_size: Annotated[
+        tuple[SizesOrBase, ...], BeforeValidator(_preferred_axis)
+    ] = (BASE,)
+    max_queue_delay_us: Annotated[tuple[DelayOrBase, ...], BeforeValidator(_axis)] = (BASE,)
+    accelerator: Annotated[tuple[AcceleratorOrBase, ...], BeforeValidator(_axis)] = (BASE,)
+
+
+class Load(_Frozen):
+    """The axes that perf_analyzer sweeps against one server."""
+
+    batch_size: Annotated[tuple[Count, ...], BeforeValidator(_axis)] = (1,)
+    concurrency: Annotated[tuple[Count, ...], BeforeValidator(_axis)] = (1,)
+
+
+class Measurement(_Frozen):
+    """How each point is measured; the same for all points of a campaign."""
+
+    protocol: Literal["grpc", "http"] = "grpc"
+    asynchronous: bool = Field(default=True, alias="async", strict=True)
+    percentile: Annotated[int, Field(strict=True, ge=1, le=99)] | None = None
+    measurement_interval_ms: Count = 5000
+    stability_percentage: Annotated[float, Field(gt=0)] = 10.0
+    max_trials: Annotated[int, Field(strict=True, ge=3, le=1000)] = 10
+    input_data: str = "random"
+    timeout_s: Annotated[float, Field(gt=0)] | None = None
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve_data_file(cls, data: Any, info: ValidationInfo) -> Any:
+        if isinstance(data, dict):
+            given = data.get("input_data", "random")
+            if isinstance(given, str) and given not in ("random", "zero"):
+                return {**data, "input_data": str(_absolute(Path(given), info))}
+        return data
+
+
+class Model(_Frozen):
+    """One model of the repository. ``server`` and ``load`` narrow or override its axes."""
+
+    name: Name
+    label: str | None = None
+    version: Count | None = None
+    shapes: dict[str, tuple[Count, ...]] = {}
+    server: Server | None = None
+    load: Load | None = None
+
+
+class Campaign(_Frozen):
+    """One study: models, the grid of their axes, and how to measure it.
+
+    Written in Python, ``server=`` and ``load=`` take a Server and a Load, as the keys of the
+    file do; ``Campaign.load`` is the function that reads a file.
+    """
+
+    name: Name
+    model_repository: Annotated[Path, AfterValidator(_absolute)]
+    models: Annotated[tuple[Model, ...], Field(min_length=1)]
+    server_axes: Server = Field(default=Server(), alias="server")
+    load_axes: Load = Field(default=Load(), alias="load")
+    measurement: Measurement = Measurement()
+    repeats: Annotated[int, Field(strict=True, ge=1, le=1000)] = 1
+
+    @model_validator(mode="after")
+    def _labels_differ(self) -> "Campaign":
+        labels = [model.label or model.name for model in self.models]
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            raise ValueError(
+                f"models: two models are called {', '.join(twice)} in figures; give each a label "
+                "of its own"
+            )
+        return self
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Campaign":
+        """Reads a campaign file; raises BadInput with every mistake in it."""
+        return textfile.load(Path(path), cls)

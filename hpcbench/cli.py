@@ -1,0 +1,263 @@
+"""One short command per stage of the line."""
+
+import json
+import logging
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from hpcbench import __version__
+from hpcbench.errors import BadInput, HpcbenchError
+
+# Dask, pandas and matplotlib are imported by the commands that need them: --help is quick.
+
+SITE = click.option(
+    "--site",
+    default="local",
+    show_default=True,
+    help="Name of a site in site_configs/, or the path of a site file.",
+)
+POOL = click.option(
+    "--pool",
+    "pools",
+    multiple=True,
+    help="Measure on this pool of the site only; may be given several times. Default: all.",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+
+class _Group(click.Group):
+    """Ends every error of hpcbench with its message and exit code instead of a traceback."""
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+        kwargs["standalone_mode"] = False
+        try:
+            code = super().main(*args, **kwargs)
+        except click.exceptions.Exit as error:
+            sys.exit(error.exit_code)
+        except click.Abort:
+            sys.exit(130)
+        except click.ClickException as error:
+            error.show()
+            sys.exit(2)
+        except HpcbenchError as error:
+            click.secho("hpcbench: ", fg="red", bold=True, nl=False, err=True)
+            click.echo(str(error), err=True)
+            sys.exit(error.exit_code)
+        except BrokenPipeError:
+            sys.stderr.close()
+            sys.exit(0)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="hpcbench")
+@click.option("-v", "--verbose", is_flag=True, help="Log every program that is started.")
+def main(verbose: bool) -> None:
+    """Benchmark models on Triton, one campaign at a time.
+
+    A campaign file names models and the axes to scan; a site file says where to run. The usual
+    order of commands is the one below: plan, run, status, plot.
+
+    Exit codes: 0 all measured, 1 some points failed, 2 bad input, 3 the site refused, 130
+    interrupted (run the same command again to go on).
+    """
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.ERROR)
+
+
+@main.command()
+@click.argument("campaign", type=click.Path(path_type=Path))
+@SITE
+@POOL
+@JSON
+def plan(campaign: Path, site: str, pools: tuple[str, ...], as_json: bool) -> None:
+    """Show the points and placements of CAMPAIGN, and how long it takes; start nothing."""
+    from hpcbench import driver
+    from hpcbench.campaign import Campaign
+    from hpcbench.site import Site
+
+    planned = driver.plan(Campaign.load(campaign), Site.load(site), pools=pools)
+    if as_json:
+        click.echo(json.dumps(_plan_json(planned), indent=2))
+    else:
+        _print_plan(planned)
+
+
+def _plan_json(planned: Any) -> dict[str, Any]:
+    from hpcbench import driver
+
+    return {
+        "campaign": planned.campaign.name,
+        "site": planned.site.name,
+        "points": len(planned.grid.points),
+        "repeats": planned.campaign.repeats,
+        "measurements": planned.measurements,
+        "merged": planned.grid.merged,
+        "estimate_s": planned.estimate_s,
+        "gpu_s": planned.gpu_s,
+        "placements": [
+            {
+                "id": placement.id,
+                "pool": pool,
+                "repeat": placement.repeat,
+                "model": placement.variant.model.name,
+                "server": placement.variant.axes,
+                "points": [point.id for point in placement.points],
+                "estimate_s": placement.estimate_s,
+            }
+            for pool, placements in planned.placements.items()
+            for placement in placements
+        ],
+        "measurement_rows": driver.plan_rows(planned),
+    }
+
+
+def _print_plan(planned: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from hpcbench.progress import duration, variant_text
+
+    console = Console()
+    campaign = planned.campaign
+    console.print(
+        f"[bold]{campaign.name}[/] on {planned.site.name}: {len(planned.grid.points)} points x "
+        f"{campaign.repeats} repeats x {len(planned.placements)} pools = "
+        f"{planned.measurements} measurements",
+        highlight=False,
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("pool", "model", "server variant", "batch sizes", "concurrency"):
+        table.add_column(name)
+    table.add_column("placements", justify="right")
+    table.add_column("each", justify="right")
+    for pool, placements in planned.placements.items():
+        groups: dict[Any, list[Any]] = {}
+        for placement in placements:
+            groups.setdefault(placement.variant, []).append(placement)
+        for variant, members in groups.items():
+            points = members[0].points
+            table.add_row(
+                pool,
+                variant.label,
+                variant_text({"variant": json.dumps(variant.axes)}),
+                " ".join(str(b) for b in dict.fromkeys(p.batch_size for p in points)),
+                " ".join(str(c) for c in dict.fromkeys(p.concurrency for p in points)),
+                str(len(members)),
+                duration(members[0].estimate_s),
+            )
+    console.print(table)
+    if planned.grid.merged:
+        console.print(
+            f"{planned.grid.merged} combinations are the same as another one and are measured "
+            "once (without dynamic batching there is no queue delay)",
+            highlight=False,
+        )
+    gpu = f", {duration(planned.gpu_s)} of GPU time" if planned.gpu_s else ""
+    console.print(f"about {duration(planned.estimate_s)}{gpu}, if every point settles at once")
+
+
+@main.command()
+@click.argument("campaign", type=click.Path(path_type=Path))
+@SITE
+@POOL
+@click.option(
+    "--results",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the results. What it already holds is not measured again.",
+)
+def run(campaign: Path, site: str, pools: tuple[str, ...], results: Path) -> int:
+    """Measure every point of CAMPAIGN that RESULTS does not hold yet.
+
+    Safe to interrupt: the same command goes on where it stopped. Points that failed are tried
+    again by the next run.
+    """
+    from rich.console import Console
+
+    from hpcbench import driver
+    from hpcbench.campaign import Campaign
+    from hpcbench.progress import results_table, shown
+    from hpcbench.site import Site
+    from hpcbench.store import load_results
+
+    console = Console(stderr=True)
+    chosen, where = Campaign.load(campaign), Site.load(site)
+    with shown(console) as listener:
+        summary = driver.run(chosen, where, results, pools=pools, listener=listener)
+    frame = load_results(results)
+    if len(frame) <= 200:
+        Console().print(results_table(frame))
+    told = ", ".join(f"{count} {status}" for status, count in sorted(summary.counts.items()))
+    console.print(f"{told or 'nothing'} in {results}", highlight=False)
+    if summary.exit_code:
+        console.print(f"why: hpcbench status {results}", highlight=False)
+    return summary.exit_code
+
+
+@main.command()
+@click.argument("results", type=click.Path(path_type=Path))
+@JSON
+def status(results: Path, as_json: bool) -> None:
+    """Show what of RESULTS is done, running, missing, or failed and why."""
+    from hpcbench import store
+
+    where = store.Results(results)
+    found = store.statuses(where)
+    planned = store.read_plan(where)
+    running = set()
+    if store.is_locked(where) and where.state.is_file():
+        running = {tuple(key) for key in json.loads(where.state.read_text())["running"]}
+    rows = []
+    for row in planned:
+        key = row["point_id"], row["pool"], row["repeat"]
+        state, reason = found.get(key, ("running" if key in running else "missing", None))
+        rows.append({**row, "status": state, "reason": reason})
+    counts = Counter(row["status"] for row in rows)
+    if as_json:
+        told = {"results": str(results), "active": store.is_locked(where), "counts": dict(counts)}
+        click.echo(json.dumps({**told, "measurements": rows}, indent=2))
+        return
+    active = "a run is at work" if store.is_locked(where) else "no run is at work"
+    click.echo(f"{results}: {len(rows)} measurements, {active}")
+    for name, count in sorted(counts.items()):
+        click.echo(f"  {count:6d} {name}")
+    _print_reasons([row for row in rows if row["reason"] and row["status"] != "ok"])
+    if counts["missing"] and not store.is_locked(where):
+        click.echo("run the same hpcbench run command again to measure what is missing")
+
+
+def _print_reasons(rows: list[dict[str, Any]]) -> None:
+    """Equal reasons are told once, with the points that they stopped."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        # Points that did not settle differ in their figures only.
+        reason = row["reason"].split(":")[0] if row["status"] == "unstable" else row["reason"]
+        point = f"{row['model_label']} batch {row['batch_size']} concurrency {row['concurrency']}"
+        groups.setdefault((row["status"], reason), []).append(point)
+    for (state, reason), points in groups.items():
+        more = f" and {len(points) - 5} more" if len(points) > 5 else ""
+        click.echo(f"{state}: {reason}\n    {'; '.join(points[:5])}{more}")
+
+
+@main.command()
+@click.argument("results", type=click.Path(path_type=Path))
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="Folder for the figures."
+)
+def plot(results: Path, out: Path) -> None:
+    """Draw the figures of RESULTS, a folder or a Parquet file, as PNG and PDF."""
+    try:
+        from analysis import figures
+    except ImportError as error:
+        raise BadInput(
+            f"plotting needs a package that is not installed: {error.name}",
+            "pip install 'triton-hpcbench[analysis]'",
+        ) from error
+    from hpcbench.store import load_results
+
+    for path in figures.draw_all(load_results(results), out):
+        click.echo(path)

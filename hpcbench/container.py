@@ -1,0 +1,47 @@
+"""Turns (program, arguments) into a command line for the site's runtime."""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from hpcbench.errors import SiteError
+from hpcbench.site import Container
+
+
+@dataclass(frozen=True)
+class Software:
+    """What serves and measures: digests that stand for images, and the versions in them."""
+
+    server_digest: str
+    sdk_digest: str
+
+
+def software(container: Container) -> Software:
+    """What the container holds. Raises SiteError where it is missing or incomplete."""
+    return _native(container.prefix)
+
+
+@cache
+def _native(prefix: Path) -> Software:
+    try:
+        manifest = json.loads((prefix / "manifest.json").read_text())
+    except (OSError, ValueError) as error:
+        raise SiteError(
+            f"there is no complete Triton and perf_analyzer in {prefix}",
+            f"install them: python3 containers/native.py {prefix} (or: make native)",
+        ) from error
+    digest = f"native:{manifest['digest']}"
+    return Software(server_digest=digest, sdk_digest=digest)
+
+
+def server_argv(container: Container, arguments: list[str], shm_prefix: str) -> list[str]:
+    """The command line of tritonserver. Its shared memory is named so that it can be removed."""
+    backends = sorted(path.name for path in (container.prefix / "backends").iterdir())
+    named = [f"--backend-config={name},shm-region-prefix-name={shm_prefix}" for name in backends]
+    return [str(container.prefix / "bin" / "tritonserver"), *named, *arguments]
+
+
+def sdk_argv(container: Container, arguments: list[str]) -> list[str]:
+    """The command line of perf_analyzer."""
+    return [str(container.prefix / "bin" / "perf_analyzer"), *arguments]

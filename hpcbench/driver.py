@@ -1,0 +1,386 @@
+"""Plans a campaign, spreads it over the pools of a site, stores what arrives, and resumes."""
+
+import contextlib
+import json
+import logging
+import os
+import queue
+import signal
+import socket
+import threading
+import time
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from distributed import Client, Future
+from pydantic import BaseModel
+
+from hpcbench import container, grid, process, store, textfile
+from hpcbench.campaign import Campaign
+from hpcbench.cluster import cluster_client
+from hpcbench.errors import BadInput, Interrupted, UnusableNode
+from hpcbench.grid import Grid
+from hpcbench.measure import unmeasured
+from hpcbench.model import digest, read_model
+from hpcbench.placement import Placement, place
+from hpcbench.records import FINAL, Key, Status
+from hpcbench.site import Site
+from hpcbench.store import Results
+from hpcbench.worker import TOPIC, work
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 2
+"""How often a placement may take its worker down with it before its points are given up."""
+
+Listener = Callable[[Mapping[str, Any]], None]
+"""Told about everything that happens in a run, for progress bars and logs."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do. ``placements`` are those still to be measured, per pool."""
+
+    campaign: Campaign
+    site: Site
+    grid: Grid
+    placements: Mapping[str, tuple[Placement, ...]]
+    done: int
+
+    @property
+    def measurements(self) -> int:
+        """All measurements of the campaign: points times repeats times pools."""
+        return len(self.grid.points) * self.campaign.repeats * len(self.placements)
+
+    @property
+    def estimate_s(self) -> float:
+        """Seconds until the slowest pool is through, if every point settles at once."""
+        return max(
+            (
+                sum(p.estimate_s for p in waiting) / self.site.pools[pool].max_jobs
+                for pool, waiting in self.placements.items()
+            ),
+            default=0.0,
+        )
+
+    @property
+    def gpu_s(self) -> float:
+        """GPU seconds that this takes, over all pools."""
+        return sum(
+            p.estimate_s * self.site.pools[pool].gpus_per_job
+            for pool, waiting in self.placements.items()
+            for p in waiting
+        )
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run ended: how many measurements have which status, and how many were made now."""
+
+    results: Path
+    counts: Mapping[str, int]
+    missing: int
+    measured_now: int
+    seconds: float
+
+    @property
+    def exit_code(self) -> int:
+        """0 where every point has its record and none failed."""
+        bad = self.counts.get(Status.FAILED, 0) + self.counts.get(Status.TIMEOUT, 0)
+        return 1 if bad or self.missing else 0
+
+
+def plan(
+    campaign: Campaign,
+    site: Site,
+    *,
+    pools: Sequence[str] = (),
+    results: str | Path | None = None,
+) -> Plan:
+    """The points and placements of a campaign; starts nothing.
+
+    ``pools`` are names of the site's pools, all of them by default. What ``results`` holds
+    already is left out. Raises BadInput with whatever the models cannot take, SiteError where
+    the site has no Triton.
+    """
+    chosen = list(pools) or list(site.pools)
+    for pool in chosen:
+        if pool not in site.pools:
+            raise BadInput(
+                f"--pool {pool}: site '{site.name}' has no such pool;"
+                f"{textfile.nearest(pool, site.pools)} its pools: {', '.join(site.pools)}"
+            )
+    software = container.software(site.container)
+    models = {m.name: read_model(campaign.model_repository, m.name) for m in campaign.models}
+    input_digest = _input_digest(campaign)
+    points = grid.expand(
+        campaign,
+        models,
+        image=f"{software.server_digest} {software.sdk_digest}",
+        input_data=input_digest,
+    )
+    known = store.done(Results(Path(results))) if results is not None else set()
+    placements = {
+        pool: tuple(
+            place(
+                points.points,
+                campaign=campaign.name,
+                pool=pool,
+                repeats=campaign.repeats,
+                measurement=campaign.measurement,
+                input_data_digest=input_digest,
+                done=known,
+            )
+        )
+        for pool in chosen
+    }
+    left = sum(len(p.points) for waiting in placements.values() for p in waiting)
+    total = len(points.points) * campaign.repeats * len(chosen)
+    return Plan(
+        campaign=campaign, site=site, grid=points, placements=placements, done=total - left
+    )
+
+
+def _input_digest(campaign: Campaign) -> str | None:
+    name = campaign.measurement.input_data
+    if name in ("random", "zero"):
+        return None
+    if not Path(name).exists():
+        raise BadInput(
+            f"measurement.input_data: there is no {name}",
+            "allowed: random, zero, or the path of a data file, relative to the campaign file",
+        )
+    return digest(Path(name))
+
+
+def run(
+    campaign: Campaign,
+    site: Site,
+    results: str | Path,
+    *,
+    pools: Sequence[str] = (),
+    listener: Listener | None = None,
+) -> Summary:
+    """Measures what ``results`` does not hold yet, and returns how it ended.
+
+    Killed at any moment, the same call goes on where it stopped. Raises BadInput before
+    anything is started, SiteError where the site refuses, Interrupted after SIGINT, SIGTERM or
+    SIGHUP, when all workers and their programs are gone.
+    """
+    started = time.monotonic()
+    where = Results(Path(results).absolute())
+    todo = plan(campaign, site, pools=pools)
+    where.create()
+    with store.locked(where), _log_file(where):
+        store.merge_leftovers(where)
+        todo = plan(campaign, site, pools=pools, results=where.folder)
+        write_yaml(where.campaign, campaign)
+        write_yaml(where.site, site)
+        store.write_plan(where, plan_rows(todo))
+        tell = listener or (lambda event: None)
+        tell({"kind": "planned", "plan": todo})
+        if any(todo.placements.values()):
+            _drive(todo, where, tell)
+        store.merge_leftovers(where)
+        where.state.unlink(missing_ok=True)
+    return summarise(where, started=started, done_before=todo.done)
+
+
+def summarise(where: Results, *, started: float = 0.0, done_before: int = 0) -> Summary:
+    """Counts what the folder holds against what the newest run set out to measure."""
+    found = store.statuses(where)
+    wanted = [(row["point_id"], row["pool"], row["repeat"]) for row in store.read_plan(where)]
+    counts = Counter(found[key][0] for key in wanted if key in found)
+    return Summary(
+        results=where.folder,
+        counts=dict(counts),
+        missing=sum(key not in found for key in wanted),
+        measured_now=max(0, counts.total() - done_before),
+        seconds=time.monotonic() - started,
+    )
+
+
+def plan_rows(todo: Plan) -> list[dict[str, Any]]:
+    """One row per measurement of the campaign, done or not, with the columns of store.PLAN."""
+    return [
+        {
+            "point_id": point.id,
+            "pool": pool,
+            "repeat": repeat,
+            "model_label": point.variant.label,
+            "variant": json.dumps(point.variant.axes),
+            "batch_size": point.batch_size,
+            "concurrency": point.concurrency,
+        }
+        for pool in todo.placements
+        for repeat in range(todo.campaign.repeats)
+        for point in todo.grid.points
+    ]
+
+
+def write_yaml(path: Path, model: BaseModel) -> None:
+    """Writes a campaign or a site so that it can be read again from anywhere."""
+    data = model.model_dump(mode="json", by_alias=True, exclude_none=False, exclude_unset=True)
+    text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+    store.write_atomically(path, text.encode())
+
+
+@contextmanager
+def _log_file(where: Results) -> Iterator[None]:
+    handler = logging.FileHandler(where.logs / "driver.log")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("hpcbench")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+@dataclass
+class _Pool:
+    """One pool while the run lasts. ``flying`` maps what is on a worker to its attempt."""
+
+    name: str
+    client: Client
+    waiting: deque[tuple[Placement, int]]
+    flying: dict[Future, tuple[Placement, int]] = field(default_factory=dict)
+
+    @property
+    def window(self) -> int:
+        """Placements in flight: one per live worker, so that a dead one takes no other along."""
+        return max(1, len(self.client.cluster.scheduler.workers))
+
+
+def _drive(todo: Plan, where: Results, tell: Listener) -> None:
+    events: queue.SimpleQueue[Future | Mapping[str, Any]] = queue.SimpleQueue()
+    with ExitStack() as stack:
+        stack.enter_context(_signals_interrupt())
+        pools = []
+        for name, placements in todo.placements.items():
+            if placements:
+                client = stack.enter_context(cluster_client(todo.site.pools[name]))
+                client.subscribe_topic(TOPIC, lambda event: events.put(event[1]))
+                pools.append(_Pool(name, client, deque((p, 1) for p in placements)))
+        tell({"kind": "workers"})
+        written = 0.0
+        try:
+            while any(pool.waiting or pool.flying for pool in pools):
+                for pool in pools:
+                    _submit(pool, todo.site, where, events)
+                if time.monotonic() > written + 1:
+                    _write_state(where, pools)
+                    written = time.monotonic()
+                event = events.get()
+                if isinstance(event, Future):
+                    _finish(event, pools, todo.site, where, tell)
+                else:
+                    tell(event)
+        except BaseException:
+            for pool in pools:
+                _stop_programs(pool.client)
+            raise
+
+
+def _submit(
+    pool: _Pool, site: Site, where: Results, events: "queue.SimpleQueue[Any]"
+) -> None:
+    while pool.waiting and len(pool.flying) < pool.window:
+        placement, attempt = pool.waiting.popleft()
+        future = pool.client.submit(
+            work,
+            placement,
+            site,
+            str(where.folder),
+            key=f"{placement.id}-{attempt}",
+            pure=False,
+        )
+        pool.flying[future] = placement, attempt
+        future.add_done_callback(events.put)
+
+
+def _finish(
+    future: Future, pools: Sequence[_Pool], site: Site, where: Results, tell: Listener
+) -> None:
+    pool = next(pool for pool in pools if future in pool.flying)
+    placement, attempt = pool.flying.pop(future)
+    error = future.exception()
+    if error is None:
+        return
+    if isinstance(error, UnusableNode):
+        raise error
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    log.error("placement %s, attempt %d: %s", placement.id, attempt, reason)
+    left = placement.without(store.done(where) | _given_up(where, placement))
+    if left is None:
+        return
+    if attempt < ATTEMPTS:
+        tell({"kind": "retry", "placement": left, "reason": reason})
+        pool.waiting.appendleft((left, attempt + 1))
+        return
+    trace = "".join(traceback.format_exception(error))[-4000:]
+    for point in left.points:
+        record = unmeasured(
+            point, left, site, Status.FAILED, f"its worker died {ATTEMPTS} times: {reason}"
+        )
+        store.write_point(where, record)
+        tell({"kind": "record", "key": record.key, "status": record.status, "reason": reason})
+    log.error("given up: %s", trace)
+
+
+def _given_up(where: Results, placement: Placement) -> set[Key]:
+    """Points of this placement that have their record already, though not a final one."""
+    found = store.statuses(where)
+    return {key for key in placement.keys if key in found and found[key][0] not in FINAL}
+
+
+def _stop_programs(client: Client) -> None:
+    """Ends Triton and perf_analyzer on the workers, before the workers go."""
+    with contextlib.suppress(Exception):
+        client.run(process.stop_all, nanny=False, on_error="ignore")
+        deadline = time.monotonic() + 15
+        while time.monotonic() < deadline and any(client.processing().values()):
+            time.sleep(0.1)
+
+
+def _write_state(where: Results, pools: Sequence[_Pool]) -> None:
+    state = {
+        "process": os.getpid(),
+        "host": socket.gethostname(),
+        "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "running": [key for pool in pools for p, _ in pool.flying.values() for key in p.keys],
+    }
+    store.write_atomically(where.state, json.dumps(state).encode())
+
+
+@contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """Turns SIGINT, SIGTERM and SIGHUP into Interrupted; a second one changes nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def interrupt(number: int, _: object) -> None:
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+        raise Interrupted(
+            f"stopped by {signal.Signals(number).name}; what was measured is kept",
+            "the same command goes on where this one stopped",
+        )
+
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

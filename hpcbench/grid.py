@@ -1,0 +1,218 @@
+"""Expands a campaign into points with stable ids: pure functions on plain data."""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hpcbench.campaign import BASE, Accelerator, Campaign, Load, Measurement, Model, Server
+from hpcbench.errors import BadInput
+from hpcbench.model import TritonModel
+
+Setting = str | int | tuple[int, ...] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerVariant:
+    """One Triton configuration: a model of the repository and what is changed in it.
+
+    Each axis is "base" where the model's own config.pbtxt decides. ``accelerator`` is a
+    canonical JSON text of name and parameters, so that variants can be compared and hashed.
+    """
+
+    model: TritonModel
+    label: str
+    version: int | None
+    instance_count: int | str
+    preferred_batch_size: tuple[int, ...] | str | None
+    max_queue_delay_us: int | str | None
+    accelerator: str | None
+
+    @property
+    def axes(self) -> dict[str, Setting]:
+        """The server axes by name, as the campaign asked for them."""
+        return {
+            "instance_count": self.instance_count,
+            "preferred_batch_size": self.preferred_batch_size,
+            "max_queue_delay_us": self.max_queue_delay_us,
+            "accelerator": self.accelerator,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One element of the grid: a server variant and a load on it."""
+
+    id: str
+    variant: ServerVariant
+    shapes: tuple[tuple[str, tuple[int, ...]], ...]
+    batch_size: int
+    concurrency: int
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The points of a campaign, and how many combinations fell onto an equal one."""
+
+    points: tuple[Point, ...]
+    merged: int
+
+
+def expand(
+    campaign: Campaign, models: Mapping[str, TritonModel], *, image: str, input_data: str | None
+) -> Grid:
+    """All points of the campaign, in the order in which it was written.
+
+    ``models`` maps the models' names to what was read of them, ``image`` names the software that
+    will serve and measure, ``input_data`` is the digest of the data file, None without one.
+    Raises BadInput with everything that a model cannot take.
+    """
+    points: dict[str, Point] = {}
+    problems: dict[str, None] = {}
+    combinations = 0
+    for model in campaign.models:
+        triton_model = models[model.name]
+        server = _narrowed(campaign.server_axes, model.server)
+        load = _narrowed(campaign.load_axes, model.load)
+        found = _problems(campaign, model, triton_model, server, load)
+        problems |= dict.fromkeys(found)
+        if found:
+            continue
+        shapes = tuple(sorted((name, tuple(dims)) for name, dims in model.shapes.items()))
+        for variant in _variants(model, triton_model, server):
+            for batch_size, concurrency in itertools.product(load.batch_size, load.concurrency):
+                combinations += 1
+                identity = {
+                    "model": {"name": model.name, "digest": triton_model.digest},
+                    "version": model.version,
+                    "server": variant.axes,
+                    "load": {"batch_size": batch_size, "concurrency": concurrency},
+                    "shapes": shapes,
+                    "measurement": _measurement_identity(campaign.measurement, input_data),
+                    "image": image,
+                }
+                point = Point(
+                    id=_hash(identity),
+                    variant=variant,
+                    shapes=shapes,
+                    batch_size=batch_size,
+                    concurrency=concurrency,
+                )
+                points.setdefault(point.id, point)
+    if problems:
+        raise BadInput("\n".join(problems))
+    return Grid(points=tuple(points.values()), merged=combinations - len(points))
+
+
+def _narrowed(axes: Any, override: Any) -> Any:
+    """The campaign's axes with those that the model sets itself in their place."""
+    if override is None:
+        return axes
+    given = {name: getattr(override, name) for name in override.model_fields_set}
+    return axes.model_copy(update=given)
+
+
+def _variants(model: Model, triton_model: TritonModel, server: Server) -> list[ServerVariant]:
+    variants: dict[ServerVariant, None] = {}
+    for count, preferred, delay, accelerator in itertools.product(
+        server.instance_count,
+        server.preferred_batch_size,
+        server.max_queue_delay_us,
+        server.accelerator,
+    ):
+        variant = ServerVariant(
+            model=triton_model,
+            label=model.label or model.name,
+            version=model.version,
+            instance_count=count,
+            preferred_batch_size=preferred,
+            # Without dynamic batching nothing waits in a queue for a batch to fill.
+            max_queue_delay_us=None if preferred is None else delay,
+            accelerator=_accelerator_text(accelerator),
+        )
+        variants[variant] = None
+    return list(variants)
+
+
+def _accelerator_text(accelerator: Accelerator | str | None) -> str | None:
+    if isinstance(accelerator, Accelerator):
+        return json.dumps({"name": accelerator.name, **accelerator.parameters()}, sort_keys=True)
+    return accelerator
+
+
+def _problems(
+    campaign: Campaign, model: Model, triton_model: TritonModel, server: Server, load: Load
+) -> list[str]:
+    """What this model cannot take, each with key, value and what is allowed."""
+    where = f"model '{model.name}'"
+    limit = triton_model.max_batch_size
+    found = []
+    if limit is not None:
+        allowed = max(limit, 1)
+        found += [
+            f"{where}: load.batch_size: {size} is over its max_batch_size; allowed: 1 to {allowed}"
+            + ("" if limit else " (max_batch_size is 0: the model has no batch dimension)")
+            for size in load.batch_size
+            if size > allowed
+        ]
+        for sizes in server.preferred_batch_size:
+            if isinstance(sizes, tuple) and any(size > limit for size in sizes):
+                found.append(
+                    f"{where}: server.preferred_batch_size: {list(sizes)} goes over its "
+                    f"max_batch_size of {limit}"
+                )
+            elif isinstance(sizes, tuple) and limit == 0:
+                found.append(
+                    f"{where}: server.preferred_batch_size: dynamic batching needs a "
+                    "max_batch_size of at least 1, and this model has 0"
+                )
+    if model.version is not None and model.version not in triton_model.versions:
+        found.append(
+            f"{where}: version: {model.version} is not there; "
+            f"it has: {', '.join(map(str, triton_model.versions))}"
+        )
+    if triton_model.inputs is not None:
+        # A data file brings its own shapes.
+        from_file = campaign.measurement.input_data not in ("random", "zero")
+        found += _shape_problems(where, model, dict(triton_model.inputs), from_file)
+    return found
+
+
+def _shape_problems(
+    where: str, model: Model, inputs: Mapping[str, tuple[int, ...]], from_file: bool
+) -> list[str]:
+    found = []
+    for name in model.shapes:
+        if name not in inputs:
+            found.append(
+                f"{where}: shapes: it has no input '{name}'; its inputs: {', '.join(inputs)}"
+            )
+    for name, dims in inputs.items():
+        given = model.shapes.get(name)
+        if given is None:
+            if -1 in dims and not from_file:
+                found.append(
+                    f"{where}: shapes: input '{name}' has dims {list(dims)}; say how long it is, "
+                    f"e.g. shapes: {{{name}: {[50 if d == -1 else d for d in dims]}}}"
+                )
+        elif len(given) != len(dims) or any(
+            d not in (-1, g) for d, g in zip(dims, given, strict=True)
+        ):
+            found.append(
+                f"{where}: shapes: input '{name}' has dims {list(dims)}, given: {list(given)}; "
+                "only a -1 may be replaced, and the batch dimension is left out"
+            )
+    return found
+
+
+def _measurement_identity(measurement: Measurement, input_data: str | None) -> dict[str, Any]:
+    """The settings that change a figure; a time-out does not, nor where the data file lies."""
+    settings = measurement.model_dump(mode="json", exclude={"timeout_s"})
+    return settings | ({"input_data": input_data} if input_data else {})
+
+
+def _hash(identity: Mapping[str, Any]) -> str:
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

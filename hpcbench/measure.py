@@ -1,0 +1,247 @@
+"""``measure(placement, site)``: the only function that does work on a worker."""
+
+import json
+import logging
+import os
+import shlex
+import tempfile
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hpcbench import __version__, container, model_repository, node, perf_analyzer, process, triton
+from hpcbench.errors import ServerFailed, UnusableNode
+from hpcbench.grid import Point
+from hpcbench.perf_analyzer import Outcome
+from hpcbench.placement import Placement
+from hpcbench.records import Record, Status
+from hpcbench.site import Container, Site
+
+log = logging.getLogger(__name__)
+
+
+def measure(placement: Placement, site: Site, logs: Path) -> Iterator[Record]:
+    """Serves the placement's variant and measures its points, one record after the other.
+
+    Each record is yielded before the next point starts, so that whoever iterates can make it
+    durable, or stop between two points by closing the iterator. A point that cannot be measured
+    is a record with its reason. ``logs`` is the folder for the server's log.
+
+    Raises UnusableNode if nothing can be measured on this node.
+    """
+    pool = site.pools[placement.pool]
+    scratch = Path(site.container.scratch)
+    if not (scratch.is_dir() and os.access(scratch, os.W_OK)):
+        raise UnusableNode(
+            f"{node.facts()['node']}: the scratch folder {scratch} is missing or not writable",
+            "set container.scratch in the site file to a folder on the node's own disk",
+        )
+    tool = _tool(site.container)
+    waiting = deque(placement.points)
+    while waiting:
+        try:
+            with triton.serve(
+                placement.variant,
+                site.container,
+                log_path=logs / f"{placement.id}.server.log",
+                cpus=node.cpus(pool.cpus),
+            ) as server:
+                while waiting and server.alive:
+                    yield _measure_point(waiting.popleft(), placement, site, server, tool)
+        except ServerFailed as error:
+            status = Status.NOT_APPLICABLE if error.not_applicable else Status.FAILED
+            while waiting:
+                record = unmeasured(waiting.popleft(), placement, site, status, error.message)
+                yield replace(record, log_tail=error.log_tail or None, **node.facts())
+
+
+@dataclass(frozen=True)
+class _Tool:
+    """The installed perf_analyzer: its version, and the flags it knows."""
+
+    version: str | None
+    flags: frozenset[str]
+
+
+@cache
+def _tool(sdk: Container) -> _Tool:
+    with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=sdk.scratch) as folder:
+
+        def said(*arguments: str) -> str:
+            argv = container.sdk_argv(sdk, list(arguments))
+            answer = process.run(argv, output=Path(folder), timeout_s=60)
+            return answer.stdout + answer.stderr
+
+        version = said("--version")
+        usage = said("--help")
+    flags = perf_analyzer.known_flags(usage)
+    if "-m" not in flags:
+        raise UnusableNode(
+            f"{node.facts()['node']}: perf_analyzer does not run here: {usage.strip()[:500]}",
+            "try the same on that node by hand: "
+            + shlex.join(container.sdk_argv(sdk, ["--version"])),
+        )
+    words = version.split("Version")
+    return _Tool(words[1].split()[0] if len(words) > 1 else None, flags)
+
+
+def unmeasured(
+    point: Point, placement: Placement, site: Site, status: Status, reason: str | None
+) -> Record:
+    """The record of a point of which nothing is known but what was asked for."""
+    measurement = placement.measurement
+    software = container.software(site.container)
+    variant = point.variant
+    return Record(
+        point_id=point.id,
+        campaign=placement.campaign,
+        site=site.name,
+        pool=placement.pool,
+        repeat=placement.repeat,
+        placement_id=placement.id,
+        status=status,
+        reason=reason,
+        model=variant.model.name,
+        model_label=variant.label,
+        model_version=variant.version,
+        model_digest=variant.model.digest,
+        variant=json.dumps(variant.axes),
+        shapes=json.dumps(dict(point.shapes)) if point.shapes else None,
+        batch_size=point.batch_size,
+        concurrency=point.concurrency,
+        protocol=measurement.protocol,
+        asynchronous=measurement.asynchronous,
+        measurement_interval_ms=measurement.measurement_interval_ms,
+        stability_percentage=measurement.stability_percentage,
+        max_trials=measurement.max_trials,
+        percentile=measurement.percentile,
+        input_data=measurement.input_data,
+        input_data_digest=placement.input_data_digest,
+        runtime=site.container.runtime,
+        server_image_digest=software.server_digest,
+        sdk_image_digest=software.sdk_digest,
+        started_at=datetime.now(UTC),
+        ended_at=datetime.now(UTC),
+        hpcbench_version=__version__,
+    )
+
+
+def _measure_point(
+    point: Point, placement: Placement, site: Site, server: triton.Server, tool: _Tool
+) -> Record:
+    record = replace(
+        unmeasured(point, placement, site, Status.FAILED, None),
+        **node.facts(),
+        **model_repository.resolved(server.config),
+        server_ready_s=server.ready_s,
+        server_fresh=True,
+        triton_version=server.version,
+        perf_analyzer_version=tool.version,
+    )
+    energy_before = node.energy_j()
+    outcome, extra = _run(point, placement, site, server, tool, settle=True)
+    if outcome.status is Status.UNSTABLE and server.alive:
+        outcome, extra = _unsettled(
+            outcome, extra, _run(point, placement, site, server, tool, settle=False)
+        )
+    energy_after = node.energy_j()
+    if energy_before is not None and energy_after is not None:
+        extra["gpu_energy_j"] = energy_after - energy_before
+    reason = outcome.reason
+    if not server.alive:
+        outcome = Outcome(Status.FAILED, outcome.reason, outcome.figures)
+        reason = f"the server died during this point; {outcome.reason or 'no figures were lost'}"
+        extra["log_tail"] = server.log_tail
+    return replace(
+        record,
+        **outcome.figures,
+        **extra,
+        status=outcome.status,
+        reason=reason,
+        ended_at=datetime.now(UTC),
+    )
+
+
+def _run(
+    point: Point,
+    placement: Placement,
+    site: Site,
+    server: triton.Server,
+    tool: _Tool,
+    *,
+    settle: bool,
+) -> tuple[Outcome, dict[str, Any]]:
+    """One run of perf_analyzer: its outcome, and the columns that tell how it was run."""
+    measurement = placement.measurement
+    http = measurement.protocol == "http"
+    words, lacking = perf_analyzer.fit_to(
+        perf_analyzer.arguments(
+            point,
+            measurement,
+            url=f"127.0.0.1:{server.http_port if http else server.grpc_port}",
+            metrics_url=(
+                f"127.0.0.1:{server.metrics_port}/metrics" if node.facts()["gpu_count"] else None
+            ),
+            settle=settle,
+        ),
+        tool.flags,
+    )
+    if lacking:
+        reason = f"perf_analyzer {tool.version} does not know {', '.join(lacking)}"
+        return Outcome(Status.FAILED, reason), {}
+    argv = container.sdk_argv(site.container, words)
+    limit_s = perf_analyzer.timeout_s(measurement, settle=settle)
+    with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=site.container.scratch) as folder:
+        # A bare name for -f, in the folder where it runs: else files of ensembles get lost.
+        done = process.run(argv, output=Path(folder), cwd=Path(folder), timeout_s=limit_s)
+        csv_path = Path(folder) / perf_analyzer.CSV_NAME
+        outcome = perf_analyzer.read(
+            stdout=done.stdout,
+            stderr=done.stderr,
+            csv_text=csv_path.read_text() if csv_path.exists() else None,
+            returncode=done.returncode,
+            percentile=measurement.percentile,
+        )
+    extra: dict[str, Any] = {
+        "command": shlex.join(argv),
+        "exit_code": done.returncode,
+        "perf_analyzer_s": done.seconds,
+    }
+    if done.timed_out:
+        reason = f"perf_analyzer was killed after {limit_s:.0f} s, the time computed for this point"
+        outcome = Outcome(Status.TIMEOUT, reason, outcome.figures)
+    if outcome.status in (Status.FAILED, Status.TIMEOUT):
+        extra["log_tail"] = triton.last_lines(done.stdout + done.stderr) or None
+    return outcome, extra
+
+
+def _unsettled(
+    first: Outcome,
+    first_extra: Mapping[str, Any],
+    rest: tuple[Outcome, Mapping[str, Any]],
+) -> tuple[Outcome, dict[str, Any]]:
+    """The record of a point that did not settle, with the figures of three more windows.
+
+    The windows of the first run stay, because they show how far it was from settling.
+    """
+    outcome, extra = rest
+    figures = {**outcome.figures, **first.figures}
+    spent_s = first_extra["perf_analyzer_s"] + extra.get("perf_analyzer_s", 0.0)
+    if "throughput_infer_per_s" in figures:
+        reason = f"{first.reason}; the figures are those of three more windows"
+    else:
+        reason = f"{first.reason}; three more windows gave no figures: {outcome.reason}"
+        figures |= _from_windows(first.figures)
+    return (
+        Outcome(Status.UNSTABLE, reason, figures),
+        {**first_extra, "perf_analyzer_s": spent_s},
+    )
+
+
+def _from_windows(figures: Mapping[str, Any]) -> dict[str, Any]:
+    last = figures.get("windows_throughput_infer_per_s", ())[-3:]
+    return {"throughput_infer_per_s": sum(last) / len(last)} if last else {}

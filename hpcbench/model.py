@@ -1,0 +1,83 @@
+"""Reads one model of the user's repository: its configuration, its inputs, a hash of its files."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from hpcbench import textfile
+from hpcbench.errors import BadInput
+
+
+@dataclass(frozen=True, kw_only=True)
+class TritonModel:
+    """A model folder as Triton knows it.
+
+    ``config`` is the serialised ModelConfig of its config.pbtxt, empty where there is none (the
+    server then completes it from the model). ``max_batch_size`` and ``inputs`` are None where
+    only the server can know them. ``inputs`` holds (name, dims), dims without the batch
+    dimension and -1 where the length varies.
+    """
+
+    name: str
+    folder: Path
+    digest: str
+    config: bytes
+    max_batch_size: int | None
+    inputs: tuple[tuple[str, tuple[int, ...]], ...] | None
+    versions: tuple[int, ...]
+
+
+def read_model(repository: Path, name: str) -> TritonModel:
+    """The model ``name`` of a repository. Raises BadInput where there is none to serve."""
+    folder = repository / name
+    if not repository.is_dir():
+        raise BadInput(f"model_repository: {repository} is not a folder")
+    if not folder.is_dir():
+        present = sorted(path.name for path in repository.iterdir() if path.is_dir())
+        raise BadInput(
+            f"models: there is no model '{name}' in {repository};"
+            f"{textfile.nearest(name, present)} it holds: {', '.join(present) or 'nothing'}"
+        )
+    versions = tuple(
+        sorted(int(path.name) for path in folder.iterdir() if path.is_dir() and path.name.isdigit())
+    )
+    if not versions:
+        raise BadInput(
+            f"models: {folder} has no version folder", "put the model file into a folder named 1"
+        )
+    config = ModelConfig()
+    path = folder / "config.pbtxt"
+    if path.is_file():
+        try:
+            text_format.Parse(path.read_text(encoding="utf-8"), config)
+        except (text_format.ParseError, UnicodeDecodeError, OSError) as error:
+            raise BadInput(f"{path}: is not a Triton model configuration: {error}") from error
+        if config.name and config.name != name:
+            raise BadInput(
+                f"{path}: says name: \"{config.name}\", but its folder is called '{name}'",
+                "Triton refuses this; make the two equal",
+            )
+    known = bool(config.input)
+    return TritonModel(
+        name=name,
+        folder=folder,
+        digest=digest(folder),
+        config=config.SerializeToString(deterministic=True),
+        max_batch_size=config.max_batch_size if known else None,
+        inputs=tuple((i.name, tuple(i.dims)) for i in config.input) if known else None,
+        versions=versions,
+    )
+
+
+def digest(path: Path) -> str:
+    """A hash over the names and contents of all files at or below ``path``."""
+    total = hashlib.sha256()
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    for file in files:
+        total.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
+        with file.open("rb") as stream:
+            total.update(hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()[:16]

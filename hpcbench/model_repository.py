@@ -1,0 +1,115 @@
+"""The overlay repository of one server variant: links to the model's files, its own config.pbtxt.
+
+Configurations are changed as protobuf messages, never as text, and the user's repository is
+never written to.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import (
+    ModelConfig,
+    ModelInstanceGroup,
+    ModelOptimizationPolicy,
+)
+
+from hpcbench.campaign import BASE
+from hpcbench.grid import ServerVariant
+
+
+def configure(variant: ServerVariant) -> ModelConfig:
+    """The model's own configuration with the variant's axes applied to it."""
+    config = ModelConfig.FromString(variant.model.config)
+    config.name = variant.model.name
+    if variant.version is not None:
+        config.version_policy.specific.versions[:] = [variant.version]
+    if isinstance(variant.instance_count, int):
+        _set_instance_count(config, variant.instance_count)
+    if variant.preferred_batch_size is None:
+        config.ClearField("dynamic_batching")
+    elif not isinstance(variant.preferred_batch_size, str):
+        config.dynamic_batching.preferred_batch_size[:] = variant.preferred_batch_size
+        config.dynamic_batching.SetInParent()
+    if isinstance(variant.max_queue_delay_us, int):
+        config.dynamic_batching.max_queue_delay_microseconds = variant.max_queue_delay_us
+    if variant.accelerator != BASE:
+        _set_accelerator(config, variant.accelerator)
+    return config
+
+
+def _set_instance_count(config: ModelConfig, count: int) -> None:
+    group = config.instance_group[0] if config.instance_group else ModelInstanceGroup()
+    group.count = count
+    kept = ModelInstanceGroup.FromString(group.SerializeToString())
+    del config.instance_group[:]
+    config.instance_group.append(kept)
+
+
+def _set_accelerator(config: ModelConfig, text: str | None) -> None:
+    config.optimization.ClearField("execution_accelerators")
+    if text is None:
+        return
+    parameters = json.loads(text)
+    name = parameters.pop("name")
+    accelerators = config.optimization.execution_accelerators
+    # Triton files OpenVINO under the CPU's accelerators, everything else under the GPU's.
+    chosen = (
+        accelerators.cpu_execution_accelerator
+        if name == "openvino"
+        else accelerators.gpu_execution_accelerator
+    )
+    chosen.append(
+        ModelOptimizationPolicy.ExecutionAccelerators.Accelerator(name=name, parameters=parameters)
+    )
+
+
+def write_overlay(variant: ServerVariant, config: ModelConfig, repository: Path) -> None:
+    """Makes ``repository`` hold the model with ``config``: Triton is pointed at it."""
+    folder = repository / variant.model.name
+    folder.mkdir(parents=True)
+    for entry in variant.model.folder.iterdir():
+        if entry.name != "config.pbtxt":
+            (folder / entry.name).symlink_to(entry)
+    (folder / "config.pbtxt").write_text(text_format.MessageToString(config), encoding="utf-8")
+
+
+def resolved(config: ModelConfig) -> dict[str, Any]:
+    """What a loaded configuration means, under the names of the record's columns."""
+    batching = config.HasField("dynamic_batching")
+    accelerators = config.optimization.execution_accelerators
+    chosen = [
+        json.dumps({"name": a.name, **dict(a.parameters)}, sort_keys=True)
+        for a in (
+            *accelerators.gpu_execution_accelerator,
+            *accelerators.cpu_execution_accelerator,
+        )
+    ]
+    return {
+        "platform": config.platform or config.backend or None,
+        "max_batch_size": config.max_batch_size,
+        "instance_count": sum(group.count for group in config.instance_group) or None,
+        "instance_kind": ",".join(
+            sorted({ModelInstanceGroup.Kind.Name(g.kind) for g in config.instance_group})
+        )
+        or None,
+        "dynamic_batching": batching,
+        "preferred_batch_size": (
+            tuple(config.dynamic_batching.preferred_batch_size) if batching else None
+        ),
+        "max_queue_delay_us": (
+            config.dynamic_batching.max_queue_delay_microseconds if batching else None
+        ),
+        "accelerator": "; ".join(chosen) or None,
+    }
+
+
+def differences(variant: ServerVariant, loaded: ModelConfig) -> list[str]:
+    """Each axis on which the server loaded something else than was asked for."""
+    found = resolved(loaded)
+    return [
+        f"{axis}: asked for {asked!r}, the server loaded {found[axis]!r}"
+        for axis, asked in variant.axes.items()
+        if asked != BASE and asked != found[axis]
+    ]

@@ -1,0 +1,227 @@
+"""Builds one command line of perf_analyzer, and reads what one run of it left.
+
+Pure functions on text: nothing here starts a program. The verdict on a point comes from the CSV
+row and the lines of the windows, never from the exit code alone, because perf_analyzer exits
+with 0 without a row, and with 2 after having measured for minutes.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from hpcbench.campaign import Measurement
+from hpcbench.grid import Point
+from hpcbench.placement import WINDOW_STRETCH
+from hpcbench.records import COLUMNS, Status
+
+CSV_NAME = "result.csv"
+REST_WINDOWS = 3
+START_ALLOWANCE_S = 60.0
+COUNT_ALLOWANCE = 2.0
+
+_BY_HEADER = {column.header: column for column in COLUMNS if column.header}
+_PER_GPU_SUM = {"gpu_memory_max_bytes", "gpu_memory_total_bytes"}
+
+
+def arguments(
+    point: Point,
+    measurement: Measurement,
+    *,
+    url: str,
+    metrics_url: str | None,
+    settle: bool = True,
+) -> list[str]:
+    """The arguments that measure one point.
+
+    ``metrics_url`` is where Triton tells about its GPUs, None where it has none. With
+    ``settle=False`` it measures three windows and ends, however far apart they are: that
+    is how a point that does not settle keeps its percentiles and the server's times.
+    """
+    stability = measurement.stability_percentage if settle else 999
+    trials = measurement.max_trials if settle else REST_WINDOWS
+    words = [
+        *("-m", point.variant.model.name),
+        *("-u", url),
+        *("-i", measurement.protocol),
+        "--async" if measurement.asynchronous else "--sync",
+        *("-b", str(point.batch_size)),
+        *("--concurrency-range", f"{point.concurrency}:{point.concurrency}"),
+        *("--measurement-interval", str(measurement.measurement_interval_ms)),
+        *("--stability-percentage", f"{stability:g}"),
+        *("--max-trials", str(trials)),
+        *("--input-data", measurement.input_data),
+    ]
+    if point.variant.version is not None:
+        words += ["-x", str(point.variant.version)]
+    if measurement.percentile is not None:
+        words += [f"--percentile={measurement.percentile}"]
+    for name, dims in point.shapes:
+        words += ["--shape", f"{name}:{','.join(map(str, dims))}"]
+    if metrics_url is not None:
+        words += ["--collect-metrics", "--metrics-url", metrics_url, "--metrics-interval", "500"]
+    return [*words, "-v", "--verbose-csv", "-f", CSV_NAME]
+
+
+def timeout_s(measurement: Measurement, *, settle: bool = True) -> float:
+    """Seconds after which a run of perf_analyzer is hung rather than slow."""
+    if measurement.timeout_s is not None:
+        return measurement.timeout_s
+    windows = measurement.max_trials if settle else REST_WINDOWS
+    expected_s = windows * WINDOW_STRETCH * measurement.measurement_interval_ms / 1000
+    return START_ALLOWANCE_S + COUNT_ALLOWANCE * expected_s
+
+
+def known_flags(usage: str) -> frozenset[str]:
+    """The flags that an installed perf_analyzer names in its usage text."""
+    return frozenset(re.findall(r"(?<![\w-])(--?[a-z][a-z0-9-]*)", usage))
+
+
+OPTIONAL = {"--collect-metrics": 1, "--metrics-url": 2, "--metrics-interval": 2}
+"""Flags that an older perf_analyzer may lack, with the words that go when they do."""
+
+
+def fit_to(words: list[str], known: frozenset[str]) -> tuple[list[str], list[str]]:
+    """(arguments that the installed version knows, the indispensable flags that it lacks)."""
+    kept: list[str] = []
+    lacking: list[str] = []
+    position = 0
+    while position < len(words):
+        word = words[position]
+        flag = word.split("=")[0]
+        width = OPTIONAL.get(flag, 1)
+        is_flag = re.fullmatch(r"--?[a-z][a-z0-9-]*", flag) is not None
+        if is_flag and flag not in known:
+            if flag in OPTIONAL:
+                position += width
+                continue
+            lacking.append(flag)
+        kept.append(word)
+        position += 1
+    return kept, lacking
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run of perf_analyzer says. ``figures`` are columns of the record."""
+
+    status: Status
+    reason: str | None
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read(
+    *, stdout: str, stderr: str, csv_text: str | None, returncode: int, percentile: int | None
+) -> Outcome:
+    """The verdict on one run, with every figure that it printed or wrote."""
+    windows = _windows(stdout)
+    row = _row(csv_text, percentile)
+    figures = {**windows, **_report(stdout), **row}
+    if "latency_avg_us" not in figures and "_transfer_us" in figures:
+        figures["latency_avg_us"] = figures["_transfer_us"]
+    figures.pop("_transfer_us", None)
+    text = f"{stdout}\n{stderr}"
+    if row.get("throughput_infer_per_s") is not None:
+        return Outcome(Status.OK, None, figures)
+    if "Failed to obtain stable measurement" in text:
+        return Outcome(Status.UNSTABLE, _unstable_reason(figures), figures)
+    return Outcome(Status.FAILED, failure_reason(stdout, stderr, returncode), figures)
+
+
+def _windows(stdout: str) -> dict[str, Any]:
+    lines = re.findall(
+        r"Pass \[\d+\] throughput: ([\d.e+]+) infer/sec\. \S+ latency: ([\d.e+]+) usec", stdout
+    )
+    if not lines:
+        return {}
+    return {
+        "windows_throughput_infer_per_s": tuple(float(throughput) for throughput, _ in lines),
+        "windows_latency_us": tuple(float(latency) for _, latency in lines),
+    }
+
+
+_REPORT: tuple[tuple[str, str, type], ...] = (
+    ("request_count", r"^    Request count: (\d+)", int),
+    ("send_request_rate", r"^    Avg send request rate: ([\d.e+]+)", float),
+    ("delayed_requests_percent", r"([\d.]+)% of the requests were delayed", float),
+    ("client_overhead_percent", r"^    Avg client overhead: ([\d.]+)%", float),
+    ("latency_avg_us", r"^    Avg latency: (\d+) usec", float),
+    ("latency_std_us", r"^    Avg latency: \d+ usec \(standard deviation (\d+) usec\)", float),
+    ("_transfer_us", r"^    Avg (?:gRPC|HTTP) time: (\d+) usec", float),
+    ("inference_count", r"^    Inference count: (\d+)", int),
+    ("execution_count", r"^    Execution count: (\d+)", int),
+    ("success_count", r"^    Successful request count: (\d+)", int),
+    ("server_request_us", r"^    Avg request latency: (\d+) usec", float),
+    ("server_overhead_us", r"^    Avg request latency: .*\(overhead (\d+) usec", float),
+)
+
+
+def _report(stdout: str) -> dict[str, Any]:
+    """Figures that stand in the printed report only."""
+    found: dict[str, Any] = {}
+    for name, pattern, kind in _REPORT:
+        match = re.search(pattern, stdout, re.MULTILINE)
+        if match:
+            found[name] = kind(match[1])
+    return found
+
+
+def _row(csv_text: str | None, percentile: int | None) -> dict[str, Any]:
+    """The CSV's only row under the names of the columns."""
+    rows = list(csv.DictReader(io.StringIO(csv_text or "")))
+    if len(rows) != 1:
+        return {}
+    found: dict[str, Any] = {}
+    for header, text in rows[0].items():
+        if percentile is not None and header == f"p{percentile} latency" and text:
+            found["latency_percentile_us"] = float(text)
+        column = _BY_HEADER.get(header)
+        if column is None or not text or column.name in ("concurrency", "request_rate"):
+            continue
+        value = _per_gpu(column.name, text) if ":" in text else float(text)
+        found[column.name] = int(value) if column.type == pa.int64() else value
+    return found
+
+
+def _per_gpu(column: str, text: str) -> float:
+    """``GPU-uuid:value;GPU-uuid:value;`` as one figure."""
+    values = [float(part.rpartition(":")[2]) for part in text.split(";") if part.strip()]
+    return sum(values) if column in _PER_GPU_SUM else sum(values) / len(values)
+
+
+def _unstable_reason(figures: Mapping[str, Any]) -> str:
+    throughputs = figures.get("windows_throughput_infer_per_s", ())
+    reason = f"did not settle within {len(throughputs)} windows"
+    last = throughputs[-3:]
+    if len(last) == 3 and min(last) > 0:
+        reason += f": throughput of the last three differs by {max(last) / min(last) - 1:.0%}"
+    return reason
+
+
+def failure_reason(stdout: str, stderr: str, returncode: int) -> str:
+    """Why there is no figure, in perf_analyzer's words where it has any."""
+    text = f"{stdout}\n{stderr}"
+    for pattern in (
+        r"Thread \[\d+\] had error: (.+)",
+        r"^error: (.+)",
+        r"(\S*unrecognized option .+)",
+        r"^(terminate called .+(?:\n.*what\(\).+)?)",
+        r"^(cannot start .+)",
+    ):
+        match = re.search(pattern, text, re.MULTILINE)
+        if match:
+            return match[1].strip()
+    if "No valid requests recorded" in text:
+        return (
+            "no request was answered within a window; give measurement.measurement_interval_ms "
+            "more time than four requests need"
+        )
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if returncode == 0:
+        return "perf_analyzer exited with 0, but wrote no figures"
+    said = f": {lines[-1]}" if lines else ""
+    return f"perf_analyzer exited with {returncode}{said}"

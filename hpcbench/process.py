@@ -1,0 +1,166 @@
+"""Runs other programs: logged, timed out, stopped with all they started, dead with this process.
+
+Every program runs under `supervisor.py`, which sees by the closing of a pipe that this process
+has died, even by SIGKILL, and then ends the program. This is the one place of hpcbench that
+starts a program.
+"""
+
+import logging
+import os
+import shlex
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from hpcbench import supervisor
+from hpcbench.errors import Interrupted
+
+log = logging.getLogger(__name__)
+
+GRACE_S = 5.0
+
+_live: set["Running"] = set()
+_stopped = threading.Event()
+
+
+def stop_all() -> None:
+    """Ends every program of this process, and lets it start no other: Interrupted instead."""
+    _stopped.set()
+    for program in list(_live):
+        program.release()
+
+
+def _check_not_stopped() -> None:
+    if _stopped.is_set():
+        raise Interrupted("the run was interrupted")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a program ended. ``returncode`` is 128 + signal where a signal ended it."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+    seconds: float
+    timed_out: bool
+
+
+class Running:
+    """A program that runs beside this one."""
+
+    def __init__(self, popen: "subprocess.Popen[bytes]") -> None:
+        self._popen = popen
+
+    def poll(self) -> int | None:
+        """The exit code, or None while the program runs."""
+        code = self._popen.poll()
+        _check_not_stopped()
+        return code
+
+    def wait(self, timeout_s: float | None) -> int | None:
+        """The exit code, or None if the program still runs after ``timeout_s`` seconds.
+
+        Raises Interrupted where `stop_all` ended the program meanwhile.
+        """
+        try:
+            code = self._popen.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            code = None
+        _check_not_stopped()
+        return code
+
+    def release(self) -> None:
+        """Lets the supervisor know that the program is to end; does not wait for it."""
+        if self._popen.stdin is not None:
+            self._popen.stdin.close()
+
+    def stop(self, grace_s: float = GRACE_S) -> None:
+        """Ends the program and whatever it started; returns when all of it is gone."""
+        self.release()
+        try:
+            self._popen.wait(grace_s + 10)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            self._popen.wait()
+
+
+@contextmanager
+def running(
+    argv: Sequence[str],
+    *,
+    stdout: int | IO[bytes],
+    stderr: int | IO[bytes],
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    grace_s: float = GRACE_S,
+    remove: Sequence[str] = (),
+) -> Iterator[Running]:
+    """The program while the ``with`` block lasts; it is stopped when the block is left.
+
+    ``env`` is added to this process's environment. ``remove`` are paths, with wildcards, that
+    are deleted once the program is gone, also when this process has died meanwhile.
+    """
+    _check_not_stopped()
+    log.debug("starting: %s", shlex.join(argv))
+    options = [word for path in remove for word in ("--remove", path)]
+    popen = subprocess.Popen(
+        [
+            *(sys.executable, "-I", "-S", supervisor.__file__),
+            *("--grace", str(grace_s), *options, "--", *argv),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=stdout,
+        stderr=stderr,
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        start_new_session=True,
+    )
+    program = Running(popen)
+    _live.add(program)
+    try:
+        yield program
+    finally:
+        program.stop(grace_s)
+        _live.discard(program)
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    output: Path,
+    timeout_s: float,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Finished:
+    """Runs a program to its end, or kills it after ``timeout_s`` seconds.
+
+    What it prints goes to ``output/stdout.txt`` and ``output/stderr.txt``, so that the text of
+    a hung or huge program is neither lost nor held in memory while it runs.
+    """
+    paths = output / "stdout.txt", output / "stderr.txt"
+    started = time.monotonic()
+    with (
+        paths[0].open("wb") as stdout,
+        paths[1].open("wb") as stderr,
+        running(argv, stdout=stdout, stderr=stderr, cwd=cwd, env=env, grace_s=0.5) as program,
+    ):
+        code = program.wait(timeout_s)
+        seconds = time.monotonic() - started
+        if code is None:
+            program.stop(grace_s=0.5)
+            code = program.wait(None)
+    texts = [path.read_text(errors="replace") for path in paths]
+    return Finished(
+        returncode=code if code is not None else -1,
+        stdout=texts[0],
+        stderr=texts[1],
+        seconds=seconds,
+        timed_out=seconds >= timeout_s,
+    )

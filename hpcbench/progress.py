@@ -1,0 +1,165 @@
+"""Shows a run on the terminal: a bar with what is being measured, or lines where it is no terminal."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from hpcbench.driver import Listener, Plan
+from hpcbench.records import Status
+
+COLOURS = {
+    Status.OK: "green",
+    Status.UNSTABLE: "yellow",
+    Status.FAILED: "red",
+    Status.TIMEOUT: "red",
+    Status.NOT_APPLICABLE: "cyan",
+}
+
+
+@contextmanager
+def shown(console: Console) -> Iterator[Listener]:
+    """A listener for `hpcbench.driver.run` that shows what it hears while the block lasts."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    view = _View(console, bar)
+    with bar:
+        yield view.hear
+
+
+class _View:
+    def __init__(self, console: Console, bar: Progress) -> None:
+        self._console = console
+        self._bar = bar
+        self._task: TaskID | None = None
+        self._counts: Counter[str] = Counter()
+        self._total = 0
+
+    def hear(self, event: Mapping[str, Any]) -> None:
+        match event["kind"]:
+            case "planned":
+                self._planned(event["plan"])
+            case "workers" if self._task is not None:
+                self._bar.update(self._task, description="starting the server")
+            case "started" if self._task is not None:
+                self._bar.update(self._task, description=self._description())
+            case "retry":
+                left = len(event["placement"].points)
+                self._console.print(
+                    f"[yellow]worker lost[/] ({event['reason']}); {left} points are tried again",
+                    highlight=False,
+                )
+            case "record":
+                self._record(event)
+
+    def _planned(self, plan: Plan) -> None:
+        self._total = plan.measurements
+        left = self._total - plan.done
+        kept = f", {plan.done} of them are there already" if plan.done else ""
+        self._console.print(
+            f"[bold]{plan.campaign.name}[/] on {plan.site.name}: {self._total} measurements{kept}"
+            + (f"; about {duration(plan.estimate_s)}" if left else ""),
+            highlight=False,
+        )
+        if left:
+            self._task = self._bar.add_task(
+                "starting workers", total=self._total, completed=plan.done
+            )
+
+    def _record(self, event: Mapping[str, Any]) -> None:
+        status = event["status"]
+        self._counts[status] += 1
+        if self._task is not None:
+            self._bar.update(self._task, advance=1, description=self._description())
+        throughput = event.get("throughput_infer_per_s")
+        figure = f"{throughput:10.1f} infer/s" if throughput is not None else " " * 18
+        reason = event.get("reason") or ""
+        words = (
+            f"{time.strftime('%H:%M:%S')} [{COLOURS[status]}]{status:<14}[/] "
+            f"{event.get('model_label', '')}  batch {event.get('batch_size', '?'):<5} "
+            f"concurrency {event.get('concurrency', '?'):<4} {figure}"
+        )
+        self._console.print(words, highlight=False)
+        if reason and status != Status.UNSTABLE:
+            self._console.print(f"         {reason}", style="dim", highlight=False, markup=False)
+
+    def _description(self) -> str:
+        told = [f"{count} {status}" for status, count in sorted(self._counts.items())]
+        return "measuring" + (f" ({', '.join(told)})" if told else "")
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words that a person reads at a glance."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def results_table(frame: Any) -> Table:
+    """The figures of a results table for the terminal, one line per measurement."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("model")
+    for name in ("variant", "batch", "conc.", "repeat"):
+        table.add_column(name, justify="left" if name == "variant" else "right")
+    for name in ("infer/s", "avg ms", "p95 ms", "p99 ms"):
+        table.add_column(name, justify="right")
+    table.add_column("status")
+    for row in frame.to_dict("records"):
+        status = row["status"]
+        table.add_row(
+            str(row["model_label"]),
+            variant_text(row),
+            str(row["batch_size"]),
+            str(row["concurrency"]),
+            str(row["repeat"]),
+            _number(row["throughput_infer_per_s"], 1),
+            *(
+                _number(row[name], 1000)
+                for name in ("latency_avg_us", "latency_p95_us", "latency_p99_us")
+            ),
+            f"[{COLOURS[status]}]{status}[/]",
+        )
+    return table
+
+
+def variant_text(row: Mapping[str, Any]) -> str:
+    """The server axes of a row that differ from the model's own configuration."""
+    import json
+
+    axes = json.loads(row["variant"]) if isinstance(row["variant"], str) else {}
+    names = {
+        "instance_count": "instances",
+        "preferred_batch_size": "preferred",
+        "max_queue_delay_us": "delay us",
+        "accelerator": "accelerator",
+    }
+    told = [f"{names.get(k, k)} {v}" for k, v in axes.items() if v != "base"]
+    return ", ".join(told) or "base"
+
+
+def _number(value: Any, divisor: float) -> str:
+    if value is None or value != value:
+        return "-"
+    return f"{value / divisor:,.1f}" if divisor == 1 else f"{value / divisor:,.2f}"

@@ -1,0 +1,267 @@
+"""Writes, reads and merges results: Parquet files under a results folder.
+
+Files appear whole or not at all: each is written under a hidden name, flushed to the disk and
+renamed. A point is durable in a file of its own as soon as it ends; when its placement ends,
+these are merged into one, so that shared file systems are not filled with small files.
+"""
+
+import fcntl
+import os
+import socket
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hpcbench.errors import BadInput
+from hpcbench.records import COLUMNS, FINAL, MEASURED, SCHEMA, SCHEMA_VERSION, Key, Record
+
+
+@dataclass(frozen=True)
+class Results:
+    """The only place that knows the names inside a results folder."""
+
+    folder: Path
+
+    @property
+    def records(self) -> Path:
+        return self.folder / "records"
+
+    @property
+    def logs(self) -> Path:
+        return self.folder / "logs"
+
+    @property
+    def campaign(self) -> Path:
+        return self.folder / "campaign.yaml"
+
+    @property
+    def site(self) -> Path:
+        return self.folder / "site.yaml"
+
+    @property
+    def plan(self) -> Path:
+        return self.folder / "plan.parquet"
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "run.json"
+
+    def create(self) -> None:
+        """Makes the folder. Raises BadInput where that, or writing into it, is not possible."""
+        try:
+            for path in (self.records, self.logs):
+                path.mkdir(parents=True, exist_ok=True)
+            probe = self.records / f".probe-{uuid.uuid4().hex}"
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            raise BadInput(
+                f"--results {self.folder}: cannot be written: {error.strerror}",
+                "name a folder in which you may create files",
+            ) from error
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """``path`` holds ``content`` after this, or what it held before, whatever happens."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    with temporary.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.rename(path)
+
+
+def write_records(path: Path, records: Sequence[Record]) -> None:
+    """One Parquet file with these records, in their order."""
+    columns = {
+        name: [getattr(record, name) for record in records] for name in SCHEMA.names
+    }
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns, schema=SCHEMA), sink, compression="zstd")
+    write_atomically(path, sink.getvalue().to_pybytes())
+
+
+def write_point(results: Results, record: Record) -> Path:
+    """Makes one record durable in a file of its own."""
+    name = f"{record.placement_id}-{record.point_id}-{record.repeat}.parquet"
+    write_records(results.records / name, [record])
+    return results.records / name
+
+
+def merge_points(results: Results, placement_id: str) -> None:
+    """Joins the files of a placement's points into one, then deletes them."""
+    parts = sorted(results.records.glob(f"{placement_id}-*.parquet"))
+    if not parts:
+        return
+    whole = results.records / f"{placement_id}.parquet"
+    tables = [pq.read_table(path, schema=SCHEMA) for path in ([whole] if whole.exists() else []) + parts]
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.concat_tables(tables), sink, compression="zstd")
+    write_atomically(whole, sink.getvalue().to_pybytes())
+    for path in parts:
+        path.unlink(missing_ok=True)
+
+
+def merge_leftovers(results: Results) -> None:
+    """Does what a killed run left undone: merges points, deletes half-written files."""
+    for path in results.records.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+    for placement_id in sorted({p.stem.split("-")[0] for p in results.records.glob("*-*.parquet")}):
+        merge_points(results, placement_id)
+
+
+def record_files(path: Path) -> list[Path]:
+    """The Parquet files of a results folder, or the one file that is named."""
+    if path.is_file():
+        return [path]
+    records = Results(path).records
+    if not records.is_dir():
+        raise BadInput(
+            f"{path}: is neither a results folder nor a Parquet file",
+            "name the folder that was given to hpcbench run as --results",
+        )
+    return sorted(p for p in records.glob("*.parquet") if not p.name.startswith("."))
+
+
+def check_schema(path: Path) -> None:
+    """Raises BadInput if a file was written with another table of columns, or is damaged."""
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except (pa.ArrowInvalid, OSError) as error:
+        raise BadInput(
+            f"{path}: is not a whole Parquet file: {error}",
+            "move it elsewhere; what it held is measured again by the next run",
+        ) from error
+    version = metadata.get(b"hpcbench_schema", b"none").decode()
+    if version != str(SCHEMA_VERSION):
+        raise BadInput(
+            f"{path}: has schema version {version}; this hpcbench reads and writes "
+            f"version {SCHEMA_VERSION}",
+            "keep these results, and give --results another folder",
+        )
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """All rows under ``path``, also superseded ones. Raises BadInput for a file it can't read."""
+    files = record_files(path)
+    for file in files:
+        check_schema(file)
+    names = list(columns) if columns is not None else SCHEMA.names
+    schema = pa.schema([SCHEMA.field(name) for name in names])
+    if not files:
+        return schema.empty_table()
+    return pa.concat_tables([pq.read_table(file, columns=names, schema=SCHEMA) for file in files])
+
+
+def load_results(path: str | Path) -> pd.DataFrame:
+    """One row per measurement: columns as in `hpcbench.records`, typed, missing is NA or None.
+
+    Where a measurement was made more than once, a measured row comes before a failed one, then
+    the later before the earlier. Raises BadInput if ``path`` holds no results.
+    """
+    table = read_table(Path(path))
+    frame: pd.DataFrame = table.to_pandas(types_mapper=_PANDAS_TYPES.get)
+    for column in COLUMNS:
+        if pa.types.is_list(column.type):
+            values = frame[column.name]
+            frame[column.name] = [None if v is None else tuple(v.tolist()) for v in values]
+    ordered = frame.assign(_measured=frame["status"].isin(sorted(MEASURED))).sort_values(
+        ["_measured", "ended_at"], kind="stable"
+    )
+    kept = ordered.drop_duplicates(["point_id", "pool", "repeat"], keep="last")
+    sorting = ["model_label", "pool", "variant", "batch_size", "concurrency", "repeat"]
+    return kept.drop(columns="_measured").sort_values(sorting, ignore_index=True)
+
+
+_PANDAS_TYPES = {
+    pa.int64(): pd.Int64Dtype(),
+    pa.bool_(): pd.BooleanDtype(),
+    pa.string(): pd.StringDtype(),
+}
+
+
+PLAN = pa.schema(
+    [
+        SCHEMA.field(name)
+        for name in (
+            *("point_id", "pool", "repeat", "model_label", "variant"),
+            *("batch_size", "concurrency"),
+        )
+    ],
+    metadata=SCHEMA.metadata,
+)
+"""What a run sets out to measure; with it, what is missing can be told without the models."""
+
+
+def write_plan(results: Results, rows: list[dict[str, Any]]) -> None:
+    """Replaces the plan by these rows, with the columns of PLAN."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows, schema=PLAN), sink, compression="zstd")
+    write_atomically(results.plan, sink.getvalue().to_pybytes())
+
+
+def read_plan(results: Results) -> list[dict[str, Any]]:
+    """What the newest run set out to measure. Raises BadInput where none has been started."""
+    if not results.plan.is_file():
+        raise BadInput(
+            f"{results.folder}: no run has been started in this folder",
+            "name the folder that was given to hpcbench run as --results",
+        )
+    check_schema(results.plan)
+    rows: list[dict[str, Any]] = pq.read_table(results.plan, schema=PLAN).to_pylist()
+    return rows
+
+
+def statuses(results: Results) -> dict[Key, tuple[str, str | None]]:
+    """(status, reason) of every measurement there is, read without the other columns."""
+    if not results.records.is_dir():
+        return {}
+    names = ("point_id", "pool", "repeat", "status", "reason", "ended_at")
+    rows: Iterable[dict[str, Any]] = read_table(results.folder, names).to_pylist()
+    found: dict[Key, tuple[str, str | None]] = {}
+    for row in sorted(rows, key=lambda r: (r["status"] in MEASURED, str(r["ended_at"]))):
+        found[row["point_id"], row["pool"], row["repeat"]] = row["status"], row["reason"]
+    return found
+
+
+def done(results: Results) -> set[Key]:
+    """The measurements that need not be made again: measured, or never possible."""
+    return {key for key, (status, _) in statuses(results).items() if status in FINAL}
+
+
+@contextmanager
+def locked(results: Results) -> Iterator[None]:
+    """Keeps a second run out of the folder while the block lasts, and after a crash no longer."""
+    with (results.folder / ".lock").open("a+") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            stream.seek(0)
+            raise BadInput(
+                f"--results {results.folder}: another run is at work in it: {stream.read()}",
+                "wait for it, end it, or name another folder",
+            ) from error
+        stream.seek(0)
+        stream.truncate()
+        stream.write(f"process {os.getpid()} on {socket.gethostname()}")
+        stream.flush()
+        yield
+
+
+def is_locked(results: Results) -> bool:
+    """Whether a run is at work in the folder now."""
+    try:
+        with (results.folder / ".lock").open() as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

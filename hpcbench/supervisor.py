@@ -1,0 +1,171 @@
+"""Keeps one program from outliving the process that started it.
+
+Run as ``python -I -S supervisor.py [--grace SECONDS] [--remove GLOB ...] -- COMMAND...`` with a
+pipe as standard input. The starter holds the other end: when it closes that end, or dies by any
+signal at all, the read here ends and the program is stopped with everything it started.
+
+Standard library only, and few imports: one of these starts before every measurement. It exits
+with the program's own code, or 128 plus the signal that ended it.
+"""
+
+import ctypes
+import glob
+import os
+import select
+import shutil
+import signal
+import sys
+import time
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def main(arguments: list[str]) -> int:
+    grace_s, patterns, command = _parse(arguments)
+    libc = ctypes.CDLL(None)
+    # Orphans of the program are handed to this process rather than to init, so they can be found.
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    wake_read, wake_write = os.pipe()
+    os.set_blocking(wake_write, False)
+    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
+
+    child = os.fork()
+    if child == 0:
+        _become(command, libc)
+    try:
+        code = _wait(child, wake_read)
+        if code is None:
+            code = _stop(child, grace_s)
+    finally:
+        _kill_descendants()
+        for pattern in patterns:
+            _remove(pattern)
+    return code
+
+
+def _parse(arguments: list[str]) -> tuple[float, list[str], list[str]]:
+    grace_s, patterns = 5.0, []
+    position = 0
+    while arguments[position] != "--":
+        option, value = arguments[position : position + 2]
+        if option == "--grace":
+            grace_s = float(value)
+        elif option == "--remove":
+            patterns.append(value)
+        else:
+            raise SystemExit(f"supervisor: unknown option {option}")
+        position += 2
+    return grace_s, patterns, arguments[position + 1 :]
+
+
+def _become(command: list[str], libc: ctypes.CDLL) -> None:
+    parent = os.getppid()
+    os.setsid()
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(128 + signal.SIGKILL)
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    # Python ignores these two, and an ignored signal stays ignored across exec.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        os.write(2, f"cannot start {command[0]}: {error.strerror}\n".encode())
+    os._exit(127)
+
+
+def _wait(child: int, wake: int) -> int | None:
+    """The child's exit code, or None once it is to be stopped."""
+    while True:
+        ready, _, _ = select.select([0, wake], [], [])
+        if wake in ready:
+            numbers = os.read(wake, 512)
+            code = _reap(child)
+            if code is not None:
+                return code
+            if any(number != signal.SIGCHLD for number in numbers):
+                return None
+        if 0 in ready and not os.read(0, 512):
+            return None
+
+
+def _reap(child: int) -> int | None:
+    """Collects every child that has ended; the code of ``child`` if it was among them."""
+    code = None
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return code
+        if pid == 0:
+            return code
+        if pid == child:
+            ended = os.waitstatus_to_exitcode(status)
+            code = ended if ended >= 0 else 128 - ended
+
+
+def _stop(child: int, grace_s: float) -> int:
+    for number, patience_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 5.0)):
+        try:
+            os.killpg(child, number)
+        except ProcessLookupError:
+            pass
+        deadline = time.monotonic() + patience_s
+        while time.monotonic() < deadline:
+            code = _reap(child)
+            if code is not None:
+                return code
+            time.sleep(0.01)
+    return 128 + signal.SIGKILL
+
+
+def _kill_descendants() -> None:
+    """Ends what the program left behind, whatever group or session it had moved to."""
+    own = os.getpid()
+    for _ in range(100):
+        children = _children(own)
+        if not children:
+            return
+        for pid in children:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        time.sleep(0.01)
+        _reap(-1)
+
+
+def _children(parent: int) -> list[int]:
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat") as stat:
+                    after_name = stat.read().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(after_name[1]) == parent:
+                found.append(int(entry))
+    return found
+
+
+def _remove(pattern: str) -> None:
+    for path in glob.glob(pattern):
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            try:
+                os.unlink(path)
+            except OSError:
+                pass
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,130 @@
+"""Reads a YAML file that a person wrote into a pydantic model, with messages for that person."""
+
+import difflib
+import re
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from hpcbench.errors import BadInput
+
+Location = tuple[int | str, ...]
+M = TypeVar("M", bound=BaseModel)
+
+
+def load(path: Path, model: type[M]) -> M:
+    """The validated content of ``path``; relative paths in it are relative to its folder.
+
+    Raises BadInput, naming file, line, key, what is allowed and the nearest right spelling.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise BadInput(f"{path}: cannot be read: {reason}") from error
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        lines = _lines(path, root) if root else {}
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise BadInput(f"{path}{line}: this is not YAML: {problem}") from error
+    if not isinstance(data, dict):
+        raise BadInput(f"{path}: is empty or not a mapping of keys to values")
+    return validate(data, model, source=str(path), folder=path.parent, lines=lines)
+
+
+def validate(
+    data: object,
+    model: type[M],
+    *,
+    source: str,
+    folder: Path,
+    lines: dict[Location, int] | None = None,
+) -> M:
+    """``data`` as a ``model``; every mistake in it is told in one BadInput."""
+    try:
+        return model.model_validate(data, context={"folder": folder})
+    except ValidationError as error:
+        messages = dict.fromkeys(
+            _message(detail, model, source, lines or {}) for detail in error.errors()
+        )
+        raise BadInput("\n".join(messages)) from error
+
+
+def nearest(word: str, allowed: typing.Iterable[str]) -> str:
+    """`` did you mean 'x'?`` where one of ``allowed`` is close to ``word``, else ""."""
+    close = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.6)
+    return f" did you mean '{close[0]}'?" if close else ""
+
+
+def _message(
+    detail: ErrorDetails, model: type[BaseModel], source: str, lines: dict[Location, int]
+) -> str:
+    location = detail["loc"]
+    # Beyond what stands in the text, pydantic's location names its own validators.
+    known = next((n for n in range(len(location), 0, -1) if location[:n] in lines), 0)
+    where = f"{source}:{lines[location[:known]]}" if known else source
+    kind = detail["type"]
+    if lines and kind not in ("extra_forbidden", "missing"):
+        location = location[:known]
+    key = ".".join(str(part) for part in location)
+    if kind == "extra_forbidden":
+        allowed = _fields_at(model, location[:-1])
+        guess = nearest(str(location[-1]), allowed)
+        return f"{where}: {key}: unknown key;{guess} allowed here: {', '.join(allowed)}"
+    if kind == "missing":
+        return f"{where}: {key}: is missing"
+    given = detail["input"]
+    text = detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    if kind == "literal_error":
+        allowed = re.findall(r"'([^']*)'", detail["ctx"]["expected"])
+        text = f"allowed: {', '.join(allowed)};{nearest(str(given), allowed)}".rstrip(";")
+    shown = "" if isinstance(given, dict | BaseModel) else f" (given: {given!r})"
+    return f"{where}: {key}: {text}{shown}" if key else f"{where}: {text}"
+
+
+def _fields_at(model: type[BaseModel], location: Location) -> list[str]:
+    """The keys allowed at ``location``: walks the annotations of ``model``."""
+    current: Any = model
+    for part in location:
+        candidates = [m for m in _models_in(current) if part in m.model_fields]
+        if candidates:
+            current = candidates[0].model_fields[str(part)].annotation
+    keys: dict[str, None] = {}
+    for candidate in _models_in(current):
+        for name, info in candidate.model_fields.items():
+            keys[info.alias or name] = None
+    return list(keys)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [m for argument in typing.get_args(annotation) for m in _models_in(argument)]
+
+
+def _lines(path: Path, node: yaml.Node, prefix: Location = ()) -> dict[Location, int]:
+    """The line of every key and list item; a key that stands twice is an error, not a choice."""
+    lines: dict[Location, int] = {}
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*prefix, key.value)
+            if here in lines:
+                raise BadInput(
+                    f"{path}:{key.start_mark.line + 1}: {'.'.join(map(str, here))}: stands "
+                    f"twice; the first is in line {lines[here]}"
+                )
+            lines[here] = key.start_mark.line + 1
+            lines |= _lines(path, value, here)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            lines[(*prefix, index)] = value.start_mark.line + 1
+            lines |= _lines(path, value, (*prefix, index))
+    return lines

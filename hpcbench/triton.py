@@ -1,0 +1,235 @@
+"""Serves one variant: ``with serve(...) as server:`` it is ready, or there is an error that says why."""
+
+import http.client
+import json
+import logging
+import re
+import socket
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import json_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from hpcbench import container as containers
+from hpcbench import model_repository
+from hpcbench.errors import ServerFailed
+from hpcbench.grid import ServerVariant
+from hpcbench.process import Running, running
+from hpcbench.site import Container
+
+log = logging.getLogger(__name__)
+
+READY_TIMEOUT_S = 300.0
+PORT_ATTEMPTS = 5
+EXIT_TIMEOUT_S = 8
+NOT_APPLICABLE = "hpcbench: not applicable: "
+"""How a backend of the native runtime marks what it can never do, in its error."""
+
+
+class _PortTaken(Exception):
+    """Another program took a port between our looking and Triton's binding."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """A Triton that is ready, on the loopback."""
+
+    http_port: int
+    grpc_port: int
+    metrics_port: int
+    model: str
+    version: str
+    config: ModelConfig
+    ready_s: float
+    log_path: Path
+    process: Running
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    @property
+    def log_tail(self) -> str:
+        return tail(self.log_path)
+
+
+@contextmanager
+def serve(
+    variant: ServerVariant, container: Container, *, log_path: Path, cpus: int
+) -> Iterator[Server]:
+    """Triton with this variant loaded and checked; it is gone when the block is left.
+
+    ``log_path`` receives what it prints. ``cpus`` is how many processors the backends may use.
+    Raises ServerFailed if it does not load, or loads something else than was asked for.
+    """
+    config = model_repository.configure(variant)
+    with tempfile.TemporaryDirectory(
+        prefix="hpcbench-", dir=container.scratch, ignore_cleanup_errors=True
+    ) as folder:
+        repository = Path(folder) / "models"
+        model_repository.write_overlay(variant, config, repository)
+        for attempt in range(PORT_ATTEMPTS):
+            try:
+                with _started(variant, container, repository, log_path, cpus) as server:
+                    wrong = model_repository.differences(variant, server.config)
+                    if wrong:
+                        raise ServerFailed(
+                            "the server did not take the configuration: " + "; ".join(wrong)
+                        )
+                    yield server
+                    return
+            except _PortTaken:
+                log.info("a port was taken meanwhile; trying others (%d)", attempt + 1)
+        raise ServerFailed(f"no free ports in {PORT_ATTEMPTS} attempts", tail(log_path))
+
+
+@contextmanager
+def _started(
+    variant: ServerVariant, container: Container, repository: Path, log_path: Path, cpus: int
+) -> Iterator[Server]:
+    http_port, grpc_port, metrics_port = free_ports(3)
+    identity = f"hpcbench-{uuid.uuid4().hex[:12]}"
+    shm_prefix = f"{identity}-"
+    arguments = [
+        f"--model-repository={repository}",
+        f"--id={identity}",
+        "--model-control-mode=none",
+        *("--http-address=127.0.0.1", f"--http-port={http_port}"),
+        *("--grpc-address=127.0.0.1", f"--grpc-port={grpc_port}"),
+        *("--metrics-address=127.0.0.1", f"--metrics-port={metrics_port}"),
+        f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
+    ]
+    argv = containers.server_argv(container, arguments, shm_prefix)
+    started = time.monotonic()
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    position = log_path.stat().st_size if log_path.exists() else 0
+    with (
+        log_path.open("ab") as stream,
+        running(
+            argv,
+            stdout=stream,
+            stderr=stream,
+            env={"HPCBENCH_CPUS": str(cpus)},
+            grace_s=EXIT_TIMEOUT_S + 2,
+            # Both are left behind when this worker, or Triton, is killed.
+            remove=[f"/dev/shm/{shm_prefix}*", str(repository.parent)],
+        ) as process,
+    ):
+        _wait_until_ready(process, http_port, identity, log_path, position)
+        about = get_json(http_port, "/v2")
+        suffix = f"/versions/{variant.version}" if variant.version is not None else ""
+        answer = get_json(http_port, f"/v2/models/{variant.model.name}{suffix}/config")
+        yield Server(
+            http_port=http_port,
+            grpc_port=grpc_port,
+            metrics_port=metrics_port,
+            model=variant.model.name,
+            version=about["version"],
+            config=json_format.ParseDict(answer, ModelConfig(), ignore_unknown_fields=True),
+            ready_s=time.monotonic() - started,
+            log_path=log_path,
+            process=process,
+        )
+
+
+def _wait_until_ready(
+    process: Running, port: int, identity: str, log_path: Path, position: int
+) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if process.wait(timeout_s=0.05) is not None:
+            text = _read_from(log_path, position)
+            if "already in use" in text:
+                raise _PortTaken
+            raise load_failure(text)
+        try:
+            if get_json(port, "/v2")["name"] != identity:
+                raise _PortTaken
+            if _status(port, "/v2/health/ready") == 200:
+                return
+        except (OSError, http.client.HTTPException, ValueError):
+            continue
+    raise ServerFailed(
+        f"the server was not ready within {READY_TIMEOUT_S:.0f} s", tail(log_path)
+    )
+
+
+def load_failure(text: str) -> ServerFailed:
+    """The error that Triton's log tells about, in its own words.
+
+    ``text`` is what Triton printed before it exited.
+    """
+    match = re.search(r"failed to load '[^']*' version \d+: (.*)", text)
+    if match:
+        reason = match[1].strip().strip('"').split("\\n\\nAt:")[0].replace("\\n", "\n").strip()
+        if NOT_APPLICABLE in reason:
+            return ServerFailed(reason.split(NOT_APPLICABLE)[1], last_lines(text), True)
+        return ServerFailed(f"the model did not load: {reason}", last_lines(text))
+    lines = [
+        line
+        for line in text.splitlines()
+        if line.startswith(("error:", "cannot start")) or re.match(r"E\d{4} ", line)
+    ]
+    said = lines[-1] if lines else "it printed nothing about it"
+    return ServerFailed(f"the server ended before it was ready: {said}", last_lines(text))
+
+
+def get_json(port: int, path: str) -> Mapping[str, Any]:
+    """The JSON answer of the server to a GET; OSError or ValueError where there is none."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        answer: Mapping[str, Any] = json.loads(response.read())
+        return answer
+    finally:
+        connection.close()
+
+
+def _status(port: int, path: str) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback that were free a moment ago."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for entry in sockets:
+            entry.bind(("127.0.0.1", 0))
+        return [entry.getsockname()[1] for entry in sockets]
+    finally:
+        for entry in sockets:
+            entry.close()
+
+
+def tail(path: Path, lines: int = 30) -> str:
+    """The last lines of a log, without reading all of it."""
+    try:
+        size = path.stat().st_size
+        return last_lines(_read_from(path, max(0, size - 20_000)), lines)
+    except OSError:
+        return ""
+
+
+def last_lines(text: str, lines: int = 30) -> str:
+    """The end of a text, its lines cut to a readable width."""
+    # Triton prints wide tables; what matters stands in the first columns.
+    return "\n".join(line[:400] for line in text.splitlines()[-lines:])
+
+
+def _read_from(path: Path, position: int) -> str:
+    with path.open("rb") as stream:
+        stream.seek(position)
+        return stream.read().decode(errors="replace")
