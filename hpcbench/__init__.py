@@ -8,19 +8,19 @@ These five are the public interface; they are imported when they are first used.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from hpcbench._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from hpcbench.campaign import Campaign as Campaign
-    from hpcbench.driver import plan as plan
     from hpcbench.driver import run as run
+    from hpcbench.planning import plan as plan
     from hpcbench.site import Site as Site
     from hpcbench.store import load_results as load_results
 
 _HOMES = {
     "Campaign": "hpcbench.campaign",
     "Site": "hpcbench.site",
-    "plan": "hpcbench.driver",
+    "plan": "hpcbench.planning",
     "run": "hpcbench.driver",
     "load_results": "hpcbench.store",
 }

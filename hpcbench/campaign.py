@@ -11,13 +11,14 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainValidator,
+    PrivateAttr,
     ValidationInfo,
     model_validator,
 )
 
 from hpcbench import textfile
 
-BASE = "base"
+BASE: Literal["base"] = "base"
 """The value of a server axis that leaves the model as its own config.pbtxt has it."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
@@ -97,17 +98,25 @@ class Accelerator(BaseModel):
     """An execution accelerator of Triton; keys beside ``name`` are its parameters."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
-    __pydantic_extra__: dict[str, str | int | float | bool]
 
     name: Literal["tensorrt", "openvino"]
 
     def parameters(self) -> dict[str, str]:
         """As Triton takes them: every value is a string."""
-        extra = self.__pydantic_extra__
         return {
             key: str(value).lower() if isinstance(value, bool) else str(value)
-            for key, value in extra.items()
+            for key, value in (self.model_extra or {}).items()
         }
+
+    @model_validator(mode="after")
+    def _parameters_are_plain(self) -> "Accelerator":
+        for key, value in (self.model_extra or {}).items():
+            if not isinstance(value, str | int | float):
+                raise ValueError(
+                    f"{key}: must be a text, a number, true or false, not {value!r}; for an axis "
+                    "over it, write one mapping for each of its values"
+                )
+        return self
 
 
 def _accelerator_or_base(value: Any) -> Any:
@@ -127,9 +136,9 @@ class Server(_Frozen):
     """The axes that need another Triton configuration, hence another placement."""
 
     instance_count: Annotated[tuple[CountOrBase, ...], BeforeValidator(_axis)] = (BASE,)
-    preferred_batch_size: Annotated[
-        tuple[SizesOrBase, ...], BeforeValidator(_preferred_axis)
-    ] = (BASE,)
+    preferred_batch_size: Annotated[tuple[SizesOrBase, ...], BeforeValidator(_preferred_axis)] = (
+        BASE,
+    )
     max_queue_delay_us: Annotated[tuple[DelayOrBase, ...], BeforeValidator(_axis)] = (BASE,)
     accelerator: Annotated[tuple[AcceleratorOrBase, ...], BeforeValidator(_axis)] = (BASE,)
 
@@ -185,14 +194,23 @@ class Campaign(_Frozen):
 
     name: Name
     model_repository: Annotated[Path, AfterValidator(_absolute)]
-    models: Annotated[tuple[Model, ...], Field(min_length=1)]
+    models: tuple[Model, ...]
     server_axes: Server = Field(default=Server(), alias="server")
     load_axes: Load = Field(default=Load(), alias="load")
     measurement: Measurement = Measurement()
     repeats: Annotated[int, Field(strict=True, ge=1, le=1000)] = 1
 
+    _source: str = PrivateAttr(default="campaign")
+
+    @property
+    def source(self) -> str:
+        """The file it was read from, for messages."""
+        return self._source
+
     @model_validator(mode="after")
-    def _labels_differ(self) -> "Campaign":
+    def _models_can_be_told_apart(self) -> "Campaign":
+        if not self.models:
+            raise ValueError("models: is empty; name at least one")
         labels = [model.label or model.name for model in self.models]
         twice = sorted({label for label in labels if labels.count(label) > 1})
         if twice:
@@ -205,4 +223,6 @@ class Campaign(_Frozen):
     @classmethod
     def load(cls, path: str | Path) -> "Campaign":
         """Reads a campaign file; raises BadInput with every mistake in it."""
-        return textfile.load(Path(path), cls)
+        campaign = textfile.load(Path(path), cls)
+        campaign._source = str(path)  # noqa: SLF001 - of this very class
+        return campaign

@@ -75,11 +75,11 @@ def main(verbose: bool) -> None:
 @JSON
 def plan(campaign: Path, site: str, pools: tuple[str, ...], as_json: bool) -> None:
     """Show the points and placements of CAMPAIGN, and how long it takes; start nothing."""
-    from hpcbench import driver
+    from hpcbench import planning
     from hpcbench.campaign import Campaign
     from hpcbench.site import Site
 
-    planned = driver.plan(Campaign.load(campaign), Site.load(site), pools=pools)
+    planned = planning.plan(Campaign.load(campaign), Site.load(site), pools=pools)
     if as_json:
         click.echo(json.dumps(_plan_json(planned), indent=2))
     else:
@@ -87,7 +87,7 @@ def plan(campaign: Path, site: str, pools: tuple[str, ...], as_json: bool) -> No
 
 
 def _plan_json(planned: Any) -> dict[str, Any]:
-    from hpcbench import driver
+    from hpcbench import planning
 
     return {
         "campaign": planned.campaign.name,
@@ -111,7 +111,7 @@ def _plan_json(planned: Any) -> dict[str, Any]:
             for pool, placements in planned.placements.items()
             for placement in placements
         ],
-        "measurement_rows": driver.plan_rows(planned),
+        "measurement_rows": planning.plan_rows(planned),
     }
 
 
@@ -143,7 +143,7 @@ def _print_plan(planned: Any) -> None:
             table.add_row(
                 pool,
                 variant.label,
-                variant_text({"variant": json.dumps(variant.axes)}),
+                variant_text(json.dumps(variant.axes)),
                 " ".join(str(b) for b in dict.fromkeys(p.batch_size for p in points)),
                 " ".join(str(c) for c in dict.fromkeys(p.concurrency for p in points)),
                 str(len(members)),

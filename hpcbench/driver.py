@@ -1,4 +1,4 @@
-"""Plans a campaign, spreads it over the pools of a site, stores what arrives, and resumes."""
+"""Spreads a campaign over the pools of a site, stores what arrives, and resumes."""
 
 import contextlib
 import json
@@ -22,18 +22,17 @@ import yaml
 from distributed import Client, Future
 from pydantic import BaseModel
 
-from hpcbench import container, grid, process, store, textfile
+from hpcbench import process, store
 from hpcbench.campaign import Campaign
 from hpcbench.cluster import cluster_client
-from hpcbench.errors import BadInput, Interrupted, UnusableNode
-from hpcbench.grid import Grid
+from hpcbench.errors import Interrupted, UnusableNode
 from hpcbench.measure import unmeasured
-from hpcbench.model import digest, read_model
-from hpcbench.placement import Placement, place
+from hpcbench.placement import Placement
+from hpcbench.planning import Plan, plan, plan_rows
 from hpcbench.records import FINAL, Key, Status
 from hpcbench.site import Site
 from hpcbench.store import Results
-from hpcbench.worker import TOPIC, work
+from hpcbench.worker import TOPIC, told, work
 
 log = logging.getLogger(__name__)
 
@@ -42,42 +41,6 @@ ATTEMPTS = 2
 
 Listener = Callable[[Mapping[str, Any]], None]
 """Told about everything that happens in a run, for progress bars and logs."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run would do. ``placements`` are those still to be measured, per pool."""
-
-    campaign: Campaign
-    site: Site
-    grid: Grid
-    placements: Mapping[str, tuple[Placement, ...]]
-    done: int
-
-    @property
-    def measurements(self) -> int:
-        """All measurements of the campaign: points times repeats times pools."""
-        return len(self.grid.points) * self.campaign.repeats * len(self.placements)
-
-    @property
-    def estimate_s(self) -> float:
-        """Seconds until the slowest pool is through, if every point settles at once."""
-        return max(
-            (
-                sum(p.estimate_s for p in waiting) / self.site.pools[pool].max_jobs
-                for pool, waiting in self.placements.items()
-            ),
-            default=0.0,
-        )
-
-    @property
-    def gpu_s(self) -> float:
-        """GPU seconds that this takes, over all pools."""
-        return sum(
-            p.estimate_s * self.site.pools[pool].gpus_per_job
-            for pool, waiting in self.placements.items()
-            for p in waiting
-        )
 
 
 @dataclass(frozen=True)
@@ -95,69 +58,6 @@ class Summary:
         """0 where every point has its record and none failed."""
         bad = self.counts.get(Status.FAILED, 0) + self.counts.get(Status.TIMEOUT, 0)
         return 1 if bad or self.missing else 0
-
-
-def plan(
-    campaign: Campaign,
-    site: Site,
-    *,
-    pools: Sequence[str] = (),
-    results: str | Path | None = None,
-) -> Plan:
-    """The points and placements of a campaign; starts nothing.
-
-    ``pools`` are names of the site's pools, all of them by default. What ``results`` holds
-    already is left out. Raises BadInput with whatever the models cannot take, SiteError where
-    the site has no Triton.
-    """
-    chosen = list(pools) or list(site.pools)
-    for pool in chosen:
-        if pool not in site.pools:
-            raise BadInput(
-                f"--pool {pool}: site '{site.name}' has no such pool;"
-                f"{textfile.nearest(pool, site.pools)} its pools: {', '.join(site.pools)}"
-            )
-    software = container.software(site.container)
-    models = {m.name: read_model(campaign.model_repository, m.name) for m in campaign.models}
-    input_digest = _input_digest(campaign)
-    points = grid.expand(
-        campaign,
-        models,
-        image=f"{software.server_digest} {software.sdk_digest}",
-        input_data=input_digest,
-    )
-    known = store.done(Results(Path(results))) if results is not None else set()
-    placements = {
-        pool: tuple(
-            place(
-                points.points,
-                campaign=campaign.name,
-                pool=pool,
-                repeats=campaign.repeats,
-                measurement=campaign.measurement,
-                input_data_digest=input_digest,
-                done=known,
-            )
-        )
-        for pool in chosen
-    }
-    left = sum(len(p.points) for waiting in placements.values() for p in waiting)
-    total = len(points.points) * campaign.repeats * len(chosen)
-    return Plan(
-        campaign=campaign, site=site, grid=points, placements=placements, done=total - left
-    )
-
-
-def _input_digest(campaign: Campaign) -> str | None:
-    name = campaign.measurement.input_data
-    if name in ("random", "zero"):
-        return None
-    if not Path(name).exists():
-        raise BadInput(
-            f"measurement.input_data: there is no {name}",
-            "allowed: random, zero, or the path of a data file, relative to the campaign file",
-        )
-    return digest(Path(name))
 
 
 def run(
@@ -184,7 +84,7 @@ def run(
         write_yaml(where.campaign, campaign)
         write_yaml(where.site, site)
         store.write_plan(where, plan_rows(todo))
-        tell = listener or (lambda event: None)
+        tell = listener or (lambda _: None)
         tell({"kind": "planned", "plan": todo})
         if any(todo.placements.values()):
             _drive(todo, where, tell)
@@ -205,24 +105,6 @@ def summarise(where: Results, *, started: float = 0.0, done_before: int = 0) -> 
         measured_now=max(0, counts.total() - done_before),
         seconds=time.monotonic() - started,
     )
-
-
-def plan_rows(todo: Plan) -> list[dict[str, Any]]:
-    """One row per measurement of the campaign, done or not, with the columns of store.PLAN."""
-    return [
-        {
-            "point_id": point.id,
-            "pool": pool,
-            "repeat": repeat,
-            "model_label": point.variant.label,
-            "variant": json.dumps(point.variant.axes),
-            "batch_size": point.batch_size,
-            "concurrency": point.concurrency,
-        }
-        for pool in todo.placements
-        for repeat in range(todo.campaign.repeats)
-        for point in todo.grid.points
-    ]
 
 
 def write_yaml(path: Path, model: BaseModel) -> None:
@@ -250,19 +132,19 @@ def _log_file(where: Results) -> Iterator[None]:
 class _Pool:
     """One pool while the run lasts. ``flying`` maps what is on a worker to its attempt."""
 
-    name: str
     client: Client
+    cluster: Any
     waiting: deque[tuple[Placement, int]]
-    flying: dict[Future, tuple[Placement, int]] = field(default_factory=dict)
+    flying: dict[Future[Any], tuple[Placement, int]] = field(default_factory=dict)
 
     @property
     def window(self) -> int:
         """Placements in flight: one per live worker, so that a dead one takes no other along."""
-        return max(1, len(self.client.cluster.scheduler.workers))
+        return max(1, len(self.cluster.scheduler.workers))
 
 
 def _drive(todo: Plan, where: Results, tell: Listener) -> None:
-    events: queue.SimpleQueue[Future | Mapping[str, Any]] = queue.SimpleQueue()
+    events: queue.SimpleQueue[Future[Any] | Mapping[str, Any]] = queue.SimpleQueue()
     with ExitStack() as stack:
         stack.enter_context(_signals_interrupt())
         pools = []
@@ -270,7 +152,7 @@ def _drive(todo: Plan, where: Results, tell: Listener) -> None:
             if placements:
                 client = stack.enter_context(cluster_client(todo.site.pools[name]))
                 client.subscribe_topic(TOPIC, lambda event: events.put(event[1]))
-                pools.append(_Pool(name, client, deque((p, 1) for p in placements)))
+                pools.append(_Pool(client, client.cluster, deque((p, 1) for p in placements)))
         tell({"kind": "workers"})
         written = 0.0
         try:
@@ -291,9 +173,7 @@ def _drive(todo: Plan, where: Results, tell: Listener) -> None:
             raise
 
 
-def _submit(
-    pool: _Pool, site: Site, where: Results, events: "queue.SimpleQueue[Any]"
-) -> None:
+def _submit(pool: _Pool, site: Site, where: Results, events: "queue.SimpleQueue[Any]") -> None:
     while pool.waiting and len(pool.flying) < pool.window:
         placement, attempt = pool.waiting.popleft()
         future = pool.client.submit(
@@ -309,7 +189,7 @@ def _submit(
 
 
 def _finish(
-    future: Future, pools: Sequence[_Pool], site: Site, where: Results, tell: Listener
+    future: "Future[Any]", pools: Sequence[_Pool], site: Site, where: Results, tell: Listener
 ) -> None:
     pool = next(pool for pool in pools if future in pool.flying)
     placement, attempt = pool.flying.pop(future)
@@ -333,7 +213,7 @@ def _finish(
             point, left, site, Status.FAILED, f"its worker died {ATTEMPTS} times: {reason}"
         )
         store.write_point(where, record)
-        tell({"kind": "record", "key": record.key, "status": record.status, "reason": reason})
+        tell(told(record))
     log.error("given up: %s", trace)
 
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hpcbench.campaign import BASE, Accelerator, Campaign, Load, Measurement, Model, Server
+from hpcbench.campaign import Accelerator, Campaign, Load, Measurement, Model, Server
 from hpcbench.errors import BadInput
 from hpcbench.model import TritonModel
+from hpcbench.textfile import nearest
 
 Setting = str | int | tuple[int, ...] | None
 
@@ -146,7 +147,7 @@ def _problems(
     campaign: Campaign, model: Model, triton_model: TritonModel, server: Server, load: Load
 ) -> list[str]:
     """What this model cannot take, each with key, value and what is allowed."""
-    where = f"model '{model.name}'"
+    where = f"{campaign.source}: model '{model.name}'"
     limit = triton_model.max_batch_size
     found = []
     if limit is not None:
@@ -183,12 +184,12 @@ def _problems(
 def _shape_problems(
     where: str, model: Model, inputs: Mapping[str, tuple[int, ...]], from_file: bool
 ) -> list[str]:
-    found = []
-    for name in model.shapes:
-        if name not in inputs:
-            found.append(
-                f"{where}: shapes: it has no input '{name}'; its inputs: {', '.join(inputs)}"
-            )
+    found = [
+        f"{where}: shapes: it has no input '{name}';{nearest(name, inputs)} "
+        f"its inputs: {', '.join(inputs)}"
+        for name in model.shapes
+        if name not in inputs
+    ]
     for name, dims in inputs.items():
         given = model.shapes.get(name)
         if given is None:

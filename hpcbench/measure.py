@@ -6,14 +6,15 @@ import os
 import shlex
 import tempfile
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hpcbench import __version__, container, model_repository, node, perf_analyzer, process, triton
+from hpcbench import container, model_repository, node, perf_analyzer, process, triton
+from hpcbench._version import __version__
 from hpcbench.errors import ServerFailed, UnusableNode
 from hpcbench.grid import Point
 from hpcbench.perf_analyzer import Outcome
@@ -24,7 +25,7 @@ from hpcbench.site import Container, Site
 log = logging.getLogger(__name__)
 
 
-def measure(placement: Placement, site: Site, logs: Path) -> Iterator[Record]:
+def measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, None, None]:
     """Serves the placement's variant and measures its points, one record after the other.
 
     Each record is yielded before the next point starts, so that whoever iterates can make it
@@ -73,7 +74,7 @@ def _tool(sdk: Container) -> _Tool:
 
         def said(*arguments: str) -> str:
             argv = container.sdk_argv(sdk, list(arguments))
-            answer = process.run(argv, output=Path(folder), timeout_s=60)
+            answer = process.run(argv, folder=Path(folder), timeout_s=60)
             return answer.stdout + answer.stderr
 
         version = said("--version")
@@ -197,7 +198,7 @@ def _run(
     limit_s = perf_analyzer.timeout_s(measurement, settle=settle)
     with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=site.container.scratch) as folder:
         # A bare name for -f, in the folder where it runs: else files of ensembles get lost.
-        done = process.run(argv, output=Path(folder), cwd=Path(folder), timeout_s=limit_s)
+        done = process.run(argv, folder=Path(folder), timeout_s=limit_s)
         csv_path = Path(folder) / perf_analyzer.CSV_NAME
         outcome = perf_analyzer.read(
             stdout=done.stdout,

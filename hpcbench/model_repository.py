@@ -108,8 +108,10 @@ def resolved(config: ModelConfig) -> dict[str, Any]:
 def differences(variant: ServerVariant, loaded: ModelConfig) -> list[str]:
     """Each axis on which the server loaded something else than was asked for."""
     found = resolved(loaded)
+    # Triton prefers the largest batch where no size is preferred, and says so.
+    largest = (loaded.max_batch_size,)
     return [
         f"{axis}: asked for {asked!r}, the server loaded {found[axis]!r}"
         for axis, asked in variant.axes.items()
-        if asked != BASE and asked != found[axis]
+        if asked not in (BASE, found[axis]) and not (asked == () and found[axis] == largest)
     ]

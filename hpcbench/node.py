@@ -40,10 +40,11 @@ def energy_j() -> float | None:
     if not handles:
         return None
     try:
-        return sum(pynvml.nvmlDeviceGetTotalEnergyConsumption(h) for h in handles) / 1000
+        millijoules = [pynvml.nvmlDeviceGetTotalEnergyConsumption(h) for h in handles]
     except pynvml.NVMLError as error:
         log.debug("no energy counter: %s", error)
         return None
+    return float(sum(millijoules)) / 1000
 
 
 def _cpu_name() -> str | None:

@@ -5,6 +5,7 @@ has died, even by SIGKILL, and then ends the program. This is the one place of h
 starts a program.
 """
 
+import contextlib
 import logging
 import os
 import shlex
@@ -78,7 +79,9 @@ class Running:
 
     def release(self) -> None:
         """Lets the supervisor know that the program is to end; does not wait for it."""
-        if self._popen.stdin is not None:
+        if self._popen.stdin is not None and not self._popen.stdin.closed:
+            with contextlib.suppress(BrokenPipeError):
+                self._popen.stdin.write(supervisor.STOP)
             self._popen.stdin.close()
 
     def stop(self, grace_s: float = GRACE_S) -> None:
@@ -101,21 +104,25 @@ def running(
     env: Mapping[str, str] | None = None,
     grace_s: float = GRACE_S,
     remove: Sequence[str] = (),
+    orphaned: Sequence[str] = (),
 ) -> Iterator[Running]:
     """The program while the ``with`` block lasts; it is stopped when the block is left.
 
     ``env`` is added to this process's environment. ``remove`` are paths, with wildcards, that
-    are deleted once the program is gone, also when this process has died meanwhile.
+    are deleted once the program is gone; ``orphaned`` those that are deleted only where this
+    process has died meanwhile and can no longer do it.
     """
     _check_not_stopped()
     log.debug("starting: %s", shlex.join(argv))
     options = [word for path in remove for word in ("--remove", path)]
+    options += [word for path in orphaned for word in ("--orphaned", path)]
     popen = subprocess.Popen(
         [
             *(sys.executable, "-I", "-S", supervisor.__file__),
             *("--grace", str(grace_s), *options, "--", *argv),
         ],
         stdin=subprocess.PIPE,
+        bufsize=0,
         stdout=stdout,
         stderr=stderr,
         cwd=cwd,
@@ -131,29 +138,25 @@ def running(
         _live.discard(program)
 
 
-def run(
-    argv: Sequence[str],
-    *,
-    output: Path,
-    timeout_s: float,
-    cwd: Path | None = None,
-    env: Mapping[str, str] | None = None,
-) -> Finished:
-    """Runs a program to its end, or kills it after ``timeout_s`` seconds.
+def run(argv: Sequence[str], *, folder: Path, timeout_s: float) -> Finished:
+    """Runs a program in ``folder`` to its end, or kills it after ``timeout_s`` seconds.
 
-    What it prints goes to ``output/stdout.txt`` and ``output/stderr.txt``, so that the text of
-    a hung or huge program is neither lost nor held in memory while it runs.
+    What it prints goes to files there, so that the text of a hung or huge program is neither
+    lost nor held in memory while it runs. The folder is deleted if this process dies meanwhile.
     """
-    paths = output / "stdout.txt", output / "stderr.txt"
+    paths = folder / "stdout.txt", folder / "stderr.txt"
     started = time.monotonic()
     with (
         paths[0].open("wb") as stdout,
         paths[1].open("wb") as stderr,
-        running(argv, stdout=stdout, stderr=stderr, cwd=cwd, env=env, grace_s=0.5) as program,
+        running(
+            argv, stdout=stdout, stderr=stderr, cwd=folder, grace_s=0.5, orphaned=[str(folder)]
+        ) as program,
     ):
         code = program.wait(timeout_s)
         seconds = time.monotonic() - started
-        if code is None:
+        timed_out = code is None
+        if timed_out:
             program.stop(grace_s=0.5)
             code = program.wait(None)
     texts = [path.read_text(errors="replace") for path in paths]
@@ -162,5 +165,5 @@ def run(
         stdout=texts[0],
         stderr=texts[1],
         seconds=seconds,
-        timed_out=seconds >= timeout_s,
+        timed_out=timed_out,
     )

@@ -1,5 +1,7 @@
-"""Shows a run on the terminal: a bar with what is being measured, or lines where it is no terminal."""
+"""Shows a run on the terminal: a bar, and a line for each measurement."""
 
+import json
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -18,7 +20,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from hpcbench.driver import Listener, Plan
+from hpcbench.driver import Listener
+from hpcbench.planning import Plan
 from hpcbench.records import Status
 
 COLOURS = {
@@ -96,12 +99,14 @@ class _View:
         reason = event.get("reason") or ""
         words = (
             f"{time.strftime('%H:%M:%S')} [{COLOURS[status]}]{status:<14}[/] "
-            f"{event.get('model_label', '')}  batch {event.get('batch_size', '?'):<5} "
-            f"concurrency {event.get('concurrency', '?'):<4} {figure}"
+            f"batch {event['batch_size']:<4} concurrency {event['concurrency']:<4}"
+            f"{figure}  {event['model_label']}"
         )
-        self._console.print(words, highlight=False)
+        self._console.print(words, highlight=False, soft_wrap=True)
         if reason and status != Status.UNSTABLE:
-            self._console.print(f"         {reason}", style="dim", highlight=False, markup=False)
+            self._console.print(
+                f"         {reason}", style="dim", highlight=False, markup=False, soft_wrap=True
+            )
 
     def _description(self) -> str:
         told = [f"{count} {status}" for status, count in sorted(self._counts.items())]
@@ -118,48 +123,49 @@ def duration(seconds: float) -> str:
 
 
 def results_table(frame: Any) -> Table:
-    """The figures of a results table for the terminal, one line per measurement."""
+    """The figures of a results table for the terminal, one line per measurement.
+
+    What is the same in all lines is left out.
+    """
+    texts: list[tuple[str, list[str]]] = [
+        ("model", [str(v) for v in frame["model_label"]]),
+        ("pool", [str(v) for v in frame["pool"]]),
+        ("server variant", [variant_text(v) for v in frame["variant"]]),
+        ("batch", [str(v) for v in frame["batch_size"]]),
+        ("concurrency", [str(v) for v in frame["concurrency"]]),
+        ("repeat", [str(v) for v in frame["repeat"]]),
+    ]
+    shown = [(n, v) for n, v in texts if n in ("model", "batch") or len(set(v)) > 1]
+    for name, column, divisor in (
+        ("infer/s", "throughput_infer_per_s", 1),
+        ("mean ms", "latency_avg_us", 1000),
+        ("p95 ms", "latency_p95_us", 1000),
+        ("p99 ms", "latency_p99_us", 1000),
+    ):
+        shown.append((name, [_number(value, divisor) for value in frame[column]]))
+    shown.append(("status", [f"[{COLOURS[s]}]{s}[/]" for s in frame["status"]]))
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("model")
-    for name in ("variant", "batch", "conc.", "repeat"):
-        table.add_column(name, justify="left" if name == "variant" else "right")
-    for name in ("infer/s", "avg ms", "p95 ms", "p99 ms"):
-        table.add_column(name, justify="right")
-    table.add_column("status")
-    for row in frame.to_dict("records"):
-        status = row["status"]
-        table.add_row(
-            str(row["model_label"]),
-            variant_text(row),
-            str(row["batch_size"]),
-            str(row["concurrency"]),
-            str(row["repeat"]),
-            _number(row["throughput_infer_per_s"], 1),
-            *(
-                _number(row[name], 1000)
-                for name in ("latency_avg_us", "latency_p95_us", "latency_p99_us")
-            ),
-            f"[{COLOURS[status]}]{status}[/]",
-        )
+    for name, _ in shown:
+        left = name in ("model", "pool", "server variant", "status")
+        table.add_column(name, justify="left" if left else "right", no_wrap=name != "model")
+    for row in zip(*(values for _, values in shown), strict=True):
+        table.add_row(*row)
     return table
 
 
-def variant_text(row: Mapping[str, Any]) -> str:
-    """The server axes of a row that differ from the model's own configuration."""
-    import json
-
-    axes = json.loads(row["variant"]) if isinstance(row["variant"], str) else {}
+def variant_text(variant: str | None) -> str:
+    """The server axes, given as JSON, that differ from the model's own configuration."""
+    axes = json.loads(variant) if isinstance(variant, str) else {}
     names = {
         "instance_count": "instances",
         "preferred_batch_size": "preferred",
         "max_queue_delay_us": "delay us",
-        "accelerator": "accelerator",
     }
     told = [f"{names.get(k, k)} {v}" for k, v in axes.items() if v != "base"]
     return ", ".join(told) or "base"
 
 
-def _number(value: Any, divisor: float) -> str:
-    if value is None or value != value:
+def _number(value: Any, divisor: int) -> str:
+    if value is None or math.isnan(value):
         return "-"
-    return f"{value / divisor:,.1f}" if divisor == 1 else f"{value / divisor:,.2f}"
+    return f"{value / divisor:,.{1 if divisor == 1 else 2}f}"

@@ -259,9 +259,6 @@ COLUMNS: tuple[Column, ...] = tuple(
 )
 
 SCHEMA = pa.schema(
-    [
-        pa.field(c.name, c.type, metadata={"unit": c.unit, "meaning": c.meaning})
-        for c in COLUMNS
-    ],
+    [pa.field(c.name, c.type, metadata={"unit": c.unit, "meaning": c.meaning}) for c in COLUMNS],
     metadata={"hpcbench_schema": str(SCHEMA_VERSION)},
 )

@@ -80,9 +80,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def write_records(path: Path, records: Sequence[Record]) -> None:
     """One Parquet file with these records, in their order."""
-    columns = {
-        name: [getattr(record, name) for record in records] for name in SCHEMA.names
-    }
+    columns = {name: [getattr(record, name) for record in records] for name in SCHEMA.names}
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(columns, schema=SCHEMA), sink, compression="zstd")
     write_atomically(path, sink.getvalue().to_pybytes())
@@ -101,7 +99,9 @@ def merge_points(results: Results, placement_id: str) -> None:
     if not parts:
         return
     whole = results.records / f"{placement_id}.parquet"
-    tables = [pq.read_table(path, schema=SCHEMA) for path in ([whole] if whole.exists() else []) + parts]
+    tables = [
+        pq.read_table(path, schema=SCHEMA) for path in ([whole] if whole.exists() else []) + parts
+    ]
     sink = pa.BufferOutputStream()
     pq.write_table(pa.concat_tables(tables), sink, compression="zstd")
     write_atomically(whole, sink.getvalue().to_pybytes())
@@ -171,7 +171,8 @@ def load_results(path: str | Path) -> pd.DataFrame:
     for column in COLUMNS:
         if pa.types.is_list(column.type):
             values = frame[column.name]
-            frame[column.name] = [None if v is None else tuple(v.tolist()) for v in values]
+            tuples = [None if v is None else tuple(v.tolist()) for v in values]
+            frame[column.name] = pd.Series(tuples, index=frame.index, dtype=object)
     ordered = frame.assign(_measured=frame["status"].isin(sorted(MEASURED))).sort_values(
         ["_measured", "ended_at"], kind="stable"
     )

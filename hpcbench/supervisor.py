@@ -1,8 +1,11 @@
 """Keeps one program from outliving the process that started it.
 
-Run as ``python -I -S supervisor.py [--grace SECONDS] [--remove GLOB ...] -- COMMAND...`` with a
-pipe as standard input. The starter holds the other end: when it closes that end, or dies by any
-signal at all, the read here ends and the program is stopped with everything it started.
+Run as ``python -I -S supervisor.py [OPTION VALUE]... -- COMMAND...`` with a pipe as standard
+input. The starter holds the other end: when it writes STOP there, or dies by any signal at all,
+the read here ends and the program is stopped with everything it started.
+
+``--grace SECONDS`` lie between SIGTERM and SIGKILL, ``--remove GLOB`` is deleted once the program
+is gone, ``--orphaned GLOB`` too where the starter has died.
 
 Standard library only, and few imports: one of these starts before every measurement. It exits
 with the program's own code, or 128 plus the signal that ended it.
@@ -19,10 +22,14 @@ import time
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+STOP = b"stop"
+
+_heard: list[bytes] = []
+"""What was read from the pipe, if anything: STOP, or nothing where the starter died."""
 
 
 def main(arguments: list[str]) -> int:
-    grace_s, patterns, command = _parse(arguments)
+    grace_s, remove, orphaned, command = _parse(arguments)
     libc = ctypes.CDLL(None)
     # Orphans of the program are handed to this process rather than to init, so they can be found.
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -41,24 +48,35 @@ def main(arguments: list[str]) -> int:
             code = _stop(child, grace_s)
     finally:
         _kill_descendants()
-        for pattern in patterns:
+        for pattern in remove + (orphaned if _starter_died() else []):
             _remove(pattern)
     return code
 
 
-def _parse(arguments: list[str]) -> tuple[float, list[str], list[str]]:
-    grace_s, patterns = 5.0, []
+def _starter_died() -> bool:
+    """Whether the other end of the pipe was closed without a STOP."""
+    if not _heard and select.select([0], [], [], 0)[0]:
+        _heard.append(os.read(0, 512))
+    return bool(_heard) and STOP not in _heard[0]
+
+
+def _parse(arguments: list[str]) -> tuple[float, list[str], list[str], list[str]]:
+    grace_s = 5.0
+    remove: list[str] = []
+    orphaned: list[str] = []
     position = 0
     while arguments[position] != "--":
         option, value = arguments[position : position + 2]
         if option == "--grace":
             grace_s = float(value)
         elif option == "--remove":
-            patterns.append(value)
+            remove.append(value)
+        elif option == "--orphaned":
+            orphaned.append(value)
         else:
             raise SystemExit(f"supervisor: unknown option {option}")
         position += 2
-    return grace_s, patterns, arguments[position + 1 :]
+    return grace_s, remove, orphaned, arguments[position + 1 :]
 
 
 def _become(command: list[str], libc: ctypes.CDLL) -> None:
@@ -92,7 +110,8 @@ def _wait(child: int, wake: int) -> int | None:
                 return code
             if any(number != signal.SIGCHLD for number in numbers):
                 return None
-        if 0 in ready and not os.read(0, 512):
+        if 0 in ready:
+            _heard.append(os.read(0, 512))
             return None
 
 

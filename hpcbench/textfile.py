@@ -83,6 +83,7 @@ def _message(
         return f"{where}: {key}: is missing"
     given = detail["input"]
     text = detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    text = _PLAIN.get(kind, text)
     if kind == "literal_error":
         allowed = re.findall(r"'([^']*)'", detail["ctx"]["expected"])
         text = f"allowed: {', '.join(allowed)};{nearest(str(given), allowed)}".rstrip(";")
@@ -90,13 +91,31 @@ def _message(
     return f"{where}: {key}: {text}{shown}" if key else f"{where}: {text}"
 
 
+_PLAIN = {
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "string_type": "must be a text",
+    "tuple_type": "must be a list",
+    "dict_type": "must be a mapping of keys to values",
+    "model_type": "must be a mapping of keys to values",
+    "too_short": "is empty; give at least one",
+}
+"""Pydantic's words for Python's types, in those of a YAML file."""
+
+
 def _fields_at(model: type[BaseModel], location: Location) -> list[str]:
     """The keys allowed at ``location``: walks the annotations of ``model``."""
     current: Any = model
     for part in location:
-        candidates = [m for m in _models_in(current) if part in m.model_fields]
-        if candidates:
-            current = candidates[0].model_fields[str(part)].annotation
+        for candidate in _models_in(current):
+            for name, info in candidate.model_fields.items():
+                if part == (info.alias or name):
+                    current = info.annotation
     keys: dict[str, None] = {}
     for candidate in _models_in(current):
         for name, info in candidate.model_fields.items():

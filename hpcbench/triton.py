@@ -1,4 +1,4 @@
-"""Serves one variant: ``with serve(...) as server:`` it is ready, or there is an error that says why."""
+"""Serves one variant: ``with serve(...) as server:`` is ready, or raises an error that says why."""
 
 import http.client
 import json
@@ -8,7 +8,7 @@ import socket
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,8 +118,8 @@ def _started(
             stderr=stream,
             env={"HPCBENCH_CPUS": str(cpus)},
             grace_s=EXIT_TIMEOUT_S + 2,
-            # Both are left behind when this worker, or Triton, is killed.
-            remove=[f"/dev/shm/{shm_prefix}*", str(repository.parent)],
+            remove=[f"/dev/shm/{shm_prefix}*"],  # what a killed Triton leaves behind
+            orphaned=[str(repository.parent)],
         ) as process,
     ):
         _wait_until_ready(process, http_port, identity, log_path, position)
@@ -156,9 +156,7 @@ def _wait_until_ready(
                 return
         except (OSError, http.client.HTTPException, ValueError):
             continue
-    raise ServerFailed(
-        f"the server was not ready within {READY_TIMEOUT_S:.0f} s", tail(log_path)
-    )
+    raise ServerFailed(f"the server was not ready within {READY_TIMEOUT_S:.0f} s", tail(log_path))
 
 
 def load_failure(text: str) -> ServerFailed:
@@ -181,13 +179,13 @@ def load_failure(text: str) -> ServerFailed:
     return ServerFailed(f"the server ended before it was ready: {said}", last_lines(text))
 
 
-def get_json(port: int, path: str) -> Mapping[str, Any]:
+def get_json(port: int, path: str) -> dict[str, Any]:
     """The JSON answer of the server to a GET; OSError or ValueError where there is none."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         connection.request("GET", path)
         response = connection.getresponse()
-        answer: Mapping[str, Any] = json.loads(response.read())
+        answer: dict[str, Any] = json.loads(response.read())
         return answer
     finally:
         connection.close()
@@ -224,9 +222,9 @@ def tail(path: Path, lines: int = 30) -> str:
 
 
 def last_lines(text: str, lines: int = 30) -> str:
-    """The end of a text, its lines cut to a readable width."""
-    # Triton prints wide tables; what matters stands in the first columns.
-    return "\n".join(line[:400] for line in text.splitlines()[-lines:])
+    """The end of a text without Triton's wide tables, its lines cut to a readable width."""
+    told = [line[:400] for line in text.splitlines() if not line.startswith(("|", "+-"))]
+    return "\n".join(told[-lines:])
 
 
 def _read_from(path: Path, position: int) -> str:

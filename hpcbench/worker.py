@@ -3,12 +3,14 @@
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from distributed import get_worker
 
 from hpcbench import store
 from hpcbench.measure import measure
 from hpcbench.placement import Placement
+from hpcbench.records import Record
 from hpcbench.site import Site
 
 TOPIC = "hpcbench"
@@ -25,19 +27,21 @@ def work(placement: Placement, site: Site, folder: str) -> dict[str, int]:
         for record in records:
             store.write_point(results, record)
             counts[record.status] += 1
-            worker.log_event(
-                TOPIC,
-                {
-                    "kind": "record",
-                    "key": record.key,
-                    "status": str(record.status),
-                    "reason": record.reason,
-                    "model_label": record.model_label,
-                    "batch_size": record.batch_size,
-                    "concurrency": record.concurrency,
-                    "throughput_infer_per_s": record.throughput_infer_per_s,
-                    "node": record.node,
-                },
-            )
+            worker.log_event(TOPIC, told(record))
     store.merge_points(results, placement.id)
     return dict(counts)
+
+
+def told(record: Record) -> dict[str, Any]:
+    """What the driver and its user hear of a record at once."""
+    return {
+        "kind": "record",
+        "key": record.key,
+        "status": str(record.status),
+        "reason": record.reason,
+        "model_label": record.model_label,
+        "batch_size": record.batch_size,
+        "concurrency": record.concurrency,
+        "throughput_infer_per_s": record.throughput_infer_per_s,
+        "node": record.node,
+    }

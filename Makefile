@@ -1,0 +1,59 @@
+# Everything sets itself up: `make demo` and `make test` work in a fresh clone.
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+    $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV ?= .venv
+NATIVE ?= .native
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+MODELS := jobs/demo/models/jet_tagger/config.pbtxt
+
+export HPCBENCH_NATIVE := $(abspath $(NATIVE))
+
+.PHONY: help demo test test-fast lint bench native clean
+
+help:
+	@echo "make demo       sets everything up, then scans a model on a real Triton (about 2 minutes)"
+	@echo "make test       sets everything up, then runs all tests"
+	@echo "make test-fast  the tests that need no Triton"
+	@echo "make lint       ruff, mypy, import contracts"
+	@echo "make bench      hpcbench beside a bare loop over perf_analyzer, in one run"
+	@echo "make native     Triton and perf_analyzer from wheels into $(NATIVE)"
+	@echo "make clean      removes $(VENV), $(NATIVE) and caches; keeps results/"
+
+demo: $(INSTALLED) $(MODELS) native
+	@$(BIN)/hpcbench run jobs/demo/campaign.yaml --site local --results results/demo
+	@$(BIN)/hpcbench plot results/demo --out results/demo/figures
+
+test: $(INSTALLED) $(MODELS) native
+	@$(BIN)/python -m pytest
+
+test-fast: $(INSTALLED)
+	@$(BIN)/python -m pytest -m "not native"
+
+lint: $(INSTALLED)
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(INSTALLED) $(MODELS) native
+	@$(BIN)/python tests/benchmarks/beside_the_loop.py
+
+native: $(INSTALLED)
+	@$(PYTHON) containers/native.py $(NATIVE)
+
+$(INSTALLED): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "hpcbench needs Python 3.11 or newer, and none is on the PATH;" \
+	    "name one: make PYTHON=/path/to/python3.11" >&2; exit 3; }
+	@echo "setting up $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) containers/venv.py $(VENV)
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on \
+	    --editable '.[analysis,demo,dev]'
+	@touch $@
+
+$(MODELS): jobs/demo/make_model.py $(INSTALLED)
+	@$(BIN)/python jobs/demo/make_model.py jobs/demo/models
+
+clean:
+	rm -rf $(VENV) $(NATIVE) jobs/demo/models .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

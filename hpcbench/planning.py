@@ -1,0 +1,134 @@
+"""Plans a campaign on a site: its points, what of them is done, and the placements left to run."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpcbench import container, grid, store, textfile
+from hpcbench.campaign import Campaign
+from hpcbench.errors import BadInput
+from hpcbench.grid import Grid
+from hpcbench.model import digest, read_model
+from hpcbench.placement import Placement, place
+from hpcbench.site import Site
+from hpcbench.store import Results
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do. ``placements`` are those still to be measured, per pool."""
+
+    campaign: Campaign
+    site: Site
+    grid: Grid
+    placements: Mapping[str, tuple[Placement, ...]]
+    done: int
+
+    @property
+    def measurements(self) -> int:
+        """All measurements of the campaign: points times repeats times pools."""
+        return len(self.grid.points) * self.campaign.repeats * len(self.placements)
+
+    @property
+    def estimate_s(self) -> float:
+        """Seconds until the slowest pool is through, if every point settles at once."""
+        return max(
+            (
+                sum(p.estimate_s for p in waiting) / self.site.pools[pool].max_jobs
+                for pool, waiting in self.placements.items()
+            ),
+            default=0.0,
+        )
+
+    @property
+    def gpu_s(self) -> float:
+        """GPU seconds that this takes, over all pools."""
+        return sum(
+            p.estimate_s * self.site.pools[pool].gpus_per_job
+            for pool, waiting in self.placements.items()
+            for p in waiting
+        )
+
+
+def plan(
+    campaign: Campaign,
+    site: Site,
+    *,
+    pools: Sequence[str] = (),
+    results: str | Path | None = None,
+) -> Plan:
+    """The points and placements of a campaign; starts nothing.
+
+    ``pools`` are names of the site's pools, all of them by default. What ``results`` holds
+    already is left out. Raises BadInput with whatever the models cannot take, SiteError where
+    the site has no Triton.
+    """
+    chosen = list(pools) or list(site.pools)
+    for pool in chosen:
+        if pool not in site.pools:
+            raise BadInput(
+                f"--pool {pool}: site '{site.name}' has no such pool;"
+                f"{textfile.nearest(pool, site.pools)} its pools: {', '.join(site.pools)}"
+            )
+    software = container.software(site.container)
+    try:
+        models = {m.name: read_model(campaign.model_repository, m.name) for m in campaign.models}
+    except BadInput as error:
+        raise BadInput(f"{campaign.source}: {error.message}", error.hint) from error
+    input_digest = _input_digest(campaign)
+    points = grid.expand(
+        campaign,
+        models,
+        image=f"{software.server_digest} {software.sdk_digest}",
+        input_data=input_digest,
+    )
+    known = store.done(Results(Path(results))) if results is not None else set()
+    placements = {
+        pool: tuple(
+            place(
+                points.points,
+                campaign=campaign.name,
+                pool=pool,
+                repeats=campaign.repeats,
+                measurement=campaign.measurement,
+                input_data_digest=input_digest,
+                done=known,
+            )
+        )
+        for pool in chosen
+    }
+    left = sum(len(p.points) for waiting in placements.values() for p in waiting)
+    total = len(points.points) * campaign.repeats * len(chosen)
+    return Plan(campaign=campaign, site=site, grid=points, placements=placements, done=total - left)
+
+
+def _input_digest(campaign: Campaign) -> str | None:
+    name = campaign.measurement.input_data
+    if name in ("random", "zero"):
+        return None
+    if not Path(name).exists():
+        raise BadInput(
+            f"{campaign.source}: measurement.input_data: there is no {name}",
+            "allowed: random, zero, or the path of a data file, relative to the campaign file",
+        )
+    return digest(Path(name))
+
+
+def plan_rows(todo: Plan) -> list[dict[str, Any]]:
+    """One row per measurement of the campaign, done or not, with the columns of store.PLAN."""
+    return [
+        {
+            "point_id": point.id,
+            "pool": pool,
+            "repeat": repeat,
+            "model_label": point.variant.label,
+            "variant": json.dumps(point.variant.axes),
+            "batch_size": point.batch_size,
+            "concurrency": point.concurrency,
+        }
+        for pool in todo.placements
+        for repeat in range(todo.campaign.repeats)
+        for point in todo.grid.points
+    ]

@@ -1,0 +1,86 @@
+"""What several test files need: the programs under test, real models, and a clean machine after."""
+
+import contextlib
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+SHARED = CHECKOUT.parent / "shared"
+MARK = "HPCBENCH_TEST_SESSION"
+os.environ[MARK] = uuid.uuid4().hex
+PROGRAMS = ("tritonserver", "triton_python_backend_stub", "perf_analyzer", "supervisor.py")
+
+
+@pytest.fixture(scope="session")
+def native_prefix() -> Path:
+    """The folder with Triton and perf_analyzer, installed by `make native`."""
+    prefix = Path(os.environ.get("HPCBENCH_NATIVE", CHECKOUT / ".native"))
+    assert (prefix / "manifest.json").is_file(), f"{prefix} is not complete: run make native"
+    return prefix
+
+
+@pytest.fixture(scope="session")
+def demo_models() -> Path:
+    """The demo's model repository, made by its script."""
+    repository = CHECKOUT / "jobs" / "demo" / "models"
+    assert (repository / "jet_tagger" / "1" / "model.onnx").is_file(), "run make test, or make demo"
+    return repository
+
+
+@pytest.fixture(scope="session")
+def shared_models() -> Path:
+    """Real models of CMS, where they lie beside the checkout."""
+    if not (SHARED / "models").is_dir():
+        pytest.skip("real models are not there: no ../shared/models beside the checkout")
+    return SHARED / "models"
+
+
+def programs_running() -> list[str]:
+    """Command lines of what hpcbench started in these tests and that still runs."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if {Path(word).name for word in words[:4]} & set(PROGRAMS):
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get(MARK) == os.environ[MARK]:
+                    found.append(" ".join(words)[:200])
+    return found
+
+
+def traces() -> set[str]:
+    """Temporary folders and shared memory of hpcbench on this machine."""
+    return {str(path) for folder in ("/tmp", "/dev/shm") for path in Path(folder).glob("hpcbench-*")}
+
+
+def wait_until(condition: Callable[[], object], timeout_s: float = 20.0) -> bool:
+    """Whether ``condition()`` became true in time."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.fixture
+def leaves_nothing() -> Iterator[None]:
+    """The test ends with the programs, folders and shared memory that it began with."""
+    running, files = programs_running(), traces()
+    yield
+    assert wait_until(lambda: not set(programs_running()) - set(running)), programs_running()
+    assert wait_until(lambda: not traces() - files), traces() - files
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Where everything is required, a skipped test is a failure."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter else []
+    if skipped and os.environ.get("HPCBENCH_REQUIRE_ALL") and exitstatus == 0:
+        reporter.write_line(f"{len(skipped)} tests were skipped where all are required", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,0 +1,56 @@
+"""Small campaigns on the real Triton and perf_analyzer, for several test files."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hpcbench import Campaign, Site
+
+SHAPES = {
+    "pf_features": [16, 50],
+    "pf_mask": [1, 50],
+    "sv_features": [10, 4],
+    "sv_mask": [1, 4],
+}
+QUICK = {"measurement_interval_ms": 250, "stability_percentage": 900.0}
+"""Windows as short as they may be, and a spread that every point stays within."""
+
+
+def campaign_file(folder: Path, models: Path, **changes: Any) -> Path:
+    """A campaign of the demo's model, with some of its keys replaced."""
+    content = {
+        "name": "test",
+        "model_repository": str(models),
+        "models": [{"name": "jet_tagger", "label": "jets", "shapes": SHAPES}],
+        "load": {"batch_size": [1, 2, 4], "concurrency": 2},
+        "measurement": QUICK,
+        **changes,
+    }
+    path = folder / "campaign.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def site_file(folder: Path, prefix: Path, *, max_jobs: int = 1, **container: Any) -> Path:
+    """A site of this computer's processors."""
+    scratch = folder / "scratch"
+    scratch.mkdir(exist_ok=True)
+    content = {
+        "name": "here",
+        "scheduler": "local",
+        "container": {"runtime": "native", "prefix": str(prefix), "scratch": str(scratch)}
+        | container,
+        "pools": {"cpu": {"max_jobs": max_jobs}},
+    }
+    path = folder / "site.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def quick_run(folder: Path, prefix: Path, models: Path, **changes: Any) -> tuple[Campaign, Site]:
+    """The campaign and the site of the two files, read."""
+    return (
+        Campaign.load(campaign_file(folder, models, **changes)),
+        Site.load(site_file(folder, prefix)),
+    )

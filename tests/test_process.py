@@ -1,0 +1,152 @@
+"""Programs are run to their end, killed in time, and never outlive the one who started them."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import psutil
+import pytest
+
+from hpcbench import process
+from tests.conftest import wait_until
+
+
+def alive(pid_file: Path) -> bool:
+    pid = int(pid_file.read_text())
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def python(code: str, *arguments: object) -> list[str]:
+    return [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
+
+
+SLEEPER_IN_ITS_OWN_SESSION = """
+    import os, pathlib, sys, time
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            pathlib.Path(sys.argv[1]).write_text(str(os.getpid()))
+            time.sleep(60)
+        os._exit(0)
+    time.sleep(60)
+"""
+
+
+def test_output_and_exit_code_of_a_program_are_told(tmp_path: Path) -> None:
+    argv = ["sh", "-c", "echo out; echo err >&2; exit 7"]
+    done = process.run(argv, folder=tmp_path, timeout_s=20)
+    assert (done.stdout, done.stderr, done.returncode, done.timed_out) == ("out\n", "err\n", 7, False)
+
+
+def test_a_program_ended_by_a_signal_has_code_128_plus_signal(tmp_path: Path) -> None:
+    done = process.run(["sh", "-c", "kill -ABRT $$"], folder=tmp_path, timeout_s=20)
+    assert done.returncode == 128 + signal.SIGABRT
+
+
+def test_a_program_that_is_not_there_is_told_by_name(tmp_path: Path) -> None:
+    done = process.run(["no-such-program"], folder=tmp_path, timeout_s=20)
+    assert done.returncode == 127
+    assert "cannot start no-such-program: No such file" in done.stderr
+
+
+def test_arguments_reach_the_program_as_they_are(tmp_path: Path) -> None:
+    words = ["$(touch x)", "a b", "--", ";", "*"]
+    done = process.run(["printf", "%s\n", *words], folder=tmp_path, timeout_s=20)
+    assert done.stdout.splitlines() == words
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_hung_program_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    argv = python(SLEEPER_IN_ITS_OWN_SESSION, pid_file)
+    done = process.run(argv, folder=tmp_path, timeout_s=1.5)
+    assert done.timed_out
+    assert not alive(pid_file)
+
+
+def test_a_program_that_ignores_sigterm_is_killed_after_its_grace(tmp_path: Path) -> None:
+    argv = ["sh", "-c", "trap '' TERM; echo $$ > pid; while :; do sleep 0.1; done"]
+    done = process.run(argv, folder=tmp_path, timeout_s=1)
+    assert done.timed_out
+    assert not alive(tmp_path / "pid")
+
+
+def test_what_a_program_leaves_running_ends_with_it(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    argv = ["sh", "-c", f"setsid sleep 60 & echo $! > {pid_file}"]
+    assert process.run(argv, folder=tmp_path, timeout_s=20).returncode == 0
+    assert not alive(pid_file)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
+def test_a_program_dies_with_the_process_that_started_it(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    starter = subprocess.Popen(
+        python(
+            """
+            import sys
+            from pathlib import Path
+            from hpcbench import process
+            inner = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(60)"
+            argv = [sys.executable, "-c", inner, sys.argv[2]]
+            process.run(argv, folder=Path(sys.argv[1]), timeout_s=60)
+            """,
+            folder,
+            tmp_path / "pid",
+        )
+    )
+    assert wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+    assert alive(tmp_path / "pid")
+    starter.send_signal(number)
+    starter.wait()
+    assert wait_until(lambda: not alive(tmp_path / "pid"), 5)
+    assert wait_until(lambda: not folder.exists(), 5), "its folder was left behind"
+
+
+def test_a_program_dies_with_its_supervisor(tmp_path: Path) -> None:
+    argv = ["sh", "-c", "echo $PPID > supervisor; echo $$ > pid; exec sleep 60"]
+    with process.running(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path):
+        assert wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+        os.kill(int((tmp_path / "supervisor").read_text()), signal.SIGKILL)
+        assert wait_until(lambda: not alive(tmp_path / "pid"), 5)
+
+
+def test_files_of_a_program_are_removed_when_it_is_gone(tmp_path: Path) -> None:
+    folder = tmp_path / "left"
+    folder.mkdir()
+    for name in ("region-1", "region-2", "other"):
+        (folder / name).touch()
+    with process.running(
+        ["true"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        remove=[f"{folder}/region-*"],
+        orphaned=[str(folder / "other")],
+    ) as program:
+        program.wait(20)
+    assert [path.name for path in folder.iterdir()] == ["other"]
+
+
+def test_stopping_all_programs_interrupts_whoever_waits_for_one(tmp_path: Path) -> None:
+    code = """
+        import sys, threading
+        from pathlib import Path
+        from hpcbench import process
+        from hpcbench.errors import Interrupted
+        threading.Timer(0.5, process.stop_all).start()
+        for attempt in ("running", "new"):
+            try:
+                process.run(["sleep", "60"], folder=Path(sys.argv[1]), timeout_s=60)
+            except Interrupted:
+                print(attempt, "interrupted")
+    """
+    answer = subprocess.run(
+        python(code, tmp_path), capture_output=True, text=True, timeout=30, check=True
+    )
+    assert answer.stdout.splitlines() == ["running interrupted", "new interrupted"]
