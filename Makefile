@@ -4,13 +4,16 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
     $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 VENV ?= .venv
 NATIVE ?= .native
+WITH ?=
+NO_PYTHON := echo "hpcbench needs Python 3.11 or newer, and none is on the PATH; name one:" \
+    "make PYTHON=/path/to/python3.11" >&2; exit 3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 MODELS := jobs/demo/models/jet_tagger/config.pbtxt
 
 export HPCBENCH_NATIVE := $(abspath $(NATIVE))
 
-.PHONY: help demo test test-fast lint bench native clean
+.PHONY: help demo test test-fast lint bench native venv clean
 
 help:
 	@echo "make demo       sets everything up, then scans a model on a real Triton (about 2 minutes)"
@@ -18,7 +21,8 @@ help:
 	@echo "make test-fast  the tests that need no Triton"
 	@echo "make lint       ruff, mypy, import contracts"
 	@echo "make bench      hpcbench beside a bare loop over perf_analyzer, in one run"
-	@echo "make native     Triton and perf_analyzer from wheels into $(NATIVE)"
+	@echo "make native     Triton and perf_analyzer from wheels into $(NATIVE);"
+	@echo "                with WITH=pytorch it serves TorchScript models, too"
 	@echo "make clean      removes $(VENV), $(NATIVE) and caches; keeps results/"
 
 demo: $(INSTALLED) $(MODELS) native
@@ -40,14 +44,20 @@ lint: $(INSTALLED)
 bench: $(INSTALLED) $(MODELS) native
 	@$(BIN)/python tests/benchmarks/beside_the_loop.py
 
-native: $(INSTALLED)
-	@$(PYTHON) containers/native.py $(NATIVE)
+venv: $(INSTALLED)
+
+native:
+	@test -n "$(PYTHON)" || { $(NO_PYTHON); }
+	@$(PYTHON) containers/native.py $(NATIVE) $(addprefix --with ,$(WITH))
 
 $(INSTALLED): pyproject.toml
-	@test -n "$(PYTHON)" || { echo "hpcbench needs Python 3.11 or newer, and none is on the PATH;" \
-	    "name one: make PYTHON=/path/to/python3.11" >&2; exit 3; }
+	@test -n "$(PYTHON)" || { $(NO_PYTHON); }
 	@echo "setting up $(VENV) with $$($(PYTHON) --version)"
-	@$(PYTHON) containers/venv.py $(VENV)
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || [ "$$(id -u)" != 0 ] || \
+	    ! command -v apt-get >/dev/null || \
+	    { apt-get update -q && apt-get install -y -q --no-install-recommends python3-venv; }
+	@$(PYTHON) -m venv $(VENV) || { echo "this Python cannot make virtual environments;" \
+	    "on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 3; }
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on \
 	    --editable '.[analysis,demo,dev]'
 	@touch $@

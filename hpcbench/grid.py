@@ -19,12 +19,14 @@ Setting = str | int | tuple[int, ...] | None
 class ServerVariant:
     """One Triton configuration: a model of the repository and what is changed in it.
 
+    ``position`` is the model's place in the campaign, which figures keep to.
     Each axis is "base" where the model's own config.pbtxt decides. ``accelerator`` is a
     canonical JSON text of name and parameters, so that variants can be compared and hashed.
     """
 
     model: TritonModel
     label: str
+    position: int
     version: int | None
     instance_count: int | str
     preferred_batch_size: tuple[int, ...] | str | None
@@ -73,7 +75,7 @@ def expand(
     points: dict[str, Point] = {}
     problems: dict[str, None] = {}
     combinations = 0
-    for model in campaign.models:
+    for position, model in enumerate(campaign.models):
         triton_model = models[model.name]
         server = _narrowed(campaign.server_axes, model.server)
         load = _narrowed(campaign.load_axes, model.load)
@@ -82,7 +84,7 @@ def expand(
         if found:
             continue
         shapes = tuple(sorted((name, tuple(dims)) for name, dims in model.shapes.items()))
-        for variant in _variants(model, triton_model, server):
+        for variant in _variants(model, triton_model, server, position):
             for batch_size, concurrency in itertools.product(load.batch_size, load.concurrency):
                 combinations += 1
                 identity = {
@@ -115,7 +117,9 @@ def _narrowed(axes: Any, override: Any) -> Any:
     return axes.model_copy(update=given)
 
 
-def _variants(model: Model, triton_model: TritonModel, server: Server) -> list[ServerVariant]:
+def _variants(
+    model: Model, triton_model: TritonModel, server: Server, position: int
+) -> list[ServerVariant]:
     variants: dict[ServerVariant, None] = {}
     for count, preferred, delay, accelerator in itertools.product(
         server.instance_count,
@@ -126,6 +130,7 @@ def _variants(model: Model, triton_model: TritonModel, server: Server) -> list[S
         variant = ServerVariant(
             model=triton_model,
             label=model.label or model.name,
+            position=position,
             version=model.version,
             instance_count=count,
             preferred_batch_size=preferred,

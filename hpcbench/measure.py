@@ -108,6 +108,7 @@ def unmeasured(
         reason=reason,
         model=variant.model.name,
         model_label=variant.label,
+        model_position=variant.position,
         model_version=variant.version,
         model_digest=variant.model.digest,
         variant=json.dumps(variant.axes),
@@ -147,7 +148,10 @@ def _measure_point(
     outcome, extra = _run(point, placement, site, server, tool, settle=True)
     if outcome.status is Status.UNSTABLE and server.alive:
         outcome, extra = _unsettled(
-            outcome, extra, _run(point, placement, site, server, tool, settle=False)
+            outcome,
+            extra,
+            _run(point, placement, site, server, tool, settle=False),
+            placement.measurement.percentile,
         )
     energy_after = node.energy_j()
     if energy_before is not None and energy_after is not None:
@@ -224,6 +228,7 @@ def _unsettled(
     first: Outcome,
     first_extra: Mapping[str, Any],
     rest: tuple[Outcome, Mapping[str, Any]],
+    percentile: int | None,
 ) -> tuple[Outcome, dict[str, Any]]:
     """The record of a point that did not settle, with the figures of three more windows.
 
@@ -236,13 +241,21 @@ def _unsettled(
         reason = f"{first.reason}; the figures are those of three more windows"
     else:
         reason = f"{first.reason}; three more windows gave no figures: {outcome.reason}"
-        figures |= _from_windows(first.figures)
+        figures |= _from_windows(first.figures, percentile)
     return (
         Outcome(Status.UNSTABLE, reason, figures),
         {**first_extra, "perf_analyzer_s": spent_s},
     )
 
 
-def _from_windows(figures: Mapping[str, Any]) -> dict[str, Any]:
-    last = figures.get("windows_throughput_infer_per_s", ())[-3:]
-    return {"throughput_infer_per_s": sum(last) / len(last)} if last else {}
+def _from_windows(figures: Mapping[str, Any], percentile: int | None) -> dict[str, Any]:
+    """The mean of the last three windows, where there is nothing better."""
+    throughputs = figures.get("windows_throughput_infer_per_s", ())[-3:]
+    latencies = figures.get("windows_latency_us", ())[-3:]
+    if not throughputs:
+        return {}
+    latency = "latency_avg_us" if percentile is None else "latency_percentile_us"
+    return {
+        "throughput_infer_per_s": sum(throughputs) / len(throughputs),
+        latency: sum(latencies) / len(latencies),
+    }

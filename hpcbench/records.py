@@ -75,6 +75,9 @@ class Record:
     # What was asked for
     model: str = _key("name of the model in its repository")
     model_label: str = _key("name of the model in figures")
+    model_position: int | None = _column(
+        "place of the model in its campaign, from 0; figures compare with the first", unit="1"
+    )
     model_version: int | None = _column("the version asked for; missing: the server's choice")
     model_digest: str | None = _column("hash of the model's files and its config.pbtxt")
     variant: str | None = _column("the server axes as the campaign wrote them, as JSON")

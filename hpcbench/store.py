@@ -177,7 +177,15 @@ def load_results(path: str | Path) -> pd.DataFrame:
         ["_measured", "ended_at"], kind="stable"
     )
     kept = ordered.drop_duplicates(["point_id", "pool", "repeat"], keep="last")
-    sorting = ["model_label", "pool", "variant", "batch_size", "concurrency", "repeat"]
+    sorting = [
+        "model_position",
+        "model_label",
+        "pool",
+        "variant",
+        "batch_size",
+        "concurrency",
+        "repeat",
+    ]
     return kept.drop(columns="_measured").sort_values(sorting, ignore_index=True)
 
 

@@ -55,7 +55,8 @@ def programs_running() -> list[str]:
 
 def traces() -> set[str]:
     """Temporary folders and shared memory of hpcbench on this machine."""
-    return {str(path) for folder in ("/tmp", "/dev/shm") for path in Path(folder).glob("hpcbench-*")}
+    folders = Path("/tmp"), Path("/dev/shm")
+    return {str(path) for folder in folders for path in folder.glob("hpcbench-*")}
 
 
 def wait_until(condition: Callable[[], object], timeout_s: float = 20.0) -> bool:

@@ -84,8 +84,10 @@ def test_a_point_that_does_not_settle_keeps_all_its_figures(
         demo_models,
         load={"batch_size": 2, "concurrency": 2},
         measurement={
-            **{"measurement_interval_ms": 100, "stability_percentage": 0.001},
-            **{"max_trials": 4, "percentile": 90},
+            "measurement_interval_ms": 100,
+            "stability_percentage": 0.001,
+            "max_trials": 4,
+            "percentile": 90,
         },
     )
     assert record.status == Status.UNSTABLE

@@ -64,8 +64,10 @@ def build() -> onnx.ModelProto:
         weights.append(numpy_helper.from_array(values, name))
         return name
 
-    def node(kind: str, inputs: list[str], output: str, **attributes: object) -> str:
-        nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+    def node(kind: str, inputs: list[str], output: str, **attributes: int | list[int]) -> str:
+        made = helper.make_node(kind, inputs, [output])
+        made.attribute.extend(helper.make_attribute(k, v) for k, v in attributes.items())
+        nodes.append(made)
         return output
 
     weights.append(numpy_helper.from_array(np.array([2], np.int64), "length_axis"))

@@ -1,0 +1,1 @@
+"""Figures and tables from results: reads hpcbench.records and hpcbench.store only."""

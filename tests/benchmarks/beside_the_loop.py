@@ -1,0 +1,190 @@
+"""Measures hpcbench beside the bare loop over perf_analyzer, in turn, in one run.
+
+    python tests/benchmarks/beside_the_loop.py [--rounds 3] [--interval-ms 1000]
+
+Both measure the same seven points with the same flags on the same Triton, as often as there are
+rounds. What is compared: wall time, time inside perf_analyzer, points that have figures, and the
+time per point that is neither perf_analyzer nor the start of the server. This machine's speed
+drifts, so only ratios within a round mean anything.
+"""
+
+import argparse
+import csv
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcbench import Campaign, Site, container, grid, load_results, perf_analyzer, planning, triton
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+BATCHES = (1, 4, 8, 16, 32, 64, 128)
+
+
+@dataclass(frozen=True)
+class Took:
+    """Seconds of one way of measuring the scan. ``each`` is the time per batch size kept."""
+
+    wall: float
+    server_start: float
+    inside: float
+    each: dict[int, float]
+    own: dict[int, float]
+
+
+def the_loop(campaign: Campaign, site: Site) -> Took:
+    """The loop of the documentation: one command per batch size, a CSV each, nothing else."""
+    todo = planning.plan(campaign, site)
+    (placement,) = todo.placements["cpu"]
+    each: dict[int, float] = {}
+    inside = 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.monotonic()
+        log = Path(folder) / "server.log"
+        with triton.serve(placement.variant, site.container, log_path=log, cpus=2) as server:
+            ready = time.monotonic()
+            for point in placement.points:
+                argv = loop_command(point, campaign, site, server, folder)
+                begun = time.monotonic()
+                subprocess.run(
+                    argv,
+                    cwd=folder,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    check=False,
+                )
+                took = time.monotonic() - begun
+                inside += took
+                if _has_figures(Path(folder) / f"batch{point.batch_size}.csv"):
+                    each[point.batch_size] = took
+            ended = time.monotonic()
+        wall = time.monotonic() - started
+    return Took(wall, wall - (ended - ready), inside, each, {})
+
+
+def loop_command(
+    point: grid.Point, campaign: Campaign, site: Site, server: triton.Server, folder: str
+) -> list[str]:
+    """The very flags of hpcbench, but for where the CSV goes."""
+    words = perf_analyzer.arguments(
+        point, campaign.measurement, url=f"127.0.0.1:{server.grpc_port}", metrics_url=None
+    )
+    words[words.index("-f") + 1] = f"batch{point.batch_size}.csv"
+    return container.sdk_argv(site.container, words)
+
+
+def _has_figures(path: Path) -> bool:
+    return path.exists() and len(list(csv.DictReader(path.open()))) == 1
+
+
+def hpcbench(campaign_file: Path, site_file: Path, results: Path) -> Took:
+    """The same points through the command, as a user runs it."""
+    started = time.monotonic()
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "hpcbench", "run", str(campaign_file)),
+            *("--site", str(site_file), "--results", str(results)),
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )
+    wall = time.monotonic() - started
+    frame = load_results(results).sort_values("started_at", ignore_index=True)
+    span = (frame["ended_at"].max() - frame["started_at"].min()).total_seconds()
+    # A point lasts until the next one starts: what lies between them is hpcbench's own too.
+    ends = [*frame["started_at"].iloc[1:], frame["ended_at"].iloc[-1]]
+    spent = [
+        (end - start).total_seconds() for start, end in zip(frame["started_at"], ends, strict=True)
+    ]
+    inside = list(frame["perf_analyzer_s"])
+    batches = [int(batch) for batch in frame["batch_size"]]
+    kept = frame["throughput_infer_per_s"].notna()
+    stable = frame["status"] == "ok"
+    return Took(
+        wall,
+        wall - span,
+        sum(inside),
+        {b: s for b, s, k, ok in zip(batches, spent, kept, stable, strict=True) if k and ok}
+        | {b: -1.0 for b, k, ok in zip(batches, kept, stable, strict=True) if k and not ok},
+        {b: s - i for b, s, i in zip(batches, spent, inside, strict=True)},
+    )
+
+
+def main() -> None:
+    """Runs the rounds and prints a line for each, then the medians."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--interval-ms", type=int, default=1000)
+    given = options.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        campaign_file, site_file = _inputs(Path(folder), given.interval_ms)
+        campaign, site = Campaign.load(campaign_file), Site.load(site_file)
+        print(
+            f"{len(BATCHES)} points, windows of {given.interval_ms} ms, {given.rounds} rounds, "
+            f"{os.cpu_count()} processors"
+        )
+        print(
+            f"{'round':>5} {'':9} {'wall s':>8} {'start+stop s':>13} {'in PA s':>8} {'kept':>5} "
+            f"{'own s/point':>12} {'same points / loop':>19} {'wall / loop':>12}"
+        )
+        ratios, walls, owns = [], [], []
+        for number in range(1, given.rounds + 1):
+            loop = the_loop(campaign, site)
+            ours = hpcbench(campaign_file, site_file, Path(folder) / f"results-{number}")
+            both = [b for b in loop.each if ours.each.get(b, -1) > 0]
+            ratio = _ratio(sum(ours.each[b] for b in both), sum(loop.each[b] for b in both))
+            per_window = statistics.mean(ours.own.values())
+            ratios.append(ratio)
+            walls.append(ours.wall / loop.wall)
+            owns.append(per_window)
+            _line(number, "loop", loop, "", "", "")
+            _line(
+                number,
+                "hpcbench",
+                ours,
+                f"{per_window:.3f}",
+                f"{ratio:.3f} ({len(both)})",
+                f"{walls[-1]:.3f}",
+            )
+        print(
+            f"median: own time per point {statistics.median(owns):.3f} s; time of the points that "
+            f"both keep / loop {statistics.median(ratios):.3f}; wall / loop "
+            f"{statistics.median(walls):.3f}"
+        )
+
+
+def _ratio(ours: float, loop: float) -> float:
+    return ours / loop if loop else float("nan")
+
+
+def _line(number: int, who: str, took: Took, own: str, ratio: str, wall: str) -> None:
+    print(
+        f"{number:5d} {who:9} {took.wall:8.1f} {took.server_start:13.1f} {took.inside:8.1f} "
+        f"{len(took.each):3d}/{len(BATCHES)} {own:>12} {ratio:>19} {wall:>12}",
+        flush=True,
+    )
+
+
+def _inputs(folder: Path, interval_ms: int) -> tuple[Path, Path]:
+    """The demo's campaign with these windows, and this computer as its site."""
+    text = (CHECKOUT / "jobs" / "demo" / "campaign.yaml").read_text()
+    models = CHECKOUT / "jobs" / "demo" / "models"
+    text = text.replace("model_repository: models ", f"model_repository: {models} ")
+    text = text.replace("measurement_interval_ms: 1000", f"measurement_interval_ms: {interval_ms}")
+    campaign = folder / "campaign.yaml"
+    campaign.write_text(text)
+    prefix = os.environ.get("HPCBENCH_NATIVE", str(CHECKOUT / ".native"))
+    site = folder / "site.yaml"
+    site.write_text(
+        f"name: bench\ncontainer: {{runtime: native, prefix: {prefix}}}\npools: {{cpu: {{}}}}\n"
+    )
+    return campaign, site
+
+
+if __name__ == "__main__":
+    main()

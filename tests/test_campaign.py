@@ -1,0 +1,366 @@
+"""The campaign file: what it may say, and what it is told where it says something else."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pydantic
+import pytest
+import yaml
+
+from hpcbench import driver
+from hpcbench.campaign import Accelerator, Campaign, Load, Server
+from tests.builders import campaign, expanded, refusal, triton_model, write_campaign
+
+BASE = "name: study\nmodel_repository: models\nmodels:\n  - name: tagger\n"
+"""Four lines of a right file; what a test adds begins in line 5."""
+
+
+def load(folder: Path, added: str) -> Campaign:
+    path = folder / "campaign.yaml"
+    path.write_text(BASE + added)
+    return Campaign.load(path)
+
+
+CONTRACT = """
+name: particlenet-batch-scan
+model_repository: ../../models            # relative to this file
+models:
+  - name: particlenet_AK4
+    label: PN-AK4 ONNX
+    shapes: {pf_points: [2, 50], sv_mask: [1, 4]}
+server:                                   # axes that need another Triton configuration
+  instance_count: [1, 2]
+  preferred_batch_size: [null, [4, 8]]
+  max_queue_delay_us: [100]
+  accelerator: [null, {name: tensorrt, precision_mode: FP16}]
+load:                                     # axes that perf_analyzer sweeps against one server
+  batch_size: [1, 4, 8, 16, 32, 64, 128]
+  concurrency: [4]
+measurement:
+  protocol: grpc
+  async: true
+  percentile: 95
+  measurement_interval_ms: 9000
+  input_data: random                      # random | zero | a JSON file
+repeats: 3
+"""
+
+
+def test_the_campaign_of_the_contract_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "campaign.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(CONTRACT)
+    study = Campaign.load(path)
+    assert study.model_repository == tmp_path / "models"
+    assert study.models[0].shapes == {"pf_points": (2, 50), "sv_mask": (1, 4)}
+    assert study.server_axes.preferred_batch_size == (None, (4, 8))
+    assert study.server_axes.accelerator == (
+        None,
+        Accelerator(name="tensorrt", precision_mode="FP16"),
+    )
+    assert study.load_axes.batch_size == (1, 4, 8, 16, 32, 64, 128)
+    assert study.measurement.asynchronous is True
+    assert study.measurement.percentile == 95
+    assert study.repeats == 3
+    assert study.source == str(path)
+
+
+def test_a_campaign_needs_no_more_than_a_name_a_repository_and_a_model(tmp_path: Path) -> None:
+    study = load(tmp_path, "")
+    assert study.server_axes == Server()
+    assert study.load_axes == Load()
+    assert study.repeats == 1
+    assert study.measurement.protocol == "grpc"
+
+
+def test_the_same_campaign_may_be_written_in_python(tmp_path: Path) -> None:
+    read = load(tmp_path, "load: {batch_size: [1, 2]}\nserver: {instance_count: [2]}\n")
+    written = Campaign(
+        name="study",
+        model_repository=tmp_path / "models",
+        models=[{"name": "tagger"}],
+        load=Load(batch_size=(1, 2)),
+        server=Server(instance_count=(2,)),
+    )
+    assert written.model_dump() == read.model_dump()
+
+
+def test_one_value_is_an_axis_of_one(tmp_path: Path) -> None:
+    study = load(tmp_path, "load: {batch_size: 8, concurrency: 4}\nserver: {instance_count: 2}\n")
+    assert study.load_axes == Load(batch_size=(8,), concurrency=(4,))
+    assert study.server_axes.instance_count == (2,)
+
+
+def test_every_server_axis_can_keep_what_the_model_says(tmp_path: Path) -> None:
+    study = load(
+        tmp_path,
+        "server: {instance_count: [base, 2], preferred_batch_size: [base, null, [], [4]],"
+        " max_queue_delay_us: [base, 0], accelerator: [base, null, {name: openvino}]}\n",
+    )
+    assert study.server_axes == Server(
+        instance_count=("base", 2),
+        preferred_batch_size=("base", None, (), (4,)),
+        max_queue_delay_us=("base", 0),
+        accelerator=("base", None, Accelerator(name="openvino")),
+    )
+
+
+def test_no_campaign_can_be_changed_once_it_is_there() -> None:
+    with pytest.raises(pydantic.ValidationError, match="frozen"):
+        campaign().repeats = 3
+
+
+def test_relative_paths_are_relative_to_the_file_and_not_to_where_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "study").mkdir()
+    path = write_campaign(
+        tmp_path / "study",
+        model_repository="../repository",
+        measurement={"input_data": "data/jets.json"},
+    )
+    monkeypatch.chdir(tmp_path)
+    for given in (path, Path("study/campaign.yaml")):
+        study = Campaign.load(given)
+        assert study.model_repository == tmp_path / "repository"
+        assert study.measurement.input_data == str(tmp_path / "study" / "data" / "jets.json")
+
+
+def test_home_and_absolute_paths_stay_what_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    study = Campaign.load(
+        write_campaign(
+            tmp_path, model_repository="~/models", measurement={"input_data": "/data/x.json"}
+        )
+    )
+    assert study.model_repository == Path("/home/somebody/models")
+    assert study.measurement.input_data == "/data/x.json"
+
+
+@pytest.mark.parametrize("word", ["random", "zero"])
+def test_random_and_zero_are_words_and_not_files(tmp_path: Path, word: str) -> None:
+    assert load(tmp_path, f"measurement: {{input_data: {word}}}\n").measurement.input_data == word
+
+
+@pytest.mark.parametrize(
+    ("added", "line", "key", "words"),
+    [
+        ("lod: {}\n", 5, "lod", "did you mean 'load'? allowed here: name, model_repository"),
+        ("load:\n  batchsize: [1]\n", 6, "load.batchsize", "did you mean 'batch_size'?"),
+        ("load: {concurency: 1}\n", 5, "load.concurency", "did you mean 'concurrency'?"),
+        ("server: {instances: 1}\n", 5, "server.instances", "instance_count"),
+        ("measurement: {asynch: true}\n", 5, "measurement.asynch", "did you mean 'async'?"),
+        ("    shape: {x: [1]}\n", 5, "models.0.shape", "did you mean 'shapes'?"),
+        ("load: {batch_size: []}\n", 5, "load.batch_size", "this axis is empty"),
+        ("server: {accelerator: []}\n", 5, "server.accelerator", "this axis is empty"),
+        ("server: {preferred_batch_size: []}\n", 5, "server.preferred_batch_size", "is empty"),
+        ("load: {batch_size: [1, 0]}\n", 5, "load.batch_size.1", "greater than or equal to 1"),
+        ("load: {batch_size: [1, 1.5]}\n", 5, "load.batch_size.1", "whole number (given: 1.5)"),
+        ("load: {batch_size: ['1']}\n", 5, "load.batch_size.0", "whole number (given: '1')"),
+        ("load: {batch_size: true}\n", 5, "load.batch_size", "whole number (given: True)"),
+        ("load: {batch_size: null}\n", 5, "load.batch_size", "whole number (given: None)"),
+        ("load: {batch_size: {a: 1}}\n", 5, "load.batch_size", "whole number"),
+        ("load: {batch_size: [4, 8, 4]}\n", 5, "load.batch_size", "4 stands twice"),
+        ("load: [1, 2]\n", 5, "load", "must be a mapping"),
+        ("load:\n", 5, "load", "must be a mapping"),
+        ("server: {instance_count: [0]}\n", 5, "server.instance_count.0", "from 1, or base"),
+        ("server: {instance_count: yes}\n", 5, "server.instance_count", "(given: True)"),
+        ("server: {max_queue_delay_us: -1}\n", 5, "server.max_queue_delay_us", "from 0, or base"),
+        ("server: {preferred_batch_size: [[0]]}\n", 5, "server.preferred_batch_size.0", "null"),
+        ("server: {accelerator: tensorrt}\n", 5, "server.accelerator", "{name: tensorrt}"),
+        (
+            "server: {accelerator: [{name: tensorr}]}\n",
+            5,
+            "server.accelerator.0.name",
+            "allowed: tensorrt, openvino; did you mean 'tensorrt'?",
+        ),
+        ("server: {accelerator: [{mode: x}]}\n", 5, "server.accelerator.0.name", "is missing"),
+        (
+            "server: {accelerator: [{name: tensorrt, precision_mode: [FP16, FP32]}]}\n",
+            5,
+            "server.accelerator.0",
+            "write one mapping for each of its values",
+        ),
+        (
+            "measurement: {protocol: gprc}\n",
+            5,
+            "measurement.protocol",
+            "allowed: grpc, http; did you mean 'grpc'?",
+        ),
+        ("measurement: {async: 'yes'}\n", 5, "measurement.async", "must be true or false"),
+        ("measurement: {percentile: 0}\n", 5, "measurement.percentile", "equal to 1"),
+        ("measurement: {percentile: 100}\n", 5, "measurement.percentile", "equal to 99"),
+        ("measurement: {max_trials: 2}\n", 5, "measurement.max_trials", "equal to 3"),
+        ("measurement: {measurement_interval_ms: 0}\n", 5, "measurement.meas", "equal to 1"),
+        ("measurement: {stability_percentage: 0}\n", 5, "measurement.stab", "greater than 0"),
+        ("measurement: {stability_percentage: a}\n", 5, "measurement.stab", "must be a number"),
+        ("measurement: {timeout_s: -1}\n", 5, "measurement.timeout_s", "greater than 0"),
+        ("measurement: {input_data: 5}\n", 5, "measurement.input_data", "must be a text"),
+        ("repeats: 0\n", 5, "repeats", "greater than or equal to 1"),
+        ("repeats: 1.5\n", 5, "repeats", "whole number"),
+        ("    version: 0\n", 5, "models.0.version", "equal to 1"),
+        ("    shapes: {x: [0]}\n", 5, "models.0.shapes.x.0", "equal to 1"),
+        ("    shapes: {x: 16}\n", 5, "models.0.shapes.x", "must be a list"),
+        ("    shapes: [16]\n", 5, "models.0.shapes", "must be a mapping"),
+        ("    load: {batch_size: []}\n", 5, "models.0.load.batch_size", "is empty"),
+        ("    server: {instance_count: []}\n", 5, "models.0.server.instance_count", "is empty"),
+        ("  - tagger\n", 5, "models.1", "must be a mapping of keys to values (given: 'tagger')"),
+        ("  - {}\n", 5, "models.1.name", "is missing"),
+    ],
+)
+def test_each_mistake_is_one_line_with_place_key_and_what_is_allowed(
+    tmp_path: Path, added: str, line: int, key: str, words: str
+) -> None:
+    message = refusal(load, tmp_path, added)
+    assert message.startswith(f"{tmp_path}/campaign.yaml:{line}: {key}")
+    assert words in message
+    assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["a/b", "../up", "a b", "a;rm -rf", "$(id)", "a'b", "-a", ".a", "", "a\nb", "ä", "a*"]
+)
+def test_a_name_that_could_be_a_path_or_a_command_is_refused(tmp_path: Path, name: str) -> None:
+    for changes, key in (({"name": name}, "name"), ({"models": [{"name": name}]}, "models.0.name")):
+        message = refusal(Campaign.load, write_campaign(tmp_path, **changes))
+        assert f": {key}: allowed are letters, digits and . _ + -" in message
+        assert f"(given: {name!r})" in message
+
+
+@pytest.mark.parametrize("name", ["a", "A-1_b+c.d", "particlenet_AK4", "2024"])
+def test_usual_names_are_taken(name: str) -> None:
+    assert campaign(name=name, models=[{"name": name}]).name == name
+
+
+def test_sizes_that_lack_their_inner_list_are_told_both_ways_to_write_them(tmp_path: Path) -> None:
+    message = refusal(load, tmp_path, "server: {preferred_batch_size: [4, 8]}\n")
+    assert "[[4, 8]] for one configuration that prefers all of them" in message
+    assert "[[4], [8]] for one each" in message
+
+
+def test_a_campaign_without_models_is_refused(tmp_path: Path) -> None:
+    message = refusal(Campaign.load, write_campaign(tmp_path, models=[]))
+    assert message.startswith(f"{tmp_path}/campaign.yaml")
+    assert "models: is empty; name at least one" in message
+
+
+def test_two_models_must_be_told_apart_in_figures(tmp_path: Path) -> None:
+    for models in (
+        [{"name": "a"}, {"name": "a"}],
+        [{"name": "a", "label": "X"}, {"name": "b", "label": "X"}],
+        [{"name": "a", "label": "b"}, {"name": "b"}],
+    ):
+        message = refusal(Campaign.load, write_campaign(tmp_path, models=models))
+        assert "give each a label of its own" in message
+
+
+def test_one_model_may_stand_twice_under_two_labels(tmp_path: Path) -> None:
+    models = [{"name": "a", "label": "short", "shapes": {"x": [5]}}, {"name": "a"}]
+    study = Campaign.load(write_campaign(tmp_path, models=models))
+    assert [model.label or model.name for model in study.models] == ["short", "a"]
+
+
+def test_a_home_of_nobody_is_a_mistake_in_the_file(tmp_path: Path) -> None:
+    for changes, key in (
+        ({"model_repository": "~no-such-user/models"}, "model_repository"),
+        ({"measurement": {"input_data": "~no-such-user/x.json"}}, "measurement"),
+    ):
+        message = refusal(Campaign.load, write_campaign(tmp_path, **changes))
+        assert f": {key}" in message
+
+
+def test_all_mistakes_of_a_campaign_are_told_at_once(tmp_path: Path) -> None:
+    message = refusal(
+        load,
+        tmp_path,
+        "    version: x\nlaod: {}\nload: {batch_size: [0, a], concurrency: []}\n"
+        "server: {instance_count: [-1]}\nmeasurement: {protocol: tcp, percentil: 95}\nrepeats: x\n",
+    )
+    keys = [line.split(": ")[1] for line in message.splitlines()]
+    assert sorted(keys) == [
+        "laod",
+        "load.batch_size.0",
+        "load.batch_size.1",
+        "load.concurrency",
+        "measurement.percentil",
+        "measurement.protocol",
+        "models.0.version",
+        "repeats",
+        "server.instance_count.0",
+    ]
+
+
+def test_an_accelerators_parameters_are_texts_as_triton_takes_them() -> None:
+    chosen = Accelerator(name="tensorrt", precision_mode="FP16", max_cached_engines=4, fast=True)
+    assert chosen.parameters() == {
+        "precision_mode": "FP16",
+        "max_cached_engines": "4",
+        "fast": "true",
+    }
+
+
+EVERY_AXIS: dict[str, Any] = {
+    "instance_count": [1, 2, "base"],
+    "preferred_batch_size": [None, [4, 8], [], "base"],
+    "max_queue_delay_us": [0, 100, "base"],
+    "accelerator": [None, {"name": "tensorrt", "precision_mode": "FP16", "fast": True}, "base"],
+}
+
+
+def test_a_run_can_be_repeated_from_the_campaign_that_it_wrote(tmp_path: Path) -> None:
+    """Written into the results folder, it means the same points, from anywhere."""
+    study = campaign(
+        models=[{"name": "tagger", "version": 1, "shapes": {"x": [16]}, "label": "Tagger Ω"}],
+        server=EVERY_AXIS,
+        load={"batch_size": [1, 2]},
+        measurement={"async": False, "percentile": 95, "input_data": "zero"},
+        repeats=3,
+    )
+    path = tmp_path / "elsewhere" / "campaign.yaml"
+    path.parent.mkdir()
+    driver.write_yaml(path, study)
+    again = Campaign.load(path)
+    assert again.model_dump() == study.model_dump()
+    assert expanded(again).points == expanded(study).points
+
+
+@pytest.mark.parametrize("axis", EVERY_AXIS)
+def test_writing_a_campaign_down_warns_of_nothing(tmp_path: Path, axis: str) -> None:
+    study = campaign(server={axis: EVERY_AXIS[axis]})
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        driver.write_yaml(tmp_path / "campaign.yaml", study)
+    assert [str(warning.message) for warning in heard] == []
+    data = yaml.safe_load((tmp_path / "campaign.yaml").read_text())
+    assert data["server"] == {axis: EVERY_AXIS[axis]}
+
+
+def test_models_may_narrow_the_axes_of_the_campaign() -> None:
+    study = campaign(
+        models=[
+            {"name": "a", "load": {"batch_size": [1]}, "server": {"instance_count": [4]}},
+            {"name": "b"},
+        ],
+        server={"instance_count": [1, 2], "max_queue_delay_us": [7]},
+        load={"batch_size": [1, 2], "concurrency": [3]},
+    )
+    points = expanded(study, {"a": triton_model("a"), "b": triton_model("b")}).points
+    found = {
+        (
+            p.variant.model.name,
+            p.variant.instance_count,
+            p.variant.max_queue_delay_us,
+            p.batch_size,
+            p.concurrency,
+        )
+        for p in points
+    }
+    assert found == {
+        ("a", 4, 7, 1, 3),
+        *(("b", count, 7, batch, 3) for count in (1, 2) for batch in (1, 2)),
+    }

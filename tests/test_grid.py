@@ -1,0 +1,345 @@
+"""The grid: which points a campaign has, and what their ids stand for."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hpcbench.campaign import Campaign
+from hpcbench.grid import Grid
+from tests.builders import campaign, expanded, refusal, triton_model
+
+counts = st.one_of(st.just("base"), st.integers(1, 8))
+preferred = st.one_of(
+    st.none(), st.just("base"), st.lists(st.integers(1, 256), max_size=3).map(list)
+)
+delays = st.one_of(st.just("base"), st.integers(0, 1000))
+accelerators = st.one_of(
+    st.none(),
+    st.just("base"),
+    st.fixed_dictionaries(
+        {"name": st.sampled_from(["tensorrt", "openvino"])},
+        optional={"precision_mode": st.sampled_from(["FP16", "FP32"])},
+    ),
+)
+
+
+def canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def axis(values: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
+    return st.lists(values, min_size=1, max_size=3, unique_by=canonical)
+
+
+servers = st.fixed_dictionaries(
+    {},
+    optional={
+        "instance_count": axis(counts),
+        "preferred_batch_size": axis(preferred),
+        "max_queue_delay_us": axis(delays),
+        "accelerator": axis(accelerators),
+    },
+)
+loads = st.fixed_dictionaries(
+    {"batch_size": axis(st.integers(1, 256)), "concurrency": axis(st.integers(1, 64))}
+)
+
+
+def ids(grid: Grid) -> set[str]:
+    return {point.id for point in grid.points}
+
+
+def settled(point: Any) -> tuple[Any, ...]:
+    """What a point stands for, as one value that can be compared."""
+    return (tuple(point.variant.axes.values()), point.batch_size, point.concurrency)
+
+
+@settings(deadline=None, max_examples=60)
+@given(server=servers, load=loads)
+def test_the_points_are_the_product_of_the_axes_less_those_that_are_equal(
+    server: dict[str, list[Any]], load: dict[str, list[int]]
+) -> None:
+    grid = expanded(campaign(server=server, load=load))
+    product = math.prod(len(values) for values in (*server.values(), *load.values()))
+    assert len(grid.points) + grid.merged == product
+    assert len(ids(grid)) == len(grid.points)
+    assert len({settled(point) for point in grid.points}) == len(grid.points)
+
+
+@settings(deadline=None, max_examples=60)
+@given(server=servers, load=loads)
+def test_every_combination_has_its_point(
+    server: dict[str, list[Any]], load: dict[str, list[int]]
+) -> None:
+    """Without dynamic batching there is no delay; every other combination is there as written."""
+    grid = expanded(campaign(server=server, load=load))
+    wanted = set()
+    for count, sizes, delay, accelerator, batch, concurrency in itertools.product(
+        server.get("instance_count", ["base"]),
+        server.get("preferred_batch_size", ["base"]),
+        server.get("max_queue_delay_us", ["base"]),
+        server.get("accelerator", ["base"]),
+        load["batch_size"],
+        load["concurrency"],
+    ):
+        axes = (
+            count,
+            tuple(sizes) if isinstance(sizes, list) else sizes,
+            None if sizes is None else delay,
+            json.dumps(accelerator, sort_keys=True)
+            if isinstance(accelerator, dict)
+            else accelerator,
+        )
+        wanted.add((axes, batch, concurrency))
+    assert {settled(point) for point in grid.points} == wanted
+
+
+@settings(deadline=None, max_examples=60)
+@given(server=servers, load=loads, data=st.data())
+def test_ids_depend_on_no_order_and_on_no_name(
+    server: dict[str, list[Any]], load: dict[str, list[int]], data: st.DataObject
+) -> None:
+    def shuffled(axes: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        keys = data.draw(st.permutations(list(axes)))
+        return {key: data.draw(st.permutations(axes[key])) for key in keys}
+
+    first = expanded(campaign(server=server, load=load))
+    second = expanded(
+        campaign(
+            name="another",
+            models=[{"name": "tagger", "label": "Another label"}],
+            model_repository="/elsewhere",
+            server=shuffled(server),
+            load=shuffled(load),
+            measurement={"timeout_s": 7},
+            repeats=5,
+        )
+    )
+    assert ids(first) == ids(second)
+    by_id = {point.id: settled(point) for point in first.points}
+    assert by_id == {point.id: settled(point) for point in second.points}
+
+
+BASIS: dict[str, Any] = {
+    "models": [{"name": "tagger", "shapes": {"x": [16]}}],
+    "server": {"instance_count": [1], "preferred_batch_size": [[4]], "max_queue_delay_us": [1]},
+    "load": {"batch_size": [1], "concurrency": [1]},
+    "measurement": {"percentile": 95},
+}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"models": [{"name": "tagger", "shapes": {"x": [16]}, "version": 1}]},
+        {"models": [{"name": "tagger", "shapes": {}}]},
+        {"server": {**BASIS["server"], "instance_count": [2]}},
+        {"server": {**BASIS["server"], "instance_count": ["base"]}},
+        {"server": {**BASIS["server"], "preferred_batch_size": [[8]]}},
+        {"server": {**BASIS["server"], "preferred_batch_size": [[]]}},
+        {"server": {**BASIS["server"], "preferred_batch_size": [None]}},
+        {"server": {**BASIS["server"], "max_queue_delay_us": [2]}},
+        {"server": {**BASIS["server"], "accelerator": [None]}},
+        {"server": {**BASIS["server"], "accelerator": [{"name": "tensorrt"}]}},
+        {"load": {"batch_size": [2], "concurrency": [1]}},
+        {"load": {"batch_size": [1], "concurrency": [2]}},
+        {"measurement": {"percentile": 99}},
+        {"measurement": {"percentile": 95, "protocol": "http"}},
+        {"measurement": {"percentile": 95, "async": False}},
+        {"measurement": {"percentile": 95, "input_data": "zero"}},
+        {"measurement": {"percentile": 95, "measurement_interval_ms": 1}},
+        {"measurement": {"percentile": 95, "stability_percentage": 5}},
+        {"measurement": {"percentile": 95, "max_trials": 11}},
+    ],
+)
+def test_whatever_changes_a_figure_changes_the_id(changes: dict[str, Any]) -> None:
+    assert not ids(expanded(campaign(**BASIS))) & ids(expanded(campaign(**(BASIS | changes))))
+
+
+def test_another_model_file_another_image_and_other_data_change_the_id() -> None:
+    study = campaign(**BASIS)
+    found = [
+        expanded(study),
+        expanded(study, {"tagger": triton_model(digest="d2")}),
+        expanded(study, image="native:2"),
+        expanded(study, input_data="abc"),
+    ]
+    assert len(set.union(*(ids(grid) for grid in found))) == 4
+
+
+def test_the_place_of_a_data_file_is_not_its_content() -> None:
+    grids = [
+        expanded(campaign(measurement={"input_data": path}), input_data="digest")
+        for path in ("/a/x.json", "/b/y.json")
+    ]
+    assert ids(grids[0]) == ids(grids[1])
+
+
+def test_an_id_stays_what_it_was_in_earlier_versions() -> None:
+    """Results on disk are found by it: a change here makes everything be measured again."""
+    (point,) = expanded(campaign(**BASIS)).points
+    assert point.id == "8f64f2f4900cc814"
+
+
+def test_points_come_in_the_order_in_which_the_campaign_was_written() -> None:
+    study = campaign(
+        models=[{"name": "b"}, {"name": "a"}],
+        server={"instance_count": [2, 1]},
+        load={"batch_size": [8, 1], "concurrency": [3, 2]},
+    )
+    found = [
+        (p.variant.label, p.variant.instance_count, p.batch_size, p.concurrency)
+        for p in expanded(study).points
+    ]
+    assert found == list(itertools.product("ba", (2, 1), (8, 1), (3, 2)))
+
+
+def test_delays_of_no_dynamic_batching_are_one_point_and_are_counted() -> None:
+    study = campaign(server={"preferred_batch_size": [None, [4]], "max_queue_delay_us": [1, 2]})
+    grid = expanded(study)
+    assert [tuple(p.variant.axes.values())[1:3] for p in grid.points] == [
+        (None, None),
+        ((4,), 1),
+        ((4,), 2),
+    ]
+    assert grid.merged == 1
+
+
+def test_an_accelerators_keys_may_stand_in_any_order() -> None:
+    grids = [
+        expanded(campaign(server={"accelerator": [accelerator]}))
+        for accelerator in (
+            {"name": "tensorrt", "a": 1, "b": True},
+            {"b": "true", "a": "1", "name": "tensorrt"},
+        )
+    ]
+    assert ids(grids[0]) == ids(grids[1])
+
+
+def test_one_model_under_two_labels_is_one_measurement() -> None:
+    study = campaign(models=[{"name": "tagger", "label": "A"}, {"name": "tagger", "label": "B"}])
+    grid = expanded(study)
+    assert (len(grid.points), grid.merged) == (1, 1)
+
+
+def test_one_model_with_two_lengths_is_two_measurements() -> None:
+    study = campaign(
+        models=[
+            {"name": "tagger", "label": "short", "shapes": {"x": [5]}},
+            {"name": "tagger", "label": "long", "shapes": {"x": [50]}},
+        ]
+    )
+    grid = expanded(study, {"tagger": triton_model(inputs={"x": (-1,)})})
+    assert [(p.variant.label, p.shapes) for p in grid.points] == [
+        ("short", (("x", (5,)),)),
+        ("long", (("x", (50,)),)),
+    ]
+
+
+def told(study: Campaign, **model: Any) -> str:
+    message = refusal(expanded, study, {"tagger": triton_model(**model)})
+    assert all(line.startswith("campaign: model 'tagger': ") for line in message.splitlines())
+    return message
+
+
+def test_a_batch_over_the_models_limit_is_told_with_the_limit() -> None:
+    message = told(campaign(load={"batch_size": [64, 128, 256]}), max_batch_size=100)
+    assert message.splitlines() == [
+        f"campaign: model 'tagger': load.batch_size: {size} is over its max_batch_size; "
+        "allowed: 1 to 100"
+        for size in (128, 256)
+    ]
+
+
+def test_a_model_without_a_batch_dimension_takes_one_inference_per_request() -> None:
+    assert len(expanded(campaign(), {"tagger": triton_model(max_batch_size=0)}).points) == 1
+    message = told(campaign(load={"batch_size": [1, 2]}), max_batch_size=0)
+    assert "allowed: 1 to 1 (max_batch_size is 0: the model has no batch dimension)" in message
+
+
+@pytest.mark.parametrize(("sizes", "limit"), [([4, 512], 256), ([1], 0), ([], 0)])
+def test_preferred_sizes_stay_below_the_models_limit(sizes: list[int], limit: int) -> None:
+    study = campaign(server={"preferred_batch_size": [sizes]})
+    message = told(study, max_batch_size=limit)
+    assert "server.preferred_batch_size: " in message
+    assert "max_batch_size" in message
+    assert len(message.splitlines()) == 1
+
+
+def test_a_version_that_the_model_has_not_is_told_with_those_it_has() -> None:
+    study = campaign(models=[{"name": "tagger", "version": 3}])
+    assert "version: 3 is not there; it has: 1, 2" in told(study, versions=(1, 2))
+    assert len(expanded(study, {"tagger": triton_model(versions=(1, 3))}).points) == 1
+
+
+VARIABLE = {"pf": (16, -1), "mask": (1, -1), "fixed": (3,)}
+
+
+def test_every_length_that_varies_must_be_given() -> None:
+    message = told(
+        campaign(models=[{"name": "tagger", "shapes": {"pf": [16, 9]}}]), inputs=VARIABLE
+    )
+    assert message == (
+        "campaign: model 'tagger': shapes: input 'mask' has dims [1, -1]; say how long it is, "
+        "e.g. shapes: {mask: [1, 50]}"
+    )
+
+
+def test_a_data_file_brings_its_own_lengths() -> None:
+    study = campaign(measurement={"input_data": "/data/x.json"})
+    model = triton_model(inputs=VARIABLE)
+    assert len(expanded(study, {"tagger": model}, input_data="digest").points) == 1
+
+
+@pytest.mark.parametrize("given", [[15, 9], [9], [16, 9, 1], [4, 16, 9]])
+def test_only_what_varies_may_be_given(given: list[int]) -> None:
+    shapes = {"pf": given, "mask": [1, 9]}
+    message = told(campaign(models=[{"name": "tagger", "shapes": shapes}]), inputs=VARIABLE)
+    assert f"shapes: input 'pf' has dims [16, -1], given: {given}; only a -1 may be" in message
+
+
+def test_an_input_that_the_model_has_not_is_told_with_the_nearest() -> None:
+    shapes = {"pf": [16, 9], "mask": [1, 9], "mas": [1, 9]}
+    message = told(campaign(models=[{"name": "tagger", "shapes": shapes}]), inputs=VARIABLE)
+    assert "it has no input 'mas'; did you mean 'mask'? its inputs: pf, mask, fixed" in message
+
+
+def test_the_problems_of_all_models_are_told_at_once() -> None:
+    study = campaign(
+        models=[{"name": "a", "version": 9}, {"name": "b", "shapes": {"y": [1]}}, {"name": "c"}],
+        load={"batch_size": [999]},
+    )
+    message = refusal(expanded, study)
+    assert [line.split(": ")[1:3] for line in message.splitlines()] == [
+        ["model 'a'", "load.batch_size"],
+        ["model 'a'", "version"],
+        ["model 'b'", "load.batch_size"],
+        ["model 'b'", "shapes"],
+        ["model 'c'", "load.batch_size"],
+    ]
+
+
+def test_what_only_the_server_can_know_is_not_refused() -> None:
+    """A model without a config.pbtxt: its limits and inputs are completed by the server."""
+    model = triton_model()
+    unknown = type(model)(
+        **{**model.__dict__, "max_batch_size": None, "inputs": None, "config": b""}
+    )
+    study = campaign(
+        models=[{"name": "tagger", "shapes": {"anything": [1]}}], load={"batch_size": [9999]}
+    )
+    assert len(expanded(study, {"tagger": unknown}).points) == 1
+
+
+def test_a_models_own_axes_are_checked_against_it() -> None:
+    study = campaign(
+        models=[{"name": "tagger", "load": {"batch_size": [1]}}], load={"batch_size": [999]}
+    )
+    assert [p.batch_size for p in expanded(study).points] == [1]

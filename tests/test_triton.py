@@ -1,0 +1,149 @@
+"""A server that is ready or says why not: ports, identity, shared memory, and its log."""
+
+import socket
+from pathlib import Path
+
+import psutil
+import pytest
+
+from hpcbench import planning, triton
+from hpcbench.errors import ServerFailed
+from hpcbench.grid import ServerVariant
+from hpcbench.site import Container
+from tests.conftest import traces
+from tests.real import quick_run
+
+LOG = """I1123 00:13:31.641562 20277 cuda_memory_manager.cc:117] "CUDA memory pool disabled"
+{line}
+| particlenet_AK4 | 1       | UNAVAILABLE: Internal: TritonModelException: ... |
+error: creating server: Internal - failed to load all models
+"""
+
+
+def test_the_reason_of_a_failed_load_is_the_backends_own() -> None:
+    line = (
+        "E1123 00:13:31.824264 20277 model_lifecycle.cc:642] \"failed to load 'm' version 1: "
+        "Internal: TritonModelException: the file is no ONNX model\\n\\nAt:\\n  /a/model.py(205): "
+        'initialize\\n"'
+    )
+    error = triton.load_failure(LOG.format(line=line))
+    assert error.message.endswith("the file is no ONNX model")
+    assert not error.not_applicable
+    assert "UNAVAILABLE" not in error.log_tail, "wide tables are left out"
+
+
+def test_what_a_backend_can_never_do_is_not_applicable() -> None:
+    line = (
+        "E1123 00:13:31.824264 20277 model_lifecycle.cc:642] \"failed to load 'm' version 1: "
+        "Internal: TritonModelException: hpcbench: not applicable: it asks for tensorrt; this "
+        'server runs on the CPU\\n\\nAt:\\n  /a/model.py(205): auto_complete_config\\n"'
+    )
+    error = triton.load_failure(LOG.format(line=line))
+    assert error.not_applicable
+    assert error.message == "it asks for tensorrt; this server runs on the CPU"
+
+
+@pytest.mark.parametrize("text", ["", "error: unknown option --foo\n", "E1123 main.cc:1] boom\n"])
+def test_a_server_that_ends_without_loading_anything_is_told_in_its_last_words(text: str) -> None:
+    error = triton.load_failure(text)
+    assert "ended before it was ready" in error.message
+    assert text.strip() in error.message
+
+
+def test_free_ports_are_different_and_free() -> None:
+    ports = triton.free_ports(3)
+    assert len(set(ports)) == 3
+    for port in ports:
+        with socket.socket() as entry:
+            entry.bind(("127.0.0.1", port))
+
+
+def test_the_tail_of_a_huge_log_is_read_without_the_rest(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("x" * 1_000_000 + "\n" + "\n".join(f"line {i}" for i in range(50)) + "\n")
+    assert triton.tail(path).splitlines() == [f"line {i}" for i in range(20, 50)]
+    assert triton.tail(tmp_path / "none") == ""
+
+
+@pytest.fixture
+def served(
+    tmp_path: Path, native_prefix: Path, demo_models: Path
+) -> tuple[ServerVariant, Container]:
+    campaign, site = quick_run(tmp_path, native_prefix, demo_models)
+    (placement,) = planning.plan(campaign, site).placements["cpu"]
+    return placement.variant, site.container
+
+
+@pytest.mark.native
+@pytest.mark.usefixtures("leaves_nothing")
+def test_a_port_that_is_taken_meanwhile_is_replaced_by_another(
+    tmp_path: Path,
+    served: tuple[ServerVariant, Container],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, offered = triton.free_ports, []
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        busy = taken.getsockname()[1]
+
+        def sometimes_busy(count: int) -> list[int]:
+            offered.append([busy, *real(count - 1)] if len(offered) < 1 else real(count))
+            return offered[-1]
+
+        monkeypatch.setattr(triton, "free_ports", sometimes_busy)
+        variant, container = served
+        log = tmp_path / "logs" / "server.log"
+        with triton.serve(variant, container, log_path=log, cpus=2) as server:
+            assert server.alive
+            assert server.http_port == offered[1][0]
+    assert "already in use" in log.read_text()
+
+
+@pytest.mark.native
+@pytest.mark.usefixtures("leaves_nothing")
+def test_all_ports_of_a_server_are_on_the_loopback(
+    tmp_path: Path, served: tuple[ServerVariant, Container]
+) -> None:
+    variant, container = served
+    with triton.serve(variant, container, log_path=tmp_path / "log", cpus=2) as server:
+        ports = {server.http_port, server.grpc_port, server.metrics_port}
+        addresses = {
+            (entry.laddr.port, entry.laddr.ip.removeprefix("::ffff:"))
+            for entry in psutil.net_connections("tcp")
+            if entry.status == psutil.CONN_LISTEN and entry.laddr.port in ports
+        }
+    assert addresses == {(port, "127.0.0.1") for port in ports}
+
+
+@pytest.mark.native
+def test_shared_memory_of_a_server_carries_its_name_and_goes_with_it(
+    tmp_path: Path, served: tuple[ServerVariant, Container]
+) -> None:
+    variant, container = served
+    before = traces()
+    with triton.serve(variant, container, log_path=tmp_path / "log", cpus=2):
+        assert [path for path in traces() - before if path.startswith("/dev/shm/hpcbench-")]
+    assert traces() == before
+
+
+@pytest.mark.native
+@pytest.mark.usefixtures("leaves_nothing")
+def test_a_configuration_that_the_server_changed_is_refused_with_both_values(
+    tmp_path: Path,
+    served: tuple[ServerVariant, Container],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from dataclasses import replace
+
+    from hpcbench import model_repository
+
+    variant, container = served
+    plain = model_repository.configure(variant)
+    monkeypatch.setattr(model_repository, "configure", lambda _: plain)
+    asked = replace(variant, instance_count=3)
+    with (
+        pytest.raises(ServerFailed, match="instance_count: asked for 3, the server loaded 2"),
+        triton.serve(asked, container, log_path=tmp_path / "log", cpus=2),
+    ):
+        pass
