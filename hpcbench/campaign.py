@@ -10,6 +10,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     PlainValidator,
     PrivateAttr,
     ValidationInfo,
@@ -35,7 +36,10 @@ def _name(value: str) -> str:
 
 def _absolute(value: Path, info: ValidationInfo) -> Path:
     folder: Path = (info.context or {}).get("folder", Path())
-    return (folder / value.expanduser()).resolve()
+    try:
+        return (folder / value.expanduser()).resolve()
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
 
 
 def _axis(value: Any) -> Any:
@@ -87,7 +91,11 @@ Count = Annotated[int, Field(strict=True, ge=1)]
 Name = Annotated[str, AfterValidator(_name)]
 CountOrBase = Annotated[int | Literal["base"], PlainValidator(_count_or_base)]
 DelayOrBase = Annotated[int | Literal["base"], PlainValidator(_delay_or_base)]
-SizesOrBase = Annotated[tuple[int, ...] | None | Literal["base"], PlainValidator(_sizes_or_base)]
+# Pydantic would serialise by the annotation, which these validators do not go by.
+AS_IT_IS = PlainSerializer(lambda value: value)
+SizesOrBase = Annotated[
+    tuple[int, ...] | None | Literal["base"], PlainValidator(_sizes_or_base), AS_IT_IS
+]
 
 
 class _Frozen(BaseModel):
@@ -128,7 +136,7 @@ def _accelerator_or_base(value: Any) -> Any:
 
 
 AcceleratorOrBase = Annotated[
-    Accelerator | None | Literal["base"], PlainValidator(_accelerator_or_base)
+    Accelerator | None | Literal["base"], PlainValidator(_accelerator_or_base), AS_IT_IS
 ]
 
 
@@ -142,12 +150,22 @@ class Server(_Frozen):
     max_queue_delay_us: Annotated[tuple[DelayOrBase, ...], BeforeValidator(_axis)] = (BASE,)
     accelerator: Annotated[tuple[AcceleratorOrBase, ...], BeforeValidator(_axis)] = (BASE,)
 
+    @property
+    def axes(self) -> tuple[tuple[Any, ...], ...]:
+        """The values of each axis, in the order of the fields."""
+        return tuple(getattr(self, name) for name in type(self).model_fields)
+
 
 class Load(_Frozen):
     """The axes that perf_analyzer sweeps against one server."""
 
     batch_size: Annotated[tuple[Count, ...], BeforeValidator(_axis)] = (1,)
     concurrency: Annotated[tuple[Count, ...], BeforeValidator(_axis)] = (1,)
+
+    @property
+    def axes(self) -> tuple[tuple[Any, ...], ...]:
+        """The values of each axis, in the order of the fields."""
+        return tuple(getattr(self, name) for name in type(self).model_fields)
 
 
 class Measurement(_Frozen):
@@ -157,10 +175,10 @@ class Measurement(_Frozen):
     asynchronous: bool = Field(default=True, alias="async", strict=True)
     percentile: Annotated[int, Field(strict=True, ge=1, le=99)] | None = None
     measurement_interval_ms: Count = 5000
-    stability_percentage: Annotated[float, Field(gt=0)] = 10.0
+    stability_percentage: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10.0
     max_trials: Annotated[int, Field(strict=True, ge=3, le=1000)] = 10
     input_data: str = "random"
-    timeout_s: Annotated[float, Field(gt=0)] | None = None
+    timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 

@@ -117,6 +117,7 @@ def _plan_json(planned: Any) -> dict[str, Any]:
 
 def _print_plan(planned: Any) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from hpcbench.progress import duration, variant_text
@@ -142,7 +143,7 @@ def _print_plan(planned: Any) -> None:
             points = members[0].points
             table.add_row(
                 pool,
-                variant.label,
+                escape(variant.label),
                 variant_text(json.dumps(variant.axes)),
                 " ".join(str(b) for b in dict.fromkeys(p.batch_size for p in points)),
                 " ".join(str(c) for c in dict.fromkeys(p.concurrency for p in points)),

@@ -1,6 +1,7 @@
 """Turns (program, arguments) into a command line for the site's runtime."""
 
 import json
+import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,14 +26,18 @@ def software(container: Container) -> Software:
 @cache
 def _native(prefix: Path) -> Software:
     try:
-        manifest = json.loads((prefix / "manifest.json").read_text())
-    except (OSError, ValueError) as error:
+        digest = f"native:{json.loads((prefix / 'manifest.json').read_text())['digest']}"
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise SiteError(
             f"there is no complete Triton and perf_analyzer in {prefix}",
             f"install them: python3 containers/native.py {prefix} (or: make native)",
         ) from error
-    digest = f"native:{manifest['digest']}"
     return Software(server_digest=digest, sdk_digest=digest)
+
+
+def scratch(container: Container) -> Path:
+    """The node's folder for what a placement needs: $SLURM_TMPDIR is known only there."""
+    return Path(os.path.expandvars(container.scratch))
 
 
 def server_argv(container: Container, arguments: list[str], shm_prefix: str) -> list[str]:

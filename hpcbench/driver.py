@@ -29,7 +29,7 @@ from hpcbench.errors import Interrupted, UnusableNode
 from hpcbench.measure import unmeasured
 from hpcbench.placement import Placement
 from hpcbench.planning import Plan, plan, plan_rows
-from hpcbench.records import FINAL, Key, Status
+from hpcbench.records import Key, Status
 from hpcbench.site import Site
 from hpcbench.store import Results
 from hpcbench.worker import TOPIC, told, work
@@ -155,6 +155,7 @@ def _drive(todo: Plan, where: Results, tell: Listener) -> None:
                 pools.append(_Pool(client, client.cluster, deque((p, 1) for p in placements)))
         tell({"kind": "workers"})
         written = 0.0
+        heard: set[Key] = set()  # also those that failed, which are not tried again in this run
         try:
             while any(pool.waiting or pool.flying for pool in pools):
                 for pool in pools:
@@ -164,8 +165,10 @@ def _drive(todo: Plan, where: Results, tell: Listener) -> None:
                     written = time.monotonic()
                 event = events.get()
                 if isinstance(event, Future):
-                    _finish(event, pools, todo.site, where, tell)
+                    _finish(event, pools, todo.site, where, heard, tell)
                 else:
+                    if event["kind"] == "record":
+                        heard.add(event["key"])
                     tell(event)
         except BaseException:
             for pool in pools:
@@ -189,7 +192,12 @@ def _submit(pool: _Pool, site: Site, where: Results, events: "queue.SimpleQueue[
 
 
 def _finish(
-    future: "Future[Any]", pools: Sequence[_Pool], site: Site, where: Results, tell: Listener
+    future: "Future[Any]",
+    pools: Sequence[_Pool],
+    site: Site,
+    where: Results,
+    heard: set[Key],
+    tell: Listener,
 ) -> None:
     pool = next(pool for pool in pools if future in pool.flying)
     placement, attempt = pool.flying.pop(future)
@@ -200,7 +208,7 @@ def _finish(
         raise error
     reason = f"{type(error).__name__}: {error}".splitlines()[0]
     log.error("placement %s, attempt %d: %s", placement.id, attempt, reason)
-    left = placement.without(store.done(where) | _given_up(where, placement))
+    left = placement.without(store.done(where) | heard)
     if left is None:
         return
     if attempt < ATTEMPTS:
@@ -215,12 +223,6 @@ def _finish(
         store.write_point(where, record)
         tell(told(record))
     log.error("given up: %s", trace)
-
-
-def _given_up(where: Results, placement: Placement) -> set[Key]:
-    """Points of this placement that have their record already, though not a final one."""
-    found = store.statuses(where)
-    return {key for key in placement.keys if key in found and found[key][0] not in FINAL}
 
 
 def _stop_programs(client: Client) -> None:

@@ -3,11 +3,12 @@
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hpcbench.campaign import Accelerator, Campaign, Load, Measurement, Model, Server
+from hpcbench.campaign import BASE, Accelerator, Campaign, Load, Measurement, Model, Server
 from hpcbench.errors import BadInput
 from hpcbench.model import TritonModel
 from hpcbench.textfile import nearest
@@ -84,9 +85,9 @@ def expand(
         if found:
             continue
         shapes = tuple(sorted((name, tuple(dims)) for name, dims in model.shapes.items()))
+        combinations += math.prod(map(len, (*server.axes, *load.axes)))
         for variant in _variants(model, triton_model, server, position):
-            for batch_size, concurrency in itertools.product(load.batch_size, load.concurrency):
-                combinations += 1
+            for batch_size, concurrency in itertools.product(*load.axes):
                 identity = {
                     "model": {"name": model.name, "digest": triton_model.digest},
                     "version": model.version,
@@ -103,7 +104,13 @@ def expand(
                     batch_size=batch_size,
                     concurrency=concurrency,
                 )
-                points.setdefault(point.id, point)
+                same = points.setdefault(point.id, point)
+                if same.variant.label != variant.label:
+                    other = same.variant.label
+                    problem = (
+                        f"the same points as {other!r}; change shapes or axes, or leave it out"
+                    )
+                    problems[f"{campaign.source}: model {variant.label!r}: {problem}"] = None
     if problems:
         raise BadInput("\n".join(problems))
     return Grid(points=tuple(points.values()), merged=combinations - len(points))
@@ -121,12 +128,7 @@ def _variants(
     model: Model, triton_model: TritonModel, server: Server, position: int
 ) -> list[ServerVariant]:
     variants: dict[ServerVariant, None] = {}
-    for count, preferred, delay, accelerator in itertools.product(
-        server.instance_count,
-        server.preferred_batch_size,
-        server.max_queue_delay_us,
-        server.accelerator,
-    ):
+    for count, preferred, delay, accelerator in itertools.product(*server.axes):
         variant = ServerVariant(
             model=triton_model,
             label=model.label or model.name,
@@ -174,6 +176,13 @@ def _problems(
                     f"{where}: server.preferred_batch_size: dynamic batching needs a "
                     "max_batch_size of at least 1, and this model has 0"
                 )
+    if triton_model.inputs is not None and not triton_model.dynamic_batching:
+        found += [
+            f"{where}: server.max_queue_delay_us: the model has no dynamic batching to wait in; "
+            "switch it on with preferred_batch_size: [[]]"
+            for delay in server.max_queue_delay_us
+            if delay != BASE and BASE in server.preferred_batch_size
+        ][:1]
     if model.version is not None and model.version not in triton_model.versions:
         found.append(
             f"{where}: version: {model.version} is not there; "

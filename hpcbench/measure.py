@@ -35,7 +35,7 @@ def measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, N
     Raises UnusableNode if nothing can be measured on this node.
     """
     pool = site.pools[placement.pool]
-    scratch = Path(site.container.scratch)
+    scratch = container.scratch(site.container)
     if not (scratch.is_dir() and os.access(scratch, os.W_OK)):
         raise UnusableNode(
             f"{node.facts()['node']}: the scratch folder {scratch} is missing or not writable",
@@ -70,7 +70,7 @@ class _Tool:
 
 @cache
 def _tool(sdk: Container) -> _Tool:
-    with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=sdk.scratch) as folder:
+    with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=container.scratch(sdk)) as folder:
 
         def said(*arguments: str) -> str:
             argv = container.sdk_argv(sdk, list(arguments))
@@ -200,7 +200,8 @@ def _run(
         return Outcome(Status.FAILED, reason), {}
     argv = container.sdk_argv(site.container, words)
     limit_s = perf_analyzer.timeout_s(measurement, settle=settle)
-    with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=site.container.scratch) as folder:
+    scratch = container.scratch(site.container)
+    with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch) as folder:
         # A bare name for -f, in the folder where it runs: else files of ensembles get lost.
         done = process.run(argv, folder=Path(folder), timeout_s=limit_s)
         csv_path = Path(folder) / perf_analyzer.CSV_NAME

@@ -1,6 +1,9 @@
 """Reads one model of the user's repository: its configuration, its inputs, a hash of its files."""
 
 import hashlib
+import os
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +29,7 @@ class TritonModel:
     digest: str
     config: bytes
     max_batch_size: int | None
+    dynamic_batching: bool
     inputs: tuple[tuple[str, tuple[int, ...]], ...] | None
     versions: tuple[int, ...]
 
@@ -42,7 +46,11 @@ def read_model(repository: Path, name: str) -> TritonModel:
             f"{textfile.nearest(name, present)} it holds: {', '.join(present) or 'nothing'}"
         )
     versions = tuple(
-        sorted(int(path.name) for path in folder.iterdir() if path.is_dir() and path.name.isdigit())
+        sorted(
+            int(path.name)
+            for path in folder.iterdir()
+            if path.is_dir() and re.fullmatch(r"[0-9]+", path.name)
+        )
     )
     if not versions:
         raise BadInput(
@@ -67,6 +75,7 @@ def read_model(repository: Path, name: str) -> TritonModel:
         digest=digest(folder),
         config=config.SerializeToString(deterministic=True),
         max_batch_size=config.max_batch_size if known else None,
+        dynamic_batching=config.HasField("dynamic_batching"),
         inputs=tuple((i.name, tuple(i.dims)) for i in config.input) if known else None,
         versions=versions,
     )
@@ -75,9 +84,20 @@ def read_model(repository: Path, name: str) -> TritonModel:
 def digest(path: Path) -> str:
     """A hash over the names and contents of all files at or below ``path``."""
     total = hashlib.sha256()
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-    for file in files:
+    for file in sorted(_files(path)) if path.is_dir() else [path]:
         total.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
         with file.open("rb") as stream:
             total.update(hashlib.file_digest(stream, "sha256").digest())
     return total.hexdigest()[:16]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """All files below a folder, also through links, as Triton sees them; no loop is followed."""
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(place) / name for name in names if (Path(place) / name).is_file())

@@ -73,7 +73,7 @@ def _gpus() -> tuple[Any, ...]:
             )
         names = [name.strip() for name in visible.split(",") if name.strip()]
         return tuple(_handle(name) for name in names)
-    except pynvml.NVMLError as error:
+    except (pynvml.NVMLError, ValueError) as error:
         log.debug("no GPU here: %s", error)
         return ()
 
@@ -89,6 +89,14 @@ def _gpu_facts() -> dict[str, Any]:
     handles = _gpus()
     if not handles:
         return {"gpu_count": 0}
+    try:
+        return _gpu_names(handles)
+    except pynvml.NVMLError as error:
+        log.warning("the GPU does not tell its name: %s", error)
+        return {"gpu_count": len(handles)}
+
+
+def _gpu_names(handles: tuple[Any, ...]) -> dict[str, Any]:
     return {
         "gpu_name": ", ".join(dict.fromkeys(pynvml.nvmlDeviceGetName(h) for h in handles)),
         "gpu_uuid": ",".join(pynvml.nvmlDeviceGetUUID(h) for h in handles),

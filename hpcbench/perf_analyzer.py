@@ -6,7 +6,7 @@ with 0 without a row, and with 2 after having measured for minutes.
 """
 
 import csv
-import io
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -172,24 +172,42 @@ def _report(stdout: str) -> dict[str, Any]:
 
 def _row(csv_text: str | None, percentile: int | None) -> dict[str, Any]:
     """The CSV's only row under the names of the columns."""
-    rows = list(csv.DictReader(io.StringIO(csv_text or "")))
-    if len(rows) != 1:
+    # Cut anywhere, a line lacks its end: its last figure may be half a number.
+    lines = (csv_text or "").splitlines(keepends=True)
+    if len(lines) != 2 or not lines[1].endswith("\n"):
+        return {}
+    headers, cells = (next(csv.reader([line])) for line in lines)
+    if len(headers) != len(cells):
         return {}
     found: dict[str, Any] = {}
-    for header, text in rows[0].items():
+    for header, text in zip(headers, cells, strict=True):
         if percentile is not None and header == f"p{percentile} latency" and text:
-            found["latency_percentile_us"] = float(text)
+            value = _number(text)
+            if value is not None:
+                found["latency_percentile_us"] = value
         column = _BY_HEADER.get(header)
         if column is None or not text or column.name in ("concurrency", "request_rate"):
             continue
-        value = _per_gpu(column.name, text) if ":" in text else float(text)
-        found[column.name] = int(value) if column.type == pa.int64() else value
+        value = _per_gpu(column.name, text) if ":" in text else _number(text)
+        if value is not None:
+            found[column.name] = int(value) if column.type == pa.int64() else value
     return found
 
 
-def _per_gpu(column: str, text: str) -> float:
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _per_gpu(column: str, text: str) -> float | None:
     """``GPU-uuid:value;GPU-uuid:value;`` as one figure."""
-    values = [float(part.rpartition(":")[2]) for part in text.split(";") if part.strip()]
+    parts = [part for part in text.split(";") if part.strip()]
+    values = [v for v in (_number(part.rpartition(":")[2]) for part in parts) if v is not None]
+    if not values or len(values) < len(parts):
+        return None
     return sum(values) if column in _PER_GPU_SUM else sum(values) / len(values)
 
 

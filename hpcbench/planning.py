@@ -10,7 +10,7 @@ from hpcbench import container, grid, store, textfile
 from hpcbench.campaign import Campaign
 from hpcbench.errors import BadInput
 from hpcbench.grid import Grid
-from hpcbench.model import digest, read_model
+from hpcbench.model import TritonModel, digest, read_model
 from hpcbench.placement import Placement, place
 from hpcbench.site import Site
 from hpcbench.store import Results
@@ -73,10 +73,7 @@ def plan(
                 f"{textfile.nearest(pool, site.pools)} its pools: {', '.join(site.pools)}"
             )
     software = container.software(site.container)
-    try:
-        models = {m.name: read_model(campaign.model_repository, m.name) for m in campaign.models}
-    except BadInput as error:
-        raise BadInput(f"{campaign.source}: {error.message}", error.hint) from error
+    models = _read_models(campaign)
     input_digest = _input_digest(campaign)
     points = grid.expand(
         campaign,
@@ -102,6 +99,19 @@ def plan(
     left = sum(len(p.points) for waiting in placements.values() for p in waiting)
     total = len(points.points) * campaign.repeats * len(chosen)
     return Plan(campaign=campaign, site=site, grid=points, placements=placements, done=total - left)
+
+
+def _read_models(campaign: Campaign) -> dict[str, TritonModel]:
+    found: dict[str, TritonModel] = {}
+    problems: dict[str, None] = {}
+    for name in dict.fromkeys(model.name for model in campaign.models):
+        try:
+            found[name] = read_model(campaign.model_repository, name)
+        except BadInput as error:
+            problems[f"{campaign.source}: {error}"] = None
+    if problems:
+        raise BadInput("\n".join(problems))
+    return found
 
 
 def _input_digest(campaign: Campaign) -> str | None:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -69,7 +70,8 @@ class _View:
             case "retry":
                 left = len(event["placement"].points)
                 self._console.print(
-                    f"[yellow]worker lost[/] ({event['reason']}); {left} points are tried again",
+                    f"[yellow]worker lost[/] ({escape(event['reason'])}); "
+                    f"{left} points are tried again",
                     highlight=False,
                 )
             case "record":
@@ -100,7 +102,7 @@ class _View:
         words = (
             f"{time.strftime('%H:%M:%S')} [{COLOURS[status]}]{status:<14}[/] "
             f"batch {event['batch_size']:<4} concurrency {event['concurrency']:<4}"
-            f"{figure}  {event['model_label']}"
+            f"{figure}  {escape(event['model_label'])}"
         )
         self._console.print(words, highlight=False, soft_wrap=True)
         if reason and status != Status.UNSTABLE:
@@ -128,7 +130,7 @@ def results_table(frame: Any) -> Table:
     What is the same in all lines is left out.
     """
     texts: list[tuple[str, list[str]]] = [
-        ("model", [str(v) for v in frame["model_label"]]),
+        ("model", [escape(str(v)) for v in frame["model_label"]]),
         ("pool", [str(v) for v in frame["pool"]]),
         ("server variant", [variant_text(v) for v in frame["variant"]]),
         ("batch", [str(v) for v in frame["batch_size"]]),

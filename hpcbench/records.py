@@ -105,7 +105,7 @@ class Record:
     instance_kind: str | None = _column("KIND_CPU | KIND_GPU | ..., of the instances")
     dynamic_batching: bool | None = _column("the server joins requests into batches")
     preferred_batch_size: tuple[int, ...] | None = _column(
-        "batches the server tries to form; missing: none preferred", unit="1"
+        "batches the server tries to form; missing: no dynamic batching", unit="1"
     )
     max_queue_delay_us: int | None = _column("how long the server waits for them", unit="us")
     accelerator: str | None = _column("execution accelerator with its parameters, as JSON")

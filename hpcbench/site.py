@@ -15,7 +15,10 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 def _absolute(value: Path, info: ValidationInfo) -> Path:
     folder: Path = (info.context or {}).get("folder", Path())
-    return (folder / Path(os.path.expandvars(value)).expanduser()).resolve()
+    try:
+        return (folder / Path(os.path.expandvars(value)).expanduser()).resolve()
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
 
 
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]

@@ -6,6 +6,7 @@ these are merged into one, so that shared file systems are not filled with small
 """
 
 import fcntl
+import logging
 import os
 import socket
 import uuid
@@ -21,6 +22,8 @@ import pyarrow.parquet as pq
 
 from hpcbench.errors import BadInput
 from hpcbench.records import COLUMNS, FINAL, MEASURED, SCHEMA, SCHEMA_VERSION, Key, Record
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,10 @@ class Results:
         try:
             for path in (self.records, self.logs):
                 path.mkdir(parents=True, exist_ok=True)
-            probe = self.records / f".probe-{uuid.uuid4().hex}"
-            probe.write_bytes(b"")
-            probe.unlink()
+            for path in (self.folder, self.records, self.logs):
+                probe = path / f".probe-{uuid.uuid4().hex}"
+                probe.write_bytes(b"")
+                probe.unlink()
         except OSError as error:
             raise BadInput(
                 f"--results {self.folder}: cannot be written: {error.strerror}",
@@ -76,6 +80,11 @@ def write_atomically(path: Path, content: bytes) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     temporary.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def write_records(path: Path, records: Sequence[Record]) -> None:
@@ -99,9 +108,7 @@ def merge_points(results: Results, placement_id: str) -> None:
     if not parts:
         return
     whole = results.records / f"{placement_id}.parquet"
-    tables = [
-        pq.read_table(path, schema=SCHEMA) for path in ([whole] if whole.exists() else []) + parts
-    ]
+    tables = [_read(path) for path in ([whole] if whole.exists() else []) + parts]
     sink = pa.BufferOutputStream()
     pq.write_table(pa.concat_tables(tables), sink, compression="zstd")
     write_atomically(whole, sink.getvalue().to_pybytes())
@@ -110,9 +117,15 @@ def merge_points(results: Results, placement_id: str) -> None:
 
 
 def merge_leftovers(results: Results) -> None:
-    """Does what a killed run left undone: merges points, deletes half-written files."""
-    for path in results.records.glob(".*.tmp"):
-        path.unlink(missing_ok=True)
+    """Does what a killed run left undone: merges points, deletes half-written files.
+
+    Raises BadInput, before any record is touched, where a file is not one of this schema.
+    """
+    for folder in (results.folder, results.records):
+        for path in (*folder.glob(".*.tmp"), *folder.glob(".probe-*")):
+            path.unlink(missing_ok=True)
+    for path in record_files(results.folder):
+        check_schema(path)
     for placement_id in sorted({p.stem.split("-")[0] for p in results.records.glob("*-*.parquet")}):
         merge_points(results, placement_id)
 
@@ -134,11 +147,8 @@ def check_schema(path: Path) -> None:
     """Raises BadInput if a file was written with another table of columns, or is damaged."""
     try:
         metadata = pq.read_schema(path).metadata or {}
-    except (pa.ArrowInvalid, OSError) as error:
-        raise BadInput(
-            f"{path}: is not a whole Parquet file: {error}",
-            "move it elsewhere; what it held is measured again by the next run",
-        ) from error
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, error) from error
     version = metadata.get(b"hpcbench_schema", b"none").decode()
     if version != str(SCHEMA_VERSION):
         raise BadInput(
@@ -157,7 +167,21 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     schema = pa.schema([SCHEMA.field(name) for name in names])
     if not files:
         return schema.empty_table()
-    return pa.concat_tables([pq.read_table(file, columns=names, schema=SCHEMA) for file in files])
+    return pa.concat_tables([_read(file, names) for file in files])
+
+
+def _read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    try:
+        return pq.read_table(path, columns=columns, schema=SCHEMA)
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> BadInput:
+    return BadInput(
+        f"{path}: is not a whole Parquet file: {error}",
+        "move it elsewhere; what it held is measured again by the next run",
+    )
 
 
 def load_results(path: str | Path) -> pd.DataFrame:
@@ -257,6 +281,9 @@ def locked(results: Results) -> Iterator[None]:
                 f"--results {results.folder}: another run is at work in it: {stream.read()}",
                 "wait for it, end it, or name another folder",
             ) from error
+        except OSError as error:
+            # Some shared file systems are mounted without locks.
+            log.warning("%s cannot be locked: %s", results.folder, error.strerror)
         stream.seek(0)
         stream.truncate()
         stream.write(f"process {os.getpid()} on {socket.gethostname()}")

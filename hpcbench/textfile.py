@@ -30,7 +30,7 @@ def load(path: Path, model: type[M]) -> M:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         lines = _lines(path, root) if root else {}
         data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error)
@@ -112,10 +112,14 @@ def _fields_at(model: type[BaseModel], location: Location) -> list[str]:
     """The keys allowed at ``location``: walks the annotations of ``model``."""
     current: Any = model
     for part in location:
+        if typing.get_origin(current) is dict:
+            current = typing.get_args(current)[1]
+            continue
         for candidate in _models_in(current):
             for name, info in candidate.model_fields.items():
                 if part == (info.alias or name):
                     current = info.annotation
+                    break
     keys: dict[str, None] = {}
     for candidate in _models_in(current):
         for name, info in candidate.model_fields.items():
@@ -134,6 +138,8 @@ def _lines(path: Path, node: yaml.Node, prefix: Location = ()) -> dict[Location,
     lines: dict[Location, int] = {}
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise BadInput(f"{path}:{key.start_mark.line + 1}: a key must be a text")
             here = (*prefix, key.value)
             if here in lines:
                 raise BadInput(

@@ -71,7 +71,7 @@ def serve(
     """
     config = model_repository.configure(variant)
     with tempfile.TemporaryDirectory(
-        prefix="hpcbench-", dir=container.scratch, ignore_cleanup_errors=True
+        prefix="hpcbench-", dir=containers.scratch(container), ignore_cleanup_errors=True
     ) as folder:
         repository = Path(folder) / "models"
         model_repository.write_overlay(variant, config, repository)

@@ -52,6 +52,7 @@ def triton_model(
         folder=folder,
         digest=digest,
         config=message.SerializeToString(deterministic=True),
+        dynamic_batching=True,
         max_batch_size=max_batch_size,
         inputs=tuple((key, tuple(value)) for key, value in dims.items()),
         versions=versions,

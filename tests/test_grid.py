@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -223,10 +224,17 @@ def test_an_accelerators_keys_may_stand_in_any_order() -> None:
     assert ids(grids[0]) == ids(grids[1])
 
 
-def test_one_model_under_two_labels_is_one_measurement() -> None:
+def test_one_model_under_two_labels_is_refused_where_nothing_else_differs() -> None:
     study = campaign(models=[{"name": "tagger", "label": "A"}, {"name": "tagger", "label": "B"}])
-    grid = expanded(study)
-    assert (len(grid.points), grid.merged) == (1, 1)
+    with pytest.raises(BadInput, match="model 'B': the same points as 'A'"):
+        expanded(study)
+
+
+def test_a_queue_delay_needs_dynamic_batching_to_wait_in() -> None:
+    study = campaign(server={"max_queue_delay_us": [100]})
+    model = replace(triton_model(), dynamic_batching=False)
+    with pytest.raises(BadInput, match="max_queue_delay_us: the model has no dynamic batching"):
+        expanded(study, {"tagger": model})
 
 
 def test_one_model_with_two_lengths_is_two_measurements() -> None:
