@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -36,7 +37,6 @@ SHAPES = {
     "sv_mask": (1, 4),
 }
 
-import onnx
 
 native = pytest.mark.native
 

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpcbench.campaign import Campaign
+from hpcbench.errors import BadInput
 from hpcbench.grid import Grid
 from tests.builders import campaign, expanded, refusal, triton_model
 
