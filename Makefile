@@ -58,7 +58,7 @@ $(INSTALLED): pyproject.toml
 	    { apt-get update -q && apt-get install -y -q --no-install-recommends python3-venv; }
 	@$(PYTHON) -m venv $(VENV) || { echo "this Python cannot make virtual environments;" \
 	    "on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 3; }
-	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on \
+	@[ -t 1 ] || quiet=--quiet; $(BIN)/python -m pip install --disable-pip-version-check $$quiet \
 	    --editable '.[analysis,demo,dev]'
 	@touch $@
 

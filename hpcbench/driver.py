@@ -29,7 +29,7 @@ from hpcbench.errors import Interrupted, UnusableNode
 from hpcbench.measure import unmeasured
 from hpcbench.placement import Placement
 from hpcbench.planning import Plan, plan, plan_rows
-from hpcbench.records import Key, Status
+from hpcbench.records import Status
 from hpcbench.site import Site
 from hpcbench.store import Results
 from hpcbench.worker import TOPIC, told, work
@@ -155,7 +155,6 @@ def _drive(todo: Plan, where: Results, tell: Listener) -> None:
                 pools.append(_Pool(client, client.cluster, deque((p, 1) for p in placements)))
         tell({"kind": "workers"})
         written = 0.0
-        heard: set[Key] = set()  # also those that failed, which are not tried again in this run
         try:
             while any(pool.waiting or pool.flying for pool in pools):
                 for pool in pools:
@@ -165,10 +164,8 @@ def _drive(todo: Plan, where: Results, tell: Listener) -> None:
                     written = time.monotonic()
                 event = events.get()
                 if isinstance(event, Future):
-                    _finish(event, pools, todo.site, where, heard, tell)
+                    _finish(event, pools, todo.site, where, tell)
                 else:
-                    if event["kind"] == "record":
-                        heard.add(event["key"])
                     tell(event)
         except BaseException:
             for pool in pools:
@@ -196,7 +193,6 @@ def _finish(
     pools: Sequence[_Pool],
     site: Site,
     where: Results,
-    heard: set[Key],
     tell: Listener,
 ) -> None:
     pool = next(pool for pool in pools if future in pool.flying)
@@ -208,7 +204,7 @@ def _finish(
         raise error
     reason = f"{type(error).__name__}: {error}".splitlines()[0]
     log.error("placement %s, attempt %d: %s", placement.id, attempt, reason)
-    left = placement.without(store.done(where) | heard)
+    left = placement.without(store.parts_of(where, placement.id))
     if left is None:
         return
     if attempt < ATTEMPTS:

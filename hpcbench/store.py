@@ -102,6 +102,20 @@ def write_point(results: Results, record: Record) -> Path:
     return results.records / name
 
 
+def parts_of(results: Results, placement_id: str) -> set[Key]:
+    """The points of a placement that were recorded since the run began, however they ended.
+
+    Older ones lie in merged files by then.
+    """
+    names = ("point_id", "pool", "repeat")
+    parts = results.records.glob(f"{placement_id}-*.parquet")
+    return {
+        (row["point_id"], row["pool"], row["repeat"])
+        for path in parts
+        for row in _read(path, names).to_pylist()
+    }
+
+
 def merge_points(results: Results, placement_id: str) -> None:
     """Joins the files of a placement's points into one, then deletes them."""
     parts = sorted(results.records.glob(f"{placement_id}-*.parquet"))
@@ -172,7 +186,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 def _read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     try:
-        return pq.read_table(path, columns=columns, schema=SCHEMA)
+        return pq.read_table(path, columns=list(columns) if columns else None, schema=SCHEMA)
     except (pa.ArrowException, OSError) as error:
         raise _damaged(path, error) from error
 

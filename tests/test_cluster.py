@@ -1,0 +1,83 @@
+"""The local cluster: one-thread worker processes, closed to everyone else on the machine."""
+
+import os
+import socket
+import ssl
+import time
+from urllib.parse import urlparse
+
+import psutil
+import pytest
+from distributed import Client
+from distributed.security import Security
+
+from hpcbench.cluster import cluster_client
+from hpcbench.site import Pool
+
+
+def _page(port: int) -> bytes:
+    """What a port of the loopback answers to a browser that asks for Dask's status page."""
+    with socket.create_connection(("127.0.0.1", port), 5) as connection:
+        connection.settimeout(5)
+        try:
+            connection.sendall(b"GET /json/counts.json HTTP/1.0\r\n\r\n")
+            return connection.recv(1000)
+        except OSError:
+            return b""
+
+
+def _nothing() -> int:
+    return os.getpid()
+
+
+def test_each_worker_is_a_process_with_one_thread() -> None:
+    with cluster_client(Pool(max_jobs=2)) as client:
+        threads = client.nthreads()
+        pids = client.run(_nothing)
+    assert list(threads.values()) == [1, 1]
+    assert len({*pids.values(), os.getpid()}) == 3
+
+
+def test_nothing_is_left_when_the_block_ends() -> None:
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    with cluster_client(Pool()) as client:
+        pids = set(client.run(_nothing).values())
+        assert all(psutil.pid_exists(pid) for pid in pids)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and any(map(psutil.pid_exists, pids)):
+        time.sleep(0.05)
+    assert not any(map(psutil.pid_exists, pids))
+    after = [c for c in psutil.Process().children(recursive=True) if c.pid not in before]
+    assert not [c for c in after if "spawn_main" in " ".join(c.cmdline())]
+
+
+def test_the_scheduler_listens_on_the_loopback_and_speaks_tls_only() -> None:
+    with cluster_client(Pool()) as client:
+        address = urlparse(client.scheduler.address)
+        assert (address.scheme, address.hostname) == ("tls", "127.0.0.1")
+        here = psutil.Process()
+        listening = {
+            (entry.laddr.ip, entry.laddr.port)
+            for process in (here, *here.children(recursive=True))
+            for entry in process.net_connections("tcp")
+            if entry.status == psutil.CONN_LISTEN
+        }
+        assert {ip for ip, _ in listening} == {"127.0.0.1"}
+        pages = [_page(port) for _, port in listening]
+        assert not any(b" 200 " in page for page in pages), "a page can be read by everyone here"
+        with socket.create_connection((address.hostname, address.port), 5) as plain:
+            plain.settimeout(5)
+            plain.sendall(b"\0" * 64)
+            # An alert and the end, or a reset: nothing of Dask's own greeting.
+            try:
+                answer = plain.recv(1000)
+            except ConnectionError:
+                answer = b""
+        assert b"compression" not in answer
+
+
+def test_a_client_with_another_key_is_refused() -> None:
+    with cluster_client(Pool()) as client:
+        address = client.scheduler.address
+        with pytest.raises((OSError, ssl.SSLError)):
+            Client(address, security=Security.temporary(), timeout=3)
