@@ -1,8 +1,8 @@
 """From measurements to series: one row per point, repeats joined, nothing silently left out.
 
 Repeats are joined as their arithmetic mean with Student's t interval of 95 % (mean plus or minus
-t(n-1) times s / sqrt(n)), which takes them as independent and roughly normal. It is wide for two
-or three repeats, because so few say little; a standard error would hide that.
+t(n-1) times s / sqrt(n)), which takes them as independent and roughly normal. It is wide for three
+repeats, because so few say little; a standard error would hide that. Of two repeats both are shown.
 """
 
 import json
@@ -245,5 +245,8 @@ def _mean_interval(values: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[float
     count = len(values)
     if count < 2:
         return (float(values[0]) if count else np.nan), np.nan
+    if count == 2:
+        # With one degree of freedom the interval is 13 times wider than the values are apart.
+        return float(values.mean()), float(np.ptp(values)) / 2
     quantile = special.stdtrit(count - 1, (1 + CONFIDENCE) / 2)
     return float(values.mean()), float(quantile * values.std(ddof=1) / np.sqrt(count))

@@ -90,10 +90,12 @@ def statistics(table: pd.DataFrame) -> str:
     text = "Each point was measured once: no error bars."
     if (most := counts.max()) > 1:
         several = most if counts.min() == most else f"{counts.min()} to {most}"
-        text = (
-            f"Points: mean of {several} repeats. Bars: {CONFIDENCE:.0%} interval of the mean "
-            "(Student's t)."
-        )
+        interval = f"{CONFIDENCE:.0%} interval of the mean (Student's t)"
+        both = "the two measurements"
+        bars = both if most == 2 else interval
+        if most > 2 and (counts == 2).any():
+            bars = f"{interval}; where there are only two, {both}"
+        text = f"Points: mean of {several} repeats. Bars: {bars}."
     if (table["status"] == "unstable").any():
         text += " Hollow: at least one measurement did not settle."
     return text

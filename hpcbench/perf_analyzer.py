@@ -214,10 +214,15 @@ def _per_gpu(column: str, text: str) -> float | None:
 def _unstable_reason(figures: Mapping[str, Any]) -> str:
     throughputs = figures.get("windows_throughput_infer_per_s", ())
     reason = f"did not settle within {len(throughputs)} windows"
-    last = throughputs[-3:]
-    if len(last) == 3 and min(last) > 0:
-        reason += f": throughput of the last three differs by {max(last) / min(last) - 1:.0%}"
-    return reason
+    told = [
+        f"{name} by {max(last) / min(last) - 1:.0%}"
+        for name, last in (
+            ("throughput", throughputs[-3:]),
+            ("latency", figures.get("windows_latency_us", ())[-3:]),
+        )
+        if len(last) == 3 and min(last) > 0
+    ]
+    return reason + (f": the last three differ in {', in '.join(told)}" if told else "")
 
 
 def failure_reason(stdout: str, stderr: str, returncode: int) -> str:
