@@ -71,9 +71,9 @@ def throughput_latency_vs_batch(points: pd.DataFrame) -> Figure:
 
     ``points`` is a table of `analysis.table.summarise` with at most MOST_SERIES series and one
     percentile. Points are means, their bars Student's t intervals of 95 %, which may reach out of
-    the panel, or two repeats themselves. Hollow: a measurement among them did not settle. A cross at the lower edge: no
-    figures, as the note below says. The ratio is to the first series that was measured; with one
-    series there is none.
+    the panel, or two repeats themselves. Hollow: a measurement among them did not settle. A cross
+    at the lower edge: no figures, as the note below says. The ratio is to the first series that was
+    measured; with one series there is none.
     """
     points = table.with_ratios(points)
     title, texts = words.legend(points)
