@@ -192,7 +192,8 @@ def test_a_point_that_did_not_settle_keeps_its_windows(case: str) -> None:
 
 def test_how_far_a_point_was_from_settling_is_told() -> None:
     assert read("unstable_avg").reason == (
-        "did not settle within 4 windows: the last three differ in throughput by 11%, in latency by 11%"
+        "did not settle within 4 windows: the last three differ in throughput by 11%, "
+        "in latency by 11%"
     )
 
 
