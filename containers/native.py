@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import signal
 import sys
@@ -120,6 +121,12 @@ def write_whole(path: Path, text: str) -> None:
 
 def install(prefix: Path, pins: Pins, extras: list[str]) -> None:
     """Bring the prefix to what is wanted, redoing only what changed or was not finished."""
+    if not re.fullmatch(r"[A-Za-z0-9._/+,@%=-]+", str(prefix)):
+        raise CannotServeError(
+            f"Triton starts its Python stubs through a shell without quotes, and the path {prefix} "
+            "has characters that do not survive this. Move the checkout, or name a prefix with "
+            "letters, digits and . _ / + , @ % = - only (make NATIVE=/path/without/spaces)."
+        )
     machine = this_machine()
     backends = backend_digests()
     if is_ready(prefix, components(pins, machine, extras, backends)):

@@ -34,6 +34,12 @@ def _name(value: str) -> str:
     return value
 
 
+def _label(value: str) -> str:
+    if not value.strip() or not value.isprintable():
+        raise ValueError("must be a text on one line, without control characters")
+    return value
+
+
 def _absolute(value: Path, info: ValidationInfo) -> Path:
     folder: Path = (info.context or {}).get("folder", Path())
     try:
@@ -65,13 +71,13 @@ def _preferred_axis(value: Any) -> Any:
 
 
 def _count_or_base(value: Any) -> Any:
-    if value == BASE or (type(value) is int and value >= 1):
+    if value == BASE or (type(value) is int and 1 <= value <= 10_000):
         return value
-    raise ValueError("allowed: a whole number from 1, or base")
+    raise ValueError("allowed: a whole number from 1 to 10000, or base")
 
 
 def _delay_or_base(value: Any) -> Any:
-    if value == BASE or (type(value) is int and value >= 0):
+    if value == BASE or (type(value) is int and 0 <= value <= MOST):
         return value
     raise ValueError("allowed: whole microseconds from 0, or base")
 
@@ -79,7 +85,9 @@ def _delay_or_base(value: Any) -> Any:
 def _sizes_or_base(value: Any) -> Any:
     if value is None or value == BASE:
         return value
-    if isinstance(value, list | tuple) and all(type(item) is int and item >= 1 for item in value):
+    if isinstance(value, list | tuple) and all(
+        type(item) is int and 1 <= item <= MOST for item in value
+    ):
         return tuple(value)
     raise ValueError(
         "allowed: a list of batch sizes, [] for dynamic batching without preferred sizes, null "
@@ -87,7 +95,8 @@ def _sizes_or_base(value: Any) -> Any:
     )
 
 
-Count = Annotated[int, Field(strict=True, ge=1)]
+MOST = 10**9
+Count = Annotated[int, Field(strict=True, ge=1, le=MOST)]
 Name = Annotated[str, AfterValidator(_name)]
 CountOrBase = Annotated[int | Literal["base"], PlainValidator(_count_or_base)]
 DelayOrBase = Annotated[int | Literal["base"], PlainValidator(_delay_or_base)]
@@ -175,10 +184,10 @@ class Measurement(_Frozen):
     asynchronous: bool = Field(default=True, alias="async", strict=True)
     percentile: Annotated[int, Field(strict=True, ge=1, le=99)] | None = None
     measurement_interval_ms: Count = 5000
-    stability_percentage: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 10.0
+    stability_percentage: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] = 10.0
     max_trials: Annotated[int, Field(strict=True, ge=3, le=1000)] = 10
     input_data: str = "random"
-    timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    timeout_s: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None = None
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
@@ -187,6 +196,8 @@ class Measurement(_Frozen):
     def _resolve_data_file(cls, data: Any, info: ValidationInfo) -> Any:
         if isinstance(data, dict):
             given = data.get("input_data", "random")
+            if given == "":
+                raise ValueError("input_data: allowed: random, zero, or the path of a data file")
             if isinstance(given, str) and given not in ("random", "zero"):
                 return {**data, "input_data": str(_absolute(Path(given), info))}
         return data
@@ -196,7 +207,7 @@ class Model(_Frozen):
     """One model of the repository. ``server`` and ``load`` narrow or override its axes."""
 
     name: Name
-    label: str | None = None
+    label: Annotated[str, AfterValidator(_label)] | None = None
     version: Count | None = None
     shapes: dict[str, tuple[Count, ...]] = {}
     server: Server | None = None

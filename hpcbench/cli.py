@@ -193,9 +193,9 @@ def run(campaign: Path, site: str, pools: tuple[str, ...], results: Path) -> int
     if len(frame) <= 200:
         Console().print(results_table(frame))
     told = ", ".join(f"{count} {status}" for status, count in sorted(summary.counts.items()))
-    console.print(f"{told or 'nothing'} in {results}", highlight=False)
+    console.print(f"{told or 'nothing'} in {results}", highlight=False, markup=False)
     if summary.exit_code:
-        console.print(f"why: hpcbench status {results}", highlight=False)
+        console.print(f"why: hpcbench status {results}", highlight=False, markup=False)
     return summary.exit_code
 
 

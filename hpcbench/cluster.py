@@ -1,6 +1,8 @@
 """A pool of the site as a Dask cluster of one-thread workers."""
 
 import logging
+import sys
+import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -36,7 +38,7 @@ def cluster_client(pool: Pool) -> Iterator[Client]:
     loopback is shared with everyone who is logged in. Both are gone when the block is left.
     """
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    with dask.config.set(SETTINGS):
+    with dask.config.set(SETTINGS), _blank_main():
         cluster = LocalCluster(
             n_workers=pool.max_jobs,
             threads_per_worker=1,
@@ -52,3 +54,17 @@ def cluster_client(pool: Pool) -> Iterator[Client]:
         )
         with cluster, Client(cluster) as connected:
             yield connected
+
+
+@contextmanager
+def _blank_main() -> Iterator[None]:
+    """Hides the user's script from new worker processes, which would else run it once more.
+
+    Tasks name functions of hpcbench only, so that workers need nothing of the script.
+    """
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script

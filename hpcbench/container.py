@@ -2,12 +2,17 @@
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from hpcbench.errors import SiteError
 from hpcbench.site import Container
+
+SAFE = "letters, digits and . _ / + , @ % = -"
+SAFE_PATH = re.compile(r"[A-Za-z0-9._/+,@%=-]+")
+"""Triton starts its Python stubs through a shell, without quotes."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +33,25 @@ def _native(prefix: Path) -> Software:
     try:
         digest = f"native:{json.loads((prefix / 'manifest.json').read_text())['digest']}"
     except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _incomplete(prefix, "no manifest.json of a finished installation") from error
+    if not SAFE_PATH.fullmatch(str(prefix)):
         raise SiteError(
-            f"there is no complete Triton and perf_analyzer in {prefix}",
-            f"install them: python3 containers/native.py {prefix} (or: make native)",
-        ) from error
+            f"container.prefix: {prefix} has characters that Triton cannot take; allowed: {SAFE}",
+            "install it into a folder with a plainer name",
+        )
+    for needed in ("bin/tritonserver", "bin/perf_analyzer", "python/bin/python3"):
+        if not os.access(prefix / needed, os.X_OK):
+            raise _incomplete(prefix, f"{needed} is not there, or may not be executed")
+    if not (prefix / "backends" / "python").is_dir():
+        raise _incomplete(prefix, "backends/python is not there")
     return Software(server_digest=digest, sdk_digest=digest)
+
+
+def _incomplete(prefix: Path, what: str) -> SiteError:
+    return SiteError(
+        f"there is no complete Triton and perf_analyzer in {prefix}: {what}",
+        f"install them: rm -r {prefix}; python3 containers/native.py {prefix} (or: make native)",
+    )
 
 
 def scratch(container: Container) -> Path:

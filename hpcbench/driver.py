@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from distributed import Client, Future
+from distributed import Client, Future, KilledWorker
 from pydantic import BaseModel
 
 from hpcbench import process, store
 from hpcbench.campaign import Campaign
 from hpcbench.cluster import cluster_client
-from hpcbench.errors import Interrupted, UnusableNode
+from hpcbench.errors import Interrupted, SiteError, UnusableNode
 from hpcbench.measure import unmeasured
 from hpcbench.placement import Placement
 from hpcbench.planning import Plan, plan, plan_rows
@@ -74,8 +74,20 @@ def run(
     anything is started, SiteError where the site refuses, Interrupted after SIGINT, SIGTERM or
     SIGHUP, when all workers and their programs are gone.
     """
-    started = time.monotonic()
     where = Results(Path(results).absolute())
+    try:
+        return _run(campaign, site, where, pools, listener or (lambda _: None))
+    except OSError as error:
+        raise SiteError(
+            f"{error.filename or where.folder}: {error.strerror or error}",
+            "what was measured is kept; mend this and run the same command again",
+        ) from error
+
+
+def _run(
+    campaign: Campaign, site: Site, where: Results, pools: Sequence[str], tell: Listener
+) -> Summary:
+    started = time.monotonic()
     todo = plan(campaign, site, pools=pools)
     where.create()
     with store.locked(where), _log_file(where):
@@ -84,7 +96,6 @@ def run(
         write_yaml(where.campaign, campaign)
         write_yaml(where.site, site)
         store.write_plan(where, plan_rows(todo))
-        tell = listener or (lambda _: None)
         tell({"kind": "planned", "plan": todo})
         if any(todo.placements.values()):
             _drive(todo, where, tell)
@@ -202,20 +213,20 @@ def _finish(
         return
     if isinstance(error, UnusableNode):
         raise error
-    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    killed = isinstance(error, KilledWorker)
+    reason = "it was killed" if killed else f"{type(error).__name__}: {error}".splitlines()[0]
     log.error("placement %s, attempt %d: %s", placement.id, attempt, reason)
     left = placement.without(store.parts_of(where, placement.id))
     if left is None:
         return
-    if attempt < ATTEMPTS:
+    if killed and attempt < ATTEMPTS:
         tell({"kind": "retry", "placement": left, "reason": reason})
         pool.waiting.appendleft((left, attempt + 1))
         return
     trace = "".join(traceback.format_exception(error))[-4000:]
+    told_reason = f"its worker died {ATTEMPTS} times: {reason}" if killed else reason
     for point in left.points:
-        record = unmeasured(
-            point, left, site, Status.FAILED, f"its worker died {ATTEMPTS} times: {reason}"
-        )
+        record = unmeasured(point, left, site, Status.FAILED, told_reason)
         store.write_point(where, record)
         tell(told(record))
     log.error("given up: %s", trace)

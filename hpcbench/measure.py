@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shlex
+import shutil
 import tempfile
 from collections import deque
 from collections.abc import Generator, Mapping
@@ -24,6 +25,8 @@ from hpcbench.site import Container, Site
 
 log = logging.getLogger(__name__)
 
+SCRATCH_BYTES = 50_000_000
+
 
 def measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, None, None]:
     """Serves the placement's variant and measures its points, one record after the other.
@@ -35,12 +38,7 @@ def measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, N
     Raises UnusableNode if nothing can be measured on this node.
     """
     pool = site.pools[placement.pool]
-    scratch = container.scratch(site.container)
-    if not (scratch.is_dir() and os.access(scratch, os.W_OK)):
-        raise UnusableNode(
-            f"{node.facts()['node']}: the scratch folder {scratch} is missing or not writable",
-            "set container.scratch in the site file to a folder on the node's own disk",
-        )
+    _check_scratch(container.scratch(site.container))
     tool = _tool(site.container)
     waiting = deque(placement.points)
     while waiting:
@@ -52,12 +50,29 @@ def measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, N
                 cpus=node.cpus(pool.cpus),
             ) as server:
                 while waiting and server.alive:
+                    _check_scratch(container.scratch(site.container))
                     yield _measure_point(waiting.popleft(), placement, site, server, tool)
         except ServerFailed as error:
             status = Status.NOT_APPLICABLE if error.not_applicable else Status.FAILED
             while waiting:
                 record = unmeasured(waiting.popleft(), placement, site, status, error.message)
                 yield replace(record, log_tail=error.log_tail or None, **node.facts())
+
+
+def _check_scratch(scratch: Path) -> None:
+    """Raises UnusableNode where a measurement could not keep its files; outputs would be cut."""
+    problem = ""
+    if not (scratch.is_dir() and os.access(scratch, os.W_OK)):
+        problem = "is missing or not writable"
+    elif not container.SAFE_PATH.fullmatch(str(scratch)):
+        problem = f"has characters that Triton cannot take; allowed: {container.SAFE}"
+    elif shutil.disk_usage(scratch).free < SCRATCH_BYTES:
+        problem = f"has less than {SCRATCH_BYTES / 1e6:.0f} MB free"
+    if problem:
+        raise UnusableNode(
+            f"{node.facts()['node']}: the scratch folder {scratch} {problem}",
+            "set container.scratch in the site file to a folder on the node's own disk",
+        )
 
 
 @dataclass(frozen=True)
@@ -245,7 +260,11 @@ def _unsettled(
         figures |= _from_windows(first.figures, percentile)
     return (
         Outcome(Status.UNSTABLE, reason, figures),
-        {**first_extra, "perf_analyzer_s": spent_s},
+        {
+            **first_extra,
+            "perf_analyzer_s": spent_s,
+            "figures_command": extra.get("command"),
+        },
     )
 
 

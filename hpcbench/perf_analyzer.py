@@ -243,6 +243,8 @@ def failure_reason(stdout: str, stderr: str, returncode: int) -> str:
             "no request was answered within a window; give measurement.measurement_interval_ms "
             "more time than four requests need"
         )
+    if returncode < 0 or returncode > 128:
+        return f"perf_analyzer was ended by signal {abs(returncode) % 128}"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if returncode == 0:
         return "perf_analyzer exited with 0, but wrote no figures"

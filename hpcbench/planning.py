@@ -65,7 +65,7 @@ def plan(
     already is left out. Raises BadInput with whatever the models cannot take, SiteError where
     the site has no Triton.
     """
-    chosen = list(pools) or list(site.pools)
+    chosen = [pools] if isinstance(pools, str) else list(pools) or list(site.pools)
     for pool in chosen:
         if pool not in site.pools:
             raise BadInput(
@@ -109,6 +109,10 @@ def _read_models(campaign: Campaign) -> dict[str, TritonModel]:
             found[name] = read_model(campaign.model_repository, name)
         except BadInput as error:
             problems[f"{campaign.source}: {error}"] = None
+        except OSError as error:
+            problems[f"{campaign.source}: model '{name}': {error.filename}: {error.strerror}"] = (
+                None
+            )
     if problems:
         raise BadInput("\n".join(problems))
     return found
@@ -118,12 +122,16 @@ def _input_digest(campaign: Campaign) -> str | None:
     name = campaign.measurement.input_data
     if name in ("random", "zero"):
         return None
-    if not Path(name).exists():
-        raise BadInput(
-            f"{campaign.source}: measurement.input_data: there is no {name}",
-            "allowed: random, zero, or the path of a data file, relative to the campaign file",
-        )
-    return digest(Path(name))
+    where = f"{campaign.source}: measurement.input_data"
+    hint = "allowed: random, zero, or the path of a data file, relative to the campaign file"
+    try:
+        if Path(name).is_file() and "data" not in json.loads(Path(name).read_text()):
+            raise BadInput(f"{where}: {name} has no list 'data', as perf_analyzer wants it", hint)
+        return digest(Path(name))
+    except OSError as error:
+        raise BadInput(f"{where}: {name} cannot be read: {error.strerror}", hint) from error
+    except (ValueError, TypeError) as error:
+        raise BadInput(f"{where}: {name} is not JSON: {error}", hint) from error
 
 
 def plan_rows(todo: Plan) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ starts a program.
 """
 
 import contextlib
+import glob
 import logging
 import os
 import shlex
@@ -13,11 +14,14 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+import psutil
 
 from hpcbench import supervisor
 from hpcbench.errors import Interrupted
@@ -25,6 +29,8 @@ from hpcbench.errors import Interrupted
 log = logging.getLogger(__name__)
 
 GRACE_S = 5.0
+MARK = "HPCBENCH_PROGRAM"
+"""In the environment of a program and all that it starts: by it they can be told from others."""
 
 _live: set["Running"] = set()
 _stopped = threading.Event()
@@ -114,6 +120,7 @@ def running(
     """
     _check_not_stopped()
     log.debug("starting: %s", shlex.join(argv))
+    mark = uuid.uuid4().hex
     options = [word for path in remove for word in ("--remove", path)]
     options += [word for path in orphaned for word in ("--orphaned", path)]
     popen = subprocess.Popen(
@@ -126,7 +133,7 @@ def running(
         stdout=stdout,
         stderr=stderr,
         cwd=cwd,
-        env={**os.environ, **(env or {})},
+        env={**_without_proxies(os.environ), **(env or {}), MARK: mark},
         start_new_session=True,
     )
     program = Running(popen)
@@ -136,6 +143,24 @@ def running(
     finally:
         program.stop(grace_s)
         _live.discard(program)
+        if popen.returncode < 0:
+            _do_the_supervisors_work(mark, remove)
+
+
+def _without_proxies(environment: Mapping[str, str]) -> dict[str, str]:
+    """All that is started here talks to the loopback, which no proxy reaches."""
+    proxies = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
+    return {name: value for name, value in environment.items() if name.lower() not in proxies}
+
+
+def _do_the_supervisors_work(mark: str, remove: Sequence[str]) -> None:
+    """Ends and deletes what a killed supervisor could not: its program's own children."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get(MARK) == mark:
+                process.kill()
+    for pattern in remove:
+        supervisor.delete(pattern)
 
 
 def run(argv: Sequence[str], *, folder: Path, timeout_s: float) -> Finished:
@@ -150,7 +175,12 @@ def run(argv: Sequence[str], *, folder: Path, timeout_s: float) -> Finished:
         paths[0].open("wb") as stdout,
         paths[1].open("wb") as stderr,
         running(
-            argv, stdout=stdout, stderr=stderr, cwd=folder, grace_s=0.5, orphaned=[str(folder)]
+            argv,
+            stdout=stdout,
+            stderr=stderr,
+            cwd=folder,
+            grace_s=0.5,
+            orphaned=[glob.escape(str(folder))],
         ) as program,
     ):
         code = program.wait(timeout_s)

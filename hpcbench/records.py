@@ -219,7 +219,10 @@ class Record:
     sdk_image_digest: str | None = _column("digest of the one perf_analyzer ran from")
     triton_version: str | None = _column("as the server says")
     perf_analyzer_version: str | None = _column("as it says itself")
-    command: str | None = _column("perf_analyzer's command line, to be run again by hand")
+    command: str | None = _column("perf_analyzer's command line, as the campaign asks for it")
+    figures_command: str | None = _column(
+        "the command line of the three more windows that an unstable point's figures come from"
+    )
     exit_code: int | None = _column("perf_analyzer's; 128 + signal where a signal ended it")
     log_tail: str | None = _column("last lines of what went wrong")
     perf_analyzer_s: float | None = _column("wall time inside perf_analyzer", unit="s")

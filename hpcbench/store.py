@@ -123,9 +123,9 @@ def merge_points(results: Results, placement_id: str) -> None:
         return
     whole = results.records / f"{placement_id}.parquet"
     tables = [_read(path) for path in ([whole] if whole.exists() else []) + parts]
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.concat_tables(tables), sink, compression="zstd")
-    write_atomically(whole, sink.getvalue().to_pybytes())
+    # Killed between the renaming and the deleting, the last merge left its parts behind.
+    rows = {str(row): row for table in tables for row in table.to_pylist()}
+    write_records(whole, [Record(**row) for row in rows.values()])
     for path in parts:
         path.unlink(missing_ok=True)
 
@@ -192,6 +192,8 @@ def _read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def _damaged(path: Path, error: Exception) -> BadInput:
+    if isinstance(error, PermissionError):
+        return BadInput(f"{path}: may not be read", "ask whoever owns it to let you read it")
     return BadInput(
         f"{path}: is not a whole Parquet file: {error}",
         "move it elsewhere; what it held is measured again by the next run",

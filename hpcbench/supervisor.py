@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
     finally:
         _kill_descendants()
         for pattern in remove + (orphaned if _starter_died() else []):
-            _remove(pattern)
+            delete(pattern)
     return code
 
 
@@ -175,7 +175,8 @@ def _children(parent: int) -> list[int]:
     return found
 
 
-def _remove(pattern: str) -> None:
+def delete(pattern: str) -> None:
+    """Deletes files and folders by a pattern with wildcards; what is not there is fine."""
     for path in glob.glob(pattern):
         if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path, ignore_errors=True)

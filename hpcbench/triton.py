@@ -1,5 +1,6 @@
 """Serves one variant: ``with serve(...) as server:`` is ready, or raises an error that says why."""
 
+import glob
 import http.client
 import json
 import logging
@@ -119,10 +120,16 @@ def _started(
             env={"HPCBENCH_CPUS": str(cpus)},
             grace_s=EXIT_TIMEOUT_S + 2,
             remove=[f"/dev/shm/{shm_prefix}*"],  # what a killed Triton leaves behind
-            orphaned=[str(repository.parent)],
+            orphaned=[glob.escape(str(repository.parent))],
         ) as process,
     ):
-        _wait_until_ready(process, http_port, identity, log_path, position)
+        try:
+            _wait_until_ready(process, http_port, identity, log_path, position)
+        except ServerFailed as error:
+            # The overlay is gone when somebody reads this; the model's own folder is not.
+            own = str(variant.model.folder.parent)
+            message = error.message.replace(str(repository), own)
+            raise ServerFailed(message, error.log_tail, error.not_applicable) from error
         about = get_json(http_port, "/v2")
         suffix = f"/versions/{variant.version}" if variant.version is not None else ""
         answer = get_json(http_port, f"/v2/models/{variant.model.name}{suffix}/config")

@@ -1,5 +1,6 @@
 """What a Dask worker runs: one placement, each record durable before the next point starts."""
 
+import platform
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from distributed import get_worker
 
 from hpcbench import store
+from hpcbench.errors import UnusableNode
 from hpcbench.measure import measure
 from hpcbench.placement import Placement
 from hpcbench.records import Record
@@ -23,12 +25,18 @@ def work(placement: Placement, site: Site, folder: str) -> dict[str, int]:
     worker = get_worker()
     counts: Counter[str] = Counter()
     worker.log_event(TOPIC, {"kind": "started", "placement_id": placement.id})
-    with closing(measure(placement, site, results.logs)) as records:
-        for record in records:
-            store.write_point(results, record)
-            counts[record.status] += 1
-            worker.log_event(TOPIC, told(record))
-    store.merge_points(results, placement.id)
+    try:
+        with closing(measure(placement, site, results.logs)) as records:
+            for record in records:
+                store.write_point(results, record)
+                counts[record.status] += 1
+                worker.log_event(TOPIC, told(record))
+        store.merge_points(results, placement.id)
+    except OSError as error:
+        raise UnusableNode(
+            f"{platform.node()}: {error.filename or folder}: {error.strerror or error}",
+            "what was measured is kept; mend this and run the same command again",
+        ) from error
     return dict(counts)
 
 

@@ -145,7 +145,7 @@ def write_campaign(folder: Path, **changes: Any) -> Path:
 
 
 def write_prefix(folder: Path, digest: str = "0123456789abcdef") -> Path:
-    """A prefix that holds the manifest which containers/native.py writes, and nothing else."""
+    """A prefix with the manifest that containers/native.py writes, and empty programs."""
     prefix = folder / ".native"
     (prefix / "backends" / "onnxruntime").mkdir(parents=True)
     manifest = {
@@ -153,6 +153,10 @@ def write_prefix(folder: Path, digest: str = "0123456789abcdef") -> Path:
         "versions": {"tritonserver": "2.51.0", "perf_analyzer": "2.51.0", "python": "3.11.7"},
     }
     (prefix / "manifest.json").write_text(json.dumps(manifest))
+    (prefix / "backends" / "python").mkdir(parents=True, exist_ok=True)
+    for name in ("bin/tritonserver", "bin/perf_analyzer", "python/bin/python3"):
+        (prefix / name).parent.mkdir(parents=True, exist_ok=True)
+        (prefix / name).touch(mode=0o755)
     return prefix
 
 

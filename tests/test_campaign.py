@@ -168,7 +168,12 @@ def test_random_and_zero_are_words_and_not_files(tmp_path: Path, word: str) -> N
         ("load: {batch_size: [4, 8, 4]}\n", 5, "load.batch_size", "4 stands twice"),
         ("load: [1, 2]\n", 5, "load", "must be a mapping"),
         ("load:\n", 5, "load", "must be a mapping"),
-        ("server: {instance_count: [0]}\n", 5, "server.instance_count.0", "from 1, or base"),
+        (
+            "server: {instance_count: [0]}\n",
+            5,
+            "server.instance_count.0",
+            "from 1 to 10000, or base",
+        ),
         ("server: {instance_count: yes}\n", 5, "server.instance_count", "(given: True)"),
         ("server: {max_queue_delay_us: -1}\n", 5, "server.max_queue_delay_us", "from 0, or base"),
         ("server: {preferred_batch_size: [[0]]}\n", 5, "server.preferred_batch_size.0", "null"),

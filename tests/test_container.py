@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -43,14 +44,30 @@ def test_the_prefix_of_this_checkout_is_understood(native_prefix: Path) -> None:
 def test_a_prefix_that_is_not_there_is_told_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(SiteError) as caught:
         container.software(Container(prefix=tmp_path / "none"))
-    assert caught.value.message == (
+    assert caught.value.message.startswith(
         f"there is no complete Triton and perf_analyzer in {tmp_path / 'none'}"
     )
     assert f"python3 containers/native.py {tmp_path / 'none'}" in caught.value.hint
 
 
+@pytest.mark.parametrize("lost", ["bin/tritonserver", "python", "backends"])
+def test_a_prefix_of_which_a_part_is_lost_is_told_with_the_part(
+    native: Container, lost: str
+) -> None:
+    path = native.prefix / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(SiteError, match=f"{lost}.* is not there"):
+        container.software(native)
+
+
+def test_a_prefix_with_a_space_in_its_path_is_refused_because_triton_cannot_take_it(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(SiteError, match="characters that Triton cannot take"):
+        container.software(Container(prefix=write_prefix(tmp_path / "my folder")))
+
+
 def test_the_server_is_started_from_the_prefix_with_memory_of_its_own(native: Container) -> None:
-    (native.prefix / "backends" / "python").mkdir()
     argv = container.server_argv(native, ["--http-port=1"], "hpcbench-1-")
     assert argv == [
         f"{native.prefix}/bin/tritonserver",

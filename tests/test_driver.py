@@ -15,7 +15,7 @@ import pytest
 from hpcbench import driver, load_results, store
 from hpcbench.errors import BadInput
 from hpcbench.records import Status
-from tests.conftest import programs_running, wait_until
+from tests.conftest import CHECKOUT, programs_running, wait_until
 from tests.real import QUICK, campaign_file, quick_run, site_file
 
 pytestmark = [pytest.mark.native, pytest.mark.usefixtures("leaves_nothing")]
@@ -225,6 +225,51 @@ def test_failed_points_give_exit_code_1_and_are_tried_again_by_the_next_run(
     assert again.returncode == 0, output
     frame = load_results(tmp_path / "results")
     assert list(frame["status"]) == [Status.OK], "the measured row supersedes the failed one"
+
+
+def test_the_readmes_python_is_a_script_that_runs(
+    tmp_path: Path, native_prefix: Path, demo_models: Path
+) -> None:
+    """New worker processes must not run the user's script once more."""
+    text = (CHECKOUT / "README.md").read_text()
+    (snippet,) = [block for block in text.split("```") if block.startswith("python\n")]
+    snippet = snippet.removeprefix("python\n")
+    assert 'Site.load("local")' in snippet
+    site = site_file(tmp_path, native_prefix)
+    snippet = snippet.replace('Site.load("local")', f'Site.load("{site}")')
+    changes = {"load": {"batch_size": [1]}, "name": "my-scan"}
+    campaign_file(tmp_path, demo_models, **changes).rename(tmp_path / "my-scan.yaml")
+    (tmp_path / "script.py").write_text(snippet)
+    done = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("1 points") == 1
+    assert len(load_results(tmp_path / "results" / "mine")) == 1
+
+
+def test_a_full_disk_ends_the_run_with_one_message(
+    tmp_path: Path, native_prefix: Path, demo_models: Path
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount a small disk")
+    disk = tmp_path / "results"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96k", "none", str(disk)], check=True)
+    try:
+        run = started(tmp_path, native_prefix, demo_models)
+        output = run.communicate(timeout=100)[0]
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+    assert run.returncode == 3, output
+    assert "No space left" in output
+    assert "run the same command again" in output
+    assert "Traceback" not in output
 
 
 def test_the_resolved_files_repeat_the_run_from_anywhere(

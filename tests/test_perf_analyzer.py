@@ -257,7 +257,7 @@ def test_an_unstable_point_is_known_by_its_words_and_not_by_its_code() -> None:
 @pytest.mark.parametrize(
     ("stderr", "code", "reason"),
     [
-        ("", 137, "perf_analyzer exited with 137"),
+        ("", 137, "perf_analyzer was ended by signal 9"),
         ("\n  out of luck \n\n", 5, "perf_analyzer exited with 5: out of luck"),
         (
             "terminate called after throwing an instance of 'std::bad_alloc'\n  what():  no\n",

@@ -130,7 +130,11 @@ def test_equal_models_in_two_places_are_equal_points(tmp_path: Path) -> None:
 
 def test_a_data_file_counts_by_its_content(planned: Planner, tmp_path: Path) -> None:
     found = []
-    for name, content in (("a.json", "{}"), ("b.json", "{}"), ("c.json", "[]")):
+    for name, content in (
+        ("a.json", '{"data": []}'),
+        ("b.json", '{"data": []}'),
+        ("c.json", '{"data": [1]}'),
+    ):
         (tmp_path / name).write_text(content)
         todo = planned(measurement={"input_data": name})
         assert todo.placements["cpu"][0].input_data_digest is not None
@@ -144,9 +148,20 @@ def test_a_data_file_that_is_not_there_is_told_with_the_file_and_the_key(
 ) -> None:
     message = refusal(planned, measurement={"input_data": "jets.json"})
     assert message.startswith(
-        f"{tmp_path}/campaign.yaml: measurement.input_data: there is no {tmp_path}/jets.json"
+        f"{tmp_path}/campaign.yaml: measurement.input_data: {tmp_path}/jets.json cannot be read: "
+        "No such file"
     )
     assert "allowed: random, zero, or the path of a data file" in message
+
+
+@pytest.mark.parametrize("content", ["", "root:x:0:0:root", "[]", "3", '{"date": []}'])
+def test_a_data_file_that_perf_analyzer_could_not_read_is_refused(
+    planned: Planner, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "jets.json").write_text(content)
+    message = refusal(planned, measurement={"input_data": "jets.json"})
+    assert "measurement.input_data: " in message
+    assert "JSON" in message or "no list 'data'" in message
 
 
 def test_a_missing_model_is_told_with_file_key_and_nearest(

@@ -117,6 +117,40 @@ def test_a_program_dies_with_its_supervisor(tmp_path: Path) -> None:
         assert wait_until(lambda: not alive(tmp_path / "pid"), 5)
 
 
+def test_a_killed_supervisor_leaves_neither_children_nor_files(tmp_path: Path) -> None:
+    argv = python(
+        """
+        import os, pathlib, subprocess, sys, time
+        child = subprocess.Popen(["sleep", "60"], start_new_session=True)
+        pathlib.Path("region-1").touch()
+        pathlib.Path("pids").write_text(f"{os.getppid()} {child.pid}")
+        time.sleep(60)
+        """
+    )
+    with process.running(
+        argv,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=tmp_path,
+        remove=[f"{tmp_path}/region-*"],
+    ) as program:
+        assert wait_until(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text())
+        supervisor, child = map(int, (tmp_path / "pids").read_text().split())
+        os.kill(supervisor, signal.SIGKILL)
+        program.wait(20)
+    (tmp_path / "pid").write_text(str(child))
+    assert wait_until(lambda: not alive(tmp_path / "pid"), 5)
+    assert not (tmp_path / "region-1").exists()
+
+
+def test_programs_do_not_inherit_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTPS_PROXY", "grpc_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    done = process.run(["env"], folder=tmp_path, timeout_s=20)
+    assert "PATH=" in done.stdout
+    assert "127.0.0.1:9" not in done.stdout
+
+
 def test_files_of_a_program_are_removed_when_it_is_gone(tmp_path: Path) -> None:
     folder = tmp_path / "left"
     folder.mkdir()

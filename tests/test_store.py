@@ -389,6 +389,22 @@ def test_another_schema_version_is_refused_with_both_versions(
     assert "give --results another folder" in message
 
 
+def test_a_merge_that_was_killed_before_it_deleted_its_parts_doubles_no_row(
+    tmp_path: Path,
+) -> None:
+    results = store.Results(tmp_path)
+    results.create()
+    records = [record(batch_size=size, point_id=f"{size:016x}") for size in (1, 2)]
+    for each in records:
+        store.write_point(results, each)
+    parts = {path: path.read_bytes() for path in results.records.iterdir()}
+    store.merge_leftovers(results)
+    for path, content in parts.items():
+        path.write_bytes(content)
+    store.merge_leftovers(results)
+    assert len(store.read_table(tmp_path)) == 2
+
+
 def test_points_of_another_schema_version_are_never_merged_into_this_one(
     results: Results,
 ) -> None:
