@@ -13,12 +13,13 @@ MODELS := jobs/demo/models/jet_tagger/config.pbtxt
 
 export HPCBENCH_NATIVE := $(abspath $(NATIVE))
 
-.PHONY: help demo test test-fast lint bench native venv clean
+.PHONY: help demo test test-box test-fast lint bench native venv clean
 
 help:
 	@echo "make demo       sets everything up, then scans a model on a real Triton (about 2 minutes)"
 	@echo "make test       sets everything up, then runs all tests"
 	@echo "make test-fast  the tests that need no Triton"
+	@echo "make test-box   a Slurm and an HTCondor on this machine (root, Debian family), and their tests"
 	@echo "make lint       ruff, mypy, import contracts"
 	@echo "make bench      hpcbench beside a bare loop over perf_analyzer, in one run"
 	@echo "make native     Triton and perf_analyzer from wheels into $(NATIVE);"
@@ -30,10 +31,14 @@ demo: $(INSTALLED) $(MODELS) native
 	@$(BIN)/hpcbench plot results/demo --out results/demo/figures
 
 test: $(INSTALLED) $(MODELS) native
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -m "not box"
+
+# The cluster in which campaigns on Slurm and HTCondor will be tested; as root on a Debian family.
+test-box: $(INSTALLED)
+	@$(BIN)/python -m pytest -m box
 
 test-fast: $(INSTALLED)
-	@$(BIN)/python -m pytest -m "not native"
+	@$(BIN)/python -m pytest -m "not native and not box"
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff format --check .

@@ -10,6 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.box.fixture import box  # noqa: F401 - a fixture
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 SHARED = CHECKOUT.parent / "shared"
 MARK = "HPCBENCH_TEST_SESSION"

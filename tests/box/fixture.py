@@ -1,0 +1,60 @@
+"""The box for tests: started once for all of them, and down afterwards."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+BOX = Path(__file__).resolve().parent / "box"
+
+
+class Box:
+    """The cluster on this machine, by its own commands."""
+
+    def do(self, *words: str, timeout_s: float = 600) -> None:
+        """One of `tests/box/box`'s commands, which must work."""
+        done = subprocess.run(
+            [BOX, *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        assert done.returncode == 0, f"box {' '.join(words)}: {done.stdout}{done.stderr}"
+
+    def exec(
+        self, *words: str, root: bool = False, stdin: str = "", timeout_s: float = 120
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a command inside."""
+        as_root = ["--root"] if root else []
+        return subprocess.run(
+            [BOX, "exec", *as_root, *words],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    def said(self, *words: str, root: bool = False, stdin: str = "") -> str:
+        """What a command inside printed; it must work."""
+        done = self.exec(*words, root=root, stdin=stdin)
+        assert done.returncode == 0, f"{' '.join(words)}: {done.stdout}{done.stderr}"
+        return done.stdout.strip()
+
+
+@pytest.fixture(scope="session")
+def box() -> Iterator[Box]:
+    """The box, up."""
+    if os.geteuid() != 0:
+        pytest.skip("the box with Slurm and HTCondor needs root")
+    if not shutil.which("apt-get") or not shutil.which("dpkg"):
+        pytest.skip("the box with Slurm and HTCondor needs Debian or Ubuntu")
+    cluster = Box()
+    cluster.do("up")
+    yield cluster
+    cluster.do("down")
