@@ -39,6 +39,7 @@ class _Group(click.Group):
         except click.exceptions.Exit as error:
             sys.exit(error.exit_code)
         except click.Abort:
+            click.echo("hpcbench: interrupted; the same command goes on where it stopped", err=True)
             sys.exit(130)
         except click.ClickException as error:
             error.show()

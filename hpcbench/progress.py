@@ -158,12 +158,15 @@ def results_table(frame: Any) -> Table:
 def variant_text(variant: str | None) -> str:
     """The server axes, given as JSON, that differ from the model's own configuration."""
     axes = json.loads(variant) if isinstance(variant, str) else {}
-    names = {
-        "instance_count": "instances",
-        "preferred_batch_size": "preferred",
-        "max_queue_delay_us": "delay us",
+    words = {
+        "instance_count": "instances {}",
+        "preferred_batch_size": "batching {}",
+        "max_queue_delay_us": "delay {} us",
     }
-    told = [f"{names.get(k, k)} {v}" for k, v in axes.items() if v != "base"]
+    if "preferred_batch_size" in axes and axes["preferred_batch_size"] is None:
+        # Nothing waits where nothing is joined.
+        axes = {**axes, "preferred_batch_size": "off", "max_queue_delay_us": "base"}
+    told = [words.get(k, f"{k} {{}}").format(v) for k, v in axes.items() if v != "base"]
     return ", ".join(told) or "base"
 
 

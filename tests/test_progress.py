@@ -146,7 +146,8 @@ def test_only_what_differs_from_the_models_configuration_is_told() -> None:
 
     assert text() == "base"
     assert text(instance_count=2) == "instances 2"
-    assert text(max_queue_delay_us=7, preferred_batch_size=(4, 8)) == "preferred [4, 8], delay us 7"
+    assert text(preferred_batch_size=None, max_queue_delay_us=None) == "batching off"
+    assert text(max_queue_delay_us=7, preferred_batch_size=(4, 8)) == "batching [4, 8], delay 7 us"
     assert variant_text(None) == "base"
 
 
