@@ -40,14 +40,6 @@ def _label(value: str) -> str:
     return value
 
 
-def _absolute(value: Path, info: ValidationInfo) -> Path:
-    folder: Path = (info.context or {}).get("folder", Path())
-    try:
-        return (folder / value.expanduser()).resolve()
-    except RuntimeError as error:
-        raise ValueError(str(error)) from error
-
-
 def _axis(value: Any) -> Any:
     """One value is an axis of one; an axis has no value twice, and at least one."""
     values = tuple(value) if isinstance(value, list | tuple) else (value,)
@@ -149,7 +141,14 @@ AcceleratorOrBase = Annotated[
 ]
 
 
-class Server(_Frozen):
+class _Axes(_Frozen):
+    @property
+    def axes(self) -> tuple[tuple[Any, ...], ...]:
+        """The values of each axis, in the order of the fields."""
+        return tuple(getattr(self, name) for name in type(self).model_fields)
+
+
+class Server(_Axes):
     """The axes that need another Triton configuration, hence another placement."""
 
     instance_count: Annotated[tuple[CountOrBase, ...], BeforeValidator(_axis)] = (BASE,)
@@ -159,22 +158,12 @@ class Server(_Frozen):
     max_queue_delay_us: Annotated[tuple[DelayOrBase, ...], BeforeValidator(_axis)] = (BASE,)
     accelerator: Annotated[tuple[AcceleratorOrBase, ...], BeforeValidator(_axis)] = (BASE,)
 
-    @property
-    def axes(self) -> tuple[tuple[Any, ...], ...]:
-        """The values of each axis, in the order of the fields."""
-        return tuple(getattr(self, name) for name in type(self).model_fields)
 
-
-class Load(_Frozen):
+class Load(_Axes):
     """The axes that perf_analyzer sweeps against one server."""
 
     batch_size: Annotated[tuple[Count, ...], BeforeValidator(_axis)] = (1,)
     concurrency: Annotated[tuple[Count, ...], BeforeValidator(_axis)] = (1,)
-
-    @property
-    def axes(self) -> tuple[tuple[Any, ...], ...]:
-        """The values of each axis, in the order of the fields."""
-        return tuple(getattr(self, name) for name in type(self).model_fields)
 
 
 class Measurement(_Frozen):
@@ -199,7 +188,7 @@ class Measurement(_Frozen):
             if given == "":
                 raise ValueError("input_data: allowed: random, zero, or the path of a data file")
             if isinstance(given, str) and given not in ("random", "zero"):
-                return {**data, "input_data": str(_absolute(Path(given), info))}
+                return {**data, "input_data": str(textfile.absolute(Path(given), info))}
         return data
 
 
@@ -222,7 +211,7 @@ class Campaign(_Frozen):
     """
 
     name: Name
-    model_repository: Annotated[Path, AfterValidator(_absolute)]
+    model_repository: Annotated[Path, AfterValidator(textfile.absolute)]
     models: tuple[Model, ...]
     server_axes: Server = Field(default=Server(), alias="server")
     load_axes: Load = Field(default=Load(), alias="load")

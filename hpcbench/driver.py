@@ -92,7 +92,7 @@ def _run(
     where.create()
     with store.locked(where), _log_file(where):
         store.merge_leftovers(where)
-        todo = plan(campaign, site, pools=pools, results=where.folder)
+        todo = todo.without(store.done(where))
         write_yaml(where.campaign, campaign)
         write_yaml(where.site, site)
         store.write_plan(where, plan_rows(todo))

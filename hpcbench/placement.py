@@ -78,4 +78,9 @@ def place(
         for repeat in range(repeats)
         for variant, members in by_variant.items()
     ]
-    return sorted((p for p in placements if p), key=lambda p: -p.estimate_s)
+    return list(longest_first(placements))
+
+
+def longest_first(placements: Iterable[Placement | None]) -> tuple[Placement, ...]:
+    """The placements that have points left, in the order in which they are submitted."""
+    return tuple(sorted((p for p in placements if p), key=lambda p: -p.estimate_s))

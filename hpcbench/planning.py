@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from hpcbench.campaign import Campaign
 from hpcbench.errors import BadInput
 from hpcbench.grid import Grid
 from hpcbench.model import TritonModel, digest, read_model
-from hpcbench.placement import Placement, place
+from hpcbench.placement import Placement, longest_first, place
+from hpcbench.records import Key
 from hpcbench.site import Site
 from hpcbench.store import Results
 
@@ -24,7 +26,20 @@ class Plan:
     site: Site
     grid: Grid
     placements: Mapping[str, tuple[Placement, ...]]
-    done: int
+
+    def without(self, done: AbstractSet[Key]) -> "Plan":
+        """What is left of it once ``done`` is taken away."""
+        left = {
+            pool: longest_first(p.without(done) for p in waiting)
+            for pool, waiting in self.placements.items()
+        }
+        return replace(self, placements=left)
+
+    @property
+    def done(self) -> int:
+        """Measurements of the campaign that need not be made."""
+        left = sum(len(p.points) for waiting in self.placements.values() for p in waiting)
+        return self.measurements - left
 
     @property
     def measurements(self) -> int:
@@ -81,7 +96,6 @@ def plan(
         image=f"{software.server_digest} {software.sdk_digest}",
         input_data=input_digest,
     )
-    known = store.done(Results(Path(results))) if results is not None else set()
     placements = {
         pool: tuple(
             place(
@@ -91,14 +105,12 @@ def plan(
                 repeats=campaign.repeats,
                 measurement=campaign.measurement,
                 input_data_digest=input_digest,
-                done=known,
             )
         )
         for pool in chosen
     }
-    left = sum(len(p.points) for waiting in placements.values() for p in waiting)
-    total = len(points.points) * campaign.repeats * len(chosen)
-    return Plan(campaign=campaign, site=site, grid=points, placements=placements, done=total - left)
+    todo = Plan(campaign=campaign, site=site, grid=points, placements=placements)
+    return todo if results is None else todo.without(store.done(Results(Path(results))))
 
 
 def _read_models(campaign: Campaign) -> dict[str, TritonModel]:

@@ -14,11 +14,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 
 
 def _absolute(value: Path, info: ValidationInfo) -> Path:
-    folder: Path = (info.context or {}).get("folder", Path())
-    try:
-        return (folder / Path(os.path.expandvars(value)).expanduser()).resolve()
-    except RuntimeError as error:
-        raise ValueError(str(error)) from error
+    return textfile.absolute(Path(os.path.expandvars(value)), info)
 
 
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]

@@ -90,8 +90,12 @@ def write_atomically(path: Path, content: bytes) -> None:
 def write_records(path: Path, records: Sequence[Record]) -> None:
     """One Parquet file with these records, in their order."""
     columns = {name: [getattr(record, name) for record in records] for name in SCHEMA.names}
+    _write_table(path, pa.table(columns, schema=SCHEMA))
+
+
+def _write_table(path: Path, table: pa.Table) -> None:
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns, schema=SCHEMA), sink, compression="zstd")
+    pq.write_table(table, sink, compression="zstd")
     write_atomically(path, sink.getvalue().to_pybytes())
 
 
@@ -251,9 +255,7 @@ PLAN = pa.schema(
 
 def write_plan(results: Results, rows: list[dict[str, Any]]) -> None:
     """Replaces the plan by these rows, with the columns of PLAN."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(rows, schema=PLAN), sink, compression="zstd")
-    write_atomically(results.plan, sink.getvalue().to_pybytes())
+    _write_table(results.plan, pa.Table.from_pylist(rows, schema=PLAN))
 
 
 def read_plan(results: Results) -> list[dict[str, Any]]:

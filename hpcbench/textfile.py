@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails
 
 from hpcbench.errors import BadInput
@@ -56,6 +56,15 @@ def validate(
             _message(detail, model, source, lines or {}) for detail in error.errors()
         )
         raise BadInput("\n".join(messages)) from error
+
+
+def absolute(value: Path, info: ValidationInfo) -> Path:
+    """A path of a file that `load` reads, relative to that file's folder; for validators."""
+    folder: Path = (info.context or {}).get("folder", Path())
+    try:
+        return (folder / value.expanduser()).resolve()
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
 
 
 def nearest(word: str, allowed: typing.Iterable[str]) -> str:

@@ -43,7 +43,8 @@ def planned(study: Campaign, *, done: int = 0) -> Plan:
         measurement=study.measurement,
         input_data_digest=None,
     )
-    return Plan(study, site, grid, {"cpu": tuple(placements)}, done)
+    keys = [key for placement in placements for key in placement.keys]
+    return Plan(study, site, grid, {"cpu": tuple(placements)}).without(set(keys[:done]))
 
 
 def placement_of(study: Campaign) -> Placement:
