@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 
 import click
 
-from hpcbench import __version__
-from hpcbench.errors import BadInput, HpcbenchError
+from hpcbench import __version__, cli_results
+from hpcbench.errors import HpcbenchError
 
 # Dask, pandas and matplotlib are imported by the commands that need them: --help is quick.
 
@@ -245,21 +245,5 @@ def _print_reasons(rows: list[dict[str, Any]]) -> None:
         click.echo(f"{state}: {reason}\n    {'; '.join(points[:5])}{more}")
 
 
-@main.command()
-@click.argument("results", type=click.Path(path_type=Path))
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Folder for the figures."
-)
-def plot(results: Path, out: Path) -> None:
-    """Draw the figures of RESULTS, a folder or a Parquet file, as PNG and PDF."""
-    try:
-        from analysis import figures
-    except ImportError as error:
-        raise BadInput(
-            f"plotting needs a package that is not installed: {error.name}",
-            "pip install 'triton-hpcbench[analysis]'",
-        ) from error
-    from hpcbench.store import load_results
-
-    for path in figures.draw_all(load_results(results), out):
-        click.echo(path)
+for _command in cli_results.COMMANDS:
+    main.add_command(_command)
