@@ -155,6 +155,7 @@ def _measure_point(
         unmeasured(point, placement, site, Status.FAILED, None),
         **node.facts(),
         **model_repository.resolved(server.config),
+        server_config=model_repository.as_text(model_repository.configure(point.variant)),
         server_ready_s=server.ready_s,
         server_fresh=True,
         triton_version=server.version,

@@ -72,7 +72,12 @@ def write_overlay(variant: ServerVariant, config: ModelConfig, repository: Path)
     for entry in variant.model.folder.iterdir():
         if entry.name != "config.pbtxt":
             (folder / entry.name).symlink_to(entry)
-    (folder / "config.pbtxt").write_text(text_format.MessageToString(config), encoding="utf-8")
+    (folder / "config.pbtxt").write_text(as_text(config), encoding="utf-8")
+
+
+def as_text(config: ModelConfig) -> str:
+    """The configuration as Triton reads it from a file."""
+    return str(text_format.MessageToString(config))
 
 
 def resolved(config: ModelConfig) -> dict[str, Any]:

@@ -109,6 +109,7 @@ class Record:
     )
     max_queue_delay_us: int | None = _column("how long the server waits for them", unit="us")
     accelerator: str | None = _column("execution accelerator with its parameters, as JSON")
+    server_config: str | None = _column("the whole config.pbtxt that the server was given")
     server_ready_s: float | None = _column("from the start of Triton until ready", unit="s")
     server_fresh: bool | None = _column("nothing else had been loaded on this server before")
 

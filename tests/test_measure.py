@@ -10,6 +10,8 @@ from typing import Any
 
 import psutil
 import pytest
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from hpcbench import planning
 from hpcbench.errors import UnusableNode
@@ -133,6 +135,10 @@ def test_server_axes_are_what_the_server_says_it_loaded(
         for count in (1, 3)
         for batching, preferred in ((False, None), (True, (2, 4)), (True, (256,)))
     }
+    for record in records:
+        given = text_format.Parse(record.server_config or "", ModelConfig())
+        assert sum(group.count for group in given.instance_group) == record.instance_count
+        assert given.HasField("dynamic_batching") == record.dynamic_batching
 
 
 def test_an_accelerator_that_the_backend_lacks_is_not_applicable(
