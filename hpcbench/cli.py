@@ -26,6 +26,9 @@ POOL = click.option(
     multiple=True,
     help="Measure on this pool of the site only; may be given several times. Default: all.",
 )
+ACCOUNT = click.option(
+    "--account", help="Whom the jobs are charged to. Default: HPCBENCH_ACCOUNT, if that is set."
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
@@ -61,7 +64,7 @@ def main(verbose: bool) -> None:
     """Benchmark models on Triton, one campaign at a time.
 
     A campaign file names models and the axes to scan; a site file says where to run. The usual
-    order of commands is the one below: plan, run, status, plot.
+    order of commands is: plan, run, status, plot.
 
     Exit codes: 0 all measured, 1 some points failed, 2 bad input, 3 the site refused, 130
     interrupted (run the same command again to go on).
@@ -73,21 +76,27 @@ def main(verbose: bool) -> None:
 @click.argument("campaign", type=click.Path(path_type=Path))
 @SITE
 @POOL
+@ACCOUNT
 @JSON
-def plan(campaign: Path, site: str, pools: tuple[str, ...], as_json: bool) -> None:
-    """Show the points and placements of CAMPAIGN, and how long it takes; start nothing."""
+def plan(
+    campaign: Path, site: str, pools: tuple[str, ...], account: str | None, as_json: bool
+) -> None:
+    """Show the points and placements of CAMPAIGN, how long it takes, and the job scripts.
+
+    Starts nothing.
+    """
     from hpcbench import planning
     from hpcbench.campaign import Campaign
     from hpcbench.site import Site
 
     planned = planning.plan(Campaign.load(campaign), Site.load(site), pools=pools)
     if as_json:
-        click.echo(json.dumps(_plan_json(planned), indent=2))
+        click.echo(json.dumps(_plan_json(planned, account), indent=2))
     else:
-        _print_plan(planned)
+        _print_plan(planned, account)
 
 
-def _plan_json(planned: Any) -> dict[str, Any]:
+def _plan_json(planned: Any, account: str | None) -> dict[str, Any]:
     from hpcbench import planning
 
     return {
@@ -99,6 +108,7 @@ def _plan_json(planned: Any) -> dict[str, Any]:
         "merged": planned.grid.merged,
         "estimate_s": planned.estimate_s,
         "gpu_s": planned.gpu_s,
+        "job_scripts": {pool: planned.job_script(pool, account) for pool in planned.placements},
         "placements": [
             {
                 "id": placement.id,
@@ -116,7 +126,7 @@ def _plan_json(planned: Any) -> dict[str, Any]:
     }
 
 
-def _print_plan(planned: Any) -> None:
+def _print_plan(planned: Any, account: str | None) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -141,13 +151,13 @@ def _print_plan(planned: Any) -> None:
         for placement in placements:
             groups.setdefault(placement.variant, []).append(placement)
         for variant, members in groups.items():
-            points = members[0].points
+            points = [point for member in members for point in member.points]
             table.add_row(
                 pool,
                 escape(variant.label),
                 variant_text(json.dumps(variant.axes)),
-                " ".join(str(b) for b in dict.fromkeys(p.batch_size for p in points)),
-                " ".join(str(c) for c in dict.fromkeys(p.concurrency for p in points)),
+                " ".join(str(b) for b in sorted({p.batch_size for p in points})),
+                " ".join(str(c) for c in sorted({p.concurrency for p in points})),
                 str(len(members)),
                 duration(members[0].estimate_s),
             )
@@ -160,19 +170,28 @@ def _print_plan(planned: Any) -> None:
         )
     gpu = f", {duration(planned.gpu_s)} of GPU time" if planned.gpu_s else ""
     console.print(f"about {duration(planned.estimate_s)}{gpu}, if every point settles at once")
+    for pool in planned.placements:
+        script = planned.job_script(pool, account)
+        if script:
+            jobs = planned.site.pools[pool].max_jobs
+            console.print(f"\n[bold]{pool}[/]: up to {jobs} jobs like this", highlight=False)
+            click.echo(script)
 
 
 @main.command()
 @click.argument("campaign", type=click.Path(path_type=Path))
 @SITE
 @POOL
+@ACCOUNT
 @click.option(
     "--results",
     required=True,
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for the results. What it already holds is not measured again.",
 )
-def run(campaign: Path, site: str, pools: tuple[str, ...], results: Path) -> int:
+def run(
+    campaign: Path, site: str, pools: tuple[str, ...], account: str | None, results: Path
+) -> int:
     """Measure every point of CAMPAIGN that RESULTS does not hold yet.
 
     Safe to interrupt: the same command goes on where it stopped. Points that failed are tried
@@ -189,7 +208,9 @@ def run(campaign: Path, site: str, pools: tuple[str, ...], results: Path) -> int
     console = Console(stderr=True)
     chosen, where = Campaign.load(campaign), Site.load(site)
     with shown(console) as listener:
-        summary = driver.run(chosen, where, results, pools=pools, listener=listener)
+        summary = driver.run(
+            chosen, where, results, pools=pools, account=account, listener=listener
+        )
     frame = load_results(results)
     if len(frame) <= 200:
         Console().print(results_table(frame))
@@ -205,31 +226,54 @@ def run(campaign: Path, site: str, pools: tuple[str, ...], results: Path) -> int
 @JSON
 def status(results: Path, as_json: bool) -> None:
     """Show what of RESULTS is done, running, missing, or failed and why."""
-    from hpcbench import store
+    from hpcbench import ledger, progress, runstate, store
 
     where = store.Results(results)
     found = store.statuses(where)
     planned = store.read_plan(where)
-    running = set()
-    if store.is_locked(where) and where.state.is_file():
-        running = {tuple(key) for key in json.loads(where.state.read_text())["running"]}
+    state = runstate.read(where)
+    running = {tuple(key) for key in state["running"]}
     rows = []
     for row in planned:
         key = row["point_id"], row["pool"], row["repeat"]
-        state, reason = found.get(key, ("running" if key in running else "missing", None))
-        rows.append({**row, "status": state, "reason": reason})
+        its, reason = found.get(key, ("running" if key in running else "missing", None))
+        rows.append({**row, "status": its, "reason": reason})
     counts = Counter(row["status"] for row in rows)
     if as_json:
-        told = {"results": str(results), "active": store.is_locked(where), "counts": dict(counts)}
+        told = {
+            "results": str(results),
+            "active": store.is_locked(where),
+            "counts": dict(counts),
+            "jobs": state["jobs"],
+        }
         click.echo(json.dumps({**told, "measurements": rows}, indent=2))
         return
     active = "a run is at work" if store.is_locked(where) else "no run is at work"
     click.echo(f"{results}: {len(rows)} measurements, {active}")
     for name, count in sorted(counts.items()):
         click.echo(f"  {count:6d} {name}")
+    for pool, jobs in state["jobs"].items():
+        click.echo(f"pool {pool}: {progress.jobs_text(jobs)}")
+    if not store.is_locked(where) and (runs := ledger.unfinished(where)):
+        names = ", ".join(run.name for run in runs)
+        click.echo(
+            f"the last driver was killed; jobs named {names} may be left: hpcbench cancel {results}"
+        )
     _print_reasons([row for row in rows if row["reason"] and row["status"] != "ok"])
     if counts["missing"] and not store.is_locked(where):
         click.echo("run the same hpcbench run command again to measure what is missing")
+
+
+@main.command()
+@click.argument("results", type=click.Path(path_type=Path))
+def cancel(results: Path) -> None:
+    """End the run that is at work in RESULTS, and its batch jobs; no others.
+
+    Works from any shell that has the batch system's commands, also after the driver was killed.
+    """
+    from hpcbench import driver, store
+
+    driver.cancel(store.Results(results), click.echo)
 
 
 def _print_reasons(rows: list[dict[str, Any]]) -> None:

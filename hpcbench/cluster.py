@@ -3,42 +3,96 @@
 import logging
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import dask
 from distributed import Client, LocalCluster
 from distributed.security import Security
 
+from hpcbench import keys
+from hpcbench.dask_settings import SETTINGS
 from hpcbench.site import Pool
 
-SETTINGS = {
-    # A worker that died in a task must not take others down by trying the same task.
-    "distributed.scheduler.allowed-failures": 0,
-    # 1.1, the default, parks a second placement on a busy worker.
-    "distributed.scheduler.worker-saturation": 1.0,
-    "distributed.scheduler.work-stealing": False,
-    # Whoever may open a page of the scheduler could read every task.
-    "distributed.scheduler.http.routes": [],
-    "distributed.worker.http.routes": [],
-    "distributed.worker.memory.target": False,
-    "distributed.worker.memory.spill": False,
-    "distributed.worker.memory.pause": False,
-    "distributed.worker.memory.terminate": False,
-    "distributed.admin.log-length": 0,
-    "distributed.comm.timeouts.connect": "60s",
-}
+
+@dataclass(frozen=True)
+class Jobs:
+    """How many workers a pool has and how many jobs wait, and why; ``batch``: in a queue."""
+
+    running: int
+    waiting: int = 0
+    reason: str = ""
+    batch: bool = True
+
+
+class Workers(Protocol):
+    """A pool's workers while a run lasts."""
+
+    @property
+    def client(self) -> Client:
+        """Sends them work."""
+
+    @property
+    def live(self) -> int:
+        """How many are connected."""
+
+    def keep(self, wanted: int) -> Sequence[str]:
+        """Sees to it that ``wanted`` jobs are there or on their way, within the pool's limit.
+
+        To be called about once a second; never waits. Returns what a user should know, as lines.
+        Raises SiteError where the site refuses, or its jobs die before they connect.
+        """
+
+    def avoid(self, worker: str, node: str) -> bool:
+        """Ends a worker whose node is unusable, and keeps further jobs away from that node.
+
+        False where there is no other node.
+        """
+
+    def release(self, worker: str) -> None:
+        """Ends a worker that is idle, or whose time is nearly over."""
+
+    @property
+    def jobs(self) -> Jobs:
+        """For those who look on."""
+
+
+@dataclass(frozen=True)
+class _Local:
+    """Workers that are processes of this computer; Dask itself replaces one that dies."""
+
+    client: Client
+    cluster: LocalCluster
+
+    @property
+    def live(self) -> int:
+        scheduler: Any = self.cluster.scheduler
+        return len(scheduler.workers)
+
+    def keep(self, wanted: int) -> Sequence[str]:  # noqa: ARG002 - they are always there
+        return ()
+
+    def avoid(self, worker: str, node: str) -> bool:  # noqa: ARG002 - there is one node
+        return False
+
+    def release(self, worker: str) -> None:
+        """They hold nothing that others wait for."""
+
+    @property
+    def jobs(self) -> Jobs:
+        return Jobs(self.live, batch=False)
 
 
 @contextmanager
-def cluster_client(pool: Pool) -> Iterator[Client]:
-    """A client of a cluster of ``pool.max_jobs`` worker processes on this computer.
+def local_workers(pool: Pool) -> Iterator[Workers]:
+    """``pool.max_jobs`` worker processes on this computer.
 
     All connections are encrypted with keys that live in memory only: on a login node the
     loopback is shared with everyone who is logged in. Both are gone when the block is left.
     """
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    with dask.config.set(SETTINGS), _blank_main():
+    with dask_settings(), _blank_main():
         cluster = LocalCluster(
             n_workers=pool.max_jobs,
             threads_per_worker=1,
@@ -53,7 +107,16 @@ def cluster_client(pool: Pool) -> Iterator[Client]:
             memory_limit=0,
         )
         with cluster, Client(cluster) as connected:
-            yield connected
+            yield _Local(connected, cluster)
+
+
+@contextmanager
+def dask_settings() -> Iterator[None]:
+    """Dask as hpcbench needs it, and quiet."""
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    keys.survive_closed_connections()
+    with dask.config.set(SETTINGS):
+        yield
 
 
 @contextmanager

@@ -1,43 +1,46 @@
 """Spreads a campaign over the pools of a site, stores what arrives, and resumes."""
 
 import contextlib
-import json
 import logging
-import os
+import pickle
 import queue
-import signal
-import socket
-import threading
 import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
 from distributed import Client, Future, KilledWorker
-from pydantic import BaseModel
 
-from hpcbench import process, store
+from hpcbench import batch, keys, ledger, process, runstate, store
+from hpcbench.batch_cluster import Submission, batch_run, batch_workers
 from hpcbench.campaign import Campaign
-from hpcbench.cluster import cluster_client
+from hpcbench.cluster import Workers, local_workers
 from hpcbench.errors import Interrupted, SiteError, UnusableNode
 from hpcbench.measure import unmeasured
 from hpcbench.placement import Placement
 from hpcbench.planning import Plan, plan, plan_rows
-from hpcbench.records import Status
+from hpcbench.records import Record, Status
 from hpcbench.site import Site
 from hpcbench.store import Results
-from hpcbench.worker import TOPIC, told, work
+from hpcbench.worker import TOPIC, Done, told, work
 
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 2
-"""How often a placement may take its worker down with it before its points are given up."""
+"""How often a worker may die at the same point before the point is given up."""
+
+UNUSABLE_NODES = 3
+"""So many unusable nodes of a pool, and nothing measured on any other, end the run."""
+
+CANCEL_S = 90.0
+"""How long a driver may take to end its run before its jobs are ended without it."""
+
+TURN_S = 1.0
+"""How often jobs are looked after, and others are told how the run stands."""
 
 Listener = Callable[[Mapping[str, Any]], None]
 """Told about everything that happens in a run, for progress bars and logs."""
@@ -66,17 +69,19 @@ def run(
     results: str | Path,
     *,
     pools: Sequence[str] = (),
+    account: str | None = None,
     listener: Listener | None = None,
 ) -> Summary:
     """Measures what ``results`` does not hold yet, and returns how it ended.
 
-    Killed at any moment, the same call goes on where it stopped. Raises BadInput before
-    anything is started, SiteError where the site refuses, Interrupted after SIGINT, SIGTERM or
-    SIGHUP, when all workers and their programs are gone.
+    ``account`` is charged for the jobs where the site wants to know; by default the environment
+    variable HPCBENCH_ACCOUNT. Killed at any moment, the same call goes on where it stopped.
+    Raises BadInput before anything is started, SiteError where the site refuses, Interrupted
+    after SIGINT, SIGTERM or SIGHUP, when all workers and their programs are gone.
     """
     where = Results(Path(results).absolute())
     try:
-        return _run(campaign, site, where, pools, listener or (lambda _: None))
+        return _run(campaign, site, where, pools, account, listener or (lambda _: None))
     except OSError as error:
         raise SiteError(
             f"{error.filename or where.folder}: {error.strerror or error}",
@@ -85,23 +90,47 @@ def run(
 
 
 def _run(
-    campaign: Campaign, site: Site, where: Results, pools: Sequence[str], tell: Listener
+    campaign: Campaign,
+    site: Site,
+    where: Results,
+    pools: Sequence[str],
+    account: str | None,
+    tell: Listener,
 ) -> Summary:
     started = time.monotonic()
     todo = plan(campaign, site, pools=pools)
+    runstate.check_folder(where, site)
+    account = runstate.account(account, site)
     where.create()
-    with store.locked(where), _log_file(where):
+    with store.locked(where), runstate.log_file(where), runstate.signals_interrupt():
+        where.cancel.unlink(missing_ok=True)
+        end_earlier_runs(where, tell)
         store.merge_leftovers(where)
         todo = todo.without(store.done(where))
-        write_yaml(where.campaign, campaign)
-        write_yaml(where.site, site)
+        runstate.write_yaml(where.campaign, campaign)
+        runstate.write_yaml(where.site, site)
         store.write_plan(where, plan_rows(todo))
         tell({"kind": "planned", "plan": todo})
         if any(todo.placements.values()):
-            _drive(todo, where, tell)
+            _drive(todo, where, account, tell)
         store.merge_leftovers(where)
         where.state.unlink(missing_ok=True)
     return summarise(where, started=started, done_before=todo.done)
+
+
+def end_earlier_runs(where: Results, tell: Listener) -> list[ledger.Run]:
+    """Cancels the jobs that killed runs left, which would measure the same points beside us."""
+    ended = []
+    for run_ in ledger.unfinished(where):
+        left = batch.active(batch.jobs(run_.system, run_.name))
+        if left:
+            tell({"kind": "note", "text": f"cancelling jobs of an earlier run: {', '.join(left)}"})
+            batch.cancel(run_.system, run_.name)
+            batch.wait_for_end(run_.system, run_.name)
+        ledger.finish(where, run_)
+        keys.remove(where.keys)
+        ended.append(run_)
+    return ended
 
 
 def summarise(where: Results, *, started: float = 0.0, done_before: int = 0) -> Summary:
@@ -118,82 +147,136 @@ def summarise(where: Results, *, started: float = 0.0, done_before: int = 0) -> 
     )
 
 
-def write_yaml(path: Path, model: BaseModel) -> None:
-    """Writes a campaign or a site so that it can be read again from anywhere."""
-    data = model.model_dump(mode="json", by_alias=True, exclude_none=False, exclude_unset=True)
-    text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
-    store.write_atomically(path, text.encode())
+def cancel(where: Results, tell: Callable[[str], None]) -> None:
+    """Ends the run at work in a results folder, and whatever jobs of earlier ones are left.
 
-
-@contextmanager
-def _log_file(where: Results) -> Iterator[None]:
-    handler = logging.FileHandler(where.logs / "driver.log")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger = logging.getLogger("hpcbench")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        handler.close()
+    Raises BadInput where there is no run, SiteError where its driver, perhaps on another host,
+    does not answer and the batch system does not either.
+    """
+    store.read_plan(where)
+    if store.is_locked(where):
+        tell("asking the driver to end the run")
+        where.cancel.touch()
+        deadline = time.monotonic() + CANCEL_S
+        while store.is_locked(where) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        if not store.is_locked(where):
+            tell("the run has ended; what was measured is kept")
+    for run_ in end_earlier_runs(where, lambda event: tell(str(event["text"]))):
+        tell(f"no job of {run_.name} is left")
 
 
 @dataclass
 class _Pool:
     """One pool while the run lasts. ``flying`` maps what is on a worker to its attempt."""
 
-    client: Client
-    cluster: Any
+    name: str
+    workers: Workers
     waiting: deque[tuple[Placement, int]]
     flying: dict[Future[Any], tuple[Placement, int]] = field(default_factory=dict)
+    unusable: dict[str, str] = field(default_factory=dict)
+    proven: bool = False
 
     @property
     def window(self) -> int:
-        """Placements in flight: one per live worker, so that a dead one takes no other along."""
-        return max(1, len(self.cluster.scheduler.workers))
+        """Placements in flight: those beyond the live workers wait on the scheduler, so that a
+        worker that is done need not wait for the driver.
+        """
+        live = self.workers.live
+        return live + 1 + live // 10
+
+    @property
+    def left(self) -> int:
+        return len(self.waiting) + len(self.flying)
 
 
-def _drive(todo: Plan, where: Results, tell: Listener) -> None:
+def _drive(todo: Plan, where: Results, account: str | None, tell: Listener) -> None:
     events: queue.SimpleQueue[Future[Any] | Mapping[str, Any]] = queue.SimpleQueue()
     with ExitStack() as stack:
-        stack.enter_context(_signals_interrupt())
         pools = []
-        for name, placements in todo.placements.items():
-            if placements:
-                client = stack.enter_context(cluster_client(todo.site.pools[name]))
-                client.subscribe_topic(TOPIC, lambda event: events.put(event[1]))
-                pools.append(_Pool(client, client.cluster, deque((p, 1) for p in placements)))
+        for name, workers in _pools(todo, where, account, stack):
+            workers.client.subscribe_topic(TOPIC, lambda event: events.put(event[1]))
+            pools.append(_Pool(name, workers, deque((p, 1) for p in todo.placements[name])))
         tell({"kind": "workers"})
-        written = 0.0
+        turn = 0.0
         try:
-            while any(pool.waiting or pool.flying for pool in pools):
+            while any(pool.left for pool in pools):
+                if time.monotonic() > turn + TURN_S:
+                    turn = time.monotonic()
+                    _look_after(pools, where, tell)
                 for pool in pools:
                     _submit(pool, todo.site, where, events)
-                if time.monotonic() > written + 1:
-                    _write_state(where, pools)
-                    written = time.monotonic()
-                event = events.get()
-                if isinstance(event, Future):
-                    _finish(event, pools, todo.site, where, tell)
-                else:
-                    tell(event)
+                with contextlib.suppress(queue.Empty):
+                    event = events.get(timeout=TURN_S)
+                    if isinstance(event, Future):
+                        _finish(event, pools, todo.site, where, tell)
+                    else:
+                        _hear(event, where, tell)
         except BaseException:
             for pool in pools:
-                _stop_programs(pool.client)
+                _stop_programs(pool.workers.client)
             raise
+
+
+def _pools(
+    todo: Plan, where: Results, account: str | None, stack: ExitStack
+) -> Iterator[tuple[str, Workers]]:
+    """The workers of each pool that has something to do; all are gone when ``stack`` is left."""
+    names = [name for name, placements in todo.placements.items() if placements]
+    if todo.site.scheduler == "local":
+        for name in names:
+            yield name, stack.enter_context(local_workers(todo.site.pools[name]))
+        return
+    run_ = ledger.begin(where, todo.site.scheduler)
+    stack.callback(ledger.finish, where, run_)
+    made = stack.enter_context(keys.made(where.keys)) if todo.site.network.tls else None
+    watcher = stack.enter_context(batch_run(run_))
+    submission = Submission(where, run_, account, made, watcher)
+    for name in names:
+        yield name, stack.enter_context(batch_workers(todo.site, name, submission))
+
+
+def _look_after(pools: Sequence[_Pool], where: Results, tell: Listener) -> None:
+    if where.cancel.exists():
+        raise Interrupted(
+            "ended by hpcbench cancel; what was measured is kept",
+            "the same hpcbench run command goes on where this one stopped",
+        )
+    for pool in pools:
+        try:
+            for note in pool.workers.keep(pool.left):
+                log.warning("%s", note)
+                tell({"kind": "note", "text": note})
+        except SiteError as error:
+            nodes = "".join(f"\nunusable before: {why}" for why in pool.unusable.values())
+            raise SiteError(error.message + nodes, error.hint) from error
+    jobs = {pool.name: pool.workers.jobs for pool in pools}
+    tell({"kind": "jobs", "pools": jobs})
+    running = [key for pool in pools for p, _ in pool.flying.values() for key in p.keys]
+    runstate.write(where, running, jobs)
+
+
+def _hear(event: Mapping[str, Any], where: Results, tell: Listener) -> None:
+    """What a worker says of a record; where it cannot write it, the record comes along."""
+    if "pickle" in event:
+        record: Record = pickle.loads(event["pickle"])  # noqa: S301 - from our own workers
+        store.write_point(where, record)
+    tell({key: value for key, value in event.items() if key != "pickle"})
 
 
 def _submit(pool: _Pool, site: Site, where: Results, events: "queue.SimpleQueue[Any]") -> None:
     while pool.waiting and len(pool.flying) < pool.window:
         placement, attempt = pool.waiting.popleft()
-        future = pool.client.submit(
+        future = pool.workers.client.submit(
             work,
             placement,
             site,
             str(where.folder),
-            key=f"{placement.id}-{attempt}",
+            key=f"{placement.id}-{attempt}-{time.monotonic_ns()}",
             pure=False,
+            # Only tasks that are marked so wait on the scheduler until a worker is free; others
+            # are put on a busy one, and die with it.
+            _data_producer=True,
         )
         pool.flying[future] = placement, attempt
         future.add_done_callback(events.put)
@@ -210,26 +293,72 @@ def _finish(
     placement, attempt = pool.flying.pop(future)
     error = future.exception()
     if error is None:
-        return
-    if isinstance(error, UnusableNode):
+        _take(future.result(), pool, placement, attempt, where)
+    elif isinstance(error, UnusableNode):
+        _avoid(error, pool, placement, attempt, tell)
+    elif isinstance(error, KilledWorker):
+        _try_again(pool, placement, attempt, site, where, tell)
+    else:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        log.error("placement %s: %s", placement.id, "".join(traceback.format_exception(error)))
+        left = placement.without(store.parts_of(where, placement.id))
+        if left is not None:
+            _give_up(left, reason, site, where, tell)
+
+
+def _take(done: Done, pool: _Pool, placement: Placement, attempt: int, where: Results) -> None:
+    """Stores what came with a result, and puts back what the worker had no time for."""
+    pool.proven = pool.proven or bool(done.counts)
+    if done.records:
+        stored = store.parts_of(where, placement.id)
+        for record in done.records:
+            if record.key not in stored:
+                store.write_point(where, record)
+        store.merge_points(where, placement.id)
+    for name, text in done.logs.items():
+        store.write_atomically(where.logs / name, text)
+    if done.left:
+        pool.workers.release(done.worker)
+        left = placement.without({key for key in placement.keys if key not in done.left})
+        if left is not None:
+            log.info("the job of %s is nearly over: %d points go back", done.worker, len(done.left))
+            pool.waiting.appendleft((left, attempt))
+
+
+def _avoid(
+    error: UnusableNode, pool: _Pool, placement: Placement, attempt: int, tell: Listener
+) -> None:
+    log.error("unusable node: %s", error)
+    pool.unusable[error.node] = error.message
+    if not pool.workers.avoid(error.worker, error.node) or (
+        len(pool.unusable) >= UNUSABLE_NODES and not pool.proven
+    ):
         raise error
-    killed = isinstance(error, KilledWorker)
-    reason = "it was killed" if killed else f"{type(error).__name__}: {error}".splitlines()[0]
-    log.error("placement %s, attempt %d: %s", placement.id, attempt, reason)
-    left = placement.without(store.parts_of(where, placement.id))
+    tell({"kind": "note", "text": f"unusable node, its work goes elsewhere: {error.message}"})
+    pool.waiting.appendleft((placement, attempt))
+
+
+def _try_again(
+    pool: _Pool, placement: Placement, attempt: int, site: Site, where: Results, tell: Listener
+) -> None:
+    """A worker died: its placement goes on elsewhere, unless this is its second death here."""
+    parts = store.parts_of(where, placement.id)
+    left = placement.without(parts)
+    log.error("placement %s, attempt %d: its worker was killed", placement.id, attempt)
     if left is None:
         return
-    if killed and attempt < ATTEMPTS:
-        tell({"kind": "retry", "placement": left, "reason": reason})
-        pool.waiting.appendleft((left, attempt + 1))
+    if parts or attempt < ATTEMPTS:
+        tell({"kind": "retry", "placement": left, "reason": "it was killed"})
+        pool.waiting.appendleft((left, 1 + (0 if parts else attempt)))
         return
-    trace = "".join(traceback.format_exception(error))[-4000:]
-    told_reason = f"its worker died {ATTEMPTS} times: {reason}" if killed else reason
+    _give_up(left, f"its worker died {ATTEMPTS} times: it was killed", site, where, tell)
+
+
+def _give_up(left: Placement, reason: str, site: Site, where: Results, tell: Listener) -> None:
     for point in left.points:
-        record = unmeasured(point, left, site, Status.FAILED, told_reason)
+        record = unmeasured(point, left, site, Status.FAILED, reason)
         store.write_point(where, record)
         tell(told(record))
-    log.error("given up: %s", trace)
 
 
 def _stop_programs(client: Client) -> None:
@@ -239,37 +368,3 @@ def _stop_programs(client: Client) -> None:
         deadline = time.monotonic() + 15
         while time.monotonic() < deadline and any(client.processing().values()):
             time.sleep(0.1)
-
-
-def _write_state(where: Results, pools: Sequence[_Pool]) -> None:
-    state = {
-        "process": os.getpid(),
-        "host": socket.gethostname(),
-        "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "running": [key for pool in pools for p, _ in pool.flying.values() for key in p.keys],
-    }
-    store.write_atomically(where.state, json.dumps(state).encode())
-
-
-@contextmanager
-def _signals_interrupt() -> Iterator[None]:
-    """Turns SIGINT, SIGTERM and SIGHUP into Interrupted; a second one changes nothing."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def interrupt(number: int, _: object) -> None:
-        for each in numbers:
-            signal.signal(each, signal.SIG_IGN)
-        raise Interrupted(
-            f"stopped by {signal.Signals(number).name}; what was measured is kept",
-            "the same command goes on where this one stopped",
-        )
-
-    before = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -32,7 +32,16 @@ class SiteError(HpcbenchError):
 
 
 class UnusableNode(SiteError):
-    """This node cannot measure anything; its work belongs elsewhere."""
+    """This node cannot measure anything; its work belongs elsewhere.
+
+    ``node`` and ``worker`` are their names for the batch system and for Dask.
+    """
+
+    def __init__(self, message: str, hint: str = "", node: str = "", worker: str = "") -> None:
+        super().__init__(message, hint)
+        self.args = (message, hint, node, worker)
+        self.node = node
+        self.worker = worker
 
 
 class Interrupted(HpcbenchError):

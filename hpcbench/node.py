@@ -3,6 +3,7 @@
 import logging
 import os
 import platform
+import time
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,26 @@ import psutil
 import pynvml
 
 log = logging.getLogger(__name__)
+
+DEADLINE = "HPCBENCH_DEADLINE"
+"""In the environment of a job: when it ends, in seconds since the epoch."""
+
+
+def time_left_s() -> float:
+    """Seconds until this job ends; infinite where nothing ends it."""
+    deadline = os.environ.get(DEADLINE)
+    return float(deadline) - time.time() if deadline else float("inf")
+
+
+def batch_name() -> str:
+    """What the batch system calls this node, so that jobs can be kept away from it."""
+    ad = os.environ.get("_CONDOR_MACHINE_AD")
+    if ad and Path(ad).is_file():
+        for line in Path(ad).read_text().splitlines():
+            key, _, value = line.partition("=")
+            if key.strip() == "Machine":
+                return value.strip().strip('"')
+    return os.environ.get("SLURMD_NODENAME") or platform.node()
 
 
 @cache
@@ -23,9 +44,19 @@ def facts() -> Mapping[str, Any]:
         "cpu_count": len(os.sched_getaffinity(0)),
         "memory_bytes": psutil.virtual_memory().total,
         "kernel": f"{_distribution()}, Linux {platform.release()}",
-        "job_id": os.environ.get("SLURM_JOB_ID"),
+        "job_id": _job_id(),
+        "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
         **_gpu_facts(),
     }
+
+
+def _job_id() -> str | None:
+    condor = os.environ.get("_CONDOR_JOB_AD")
+    if condor and Path(condor).is_file():
+        pairs = (line.partition("=") for line in Path(condor).read_text().splitlines())
+        found = {key.strip(): value.strip() for key, _, value in pairs}
+        return f"{found.get('ClusterId')}.{found.get('ProcId')}"
+    return os.environ.get("SLURM_JOB_ID")
 
 
 def cpus(limit: int | None) -> int:
@@ -83,6 +114,30 @@ def _handle(name: str) -> Any:
         return pynvml.nvmlDeviceGetHandleByUUID(name)
     # HTCondor says CUDA0, Slurm says 0.
     return pynvml.nvmlDeviceGetHandleByIndex(int(name.removeprefix("CUDA")))
+
+
+def name_gpus_by_uuid() -> None:
+    """Makes CUDA_VISIBLE_DEVICES name the GPUs of this job in a way that means the same anywhere.
+
+    An index means another GPU where a container or a control group hides some, and HTCondor's
+    CUDA0 means nothing to CUDA.
+    """
+    handles = _gpus()
+    if handles and os.environ.get("CUDA_VISIBLE_DEVICES"):
+        uuids = ",".join(pynvml.nvmlDeviceGetUUID(handle) for handle in handles)
+        os.environ["CUDA_VISIBLE_DEVICES"] = uuids
+
+
+def broken_promise(gpu: str | None, count: int) -> str | None:
+    """What of a pool's promise this node does not keep; None where all is as promised."""
+    if gpu is None:
+        return None
+    found = facts()
+    if found["gpu_count"] < count:
+        return f"{count} x {gpu} promised, {found['gpu_count']} GPUs found"
+    if found.get("gpu_name") != gpu:
+        return f"{gpu} promised, {found.get('gpu_name')} found"
+    return None
 
 
 def _gpu_facts() -> dict[str, Any]:

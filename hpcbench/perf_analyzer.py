@@ -16,11 +16,10 @@ import pyarrow as pa
 
 from hpcbench.campaign import Measurement
 from hpcbench.grid import Point
-from hpcbench.placement import WINDOW_STRETCH
+from hpcbench.placement import REST_WINDOWS, WINDOW_STRETCH
 from hpcbench.records import COLUMNS, Status
 
 CSV_NAME = "result.csv"
-REST_WINDOWS = 3
 START_ALLOWANCE_S = 60.0
 COUNT_ALLOWANCE = 2.0
 

@@ -1,6 +1,7 @@
 """Groups points into placements: one Triton launch and the points measured on it."""
 
 import hashlib
+import heapq
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
@@ -10,6 +11,12 @@ from hpcbench.grid import Point, ServerVariant
 from hpcbench.records import Key
 
 SERVER_START_S = 10.0
+STOP_S = 20.0
+"""What a worker keeps in hand at the end of its job: to stop Triton, and to tell the driver."""
+
+REST_WINDOWS = 3
+"""A point that did not settle is measured for so many windows more."""
+
 WINDOW_STRETCH = 1.2
 """perf_analyzer sleeps this much longer than the window it was asked for."""
 
@@ -42,8 +49,20 @@ class Placement:
     @property
     def estimate_s(self) -> float:
         """Seconds it should take where every point settles within three windows."""
-        window_s = self.measurement.measurement_interval_ms / 1000 * WINDOW_STRETCH
-        return SERVER_START_S + len(self.points) * (3 * window_s + 1)
+        return SERVER_START_S + len(self.points) * (3 * self._window_s + 1)
+
+    @property
+    def point_s(self) -> float:
+        """Seconds that a point takes at most, unless its perf_analyzer hangs: it never settles."""
+        return (self.measurement.max_trials + REST_WINDOWS) * self._window_s + 2
+
+    def needs_s(self, points: int) -> float:
+        """Seconds that a job must have left for so many points, the longest there are."""
+        return SERVER_START_S + points * self.point_s + STOP_S
+
+    @property
+    def _window_s(self) -> float:
+        return self.measurement.measurement_interval_ms / 1000 * WINDOW_STRETCH
 
     def without(self, done: AbstractSet[Key]) -> "Placement | None":
         """What is left of it once ``done`` is taken away; None if nothing is."""
@@ -59,9 +78,8 @@ def place(
     repeats: int,
     measurement: Measurement,
     input_data_digest: str | None,
-    done: AbstractSet[Key] = frozenset(),
 ) -> list[Placement]:
-    """Every (point, repeat) that is not done, in exactly one placement; the longest first."""
+    """Every (point, repeat) in exactly one placement; the longest first."""
     by_variant: dict[ServerVariant, list[Point]] = {}
     for point in points:
         by_variant.setdefault(point.variant, []).append(point)
@@ -74,11 +92,47 @@ def place(
             measurement=measurement,
             input_data_digest=input_data_digest,
             points=tuple(members),
-        ).without(done)
+        )
         for repeat in range(repeats)
         for variant, members in by_variant.items()
     ]
     return list(longest_first(placements))
+
+
+def spread(
+    placements: Iterable[Placement], *, jobs: int, walltime_s: int | None
+) -> tuple[Placement, ...]:
+    """The same points in more placements where one would not fit a job, or jobs would be idle.
+
+    A placement is halved for the sake of idle jobs only while each half measures for longer than
+    its server takes to start.
+    """
+    parts = [part for placement in placements for part in _fitting(placement, walltime_s)]
+    heap = [(-part.estimate_s, number, part) for number, part in enumerate(parts)]
+    heapq.heapify(heap)
+    while heap and len(heap) < jobs:
+        _, number, longest = heap[0]
+        half = len(longest.points) // 2
+        halves = [
+            replace(longest, points=p) for p in (longest.points[:half], longest.points[half:])
+        ]
+        if not half or min(h.estimate_s for h in halves) < 2 * SERVER_START_S:
+            break
+        heapq.heapreplace(heap, (-halves[0].estimate_s, number, halves[0]))
+        heapq.heappush(heap, (-halves[1].estimate_s, len(heap) + len(parts), halves[1]))
+    return longest_first(part for _, _, part in heap)
+
+
+def _fitting(placement: Placement, walltime_s: int | None) -> list[Placement]:
+    """Runs of points that are done within one job even where none of them settles."""
+    if walltime_s is None:
+        return [placement]
+    most = max(1, int((walltime_s - placement.needs_s(0)) // placement.point_s))
+    points = placement.points
+    return [
+        replace(placement, points=points[begin : begin + most])
+        for begin in range(0, len(points), most)
+    ]
 
 
 def longest_first(placements: Iterable[Placement | None]) -> tuple[Placement, ...]:

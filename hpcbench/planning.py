@@ -1,20 +1,20 @@
 """Plans a campaign on a site: its points, what of them is done, and the placements left to run."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hpcbench import container, grid, store, textfile
+from hpcbench import container, grid, jobqueue, store, textfile
 from hpcbench.campaign import Campaign
 from hpcbench.errors import BadInput
 from hpcbench.grid import Grid
 from hpcbench.model import TritonModel, digest, read_model
-from hpcbench.placement import Placement, longest_first, place
+from hpcbench.placement import Placement, place, spread
 from hpcbench.records import Key
-from hpcbench.site import Site
+from hpcbench.site import Pool, Site, walltime
 from hpcbench.store import Results
 
 
@@ -30,10 +30,19 @@ class Plan:
     def without(self, done: AbstractSet[Key]) -> "Plan":
         """What is left of it once ``done`` is taken away."""
         left = {
-            pool: longest_first(p.without(done) for p in waiting)
+            pool: _spread(self.site.pools[pool], [p.without(done) for p in waiting])
             for pool, waiting in self.placements.items()
         }
         return replace(self, placements=left)
+
+    def job_script(self, pool: str, account: str | None = None) -> str | None:
+        """What is submitted for each job of a pool; None where there is no batch system.
+
+        Words in capitals stand for what is known in a run only.
+        """
+        if self.site.scheduler == "local":
+            return None
+        return jobqueue.script(self.site, self.site.pools[pool], account=account)
 
     @property
     def done(self) -> int:
@@ -51,7 +60,10 @@ class Plan:
         """Seconds until the slowest pool is through, if every point settles at once."""
         return max(
             (
-                sum(p.estimate_s for p in waiting) / self.site.pools[pool].max_jobs
+                max(
+                    sum(p.estimate_s for p in waiting) / self.site.pools[pool].max_jobs,
+                    max((p.estimate_s for p in waiting), default=0.0),
+                )
                 for pool, waiting in self.placements.items()
             ),
             default=0.0,
@@ -97,7 +109,8 @@ def plan(
         input_data=input_digest,
     )
     placements = {
-        pool: tuple(
+        pool: _spread(
+            site.pools[pool],
             place(
                 points.points,
                 campaign=campaign.name,
@@ -105,12 +118,31 @@ def plan(
                 repeats=campaign.repeats,
                 measurement=campaign.measurement,
                 input_data_digest=input_digest,
-            )
+            ),
         )
         for pool in chosen
     }
+    _check_walltime(site, placements)
     todo = Plan(campaign=campaign, site=site, grid=points, placements=placements)
     return todo if results is None else todo.without(store.done(Results(Path(results))))
+
+
+def _spread(pool: Pool, placements: Iterable[Placement | None]) -> tuple[Placement, ...]:
+    left = [placement for placement in placements if placement]
+    return spread(left, jobs=pool.max_jobs, walltime_s=pool.walltime)
+
+
+def _check_walltime(site: Site, placements: Mapping[str, Sequence[Placement]]) -> None:
+    """Raises BadInput where a point would not be over before its job is."""
+    for name, waiting in placements.items():
+        limit_s = site.pools[name].walltime
+        longest_s = max((p.needs_s(1) for p in waiting), default=0.0)
+        if limit_s is not None and longest_s > limit_s:
+            raise BadInput(
+                f"pool {name} of site '{site.name}': a job lasts {walltime(limit_s)}, and a point "
+                f"that does not settle takes up to {walltime(int(longest_s) + 1)} with its server",
+                "raise the pool's walltime, or lower measurement_interval_ms or max_trials",
+            )
 
 
 def _read_models(campaign: Campaign) -> dict[str, TritonModel]:

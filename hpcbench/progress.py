@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
@@ -21,6 +22,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from hpcbench.cluster import Jobs
 from hpcbench.driver import Listener
 from hpcbench.planning import Plan
 from hpcbench.records import Status
@@ -58,6 +60,7 @@ class _View:
         self._task: TaskID | None = None
         self._counts: Counter[str] = Counter()
         self._total = 0
+        self._told = ""
 
     def hear(self, event: Mapping[str, Any]) -> None:
         match event["kind"]:
@@ -67,6 +70,10 @@ class _View:
                 self._bar.update(self._task, description="starting the server")
             case "started" if self._task is not None:
                 self._bar.update(self._task, description=self._description())
+            case "note":
+                self._console.print(event["text"], style="yellow", highlight=False, markup=False)
+            case "jobs":
+                self._jobs(event["pools"])
             case "retry":
                 left = len(event["placement"].points)
                 self._console.print(
@@ -91,6 +98,13 @@ class _View:
                 "starting workers", total=self._total, completed=plan.done
             )
 
+    def _jobs(self, pools: Mapping[str, Jobs]) -> None:
+        """Says how jobs stand when that has changed, where they stand in a queue at all."""
+        told = "; ".join(f"{pool}: {jobs_text(asdict(jobs))}" for pool, jobs in pools.items())
+        if told != self._told and any(jobs.batch for jobs in pools.values()):
+            self._console.print(f"{time.strftime('%H:%M:%S')} {told}", style="dim", markup=False)
+        self._told = told
+
     def _record(self, event: Mapping[str, Any]) -> None:
         status = event["status"]
         self._counts[status] += 1
@@ -113,6 +127,15 @@ class _View:
     def _description(self) -> str:
         told = [f"{count} {status}" for status, count in sorted(self._counts.items())]
         return "measuring" + (f" ({', '.join(told)})" if told else "")
+
+
+def jobs_text(jobs: Mapping[str, Any]) -> str:
+    """How a pool's jobs stand, with the batch system's own word for why some wait."""
+    words = f"{jobs['running']} workers"
+    if jobs["waiting"]:
+        why = f" ({jobs['reason']})" if jobs["reason"] else ""
+        words += f", {jobs['waiting']} jobs waiting{why}"
+    return words
 
 
 def duration(seconds: float) -> str:

@@ -215,6 +215,7 @@ class Record:
     memory_bytes: int | None = _column("main memory of the node", unit="B")
     kernel: str | None = _column("operating system and kernel")
     job_id: str | None = _column("id of the batch job")
+    cuda_visible_devices: str | None = _column("the GPUs that the batch system gave to the job")
     runtime: str | None = _column("native | apptainer")
     server_image_digest: str | None = _column("digest of the image or prefix Triton ran from")
     sdk_image_digest: str | None = _column("digest of the one perf_analyzer ran from")

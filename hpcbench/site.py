@@ -1,10 +1,20 @@
 """The site file: one HPC machine, its pools, and where Triton and perf_analyzer come from."""
 
 import os
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationInfo,
+    model_validator,
+)
 
 from hpcbench import textfile
 from hpcbench.campaign import Count, Name
@@ -36,22 +46,150 @@ class Container(_Frozen):
     scratch: Annotated[str, AfterValidator(os.path.expanduser)] = "/tmp"
 
 
-class Pool(_Frozen):
-    """One kind of node: what one worker gets, and how many workers there may be."""
+def _one_line(value: str) -> str:
+    if not value.strip() or not value.isprintable():
+        raise ValueError("must be one line of printable characters")
+    return value
 
-    gpu: str | None = None
+
+Line = Annotated[str, AfterValidator(_one_line)]
+"""Text that goes into a job script as one line, so that nothing in it can begin another one."""
+
+Word = Annotated[str, Field(pattern=r"^[^\s\"'`\\;#]+$")]
+"""Text that stands in a directive without quotes."""
+
+_WALLTIME = re.compile(r"(?:(\d+)-)?(\d+):([0-5]?\d):([0-5]?\d)")
+
+
+def _seconds(value: Any) -> int:
+    # YAML itself reads 12:00:00 without quotes as the number of seconds.
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    found = _WALLTIME.fullmatch(value) if isinstance(value, str) else None
+    if not found:
+        raise ValueError('must be "HH:MM:SS" or "D-HH:MM:SS"')
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def _bytes(value: Any) -> int:
+    found = re.fullmatch(r"(\d+) ?(MiB|GiB)", value) if isinstance(value, str) else None
+    if not found or not int(found[1]):
+        raise ValueError('must be a number of MiB or GiB, such as "64GiB"')
+    return int(found[1]) * {"MiB": 2**20, "GiB": 2**30}[found[2]]
+
+
+def walltime(seconds: int) -> str:
+    """Seconds as the batch systems write them: hours may be more than 24."""
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+
+Seconds = Annotated[int, BeforeValidator(_seconds), PlainSerializer(walltime)]
+Bytes = Annotated[int, BeforeValidator(_bytes), PlainSerializer(lambda n: f"{n >> 20}MiB")]
+Directives = tuple[Line, ...] | dict[Word, Line | int | float | bool]
+
+
+class Network(_Frozen):
+    """How scheduler and workers find each other.
+
+    ``interface`` is one that login and GPU nodes share, ``ports`` a range "first:last" that the
+    site's firewall lets through. Without ``tls`` everyone on that network could run code as you.
+    """
+
+    interface: Annotated[str, Field(pattern=r"^[\w.:-]+$")] | None = None
+    ports: Annotated[str, Field(pattern=r"^\d+:\d+$")] | None = None
+    tls: bool = True
+
+    @model_validator(mode="after")
+    def _ports_are_a_range(self) -> "Network":
+        if self.ports and not 0 < self.port_range[0] < self.port_range[-1] < 65536:
+            raise ValueError('ports: must be a range such as "10000:10100"')
+        return self
+
+    @property
+    def port_range(self) -> range:
+        """Ports to listen on; port 0, which is any, where the site names none."""
+        first, _, last = (self.ports or "0:0").partition(":")
+        return range(int(first), int(last) + 1)
+
+
+class Pool(_Frozen):
+    """One kind of node: what one job gets, and how many jobs there may be.
+
+    ``gpu`` is the name that NVML gives for the GPU that the pool promises. ``partition``,
+    ``qos`` and ``constraint`` are Slurm's, ``requirements`` and ``disk`` HTCondor's.
+    ``directives`` are further lines of the job: a list for Slurm, a mapping for HTCondor.
+    ``prologue`` holds shell commands that run in the job before the worker; the first that fails
+    ends the job.
+    """
+
+    gpu: Line | None = None
     gpus_per_job: Annotated[int, Field(strict=True, ge=0)] = 0
     cpus: Count | None = None
     max_jobs: Count = 1
+    memory: Bytes | None = None
+    walltime: Seconds | None = None
+    partition: Word | None = None
+    qos: Word | None = None
+    constraint: Word | None = None
+    requirements: Line | None = None
+    disk: Bytes | None = None
+    directives: Directives = ()
+    prologue: tuple[Line, ...] = ()
+
+
+Scheduler = Literal["local", "slurm", "htcondor"]
+
+_BELONGS = {
+    "slurm": ("partition", "qos", "constraint", "memory", "walltime", "directives", "prologue"),
+    "htcondor": ("requirements", "disk", "memory", "walltime", "directives", "prologue"),
+    "local": (),
+}
+"""Which keys of a pool mean something to which scheduler; the others belong to all."""
 
 
 class Site(_Frozen):
-    """One machine: ``local`` runs its workers as processes of this computer."""
+    """One machine: ``local`` runs its workers as processes of this computer.
+
+    ``python`` is the interpreter of the jobs, the one of the driver by default. ``cluster_class``
+    names a class "package.module:Class" derived from dask-jobqueue's, where the site brings its
+    own. Without ``shared_filesystem``, records and logs travel to the driver through Dask.
+    """
 
     name: Name
-    scheduler: Literal["local"] = "local"
+    scheduler: Scheduler = "local"
+    shared_filesystem: bool = True
+    network: Network = Network()
+    python: Word | None = None
+    cluster_class: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
     container: Container
     pools: Annotated[dict[Name, Pool], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _keys_mean_something(self) -> "Site":
+        known = set().union(*_BELONGS.values())
+        for name, pool in self.pools.items():
+            for key in sorted(pool.model_fields_set & (known - set(_BELONGS[self.scheduler]))):
+                raise ValueError(
+                    f"pools.{name}.{key}: means nothing where scheduler is {self.scheduler}; "
+                    f"take it out, or correct the scheduler"
+                )
+            wanted, kind = (tuple, "list") if self.scheduler == "slurm" else (dict, "mapping")
+            if pool.directives and not isinstance(pool.directives, wanted):
+                raise ValueError(f"pools.{name}.directives: {self.scheduler} wants a {kind}")
+            for line in pool.directives if isinstance(pool.directives, tuple) else ():
+                if not line.startswith("-"):
+                    raise ValueError(
+                        f"pools.{name}.directives: {line!r} must be an option of sbatch, such as "
+                        "--exclusive"
+                    )
+        if not self.shared_filesystem and self.scheduler == "slurm":
+            raise ValueError(
+                "shared_filesystem: Slurm carries no files to its nodes; it must be true"
+            )
+        if self.cluster_class and self.scheduler == "local":
+            raise ValueError("cluster_class: means nothing where scheduler is local")
+        return self
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> "Site":

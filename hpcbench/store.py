@@ -56,6 +56,18 @@ class Results:
     def state(self) -> Path:
         return self.folder / "run.json"
 
+    @property
+    def ledger(self) -> Path:
+        return self.folder / "jobs.jsonl"
+
+    @property
+    def keys(self) -> Path:
+        return self.folder / ".keys"
+
+    @property
+    def cancel(self) -> Path:
+        return self.folder / ".cancel"
+
     def create(self) -> None:
         """Makes the folder. Raises BadInput where that, or writing into it, is not possible."""
         try:

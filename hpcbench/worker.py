@@ -1,43 +1,119 @@
 """What a Dask worker runs: one placement, each record durable before the next point starts."""
 
+import pickle
 import platform
+import tempfile
 from collections import Counter
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from distributed import get_worker
 
-from hpcbench import store
+from hpcbench import container, node, store
 from hpcbench.errors import UnusableNode
 from hpcbench.measure import measure
-from hpcbench.placement import Placement
-from hpcbench.records import Record
+from hpcbench.placement import STOP_S, Placement
+from hpcbench.records import Key, Record
 from hpcbench.site import Site
 
 TOPIC = "hpcbench"
 """Where workers tell the driver about each record as soon as it is on disk."""
 
+LOG_BYTES = 1_000_000
+"""So much of a server's log travels to the driver where no file system is shared."""
 
-def work(placement: Placement, site: Site, folder: str) -> dict[str, int]:
-    """Measures a placement into the results folder; how many records ended in which status."""
-    results = store.Results(Path(folder))
+
+@dataclass(frozen=True)
+class Done:
+    """How a placement went on ``worker``: how many records ended in which status.
+
+    ``left`` was not begun, because the job would have ended before it did. Without a shared file
+    system, ``records`` and ``logs`` are what the driver has to write.
+    """
+
+    worker: str
+    counts: Mapping[str, int]
+    left: tuple[Key, ...] = ()
+    records: tuple[Record, ...] = ()
+    logs: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def work(placement: Placement, site: Site, folder: str) -> Done:
+    """Measures a placement into the results folder, or as much of it as the job has time for.
+
+    Raises UnusableNode, with the names of worker and node, where nothing can be measured here.
+    """
     worker = get_worker()
-    counts: Counter[str] = Counter()
+    name = str(worker.name)
     worker.log_event(TOPIC, {"kind": "started", "placement_id": placement.id})
+    if node.time_left_s() < placement.needs_s(1):
+        return Done(name, {}, tuple(placement.keys))
     try:
-        with closing(measure(placement, site, results.logs)) as records:
-            for record in records:
-                store.write_point(results, record)
-                counts[record.status] += 1
-                worker.log_event(TOPIC, told(record))
-        store.merge_points(results, placement.id)
+        _check_gpu(placement, site)
+        with _place(site, folder) as results:
+            done = _measured(placement, site, results, name)
+            if site.shared_filesystem:
+                store.merge_points(results, placement.id)
+                return done
+            logs = {path.name: path.read_bytes()[-LOG_BYTES:] for path in results.logs.iterdir()}
+            return Done(name, done.counts, done.left, done.records, logs)
+    except UnusableNode as error:
+        raise UnusableNode(error.message, error.hint, node.batch_name(), name) from error
     except OSError as error:
         raise UnusableNode(
             f"{platform.node()}: {error.filename or folder}: {error.strerror or error}",
-            "what was measured is kept; mend this and run the same command again",
+            "what was measured is kept; is this folder there on every node? If not, say "
+            "shared_filesystem: false in the site file",
+            node.batch_name(),
+            name,
         ) from error
-    return dict(counts)
+
+
+def _measured(placement: Placement, site: Site, results: store.Results, name: str) -> Done:
+    worker = get_worker()
+    counts: Counter[str] = Counter()
+    kept: list[Record] = []
+    left = dict.fromkeys(placement.keys)
+    with closing(measure(placement, site, results.logs)) as records:
+        for record in records:
+            event = told(record)
+            if site.shared_filesystem:
+                store.write_point(results, record)
+            else:
+                kept.append(record)
+                event["pickle"] = pickle.dumps(record)
+            counts[record.status] += 1
+            left.pop(record.key, None)
+            worker.log_event(TOPIC, event)
+            if left and node.time_left_s() < placement.point_s + STOP_S:
+                break
+    return Done(name, dict(counts), tuple(left), tuple(kept))
+
+
+@contextmanager
+def _place(site: Site, folder: str) -> Iterator[store.Results]:
+    """The results folder, or one on this node that stands for it while the placement lasts."""
+    if site.shared_filesystem:
+        yield store.Results(Path(folder))
+        return
+    scratch = container.scratch(site.container)
+    with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch) as own:
+        results = store.Results(Path(own))
+        results.logs.mkdir()
+        yield results
+
+
+def _check_gpu(placement: Placement, site: Site) -> None:
+    pool = site.pools[placement.pool]
+    broken = node.broken_promise(pool.gpu, pool.gpus_per_job)
+    if broken:
+        raise UnusableNode(
+            f"{platform.node()}: pool {placement.pool}: {broken}",
+            "correct gpu, or what the pool asks for, in the site file",
+        )
 
 
 def told(record: Record) -> dict[str, Any]:

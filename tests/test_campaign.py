@@ -10,7 +10,7 @@ import pydantic
 import pytest
 import yaml
 
-from hpcbench import driver
+from hpcbench import runstate
 from hpcbench.campaign import Accelerator, Campaign, Load, Server
 from tests.builders import campaign, expanded, refusal, triton_model, write_campaign
 
@@ -328,7 +328,7 @@ def test_a_run_can_be_repeated_from_the_campaign_that_it_wrote(tmp_path: Path) -
     )
     path = tmp_path / "elsewhere" / "campaign.yaml"
     path.parent.mkdir()
-    driver.write_yaml(path, study)
+    runstate.write_yaml(path, study)
     again = Campaign.load(path)
     assert again.model_dump() == study.model_dump()
     assert expanded(again).points == expanded(study).points
@@ -339,7 +339,7 @@ def test_writing_a_campaign_down_warns_of_nothing(tmp_path: Path, axis: str) -> 
     study = campaign(server={axis: EVERY_AXIS[axis]})
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
-        driver.write_yaml(tmp_path / "campaign.yaml", study)
+        runstate.write_yaml(tmp_path / "campaign.yaml", study)
     assert [str(warning.message) for warning in heard] == []
     data = yaml.safe_load((tmp_path / "campaign.yaml").read_text())
     assert data["server"] == {axis: EVERY_AXIS[axis]}

@@ -11,7 +11,7 @@ import pytest
 from distributed import Client
 from distributed.security import Security
 
-from hpcbench.cluster import cluster_client
+from hpcbench.cluster import local_workers
 from hpcbench.site import Pool
 
 
@@ -31,7 +31,8 @@ def _nothing() -> int:
 
 
 def test_each_worker_is_a_process_with_one_thread() -> None:
-    with cluster_client(Pool(max_jobs=2)) as client:
+    with local_workers(Pool(max_jobs=2)) as workers:
+        client = workers.client
         threads = client.nthreads()
         pids = client.run(_nothing)
     assert list(threads.values()) == [1, 1]
@@ -40,7 +41,8 @@ def test_each_worker_is_a_process_with_one_thread() -> None:
 
 def test_nothing_is_left_when_the_block_ends() -> None:
     before = {child.pid for child in psutil.Process().children(recursive=True)}
-    with cluster_client(Pool()) as client:
+    with local_workers(Pool()) as workers:
+        client = workers.client
         pids = set(client.run(_nothing).values())
         assert all(psutil.pid_exists(pid) for pid in pids)
     deadline = time.monotonic() + 10
@@ -52,7 +54,8 @@ def test_nothing_is_left_when_the_block_ends() -> None:
 
 
 def test_the_scheduler_listens_on_the_loopback_and_speaks_tls_only() -> None:
-    with cluster_client(Pool()) as client:
+    with local_workers(Pool()) as workers:
+        client = workers.client
         address = urlparse(client.scheduler.address)
         assert (address.scheme, address.hostname) == ("tls", "127.0.0.1")
         here = psutil.Process()
@@ -77,7 +80,8 @@ def test_the_scheduler_listens_on_the_loopback_and_speaks_tls_only() -> None:
 
 
 def test_a_client_with_another_key_is_refused() -> None:
-    with cluster_client(Pool()) as client:
+    with local_workers(Pool()) as workers:
+        client = workers.client
         address = client.scheduler.address
         with pytest.raises((OSError, ssl.SSLError)):
             Client(address, security=Security.temporary(), timeout=3)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpcbench.grid import Point
-from hpcbench.placement import SERVER_START_S, Placement, place
+from hpcbench.placement import SERVER_START_S, Placement, place, spread
 from tests.builders import measurement, point, triton_model, variant
 
 VARIANTS = [
@@ -45,8 +45,9 @@ def test_every_measurement_that_is_left_is_placed_exactly_once_and_no_other(
     everything = [(p.id, "cpu", repeat) for p in points for repeat in range(repeats)]
     done = set(data.draw(st.lists(st.sampled_from(everything)))) if everything else set()
     foreign = {(key[0], "another pool", key[2]) for key in everything}
-    placements = placed(points, repeats=repeats, done=done | foreign)
-    found = Counter(key for placement in placements for key in placement.keys)
+    placements = placed(points, repeats=repeats)
+    left = [placement.without(done | foreign) for placement in placements]
+    found = Counter(key for placement in left if placement for key in placement.keys)
     assert found == Counter(set(everything) - done)
 
 
@@ -88,7 +89,8 @@ def test_an_id_is_the_same_each_time_and_stands_for_its_points() -> None:
     points = [point(1), point(2)]
     (whole,) = placed(points)
     (again,) = placed(points, campaign="renamed")
-    (half,) = placed(points, done={points[0].id and (points[0].id, "cpu", 0)})
+    half = whole.without({(points[0].id, "cpu", 0)})
+    assert half is not None
     assert whole.id == again.id
     assert whole.id != half.id
     assert len(whole.id) == 12
@@ -127,4 +129,41 @@ def test_the_estimate_is_a_start_and_three_windows_for_each_point() -> None:
 
 def test_no_points_are_no_placements() -> None:
     assert placed([]) == []
-    assert placed([point()], done={(point().id, "cpu", 0)}) == []
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    points=grids,
+    repeats=st.integers(1, 3),
+    jobs=st.integers(1, 40),
+    walltime_s=st.none() | st.integers(100, 4000),
+)
+def test_spreading_loses_no_point_and_fits_each_placement_into_a_job(
+    points: list[Point], repeats: int, jobs: int, walltime_s: int | None
+) -> None:
+    placements = placed(points, repeats=repeats)
+    parts = spread(placements, jobs=jobs, walltime_s=walltime_s)
+    assert Counter(key for part in parts for key in part.keys) == Counter(
+        key for placement in placements for key in placement.keys
+    )
+    assert len(parts) >= len(placements)
+    for part in parts:
+        fits = walltime_s is None or part.needs_s(len(part.points)) <= walltime_s
+        assert fits or len(part.points) == 1
+        assert len({p.variant for p in part.points}) == 1
+
+
+def test_one_long_placement_is_shared_among_idle_jobs_but_not_beyond_what_a_start_costs() -> None:
+    (whole,) = placed([point(n) for n in range(16)], measurement=measurement())
+    assert len(spread([whole], jobs=1, walltime_s=None)) == 1
+    assert [len(p.points) for p in spread([whole], jobs=2, walltime_s=None)] == [8, 8]
+    many = spread([whole], jobs=100, walltime_s=None)
+    assert 2 < len(many) <= 16
+    assert all(part.estimate_s >= 2 * SERVER_START_S for part in many)
+
+
+def test_a_placement_that_outlasts_a_job_is_cut_where_the_job_ends() -> None:
+    (whole,) = placed([point(n) for n in range(10)], measurement=measurement())
+    limit_s = int(whole.needs_s(4)) + 1
+    parts = spread([whole], jobs=1, walltime_s=limit_s)
+    assert [len(p.points) for p in parts] == [4, 4, 2]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hpcbench import driver
+from hpcbench import runstate
 from hpcbench.site import CHECKOUT, Site
 from tests.builders import refusal, write_site
 
@@ -121,5 +121,5 @@ def test_a_home_of_nobody_is_a_mistake_in_the_file(tmp_path: Path) -> None:
 def test_a_run_can_be_repeated_from_the_site_that_it_wrote(tmp_path: Path) -> None:
     site = Site.load(write_site(tmp_path, pools={"cpu": {"max_jobs": 2, "cpus": 4}}))
     (tmp_path / "results").mkdir()
-    driver.write_yaml(tmp_path / "results" / "site.yaml", site)
+    runstate.write_yaml(tmp_path / "results" / "site.yaml", site)
     assert Site.load(tmp_path / "results" / "site.yaml") == site

@@ -1,0 +1,47 @@
+"""What a batch job runs: ``python -m hpcbench.job``, a Dask worker with one thread.
+
+The arguments are those of ``dask worker``. The job learns here how long it may last and which
+GPUs are its own.
+"""
+
+import logging
+import os
+import time
+
+import dask
+import psutil
+from distributed.cli.dask_worker import main
+
+from hpcbench import keys, node
+from hpcbench.dask_settings import SETTINGS
+
+WALLTIME = "HPCBENCH_WALLTIME_S"
+"""In the job's environment: the seconds that its profile gives it."""
+
+
+def deadline() -> float | None:
+    """When this job ends, in seconds since the epoch: by the batch system, else by the profile."""
+    told = os.environ.get("SLURM_JOB_END_TIME")
+    if told:
+        return float(told)
+    walltime_s = os.environ.get(WALLTIME)
+    if not walltime_s:
+        return None
+    # The shell of the job script is as old as the job.
+    shell = psutil.Process(os.getppid())
+    return min(shell.create_time(), time.time()) + float(walltime_s)
+
+
+# Here, because the process that measures imports this module without running it.
+keys.survive_closed_connections()
+
+if __name__ == "__main__":
+    ends = deadline()
+    if ends is not None:
+        os.environ[node.DEADLINE] = str(ends)
+    node.name_gpus_by_uuid()
+    dask.config.set(SETTINGS)
+    # Else Dask tells of each connection, and the last lines of the log, which are shown where a
+    # job dies, are those.
+    logging.getLogger("distributed").setLevel(logging.WARNING)
+    main()

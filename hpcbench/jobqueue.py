@@ -1,0 +1,283 @@
+"""A pool's jobs for dask-jobqueue: what a job asks for, and classes that tell what becomes of it.
+
+dask-jobqueue only logs a refused submission, and submits all jobs at once. The two mixins here
+mend that for any of its classes, also for those that a site brings.
+"""
+
+import asyncio
+import contextlib
+import importlib
+import itertools
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dask
+import dask_jobqueue
+import yaml
+from distributed.core import Status
+from distributed.deploy.spec import ProcessInterface
+from distributed.security import Security
+
+from hpcbench import job, keys
+from hpcbench.batch import CONDOR_RUN
+from hpcbench.errors import SiteError
+from hpcbench.site import Pool, Site, walltime
+
+DEATH_TIMEOUT_S = 60
+"""How long a job looks for its scheduler before it ends."""
+
+SUBMISSIONS = 4
+"""How many jobs are submitted at a time, so that a login node does not choke."""
+
+SUBMIT_TIMEOUT_S = 60.0
+
+
+@contextlib.contextmanager
+def own_settings() -> Iterator[None]:
+    """dask-jobqueue without what a user's own jobqueue.yaml says: the site file says it all."""
+    shipped = yaml.safe_load(Path(dask_jobqueue.__file__).with_name("jobqueue.yaml").read_text())
+    sections = {name: shipped["jobqueue"][name] for name in ("slurm", "htcondor")}
+    sections["slurm"]["walltime"] = None
+    with dask.config.set({f"jobqueue.{name}": section for name, section in sections.items()}):
+        yield
+
+
+@dataclass
+class Desk:
+    """Where a pool's jobs report, by their workers' names: ids given, or words of refusal."""
+
+    taken: Callable[[str, str], None]
+    refused: dict[str, str] = field(default_factory=dict)
+    gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SUBMISSIONS))
+
+
+class _ReportingJob(ProcessInterface):
+    """Mixed into a job class of dask-jobqueue: a refusal is told, and closing costs no command."""
+
+    desk: Desk
+    name: str
+    job_id: str
+    executable = "/bin/bash"
+
+    async def start(self) -> None:
+        try:
+            async with self.desk.gate:
+                await super().start()  # type: ignore[no-untyped-call]
+        except (RuntimeError, ValueError, OSError) as error:
+            self.desk.refused[self.name] = str(error)
+            await ProcessInterface.start(self)
+        else:
+            self.desk.taken(self.name, self.job_id)
+
+    async def close(self) -> None:
+        """All jobs of a run are cancelled by one command elsewhere."""
+        self.status = Status.closed
+
+    @staticmethod
+    async def _call(cmd: Sequence[str], **_: Any) -> str:
+        process = await asyncio.create_subprocess_exec(
+            *cmd,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=_submission_environment(),
+        )
+        try:
+            out, err = await asyncio.wait_for(process.communicate(), SUBMIT_TIMEOUT_S)
+        except TimeoutError as error:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+            raise RuntimeError(f"{cmd[0]}: no answer within {SUBMIT_TIMEOUT_S:.0f} s") from error
+        if process.returncode:
+            words = (err or out).decode(errors="replace").strip()
+            raise RuntimeError(words or f"{cmd[0]}: exit code {process.returncode}")
+        return out.decode(errors="replace")
+
+
+def _submission_environment() -> dict[str, str]:
+    """Without what would override the job script, or belongs to the job that the driver is in."""
+    kept = ("SLURM_CONF",)
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in kept or not name.startswith(("SLURM_", "SBATCH_"))
+    }
+
+
+def cluster_class(site: Site) -> Any:
+    """dask-jobqueue's class for the site's batch system, or the site's own."""
+    name = site.cluster_class or {
+        "slurm": "dask_jobqueue:SLURMCluster",
+        "htcondor": "dask_jobqueue:HTCondorCluster",
+    }.get(site.scheduler, "")
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise SiteError(
+            f"cluster_class: {name}: {error}", "install the package that brings it, or correct it"
+        ) from error
+
+
+def reporting(cluster: Any, desk: Desk) -> Any:
+    """The same class with jobs that report to ``desk``."""
+    job_cls = type("ReportingJob", (_ReportingJob, cluster.job_cls), {"desk": desk})
+    return type("ReportingCluster", (_ReportingCluster, cluster), {"job_cls": job_cls})
+
+
+class _ReportingCluster:
+    """Mixed into a cluster class: no worker gets the name of an earlier one, and keys stay put."""
+
+    _name: str
+
+    def __init__(self, *, worker_security: Security | None, **options: Any) -> None:
+        self._worker_security = worker_security
+        super().__init__(**options)
+
+    def _get_worker_security(self, _: Any) -> Security | None:
+        return self._worker_security
+
+    def _new_worker_name(self, _: int) -> str:
+        return f"{self._name}-{next(_numbers)}"
+
+
+_numbers = itertools.count()
+
+
+def settings(
+    site: Site,
+    pool: Pool,
+    *,
+    run: str,
+    account: str | None,
+    logs: Path,
+    excluded: Sequence[str] = (),
+    key_files: Sequence[Path] = (),
+) -> dict[str, Any]:
+    """The arguments of dask-jobqueue's cluster classes for a job of this pool."""
+    ports = site.network.ports
+    listening = ["--worker-port", ports, "--nanny-port", ports] if ports else []
+    limit = [f"export {job.WALLTIME}={pool.walltime}"] if pool.walltime else []
+    # A prologue that failed would else end in a worker that fails in some later place.
+    prologue = ["set -e", *pool.prologue, *limit]
+    if site.scheduler == "htcondor":
+        # HTCondor would take $(command) for a macro of its own.
+        prologue = [line.replace("$(", "$(DOLLAR)(") for line in prologue]
+    common = {
+        "cores": 1,
+        "processes": 1,
+        "memory": f"{pool.memory or 2**30} B",
+        "worker_command": "hpcbench.job",
+        "worker_extra_args": ["--dashboard-address", "127.0.0.1:0", *listening],
+        "death_timeout": DEATH_TIMEOUT_S,
+        "python": shlex.quote(site.python or sys.executable),
+        "job_script_prologue": prologue,
+        "log_directory": None,
+        "local_directory": None,
+    }
+    if site.scheduler == "slurm":
+        return common | _slurm(pool, run, account, logs, excluded)
+    return common | _condor(site, pool, run, account, logs, excluded, key_files)
+
+
+def _slurm(
+    pool: Pool, run: str, account: str | None, logs: Path, excluded: Sequence[str]
+) -> dict[str, Any]:
+    given = [line for line in pool.directives if isinstance(line, str)]
+    directives = [f"--output={_escaped(logs, '%')}/job-%j.log", "--no-requeue"]
+    if pool.qos:
+        directives.append(f"--qos={pool.qos}")
+    if pool.constraint:
+        directives.append(f"--constraint={pool.constraint}")
+    if pool.gpus_per_job and not any("gpu" in line.lower() for line in given):
+        directives.append(f"--gres=gpu:{pool.gpus_per_job}")
+    # Of several --exclude, sbatch takes the last.
+    away = [line.removeprefix("--exclude=") for line in given if line.startswith("--exclude=")]
+    directives += [line for line in given if not line.startswith("--exclude=")]
+    if away or excluded:
+        directives.append(f"--exclude={','.join([*away, *excluded])}")
+    return {
+        "queue": pool.partition,
+        "account": account,
+        "walltime": walltime(pool.walltime) if pool.walltime else None,
+        "job_cpu": pool.cpus or 1,
+        "job_mem": f"{pool.memory >> 20}M" if pool.memory else None,
+        "job_directives_skip": [] if pool.memory else ["--mem="],
+        "job_name": run,
+        "job_extra_directives": directives,
+        "shebang": "#!/bin/bash",
+    }
+
+
+def _condor(
+    site: Site,
+    pool: Pool,
+    run: str,
+    account: str | None,
+    logs: Path,
+    excluded: Sequence[str],
+    key_files: Sequence[Path],
+) -> dict[str, Any]:
+    given = dict(pool.directives) if isinstance(pool.directives, Mapping) else {}
+    named = {key.lower() for key in given}
+    where = _escaped(logs, "$")
+    away = [f'(TARGET.Machine =!= "{node}")' for node in excluded]
+    # Of two lines for the same thing, HTCondor takes the last.
+    own = {key: given.pop(key) for key in list(given) if key.lower() == "requirements"}
+    demands = [f"({text})" for text in (pool.requirements, *own.values()) if text]
+    directives: dict[str, Any] = {
+        f"MY.{CONDOR_RUN}": f'"{run}"',
+        "Output": f"{where}/job-$(ClusterId).$(ProcId).out",
+        "Error": f"{where}/job-$(ClusterId).$(ProcId).log",
+        "Log": f"{where}/job-$(ClusterId).events",
+        "RequestCpus": pool.cpus or 1,
+        "transfer_output_files": '""',
+    }
+    if pool.gpus_per_job and "request_gpus" not in named:
+        directives["request_gpus"] = pool.gpus_per_job
+    if demands or away:
+        directives["Requirements"] = " && ".join([*demands, *away])
+    if pool.walltime:
+        directives["allowed_job_duration"] = pool.walltime
+    if account:
+        directives["accounting_group"] = account
+    if not site.shared_filesystem:
+        directives["should_transfer_files"] = "YES"
+        directives["transfer_input_files"] = ",".join(_escaped(path, "$") for path in key_files)
+    skip = [] if pool.memory else ["RequestMemory"]
+    return {
+        "disk": f"{pool.disk or 2**30} B",
+        "job_directives_skip": skip if pool.disk else [*skip, "RequestDisk"],
+        "job_extra_directives": {**directives, **given},
+    }
+
+
+def _escaped(path: Path, character: str) -> str:
+    return str(path).replace(character, "$(DOLLAR)" if character == "$" else character * 2)
+
+
+def script(site: Site, pool: Pool, *, account: str | None = None) -> str:
+    """The job script of a pool, with words in capitals for what is known only in a run."""
+    security = keys.Keys(Path("RESULTS/.keys")).security() if site.network.tls else None
+    with own_settings():
+        made = cluster_class(site).job_cls(
+            f"{'tls' if security else 'tcp'}://SCHEDULER:PORT",
+            name="hpcbench-RUN",
+            interface=site.network.interface,
+            protocol="tls://" if security else "tcp://",
+            security=key_security(site, keys.Keys(Path("RESULTS/.keys"))),
+            **settings(site, pool, run="hpcbench-RUN", account=account, logs=Path("RESULTS/logs")),
+        )
+        return str(made.job_script())
+
+
+def key_security(site: Site, made: keys.Keys | None) -> Security | None:
+    """Where the jobs find the keys: where files are carried, in the folder that they start in."""
+    if made is None or not site.network.tls:
+        return None
+    return made.security(None if site.shared_filesystem else Path())

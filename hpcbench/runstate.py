@@ -1,0 +1,117 @@
+"""What others see of a run while it lasts: log, state, settings; and how they end it."""
+
+import json
+import logging
+import os
+import re
+import signal
+import socket
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from hpcbench import store
+from hpcbench.cluster import Jobs
+from hpcbench.container import SAFE, SAFE_PATH
+from hpcbench.errors import BadInput, Interrupted
+from hpcbench.records import Key
+from hpcbench.site import Site
+from hpcbench.store import Results
+
+ACCOUNT = "HPCBENCH_ACCOUNT"
+
+
+def account(given: str | None, site: Site) -> str | None:
+    """Whom the jobs are charged to: what was given, else what the environment says."""
+    chosen = given or os.environ.get(ACCOUNT)
+    if site.scheduler == "local" or not chosen:
+        return None
+    if not re.fullmatch(r"[\w.@-]+", chosen):
+        raise BadInput(
+            f"--account {chosen}: allowed: letters, digits and _ . @ -",
+            f"give the account's name, here or in {ACCOUNT}",
+        )
+    return chosen
+
+
+def check_folder(where: Results, site: Site) -> None:
+    """Raises BadInput where the folder's name would not survive a job script."""
+    if site.scheduler != "local" and not SAFE_PATH.fullmatch(str(where.folder)):
+        raise BadInput(
+            f"--results {where.folder}: has characters that a job script cannot take; allowed: "
+            f"{SAFE}",
+            "name a folder with a plainer path",
+        )
+
+
+def write_yaml(path: Path, model: BaseModel) -> None:
+    """Writes a campaign or a site so that it can be read again from anywhere."""
+    data = model.model_dump(mode="json", by_alias=True, exclude_none=False, exclude_unset=True)
+    text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+    store.write_atomically(path, text.encode())
+
+
+def write(where: Results, running: Sequence[Key], jobs: Mapping[str, Jobs]) -> None:
+    """Tells `hpcbench status` what is being measured, and how the jobs stand."""
+    state: dict[str, Any] = {
+        "process": os.getpid(),
+        "host": socket.gethostname(),
+        "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "running": running,
+        "jobs": {pool: asdict(its) for pool, its in jobs.items()},
+    }
+    store.write_atomically(where.state, json.dumps(state).encode())
+
+
+def read(where: Results) -> dict[str, Any]:
+    """The state that the run at work in the folder wrote last; empty where there is no such run."""
+    if store.is_locked(where) and where.state.is_file():
+        state: dict[str, Any] = json.loads(where.state.read_text())
+        return {"running": [], "jobs": {}, **state}
+    return {"running": [], "jobs": {}}
+
+
+@contextmanager
+def log_file(where: Results) -> Iterator[None]:
+    """What hpcbench logs goes to the driver's log, too, while the block lasts."""
+    handler = logging.FileHandler(where.logs / "driver.log")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("hpcbench")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+@contextmanager
+def signals_interrupt() -> Iterator[None]:
+    """Turns SIGINT, SIGTERM and SIGHUP into Interrupted; a second one changes nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def interrupt(number: int, _: object) -> None:
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+        raise Interrupted(
+            f"stopped by {signal.Signals(number).name}; what was measured is kept",
+            "the same command goes on where this one stopped",
+        )
+
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,75 @@
+"""What is made of the batch system's words about jobs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hpcbench.batch import Job, JobState
+from hpcbench.watch import LOST_S, NEVER_STARTS, Sent, Verdict, judge
+
+
+def judged(job: Job | None, *, gone_since: float | None = None, **changes: Any) -> Verdict:
+    """The verdict on the job 7 of worker w, submitted at 10, when asked at 20."""
+    settings: dict[str, Any] = {
+        "asked_at": 20.0,
+        "connected": frozenset(),
+        "ever_connected": frozenset(),
+        "now": 21.0,
+    }
+    sent = {"w": Sent("w", "7", 10.0, gone_since)}
+    return judge(sent, {job.id: job} if job else {}, **(settings | changes))
+
+
+NOTHING = Verdict({}, frozenset(), frozenset(), None)
+
+
+def test_a_job_that_ended_before_its_worker_connected_has_died_in_the_batch_systems_words() -> None:
+    verdict = judged(Job("7", JobState.ENDED, "FAILED (NonZeroExitCode)"))
+    assert verdict.died == {"w": "FAILED (NonZeroExitCode)"}
+    assert not verdict.ended
+
+
+def test_a_job_that_is_gone_from_the_queue_is_over() -> None:
+    assert judged(None).died == {"w": "gone from the queue"}
+    assert judged(None, ever_connected={"w"}).ended == {"w"}
+
+
+def test_a_job_whose_worker_had_connected_has_simply_ended() -> None:
+    verdict = judged(Job("7", JobState.ENDED, "TIMEOUT"), ever_connected={"w"})
+    assert (verdict.died, verdict.ended) == ({}, {"w"})
+
+
+def test_a_job_submitted_after_the_question_is_not_judged_by_the_answer() -> None:
+    assert judged(None, asked_at=9.0) == NOTHING
+
+
+@pytest.mark.parametrize("state", list(JobState))
+def test_a_connected_worker_is_never_given_up(state: JobState) -> None:
+    assert judged(Job("7", state), connected={"w"}, ever_connected={"w"}) == NOTHING
+
+
+def test_a_job_that_runs_on_without_its_worker_is_lost_after_a_while() -> None:
+    runs = Job("7", JobState.RUNNING)
+    seen = {"ever_connected": {"w"}}
+    assert judged(runs, gone_since=15.0, now=15.0 + LOST_S - 1, **seen) == NOTHING
+    assert judged(runs, gone_since=15.0, now=15.0 + LOST_S + 1, **seen).lost == {"w"}
+
+
+def test_a_job_that_starts_is_given_time_to_connect() -> None:
+    assert judged(Job("7", JobState.RUNNING), now=500.0) == NOTHING
+
+
+def test_a_held_job_has_died_with_the_reason_for_the_hold() -> None:
+    assert judged(Job("7", JobState.HELD, "no such folder")).died == {"w": "held: no such folder"}
+
+
+@pytest.mark.parametrize("reason", ["Priority", "Resources", "", "ReqNodeNotAvail"])
+def test_a_waiting_job_is_left_to_wait(reason: str) -> None:
+    assert judged(Job("7", JobState.WAITING, reason)) == NOTHING
+
+
+@pytest.mark.parametrize("reason", sorted(NEVER_STARTS))
+def test_a_job_that_would_wait_for_ever_is_told(reason: str) -> None:
+    assert judged(Job("7", JobState.WAITING, reason)).hopeless == reason
