@@ -329,12 +329,14 @@ def _avoid(
     error: UnusableNode, pool: _Pool, placement: Placement, attempt: int, tell: Listener
 ) -> None:
     log.error("unusable node: %s", error)
+    known = error.node in pool.unusable
     pool.unusable[error.node] = error.message
     if not pool.workers.avoid(error.worker, error.node) or (
         len(pool.unusable) >= UNUSABLE_NODES and not pool.proven
     ):
         raise error
-    tell({"kind": "note", "text": f"unusable node, its work goes elsewhere: {error.message}"})
+    if not known:
+        tell({"kind": "note", "text": f"unusable node, its work goes elsewhere: {error.message}"})
     pool.waiting.appendleft((placement, attempt))
 
 

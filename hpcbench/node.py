@@ -12,6 +12,8 @@ from typing import Any
 import psutil
 import pynvml
 
+from hpcbench.errors import UnusableNode
+
 log = logging.getLogger(__name__)
 
 DEADLINE = "HPCBENCH_DEADLINE"
@@ -126,6 +128,28 @@ def name_gpus_by_uuid() -> None:
     if handles and os.environ.get("CUDA_VISIBLE_DEVICES"):
         uuids = ",".join(pynvml.nvmlDeviceGetUUID(handle) for handle in handles)
         os.environ["CUDA_VISIBLE_DEVICES"] = uuids
+
+
+@cache
+def take_gpus(worker: int, count: int) -> None:
+    """Leaves this process ``count`` GPUs of its computer, others than any other worker's.
+
+    For workers that no batch system has given their own. Raises UnusableNode where there are too
+    few; a computer without GPUs is left as it is.
+    """
+    handles = _gpus()
+    own = handles[worker * count : (worker + 1) * count]
+    if not handles or not count:
+        return
+    if len(own) < count:
+        raise UnusableNode(
+            f"{platform.node()}: {len(handles)} GPUs are too few for a worker number {worker + 1} "
+            f"with {count}",
+            "lower max_jobs or gpus_per_job in the site file",
+        )
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(pynvml.nvmlDeviceGetUUID(h) for h in own)
+    _gpus.cache_clear()
+    facts.cache_clear()
 
 
 def broken_promise(gpu: str | None, count: int) -> str | None:

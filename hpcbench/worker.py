@@ -3,6 +3,7 @@
 import pickle
 import platform
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -48,13 +49,17 @@ def work(placement: Placement, site: Site, folder: str) -> Done:
     """
     worker = get_worker()
     name = str(worker.name)
-    worker.log_event(TOPIC, {"kind": "started", "placement_id": placement.id})
+    which = {"placement_id": placement.id, "worker": name}
+    worker.log_event(TOPIC, {"kind": "started", **which, "at": time.time()})
     if node.time_left_s() < placement.needs_s(1):
         return Done(name, {}, tuple(placement.keys))
     try:
+        if site.scheduler == "local":
+            node.take_gpus(int(name), site.pools[placement.pool].gpus_per_job)
         _check_gpu(placement, site)
         with _place(site, folder) as results:
             done = _measured(placement, site, results, name)
+            worker.log_event(TOPIC, {"kind": "ended", **which, "at": time.time()})
             if site.shared_filesystem:
                 store.merge_points(results, placement.id)
                 return done

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import platform
+import time
 import types
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -12,6 +15,7 @@ import pynvml
 import pytest
 
 from hpcbench import node
+from hpcbench.errors import UnusableNode
 from hpcbench.records import COLUMNS
 
 
@@ -19,10 +23,12 @@ from hpcbench.records import COLUMNS
 def fresh() -> Iterator[None]:
     """What a node is, is asked once in a process: each test asks anew."""
     node.facts.cache_clear()
-    node._gpus.cache_clear()
+    caches = node.facts, node._gpus, node.take_gpus
+    for function in caches:
+        function.cache_clear()
     yield
-    node.facts.cache_clear()
-    node._gpus.cache_clear()
+    for function in caches:
+        function.cache_clear()
 
 
 UUIDS = ("GPU-11111111-aaaa", "GPU-22222222-bbbb")
@@ -198,3 +204,61 @@ def test_a_gpu_that_does_not_say_its_name_does_not_stop_the_work(
         node, "pynvml", nvml(nvmlDeviceGetName=refuse(pynvml.NVML_ERROR_GPU_IS_LOST))
     )
     assert node.facts()["node"]
+
+
+def test_workers_of_one_computer_take_different_gpus(
+    two_gpus: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    node.take_gpus(1, 1)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == UUIDS[1]
+    assert node.facts()["gpu_uuid"] == UUIDS[1]
+    node.take_gpus(1, 1)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == UUIDS[1], "taken twice"
+
+
+def test_a_worker_for_which_no_gpu_is_left_says_so(
+    two_gpus: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with pytest.raises(UnusableNode, match="too few"):
+        node.take_gpus(1, 2)
+
+
+@pytest.mark.parametrize("given", ["0", "CUDA0", UUIDS[0]])
+def test_the_gpus_of_a_job_are_named_by_their_uuid(
+    two_gpus: None, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    node.name_gpus_by_uuid()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == UUIDS[0]
+
+
+def test_a_pool_that_promises_another_gpu_is_found_out(
+    two_gpus: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    kind = "NVIDIA A100-SXM4-40GB"
+    assert node.broken_promise(None, 1) is None
+    assert node.broken_promise(kind, 1) is None
+    assert node.broken_promise(kind, 2) == f"2 x {kind} promised, 1 GPUs found"
+    assert node.broken_promise("NVIDIA H100", 1) == f"NVIDIA H100 promised, {kind} found"
+
+
+def test_a_job_that_nothing_ends_has_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(node.DEADLINE, raising=False)
+    assert node.time_left_s() == float("inf")
+    monkeypatch.setenv(node.DEADLINE, str(time.time() + 100))
+    assert 90 < node.time_left_s() <= 100
+
+
+def test_a_node_has_the_name_that_its_batch_system_gives_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert node.batch_name() == platform.node()
+    monkeypatch.setenv("SLURMD_NODENAME", "nid001234")
+    assert node.batch_name() == "nid001234"
+    ad = tmp_path / ".machine.ad"
+    ad.write_text('Cpus = 8\nMachine = "b7g33n2222.cern.ch"\nMyType = "Machine"\n')
+    monkeypatch.setenv("_CONDOR_MACHINE_AD", str(ad))
+    assert node.batch_name() == "b7g33n2222.cern.ch"

@@ -51,7 +51,8 @@ if [ -d "$root/opt/native" ] && [ -d "$root$native" ]; then
     mount --bind "$root/opt/native" "$root$native"
 fi
 if [ -d "$root$hidden" ]; then mount -t tmpfs -o ro,mode=755 tmpfs "$root$hidden"; fi
-mkdir -p "$root/var/log"
+mkdir -p "$root/var/log" "$root/login-only"
+mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs "$root/login-only"
 mount --bind "$logs" "$root/var/log"
 while read -r path; do show "$path"; done < "$binds"
 

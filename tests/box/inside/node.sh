@@ -5,6 +5,7 @@
 # A node is a process namespace, whose first process takes all others with it when it is killed,
 # the jobs too: that is how a node crashes here. It has its own host name; a node of Slurm also its
 # own /tmp and /dev/shm. (HTCondor's daemons prove who they are by files in one common /tmp.)
+# /login-only is empty on c1, as folders of a login node are where no file system is shared.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=tests/box/inside/common.sh
@@ -24,6 +25,7 @@ condor_folders() {
 }
 
 own_folders='mount -t tmpfs -o mode=1777 tmpfs /tmp; mount -t tmpfs -o mode=1777 tmpfs /dev/shm;'
+hidden='mount -t tmpfs -o ro,mode=755 tmpfs /login-only;'
 enter='echo $$ >"$0"; exec unshare --kill-child --fork --pid --mount-proc --uts -- sh -c'
 
 case $action:$node in
@@ -40,7 +42,7 @@ start:login)
 start:c1)
     condor_folders
     export _CONDOR_DAEMON_LIST="MASTER STARTD" _CONDOR_SHARED_PORT_PORT=9619
-    setsid sh -c "$enter 'hostname c1; exec tini -g -- condor_master -f'" "$pid_file" \
+    setsid sh -c "$enter '$hidden hostname c1; exec tini -g -- condor_master -f'" "$pid_file" \
         </dev/null >>"$log" 2>&1 &
     ;;
 start:n1 | start:n2)
