@@ -88,9 +88,11 @@ def floats(column: pd.Series) -> Array:
 
 def _codes(column: pd.Series) -> Numbers:
     """A number for each value, 0 for missing."""
+    codes: npt.NDArray[Any]
     if isinstance(column.dtype, pd.CategoricalDtype):
-        return column.cat.codes.to_numpy(dtype=np.int64) + 1
-    codes: npt.NDArray[Any] = pd.factorize(column)[0]
+        codes = column.cat.codes.to_numpy()
+    else:
+        codes = pd.factorize(column)[0]
     return codes.astype(np.int64) + 1
 
 
