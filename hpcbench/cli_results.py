@@ -1,6 +1,9 @@
 """The commands that read results only: they need no site, no Dask and no GPU."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
@@ -33,4 +36,84 @@ def plot(results: Path, out: Path) -> None:
         click.echo(path)
 
 
-COMMANDS = (plot,)
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def _above_zero(name: str, meaning: str) -> Callable[[_Command], _Command]:
+    return click.option(name, type=click.FloatRange(min=0, min_open=True), help=meaning)
+
+
+def _prices(_context: click.Context, _option: click.Parameter, given: Any) -> dict[str, float]:
+    prices = {}
+    for text in given:
+        name, _, price = text.rpartition("=")
+        try:
+            prices[name] = float(price)
+        except ValueError:
+            prices[name] = -1.0
+        if not name or not 0 < prices[name] < float("inf"):
+            raise click.BadParameter(f"{text!r} is not POOL=PRICE or SITE/POOL=PRICE, as in a100=2")
+    return prices
+
+
+@click.command()
+@click.argument("results", type=click.Path(path_type=Path))
+@click.option(
+    "--objective",
+    type=click.Choice(["throughput", "latency", "energy", "cost"]),
+    default="throughput",
+    show_default=True,
+    help="What to make best: the most infer/s, the lowest p99 latency, the most infer/J, the "
+    "lowest cost per inference.",
+)
+@_above_zero("--max-latency-p99-ms", "The p99 latency must not be above this.")
+@_above_zero("--max-gpu-memory-gib", "The memory used, over all GPUs, must not be above this.")
+@_above_zero("--min-throughput", "The throughput in infer/s must not be below this.")
+@_above_zero("--rate", "Tell how many GPUs this many infer/s need.")
+@click.option(
+    "--price",
+    "prices",
+    metavar="POOL=PRICE",
+    multiple=True,
+    callback=_prices,
+    help="Price of one GPU of the pool (or node without GPUs) for an hour, in any currency; "
+    "SITE/POOL where two sites have a pool of that name. May be given several times.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for config.pbtxt of each model, with a note on how to use it.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+def recommend(results: Path, out: Path | None, as_json: bool, **wanted: Any) -> int:
+    """Find the best measured configuration of RESULTS for each model on each GPU.
+
+    RESULTS is a folder or a Parquet file. Exit codes: 0 every model has a recommendation on every
+    GPU, 1 for some of them nothing keeps to the limits, 2 bad input.
+    """
+    try:
+        from analysis import deploy, recommend_text
+        from analysis import recommend as choice
+        from analysis.limits import Wanted
+    except ImportError as error:
+        raise _lacks(error) from error
+    from rich.console import Console
+
+    from hpcbench.store import load_results
+
+    advice = choice.recommend(load_results(results, choice.COLUMNS), Wanted(**wanted))
+    if as_json:
+        click.echo(json.dumps([recommend_text.as_json(one) for one in advice], indent=2))
+    else:
+        recommend_text.show(advice, Console())
+    if out is not None:
+        points = [one.best["point_id"] for one in advice if one.best]
+        texts = load_results(results, ["point_id", "server_config"], points)
+        known = texts.dropna().drop_duplicates("point_id")
+        configs = dict(zip(known["point_id"], known["server_config"], strict=True))
+        for path in deploy.write(advice, configs, out):
+            click.echo(path, err=as_json)
+    return int(any(one.best is None for one in advice))
+
+
+COMMANDS = (plot, recommend)
