@@ -86,6 +86,13 @@ def floats(column: pd.Series) -> Array:
     return column.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
+def plain_rows(table: pd.DataFrame, positions: Sequence[int] | Numbers) -> list[dict[str, Any]]:
+    """Those rows as dicts of plain Python values, with None for what is missing."""
+    rows = table.iloc[np.asarray(positions, dtype=np.int64)].astype(object)
+    found: list[Any] = rows.where(rows.notna(), None).to_dict("records")
+    return found
+
+
 def _codes(column: pd.Series) -> Numbers:
     """A number for each value, 0 for missing."""
     codes: npt.NDArray[Any]

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis import limits, statistics
-from analysis.configuration import LOAD, MODEL, NEEDED, floats, group_numbers
+from analysis.configuration import LOAD, MODEL, NEEDED, floats, group_numbers, plain_rows
 from analysis.limits import LATENCY, Figure, Limit, Wanted
 from analysis.sizing import Sizing, size
 from analysis.statistics import Interval, Sample
@@ -119,7 +119,7 @@ def _advise(table: pd.DataFrame, wanted: Wanted) -> Advice:
         meets &= limit.met(floats(table[limit.figure.column]))
     order = _best_first(table, figure, meets)
     best = int(order[0]) if len(order) else None
-    about = row(table, int(np.flatnonzero(measured)[0]) if measured.any() else 0)
+    about = _row(table, int(np.flatnonzero(measured)[0]) if measured.any() else 0)
     base, base_meets = _base(table, figure, meets, best)
     runners_up, as_good = _runners_up(table, figure, order)
     nearest = _nearest(table, wanted.limits) if best is None and wanted.limits else None
@@ -129,24 +129,21 @@ def _advise(table: pd.DataFrame, wanted: Wanted) -> Advice:
         configurations=len(table),
         measured=int(measured.sum()),
         meeting=int(meets.sum()),
-        best=None if best is None else row(table, best),
-        notes=() if best is None else _notes(row(table, best), wanted),
+        best=None if best is None else _row(table, best),
+        notes=() if best is None else _notes(_row(table, best), wanted),
         base=None if base is None or best is None else _compare(table, figure, best, [base])[0],
         base_meets=base_meets,
         runners_up=tuple(runners_up),
         as_good=as_good,
         settled=_settled(table, figure, order),
-        nearest=None if nearest is None else row(table, nearest),
+        nearest=None if nearest is None else _row(table, nearest),
         failing=() if best is not None else _failing(table, wanted),
         sizing=None if best is None else size(table, best, wanted),
     )
 
 
-def row(table: pd.DataFrame, position: int) -> Row:
-    """One row as a dict, with None for what is missing."""
-    values = {str(name): table[name].iloc[position] for name in table}
-    plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()}
-    return {k: None if not isinstance(v, tuple) and pd.isna(v) else v for k, v in plain.items()}
+def _row(table: pd.DataFrame, position: int) -> Row:
+    return plain_rows(table, [position])[0]
 
 
 def _best_first(
@@ -185,7 +182,7 @@ def _compare(
     good, known = _as_good(ratio)
     return [
         Compared(
-            row=row(table, int(position)),
+            row=_row(table, int(position)),
             ratio=float(ratio.value[i]),
             low=float(ratio.low[i]),
             high=float(ratio.high[i]),
@@ -229,7 +226,7 @@ def _base(
 def is_base(variants: pd.Series) -> npt.NDArray[np.bool_]:
     """Where a variant, as the records hold it, leaves the model's own configuration alone."""
     codes, texts = pd.factorize(variants)
-    own = [set(json.loads(text).values()) == {"base"} for text in texts]
+    own = [all(v == "base" for v in json.loads(text).values()) for text in texts]
     # Code -1, a variant that is not known, finds the last.
     return np.array([*own, False], dtype=bool)[codes]
 

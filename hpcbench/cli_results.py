@@ -24,16 +24,36 @@ def _lacks(error: ImportError) -> BadInput:
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Folder for the figures."
 )
-def plot(results: Path, out: Path) -> None:
-    """Draw the figures of RESULTS, a folder or a Parquet file, as PNG and PDF."""
+@click.option(
+    "--style",
+    default="cms",
+    show_default=True,
+    help="How they look: cms, atlas, lhcb or plain.",
+)
+@click.option(
+    "--figure",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Draw this figure only; may be given several times. Default: all that apply.",
+)
+def plot(results: Path, out: Path, style: str, names: tuple[str, ...]) -> None:
+    """Draw the figures of RESULTS, a folder or a Parquet file, as PNG and PDF.
+
+    A CSV of the numbers in it stands beside each. Figures that do not apply to the results are
+    told, with the reason. docs/figures.md shows them all.
+    """
     try:
         from analysis import figures
     except ImportError as error:
         raise _lacks(error) from error
     from hpcbench.store import load_results
 
-    for path in figures.draw_all(load_results(results), out):
+    drawn = figures.draw_all(load_results(results), out, style=style, names=names)
+    for path in drawn.files:
         click.echo(path)
+    for name, reason in drawn.left_out.items():
+        click.echo(f"not drawn: {name}: {reason}", err=True)
 
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -116,4 +136,73 @@ def recommend(results: Path, out: Path | None, as_json: bool, **wanted: Any) -> 
     return int(any(one.best is None for one in advice))
 
 
-COMMANDS = (plot, recommend)
+@click.command()
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0, max=1, max_open=True),
+    default=0.05,
+    show_default=True,
+    help="How much worse a figure may get, as a fraction.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File for the comparison: .md, .json, .png or .pdf.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+def compare(a: Path, b: Path, tolerance: float, out: Path | None, as_json: bool) -> int:
+    """Compare results B with the reference A: each a folder or a Parquet file.
+
+    Configurations that do the same work are compared: the same model, server variant, load and
+    input. Where they were measured, and with what, may differ. Exit codes: 0 nothing got worse, 1
+    something did by more than the tolerance and beyond the noise, or cannot be measured any more,
+    2 bad input.
+    """
+    try:
+        from analysis import compare as comparison
+        from analysis import compare_text
+    except ImportError as error:
+        raise _lacks(error) from error
+    from rich.console import Console
+
+    from hpcbench.store import load_results
+
+    names = str(a), str(b)
+    compare_text.check_out(out)
+    reference, other = (load_results(path, comparison.COLUMNS) for path in (a, b))
+    found = comparison.compare(reference, other, tolerance)
+    if as_json:
+        click.echo(json.dumps(compare_text.as_json(found, names), indent=2))
+    else:
+        compare_text.show(found, names, Console())
+    if out is not None:
+        compare_text.write(found, names, out)
+        click.echo(out, err=as_json)
+    return int(found.is_worse)
+
+
+@click.command()
+@click.argument("results", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The HTML file, as in report.html.",
+)
+def report(results: Path, out: Path) -> None:
+    """Write all of RESULTS, a folder or a Parquet file, into one HTML file.
+
+    The file needs no network and no other file: it can be sent and kept.
+    """
+    try:
+        from analysis import report as page
+    except ImportError as error:
+        raise _lacks(error) from error
+    from hpcbench.store import load_results
+
+    click.echo(page.write(load_results(results), out, source=str(results)))
+
+
+COMMANDS = (plot, recommend, compare, report)
