@@ -23,7 +23,15 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from analysis import configuration, labels, report_columns, report_parts, statistics
+from analysis import (
+    configuration,
+    labels,
+    report_columns,
+    report_figures,
+    report_parts,
+    statistics,
+    words,
+)
 from analysis.report_columns import Points
 from analysis.report_parts import NONE
 from hpcbench.errors import BadInput
@@ -57,7 +65,9 @@ def render(frame: pd.DataFrame, *, source: str, made_at: datetime) -> str:
     points = report_columns.points_of(frame)
     shown, left_out = _most_telling(points)
     columns = report_columns.columns(shown)
+    pictures, more_pictures = report_figures.drawn(frame)
     data = {
+        "figures": [picture.svg for picture in pictures],
         "count": len(shown.table),
         "columns": columns,
         "repeats": report_columns.repeats(shown),
@@ -90,9 +100,10 @@ def render(frame: pd.DataFrame, *, source: str, made_at: datetime) -> str:
             best=report_parts.best(shown),
             confidence=f"{statistics.CONFIDENCE:.0%}",
             origins=report_parts.origins(points),
-            figures=[],
+            figures=pictures,
+            more_figures=more_pictures,
             left_out=left_out,
-            shared="",
+            shared=_shared(shown.table),
             troubles=troubles[: report_parts.MOST_GROUPS],
             troubles_left_out=_others(troubles),
             software=report_parts.software(frame),
@@ -143,6 +154,13 @@ def _most_telling(points: Points) -> tuple[Points, str]:
     )
 
 
+def _shared(table: pd.DataFrame) -> str:
+    """How all points were measured, as far as it is the same for all."""
+    told = words.in_words(configuration.plain_rows(table, [0])[0])
+    names = [name for name in configuration.MEASUREMENT if name in told]
+    return ", ".join(told[name] for name in names if len(table[name].drop_duplicates()) == 1)
+
+
 def _column(table: pd.DataFrame, name: str) -> configuration.Array:
     return configuration.floats(table[name]) if name in table else np.full(len(table), np.nan)
 
@@ -188,7 +206,7 @@ def _policy(style: str, script: str) -> str:
         return f"'sha256-{digest}'"
 
     return (
-        f"default-src 'none'; img-src data:; style-src {known(style)}; "
+        f"default-src 'none'; img-src blob:; style-src {known(style)}; "
         f"script-src {known(script)}; base-uri 'none'; form-action 'none'"
     )
 

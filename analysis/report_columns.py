@@ -20,6 +20,9 @@ from hpcbench.records import COLUMNS, Status
 
 Json = dict[str, Any]
 
+SETTINGS, FIGURED, ABOUT = "Settings", "Figures", "Where and with what"
+"""The groups of columns, as the details of a point have them."""
+
 _MS, _GIB, _PERCENT = (1e-3, "ms"), (2.0**-30, "GiB"), (100.0, "%")
 ENERGY = "energy_j_per_infer"
 
@@ -108,20 +111,20 @@ def columns(points: Points) -> list[Json]:
     """All columns, as the page's script takes them; the table of the page shows them in order."""
     table, rows = points.table, points.frame.iloc[points.table["row"]].reset_index(drop=True)
     settings, rest = _settings(table)
-    found = [*settings, _text("status", "status", table["status"], "settings")]
+    found = [*settings, _text("status", "status", table["status"], SETTINGS)]
     found[-1] |= {"shown": True, "facet": True, "search": True}
     found += [
-        _number(name, name, "", table[name].to_numpy(float), "settings")
+        _number(name, name, "", table[name].to_numpy(float), SETTINGS)
         for name in ("measured", "repeats")
     ]
     found += [_figure(table, name) for name in FIGURES if name in table]
     found += rest
     for name in ("campaign", "node", "kernel", "hpcbench_version", "platform", "point_id"):
-        found.append(_text(name, name.replace("_", " "), rows[name], "where and with what"))
+        found.append(_text(name, name.replace("_", " "), rows[name], ABOUT))
     found[-1]["search"] = True
     for name, label in (
-        *(("reason", "reason"), ("log_tail", "end of the log"), ("command", "command")),
-        *(("figures_command", "command of the figures"), ("server_config", "config.pbtxt")),
+        *(("reason", "Reason"), ("log_tail", "End of the log"), ("command", "Command")),
+        *(("figures_command", "Command of the figures"), ("server_config", "config.pbtxt")),
     ):
         found.append(_text(name, label, rows[name], label) | {"long": name != "reason"})
     return [column for column in found if _is_known(column)]
@@ -153,15 +156,15 @@ def repeats(points: Points) -> Json:
 def _settings(table: pd.DataFrame) -> tuple[list[Json], list[Json]]:
     """(what sets points apart, what all share or what follows from the former)."""
     candidates: list[Json] = [
-        _text("model_label", "model", table["model_label"], "settings") | {"facet": True},
-        _text("device", "device", table["device"], "settings") | {"facet": True},
+        _text("model_label", "model", table["model_label"], SETTINGS) | {"facet": True},
+        _text("device", "device", table["device"], SETTINGS) | {"facet": True},
         *(
-            _number(name, *_LOAD[name], configuration.floats(table[name]), "settings")
+            _number(name, *_LOAD[name], configuration.floats(table[name]), SETTINGS)
             for name in _LOAD
         ),
         *_variants(table),
         *(
-            _text(name, name.replace("_", " "), table[name], "where and with what")
+            _text(name, name.replace("_", " "), table[name], ABOUT)
             for name in ("site", "pool", *_others(table))
         ),
     ]
@@ -204,11 +207,11 @@ def _variants(table: pd.DataFrame) -> list[Json]:
             ]
             served = configuration.floats(table[axis])
             number = np.where(np.isnan(asked), served, asked)
-            found.append(_number(axis, label, unit, number, "settings"))
+            found.append(_number(axis, label, unit, number, SETTINGS))
             continue
         said = [_value(words.variant(variant).get(axis), label) for variant in variants]
         text = pd.Series([*said, None], dtype=object).iloc[codes]
-        found.append(_text(axis, label, text, "settings"))
+        found.append(_text(axis, label, text, SETTINGS))
     return found
 
 
@@ -227,7 +230,7 @@ def _counts(values: list[Any]) -> bool:
 def _figure(table: pd.DataFrame, name: str) -> Json:
     label, factor, unit = FIGURES[name]
     values = table[name].to_numpy(float) * factor
-    column = _number(name, label, unit, values, "figures") | {"shown": name in _IN_TABLE}
+    column = _number(name, label, unit, values, FIGURED) | {"shown": name in _IN_TABLE}
     if name in _BARRED or name.startswith("latency"):
         for end in ("low", "high"):
             column[end] = _rounded(table[f"{name}_{end}"].to_numpy(float) * factor)
@@ -257,7 +260,7 @@ def _short(value: float) -> float | int:
 def _text(name: str, label: str, values: pd.Series, group: str) -> Json:
     codes, found = pd.factorize(values.astype(object))
     order = list(range(len(found)))
-    if group == "settings" and name != "model_label":
+    if group == SETTINGS and name != "model_label":
         order.sort(key=lambda i: _natural(str(found[i])))
     places = np.empty(len(found) + 1, dtype=np.int64)
     places[order], places[-1] = np.arange(len(found)), -1

@@ -44,7 +44,7 @@ class Chart {
   fillAxes() {
     const { x, y, colour, marker } = this.form.elements;
     const axes = this.varying.filter((column) => !column.levels);
-    const figures = this.data.columns.filter((column) => column.group === "figures");
+    const figures = this.data.columns.filter((column) => column.group === "Figures");
     for (const column of [...axes, ...figures]) x.append(new Option(named(column), column.name));
     for (const column of figures) y.append(new Option(named(column), column.name));
     if (!axes.length) x.value = (figures.find((column) => column.unit === "ms") || figures[0])?.name;
@@ -228,6 +228,8 @@ class Chart {
     }
 
     const picture = svg("svg", { width, height, viewBox: `0 0 ${width} ${height}` });
+    const count = new Set(points.map((point) => point.line)).size;
+    picture.classList.toggle("many", count > 5 * MOST_LINES);
     picture.append(this.grid(axisX, axisY, px, py, frame, named(x), named(y), height));
     const r = points.length > 2000 ? 2 : points.length > 500 ? 3 : 4;
     const bars = points.length <= 2000 && y.low;

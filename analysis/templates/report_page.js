@@ -47,6 +47,20 @@ function repeats(data, row) {
   return make("section", {}, make("h3", {}, "Measurements"), make("div", { className: "wide" }, table));
 }
 
+function showFigures(data) {
+  const dialog = document.getElementById("larger");
+  for (const image of document.querySelectorAll("img[data-figure]")) {
+    const blob = new Blob([data.figures[image.dataset.figure]], { type: "image/svg+xml" });
+    image.src = URL.createObjectURL(blob);
+    const button = image.parentElement;
+    button.disabled = false;
+    button.addEventListener("click", () => {
+      dialog.querySelector(".content").replaceChildren(image.cloneNode());
+      dialog.showModal();
+    });
+  }
+}
+
 async function start() {
   const data = await unpack(document.getElementById("data"));
   const open = (row) => about(data, row);
@@ -55,6 +69,7 @@ async function start() {
     button.disabled = false;
   }
   new Chart(document.getElementById("explore"), data, open);
+  showFigures(data);
   new PointTable(document.getElementById("points"), data, open);
   document.documentElement.dataset.ready = "yes";
 }

@@ -162,7 +162,7 @@ class PointTable {
     const [some, all] = [rows.length, this.data.count].map((count) => count.toLocaleString("en-US"));
     const part = this.printing && to < rows.length ? `, the first ${to} of them printed` : "";
     this.told.textContent =
-      (rows.length === this.data.count ? `all ${all} points` : `${some} of ${all} points`) + part;
+      (rows.length === this.data.count ? `all points: ${all}` : `${some} of ${all} points`) + part;
   }
 
   row(row, place) {
