@@ -9,17 +9,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from analysis import axes, captions, layout, series, statistics
-from analysis.configuration import CONFIGURATION, Array, group_numbers
+from analysis.configuration import CONFIGURATION, Array
 from analysis.panels import extent
-from analysis.series import DoesNotApply, Pictures
+from analysis.series import DEVICE, DoesNotApply, Pictures
 from analysis.statistics import Sample
 from analysis.styles import DEFAULT, TICK_PT, Mark, preset
 from hpcbench.records import Status
 
 MOST_MODELS = 16
-_DEVICE = ("site", "pool", "gpu_name", "gpu_count", "cpu_name", "cpu_count", "instance_kind")
 _MODEL = ("model_label", "model")
-_FREE = tuple(name for name in CONFIGURATION if name not in (*_DEVICE, *_MODEL))
+_FREE = tuple(name for name in CONFIGURATION if name not in (*DEVICE, *_MODEL))
 _THROUGHPUT, _ENERGY = "throughput_infer_per_s", "infer_per_j"
 _PANELS = {
     _THROUGHPUT: "Throughput [infer/s]",
@@ -34,8 +33,8 @@ def comparisons(points: pd.DataFrame) -> Pictures:
     ``..._ratio`` is to the first device on which the model was measured.
     """
     best = series.best_of(series.measured(points), _FREE)
-    best["x"] = group_numbers(best, _MODEL).astype(float)
-    best["series"] = group_numbers(best, _DEVICE)
+    best["x"] = series.numbered(best, _MODEL).astype(float)
+    best["series"] = series.numbered(best.assign(position=0), DEVICE)
     if best["series"].max() < 1:
         raise DoesNotApply("everything was measured on one kind of device")
     best = _with_ratios(best.sort_values(["x", "series"], ignore_index=True))

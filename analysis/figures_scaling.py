@@ -25,7 +25,7 @@ def instances(points: pd.DataFrame) -> Pictures:
     """Over the number of instances: the best throughput of all loads, and its GPU utilisation."""
     if not series.varies(series.measured(points), INSTANCES):
         raise DoesNotApply("no configuration was measured with two numbers of instances")
-    table = series.along(series.best_of(points, _FREE), INSTANCES)
+    table = series.along(series.best_of(points, _FREE), INSTANCES, _FREE)
     return [
         (name, series.numbers(part, (THROUGHPUT, _UTILISATION), _MOST_TWIN))
         for name, part in series.pictures(table, _MOST_TWIN)
@@ -88,7 +88,7 @@ def scaling(points: pd.DataFrame) -> Pictures:
     """
     if not series.varies(series.measured(points), GPUS):
         raise DoesNotApply("no configuration was measured with two numbers of GPUs")
-    table = series.along(series.best_of(points, (*_FREE, "instance_count")), GPUS)
+    table = series.along(series.best_of(points, _FREE), GPUS, _FREE)
     first = table.drop_duplicates("series").set_index("series")
     columns = [f"{THROUGHPUT}{end}" for end in ("", "_n", "_std")]
     base = pd.DataFrame({column: table["series"].map(first[column]) for column in columns})

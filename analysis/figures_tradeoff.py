@@ -10,17 +10,16 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
 from analysis import axes, captions, layout, series, statistics
-from analysis.configuration import CONFIGURATION, group_numbers
+from analysis.configuration import CONFIGURATION
 from analysis.figures_scan import THROUGHPUT, THROUGHPUT_NAME, legend_entries
 from analysis.panels import draw_markers, extent, sentence
-from analysis.series import LOADS, DoesNotApply, Pictures
+from analysis.series import DEVICE, LOADS, DoesNotApply, Pictures
 from analysis.styles import DEFAULT, SMALL_PT, Mark, preset
 from analysis.table import OUTPUTS
 from hpcbench.records import Status
 
 _P99 = "latency_p99_ms"
-_DEVICE = ("site", "pool", "gpu_name", "gpu_count", "cpu_name", "cpu_count", "instance_kind")
-_FREE = tuple(name for name in CONFIGURATION if name not in (*_DEVICE, "model_label", "model"))
+_FREE = tuple(name for name in CONFIGURATION if name not in (*DEVICE, "model_label", "model"))
 _DIFFERENCE = OUTPUTS[0]
 
 
@@ -33,7 +32,7 @@ def fronts(points: pd.DataFrame) -> Pictures:
     table = points[(points[[THROUGHPUT, _P99]] > 0).all(axis="columns")].copy()
     if table.empty:
         raise DoesNotApply("no measurement has a p99 latency")
-    table["series"] = group_numbers(table, ["model_label", "model", *_DEVICE])
+    table["series"] = series.numbered(table, ["model_label", "model", *DEVICE])
     table["x"] = table[THROUGHPUT]
     table["on_front"] = False
     for _, part in table.groupby("series"):
@@ -176,7 +175,7 @@ def precisions(points: pd.DataFrame) -> Pictures:
     table = series.best_of(table, tuple(axis.column for axis in LOADS))
     table["precision"] = [_precision(text) for text in table["accelerator"]]
     table["x"] = table[_DIFFERENCE]
-    table["series"] = group_numbers(table, ["model_label", "model", *_DEVICE])
+    table["series"] = series.numbered(table, ["model_label", "model", *DEVICE])
     table = table.sort_values(["series", "x"], ignore_index=True)
     found: Pictures = []
     for name, part in series.pictures(table):
@@ -229,7 +228,7 @@ def precision_figure(numbers: pd.DataFrame, style: str) -> Figure:
 
 
 def _draw_precisions(ax: Axes, part: pd.DataFrame, mark: Mark) -> list[Annotation]:
-    edge = ax.get_xlim()[0] * 1.05
+    edge = ax.get_xlim()[0] * 1.6
     x = np.maximum(part[_DIFFERENCE].to_numpy(float), edge)
     y, low, high = (part[f"{THROUGHPUT}{end}"].to_numpy(float) for end in ("", "_low", "_high"))
     worst = np.nan_to_num(part[OUTPUTS[1]].to_numpy(float) - x).clip(min=0)

@@ -1,7 +1,7 @@
 """From points to lines: what runs along an axis, what shares a picture, what stands out in it."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,9 @@ from analysis.statistics import Sample
 from analysis.table import rank
 from hpcbench.errors import BadInput
 from hpcbench.records import Status
+
+DEVICE = ("site", "pool", "gpu_name", "gpu_count", "cpu_name", "cpu_count", "instance_kind")
+"""What a model ran on."""
 
 MOST_SERIES = 8
 """As many as a reader can tell apart by colour and marker."""
@@ -64,31 +67,32 @@ GPUS = Axis(
     ("pool", "cpu_count", "instance_count"),
     linear=True,
 )
-_DEVICE = ("model_label", "site", "pool", "gpu_name")
 LOADS = (CONCURRENCY, REQUEST_RATE, BATCH_SIZE)
 
 
-def along(points: pd.DataFrame, axis: Axis) -> pd.DataFrame:
+def along(points: pd.DataFrame, axis: Axis, free: Collection[str] = ()) -> pd.DataFrame:
     """The points with ``series``, which counts lines along ``axis`` from 0, and ``x``, ordered so.
 
-    Where a series has an x twice (the default and the same value written out), the one measured
-    more often stays, else the first.
+    ``free`` are more columns that set no line apart. Where a series has an x twice (the default
+    and the same value written out), the one measured more often stays, else the first.
     """
     table = points.copy()
     table["x"] = table[axis.column].astype("float64")
     table = table[table["x"] > 0]
-    kept = table.assign(**dict.fromkeys(axis.ignored))
-    kept["variant"] = without(table["variant"], axis.column)
-    table["series"] = _numbers(kept)
+    kept = table.assign(variant=without(table["variant"], axis.column))
+    table["series"] = numbered(
+        kept, [name for name in CONFIGURATION if name not in (*axis.ignored, *free)]
+    )
     table = table.sort_values(["series", "x", "measured"], ascending=[True, True, False])
     return table.drop_duplicates(["series", "x"], ignore_index=True)
 
 
-def _numbers(table: pd.DataFrame) -> npt.NDArray[np.int64]:
-    groups = group_numbers(table, CONFIGURATION)
+def numbered(table: pd.DataFrame, columns: Sequence[str]) -> npt.NDArray[np.int64]:
+    """The number of each row's group: the order of the campaign, then that of ``columns``."""
+    groups = group_numbers(table, columns)
     first = table.iloc[np.unique(groups, return_index=True)[1]]
-    position = first["position"].to_numpy(np.float64)
-    order = [*(rank(first[name]) for name in reversed(CONFIGURATION)), position]
+    position = table["position"].groupby(groups).min().to_numpy(np.float64)
+    order = [*(rank(first[name]) for name in reversed(columns)), position]
     places = np.empty(len(first), dtype=np.int64)
     places[np.lexsort(order)] = range(len(first))
     numbers: npt.NDArray[np.int64] = places[groups]
@@ -210,7 +214,7 @@ def choose(table: pd.DataFrame, most: int = MOST_SERIES) -> list[int]:
     peaks = measured.groupby("series")["throughput_infer_per_s"].max()
     firsts = measured.drop_duplicates("series").set_index("series").assign(peak=peaks)
     firsts = firsts.drop(series[0]).sort_values("peak", ascending=False, kind="stable")
-    turn = pd.Series(group_numbers(firsts, _DEVICE), index=firsts.index)
+    turn = pd.Series(group_numbers(firsts, ("model_label", *DEVICE)), index=firsts.index)
     turn = turn.groupby(turn).cumcount().sort_values(kind="stable")
     return sorted([series[0], *(int(number) for number in turn.index[: most - 1])])
 
