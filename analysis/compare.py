@@ -27,6 +27,7 @@ from analysis.configuration import (
     RESOLVED,
     Array,
     Numbers,
+    compact,
     floats,
     group_numbers,
     plain_rows,
@@ -141,7 +142,7 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, tolerance: float) -> Comparison:
 
 
 def _table(frame: pd.DataFrame) -> pd.DataFrame:
-    frame = frame.reset_index(drop=True)
+    frame = compact(frame.reset_index(drop=True))
     figures = limits.figures(frame, {})
     figures[MEDIAN.column] = floats(frame["latency_p50_us"]) / 1000
     names = [figure.column for figure in FIGURES]

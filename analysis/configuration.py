@@ -67,6 +67,12 @@ def prepared(frame: pd.DataFrame) -> pd.DataFrame:
     return _with_facts(frame, (*HARDWARE, *VERSIONS), (*PLACE, *SOFTWARE))
 
 
+def compact(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same rows with each text held once: a tenth of the memory, and quick to group."""
+    texts = [name for name in frame if isinstance(frame[name].dtype, pd.StringDtype)]
+    return frame.astype({name: "category" for name in texts if name != "point_id"})
+
+
 def group_numbers(frame: pd.DataFrame, columns: Sequence[str]) -> Numbers:
     """The number of each row's group, from 0 in the order in which groups first appear.
 
@@ -134,6 +140,8 @@ def _with_facts(frame: pd.DataFrame, facts: Sequence[str], alike: Sequence[str])
     mine, known = pairs[names].to_numpy(), pairs[[f"{name}_known" for name in names]].to_numpy()
     pairs = pairs[((mine == 0) | (mine == known)).all(axis=1)].drop_duplicates("kind")
     given = lacking["kind"].map(pairs.set_index("kind")["row_known"]).dropna()
+    if given.empty:
+        return frame
     source = np.arange(len(frame))
     source[given.index.to_numpy()] = given.to_numpy(dtype=np.int64)
     return frame.assign(**{name: frame[name].array.take(source) for name in names})

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis import limits, statistics
-from analysis.configuration import LOAD, MODEL, NEEDED, floats, group_numbers, plain_rows
+from analysis.configuration import LOAD, MODEL, NEEDED, compact, floats, group_numbers, plain_rows
 from analysis.limits import LATENCY, Figure, Limit, Wanted
 from analysis.sizing import Sizing, size
 from analysis.statistics import Interval, Sample
@@ -82,7 +82,7 @@ def recommend(frame: pd.DataFrame, wanted: Wanted) -> list[Advice]:
     """
     if frame.empty:
         raise BadInput("there are no results to choose from", "hpcbench run measures them")
-    frame = frame.reset_index(drop=True)
+    frame = compact(frame.reset_index(drop=True))
     found = limits.figures(frame, wanted.prices)
     limits.check_prices(frame, wanted)
     requests = floats(frame["request_count"])
