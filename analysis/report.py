@@ -157,7 +157,8 @@ def _most_telling(points: Points) -> tuple[Points, str]:
 def _shared(table: pd.DataFrame) -> str:
     """How all points were measured, as far as it is the same for all."""
     told = words.in_words(configuration.plain_rows(table, [0])[0])
-    names = [name for name in configuration.MEASUREMENT if name in told]
+    # The words for the protocol say asynchronous themselves.
+    names = [n for n in configuration.MEASUREMENT if n in told and n != "asynchronous"]
     return ", ".join(told[name] for name in names if len(table[name].drop_duplicates()) == 1)
 
 

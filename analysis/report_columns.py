@@ -15,7 +15,6 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from analysis import configuration, statistics, words
-from analysis.table import records
 from hpcbench.records import COLUMNS, Status
 
 Json = dict[str, Any]
@@ -102,8 +101,8 @@ def devices(table: pd.DataFrame) -> list[str]:
     """The short name of what each row ran on; ``table`` has the columns of the configuration."""
     names = ["gpu_name", "gpu_count", "cpu_name", "cpu_count", "instance_kind"]
     numbers = configuration.group_numbers(table, names)
-    kinds = _objects(table[names].iloc[np.unique(numbers, return_index=True)[1]])
-    short = [words.device(row) for row in records(kinds)]
+    first = np.unique(numbers, return_index=True)[1]
+    short = [words.device(row) for row in configuration.plain_rows(table[names], first)]
     return [short[number] for number in numbers]
 
 
@@ -126,7 +125,8 @@ def columns(points: Points) -> list[Json]:
         *(("reason", "Reason"), ("log_tail", "End of the log"), ("command", "Command")),
         *(("figures_command", "Command of the figures"), ("server_config", "config.pbtxt")),
     ):
-        found.append(_text(name, label, rows[name], label) | {"long": name != "reason"})
+        found.append(_text(name, label, rows[name], label))
+        found[-1] |= {"long": True, "search": name == "reason"}
     return [column for column in found if _is_known(column)]
 
 
@@ -281,8 +281,3 @@ def _natural(text: str) -> list[tuple[int, str]]:
 
 def _is_known(column: Mapping[str, Any]) -> bool:
     return bool(column["levels"]) if "levels" in column else bool(column["used"])
-
-
-def _objects(frame: pd.DataFrame) -> pd.DataFrame:
-    values = frame.astype(object)
-    return values.where(values.notna(), None)

@@ -5,7 +5,7 @@ function about(data, row) {
   const groups = new Map();
   for (const column of data.columns) {
     if (isMissing(column, row)) continue;
-    const group = column.levels && column.long ? column.label : column.group;
+    const { group } = column;
     if (!groups.has(group)) groups.set(group, []);
     groups.get(group).push(column);
   }

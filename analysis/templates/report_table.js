@@ -9,7 +9,7 @@ class PointTable {
     this.open = open;
     this.section = section;
     this.columns = data.columns.filter((column) => column.shown);
-    this.eligible = data.columns.filter((column) => !column.long);
+    this.eligible = data.columns.filter((column) => !column.long || column.search);
     this.scroller = section.querySelector(".scroller");
     this.body = section.querySelector("tbody");
     this.told = section.querySelector(".told");
