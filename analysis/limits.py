@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from analysis.configuration import Array, floats, group_numbers
+from analysis.configuration import Array, Numbers, floats, group_numbers
 from analysis.statistics import energy_j_per_infer
 from hpcbench.errors import BadInput
 
@@ -96,8 +96,7 @@ class Wanted:
 def figures(frame: pd.DataFrame, prices: Mapping[str, float]) -> dict[str, Array]:
     """The figures of each measurement by the name of their column, from those of NEEDED.
 
-    ``cost_per_million`` is missing where a pool has no price. Raises BadInput where a price names
-    a pool that is not there.
+    ``cost_per_million`` is missing where a pool has no price.
     """
     throughput = floats(frame["throughput_infer_per_s"])
     energy = energy_j_per_infer(frame).to_numpy()
@@ -117,27 +116,36 @@ def figures(frame: pd.DataFrame, prices: Mapping[str, float]) -> dict[str, Array
 
 def price_per_hour(frame: pd.DataFrame, prices: Mapping[str, float]) -> Array:
     """The price of a GPU (of a node without one) in each row's pool; NaN where none was given."""
-    numbers = group_numbers(frame, ("site", "pool"))
-    first = np.unique(numbers, return_index=True)[1]
-    pools = [(str(row.site), str(row.pool)) for row in frame.iloc[first].itertuples()]
-    known = {name for site, pool in pools for name in (pool, f"{site}/{pool}")}
-    for name in prices:
-        if name not in known:
-            there = ", ".join(sorted(f"{site}/{pool}" for site, pool in pools))
-            raise BadInput(
-                f"--price {name}: no measurement comes from that pool; the pools are: {there}",
-                "write it as POOL=PRICE or SITE/POOL=PRICE",
-            )
+    numbers, pools = _pools(frame)
     of_pool = [prices.get(f"{site}/{pool}", prices.get(pool, np.nan)) for site, pool in pools]
     return np.array(of_pool, dtype=np.float64)[numbers]
 
 
 def check_prices(frame: pd.DataFrame, wanted: Wanted) -> None:
-    """Raises BadInput where the objective is the cost, and a pool has no price."""
-    lacking = frame[np.isnan(price_per_hour(frame, wanted.prices))]
-    if wanted.objective == "cost" and len(lacking):
-        names = lacking[["site", "pool"]].drop_duplicates().astype(str).agg("/".join, axis=1)
+    """Raises BadInput where a price names no pool, or a pool has none and the cost is to be low."""
+    _, pools = _pools(frame)
+    there = ", ".join(sorted(f"{site}/{pool}" for site, pool in pools))
+    for name in wanted.prices:
+        if not any(name in (pool, f"{site}/{pool}") for site, pool in pools):
+            raise BadInput(
+                f"--price {name}: no measurement comes from that pool; the pools are: {there}",
+                "write it as POOL=PRICE or SITE/POOL=PRICE",
+            )
+    lacking = sorted(
+        f"{site}/{pool}"
+        for site, pool in pools
+        if not {pool, f"{site}/{pool}"} & wanted.prices.keys()
+    )
+    if wanted.objective == "cost" and lacking:
         raise BadInput(
-            f"--objective cost: no price for {', '.join(sorted(names))}",
-            f"add --price {min(names)}=X, the price of one GPU (or node without) per hour",
+            f"--objective cost: no price for {', '.join(lacking)}",
+            f"add --price {lacking[0]}=X, the price of one GPU (or node without) per hour",
         )
+
+
+def _pools(frame: pd.DataFrame) -> tuple[Numbers, list[tuple[str, str]]]:
+    """(the number of each row's pool, site and pool by that number)."""
+    numbers = group_numbers(frame, ("site", "pool"))
+    first = frame.iloc[np.unique(numbers, return_index=True)[1]]
+    sites, pools = (first[name].astype(str) for name in ("site", "pool"))
+    return numbers, list(zip(sites, pools, strict=True))

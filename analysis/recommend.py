@@ -83,8 +83,8 @@ def recommend(frame: pd.DataFrame, wanted: Wanted) -> list[Advice]:
     if frame.empty:
         raise BadInput("there are no results to choose from", "hpcbench run measures them")
     frame = compact(frame.reset_index(drop=True))
-    found = limits.figures(frame, wanted.prices)
     limits.check_prices(frame, wanted)
+    found = limits.figures(frame, wanted.prices)
     requests = floats(frame["request_count"])
     table = statistics.configurations(
         frame.assign(**found, requests=requests), (*found, "requests")

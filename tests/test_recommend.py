@@ -111,6 +111,12 @@ def test_a_price_may_be_that_of_one_site() -> None:
     assert (advice.best["site"], advice.best["cost_per_million"]) == ("fnal", pytest.approx(0.5))
 
 
+def test_prices_of_several_pools_are_each_taken_for_their_own() -> None:
+    records = [*repeats([1000]), *repeats([100], pool="t4", gpu_name=T4)]
+    advice = advise(*records, rate=2000, prices={"a100": 3.0, "t4": 0.5})
+    assert [a.sizing.cost_per_hour for a in advice] == [6, 10]
+
+
 def test_a_pool_without_a_price_and_a_price_without_a_pool_are_told() -> None:
     frame = loaded([measured(), measured(pool="t4", gpu_name=T4)])
     lacking = refusal(recommend, frame, Wanted(objective="cost", prices={"t4": 1.0}))
