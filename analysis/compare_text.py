@@ -30,6 +30,8 @@ def show(found: Comparison, names: tuple[str, str], console: Console) -> None:
     for line in summary(found, names):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     shown = most_changed(found, MOST_SHOWN)
+    for line in _shared(found, shown):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for name in _HEADINGS:
         table.add_column(name, justify="right" if name in ("A", "B", "B / A") else "left")
@@ -62,7 +64,8 @@ def summary(found: Comparison, names: tuple[str, str]) -> list[str]:
     reasons = found.b_table["reason"].iloc[lost["b"]]
     for row, reason in zip(plain_rows(found.a_table, lost["a"].to_numpy()), reasons, strict=True):
         why = "" if pd.isna(reason) else f": {reason}"
-        lines.append(f"not measured any more: {_name(row)}{why}")
+        what = f"{row['model_label']}, {labels.load(row)}, {labels.server(row)}"
+        lines.append(f"not measured any more: {what}{why}")
     if len(found.lost) > MOST_SHOWN:
         lines.append(f"and {len(found.lost) - MOST_SHOWN} more not measured any more")
     if len(found.gained):
@@ -92,20 +95,15 @@ def most_changed(found: Comparison, most: int) -> pd.DataFrame:
     return found.rows.iloc[np.sort(chosen)]
 
 
-def configuration_names(found: Comparison, rows: pd.DataFrame) -> list[str]:
-    """The configuration of each row in words, as far as they are not all the same in that."""
-    a_rows = plain_rows(found.a_table, rows["a"].to_numpy())
-    several = len(found.a_table["model_label"].unique()) > 1
-    return [
-        ", ".join(filter(None, [_name(row, model=several), beside]))
-        for row, beside in zip(a_rows, labels.distinctions(a_rows), strict=True)
-    ]
+def configuration_names(found: Comparison, rows: pd.DataFrame) -> tuple[list[str], str]:
+    """(the configuration of each row in words, what all of them share)."""
+    return labels.names(plain_rows(found.a_table, rows["a"].to_numpy()))
 
 
 def _cells(found: Comparison, rows: pd.DataFrame) -> list[tuple[str, ...]]:
     a_rows = plain_rows(found.a_table, rows["a"].to_numpy())
     b_rows = plain_rows(found.b_table, rows["b"].to_numpy())
-    names = configuration_names(found, rows)
+    names, _ = configuration_names(found, rows)
     cells: list[tuple[str, ...]] = []
     for a, b, name, row in zip(a_rows, b_rows, names, _records(rows), strict=True):
         figure = _BY_COLUMN[row["figure"]]
@@ -122,19 +120,20 @@ def _cells(found: Comparison, rows: pd.DataFrame) -> list[tuple[str, ...]]:
     return cells
 
 
+def _shared(found: Comparison, rows: pd.DataFrame) -> list[str]:
+    _, shared = configuration_names(found, rows)
+    return [f"all below: {shared}"] if shared else []
+
+
 def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return plain_rows(rows, range(len(rows)))
-
-
-def _name(row: dict[str, Any], *, model: bool = True) -> str:
-    parts = [str(row["model_label"])] if model else []
-    return ", ".join([*parts, labels.load(row), labels.server(row)])
 
 
 def markdown(found: Comparison, names: tuple[str, str]) -> str:
     """A report that a site can keep for every night."""
     shown = most_changed(found, MOST_IN_MARKDOWN)
-    lines = ["# Comparison", "", *(f"- {_cell(line)}" for line in summary(found, names)), ""]
+    told = [*summary(found, names), *_shared(found, shown)]
+    lines = ["# Comparison", "", *(f"- {_cell(line)}" for line in told), ""]
     lines += [f"| {' | '.join(_HEADINGS)} |", "|---|---|---:|---:|---:|---|"]
     lines += [f"| {' | '.join(map(_cell, cells))} |" for cells in _cells(found, shown)]
     if len(found.rows) > len(shown):

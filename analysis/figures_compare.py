@@ -1,6 +1,7 @@
 """The figure of a comparison: each configuration's ratio with its interval, most changed first."""
 
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from analysis.compare import FIGURES, Comparison, Verdict
 from analysis.limits import Figure as Quantity
 from analysis.styles import COLOURS, DEFAULT, GREY, SMALL_PT, preset
 
-MOST_ROWS = 30
+MOST_ROWS = 24
 
 _MARKS: dict[Verdict, dict[str, Any]] = {
     Verdict.WORSE: {"color": COLOURS[1], "marker": "v"},
@@ -25,7 +26,9 @@ _MARKS: dict[Verdict, dict[str, Any]] = {
     Verdict.NOISE: {"color": "0.35", "marker": "s"},
     Verdict.UNJUDGED: {"color": "0.6", "marker": "X"},
 }
-_ROW_IN = 0.42
+_LINE_IN = 0.28
+_NAME_CHARACTERS = 60
+_TITLE_CHARACTERS = 14
 
 
 def changes(found: Comparison, names: tuple[str, str], style: str = DEFAULT) -> Figure:
@@ -35,26 +38,37 @@ def changes(found: Comparison, names: tuple[str, str], style: str = DEFAULT) -> 
     grey band is the tolerance. Raises BadInput for a style that is not there.
     """
     look = preset(style)
-    shown = compare_text.most_changed(found, MOST_ROWS)
+    shown = _of_most_changed(found)
     quantities = [q for q in FIGURES if (shown["figure"] == q.column).any()]
     configurations = list(dict.fromkeys(zip(shown["a"], shown["b"], strict=True)))
-    heights = len(configurations) * _ROW_IN + 0.8
+    texts, shared = compare_text.configuration_names(found, shown.drop_duplicates(["a", "b"]))
+    texts = [textwrap.fill(text, _NAME_CHARACTERS) for text in texts]
+    row_in = _LINE_IN * (1.5 + max((text.count("\n") for text in texts), default=0))
     with look.active():
         figure = layout.blank(layout.WIDE_IN, wspace=0.03)
         panels = figure.subplots(1, max(len(quantities), 1), sharey=True, squeeze=False)[0]
         for ax, quantity in zip(panels, quantities, strict=False):
             _panel(ax, shown[shown["figure"] == quantity.column], configurations, quantity, found)
-        texts = compare_text.configuration_names(found, shown.drop_duplicates(["a", "b"]))
         panels[0].set_yticks(range(len(texts)), texts, fontsize=SMALL_PT, parse_math=False)
         panels[0].set_ylim(len(texts) - 0.4, -0.6)
-        layout.write_header(panels[0], look, "comparison")
+        layout.write_header(panels[0], look, shared)
         entries = [
             (verdict.value, layout.line(linestyle="none", markersize=11, **mark))
             for verdict, mark in _MARKS.items()
             if (shown["verdict"] == verdict).any()
         ]
-        layout.write_around(figure, look, heights, "", entries, _notes(found, names, shown))
+        height_in = len(texts) * row_in + 0.8
+        notes = _notes(found, names, shown)
+        layout.write_around(figure, look, height_in, "Ratio B / A", entries, notes)
     return figure
+
+
+def _of_most_changed(found: Comparison) -> pd.DataFrame:
+    """All figures of those configurations of which one changed most."""
+    first = compare_text.most_changed(found, len(found.rows)).drop_duplicates(["a", "b"])
+    worse = (first["verdict"] == Verdict.WORSE).to_numpy()
+    chosen = np.sort(np.argsort(~worse, kind="stable")[:MOST_ROWS])
+    return first.iloc[chosen][["a", "b"]].merge(found.rows, on=["a", "b"])
 
 
 def _panel(
@@ -96,7 +110,8 @@ def _panel(
     better = "right" if quantity.highest else "left"
     # The p of a percentile stays small.
     name = quantity.words if quantity.words.startswith("p") else quantity.words.capitalize()
-    ax.set_xlabel(f"{name}, B / A\n({better} is better)")
+    name = textwrap.fill(name, _TITLE_CHARACTERS)
+    ax.set_xlabel(f"{name}\n({better} is better)", loc="center", fontsize="small")
 
 
 def _notes(found: Comparison, names: tuple[str, str], shown: pd.DataFrame) -> list[str]:
@@ -105,7 +120,7 @@ def _notes(found: Comparison, names: tuple[str, str], shown: pd.DataFrame) -> li
         f"Grey band: the tolerance of {found.tolerance:.1%}. Bars: 95% intervals (Welch). Hollow: "
         "measured once, no interval."
     )
-    rest = f" {left} figures that changed less are left out." if left else ""
+    rest = f" {left} more figures, which changed less, are left out." if left else ""
     return [*compare_text.summary(found, names), told + rest]
 
 

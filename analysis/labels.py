@@ -53,16 +53,40 @@ def server(row: Mapping[str, Any]) -> str:
 
 
 def distinctions(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """For each row what else than load and server sets it apart from the others; "" for nothing."""
+    """For each row what else than model, load and server sets it apart; "" for nothing."""
     told = [words.in_words(row) for row in rows]
-    names = [
-        name
-        for name in dict.fromkeys(name for texts in told for name in texts)
-        if name not in _ELSEWHERE and not name.startswith("found ")
-        if not any(name in _axes(row, texts) for row, texts in zip(rows, told, strict=True))
-        if len({texts.get(name) for texts in told}) > 1
+    known = list(_ELSEWHERE)
+    for row, texts in zip(rows, told, strict=True):
+        known += [axis for axis in _axes(row, texts) if axis not in known]
+    named: list[str] = []
+    for name in dict.fromkeys(name for texts in told for name in texts):
+        if name in known or name.startswith("found "):
+            continue
+        # What merely follows from the rest, as the model from its label, says nothing new.
+        if _kinds(told, [*known, *named, name]) > _kinds(told, [*known, *named]):
+            named.append(name)
+    return [", ".join(texts[name] for name in named if texts.get(name)) for texts in told]
+
+
+def names(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], str]:
+    """(each configuration in words, what is the same in all and therefore left out of them)."""
+    told = [words.in_words(row) for row in rows]
+    parts = [
+        [texts["model_label"], *(texts.get(name, "") for name in LOAD), server(row), beside]
+        for row, texts, beside in zip(rows, told, distinctions(rows), strict=True)
     ]
-    return [", ".join(texts[name] for name in names if texts.get(name)) for texts in told]
+    same = [len(set(column)) == 1 for column in zip(*parts, strict=True)]
+    if all(same):
+        return [", ".join(filter(None, row)) for row in parts], ""
+    shared = [text for text, alike in zip(parts[0], same, strict=True) if alike and text]
+    different = [
+        [text for text, alike in zip(row, same, strict=True) if not alike and text] for row in parts
+    ]
+    return [", ".join(row) for row in different], ", ".join(shared)
+
+
+def _kinds(told: Sequence[Mapping[str, str]], names: Sequence[str]) -> int:
+    return len({tuple(texts.get(name) for name in names) for texts in told})
 
 
 def _axes(row: Mapping[str, Any], told: Mapping[str, str]) -> Mapping[str, Any]:

@@ -323,8 +323,10 @@ def test_the_terminal_shows_all_that_got_worse_before_what_merely_changed() -> N
 def test_the_figure_has_a_panel_per_figure_and_a_row_per_configuration() -> None:
     figure = figures_compare.changes(compared(scan(), scan(0.8)), NAMES)
     panels = figure.get_axes()
-    assert [p.get_xlabel().split(",")[0] for p in panels] == [
-        *("Throughput", "p50 latency", "p99 latency"),
+    assert [p.get_xlabel() for p in panels] == [
+        "Throughput\n(right is better)",
+        "p50 latency\n(left is better)",
+        "p99 latency\n(left is better)",
     ]
     assert len(panels[0].get_yticks()) == 3
     ratios = [
