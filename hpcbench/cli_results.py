@@ -205,4 +205,99 @@ def report(results: Path, out: Path) -> None:
     click.echo(page.write(load_results(results), out, source=str(results)))
 
 
-COMMANDS = (plot, recommend, compare, report)
+@click.command()
+@click.argument(
+    "sources", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The Parquet file, replaced where it is there; with --partition a new folder.",
+)
+@click.option(
+    "--partition",
+    metavar="COLUMN[,COLUMN]",
+    default="",
+    help="Write a dataset with a level of folders for each of these columns.",
+)
+def aggregate(sources: tuple[Path, ...], out: Path, partition: str) -> int:
+    """Merge the results in DIR..., of any number of sites, into one Parquet file.
+
+    DIR is a results folder, a Parquet file, or what aggregate made before. Each measurement is
+    kept once: measured before failed, then the later. Files that cannot be read are named and
+    left out, and the exit code is 1. plot, report, recommend and compare read the result as they
+    read a results folder.
+    """
+    try:
+        from analysis import aggregate as merging
+    except ImportError as error:
+        raise _lacks(error) from error
+    merged = merging.aggregate(sources, out, [name for name in partition.split(",") if name])
+    sites = f"{len(merged.sites)} site{'s' * (len(merged.sites) != 1)}"
+    click.echo(f"{merged.rows} measurements of {sites} from {merged.files} files in {out}")
+    if merged.superseded:
+        click.echo(
+            f"{merged.superseded} rows superseded by another attempt at the same measurement"
+        )
+    if merged.repeated:
+        click.echo(f"{merged.repeated} rows that were there more than once")
+    for name, files in merged.unknown_columns.items():
+        click.echo(
+            f"column {name} of {len(files)} files left out, as {files[0]}: this hpcbench does not "
+            "know it; a newer one does",
+            err=True,
+        )
+    if merged.set_aside:
+        click.echo(f"{len(merged.set_aside)} files set aside; they lie where they were:", err=True)
+    for problem in merged.set_aside:
+        click.echo(f"  {problem.message}", err=True)
+    return 1 if merged.set_aside else 0
+
+
+@click.command("import-csv")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--results", required=True, type=click.Path(path_type=Path), help="Results folder to add to."
+)
+@click.option("--site", default="imported", show_default=True, help="Where they were measured.")
+@click.option(
+    "--pool", help="On which kind of node. Default: the folders above the models', or DIR."
+)
+@click.option("--gpu", help="On which GPU, as nvidia-smi -L names it.")
+@click.option(
+    "--percentile",
+    type=click.IntRange(1, 99),
+    help="What perf_analyzer --percentile was given, where it was.",
+)
+def import_csv(
+    folder: Path,
+    results: Path,
+    site: str,
+    pool: str | None,
+    gpu: str | None,
+    percentile: int | None,
+) -> None:
+    """Make records of the CSV files in DIR that perf_analyzer or Model Analyzer left.
+
+    Known are {model}_batch{N}.csv, as a loop over perf_analyzer -f writes them, and
+    metrics-model-inference.csv. What they do not say stays missing, and is told.
+    """
+    from hpcbench import import_csv as importing
+
+    known = importing.Known(site=site, pool=pool, gpu=gpu, percentile=percentile)
+    found = importing.import_csv(folder, results, known)
+    models = len({record.model_label for record in found.records})
+    click.echo(f"{len(found.records)} points of {models} model{'s' * (models != 1)} in {results}")
+    for record in found.records:
+        if record.reason:
+            click.echo(f"failed: {record.reason}")
+    for path, reason in found.left_out.items():
+        click.echo(f"left out: {path}: {reason}")
+    if found.lacking:
+        click.echo("not in these files, and so missing in the records:")
+    for words in found.lacking:
+        click.echo(f"  {words}")
+
+
+COMMANDS = (aggregate, import_csv, plot, recommend, compare, report)

@@ -8,7 +8,8 @@ one that a file does not have yet is null in all its rows.
 import difflib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields
+from functools import cache
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -31,6 +32,7 @@ MERGED = {b"hpcbench_merged": b"1"}
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 """What Hive's naming of folders, which Arrow, Spark and DuckDB share, has for a missing value."""
 
+_NAMES = frozenset(SCHEMA.names)
 _REQUIRED = tuple(entry.name for entry in fields(Record) if entry.default is MISSING)
 
 
@@ -46,65 +48,54 @@ def check_columns(names: Iterable[str]) -> None:
             )
 
 
-def check(path: Path) -> None:
-    """Raises BadInput unless `read` can make sense of the file: its version and its columns."""
-    with _opened(path) as (file, _):
-        _conformed(file.schema_arrow.empty_table(), SCHEMA.names, path)
+@dataclass(frozen=True)
+class RecordFile:
+    """A Parquet file of records, open for reading. Whatever is wrong with it is a BadInput."""
 
+    path: Path
+    parquet: pq.ParquetFile
+    version: int
 
-def unknown_columns(path: Path) -> list[str]:
-    """Columns of a file of this version that this hpcbench does not know, and leaves out."""
-    with _opened(path) as (file, version):
-        names = file.schema_arrow.names if version == SCHEMA_VERSION else []
-        return [name for name in names if name not in SCHEMA.names]
+    @property
+    def rows(self) -> int:
+        return int(self.parquet.metadata.num_rows)
 
+    @property
+    def unknown_columns(self) -> list[str]:
+        """What a newer hpcbench of this schema version has added; it is left out."""
+        names = self.parquet.schema_arrow.names if self.version == SCHEMA_VERSION else []
+        return [name for name in names if name not in _NAMES]
 
-def is_merged(path: Path) -> bool:
-    """Whether the file holds each measurement once, in the order of a table of results."""
-    with _opened(path) as (file, _):
-        return MERGED.items() <= (file.schema_arrow.metadata or {}).items()
+    def check(self) -> None:
+        """Raises BadInput where a column is lacking or is not what it must be."""
+        _conformed(self.parquet.schema_arrow.empty_table(), SCHEMA.names, self.path)
 
+    def table(self, columns: Sequence[str] = tuple(SCHEMA.names)) -> pa.Table:
+        """All rows, with these columns."""
+        table = self.parquet.read(columns=self._stored(columns))
+        return _conformed(_migrated(table, self.version), columns, self.path)
 
-def read(
-    path: Path, columns: Sequence[str] | None = None, points: Collection[str] | None = None
-) -> pa.Table:
-    """All rows of one file, or those of some ``points``, with all columns or some.
+    def batches(self, columns: Sequence[str] = tuple(SCHEMA.names)) -> Iterator[pa.Table]:
+        """The same in pieces of at most BATCH_ROWS rows: never more is in memory at once."""
+        for batch in self.parquet.iter_batches(BATCH_ROWS, columns=self._stored(columns)):
+            table = _migrated(pa.Table.from_batches([batch]), self.version)
+            yield _conformed(table, columns, self.path)
 
-    Raises BadInput, naming the file, where they cannot be had.
-    """
-    names = SCHEMA.names if columns is None else list(dict.fromkeys(columns))
-    if points is not None:
-        ids = pa.array(points, pa.string())
-        whole = [
-            table.filter(pc.is_in(table["point_id"], ids))
-            for table in batches(path, [*names, "point_id"])
-        ]
-        return pa.concat_tables([_today(names).empty_table(), *(t.select(names) for t in whole)])
-    with _opened(path) as (file, version):
-        table = file.read(columns=_stored(file, version, names))
-        return _conformed(_migrated(table, version), names, path)
-
-
-def batches(path: Path, columns: Sequence[str] = tuple(SCHEMA.names)) -> Iterator[pa.Table]:
-    """The same in pieces of at most BATCH_ROWS rows: never more of it is in memory at once."""
-    names = list(dict.fromkeys(columns))
-    with _opened(path) as (file, version):
-        stored = _stored(file, version, names)
-        for batch in file.iter_batches(BATCH_ROWS, columns=stored):
-            table = _migrated(pa.Table.from_batches([batch]), version)
-            yield _conformed(table, names, path)
-
-
-def _today(names: Sequence[str]) -> pa.Schema:
-    return pa.schema([SCHEMA.field(name) for name in names], metadata=SCHEMA.metadata)
+    def _stored(self, names: Sequence[str]) -> list[str] | None:
+        """The columns to read for ``names``; all of them where a migration may need any."""
+        if self.version != SCHEMA_VERSION:
+            return None
+        known = set(self.parquet.schema_arrow.names)
+        return [name for name in names if name in known]
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[pq.ParquetFile, int]]:
-    """The file and its schema version. Raises BadInput for whatever goes wrong with it."""
+def opened(path: Path) -> Iterator[RecordFile]:
+    """The file while the block lasts. Raises BadInput, naming it, where it cannot be read."""
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            yield file, _version(path, file.schema_arrow.metadata or {})
+        with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
+            version = _version(path, parquet.schema_arrow.metadata or {})
+            yield RecordFile(path, parquet, version)
     except PermissionError as error:
         raise BadInput(f"{path}: may not be read", "ask whoever owns it to let you") from error
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -112,6 +103,39 @@ def _opened(path: Path) -> Iterator[tuple[pq.ParquetFile, int]]:
             f"{path}: is not a whole Parquet file: {error}",
             "move it elsewhere; what it held is measured again by the next run",
         ) from error
+
+
+def check(path: Path) -> None:
+    """Raises BadInput unless the file can be read: its version and its columns."""
+    with opened(path) as file:
+        file.check()
+
+
+def is_merged(path: Path) -> bool:
+    """Whether the file holds each measurement once, in the order of a table of results."""
+    with opened(path) as file:
+        return MERGED.items() <= (file.parquet.schema_arrow.metadata or {}).items()
+
+
+def read(
+    path: Path, columns: Sequence[str] | None = None, points: Collection[str] | None = None
+) -> pa.Table:
+    """All rows of one file, or those of some ``points``, with all columns or some."""
+    names = SCHEMA.names if columns is None else list(dict.fromkeys(columns))
+    with opened(path) as file:
+        if points is None:
+            return file.table(names)
+        ids = pa.array(points, pa.string())
+        found = (
+            table.filter(pc.is_in(table["point_id"], ids)).select(names)
+            for table in file.batches(list(dict.fromkeys([*names, "point_id"])))
+        )
+        return pa.concat_tables([_today(tuple(names)).empty_table(), *found])
+
+
+@cache
+def _today(names: tuple[str, ...]) -> pa.Schema:
+    return pa.schema([SCHEMA.field(name) for name in names], metadata=SCHEMA.metadata)
 
 
 def _version(path: Path, metadata: dict[bytes, bytes]) -> int:
@@ -138,30 +162,25 @@ def _migrated(table: pa.Table, version: int) -> pa.Table:
     return table
 
 
-def _stored(file: pq.ParquetFile, version: int, names: Sequence[str]) -> list[str] | None:
-    """The columns to read for ``names``; all of them where a migration may need any."""
-    if version != SCHEMA_VERSION:
-        return None
-    return [name for name in names if name in file.schema_arrow.names]
-
-
 def _conformed(table: pa.Table, names: Sequence[str], path: Path) -> pa.Table:
     """The columns ``names`` with their types of today, whether the file has them or not."""
-    schema = _today(names)
+    wanted = _today(tuple(names))
+    if table.schema.equals(wanted):
+        return table.replace_schema_metadata(wanted.metadata)
     given = _partition(path)
-    known = {*table.column_names, *given}
-    if missing := [name for name in names if name in _REQUIRED and name not in known]:
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    if missing := [n for n in names if n in _REQUIRED and n not in columns and n not in given]:
         raise BadInput(
             f"{path}: lacks what every record has: {', '.join(missing)}",
             "name files that hpcbench has written",
         )
     arrays = [
-        _cast(table.column(field.name), field, path)
-        if field.name in table.column_names
+        _cast(columns[field.name], field, path)
+        if field.name in columns
         else pa.repeat(_from_folder(given.get(field.name), field, path), table.num_rows)
-        for field in schema
+        for field in wanted
     ]
-    return pa.table(arrays, schema=schema)
+    return pa.table(arrays, schema=wanted)
 
 
 def _cast(column: pa.ChunkedArray, field: pa.Field, path: Path) -> pa.ChunkedArray:
@@ -213,5 +232,5 @@ def _partition(path: Path) -> dict[str, str | None]:
     return {
         name: None if text == NULL_PARTITION else unquote(text)
         for name, equals, text in pairs
-        if equals and name in SCHEMA.names
+        if equals and name in _NAMES
     }

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hpcbench.records import SCHEMA
+from hpcbench.store import SMALL_FILE
 
 SITES = {
     "north": {"a100": "NVIDIA A100-SXM4-40GB", "t4": "Tesla T4"},
@@ -232,7 +233,7 @@ def write(folder: Path, records: int) -> list[Path]:
         rows = min(POINTS, left)
         left -= rows
         path = folder / placement.site / "records" / f"{placement.number:012x}.parquet"
-        pq.write_table(table(placement, rows), path, compression="zstd")
+        pq.write_table(table(placement, rows), path, **SMALL_FILE)
     return [folder / site for site in SITES]
 
 
