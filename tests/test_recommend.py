@@ -191,6 +191,16 @@ def test_base_that_is_the_best_or_was_not_measured_is_told() -> None:
     assert "(base) was not measured" in told(advice)
 
 
+def test_a_variant_that_leaves_only_some_axes_alone_is_not_base() -> None:
+    advice = only(
+        *repeats([1000], variant=server(preferred_batch_size=[4, 8], max_queue_delay_us=100)),
+        *repeats([900], variant=server(preferred_batch_size=None, max_queue_delay_us=None)),
+        *repeats([800]),
+    )
+    assert advice.base.ratio == pytest.approx(1000 / 800)
+    assert "dynamic batching 4/8, queue delay 100 µs" in told(advice)
+
+
 def test_runners_up_within_the_noise_are_as_good_and_others_are_not() -> None:
     records = [
         *repeats([1000, 1100, 1200], concurrency=1),
