@@ -13,12 +13,12 @@ MODELS := jobs/demo/models/jet_tagger/config.pbtxt
 
 export HPCBENCH_NATIVE := $(abspath $(NATIVE))
 
-.PHONY: help demo test test-box test-fast lint bench native venv clean
+.PHONY: help demo test test-box test-fast lint bench native venv browser clean
 
 help:
 	@echo "make demo       sets everything up, then scans a model on a real Triton (about 2 minutes)"
 	@echo "make test       sets everything up, then runs all tests"
-	@echo "make test-fast  the tests that need no Triton"
+	@echo "make test-fast  the tests that need no Triton and no browser"
 	@echo "make test-box   a Slurm and an HTCondor on this machine (root, Debian family), and their tests"
 	@echo "make lint       ruff, mypy, import contracts"
 	@echo "make bench      hpcbench beside a bare loop over perf_analyzer, in one run"
@@ -30,7 +30,7 @@ demo: $(INSTALLED) $(MODELS) native
 	@$(BIN)/hpcbench run jobs/demo/campaign.yaml --site local --results results/demo
 	@$(BIN)/hpcbench plot results/demo --out results/demo/figures
 
-test: $(INSTALLED) $(MODELS) native
+test: $(INSTALLED) $(MODELS) native browser
 	@$(BIN)/python -m pytest -m "not box"
 
 # The cluster in which campaigns on Slurm and HTCondor will be tested; as root on a Debian family.
@@ -38,7 +38,7 @@ test-box: $(INSTALLED)
 	@$(BIN)/python -m pytest -m box
 
 test-fast: $(INSTALLED)
-	@$(BIN)/python -m pytest -m "not native and not box"
+	@$(BIN)/python -m pytest -m "not native and not box and not browser"
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff format --check .
@@ -50,6 +50,12 @@ bench: $(INSTALLED) $(MODELS) native
 	@$(BIN)/python tests/benchmarks/beside_the_loop.py
 
 venv: $(INSTALLED)
+
+# What looks at reports in the tests; where it cannot be installed, those tests are skipped.
+browser:
+	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
+	    { apt-get update -q && apt-get install -y -q --no-install-recommends chromium; } || \
+	    echo "chromium could not be installed: tests that look at reports are skipped" >&2
 
 native:
 	@test -n "$(PYTHON)" || { $(NO_PYTHON); }

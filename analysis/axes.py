@@ -1,4 +1,4 @@
-"""Ticks and limits of logarithmic axes: plain numbers, few, at values that mean something."""
+"""Ticks and limits of axes: plain numbers, few, at values that mean something."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -26,31 +26,53 @@ def plain(value: float, _position: int | None = None) -> str:
     return np.format_float_positional(value, precision=6, fractional=False, trim="-")
 
 
-def batch_size_axis(
-    ax: Axes, batch_sizes: Sequence[int], *, label_pt: float, axis_pt: float
+def three_digits(value: float) -> str:
+    """The number with three digits that mean something, and no exponent."""
+    return np.format_float_positional(value, precision=3, fractional=False, trim="-")
+
+
+def colour_ticks(ax: Axes) -> None:
+    """Ticks of a colour bar in plain numbers, on its y axis."""
+    low, high = ax.get_ylim()
+    if ax.get_yscale() == "log":
+        _log_ticks(ax.yaxis, low, high)
+        ax.yaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_formatter(FuncFormatter(plain))
+
+
+def measured_axis(
+    ax: Axes, values: Sequence[float], *, linear: bool, label_pt: float, axis_pt: float
 ) -> None:
-    """A tick at each batch size measured, labelled as far as labels of that height have room.
+    """An x axis with a tick at each value measured, labelled as far as labels have room.
 
     ``label_pt`` is the size of the font, ``axis_pt`` the length of the axis, both in points.
     """
-    low, high = min(batch_sizes) / 1.35, max(batch_sizes) * 1.35
-    if low * _LEAST_SPAN > high:
-        low, high = low / 2, high * 2
-    ax.set_xscale("log", base=2)
-    ax.set_xlim(low, high)
-    per_factor = axis_pt / math.log(high / low)
-    labelled: list[int] = []
+    low, high = min(values), max(values)
+    if linear:
+        margin = max(0.08 * (high - low), 0.5)
+        low, high = low - margin, high + margin
+        ax.set_xlim(low, high)
+        places = {value: (value - low) / (high - low) * axis_pt for value in values}
+    else:
+        low, high = low / 1.35, high * 1.35
+        if low * _LEAST_SPAN > high:
+            low, high = low / 2, high * 2
+        ax.set_xscale("log", base=2)
+        ax.set_xlim(low, high)
+        scale = axis_pt / math.log(high / low)
+        places = {value: math.log(value / low) * scale for value in values}
+    labelled: list[float] = []
     # Powers of two first, as the values that a reader looks for.
-    for size in sorted(batch_sizes, key=lambda n: (n & (n - 1) != 0, n)):
+    for value in sorted(places, key=lambda value: (not math.log2(value).is_integer(), value)):
         if all(
-            abs(math.log(size / other)) * per_factor
-            > label_pt * (0.6 * (len(str(size)) + len(str(other))) / 2 + 0.6)
+            abs(places[value] - places[other])
+            > label_pt * (0.6 * (len(plain(value)) + len(plain(other))) / 2 + 0.6)
             for other in labelled
         ):
-            labelled.append(size)
+            labelled.append(value)
     ax.xaxis.set_major_locator(FixedLocator(sorted(labelled)))
     ax.xaxis.set_major_formatter(FuncFormatter(plain))
-    ax.xaxis.set_minor_locator(FixedLocator(sorted(set(batch_sizes) - set(labelled))))
+    ax.xaxis.set_minor_locator(FixedLocator(sorted(set(places) - set(labelled))))
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 
@@ -63,26 +85,70 @@ def log_value_axis(ax: Axes, values: Iterable[float], *, room_below: float = 0.0
     _log_ticks(ax.yaxis, low, high)
 
 
+def log_x_axis(ax: Axes, values: Iterable[float], *, most: int = 6) -> None:
+    """A logarithmic x axis around ``values``, with at most that many ticks."""
+    low, high = _padded(values)
+    ax.set_xscale("log")
+    ax.set_xlim(low, high)
+    _log_ticks(ax.xaxis, low, high, most=most)
+
+
+def zero_axis(ax: Axes, values: Iterable[float]) -> None:
+    """A linear y axis from 0 to a little above the largest value."""
+    finite = [value for value in values if math.isfinite(value)]
+    ax.set_yscale("linear")
+    ax.set_ylim(0, 1.08 * max(finite, default=1.0) or 1.0)
+    ax.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10], prune="upper"))
+    ax.yaxis.set_major_formatter(FuncFormatter(plain))
+    ax.yaxis.set_minor_locator(NullLocator())
+
+
 def ratio_axis(ax: Axes, values: Iterable[float]) -> None:
     """A y axis for ratios, with 1 on it: linear while they are close, else logarithmic."""
-    finite = [1.0, *(v for v in values if math.isfinite(v) and v > 0)]
-    if max(finite) / min(finite) > _LINEAR_UP_TO:
+    if _is_wide(finite := _with_one(values)):
         low, high = _padded(finite)
         ax.set_yscale("log")
         ax.set_ylim(low, high)
         _log_ticks(ax.yaxis, low, high, most=4)
         return
-    padding = max(0.2 * (max(finite) - min(finite)), 0.05)
-    low, high = min(finite) - padding, max(finite) + padding
+    ax.set_ylim(*_linear_limits(finite))
+    _ratio_ticks(ax.yaxis, *ax.get_ylim())
+
+
+def ratio_x_axis(ax: Axes, values: Iterable[float]) -> None:
+    """`ratio_axis` along x."""
+    if _is_wide(finite := _with_one(values)):
+        low, high = _padded(finite)
+        ax.set_xscale("log")
+        ax.set_xlim(low, high)
+        _log_ticks(ax.xaxis, low, high, most=4)
+        return
+    ax.set_xlim(*_linear_limits(finite))
+    _ratio_ticks(ax.xaxis, *ax.get_xlim())
+
+
+def _with_one(ratios: Iterable[float]) -> list[float]:
+    return [1.0, *(v for v in ratios if math.isfinite(v) and v > 0)]
+
+
+def _is_wide(ratios: Sequence[float]) -> bool:
+    return max(ratios) / min(ratios) > _LINEAR_UP_TO
+
+
+def _linear_limits(ratios: Sequence[float]) -> tuple[float, float]:
+    padding = max(0.2 * (max(ratios) - min(ratios)), 0.05)
+    return min(ratios) - padding, max(ratios) + padding
+
+
+def _ratio_ticks(axis: Axis, low: float, high: float) -> None:
     ticks = MaxNLocator(nbins=4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
     # A label at the very edge would touch the panel above or the labels below.
     margin = 0.1 * (high - low)
-    ax.set_ylim(low, high)
-    ax.yaxis.set_major_locator(
+    axis.set_major_locator(
         FixedLocator([tick for tick in ticks if low + margin <= tick <= high - margin])
     )
-    ax.yaxis.set_major_formatter(FuncFormatter(plain))
-    ax.yaxis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(plain))
+    axis.set_minor_locator(NullLocator())
 
 
 def _padded(values: Iterable[float]) -> tuple[float, float]:

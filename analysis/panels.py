@@ -1,134 +1,144 @@
-"""What is drawn inside a panel: series as lines with markers and bars, and their ratios."""
+"""What is drawn inside a panel: series as lines with markers and bands, and their ratios.
+
+A row of the tables here is a point of `analysis.series.numbers`: its place is ``x``, and
+``drawn`` says whether its series stands out.
+"""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis import axes
+from analysis.styles import GREY, Mark
 from hpcbench.records import Status
 
-# Okabe and Ito's colours, which the colour-blind can tell apart, less their yellow, which is too
-# pale for lines on white.
-_COLOURS = (
-    *("#0072b2", "#d55e00", "#009e73", "#cc79a7"),
-    *("#e69f00", "#56b4e9", "#000000", "#7f7f7f"),
-)
-_MARKERS = ("o", "s", "^", "D", "v", "P", "*", "h")
-_MARKER_SIZES = (11, 10, 12, 9.5, 12, 12.5, 16, 12.5)
-MOST_SERIES = len(_COLOURS)
 _CROSS_HEIGHT = 0.045
 
 
-class Style:
-    """Colour and marker of the series of that rank in a figure."""
-
-    def __init__(self, rank: int) -> None:
-        self.rank = rank
-        self.colour = _COLOURS[rank % MOST_SERIES]
-        self.marker = _MARKERS[rank % MOST_SERIES]
-        self.size = _MARKER_SIZES[rank % MOST_SERIES]
-
-    def keywords(self, *, hollow: bool = False, line: bool = False) -> dict[str, Any]:
-        """What Line2D takes."""
-        return {
-            "color": self.colour,
-            "marker": self.marker,
-            "markersize": self.size,
-            "markeredgewidth": 2.0,
-            "markerfacecolor": "white" if hollow else self.colour,
-            "linestyle": "-" if line else "none",
-            "linewidth": 2.2,
-        }
-
-    def cross(self) -> dict[str, Any]:
-        """What Line2D takes for a point without figures."""
-        return {
-            "color": self.colour,
-            "marker": "x",
-            "markersize": 9,
-            "markeredgewidth": 2.5,
-            "linestyle": "none",
-        }
-
-
 def draw_values(
-    ax: Axes, points: pd.DataFrame, quantity: str, styles: Mapping[int, Style], name: str
+    ax: Axes, points: pd.DataFrame, quantity: str, marks: Mapping[int, Mark], name: str
 ) -> None:
     """The lines of one quantity, and a cross at the lower edge for each point without figures.
 
-    ``name`` is that of the quantity, with its unit.
+    ``name`` is that of the quantity, with its unit; ``marks`` are those of the series that stand
+    out.
     """
-    absent = points[points["measured"] == 0]
+    shown = points[points["series"].isin(list(marks))]
+    absent = shown[shown["measured"] == 0]
     rows = {number: row for row, number in enumerate(absent["series"].unique())}
-    axes.log_value_axis(
-        ax, _extent(points, quantity), room_below=_CROSS_HEIGHT * (len(rows) + 0.5) if rows else 0.0
-    )
-    for number, style in styles.items():
+    room = min(_CROSS_HEIGHT * (len(rows) + 0.5), 0.4) if rows else 0.0
+    axes.log_value_axis(ax, extent(points, quantity), room_below=room)
+    draw_grey(ax, points, quantity)
+    for number, mark in marks.items():
         series = points[points["series"] == number]
-        _draw_series(ax, series, quantity, style)
+        draw_series(ax, series, quantity, mark)
         if number in rows:
-            missing = series.loc[series["measured"] == 0, "batch_size"]
+            missing = series.loc[series["measured"] == 0, "x"]
+            height = room * (rows[number] + 1) / (len(rows) + 0.5)
             ax.plot(
                 missing,
-                [_CROSS_HEIGHT * (rows[number] + 1)] * len(missing),
+                [height] * len(missing),
                 transform=ax.get_xaxis_transform(),
-                **style.cross(),
+                **mark.cross(),
                 gid="absent",
             )
     if not (points[quantity] > 0).any():
-        what, _, _ = name.partition(" [")
-        ax.text(0.5, 0.5, f"no {what}", transform=ax.transAxes, ha="center", va="center")
-        ax.set_yticks([])
-        ax.set_yticks([], minor=True)
-    # The p of a percentile stays small.
-    ax.set_ylabel(name if name.startswith("p") else name.capitalize())
+        write_none(ax, name)
+    ax.set_ylabel(sentence(name))
 
 
-def draw_ratios(ax: Axes, points: pd.DataFrame, quantity: str, styles: Mapping[int, Style]) -> None:
+def write_none(ax: Axes, name: str) -> None:
+    """Says in the panel that there is nothing of what it would show."""
+    what, _, _ = name.partition(" [")
+    ax.text(0.5, 0.5, f"no {what}", transform=ax.transAxes, ha="center", va="center")
+    ax.set_yticks([])
+    ax.set_yticks([], minor=True)
+
+
+def sentence(name: str) -> str:
+    """The name with a capital; the p of a percentile stays small."""
+    return name if name[:2] in ("p9", "p5") else name[:1].upper() + name[1:]
+
+
+def draw_ratios(ax: Axes, points: pd.DataFrame, quantity: str, marks: Mapping[int, Mark]) -> None:
     """The lines of one quantity's ratio to the first series."""
     name = f"{quantity}_ratio"
-    axes.ratio_axis(ax, _extent(points, name))
+    axes.ratio_axis(ax, extent(points[points["series"].isin(list(marks))], name))
     ax.axhline(1, color="0.6", linewidth=1.5, linestyle=":", zorder=0)
-    for number, style in styles.items():
-        _draw_series(ax, points[points["series"] == number], name, style)
+    for number, mark in marks.items():
+        draw_series(ax, points[points["series"] == number], name, mark)
     ax.set_ylabel("Ratio to first", loc="center", fontsize="small")
 
 
-def _draw_series(ax: Axes, series: pd.DataFrame, quantity: str, style: Style) -> None:
+def draw_grey(ax: Axes, points: pd.DataFrame, quantity: str, x: str = "x") -> None:
+    """The series that do not stand out, as thin lines behind the others."""
+    grey = points[(points["drawn"] == "grey") & (points[quantity] > 0) & (points[x] > 0)]
+    for _, series in grey.groupby("series"):
+        ax.plot(series[x], series[quantity], color=GREY, linewidth=1, zorder=1, gid="grey")
+
+
+def draw_series(
+    ax: Axes, series: pd.DataFrame, quantity: str, mark: Mark, *, linestyle: str = "-"
+) -> None:
+    """One line over ``x``: a band where neighbours have intervals, else bars; hollow: unstable."""
     # What is not positive has no place on a logarithmic axis; the note tells of it.
     drawn = series[series[quantity] > 0]
-    x, y = drawn["batch_size"].to_numpy(float), drawn[quantity].to_numpy()
-    hollow = (drawn["status"] == Status.UNSTABLE).to_numpy()
-    ax.plot(x, y, color=style.colour, linewidth=2.2, zorder=2, gid="line")
-    half = (drawn[f"{quantity}_high"] - drawn[quantity]).to_numpy()
-    barred = np.isfinite(half)
+    x, y = drawn["x"].to_numpy(float), drawn[quantity].to_numpy(float)
+    low, high = (drawn[f"{quantity}{end}"].to_numpy(float) for end in ("_low", "_high"))
+    # A limit below zero must not tear a hole into the band.
+    low = np.maximum(low, y * 1e-3)
+    ax.plot(x, y, color=mark.colour, linewidth=2.2, linestyle=linestyle, zorder=2, gid="line")
+    barred = np.isfinite(low) & np.isfinite(high)
+    if (np.diff(np.flatnonzero(barred)) == 1).any():
+        ax.fill_between(
+            x, low, high, where=barred, color=mark.colour, alpha=0.2, linewidth=0, zorder=1.5
+        )
+    alone = barred & ~_beside(barred)
     ax.errorbar(
-        x[barred],
-        y[barred],
-        yerr=half[barred],
+        x[alone],
+        y[alone],
+        yerr=np.stack([y - low, high - y])[:, alone],
         fmt="none",
-        ecolor=style.colour,
+        ecolor=mark.colour,
         elinewidth=1.5,
         capsize=5,
         capthick=1.5,
         alpha=0.7,
         zorder=2.5,
     )
-    for which in (False, True):
-        if (chosen := hollow == which).any():
+    draw_markers(ax, x, y, (drawn["status"] == Status.UNSTABLE).to_numpy(bool), mark)
+
+
+def draw_markers(
+    ax: Axes,
+    x: npt.NDArray[np.float64],
+    y: npt.NDArray[np.float64],
+    unstable: npt.NDArray[np.bool_],
+    mark: Mark,
+) -> None:
+    """Points: filled where all repeats settled, else hollow."""
+    for hollow in (False, True):
+        if (chosen := unstable == hollow).any():
             ax.plot(
                 x[chosen],
                 y[chosen],
-                **style.keywords(hollow=which),
-                zorder=3 - 0.01 * style.rank,
-                gid="hollow" if which else "settled",
+                **mark.keywords(hollow=hollow),
+                zorder=3 - 0.01 * mark.rank,
+                gid="hollow" if hollow else "settled",
             )
 
 
-def _extent(points: pd.DataFrame, quantity: str) -> list[float]:
+def _beside(there: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Where a neighbour is there."""
+    padded = np.concatenate([[False], there, [False]])
+    found: npt.NDArray[np.bool_] = padded[:-2] | padded[2:]
+    return found
+
+
+def extent(points: pd.DataFrame, quantity: str) -> list[float]:
     """The values that the axis must show: means, and bars that are not far longer than they."""
     means = points[quantity]
     low, high = points[f"{quantity}_low"], points[f"{quantity}_high"]

@@ -1,13 +1,11 @@
-"""What is written on figures: names of devices, of series by what sets them apart, and notes."""
+"""Names for people: of devices, of configurations by what sets them apart, and of files."""
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import pandas as pd
-
-from analysis.table import CONFIDENCE, IDENTITY, records
+from analysis.configuration import CONFIGURATION, RESOLVED
 
 _CLUTTER = re.compile(
     r"\((?:R|TM)\)|\bNVIDIA (?=\S)|\s@.*$|\b(?:CPU|Processor)\b|\b\d+-Core\b|\bwith Radeon .*$",
@@ -20,18 +18,15 @@ _AXES = {
     "preferred_batch_size": "dynamic batching",
     "max_queue_delay_us": "queue delay",
 }
+SERVER_AXES = (*_AXES, "accelerator")
 _WORDS = {
     "concurrency": "concurrency {}",
+    "batch_size": "batch size {}",
     "request_rate": "{:g} requests/s",
     "stability_percentage": "settled within {:g}%",
     "max_trials": "at most {} windows",
     "instance_kind": "{}",
 }
-_PRIMARY = (
-    *("model_label", "device", "instance_count", "preferred_batch_size", "max_queue_delay_us"),
-    *("accelerator", "concurrency", "request_rate"),
-)
-"""What a reader wants named wherever it differs, even if the series could be told without it."""
 
 
 def device(row: Mapping[str, Any]) -> str:
@@ -47,120 +42,19 @@ def device(row: Mapping[str, Any]) -> str:
     return f"{short} ({count} CPU{'s' * (count > 1)})" if count else short
 
 
-def legend(table: pd.DataFrame) -> tuple[str, dict[int, str]]:
-    """The legend's title, and the text of each series in it: there what all share, here the rest.
+def in_words(row: Mapping[str, Any]) -> dict[str, str]:
+    """Everything that can set a configuration apart, in words, the most telling first.
 
-    The device is always in one of the two.
+    ``row`` has the columns of `configuration.CONFIGURATION`, missing ones as None. What the server
+    resolved stands under "found ..." beside what was asked for.
     """
-    parts = {row["series"]: _parts(row) for row in records(table.drop_duplicates("series"))}
-    # What was never measured knows no device, which must not look like another one.
-    measured = table.loc[table["measured"] > 0, "series"].unique()
-    drawn = [parts[number] for number in (measured if len(measured) else parts)]
-    named = [name for name in _PRIMARY if _differs(drawn, name)]
-    for name in dict.fromkeys(name for described in parts.values() for name in described):
-        if len(_distinct(parts.values(), [*named, name])) > len(_distinct(parts.values(), named)):
-            named.append(name)
-    texts = {
-        number: ", ".join(text for name in named if (text := described.get(name)))
-        for number, described in parts.items()
-    }
-    if not named:
-        return drawn[0]["device"], dict.fromkeys(parts, drawn[0]["model_label"])
-    shared = [drawn[0][name] for name in ("model_label", "device") if name not in named]
-    return ", ".join(shared), {number: text or "as configured" for number, text in texts.items()}
-
-
-def conditions(table: pd.DataFrame) -> str:
-    """What all series were measured under, as far as it is the same and worth telling."""
-    parts = [_parts(row) for row in records(table.drop_duplicates("series"))]
-    names = (
-        *("concurrency", "request_rate", "protocol", "input_data", "measurement_interval_ms"),
-        *("instance_count", "preferred_batch_size", "max_queue_delay_us", "accelerator"),
-    )
-    same = [parts[0].get(name, "") for name in names if not _differs(parts, name)]
-    told = [text for text in same if text and not text.startswith(("default ", "no "))]
-    return f"Conditions: {', '.join(told)}." if told else ""
-
-
-def statistics(table: pd.DataFrame) -> str:
-    """How the points and their bars were made from the measurements."""
-    counts = table.loc[table["measured"] > 0, "measured"]
-    if counts.empty:
-        return "No point was measured."
-    text = "Each point was measured once: no error bars."
-    if (most := counts.max()) > 1:
-        several = most if counts.min() == most else f"{counts.min()} to {most}"
-        interval = f"{CONFIDENCE:.0%} interval of the mean (Student's t)"
-        both = "the two measurements"
-        bars = both if most == 2 else interval
-        if most > 2 and (counts == 2).any():
-            bars = f"{interval}; where there are only two, {both}"
-        text = f"Points: mean of {several} repeats. Bars: {bars}."
-    if (table["status"] == "unstable").any():
-        text += " Hollow: at least one measurement did not settle."
-    return text
-
-
-def absences(table: pd.DataFrame, texts: Mapping[int, str], latency_name: str) -> str:
-    """Every point of which something is missing in the figure; "" if none is."""
-    told: dict[str, dict[tuple[int, str], list[int]]] = {}
-    for row in records(table):
-        for what, how in _missing(row, latency_name):
-            places = told.setdefault(what, {})
-            places.setdefault((row["series"], how), []).append(row["batch_size"])
-    several = len(texts) > 1
-    return " ".join(
-        f"{what}: "
-        + "; ".join(
-            (f"{texts[number]} " if several else "")
-            + f"at batch size {', '.join(map(str, batch_sizes))}{how}"
-            for (number, how), batch_sizes in places.items()
-        )
-        + "."
-        for what, places in told.items()
-    )
-
-
-def _missing(row: Mapping[str, Any], latency_name: str) -> Iterator[tuple[str, str]]:
-    statuses = row["lacking"].replace("_", " ")
-    if not row["measured"]:
-        yield "No result (crosses)", f" ({statuses})"
-        return
-    if statuses:
-        lost = row["repeats"] - row["measured"]
-        yield "Fewer repeats", f" ({lost} of {row['repeats']} {statuses})"
-    # What is not positive cannot be drawn on a logarithmic axis; NaN is not positive either.
-    if not row["throughput_infer_per_s"] > 0:
-        yield "No throughput", ""
-    if not row["latency_ms"] > 0:
-        yield f"No {latency_name}", ""
-
-
-def campaigns(table: pd.DataFrame) -> str:
-    """The names of the campaigns, or how many there are."""
-    names = sorted({name for text in table["campaigns"] for name in text.split(", ")})
-    text = ", ".join(names)
-    return text if len(text) <= 60 else f"{len(names)} campaigns" if names[1:] else f"{text[:59]}…"
-
-
-def file_name(words: Iterable[str]) -> str:
-    """Words as a part of a file's name: plain lower-case letters, digits and underscores."""
-    return "_".join(re.sub(r"[^a-z0-9]+", "_", word.lower()).strip("_") for word in words)
-
-
-def _distinct(parts: Iterable[Mapping[str, str]], names: list[str]) -> set[tuple[str, ...]]:
-    return {tuple(described.get(name, "") for name in names) for described in parts}
-
-
-def _differs(parts: Iterable[Mapping[str, str]], name: str) -> bool:
-    return len(_distinct(parts, [name])) > 1
-
-
-def _parts(row: Mapping[str, Any]) -> dict[str, str]:
-    """Everything that can set a series apart, in words, the most telling first."""
-    known = {name: value for name in IDENTITY if (value := row[name]) is not None}
+    known = {name: value for name in CONFIGURATION if (value := row[name]) is not None}
     parts = {"model_label": known["model_label"], "device": device(row)}
-    parts |= _variant(json.loads(known.get("variant", "{}")))
+    axes = json.loads(known.get("variant", "{}"))
+    # What was asked for says more than what came of it, and is there also where nothing came.
+    parts |= variant(axes or {name: known[name] for name in SERVER_AXES if name in known})
+    for name in (name for name in RESOLVED if name in known and name != "instance_kind"):
+        parts[f"found {name}"] = _plain(name, known.pop(name))
     parts |= {name: text.format(known[name]) for name, text in _WORDS.items() if name in known}
     if "protocol" in known:
         calls = {None: "", True: "asynchronous ", False: "synchronous "}
@@ -182,7 +76,7 @@ def _plain(name: str, value: Any) -> str:
     return f"{name.replace('_', ' ')} {text[:12] if name.endswith('digest') else text}"
 
 
-def _variant(axes: Mapping[str, Any]) -> dict[str, str]:
+def variant(axes: Mapping[str, Any]) -> dict[str, str]:
     """The server axes of one variant in words; "base" is what the model's own file says."""
     words = {}
     for axis, value in axes.items():
@@ -208,3 +102,8 @@ def _accelerator(given: Mapping[str, str]) -> str:
     precision = parameters.pop("precision_mode", "")
     others = [f"{key} {value}" for key, value in sorted(parameters.items())]
     return " ".join(filter(None, [_PROPER.get(given["name"], given["name"]), precision, *others]))
+
+
+def file_name(words: Iterable[str]) -> str:
+    """Words as a part of a file's name: plain lower-case letters, digits and underscores."""
+    return "_".join(re.sub(r"[^a-z0-9]+", "_", word.lower()).strip("_") for word in words)

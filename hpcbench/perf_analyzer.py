@@ -169,31 +169,48 @@ def _report(stdout: str) -> dict[str, Any]:
     return found
 
 
-def _row(csv_text: str | None, percentile: int | None) -> dict[str, Any]:
-    """The CSV's only row under the names of the columns."""
+def csv_headers(csv_text: str) -> list[str]:
+    """The names of a CSV's columns."""
+    return next(csv.reader(csv_text.splitlines()[:1]), [])
+
+
+def csv_rows(csv_text: str) -> list[dict[str, str]]:
+    """The cells of each row by their headers; none of a row that was cut off."""
     # Cut anywhere, a line lacks its end: its last figure may be half a number.
-    lines = (csv_text or "").splitlines(keepends=True)
-    if len(lines) != 2 or not lines[1].endswith("\n"):
-        return {}
-    headers, cells = (next(csv.reader([line])) for line in lines)
-    if len(headers) != len(cells):
-        return {}
+    lines = [line for line in csv_text.splitlines(keepends=True) if line.endswith("\n")]
+    table = [next(csv.reader([line]), []) for line in lines]
+    return [
+        dict(zip(table[0], cells, strict=True))
+        for cells in table[1:]
+        if len(cells) == len(table[0])
+    ]
+
+
+def csv_figures(cells: Mapping[str, str], percentile: int | None) -> dict[str, Any]:
+    """A row's figures under the names of their columns, without the load that was asked for."""
     found: dict[str, Any] = {}
-    for header, text in zip(headers, cells, strict=True):
+    for header, text in cells.items():
         if percentile is not None and header == f"p{percentile} latency" and text:
-            value = _number(text)
+            value = number(text)
             if value is not None:
                 found["latency_percentile_us"] = value
         column = _BY_HEADER.get(header)
         if column is None or not text or column.name in ("concurrency", "request_rate"):
             continue
-        value = _per_gpu(column.name, text) if ":" in text else _number(text)
+        value = _per_gpu(column.name, text) if ":" in text else number(text)
         if value is not None:
             found[column.name] = int(value) if column.type == pa.int64() else value
     return found
 
 
-def _number(text: str) -> float | None:
+def _row(csv_text: str | None, percentile: int | None) -> dict[str, Any]:
+    """The figures of a CSV that has one row, as that of one point has."""
+    rows = csv_rows(csv_text or "")
+    return csv_figures(rows[0], percentile) if len(rows) == 1 else {}
+
+
+def number(text: str) -> float | None:
+    """The finite number that a cell holds, None where it holds none."""
     try:
         value = float(text)
     except ValueError:
@@ -204,7 +221,7 @@ def _number(text: str) -> float | None:
 def _per_gpu(column: str, text: str) -> float | None:
     """``GPU-uuid:value;GPU-uuid:value;`` as one figure."""
     parts = [part for part in text.split(";") if part.strip()]
-    values = [v for v in (_number(part.rpartition(":")[2]) for part in parts) if v is not None]
+    values = [v for v in (number(part.rpartition(":")[2]) for part in parts) if v is not None]
     if not values or len(values) < len(parts):
         return None
     return sum(values) if column in _PER_GPU_SUM else sum(values) / len(values)

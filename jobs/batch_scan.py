@@ -30,7 +30,7 @@ def main(campaign_file: str, site_name: str, results: str) -> int:
     frame = load_results(results)
     columns = ["model_label", "batch_size", "status", "throughput_infer_per_s", "latency_p95_us"]
     print(frame[columns].to_string(index=False))
-    for path in draw_all(frame, Path(results) / "figures"):
+    for path in draw_all(frame, Path(results) / "figures").files:
         print(path)
     return summary.exit_code
 

@@ -1,6 +1,3 @@
-import json
-from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
@@ -10,17 +7,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from analysis import axes, table, words
-from analysis.figures import draw_all, throughput_latency_vs_batch
+from analysis import axes, figures_scan, series, table
+from analysis.figures import draw_all
+from analysis.figures_scan import throughput_latency_vs_batch
+from analysis.series import BATCH_SIZE
 from hpcbench.errors import BadInput
 from hpcbench.records import Record
-from hpcbench.store import load_results, write_records
+from tests.builders_scan import BATCHES, Load, record, scan, through_parquet, variant
 
-BATCHES = (1, 4, 8, 16, 32, 64, 128)
 LONG = (
     "ParticleNet AK4 regression, ONNX Runtime, simplified graph",
     "ParticleNet AK4 regression, TorchScript traced on CUDA 12",
@@ -30,80 +29,9 @@ LONG = (
 )
 
 
-def variant(**axes: Any) -> str:
-    base = dict.fromkeys(
-        ("instance_count", "preferred_batch_size", "max_queue_delay_us", "accelerator"), "base"
-    )
-    return json.dumps(base | axes)
-
-
-def record(
-    label: str = "PN-AK4 ONNX", batch: int = 1, repeat: int = 0, status: str = "ok", **changed: Any
-) -> Record:
-    """A measurement as a run would leave it, at 100 infer/s and batch / 2 ms unless changed."""
-    measured = status in ("ok", "unstable")
-    now = datetime.now(UTC)
-    columns: dict[str, Any] = {
-        "campaign": "scan",
-        "site": "local",
-        "pool": "gpu",
-        "placement_id": "placement",
-        "reason": None if status == "ok" else "out of memory",
-        "model": label.split(maxsplit=1)[0],
-        "variant": variant(),
-        "concurrency": 4,
-        "protocol": "grpc",
-        "asynchronous": True,
-        "measurement_interval_ms": 9000,
-        "percentile": 95,
-        "input_data": "random",
-        "gpu_name": "NVIDIA A100-SXM4-40GB",
-        "gpu_count": 1,
-        "cpu_name": "AMD EPYC 7763 64-Core Processor",
-        "cpu_count": 32,
-        "instance_kind": "KIND_GPU",
-        "throughput_infer_per_s": 100.0 if measured else None,
-        "latency_percentile_us": 500.0 * batch if measured else None,
-        "latency_avg_us": 400.0 * batch if measured else None,
-        "started_at": now,
-        "ended_at": now,
-        **changed,
-    }
-    identity = [v for k, v in columns.items() if k not in ("pool", "reason")]
-    columns.setdefault("point_id", f"{label} {batch} {[str(v) for v in identity]}")
-    return Record(model_label=label, batch_size=batch, repeat=repeat, status=status, **columns)
-
-
-def scan(label: str = "PN-AK4 ONNX", repeats: int = 1, scale: float = 1.0, **changed: Any):
-    """A scan over batch sizes whose throughput rises and levels off, with some spread."""
-    return [
-        record(
-            label,
-            batch,
-            repeat,
-            throughput_infer_per_s=scale * 800 * batch / (1 + batch / 24) * (1 + 0.02 * repeat),
-            latency_percentile_us=4e6 / scale / 800 * (1 + batch / 24) * (1 - 0.02 * repeat),
-            point_id=f"{label} {batch} {changed}",
-            **changed,
-        )
-        for batch in BATCHES
-        for repeat in range(repeats)
-    ]
-
-
-Load = Callable[[Iterable[Record]], pd.DataFrame]
-
-
 @pytest.fixture
 def load(tmp_path: Path) -> Load:
     return lambda records: through_parquet(records, tmp_path / "results")
-
-
-def through_parquet(records: Iterable[Record], folder: Path) -> pd.DataFrame:
-    """Records as they come back from a results folder."""
-    (folder / "records").mkdir(parents=True, exist_ok=True)
-    write_records(folder / "records" / "placement.parquet", list(records))
-    return load_results(folder)
 
 
 CASES: dict[str, list[Record]] = {
@@ -159,6 +87,14 @@ def drawn(frame: pd.DataFrame) -> Figure:
     return figure
 
 
+def series_of_scan(points: pd.DataFrame) -> Any:
+    return figures_scan.scan(points, BATCH_SIZE)
+
+
+def bands(ax: Axes) -> list[PolyCollection]:
+    return [found for found in ax.collections if isinstance(found, PolyCollection)]
+
+
 def marks(ax: Axes, kind: str) -> list[Any]:
     return [line for line in ax.lines if line.get_gid() == kind]
 
@@ -198,241 +134,6 @@ def tick_labels(ax: Axes) -> list[Text]:
 def overlap(one: Bbox, other: Bbox) -> bool:
     shared = Bbox.intersection(one, other)
     return shared is not None and shared.width > 0.5 and shared.height > 0.5
-
-
-# --- the table ---------------------------------------------------------------------------------
-
-
-def test_repeats_become_their_mean_with_a_student_t_interval(load):
-    """Three repeats 90, 100, 110 infer/s: mean 100, half-width 4.303 * 10 / sqrt(3)."""
-    frame = load(record(repeat=i, throughput_infer_per_s=v) for i, v in enumerate((90, 100, 110)))
-    (row,) = table.records(table.summarise(frame))
-    assert row["throughput_infer_per_s"] == pytest.approx(100)
-    assert row["throughput_infer_per_s_low"] == pytest.approx(100 - 24.84, abs=0.01)
-    assert row["throughput_infer_per_s_high"] == pytest.approx(100 + 24.84, abs=0.01)
-    assert (row["repeats"], row["measured"], row["status"]) == (3, 3, "ok")
-
-
-def test_two_repeats_span_their_interval(load):
-    """Student's t of two values reaches far out of any panel: the bar is the two values."""
-    frame = load(record(repeat=i, throughput_infer_per_s=v) for i, v in enumerate((90, 100)))
-    (row,) = table.records(table.summarise(frame))
-    assert row["throughput_infer_per_s_low"] == pytest.approx(90)
-    assert row["throughput_infer_per_s_high"] == pytest.approx(100)
-
-
-def test_a_point_measured_once_has_no_interval(load):
-    """One repeat says nothing about the spread."""
-    (row,) = table.records(table.summarise(load([record()])))
-    assert row["throughput_infer_per_s"] == 100
-    assert np.isnan(row["throughput_infer_per_s_low"])
-    assert np.isnan(row["throughput_infer_per_s_high"])
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"gpu_name": "Tesla T4"},
-        {"gpu_count": 2},
-        {"cpu_name": "Intel(R) Xeon(R) Gold 6226R CPU @ 2.90GHz"},
-        {"cpu_count": 16},
-        {"pool": "other"},
-        {"site": "elsewhere"},
-        {"protocol": "http"},
-        {"asynchronous": False},
-        {"shapes": '{"pf_points": [2, 100]}'},
-        {"measurement_interval_ms": 1000},
-        {"max_trials": 20},
-        {"input_data": "zero"},
-        {"concurrency": 8},
-        {"variant": variant(instance_count=2)},
-        {"model_digest": "sha256:0123"},
-        {"server_image_digest": "sha256:4567"},
-        {"percentile": 99},
-    ],
-    ids=lambda changed: next(iter(changed)),
-)
-def test_measurements_that_differ_in_more_than_the_repeat_are_not_pooled(load, changed):
-    """Unlike hardware, software, loads or settings make series of their own, named apart."""
-    points = table.summarise(load([record(), record(**changed)]))
-    assert points["series"].tolist() == [0, 1]
-    _, texts = words.legend(points)
-    assert len(set(texts.values())) == 2
-
-
-def test_what_a_name_of_node_or_campaign_tells_apart_is_pooled(load):
-    """Two nodes of one kind, and two campaigns, measured the same point."""
-    frame = load(
-        [record(node="n1", campaign="a"), record(node="n2", campaign="b", repeat=1, point_id="b")]
-    )
-    (row,) = table.records(table.summarise(frame))
-    assert (row["measured"], row["campaigns"]) == (2, "a, b")
-
-
-def test_a_point_is_unstable_if_one_of_its_repeats_is(load):
-    """A mean is no better than what it was made from."""
-    frame = load([record(repeat=0), record(repeat=1, status="unstable")])
-    (row,) = table.records(table.summarise(frame))
-    assert (row["status"], row["measured"]) == ("unstable", 2)
-
-
-def test_a_failed_repeat_counts_but_gives_no_figure(load):
-    """Even where the record holds figures from before the failure."""
-    frame = load(
-        [record(repeat=0), record(repeat=1, status="failed", throughput_infer_per_s=900.0)]
-    )
-    (row,) = table.records(table.summarise(frame))
-    assert row["throughput_infer_per_s"] == 100
-    assert (row["repeats"], row["measured"], row["lacking"]) == (2, 1, "failed")
-
-
-def test_a_failure_that_knows_no_hardware_stays_in_its_series(load):
-    """Else a point that died early would be a line of its own."""
-    lost = record(
-        batch=4,
-        status="failed",
-        gpu_name=None,
-        gpu_count=None,
-        cpu_name=None,
-        cpu_count=None,
-        instance_kind=None,
-    )
-    points = table.summarise(load([record(), lost]))
-    assert points["series"].tolist() == [0, 0]
-    assert points["status"].tolist() == ["ok", "failed"]
-
-
-@pytest.mark.parametrize(
-    ("columns", "latency_ms"),
-    [
-        ({"percentile": 95, "latency_percentile_us": 7000.0}, 7),
-        ({"percentile": 99, "latency_percentile_us": None, "latency_p99_us": 9000.0}, 9),
-        ({"percentile": None, "latency_avg_us": 5000.0}, 5),
-    ],
-    ids=["the percentile", "its own column", "the mean"],
-)
-def test_latency_is_the_percentile_asked_for_or_else_the_mean(load, columns, latency_ms):
-    """In ms."""
-    (row,) = table.records(table.summarise(load([record(**columns)])))
-    assert row["latency_ms"] == pytest.approx(latency_ms)
-
-
-def test_series_count_by_size_and_the_plain_variant_comes_first(load):
-    """10 after 2, and a variant without accelerator is the reference."""
-    fast = '{"name": "tensorrt"}'
-    order = [(1, None), (1, fast), (2, None), (10, None)]
-    points = table.summarise(
-        load(record(variant=variant(instance_count=n, accelerator=a)) for n, a in reversed(order))
-    )
-    variants = [json.loads(text) for text in points["variant"]]
-    assert [(v["accelerator"], v["instance_count"]) for v in variants] == [
-        *((None, 1), (fast, 1), (None, 2), (None, 10)),
-    ]
-
-
-def test_the_ratio_is_one_for_the_first_series_and_carries_both_errors(load):
-    """Relative half-widths add in quadrature; a batch that the first lacks has no ratio."""
-    frame = load(
-        [
-            *(record("A", 1, i, throughput_infer_per_s=v) for i, v in enumerate((99.0, 101.0))),
-            *(record("B", 1, i, throughput_infer_per_s=v) for i, v in enumerate((198.0, 202.0))),
-            record("B", 4),
-        ]
-    )
-    points = table.with_ratios(table.summarise(frame)).set_index(["model_label", "batch_size"])
-    ratio = points["throughput_infer_per_s_ratio"]
-    assert ratio["A", 1] == 1
-    assert ratio["B", 1] == pytest.approx(2)
-    assert np.isnan(ratio["B", 4])
-    relative = 1 / 100
-    high = points["throughput_infer_per_s_ratio_high"]["B", 1]
-    assert high == pytest.approx(2 * (1 + relative * np.sqrt(2)), rel=1e-3)
-
-
-def test_the_reference_is_the_first_series_that_was_measured(load):
-    """A first model that failed everywhere must not empty the ratio panel."""
-    points = table.with_ratios(table.summarise(load([record("A", status="failed"), record("B")])))
-    assert points["throughput_infer_per_s_ratio"].tolist()[1] == 1
-
-
-# --- words -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("columns", "name"),
-    [
-        ({}, "A100-SXM4-40GB"),
-        ({"gpu_name": "Tesla T4", "gpu_count": 4}, "4 \N{MULTIPLICATION SIGN} Tesla T4"),
-        ({"gpu_name": "NVIDIA GeForce RTX 4090"}, "GeForce RTX 4090"),
-        ({"gpu_name": None}, "AMD EPYC 7763 (32 CPUs)"),
-        (
-            {"gpu_name": None, "cpu_name": "Intel(R) Xeon(R) Gold 6226R CPU @ 2.90GHz"},
-            "Intel Xeon Gold 6226R (32 CPUs)",
-        ),
-        ({"instance_kind": "KIND_CPU", "cpu_count": 1}, "AMD EPYC 7763 (1 CPU)"),
-        ({"gpu_name": None, "cpu_name": None}, "unknown device"),
-    ],
-)
-def test_devices_have_short_names(load, columns, name):
-    """The GPU, or the processor where the model ran on none."""
-    (row,) = table.records(table.summarise(load([record(**columns)])))
-    assert words.device(row) == name
-
-
-def test_the_legend_names_only_what_differs_and_always_the_device(load):
-    """What all share is its title."""
-
-    def legend(*records: Record) -> tuple[str, list[str]]:
-        title, texts = words.legend(table.summarise(load(records)))
-        return title, list(texts.values())
-
-    one, t4 = record(), {"pool": "t4", "gpu_name": "Tesla T4"}
-    fast = variant(accelerator='{"name": "tensorrt", "precision_mode": "FP16"}', instance_count=2)
-    assert legend(one) == ("A100-SXM4-40GB", ["PN-AK4 ONNX"])
-    assert legend(one, record("Tau")) == ("A100-SXM4-40GB", ["PN-AK4 ONNX", "Tau"])
-    assert legend(one, record(**t4)) == ("PN-AK4 ONNX", ["A100-SXM4-40GB", "Tesla T4"])
-    assert legend(one, record("Tau", **t4)) == (
-        "",
-        ["PN-AK4 ONNX, A100-SXM4-40GB", "Tau, Tesla T4"],
-    )
-    assert legend(one, record(concurrency=8)) == (
-        "PN-AK4 ONNX, A100-SXM4-40GB",
-        ["concurrency 4", "concurrency 8"],
-    )
-    assert legend(one, record(variant=fast))[1] == [
-        "default instances, default accelerator",
-        "2 instances, TensorRT FP16",
-    ]
-
-
-def test_the_conditions_that_all_share_are_told_once(load):
-    """Concurrency, protocol, input and windows."""
-    points = table.summarise(load([record("A"), record("B")]))
-    assert words.conditions(points) == (
-        "Conditions: concurrency 4, asynchronous gRPC, random input, 9 s windows."
-    )
-
-
-def test_no_absent_point_goes_untold(load):
-    """Points without a result, with fewer repeats, and without one of the two quantities."""
-    points = table.summarise(
-        load(
-            [
-                record("A"),
-                record("A", 1, 1, "timeout"),
-                record("B", 4, status="not_applicable"),
-                record("B", 8, status="unstable", latency_percentile_us=None),
-            ]
-        )
-    )
-    _, texts = words.legend(points)
-    told = words.absences(points, texts, "p95 latency")
-    assert "Fewer repeats: A at batch size 1 (1 of 2 timeout)." in told
-    assert "No result (crosses): B at batch size 4 (not applicable)." in told
-    assert "No p95 latency: B at batch size 8." in told
-
-
-# --- the figure --------------------------------------------------------------------------------
 
 
 def test_every_text_lies_inside_the_figure(figure):
@@ -547,15 +248,26 @@ def test_a_single_series_has_no_ratio_panel(load):
     assert len(drawn(load(scan())).axes) == 2
 
 
-def test_repeats_have_error_bars_and_the_figure_says_of_what_kind(load):
-    """A point measured once has none, and that is said too."""
-    repeated, once = drawn(load(scan(repeats=3))), drawn(load(scan()))
-    assert all(container.has_yerr for container in repeated.axes[0].containers)
-    segments = repeated.axes[0].collections[0].get_segments()
-    assert len(segments) == len(BATCHES)
-    assert "mean of 3 repeats. Bars: 95% interval" in repeated.get_supxlabel()
-    assert once.axes[0].collections[0].get_segments() == []
-    assert "measured once: no error bars" in once.get_supxlabel()
+def test_repeats_have_a_band_and_the_figure_says_of_what_kind(load):
+    """Its edges are the interval; a point measured once has none, and that is said too."""
+    frame = load(scan(repeats=3))
+    ((_, numbers),) = series_of_scan(table.summarise(frame))
+    repeated, once = drawn(frame), drawn(load(scan()))
+    (band,) = bands(repeated.axes[0])
+    edges = {(x, round(y, 3)) for x, y in band.get_paths()[0].vertices}
+    for end in ("_low", "_high"):
+        limits = numbers[f"throughput_infer_per_s{end}"].round(3)
+        assert set(zip(numbers["x"], limits, strict=True)) <= edges
+    assert "mean of 3 repeats. Bands and bars: 95% interval" in repeated.get_supxlabel()
+    assert bands(once.axes[0]) == []
+    assert "Each point was measured once." in once.get_supxlabel()
+
+
+def test_a_repeated_point_among_others_has_a_bar(load):
+    """A band needs two neighbours."""
+    ax = drawn(load([*scan(), *scan()[3:4], record(batch=8, repeat=1, point_id="x")])).axes[0]
+    (bars,) = [c for c in ax.collections if isinstance(c, LineCollection)]
+    assert [segment[0][0] for segment in bars.get_segments() if len(segment)] == [8]
 
 
 def test_the_legend_of_the_figure_has_device_and_series(load):
@@ -591,7 +303,8 @@ def test_a_value_axis_has_two_to_eight_ticks_in_plain_numbers(values):
 def test_each_figure_is_written_as_png_pdf_and_csv(load, tmp_path):
     """The CSV holds the numbers drawn, also of points that failed."""
     records = [*scan(repeats=2), record(batch=256, status="failed")]
-    written = draw_all(load(records), tmp_path / "new" / "out")
+    out = tmp_path / "new" / "out"
+    written = draw_all(load(records), out, names=["throughput_latency_vs_batch"]).files
     assert [path.name for path in written] == [
         f"throughput_latency_vs_batch.{suffix}" for suffix in ("png", "pdf", "csv")
     ]
@@ -603,26 +316,30 @@ def test_each_figure_is_written_as_png_pdf_and_csv(load, tmp_path):
     assert set(numbers["device"]) == {"A100-SXM4-40GB"}
 
 
+SCAN = ["throughput_latency_vs_batch"]
+
+
 def test_more_than_eight_series_are_split_by_model(load, tmp_path):
     """One figure each, so that it stays readable."""
-    written = draw_all(
-        load(
-            record(f"model {name}", concurrency=concurrency)
-            for name in "AB"
-            for concurrency in range(1, 7)
-        ),
-        tmp_path / "out",
-    )
+    records = [record(f"model {name}", concurrency=c) for name in "AB" for c in range(1, 7)]
+    written = draw_all(load(records), tmp_path / "out", names=SCAN).files
     assert {path.stem for path in written} == {
         "throughput_latency_vs_batch_model_a",
         "throughput_latency_vs_batch_model_b",
     }
 
 
+def test_many_models_share_figures_as_long_as_each_line_stands_out(load):
+    """Twelve models of one line each are two figures, not twelve."""
+    points = table.summarise(load(record(f"model {n:02d}") for n in range(12)))
+    parts = series.pictures(series.along(points, BATCH_SIZE))
+    assert [part["series"].nunique() for _, part in parts] == [8, 4]
+
+
 def test_names_that_files_cannot_tell_apart_overwrite_nothing(load, tmp_path):
     """A dash and a blank both become an underscore."""
     records = [record(n, concurrency=c) for n in ("A-b", "A b") for c in range(1, 6)]
-    written = draw_all(load(records), tmp_path / "out")
+    written = draw_all(load(records), tmp_path / "out", names=SCAN).files
     assert len(set(written)) == 6
     labels = {pd.read_csv(path)["model_label"][0] for path in written if path.suffix == ".csv"}
     assert labels == {"A-b", "A b"}
@@ -631,32 +348,46 @@ def test_names_that_files_cannot_tell_apart_overwrite_nothing(load, tmp_path):
 def test_different_percentiles_never_share_a_figure(load, tmp_path):
     """They have no axis in common."""
     frame = load([record(), record(percentile=99), record(percentile=None)])
-    names = [path.stem for path in draw_all(frame, tmp_path / "out") if path.suffix == ".png"]
+    written = draw_all(frame, tmp_path / "out", names=SCAN).files
+    names = [path.stem for path in written if path.suffix == ".png"]
     stem = "throughput_latency_vs_batch"
     assert set(names) == {f"{stem}_mean", f"{stem}_p95", f"{stem}_p99"}
 
 
-def test_parts_of_a_split_hold_every_series_once(load):
-    """Also where no column divides them finely enough."""
-    points = table.summarise(
-        load(record(measurement_interval_ms=n, shapes=f'{{"x": [{n}]}}') for n in range(1, 20))
-    )
-    parts = [part["series"].tolist() for _, part in table.split(points, 8)]
-    assert sorted(number for part in parts for number in part) == list(range(19))
-    assert max(map(len, parts)) <= 8
-    assert len({name for name, _ in table.split(points, 8)}) == len(parts)
+def test_of_more_series_than_a_reader_can_tell_apart_the_best_stand_out(load):
+    """The others are grey, and the figure says by what rule."""
+    records = [
+        record(
+            batch=batch,
+            throughput_infer_per_s=100.0 * delay,
+            measurement_interval_ms=delay,
+            shapes=f'{{"x": [{delay}]}}',
+        )
+        for delay in range(1, 20)
+        for batch in (1, 4)
+    ]
+    points = table.summarise(load(records))
+    ((_, numbers),) = series_of_scan(points)
+    coloured = numbers.loc[numbers["drawn"] == "colour", "measurement_interval_ms"].unique()
+    assert coloured.tolist() == [1, 13, 14, 15, 16, 17, 18, 19]
+    figure = throughput_latency_vs_batch(points)
+    assert len(marks(figure.axes[0], "line")) == 8
+    assert len(marks(figure.axes[0], "grey")) == 11
+    assert "8 of 19 configurations, the first and those of the highest" in figure.get_supxlabel()
 
 
-def test_results_without_any_figure_are_told_in_a_sentence(load, tmp_path):
-    """With the reason that stopped most of them."""
-    with pytest.raises(BadInput, match=r"none of the 2 measurements.*out of memory"):
-        draw_all(load([record(status="failed"), record(batch=4, status="failed")]), tmp_path)
-    with pytest.raises(BadInput, match="no results"):
-        draw_all(load([]), tmp_path)
+def test_series_that_differ_in_the_load_only_are_spread_over_it(load):
+    """The highest throughput would hide the smallest loads."""
+    records = [record(concurrency=c, throughput_infer_per_s=10.0 * c) for c in range(1, 22)]
+    ((_, numbers),) = series_of_scan(table.summarise(load(records)))
+    coloured = numbers.loc[numbers["drawn"] == "colour", "concurrency"].tolist()
+    assert coloured[0] == 1
+    assert coloured[-1] == 21
+    assert len(coloured) == 8
 
 
 def test_a_folder_that_cannot_be_made_is_bad_input(load, tmp_path):
     """Not a traceback."""
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match=r"--out .*file/out"):
-        draw_all(load([record()]), tmp_path / "file" / "out")
+        draw_all(load([record()]), tmp_path / "file" / "out", names=SCAN)

@@ -171,6 +171,39 @@ def test_results_are_typed_and_what_is_missing_is_missing(results: Results) -> N
     assert pd.isna(frame["reason"]).all()
 
 
+def test_columns_that_are_asked_for_are_read_alone_and_say_the_same(results: Results) -> None:
+    for number in (3, 1, 2):
+        store.write_point(results, record(number, preferred_batch_size=(4, 8)))
+        store.merge_leftovers(results)
+        store.write_point(results, record(number, ended_at=NOON, status=Status.FAILED))
+        store.merge_leftovers(results)
+    whole = hpcbench.load_results(results.folder)
+    for names in (
+        ["throughput_infer_per_s", "batch_size"],
+        ["preferred_batch_size"],
+        ["status", "point_id", "ended_at"],
+    ):
+        some = hpcbench.load_results(results.folder, columns=names)
+        assert list(some.columns) == names
+        pd.testing.assert_frame_equal(some, whole[names])
+    assert len(whole) == 3
+
+
+def test_points_that_are_asked_for_are_read_alone(results: Results) -> None:
+    for number in range(4):
+        for repeat in range(2):
+            store.write_point(results, record(number, repeat=repeat))
+    wanted = {record(1).point_id, record(3).point_id}
+    some = hpcbench.load_results(results.folder, columns=["batch_size"], points=wanted)
+    assert some["batch_size"].tolist() == [2, 2, 4, 4]
+    assert len(hpcbench.load_results(results.folder, points=[])) == 0
+
+
+def test_a_column_that_there_is_not_is_told_with_the_nearest(results: Results) -> None:
+    message = refusal(hpcbench.load_results, results.folder, columns=["latency_p99"])
+    assert message.startswith("there is no column 'latency_p99'; did you mean 'latency_p99_us'?")
+
+
 def test_an_empty_folder_is_an_empty_table_with_all_columns(results: Results) -> None:
     frame = hpcbench.load_results(results.folder)
     assert len(frame) == 0

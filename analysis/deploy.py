@@ -1,0 +1,144 @@
+"""Writes what is recommended into a folder: config.pbtxt as the server had it, and how to use it.
+
+The layout is OUT/MODEL/config.pbtxt, so that OUT can be copied over a model repository; where a
+model has several recommendations, OUT/DEVICE/MODEL/config.pbtxt.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from analysis import labels, words
+from analysis.recommend import Advice, Row
+from analysis.recommend_text import as_json, device, sentences
+from hpcbench.errors import BadInput
+
+LIST = "recommendation.json"
+README = "README.md"
+
+
+def write(advice: list[Advice], configs: Mapping[str, str | None], out: Path) -> list[Path]:
+    """Writes the folder, and gives the files in it.
+
+    ``configs`` is the text of config.pbtxt by point_id. Results that know none, such as imported
+    ones, are listed without a file. A folder of an earlier recommendation is replaced; raises
+    BadInput for one that holds anything else, and where it cannot be written.
+    """
+    _check(advice)
+    try:
+        _clear(out)
+        out.mkdir(parents=True, exist_ok=True)
+        listed, written = [], []
+        for one, folder in zip(advice, _folders(advice), strict=True):
+            config = configs.get(one.best["point_id"]) if one.best else None
+            path = None
+            if config:
+                path = out / folder / "config.pbtxt"
+                path.parent.mkdir(parents=True)
+                path.write_text(config, encoding="utf-8")
+                written.append(path)
+            listed.append(as_json(one) | {"config": str(path.relative_to(out)) if path else None})
+        (out / LIST).write_text(json.dumps(listed, indent=2) + "\n", encoding="utf-8")
+        (out / README).write_text(_readme(advice, listed), encoding="utf-8")
+    except OSError as error:
+        raise BadInput(
+            f"--out {out}: cannot be written: {error.strerror}",
+            "name a folder in which you may create files",
+        ) from error
+    return [*written, out / LIST, out / README]
+
+
+def _check(advice: list[Advice]) -> None:
+    for one in advice:
+        model = str(one.about["model"])
+        if not re.fullmatch(r"\w[\w.+-]*", model):
+            raise BadInput(
+                f"the model's name {model!r} cannot be that of a folder",
+                "without --out everything else is told",
+            )
+
+
+def _clear(out: Path) -> None:
+    """Removes what an earlier recommendation left, and only that."""
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    if not (out / LIST).is_file():
+        raise BadInput(
+            f"--out {out}: is not empty, and holds no earlier recommendation",
+            "name a new folder",
+        )
+    try:
+        paths = [
+            Path(entry["config"])
+            for entry in json.loads((out / LIST).read_text())
+            if entry["config"]
+        ]
+    except (ValueError, TypeError, KeyError) as error:
+        raise BadInput(f"{out / LIST}: is not of hpcbench", "name a new folder") from error
+    for path in paths:
+        if path.is_absolute() or ".." in path.parts or path.name != "config.pbtxt":
+            raise BadInput(f"{out / LIST}: names the file {path}", "name a new folder")
+        (out / path).unlink(missing_ok=True)
+        for folder in (out / path).parents:
+            if folder == out or not folder.is_dir() or any(folder.iterdir()):
+                break
+            folder.rmdir()
+
+
+def _folders(advice: list[Advice]) -> list[Path]:
+    """Where each recommendation goes, relative to the folder."""
+    per_model = Counter(one.about["model"] for one in advice if one.best)
+    taken: Counter[Path] = Counter()
+    folders = []
+    for one in advice:
+        model = str(one.about["model"])
+        above = words.file_name([device(one.about)]) if per_model[one.about["model"]] > 1 else ""
+        place = Path(above, model)
+        if one.best:
+            taken[place] += 1
+            if taken[place] > 1:
+                place = Path(f"{above}_{taken[place]}", model)
+        folders.append(place)
+    return folders
+
+
+def _readme(advice: list[Advice], listed: list[dict[str, Any]]) -> str:
+    sections = [_section(one, entry["config"]) for one, entry in zip(advice, listed, strict=True)]
+    return "\n".join(
+        [
+            "# Recommended configurations",
+            "",
+            "Each config.pbtxt is the one that Triton had when it was measured. Copy it over that",
+            "of the model in your repository. recommendation.json holds all figures.",
+            "",
+            *sections,
+        ]
+    )
+
+
+def _section(one: Advice, config: str | None) -> str:
+    title = f"## {one.about['model_label']} on {device(one.about)}\n"
+    if one.best is None:
+        return f"{title}\nNothing is recommended: {'; '.join(one.failing)}.\n"
+    lines = [title, *_use(one.best, config), f"- chosen for its {one.wanted.figure.words}"]
+    if one.wanted.limits:
+        lines[-1] += f", within {', '.join(map(str, one.wanted.limits))}"
+    lines += [f"- {sentence}" for sentence in sentences(one)]
+    lines += [f"- note: {note}" for note in one.notes]
+    return "\n".join(lines) + "\n"
+
+
+def _use(best: Row, config: str | None) -> list[str]:
+    there = f"`{config}`" if config else "not known: these results hold no config.pbtxt"
+    latency = labels.figure(best, "latency_p99_ms")
+    return [
+        f"- configuration: {there}",
+        f"- server: {labels.server(best)}",
+        f"- clients: {labels.load(best)}",
+        f"- throughput: {labels.figure(best, 'throughput_infer_per_s')} infer/s",
+        f"- p99 latency: {latency} ms" if latency != "-" else "- p99 latency: not measured",
+        f"- measured {best['measured']} times on {best['site']}, pool {best['pool']}",
+    ]

@@ -1,0 +1,85 @@
+"""Scans over batch size as records, for the tests of tables and figures."""
+
+import json
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hpcbench.records import Record
+from hpcbench.store import load_results, write_records
+
+BATCHES = (1, 4, 8, 16, 32, 64, 128)
+
+
+def variant(**axes: Any) -> str:
+    base = dict.fromkeys(
+        ("instance_count", "preferred_batch_size", "max_queue_delay_us", "accelerator"), "base"
+    )
+    return json.dumps(base | axes)
+
+
+def record(
+    label: str = "PN-AK4 ONNX", batch: int = 1, repeat: int = 0, status: str = "ok", **changed: Any
+) -> Record:
+    """A measurement as a run would leave it, at 100 infer/s and batch / 2 ms unless changed."""
+    measured = status in ("ok", "unstable")
+    now = datetime.now(UTC)
+    columns: dict[str, Any] = {
+        "campaign": "scan",
+        "site": "local",
+        "pool": "gpu",
+        "placement_id": "placement",
+        "reason": None if status == "ok" else "out of memory",
+        "model": label.split(maxsplit=1)[0],
+        "variant": variant(),
+        "concurrency": 4,
+        "protocol": "grpc",
+        "asynchronous": True,
+        "measurement_interval_ms": 9000,
+        "percentile": 95,
+        "input_data": "random",
+        "gpu_name": "NVIDIA A100-SXM4-40GB",
+        "gpu_count": 1,
+        "cpu_name": "AMD EPYC 7763 64-Core Processor",
+        "cpu_count": 32,
+        "instance_kind": "KIND_GPU",
+        "throughput_infer_per_s": 100.0 if measured else None,
+        "latency_percentile_us": 500.0 * batch if measured else None,
+        "latency_avg_us": 400.0 * batch if measured else None,
+        "started_at": now,
+        "ended_at": now,
+        **changed,
+    }
+    identity = [v for k, v in columns.items() if k not in ("pool", "reason")]
+    columns.setdefault("point_id", f"{label} {batch} {[str(v) for v in identity]}")
+    return Record(model_label=label, batch_size=batch, repeat=repeat, status=status, **columns)
+
+
+def scan(label: str = "PN-AK4 ONNX", repeats: int = 1, scale: float = 1.0, **changed: Any):
+    """A scan over batch sizes whose throughput rises and levels off, with some spread."""
+    return [
+        record(
+            label,
+            batch,
+            repeat,
+            throughput_infer_per_s=scale * 800 * batch / (1 + batch / 24) * (1 + 0.02 * repeat),
+            latency_percentile_us=4e6 / scale / 800 * (1 + batch / 24) * (1 - 0.02 * repeat),
+            point_id=f"{label} {batch} {changed}",
+            **changed,
+        )
+        for batch in BATCHES
+        for repeat in range(repeats)
+    ]
+
+
+Load = Callable[[Iterable[Record]], pd.DataFrame]
+
+
+def through_parquet(records: Iterable[Record], folder: Path) -> pd.DataFrame:
+    """Records as they come back from a results folder."""
+    (folder / "records").mkdir(parents=True, exist_ok=True)
+    write_records(folder / "records" / "placement.parquet", list(records))
+    return load_results(folder)
