@@ -2,32 +2,28 @@
 
 import contextlib
 import logging
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from distributed import Client
 from distributed.diagnostics.plugin import SchedulerPlugin
 
-from hpcbench import batch, jobqueue, ledger, watch
+from hpcbench import batch, jobqueue, ledger
 from hpcbench.batch import JobState
 from hpcbench.cluster import Jobs, Workers, dask_settings
 from hpcbench.errors import HpcbenchError, SiteError
+from hpcbench.judge import Sent, judge
 from hpcbench.keys import Keys
 from hpcbench.ledger import Run
 from hpcbench.site import Site
 from hpcbench.store import Results
-from hpcbench.watch import Sent
+from hpcbench.watch import Watcher
 
 log = logging.getLogger(__name__)
-
-EARLY_POLL_S, LATE_POLL_S = 5.0, 20.0
-EARLY_S = 120.0
-"""So long after the start the batch system is asked more often: what goes wrong does so then."""
 
 DEATHS = 3
 """So many jobs in a row that die before they connect end the run."""
@@ -44,9 +40,6 @@ TRANSIENT = (
 )
 TRANSIENT_RETRIES = 3
 
-GOODBYE_S = 15.0
-"""At the end of a run, so long its jobs may take to end by themselves."""
-
 
 @dataclass(frozen=True)
 class Submission:
@@ -56,63 +49,7 @@ class Submission:
     run: Run
     account: str | None
     keys: Keys | None
-    watcher: "Watcher"
-
-
-class Watcher:
-    """Asks the batch system about a run's jobs every few seconds, in a thread of its own."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
-        self.answer: tuple[float, dict[str, batch.Job]] | None = None
-        """When it was asked, by `time.monotonic`, and what it said."""
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(batch.COMMAND_TIMEOUT_S)
-
-    def _watch(self) -> None:
-        started = time.monotonic()
-        while not self._stop.is_set():
-            asked_at = time.monotonic()
-            try:
-                self.answer = asked_at, batch.jobs(self._run.system, self._run.name)
-            except (HpcbenchError, ValueError) as error:
-                # A batch system that is busy or restarted answers again later.
-                log.warning("the batch system does not tell of its jobs: %s", error)
-            took_s = time.monotonic() - asked_at
-            early = time.monotonic() - started < EARLY_S
-            self._stop.wait(max(EARLY_POLL_S if early else LATE_POLL_S, 10 * took_s))
-
-
-@contextmanager
-def batch_run(run: Run) -> Iterator[Watcher]:
-    """Watches a run's jobs, and sees that none of them is left when the block is left."""
-    try:
-        with Watcher(run) as watcher:
-            yield watcher
-    finally:
-        _end(run)
-
-
-def _end(run: Run) -> None:
-    """Gives a run's jobs a moment to end by themselves, then cancels what is left of them."""
-    try:
-        if not batch.wait_for_end(run.system, run.name, GOODBYE_S):
-            return
-        batch.cancel(run.system, run.name)
-        left = batch.wait_for_end(run.system, run.name)
-    except HpcbenchError as error:
-        log.warning("whether all jobs of %s are gone is not known: %s", run.name, error)
-        return
-    if left:
-        log.warning("jobs %s of %s are cancelled, and still there", ", ".join(left), run.name)
+    watcher: Watcher
 
 
 class _EverConnected(SchedulerPlugin):
@@ -210,7 +147,7 @@ class _Batch:
         if answer is None or answer[0] <= self.judged:
             return []
         self.judged = answer[0]
-        verdict = watch.judge(
+        verdict = judge(
             dict(self.sent),
             answer[1],
             asked_at=answer[0],

@@ -271,9 +271,9 @@ def cancel(results: Path) -> None:
 
     Works from any shell that has the batch system's commands, also after the driver was killed.
     """
-    from hpcbench import driver, store
+    from hpcbench import leftovers, store
 
-    driver.cancel(store.Results(results), click.echo)
+    leftovers.cancel(store.Results(results), click.echo)
 
 
 def _print_reasons(rows: list[dict[str, Any]]) -> None:

@@ -15,17 +15,19 @@ from typing import Any
 
 from distributed import Client, Future, KilledWorker
 
-from hpcbench import batch, keys, ledger, process, runstate, store
-from hpcbench.batch_cluster import Submission, batch_run, batch_workers
+from hpcbench import keys, ledger, process, runstate, store
+from hpcbench.batch_cluster import Submission, batch_workers
 from hpcbench.campaign import Campaign
 from hpcbench.cluster import Workers, local_workers
 from hpcbench.errors import Interrupted, SiteError, UnusableNode
+from hpcbench.leftovers import end_earlier_runs
 from hpcbench.measure import unmeasured
 from hpcbench.placement import Placement
 from hpcbench.planning import Plan, plan, plan_rows
 from hpcbench.records import Record, Status
 from hpcbench.site import Site
 from hpcbench.store import Results
+from hpcbench.watch import batch_run
 from hpcbench.worker import TOPIC, Done, told, work
 
 log = logging.getLogger(__name__)
@@ -35,9 +37,6 @@ ATTEMPTS = 2
 
 UNUSABLE_NODES = 3
 """So many unusable nodes of a pool, and nothing measured on any other, end the run."""
-
-CANCEL_S = 90.0
-"""How long a driver may take to end its run before its jobs are ended without it."""
 
 TURN_S = 1.0
 """How often jobs are looked after, and others are told how the run stands."""
@@ -104,7 +103,7 @@ def _run(
     where.create()
     with store.locked(where), runstate.log_file(where), runstate.signals_interrupt():
         where.cancel.unlink(missing_ok=True)
-        end_earlier_runs(where, tell)
+        end_earlier_runs(where, lambda text: tell({"kind": "note", "text": text}))
         store.merge_leftovers(where)
         todo = todo.without(store.done(where))
         runstate.write_yaml(where.campaign, campaign)
@@ -116,21 +115,6 @@ def _run(
         store.merge_leftovers(where)
         where.state.unlink(missing_ok=True)
     return summarise(where, started=started, done_before=todo.done)
-
-
-def end_earlier_runs(where: Results, tell: Listener) -> list[ledger.Run]:
-    """Cancels the jobs that killed runs left, which would measure the same points beside us."""
-    ended = []
-    for run_ in ledger.unfinished(where):
-        left = batch.active(batch.jobs(run_.system, run_.name))
-        if left:
-            tell({"kind": "note", "text": f"cancelling jobs of an earlier run: {', '.join(left)}"})
-            batch.cancel(run_.system, run_.name)
-            batch.wait_for_end(run_.system, run_.name)
-        ledger.finish(where, run_)
-        keys.remove(where.keys)
-        ended.append(run_)
-    return ended
 
 
 def summarise(where: Results, *, started: float = 0.0, done_before: int = 0) -> Summary:
@@ -145,25 +129,6 @@ def summarise(where: Results, *, started: float = 0.0, done_before: int = 0) -> 
         measured_now=max(0, counts.total() - done_before),
         seconds=time.monotonic() - started,
     )
-
-
-def cancel(where: Results, tell: Callable[[str], None]) -> None:
-    """Ends the run at work in a results folder, and whatever jobs of earlier ones are left.
-
-    Raises BadInput where there is no run, SiteError where its driver, perhaps on another host,
-    does not answer and the batch system does not either.
-    """
-    store.read_plan(where)
-    if store.is_locked(where):
-        tell("asking the driver to end the run")
-        where.cancel.touch()
-        deadline = time.monotonic() + CANCEL_S
-        while store.is_locked(where) and time.monotonic() < deadline:
-            time.sleep(0.5)
-        if not store.is_locked(where):
-            tell("the run has ended; what was measured is kept")
-    for run_ in end_earlier_runs(where, lambda event: tell(str(event["text"]))):
-        tell(f"no job of {run_.name} is left")
 
 
 @dataclass
@@ -328,7 +293,7 @@ def _take(done: Done, pool: _Pool, placement: Placement, attempt: int, where: Re
 def _avoid(
     error: UnusableNode, pool: _Pool, placement: Placement, attempt: int, tell: Listener
 ) -> None:
-    log.error("unusable node: %s", error)
+    log.warning("unusable node: %s", error)
     known = error.node in pool.unusable
     pool.unusable[error.node] = error.message
     if not pool.workers.avoid(error.worker, error.node) or (
@@ -346,7 +311,7 @@ def _try_again(
     """A worker died: its placement goes on elsewhere, unless this is its second death here."""
     parts = store.parts_of(where, placement.id)
     left = placement.without(parts)
-    log.error("placement %s, attempt %d: its worker was killed", placement.id, attempt)
+    log.warning("placement %s, attempt %d: its worker was killed", placement.id, attempt)
     if left is None:
         return
     if parts or attempt < ATTEMPTS:

@@ -1,84 +1,77 @@
-"""Judges a pool's jobs by what the batch system and the scheduler say of them; pure functions."""
+"""Asks the batch system about a run's jobs while it lasts, and sees that none of them is left."""
 
-from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
 
-from hpcbench.batch import Job, JobState
+from hpcbench import batch
+from hpcbench.errors import HpcbenchError
+from hpcbench.ledger import Run
 
-LOST_S = 60.0
-"""How long the worker of a job that still runs may be away: a restarted one is back by then."""
+log = logging.getLogger(__name__)
 
-NEVER_STARTS = frozenset(
-    {
-        "AssocMaxWallDurationPerJobLimit",
-        "BadConstraints",
-        "DependencyNeverSatisfied",
-        "InvalidAccount",
-        "InvalidQOS",
-        "PartitionNodeLimit",
-        "PartitionTimeLimit",
-        "QOSMaxWallDurationPerJobLimit",
-    }
-)
-"""Slurm's reasons for which a waiting job waits for ever."""
+EARLY_POLL_S, LATE_POLL_S = 5.0, 20.0
+EARLY_S = 120.0
+"""So long after the start the batch system is asked more often: what goes wrong does so then."""
+
+GOODBYE_S = 15.0
+"""At the end of a run, so long its jobs may take to end by themselves."""
 
 
-@dataclass(frozen=True)
-class Sent:
-    """A job that was submitted, under its worker's name. Times are from `time.monotonic`."""
+class Watcher:
+    """Asks the batch system about a run's jobs every few seconds, in a thread of its own."""
 
-    worker: str
-    id: str
-    at: float
-    gone_since: float | None = None
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
+        self.answer: tuple[float, dict[str, batch.Job]] | None = None
+        """When it was asked, by `time.monotonic`, and what it said."""
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(batch.COMMAND_TIMEOUT_S)
+
+    def _watch(self) -> None:
+        started = time.monotonic()
+        while not self._stop.is_set():
+            asked_at = time.monotonic()
+            try:
+                self.answer = asked_at, batch.jobs(self._run.system, self._run.name)
+            except (HpcbenchError, ValueError) as error:
+                # A batch system that is busy or restarted answers again later.
+                log.warning("the batch system does not tell of its jobs: %s", error)
+            took_s = time.monotonic() - asked_at
+            early = time.monotonic() - started < EARLY_S
+            self._stop.wait(max(EARLY_POLL_S if early else LATE_POLL_S, 10 * took_s))
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What became of a pool's jobs, by their workers' names.
-
-    ``died`` never connected; their words are the batch system's. ``ended`` had done so.
-    ``lost`` run on without a worker. ``hopeless`` is the reason why jobs wait for ever.
-    """
-
-    died: Mapping[str, str]
-    ended: frozenset[str]
-    lost: frozenset[str]
-    hopeless: str | None
+@contextmanager
+def batch_run(run: Run) -> Iterator[Watcher]:
+    """Watches a run's jobs, and sees that none of them is left when the block is left."""
+    try:
+        with Watcher(run) as watcher:
+            yield watcher
+    finally:
+        _end(run)
 
 
-def judge(
-    sent: Mapping[str, Sent],
-    found: Mapping[str, Job],
-    *,
-    asked_at: float,
-    connected: AbstractSet[str],
-    ever_connected: AbstractSet[str],
-    now: float,
-) -> Verdict:
-    """``found`` is what the batch system answered to a question of ``asked_at``, by job id.
-
-    Jobs that were submitted later are not judged; nor is one whose worker is connected.
-    """
-    died: dict[str, str] = {}
-    ended: set[str] = set()
-    lost: set[str] = set()
-    hopeless = None
-    for name, job in sent.items():
-        seen = found.get(job.id, Job(job.id, JobState.ENDED, "gone from the queue"))
-        if name in connected or job.at >= asked_at:
-            continue
-        if seen.state is JobState.HELD:
-            died[name] = f"held: {seen.reason}"
-        elif seen.state is JobState.ENDED:
-            if name in ever_connected:
-                ended.add(name)
-            else:
-                died[name] = seen.reason
-        elif seen.state is JobState.RUNNING and job.gone_since is not None:
-            if now - job.gone_since > LOST_S:
-                lost.add(name)
-        elif seen.state is JobState.WAITING and seen.reason in NEVER_STARTS:
-            hopeless = seen.reason
-    return Verdict(died, frozenset(ended), frozenset(lost), hopeless)
+def _end(run: Run) -> None:
+    """Gives a run's jobs a moment to end by themselves, then cancels what is left of them."""
+    try:
+        if not batch.wait_for_end(run.system, run.name, GOODBYE_S):
+            return
+        batch.cancel(run.system, run.name)
+        left = batch.wait_for_end(run.system, run.name)
+    except HpcbenchError as error:
+        log.warning("whether all jobs of %s are gone is not known: %s", run.name, error)
+        return
+    if left:
+        log.warning("jobs %s of %s are cancelled, and still there", ", ".join(left), run.name)

@@ -272,8 +272,8 @@ class TestBreakage:
 
 
 def parent_of(box: Box, pid: str) -> str:
-    parent = box.said("ps", "-o", "ppid=", "-p", pid).strip()
-    return box.exec("ps", "-o", "args=", "-p", parent).stdout
+    parent = box.exec("ps", "-o", "ppid=", "-p", pid).stdout.strip()
+    return parent and box.exec("ps", "-o", "args=", "-p", parent).stdout
 
 
 class TestEnding:

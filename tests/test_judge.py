@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hpcbench.batch import Job, JobState
-from hpcbench.watch import LOST_S, NEVER_STARTS, Sent, Verdict, judge
+from hpcbench.judge import LOST_S, NEVER_STARTS, Sent, Verdict, judge
 
 
 def judged(job: Job | None, *, gone_since: float | None = None, **changes: Any) -> Verdict:

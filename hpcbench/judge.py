@@ -1,0 +1,84 @@
+"""Judges a pool's jobs by what the batch system and the scheduler say of them; pure functions."""
+
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from hpcbench.batch import Job, JobState
+
+LOST_S = 60.0
+"""How long the worker of a job that still runs may be away: a restarted one is back by then."""
+
+NEVER_STARTS = frozenset(
+    {
+        "AssocMaxWallDurationPerJobLimit",
+        "BadConstraints",
+        "DependencyNeverSatisfied",
+        "InvalidAccount",
+        "InvalidQOS",
+        "PartitionNodeLimit",
+        "PartitionTimeLimit",
+        "QOSMaxWallDurationPerJobLimit",
+    }
+)
+"""Slurm's reasons for which a waiting job waits for ever."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A job that was submitted, under its worker's name. Times are from `time.monotonic`."""
+
+    worker: str
+    id: str
+    at: float
+    gone_since: float | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a pool's jobs, by their workers' names.
+
+    ``died`` never connected; their words are the batch system's. ``ended`` had done so.
+    ``lost`` run on without a worker. ``hopeless`` is the reason why jobs wait for ever.
+    """
+
+    died: Mapping[str, str]
+    ended: frozenset[str]
+    lost: frozenset[str]
+    hopeless: str | None
+
+
+def judge(
+    sent: Mapping[str, Sent],
+    found: Mapping[str, Job],
+    *,
+    asked_at: float,
+    connected: AbstractSet[str],
+    ever_connected: AbstractSet[str],
+    now: float,
+) -> Verdict:
+    """``found`` is what the batch system answered to a question of ``asked_at``, by job id.
+
+    Jobs that were submitted later are not judged; nor is one whose worker is connected.
+    """
+    died: dict[str, str] = {}
+    ended: set[str] = set()
+    lost: set[str] = set()
+    hopeless = None
+    for name, job in sent.items():
+        seen = found.get(job.id, Job(job.id, JobState.ENDED, "gone from the queue"))
+        if name in connected or job.at >= asked_at:
+            continue
+        if seen.state is JobState.HELD:
+            died[name] = f"held: {seen.reason}"
+        elif seen.state is JobState.ENDED:
+            if name in ever_connected:
+                ended.add(name)
+            else:
+                died[name] = seen.reason
+        elif seen.state is JobState.RUNNING and job.gone_since is not None:
+            if now - job.gone_since > LOST_S:
+                lost.add(name)
+        elif seen.state is JobState.WAITING and seen.reason in NEVER_STARTS:
+            hopeless = seen.reason
+    return Verdict(died, frozenset(ended), frozenset(lost), hopeless)

@@ -1,0 +1,47 @@
+"""Ends runs from outside: one that is at work, and whatever jobs a killed driver left behind."""
+
+import time
+from collections.abc import Callable
+
+from hpcbench import batch, keys, ledger, store
+from hpcbench.ledger import Run
+from hpcbench.store import Results
+
+Tell = Callable[[str], None]
+
+CANCEL_S = 90.0
+"""How long a driver may take to end its run before its jobs are ended without it."""
+
+
+def end_earlier_runs(where: Results, tell: Tell) -> list[Run]:
+    """Cancels the jobs that killed runs left, which would measure the same points beside us."""
+    ended = []
+    for run_ in ledger.unfinished(where):
+        left = batch.active(batch.jobs(run_.system, run_.name))
+        if left:
+            tell(f"cancelling jobs of an earlier run: {', '.join(left)}")
+            batch.cancel(run_.system, run_.name)
+            batch.wait_for_end(run_.system, run_.name)
+        ledger.finish(where, run_)
+        keys.remove(where.keys)
+        ended.append(run_)
+    return ended
+
+
+def cancel(where: Results, tell: Tell) -> None:
+    """Ends the run at work in a results folder, and whatever jobs of earlier ones are left.
+
+    Raises BadInput where there is no run, SiteError where its driver, perhaps on another host,
+    does not answer and the batch system does not either.
+    """
+    store.read_plan(where)
+    if store.is_locked(where):
+        tell("asking the driver to end the run")
+        where.cancel.touch()
+        deadline = time.monotonic() + CANCEL_S
+        while store.is_locked(where) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        if not store.is_locked(where):
+            tell("the run has ended; what was measured is kept")
+    for run_ in end_earlier_runs(where, tell):
+        tell(f"no job of {run_.name} is left")
