@@ -13,7 +13,7 @@ MODELS := jobs/demo/models/jet_tagger/config.pbtxt
 
 export HPCBENCH_NATIVE := $(abspath $(NATIVE))
 
-.PHONY: help demo test test-box test-fast lint bench native venv browser clean
+.PHONY: help demo docs test test-box test-fast lint bench native venv browser clean
 
 help:
 	@echo "make demo       sets everything up, then scans a model on a real Triton (about 2 minutes)"
@@ -22,6 +22,7 @@ help:
 	@echo "make test-box   a Slurm and an HTCondor on this machine (root, Debian family), and their tests"
 	@echo "make lint       ruff, mypy, import contracts"
 	@echo "make bench      hpcbench beside a bare loop over perf_analyzer, in one run"
+	@echo "make docs       the reference of columns and the pictures in docs/"
 	@echo "make native     Triton and perf_analyzer from wheels into $(NATIVE);"
 	@echo "                with WITH=pytorch it serves TorchScript models, too"
 	@echo "make clean      removes $(VENV), $(NATIVE) and caches; keeps results/"
@@ -48,6 +49,9 @@ lint: $(INSTALLED)
 
 bench: $(INSTALLED) $(MODELS) native
 	@$(BIN)/python tests/benchmarks/beside_the_loop.py
+
+docs: $(INSTALLED)
+	@$(BIN)/python docs/build.py
 
 venv: $(INSTALLED)
 

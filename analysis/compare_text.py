@@ -18,6 +18,7 @@ from hpcbench.errors import BadInput
 
 KINDS = (".md", ".json", ".png", ".pdf")
 MOST_SHOWN = 20
+_WIDE = 120
 MOST_IN_MARKDOWN = 500
 
 _BY_COLUMN = {figure.column: figure for figure in FIGURES}
@@ -33,10 +34,16 @@ def show(found: Comparison, names: tuple[str, str], console: Console) -> None:
     for line in _shared(found, shown):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for name in _HEADINGS:
-        table.add_column(name, justify="right" if name in ("A", "B", "B / A") else "left")
+    kept = [name for name in _HEADINGS if console.width >= _WIDE or name not in ("A", "B")]
+    for name in kept:
+        right = name in ("A", "B", "B / A")
+        wraps = name == "configuration"
+        table.add_column(name, justify="right" if right else "left", no_wrap=not wraps)
     for cells, verdict in zip(_cells(found, shown), shown["verdict"], strict=True):
-        table.add_row(*map(escape, cells), style=_COLOURS.get(verdict))
+        named = dict(zip(_HEADINGS, cells, strict=True))
+        if console.width < _WIDE:
+            named["figure"], _, _ = named["figure"].partition(" [")
+        table.add_row(*(escape(named[name]) for name in kept), style=_COLOURS.get(verdict))
     console.print(table)
     if len(found.rows) > len(shown):
         left = len(found.rows) - len(shown)
@@ -114,7 +121,7 @@ def _cells(found: Comparison, rows: pd.DataFrame) -> list[tuple[str, ...]]:
                 labels.figure(a, figure.column),
                 labels.figure(b, figure.column),
                 labels.interval(row["ratio"], row["low"], row["high"]),
-                f"{row['verdict']}{', measured once' if row['once'] else ''}",
+                f"{row['verdict']}{' (once)' if row['once'] else ''}",
             )
         )
     return cells

@@ -167,7 +167,8 @@ def pictures(
             left_out[kind.name] = reason.message
             continue
         for told, numbers in parts:
-            name = "_".join(filter(None, [kind.name, words.file_name(told)]))
+            # File systems take names of 255 bytes.
+            name = "_".join(filter(None, [kind.name, words.file_name(told)]))[:120]
             if name in found:
                 # Names that differ in letters which file names do without.
                 name += f"_{len(found)}"

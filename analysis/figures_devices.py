@@ -86,7 +86,7 @@ def comparison_figure(numbers: pd.DataFrame, style: str) -> Figure:
         for ax, name in zip(grid, panels, strict=True):
             _draw_panel(ax, shown, name, marks, list(models))
             ax.set_xlabel(_PANELS[name], fontsize=TICK_PT, loc="right")
-        labels = [layout.wrapped(text, TICK_PT, 4.5, look) for text in models.values()]
+        labels = [layout.wrapped(text, TICK_PT, 4.5, look, 3) for text in models.values()]
         grid[0].set_yticks(range(len(models)), labels)
         for label in grid[0].get_yticklabels():
             label.set_parse_math(False)
@@ -94,7 +94,7 @@ def comparison_figure(numbers: pd.DataFrame, style: str) -> Figure:
         entries: list[layout.Entry] = [
             (text, layout.line(**marks[number].keywords())) for number, text in texts.items()
         ]
-        height_in = 1.2 + max(0.9, 0.34 * len(texts)) * len(models)
+        height_in = 1.2 + layout.rows_in(labels, TICK_PT, max(0.9, 0.34 * len(texts)))
         layout.write_around(figure, look, height_in, title, entries, notes)
     return figure
 

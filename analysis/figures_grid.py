@@ -151,7 +151,7 @@ def _draw_map(
     norm: Normalize = Normalize(0, 1)
     if len(known):
         wide = known.max() > 10 * known.min()
-        norm = (LogNorm if wide else Normalize)(known.min(), known.max() * 1.001)
+        norm = (LogNorm if wide else Normalize)(known.min(), max(known.max(), 1.05 * known.min()))
     mesh = ax.pcolormesh(np.ma.masked_invalid(values), cmap=MAP, norm=norm, rasterized=True)
     # Little of either end would be read: the colour says which way, the number how much.
     bar = figure.colorbar(mesh, ax=ax, pad=0.02, aspect=30)

@@ -36,12 +36,12 @@ _PANEL_PT = (layout.WIDE_IN / 2 - 1.7) * 72
 
 def scan(points: pd.DataFrame, axis: Axis) -> Pictures:
     """The pictures of a scan along ``axis``: words that tell them apart, and their numbers."""
-    if axis is not BATCH_SIZE and not series.varies(points, axis):
+    if axis is not BATCH_SIZE and not series.varies(series.measured(points), axis):
         raise DoesNotApply(f"no configuration was measured at two values of the {axis.phrase}")
     return [
         (name, series.numbers(series.with_ratios(part, _BOTH), _BOTH))
         for name, part in series.pictures(series.along(series.measured(points), axis))
-        if (part["measured"] > 0).any()
+        if (part[list(_BOTH)] > 0).any(axis=None)
     ]
 
 

@@ -95,12 +95,9 @@ def state_figure(numbers: pd.DataFrame, style: str) -> Figure:
             np.arange(len(columns))[::step] + 0.5, [axes.plain(x) for x in columns[::step]]
         )
         size = SMALL_PT if len(rows) <= 25 else SMALL_PT - 3
-        ax.set_yticks(
-            len(rows) - np.arange(len(rows)) - 0.5,
-            [layout.wrapped(texts[number], size, _LABEL_IN, look) for number in rows],
-            fontsize=size,
-            linespacing=1.1,
-        )
+        labels = [layout.wrapped(texts[number], size, _LABEL_IN, look, 3) for number in rows]
+        places = len(rows) - np.arange(len(rows)) - 0.5
+        ax.set_yticks(places, labels, fontsize=size, linespacing=1.1)
         for label in ax.get_yticklabels():
             label.set_parse_math(False)
         ax.tick_params(which="both", length=0)
@@ -108,7 +105,7 @@ def state_figure(numbers: pd.DataFrame, style: str) -> Figure:
         ax.grid(visible=False)
         ax.set_xlabel(axis.label)
         layout.write_header(ax, look, captions.campaigns(numbers))
-        height_in = min(1.2 + 0.62 * len(rows), 20.0)
+        height_in = 1.2 + layout.rows_in(labels, size, 0.5)
         notes = [*_reasons(numbers), _left_out(numbers)]
         layout.write_around(figure, look, height_in, title, _entries(numbers), notes)
     return figure

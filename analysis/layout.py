@@ -114,8 +114,8 @@ def _legend(figure: Figure, preset: Preset, title: str, entries: Sequence[Entry]
     return legend
 
 
-def wrapped(text: str, size_pt: float, width_in: float, preset: Preset) -> str:
-    """The text in lines that fit the width."""
+def wrapped(text: str, size_pt: float, width_in: float, preset: Preset, most: int = 99) -> str:
+    """The text in lines that fit the width; of more than ``most`` the middle is left out."""
     scratch = Figure(dpi=72)
     FigureCanvasAgg(scratch)
     family = preset.rc["font.family"]
@@ -126,7 +126,17 @@ def wrapped(text: str, size_pt: float, width_in: float, preset: Preset) -> str:
         label.set_text(textwrap.fill(text, characters))
         if label.get_window_extent().width < 0.93 * width_in * 72:
             break
-    return label.get_text()
+    lines = label.get_text().split("\n")
+    if len(lines) > most:
+        # The end of a configuration's name tells it from its neighbours.
+        lines = [*lines[: most - 1], f"… {lines[-1]}"]
+    return "\n".join(lines)
+
+
+def rows_in(labels: Sequence[str], size_pt: float, least_in: float) -> float:
+    """The height that rows with these labels need, together."""
+    most = max(label.count("\n") + 1 for label in labels)
+    return len(labels) * max(least_in, most * size_pt * 1.3 / 72 + 0.1)
 
 
 def prune(labels: Sequence[Text]) -> None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from string import ascii_uppercase
 from typing import Any
 
 from rich.console import Console
@@ -11,10 +12,12 @@ from rich.table import Table
 
 from analysis import labels, words
 from analysis.configuration import CONFIGURATION, LOAD
-from analysis.limits import COST, ENERGY, LATENCY, MEMORY, THROUGHPUT
+from analysis.limits import COST, ENERGY, LATENCY, MEMORY, THROUGHPUT, Wanted
 from analysis.recommend import Advice, Compared, Row
 
 _FIGURES = (THROUGHPUT, LATENCY, MEMORY, ENERGY, COST)
+_WIDE = 120
+_LOADS = {"batch_size": "batch\nsize", "concurrency": "concur-\nrency"}
 _HEADINGS = {
     THROUGHPUT: "throughput\n[infer/s]",
     LATENCY: "p99 latency\n[ms]",
@@ -54,7 +57,7 @@ def _show_nothing(one: Advice, console: Console) -> None:
     for sentence in one.failing:
         console.print(f"  {sentence}", highlight=False, markup=False, soft_wrap=True)
     if one.nearest is not None:
-        console.print(_table([("nearest", one.nearest)]))
+        _print_table([("nearest", one.nearest)], one.wanted, console)
 
 
 def _show_best(one: Advice, best: Row, console: Console) -> None:
@@ -64,7 +67,7 @@ def _show_best(one: Advice, best: Row, console: Console) -> None:
     if one.base is not None:
         rows.append(("base" if one.base_meets else "base, over limit", one.base.row))
     rows += [(_standing(other), other.row) for other in one.runners_up]
-    console.print(_table(_once(rows)))
+    _print_table(_once(rows), one.wanted, console)
     for sentence in sentences(one):
         console.print(f"  {sentence}", highlight=False, markup=False, soft_wrap=True)
     for note in one.notes:
@@ -85,35 +88,47 @@ def sentences(one: Advice) -> list[str]:
 
 
 def _standing(other: Compared) -> str:
-    return {True: "as good", False: "next best", None: "next, noise unknown"}[other.as_good]
+    return {True: "as good", False: "next best", None: "next, once"}[other.as_good]
 
 
-def _table(rows: list[tuple[str, Row]]) -> Table:
+def _print_table(rows: list[tuple[str, Row]], wanted: Wanted, console: Console) -> None:
+    """The configurations; a narrow terminal gets fewer figures, and the servers below the table."""
+    wide = console.width >= _WIDE
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    table.add_column("")
     loads = [name for name in LOAD if any(row[name] is not None for _, row in rows)]
+    asked = {THROUGHPUT, LATENCY, wanted.figure, *(limit.figure for limit in wanted.limits)}
+    shown = [
+        figure
+        for figure in _FIGURES
+        if any(row.get(figure.column) is not None for _, row in rows)
+        if wide or figure in asked
+    ]
+    besides = labels.distinctions([row for _, row in rows])
+    servers = [
+        "; ".join(filter(None, [labels.server(row), beside]))
+        for (_, row), beside in zip(rows, besides, strict=True)
+    ]
+    letters = dict(zip(dict.fromkeys(servers), ascii_uppercase, strict=False))
+    table.add_column("", no_wrap=True)
     for name in loads:
-        table.add_column(name.replace("_", "\n"), justify="right")
-    table.add_column("server", max_width=40)
-    distinctions = labels.distinctions([row for _, row in rows])
-    if any(distinctions):
-        table.add_column("and", max_width=30)
-    shown = [f for f in _FIGURES if any(row.get(f.column) is not None for _, row in rows)]
+        table.add_column(_LOADS.get(name, name.replace("_", "\n")), justify="right", no_wrap=True)
+    table.add_column("server", max_width=44)
     for figure in shown:
-        table.add_column(escape(_HEADINGS[figure]), justify="right")
-    table.add_column("measured")
-    for (standing, row), distinction in zip(rows, distinctions, strict=True):
-        count = f"{row['measured']}" + (f", {row['unstable']} unsettled" if row["unstable"] else "")
+        table.add_column(escape(_HEADINGS[figure]), justify="right", no_wrap=True)
+    unsettled = any(row["unstable"] for _, row in rows)
+    table.add_column("times\n(unsettled)" if unsettled else "times", no_wrap=True)
+    for (standing, row), server in zip(rows, servers, strict=True):
         table.add_row(
             standing,
             *("-" if row[name] is None else f"{row[name]:g}" for name in loads),
-            escape(labels.server(row)),
-            *([escape(distinction)] if any(distinctions) else []),
+            escape(server if wide else letters[server]),
             *(labels.figure(row, figure.column) for figure in shown),
-            count,
+            f"{row['measured']}" + (f" ({row['unstable']})" if row["unstable"] else ""),
             style="bold" if standing == "recommended" else None,
         )
-    return table
+    console.print(table)
+    for server, letter in () if wide else letters.items():
+        console.print(f"  server {letter}: {server}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _gains(one: Advice) -> Iterator[str]:

@@ -99,22 +99,24 @@ def numbered(table: pd.DataFrame, columns: Sequence[str]) -> npt.NDArray[np.int6
     return numbers
 
 
-def without(variants: pd.Series, axis: str) -> list[str | None]:
+def without(variants: pd.Series, axis: str) -> "pd.Series[Any]":
     """The variants with one of their axes left out."""
     short = {
         text: json.dumps({name: value for name, value in json.loads(text).items() if name != axis})
         for text in variants.dropna().unique()
     }
-    return [short.get(text) for text in variants]
+    return pd.Series([short.get(text) for text in variants], index=variants.index, dtype=object)
 
 
 def best_of(points: pd.DataFrame, free: Sequence[str]) -> pd.DataFrame:
     """Of the points that differ only in ``free`` the one with the highest throughput.
 
     Those that settled come first. ``candidates`` tells among how many it was chosen; points
-    without throughput are left out.
+    without throughput are left out. Raises DoesNotApply where none has any.
     """
     found = points[points["throughput_infer_per_s"] > 0].copy()
+    if found.empty:
+        raise DoesNotApply("no measurement has a throughput")
     kept = [name for name in CONFIGURATION if name not in free]
     found["group"] = group_numbers(found, kept)
     found["candidates"] = found.groupby("group")["group"].transform("size")
@@ -275,8 +277,8 @@ def _value_name(column: str, value: Any) -> str:
 
 
 def measured(points: pd.DataFrame) -> pd.DataFrame:
-    """The points, if any has figures. Raises DoesNotApply otherwise."""
-    if not (points["measured"] > 0).any():
+    """The points, if any has a throughput or a latency. Raises DoesNotApply otherwise."""
+    if not (points[["throughput_infer_per_s", "latency_ms"]] > 0).any(axis=None):
         raise DoesNotApply("no measurement has figures")
     return points
 

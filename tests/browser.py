@@ -107,9 +107,9 @@ def cut_off(page: Page) -> list[str]:
     return found
 
 
-def overlapping(page: Page) -> list[tuple[str, str]]:
+def overlapping(page: Page) -> list[list[str]]:
     """Pairs of texts that cover each other, in what can be seen of the page."""
-    found: list[tuple[str, str]] = page.evaluate(
+    found: list[list[str]] = page.evaluate(
         """() => {
           const hidden = (element) => {
             for (let up = element; up; up = up.parentElement) {

@@ -43,9 +43,9 @@ def only(*records: Record, **wanted: Any) -> Advice:
     return advice
 
 
-def told(advice: Advice) -> str:
+def told(advice: Advice, width: int = 200) -> str:
     text = StringIO()
-    recommend_text.show([advice], Console(width=200, file=text))
+    recommend_text.show([advice], Console(width=width, file=text))
     return text.getvalue()
 
 
@@ -218,7 +218,7 @@ def test_of_what_was_measured_once_nobody_knows_whether_it_is_as_good() -> None:
     assert math.isnan(advice.runners_up[0].low)
     assert advice.as_good == 0
     assert any("measured once" in note for note in advice.notes)
-    assert "noise unknown" in told(advice)
+    assert "next, once" in told(advice)
 
 
 def test_no_more_runners_up_are_shown_than_a_reader_can_weigh() -> None:
@@ -226,6 +226,16 @@ def test_no_more_runners_up_are_shown_than_a_reader_can_weigh() -> None:
     advice = only(*records)
     assert (len(advice.runners_up), advice.as_good) == (MOST_RUNNERS_UP, 19)
     assert "19 others are as good within the noise" in told(advice)
+
+
+def test_a_narrow_terminal_cuts_no_number() -> None:
+    records = repeats([123456, 123789], 5.0, gpu_power_avg_w=100.0)
+    advice = only(*records, *repeats([100000, 100001], variant=TWO), prices={"a100": 1.0})
+    narrow = told(advice, width=80)
+    assert "…" not in narrow
+    assert labels.figure(advice.best, "throughput_infer_per_s") in narrow
+    assert "[infer/J]" not in narrow
+    assert "[infer/J]" in told(advice, width=140)
 
 
 def test_a_best_that_did_not_settle_is_told_beside_the_best_that_did() -> None:

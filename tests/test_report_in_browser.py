@@ -98,7 +98,7 @@ def test_what_looks_at_pages_sees_what_is_wrong(browser: Browser) -> None:
     assert "wide" in wide
     assert "too wide" in whole
     assert "longer than its box" in cut
-    assert looks.overlapping(page) == [("below", "above")]
+    assert looks.overlapping(page) == [["below", "above"]]
     assert looks.pale(page) == ["1.9: pale"]
     page.close()
 

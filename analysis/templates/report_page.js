@@ -44,7 +44,7 @@ function repeats(data, row) {
     make("thead", {}, make("tr", {}, ...head)),
     make("tbody", {}, ...lines),
   );
-  return make("section", {}, make("h3", {}, "Measurements"), make("div", { className: "wide" }, table));
+  return make("section", {}, make("h3", {}, "Measurements"), make("div", { className: "wide", tabIndex: 0, role: "region", "aria-label": "measurements" }, table));
 }
 
 function showFigures(data) {
