@@ -17,7 +17,8 @@ export HPCBENCH_NATIVE := $(abspath $(NATIVE))
 
 help:
 	@echo "make demo       sets everything up, then scans a model on a real Triton (about 2 minutes)"
-	@echo "make test       sets everything up, then runs all tests"
+	@echo "make test       sets everything up, then runs all tests (about half an hour); those"
+	@echo "                that need root, a Debian family or a browser are skipped elsewhere, and counted"
 	@echo "make test-fast  the tests that need no Triton and no browser"
 	@echo "make test-box   a Slurm and an HTCondor on this machine (root, Debian family), and their tests"
 	@echo "make lint       ruff, mypy, import contracts"
@@ -32,10 +33,10 @@ demo: $(INSTALLED) $(MODELS) native
 	@$(BIN)/hpcbench plot results/demo --out results/demo/figures
 
 test: $(INSTALLED) $(MODELS) native browser
-	@$(BIN)/python -m pytest -m "not box"
+	@$(BIN)/python -m pytest
 
-# The cluster in which campaigns on Slurm and HTCondor will be tested; as root on a Debian family.
-test-box: $(INSTALLED)
+# The real Slurm and HTCondor of tests/box; as root on a Debian family.
+test-box: $(INSTALLED) $(MODELS)
 	@$(BIN)/python -m pytest -m box
 
 test-fast: $(INSTALLED)
