@@ -22,7 +22,7 @@ import yaml
 from distributed import Client, Future, KilledWorker
 from pydantic import BaseModel
 
-from hpcbench import process, store
+from hpcbench import images, process, store
 from hpcbench.campaign import Campaign
 from hpcbench.cluster import cluster_client
 from hpcbench.errors import Interrupted, SiteError, UnusableNode
@@ -98,6 +98,7 @@ def _run(
         store.write_plan(where, plan_rows(todo))
         tell({"kind": "planned", "plan": todo})
         if any(todo.placements.values()):
+            images.pull(todo.site.container, lambda image: tell({"kind": "pull", "image": image}))
             _drive(todo, where, tell)
         store.merge_leftovers(where)
         where.state.unlink(missing_ok=True)

@@ -4,39 +4,17 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
+from pydantic import Field
 
 from hpcbench import textfile
 from hpcbench.campaign import Count, Name
 from hpcbench.errors import BadInput
+from hpcbench.runtime import Container, Frozen
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
-def _absolute(value: Path, info: ValidationInfo) -> Path:
-    return textfile.absolute(Path(os.path.expandvars(value)), info)
-
-
-AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Container(_Frozen):
-    """Where the two programs come from.
-
-    ``native`` runs them from ``prefix``, which ``make native`` fills. ``scratch`` is a folder on
-    the node's own disk for what a placement needs while it lasts.
-    """
-
-    runtime: Literal["native"] = "native"
-    prefix: AbsolutePath
-    scratch: Annotated[str, AfterValidator(os.path.expanduser)] = "/tmp"
-
-
-class Pool(_Frozen):
+class Pool(Frozen):
     """One kind of node: what one worker gets, and how many workers there may be."""
 
     gpu: str | None = None
@@ -45,7 +23,7 @@ class Pool(_Frozen):
     max_jobs: Count = 1
 
 
-class Site(_Frozen):
+class Site(Frozen):
     """One machine: ``local`` runs its workers as processes of this computer."""
 
     name: Name
