@@ -196,13 +196,15 @@ def _cuda() -> dict[str, str]:
     return env
 
 
-def sweep() -> None:
-    """Ends this user's image servers whose container is gone.
+def sweep(container: Container) -> None:
+    """Ends this user's image servers on this node whose container is gone.
 
     Apptainer serves an image by a process of its own (squashfuse), in another process group. It
     outlives a container whose process above was killed, and nothing in its environment tells
     whose it was; but one that is nobody's child any more serves nobody.
     """
+    if container.runtime == "native":
+        return
     for process in psutil.process_iter(["name", "cmdline", "uids"]):
         with contextlib.suppress(psutil.Error):
             if (

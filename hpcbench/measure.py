@@ -39,10 +39,16 @@ def measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, N
 
     Raises UnusableNode if nothing can be measured on this node.
     """
+    try:
+        yield from _measure(placement, site, logs)
+    finally:
+        container.sweep(site.container)
+
+
+def _measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, None, None]:
     pool = site.pools[placement.pool]
     gpus = pool.gpus_per_job > 0
     _check_scratch(container.scratch(site.container))
-    container.sweep()
     held = preflight.check(site.container, gpus=gpus)
     tool = _tool(site.container)
     waiting = deque(placement.points)

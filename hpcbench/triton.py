@@ -198,7 +198,7 @@ def load_failure(text: str) -> ServerFailed:
     lines = [
         line
         for line in text.splitlines()
-        if line.startswith(("error:", "cannot start")) or re.match(r"E\d{4} ", line)
+        if line.startswith(("error:", "cannot start", "FATAL:")) or re.match(r"E\d{4} ", line)
     ]
     said = lines[-1] if lines else "it printed nothing about it"
     return ServerFailed(f"the server ended before it was ready: {said}", last_lines(text))
