@@ -57,9 +57,8 @@ native:
 	@test -n "$(PYTHON)" || { $(NO_PYTHON); }
 	@$(PYTHON) containers/native.py $(NATIVE) $(addprefix --with ,$(WITH))
 
-images:
-	@test -n "$(PYTHON)" || { $(NO_PYTHON); }
-	@$(PYTHON) containers/images.py $(IMAGES)
+images: $(INSTALLED)
+	@$(BIN)/python containers/images.py $(IMAGES)
 
 $(INSTALLED): pyproject.toml
 	@test -n "$(PYTHON)" || { $(NO_PYTHON); }

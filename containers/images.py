@@ -98,8 +98,6 @@ def write_lock(path: Path, content: dict[str, Any]) -> None:
 
 def make_base(folder: Path) -> None:
     """A Debian root folder with what the programs need of it, for any user to read."""
-    if not shutil.which("mmdebstrap"):
-        raise CannotServeError("mmdebstrap is not installed; apt-get install mmdebstrap (as root)")
     wanted = settings()
     say(f"making a Debian {wanted['debian']} root folder")
     archive = folder.with_name("base.tar")
@@ -143,6 +141,8 @@ def stage(folder: Path) -> Path:
     stamp = place / "complete"
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == wanted:
         return place
+    if not shutil.which("mmdebstrap"):
+        raise CannotServeError("mmdebstrap is not installed; apt-get install mmdebstrap (as root)")
     place.mkdir(parents=True, exist_ok=True)
     stamp.unlink(missing_ok=True)
     free = shutil.disk_usage(place).free
@@ -218,7 +218,7 @@ def make(folder: Path, images: list[str], tags: dict[str, str]) -> None:
             names = {"base": "base", "wheels": "wheels", "sources": "sources"}
             content = contents(place)
             sha256 = build(image, folder, {k: str(place / v) for k, v in names.items()})
-            _tell_differences(image, known.get(image, {}), content)
+            tell_differences(image, known.get(image, {}), content)
         else:
             content = {"tag": tags[image]}
             sha256 = build(image, folder, {"tag": tags[image]})
@@ -227,7 +227,7 @@ def make(folder: Path, images: list[str], tags: dict[str, str]) -> None:
     say(f"ready: {', '.join(f'{folder / image}.sif' for image in images)}")
 
 
-def _tell_differences(image: str, known: dict[str, Any], found: dict[str, Any]) -> None:
+def tell_differences(image: str, known: dict[str, Any], found: dict[str, Any]) -> None:
     """Debian's packages move on; what is measured with others than these should be known."""
     for kind in ("debian", "wheels"):
         before, now = known.get(kind, {}), found[kind]

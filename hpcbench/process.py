@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 GRACE_S = 5.0
 MARK = "HPCBENCH_PROGRAM"
 """In the environment of a program and all that it starts: by it they can be told from others."""
+MARKS = (MARK, f"APPTAINERENV_{MARK}", f"SINGULARITYENV_{MARK}")
+"""A container's processes get it by these. They must: Apptainer forgets that it is to die with its
+parent when it changes its user namespace, and the environment that it was started with."""
 
 _live: set["Running"] = set()
 _stopped = threading.Event()
@@ -133,7 +136,7 @@ def running(
         stdout=stdout,
         stderr=stderr,
         cwd=cwd,
-        env={**_undisturbed(os.environ), **(env or {}), MARK: mark},
+        env={**_undisturbed(os.environ), **(env or {}), **dict.fromkeys(MARKS, mark)},
         start_new_session=True,
     )
     program = Running(popen)
