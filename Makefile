@@ -5,6 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV ?= .venv
 NATIVE ?= .native
 WITH ?=
+IMAGES ?= .images
 NO_PYTHON := echo "hpcbench needs Python 3.11 or newer, and none is on the PATH; name one:" \
     "make PYTHON=/path/to/python3.11" >&2; exit 3
 BIN := $(VENV)/bin
@@ -13,7 +14,7 @@ MODELS := jobs/demo/models/jet_tagger/config.pbtxt
 
 export HPCBENCH_NATIVE := $(abspath $(NATIVE))
 
-.PHONY: help demo docs test test-box test-fast lint bench native venv browser clean
+.PHONY: help demo docs test test-box test-fast lint bench native images venv browser clean
 
 help:
 	@echo "make demo       sets everything up, then scans a model on a real Triton (about 2 minutes)"
@@ -26,6 +27,7 @@ help:
 	@echo "make docs       the reference of columns and the pictures in docs/"
 	@echo "make native     Triton and perf_analyzer from wheels into $(NATIVE);"
 	@echo "                with WITH=pytorch it serves TorchScript models, too"
+	@echo "make images     images of both for Apptainer, without a registry, into $(IMAGES)"
 	@echo "make clean      removes $(VENV), $(NATIVE) and caches; keeps results/"
 
 demo: $(INSTALLED) $(MODELS) native
@@ -65,6 +67,9 @@ browser:
 native:
 	@test -n "$(PYTHON)" || { $(NO_PYTHON); }
 	@$(PYTHON) containers/native.py $(NATIVE) $(addprefix --with ,$(WITH))
+
+images: $(INSTALLED)
+	@$(BIN)/python containers/images.py $(IMAGES)
 
 $(INSTALLED): pyproject.toml
 	@test -n "$(PYTHON)" || { $(NO_PYTHON); }

@@ -1,18 +1,32 @@
-"""Turns (program, arguments) into a command line for the site's runtime."""
+"""Turns (program, arguments) into a command line for the site's runtime.
 
+Apptainer runs as a child in the foreground, never as an instance: so the program belongs to the
+job that started it, and ends with it.
+"""
+
+import contextlib
+import csv
+import io
 import json
 import os
 import re
-from dataclasses import dataclass
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+import psutil
+
+from hpcbench import images
 from hpcbench.errors import SiteError
-from hpcbench.site import Container
+from hpcbench.runtime import Container, Resolved
 
 SAFE = "letters, digits and . _ / + , @ % = -"
 SAFE_PATH = re.compile(r"[A-Za-z0-9._/+,@%=-]+")
 """Triton starts its Python stubs through a shell, without quotes."""
+
+SHARED_MEMORY = Path("/dev/shm")
 
 
 @dataclass(frozen=True)
@@ -25,13 +39,22 @@ class Software:
 
 def software(container: Container) -> Software:
     """What the container holds. Raises SiteError where it is missing or incomplete."""
-    return _native(container.prefix)
+    if container.runtime == "native":
+        return _native(_prefix(container))
+    resolved = images.resolve(container)
+    assert isinstance(resolved, Resolved)
+    return Software(resolved.server_digest, resolved.sdk_digest)
+
+
+def _prefix(container: Container) -> Path:
+    assert container.prefix is not None
+    return container.prefix
 
 
 @cache
 def _native(prefix: Path) -> Software:
     try:
-        digest = f"native:{json.loads((prefix / 'manifest.json').read_text())['digest']}"
+        digest = f"native:{manifest(prefix)['digest']}"
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _incomplete(prefix, "no manifest.json of a finished installation") from error
     if not SAFE_PATH.fullmatch(str(prefix)):
@@ -47,6 +70,12 @@ def _native(prefix: Path) -> Software:
     return Software(server_digest=digest, sdk_digest=digest)
 
 
+def manifest(prefix: Path) -> Mapping[str, Mapping[str, str]]:
+    """What containers/native.py wrote about a prefix that it finished."""
+    content: Mapping[str, Mapping[str, str]] = json.loads((prefix / "manifest.json").read_text())
+    return content
+
+
 def _incomplete(prefix: Path, what: str) -> SiteError:
     return SiteError(
         f"there is no complete Triton and perf_analyzer in {prefix}: {what}",
@@ -59,13 +88,138 @@ def scratch(container: Container) -> Path:
     return Path(os.path.expandvars(container.scratch))
 
 
-def server_argv(container: Container, arguments: list[str], shm_prefix: str) -> list[str]:
-    """The command line of tritonserver. Its shared memory is named so that it can be removed."""
-    backends = sorted(path.name for path in (container.prefix / "backends").iterdir())
-    named = [f"--backend-config={name},shm-region-prefix-name={shm_prefix}" for name in backends]
-    return [str(container.prefix / "bin" / "tritonserver"), *named, *arguments]
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """What a program gets of the node, besides its image.
+
+    ``folder`` is on the scratch disk and the program's to write, at its own path: it is the
+    working folder, and what is /tmp inside lies in it. ``shows`` are (path, path inside) to
+    read. ``shm`` is its part of the node's shared memory, a name that begins like no other.
+    """
+
+    folder: Path
+    shows: tuple[tuple[Path, Path], ...] = ()
+    shm: str = ""
+    gpus: bool = False
+    env: Mapping[str, str] = field(default_factory=dict)
 
 
-def sdk_argv(container: Container, arguments: list[str]) -> list[str]:
-    """The command line of perf_analyzer."""
-    return [str(container.prefix / "bin" / "perf_analyzer"), *arguments]
+@dataclass(frozen=True)
+class Command:
+    """A command line, what it needs in its environment, and what to delete after it."""
+
+    argv: list[str]
+    env: Mapping[str, str]
+    remove: list[str]
+
+
+def server(container: Container, arguments: list[str], room: Room) -> Command:
+    """The command of tritonserver; makes the folders that it needs."""
+    if container.runtime == "native":
+        prefix = _prefix(container)
+        backends = sorted(path.name for path in (prefix / "backends").iterdir())
+        named = [f"--backend-config={b},shm-region-prefix-name={room.shm}" for b in backends]
+        program = str(prefix / "bin" / "tritonserver")
+        return Command([program, *named, *arguments], room.env, [f"{SHARED_MEMORY}/{room.shm}*"])
+    return inside(container, 0, ["tritonserver", *arguments], room)
+
+
+def sdk(container: Container, arguments: list[str], room: Room) -> Command:
+    """The command of perf_analyzer; makes the folders that it needs."""
+    if container.runtime == "native":
+        return Command([str(_prefix(container) / "bin" / "perf_analyzer"), *arguments], {}, [])
+    return inside(container, 1, ["perf_analyzer", *arguments], room)
+
+
+def image(container: Container, position: int) -> str:
+    """The file or folder of the server's (0) or the SDK's (1) image."""
+    assert isinstance(container, Resolved)
+    digests = container.server_digest, container.sdk_digest
+    return images.location(container.images[position], digests[position], container.cache)
+
+
+def inside(container: Container, position: int, words: list[str], room: Room) -> Command:
+    """Any command in the server's (0) or the SDK's (1) image; makes the folders that it needs."""
+    tool = images.program()
+    own = room.folder / ".tmp"
+    own.mkdir(exist_ok=True)
+    mounts = [(own, Path("/tmp")), (own, Path("/var/tmp")), (room.folder, room.folder)]
+    remove = []
+    if room.shm:
+        # Shared memory on a disk would cost throughput, and Apptainer's own may hold 64 MB only.
+        memory = SHARED_MEMORY / f"{room.shm}shm"
+        memory.mkdir(mode=0o700, exist_ok=True)
+        mounts.append((memory, SHARED_MEMORY))
+        remove.append(str(memory))
+    seen = [*room.shows, *binds(container)]
+    argv = [
+        *(tool, "--quiet", "exec"),
+        # No file, process, variable or memory of the user's session reaches a measurement.
+        "--containall",
+        *(["--nv"] if room.gpus else []),
+        *(word for outside, within in mounts for word in ("--mount", mount(outside, within))),
+        *(word for path in seen for word in ("--mount", mount(*path, read_only=True))),
+        *("--pwd", str(room.folder)),
+        image(container, position),
+        *words,
+    ]
+    # By --env, "0,1" would be cut at its comma.
+    prefix = f"{Path(tool).name.upper()}ENV_"
+    env = {f"{prefix}{name}": value for name, value in {**_cuda(), **room.env}.items()}
+    return Command(argv, env, remove)
+
+
+def binds(container: Container) -> list[tuple[Path, Path]]:
+    """(path of the node, path inside) of each bind that the site file asks for."""
+    pairs = (text.partition(":") for text in container.binds)
+    return [(Path(outside), Path(inside or outside)) for outside, _, inside in pairs]
+
+
+def mount(outside: Path, within: Path, *, read_only: bool = False) -> str:
+    """The value of --mount, which takes any path, where --bind stops at colons and commas."""
+    text = io.StringIO()
+    words = ["type=bind", f"source={outside}", f"destination={within}"]
+    csv.writer(text, lineterminator="").writerow(words + ["ro"] * read_only)
+    return text.getvalue()
+
+
+def _cuda() -> dict[str, str]:
+    """Which GPUs the batch system gave, and where CUDA may keep what it compiles.
+
+    TensorRT keeps its engines in the working folder, which is on the scratch disk anyway.
+    """
+    env = {"CUDA_CACHE_PATH": "/tmp/cuda"}
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        # HTCondor may say CUDA0, which the CUDA library does not understand.
+        env["CUDA_VISIBLE_DEVICES"] = re.sub(r"\bCUDA(?=\d)", "", given)
+    return env
+
+
+def sweep(container: Container) -> None:
+    """Ends this user's image servers on this node whose container is gone.
+
+    Apptainer serves an image by a process of its own (squashfuse), in another process group. It
+    outlives a container whose process above was killed, and nothing in its environment tells
+    whose it was; but one that is nobody's child any more serves nobody.
+    """
+    if container.runtime == "native":
+        return
+    for process in psutil.process_iter(["name", "cmdline", "uids"]):
+        with contextlib.suppress(psutil.Error):
+            if (
+                (process.info["name"] or "").startswith(("squashfuse", "fuse-overlayfs"))
+                and "/mnt/session/" in " ".join(process.info["cmdline"] or [])
+                and process.info["uids"].real == os.getuid()
+                and not _is_a_runtime(process.parent())
+            ):
+                process.send_signal(signal.SIGKILL)
+
+
+def _is_a_runtime(process: psutil.Process | None) -> bool:
+    if process is None:
+        return False
+    title = " ".join(process.cmdline())
+    return (
+        process.name().startswith("starter") or re.match(r"\w+ runtime parent", title) is not None
+    )

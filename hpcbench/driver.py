@@ -15,7 +15,7 @@ from typing import Any
 
 from distributed import Client, Future, KilledWorker
 
-from hpcbench import keys, ledger, process, runstate, store
+from hpcbench import images, keys, ledger, process, runstate, store
 from hpcbench.batch_cluster import Submission, batch_workers
 from hpcbench.campaign import Campaign
 from hpcbench.cluster import Workers, local_workers
@@ -111,6 +111,7 @@ def _run(
         store.write_plan(where, plan_rows(todo))
         tell({"kind": "planned", "plan": todo})
         if any(todo.placements.values()):
+            images.pull(todo.site.container, lambda image: tell({"kind": "pull", "image": image}))
             _drive(todo, where, account, tell)
         store.merge_leftovers(where)
         where.state.unlink(missing_ok=True)

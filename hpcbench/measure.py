@@ -14,14 +14,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hpcbench import container, model_repository, node, perf_analyzer, process, triton
+from hpcbench import container, model_repository, node, perf_analyzer, preflight, process, triton
 from hpcbench._version import __version__
+from hpcbench.container import Room
 from hpcbench.errors import ServerFailed, UnusableNode
 from hpcbench.grid import Point
 from hpcbench.perf_analyzer import Outcome
 from hpcbench.placement import Placement
 from hpcbench.records import Record, Status
-from hpcbench.site import Container, Site
+from hpcbench.runtime import Container
+from hpcbench.site import Site
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +39,17 @@ def measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, N
 
     Raises UnusableNode if nothing can be measured on this node.
     """
+    try:
+        yield from _measure(placement, site, logs)
+    finally:
+        container.sweep(site.container)
+
+
+def _measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, None, None]:
     pool = site.pools[placement.pool]
+    gpus = pool.gpus_per_job > 0
     _check_scratch(container.scratch(site.container))
+    held = preflight.check(site.container, gpus=gpus)
     tool = _tool(site.container)
     waiting = deque(placement.points)
     while waiting:
@@ -48,15 +59,19 @@ def measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, N
                 site.container,
                 log_path=logs / f"{placement.id}.server.log",
                 cpus=node.cpus(pool.cpus),
+                gpus=gpus,
             ) as server:
                 while waiting and server.alive:
                     _check_scratch(container.scratch(site.container))
-                    yield _measure_point(waiting.popleft(), placement, site, server, tool)
+                    record = _measure_point(waiting.popleft(), placement, site, server, tool)
+                    yield replace(record, **held.columns)
         except ServerFailed as error:
             status = Status.NOT_APPLICABLE if error.not_applicable else Status.FAILED
             while waiting:
                 record = unmeasured(waiting.popleft(), placement, site, status, error.message)
-                yield replace(record, log_tail=error.log_tail or None, **node.facts())
+                yield replace(
+                    record, log_tail=error.log_tail or None, **node.facts(), **held.columns
+                )
 
 
 def _check_scratch(scratch: Path) -> None:
@@ -88,8 +103,8 @@ def _tool(sdk: Container) -> _Tool:
     with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=container.scratch(sdk)) as folder:
 
         def said(*arguments: str) -> str:
-            argv = container.sdk_argv(sdk, list(arguments))
-            answer = process.run(argv, folder=Path(folder), timeout_s=60)
+            command = container.sdk(sdk, list(arguments), Room(folder=Path(folder)))
+            answer = process.run(command.argv, folder=Path(folder), timeout_s=60, env=command.env)
             return answer.stdout + answer.stderr
 
         version = said("--version")
@@ -99,8 +114,7 @@ def _tool(sdk: Container) -> _Tool:
     if "-m" not in flags:
         raise UnusableNode(
             f"{node.facts()['node']}: perf_analyzer does not run here: {usage.strip()[:500]}",
-            "try the same on that node by hand: "
-            + shlex.join(container.sdk_argv(sdk, ["--version"])),
+            "start it there by hand, with --version",
         )
     words = version.split("Version")
     return _Tool(words[1].split()[0] if len(words) > 1 else None, flags)
@@ -140,6 +154,8 @@ def unmeasured(
         input_data=measurement.input_data,
         input_data_digest=placement.input_data_digest,
         runtime=site.container.runtime,
+        server_image=site.container.server_image,
+        sdk_image=site.container.sdk_image,
         server_image_digest=software.server_digest,
         sdk_image_digest=software.sdk_digest,
         started_at=datetime.now(UTC),
@@ -215,12 +231,14 @@ def _run(
     if lacking:
         reason = f"perf_analyzer {tool.version} does not know {', '.join(lacking)}"
         return Outcome(Status.FAILED, reason), {}
-    argv = container.sdk_argv(site.container, words)
+    data = measurement.input_data
+    shows = () if data in ("random", "zero") else ((Path(data), Path(data)),)
     limit_s = perf_analyzer.timeout_s(measurement, settle=settle)
     scratch = container.scratch(site.container)
     with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch) as folder:
         # A bare name for -f, in the folder where it runs: else files of ensembles get lost.
-        done = process.run(argv, folder=Path(folder), timeout_s=limit_s)
+        command = container.sdk(site.container, words, Room(folder=Path(folder), shows=shows))
+        done = process.run(command.argv, folder=Path(folder), timeout_s=limit_s, env=command.env)
         csv_path = Path(folder) / perf_analyzer.CSV_NAME
         outcome = perf_analyzer.read(
             stdout=done.stdout,
@@ -230,7 +248,7 @@ def _run(
             percentile=measurement.percentile,
         )
     extra: dict[str, Any] = {
-        "command": shlex.join(argv),
+        "command": shlex.join(command.argv),
         "exit_code": done.returncode,
         "perf_analyzer_s": done.seconds,
     }

@@ -5,6 +5,7 @@ never written to.
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,29 @@ def write_overlay(variant: ServerVariant, config: ModelConfig, repository: Path)
         if entry.name != "config.pbtxt":
             (folder / entry.name).symlink_to(entry)
     (folder / "config.pbtxt").write_text(as_text(config), encoding="utf-8")
+
+
+def shows(variant: ServerVariant) -> tuple[tuple[Path, Path], ...]:
+    """(path, path as links name it) of all that must be seen to read the model.
+
+    That is its folder, and whatever links in it lead to; a container that has these at the
+    second paths, reads what is read outside.
+    """
+    found: dict[Path, Path] = {}
+    waiting = [(variant.model.folder, variant.model.folder)]
+    while waiting:
+        path, named = waiting.pop()
+        if named in found or not found.keys().isdisjoint(named.parents):
+            continue
+        real = Path(os.path.realpath(path))
+        found[named] = real
+        for place, folders, names in os.walk(real):
+            for name in (*folders, *names):
+                entry = Path(place) / name
+                if entry.is_symlink() and entry.exists():
+                    beside = named / entry.parent.relative_to(real)
+                    waiting.append((entry, Path(os.path.normpath(beside / entry.readlink()))))
+    return tuple((real, named) for named, real in found.items())
 
 
 def as_text(config: ModelConfig) -> str:

@@ -80,6 +80,18 @@ def energy_j() -> float | None:
     return float(sum(millijoules)) / 1000
 
 
+def cuda_of_driver() -> tuple[int, int] | None:
+    """The newest CUDA (major, minor) that the node's driver supports; None without a driver."""
+    if not _gpus():
+        return None
+    try:
+        number = pynvml.nvmlSystemGetCudaDriverVersion_v2()
+    except pynvml.NVMLError as error:
+        log.debug("the driver does not tell its CUDA: %s", error)
+        return None
+    return number // 1000, number % 1000 // 10
+
+
 def _cpu_name() -> str | None:
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):

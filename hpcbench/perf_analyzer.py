@@ -250,6 +250,7 @@ def failure_reason(stdout: str, stderr: str, returncode: int) -> str:
         r"(\S*unrecognized option .+)",
         r"^(terminate called .+(?:\n.*what\(\).+)?)",
         r"^(cannot start .+)",
+        r"^FATAL:\s*(.+)",
     ):
         match = re.search(pattern, text, re.MULTILINE)
         if match:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hpcbench import container, grid, jobqueue, store, textfile
+from hpcbench import container, grid, images, jobqueue, store, textfile
 from hpcbench.campaign import Campaign
 from hpcbench.errors import BadInput
 from hpcbench.grid import Grid
@@ -99,6 +99,7 @@ def plan(
                 f"--pool {pool}: site '{site.name}' has no such pool;"
                 f"{textfile.nearest(pool, site.pools)} its pools: {', '.join(site.pools)}"
             )
+    site = site.model_copy(update={"container": images.resolve(site.container)})
     software = container.software(site.container)
     models = _read_models(campaign)
     input_digest = _input_digest(campaign)

@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 GRACE_S = 5.0
 MARK = "HPCBENCH_PROGRAM"
 """In the environment of a program and all that it starts: by it they can be told from others."""
+MARKS = (MARK, f"APPTAINERENV_{MARK}", f"SINGULARITYENV_{MARK}")
+"""A container's processes get it by these. They must: Apptainer forgets that it is to die with its
+parent when it changes its user namespace, and the environment that it was started with."""
 
 _live: set["Running"] = set()
 _stopped = threading.Event()
@@ -133,7 +136,7 @@ def running(
         stdout=stdout,
         stderr=stderr,
         cwd=cwd,
-        env={**_without_proxies(os.environ), **(env or {}), MARK: mark},
+        env={**_undisturbed(os.environ), **(env or {}), **dict.fromkeys(MARKS, mark)},
         start_new_session=True,
     )
     program = Running(popen)
@@ -147,10 +150,19 @@ def running(
             _do_the_supervisors_work(mark, remove)
 
 
-def _without_proxies(environment: Mapping[str, str]) -> dict[str, str]:
-    """All that is started here talks to the loopback, which no proxy reaches."""
+def _undisturbed(environment: Mapping[str, str]) -> dict[str, str]:
+    """Without what would change a measurement behind its back.
+
+    All that is started here talks to the loopback, which no proxy reaches; and variables of
+    Apptainer can bind folders and set variables in every container.
+    """
     proxies = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
-    return {name: value for name, value in environment.items() if name.lower() not in proxies}
+    runtimes = ("APPTAINER", "SINGULARITY")
+    return {
+        name: value
+        for name, value in environment.items()
+        if name.lower() not in proxies and not name.startswith(runtimes)
+    }
 
 
 def _do_the_supervisors_work(mark: str, remove: Sequence[str]) -> None:
@@ -163,8 +175,16 @@ def _do_the_supervisors_work(mark: str, remove: Sequence[str]) -> None:
         supervisor.delete(pattern)
 
 
-def run(argv: Sequence[str], *, folder: Path, timeout_s: float) -> Finished:
+def run(
+    argv: Sequence[str],
+    *,
+    folder: Path,
+    timeout_s: float,
+    env: Mapping[str, str] | None = None,
+) -> Finished:
     """Runs a program in ``folder`` to its end, or kills it after ``timeout_s`` seconds.
+
+    ``env`` is added to this process's environment.
 
     What it prints goes to files there, so that the text of a hung or huge program is neither
     lost nor held in memory while it runs. The folder is deleted if this process dies meanwhile.
@@ -179,6 +199,7 @@ def run(argv: Sequence[str], *, folder: Path, timeout_s: float) -> Finished:
             stdout=stdout,
             stderr=stderr,
             cwd=folder,
+            env=env,
             grace_s=0.5,
             orphaned=[glob.escape(str(folder))],
         ) as program,

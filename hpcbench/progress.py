@@ -66,6 +66,12 @@ class _View:
         match event["kind"]:
             case "planned":
                 self._planned(event["plan"])
+            case "pull":
+                self._console.print(
+                    f"pulling {event['image']}: once, for all nodes",
+                    highlight=False,
+                    soft_wrap=True,
+                )
             case "workers" if self._task is not None:
                 self._bar.update(self._task, description="starting the server")
             case "started" if self._task is not None:

@@ -217,9 +217,18 @@ class Record:
     job_id: str | None = _column("id of the batch job")
     cuda_visible_devices: str | None = _column("the GPUs that the batch system gave to the job")
     runtime: str | None = _column("native | apptainer")
+    server_image: str | None = _column("Triton's image as the site file names it; missing: none")
+    sdk_image: str | None = _column("perf_analyzer's image, likewise")
     server_image_digest: str | None = _column("digest of the image or prefix Triton ran from")
     sdk_image_digest: str | None = _column("digest of the one perf_analyzer ran from")
     triton_version: str | None = _column("as the server says")
+    backend_versions: str | None = _column(
+        "of Triton's backends and what they run on, as JSON; null where the image does not say it"
+    )
+    cuda_version: str | None = _column(
+        "CUDA in the server's image, as the image says; missing: none"
+    )
+    tensorrt_version: str | None = _column("TensorRT in it, likewise")
     perf_analyzer_version: str | None = _column("as it says itself")
     command: str | None = _column("perf_analyzer's command line, as the campaign asks for it")
     figures_command: str | None = _column(

@@ -5,45 +5,14 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
 from hpcbench import textfile
 from hpcbench.campaign import Count, Name
 from hpcbench.errors import BadInput
+from hpcbench.runtime import Container, Frozen
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-
-
-def _absolute(value: Path, info: ValidationInfo) -> Path:
-    return textfile.absolute(Path(os.path.expandvars(value)), info)
-
-
-AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Container(_Frozen):
-    """Where the two programs come from.
-
-    ``native`` runs them from ``prefix``, which ``make native`` fills. ``scratch`` is a folder on
-    the node's own disk for what a placement needs while it lasts.
-    """
-
-    runtime: Literal["native"] = "native"
-    prefix: AbsolutePath
-    scratch: Annotated[str, AfterValidator(os.path.expanduser)] = "/tmp"
 
 
 def _one_line(value: str) -> str:
@@ -89,7 +58,7 @@ Bytes = Annotated[int, BeforeValidator(_bytes), PlainSerializer(lambda n: f"{n >
 Directives = tuple[Line, ...] | dict[Word, Line | int | float | bool]
 
 
-class Network(_Frozen):
+class Network(Frozen):
     """How scheduler and workers find each other.
 
     ``interface`` is one that login and GPU nodes share, ``ports`` a range "first:last" that the
@@ -113,7 +82,7 @@ class Network(_Frozen):
         return range(int(first), int(last) + 1)
 
 
-class Pool(_Frozen):
+class Pool(Frozen):
     """One kind of node: what one job gets, and how many jobs there may be.
 
     ``gpu`` is the name that NVML gives for the GPU that the pool promises. ``partition``,
@@ -148,7 +117,7 @@ _BELONGS = {
 """Which keys of a pool mean something to which scheduler; the others belong to all."""
 
 
-class Site(_Frozen):
+class Site(Frozen):
     """One machine: ``local`` runs its workers as processes of this computer.
 
     ``python`` is the interpreter of the jobs, the one of the driver by default. ``cluster_class``

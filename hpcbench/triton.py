@@ -20,10 +20,11 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from hpcbench import container as containers
 from hpcbench import model_repository
+from hpcbench.container import Room
 from hpcbench.errors import ServerFailed
 from hpcbench.grid import ServerVariant
 from hpcbench.process import Running, running
-from hpcbench.site import Container
+from hpcbench.runtime import Container
 
 log = logging.getLogger(__name__)
 
@@ -63,11 +64,17 @@ class Server:
 
 @contextmanager
 def serve(
-    variant: ServerVariant, container: Container, *, log_path: Path, cpus: int
+    variant: ServerVariant,
+    container: Container,
+    *,
+    log_path: Path,
+    cpus: int,
+    gpus: bool = False,
 ) -> Iterator[Server]:
     """Triton with this variant loaded and checked; it is gone when the block is left.
 
-    ``log_path`` receives what it prints. ``cpus`` is how many processors the backends may use.
+    ``log_path`` receives what it prints. ``cpus`` is how many processors the backends may use,
+    ``gpus`` whether it is given the GPUs that this process was given.
     Raises ServerFailed if it does not load, or loads something else than was asked for.
     """
     config = model_repository.configure(variant)
@@ -78,7 +85,7 @@ def serve(
         model_repository.write_overlay(variant, config, repository)
         for attempt in range(PORT_ATTEMPTS):
             try:
-                with _started(variant, container, repository, log_path, cpus) as server:
+                with _started(variant, container, repository, log_path, cpus, gpus) as server:
                     wrong = model_repository.differences(variant, server.config)
                     if wrong:
                         raise ServerFailed(
@@ -93,33 +100,44 @@ def serve(
 
 @contextmanager
 def _started(
-    variant: ServerVariant, container: Container, repository: Path, log_path: Path, cpus: int
+    variant: ServerVariant,
+    container: Container,
+    repository: Path,
+    log_path: Path,
+    cpus: int,
+    gpus: bool,
 ) -> Iterator[Server]:
     http_port, grpc_port, metrics_port = free_ports(3)
     identity = f"hpcbench-{uuid.uuid4().hex[:12]}"
-    shm_prefix = f"{identity}-"
     arguments = [
         f"--model-repository={repository}",
         f"--id={identity}",
         "--model-control-mode=none",
         *("--http-address=127.0.0.1", f"--http-port={http_port}"),
         *("--grpc-address=127.0.0.1", f"--grpc-port={grpc_port}"),
-        *("--metrics-address=127.0.0.1", f"--metrics-port={metrics_port}"),
+        f"--metrics-port={metrics_port}",  # on the address of HTTP; older ones know no other
         f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
     ]
-    argv = containers.server_argv(container, arguments, shm_prefix)
+    room = Room(
+        folder=repository.parent,
+        shows=model_repository.shows(variant),
+        shm=f"{identity}-",
+        gpus=gpus,
+        env={"HPCBENCH_CPUS": str(cpus)},
+    )
+    command = containers.server(container, arguments, room)
     started = time.monotonic()
     log_path.parent.mkdir(parents=True, exist_ok=True)
     position = log_path.stat().st_size if log_path.exists() else 0
     with (
         log_path.open("ab") as stream,
         running(
-            argv,
+            command.argv,
             stdout=stream,
             stderr=stream,
-            env={"HPCBENCH_CPUS": str(cpus)},
+            env=command.env,
             grace_s=EXIT_TIMEOUT_S + 2,
-            remove=[f"/dev/shm/{shm_prefix}*"],  # what a killed Triton leaves behind
+            remove=command.remove,
             orphaned=[glob.escape(str(repository.parent))],
         ) as process,
     ):
@@ -180,7 +198,7 @@ def load_failure(text: str) -> ServerFailed:
     lines = [
         line
         for line in text.splitlines()
-        if line.startswith(("error:", "cannot start")) or re.match(r"E\d{4} ", line)
+        if line.startswith(("error:", "cannot start", "FATAL:")) or re.match(r"E\d{4} ", line)
     ]
     said = lines[-1] if lines else "it printed nothing about it"
     return ServerFailed(f"the server ended before it was ready: {said}", last_lines(text))

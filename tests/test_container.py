@@ -1,7 +1,8 @@
-"""Command lines for the native runtime, and what stands for its image."""
+"""Command lines for both runtimes, and what stands for the native one's image."""
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -9,14 +10,52 @@ from pathlib import Path
 import pytest
 
 from hpcbench import container
+from hpcbench.container import Room
 from hpcbench.errors import SiteError
-from hpcbench.site import Container
+from hpcbench.runtime import Container, Resolved
 from tests.builders import write_prefix
 
 
 @pytest.fixture
 def native(tmp_path: Path) -> Container:
     return Container(prefix=write_prefix(tmp_path))
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Room:
+    return Room(folder=tmp_path, shm="hpcbench-1-")
+
+
+@pytest.fixture
+def boxed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Resolved:
+    """A container of two images, on a machine that has apptainer."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "apptainer").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setattr(container, "SHARED_MEMORY", tmp_path)
+    return resolved()
+
+
+def resolved(**changes: object) -> Resolved:
+    return Resolved.model_validate(
+        {
+            "runtime": "apptainer",
+            "server_image": "/images/server.sif",
+            "sdk_image": "docker://registry.example/sdk:1",
+            "cache": "/cache",
+            "server_digest": "sif:0",
+            "sdk_digest": "sha256:1",
+            **changes,
+        }
+    )
+
+
+def mounts(argv: list[str]) -> list[list[str]]:
+    """(source, destination, options...) of each --mount."""
+    values = [argv[i + 1] for i, word in enumerate(argv) if word == "--mount"]
+    rows = [next(csv.reader([value])) for value in values]
+    assert all(row[0] == "type=bind" for row in rows)
+    return [[word.partition("=")[2] or word for word in row[1:]] for row in rows]
 
 
 def test_the_digest_of_the_prefix_stands_for_both_images(native: Container) -> None:
@@ -54,6 +93,7 @@ def test_a_prefix_that_is_not_there_is_told_with_what_to_do(tmp_path: Path) -> N
 def test_a_prefix_of_which_a_part_is_lost_is_told_with_the_part(
     native: Container, lost: str
 ) -> None:
+    assert native.prefix is not None
     path = native.prefix / lost
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     with pytest.raises(SiteError, match=f"{lost}.* is not there"):
@@ -67,16 +107,95 @@ def test_a_prefix_with_a_space_in_its_path_is_refused_because_triton_cannot_take
         container.software(Container(prefix=write_prefix(tmp_path / "my folder")))
 
 
-def test_the_server_is_started_from_the_prefix_with_memory_of_its_own(native: Container) -> None:
-    argv = container.server_argv(native, ["--http-port=1"], "hpcbench-1-")
-    assert argv == [
+def test_the_server_is_started_from_the_prefix_with_memory_of_its_own(
+    native: Container, room: Room
+) -> None:
+    command = container.server(native, ["--http-port=1"], room)
+    assert command.argv == [
         f"{native.prefix}/bin/tritonserver",
         "--backend-config=onnxruntime,shm-region-prefix-name=hpcbench-1-",
         "--backend-config=python,shm-region-prefix-name=hpcbench-1-",
         "--http-port=1",
     ]
+    assert command.remove == ["/dev/shm/hpcbench-1-*"]
 
 
-def test_perf_analyzer_gets_its_arguments_unchanged(native: Container) -> None:
-    argv = container.sdk_argv(native, ["-m", "a model; rm -rf"])
-    assert argv == [f"{native.prefix}/bin/perf_analyzer", "-m", "a model; rm -rf"]
+def test_perf_analyzer_gets_its_arguments_unchanged(native: Container, room: Room) -> None:
+    arguments = ["-m", "a model; rm -rf"]
+    assert container.sdk(native, arguments, room).argv == [
+        f"{native.prefix}/bin/perf_analyzer",
+        *arguments,
+    ]
+
+
+def test_in_a_container_nothing_of_the_session_is_seen_but_what_was_named(
+    boxed: Resolved, room: Room, tmp_path: Path
+) -> None:
+    command = container.server(boxed, ["--id=x"], room)
+    assert command.argv[:4] == [f"{tmp_path}/bin/apptainer", "--quiet", "exec", "--containall"]
+    assert command.argv[-5:] == [
+        *("--pwd", str(tmp_path), "/images/server.sif"),
+        *("tritonserver", "--id=x"),
+    ]
+    assert mounts(command.argv) == [
+        [f"{tmp_path}/.tmp", "/tmp"],
+        [f"{tmp_path}/.tmp", "/var/tmp"],
+        [str(tmp_path), str(tmp_path)],
+        [f"{tmp_path}/hpcbench-1-shm", str(tmp_path)],
+    ]
+    assert (tmp_path / "hpcbench-1-shm").stat().st_mode & 0o777 == 0o700
+    assert command.remove == [f"{tmp_path}/hpcbench-1-shm"]
+
+
+def test_models_and_the_sites_binds_are_read_only(boxed: Resolved, tmp_path: Path) -> None:
+    shows = ((Path("/real/model"), Path("/models/tagger")),)
+    site = resolved(binds=["/cvmfs", "/data:/input"])
+    command = container.server(site, [], Room(folder=tmp_path, shows=shows))
+    assert [row for row in mounts(command.argv) if row[-1] == "ro"] == [
+        ["/real/model", "/models/tagger", "ro"],
+        ["/cvmfs", "/cvmfs", "ro"],
+        ["/data", "/input", "ro"],
+    ]
+
+
+@pytest.mark.parametrize("name", ["a,b", "a:b", 'a"b', "a b", "a=b", "ä"])
+def test_paths_with_any_characters_can_be_shown(boxed: Resolved, tmp_path: Path, name: str) -> None:
+    path = Path("/models") / name
+    command = container.sdk(boxed, [], Room(folder=tmp_path, shows=((path, path),)))
+    assert mounts(command.argv)[-1] == [str(path), str(path), "ro"]
+
+
+def test_an_image_of_a_registry_is_run_from_the_cache_by_its_digest(
+    boxed: Resolved, room: Room
+) -> None:
+    argv = container.sdk(boxed, ["-m", "x"], room).argv
+    assert argv[-4:] == ["/cache/sha256-1.sif", "perf_analyzer", "-m", "x"]
+
+
+def test_nvidias_libraries_are_asked_for_where_the_pool_has_gpus(
+    boxed: Resolved, tmp_path: Path
+) -> None:
+    argvs = [container.server(boxed, [], Room(folder=tmp_path, gpus=g)).argv for g in (True, False)]
+    assert ["--nv" in argv for argv in argvs] == [True, False]
+
+
+@pytest.mark.parametrize(("given", "inside"), [("0,1", "0,1"), ("CUDA1,CUDA0", "1,0")])
+def test_the_server_sees_the_gpus_that_the_batch_system_gave(
+    boxed: Resolved, room: Room, monkeypatch: pytest.MonkeyPatch, given: str, inside: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    env = container.server(boxed, [], room).env
+    assert env["APPTAINERENV_CUDA_VISIBLE_DEVICES"] == inside
+
+
+def test_an_old_singularity_takes_the_place_of_apptainer(boxed: Resolved, tmp_path: Path) -> None:
+    (tmp_path / "bin" / "apptainer").rename(tmp_path / "bin" / "singularity")
+    command = container.server(boxed, [], Room(folder=tmp_path, env={"A": "1"}))
+    assert command.argv[0] == f"{tmp_path}/bin/singularity"
+    assert command.env["SINGULARITYENV_A"] == "1"
+
+
+def test_without_either_the_user_is_told_what_to_install(boxed: Resolved, tmp_path: Path) -> None:
+    (tmp_path / "bin" / "apptainer").unlink()
+    with pytest.raises(SiteError, match="neither apptainer nor singularity is in PATH"):
+        container.server(boxed, [], Room(folder=tmp_path))

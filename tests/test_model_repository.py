@@ -13,7 +13,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from hpcbench.grid import ServerVariant
 from hpcbench.model import TritonModel, read_model
-from hpcbench.model_repository import configure, differences, resolved, write_overlay
+from hpcbench.model_repository import configure, differences, resolved, shows, write_overlay
 from tests.builders import parsed, triton_model, variant, write_model
 
 TENSORRT = '{"name": "tensorrt", "precision_mode": "FP16"}'
@@ -293,3 +293,57 @@ def test_a_server_that_prefers_the_largest_batch_where_none_is_preferred_is_righ
     loaded = parsed("max_batch_size: 64 dynamic_batching { preferred_batch_size: 64 }")
     assert differences(variant(preferred_batch_size=()), loaded) == []
     assert differences(variant(preferred_batch_size=(32,)), loaded) != []
+
+
+def shown(repository: Path) -> dict[str, str]:
+    """What must be seen to read the model, by the path at which it must be."""
+    found = shows(variant(read_model(repository, "tagger")))
+    return {str(named): str(real) for real, named in found}
+
+
+def test_a_model_without_links_is_all_in_its_folder(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "models")
+    assert shown(tmp_path / "models") == {str(folder): str(folder)}
+
+
+def test_links_in_a_model_are_seen_where_they_point_to(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "models")
+    store = tmp_path / "store"
+    (store / "v1").mkdir(parents=True)
+    (folder / "1" / "model.onnx").rename(store / "weights.onnx")
+    (folder / "1").rmdir()
+    (folder / "1").symlink_to(store / "v1")
+    (store / "v1" / "model.onnx").symlink_to("../weights.onnx")
+    (folder / "dead").symlink_to("nowhere")
+    (folder / "inner").symlink_to("config.pbtxt")
+    assert shown(tmp_path / "models") == {
+        str(folder): str(folder),
+        str(store / "v1"): str(store / "v1"),
+        str(store / "weights.onnx"): str(store / "weights.onnx"),
+    }
+
+
+def test_a_relative_link_in_a_linked_folder_is_seen_beside_the_name_of_the_folder(
+    tmp_path: Path,
+) -> None:
+    """Inside a container, the link's folder is not a link any more."""
+    real = tmp_path / "real"
+    write_model(real)
+    (real / "tagger" / "1" / "model.onnx").rename(real / "weights.onnx")
+    (real / "tagger" / "1" / "model.onnx").symlink_to("../../weights.onnx")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "tagger").symlink_to(real / "tagger")
+    models = tmp_path / "models"
+    assert shown(models) == {
+        str(models / "tagger"): str(real / "tagger"),
+        str(models / "weights.onnx"): str(real / "weights.onnx"),
+    }
+
+
+def test_links_in_a_circle_come_to_an_end(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "models")
+    (folder / "self").symlink_to(folder)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "back").symlink_to(folder)
+    (folder / "out").symlink_to(tmp_path / "other")
+    assert set(shown(tmp_path / "models")) == {str(folder), str(tmp_path / "other")}

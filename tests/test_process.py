@@ -143,6 +143,18 @@ def test_a_killed_supervisor_leaves_neither_children_nor_files(tmp_path: Path) -
     assert not (tmp_path / "region-1").exists()
 
 
+def test_programs_do_not_inherit_what_changes_every_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("APPTAINER_BIND", "APPTAINERENV_PATH", "SINGULARITY_NV", "SINGULARITYENV_A")
+    for name in names:
+        monkeypatch.setenv(name, "/nowhere")
+    env = {"APPTAINERENV_OURS": "1"}
+    done = process.run(["env"], folder=tmp_path, timeout_s=20, env=env)
+    told = [line for line in done.stdout.splitlines() if line.startswith(("APPT", "SING"))]
+    assert [line for line in told if process.MARK not in line] == ["APPTAINERENV_OURS=1"]
+
+
 def test_programs_do_not_inherit_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTPS_PROXY", "grpc_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")

@@ -43,7 +43,9 @@ def test_what_a_backend_can_never_do_is_not_applicable() -> None:
     assert error.message == "it asks for tensorrt; this server runs on the CPU"
 
 
-@pytest.mark.parametrize("text", ["", "error: unknown option --foo\n", "E1123 main.cc:1] boom\n"])
+@pytest.mark.parametrize(
+    "text", ["", "error: unknown option --foo\n", "E1123 main.cc:1] boom\n", "FATAL:   no image\n"]
+)
 def test_a_server_that_ends_without_loading_anything_is_told_in_its_last_words(text: str) -> None:
     error = triton.load_failure(text)
     assert "ended before it was ready" in error.message

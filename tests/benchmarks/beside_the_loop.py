@@ -74,7 +74,7 @@ def loop_command(
         point, campaign.measurement, url=f"127.0.0.1:{server.grpc_port}", metrics_url=None
     )
     words[words.index("-f") + 1] = f"batch{point.batch_size}.csv"
-    return container.sdk_argv(site.container, words)
+    return container.sdk(site.container, words, container.Room(folder=Path(folder))).argv
 
 
 def _has_figures(path: Path) -> bool:

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 import tomllib
 from collections.abc import Callable, Iterable
@@ -72,16 +73,14 @@ def definitions() -> dict[str, str]:
     # From another checkout, hpcbench lies elsewhere: the box's Python then needs another link.
     python = [str(CHECKOUT), *project["dependencies"], json.dumps(project["scripts"])]
     inside = [HERE / "inside" / "accounts.sh", HERE / "inside" / "common.sh"]
-    containers = (
-        file
-        for file in (CHECKOUT / "containers").rglob("*")
-        if file.is_file() and file.suffix != ".pyc"
-    )
+    containers = CHECKOUT / "containers"
+    native = [*containers.glob("native*.py"), *containers.glob("backends/**/*.py")]
+    native += [containers / "pins.py", containers / "versions.toml"]
     return {
         "root": _digest([HERE / "packages.txt"], BEFORE, AFTER, PIN),
         "accounts": _digest([*inside, HERE / "etc/slurmdbd.conf", HERE / "etc/mariadb.cnf"]),
         "python": _digest([], *python),
-        "native": _digest(sorted(containers)),
+        "native": _digest(sorted(native)),
     }
 
 
@@ -192,3 +191,20 @@ def _make_native(places: Places, enter: list[str]) -> None:
     log = places.logs / "build-native.log"
     command = [*enter, "python3", program, "/opt/native"]
     logged(command, log, "installing Triton and perf_analyzer", hostside.pip_environment())
+
+
+def build_images(places: Places, inside: Callable[[list[str]], int]) -> None:
+    """Images for Apptainer in /opt/images of the box, by containers/images.py.
+
+    What comes from outside is fetched by this machine, which has the network and apt's
+    configuration; the rest is done by the box's user, with the box's Apptainer.
+    """
+    program = str(CHECKOUT / "containers" / "images.py")
+    folder = places.root / "opt" / "images"
+    log = places.logs / "build-images.log"
+    hostside.install_mmdebstrap(log)
+    fetch = [sys.executable, program, "--stage", str(folder)]
+    logged(fetch, log, "fetching what images are made of", None)
+    os.chown(folder, USER_ID, USER_ID)
+    if inside(["python3", "-B", program, "/opt/images"]):
+        raise BoxError("building the images failed; why stands above")

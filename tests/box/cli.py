@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -132,6 +133,17 @@ def down(places: Places) -> None:
         say("down" if world.end(places) else "already down")
 
 
+def images(places: Places) -> None:
+    """Builds the images of Triton and perf_analyzer in the box, unless they are there."""
+    hostside.check_machine()
+    with locked(places):
+        program = str(HERE / "box")
+        run_inside = [sys.executable, program, "exec"]
+        build.build_images(
+            places, lambda words: subprocess.run([*run_inside, *words], check=False).returncode
+        )
+
+
 def fail(places: Places, node: str) -> None:
     """Kills a node and all that runs on it."""
     hostside.check_machine()
@@ -164,6 +176,7 @@ def main(arguments: list[str]) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("up", help="build it if need be, start it")
+    commands.add_parser("images", help="build the images for Apptainer in its /opt/images")
     commands.add_parser("down", help="stop everything that runs in it")
     inside = commands.add_parser(
         "exec", help="run a command in it, as its user, in the project's folder"
@@ -185,8 +198,8 @@ def main(arguments: list[str]) -> int:
             hostside.check_machine()
             return world.run(world.require(places), words, root=options.root)
         signal.signal(signal.SIGTERM, _interrupted)
-        if options.command in {"up", "down"}:
-            {"up": up, "down": down}[options.command](places)
+        if options.command in {"up", "down", "images"}:
+            {"up": up, "down": down, "images": images}[options.command](places)
         else:
             {"fail": fail, "restore": restore}[options.command](places, options.node)
     except BoxError as error:

@@ -1,0 +1,113 @@
+"""The section ``container:`` of a site file: where Triton and perf_analyzer come from."""
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from hpcbench import textfile
+
+DOCKER = "docker://"
+_REFERENCE = re.compile(
+    r"docker://[A-Za-z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)*(:[A-Za-z0-9._-]+)?(@sha256:[0-9a-f]{64})?"
+)
+
+
+class Frozen(BaseModel):
+    """What the parts of a site file have in common."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _absolute(value: Path, info: ValidationInfo) -> Path:
+    return textfile.absolute(Path(os.path.expandvars(value)), info)
+
+
+def _unresolved(text: str, info: ValidationInfo) -> str:
+    """A path made absolute, its links as they are: they name an image better than their ends."""
+    folder: Path = (info.context or {}).get("folder", Path())
+    path = folder / Path(os.path.expandvars(text)).expanduser()
+    return os.path.normpath(path.absolute())
+
+
+def _image(text: str, info: ValidationInfo) -> str:
+    if text.startswith(DOCKER):
+        if not _REFERENCE.fullmatch(text):
+            raise ValueError("must be docker://registry/name:tag, or docker://...@sha256:...")
+        return text
+    if "://" in text:
+        raise ValueError("must be the path of a SIF file or a sandbox folder, or docker://...")
+    return _unresolved(text, info)
+
+
+def _bind(text: str) -> str:
+    expanded = os.path.expandvars(text)
+    paths = [Path(path) for path in expanded.split(":")]
+    if len(paths) > 2 or not all(path.is_absolute() for path in paths):
+        raise ValueError("must be an absolute path, or two of them: /outside:/inside")
+    return expanded
+
+
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+Image = Annotated[str, AfterValidator(_image)]
+
+KEYS = {
+    "native": ("prefix",),
+    "apptainer": ("server_image", "sdk_image"),
+}
+"""The keys that each runtime cannot do without."""
+
+
+class Container(Frozen):
+    """Where the two programs come from.
+
+    ``native`` runs them from ``prefix``, which ``make native`` fills. ``apptainer`` runs
+    tritonserver in ``server_image`` and perf_analyzer in ``sdk_image``: SIF files, sandbox
+    folders, or docker:// references, which are pulled into ``cache``, a folder that all nodes
+    see. ``binds`` are further paths of the node that both see, read only.
+
+    ``scratch`` is a folder on the node's own disk for what a placement needs while it lasts.
+    """
+
+    runtime: Literal["native", "apptainer"] = "native"
+    prefix: AbsolutePath | None = Field(default=None, validate_default=True)
+    server_image: Image | None = Field(default=None, validate_default=True)
+    sdk_image: Image | None = Field(default=None, validate_default=True)
+    binds: tuple[Annotated[str, AfterValidator(_bind)], ...] = ()
+    cache: AbsolutePath = Path("~/.cache/hpcbench").expanduser()
+    scratch: Annotated[str, AfterValidator(os.path.expanduser)] = "/tmp"
+
+    @field_validator("prefix", "server_image", "sdk_image")
+    @classmethod
+    def _belongs_to_the_runtime(
+        cls, value: Path | str | None, info: ValidationInfo
+    ) -> Path | str | None:
+        runtime = info.data.get("runtime")
+        if runtime is None:
+            return value
+        needed = info.field_name in KEYS[runtime]
+        if needed and value is None:
+            raise PydanticCustomError("missing", "is missing")
+        if value is not None and not needed:
+            raise ValueError(f"has no meaning with runtime: {runtime}")
+        return value
+
+    @property
+    def images(self) -> tuple[str, str]:
+        """(server_image, sdk_image) of ``runtime: apptainer``."""
+        assert self.server_image is not None
+        assert self.sdk_image is not None
+        return self.server_image, self.sdk_image
+
+
+class Resolved(Container):
+    """A container with the digests of its images.
+
+    The driver makes it, once per run; it is never read from a file.
+    """
+
+    server_digest: str
+    sdk_digest: str

@@ -1,0 +1,113 @@
+"""What tests of Apptainer need in the box: images, sites that use them, runs, a look at nodes."""
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.box.fixture import Box
+from tests.real import QUICK, SHAPES
+
+HERE = Path(__file__).resolve().parent
+CHECKOUT = HERE.parent.parent
+HOME = Path("/home/physicist")
+SERVER, SDK = "/opt/images/server-cpu.sif", "/opt/images/sdk-cpu.sif"
+OURS = "tritonserver|perf_analyzer|python_backend|squashfuse|runtime parent|supervisor.py"
+
+
+def base_sites() -> list[Path]:
+    """The box's sites: each of its schedulers, with the native runtime."""
+    found = [*(HERE / "sites").glob("*.yaml"), *(CHECKOUT / "site_configs").glob("box-*.yaml")]
+    native = [p for p in found if yaml.safe_load(p.read_text())["container"].get("prefix")]
+    return sorted(native, key=lambda path: path.name)
+
+
+class Place:
+    """A folder in the home of the box's user, with a campaign and a site of its own."""
+
+    def __init__(self, box: Box, base: Path | None = None) -> None:
+        self.box = box
+        self.folder = HOME / f"test-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        self.results = self.folder / "results"
+        box.said("mkdir", str(self.folder))
+        self._base = base or HERE / "sites" / "local-native.yaml"
+        self.site()
+        self.campaign()
+
+    def write(self, name: str, content: object) -> Path:
+        path = self.folder / name
+        self.box.said("tee", str(path), stdin=yaml.safe_dump(content))
+        return path
+
+    def site(self, **container: Any) -> None:
+        """The site in Apptainer, with some keys of its container replaced."""
+        content = yaml.safe_load(self._base.read_text())
+        kept = {k: v for k, v in content["container"].items() if k == "scratch"}
+        content["container"] = kept | {
+            "runtime": "apptainer",
+            "server_image": SERVER,
+            "sdk_image": SDK,
+            "cache": str(self.folder / "cache"),
+            **container,
+        }
+        self.write("site.yaml", content)
+
+    def campaign(self, **changes: Any) -> None:
+        content = {
+            "name": "test",
+            "model_repository": str(CHECKOUT / "jobs" / "demo" / "models"),
+            "models": [{"name": "jet_tagger", "shapes": SHAPES}],
+            "load": {"batch_size": [1, 4], "concurrency": 2},
+            "measurement": QUICK,
+            **changes,
+        }
+        self.write("campaign.yaml", content)
+
+    def words(self, *before: str) -> list[str]:
+        return [
+            *before,
+            *("hpcbench", "run", str(self.folder / "campaign.yaml")),
+            *("--site", str(self.folder / "site.yaml"), "--results", str(self.results)),
+        ]
+
+    def run(self, *before: str, timeout_s: float = 240) -> "subprocess.CompletedProcess[str]":
+        """`hpcbench run` to its end; ``before`` is what stands before it in the command."""
+        return self.box.exec(*self.words(*before), timeout_s=timeout_s)
+
+    def start(self) -> "subprocess.Popen[str]":
+        """`hpcbench run` beside the test."""
+        return subprocess.Popen(
+            [sys.executable, HERE / "box", "exec", *self.words()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def rows(self) -> list[dict[str, Any]]:
+        code = (
+            "import sys; from hpcbench import load_results; "
+            "print(load_results(sys.argv[1]).to_json(orient='records'))"
+        )
+        found: list[dict[str, Any]] = json.loads(
+            self.box.said("python", "-c", code, str(self.results))
+        )
+        return found
+
+
+def running(box: Box, pattern: str = OURS) -> list[str]:
+    """Command lines in the box, of all its nodes, in which a word of ours stands."""
+    done = box.exec("pgrep", "-u", "physicist", "-a", "-f", pattern, root=True)
+    return [line for line in done.stdout.splitlines() if "pgrep" not in line]
+
+
+def traces(box: Box) -> list[str]:
+    """Folders of hpcbench on scratch disks and in shared memory, and images that are mounted."""
+    nodes = [["sh", "-c"], *(["srun", "-w", n, "sh", "-c"] for n in ("n1", "n2"))]
+    look = "ls -d /tmp/hpcbench-* /dev/shm/hpcbench-* 2>/dev/null; grep fuse.squash /proc/mounts"
+    return [line for node in nodes for line in box.exec(*node, look).stdout.splitlines()]

@@ -1,0 +1,474 @@
+"""Runs in real images of the real Apptainer, as an ordinary user of the box."""
+
+import itertools
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.box.fixture import BOX, Box
+from tests.box.images import CHECKOUT, SDK, SERVER, Place, base_sites, running, traces
+from tests.box.paths import USER_ID, Places
+from tests.box.registry import HOST
+from tests.conftest import wait_until
+from tests.real import SHAPES
+
+# The first test may have to wait for the box and for its images.
+pytestmark = [pytest.mark.box, pytest.mark.timeout(1500)]
+
+
+LONG = {"measurement_interval_ms": 20_000, "stability_percentage": 900}
+"""Windows in which there is time to kill something."""
+
+
+@pytest.fixture(scope="module")
+def images(box: Box, demo_models: Path) -> Box:
+    """The box with images in /opt/images, and the demo's model in its checkout."""
+    box.do("images", timeout_s=1200)
+    return box
+
+
+@pytest.fixture
+def clean(images: Box) -> Iterator[Box]:
+    """The box, in which the test leaves no process, folder, memory or mount."""
+    yield images
+    assert wait_until(lambda: not running(images), 10), running(images)
+    assert not traces(images)
+
+
+@pytest.fixture
+def place(clean: Box) -> Place:
+    return Place(clean)
+
+
+def host_path(path: Path) -> Path:
+    """A path of the box on this machine."""
+    return Places.here().root / path.relative_to("/")
+
+
+@pytest.mark.parametrize("base", base_sites(), ids=lambda path: path.stem)
+def test_a_campaign_gives_each_point_once_from_both_images(clean: Box, base: Path) -> None:
+    place = Place(clean, base)
+    place.campaign(repeats=2)
+    done = place.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = place.rows()
+    pools = yaml.safe_load(base.read_text())["pools"]
+    assert sorted((row["pool"], row["batch_size"], row["repeat"]) for row in rows) == sorted(
+        itertools.product(pools, (1, 4), (0, 1))
+    )
+    assert {row["status"] for row in rows} == {"ok"}
+    lock = json.loads(clean.said("cat", "/opt/images/images.lock"))
+    for row in rows:
+        assert (row["runtime"], row["server_image"], row["sdk_image"]) == ("apptainer", SERVER, SDK)
+        assert row["server_image_digest"] == f"sif:{lock['server-cpu']['sha256']}"
+        assert row["sdk_image_digest"] == f"sif:{lock['sdk-cpu']['sha256']}"
+        assert (row["triton_version"], row["perf_analyzer_version"]) == ("2.51.0", "2.60.0")
+        assert json.loads(row["backend_versions"])["onnxruntime"] == "1.28.0"
+        assert row["cuda_version"] is row["tensorrt_version"] is None
+
+
+@pytest.mark.parametrize("base", base_sites(), ids=lambda path: path.stem)
+def test_both_programs_run_inside_their_images_as_the_user(clean: Box, base: Path) -> None:
+    place = Place(clean, base)
+    place.campaign(measurement={"measurement_interval_ms": 2000, "stability_percentage": 900})
+    run = place.start()
+
+    def program(name: str) -> list[str]:
+        """(user, the program's file as its image names it) of each program in an image of ours."""
+        script = (
+            f'for pid in $(pgrep -u physicist -f "{name}.*-(b|-id)[= ]"); do '
+            "[ -e /proc/$pid/root/.singularity.d ] && "
+            "echo $(stat -c %U /proc/$pid) $(readlink /proc/$pid/exe); done"
+        )
+        return clean.exec("sh", "-c", script, root=True).stdout.splitlines()
+
+    seen: set[str] = set()
+    expected = {
+        "physicist /opt/tritonserver/triton/pytriton/tritonserver/bin/tritonserver",
+        "physicist /opt/sdk/perf_analyzer/perf_analyzer",
+    }
+
+    def both() -> bool:
+        seen.update(program("tritonserver") + program("perf_analyzer"))
+        return seen >= expected
+
+    try:
+        assert wait_until(both, 90), seen
+    finally:
+        output = run.communicate(timeout=120)[0]
+    assert run.returncode == 0, output
+
+
+def test_variables_of_the_session_do_not_reach_a_measurement(place: Place) -> None:
+    done = place.run(
+        *("env", "APPTAINER_BIND=/no/such/path", "SINGULARITY_NV=1", "APPTAINERENV_LD_PRELOAD=/x"),
+        *("APPTAINERENV_PATH=/nowhere", "LD_LIBRARY_PATH=/nowhere", "HPCBENCH_CPUS=77"),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {row["status"] for row in place.rows()} == {"ok"}
+
+
+def test_a_job_of_slurm_measures_in_containers(place: Place) -> None:
+    done = place.run("srun", "-w", "n1", "--gres=gpu:1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {row["node"] for row in place.rows()} == {"n1"}
+
+
+def test_links_in_a_model_lead_to_their_ends_and_nothing_of_it_can_be_written(
+    place: Place,
+) -> None:
+    make = """
+    mkdir -p "$0/models" "$0/store,1:a/v" "$0/shared"
+    cp -r jobs/demo/models/jet_tagger "$0/models/"; cd "$0/models/jet_tagger"
+    mv 1/model.onnx "$0/shared/"; rmdir 1
+    ln -s "$0/store,1:a/v" 1; ln -s ../../shared/model.onnx 1/model.onnx
+    """
+    place.box.said("bash", "-ec", make, str(place.folder))
+    place.campaign(model_repository=str(place.folder / "models"))
+    done = place.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    code = """
+import sys
+from pathlib import Path
+from hpcbench import Campaign, Site, container, images, model_repository, planning, process
+folder = Path(sys.argv[1])
+todo = planning.plan(Campaign.load(folder / "campaign.yaml"), Site.load(folder / "site.yaml"))
+(placement,) = todo.placements["cpu"]
+shows = model_repository.shows(placement.variant)
+room = container.Room(folder=folder / "room", shows=shows)
+room.folder.mkdir()
+model = placement.variant.model.folder
+for path in (model / "config.pbtxt", model / "1" / "model.onnx"):
+    words = ["sh", "-c", 'cat "$0" >/dev/null && ! echo x >>"$0"', str(path)]
+    command = container.inside(todo.site.container, 0, words, room)
+    done = process.run(command.argv, folder=room.folder, timeout_s=60, env=command.env)
+    assert done.returncode == 0, done
+    assert "Read-only file system" in done.stderr, done
+"""
+    done = place.box.exec("python", "-c", code, str(place.folder))
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_sandbox_serves_like_the_sif_it_was_unpacked_from(place: Place) -> None:
+    folder = place.folder / "sandbox"
+    place.box.said("apptainer", "-q", "build", "--sandbox", str(folder), SERVER)
+    place.site(server_image=str(folder))
+    done = place.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {row["server_image_digest"][:8] for row in place.rows()} == {"sandbox:"}
+    place.box.said("rm", "-rf", str(folder))
+
+
+class TestRegistry:
+    """A real registry in the box, with the sandbox of the SDK's image as an image of its own."""
+
+    @pytest.fixture(scope="class")
+    def registry(self, images: Box) -> Iterator[Path]:
+        """A registry with tools/sdk:1, and the folder of its certificate and log."""
+        place = Place(images)
+        folder = place.folder / "registry"
+        tool = f"{CHECKOUT}/tests/box/registry.py"
+        images.said("python", tool, "prepare", str(folder))
+        serve = f"cd {folder} && exec docker-registry serve config.yml >log 2>&1"
+        server = subprocess.Popen([sys.executable, BOX, "exec", "sh", "-c", serve])
+        try:
+            root = f"{place.folder}/root"
+            images.said("apptainer", "-q", "build", "--sandbox", root, SDK)
+            answers = ["sh", "-c", f"ss -ltn | grep -q {HOST}"]
+            assert wait_until(lambda: images.exec(*answers).returncode == 0, 20)
+            path = "/opt/sdk/bin:/usr/bin:/bin"
+            words = [str(folder), "tools/sdk", "1", root, path]
+            digest = images.exec("python", tool, "push", *words, timeout_s=200)
+            assert digest.returncode == 0, digest.stderr
+            images.said("sh", "-c", f"printf %s {digest.stdout} >{folder}/digest; rm -rf {root}")
+            yield folder
+        finally:
+            server.terminate()
+            server.wait(20)
+
+    def pulls(self, registry: Path, box: Box) -> int:
+        """How often a layer was fetched."""
+        log = box.said("cat", f"{registry}/log")
+        return sum(
+            "GET /v2/tools/sdk/blobs" in line and " 200 " in line for line in log.splitlines()
+        )
+
+    def test_an_image_is_pulled_once_and_recorded_by_the_registrys_digest(
+        self, place: Place, registry: Path
+    ) -> None:
+        reference = f"docker://{HOST}/tools/sdk:1"
+        place.site(sdk_image=reference)
+        place.campaign(repeats=2)
+        trust = ("env", f"SSL_CERT_FILE={registry}/cert.pem")
+        done = place.run(*trust, timeout_s=280)
+        assert done.returncode == 0, done.stdout + done.stderr
+        digest = place.box.said("cat", f"{registry}/digest")
+        assert f"pulling docker://{HOST}/tools/sdk@{digest}" in "".join(done.stderr.split("\n"))
+        rows = place.rows()
+        assert {(r["sdk_image"], r["sdk_image_digest"]) for r in rows} == {(reference, digest)}
+        cache = place.box.said("ls", "-A", f"{place.folder}/cache")
+        assert sorted(cache.split()) == ["digests", f"{digest.replace(':', '-')}.sif"]
+        fetched = self.pulls(registry, place.box)
+
+        place.campaign(repeats=3)
+        again = place.run(*trust)
+        assert again.returncode == 0, again.stderr
+        assert "pulling" not in again.stderr
+        assert self.pulls(registry, place.box) == fetched
+        assert len(place.rows()) == 6, "what was measured before was not measured again"
+
+    def test_a_tag_that_the_registry_does_not_have_is_refused_at_once(
+        self, place: Place, registry: Path
+    ) -> None:
+        place.site(server_image=f"docker://{HOST}/tools/sdk:2")
+        done = place.run("env", f"SSL_CERT_FILE={registry}/cert.pem", timeout_s=60)
+        assert done.returncode == 3
+        assert f"the registry {HOST} has no tools/sdk with 2" in done.stderr
+
+    def test_a_registry_whose_certificate_is_unknown_is_not_trusted(
+        self, place: Place, registry: Path
+    ) -> None:
+        place.site(server_image=f"docker://{HOST}/tools/sdk:1")
+        done = place.run(timeout_s=60)
+        assert done.returncode == 3
+        assert "CERTIFICATE_VERIFY_FAILED" in done.stderr
+
+    def test_a_pull_that_fails_leaves_no_file_and_is_told_in_its_words(
+        self, place: Place, registry: Path
+    ) -> None:
+        place.site(server_image=f"docker://{HOST}/tools/sdk@sha256:{'0' * 64}")
+        done = place.run("env", f"SSL_CERT_FILE={registry}/cert.pem", timeout_s=60)
+        assert done.returncode == 3
+        assert "could not be pulled: " in done.stderr
+        assert "manifest unknown" in done.stderr
+        assert not [
+            n for n in place.box.said("ls", "-A", f"{place.folder}/cache").split() if "sha" in n
+        ]
+
+
+class TestFailures:
+    """Each ends within a minute in a sentence with the reason, and the rest goes on after it."""
+
+    def refused(self, place: Place, *words: str) -> str:
+        started = time.monotonic()
+        done = place.run(timeout_s=90)
+        seconds = time.monotonic() - started
+        said = done.stdout + done.stderr
+        assert seconds < 60, said
+        assert done.returncode == 3, said
+        assert "Traceback" not in said
+        for each in words:
+            assert each in " ".join(said.split()), said
+        return said
+
+    def test_an_image_that_is_not_there(self, place: Place) -> None:
+        place.site(server_image="/opt/images/none.sif")
+        self.refused(place, "the image /opt/images/none.sif cannot be read: No such file")
+
+    def test_an_image_that_was_cut_half_way(self, place: Place) -> None:
+        image = place.folder / "cut.sif"
+        place.box.said("sh", "-c", f"head -c 60000000 {SERVER} >{image}")
+        place.site(server_image=str(image))
+        self.refused(place, f"{image} is damaged: it has 60000000 bytes of")
+
+    def test_an_image_with_wrong_bytes_inside(self, place: Place) -> None:
+        """Its length is right, so that only opening it tells."""
+        image = place.folder / "bad.sif"
+        spoil = (
+            f"cp {SDK} {image} && dd if=/dev/urandom of={image} bs=4k seek=8 count=12 conv=notrunc"
+        )
+        place.box.said("sh", "-c", f"{spoil} 2>/dev/null")
+        place.site(sdk_image=str(image))
+        self.refused(place, f"login: {image} does not open: ", "copy, pull or build it again")
+
+    def test_a_bind_that_the_node_does_not_have(self, place: Place) -> None:
+        place.site(binds=["/etc/hosts:/hosts", "/cvmfs/cms.cern.ch"])
+        self.refused(place, "login: container.binds: /cvmfs/cms.cern.ch does not exist")
+
+    def test_an_image_without_tritonserver(self, place: Place) -> None:
+        place.site(server_image=SDK)
+        self.refused(place, f"there is no tritonserver in the PATH of {SDK}", "right way round?")
+
+    def test_a_node_whose_fuse_is_closed(self, place: Place) -> None:
+        place.box.said("chmod", "600", "/dev/fuse", root=True)
+        try:
+            self.refused(place, f"login: {SERVER} does not open: ", "/dev/fuse", "--sandbox")
+        finally:
+            place.box.said("chmod", "666", "/dev/fuse", root=True)
+        assert place.run().returncode == 0, "the same command goes on when it is mended"
+
+    def test_a_node_without_apptainer(self, place: Place) -> None:
+        # A PATH of links to all programs but these.
+        links = "mkdir -p $0 && cd $0 && ln -sf /usr/bin/* . && rm -f apptainer singularity"
+        place.box.said("sh", "-c", links, str(place.folder / "bin"))
+        path = f"PATH={place.folder}/bin"
+        done = place.run("env", path, "/opt/venv/bin/python", "-m")
+        assert done.returncode == 3
+        assert "neither apptainer nor singularity is in PATH" in done.stderr
+
+    def test_a_scratch_disk_that_is_full(self, place: Place) -> None:
+        disk = place.folder / "disk"
+        place.box.said("mkdir", str(disk))
+        options = f"size=40m,uid={USER_ID}"
+        place.box.said("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk), root=True)
+        place.site(scratch=str(disk))
+        try:
+            self.refused(place, f"login: the scratch folder {disk} has less than 50 MB free")
+        finally:
+            place.box.said("umount", str(disk), root=True)
+
+    def test_a_scratch_disk_that_fills_up_while_it_measures(self, place: Place) -> None:
+        disk = place.folder / "disk"
+        place.box.said("mkdir", str(disk))
+        options = f"size=70m,uid={USER_ID}"
+        place.box.said("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk), root=True)
+        place.site(scratch=str(disk))
+        place.campaign(load={"batch_size": [1, 2, 4, 8], "concurrency": 2})
+        try:
+            run = place.start()
+            measuring = lambda: running(place.box, "perf_analyzer.*-b 1 ")  # noqa: E731
+            assert wait_until(measuring, 60)
+            place.box.exec("dd", "if=/dev/zero", f"of={disk}/fill", "bs=1M")
+            output = run.communicate(timeout=60)[0]
+        finally:
+            place.box.said("umount", "-l", str(disk), root=True)
+        assert run.returncode == 3, output
+        assert "50 MB free" in output
+        assert place.rows()[0]["batch_size"] == 1, "what was measured is kept"
+        place.site()
+        assert place.run().returncode == 0
+        assert [row["batch_size"] for row in place.rows()] == [1, 2, 4, 8]
+
+    def test_a_model_that_does_not_load_fails_alone(self, place: Place) -> None:
+        make = 'cp -r jobs/demo/models "$0/models"; cp -r "$0/models/jet_tagger" "$0/models/broken"'
+        spoil = (
+            'cd "$0/models/broken"; echo no >1/model.onnx; sed -i s/jet_tagger/broken/ config.pbtxt'
+        )
+        place.box.said("sh", "-ec", f"{make}; {spoil}", str(place.folder))
+        shapes = {"shapes": SHAPES}
+        place.campaign(
+            model_repository=str(place.folder / "models"),
+            models=[{"name": "broken", **shapes}, {"name": "jet_tagger", **shapes}],
+        )
+        done = place.run()
+        assert done.returncode == 1, done.stdout + done.stderr
+        found = {(row["model"], row["status"]) for row in place.rows()}
+        assert found == {("broken", "failed"), ("jet_tagger", "ok")}
+
+
+class TestDeaths:
+    """Whatever dies, nothing of a container is there ten seconds later."""
+
+    def measuring(self, place: Place) -> "list[int]":
+        """Waits until perf_analyzer measures; the processes of the run's workers."""
+        assert wait_until(lambda: running(place.box, "perf_analyzer.*-b 1 "), 60)
+        return self.pids(place, "multiprocessing.spawn.*spawn_main")
+
+    def pids(self, place: Place, pattern: str) -> "list[int]":
+        return [int(line.split()[0]) for line in running(place.box, pattern)]
+
+    def kill(self, place: Place, pids: "list[int]") -> None:
+        place.box.said("kill", "-9", *map(str, pids))
+
+    def gone(self, place: Place) -> bool:
+        return wait_until(
+            lambda: not running(place.box, "tritonserver|perf_analyzer|squashfuse"), 10
+        )
+
+    def test_of_the_worker_and_the_run(self, place: Place) -> None:
+        place.campaign(measurement=LONG)
+        run = place.start()
+        workers = self.measuring(place)
+        driver = self.pids(place, "^/opt/venv/bin/python.* /opt/venv/bin/hpcbench run")
+        assert workers
+        assert driver
+        self.kill(place, driver + workers)
+        assert self.gone(place), running(place.box)
+        run.communicate(timeout=30)
+
+    def test_of_the_worker_alone(self, place: Place) -> None:
+        place.campaign(measurement=LONG, load={"batch_size": 1, "concurrency": 2})
+        run = place.start()
+        workers = self.measuring(place)
+        servers = self.pids(place, "tritonserver.*--id=")
+        self.kill(place, workers)
+        ended = lambda: not set(servers) & set(self.pids(place, "tritonserver"))  # noqa: E731
+        assert wait_until(ended, 10)
+        run.send_signal(signal.SIGTERM)
+        run.communicate(timeout=60)
+        assert self.gone(place), running(place.box)
+
+    def test_of_every_supervisor(self, place: Place) -> None:
+        """Apptainer's image servers are then nobody's children, and know nothing of the run."""
+        place.campaign(measurement=LONG, load={"batch_size": 1, "concurrency": 2})
+        run = place.start()
+        self.measuring(place)
+        self.kill(place, self.pids(place, "supervisor.py"))
+        output = run.communicate(timeout=60)[0]
+        assert run.returncode == 1, output
+        assert self.gone(place), running(place.box)
+
+    def test_of_the_server(self, place: Place) -> None:
+        place.campaign(measurement=LONG, load={"batch_size": 1, "concurrency": 2})
+        run = place.start()
+        self.measuring(place)
+        self.kill(place, self.pids(place, "^/opt/tritonserver/.*tritonserver"))
+        output = run.communicate(timeout=60)[0]
+        assert run.returncode == 1, output
+        assert "the server died during this point" in place.rows()[0]["reason"]
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_of_the_run_by_a_signal(self, place: Place, number: signal.Signals) -> None:
+        place.campaign(measurement=LONG)
+        run = place.start()
+        self.measuring(place)
+        driver = self.pids(place, "^/opt/venv/bin/python.* /opt/venv/bin/hpcbench run")
+        place.box.said("kill", f"-{number.value}", *map(str, driver))
+        output = run.communicate(timeout=60)[0]
+        assert run.returncode == 130, output
+        assert not running(place.box), "it was gone before the run ended"
+
+    def test_of_a_point_by_its_time_limit(self, place: Place) -> None:
+        place.campaign(
+            measurement={**LONG, "timeout_s": 3}, load={"batch_size": 1, "concurrency": 2}
+        )
+        done = place.run()
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert [row["status"] for row in place.rows()] == ["timeout"]
+
+
+def test_particlenet_runs_in_the_containers_with_its_own_configuration(
+    place: Place, shared_models: Path
+) -> None:
+    models = host_path(place.folder) / "models"
+    shutil.copytree(shared_models / "particlenet_AK4", models / "particlenet_AK4")
+    shapes = {
+        "pf_points": [2, 50],
+        "pf_features": [20, 50],
+        "pf_mask": [1, 50],
+        "sv_points": [2, 4],
+        "sv_features": [11, 4],
+        "sv_mask": [1, 4],
+    }
+    place.campaign(
+        model_repository=str(place.folder / "models"),
+        models=[{"name": "particlenet_AK4", "shapes": shapes}],
+        load={"batch_size": [1, 4, 16], "concurrency": 4},
+        measurement={"measurement_interval_ms": 1500, "stability_percentage": 900},
+    )
+    done = place.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = place.rows()
+    assert [(row["batch_size"], row["status"]) for row in rows] == [
+        *((1, "ok"), (4, "ok"), (16, "ok"))
+    ]
+    assert {row["platform"] for row in rows} == {"onnxruntime_onnx"}
+    assert all(row["throughput_infer_per_s"] > 10 for row in rows)

@@ -1,0 +1,139 @@
+"""Digests of images, and what is refused before anything is started."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import pytest
+
+from hpcbench import images
+from hpcbench.errors import SiteError
+from hpcbench.runtime import Container, Resolved
+
+
+def write_sif(path: Path, content: bytes = b"squashfs") -> Path:
+    """A file with the global header of a SIF image, as Apptainer writes it, and some content."""
+    header = bytearray(4096)
+    header[:31] = b"#!/usr/bin/env run-singularity\n"
+    header[32:48] = b"SIF_MAGIC\x0001\x0002\x00"
+    struct.pack_into("<qq", header, 112, len(header), len(content))
+    path.write_bytes(bytes(header) + content)
+    return path
+
+
+def write_sandbox(folder: Path, content: str = "triton") -> Path:
+    (folder / "usr/bin").mkdir(parents=True)
+    (folder / "usr/bin/tritonserver").write_text(content)
+    (folder / "bin").symlink_to("usr/bin")
+    return folder
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def refused(image: Path, cache: Path) -> str:
+    with pytest.raises(SiteError) as caught:
+        images.digest(str(image), cache)
+    return str(caught.value)
+
+
+def test_the_digest_of_a_sif_is_that_of_its_content(tmp_path: Path, cache: Path) -> None:
+    one, same = write_sif(tmp_path / "one.sif"), write_sif(tmp_path / "same.sif")
+    other = write_sif(tmp_path / "other.sif", b"squashfz")
+    digests = [images.digest(str(path), cache) for path in (one, same, other)]
+    assert digests[0] == digests[1] != digests[2]
+    assert digests[0].startswith("sif:")
+
+
+def test_the_digest_of_a_sandbox_is_that_of_its_files_names_modes_and_links(
+    tmp_path: Path, cache: Path
+) -> None:
+    folders = [write_sandbox(tmp_path / name) for name in "abcde"]
+    (folders[2] / "usr/bin/tritonserver").write_text("TRITON")
+    (folders[3] / "usr/bin/tritonserver").chmod(0o700)
+    (folders[4] / "bin").unlink()
+    (folders[4] / "bin").symlink_to("usr")
+    digests = [images.digest(str(folder), cache) for folder in folders]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 4
+    assert digests[0].startswith("sandbox:")
+
+
+def test_a_sandbox_may_hold_files_that_nobody_may_read(tmp_path: Path, cache: Path) -> None:
+    folder = write_sandbox(tmp_path / "image")
+    os.mkfifo(folder / "usr/pipe")
+    (folder / "dead").symlink_to("nowhere")
+    assert images.digest(str(folder), cache).startswith("sandbox:")
+
+
+def test_an_unpacked_image_of_cvmfs_is_not_read_to_know_its_digest(
+    tmp_path: Path, cache: Path
+) -> None:
+    name = "ab" * 32
+    folder = tmp_path / ".flat" / "ab" / name
+    folder.mkdir(parents=True)
+    (tmp_path / "tritonserver:22.07-py3").symlink_to(folder)
+    found = images.digest(str(tmp_path / "tritonserver:22.07-py3"), cache)
+    assert found == f"unpacked:{name}"
+
+
+def test_an_image_that_did_not_change_is_hashed_once(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = write_sif(tmp_path / "image.sif")
+    before = images.digest(str(image), cache)
+    monkeypatch.setattr(images, "_content", lambda path: pytest.fail("it was hashed again"))
+    assert images.digest(str(image), cache) == before
+    monkeypatch.undo()
+    write_sif(image, b"new and longer")
+    assert images.digest(str(image), cache) != before
+
+
+def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file")
+    assert images.digest(str(write_sif(tmp_path / "i.sif")), tmp_path / "cache").startswith("sif:")
+
+
+def test_a_missing_image_is_named(tmp_path: Path, cache: Path) -> None:
+    message = refused(tmp_path / "none.sif", cache)
+    assert f"the image {tmp_path / 'none.sif'} cannot be read: No such file" in message
+    assert "make images" in message
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.99])
+def test_an_image_of_which_the_end_is_missing_is_refused(
+    tmp_path: Path, cache: Path, share: float
+) -> None:
+    image = write_sif(tmp_path / "image.sif", os.urandom(20_000))
+    whole = image.stat().st_size
+    os.truncate(image, int(whole * share))
+    assert f"is damaged: it has {int(whole * share)} bytes of {whole}" in refused(image, cache)
+
+
+@pytest.mark.parametrize("content", [b"", b"short", b"x" * 5000])
+def test_a_file_that_is_no_image_is_refused(tmp_path: Path, cache: Path, content: bytes) -> None:
+    (tmp_path / "image.sif").write_bytes(content)
+    assert "is no SIF image" in refused(tmp_path / "image.sif", cache)
+
+
+def test_a_folder_that_is_no_image_is_refused(tmp_path: Path, cache: Path) -> None:
+    assert "no unpacked image" in refused(tmp_path, cache)
+
+
+def test_the_driver_resolves_both_images_and_the_workers_never_again(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, sdk = write_sif(tmp_path / "a.sif", b"a"), write_sif(tmp_path / "b.sif", b"b")
+    container = Container.model_validate(
+        {"runtime": "apptainer", "server_image": str(server), "sdk_image": str(sdk), "cache": cache}
+    )
+    resolved = images.resolve(container)
+    assert isinstance(resolved, Resolved)
+    assert resolved.server_digest != resolved.sdk_digest
+    assert resolved.images == (str(server), str(sdk))
+    monkeypatch.setattr(images, "digest", lambda *_: pytest.fail("it was resolved again"))
+    assert images.resolve(resolved) is resolved

@@ -1,0 +1,50 @@
+"""References to images in registries. A real registry is asked in test_apptainer.py."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from hpcbench import registry
+from hpcbench.errors import SiteError
+from hpcbench.registry import Reference
+
+DIGEST = f"sha256:{'5' * 64}"
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "name", "wanted"),
+    [
+        ("nvcr.io/nvidia/tritonserver:22.07-py3", "nvcr.io", "nvidia/tritonserver", "22.07-py3"),
+        ("nvcr.io/nvidia/tritonserver", "nvcr.io", "nvidia/tritonserver", "latest"),
+        (f"nvcr.io/a/b:1@{DIGEST}", "nvcr.io", "a/b", DIGEST),
+        ("localhost/a:1", "localhost", "a", "1"),
+        ("localhost:5000/a/b/c:1", "localhost:5000", "a/b/c", "1"),
+        ("127.0.0.1:5000/a", "127.0.0.1:5000", "a", "latest"),
+        ("debian", registry.HUB, "library/debian", "latest"),
+        ("debian:13", registry.HUB, "library/debian", "13"),
+        ("fastml/triton:22.07", registry.HUB, "fastml/triton", "22.07"),
+        ("docker.io/fastml/triton:1", registry.HUB, "fastml/triton", "1"),
+    ],
+)
+def test_what_may_be_left_out_of_a_reference_is_as_with_docker(
+    text: str, host: str, name: str, wanted: str
+) -> None:
+    assert registry.parse(f"docker://{text}") == Reference(host, name, wanted)
+
+
+def test_a_resolved_reference_does_not_move_with_its_tag() -> None:
+    reference = registry.parse("docker://nvcr.io/nvidia/tritonserver:26.07-py3")
+    assert reference.at(DIGEST) == f"docker://nvcr.io/nvidia/tritonserver@{DIGEST}"
+    assert registry.digest(reference.at(DIGEST)) == DIGEST, "no registry is asked for this"
+
+
+def test_a_registry_that_does_not_answer_is_named_with_what_to_do() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{closed.getsockname()[1]}"
+        with pytest.raises(SiteError) as caught:
+            registry.digest(f"docker://{host}/triton:1")
+    assert f"the registry {host} gives no answer: " in str(caught.value)
+    assert "docker://name@sha256:..." in caught.value.hint

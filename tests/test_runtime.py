@@ -1,0 +1,77 @@
+"""The section `container:` of a site file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpcbench import driver
+from hpcbench.site import Site
+from tests.builders import refusal, write_site
+
+APPTAINER = {"runtime": "apptainer", "server_image": "server.sif", "sdk_image": "sdk.sif"}
+DIGEST = f"sha256:{'0' * 64}"
+
+
+def test_images_are_paths_relative_to_the_site_file_or_references(tmp_path: Path) -> None:
+    reference = "docker://nvcr.io/nvidia/tritonserver:22.07-py3-sdk"
+    path = write_site(tmp_path, container={**APPTAINER, "sdk_image": reference})
+    assert Site.load(path).container.images == (str(tmp_path / "server.sif"), reference)
+
+
+def test_a_link_to_an_image_keeps_its_name(tmp_path: Path) -> None:
+    """On /cvmfs/unpacked.cern.ch, the link tells name and tag, and its end a hash."""
+    (tmp_path / "server.sif").symlink_to("0123abcd")
+    path = write_site(tmp_path, container=APPTAINER)
+    assert Site.load(path).container.server_image == str(tmp_path / "server.sif")
+
+
+def test_variables_are_replaced_in_images_binds_and_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMAGES", "/cvmfs/images")
+    changes = {"server_image": "$IMAGES/a", "binds": ["$IMAGES:/b"], "cache": "$IMAGES/cache"}
+    container = Site.load(write_site(tmp_path, container={**APPTAINER, **changes})).container
+    assert container.server_image == "/cvmfs/images/a"
+    assert container.binds == ("/cvmfs/images:/b",)
+    assert container.cache == Path("/cvmfs/images/cache")
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "words"),
+    [
+        ({"runtime": "apptaner"}, "runtime", "did you mean 'apptainer'?"),
+        ({"runtime": "docker"}, "runtime", "allowed: native, apptainer"),
+        ({"sdk_image": None}, "sdk_image", "is missing"),
+        ({"prefix": "/x"}, "prefix", "has no meaning with runtime: apptainer"),
+        ({"server_image": "oras://x/y:1"}, "server_image", "must be the path of a SIF file"),
+        ({"server_image": "docker://a b"}, "server_image", "docker://registry/name:tag"),
+        ({"server_image": f"docker://a@{DIGEST}0"}, "server_image", "...@sha256:..."),
+        ({"binds": ["data"]}, "binds", "must be an absolute path"),
+        ({"binds": ["/a:b"]}, "binds", "must be an absolute path"),
+        ({"binds": ["/a:/b:rw"]}, "binds", "two of them: /outside:/inside"),
+        ({"bind": ["/a"]}, "bind", "did you mean 'binds'?"),
+        ({"server_digest": "sif:0"}, "server_digest", "unknown key"),
+    ],
+)
+def test_a_mistake_in_it_is_one_line_with_key_and_what_is_allowed(
+    tmp_path: Path, changes: dict[str, Any], key: str, words: str
+) -> None:
+    message = refusal(Site.load, write_site(tmp_path, container={**APPTAINER, **changes}))
+    assert f": container.{key}" in message
+    assert words in message
+    assert len(message.splitlines()) == 1
+
+
+def test_images_have_no_meaning_without_a_container(tmp_path: Path) -> None:
+    path = write_site(tmp_path, container={"prefix": "x", "sdk_image": "y"})
+    assert "container.sdk_image: has no meaning with runtime: native" in refusal(Site.load, path)
+
+
+def test_a_run_can_be_repeated_from_the_site_that_it_wrote(tmp_path: Path) -> None:
+    site = Site.load(write_site(tmp_path, container={**APPTAINER, "binds": ["/a", "/b:/c"]}))
+    (tmp_path / "results").mkdir()
+    driver.write_yaml(tmp_path / "results" / "site.yaml", site)
+    assert Site.load(tmp_path / "results" / "site.yaml") == site
