@@ -185,7 +185,7 @@ class _Batch:
         try:
             text = Path(self._logs(job_id)).read_text(encoding="utf-8", errors="replace")
         except OSError as error:
-            return f"    (it left no log: {error.strerror})"
+            return f"    (it left no log: {error.strerror}; do the nodes see the results folder?)"
         return "\n".join(f"    {line}" for line in text[-20_000:].strip().splitlines()[-12:])
 
     def _scale(self, wanted: int, now: float) -> None:

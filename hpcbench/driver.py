@@ -38,6 +38,9 @@ ATTEMPTS = 2
 UNUSABLE_NODES = 3
 """So many unusable nodes of a pool, and nothing measured on any other, end the run."""
 
+FRUITLESS = 5
+"""So many returns without a measurement, beside one of each live worker, end the run."""
+
 TURN_S = 1.0
 """How often jobs are looked after, and others are told how the run stands."""
 
@@ -142,6 +145,7 @@ class _Pool:
     flying: dict[Future[Any], tuple[Placement, int]] = field(default_factory=dict)
     unusable: dict[str, str] = field(default_factory=dict)
     proven: bool = False
+    fruitless: int = 0
 
     @property
     def window(self) -> int:
@@ -275,6 +279,14 @@ def _finish(
 def _take(done: Done, pool: _Pool, placement: Placement, attempt: int, where: Results) -> None:
     """Stores what came with a result, and puts back what the worker had no time for."""
     pool.proven = pool.proven or bool(done.counts)
+    pool.fruitless = 0 if done.counts else pool.fruitless + 1
+    if pool.fruitless > FRUITLESS + pool.workers.live:
+        raise SiteError(
+            f"pool {pool.name}: {pool.fruitless} jobs in a row ended before a point could begin, "
+            f"which needs up to {placement.needs_s(1):.0f} s",
+            "does the batch system give these jobs less time than walltime says? Raise it, or "
+            "lower measurement_interval_ms",
+        )
     if done.records:
         stored = store.parts_of(where, placement.id)
         for record in done.records:
