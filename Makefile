@@ -25,6 +25,7 @@ help:
 	@echo "make lint       ruff, mypy, import contracts"
 	@echo "make bench      hpcbench beside a bare loop over perf_analyzer, in one run"
 	@echo "make docs       the reference of columns and the pictures in docs/"
+	@echo "make bench-records   a million records: merging, deciding, beside a loop over csv.reader"
 	@echo "make native     Triton and perf_analyzer from wheels into $(NATIVE);"
 	@echo "                with WITH=pytorch it serves TorchScript models, too"
 	@echo "make images     images of both for Apptainer, without a registry, into $(IMAGES)"
@@ -55,6 +56,9 @@ bench: $(INSTALLED) $(MODELS) native
 
 docs: $(INSTALLED)
 	@$(BIN)/python docs/build.py
+
+bench-records: $(INSTALLED)
+	@$(BIN)/python tests/benchmarks/million_records.py
 
 venv: $(INSTALLED)
 

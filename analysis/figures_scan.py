@@ -182,7 +182,7 @@ def _draw_curve(ax: Axes, points: pd.DataFrame, mark: Mark) -> list[Annotation]:
         )
         low = np.maximum(low, value * 1e-3)
         bars: dict[str, Any] = {way: np.nan_to_num(np.stack([value - low, high - value]))}
-        ax.errorbar(x, y, fmt="none", ecolor=mark.colour, elinewidth=1.2, alpha=0.6, **bars)
+        ax.errorbar(x, y, fmt="none", ecolor=mark.colour, elinewidth=1.2, alpha=0.4, **bars)
     draw_markers(ax, x, y, (drawn["status"] == Status.UNSTABLE).to_numpy(bool), mark)
     return [
         ax.annotate(

@@ -145,7 +145,8 @@ def _reasons(numbers: pd.DataFrame) -> list[str]:
     counts: Counter[str] = Counter()
     for row in records(wrong):
         what = row["lacking"].replace("_", " ") or _NAMES[Status.UNSTABLE]
-        text = f"{what}: {str(row['reason']).partition('; ')[0][:160]}"
+        reason = str(row["reason"]).partition("; ")[0][:160]
+        text = reason if reason.startswith(what) else f"{what}: {reason}"
         kind = _FIGURES.sub("0", text.partition(": ")[0] if not row["lacking"] else text)
         examples.setdefault(kind, text)
         counts[kind] += 1

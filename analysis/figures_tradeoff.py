@@ -112,7 +112,7 @@ def _draw_front(ax: Axes, part: pd.DataFrame, mark: Mark) -> list[Annotation]:
         marker=mark.marker,
         color=mark.colour,
         linestyle="none",
-        markersize=4,
+        markersize=7 if len(behind) < 100 else 4,
         alpha=0.35,
         markeredgewidth=0,
         rasterized=len(behind) > 500,

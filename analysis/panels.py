@@ -34,7 +34,7 @@ def draw_values(
     draw_grey(ax, points, quantity)
     for number, mark in marks.items():
         series = points[points["series"] == number]
-        draw_series(ax, series, quantity, mark)
+        draw_series(ax, series, quantity, mark, band=_band(marks))
         if number in rows:
             missing = series.loc[series["measured"] == 0, "x"]
             height = room * (rows[number] + 1) / (len(rows) + 0.5)
@@ -69,7 +69,7 @@ def draw_ratios(ax: Axes, points: pd.DataFrame, quantity: str, marks: Mapping[in
     axes.ratio_axis(ax, extent(points[points["series"].isin(list(marks))], name))
     ax.axhline(1, color="0.6", linewidth=1.5, linestyle=":", zorder=0)
     for number, mark in marks.items():
-        draw_series(ax, points[points["series"] == number], name, mark)
+        draw_series(ax, points[points["series"] == number], name, mark, band=_band(marks))
     ax.set_ylabel("Ratio to first", loc="center", fontsize="small")
 
 
@@ -81,9 +81,18 @@ def draw_grey(ax: Axes, points: pd.DataFrame, quantity: str, x: str = "x") -> No
 
 
 def draw_series(
-    ax: Axes, series: pd.DataFrame, quantity: str, mark: Mark, *, linestyle: str = "-"
+    ax: Axes,
+    series: pd.DataFrame,
+    quantity: str,
+    mark: Mark,
+    *,
+    linestyle: str = "-",
+    band: float = 0.2,
 ) -> None:
-    """One line over ``x``: a band where neighbours have intervals, else bars; hollow: unstable."""
+    """One line over ``x``: a band where neighbours have intervals, else bars; hollow: unstable.
+
+    ``band`` is how opaque it is.
+    """
     # What is not positive has no place on a logarithmic axis; the note tells of it.
     drawn = series[series[quantity] > 0]
     x, y = drawn["x"].to_numpy(float), drawn[quantity].to_numpy(float)
@@ -94,7 +103,7 @@ def draw_series(
     barred = np.isfinite(low) & np.isfinite(high)
     if (np.diff(np.flatnonzero(barred)) == 1).any():
         ax.fill_between(
-            x, low, high, where=barred, color=mark.colour, alpha=0.2, linewidth=0, zorder=1.5
+            x, low, high, where=barred, color=mark.colour, alpha=band, linewidth=0, zorder=1.5
         )
     alone = barred & ~_beside(barred)
     ax.errorbar(
@@ -110,6 +119,11 @@ def draw_series(
         zorder=2.5,
     )
     draw_markers(ax, x, y, (drawn["status"] == Status.UNSTABLE).to_numpy(bool), mark)
+
+
+def _band(marks: Mapping[int, Mark]) -> float:
+    """Many bands over each other must not hide the lines."""
+    return 0.2 if len(marks) <= 3 else 0.1
 
 
 def draw_markers(

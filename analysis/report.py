@@ -39,7 +39,7 @@ from hpcbench.errors import BadInput
 MOST_POINTS = 100_000
 """A browser sorts and filters as many without a pause."""
 
-_SCRIPTS = ("data", "scale", "chart", "table", "page")
+_SCRIPTS = ("data", "scale", "drawing", "picks", "pointer", "chart", "table", "page")
 
 
 def write(frame: pd.DataFrame, out: Path, source: str = "") -> Path:

@@ -67,6 +67,7 @@ _AXES = {
     "max_queue_delay_us": ("queue delay", "µs"),
     "accelerator": ("accelerator", ""),
 }
+_NAMES = {"model": "name in the repository", "sdk_image_digest": "client image digest"}
 _MEANINGS = {column.name: column.meaning for column in COLUMNS} | {
     ENERGY: "mean power of the GPUs over throughput"
 }
@@ -164,7 +165,7 @@ def _settings(table: pd.DataFrame) -> tuple[list[Json], list[Json]]:
         ),
         *_variants(table),
         *(
-            _text(name, name.replace("_", " "), table[name], ABOUT)
+            _text(name, _NAMES.get(name, name.replace("_", " ")), table[name], ABOUT)
             for name in ("site", "pool", *_others(table))
         ),
     ]

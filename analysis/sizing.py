@@ -45,7 +45,9 @@ def size(table: pd.DataFrame, best: int, wanted: Wanted) -> Sizing | None:
         return None
     servers = servers_for(wanted.rate, mean)
     gpus = table["gpu_count"].iloc[best]
-    on_gpu = pd.notna(table["gpu_name"].iloc[best])
+    on_gpu = pd.notna(table["gpu_name"].iloc[best]) and (
+        table["instance_kind"].iloc[best] != "KIND_CPU"
+    )
     gpus_per_server = int(gpus) if on_gpu and pd.notna(gpus) else int(on_gpu)
     price = limits.price_per_hour(table.iloc[[best]], wanted.prices)[0] if wanted.prices else np.nan
     clients, interpolated = _clients(table, best, wanted)

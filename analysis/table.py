@@ -115,7 +115,10 @@ def _tell_statuses(points: pd.DataFrame, rows: pd.DataFrame, numbers: npt.NDArra
     points["reason"] = reasons.where(reasons.notna(), None)
     names = pd.DataFrame({"name": rows["campaign"].astype(object), "point": numbers})
     names = names.drop_duplicates().sort_values("name")
-    points["campaigns"] = names.groupby("point")["name"].agg(", ".join).astype(object)
+    several = names["point"].duplicated(keep=False)
+    joined = names[several].groupby("point")["name"].agg(", ".join)
+    alone = names[~several].set_index("point")["name"]
+    points["campaigns"] = pd.concat([alone, joined.astype(object)])
 
 
 def rank(values: pd.Series) -> npt.NDArray[np.int64]:

@@ -54,6 +54,7 @@ class RecordFile:
 
     path: Path
     parquet: pq.ParquetFile
+    schema: pa.Schema
     version: int
 
     @property
@@ -63,16 +64,18 @@ class RecordFile:
     @property
     def unknown_columns(self) -> list[str]:
         """What a newer hpcbench of this schema version has added; it is left out."""
-        names = self.parquet.schema_arrow.names if self.version == SCHEMA_VERSION else []
+        names = self.schema.names if self.version == SCHEMA_VERSION else []
         return [name for name in names if name not in _NAMES]
 
     def check(self) -> None:
         """Raises BadInput where a column is lacking or is not what it must be."""
-        _conformed(self.parquet.schema_arrow.empty_table(), SCHEMA.names, self.path)
+        _conformed(self.schema.empty_table(), SCHEMA.names, self.path)
 
     def table(self, columns: Sequence[str] = tuple(SCHEMA.names)) -> pa.Table:
         """All rows, with these columns."""
-        table = self.parquet.read(columns=self._stored(columns))
+        # Threads cost more than they bring where there are few rows.
+        threads = self.rows > BATCH_ROWS
+        table = self.parquet.read(columns=self._stored(columns), use_threads=threads)
         return _conformed(_migrated(table, self.version), columns, self.path)
 
     def batches(self, columns: Sequence[str] = tuple(SCHEMA.names)) -> Iterator[pa.Table]:
@@ -85,17 +88,22 @@ class RecordFile:
         """The columns to read for ``names``; all of them where a migration may need any."""
         if self.version != SCHEMA_VERSION:
             return None
-        known = set(self.parquet.schema_arrow.names)
+        known = set(self.schema.names)
         return [name for name in names if name in known]
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[RecordFile]:
-    """The file while the block lasts. Raises BadInput, naming it, where it cannot be read."""
+    """The file while the block lasts. Raises BadInput, naming it, where it cannot be read.
+
+    FileNotFoundError passes: a run at work joins files while others read them.
+    """
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
-            version = _version(path, parquet.schema_arrow.metadata or {})
-            yield RecordFile(path, parquet, version)
+            schema = parquet.schema_arrow
+            yield RecordFile(path, parquet, schema, _version(path, schema.metadata or {}))
+    except FileNotFoundError:
+        raise
     except PermissionError as error:
         raise BadInput(f"{path}: may not be read", "ask whoever owns it to let you") from error
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -114,7 +122,7 @@ def check(path: Path) -> None:
 def is_merged(path: Path) -> bool:
     """Whether the file holds each measurement once, in the order of a table of results."""
     with opened(path) as file:
-        return MERGED.items() <= (file.parquet.schema_arrow.metadata or {}).items()
+        return MERGED.items() <= (file.schema.metadata or {}).items()
 
 
 def read(

@@ -5,6 +5,7 @@ renamed. A point is durable in a file of its own as soon as it ends; when its pl
 these are merged into one, so that shared file systems are not filled with small files.
 """
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -26,6 +27,9 @@ from hpcbench.errors import BadInput
 from hpcbench.records import FINAL, MEASURED, SCHEMA, Key, Record
 
 log = logging.getLogger(__name__)
+
+READ_ATTEMPTS = 10
+"""How often a folder is listed anew where a run at work joins files meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -197,9 +201,19 @@ def read_table(
     """
     names = SCHEMA.names if columns is None else list(dict.fromkeys(columns))
     schema.check_columns(names)
-    tables = [schema.read(file, names, points) for file in record_files(path)]
+    tables = _read_all(path, names, points)
     empty = pa.schema([SCHEMA.field(name) for name in names], SCHEMA.metadata).empty_table()
     return pa.concat_tables([empty, *tables])
+
+
+def _read_all(path: Path, names: Sequence[str], points: Collection[str] | None) -> list[pa.Table]:
+    """The tables of all files; those that a run at work has joined meanwhile are listed anew."""
+    for _ in range(READ_ATTEMPTS):
+        with contextlib.suppress(FileNotFoundError):
+            return [schema.read(file, names, points) for file in record_files(path)]
+    raise BadInput(
+        f"{path}: its files vanish while they are read", "read it when no run is at work"
+    )
 
 
 def load_results(

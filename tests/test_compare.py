@@ -239,6 +239,17 @@ def test_missing_percentiles_leave_the_throughput_to_compare() -> None:
     assert set(found.rows["figure"]) == {"throughput_infer_per_s"}
 
 
+def test_measurements_without_any_figure_have_nothing_to_compare_and_no_traceback(
+    tmp_path: Path,
+) -> None:
+    nothing = [measured(None, latency_p50_us=None, latency_p99_us=None)]
+    found = compared(nothing, nothing)
+    assert (len(found.rows), found.is_worse, found.pairs) == (0, False, 1)
+    for suffix in compare_text.KINDS:
+        compare_text.write(found, NAMES, tmp_path / f"x{suffix}")
+    compare_text.show(found, NAMES, Console(quiet=True))
+
+
 def test_empty_results_are_told_with_their_side() -> None:
     assert "A holds no results" in refusal(compared, [], scan())
     assert "B holds no results" in refusal(compared, scan(), [])

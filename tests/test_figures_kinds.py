@@ -32,7 +32,7 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
             tmp_path_factory.mktemp("results"),
             models=2,
             gpus=2,
-            batch_sizes=(1, 8, 64),
+            batch_sizes=(1, 64),
             concurrencies=(1, 4),
             batching=(None,),
             seed=2,
@@ -46,6 +46,13 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def points(frame: pd.DataFrame) -> pd.DataFrame:
     return table.summarise(frame)
+
+
+@pytest.fixture(scope="module")
+def unsettled(frame: pd.DataFrame) -> pd.DataFrame:
+    """The points if no measurement had settled."""
+    ok = frame["status"] == "ok"
+    return table.summarise(frame.assign(status=frame["status"].mask(ok, "unstable")))
 
 
 @pytest.fixture(scope="module")
@@ -261,11 +268,9 @@ def is_out_of_view(text: mpl.text.Text, figure: Figure) -> bool:
 @pytest.mark.parametrize(
     "name", [n for n in NAMES if n not in ("status_map", "heat_map", "latency_breakdown")]
 )
-def test_points_that_did_not_settle_are_hollow(frame, name):
+def test_points_that_did_not_settle_are_hollow(unsettled, name):
     """All of them here, so that no mark is filled."""
-    ok = frame["status"] == "ok"
-    points = table.summarise(frame.assign(status=frame["status"].mask(ok, "unstable")))
-    _, numbers = FIGURES[name].pictures(points)[0]
+    _, numbers = FIGURES[name].pictures(unsettled)[0]
     lines = [line for ax in FIGURES[name].draw(numbers, "cms").axes for line in ax.lines]
     assert [line for line in lines if line.get_gid() == "settled"] == []
     hollow = [line for line in lines if line.get_gid() == "hollow"]
@@ -274,10 +279,8 @@ def test_points_that_did_not_settle_are_hollow(frame, name):
 
 
 @pytest.mark.parametrize("name", ["status_map", "heat_map", "latency_breakdown"])
-def test_cells_and_bars_that_did_not_settle_have_a_ring(frame, name):
-    ok = frame["status"] == "ok"
-    points = table.summarise(frame.assign(status=frame["status"].mask(ok, "unstable")))
-    _, numbers = FIGURES[name].pictures(points)[0]
+def test_cells_and_bars_that_did_not_settle_have_a_ring(unsettled, name):
+    _, numbers = FIGURES[name].pictures(unsettled)[0]
     axes = FIGURES[name].draw(numbers, "cms").axes
     shown = ((numbers["measured"] > 0) & (numbers["drawn"] == "colour")).sum()
     rings = [line for ax in axes for line in ax.lines if line.get_marker() == "o"]
@@ -362,8 +365,8 @@ DOUBLE = ("2 \N{MULTIPLICATION SIGN} A100-SXM4-40GB", "2 \N{MULTIPLICATION SIGN}
 @pytest.mark.parametrize("style", PRESETS)
 def test_every_style_draws_and_leaves_the_global_settings_alone(points, style):
     before = dict(mpl.rcParams)
-    _, numbers = FIGURES["throughput_latency_vs_batch"].pictures(points)[0]
-    figure = FIGURES["throughput_latency_vs_batch"].draw(numbers, style)
+    _, numbers = FIGURES["pareto_front"].pictures(points)[0]
+    figure = FIGURES["pareto_front"].draw(numbers, style)
     assert dict(mpl.rcParams) == before
     families = set(figure.axes[0].yaxis.label.get_fontfamily())
     assert families & {"TeX Gyre Heros", "TeX Gyre Termes", "DejaVu Sans"}

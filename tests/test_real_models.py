@@ -56,6 +56,6 @@ def test_the_figure_compares_onnx_with_pytorch(
     frame = load_results(tmp_path / "results")
     assert summary.exit_code == 0, list(frame["reason"])
     assert len(frame) == 6
-    drawn = figures.draw_all(frame, tmp_path / "figures")
+    drawn = figures.draw_all(frame, tmp_path / "figures").files
     assert {path.suffix for path in drawn} == {".png", ".pdf", ".csv"}
     assert all(path.stat().st_size > 1000 for path in drawn if path.suffix != ".csv")

@@ -383,6 +383,14 @@ def test_servers_of_several_gpus_are_counted_in_gpus() -> None:
     assert "24 per hour" in told(advice)
 
 
+def test_servers_without_a_gpu_are_counted_in_nodes() -> None:
+    on_cpu = {"gpu_name": None, "gpu_count": 0, "instance_kind": "KIND_CPU"}
+    advice = only(*repeats([1000], **on_cpu), rate=2500, prices={"a100": 0.5})
+    assert (advice.sizing.gpus_per_server, advice.sizing.cost_per_hour) == (0, 1.5)
+    assert "3 nodes" in told(advice)
+    assert only(*repeats([1], instance_kind="KIND_CPU"), rate=1).sizing.gpus_per_server == 0
+
+
 def test_a_spread_without_end_is_told_as_such() -> None:
     advice = only(*repeats([500, 1500]), rate=1e4)
     assert advice.sizing.servers_high is None
@@ -466,6 +474,16 @@ def test_a_folder_that_is_not_there_ends_with_2(tmp_path: Path) -> None:
     done = run(tmp_path / "none")
     assert done.exit_code == 2
     assert "neither a results folder nor a Parquet file" in done.output
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 and nothing else", None])
+def test_a_damaged_file_ends_with_2_and_its_name(tmp_path: Path, content: bytes | None) -> None:
+    folder = write(tmp_path / "r", SCAN)
+    (path,) = folder.rglob("*.parquet")
+    path.write_bytes(path.read_bytes()[:-100] if content is None else content)
+    done = run(folder)
+    assert done.exit_code == 2
+    assert str(path) in done.output
 
 
 def test_the_folder_to_deploy_holds_the_configuration_as_the_server_had_it(tmp_path: Path) -> None:

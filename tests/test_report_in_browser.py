@@ -303,6 +303,16 @@ def test_axes_can_be_chosen(page: Page, points: pd.DataFrame) -> None:
     assert terms[:2] == ["p99 latency", "throughput"]
 
 
+def test_colours_never_change_along_a_line(page: Page) -> None:
+    """Of what runs along the lines there is no colour to be told."""
+    page.locator("#explore [name=colour]").select_option(label="batch size")
+    assert page.locator(".legend button").all_inner_texts() == [
+        "A100-SXM4-40GB",
+        "H100 80GB HBM3",
+        "Tesla T4",
+    ]
+
+
 def test_a_legend_entry_hides_its_line(page: Page) -> None:
     before = int(_told(page, "explore").split()[0])
     entry = page.locator(".legend button").first

@@ -566,3 +566,24 @@ def test_a_killed_run_holds_no_lock(results: Results) -> None:
     assert not store.is_locked(results)
     with store.locked(results):
         pass
+
+
+def test_files_that_a_run_joins_while_they_are_read_are_found_in_the_joined_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = store.Results(tmp_path)
+    results.create()
+    for number in range(3):
+        store.write_point(results, record(point_id=f"p{number}"))
+    listed = store.record_files
+    joined: list[str] = []
+
+    def listing(path: Path) -> list[Path]:
+        found = listed(path)
+        if not joined:
+            joined.append(found[0].stem.split("-")[0])
+            store.merge_points(results, joined[0])
+        return found
+
+    monkeypatch.setattr(store, "record_files", listing)
+    assert sorted(store.load_results(tmp_path)["point_id"]) == ["p0", "p1", "p2"]

@@ -28,8 +28,18 @@ function plain(value) {
 }
 
 function written(column, row) {
-  if (isMissing(column, row)) return "–";
-  return column.levels ? column.levels[column.values[row]] : plain(column.values[row]);
+  return valueText(column, column.values[row]);
+}
+
+/* The values of a column that occur, in order; of a column of texts their codes. */
+function distinct(column) {
+  column.distinct ??= [...new Set(column.values)].sort((a, b) => (a ?? Infinity) - (b ?? Infinity));
+  return column.distinct;
+}
+
+function valueText(column, value) {
+  if (column.levels) return column.levels[value] ?? "–";
+  return value === null ? "–" : plain(value);
 }
 
 function interval(column, row) {

@@ -1,16 +1,27 @@
-"""Makes a large set of synthetic records, and measures what reads them.
+"""Makes many synthetic records, and measures what merges, reads and decides from them.
 
-    python tests/benchmarks/million_records.py [--records 1000000] [--folder DIR]
+    python tests/benchmarks/million_records.py [--records N] [--folder DIR] [--csv-files N]
 
-The records lie as four sites would have left them: results folders with a file per placement.
+The records lie as runs at four sites would have left them: a results folder each, a file for each
+placement, columns filled as real ones are, every hundredth placement measured twice. Beside
+``hpcbench aggregate`` and ``recommend``, each in a process of its own, it times the loop over
+csv.reader of the CMS SONIC documentation, on a tree of that loop's files, in the same run: what
+either takes for one record. On a busy machine the processor time says more than the wall time.
 """
 
 import argparse
+import csv
 import itertools
 import json
-from collections.abc import Iterator
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +57,7 @@ class Placement:
     model: int
     variant: int
     repeat: int
+    attempt: int = 0
 
 
 def placements(records: int) -> Iterator[Placement]:
@@ -57,8 +69,9 @@ def placements(records: int) -> Iterator[Placement]:
                 for pool, gpu in pools.items():
                     if number * POINTS >= records:
                         return
-                    yield Placement(number, site, pool, gpu, model, variant, repeat)
-                    number += 1
+                    for attempt in range(2 if number % 100 == 99 else 1):
+                        yield Placement(number, site, pool, gpu, model, variant, repeat, attempt)
+                        number += 1
 
 
 def table(placement: Placement, rows: int) -> pa.Table:
@@ -224,10 +237,9 @@ def table(placement: Placement, rows: int) -> pa.Table:
 
 
 def write(folder: Path, records: int) -> list[Path]:
-    """Results folders of four sites with so many records in all; a few files' points were measured
-    twice."""
+    """Results folders of four sites with so many records in all."""
     for site in SITES:
-        (folder / site / "records").mkdir(parents=True, exist_ok=True)
+        (folder / site / "records").mkdir(parents=True)
     left = records
     for placement in placements(records):
         rows = min(POINTS, left)
@@ -237,13 +249,127 @@ def write(folder: Path, records: int) -> list[Path]:
     return [folder / site for site in SITES]
 
 
-if __name__ == "__main__":
-    options = argparse.ArgumentParser()
-    options.add_argument("--records", type=int, default=1_000_000)
-    options.add_argument("--folder", type=Path)
-    given = options.parse_args()
-    import time
+def write_loop(folder: Path, files: int) -> list[str]:
+    """Trees of CSV files as the loop writes them; the names of the models in them."""
+    header = (
+        "Concurrency,Inferences/Second,Client Send,Network+Server Send/Recv,Server Queue,"
+        "Server Compute Input,Server Compute Infer,Server Compute Output,Client Recv,p50 latency,"
+        "p90 latency,p95 latency,p99 latency\n"
+    )
+    models = [f"model_{number}" for number in range(-(-files // len(BATCHES)))]
+    for model in models:
+        (folder / model).mkdir(parents=True)
+        for batch in BATCHES:
+            row = f"4,{832.253 * batch},14,553,2438,62,15320,350,2,18209,30126,33278,38481\n"
+            (folder / model / f"{model}_batch{batch}.csv").write_text(header + row)
+    return models
 
+
+def read_loop(folder: str, models: Sequence[str]) -> int:
+    """The reading of the documentation's plotting script, without what it prints."""
+    throughputs: dict[str, dict[int, float]] = {}
+    latencies: dict[str, dict[int, float]] = {}
+    for model in models:
+        dirname = f"{folder}/{model}"
+        if not os.path.isdir(dirname):  # noqa: PTH112
+            continue
+        throughputs[model] = {}
+        latencies[model] = {}
+        for batch in BATCHES:
+            fname = f"{dirname}/{model}_batch{batch}.csv"
+            if not os.path.isfile(fname):  # noqa: PTH113
+                continue
+            with open(fname, newline="") as csvfile:  # noqa: PTH123
+                datareader = csv.reader(csvfile)
+                for i, row in enumerate(datareader):
+                    if i != 1:
+                        continue
+                    throughputs[model][batch] = float(row[1])
+                    latencies[model][batch] = float(row[-1]) / 1.0e3
+    return sum(map(len, latencies.values()))
+
+
+@dataclass(frozen=True)
+class Took:
+    """Wall and processor seconds, and the peak of the memory, of one process."""
+
+    wall_s: float
+    cpu_s: float
+    peak_gib: float
+
+
+def timed(*words: str) -> Took:
+    """Runs Python with these arguments; ends with its message where it fails."""
     begun = time.monotonic()
-    write(given.folder, given.records)
-    print(time.monotonic() - begun, UTC)
+    process = subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    wall = time.monotonic() - begun
+    if code := os.waitstatus_to_exitcode(status):
+        raise SystemExit(f"{' '.join(words)}: ended with {code}")
+    return Took(wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 2**20)
+
+
+READ = (
+    "import sys; from hpcbench import load_results; "
+    "load_results(sys.argv[1], columns=['model', 'batch_size', 'throughput_infer_per_s', "
+    "'latency_p99_us'])"
+)
+
+
+def main() -> None:
+    """Makes the records, unless the folder holds them, and prints a line for each way."""
+    options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    options.add_argument("--records", type=int, default=1_000_000)
+    options.add_argument("--folder", type=Path, help="keeps the records there, for the next time")
+    options.add_argument("--csv-files", type=int, default=20_000)
+    given = options.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = (given.folder or Path(scratch)) / f"{given.records}"
+        sites = [folder / site for site in SITES]
+        if not folder.is_dir():
+            sites = write(folder, given.records)
+        files = sum(1 for site in sites for _ in (site / "records").iterdir())
+        print(
+            f"{given.records} records of {len(sites)} sites in {files} files, "
+            f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}"
+        )
+        merged = str(Path(scratch) / "merged.parquet")
+        hpcbench = ("-m", "hpcbench")
+        took = {
+            "aggregate": timed(*hpcbench, "aggregate", *map(str, sites), "--out", merged),
+            "recommend": timed(*hpcbench, "recommend", merged),
+            "load_results, 4 columns": timed("-c", READ, merged),
+        }
+        models = write_loop(Path(scratch) / "loop", given.csv_files)
+        wall, cpu = time.monotonic(), time.process_time()
+        count = read_loop(f"{scratch}/loop", models)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        loop = Took(time.monotonic() - wall, time.process_time() - cpu, peak)
+    both = Took(
+        took["aggregate"].wall_s + took["recommend"].wall_s,
+        took["aggregate"].cpu_s + took["recommend"].cpu_s,
+        max(took["aggregate"].peak_gib, took["recommend"].peak_gib),
+    )
+    took["aggregate and recommend"] = both
+    head = ("wall s", "CPU s", "peak GiB", "wall us/record", "loop / this, wall", "and CPU")
+    print(f"{'':26}" + "".join(f"{word:>19}" for word in head))
+    _line("csv.reader in a loop", loop, count, loop, count)
+    for name, each in took.items():
+        _line(name, each, given.records, loop, count)
+
+
+def _line(name: str, took: Took, records: int, loop: Took, files: int) -> None:
+    ratios = (
+        loop.wall_s / files / (took.wall_s / records),
+        loop.cpu_s / files / (took.cpu_s / records),
+    )
+    figures = (
+        *(f"{took.wall_s:.1f}", f"{took.cpu_s:.1f}", f"{took.peak_gib:.2f}"),
+        f"{took.wall_s / records * 1e6:.2f}",
+        *(f"{ratio:.2f}" for ratio in ratios),
+    )
+    print(f"{name:26}" + "".join(f"{figure:>19}" for figure in figures))
+
+
+if __name__ == "__main__":
+    main()
