@@ -287,18 +287,26 @@ def script(site: Site, pool: Pool, *, account: str | None = None) -> str:
 
     A site's own ``cluster_class`` may add to it when it starts.
     """
-    security = keys.Keys(Path("RESULTS/.keys")).security() if site.network.tls else None
+    made = keys.Keys(Path("RESULTS/.keys")) if site.network.tls else None
     jobs = reporting(cluster_class(site), Desk(lambda *_: None)).job_cls
+    protocol = "tls://" if made else "tcp://"
     with own_settings():
-        made = jobs(
-            f"{'tls' if security else 'tcp'}://SCHEDULER:PORT",
+        job_ = jobs(
+            f"{protocol}SCHEDULER:PORT",
             name="hpcbench-RUN",
             interface=site.network.interface,
-            protocol="tls://" if security else "tcp://",
-            security=key_security(site, keys.Keys(Path("RESULTS/.keys"))),
-            **settings(site, pool, run="hpcbench-RUN", account=account, logs=Path("RESULTS/logs")),
+            protocol=protocol,
+            security=key_security(site, made),
+            **settings(
+                site,
+                pool,
+                run="hpcbench-RUN",
+                account=account,
+                logs=Path("RESULTS/logs"),
+                key_files=made.files if made else (),
+            ),
         )
-        return str(made.job_script())
+        return str(job_.job_script())
 
 
 def key_security(site: Site, made: keys.Keys | None) -> Security | None:
