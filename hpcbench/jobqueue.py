@@ -13,6 +13,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from distributed.security import Security
 
 from hpcbench import job, keys
 from hpcbench.batch import CONDOR_RUN
+from hpcbench.directives import asks_for_gpus, excluded_nodes
 from hpcbench.errors import SiteError
 from hpcbench.site import Pool, Site, walltime
 
@@ -40,11 +42,16 @@ SUBMIT_TIMEOUT_S = 60.0
 @contextlib.contextmanager
 def own_settings() -> Iterator[None]:
     """dask-jobqueue without what a user's own jobqueue.yaml says: the site file says it all."""
+    with dask.config.set(_shipped_settings()):
+        yield
+
+
+@cache
+def _shipped_settings() -> dict[str, Any]:
     shipped = yaml.safe_load(Path(dask_jobqueue.__file__).with_name("jobqueue.yaml").read_text())
     sections = {name: shipped["jobqueue"][name] for name in ("slurm", "htcondor")}
     sections["slurm"]["walltime"] = None
-    with dask.config.set({f"jobqueue.{name}": section for name, section in sections.items()}):
-        yield
+    return {f"jobqueue.{name}": section for name, section in sections.items()}
 
 
 @dataclass
@@ -165,9 +172,13 @@ def settings(
     limit = [f"export {job.WALLTIME}={pool.walltime}"] if pool.walltime else []
     # A prologue that failed would else end in a worker that fails in some later place.
     prologue = ["set -e", *pool.prologue, *limit]
+    python = shlex.quote(site.python or sys.executable)
     if site.scheduler == "htcondor":
-        # HTCondor would take $(command) for a macro of its own.
-        prologue = [line.replace("$(", "$(DOLLAR)(") for line in prologue]
+        # They become one line, in which a comment would hide what follows.
+        evaluated = [f"eval {shlex.quote(line)}" for line in pool.prologue]
+        prologue = [_escaped(line, "$") for line in ("set -e", *evaluated, *limit)]
+        python = _escaped(python, "$")
+    charged = _charged(account, pool)
     common = {
         "cores": 1,
         "processes": 1,
@@ -175,30 +186,35 @@ def settings(
         "worker_command": "hpcbench.job",
         "worker_extra_args": ["--dashboard-address", "127.0.0.1:0", *listening],
         "death_timeout": DEATH_TIMEOUT_S,
-        "python": shlex.quote(site.python or sys.executable),
+        "python": python,
         "job_script_prologue": prologue,
         "log_directory": None,
         "local_directory": None,
     }
     if site.scheduler == "slurm":
-        return common | _slurm(pool, run, account, logs, excluded)
-    return common | _condor(site, pool, run, account, logs, excluded, key_files)
+        return common | _slurm(pool, run, charged, logs, excluded)
+    return common | _condor(site, pool, run, charged, logs, excluded, key_files)
+
+
+def _charged(account: str | None, pool: Pool) -> str | None:
+    suffix = pool.account_suffix or ""
+    return account if not account or account.endswith(suffix) else f"{account}{suffix}"
 
 
 def _slurm(
     pool: Pool, run: str, account: str | None, logs: Path, excluded: Sequence[str]
 ) -> dict[str, Any]:
-    given = [line for line in pool.directives if isinstance(line, str)]
+    given = tuple(pool.directives)
     directives = [f"--output={_escaped(logs, '%')}/job-%j.log", "--no-requeue"]
     if pool.qos:
         directives.append(f"--qos={pool.qos}")
     if pool.constraint:
         directives.append(f"--constraint={pool.constraint}")
-    if pool.gpus_per_job and not any("gpu" in line.lower() for line in given):
+    if pool.gpus_per_job and not any(asks_for_gpus(line) for line in given):
         directives.append(f"--gres=gpu:{pool.gpus_per_job}")
     # Of several --exclude, sbatch takes the last.
-    away = [line.removeprefix("--exclude=") for line in given if line.startswith("--exclude=")]
-    directives += [line for line in given if not line.startswith("--exclude=")]
+    away = [nodes for line in given if (nodes := excluded_nodes(line))]
+    directives += [line for line in given if not excluded_nodes(line)]
     if away or excluded:
         directives.append(f"--exclude={','.join([*away, *excluded])}")
     return {
@@ -228,8 +244,7 @@ def _condor(
     where = _escaped(logs, "$")
     away = [f'(TARGET.Machine =!= "{node}")' for node in excluded]
     # Of two lines for the same thing, HTCondor takes the last.
-    own = {key: given.pop(key) for key in list(given) if key.lower() == "requirements"}
-    demands = [f"({text})" for text in (pool.requirements, *own.values()) if text]
+    demands = [f"({text})" for text in (pool.requirements, *_taken(given, "requirements")) if text]
     directives: dict[str, Any] = {
         f"MY.{CONDOR_RUN}": f'"{run}"',
         "Output": f"{where}/job-$(ClusterId).$(ProcId).out",
@@ -238,7 +253,7 @@ def _condor(
         "RequestCpus": pool.cpus or 1,
         "transfer_output_files": '""',
     }
-    if pool.gpus_per_job and "request_gpus" not in named:
+    if pool.gpus_per_job and not named & {"request_gpus", "requestgpus"}:
         directives["request_gpus"] = pool.gpus_per_job
     if demands or away:
         directives["Requirements"] = " && ".join([*demands, *away])
@@ -247,8 +262,10 @@ def _condor(
     if account:
         directives["accounting_group"] = account
     if not site.shared_filesystem:
+        carried = [_escaped(path, "$") for path in key_files]
+        carried += _taken(given, "transfer_input_files")
         directives["should_transfer_files"] = "YES"
-        directives["transfer_input_files"] = ",".join(_escaped(path, "$") for path in key_files)
+        directives["transfer_input_files"] = ",".join(carried)
     skip = [] if pool.memory else ["RequestMemory"]
     return {
         "disk": f"{pool.disk or 2**30} B",
@@ -257,23 +274,39 @@ def _condor(
     }
 
 
-def _escaped(path: Path, character: str) -> str:
-    return str(path).replace(character, "$(DOLLAR)" if character == "$" else character * 2)
+def _taken(given: dict[str, str], name: str) -> list[str]:
+    return [given.pop(key) for key in list(given) if key.lower() == name]
+
+
+def _escaped(text: str | Path, character: str) -> str:
+    return str(text).replace(character, "$(DOLLAR)" if character == "$" else character * 2)
 
 
 def script(site: Site, pool: Pool, *, account: str | None = None) -> str:
-    """The job script of a pool, with words in capitals for what is known only in a run."""
-    security = keys.Keys(Path("RESULTS/.keys")).security() if site.network.tls else None
+    """The job script of a pool, with words in capitals for what is known only in a run.
+
+    A site's own ``cluster_class`` may add to it when it starts.
+    """
+    made = keys.Keys(Path("RESULTS/.keys")) if site.network.tls else None
+    jobs = reporting(cluster_class(site), Desk(lambda *_: None)).job_cls
+    protocol = "tls://" if made else "tcp://"
     with own_settings():
-        made = cluster_class(site).job_cls(
-            f"{'tls' if security else 'tcp'}://SCHEDULER:PORT",
+        job_ = jobs(
+            f"{protocol}SCHEDULER:PORT",
             name="hpcbench-RUN",
             interface=site.network.interface,
-            protocol="tls://" if security else "tcp://",
-            security=key_security(site, keys.Keys(Path("RESULTS/.keys"))),
-            **settings(site, pool, run="hpcbench-RUN", account=account, logs=Path("RESULTS/logs")),
+            protocol=protocol,
+            security=key_security(site, made),
+            **settings(
+                site,
+                pool,
+                run="hpcbench-RUN",
+                account=account,
+                logs=Path("RESULTS/logs"),
+                key_files=made.files if made else (),
+            ),
         )
-        return str(made.job_script())
+        return str(job_.job_script())
 
 
 def key_security(site: Site, made: keys.Keys | None) -> Security | None:

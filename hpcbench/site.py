@@ -9,23 +9,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, mo
 
 from hpcbench import textfile
 from hpcbench.campaign import Count, Name
+from hpcbench.directives import Directives, Line, Word, like
 from hpcbench.errors import BadInput
 from hpcbench.runtime import Container, Frozen
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
-
-def _one_line(value: str) -> str:
-    if not value.strip() or not value.isprintable():
-        raise ValueError("must be one line of printable characters")
-    return value
-
-
-Line = Annotated[str, AfterValidator(_one_line)]
-"""Text that goes into a job script as one line, so that nothing in it can begin another one."""
-
-Word = Annotated[str, Field(pattern=r"^[^\s\"'`\\;#]+$")]
-"""Text that stands in a directive without quotes."""
 
 _WALLTIME = re.compile(r"(?:(\d+)-)?(\d+):([0-5]?\d):([0-5]?\d)")
 
@@ -55,30 +44,38 @@ def walltime(seconds: int) -> str:
 
 Seconds = Annotated[int, BeforeValidator(_seconds), PlainSerializer(walltime)]
 Bytes = Annotated[int, BeforeValidator(_bytes), PlainSerializer(lambda n: f"{n >> 20}MiB")]
-Directives = tuple[Line, ...] | dict[Word, Line | int | float | bool]
+
+
+def _ports(value: str) -> str:
+    found = re.fullmatch(r"(\d{1,5}):(\d{1,5})", value, re.ASCII)
+    if not found or not 0 < int(found[1]) <= int(found[2]) < 65536:
+        raise ValueError('must be a range such as "10000:10100"')
+    return value
+
+
+Ports = Annotated[str, AfterValidator(_ports)]
 
 
 class Network(Frozen):
     """How scheduler and workers find each other.
 
     ``interface`` is one that login and GPU nodes share, ``ports`` a range "first:last" that the
-    site's firewall lets through. Without ``tls`` everyone on that network could run code as you.
+    site's firewall lets through; ``scheduler_ports`` is that of the driver's side where it is
+    another one. Without ``tls`` everyone on that network could run code as you.
     """
 
-    interface: Annotated[str, Field(pattern=r"^[\w.:-]+$")] | None = None
-    ports: Annotated[str, Field(pattern=r"^\d+:\d+$")] | None = None
+    interface: (
+        Annotated[str, like(r"\w[\w.:-]*", "must be a network interface's name, such as ib0")]
+        | None
+    ) = None
+    ports: Ports | None = None
+    scheduler_ports: Ports | None = None
     tls: bool = True
-
-    @model_validator(mode="after")
-    def _ports_are_a_range(self) -> "Network":
-        if self.ports and not 0 < self.port_range[0] < self.port_range[-1] < 65536:
-            raise ValueError('ports: must be a range such as "10000:10100"')
-        return self
 
     @property
     def port_range(self) -> range:
-        """Ports to listen on; port 0, which is any, where the site names none."""
-        first, _, last = (self.ports or "0:0").partition(":")
+        """Where a scheduler may listen; port 0, which is any, where the site names none."""
+        first, _, last = (self.scheduler_ports or self.ports or "0:0").partition(":")
         return range(int(first), int(last) + 1)
 
 
@@ -88,8 +85,9 @@ class Pool(Frozen):
     ``gpu`` is the name that NVML gives for the GPU that the pool promises. ``partition``,
     ``qos`` and ``constraint`` are Slurm's, ``requirements`` and ``disk`` HTCondor's.
     ``directives`` are further lines of the job: a list for Slurm, a mapping for HTCondor.
-    ``prologue`` holds shell commands that run in the job before the worker; the first that fails
-    ends the job.
+    ``prologue`` holds shell commands, each complete in itself, that run in the job before the
+    worker; the first that fails ends the job. ``account_suffix`` is what the site appends to a
+    project's name for the account that pays for these nodes.
     """
 
     gpu: Line | None = None
@@ -103,15 +101,19 @@ class Pool(Frozen):
     constraint: Word | None = None
     requirements: Line | None = None
     disk: Bytes | None = None
+    account_suffix: (
+        Annotated[str, like(r"[\w.@-]+", "allowed: letters, digits and _ . @ -")] | None
+    ) = None
     directives: Directives = ()
     prologue: tuple[Line, ...] = ()
 
 
 Scheduler = Literal["local", "slurm", "htcondor"]
 
+_BATCH = ("memory", "walltime", "account_suffix", "directives", "prologue")
 _BELONGS = {
-    "slurm": ("partition", "qos", "constraint", "memory", "walltime", "directives", "prologue"),
-    "htcondor": ("requirements", "disk", "memory", "walltime", "directives", "prologue"),
+    "slurm": ("partition", "qos", "constraint", *_BATCH),
+    "htcondor": ("requirements", "disk", *_BATCH),
     "local": (),
 }
 """Which keys of a pool mean something to which scheduler; the others belong to all."""
@@ -130,7 +132,9 @@ class Site(Frozen):
     shared_filesystem: bool = True
     network: Network = Network()
     python: Word | None = None
-    cluster_class: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] | None = None
+    cluster_class: Annotated[str, like(r"[\w.]+:\w+", 'must be "package.module:Class"')] | None = (
+        None
+    )
     container: Container
     pools: Annotated[dict[Name, Pool], Field(min_length=1)]
 
@@ -146,12 +150,6 @@ class Site(Frozen):
             wanted, kind = (tuple, "list") if self.scheduler == "slurm" else (dict, "mapping")
             if pool.directives and not isinstance(pool.directives, wanted):
                 raise ValueError(f"pools.{name}.directives: {self.scheduler} wants a {kind}")
-            for line in pool.directives if isinstance(pool.directives, tuple) else ():
-                if not line.startswith("-"):
-                    raise ValueError(
-                        f"pools.{name}.directives: {line!r} must be an option of sbatch, such as "
-                        "--exclusive"
-                    )
         if not self.shared_filesystem and self.scheduler == "slurm":
             raise ValueError(
                 "shared_filesystem: Slurm carries no files to its nodes; it must be true"

@@ -12,12 +12,13 @@ import yaml
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from hpcbench import grid
+from hpcbench import grid, textfile
 from hpcbench.campaign import Campaign, Measurement
 from hpcbench.errors import BadInput
 from hpcbench.grid import Point, ServerVariant
 from hpcbench.model import TritonModel
 from hpcbench.records import Record, Status
+from hpcbench.site import Site
 
 PRINTED = Path(__file__).resolve().parent / "data" / "perf_analyzer"
 NOON = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
@@ -172,6 +173,18 @@ def write_site(folder: Path, **changes: Any) -> Path:
     path = folder / "site.yaml"
     path.write_text(yaml.safe_dump(data, sort_keys=False))
     return path
+
+
+def batch_site(scheduler: str = "slurm", pool: Mapping[str, Any] = {}, **changes: Any) -> Site:
+    """A site with a batch system and one pool, ``gpu``, validated like one from a file."""
+    data: dict[str, Any] = {
+        "name": "cluster",
+        "scheduler": scheduler,
+        "python": "/venv/bin/python",
+        "container": {"prefix": "/native"},
+        "pools": {"gpu": dict(pool)},
+    }
+    return textfile.validate(data | changes, Site, source="site.yaml", folder=Path("/"))
 
 
 def workplace(folder: Path) -> tuple[Path, Path]:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from hpcbench import runstate
-from hpcbench.site import CHECKOUT, Site
-from tests.builders import refusal, write_site
+from hpcbench.site import CHECKOUT, Network, Site
+from tests.builders import batch_site, refusal, write_site
 
 
 def test_the_local_site_comes_with_the_project() -> None:
@@ -89,6 +89,11 @@ def test_variables_and_home_are_replaced_in_paths(
         ({"pools": {"a": None}}, "pools.a", "must be a mapping"),
         ({"pools": ["a"]}, "pools", "must be a mapping"),
         ({"container": {"runtime": "nativ", "prefix": "x"}}, "container.runtime", "'native'"),
+        ({"network": {"ports": "9:5"}}, "network.ports", 'a range such as "10000:10100"'),
+        ({"network": {"ports": "1:99999"}}, "network.ports", "a range"),
+        ({"network": {"scheduler_ports": 8786}}, "network.scheduler_ports", "must be a text"),
+        ({"network": {"interface": "a b"}}, "network.interface", "such as ib0"),
+        ({"cluster_class": "Cluster"}, "cluster_class", 'must be "package.module:Class"'),
         ({"container": {}}, "container.prefix", "is missing"),
         ({"container": {"prefix": 5}}, "container.prefix", "(given: 5)"),
         ({"container": {"prefix": "x", "scratsh": "/"}}, "container.scratsh", "'scratch'"),
@@ -116,6 +121,25 @@ def test_a_pool_may_be_called_as_a_key_of_it(tmp_path: Path, name: str) -> None:
 def test_a_home_of_nobody_is_a_mistake_in_the_file(tmp_path: Path) -> None:
     path = write_site(tmp_path, container={"prefix": "~no-such-user/x"})
     assert ": container.prefix: " in refusal(Site.load, path)
+
+
+@pytest.mark.parametrize(
+    ("network", "ports"),
+    [
+        ({}, range(1)),
+        ({"ports": "10000:10100"}, range(10000, 10101)),
+        ({"ports": "10000:10100", "scheduler_ports": "8786:8786"}, range(8786, 8787)),
+    ],
+)
+def test_a_scheduler_listens_where_the_site_lets_it(network: dict[str, str], ports: range) -> None:
+    assert Network(**network).port_range == ports
+
+
+def test_a_batch_sites_settings_survive_being_written(tmp_path: Path) -> None:
+    pool = {"memory": "2GiB", "walltime": "1-00:00:00", "directives": {"+MaxRuntime": 60}}
+    site = batch_site("htcondor", pool)
+    runstate.write_yaml(tmp_path / "site.yaml", site)
+    assert Site.load(tmp_path / "site.yaml") == site
 
 
 def test_a_run_can_be_repeated_from_the_site_that_it_wrote(tmp_path: Path) -> None:
