@@ -30,7 +30,7 @@ EARLY_S = 120.0
 """So long after the start the batch system is asked more often: what goes wrong does so then."""
 
 DEATHS = 3
-"""So many jobs in a row that die before they connect end the run."""
+"""So many jobs in a row that die before they connect end a run."""
 
 RETRY_S = 60.0
 """After a refusal, so long no job is submitted where others were taken."""
@@ -50,13 +50,14 @@ GOODBYE_S = 15.0
 
 @dataclass(frozen=True)
 class Submission:
-    """What all pools of a run share."""
+    """What all pools of a run share; ``deaths`` in a row before a job connects end the run."""
 
     results: Results
     run: Run
     account: str | None
     keys: Keys | None
     watcher: "Watcher"
+    deaths: int = DEATHS
 
 
 class Watcher:
@@ -228,10 +229,12 @@ class _Batch:
             self.deaths += 1
             job_id = self.sent[name].id
             notes.append(f"pool {self.pool_name}: job {job_id} died before it connected: {reason}")
-            if self.deaths >= DEATHS:
+            if self.deaths >= self.submission.deaths:
+                died = f"{self.deaths} jobs died before they connected, the last one"
+                if self.deaths == 1:
+                    died = "a job died before it connected"
                 raise SiteError(
-                    f"pool {self.pool_name}: {self.deaths} jobs died before they connected, the "
-                    f"last one, {job_id}: {reason}\n{self._log_tail(job_id)}",
+                    f"pool {self.pool_name}: {died}, {job_id}: {reason}\n{self._log_tail(job_id)}",
                     f"the job's log: {self._logs(job_id)}; hpcbench doctor --site "
                     f"{self.site.name} looks closer",
                 )

@@ -38,8 +38,8 @@ def measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, N
     Raises UnusableNode if nothing can be measured on this node.
     """
     pool = site.pools[placement.pool]
-    _check_scratch(container.scratch(site.container))
-    tool = _tool(site.container)
+    check_scratch(container.scratch(site.container))
+    tool = sdk_tool(site.container)
     waiting = deque(placement.points)
     while waiting:
         try:
@@ -50,7 +50,7 @@ def measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, N
                 cpus=node.cpus(pool.cpus),
             ) as server:
                 while waiting and server.alive:
-                    _check_scratch(container.scratch(site.container))
+                    check_scratch(container.scratch(site.container))
                     yield _measure_point(waiting.popleft(), placement, site, server, tool)
         except ServerFailed as error:
             status = Status.NOT_APPLICABLE if error.not_applicable else Status.FAILED
@@ -59,7 +59,7 @@ def measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, N
                 yield replace(record, log_tail=error.log_tail or None, **node.facts())
 
 
-def _check_scratch(scratch: Path) -> None:
+def check_scratch(scratch: Path) -> None:
     """Raises UnusableNode where a measurement could not keep its files; outputs would be cut."""
     problem = ""
     if not (scratch.is_dir() and os.access(scratch, os.W_OK)):
@@ -76,7 +76,7 @@ def _check_scratch(scratch: Path) -> None:
 
 
 @dataclass(frozen=True)
-class _Tool:
+class Tool:
     """The installed perf_analyzer: its version, and the flags it knows."""
 
     version: str | None
@@ -84,7 +84,8 @@ class _Tool:
 
 
 @cache
-def _tool(sdk: Container) -> _Tool:
+def sdk_tool(sdk: Container) -> Tool:
+    """The perf_analyzer of this node. Raises UnusableNode where it does not run."""
     with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=container.scratch(sdk)) as folder:
 
         def said(*arguments: str) -> str:
@@ -103,7 +104,7 @@ def _tool(sdk: Container) -> _Tool:
             + shlex.join(container.sdk_argv(sdk, ["--version"])),
         )
     words = version.split("Version")
-    return _Tool(words[1].split()[0] if len(words) > 1 else None, flags)
+    return Tool(words[1].split()[0] if len(words) > 1 else None, flags)
 
 
 def unmeasured(
@@ -149,7 +150,7 @@ def unmeasured(
 
 
 def _measure_point(
-    point: Point, placement: Placement, site: Site, server: triton.Server, tool: _Tool
+    point: Point, placement: Placement, site: Site, server: triton.Server, tool: Tool
 ) -> Record:
     record = replace(
         unmeasured(point, placement, site, Status.FAILED, None),
@@ -193,7 +194,7 @@ def _run(
     placement: Placement,
     site: Site,
     server: triton.Server,
-    tool: _Tool,
+    tool: Tool,
     *,
     settle: bool,
 ) -> tuple[Outcome, dict[str, Any]]:
