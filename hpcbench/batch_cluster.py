@@ -16,7 +16,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from hpcbench import batch, jobqueue, ledger, watch
 from hpcbench.batch import JobState
 from hpcbench.cluster import Jobs, Workers, dask_settings
-from hpcbench.errors import HpcbenchError, SiteError
+from hpcbench.errors import HpcbenchError, JobsDied, SiteError
 from hpcbench.keys import Keys
 from hpcbench.ledger import Run
 from hpcbench.site import Site
@@ -233,7 +233,7 @@ class _Batch:
                 died = f"{self.deaths} jobs died before they connected, the last one"
                 if self.deaths == 1:
                     died = "a job died before it connected"
-                raise SiteError(
+                raise JobsDied(
                     f"pool {self.pool_name}: {died}, {job_id}: {reason}\n{self._log_tail(job_id)}",
                     f"the job's log: {self._logs(job_id)}; hpcbench doctor --site "
                     f"{self.site.name} looks closer",

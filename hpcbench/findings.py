@@ -52,7 +52,7 @@ class Findings:
         unmet = self.unmet(needs, pool)
         try:
             if unmet:
-                check = Check(name, State.SKIPPED, f"needs {', '.join(unmet)}", pool=pool)
+                check = Check(name, State.SKIPPED, f"needs {unmet[0]}", pool=pool)
             else:
                 check = Check(name, State.OK, action(), pool=pool)
         except NothingToCheck as reason:

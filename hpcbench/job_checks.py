@@ -20,7 +20,7 @@ from distributed import CancelledError, KilledWorker
 from hpcbench import container as containers
 from hpcbench import driver, ledger, node_checks
 from hpcbench.cluster import Workers
-from hpcbench.errors import HpcbenchError, SiteError
+from hpcbench.errors import HpcbenchError, JobsDied, SiteError
 from hpcbench.findings import Findings, NothingToCheck
 from hpcbench.jobqueue import DEATH_TIMEOUT_S
 from hpcbench.ledger import Run
@@ -121,7 +121,10 @@ def examine(
                     yield ""
                     findings.look(check, partial(action, visit), wants, pool=name)
         except (SiteError, OSError) as error:
-            phase = next(phase for phase in phases if not findings.made(phase, name))
+            if isinstance(error, JobsDied) and ": held: " not in error.message:
+                findings.look("job starts", lambda: "it did", pool=name)
+            left = (phase for phase in phases if not findings.made(phase, name))
+            phase = next(left, "job ends")
             findings.look(phase, partial(_fail, error), pool=name)
     for check, wants in [*needs.items(), *((check, wants) for check, wants, _ in CHECKS)]:
         if not findings.made(check, name):
@@ -131,7 +134,7 @@ def examine(
 def _fail(error: SiteError | OSError) -> str:
     if not isinstance(error, SiteError):
         raise error
-    known = advice(error.message) if "before it connected" in error.message else error.hint
+    known = advice(error.message) if isinstance(error, JobsDied) else error.hint
     raise SiteError(re.sub(r"^pool \S+: ", "", error.message), known)
 
 

@@ -108,7 +108,10 @@ def gigabytes(folder: Path) -> str:
 
 def software(container: Container) -> str:
     """What the container section names, as a digest."""
-    return containers.software(container).server_digest
+    try:
+        return containers.software(container).server_digest
+    except SiteError as error:
+        raise SiteError(f"{node.facts()['node']}: {error.message}", error.hint) from error
 
 
 def perf_analyzer(container: Container) -> str:

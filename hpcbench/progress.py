@@ -80,7 +80,9 @@ def check_text(check: Check) -> Text:
     """What was checked, what was found, and below it what to do."""
     colour = {State.OK: "green", State.FAILED: "bold red", State.SKIPPED: "yellow"}[check.state]
     name = f"{check.pool}: {check.name}" if check.pool else check.name
-    text = Text.assemble((f"{check.state:8}", colour), f"{name:28} ", check.found)
+    first, *more = check.found.splitlines() or [""]
+    text = Text.assemble((f"{check.state:8}", colour), f"{name:24} ", first)
+    text.append("".join(f"\n        {line.strip()}" for line in more))
     return text.append(f"\n        -> {check.todo}", style="bold") if check.todo else text
 
 
