@@ -159,7 +159,8 @@ def _until_connected(
         if jobs.waiting and waited > wait_s:
             raise SiteError(
                 f"not started within {wait_s / 60:g} min{why}",
-                "try again with a longer --wait, or when the queue is shorter",
+                "try again with a longer --wait, or when the queue is shorter; where no node ever "
+                "fits, correct what the pool asks for",
             )
         if waited > wait_s + DEATH_TIMEOUT_S + ANSWER_S:
             raise SiteError(f"no worker has connected after {waited:.0f} s", advice("timed out"))

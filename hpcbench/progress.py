@@ -2,6 +2,7 @@
 
 import json
 import math
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -82,7 +83,8 @@ def check_text(check: Check) -> Text:
     name = f"{check.pool}: {check.name}" if check.pool else check.name
     first, *more = check.found.splitlines() or [""]
     text = Text.assemble((f"{check.state:8}", colour), f"{name:24} ", first)
-    text.append("".join(f"\n        {line.strip()}" for line in more))
+    if more:
+        text.append("\n" + textwrap.indent(textwrap.dedent("\n".join(more)), " " * 8))
     return text.append(f"\n        -> {check.todo}", style="bold") if check.todo else text
 
 
