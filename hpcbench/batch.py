@@ -22,6 +22,12 @@ log = logging.getLogger(__name__)
 
 BatchSystem = Literal["slurm", "htcondor"]
 
+COMMANDS: Mapping[BatchSystem, Sequence[str]] = {
+    "slurm": ("sbatch", "squeue", "scancel"),
+    "htcondor": ("condor_submit", "condor_q", "condor_rm"),
+}
+"""What hpcbench calls of each: to submit, to ask and to cancel."""
+
 COMMAND_TIMEOUT_S = 60.0
 CONDOR_RUN = "HpcbenchRun"
 """The attribute in which HTCondor keeps a run's name."""
@@ -44,6 +50,12 @@ class Job:
     state: JobState
     reason: str = ""
     node: str = ""
+
+
+def version(system: BatchSystem) -> str:
+    """What the commands say of their version. Raises SiteError where they do not run."""
+    words = _said([COMMANDS[system][1], "--version" if system == "slurm" else "-version"])
+    return words.strip().partition("\n")[0].strip("$ ")
 
 
 def jobs(system: BatchSystem, run: str) -> dict[str, Job]:

@@ -15,7 +15,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from hpcbench import batch, jobqueue, ledger
 from hpcbench.batch import JobState
 from hpcbench.cluster import Jobs, Workers, dask_settings
-from hpcbench.errors import HpcbenchError, SiteError
+from hpcbench.errors import HpcbenchError, JobsDied, SiteError
 from hpcbench.judge import Sent, judge
 from hpcbench.keys import Keys
 from hpcbench.ledger import Run
@@ -26,7 +26,7 @@ from hpcbench.watch import Watcher
 log = logging.getLogger(__name__)
 
 DEATHS = 3
-"""So many jobs in a row that die before they connect end the run."""
+"""So many jobs in a row that die before they connect end a run."""
 
 RETRY_S = 60.0
 """After a refusal, so long no job is submitted where others were taken."""
@@ -43,13 +43,14 @@ TRANSIENT_RETRIES = 3
 
 @dataclass(frozen=True)
 class Submission:
-    """What all pools of a run share."""
+    """What all pools of a run share; ``deaths`` in a row before a job connects end the run."""
 
     results: Results
     run: Run
     account: str | None
     keys: Keys | None
     watcher: Watcher
+    deaths: int = DEATHS
 
 
 class _EverConnected(SchedulerPlugin):
@@ -165,10 +166,12 @@ class _Batch:
             self.deaths += 1
             job_id = self.sent[name].id
             notes.append(f"pool {self.pool_name}: job {job_id} died before it connected: {reason}")
-            if self.deaths >= DEATHS:
-                raise SiteError(
-                    f"pool {self.pool_name}: {self.deaths} jobs died before they connected, the "
-                    f"last one, {job_id}: {reason}\n{self._log_tail(job_id)}",
+            if self.deaths >= self.submission.deaths:
+                died = f"{self.deaths} jobs died before they connected, the last one"
+                if self.deaths == 1:
+                    died = "a job died before it connected"
+                raise JobsDied(
+                    f"pool {self.pool_name}: {died}, {job_id}: {reason}\n{self._log_tail(job_id)}",
                     f"the job's log: {self._logs(job_id)}; hpcbench doctor --site "
                     f"{self.site.name} looks closer",
                 )

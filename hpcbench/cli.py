@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,7 +25,7 @@ POOL = click.option(
     "--pool",
     "pools",
     multiple=True,
-    help="Measure on this pool of the site only; may be given several times. Default: all.",
+    help="Use this pool of the site only; may be given several times. Default: all.",
 )
 ACCOUNT = click.option(
     "--account", help="Whom the jobs are charged to. Default: HPCBENCH_ACCOUNT, if that is set."
@@ -64,7 +65,7 @@ def main(verbose: bool) -> None:
     """Benchmark models on Triton, one campaign at a time.
 
     A campaign file names models and the axes to scan; a site file says where to run. The usual
-    order of commands is: plan, run, status, plot.
+    order of commands is: doctor, plan, run, status, plot.
 
     Exit codes: 0 all measured, 1 some points failed, 2 bad input, 3 the site refused, 130
     interrupted (run the same command again to go on).
@@ -274,6 +275,57 @@ def cancel(results: Path) -> None:
     from hpcbench import leftovers, store
 
     leftovers.cancel(store.Results(results), click.echo)
+
+
+@main.command()
+@SITE
+@POOL
+@ACCOUNT
+@click.option(
+    "--results",
+    default=".",
+    show_default=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="A folder on the file system to which results will go; nothing stays in it.",
+)
+@click.option(
+    "--wait",
+    "wait_min",
+    default=5.0,
+    show_default=True,
+    type=click.FloatRange(min=0),
+    help="Minutes after which a job that has not started is cancelled.",
+)
+@JSON
+def doctor(
+    site: str,
+    pools: tuple[str, ...],
+    account: str | None,
+    results: Path,
+    wait_min: float,
+    as_json: bool,
+) -> int:
+    """Check a site before it costs GPU hours: this host, and one short job for each pool.
+
+    Leaves nothing behind. Exit codes: 0 all is well, 3 something is not.
+    """
+    from rich.console import Console
+
+    from hpcbench import doctor as doctors
+    from hpcbench.findings import State
+    from hpcbench.progress import examined
+    from hpcbench.site import Site
+
+    where = Site.load(site)
+    with examined(Console(stderr=as_json)) as tell:
+        checks = doctors.examine(
+            where, results, pools=pools, account=account, wait_s=60 * wait_min, tell=tell
+        )
+    failed = [check for check in checks if check.state is State.FAILED]
+    if as_json:
+        told = {"site": where.name, "ok": not failed, "checks": [asdict(each) for each in checks]}
+        click.echo(json.dumps(told, indent=2))
+    return 3 if failed else 0
 
 
 def _print_reasons(rows: list[dict[str, Any]]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from distributed import Client, Future, KilledWorker
 
 from hpcbench import images, keys, ledger, process, runstate, store
-from hpcbench.batch_cluster import Submission, batch_workers
+from hpcbench.batch_cluster import DEATHS, Submission, batch_workers
 from hpcbench.campaign import Campaign
 from hpcbench.cluster import Workers, local_workers
 from hpcbench.errors import Interrupted, SiteError, UnusableNode
@@ -193,17 +193,33 @@ def _pools(
 ) -> Iterator[tuple[str, Workers]]:
     """The workers of each pool that has something to do; all are gone when ``stack`` is left."""
     names = [name for name, placements in todo.placements.items() if placements]
-    if todo.site.scheduler == "local":
+    return started(todo.site, names, where, account, stack)
+
+
+def started(
+    site: Site,
+    names: Sequence[str],
+    where: Results,
+    account: str | None,
+    stack: ExitStack,
+    *,
+    deaths: int = DEATHS,
+) -> Iterator[tuple[str, Workers]]:
+    """The workers of these pools; they, their jobs and their keys are gone with ``stack``.
+
+    So many ``deaths`` in a row of jobs that did not connect are a SiteError.
+    """
+    if site.scheduler == "local":
         for name in names:
-            yield name, stack.enter_context(local_workers(todo.site.pools[name]))
+            yield name, stack.enter_context(local_workers(site.pools[name]))
         return
-    run_ = ledger.begin(where, todo.site.scheduler)
+    run_ = ledger.begin(where, site.scheduler)
     stack.callback(ledger.finish, where, run_)
-    made = stack.enter_context(keys.made(where.keys)) if todo.site.network.tls else None
+    made = stack.enter_context(keys.made(where.keys)) if site.network.tls else None
     watcher = stack.enter_context(batch_run(run_))
-    submission = Submission(where, run_, account, made, watcher)
+    submission = Submission(where, run_, account, made, watcher, deaths)
     for name in names:
-        yield name, stack.enter_context(batch_workers(todo.site, name, submission))
+        yield name, stack.enter_context(batch_workers(site, name, submission))
 
 
 def _look_after(pools: Sequence[_Pool], where: Results, tell: Listener) -> None:

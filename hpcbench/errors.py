@@ -31,6 +31,10 @@ class SiteError(HpcbenchError):
     exit_code = 3
 
 
+class JobsDied(SiteError):
+    """Jobs ended before their workers connected."""
+
+
 class UnusableNode(SiteError):
     """This node cannot measure anything; its work belongs elsewhere.
 

@@ -48,9 +48,9 @@ def measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, N
 def _measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, None, None]:
     pool = site.pools[placement.pool]
     gpus = pool.gpus_per_job > 0
-    _check_scratch(container.scratch(site.container))
+    check_scratch(container.scratch(site.container))
     held = preflight.check(site.container, gpus=gpus)
-    tool = _tool(site.container)
+    tool = sdk_tool(site.container)
     waiting = deque(placement.points)
     while waiting:
         try:
@@ -62,7 +62,7 @@ def _measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, 
                 gpus=gpus,
             ) as server:
                 while waiting and server.alive:
-                    _check_scratch(container.scratch(site.container))
+                    check_scratch(container.scratch(site.container))
                     record = _measure_point(waiting.popleft(), placement, site, server, tool)
                     yield replace(record, **held.columns)
         except ServerFailed as error:
@@ -74,7 +74,7 @@ def _measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, 
                 )
 
 
-def _check_scratch(scratch: Path) -> None:
+def check_scratch(scratch: Path) -> None:
     """Raises UnusableNode where a measurement could not keep its files; outputs would be cut."""
     problem = ""
     if not (scratch.is_dir() and os.access(scratch, os.W_OK)):
@@ -91,7 +91,7 @@ def _check_scratch(scratch: Path) -> None:
 
 
 @dataclass(frozen=True)
-class _Tool:
+class Tool:
     """The installed perf_analyzer: its version, and the flags it knows."""
 
     version: str | None
@@ -99,7 +99,8 @@ class _Tool:
 
 
 @cache
-def _tool(sdk: Container) -> _Tool:
+def sdk_tool(sdk: Container) -> Tool:
+    """The perf_analyzer of this node. Raises UnusableNode where it does not run."""
     with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=container.scratch(sdk)) as folder:
 
         def said(*arguments: str) -> str:
@@ -117,7 +118,7 @@ def _tool(sdk: Container) -> _Tool:
             "start it there by hand, with --version",
         )
     words = version.split("Version")
-    return _Tool(words[1].split()[0] if len(words) > 1 else None, flags)
+    return Tool(words[1].split()[0] if len(words) > 1 else None, flags)
 
 
 def unmeasured(
@@ -165,7 +166,7 @@ def unmeasured(
 
 
 def _measure_point(
-    point: Point, placement: Placement, site: Site, server: triton.Server, tool: _Tool
+    point: Point, placement: Placement, site: Site, server: triton.Server, tool: Tool
 ) -> Record:
     record = replace(
         unmeasured(point, placement, site, Status.FAILED, None),
@@ -209,7 +210,7 @@ def _run(
     placement: Placement,
     site: Site,
     server: triton.Server,
-    tool: _Tool,
+    tool: Tool,
     *,
     settle: bool,
 ) -> tuple[Outcome, dict[str, Any]]:

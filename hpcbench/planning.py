@@ -92,13 +92,7 @@ def plan(
     already is left out. Raises BadInput with whatever the models cannot take, SiteError where
     the site has no Triton.
     """
-    chosen = [pools] if isinstance(pools, str) else list(pools) or list(site.pools)
-    for pool in chosen:
-        if pool not in site.pools:
-            raise BadInput(
-                f"--pool {pool}: site '{site.name}' has no such pool;"
-                f"{textfile.nearest(pool, site.pools)} its pools: {', '.join(site.pools)}"
-            )
+    chosen = chosen_pools(site, pools)
     site = site.model_copy(update={"container": images.resolve(site.container)})
     software = container.software(site.container)
     models = _read_models(campaign)
@@ -126,6 +120,18 @@ def plan(
     _check_walltime(site, placements)
     todo = Plan(campaign=campaign, site=site, grid=points, placements=placements)
     return todo if results is None else todo.without(store.done(Results(Path(results))))
+
+
+def chosen_pools(site: Site, pools: Sequence[str]) -> list[str]:
+    """The pools that a user named, by default all. Raises BadInput where one is not there."""
+    chosen = [pools] if isinstance(pools, str) else list(pools) or list(site.pools)
+    for pool in chosen:
+        if pool not in site.pools:
+            raise BadInput(
+                f"--pool {pool}: site '{site.name}' has no such pool;"
+                f"{textfile.nearest(pool, site.pools)} its pools: {', '.join(site.pools)}"
+            )
+    return chosen
 
 
 def _spread(pool: Pool, placements: Iterable[Placement | None]) -> tuple[Placement, ...]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -21,9 +22,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from hpcbench.cluster import Jobs
 from hpcbench.driver import Listener
+from hpcbench.findings import Check, State, Tell
 from hpcbench.planning import Plan
 from hpcbench.records import Status
 
@@ -51,6 +54,38 @@ def shown(console: Console) -> Iterator[Listener]:
     view = _View(console, bar)
     with bar:
         yield view.hear
+
+
+@contextmanager
+def examined(console: Console) -> Iterator[Tell]:
+    """A listener for `hpcbench.doctor.examine` that prints a line for each check."""
+    status = console.status("checking")
+    last = ""
+
+    def tell(news: Check | str) -> None:
+        nonlocal last
+        if isinstance(news, Check):
+            status.update("checking")
+            console.print(check_text(news), soft_wrap=not console.is_terminal)
+        elif news != last:
+            status.update(escape(news))
+            if not console.is_terminal:
+                console.print(news, style="dim", highlight=False, markup=False, soft_wrap=True)
+            last = news
+
+    with status:
+        yield tell
+
+
+def check_text(check: Check) -> Text:
+    """What was checked, what was found, and below it what to do."""
+    colour = {State.OK: "green", State.FAILED: "bold red", State.SKIPPED: "yellow"}[check.state]
+    name = f"{check.pool}: {check.name}" if check.pool else check.name
+    first, *more = check.found.splitlines() or [""]
+    text = Text.assemble((f"{check.state:8}", colour), f"{name:24} ", first)
+    if more:
+        text.append("\n" + textwrap.indent(textwrap.dedent("\n".join(more)), " " * 8))
+    return text.append(f"\n        -> {check.todo}", style="bold") if check.todo else text
 
 
 class _View:

@@ -1,5 +1,6 @@
 """Serves one variant: ``with serve(...) as server:`` is ready, or raises an error that says why."""
 
+import contextlib
 import glob
 import http.client
 import json
@@ -10,7 +11,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,27 @@ def serve(
         raise ServerFailed(f"no free ports in {PORT_ATTEMPTS} attempts", tail(log_path))
 
 
+def trial(
+    container: Container, *, log_path: Path, cpus: int, gpus: bool = False
+) -> tuple[str, float]:
+    """Starts Triton without a model and ends it: its version, and the seconds until it was ready.
+
+    Raises ServerFailed where it is not ready in the end.
+    """
+    with tempfile.TemporaryDirectory(
+        prefix="hpcbench-", dir=containers.scratch(container), ignore_cleanup_errors=True
+    ) as folder:
+        repository = Path(folder) / "models"
+        repository.mkdir()
+        for _ in range(PORT_ATTEMPTS):
+            with (
+                contextlib.suppress(_PortTaken),
+                _launched(container, repository, log_path, cpus, gpus, ()) as launched,
+            ):
+                return launched.version, launched.ready_s
+    raise ServerFailed(f"no free ports in {PORT_ATTEMPTS} attempts", tail(log_path))
+
+
 @contextmanager
 def _started(
     variant: ServerVariant,
@@ -107,6 +129,52 @@ def _started(
     cpus: int,
     gpus: bool,
 ) -> Iterator[Server]:
+    with ExitStack() as stack:
+        try:
+            shows = model_repository.shows(variant)
+            launched = stack.enter_context(
+                _launched(container, repository, log_path, cpus, gpus, shows)
+            )
+        except ServerFailed as error:
+            # The overlay is gone when somebody reads this; the model's own folder is not.
+            own = str(variant.model.folder.parent)
+            message = error.message.replace(str(repository), own)
+            raise ServerFailed(message, error.log_tail, error.not_applicable) from error
+        http_port, grpc_port, metrics_port = launched.ports
+        suffix = f"/versions/{variant.version}" if variant.version is not None else ""
+        answer = get_json(http_port, f"/v2/models/{variant.model.name}{suffix}/config")
+        yield Server(
+            http_port=http_port,
+            grpc_port=grpc_port,
+            metrics_port=metrics_port,
+            model=variant.model.name,
+            version=launched.version,
+            config=json_format.ParseDict(answer, ModelConfig(), ignore_unknown_fields=True),
+            ready_s=launched.ready_s,
+            log_path=log_path,
+            process=launched.process,
+        )
+
+
+@dataclass(frozen=True)
+class _Launched:
+    """A Triton that is ready. ``ports`` are those for HTTP, GRPC and metrics."""
+
+    ports: tuple[int, int, int]
+    version: str
+    ready_s: float
+    process: Running
+
+
+@contextmanager
+def _launched(
+    container: Container,
+    repository: Path,
+    log_path: Path,
+    cpus: int,
+    gpus: bool,
+    shows: tuple[tuple[Path, Path], ...],
+) -> Iterator[_Launched]:
     http_port, grpc_port, metrics_port = free_ports(3)
     identity = f"hpcbench-{uuid.uuid4().hex[:12]}"
     arguments = [
@@ -120,7 +188,7 @@ def _started(
     ]
     room = Room(
         folder=repository.parent,
-        shows=model_repository.shows(variant),
+        shows=shows,
         shm=f"{identity}-",
         gpus=gpus,
         env={"HPCBENCH_CPUS": str(cpus)},
@@ -141,27 +209,10 @@ def _started(
             orphaned=[glob.escape(str(repository.parent))],
         ) as process,
     ):
-        try:
-            _wait_until_ready(process, http_port, identity, log_path, position)
-        except ServerFailed as error:
-            # The overlay is gone when somebody reads this; the model's own folder is not.
-            own = str(variant.model.folder.parent)
-            message = error.message.replace(str(repository), own)
-            raise ServerFailed(message, error.log_tail, error.not_applicable) from error
-        about = get_json(http_port, "/v2")
-        suffix = f"/versions/{variant.version}" if variant.version is not None else ""
-        answer = get_json(http_port, f"/v2/models/{variant.model.name}{suffix}/config")
-        yield Server(
-            http_port=http_port,
-            grpc_port=grpc_port,
-            metrics_port=metrics_port,
-            model=variant.model.name,
-            version=about["version"],
-            config=json_format.ParseDict(answer, ModelConfig(), ignore_unknown_fields=True),
-            ready_s=time.monotonic() - started,
-            log_path=log_path,
-            process=process,
-        )
+        _wait_until_ready(process, http_port, identity, log_path, position)
+        version = get_json(http_port, "/v2")["version"]
+        ports = http_port, grpc_port, metrics_port
+        yield _Launched(ports, version, time.monotonic() - started, process)
 
 
 def _wait_until_ready(
