@@ -30,6 +30,7 @@ from analysis import (
     table,
     words,
 )
+from analysis.configuration import CONFIGURATION
 from analysis.series import BATCH_SIZE, CONCURRENCY, REQUEST_RATE, DoesNotApply, Pictures
 from analysis.styles import DEFAULT, preset
 from hpcbench.errors import BadInput
@@ -216,7 +217,13 @@ def write(picture: Picture, out: Path, style: str = DEFAULT) -> list[Path]:
 def plotted(numbers: pd.DataFrame) -> pd.DataFrame:
     """The numbers of a picture for a reader: with the device in words, without empty columns."""
     rows = table.records(numbers)
-    texts = captions.legend(numbers)[1]
+    # What differs within a series, as the load along a line does, names no series.
+    varying = [
+        name
+        for name in CONFIGURATION
+        if numbers[["series", name]].drop_duplicates()["series"].duplicated().any()
+    ]
+    texts = captions.legend(numbers, varying)[1]
     found = numbers.drop(columns="x").dropna(axis="columns", how="all")
     found.insert(1, "legend", [texts[number] for number in numbers["series"]])
     found.insert(2, "device", [words.device(row) for row in rows])

@@ -124,18 +124,17 @@ def _tell_statuses(points: pd.DataFrame, rows: pd.DataFrame, numbers: npt.NDArra
 def rank(values: pd.Series) -> npt.NDArray[np.int64]:
     """The place of each value in a reader's order: none first, then 2 before 10, also in text."""
     codes, uniques = pd.factorize(values.astype(object))
-    order = sorted(range(len(uniques)), key=lambda code: _sort_key(uniques[code]))
+    key = _variant_key if values.name == "variant" else _words
+    order = sorted(range(len(uniques)), key=lambda code: key(uniques[code]))
     places = np.zeros(len(uniques) + 1, dtype=np.int64)
     places[order] = range(1, len(uniques) + 1)
     found: npt.NDArray[np.int64] = places[codes]
     return found
 
 
-def _sort_key(value: Any) -> list[list[tuple[int, float, str]]]:
-    if isinstance(value, str) and value.startswith("{"):
-        # An axis that is left alone makes the natural reference, as one that is switched off does.
-        return [_words(None if axis == "base" else axis) for axis in json.loads(value).values()]
-    return [_words(value)]
+def _variant_key(variant: Any) -> list[list[tuple[int, float, str]]]:
+    # An axis that is left alone makes the natural reference, as one that is switched off does.
+    return [_words(None if axis == "base" else axis) for axis in json.loads(str(variant)).values()]
 
 
 def _words(value: Any) -> list[tuple[int, float, str]]:
@@ -144,7 +143,7 @@ def _words(value: Any) -> list[tuple[int, float, str]]:
     if isinstance(value, int | float):
         return [(1, float(value), "")]
     return [
-        (1, float(word), "") if word.isdigit() else (0, 0.0, word)
+        (1, float(word), "") if word.isdecimal() else (0, 0.0, word)
         for word in re.split(r"(\d+)", str(value))
     ]
 

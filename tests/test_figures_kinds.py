@@ -349,6 +349,14 @@ def test_every_picture_has_its_numbers_beside_it(frame, tmp_path):
         assert numbers[T].to_numpy() == pytest.approx(picture.numbers[T].to_numpy())
 
 
+def test_the_load_along_a_line_is_no_part_of_its_name(tmp_path):
+    """Also where lines begin at different loads."""
+    records = [record("A", 4), record("A", 8), record("B", 1), record("B", 8)]
+    points = table.summarise(through_parquet(records, tmp_path))
+    ((_, numbers),) = FIGURES["throughput_latency_vs_batch"].pictures(points)
+    assert figures.plotted(numbers)["legend"].tolist() == ["A", "A", "B", "B"]
+
+
 def test_the_numbers_of_every_picture_have_series_and_device_in_words(points):
     """So that a CSV can be read alone."""
     found, _ = pictures(points)

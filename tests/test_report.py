@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pandas as pd
@@ -273,6 +274,17 @@ def test_one_point_makes_a_report(tmp_path: Path) -> None:
     assert page.column("throughput_infer_per_s") == [1000]
     assert page.data["columns"][0]["levels"] == ["Tagger"]
     assert "1 point " in page.text
+
+
+def test_names_of_any_kind_make_a_report(tmp_path: Path) -> None:
+    names = ["{oops", "1²2", "$\\frac{$", "a--b", "-" * 300]
+    rows = [record(i, model_label=name, campaign=name, node=name) for i, name in enumerate(names)]
+    write_records(tmp_path / "r.parquet", rows)
+    page = _made(load_results(tmp_path / "r.parquet"))
+
+    assert sorted(page.column("model_label")) == sorted(names)
+    for picture in page.data["figures"]:
+        ET.fromstring(picture)
 
 
 def test_a_report_of_failures_alone_says_why(tmp_path: Path) -> None:

@@ -29,9 +29,12 @@ def rows(pairs: list[tuple[int | None, str | None]]) -> pa.Table:
     )
 
 
-def test_rows_come_back_from_the_part_they_were_dealt_to_in_their_order(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["int64", "uint64"])
+def test_rows_come_back_from_the_part_they_were_dealt_to_in_their_order(
+    tmp_path: Path, kind: str
+) -> None:
     table = rows([(number, str(number)) for number in range(100)])
-    numbers = np.array([random.Random(1).randrange(5) for _ in range(100)])
+    numbers = np.array([random.Random(1).randrange(5) for _ in range(100)], dtype=kind)
     with Shuffle(tmp_path / "parts", 7, table.schema) as parts:
         parts.deal(table.slice(0, 60), numbers[:60])
         parts.deal(table.slice(60), numbers[60:])
