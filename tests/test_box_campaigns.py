@@ -148,6 +148,7 @@ def in_time(condition: Callable[[], object], timeout_s: float) -> bool:
 
 
 def test_a_campaign_measures_each_point_once_on_several_workers(study: Study) -> None:
+    """Each on a GPU that no other has at that time; afterwards there is nothing left to submit."""
     study.write(**LONG)
     done = study.run()
     assert done.returncode == 0, done.stderr
@@ -155,40 +156,27 @@ def test_a_campaign_measures_each_point_once_on_several_workers(study: Study) ->
     assert frame["job_id"].nunique() >= 2
     assert set(frame["runtime"]) == {"native"}
     assert (frame["throughput_infer_per_s"] > 0).all()
+    check_gpus_were_not_shared(frame)
 
-
-def test_workers_on_one_node_have_gpus_of_their_own(study: Study) -> None:
-    study.write(**LONG)
+    jobs = (study.results / "jobs.jsonl").read_text()
     assert study.run().returncode == 0
-    frame = study.check_each_point_once(12)
+    assert (study.results / "jobs.jsonl").read_text() == jobs
+
+
+def check_gpus_were_not_shared(frame: pd.DataFrame) -> None:
     assert frame["cuda_visible_devices"].notna().all()
-    by_job = frame.groupby("job_id")
     spans = [
         (
-            f["node"].iloc[0],
-            set(f["cuda_visible_devices"]),
-            f["started_at"].min(),
-            f["ended_at"].max(),
+            its["node"].iloc[0],
+            set(its["cuda_visible_devices"]),
+            its["started_at"].min(),
+            its["ended_at"].max(),
         )
-        for _, f in by_job
+        for _, its in frame.groupby("job_id")
     ]
-    assert len(spans) >= 2
-    for (node, gpu, begin, end), (
-        other_node,
-        other_gpu,
-        other_begin,
-        other_end,
-    ) in itertools.combinations(spans, 2):
-        together = begin < other_end and other_begin < end
-        assert not (together and node == other_node and gpu & other_gpu)
-
-
-def test_a_run_that_is_complete_submits_nothing(study: Study) -> None:
-    assert study.run().returncode == 0
-    jobs = (study.results / "jobs.jsonl").read_text()
-    done = study.run()
-    assert done.returncode == 0
-    assert (study.results / "jobs.jsonl").read_text() == jobs
+    for one, other in itertools.combinations(spans, 2):
+        together = one[2] < other[3] and other[2] < one[3]
+        assert not (together and one[0] == other[0] and one[1] & other[1])
 
 
 class TestBreakage:
@@ -285,7 +273,16 @@ exit 1
 
 
 class TestEnding:
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    @pytest.mark.parametrize(
+        ("scheduler", "number"),
+        [
+            ("slurm", signal.SIGINT),
+            ("slurm", signal.SIGTERM),
+            ("slurm", signal.SIGHUP),
+            ("htcondor", signal.SIGTERM),
+        ],
+        indirect=["scheduler"],
+    )
     def test_a_signal_cancels_the_jobs(self, study: Study, number: signal.Signals) -> None:
         study.write(**ENDLESS)
         with study.running() as process:
@@ -409,37 +406,20 @@ def test_without_a_shared_file_system_the_same_folder_comes_out(study: Study) ->
     assert not list(study.results.glob("records/*-*.parquet")), "points were not merged"
 
 
-class TestSecurity:
-    @pytest.fixture
-    def reachable(self, study: Study) -> Iterator[tuple[Study, list[int]]]:
-        """A run whose scheduler and workers listen on an interface that others could reach."""
-        study.write(site={"network": {"interface": "eth0"}}, **ENDLESS)
-        with study.running():
-            assert in_time(lambda: study.records() >= 1, 120)
-            yield study, listening_ports(study.box, "192.0.2.1")
-
-    def test_nobody_else_can_talk_to_the_scheduler_or_the_workers(
-        self, reachable: tuple[Study, list[int]]
-    ) -> None:
-        study, ports = reachable
-        assert len(ports) >= 3, "a scheduler, a worker and its nanny at least"
-        told = json.loads(study.box.said("python", "-", *map(str, ports), stdin=INTRUDER))
-        assert told == {str(port): ["nothing", "refused", "no page"] for port in ports}
-
-    def test_nothing_but_dask_listens_beyond_the_loopback(
-        self, reachable: tuple[Study, list[int]]
-    ) -> None:
-        study, _ = reachable
-        everywhere = listening_ports(study.box, "0.0.0.0") + listening_ports(study.box, "[::]")
-        assert not everywhere
-
-    def test_the_keys_can_be_read_by_their_owner_only(
-        self, reachable: tuple[Study, list[int]]
-    ) -> None:
-        study, _ = reachable
+def test_nobody_else_can_talk_to_schedulers_and_workers_that_others_can_reach(
+    study: Study,
+) -> None:
+    study.write(site={"network": {"interface": "eth0"}}, **ENDLESS)
+    with study.running():
+        assert in_time(lambda: study.records() >= 1, 120)
         keys = study.results / ".keys"
         assert keys.stat().st_mode & 0o777 == 0o700
         assert [path.stat().st_mode & 0o777 for path in keys.iterdir()] == [0o600, 0o600]
+        assert not listening_ports(study.box, "0.0.0.0") + listening_ports(study.box, "[::]")
+        ports = listening_ports(study.box, "192.0.2.1")
+        assert len(ports) >= 3, "a scheduler, a worker and its nanny at least"
+        told = json.loads(study.box.said("python", "-", *map(str, ports), stdin=INTRUDER))
+        assert told == {str(port): ["nothing", "refused", "no page"] for port in ports}
 
 
 def listening_ports(box: Box, address: str) -> list[int]:
