@@ -6,7 +6,7 @@ as text, and the page's own policy lets no script run but its own and nothing be
 
 The figure and the table are drawn by scripts of this package (analysis/templates, 40 kB) rather
 than by a plotting library: plotly's takes 4.8 MB and its own time to start in each report, and has
-no table. The data of 10,000 points are 1 MB.
+no table. Data of 10,000 points in 30,000 measurements take 1.8 MB, those of 100,000 points 7 MB.
 """
 
 import base64

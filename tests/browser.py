@@ -53,7 +53,7 @@ def opened(
         viewport={"width": width, "height": height}, color_scheme=scheme, locale="de-DE"
     )
     page = context.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(60_000)
     heard = Heard()
     page.on("console", lambda message: heard.messages.append(message.text))
     page.on("pageerror", lambda error: heard.messages.append(str(error)))

@@ -69,8 +69,8 @@ async function start() {
     button.disabled = false;
   }
   new Chart(document.getElementById("explore"), data, open);
-  showFigures(data);
   new PointTable(document.getElementById("points"), data, open);
+  showFigures(data);
   document.documentElement.dataset.ready = "yes";
 }
 
