@@ -29,7 +29,7 @@ help:
 	@echo "make native     Triton and perf_analyzer from wheels into $(NATIVE);"
 	@echo "                with WITH=pytorch it serves TorchScript models, too"
 	@echo "make images     images of both for Apptainer, without a registry, into $(IMAGES)"
-	@echo "make clean      removes $(VENV), $(NATIVE) and caches; keeps results/"
+	@echo "make clean      removes $(VENV), $(NATIVE), $(IMAGES) and caches; keeps results/"
 
 demo: $(INSTALLED) $(MODELS) native
 	@$(BIN)/hpcbench run jobs/demo/campaign.yaml --site local --results results/demo
@@ -91,4 +91,4 @@ $(MODELS): jobs/demo/make_model.py $(INSTALLED)
 	@$(BIN)/python jobs/demo/make_model.py jobs/demo/models
 
 clean:
-	rm -rf $(VENV) $(NATIVE) jobs/demo/models .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(NATIVE) $(IMAGES) jobs/demo/models .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

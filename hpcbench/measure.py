@@ -104,8 +104,8 @@ def sdk_tool(sdk: Container) -> Tool:
     with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=container.scratch(sdk)) as folder:
 
         def said(*arguments: str) -> str:
-            command = container.sdk(sdk, list(arguments), Room(folder=Path(folder)))
-            answer = process.run(command.argv, folder=Path(folder), timeout_s=60, env=command.env)
+            program = container.sdk(sdk, list(arguments), Room(folder=Path(folder)))
+            answer = process.run(program.argv, folder=Path(folder), timeout_s=60, env=program.env)
             return answer.stdout + answer.stderr
 
         version = said("--version")

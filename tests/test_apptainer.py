@@ -44,8 +44,10 @@ def clean(images: Box) -> Iterator[Box]:
 
 
 @pytest.fixture
-def place(clean: Box) -> Place:
-    return Place(clean)
+def place(clean: Box) -> Iterator[Place]:
+    made = Place(clean)
+    yield made
+    made.end()
 
 
 def host_path(path: Path) -> Path:
@@ -167,32 +169,33 @@ def test_a_sandbox_serves_like_the_sif_it_was_unpacked_from(place: Place) -> Non
     place.box.said("rm", "-rf", str(folder))
 
 
-class TestRegistry:
-    """A real registry in the box, with the sandbox of the SDK's image as an image of its own."""
+@pytest.fixture(scope="module")
+def registry(images: Box) -> Iterator[Path]:
+    """A registry that holds the SDK's image as tools/sdk:1: the folder of its files and log."""
+    place = Place(images)
+    folder = place.folder / "registry"
+    tool = f"{CHECKOUT}/tests/box/registry.py"
+    images.said("python", tool, "prepare", str(folder))
+    serve = f"cd {folder} && exec docker-registry serve config.yml >log 2>&1"
+    server = subprocess.Popen([sys.executable, BOX, "exec", "sh", "-c", serve])
+    try:
+        root = f"{place.folder}/root"
+        images.said("apptainer", "-q", "build", "--sandbox", root, SDK)
+        answers = ["sh", "-c", f"ss -ltn | grep -q {HOST}"]
+        assert wait_until(lambda: images.exec(*answers).returncode == 0, 20)
+        path = "/opt/sdk/bin:/usr/bin:/bin"
+        words = [str(folder), "tools/sdk", "1", root, path]
+        digest = images.exec("python", tool, "push", *words, timeout_s=200)
+        assert digest.returncode == 0, digest.stderr
+        images.said("sh", "-c", f"printf %s {digest.stdout} >{folder}/digest; rm -rf {root}")
+        yield folder
+    finally:
+        server.terminate()
+        server.wait(20)
 
-    @pytest.fixture(scope="class")
-    def registry(self, images: Box) -> Iterator[Path]:
-        """A registry with tools/sdk:1, and the folder of its certificate and log."""
-        place = Place(images)
-        folder = place.folder / "registry"
-        tool = f"{CHECKOUT}/tests/box/registry.py"
-        images.said("python", tool, "prepare", str(folder))
-        serve = f"cd {folder} && exec docker-registry serve config.yml >log 2>&1"
-        server = subprocess.Popen([sys.executable, BOX, "exec", "sh", "-c", serve])
-        try:
-            root = f"{place.folder}/root"
-            images.said("apptainer", "-q", "build", "--sandbox", root, SDK)
-            answers = ["sh", "-c", f"ss -ltn | grep -q {HOST}"]
-            assert wait_until(lambda: images.exec(*answers).returncode == 0, 20)
-            path = "/opt/sdk/bin:/usr/bin:/bin"
-            words = [str(folder), "tools/sdk", "1", root, path]
-            digest = images.exec("python", tool, "push", *words, timeout_s=200)
-            assert digest.returncode == 0, digest.stderr
-            images.said("sh", "-c", f"printf %s {digest.stdout} >{folder}/digest; rm -rf {root}")
-            yield folder
-        finally:
-            server.terminate()
-            server.wait(20)
+
+class TestRegistry:
+    """Images are found and pulled by the digests of a real registry."""
 
     def pulls(self, registry: Path, box: Box) -> int:
         """How often a layer was fetched."""
@@ -376,7 +379,9 @@ class TestDeaths:
         return [int(line.split()[0]) for line in running(place.box, pattern)]
 
     def kill(self, place: Place, pids: "list[int]") -> None:
-        place.box.said("kill", "-9", *map(str, pids))
+        place.box.exec(
+            "kill", "-9", *map(str, pids)
+        )  # some die with others before it is their turn
 
     def gone(self, place: Place) -> bool:
         return wait_until(

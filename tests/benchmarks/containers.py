@@ -6,8 +6,9 @@
 Both servers are up, idle but for the one that is measured, and each point is measured on one right
 after the other, in an order that changes with every point and round: so a machine whose speed
 drifts disturbs both alike. Three windows each, by hpcbench's own command lines. For each point it
-prints the ratio of the throughputs, apptainer / native, of each round; beside their spread, the
-spread of the native rounds among themselves tells what is noise.
+prints two ratios, apptainer / native, of each round: that of the throughputs, and that of the
+inferences per second of processor time that the server used. Where other programs take processors
+away, only the second one tells something about containers.
 
 In the box, which has an Apptainer:
 
@@ -21,36 +22,70 @@ import statistics
 import tempfile
 from collections import defaultdict
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from hpcbench import Campaign, Site, container, grid, perf_analyzer, planning, process, triton
 from hpcbench.campaign import Measurement
-from hpcbench.placement import Placement
+from hpcbench.placement import WINDOW_STRETCH, Placement
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 WAYS = ("native", "apptainer")
 
 
+@dataclass(frozen=True)
+class Took:
+    """One measurement. ``efficiency`` is inferences per second of the server's processor time."""
+
+    throughput: float
+    efficiency: float
+    rest_s: float
+
+
+def used(server: triton.Server) -> tuple[float, int]:
+    """(seconds of processor time, inferences) of a server since its start."""
+    port = f"--http-port={server.http_port}"
+    (main,) = (
+        process
+        for process in psutil.process_iter(["name", "cmdline"])
+        if process.info["name"] == "tritonserver" and port in (process.info["cmdline"] or [])
+    )
+    times = [process.cpu_times() for process in (main, *main.children(recursive=True))]
+    said = triton.get_json(server.http_port, f"/v2/models/{server.model}/stats")
+    return sum(t.user + t.system for t in times), int(said["model_stats"][0]["inference_count"])
+
+
 def measure(
     point: grid.Point, measurement: Measurement, site: Site, server: triton.Server
-) -> tuple[float, float]:
-    """(throughput, seconds of perf_analyzer that are not windows) of one point."""
+) -> Took | None:
+    """Measures a point with three windows; None where perf_analyzer had no figures."""
     words = perf_analyzer.arguments(
         point, measurement, url=f"127.0.0.1:{server.grpc_port}", metrics_url=None, settle=False
     )
+    before = used(server)
     with tempfile.TemporaryDirectory(prefix="hpcbench-") as name:
         folder = Path(name)
         command = container.sdk(site.container, words, container.Room(folder=folder))
-        done = process.run(command.argv, folder=folder, timeout_s=120, env=command.env)
+        done = process.run(command.argv, folder=folder, timeout_s=60, env=command.env)
+        csv = folder / perf_analyzer.CSV_NAME
         outcome = perf_analyzer.read(
             stdout=done.stdout,
             stderr=done.stderr,
-            csv_text=(folder / perf_analyzer.CSV_NAME).read_text(),
+            csv_text=csv.read_text() if csv.exists() else None,
             returncode=done.returncode,
             percentile=measurement.percentile,
         )
-    windows_s = 3 * 1.2 * measurement.measurement_interval_ms / 1000
-    return outcome.figures["throughput_infer_per_s"], done.seconds - windows_s
+    after = used(server)
+    if "throughput_infer_per_s" not in outcome.figures:
+        print(f"batch {point.batch_size}, {site.container.runtime}: {outcome.reason}")
+        return None
+    return Took(
+        throughput=outcome.figures["throughput_infer_per_s"],
+        efficiency=(after[1] - before[1]) / (after[0] - before[0]),
+        rest_s=done.seconds - 3 * WINDOW_STRETCH * measurement.measurement_interval_ms / 1000,
+    )
 
 
 def main() -> None:
@@ -70,8 +105,7 @@ def main() -> None:
         todo = planning.plan(campaign, Site.load(path))
         sites[way] = todo.site
         ((placements[way],),) = todo.placements.values()
-    figures: dict[tuple[str, int], list[float]] = defaultdict(list)
-    rest: dict[str, list[float]] = defaultdict(list)
+    pairs: dict[int, list[dict[str, Took]]] = defaultdict(list)
     ready: dict[str, list[float]] = defaultdict(list)
     for number in range(given.rounds):
         with ExitStack() as stack:
@@ -90,35 +124,33 @@ def main() -> None:
             for way, server in servers.items():
                 ready[way].append(server.ready_s)
             for position, point in enumerate(placements["native"].points):
-                for way in WAYS[:: 1 if (number + position) % 2 else -1]:
-                    found, seconds = measure(point, measurement, sites[way], servers[way])
-                    figures[way, point.batch_size].append(found)
-                    rest[way].append(seconds)
-    _print(figures, rest, ready)
+                found = {
+                    way: measure(point, measurement, sites[way], servers[way])
+                    for way in WAYS[:: 1 if (number + position) % 2 else -1]
+                }
+                pair = {way: took for way, took in found.items() if took is not None}
+                if len(pair) == len(WAYS):
+                    pairs[point.batch_size].append(pair)
+    _print(pairs, ready)
 
 
-def _print(
-    figures: dict[tuple[str, int], list[float]],
-    rest: dict[str, list[float]],
-    ready: dict[str, list[float]],
-) -> None:
-    print(
-        f"{'batch':>5} {'native':>9} {'apptainer':>9}  ratio of each round    mean   native alone"
-    )
-    logs = []
-    for batch in (batch for way, batch in figures if way == "native"):
-        pair = figures["native", batch], figures["apptainer", batch]
-        ratios = [apptainer / native for native, apptainer in zip(*pair, strict=True)]
-        logs += [math.log(ratio) for ratio in ratios]
-        spread = (max(pair[0]) - min(pair[0])) / statistics.mean(pair[0])
-        told = " ".join(f"{ratio:.3f}" for ratio in ratios)
-        print(
-            f"{batch:5d} {statistics.mean(pair[0]):9.1f} {statistics.mean(pair[1]):9.1f}  "
-            f"{told:21}  {statistics.mean(ratios):.3f}   differs by {spread:.0%}"
-        )
-    mean = statistics.mean(logs)
-    error = statistics.stdev(logs) / math.sqrt(len(logs))
-    print(f"all points: {math.exp(mean):.3f} +- {error:.3f} (standard error of the mean)")
+def _print(pairs: dict[int, list[dict[str, Took]]], ready: dict[str, list[float]]) -> None:
+    print(f"{'':23}  throughput: apptainer / native  per processor second, likewise")
+    print(f"{'batch':>5} {'native':>8} {'apptainer':>9}  {'each round':23} mean  {'':23} mean")
+    logs: dict[str, list[float]] = {"throughput": [], "efficiency": []}
+    for batch, rounds in sorted(pairs.items()):
+        means = [statistics.mean(pair[way].throughput for pair in rounds) for way in WAYS]
+        words = [f"{batch:5d} {means[0]:8.0f} {means[1]:9.0f} "]
+        for name, known in logs.items():
+            ratios = [getattr(p["apptainer"], name) / getattr(p["native"], name) for p in rounds]
+            known += [math.log(ratio) for ratio in ratios]
+            told = " ".join(f"{ratio:.3f}" for ratio in ratios)
+            words.append(f"{told:23} {statistics.mean(ratios):.3f}")
+        print(" ".join(words))
+    for name, known in logs.items():
+        error = statistics.stdev(known) / math.sqrt(len(known))
+        print(f"{name}, all points: {math.exp(statistics.mean(known)):.3f} +- {error:.3f}")
+    rest = {way: [p[way].rest_s for rounds in pairs.values() for p in rounds] for way in WAYS}
     for name, seconds in (("perf_analyzer, besides its windows", rest), ("server ready", ready)):
         medians = [statistics.median(seconds[way]) for way in WAYS]
         print(f"{name}: native {medians[0]:.2f} s, apptainer {medians[1]:.2f} s (medians)")

@@ -34,6 +34,7 @@ class Place:
         self.box = box
         self.folder = HOME / f"test-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         self.results = self.folder / "results"
+        self._runs: list[subprocess.Popen[str]] = []
         box.said("mkdir", str(self.folder))
         self._base = base or HERE / "sites" / "local-native.yaml"
         self.site()
@@ -81,13 +82,22 @@ class Place:
 
     def start(self) -> "subprocess.Popen[str]":
         """`hpcbench run` beside the test."""
-        return subprocess.Popen(
+        run = subprocess.Popen(
             [sys.executable, HERE / "box", "exec", *self.words()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
+        self._runs.append(run)
+        return run
+
+    def end(self) -> None:
+        """Ends the runs that a test which failed left behind."""
+        for run in self._runs:
+            if run.poll() is None:
+                run.terminate()
+                run.communicate(timeout=60)
 
     def rows(self) -> list[dict[str, Any]]:
         code = (
