@@ -75,14 +75,22 @@ def test_throughputs_are_compared_point_by_point_with_those_of_the_first_pool() 
 class TestDriverSbatch:
     """What the shell makes of jobs/driver.sbatch."""
 
-    def run(self, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    def run(self, folder: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
         (folder / ".venv" / "bin").mkdir(parents=True)
         program = folder / ".venv" / "bin" / "hpcbench"
-        program.write_text('#!/bin/sh\nfor word; do echo "$word"; done; kill -TERM $$\n')
+        program.write_text(
+            '#!/bin/sh\nfor word; do echo "$word"; done; echo "($HPCBENCH_ACCOUNT)"; kill -TERM $$\n'
+        )
         program.chmod(0o755)
         command = ["/bin/bash", JOBS / "driver.sbatch", *words]
         return subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, check=False, timeout=20
+            command,
+            cwd=folder,
+            env={"PATH": os.environ["PATH"], **env},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=20,
         )
 
     def test_has_no_mistake_in_its_syntax(self) -> None:
@@ -91,10 +99,24 @@ class TestDriverSbatch:
     def test_becomes_the_driver_with_its_arguments_as_they_are(self, tmp_path: Path) -> None:
         done = self.run(tmp_path, "a b.yaml", "$HOME", "re'sults", "--pool", "*")
         assert done.stdout.splitlines() == [
-            *("run", "a b.yaml", "--site", "$HOME", "--results", "re'sults", "--pool", "*")
+            *("run", "a b.yaml", "--site", "$HOME", "--results", "re'sults", "--pool", "*"),
+            "()",
         ]
         # A signal reaches the driver itself, not a shell around it.
         assert done.returncode == -15
+
+    @pytest.mark.parametrize(
+        ("env", "account"),
+        [
+            ({"SLURM_JOB_ACCOUNT": "phy"}, "phy"),
+            ({"SLURM_JOB_ACCOUNT": "phy", "HPCBENCH_ACCOUNT": "own"}, "own"),
+        ],
+    )
+    def test_its_jobs_are_charged_as_it_is_itself(
+        self, tmp_path: Path, env: dict[str, str], account: str
+    ) -> None:
+        done = self.run(tmp_path, "campaign.yaml", "site", "results", **env)
+        assert done.stdout.splitlines()[-1] == f"({account})"
 
     def test_says_what_it_wants(self, tmp_path: Path) -> None:
         done = self.run(tmp_path, "campaign.yaml")
