@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, PlainValidator
+from pydantic import AfterValidator, BeforeValidator
 
 
 def _line(value: str) -> str:
@@ -47,7 +47,7 @@ def _directives(value: Any) -> tuple[str, ...] | dict[str, str]:
     raise ValueError("must be a list of options for Slurm, a mapping for HTCondor")
 
 
-Directives = Annotated[tuple[str, ...] | dict[str, str], PlainValidator(_directives)]
+Directives = Annotated[tuple[str, ...] | dict[str, str], BeforeValidator(_directives)]
 """Options of sbatch as a list, or attributes of an HTCondor job with their values."""
 
 SBATCH_OWN = {

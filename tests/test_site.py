@@ -135,9 +135,15 @@ def test_a_scheduler_listens_where_the_site_lets_it(network: dict[str, str], por
     assert Network(**network).port_range == ports
 
 
-def test_a_batch_sites_settings_survive_being_written(tmp_path: Path) -> None:
-    pool = {"memory": "2GiB", "walltime": "1-00:00:00", "directives": {"+MaxRuntime": 60}}
-    site = batch_site("htcondor", pool)
+@pytest.mark.parametrize(
+    ("scheduler", "directives"),
+    [("slurm", ["--exclusive"]), ("htcondor", {"+MaxRuntime": 60, "getenv": True})],
+)
+def test_a_batch_sites_settings_survive_being_written(
+    tmp_path: Path, scheduler: str, directives: Any
+) -> None:
+    pool = {"memory": "2GiB", "walltime": "1-00:00:00", "directives": directives}
+    site = batch_site(scheduler, pool)
     runstate.write_yaml(tmp_path / "site.yaml", site)
     assert Site.load(tmp_path / "site.yaml") == site
 
