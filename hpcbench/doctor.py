@@ -8,8 +8,8 @@ import glob
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
+import uuid
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
@@ -49,10 +49,10 @@ def examine(
     runstate.check_folder(Results(folder.absolute()), site)
     findings = Findings(tell)
     runs: list[Run] = []
+    own = folder.absolute() / f"hpcbench-doctor-{uuid.uuid4().hex[:8]}"
     with runstate.signals_interrupt():
-        own = _make(folder.absolute())
         try:
-            with _removed(own):
+            with _made(own):
                 for name, needs, action in host_checks.listed(site, len(names), own):
                     findings.look(name, action, needs)
                 jobs = [
@@ -60,34 +60,25 @@ def examine(
                     for name in names
                 ]
                 _take_turns(jobs, tell)
+            findings.look("nothing is left", partial(_left, runs, own))
         except Interrupted as error:
             raise Interrupted(
                 f"the examination was interrupted; {_told_left(runs, own)}"
             ) from error
-        findings.look("nothing is left", partial(_left, runs, own))
     return findings.checks
 
 
-def _make(parent: Path) -> Path:
-    try:
-        return Path(tempfile.mkdtemp(prefix="hpcbench-doctor-", dir=parent))
-    except OSError as error:
-        raise BadInput(
-            f"--results {parent}: no folder can be made there: {error.strerror}",
-            "name a folder in which you may create files, and which every node sees",
-        ) from error
-
-
 @contextmanager
-def _removed(own: Path) -> Iterator[None]:
-    """Deletes the folder when the block is left, or this process killed; in that case, ends the
-    jobs of the runs in it, too.
+def _made(own: Path) -> Iterator[None]:
+    """Makes the folder, and deletes it when the block is left, or this process killed; in that
+    case, ends the jobs of the runs in it, too.
     """
     guard = [sys.executable, "-m", "hpcbench.doctor_guard", str(own)]
     nowhere = subprocess.DEVNULL
     orphaned = [glob.escape(str(own))]
     with process.running(guard, stdout=nowhere, stderr=nowhere, grace_s=GUARD_S, orphaned=orphaned):
         try:
+            _make(own)
             yield
         finally:
             deadline = time.monotonic() + 10
@@ -96,6 +87,16 @@ def _removed(own: Path) -> Iterator[None]:
             while own.exists() and time.monotonic() < deadline:
                 time.sleep(0.2)
                 shutil.rmtree(own, ignore_errors=True)
+
+
+def _make(own: Path) -> None:
+    try:
+        own.mkdir(mode=0o700)
+    except OSError as error:
+        raise BadInput(
+            f"--results {own.parent}: no folder can be made there: {error.strerror}",
+            "name a folder in which you may create files, and which every node sees",
+        ) from error
 
 
 def _told_left(runs: Sequence[Run], own: Path) -> str:

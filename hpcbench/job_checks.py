@@ -120,7 +120,7 @@ def examine(
                 for check, wants, action in CHECKS:
                     yield ""
                     findings.look(check, partial(action, visit), wants, pool=name)
-        except (SiteError, OSError) as error:
+        except (SiteError, OSError, RuntimeError) as error:
             if isinstance(error, JobsDied) and ": held: " not in error.message:
                 findings.look("job starts", lambda: "it did", pool=name)
             left = (phase for phase in phases if not findings.made(phase, name))
@@ -131,8 +131,10 @@ def examine(
             findings.look(check, _unreachable, wants, pool=name)
 
 
-def _fail(error: SiteError | OSError) -> str:
-    if not isinstance(error, SiteError):
+def _fail(error: SiteError | OSError | RuntimeError) -> str:
+    if isinstance(error, RuntimeError):
+        raise SiteError(f"Dask: {error}") from error
+    if isinstance(error, OSError):
         raise error
     known = advice(error.message) if isinstance(error, JobsDied) else error.hint
     raise SiteError(re.sub(r"^pool \S+: ", "", error.message), known)

@@ -79,7 +79,8 @@ class TestDriverSbatch:
         (folder / ".venv" / "bin").mkdir(parents=True)
         program = folder / ".venv" / "bin" / "hpcbench"
         program.write_text(
-            '#!/bin/sh\nfor word; do echo "$word"; done; echo "($HPCBENCH_ACCOUNT)"; kill -TERM $$\n'
+            '#!/bin/sh\nfor word; do echo "$word"; done\n'
+            'echo "($HPCBENCH_ACCOUNT)"; kill -TERM $$\n'
         )
         program.chmod(0o755)
         command = ["/bin/bash", JOBS / "driver.sbatch", *words]
