@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from hpcbench.errors import BadInput
 from hpcbench.jobqueue import script, settings
 from hpcbench.site import CHECKOUT, Site
 from hpcbench.store import Results
+from tests.box.fixture import Box
 from tests.builders import batch_site
+from tests.conftest import wait_until
 
 EVERY_LINE_END = re.compile(r"[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 WORKER = ["-m", "hpcbench.job", "tls://SCHEDULER:PORT", "--name", "hpcbench-RUN"]
@@ -353,6 +356,39 @@ class TestInAShell:
         done = self.shell(site)
         assert done.returncode != 0
         assert "hpcbench.job" not in done.stdout
+
+
+@pytest.mark.box
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("scheduler", "pool", "submit"),
+    [
+        ("slurm", {"constraint": "gpu&v100", "directives": ["-x n1"]}, "sbatch {file}"),
+        (
+            "htcondor",
+            {"requirements": 'regexp("c1", TARGET.Machine)', "directives": {"MY.Flavour": '"a b"'}},
+            "condor_submit {file}",
+        ),
+    ],
+)
+def test_a_real_batch_system_takes_the_script_as_it_is_meant(
+    box: Box, scheduler: str, pool: dict[str, Any], submit: str
+) -> None:
+    lines = [*PROLOGUE, 'echo "$A $B $C"']
+    pool |= {"gpus_per_job": 1, "memory": "1GiB", "walltime": "00:05:00", "prologue": lines}
+    site = batch_site(scheduler, pool, python="/bin/echo")
+    folder = f"/home/physicist/script-{os.getpid()}-{scheduler}"
+    box.said("mkdir", "-p", f"{folder}/logs")
+    text = script(site, site.pools["gpu"]).replace("RESULTS", folder)
+    box.said("tee", f"{folder}/job", stdin=text)
+    box.said(*submit.format(file=f"{folder}/job").split())
+    said = f"cat {folder}/logs/job-*.{'log' if scheduler == 'slurm' else 'out'}"
+    assert wait_until(
+        lambda: "hpcbench.job" in box.exec("bash", "-c", said).stdout or time.sleep(1), 60
+    )
+    told, worker = box.said("bash", "-c", said).splitlines()
+    assert told == "one;two it's two"
+    assert worker.startswith("-m hpcbench.job tls://SCHEDULER:PORT --name hpcbench-RUN")
 
 
 @pytest.fixture

@@ -78,10 +78,8 @@ class TestDriverSbatch:
     def run(self, folder: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
         (folder / ".venv" / "bin").mkdir(parents=True)
         program = folder / ".venv" / "bin" / "hpcbench"
-        program.write_text(
-            '#!/bin/sh\nfor word; do echo "$word"; done\n'
-            'echo "($HPCBENCH_ACCOUNT)"; kill -TERM $$\n'
-        )
+        shown = 'for word; do echo "$word"; done; echo "($HPCBENCH_ACCOUNT)"'
+        program.write_text(f"#!/bin/sh\n{shown}; kill -TERM $$\n")
         program.chmod(0o755)
         command = ["/bin/bash", JOBS / "driver.sbatch", *words]
         return subprocess.run(
