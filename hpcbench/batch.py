@@ -44,12 +44,16 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True)
 class Job:
-    """A job as the batch system sees it; ``reason`` is in its own words."""
+    """A job as the batch system sees it; ``reason`` is in its own words.
+
+    ``starts`` counts how often HTCondor has started it; it starts again what it has pushed aside.
+    """
 
     id: str
     state: JobState
     reason: str = ""
     node: str = ""
+    starts: int = 0
 
 
 def version(system: BatchSystem) -> str:
@@ -141,7 +145,9 @@ _CONDOR_STATES = {
     6: JobState.RUNNING,
     7: JobState.RUNNING,
 }
-_CONDOR_ATTRIBUTES = "ClusterId,ProcId,JobStatus,HoldReason,RemoteHost,LastRejMatchReason"
+_CONDOR_ATTRIBUTES = (
+    "ClusterId,ProcId,JobStatus,HoldReason,RemoteHost,LastRejMatchReason,NumJobStarts"
+)
 
 
 def _condor_jobs(run: str) -> list[Job]:
@@ -154,5 +160,6 @@ def _condor_jobs(run: str) -> list[Job]:
         node = ad.get("RemoteHost", "").partition("@")[2]
         waits = state in (JobState.HELD, JobState.WAITING)
         id_ = f"{ad['ClusterId']}.{ad['ProcId']}"
-        found.append(Job(id_, state, (reason or "").strip() if waits else "", node))
+        why = (reason or "").strip() if waits else ""
+        found.append(Job(id_, state, why, node, ad.get("NumJobStarts", 0)))
     return found

@@ -9,6 +9,9 @@ from hpcbench.batch import Job, JobState
 LOST_S = 60.0
 """How long the worker of a job that still runs may be away: a restarted one is back by then."""
 
+STARTS = 4
+"""A job that HTCondor has started so often, and whose worker never connected, is given up."""
+
 NEVER_STARTS = frozenset(
     {
         "AssocMaxWallDurationPerJobLimit",
@@ -69,7 +72,9 @@ def judge(
         seen = found.get(job.id, Job(job.id, JobState.ENDED, "gone from the queue"))
         if name in connected or job.at >= asked_at:
             continue
-        if seen.state is JobState.HELD:
+        if seen.starts >= STARTS and name not in ever_connected:
+            died[name] = f"started {seen.starts} times, each time in vain"
+        elif seen.state is JobState.HELD:
             died[name] = f"held: {seen.reason}"
         elif seen.state is JobState.ENDED:
             if name in ever_connected:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hpcbench.batch import Job, JobState
-from hpcbench.judge import LOST_S, NEVER_STARTS, Sent, Verdict, judge
+from hpcbench.judge import LOST_S, NEVER_STARTS, STARTS, Sent, Verdict, judge
 
 
 def judged(job: Job | None, *, gone_since: float | None = None, **changes: Any) -> Verdict:
@@ -73,3 +73,9 @@ def test_a_waiting_job_is_left_to_wait(reason: str) -> None:
 @pytest.mark.parametrize("reason", sorted(NEVER_STARTS))
 def test_a_job_that_would_wait_for_ever_is_told(reason: str) -> None:
     assert judged(Job("7", JobState.WAITING, reason)).hopeless == reason
+
+
+def test_a_job_that_is_started_again_and_again_in_vain_has_died() -> None:
+    again = Job("7", JobState.WAITING, "", "", STARTS)
+    assert judged(again).died == {"w": f"started {STARTS} times, each time in vain"}
+    assert judged(again, ever_connected={"w"}) == NOTHING
