@@ -290,13 +290,14 @@ def _gpus(visit: _Visit) -> str:
 
 def _software(visit: _Visit) -> str:
     there = str(visit.ask(node_checks.software, visit.site.container))
+    here = there
     with contextlib.suppress(SiteError):
         here = containers.software(visit.site.container).server_digest
-        if here != there:
-            raise SiteError(
-                f"{there} there, {here} here",
-                "these are two installations: name one that all see, or install the same on both",
-            )
+    if here != there:
+        raise SiteError(
+            f"{there} there, {here} here",
+            "these are two installations: name one that all see, or install the same on both",
+        )
     return there
 
 

@@ -23,6 +23,7 @@ import time
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 STOP = b"stop"
+HANDLED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 _heard: list[bytes] = []
 """What was read from the pipe, if anything: STOP, or nothing where the starter died."""
@@ -36,12 +37,14 @@ def main(arguments: list[str]) -> int:
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in HANDLED:
         signal.signal(number, lambda *_: None)
-
+    # A child that is stopped before it is the program must not lose the signal to our handlers.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
     child = os.fork()
     if child == 0:
-        _become(command, libc)
+        _become(command, libc, before)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
         code = _wait(child, wake_read)
         if code is None:
@@ -79,15 +82,16 @@ def _parse(arguments: list[str]) -> tuple[float, list[str], list[str], list[str]
     return grace_s, remove, orphaned, arguments[position + 1 :]
 
 
-def _become(command: list[str], libc: ctypes.CDLL) -> None:
+def _become(command: list[str], libc: ctypes.CDLL, mask: set[int | signal.Signals]) -> None:
     parent = os.getppid()
     os.setsid()
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(128 + signal.SIGKILL)
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in HANDLED:
         signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     # Python ignores these two, and an ignored signal stays ignored across exec.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
@@ -135,7 +139,8 @@ def _stop(child: int, grace_s: float) -> int:
         try:
             os.killpg(child, number)
         except ProcessLookupError:
-            pass
+            # It has no group of its own yet.
+            os.kill(child, number)
         deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline:
             code = _reap(child)

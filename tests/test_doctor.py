@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -198,7 +199,69 @@ def test_gpus_that_are_not_as_promised_fail(
     assert todo in error.value.hint
 
 
-def test_pools_wait_together_and_all_are_closed_when_one_breaks() -> None:
+class Answers:
+    """A worker that gives the same answer to everything."""
+
+    name = "cpu"
+
+    def __init__(self, where: Site, folder: Path, answer: Any = None) -> None:
+        self.site, self.folder, self.answer = where, folder, answer
+
+    def ask(self, function: Any, *arguments: Any, seconds: float = 0) -> Any:
+        return self.answer(function, *arguments) if callable(self.answer) else self.answer
+
+
+def test_clocks_that_differ_fail(tmp_path: Path) -> None:
+    for offset_s in (60, -60):
+        ahead = Answers(site(), tmp_path, lambda _, late=offset_s: time.time() + late)
+        with pytest.raises(SiteError, match=re.escape(f"is {offset_s:+d}.0 s from this one")):
+            job_checks._clocks(ahead)
+    assert job_checks._clocks(Answers(site(), tmp_path, lambda _: time.time())).startswith("0.0")
+
+
+def test_another_installation_on_the_node_fails(tmp_path: Path) -> None:
+    where = site(container={"prefix": write_prefix(tmp_path, "0123")})
+    assert job_checks._software(Answers(where, tmp_path, "native:0123")) == "native:0123"
+    with pytest.raises(SiteError, match="native:4567 there, native:0123 here"):
+        job_checks._software(Answers(where, tmp_path, "native:4567"))
+
+
+def test_a_folder_that_the_node_writes_elsewhere_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_checks, "SHARED_S", 0.2)
+    elsewhere = tmp_path / "of the node"
+    elsewhere.mkdir()
+
+    def on_the_node(function: Any, folder: str, word: str) -> Any:
+        shutil.copy(Path(folder) / node_checks.FROM_DRIVER, elsewhere)
+        return function(str(elsewhere), word)
+
+    with pytest.raises(SiteError, match="what the node wrote is not seen here") as error:
+        job_checks._shared_folder(Answers(site(), tmp_path, on_the_node))
+    assert "a folder that every node sees" in error.value.hint
+
+
+def test_a_worker_that_dies_fails_one_check_and_ends_nothing_else(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs = ("worker connects",)
+    dies = ("dies", needs, lambda visit: str(visit.ask(os._exit, 1)))
+    monkeypatch.setattr(job_checks, "CHECKS", (dies, ("goes on", needs, lambda _: "yes")))
+    results = here.parent / "results"
+    results.mkdir()
+    checks = {check.name: check for check in doctor.examine(Site.load(here), results)}
+    assert (checks["dies"].state, checks["dies"].found) == (
+        State.FAILED,
+        "the worker died meanwhile",
+    )
+    assert checks["goes on"].state is checks["nothing is left"].state is State.OK
+    assert list(results.iterdir()) == []
+
+
+def test_pools_wait_together_and_all_are_closed_when_one_breaks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     said: list[str] = []
 
     def job(name: str, turns: int) -> Iterator[str]:
@@ -210,12 +273,9 @@ def test_pools_wait_together_and_all_are_closed_when_one_breaks() -> None:
         finally:
             said.append(f"{name} closed")
 
-    doctor.TURN_S, before = 0.0, doctor.TURN_S
-    try:
-        with pytest.raises(Interrupted):
-            doctor._take_turns([job("a", 9), job("bad", 2)], lambda words: said.append(str(words)))
-    finally:
-        doctor.TURN_S = before
+    monkeypatch.setattr(doctor, "TURN_S", 0.0)
+    with pytest.raises(Interrupted):
+        doctor._take_turns([job("a", 9), job("bad", 2)], lambda words: said.append(str(words)))
     assert said == ["a0", "bad0", "a1", "bad1", "a2", "bad closed", "a closed"]
 
 

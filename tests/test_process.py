@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import psutil
@@ -73,6 +74,15 @@ def test_a_program_that_ignores_sigterm_is_killed_after_its_grace(tmp_path: Path
     done = process.run(argv, folder=tmp_path, timeout_s=1)
     assert done.timed_out
     assert not alive(tmp_path / "pid")
+
+
+def test_a_program_that_is_stopped_at_once_does_not_take_its_grace() -> None:
+    nowhere = subprocess.DEVNULL
+    for wait_s in (0, 0.02, 0.05):
+        started = time.monotonic()
+        with process.running(["sleep", "60"], stdout=nowhere, stderr=nowhere, grace_s=30):
+            time.sleep(wait_s)
+        assert time.monotonic() - started < 20
 
 
 def test_what_a_program_leaves_running_ends_with_it(tmp_path: Path) -> None:
