@@ -161,7 +161,10 @@ for path in (model / "config.pbtxt", model / "1" / "model.onnx"):
 
 def test_a_sandbox_serves_like_the_sif_it_was_unpacked_from(place: Place) -> None:
     folder = place.folder / "sandbox"
-    place.box.said("apptainer", "-q", "build", "--sandbox", str(folder), SERVER)
+    made = place.box.exec(
+        *("apptainer", "-q", "build", "--sandbox", str(folder), SERVER), timeout_s=400
+    )
+    assert made.returncode == 0, made.stderr
     place.site(server_image=str(folder))
     done = place.run()
     assert done.returncode == 0, done.stdout + done.stderr
