@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hpcbench import driver
+from hpcbench import runstate
 from hpcbench.site import Site
 from tests.builders import refusal, write_site
 
@@ -73,5 +73,5 @@ def test_images_have_no_meaning_without_a_container(tmp_path: Path) -> None:
 def test_a_run_can_be_repeated_from_the_site_that_it_wrote(tmp_path: Path) -> None:
     site = Site.load(write_site(tmp_path, container={**APPTAINER, "binds": ["/a", "/b:/c"]}))
     (tmp_path / "results").mkdir()
-    driver.write_yaml(tmp_path / "results" / "site.yaml", site)
+    runstate.write_yaml(tmp_path / "results" / "site.yaml", site)
     assert Site.load(tmp_path / "results" / "site.yaml") == site

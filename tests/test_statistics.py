@@ -45,6 +45,9 @@ OTHERS = {
     *("figures_command", "exit_code", "log_tail", "perf_analyzer_s", "started_at", "ended_at"),
     *("hpcbench_version", "client_overhead_percent", "send_request_rate", "request_count"),
     *("delayed_requests_percent", "inference_count", "execution_count", "success_count"),
+    # What an image holds is told by its digest.
+    *("server_image", "sdk_image", "backend_versions", "cuda_version", "tensorrt_version"),
+    "cuda_visible_devices",
 }
 """Columns that two repeats may differ in and that are not figures of time, rate or device."""
 
