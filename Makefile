@@ -14,14 +14,15 @@ MODELS := jobs/demo/models/jet_tagger/config.pbtxt
 
 export HPCBENCH_NATIVE := $(abspath $(NATIVE))
 
-.PHONY: help demo docs test test-box test-fast lint bench native images venv browser clean
+.PHONY: help demo docs test test-box test-images test-fast lint bench native images venv browser clean
 
 help:
 	@echo "make demo       sets everything up, then scans a model on a real Triton (about 2 minutes)"
-	@echo "make test       sets everything up, then runs all tests (about half an hour); those"
+	@echo "make test       sets everything up, then runs all tests but those of images (about an hour); those"
 	@echo "                that need root, a Debian family or a browser are skipped elsewhere, and counted"
 	@echo "make test-fast  the tests that need no Triton and no browser"
 	@echo "make test-box   a Slurm and an HTCondor on this machine (root, Debian family), and their tests"
+	@echo "make test-images  campaigns in Apptainer images, there (not part of make test)"
 	@echo "make lint       ruff, mypy, import contracts"
 	@echo "make bench      hpcbench beside a bare loop over perf_analyzer, in one run"
 	@echo "make docs       the reference of columns and the pictures in docs/"
@@ -36,11 +37,15 @@ demo: $(INSTALLED) $(MODELS) native
 	@$(BIN)/hpcbench plot results/demo --out results/demo/figures
 
 test: $(INSTALLED) $(MODELS) native browser
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -m "not images"
 
 # The real Slurm and HTCondor of tests/box; as root on a Debian family.
 test-box: $(INSTALLED) $(MODELS)
-	@$(BIN)/python -m pytest -m box
+	@$(BIN)/python -m pytest -m "box and not images"
+
+# The real Apptainer there, with images that are built first.
+test-images: $(INSTALLED) $(MODELS)
+	@$(BIN)/python -m pytest -m images
 
 test-fast: $(INSTALLED)
 	@$(BIN)/python -m pytest -m "not native and not box and not browser"

@@ -21,7 +21,7 @@ from tests.conftest import wait_until
 from tests.real import SHAPES
 
 # The first test may have to wait for the box and for its images.
-pytestmark = [pytest.mark.box, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.box, pytest.mark.images, pytest.mark.timeout(1500)]
 
 
 LONG = {"measurement_interval_ms": 20_000, "stability_percentage": 900}
