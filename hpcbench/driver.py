@@ -41,6 +41,10 @@ UNUSABLE_NODES = 3
 FRUITLESS = 5
 """So many returns without a measurement, beside one of each live worker, end the run."""
 
+UNENCRYPTED = (
+    "site %s says network.tls: false: whoever reaches this network can run programs as you"
+)
+
 TURN_S = 1.0
 """How often jobs are looked after, and others are told how the run stands."""
 
@@ -113,6 +117,9 @@ def _run(
         runstate.write_yaml(where.site, site)
         store.write_plan(where, plan_rows(todo))
         tell({"kind": "planned", "plan": todo})
+        if site.scheduler != "local" and not site.network.tls:
+            log.warning(UNENCRYPTED, site.name)
+            tell({"kind": "note", "text": UNENCRYPTED % site.name})
         if any(todo.placements.values()):
             images.pull(todo.site.container, lambda image: tell({"kind": "pull", "image": image}))
             _drive(todo, where, account, tell)

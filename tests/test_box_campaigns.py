@@ -372,11 +372,13 @@ class TestRefusals:
         assert "Traceback" not in done.stderr.partition("died before")[0]
 
     def test_a_job_that_waits_is_shown_as_waiting_with_the_reason(self, study: Study) -> None:
+        """Without encryption, which is told, too."""
         pool = {"memory": "15GiB", "max_jobs": 4}
-        study.write(site={"pool": pool}, **LONG)
+        study.write(site={"pool": pool, "network": {"interface": "lo", "tls": False}}, **LONG)
         done = study.run()
         assert done.returncode == 0, done.stderr
         assert "jobs waiting" in done.stderr
+        assert "can run programs as you" in done.stderr
         study.check_each_point_once(12)
 
     @slurm_only
