@@ -120,9 +120,12 @@ def _said(argv: Sequence[str], also: Sequence[str] = ()) -> str:
 
 _SLURM_STATES = {
     **dict.fromkeys(("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT"), JobState.WAITING),
-    **dict.fromkeys(("RUNNING", "CONFIGURING", "SUSPENDED", "STOPPED"), JobState.RUNNING),
+    **dict.fromkeys(
+        ("RUNNING", "CONFIGURING", "SUSPENDED", "STOPPED", "COMPLETING", "SIGNALING", "STAGE_OUT"),
+        JobState.RUNNING,
+    ),
 }
-"""All other states of Slurm are ends."""
+"""All other states of Slurm are ends. Until a job is one, its programs may still write."""
 
 
 def _slurm_jobs(run: str) -> list[Job]:
@@ -141,6 +144,7 @@ def _slurm_jobs(run: str) -> list[Job]:
 _CONDOR_STATES = {
     1: JobState.WAITING,
     2: JobState.RUNNING,
+    3: JobState.RUNNING,  # removed, and gone from the queue once its programs are gone
     5: JobState.HELD,
     6: JobState.RUNNING,
     7: JobState.RUNNING,
