@@ -39,7 +39,7 @@ UNUSABLE_NODES = 3
 """So many unusable nodes of a pool, and nothing measured on any other, end the run."""
 
 FRUITLESS = 5
-"""So many returns without a measurement, beside one of each live worker, end the run."""
+"""So many jobs in a row that never had time for a measurement end the run."""
 
 UNENCRYPTED = (
     "site %s says network.tls: false: whoever reaches this network can run programs as you"
@@ -152,7 +152,8 @@ class _Pool:
     flying: dict[Future[Any], tuple[Placement, int]] = field(default_factory=dict)
     unusable: dict[str, str] = field(default_factory=dict)
     proven: bool = False
-    fruitless: int = 0
+    fruitful: set[str] = field(default_factory=set)
+    fruitless: set[str] = field(default_factory=set)
 
     @property
     def window(self) -> int:
@@ -302,11 +303,15 @@ def _finish(
 def _take(done: Done, pool: _Pool, placement: Placement, attempt: int, where: Results) -> None:
     """Stores what came with a result, and puts back what the worker had no time for."""
     pool.proven = pool.proven or bool(done.counts)
-    pool.fruitless = 0 if done.counts else pool.fruitless + 1
-    if pool.fruitless > FRUITLESS + pool.workers.live:
+    if done.counts:
+        pool.fruitful.add(done.worker)
+        pool.fruitless.clear()
+    elif done.worker not in pool.fruitful:
+        pool.fruitless.add(done.worker)
+    if len(pool.fruitless) >= FRUITLESS:
         raise SiteError(
-            f"pool {pool.name}: {pool.fruitless} jobs in a row ended before a point could begin, "
-            f"which needs up to {placement.needs_s(1):.0f} s",
+            f"pool {pool.name}: {FRUITLESS} jobs in a row had no time for a single point, which "
+            f"needs up to {placement.needs_s(1):.0f} s",
             "does the batch system give these jobs less time than walltime says? Raise it, or "
             "lower measurement_interval_ms",
         )

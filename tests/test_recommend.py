@@ -621,7 +621,8 @@ def _loaded(site: Site, repository: Path, log: Path) -> dict[str, Any]:
         *("--metrics-address=127.0.0.1", f"--metrics-port={metrics}"),
     ]
     shared = f"hpcbench-test-{uuid.uuid4().hex}-"
-    argv = container.server_argv(site.container, arguments, shared)
+    room = container.Room(folder=log.parent, shm=shared)
+    command = container.server(site.container, arguments, room)
 
     def answer() -> dict[str, Any] | None:
         with contextlib.suppress(OSError, ValueError):
@@ -632,7 +633,12 @@ def _loaded(site: Site, repository: Path, log: Path) -> dict[str, Any]:
     with (
         log.open("w") as stream,
         process.running(
-            argv, stdout=stream, stderr=stream, grace_s=10, remove=[f"/dev/shm/{shared}*"]
+            command.argv,
+            stdout=stream,
+            stderr=stream,
+            env=command.env,
+            grace_s=10,
+            remove=command.remove,
         ),
     ):
         assert wait_until(answer, timeout_s=60), log.read_text()
