@@ -31,6 +31,9 @@ DEATHS = 3
 RETRY_S = 60.0
 """After a refusal, so long no job is submitted where others were taken."""
 
+LEAVE_S = 3.0
+"""After so long, a worker that was to leave and is still there is asked again."""
+
 TRANSIENT = (
     "Unable to contact",
     "timed out",
@@ -73,7 +76,7 @@ class _Batch:
     desk: jobqueue.Desk
     sent: dict[str, Sent]
     ever: _EverConnected = field(default_factory=_EverConnected)
-    leaving: set[str] = field(default_factory=set)
+    leaving: dict[str, float] = field(default_factory=dict)
     excluded: list[str] = field(default_factory=list)
     judged: float = 0.0
     deaths: int = 0
@@ -86,7 +89,7 @@ class _Batch:
 
     @property
     def live(self) -> int:
-        return len(self._connected() - self.leaving)
+        return len(self._connected() - self.leaving.keys())
 
     @property
     def jobs(self) -> Jobs:
@@ -134,7 +137,11 @@ class _Batch:
 
     def _see_who_is_there(self, now: float) -> None:
         self.connected = self._connected()
-        self.leaving &= self.connected
+        for name, asked_at in list(self.leaving.items()):
+            if name not in self.connected:
+                del self.leaving[name]
+            elif now > asked_at + LEAVE_S:
+                self._retire(name)
         for name, job in list(self.sent.items()):
             if name in self.connected:
                 self.sent[name] = replace(job, gone_since=None)
@@ -232,10 +239,14 @@ class _Batch:
     def release(self, worker: str) -> None:
         if worker in self.leaving:
             return
-        self.leaving.add(worker)
+        self._retire(worker)
+        self._forget([worker])
+
+    def _retire(self, worker: str) -> None:
+        """Dask declines where a result is on that worker only: then it is asked again later."""
+        self.leaving[worker] = time.monotonic()
         scheduler = self.cluster.scheduler
         self.cluster.loop.add_callback(scheduler.retire_workers, names=[worker], close_workers=True)
-        self._forget([worker])
 
     def avoid(self, worker: str, node: str) -> bool:
         self.release(worker)
