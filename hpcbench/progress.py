@@ -112,7 +112,10 @@ class _View:
             case "started" if self._task is not None:
                 self._bar.update(self._task, description=self._description())
             case "note":
-                self._console.print(event["text"], style="yellow", highlight=False, markup=False)
+                text = event["text"]
+                self._console.print(
+                    text, style="yellow", highlight=False, markup=False, soft_wrap=True
+                )
             case "jobs":
                 self._jobs(event["pools"])
             case "retry":
@@ -143,7 +146,8 @@ class _View:
         """Says how jobs stand when that has changed, where they stand in a queue at all."""
         told = "; ".join(f"{pool}: {jobs_text(asdict(jobs))}" for pool, jobs in pools.items())
         if told != self._told and any(jobs.batch for jobs in pools.values()):
-            self._console.print(f"{time.strftime('%H:%M:%S')} {told}", style="dim", markup=False)
+            line = f"{time.strftime('%H:%M:%S')} {told}"
+            self._console.print(line, style="dim", highlight=False, markup=False, soft_wrap=True)
         self._told = told
 
     def _record(self, event: Mapping[str, Any]) -> None:
