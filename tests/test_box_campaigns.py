@@ -119,7 +119,7 @@ def scheduler(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def study(box: Box, demo_models: Path, scheduler: str) -> Iterator[Study]:
     folder = CHECKOUT / "results" / f"box-{os.getpid()}-{next(numbers)}"
-    folder.mkdir()
+    folder.mkdir(parents=True)
     os.chown(folder, USER, USER)
     its = Study(box, folder, scheduler, demo_models)
     its.write()
