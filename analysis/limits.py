@@ -53,7 +53,9 @@ class Limit:
 
     def met(self, values: Array) -> npt.NDArray[np.bool_]:
         """Where the limit is kept to; a missing value keeps to none."""
-        keeps = values >= self.value if self.figure.highest else values <= self.value
+        # A figure at the very limit keeps it, whatever its change of unit does to the last digit.
+        within = values >= self.value if self.figure.highest else values <= self.value
+        keeps = within | np.isclose(values, self.value, rtol=1e-9, atol=0)
         return np.asarray(keeps, dtype=bool)
 
     def __str__(self) -> str:
