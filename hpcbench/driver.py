@@ -151,7 +151,6 @@ class _Pool:
     waiting: deque[tuple[Placement, int]]
     flying: dict[Future[Any], tuple[Placement, int]] = field(default_factory=dict)
     unusable: dict[str, str] = field(default_factory=dict)
-    proven: bool = False
     fruitful: set[str] = field(default_factory=set)
     fruitless: set[str] = field(default_factory=set)
 
@@ -302,7 +301,6 @@ def _finish(
 
 def _take(done: Done, pool: _Pool, placement: Placement, attempt: int, where: Results) -> None:
     """Stores what came with a result, and puts back what the worker had no time for."""
-    pool.proven = pool.proven or bool(done.counts)
     if done.counts:
         pool.fruitful.add(done.worker)
         pool.fruitless.clear()
@@ -338,7 +336,7 @@ def _avoid(
     known = error.node in pool.unusable
     pool.unusable[error.node] = error.message
     if not pool.workers.avoid(error.worker, error.node) or (
-        len(pool.unusable) >= UNUSABLE_NODES and not pool.proven
+        len(pool.unusable) >= UNUSABLE_NODES and not pool.fruitful
     ):
         raise error
     if not known:
