@@ -15,11 +15,14 @@ from hpcbench.records import MEASURED
 
 MODEL = ("model_label", "model", "model_version", "model_digest", "shapes")
 SERVER = ("variant",)
-LOAD = ("batch_size", "concurrency", "request_rate")
+LOAD = ("batch_size", "concurrency", "request_rate", "request_distribution")
 PLACE = ("site", "pool")
 MEASUREMENT = (
-    *("protocol", "asynchronous", "input_data"),
-    *("measurement_interval_ms", "stability_percentage", "max_trials", "percentile"),
+    *("protocol", "asynchronous", "streaming", "compression", "max_threads"),
+    *("shared_memory", "output_shared_memory_bytes"),
+    *("input_data", "string_length", "string_data"),
+    *("measurement_mode", "measurement_interval_ms", "measurement_request_count"),
+    *("stability_percentage", "max_trials", "percentile"),
 )
 SOFTWARE = ("runtime", "server_image_digest", "sdk_image_digest")
 
