@@ -4,6 +4,7 @@ It is defined here, and nowhere else. Pure functions on pandas frames with the c
 `hpcbench.records`; none holds a loop over rows or groups.
 """
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hpcbench.errors import BadInput
 from hpcbench.records import MEASURED
+
+BASE = "base"
+"""The value of a server axis that leaves the model as its own config.pbtxt has it."""
 
 MODEL = ("model_label", "model", "model_version", "model_digest", "shapes")
 SERVER = ("variant",)
@@ -56,15 +61,41 @@ Numbers = npt.NDArray[np.int64]
 def prepared(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows with what grouping needs put right. ``frame`` has the columns of NEEDED.
 
-    An input file is known by its digest, wherever it lay. A row without figures that lacks FOUND
+    An input file is known by its digest, wherever it lay, and a server variant by the axes that
+    differ from base. A row without figures that lacks FOUND
     is given that of measured rows of the same server, or at least the hardware of its pool, where
     they agree with what it does know: a point that failed early then stands beside those it was
     to be compared with.
     """
     data = frame["input_data_digest"].astype(object)
     data = data.where(data.notna(), frame["input_data"].astype(object))
-    frame = _with_facts(frame.assign(input_data=data), FOUND, _SERVED)
+    frame = frame.assign(input_data=data, variant=_variants(frame["variant"]))
+    frame = _with_facts(frame, FOUND, _SERVED)
     return _with_facts(frame, (*HARDWARE, *VERSIONS), (*PLACE, *SOFTWARE))
+
+
+def _variants(texts: pd.Series) -> pd.Series:
+    """Each variant as JSON of the axes that differ from base, always in the same order."""
+    codes, given = pd.factorize(texts)
+    plain = []
+    for text in given:
+        try:
+            axes = dict(json.loads(text))
+        except (ValueError, TypeError) as error:
+            raise BadInput(
+                f"the column variant holds {str(text)[:80]!r}, which is no JSON of axes",
+                "read results that hpcbench has written",
+            ) from error
+        changed = sorted((name for name in axes if axes[name] != BASE), key=place)
+        plain.append(json.dumps({name: axes[name] for name in changed}))
+    # Code -1, a variant that is not known, finds the last.
+    found = pd.Series(pd.Categorical([*plain, None])[codes], index=texts.index)
+    return found if isinstance(texts.dtype, pd.CategoricalDtype) else found.astype(texts.dtype)
+
+
+def place(axis: str) -> tuple[int, str]:
+    """Where an axis stands among others: in the order of RESOLVED, then of the alphabet."""
+    return RESOLVED.index(axis) if axis in RESOLVED else len(RESOLVED), axis
 
 
 def compact(frame: pd.DataFrame) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from analysis.recommend import Advice, Compared, Row
 
 _FIGURES = (THROUGHPUT, LATENCY, MEMORY, ENERGY, COST)
 _WIDE = 120
-_LOADS = {"batch_size": "batch\nsize", "concurrency": "concur-\nrency"}
+_LOADS = {"concurrency": "concur-\nrency"}
 _HEADINGS = {
     THROUGHPUT: "throughput\n[infer/s]",
     LATENCY: "p99 latency\n[ms]",
@@ -111,7 +111,8 @@ def _print_table(rows: list[tuple[str, Row]], wanted: Wanted, console: Console) 
     letters = dict(zip(dict.fromkeys(servers), ascii_uppercase, strict=False))
     table.add_column("", no_wrap=True)
     for name in loads:
-        table.add_column(_LOADS.get(name, name.replace("_", "\n")), justify="right", no_wrap=True)
+        heading = _LOADS.get(name, words.name(name).replace(" ", "\n"))
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("server", max_width=44)
     for figure in shown:
         table.add_column(escape(_HEADINGS[figure]), justify="right", no_wrap=True)
@@ -120,7 +121,7 @@ def _print_table(rows: list[tuple[str, Row]], wanted: Wanted, console: Console) 
     for (standing, row), server in zip(rows, servers, strict=True):
         table.add_row(
             standing,
-            *("-" if row[name] is None else f"{row[name]:g}" for name in loads),
+            *("-" if row[name] is None else words.value(name, row[name]) for name in loads),
             escape(server if wide else letters[server]),
             *(labels.figure(row, figure.column) for figure in shown),
             f"{row['measured']}" + (f" ({row['unstable']})" if row["unstable"] else ""),
