@@ -7,9 +7,10 @@ import pandas as pd
 
 from analysis.axes import plain
 from analysis.configuration import BASE, LOAD
-from analysis.series import Axis, differ_in_load_only
+from analysis.series import differ_in_load_only
 from analysis.statistics import CONFIDENCE
 from analysis.table import records
+from analysis.varied import Axis
 from analysis.words import in_words, server_axes
 from hpcbench.records import Status
 

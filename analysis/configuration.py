@@ -28,6 +28,9 @@ MEASUREMENT = (
 )
 SOFTWARE = ("runtime", "server_image_digest", "sdk_image_digest")
 
+REQUEST = ("model_label", "model", "shapes", "input_data")
+"""What a request asks of a server; what asks for something else is never weighed against it."""
+
 ASKED = (*MODEL, *SERVER, *LOAD, *PLACE, *MEASUREMENT, *SOFTWARE)
 """What is known of a point before it is measured."""
 

@@ -15,9 +15,10 @@ from matplotlib.patches import Rectangle
 from analysis import axes, captions, layout, series, varied, words
 from analysis.configuration import CONFIGURATION, group_numbers
 from analysis.panels import sentence
-from analysis.series import MOST_PICTURES, Axis, DoesNotApply, Pictures
+from analysis.series import MOST_PICTURES, DoesNotApply, Pictures
 from analysis.styles import DEFAULT, MAP, SMALL_PT, TICK_PT, Preset, preset
 from analysis.table import records
+from analysis.varied import Axis
 from hpcbench.records import Status
 
 _MOST_PAIRS = 3

@@ -1,6 +1,7 @@
 """Whatever varies in results as an axis: by its numbers, else by its words in a reader's order."""
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,43 @@ import pandas as pd
 from analysis import words
 from analysis.axes import plain
 from analysis.configuration import ASKED, BASE, LOAD, RESOLVED, place
-from analysis.series import BATCH_SIZE, CONCURRENCY, GPUS, INSTANCES, REQUEST_RATE, Axis
 from analysis.table import rank
 
+
+@dataclass(frozen=True)
+class Axis:
+    """What may run along the x axis of a figure.
+
+    ``column`` of a table of `analysis.table`; ``label`` with its unit; ``phrase`` names a value of
+    it; ``absorbed`` are the columns that follow from it and so set no line apart.
+    """
+
+    column: str
+    label: str
+    phrase: str
+    absorbed: tuple[str, ...] = ()
+    linear: bool = False
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """The columns that set no line apart."""
+        return self.column, *self.absorbed
+
+
+BATCH_SIZE = Axis("batch_size", "Batch size [inferences per request]", "batch size")
+CONCURRENCY = Axis("concurrency", "Concurrency [requests in flight]", "concurrency")
+REQUEST_RATE = Axis("request_rate", "Request rate [requests/s]", "request rate")
+INSTANCES = Axis("instance_count", "Model instances [number]", "instance count", linear=True)
+GPUS = Axis(
+    "gpu_count",
+    "GPUs of one server [number]",
+    "GPU count",
+    ("pool", "cpu_count", "instance_count"),
+    linear=True,
+)
 QUEUE_DELAY = Axis("max_queue_delay_us", "Queue delay [µs]", "queue delay")
+LOADS = (CONCURRENCY, REQUEST_RATE, BATCH_SIZE)
+
 _NUMBERS = {
     axis.column: axis
     for axis in (BATCH_SIZE, CONCURRENCY, REQUEST_RATE, INSTANCES, QUEUE_DELAY, GPUS)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from analysis import captions, series, table, words
-from analysis.series import BATCH_SIZE
+from analysis.varied import BATCH_SIZE
 from hpcbench.records import Record
 from tests.builders_scan import Load, record, through_parquet, variant
 
