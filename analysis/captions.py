@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.axes import plain
-from analysis.configuration import BASE, LOAD
+from analysis.configuration import BASE, CALLS, LOAD
 from analysis.series import differ_in_load_only
 from analysis.statistics import CONFIDENCE
 from analysis.table import records
@@ -30,7 +30,7 @@ def legend(table: pd.DataFrame, ignore: Collection[str] = ()) -> tuple[str, dict
     drawn = [parts[number] for number in (measured if len(measured) else parts)]
     # What a reader wants named wherever it differs, even if the series could be told without it.
     servers = _server_axes(firsts)
-    primary = ("model_label", "device", *servers, *LOAD)
+    primary = ("model_label", "device", *servers, *LOAD, *CALLS)
     named = [name for name in primary if _differs(drawn, name)]
     for name in dict.fromkeys(name for described in parts.values() for name in described):
         if len(_distinct(parts.values(), [*named, name])) > len(_distinct(parts.values(), named)):
@@ -59,7 +59,7 @@ def conditions(table: pd.DataFrame, ignore: Collection[str] = ()) -> str:
     """What all series were measured under, as far as it is the same and worth telling."""
     firsts = records(table.drop_duplicates("series"))
     parts = [_parts(row, ignore) for row in firsts]
-    names = (*LOAD, "protocol", "input_data", "measurement_interval_ms", *_server_axes(firsts))
+    names = (*LOAD, *CALLS, "measurement_interval_ms", *_server_axes(firsts))
     same = [parts[0].get(name, "") for name in names if not _differs(parts, name)]
     told = [text for text in same if text and not text.startswith(("default ", "no "))]
     return f"Conditions: {', '.join(told)}." if told else ""

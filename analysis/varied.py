@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis import words
 from analysis.axes import plain
-from analysis.configuration import ASKED, BASE, LOAD, RESOLVED, place
+from analysis.configuration import ASKED, BASE, CALLS, LOAD, RESOLVED, place
 from analysis.table import rank
 
 
@@ -51,7 +51,7 @@ _NUMBERS = {
     axis.column: axis
     for axis in (BATCH_SIZE, CONCURRENCY, REQUEST_RATE, INSTANCES, QUEUE_DELAY, GPUS)
 }
-_ASKED = (*LOAD, "protocol", "asynchronous", "input_data", "shapes")
+_ASKED = (*LOAD, *CALLS, "shapes")
 
 
 def axis(name: str) -> Axis:

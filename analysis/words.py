@@ -157,7 +157,7 @@ def in_words(row: Mapping[str, Any]) -> dict[str, str]:
     parts |= {column: phrase(column, known[column]) for column in LOAD if column in known}
     if "protocol" in known:
         calls = {None: "", True: "asynchronous ", False: "synchronous "}
-        call = calls[known.get("asynchronous")]
+        call = calls[known.pop("asynchronous", None)]
         parts["protocol"] = call + _PROPER.get(known["protocol"], known["protocol"])
     if "input_data" in known:
         data = known["input_data"]

@@ -5,21 +5,16 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from hpcbench import textfile
+from hpcbench.fields import Frozen
 
 DOCKER = "docker://"
 _REFERENCE = re.compile(
     r"docker://[A-Za-z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)*(:[A-Za-z0-9._-]+)?(@sha256:[0-9a-f]{64})?"
 )
-
-
-class Frozen(BaseModel):
-    """What the parts of a site file have in common."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _absolute(value: Path, info: ValidationInfo) -> Path:
