@@ -8,41 +8,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hpcbench.campaign import BASE, Accelerator, Campaign, Load, Measurement, Model, Server
+from hpcbench import server_axes
+from hpcbench.campaign import Campaign, Model
 from hpcbench.errors import BadInput
+from hpcbench.fields import BASE
+from hpcbench.load_axes import Load, Measurement
 from hpcbench.model import TritonModel
+from hpcbench.server_axes import Server, Setting
 from hpcbench.textfile import nearest
-
-Setting = str | int | tuple[int, ...] | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerVariant:
     """One Triton configuration: a model of the repository and what is changed in it.
 
-    ``position`` is the model's place in the campaign, which figures keep to.
-    Each axis is "base" where the model's own config.pbtxt decides. ``accelerator`` is a
-    canonical JSON text of name and parameters, so that variants can be compared and hashed.
+    ``position`` is the model's place in the campaign, which figures keep to. ``changes`` holds
+    (axis, value) of each axis that is not left as the model's own config.pbtxt has it.
     """
 
     model: TritonModel
     label: str
     position: int
     version: int | None
-    instance_count: int | str
-    preferred_batch_size: tuple[int, ...] | str | None
-    max_queue_delay_us: int | str | None
-    accelerator: str | None
+    changes: tuple[tuple[str, Setting], ...]
 
     @property
     def axes(self) -> dict[str, Setting]:
-        """The server axes by name, as the campaign asked for them."""
-        return {
-            "instance_count": self.instance_count,
-            "preferred_batch_size": self.preferred_batch_size,
-            "max_queue_delay_us": self.max_queue_delay_us,
-            "accelerator": self.accelerator,
-        }
+        """The server axes by name that the campaign changes."""
+        return dict(self.changes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,9 +78,9 @@ def expand(
         if found:
             continue
         shapes = tuple(sorted((name, tuple(dims)) for name, dims in model.shapes.items()))
-        combinations += math.prod(map(len, (*server.axes, *load.axes)))
+        combinations += math.prod(map(len, (*server.axes.values(), *load.axes.values())))
         for variant in _variants(model, triton_model, server, position):
-            for batch_size, concurrency in itertools.product(*load.axes):
+            for batch_size, concurrency in itertools.product(*load.axes.values()):
                 identity = {
                     "model": {"name": model.name, "digest": triton_model.digest},
                     "version": model.version,
@@ -128,26 +121,17 @@ def _variants(
     model: Model, triton_model: TritonModel, server: Server, position: int
 ) -> list[ServerVariant]:
     variants: dict[ServerVariant, None] = {}
-    for count, preferred, delay, accelerator in itertools.product(*server.axes):
+    for values in itertools.product(*server.axes.values()):
+        asked = dict(zip(server.axes, values, strict=True))
         variant = ServerVariant(
             model=triton_model,
             label=model.label or model.name,
             position=position,
             version=model.version,
-            instance_count=count,
-            preferred_batch_size=preferred,
-            # Without dynamic batching nothing waits in a queue for a batch to fill.
-            max_queue_delay_us=None if preferred is None else delay,
-            accelerator=_accelerator_text(accelerator),
+            changes=tuple(server_axes.changes(asked).items()),
         )
         variants[variant] = None
     return list(variants)
-
-
-def _accelerator_text(accelerator: Accelerator | str | None) -> str | None:
-    if isinstance(accelerator, Accelerator):
-        return json.dumps({"name": accelerator.name, **accelerator.parameters()}, sort_keys=True)
-    return accelerator
 
 
 def _problems(

@@ -14,8 +14,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from hpcbench.campaign import Measurement
 from hpcbench.grid import Point
+from hpcbench.load_axes import Measurement
 from hpcbench.placement import REST_WINDOWS, WINDOW_STRETCH
 from hpcbench.records import COLUMNS, Status
 

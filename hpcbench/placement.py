@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
-from hpcbench.campaign import Measurement
 from hpcbench.grid import Point, ServerVariant
+from hpcbench.load_axes import Measurement
 from hpcbench.records import Key
 
 SERVER_START_S = 10.0

@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised whenever a column changes its name, type, unit or meaning; stored in every file."""
 
 
@@ -80,7 +80,9 @@ class Record:
     )
     model_version: int | None = _column("the version asked for; missing: the server's choice")
     model_digest: str | None = _column("hash of the model's files and its config.pbtxt")
-    variant: str | None = _column("the server axes as the campaign wrote them, as JSON")
+    variant: str | None = _column(
+        "the server axes that the campaign changes, as JSON; others are as in config.pbtxt"
+    )
     shapes: str | None = _column("the lengths given to the inputs, as JSON")
     batch_size: int | None = _column("inferences per request (perf_analyzer -b)", unit="1")
     concurrency: int | None = _column(

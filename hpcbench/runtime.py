@@ -5,10 +5,11 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from hpcbench import textfile
+from hpcbench.fields import Frozen
 
 DOCKER = "docker://"
 _REFERENCE = re.compile(
@@ -18,12 +19,6 @@ _REFERENCE = re.compile(
 
 TAKEN = ("/", "/tmp", "/var/tmp", "/dev", "/dev/shm", "/proc", "/sys")
 """What a container has of its own."""
-
-
-class Frozen(BaseModel):
-    """What the parts of a site file have in common."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _absolute(value: Path, info: ValidationInfo) -> Path:

@@ -6,6 +6,7 @@ one that a file does not have yet is null in all its rows.
 """
 
 import difflib
+import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields
@@ -22,7 +23,23 @@ from hpcbench.records import SCHEMA, SCHEMA_VERSION, Record
 
 Migration = Callable[[pa.Table], pa.Table]
 
-MIGRATIONS: dict[int, Migration] = {}
+
+def _variant_without_base(table: pa.Table) -> pa.Table:
+    """Version 2 leaves out of a variant what does not change the model's own configuration."""
+    variants = table["variant"].combine_chunks().dictionary_encode()
+    texts = [text and _changes_only(text) for text in variants.dictionary.to_pylist()]
+    column = pa.array(texts, pa.string()).take(variants.indices)
+    return table.set_column(table.schema.get_field_index("variant"), "variant", column)
+
+
+def _changes_only(variant: str) -> str:
+    axes = {axis: value for axis, value in json.loads(variant).items() if value != "base"}
+    if axes.get("preferred_batch_size", ()) is None:
+        axes.pop("max_queue_delay_us", None)
+    return json.dumps(axes)
+
+
+MIGRATIONS: dict[int, Migration] = {1: _variant_without_base}
 """What turns a table of version n, with all columns of that version, into one of version n + 1."""
 
 BATCH_ROWS = 16_384

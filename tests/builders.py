@@ -13,9 +13,10 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from hpcbench import grid, textfile
-from hpcbench.campaign import Campaign, Measurement
+from hpcbench.campaign import Campaign
 from hpcbench.errors import BadInput
 from hpcbench.grid import Point, ServerVariant
+from hpcbench.load_axes import Measurement
 from hpcbench.model import TritonModel
 from hpcbench.records import Record, Status
 from hpcbench.site import Site
@@ -60,18 +61,17 @@ def triton_model(
     )
 
 
-def variant(model: TritonModel | None = None, **axes: Any) -> ServerVariant:
+def variant(
+    model: TritonModel | None = None, *, version: int | None = None, **axes: Any
+) -> ServerVariant:
     """A server variant that changes nothing but ``axes``."""
-    settings: dict[str, Any] = {
-        "label": "Tagger",
-        "position": 0,
-        "version": None,
-        "instance_count": "base",
-        "preferred_batch_size": "base",
-        "max_queue_delay_us": "base",
-        "accelerator": "base",
-    }
-    return ServerVariant(model=model or triton_model(), **(settings | axes))
+    return ServerVariant(
+        model=model or triton_model(),
+        label="Tagger",
+        position=0,
+        version=version,
+        changes=tuple(axes.items()),
+    )
 
 
 def point(number: int = 0, *, of: ServerVariant | None = None, **changes: Any) -> Point:

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from hpcbench import runstate
-from hpcbench.campaign import Accelerator, Campaign, Load, Server
+from hpcbench.campaign import Campaign, Load, Server
+from hpcbench.server_axes import Accelerator
 from tests.builders import campaign, expanded, refusal, triton_model, write_campaign
 
 BASE = "name: study\nmodel_repository: models\nmodels:\n  - name: tagger\n"
@@ -358,8 +359,8 @@ def test_models_may_narrow_the_axes_of_the_campaign() -> None:
     found = {
         (
             p.variant.model.name,
-            p.variant.instance_count,
-            p.variant.max_queue_delay_us,
+            p.variant.axes["instance_count"],
+            p.variant.axes["max_queue_delay_us"],
             p.batch_size,
             p.concurrency,
         )

@@ -28,7 +28,7 @@ from pathlib import Path
 import psutil
 
 from hpcbench import Campaign, Site, container, grid, perf_analyzer, planning, process, triton
-from hpcbench.campaign import Measurement
+from hpcbench.load_axes import Measurement
 from hpcbench.placement import WINDOW_STRETCH, Placement
 
 CHECKOUT = Path(__file__).resolve().parents[2]
