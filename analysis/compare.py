@@ -21,6 +21,7 @@ from scipy import stats
 
 from analysis import limits, statistics
 from analysis.configuration import (
+    CALLS,
     CONFIGURATION,
     LOAD,
     NEEDED,
@@ -43,8 +44,9 @@ FIGURES = (THROUGHPUT, MEDIAN, LATENCY, ENERGY)
 PERCENTILES = {MEDIAN: 50, LATENCY: 99}
 
 WORK = (
-    *("model", "model_version", "shapes", "input_data", "variant", *LOAD),
-    *("protocol", "asynchronous"),
+    *("model", "model_version", "shapes", "variant"),
+    *LOAD,
+    *CALLS,
 )
 """What two configurations must share to be compared. Where nobody asked for a server variant, as
 in imported results, what the server had (RESOLVED) stands for it."""
