@@ -198,6 +198,8 @@ def plan_rows(todo: Plan) -> list[dict[str, Any]]:
             "variant": json.dumps(point.variant.axes),
             "batch_size": point.load.batch_size,
             "concurrency": point.load.concurrency,
+            "request_rate": point.load.request_rate,
+            "shapes_name": point.shapes_name,
         }
         for pool in todo.placements
         for repeat in range(todo.campaign.repeats)

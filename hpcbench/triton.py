@@ -53,6 +53,8 @@ class Server:
     ready_s: float
     log_path: Path
     process: Running
+    shm: str
+    """Its part of the node's shared memory, which a client needs that sends its tensors there."""
 
     @property
     def alive(self) -> bool:
@@ -61,6 +63,11 @@ class Server:
     @property
     def log_tail(self) -> str:
         return tail(self.log_path)
+
+    def config_of(self, model: str, version: int) -> ModelConfig:
+        """What it loaded for any of its models."""
+        answer = get_json(self.http_port, f"/v2/models/{model}/versions/{version}/config")
+        return json_format.ParseDict(answer, ModelConfig(), ignore_unknown_fields=True)
 
 
 @contextmanager
@@ -153,6 +160,7 @@ def _started(
             ready_s=launched.ready_s,
             log_path=log_path,
             process=launched.process,
+            shm=launched.shm,
         )
 
 
@@ -164,6 +172,7 @@ class _Launched:
     version: str
     ready_s: float
     process: Running
+    shm: str
 
 
 @contextmanager
@@ -212,7 +221,7 @@ def _launched(
         _wait_until_ready(process, http_port, identity, log_path, position)
         version = get_json(http_port, "/v2")["version"]
         ports = http_port, grpc_port, metrics_port
-        yield _Launched(ports, version, time.monotonic() - started, process)
+        yield _Launched(ports, version, time.monotonic() - started, process, room.shm)
 
 
 def _wait_until_ready(
