@@ -50,7 +50,7 @@ def lengths(model: TritonModel, shapes: Mapping[str, Dims]) -> dict[str, Dims]:
 def has_strings(model: TritonModel) -> bool:
     """Whether an input holds texts, or might: nobody knows before the server does."""
     config = ModelConfig.FromString(model.config)
-    return not config.input or any(i.data_type == TYPE_STRING for i in config.input)
+    return model.inputs is None or any(i.data_type == TYPE_STRING for i in config.input)
 
 
 def _batches(model: Model, triton_model: TritonModel, load: Load) -> Iterator[str]:
