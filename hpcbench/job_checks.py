@@ -18,7 +18,7 @@ from typing import Any
 from distributed import CancelledError, KilledWorker
 
 from hpcbench import container as containers
-from hpcbench import driver, ledger, node_checks
+from hpcbench import ledger, node_checks, pools
 from hpcbench.cluster import Workers
 from hpcbench.errors import HpcbenchError, JobsDied, SiteError
 from hpcbench.findings import Findings, NothingToCheck
@@ -111,7 +111,7 @@ def examine(
             where.create()
             with ExitStack() as stack:
                 one = one_short_job(site, name)
-                ((_, workers),) = driver.started(one, [name], where, account, stack, deaths=1)
+                ((_, workers),) = pools.started(one, [name], where, account, stack, deaths=1)
                 visit = _Visit(one, name, folder, workers)
                 if site.scheduler != "local":
                     runs += ledger.unfinished(where)
