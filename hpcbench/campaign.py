@@ -99,8 +99,8 @@ SizesOrBase = Annotated[
 ]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class _Frozen(textfile.Checked):
+    pass
 
 
 class Accelerator(BaseModel):
@@ -198,7 +198,7 @@ class Model(_Frozen):
     name: Name
     label: Annotated[str, AfterValidator(_label)] | None = None
     version: Count | None = None
-    shapes: dict[str, tuple[Count, ...]] = {}
+    shapes: dict[str, tuple[Count, ...]] = Field(default={})
     server: Server | None = None
     load: Load | None = None
 

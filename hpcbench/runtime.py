@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from hpcbench import textfile
@@ -16,10 +16,8 @@ _REFERENCE = re.compile(
 )
 
 
-class Frozen(BaseModel):
+class Frozen(textfile.Checked):
     """What the parts of a site file have in common."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _absolute(value: Path, info: ValidationInfo) -> Path:
