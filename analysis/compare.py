@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
@@ -121,11 +122,11 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, tolerance: float) -> Comparison:
     pairs = _pairs(a_table, b_table)
     if pairs.empty:
         raise BadInput(
-            "no configuration of A has a counterpart in B",
+            f"no configuration of A has a counterpart in B{_unlike(a_table, b_table)}",
             f"they must agree in {', '.join(WORK)}",
         )
-    in_a = a_table["measured"].to_numpy()[pairs["a"]] > 0
-    in_b = b_table["measured"].to_numpy()[pairs["b"]] > 0
+    in_a = _has_figures(a_table)[pairs["a"]]
+    in_b = _has_figures(b_table)[pairs["b"]]
     both = pairs[in_a & in_b]
     if not in_a.any() and not in_b.any():
         raise BadInput("nothing was measured, neither in A nor in B", "hpcbench status tells why")
@@ -141,6 +142,24 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, tolerance: float) -> Comparison:
         differing=_differing(a_table, b_table, both),
         pairs=len(both),
     )
+
+
+def _has_figures(table: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Where there is anything to compare: a server that answers nothing was not measured."""
+    found: npt.NDArray[np.bool_] = (table[[f.column for f in FIGURES]] > 0).any(axis=1).to_numpy()
+    return found
+
+
+def _unlike(a_table: pd.DataFrame, b_table: pd.DataFrame) -> str:
+    """The first column of WORK in which the two have no value in common."""
+    for name in WORK:
+        a, b = (
+            table[name].astype(object).map(str).unique().tolist() for table in (a_table, b_table)
+        )
+        if not set(a) & set(b):
+            there, other = (", ".join(values[:3])[:100] for values in (a, b))
+            return f": {name} is {there} in A, {other} in B"
+    return ""
 
 
 def _table(frame: pd.DataFrame) -> pd.DataFrame:

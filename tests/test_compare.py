@@ -250,6 +250,17 @@ def test_measurements_without_any_figure_have_nothing_to_compare_and_no_tracebac
     compare_text.show(found, NAMES, Console(quiet=True))
 
 
+def test_a_server_that_answers_nothing_any_more_is_worse() -> None:
+    found = compared([measured(1000)], [measured(0.0, 0.0)])
+    assert len(found.lost) == 1
+    assert found.is_worse
+
+
+def test_results_of_other_work_are_told_apart_by_their_first_difference() -> None:
+    told = refusal(compared, [measured(model="tagger")], [measured(model="other")])
+    assert "model is tagger in A, other in B" in told
+
+
 def test_empty_results_are_told_with_their_side() -> None:
     assert "A holds no results" in refusal(compared, [], scan())
     assert "B holds no results" in refusal(compared, scan(), [])
@@ -304,6 +315,7 @@ def test_the_comparison_is_written_as_what_the_suffix_says(
         (["--out", "night.txt"], "take .md, .json, .png, .pdf"),
         (["--tolerance", "5"], "not in the range"),
         (["--tolerance", "-0.1"], "not in the range"),
+        (["--tolerance", "nan"], "is not a number"),
     ],
 )
 def test_bad_options_end_with_2_and_what_is_allowed(
