@@ -125,8 +125,8 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, tolerance: float) -> Comparison:
             f"no configuration of A has a counterpart in B{_unlike(a_table, b_table)}",
             f"they must agree in {', '.join(WORK)}",
         )
-    in_a = _has_figures(a_table)[pairs["a"]]
-    in_b = _has_figures(b_table)[pairs["b"]]
+    in_a = _served(a_table)[pairs["a"]]
+    in_b = _served(b_table)[pairs["b"]]
     both = pairs[in_a & in_b]
     if not in_a.any() and not in_b.any():
         raise BadInput("nothing was measured, neither in A nor in B", "hpcbench status tells why")
@@ -144,10 +144,10 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, tolerance: float) -> Comparison:
     )
 
 
-def _has_figures(table: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    """Where there is anything to compare: a server that answers nothing was not measured."""
-    found: npt.NDArray[np.bool_] = (table[[f.column for f in FIGURES]] > 0).any(axis=1).to_numpy()
-    return found
+def _served(table: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Where something was measured that may be compared; a server that answers nothing is not."""
+    dead = floats(table[THROUGHPUT.column]) <= 0
+    return np.asarray((table["measured"].to_numpy() > 0) & ~dead, dtype=bool)
 
 
 def _unlike(a_table: pd.DataFrame, b_table: pd.DataFrame) -> str:
@@ -178,6 +178,9 @@ def _table(frame: pd.DataFrame) -> pd.DataFrame:
 def _pairs(a_table: pd.DataFrame, b_table: pd.DataFrame) -> pd.DataFrame:
     """The positions ``a`` and ``b`` of what is to be compared."""
     both = pd.concat([a_table[[*CONFIGURATION]], b_table[[*CONFIGURATION]]], ignore_index=True)
+    for name in (name for name in CALLS if name != "asynchronous"):
+        # What was not used is as missing as it is in results that know no such column yet.
+        both[name] = both[name].mask(both[name].isin([False, "none"]).fillna(value=False))
     unasked = both["variant"].isna().to_numpy()
     served = np.where(unasked, group_numbers(both, RESOLVED), -1)
     work = group_numbers(both.assign(served=served), [*WORK, "served"])

@@ -250,6 +250,14 @@ def test_measurements_without_any_figure_have_nothing_to_compare_and_no_tracebac
     compare_text.show(found, NAMES, Console(quiet=True))
 
 
+def test_what_a_client_did_not_use_is_as_good_as_not_known_yet() -> None:
+    """A column that came with a later version is missing in the results of an earlier one."""
+    before, after = (loaded([measured(1000, input_data=data)]) for data in (None, "none"))
+    assert compare(before[list(COLUMNS)], after[list(COLUMNS)], 0.05).pairs == 1
+    other = loaded([measured(1000, input_data="zero")])[list(COLUMNS)]
+    assert "counterpart" in refusal(compare, before[list(COLUMNS)], other, 0.05)
+
+
 def test_a_server_that_answers_nothing_any_more_is_worse() -> None:
     found = compared([measured(1000)], [measured(0.0, 0.0)])
     assert len(found.lost) == 1
