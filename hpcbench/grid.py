@@ -22,14 +22,16 @@ from hpcbench.textfile import nearest
 class ServerVariant:
     """One Triton configuration: a model of the repository and what is changed in it.
 
-    ``position`` is the model's place in the campaign, which figures keep to. ``changes`` holds
-    (axis, value) of each axis that is not left as the model's own config.pbtxt has it.
+    ``position`` is the model's place in the campaign, which figures keep to, ``server_image``
+    the site's name for another image than its usual one. ``changes`` holds (axis, value) of each
+    axis that is not left as the model's own config.pbtxt has it.
     """
 
     model: TritonModel
     label: str
     position: int
     version: int | None
+    server_image: str | None = None
     changes: tuple[tuple[str, Setting], ...]
 
     @property
@@ -58,12 +60,17 @@ class Grid:
 
 
 def expand(
-    campaign: Campaign, models: Mapping[str, TritonModel], *, image: str, input_data: str | None
+    campaign: Campaign,
+    models: Mapping[str, TritonModel],
+    *,
+    software: Mapping[str | None, str],
+    input_data: str | None,
 ) -> Grid:
     """All points of the campaign, in the order in which it was written.
 
-    ``models`` maps the models' names to what was read of them, ``image`` names the software that
-    will serve and measure, ``input_data`` is the digest of the data file, None without one.
+    ``models`` maps the models' names to what was read of them, ``software`` the names of server
+    images (None for the usual one) to what will serve and measure then. ``input_data`` is the
+    digest of the data file, None without one.
     Raises BadInput with everything that a model cannot take.
     """
     points: dict[str, Point] = {}
@@ -88,7 +95,7 @@ def expand(
                     "load": {"batch_size": batch_size, "concurrency": concurrency},
                     "shapes": shapes,
                     "measurement": _measurement_identity(campaign.measurement, input_data),
-                    "image": image,
+                    "image": software[model.server_image],
                 }
                 point = Point(
                     id=_hash(identity),
@@ -128,6 +135,7 @@ def _variants(
             label=model.label or model.name,
             position=position,
             version=model.version,
+            server_image=model.server_image,
             changes=tuple(server_axes.changes(asked).items()),
         )
         variants[variant] = None

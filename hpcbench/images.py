@@ -9,7 +9,7 @@ import stat
 import struct
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,16 +33,21 @@ def program() -> str:
     return found
 
 
-def resolve(container: Container) -> Container:
-    """The container with the digests of its images; pulls nothing.
+def resolve(container: Container, names: Collection[str] = ()) -> Container:
+    """The container with the digests of its images, and of those ``names`` of its others.
+
+    Pulls nothing.
 
     Raises SiteError where an image is missing or damaged, or its registry does not know it.
     """
     if container.runtime == "native" or isinstance(container, Resolved):
         return container
     server, sdk = container.images
+    named = {name: image for name, image in container.server_images if name in names}
     return Resolved(
-        **container.model_dump(exclude_unset=True),
+        **container.model_dump(exclude_unset=True, exclude={"server_images"}),
+        server_images=named,
+        digests=tuple((name, digest(image, container.cache)) for name, image in named.items()),
         server_digest=digest(server, container.cache),
         sdk_digest=digest(sdk, container.cache),
     )
