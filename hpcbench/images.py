@@ -22,15 +22,20 @@ UNPACKED = re.compile(r"/\.flat/[0-9a-f]{2}/([0-9a-f]{64})$")
 """Where /cvmfs/unpacked.cern.ch keeps an image: the folder's name is its digest already."""
 
 
+def found() -> str | None:
+    """``apptainer``, or ``singularity`` where there is no apptainer."""
+    return shutil.which("apptainer") or shutil.which("singularity")
+
+
 def program() -> str:
-    """``apptainer``, or ``singularity`` where there is no apptainer. Raises SiteError."""
-    found = shutil.which("apptainer") or shutil.which("singularity")
-    if found is None:
+    """As `found`. Raises SiteError where there is neither."""
+    tool = found()
+    if tool is None:
         raise SiteError(
             "neither apptainer nor singularity is in PATH",
             "install Apptainer, load its module (prologue of the pool), or use runtime: native",
         )
-    return found
+    return tool
 
 
 def resolve(container: Container, names: Collection[str] = ()) -> Container:

@@ -289,7 +289,8 @@ def _gpus(visit: _Visit) -> str:
 
 
 def _software(visit: _Visit) -> str:
-    there = str(visit.ask(node_checks.software, visit.site.container))
+    look = partial(node_checks.software, gpus=visit.pool.gpus_per_job > 0)
+    there = str(visit.ask(look, visit.site.container, seconds=WALLTIME_S))
     here = there
     with contextlib.suppress(SiteError):
         here = containers.software(visit.site.container).server_digest
@@ -311,7 +312,8 @@ def _perf_analyzer(visit: _Visit) -> str:
 
 def _triton(visit: _Visit) -> str:
     container, cpus = visit.site.container, visit.pool.cpus
-    return str(visit.ask(node_checks.server, container, cpus, seconds=WALLTIME_S))
+    look = partial(node_checks.server, gpus=visit.pool.gpus_per_job > 0)
+    return str(visit.ask(look, container, cpus, seconds=WALLTIME_S))
 
 
 _HERE = ("worker connects",)
