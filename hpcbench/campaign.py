@@ -12,7 +12,7 @@ from hpcbench.server_axes import Server
 
 
 class Model(Frozen):
-    """One model of the repository. ``server`` and ``load`` narrow or override its axes.
+    """One model of the repository. ``server``, ``load`` and ``measurement`` override axes.
 
     ``server_image`` names one of the site's ``server_images``, for a model that its usual
     ``server_image`` does not serve.
@@ -25,6 +25,7 @@ class Model(Frozen):
     shapes: dict[str, tuple[Count, ...]] = Field(default={})
     server: Server | None = None
     load: Load | None = None
+    measurement: Measurement | None = None
 
 
 class Campaign(Frozen):
