@@ -21,10 +21,10 @@ OURS = "tritonserver|perf_analyzer|python_backend|squashfuse|runtime parent|supe
 
 
 def base_sites() -> list[Path]:
-    """The box's sites: each of its schedulers, with the native runtime."""
-    found = [*(HERE / "sites").glob("*.yaml"), *(CHECKOUT / "site_configs").glob("box-*.yaml")]
-    native = [p for p in found if yaml.safe_load(p.read_text())["container"].get("prefix")]
-    return sorted(native, key=lambda path: path.name)
+    """The box's sites: one of each scheduler."""
+    names = ("box-slurm", "box-htcondor")
+    batch = [CHECKOUT / "site_configs" / f"{name}.yaml" for name in names]
+    return [HERE / "sites" / "local-native.yaml", *batch]
 
 
 class Place:
