@@ -75,6 +75,8 @@ def test_a_campaign_gives_each_point_once_from_both_images(clean: Box, base: Pat
     finally:
         output = run.communicate(timeout=120)[0]
     assert run.returncode == 0, output
+    logs = clean.said("sh", "-c", f"cat {place.results}/logs/*.server.log")
+    assert "Traceback" not in logs, logs[-2000:]
     rows = place.rows()
     pools = yaml.safe_load(base.read_text())["pools"]
     assert sorted((row["pool"], row["batch_size"]) for row in rows) == sorted(

@@ -12,6 +12,7 @@ import yaml
 
 from hpcbench import runstate
 from hpcbench.campaign import Campaign, Load, Server
+from hpcbench.errors import BadInput
 from hpcbench.server_axes import Accelerator
 from tests.builders import campaign, expanded, refusal, triton_model, write_campaign
 
@@ -372,3 +373,13 @@ def test_models_may_narrow_the_axes_of_the_campaign() -> None:
         ("a", 4, 7, 1, 3),
         *(("b", count, 7, batch, 3) for count in (1, 2) for batch in (1, 2)),
     }
+
+
+def test_a_mistake_in_a_campaign_made_in_python_is_told_as_one_in_a_file() -> None:
+    with pytest.raises(BadInput) as caught:
+        Campaign(name="a b", model_repository="m", models=[{"name": "t"}], load={"batch_sise": 1})
+    name, key = str(caught.value).splitlines()
+    assert name.startswith("Campaign: name: allowed are letters, digits")
+    assert key.startswith("Campaign: load.batch_sise: unknown key; did you mean 'batch_size'?")
+    with pytest.raises(BadInput, match=r"Load: concurrency\.0: must be greater"):
+        Load(concurrency=0)
