@@ -93,7 +93,10 @@ def _run(
             log.warning(UNENCRYPTED, site.name)
             tell({"kind": "note", "text": UNENCRYPTED % site.name})
         if any(todo.placements.values()):
-            images.pull(todo.site.container, lambda image: tell({"kind": "pull", "image": image}))
+            waiting = (p for placements in todo.placements.values() for p in placements)
+            for name in {placement.variant.server_image for placement in waiting}:
+                wanted = todo.site.container.serving(name)
+                images.pull(wanted, lambda image: tell({"kind": "pull", "image": image}))
             drive(todo, where, account, tell)
         store.merge_leftovers(where)
         where.state.unlink(missing_ok=True)

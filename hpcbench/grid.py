@@ -22,14 +22,16 @@ from hpcbench.textfile import nearest
 class ServerVariant:
     """One Triton configuration: a model of the repository and what is changed in it.
 
-    ``position`` is the model's place in the campaign, which figures keep to. ``changes`` holds
-    (axis, value) of each axis that is not left as the model's own config.pbtxt has it.
+    ``position`` is the model's place in the campaign, which figures keep to, ``server_image``
+    the site's name for another image than its usual one. ``changes`` holds (axis, value) of each
+    axis that is not left as the model's own config.pbtxt has it.
     """
 
     model: TritonModel
     label: str
     position: int
     version: int | None
+    server_image: str | None = None
     changes: tuple[tuple[str, Setting], ...]
 
     @property
@@ -60,13 +62,14 @@ def expand(
     campaign: Campaign,
     models: Mapping[str, TritonModel],
     *,
-    image: str,
+    software: Mapping[str | None, str],
     input_data: Mapping[str, str],
 ) -> Grid:
     """All points of the campaign, in the order in which it was written.
 
-    ``models`` maps the models' names to what was read of them, ``image`` names the software that
-    will serve and measure, ``input_data`` the data files' paths to their digests.
+    ``models`` maps the models' names to what was read of them, ``software`` the names of server
+    images (None for the usual one) to what will serve and measure then, ``input_data`` the data
+    files' paths to their digests.
     Raises BadInput with everything that a model cannot take.
     """
     points: dict[str, Point] = {}
@@ -87,7 +90,10 @@ def expand(
         for variant in _variants(model, triton_model, server, position):
             for each in loads:
                 point = Point(
-                    id=_id(variant, shapes, each, image), variant=variant, shapes=shapes, load=each
+                    id=_id(variant, shapes, each, software[model.server_image]),
+                    variant=variant,
+                    shapes=shapes,
+                    load=each,
                 )
                 same = points.setdefault(point.id, point)
                 if same.variant.label != variant.label:
@@ -120,6 +126,7 @@ def _variants(
             label=model.label or model.name,
             position=position,
             version=model.version,
+            server_image=model.server_image,
             changes=tuple(server_axes.changes(asked).items()),
         )
         variants[variant] = None

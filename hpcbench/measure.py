@@ -46,6 +46,7 @@ def measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, N
 
 
 def _measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, None, None]:
+    site = site.serving(placement.variant.server_image)
     pool = site.pools[placement.pool]
     gpus = pool.gpus_per_job > 0
     check_scratch(container.scratch(site.container))
@@ -125,8 +126,9 @@ def unmeasured(
     point: Point, placement: Placement, site: Site, status: Status, reason: str | None
 ) -> Record:
     """The record of a point of which nothing is known but what was asked for."""
-    software = container.software(site.container)
     variant = point.variant
+    site = site.serving(variant.server_image)
+    software = container.software(site.container)
     return Record(
         point_id=point.id,
         campaign=placement.campaign,

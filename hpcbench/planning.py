@@ -93,13 +93,12 @@ def plan(
     the site has no Triton.
     """
     chosen = chosen_pools(site, pools)
-    site = site.model_copy(update={"container": images.resolve(site.container)})
-    software = container.software(site.container)
+    site, software = _with_images(site, campaign)
     models = _read_models(campaign)
     points = grid.expand(
         campaign,
         models,
-        image=f"{software.server_digest} {software.sdk_digest}",
+        software=software,
         input_data=_input_digests(campaign),
     )
     placements = {
@@ -117,6 +116,28 @@ def plan(
     _check_walltime(site, placements)
     todo = Plan(campaign=campaign, site=site, grid=points, placements=placements)
     return todo if results is None else todo.without(store.done(Results(Path(results))))
+
+
+def _with_images(site: Site, campaign: Campaign) -> tuple[Site, dict[str | None, str]]:
+    """The site with digests, and what stands for the software of each image that is asked for.
+
+    Raises BadInput where a model asks for an image that the site does not name.
+    """
+    asked = {model.server_image: model.name for model in campaign.models}
+    known = dict(site.container.server_images)
+    for image, model in asked.items():
+        if image is not None and image not in known:
+            raise BadInput(
+                f"{campaign.source}: model '{model}': server_image: site '{site.name}' names no "
+                f"image '{image}';{textfile.nearest(image, known)} it names: "
+                f"{', '.join(known) or 'none'}",
+                "add it to container.server_images of the site file (runtime: apptainer), or leave "
+                "server_image out",
+            )
+    names = [image for image in asked if image is not None]
+    site = site.model_copy(update={"container": images.resolve(site.container, names)})
+    found = {image: container.software(site.container.serving(image)) for image in asked}
+    return site, {image: f"{s.server_digest} {s.sdk_digest}" for image, s in found.items()}
 
 
 def chosen_pools(site: Site, pools: Sequence[str]) -> list[str]:

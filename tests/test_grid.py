@@ -171,7 +171,7 @@ def test_another_model_file_another_image_and_other_data_change_the_id() -> None
     found = [
         expanded(study),
         expanded(study, {"tagger": triton_model(digest="d2")}),
-        expanded(study, image="native:2"),
+        expanded(study, software={None: "native:2"}),
         *(
             expanded(
                 campaign(**BASIS | {"measurement": {"input_data": "/x.json"}}), input_data=data
@@ -360,3 +360,15 @@ def test_a_models_own_axes_are_checked_against_it() -> None:
         models=[{"name": "tagger", "load": {"batch_size": [1]}}], load={"batch_size": [999]}
     )
     assert [p.load.batch_size for p in expanded(study).points] == [1]
+
+
+def test_a_model_in_another_server_image_has_points_of_its_own() -> None:
+    models = [{"name": "tagger"}, {"name": "tagger", "label": "old", "server_image": "25.02"}]
+    software = {None: "sha256:0 sdk", "25.02": "sha256:1 sdk"}
+    found = expanded(campaign(models=models), software=software).points
+    assert [point.variant.server_image for point in found] == [None, "25.02"]
+    assert len({point.id for point in found}) == 2
+    (alone,) = expanded(campaign()).points
+    (moved,) = expanded(campaign(), software={None: "sha256:1 sdk"}).points
+    assert moved.id != alone.id
+    assert moved.id == expanded(campaign(models=models[1:]), software=software).points[0].id

@@ -244,3 +244,11 @@ def test_a_real_repository_is_planned_with_the_scan_of_the_seed(
     assert all(f"shapes: input '{name}' has dims" in message for name in shapes)
     written = yaml.safe_load((tmp_path / "campaign.yaml").read_text())
     assert written["model_repository"] == str(shared_models)
+
+
+def test_an_image_that_the_site_does_not_name_is_told_with_those_that_it_does(
+    planned: Planner,
+) -> None:
+    message = refusal(planned, models=[{"name": "tagger", "server_image": "25.02"}])
+    assert "model 'tagger': server_image: site 'here' names no image '25.02'" in message
+    assert "it names: none" in message
