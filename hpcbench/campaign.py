@@ -12,7 +12,7 @@ from hpcbench.server_axes import Server
 
 
 class Model(Frozen):
-    """One model of the repository. ``server`` and ``load`` narrow or override its axes."""
+    """One model of the repository. ``server``, ``load`` and ``measurement`` override axes."""
 
     name: Name
     label: Label | None = None
@@ -20,6 +20,7 @@ class Model(Frozen):
     shapes: dict[str, tuple[Count, ...]] = Field(default={})
     server: Server | None = None
     load: Load | None = None
+    measurement: Measurement | None = None
 
 
 class Campaign(Frozen):
