@@ -8,12 +8,16 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
 from hpcbench import textfile
-from hpcbench.campaign import Count, Name
 from hpcbench.directives import Directives, Line, Word, like
 from hpcbench.errors import BadInput
-from hpcbench.runtime import Container, Frozen
+from hpcbench.fields import Count, Frozen, Name
+from hpcbench.runtime import Container
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+
+_INSTALLED = Path(__file__).resolve().with_name("site_configs")
+OWN = _INSTALLED if _INSTALLED.is_dir() else CHECKOUT / "site_configs"
+"""The sites that hpcbench brings: in the package where it was installed from a wheel."""
 
 
 _WALLTIME = re.compile(r"(?:(\d+)-)?(\d+):([0-5]?\d):([0-5]?\d)")
@@ -162,12 +166,12 @@ class Site(Frozen):
     def load(cls, name_or_path: str | Path) -> "Site":
         """Reads a site file, or finds the one of that name in a folder ``site_configs``.
 
-        The folder is looked for in the working folder, then beside the package.
+        The folder is looked for in the working folder, then among those that hpcbench brings.
         """
         given = str(name_or_path)
         if given.endswith((".yaml", ".yml")) or os.sep in given:
             return textfile.load(Path(given), cls)
-        folders = [Path.cwd() / "site_configs", CHECKOUT / "site_configs"]
+        folders = [Path.cwd() / "site_configs", OWN]
         for folder in folders:
             if (folder / f"{given}.yaml").is_file():
                 return textfile.load(folder / f"{given}.yaml", cls)

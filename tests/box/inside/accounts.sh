@@ -16,6 +16,8 @@ start_database /var/lib/slurm-accounts
 mariadb --defaults-file=/etc/box-mariadb.cnf <<'SQL'
 CREATE USER slurm@localhost IDENTIFIED VIA unix_socket;
 GRANT ALL ON slurm_acct_db.* TO slurm@localhost;
+-- Made by slurmdbd itself, it would connect twice, which trixie's libmariadb 11.8.9 does not survive.
+CREATE DATABASE slurm_acct_db;
 SQL
 start_accounting
 quietly() { sacctmgr -i "$@" >/dev/null; }
