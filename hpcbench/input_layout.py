@@ -255,5 +255,3 @@ def _told(name: str, lengths: Sequence[Lengths]) -> Iterator[str]:
         for what, lists in (("filled", level.too_short), ("cut", level.too_long)):
             if lists:
                 yield f"{name}: {lists} of {level.lists} lists were {what}"
-
-

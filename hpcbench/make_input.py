@@ -21,6 +21,7 @@ from hpcbench.event_columns import Events, Values
 from hpcbench.input_layout import NUMPY_TYPES, Layout, Wish
 from hpcbench.model import TritonModel
 
+
 @dataclass(frozen=True)
 class Made:
     """What was written: ``changed`` tells of lists that were filled or cut."""
