@@ -46,10 +46,11 @@ class Events:
         """Raises BadInput for the first of ``names`` that is not there."""
         for name in names:
             if name not in self.types:
-                told = ", ".join(f"{known} ({kind})" for known, kind in self.types.items())
+                told = ", ".join(f"{known} ({shown(kind)})" for known, kind in self.types.items())
                 raise BadInput(
                     f"{self.source}: there is no column '{name}' for {wanted_by};"
-                    f"{nearest(name, self.types)} it has: {told or 'none'}"
+                    f"{nearest(name, self.types)} it has: {told or 'none'}",
+                    "--map says which columns make which input",
                 )
 
     def pieces(self, names: Sequence[str], events: int) -> Iterator[dict[str, pa.Array]]:
@@ -97,6 +98,11 @@ class Events:
 def rank(kind: pa.DataType) -> int:
     """How deep the lists of a column are nested."""
     return 1 + rank(kind.value_type) if _is_list(kind) else 0
+
+
+def shown(kind: pa.DataType) -> str:
+    """A type in words."""
+    return f"lists of {shown(kind.value_type)}" if _is_list(kind) else str(kind)
 
 
 def innermost(kind: pa.DataType) -> pa.DataType:

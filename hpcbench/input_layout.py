@@ -9,7 +9,7 @@ import pyarrow as pa
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 
 from hpcbench.errors import BadInput
-from hpcbench.event_columns import Events, innermost, rank
+from hpcbench.event_columns import Events, innermost, rank, shown
 from hpcbench.model import TritonModel
 from hpcbench.textfile import nearest
 
@@ -166,7 +166,7 @@ def _dims(dims: tuple[int, ...], given: tuple[int, ...] | None, where: str) -> t
 def _axis(events: Events, columns: Sequence[str], dims: tuple[int, ...], where: str) -> int | None:
     """Where in the input's shape the columns lie side by side."""
     ranks = {rank(events.types[column]) for column in columns}
-    told = ", ".join(f"{column} ({events.types[column]})" for column in columns)
+    told = ", ".join(f"{column} ({shown(events.types[column])})" for column in columns)
     wants = f"{where} has dims {list(dims)}"
     if len(columns) == 1 and ranks == {len(dims)}:
         return None
