@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
-from hpcbench import __version__, cli_results
+from hpcbench import __version__, cli_input, cli_results
 from hpcbench.errors import HpcbenchError
 
 # Dask, pandas and matplotlib are imported by the commands that need them: --help is quick.
@@ -349,5 +349,5 @@ def _print_reasons(rows: list[dict[str, Any]]) -> None:
         click.echo(f"{state}: {reason}\n    {'; '.join(points[:5])}{more}")
 
 
-for _command in cli_results.COMMANDS:
+for _command in (*cli_results.COMMANDS, cli_input.make_input):
     main.add_command(_command)

@@ -194,7 +194,7 @@ def _problems(
             f"it has: {', '.join(map(str, triton_model.versions))}"
         )
     if triton_model.inputs is not None:
-        # A data file brings its own shapes.
+        # A data file brings its own shapes; a folder is looked at where it lies.
         from_file = not {"random", "zero"} & set(measurement.input_data)
         found += _shape_problems(where, model, dict(triton_model.inputs), from_file)
     return found

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hpcbench import container, grid, images, jobqueue, store, textfile
+from hpcbench import container, grid, images, input_data, jobqueue, store, textfile
 from hpcbench.campaign import Campaign
 from hpcbench.errors import BadInput
 from hpcbench.grid import Grid
-from hpcbench.model import TritonModel, digest, read_model
+from hpcbench.model import TritonModel, read_model
 from hpcbench.placement import Placement, place, spread
 from hpcbench.records import Key
 from hpcbench.site import Pool, Site, walltime
@@ -101,6 +101,7 @@ def plan(
         software=software,
         input_data=_input_digests(campaign),
     )
+    _check_folders(campaign, points.points)
     placements = {
         pool: _spread(
             site.pools[pool],
@@ -191,21 +192,26 @@ def _input_digests(campaign: Campaign) -> dict[str, str]:
     """The digest of each data file by its path."""
     measured = [campaign.measurement, *(model.measurement for model in campaign.models)]
     names = {name for measurement in measured if measurement for name in measurement.input_data}
-    files = sorted(names - {"random", "zero"})
-    return {name: _input_digest(campaign, name) for name in files}
-
-
-def _input_digest(campaign: Campaign, name: str) -> str:
     where = f"{campaign.source}: measurement.input_data"
-    hint = "allowed: random, zero, or the path of a data file, relative to the campaign file"
-    try:
-        if Path(name).is_file() and "data" not in json.loads(Path(name).read_text()):
-            raise BadInput(f"{where}: {name} has no list 'data', as perf_analyzer wants it", hint)
-        return digest(Path(name))
-    except OSError as error:
-        raise BadInput(f"{where}: {name} cannot be read: {error.strerror}", hint) from error
-    except (ValueError, TypeError) as error:
-        raise BadInput(f"{where}: {name} is not JSON: {error}", hint) from error
+    files = sorted(names.difference(input_data.GENERATED))
+    return {name: input_data.read_digest(name, where) for name in files}
+
+
+def _check_folders(campaign: Campaign, points: Iterable[grid.Point]) -> None:
+    """Raises BadInput where a folder of inputs does not have what a model of it takes."""
+    used = {
+        (point.load.input_data, point.variant.model, point.shapes)
+        for point in points
+        if point.load.input_data_digest
+    }
+    problems = [
+        f"{campaign.source}: measurement.input_data: {problem}"
+        for name, model, shapes in sorted(used, key=lambda each: (each[0], each[1].name, each[2]))
+        if Path(name).is_dir()
+        for problem in input_data.folder_problems(Path(name), model, dict(shapes))
+    ]
+    if problems:
+        raise BadInput("\n".join(dict.fromkeys(problems)))
 
 
 def plan_rows(todo: Plan) -> list[dict[str, Any]]:

@@ -114,8 +114,8 @@ class Record:
     stability_percentage: float | None = _column("spread allowed among three windows", unit="%")
     max_trials: int | None = _column("windows tried before the point is unstable", unit="1")
     percentile: int | None = _column("the percentile by which it was asked to settle", unit="%")
-    input_data: str | None = _column("random | zero | the path of the data file")
-    input_data_digest: str | None = _column("hash of the data file")
+    input_data: str | None = _column("random | zero | the path of the file or folder")
+    input_data_digest: str | None = _column("hash of the file or folder")
     string_length: int | None = _column("letters of each random text, BYTES inputs only", unit="1")
     string_data: str | None = _column("the text sent as each element, BYTES inputs only")
 

@@ -143,6 +143,16 @@ def test_a_data_file_counts_by_its_content(planned: Planner, tmp_path: Path) -> 
     assert found[0] != found[2]
 
 
+def test_a_folder_of_inputs_that_does_not_fit_the_model_is_refused(
+    planned: Planner, tmp_path: Path
+) -> None:
+    (tmp_path / "inputs").mkdir()
+    message = refusal(planned, measurement={"input_data": "inputs"})
+    assert message.startswith(
+        f"{tmp_path}/campaign.yaml: measurement.input_data: {tmp_path}/inputs has no file "
+    )
+
+
 def test_a_data_file_that_is_not_there_is_told_with_the_file_and_the_key(
     planned: Planner, tmp_path: Path
 ) -> None:
@@ -151,7 +161,7 @@ def test_a_data_file_that_is_not_there_is_told_with_the_file_and_the_key(
         f"{tmp_path}/campaign.yaml: measurement.input_data: {tmp_path}/jets.json cannot be read: "
         "No such file"
     )
-    assert "allowed: random, zero, or the path of a data file" in message
+    assert "allowed: random, zero, or the path of a JSON file or folder" in message
 
 
 @pytest.mark.parametrize("content", ["", "root:x:0:0:root", "[]", "3", '{"date": []}'])
