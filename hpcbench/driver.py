@@ -120,6 +120,7 @@ def _run(
         if site.scheduler != "local" and not site.network.tls:
             log.warning(UNENCRYPTED, site.name)
             tell({"kind": "note", "text": UNENCRYPTED % site.name})
+        _tell_inapplicable(todo, where, tell)
         if any(todo.placements.values()):
             images.pull(todo.site.container, lambda image: tell({"kind": "pull", "image": image}))
             _drive(todo, where, account, tell)
@@ -365,6 +366,18 @@ def _give_up(left: Placement, reason: str, site: Site, where: Results, tell: Lis
         record = unmeasured(point, left, site, Status.FAILED, reason)
         store.write_point(where, record)
         tell(told(record))
+
+
+def _tell_inapplicable(todo: Plan, where: Results, tell: Listener) -> None:
+    """Writes the records of points that no worker need see."""
+    for each in todo.inapplicable:
+        for point in each.placement.points:
+            record = unmeasured(
+                point, each.placement, todo.site, Status.NOT_APPLICABLE, each.reason
+            )
+            store.write_point(where, record)
+            tell(told(record))
+        store.merge_points(where, each.placement.id)
 
 
 def _stop_programs(client: Client) -> None:

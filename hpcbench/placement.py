@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from hpcbench.grid import Point, ServerVariant
 from hpcbench.load_axes import Measurement
 from hpcbench.records import Key
+from hpcbench.warmup import Request
 
 SERVER_START_S = 10.0
 STOP_S = 20.0
@@ -35,6 +36,9 @@ class Placement:
     measurement: Measurement
     input_data_digest: str | None
     points: tuple[Point, ...]
+    requests: tuple[Request, ...] = ()
+    """What the campaign sends to servers of this variant, so that all its placements warm up and
+    build engines alike, however its points are split."""
 
     @property
     def id(self) -> str:
@@ -92,6 +96,7 @@ def place(
             measurement=measurement,
             input_data_digest=input_data_digest,
             points=tuple(members),
+            requests=tuple(sorted({(point.shapes, point.batch_size) for point in members})),
         )
         for repeat in range(repeats)
         for variant, members in by_variant.items()
