@@ -52,11 +52,14 @@ class Model(Frozen):
     """One model of the repository. ``server``, ``load`` and ``measurement`` override axes.
 
     ``shapes`` are the lengths of the inputs, or several such mappings by their names: an axis.
+    ``server_image`` names one of the site's ``server_images``, for a model that its usual
+    ``server_image`` does not serve.
     """
 
     name: Name
     label: Label | None = None
     version: Axis[Count | None] = (None,)
+    server_image: Name | None = None
     shapes: Annotated[Shapes, BeforeValidator(_named)] = Field(default={})
     server: Server | None = None
     load: Load | None = None

@@ -13,7 +13,8 @@ from hpcbench.errors import BadInput
 from hpcbench.fields import Axes
 from hpcbench.load_axes import LoadVariant
 from hpcbench.model import TritonModel
-from hpcbench.server_axes import Server, Setting
+from hpcbench.server_axes import Server
+from hpcbench.server_values import Setting
 
 A = TypeVar("A", bound=Axes)
 V = TypeVar("V")
@@ -24,14 +25,16 @@ Shapes = tuple[tuple[str, Dims], ...]
 class ServerVariant:
     """One Triton configuration: a model of the repository and what is changed in it.
 
-    ``position`` is the model's place in the campaign, which figures keep to. ``changes`` holds
-    (axis, value) of each axis that is not left as the model's own config.pbtxt has it.
+    ``position`` is the model's place in the campaign, which figures keep to, ``server_image``
+    the site's name for another image than its usual one. ``changes`` holds (axis, value) of each
+    axis that is not left as the model's own config.pbtxt has it.
     """
 
     model: TritonModel
     label: str
     position: int
     version: int | None
+    server_image: str | None = None
     changes: tuple[tuple[str, Setting], ...]
 
     @property
@@ -55,6 +58,22 @@ class Point:
     shapes_name: str | None = None
     variant_name: str | None = None
 
+    @property
+    def batch_in_shapes(self) -> bool:
+        """Whether the batch is a length of the inputs: the model has no batch dimension."""
+        return self.variant.model.max_batch_size == 0
+
+    @property
+    def lengths(self) -> Shapes:
+        """The shapes as they are sent: with the batch where it is a length of the inputs."""
+        if not self.batch_in_shapes:
+            return self.shapes
+        inputs = dict(self.variant.model.inputs or ())
+        return tuple(
+            (name, (self.load.batch_size, *dims) if len(dims) < len(inputs[name]) else dims)
+            for name, dims in self.shapes
+        )
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -72,13 +91,14 @@ def expand(
     campaign: Campaign,
     models: Mapping[str, TritonModel],
     *,
-    image: str,
+    software: Mapping[str | None, str],
     input_data: Mapping[str, str],
 ) -> Grid:
     """All points of the campaign, in the order in which it was written.
 
-    ``models`` maps the models' names to what was read of them, ``image`` names the software that
-    will serve and measure, ``input_data`` the data files' paths to their digests.
+    ``models`` maps the models' names to what was read of them, ``software`` the names of server
+    images (None for the usual one) to what will serve and measure then, ``input_data`` the data
+    files' paths to their digests.
     Raises BadInput with everything that a model cannot take.
     """
     points: dict[str, Point] = {}
@@ -90,7 +110,7 @@ def expand(
         if part.problems:
             continue
         rules = [rule if part.concerns(rule.model) else None for rule in campaign.exclude]
-        for point in _points(part, rules, dropped, image, input_data):
+        for point in _points(part, rules, dropped, software[part.model.server_image], input_data):
             combinations += 1
             same = points.setdefault(point.id, point)
             if same.variant.position != part.position:
@@ -200,6 +220,7 @@ def _points(
             label=part.label,
             position=part.position,
             version=asked["version"],
+            server_image=part.model.server_image,
             changes=tuple(server_axes.changes(axes).items()),
         )
         return made, _text(_identity(made, image))

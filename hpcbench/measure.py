@@ -20,7 +20,8 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from hpcbench import (
     container,
-    load_axes,
+    engines,
+    loaded,
     model_repository,
     node,
     perf_analyzer,
@@ -59,32 +60,40 @@ def measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, N
 
 
 def _measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, None, None]:
+    site = site.serving(placement.variant.server_image)
     pool = site.pools[placement.pool]
     gpus = pool.gpus_per_job > 0
     check_scratch(container.scratch(site.container))
     held = preflight.check(site.container, gpus=gpus)
     tool = sdk_tool(site.container)
-    waiting: deque[Point] = deque()
-    for point in placement.points:
-        reason = load_axes.refused(point.load, gpus=gpus)
-        if reason is None:
-            waiting.append(point)
-        else:
-            yield unmeasured(point, placement, site, Status.NOT_APPLICABLE, reason)
+    waiting = deque(placement.points)
     while waiting:
         try:
+            log_path = logs / f"{placement.id}.server.log"
+            cpus = node.cpus(pool.cpus)
+            built = engines.prepare(
+                placement.variant,
+                site.container,
+                requests=placement.requests,
+                log_path=log_path,
+                cpus=cpus,
+                gpus=gpus,
+                tensorrt=held.tensorrt,
+            )
             with triton.serve(
                 placement.variant,
                 site.container,
-                log_path=logs / f"{placement.id}.server.log",
-                cpus=node.cpus(pool.cpus),
+                log_path=log_path,
+                cpus=cpus,
                 gpus=gpus,
+                requests=placement.requests,
+                engines=built.folder,
             ) as server:
                 while waiting and server.alive:
                     check_scratch(container.scratch(site.container))
                     point = waiting.popleft()
                     for record in _measure_point(point, placement, site, server, tool):
-                        yield replace(record, **held.columns)
+                        yield replace(record, **built.columns, **held.columns)
         except ServerFailed as error:
             status = Status.NOT_APPLICABLE if error.not_applicable else Status.FAILED
             while waiting:
@@ -145,8 +154,9 @@ def unmeasured(
     point: Point, placement: Placement, site: Site, status: Status, reason: str | None
 ) -> Record:
     """The record of a point of which nothing is known but what was asked for."""
-    software = container.software(site.container)
     variant = point.variant
+    site = site.serving(variant.server_image)
+    software = container.software(site.container)
     return Record(
         point_id=point.id,
         campaign=placement.campaign,
@@ -187,8 +197,8 @@ def _measure_point(
     record = replace(
         unmeasured(point, placement, site, Status.FAILED, None),
         **node.facts(),
-        **model_repository.resolved(server.config),
-        server_config=model_repository.as_text(model_repository.configure(point.variant)),
+        **loaded.resolved(server.config),
+        server_config=model_repository.as_text(server.asked),
         server_ready_s=server.ready_s,
         server_fresh=True,
         triton_version=server.version,
@@ -227,7 +237,7 @@ def _part(
     text = f"{record.point_id}/{part.model}/{part.version}"
     return replace(
         record,
-        **model_repository.resolved(config),
+        **loaded.resolved(config),
         **part.figures,
         point_id=hashlib.sha256(text.encode()).hexdigest()[:16],
         part_of=record.point_id,

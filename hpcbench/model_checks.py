@@ -4,9 +4,8 @@ from collections.abc import Iterator, Mapping
 
 from tritonclient.grpc.model_config_pb2 import TYPE_STRING, ModelConfig
 
-from hpcbench import load_axes
+from hpcbench import load_axes, server_axes
 from hpcbench.campaign import Dims, Model
-from hpcbench.fields import BASE
 from hpcbench.load_axes import Load, Measurement
 from hpcbench.model import TritonModel
 from hpcbench.server_axes import Server
@@ -17,14 +16,20 @@ def problems(
     model: Model, triton_model: TritonModel, server: Server, load: Load, measurement: Measurement
 ) -> list[str]:
     """What this model cannot take, each with key, value and what is allowed."""
-    found = [*_batches(model, triton_model, load), *_batching(triton_model, server)]
+    own = triton_model.max_batch_size
+    known = triton_model.inputs is not None
+    batching = triton_model.dynamic_batching if known else None
+    found = [
+        *server_axes.problems(server, limit=own, batching=batching),
+        *_batches(model, triton_model, load, server_axes.largest_batch(server, own)),
+    ]
     found += [
         f"version: {version} is not there; it has: {', '.join(map(str, triton_model.versions))}"
         for version in model.version
         if version is not None and version not in triton_model.versions
     ]
-    if triton_model.inputs is not None:
-        # A data file brings its own shapes.
+    if known:
+        # A data file brings its own shapes; a folder is looked at where it lies.
         from_file = not {"random", "zero"} & set(measurement.input_data)
         for name, shapes in model.shape_sets.items():
             key = "shapes" if name is None else f"shapes.{name}"
@@ -53,53 +58,29 @@ def has_strings(model: TritonModel) -> bool:
     return model.inputs is None or any(i.data_type == TYPE_STRING for i in config.input)
 
 
-def _batches(model: Model, triton_model: TritonModel, load: Load) -> Iterator[str]:
-    limit = triton_model.max_batch_size
-    if limit is None:
+def _batches(
+    model: Model, triton_model: TritonModel, load: Load, largest: int | None
+) -> Iterator[str]:
+    if largest is None:
         return
-    if limit > 0:
+    if largest > 0:
         yield from (
-            f"load.batch_size: {size} is over its max_batch_size; allowed: 1 to {limit}"
+            f"load.batch_size: {size} is over its max_batch_size; allowed: 1 to {largest}"
             for size in load.batch_size
-            if size > limit
+            if size > largest
         )
         return
     inputs = dict(triton_model.inputs or ())
     for shapes in model.shape_sets.values():
         given = lengths(triton_model, shapes)
-        if any(len(dims) < len(inputs.get(name, ())) for name, dims in given.items()):
-            continue
-        yield from (
-            f"load.batch_size: {size}: its max_batch_size is 0, and none of its inputs has a "
-            "leading -1 that shapes leave out, where the batch could go; allowed: 1"
-            for size in load.batch_size
-            if size > 1
-        )
-        return
-
-
-def _batching(triton_model: TritonModel, server: Server) -> Iterator[str]:
-    limit = triton_model.max_batch_size
-    if limit is not None:
-        for sizes in server.preferred_batch_size:
-            if isinstance(sizes, tuple) and any(size > limit for size in sizes):
-                yield (
-                    f"server.preferred_batch_size: {list(sizes)} goes over its max_batch_size of "
-                    f"{limit}"
-                )
-            elif isinstance(sizes, tuple) and limit == 0:
-                yield (
-                    "server.preferred_batch_size: dynamic batching needs a max_batch_size of at "
-                    "least 1, and this model has 0"
-                )
-    waits = BASE in server.preferred_batch_size and any(
-        delay != BASE for delay in server.max_queue_delay_us
-    )
-    if waits and triton_model.inputs is not None and not triton_model.dynamic_batching:
-        yield (
-            "server.max_queue_delay_us: the model has no dynamic batching to wait in; switch it on "
-            "with preferred_batch_size: [[]]"
-        )
+        if not any(len(dims) < len(inputs.get(name, ())) for name, dims in given.items()):
+            yield from (
+                f"load.batch_size: {size}: its max_batch_size is 0, and none of its inputs has a "
+                "leading -1 that shapes leave out, where the batch could go; allowed: 1"
+                for size in load.batch_size
+                if size > 1
+            )
+            return
 
 
 def _shapes(model: TritonModel, shapes: Mapping[str, Dims], from_file: bool) -> Iterator[str]:

@@ -43,7 +43,7 @@ def arguments(point: Point, *, url: str, metrics_url: str | None, settle: bool =
         *("-u", url),
         *("-i", load.protocol),
         "--async" if load.asynchronous else "--sync",
-        *("-b", str(1 if _batch_in_shapes(point) else load.batch_size)),
+        *("-b", str(1 if point.batch_in_shapes else load.batch_size)),
         *_driven(load),
         *_window(load),
         *("--stability-percentage", f"{stability:g}"),
@@ -55,11 +55,8 @@ def arguments(point: Point, *, url: str, metrics_url: str | None, settle: bool =
     if load.percentile is not None:
         words += [f"--percentile={load.percentile}"]
     words += _sent(load)
-    inputs = dict(point.variant.model.inputs or ())
-    for name, dims in point.shapes:
-        lacks_batch = _batch_in_shapes(point) and len(dims) < len(inputs[name])
-        whole = (load.batch_size, *dims) if lacks_batch else dims
-        words += ["--shape", f"{name}:{','.join(map(str, whole))}"]
+    for name, dims in point.lengths:
+        words += ["--shape", f"{name}:{','.join(map(str, dims))}"]
     if metrics_url is not None:
         words += ["--collect-metrics", "--metrics-url", metrics_url, "--metrics-interval", "500"]
     return [*words, "-v", "--verbose-csv", "-f", CSV_NAME]
@@ -101,14 +98,9 @@ def _sent(load: LoadVariant) -> list[str]:
     return words if load.string_data is None else [*words, f"--string-data={load.string_data}"]
 
 
-def _batch_in_shapes(point: Point) -> bool:
-    """Whether the batch is a length of the inputs, because the model has no batch dimension."""
-    return point.variant.model.max_batch_size == 0
-
-
 def inferences_per_request(point: Point) -> int:
     """Inferences in what perf_analyzer, which knows nothing of such a batch, counts as one."""
-    return point.load.batch_size if _batch_in_shapes(point) else 1
+    return point.load.batch_size if point.batch_in_shapes else 1
 
 
 def timeout_s(load: LoadVariant, *, settle: bool = True) -> float:

@@ -111,7 +111,7 @@ class TritonPythonModel:
 
 
 def of_strings(repository: Path, seen: Path, name: str = "words") -> None:
-    """A model that gives texts back, and leaves those of its newest request in the file ``seen``."""
+    """A model that gives texts back, and leaves those of its newest request in ``seen``."""
     version = write(
         repository,
         name,

@@ -37,7 +37,7 @@ def test_closed_and_open_loops_are_points_beside_each_other() -> None:
 
 def test_a_rate_alone_makes_no_closed_loop() -> None:
     study = campaign(load={"request_rate": [10], "request_distribution": ["constant", "poisson"]})
-    assert [(l.concurrency, l.request_distribution) for l in loads(study)] == [
+    assert [(load.concurrency, load.request_distribution) for load in loads(study)] == [
         (None, "constant"),
         (None, "poisson"),
     ]
