@@ -11,9 +11,10 @@ from hpcbench import planning
 from hpcbench.load_axes import LoadVariant, refused
 from hpcbench.measure import measure
 from hpcbench.records import Record, Status
+from hpcbench.site import Site
 from tests import models
 from tests.builders import campaign, expanded, refusal, triton_model
-from tests.real import QUICK, quick_run
+from tests.real import QUICK, site_file
 
 
 def loads(study: Any, **model: Any) -> list[LoadVariant]:
@@ -138,13 +139,13 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def measured(
     folder: Path, prefix: Path, repository: Path, model: dict[str, Any], **changes: Any
 ) -> list[Record]:
-    settings = {
-        "models": [model],
-        "load": {"concurrency": 2},
-        **changes,
-        "measurement": QUICK | changes.get("measurement", {}),
-    }
-    study, site = quick_run(folder, prefix, repository, **settings)
+    sent = changes.pop("measurement", {})
+    study = campaign(
+        model_repository=repository,
+        models=[model],
+        **{"load": {"concurrency": 2}} | changes | {"measurement": QUICK | sent},
+    )
+    site = Site.load(site_file(folder, prefix))
     todo = planning.plan(study, site).placements["cpu"]
     return [r for placement in todo for r in measure(placement, site, folder / "logs")]
 
@@ -202,24 +203,6 @@ def test_an_open_loop_sends_at_the_rate_asked_for(
     assert (record.concurrency, record.request_rate) == (None, 50)
     assert record.request_distribution == distribution
     assert record.throughput_infer_per_s == pytest.approx(50, rel=0.4)
-
-
-@pytest.mark.native
-@pytest.mark.usefixtures("leaves_nothing")
-def test_points_that_cannot_be_are_records_with_the_reason_and_the_others_are_measured(
-    tmp_path: Path, native_prefix: Path, repository: Path
-) -> None:
-    records = measured(
-        tmp_path,
-        native_prefix,
-        repository,
-        {"name": "scale"},
-        measurement={"shared_memory": ["none", "cuda"]},
-    )
-    found = {record.shared_memory: record for record in records}
-    assert found["none"].throughput_infer_per_s
-    assert found["cuda"].status == Status.NOT_APPLICABLE
-    assert "needs a GPU" in (found["cuda"].reason or "")
 
 
 @pytest.mark.native
