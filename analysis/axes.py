@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -103,36 +104,17 @@ def zero_axis(ax: Axes, values: Iterable[float]) -> None:
     ax.yaxis.set_minor_locator(NullLocator())
 
 
-def ratio_axis(ax: Axes, values: Iterable[float]) -> None:
-    """A y axis for ratios, with 1 on it: linear while they are close, else logarithmic."""
-    if _is_wide(finite := _with_one(values)):
-        low, high = _padded(finite)
-        ax.set_yscale("log")
-        ax.set_ylim(low, high)
-        _log_ticks(ax.yaxis, low, high, most=4)
-        return
-    ax.set_ylim(*_linear_limits(finite))
-    _ratio_ticks(ax.yaxis, *ax.get_ylim())
-
-
-def ratio_x_axis(ax: Axes, values: Iterable[float]) -> None:
-    """`ratio_axis` along x."""
-    if _is_wide(finite := _with_one(values)):
-        low, high = _padded(finite)
-        ax.set_xscale("log")
-        ax.set_xlim(low, high)
-        _log_ticks(ax.xaxis, low, high, most=4)
-        return
-    ax.set_xlim(*_linear_limits(finite))
-    _ratio_ticks(ax.xaxis, *ax.get_xlim())
-
-
-def _with_one(ratios: Iterable[float]) -> list[float]:
-    return [1.0, *(v for v in ratios if math.isfinite(v) and v > 0)]
-
-
-def _is_wide(ratios: Sequence[float]) -> bool:
-    return max(ratios) / min(ratios) > _LINEAR_UP_TO
+def ratio_axis(ax: Axes, values: Iterable[float], way: Literal["x", "y"] = "y") -> None:
+    """An axis for ratios, with 1 on it: linear while they are close, else logarithmic."""
+    ratios = [1.0, *(v for v in values if math.isfinite(v) and v > 0)]
+    wide = max(ratios) / min(ratios) > _LINEAR_UP_TO
+    low, high = _padded(ratios) if wide else _linear_limits(ratios)
+    ax.set(**{f"{way}scale": "log" if wide else "linear", f"{way}lim": (low, high)})
+    axis = ax.xaxis if way == "x" else ax.yaxis
+    if wide:
+        _log_ticks(axis, low, high, most=4)
+    else:
+        _ratio_ticks(axis, low, high)
 
 
 def _linear_limits(ratios: Sequence[float]) -> tuple[float, float]:

@@ -6,19 +6,16 @@ from typing import Any
 import pandas as pd
 
 from analysis.axes import plain
-from analysis.series import Axis, differ_in_load_only
+from analysis.configuration import BASE, CALLS, LOAD
+from analysis.series import differ_in_load_only
 from analysis.statistics import CONFIDENCE
 from analysis.table import records
-from analysis.words import in_words
+from analysis.varied import Axis
+from analysis.words import in_words, server_axes
 from hpcbench.records import Status
 
 _MOST_TOLD = 6
 _DELAY = "max_queue_delay_us"
-_PRIMARY = (
-    *("model_label", "device", "instance_count", "preferred_batch_size", "max_queue_delay_us"),
-    *("accelerator", "batch_size", "concurrency", "request_rate"),
-)
-"""What a reader wants named wherever it differs, even if the series could be told without it."""
 
 
 def legend(table: pd.DataFrame, ignore: Collection[str] = ()) -> tuple[str, dict[int, str]]:
@@ -31,7 +28,10 @@ def legend(table: pd.DataFrame, ignore: Collection[str] = ()) -> tuple[str, dict
     # What was never measured knows no device, which must not look like another one.
     measured = table.loc[table["measured"] > 0, "series"].unique()
     drawn = [parts[number] for number in (measured if len(measured) else parts)]
-    named = [name for name in _PRIMARY if _differs(drawn, name)]
+    # What a reader wants named wherever it differs, even if the series could be told without it.
+    servers = _server_axes(firsts)
+    primary = ("model_label", "device", *servers, *LOAD, *CALLS)
+    named = [name for name in primary if _differs(drawn, name)]
     for name in dict.fromkeys(name for described in parts.values() for name in described):
         if len(_distinct(parts.values(), [*named, name])) > len(_distinct(parts.values(), named)):
             named.append(name)
@@ -43,6 +43,9 @@ def legend(table: pd.DataFrame, ignore: Collection[str] = ()) -> tuple[str, dict
         number: ", ".join(text for name in named if (text := described.get(name)))
         for number, described in parts.items()
     }
+    for row in firsts:
+        if row["variant"] == "{}" and set(servers) & set(named):
+            texts[row["series"]] = ", ".join(filter(None, [texts[row["series"]], BASE]))
     if not named:
         known = [drawn[0].get(name, "") for name in ("device", "model_label")]
         return known[0], dict.fromkeys(parts, known[1] or "as configured")
@@ -54,18 +57,9 @@ def legend(table: pd.DataFrame, ignore: Collection[str] = ()) -> tuple[str, dict
 
 def conditions(table: pd.DataFrame, ignore: Collection[str] = ()) -> str:
     """What all series were measured under, as far as it is the same and worth telling."""
-    parts = [_parts(row, ignore) for row in records(table.drop_duplicates("series"))]
-    names = (
-        *(
-            "batch_size",
-            "concurrency",
-            "request_rate",
-            "protocol",
-            "input_data",
-            "measurement_interval_ms",
-        ),
-        *("instance_count", "preferred_batch_size", "max_queue_delay_us", "accelerator"),
-    )
+    firsts = records(table.drop_duplicates("series"))
+    parts = [_parts(row, ignore) for row in firsts]
+    names = (*LOAD, *CALLS, "measurement_interval_ms", *_server_axes(firsts))
     same = [parts[0].get(name, "") for name in names if not _differs(parts, name)]
     told = [text for text in same if text and not text.startswith(("default ", "no "))]
     return f"Conditions: {', '.join(told)}." if told else ""
@@ -166,6 +160,10 @@ def _distinct(parts: Iterable[Mapping[str, str]], names: list[str]) -> set[tuple
 
 def _differs(parts: Iterable[Mapping[str, str]], name: str) -> bool:
     return len(_distinct(parts, [name])) > 1
+
+
+def _server_axes(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(axis for row in rows for axis in server_axes(row)))
 
 
 def _parts(row: Mapping[str, Any], ignore: Collection[str]) -> dict[str, str]:

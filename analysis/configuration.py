@@ -4,6 +4,7 @@ It is defined here, and nowhere else. Pure functions on pandas frames with the c
 `hpcbench.records`; none holds a loop over rows or groups.
 """
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,17 +12,42 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hpcbench.records import MEASURED
+from hpcbench.errors import BadInput
+from hpcbench.records import MEASURED, SCHEMA
+
+BASE = "base"
+"""The value of a server axis that leaves the model as its own config.pbtxt has it."""
+
+_PART = SCHEMA.names[SCHEMA.names.index("model") : SCHEMA.names.index("platform")]
+"""What was asked for. Whatever is added to this part of the records sets points apart."""
+
+
+def _those(*names: str) -> tuple[str, ...]:
+    return tuple(name for name in _PART if name in names)
+
 
 MODEL = ("model_label", "model", "model_version", "model_digest", "shapes")
 SERVER = ("variant",)
-LOAD = ("batch_size", "concurrency", "request_rate")
+LOAD = _those("batch_size", "concurrency", "request_rate", "request_distribution")
 PLACE = ("site", "pool")
-MEASUREMENT = (
-    *("protocol", "asynchronous", "input_data"),
-    *("measurement_interval_ms", "stability_percentage", "max_trials", "percentile"),
+WINDOWS = _those(
+    *("measurement_mode", "measurement_interval_ms", "measurement_request_count"),
+    *("stability_percentage", "max_trials", "percentile"),
 )
+"""For how long and until when it is measured, which changes nothing in what is measured."""
+
+CALLS = tuple(
+    name
+    for name in _PART
+    if name not in (*MODEL, *SERVER, *LOAD, *WINDOWS, "model_position", "input_data_digest")
+)
+"""How and with what the client calls the server."""
+
+MEASUREMENT = (*CALLS, *WINDOWS)
 SOFTWARE = ("runtime", "server_image_digest", "sdk_image_digest")
+
+REQUEST = ("model_label", "model", *_those("shapes", "input_data", "string_length", "string_data"))
+"""What a request asks of a server; what asks for something else is never weighed against it."""
 
 ASKED = (*MODEL, *SERVER, *LOAD, *PLACE, *MEASUREMENT, *SOFTWARE)
 """What is known of a point before it is measured."""
@@ -56,15 +82,47 @@ Numbers = npt.NDArray[np.int64]
 def prepared(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows with what grouping needs put right. ``frame`` has the columns of NEEDED.
 
-    An input file is known by its digest, wherever it lay. A row without figures that lacks FOUND
+    An input file is known by its digest, wherever it lay, and a server variant by its axes,
+    in whichever order they were written. A row without figures that lacks FOUND
     is given that of measured rows of the same server, or at least the hardware of its pool, where
     they agree with what it does know: a point that failed early then stands beside those it was
     to be compared with.
     """
     data = frame["input_data_digest"].astype(object)
     data = data.where(data.notna(), frame["input_data"].astype(object))
-    frame = _with_facts(frame.assign(input_data=data), FOUND, _SERVED)
+    _parsed("shapes", frame["shapes"])
+    frame = frame.assign(input_data=data, variant=_variants(frame["variant"]))
+    frame = _with_facts(frame, FOUND, _SERVED)
     return _with_facts(frame, (*HARDWARE, *VERSIONS), (*PLACE, *SOFTWARE))
+
+
+def _variants(texts: pd.Series) -> pd.Series:
+    """Each variant as JSON with its axes in one order, whoever wrote it."""
+    codes, given = _parsed("variant", texts)
+    plain = [json.dumps({name: axes[name] for name in sorted(axes, key=place)}) for axes in given]
+    # Code -1, a variant that is not known, finds the last.
+    found = pd.Series(pd.Categorical([*plain, None])[codes], index=texts.index)
+    return found if isinstance(texts.dtype, pd.CategoricalDtype) else found.astype(texts.dtype)
+
+
+def _parsed(name: str, texts: pd.Series) -> tuple[Numbers, list[dict[str, Any]]]:
+    """(the number of each row's text, -1 for none; what the texts hold)."""
+    codes, given = pd.factorize(texts)
+    found: list[dict[str, Any]] = []
+    for text in given:
+        try:
+            found.append(dict(json.loads(text)))
+        except (ValueError, TypeError) as error:
+            raise BadInput(
+                f"the column {name} holds {str(text)[:80]!r}, which is no JSON of names and values",
+                "read results that hpcbench has written",
+            ) from error
+    return codes, found
+
+
+def place(axis: str) -> tuple[int, str]:
+    """Where an axis stands among others: in the order of RESOLVED, then of the alphabet."""
+    return RESOLVED.index(axis) if axis in RESOLVED else len(RESOLVED), axis
 
 
 def compact(frame: pd.DataFrame) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from typing import Any
 
 from analysis import labels, words
 from analysis.recommend import Advice, Row
-from analysis.recommend_text import as_json, device, sentences
+from analysis.recommend_text import as_json, device, distinctions, sentences, title
 from hpcbench.errors import BadInput
 
 LIST = "recommendation.json"
@@ -106,7 +106,10 @@ def _folders(advice: list[Advice]) -> list[Path]:
 
 
 def _readme(advice: list[Advice], listed: list[dict[str, Any]]) -> str:
-    sections = [_section(one, entry["config"]) for one, entry in zip(advice, listed, strict=True)]
+    sections = [
+        _section(one, title(one, more), entry["config"])
+        for one, more, entry in zip(advice, distinctions(advice), listed, strict=True)
+    ]
     return "\n".join(
         [
             "# Recommended configurations",
@@ -119,11 +122,11 @@ def _readme(advice: list[Advice], listed: list[dict[str, Any]]) -> str:
     )
 
 
-def _section(one: Advice, config: str | None) -> str:
-    title = f"## {one.about['model_label']} on {device(one.about)}\n"
+def _section(one: Advice, heading: str, config: str | None) -> str:
+    head = f"## {heading}\n"
     if one.best is None:
-        return f"{title}\nNothing is recommended: {'; '.join(one.failing)}.\n"
-    lines = [title, *_use(one.best, config), f"- chosen for its {one.wanted.figure.words}"]
+        return f"{head}\nNothing is recommended: {'; '.join(one.failing)}.\n"
+    lines = [head, *_use(one.best, config), f"- chosen for its {one.wanted.figure.words}"]
     if one.wanted.limits:
         lines[-1] += f", within {', '.join(map(str, one.wanted.limits))}"
     lines += [f"- {sentence}" for sentence in sentences(one)]
@@ -134,11 +137,16 @@ def _section(one: Advice, config: str | None) -> str:
 def _use(best: Row, config: str | None) -> list[str]:
     there = f"`{config}`" if config else "not known: these results hold no config.pbtxt"
     latency = labels.figure(best, "latency_p99_ms")
+    times = "once" if best["measured"] == 1 else f"{best['measured']} times"
     return [
         f"- configuration: {there}",
         f"- server: {labels.server(best)}",
-        f"- clients: {labels.load(best)}",
+        f"- clients: {', '.join(filter(None, [labels.load(best), _calls(best)]))}",
         f"- throughput: {labels.figure(best, 'throughput_infer_per_s')} infer/s",
         f"- p99 latency: {latency} ms" if latency != "-" else "- p99 latency: not measured",
-        f"- measured {best['measured']} times on {best['site']}, pool {best['pool']}",
+        f"- measured {times} on {best['site']}, pool {best['pool']}",
     ]
+
+
+def _calls(best: Row) -> str:
+    return words.in_words(best).get("protocol", "")

@@ -31,8 +31,9 @@ from analysis import (
     words,
 )
 from analysis.configuration import CONFIGURATION
-from analysis.series import BATCH_SIZE, CONCURRENCY, REQUEST_RATE, DoesNotApply, Pictures
+from analysis.series import DoesNotApply, Pictures
 from analysis.styles import DEFAULT, preset
+from analysis.varied import BATCH_SIZE, CONCURRENCY, REQUEST_RATE, Axis
 from hpcbench.errors import BadInput
 
 FORMATS = ("png", "pdf")
@@ -78,7 +79,7 @@ class Drawn:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def _scan(axis: series.Axis, shows: str, suffix: str) -> Kind:
+def _scan(axis: Axis, shows: str, suffix: str) -> Kind:
     return Kind(
         f"throughput_latency_vs_{suffix}",
         shows,

@@ -7,9 +7,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from analysis import axes, captions, layout, series
-from analysis.series import BATCH_SIZE, DoesNotApply, Pictures
+from analysis.series import DoesNotApply, Pictures
 from analysis.styles import DEFAULT, LABEL_PT, SMALL_PT, Preset, preset
 from analysis.table import STAGES
+from analysis.varied import BATCH_SIZE
 from hpcbench.records import Status
 
 MOST_COLUMNS = 3
@@ -74,6 +75,7 @@ def breakdown_figure(numbers: pd.DataFrame, style: str) -> Figure:
         for panels, (number, text) in zip(grid.T, texts.items(), strict=True):
             part = shown[shown["series"] == number]
             _draw_stack(panels[0], part, stages, share=False)
+            panels[0].tick_params(axis="x", which="both", length=0)
             _draw_stack(panels[1], part, stages, share=True)
             _name_batches(panels[1], part, width_in / len(texts))
             if len(texts) > 1:

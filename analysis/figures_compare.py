@@ -104,7 +104,7 @@ def _panel(
     means = [*ratio, bound, 1 / bound]
     # A bar far longer than the changes would hide them all.
     extent = [*means, *low.clip(min=ratio / 2), *high.clip(max=ratio * 2)]
-    axes.ratio_x_axis(ax, [value for value in extent if math.isfinite(value)])
+    axes.ratio_axis(ax, [value for value in extent if math.isfinite(value)], "x")
     ax.yaxis.set_minor_locator(NullLocator())
     ax.tick_params(axis="y", which="both", length=0)
     better = "right" if quantity.highest else "left"

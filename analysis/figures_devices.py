@@ -8,17 +8,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from analysis import axes, captions, layout, series, statistics
-from analysis.configuration import CONFIGURATION, Array
+from analysis import axes, captions, labels, layout, series
+from analysis.configuration import CONFIGURATION, REQUEST, Array
+from analysis.legends import Legend, finish
 from analysis.panels import extent
 from analysis.series import DEVICE, DoesNotApply, Pictures
-from analysis.statistics import Sample
 from analysis.styles import DEFAULT, TICK_PT, Mark, preset
+from analysis.table import records
 from hpcbench.records import Status
 
 MOST_MODELS = 16
-_MODEL = ("model_label", "model")
-_FREE = tuple(name for name in CONFIGURATION if name not in (*DEVICE, *_MODEL))
+_FREE = tuple(name for name in CONFIGURATION if name not in (*DEVICE, *REQUEST))
 _THROUGHPUT, _ENERGY = "throughput_infer_per_s", "infer_per_j"
 _PANELS = {
     _THROUGHPUT: "Throughput [infer/s]",
@@ -33,7 +33,7 @@ def comparisons(points: pd.DataFrame) -> Pictures:
     ``..._ratio`` is to the first device on which the model was measured.
     """
     best = series.best_of(series.measured(points), _FREE)
-    best["x"] = series.numbered(best, _MODEL).astype(float)
+    best["x"] = series.numbered(best, REQUEST).astype(float)
     best["series"] = series.numbered(best.assign(position=0), DEVICE)
     if best["series"].max() < 1:
         raise DoesNotApply("everything was measured on one kind of device")
@@ -51,13 +51,7 @@ def comparisons(points: pd.DataFrame) -> Pictures:
 def _with_ratios(best: pd.DataFrame) -> pd.DataFrame:
     first = best.drop_duplicates("x").set_index("x")
     for name in (_THROUGHPUT, _ENERGY):
-        columns = [f"{name}{end}" for end in ("", "_n", "_std")]
-        base = pd.DataFrame({column: best["x"].map(first[column]) for column in columns})
-        found = statistics.ratio(Sample.of(best, name), Sample.of(base, name))
-        few = ~best["x"].duplicated() | (best[f"{name}_n"] < 3) | (base[f"{name}_n"] < 3)
-        best[f"{name}_ratio"] = best[name] / base[name].where(base[name] > 0)
-        best[f"{name}_ratio_low"] = np.where(few, np.nan, found.low)
-        best[f"{name}_ratio_high"] = np.where(few, np.nan, found.high)
+        series.add_ratio(best, name, first, best["x"], ~best["x"].duplicated())
     return best
 
 
@@ -65,11 +59,10 @@ def comparison_figure(numbers: pd.DataFrame, style: str) -> Figure:
     """One picture of `comparisons`: a row per model, a mark per device."""
     look = preset(style)
     shown = numbers[numbers["drawn"] == "colour"]
-    title, texts = captions.legend(shown, (*_FREE, *_MODEL))
-    marks = {number: Mark(rank) for rank, number in enumerate(sorted(texts))}
+    legend = Legend.of(numbers, (*_FREE, *REQUEST))
     panels = [name for name in _PANELS if (shown[name] > 0).any()]
     rows = shown.drop_duplicates("x").sort_values("x")
-    models = dict(zip(rows["x"], rows["model_label"], strict=True))
+    models = dict(zip(rows["x"], _names(rows), strict=True))
     most = shown["candidates"].max()
     chosen = f", of up to {most} that were measured; which, stands in the CSV" if most > 1 else ""
     notes = [
@@ -84,26 +77,32 @@ def comparison_figure(numbers: pd.DataFrame, style: str) -> Figure:
         widths = [3 if name.endswith("_ratio") else 4 for name in panels]
         grid = figure.subplots(1, len(panels), sharey=True, squeeze=False, width_ratios=widths)[0]
         for ax, name in zip(grid, panels, strict=True):
-            _draw_panel(ax, shown, name, marks, list(models))
+            _draw_panel(ax, shown, name, legend.marks, list(models))
             ax.set_xlabel(_PANELS[name], fontsize=TICK_PT, loc="right")
-        labels = [layout.wrapped(text, TICK_PT, 4.5, look, 3) for text in models.values()]
-        grid[0].set_yticks(range(len(models)), labels)
+        texts = [layout.wrapped(text, TICK_PT, 4.5, look, 3) for text in models.values()]
+        grid[0].set_yticks(range(len(models)), texts)
         for label in grid[0].get_yticklabels():
             label.set_parse_math(False)
-        layout.write_header(grid[0], look, captions.campaigns(shown))
-        entries: list[layout.Entry] = [
-            (text, layout.line(**marks[number].keywords())) for number, text in texts.items()
-        ]
-        height_in = 1.2 + layout.rows_in(labels, TICK_PT, max(0.9, 0.34 * len(texts)))
-        layout.write_around(figure, look, height_in, title, entries, notes)
+        height_in = 1.2 + layout.rows_in(texts, TICK_PT, max(0.9, 0.34 * len(legend.texts)))
+        finish(figure, grid[0], look, height_in, shown, legend, notes, line=False)
     return figure
+
+
+def _names(rows: pd.DataFrame) -> list[str]:
+    """The models, with what else is asked of those of one name."""
+    told = labels.distinctions(records(rows.assign(**dict.fromkeys(DEVICE))))
+    twice = rows["model_label"].duplicated(keep=False)
+    return [
+        f"{label}, {more}" if several and more else str(label)
+        for label, several, more in zip(rows["model_label"], twice, told, strict=True)
+    ]
 
 
 def _draw_panel(
     ax: Axes, shown: pd.DataFrame, name: str, marks: Mapping[int, Mark], models: list[float]
 ) -> None:
     if name.endswith("_ratio"):
-        axes.ratio_x_axis(ax, extent(shown, name))
+        axes.ratio_axis(ax, extent(shown, name), "x")
         ax.axvline(1, color="0.6", linewidth=1.5, linestyle=":", zorder=0)
     else:
         axes.log_x_axis(ax, extent(shown, name), most=4)

@@ -12,39 +12,27 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from analysis import axes, captions, layout, series, words
+from analysis import axes, captions, layout, series, varied, words
 from analysis.configuration import CONFIGURATION, group_numbers
 from analysis.panels import sentence
-from analysis.series import (
-    BATCH_SIZE,
-    CONCURRENCY,
-    GPUS,
-    INSTANCES,
-    MOST_PICTURES,
-    REQUEST_RATE,
-    Axis,
-    DoesNotApply,
-    Pictures,
-)
-from analysis.styles import DEFAULT, MAP, SMALL_PT, preset
+from analysis.series import MOST_PICTURES, DoesNotApply, Pictures
+from analysis.styles import DEFAULT, MAP, SMALL_PT, TICK_PT, Preset, preset
 from analysis.table import records
+from analysis.varied import Axis
 from hpcbench.records import Status
 
-QUEUE_DELAY = Axis("max_queue_delay_us", "Queue delay [µs]", "queue delay")
-AXES = {
-    axis.column: axis
-    for axis in (BATCH_SIZE, CONCURRENCY, REQUEST_RATE, INSTANCES, QUEUE_DELAY, GPUS)
-}
 _MOST_PAIRS = 3
 _MOST_TICKS = 16
 _MOST_TEXTS = 120
+_PANEL_IN = 7.0
+_LABEL_IN = 2.5
 _BOTH = ("throughput_infer_per_s", "latency_ms")
 
 
 def maps(points: pd.DataFrame) -> Pictures:
     """A picture per pair of axes, model and device: the configuration with most cells."""
     found: Pictures = []
-    for x, y in combinations(AXES.values(), 2):
+    for x, y in combinations(varied.axes(points), 2):
         cells = _cells(series.measured(points), x, y)
         if not cells.empty:
             parts = _one_per_device(cells)
@@ -60,7 +48,8 @@ def _cells(points: pd.DataFrame, x: Axis, y: Axis) -> pd.DataFrame:
     """The points of slices that have two measured values of each axis; others are dropped."""
     table = points.copy()
     for name, axis in (("x", x), ("y", y)):
-        table[name] = table[axis.column].astype("float64")
+        places = varied.positions(table.assign(variant=points["variant"]), axis)
+        table[name], table[f"{name}_text"] = places["at"], places["text"]
         table["variant"] = series.without(table["variant"], axis.column)
     table = table[table["x"].notna() & table["y"].notna()]
     kept = [name for name in CONFIGURATION if name not in (*x.ignored, *y.ignored)]
@@ -97,7 +86,8 @@ def _one_per_device(cells: pd.DataFrame) -> Pictures:
         chosen["series"] = 0
         numbers = series.numbers(chosen, _BOTH)
         numbers.insert(2, "y", chosen["y"].to_numpy())
-        numbers["x_axis"], numbers["y_axis"] = chosen["x_axis"].iloc[0], chosen["y_axis"].iloc[0]
+        for told in ("x_axis", "x_text", "y_axis", "y_text"):
+            numbers[told] = chosen[told].to_numpy()
         numbers["candidates"] = len(order)
         name = tuple(str(chosen[column].iloc[0]) for column in columns)
         found.append((name, numbers))
@@ -107,7 +97,7 @@ def _one_per_device(cells: pd.DataFrame) -> Pictures:
 def map_figure(numbers: pd.DataFrame, style: str) -> Figure:
     """One picture of `maps`."""
     look = preset(style)
-    x, y = (AXES[numbers[name].iloc[0]] for name in ("x_axis", "y_axis"))
+    x, y = (varied.axis(numbers[name].iloc[0]) for name in ("x_axis", "y_axis"))
     ignore = (*x.ignored, *y.ignored)
     title, _ = captions.legend(numbers, ignore)
     row = records(numbers.iloc[:1])[0]
@@ -129,7 +119,8 @@ def map_figure(numbers: pd.DataFrame, style: str) -> Figure:
         grid = figure.subplots(1, 2)
         for ax, quantity, name in zip(grid, _BOTH, names, strict=True):
             _draw_map(figure, ax, numbers, quantity, name, columns, rows)
-            _name_cells(ax, columns, rows, x, y)
+            _name_cells(ax.xaxis, numbers, "x", x, look)
+            _name_cells(ax.yaxis, numbers, "y", y, look)
         layout.write_header(grid[0], look, captions.campaigns(numbers))
         layout.write_around(figure, look, height_in, title, _entries(numbers), notes)
     return figure
@@ -205,14 +196,17 @@ def _entries(numbers: pd.DataFrame) -> list[layout.Entry]:
     return entries
 
 
-def _name_cells(ax: Axes, columns: list[float], rows: list[float], x: Axis, y: Axis) -> None:
-    for axis, values, label in ((ax.xaxis, columns, x.label), (ax.yaxis, rows, y.label)):
-        step = math.ceil(len(values) / _MOST_TICKS)
-        places = range(0, len(values), step)
-        axis.set_ticks([place + 0.5 for place in places], [axes.plain(values[p]) for p in places])
-        axis.set_ticks([], minor=True)
-        axis.set_label_text(label)
-        axis.set_tick_params(length=0)
+def _name_cells(of: Any, numbers: pd.DataFrame, name: str, along: Axis, look: Preset) -> None:
+    texts = dict(zip(numbers[name], numbers[f"{name}_text"], strict=True))
+    step = math.ceil(len(texts) / _MOST_TICKS)
+    room_in = _PANEL_IN / len(texts) * step if name == "x" else _LABEL_IN
+    labels = [layout.wrapped(texts[at], TICK_PT, room_in, look, 3) for at in sorted(texts)]
+    of.set_ticks([place + 0.5 for place in range(0, len(labels), step)], labels[::step])
+    of.set_ticks([], minor=True)
+    for label in of.get_ticklabels():
+        label.set_parse_math(False)
+    of.set_label_text(along.label)
+    of.set_tick_params(length=0)
 
 
 def compact(value: float) -> str:
@@ -226,13 +220,14 @@ def compact(value: float) -> str:
 def heat_map(points: pd.DataFrame, x: str, y: str, style: str = DEFAULT) -> Figure:
     """Throughput [infer/s] and latency [ms] as colours over two axes, for one model and device.
 
-    ``x`` and ``y`` are columns of AXES. A ring: did not settle; a cross: no result; the frame is
-    around the highest throughput.
+    ``x`` and ``y`` name what varies: a column, or an axis of the server variants. A ring:
+    did not settle; a cross: no result; the frame is around the highest throughput.
     """
+    there = {one.column: one for one in varied.axes(points)}
     for name in (x, y):
-        if name not in AXES:
-            raise DoesNotApply(f"no axis is called {name!r}", f"take two of {', '.join(AXES)}")
-    cells = _cells(series.measured(points), AXES[x], AXES[y])
+        if name not in there:
+            raise DoesNotApply(f"nothing varies along {name!r}", f"take two of {', '.join(there)}")
+    cells = _cells(series.measured(points), there[x], there[y])
     if cells.empty:
         raise DoesNotApply(f"nothing was measured over both {x} and {y}")
     return map_figure(series.only(_one_per_device(cells)), style)

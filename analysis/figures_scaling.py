@@ -7,17 +7,19 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import axes, captions, layout, series, statistics
-from analysis.figures_scan import THROUGHPUT, THROUGHPUT_NAME, legend_entries
+from analysis import axes, captions, layout, series
+from analysis.configuration import LOAD
+from analysis.figures_scan import THROUGHPUT, THROUGHPUT_NAME
+from analysis.legends import Legend, finish
 from analysis.panels import draw_grey, draw_series, draw_values, sentence
-from analysis.series import GPUS, INSTANCES, LOADS, DoesNotApply, Pictures
-from analysis.statistics import Sample
+from analysis.series import DoesNotApply, Pictures
 from analysis.styles import DEFAULT, TICK_PT, Mark, preset
+from analysis.varied import GPUS, INSTANCES, Axis
 
 _UTILISATION = "gpu_utilization_percent"
 _EFFICIENCY = "efficiency"
 _MOST_TWIN = 4
-_FREE = tuple(axis.column for axis in LOADS)
+_FREE = LOAD
 _PANEL_PT = (layout.NARROW_IN - 2.5) * 72
 
 
@@ -36,8 +38,7 @@ def instances_figure(numbers: pd.DataFrame, style: str) -> Figure:
     """One picture of `instances`."""
     look = preset(style)
     ignore = (*INSTANCES.ignored, *_FREE)
-    title, texts = captions.legend(numbers[numbers["drawn"] == "colour"], ignore)
-    marks = {number: Mark(rank) for rank, number in enumerate(sorted(texts))}
+    legend = Legend.of(numbers, ignore)
     used = bool(numbers[_UTILISATION].notna().any())
     notes = [
         "Solid, left: throughput. Dashed, right: GPU utilisation."
@@ -51,12 +52,12 @@ def instances_figure(numbers: pd.DataFrame, style: str) -> Figure:
     with look.active():
         figure = layout.blank(layout.NARROW_IN)
         ax = figure.subplots()
-        draw_values(ax, numbers, THROUGHPUT, marks, THROUGHPUT_NAME)
+        draw_values(ax, numbers, THROUGHPUT, legend.marks, THROUGHPUT_NAME)
         axes.zero_axis(ax, numbers[THROUGHPUT])
         _name_axis(ax, numbers, INSTANCES)
         if used:
             twin = ax.twinx()
-            for number, mark in marks.items():
+            for number, mark in legend.marks.items():
                 part = numbers[numbers["series"] == number]
                 draw_series(twin, part, _UTILISATION, mark, linestyle="--")
             twin.set_ylim(0, 108)
@@ -66,9 +67,7 @@ def instances_figure(numbers: pd.DataFrame, style: str) -> Figure:
             twin.set_ylabel("GPU utilisation [%]")
             twin.spines["right"].set_visible(True)
             ax.tick_params(axis="y", which="both", right=False)
-        layout.write_header(ax, look, captions.campaigns(numbers))
-        entries = legend_entries(numbers, texts, marks)
-        layout.write_around(figure, look, 8.0, title, entries, notes)
+        finish(figure, ax, look, 8.0, numbers, legend, notes)
     return figure
 
 
@@ -90,14 +89,10 @@ def scaling(points: pd.DataFrame) -> Pictures:
         raise DoesNotApply("no configuration was measured with two numbers of GPUs")
     table = series.along(series.best_of(points, _FREE), GPUS, _FREE)
     first = table.drop_duplicates("series").set_index("series")
-    columns = [f"{THROUGHPUT}{end}" for end in ("", "_n", "_std")]
-    base = pd.DataFrame({column: table["series"].map(first[column]) for column in columns})
     more = table["x"] / table["series"].map(first["x"])
-    ratio = statistics.ratio(Sample.of(table, THROUGHPUT), Sample.of(base, THROUGHPUT))
-    few = (more == 1) | (table[f"{THROUGHPUT}_n"] < 3) | (base[f"{THROUGHPUT}_n"] < 3)
-    table[_EFFICIENCY] = 100 * table[THROUGHPUT] / base[THROUGHPUT] / more
-    for end, limit in (("_low", ratio.low), ("_high", ratio.high)):
-        table[f"{_EFFICIENCY}{end}"] = np.where(few, np.nan, 100 * limit / more)
+    series.add_ratio(table, THROUGHPUT, first, table["series"], more == 1)
+    for end in ("", "_low", "_high"):
+        table[f"{_EFFICIENCY}{end}"] = 100 * table.pop(f"{THROUGHPUT}_ratio{end}") / more
     for end in ("_n", "_min", "_max"):
         table[f"{_EFFICIENCY}{end}"] = np.nan
     # A series of one number of GPUs scales nowhere.
@@ -112,8 +107,7 @@ def scaling_figure(numbers: pd.DataFrame, style: str) -> Figure:
     """One picture of `scaling`: throughput with what ideal scaling would give, and efficiency."""
     look = preset(style)
     ignore = (*GPUS.ignored, *_FREE)
-    title, texts = captions.legend(numbers[numbers["drawn"] == "colour"], ignore)
-    marks = {number: Mark(rank) for rank, number in enumerate(sorted(texts))}
+    legend = Legend.of(numbers, ignore)
     notes = [
         "Dotted: ideal scaling from the fewest GPUs. Efficiency: throughput over ideal.",
         _best_load(numbers),
@@ -124,10 +118,10 @@ def scaling_figure(numbers: pd.DataFrame, style: str) -> Figure:
     with look.active():
         figure = layout.blank(layout.NARROW_IN)
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[6.2, 2.6])
-        draw_values(top, numbers, THROUGHPUT, marks, THROUGHPUT_NAME)
-        _draw_ideal(top, numbers, marks)
+        draw_values(top, numbers, THROUGHPUT, legend.marks, THROUGHPUT_NAME)
+        _draw_ideal(top, numbers, legend.marks)
         draw_grey(bottom, numbers, _EFFICIENCY)
-        for number, mark in marks.items():
+        for number, mark in legend.marks.items():
             draw_series(bottom, numbers[numbers["series"] == number], _EFFICIENCY, mark)
         bottom.axhline(100, color="0.6", linewidth=1.5, linestyle=":", zorder=0)
         shown = numbers.loc[numbers["drawn"] == "colour", _EFFICIENCY]
@@ -135,9 +129,7 @@ def scaling_figure(numbers: pd.DataFrame, style: str) -> Figure:
         bottom.set_ylabel("Efficiency [%]", loc="center")
         bottom.minorticks_off()
         _name_axis(bottom, numbers, GPUS)
-        layout.write_header(top, look, captions.campaigns(numbers))
-        entries = legend_entries(numbers, texts, marks)
-        layout.write_around(figure, look, 8.8, title, entries, notes)
+        finish(figure, top, look, 8.8, numbers, legend, notes)
     return figure
 
 
@@ -169,7 +161,7 @@ def _best_load(numbers: pd.DataFrame) -> str:
     )
 
 
-def _name_axis(ax: Axes, numbers: pd.DataFrame, axis: series.Axis) -> None:
+def _name_axis(ax: Axes, numbers: pd.DataFrame, axis: Axis) -> None:
     values = numbers.loc[numbers["drawn"] != "no", "x"].unique().tolist()
     axes.measured_axis(ax, values, linear=True, label_pt=TICK_PT, axis_pt=_PANEL_PT)
     ax.set_xlabel(sentence(axis.label))

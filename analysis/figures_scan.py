@@ -5,26 +5,26 @@ Each figure is a function from a table of `analysis.table.summarise` to a matplo
 it shows are the numbers of `scan` and `curves`.
 """
 
-from typing import Any
-
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
 from analysis import axes, captions, layout, series
-from analysis.panels import draw_grey, draw_markers, draw_ratios, draw_values, extent, sentence
-from analysis.series import (
-    BATCH_SIZE,
-    CONCURRENCY,
-    LOADS,
-    REQUEST_RATE,
-    Axis,
-    DoesNotApply,
-    Pictures,
+from analysis.legends import Legend, finish
+from analysis.panels import (
+    draw_bars,
+    draw_grey,
+    draw_markers,
+    draw_ratios,
+    draw_values,
+    extent,
+    sentence,
+    write_beside,
 )
-from analysis.styles import DEFAULT, SMALL_PT, TICK_PT, Mark, preset
+from analysis.series import DoesNotApply, Pictures
+from analysis.styles import DEFAULT, TICK_PT, Mark, preset
+from analysis.varied import BATCH_SIZE, CONCURRENCY, LOADS, REQUEST_RATE, Axis
 from hpcbench.records import Status
 
 THROUGHPUT = "throughput_infer_per_s"
@@ -48,13 +48,12 @@ def scan(points: pd.DataFrame, axis: Axis) -> Pictures:
 def scan_figure(numbers: pd.DataFrame, axis: Axis, style: str) -> Figure:
     """One picture of `scan`: throughput and latency, each over its ratio to the first series."""
     look = preset(style)
-    title, texts = captions.legend(numbers[numbers["drawn"] == "colour"], axis.ignored)
-    marks = {number: Mark(rank) for rank, number in enumerate(sorted(texts))}
+    legend = Legend.of(numbers, axis.ignored)
     names = {THROUGHPUT: THROUGHPUT_NAME, "latency_ms": captions.latency(numbers)}
     notes = [
         captions.conditions(numbers, axis.ignored),
         captions.repeats(numbers),
-        captions.absences(numbers, texts, axis, names),
+        captions.absences(numbers, legend.texts, axis, names),
         captions.selection(numbers),
     ]
     with look.active():
@@ -62,9 +61,9 @@ def scan_figure(numbers: pd.DataFrame, axis: Axis, style: str) -> Figure:
         heights = [_MAIN_IN, _RATIO_IN] if _has_ratio(numbers) else [_MAIN_IN]
         grid = figure.subplots(len(heights), 2, sharex="col", squeeze=False, height_ratios=heights)
         for panels, quantity in zip(grid.T, _BOTH, strict=True):
-            draw_values(panels[0], numbers, quantity, marks, names[quantity])
+            draw_values(panels[0], numbers, quantity, legend.marks, names[quantity])
             if len(heights) > 1:
-                draw_ratios(panels[1], numbers, quantity, marks)
+                draw_ratios(panels[1], numbers, quantity, legend.marks)
             axes.measured_axis(
                 panels[-1],
                 numbers.loc[numbers["drawn"] != "no", "x"].unique().tolist(),
@@ -73,23 +72,8 @@ def scan_figure(numbers: pd.DataFrame, axis: Axis, style: str) -> Figure:
                 axis_pt=_PANEL_PT,
             )
             panels[-1].set_xlabel(axis.label)
-        layout.write_header(grid[0, 0], look, captions.campaigns(numbers))
-        entries = legend_entries(numbers, texts, marks)
-        layout.write_around(figure, look, sum(heights), title, entries, notes)
+        finish(figure, grid[0, 0], look, sum(heights), numbers, legend, notes)
     return figure
-
-
-def legend_entries(
-    numbers: pd.DataFrame, texts: dict[int, str], marks: dict[int, Mark]
-) -> list[layout.Entry]:
-    """The series that stand out; a cross for those without a single result."""
-    drawn = set(numbers.loc[numbers["measured"] > 0, "series"])
-    return [
-        (text, layout.line(**marks[number].keywords(line=True)))
-        if number in drawn
-        else (f"{text} (no result)", layout.line(**marks[number].cross()))
-        for number, text in texts.items()
-    ]
 
 
 def _has_ratio(numbers: pd.DataFrame) -> bool:
@@ -141,15 +125,14 @@ def curve_figure(numbers: pd.DataFrame, style: str) -> Figure:
     """One picture of `curves`."""
     look = preset(style)
     axis = next(axis for axis in LOADS if axis.column == numbers["load"].iloc[0])
-    title, texts = captions.legend(numbers[numbers["drawn"] == "colour"], axis.ignored)
-    marks = {number: Mark(rank) for rank, number in enumerate(sorted(texts))}
+    legend = Legend.of(numbers, axis.ignored)
     latency = captions.latency(numbers)
     names = {THROUGHPUT: THROUGHPUT_NAME, "latency_ms": latency}
     notes = [
         f"Numbers beside points: {axis.phrase}.",
         captions.conditions(numbers, axis.ignored),
         captions.repeats(numbers, "Bars"),
-        captions.absences(numbers, texts, axis, names).replace(" (crosses)", ""),
+        captions.absences(numbers, legend.texts, axis, names).replace(" (crosses)", ""),
         captions.selection(numbers),
     ]
     with look.active():
@@ -160,15 +143,12 @@ def curve_figure(numbers: pd.DataFrame, style: str) -> Figure:
         draw_grey(ax, numbers, "latency_ms", THROUGHPUT)
         labels = [
             label
-            for number, mark in marks.items()
+            for number, mark in legend.marks.items()
             for label in _draw_curve(ax, numbers[numbers["series"] == number], mark)
         ]
         ax.set_xlabel(sentence(THROUGHPUT_NAME))
         ax.set_ylabel(sentence(latency))
-        layout.write_header(ax, look, captions.campaigns(numbers))
-        entries = legend_entries(numbers, texts, marks)
-        layout.write_around(figure, look, 8.0, title, entries, notes)
-        layout.prune(labels)
+        finish(figure, ax, look, 8.0, numbers, legend, notes, labels)
     return figure
 
 
@@ -176,26 +156,9 @@ def _draw_curve(ax: Axes, points: pd.DataFrame, mark: Mark) -> list[Annotation]:
     drawn = points[(points[list(_BOTH)] > 0).all(axis="columns")]
     x, y = (drawn[name].to_numpy(float) for name in _BOTH)
     ax.plot(x, y, color=mark.colour, linewidth=2.2, zorder=2, gid="line")
-    for quantity, way in ((THROUGHPUT, "xerr"), ("latency_ms", "yerr")):
-        value, low, high = (
-            drawn[f"{quantity}{end}"].to_numpy(float) for end in ("", "_low", "_high")
-        )
-        low = np.maximum(low, value * 1e-3)
-        bars: dict[str, Any] = {way: np.nan_to_num(np.stack([value - low, high - value]))}
-        ax.errorbar(x, y, fmt="none", ecolor=mark.colour, elinewidth=1.2, alpha=0.4, **bars)
+    draw_bars(ax, drawn, *_BOTH, mark.colour, opaque=0.4)
     draw_markers(ax, x, y, (drawn["status"] == Status.UNSTABLE).to_numpy(bool), mark)
-    return [
-        ax.annotate(
-            axes.plain(load),
-            (at, height),
-            (9, -6),
-            textcoords="offset points",
-            va="top",
-            fontsize=SMALL_PT,
-            color=mark.colour,
-        )
-        for load, at, height in zip(drawn["x"], x, y, strict=True)
-    ]
+    return write_beside(ax, map(axes.plain, drawn["x"]), x, y, mark)
 
 
 def latency_vs_throughput(points: pd.DataFrame, style: str = DEFAULT) -> Figure:

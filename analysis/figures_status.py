@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from analysis import axes, captions, layout, series
-from analysis.series import BATCH_SIZE, LOADS, Axis, DoesNotApply, Pictures
+from analysis.series import DoesNotApply, Pictures
 from analysis.styles import DEFAULT, SMALL_PT, preset
 from analysis.table import records
+from analysis.varied import BATCH_SIZE, LOADS, Axis
 from hpcbench.records import Status
 
 MOST_ROWS = 40

@@ -10,16 +10,18 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
 from analysis import axes, captions, layout, series, statistics
-from analysis.configuration import CONFIGURATION
-from analysis.figures_scan import THROUGHPUT, THROUGHPUT_NAME, legend_entries
-from analysis.panels import draw_markers, extent, sentence
-from analysis.series import DEVICE, LOADS, DoesNotApply, Pictures
+from analysis.configuration import CONFIGURATION, LOAD, REQUEST
+from analysis.figures_scan import THROUGHPUT, THROUGHPUT_NAME
+from analysis.legends import Legend, finish
+from analysis.panels import draw_bars, draw_markers, extent, sentence, write_beside
+from analysis.series import DEVICE, DoesNotApply, Pictures
 from analysis.styles import DEFAULT, SMALL_PT, Mark, preset
 from analysis.table import OUTPUTS
 from hpcbench.records import Status
 
 _P99 = "latency_p99_ms"
-_FREE = tuple(name for name in CONFIGURATION if name not in (*DEVICE, "model_label", "model"))
+_APART = (*REQUEST, *DEVICE)
+_FREE = tuple(name for name in CONFIGURATION if name not in _APART)
 _DIFFERENCE = OUTPUTS[0]
 
 
@@ -32,7 +34,7 @@ def fronts(points: pd.DataFrame) -> Pictures:
     table = points[(points[[THROUGHPUT, _P99]] > 0).all(axis="columns")].copy()
     if table.empty:
         raise DoesNotApply("no measurement has a p99 latency")
-    table["series"] = series.numbered(table, ["model_label", "model", *DEVICE])
+    table["series"] = series.numbered(table, _APART)
     table["x"] = table[THROUGHPUT]
     table["on_front"] = False
     for _, part in table.groupby("series"):
@@ -63,8 +65,7 @@ def front_figure(numbers: pd.DataFrame, style: str) -> Figure:
     """One picture of `fronts`."""
     look = preset(style)
     shown = numbers[numbers["drawn"] == "colour"]
-    title, texts = captions.legend(shown, _FREE)
-    marks = {number: Mark(rank) for rank, number in enumerate(sorted(texts))}
+    legend = Legend.of(numbers, _FREE)
     front = shown[shown["on_front"]]
     few = int(front["few_requests"].sum())
     needed = statistics.requests_needed(99)
@@ -85,15 +86,12 @@ def front_figure(numbers: pd.DataFrame, style: str) -> Figure:
         axes.log_value_axis(ax, extent(shown, _P99))
         labels = [
             label
-            for number, mark in marks.items()
+            for number, mark in legend.marks.items()
             for label in _draw_front(ax, shown[shown["series"] == number], mark)
         ]
         ax.set_xlabel(sentence(THROUGHPUT_NAME))
         ax.set_ylabel("p99 latency [ms]")
-        layout.write_header(ax, look, captions.campaigns(shown))
-        entries = legend_entries(shown, texts, marks)
-        layout.write_around(figure, look, 8.5, title, entries, notes)
-        layout.prune(labels)
+        finish(figure, ax, look, 8.5, shown, legend, notes, labels)
     return figure
 
 
@@ -106,24 +104,24 @@ def _load_name(shown: pd.DataFrame) -> str:
 
 def _draw_front(ax: Axes, part: pd.DataFrame, mark: Mark) -> list[Annotation]:
     behind, front = part[~part["on_front"]], part[part["on_front"]].sort_values(THROUGHPUT)
-    ax.plot(
-        behind[THROUGHPUT],
-        behind[_P99],
-        marker=mark.marker,
-        color=mark.colour,
-        linestyle="none",
-        markersize=7 if len(behind) < 100 else 4,
-        alpha=0.35,
-        markeredgewidth=0,
-        rasterized=len(behind) > 500,
-        gid="behind",
-    )
+    unstable = behind["status"] == Status.UNSTABLE
+    for some, face in ((behind[~unstable], mark.colour), (behind[unstable], "none")):
+        ax.plot(
+            some[THROUGHPUT],
+            some[_P99],
+            marker=mark.marker,
+            color=mark.colour,
+            markerfacecolor=face,
+            linestyle="none",
+            markersize=7 if len(behind) < 100 else 4,
+            alpha=0.35 if face != "none" else 0.6,
+            markeredgewidth=0 if face != "none" else 1.2,
+            rasterized=len(behind) > 500,
+            gid="behind",
+        )
     x, y = front[THROUGHPUT].to_numpy(float), front[_P99].to_numpy(float)
     ax.plot(x, y, color=mark.colour, linewidth=2.2, drawstyle="steps-pre", gid="front")
-    for quantity, value, way in ((THROUGHPUT, x, "xerr"), (_P99, y, "yerr")):
-        low, high = (front[f"{quantity}{end}"].to_numpy(float) for end in ("_low", "_high"))
-        bars = np.nan_to_num(np.stack([value - np.maximum(low, 1e-3 * value), high - value]))
-        ax.errorbar(x, y, fmt="none", ecolor=mark.colour, elinewidth=1.2, alpha=0.6, **{way: bars})
+    draw_bars(ax, front, THROUGHPUT, _P99, mark.colour, opaque=0.6)
     draw_markers(ax, x, y, (front["status"] == Status.UNSTABLE).to_numpy(bool), mark)
     few = front["few_requests"].to_numpy(bool)
     ax.plot(
@@ -137,18 +135,11 @@ def _draw_front(ax: Axes, part: pd.DataFrame, mark: Mark) -> list[Annotation]:
         gid="few",
     )
     load = front["concurrency"].fillna(front["request_rate"])
-    return [
-        ax.annotate(
-            f"{batch}{_TIMES}{axes.plain(float(rate))}" if pd.notna(rate) else str(batch),
-            (at, height),
-            (9, -6),
-            textcoords="offset points",
-            va="top",
-            fontsize=SMALL_PT - 2,
-            color=mark.colour,
-        )
-        for batch, rate, at, height in zip(front["batch_size"], load, x, y, strict=True)
+    texts = [
+        f"{batch}{_TIMES}{axes.plain(float(rate))}" if pd.notna(rate) else str(batch)
+        for batch, rate in zip(front["batch_size"], load, strict=True)
     ]
+    return write_beside(ax, texts, x, y, mark, fontsize=SMALL_PT - 2)
 
 
 def pareto_front(points: pd.DataFrame, style: str = DEFAULT) -> Figure:
@@ -172,10 +163,10 @@ def precisions(points: pd.DataFrame) -> Pictures:
             f"no outputs were compared: the results have no column {_DIFFERENCE} (root mean square "
             "difference from the reference's outputs)"
         )
-    table = series.best_of(table, tuple(axis.column for axis in LOADS))
+    table = series.best_of(table, LOAD)
     table["precision"] = [_precision(text) for text in table["accelerator"]]
     table["x"] = table[_DIFFERENCE]
-    table["series"] = series.numbered(table, ["model_label", "model", *DEVICE])
+    table["series"] = series.numbered(table, _APART)
     table = table.sort_values(["series", "x"], ignore_index=True)
     found: Pictures = []
     for name, part in series.pictures(table):
@@ -196,8 +187,7 @@ def precision_figure(numbers: pd.DataFrame, style: str) -> Figure:
     """One picture of `precisions`."""
     look = preset(style)
     shown = numbers[numbers["drawn"] == "colour"]
-    title, texts = captions.legend(shown, _FREE)
-    marks = {number: Mark(rank) for rank, number in enumerate(sorted(texts))}
+    legend = Legend.of(numbers, _FREE)
     exact = shown[_DIFFERENCE] <= 0
     notes = [
         "Each precision at the load of highest throughput that settled.",
@@ -215,15 +205,12 @@ def precision_figure(numbers: pd.DataFrame, style: str) -> Figure:
         axes.log_value_axis(ax, extent(shown, THROUGHPUT))
         labels = [
             label
-            for number, mark in marks.items()
+            for number, mark in legend.marks.items()
             for label in _draw_precisions(ax, shown[shown["series"] == number], mark)
         ]
         ax.set_xlabel("Difference from the reference outputs, rms [output unit]")
         ax.set_ylabel(sentence(THROUGHPUT_NAME))
-        layout.write_header(ax, look, captions.campaigns(shown))
-        entries = legend_entries(shown, texts, marks)
-        layout.write_around(figure, look, 8.0, title, entries, notes)
-        layout.prune(labels)
+        finish(figure, ax, look, 8.0, shown, legend, notes, labels)
     return figure
 
 
@@ -237,18 +224,7 @@ def _draw_precisions(ax: Axes, part: pd.DataFrame, mark: Mark) -> list[Annotatio
     ax.errorbar(x, y, upright, aside, fmt="none", ecolor=mark.colour, elinewidth=1.2, alpha=0.6)
     ax.plot(x, y, color=mark.colour, linewidth=1.2, linestyle=":", gid="line")
     draw_markers(ax, x, y, (part["status"] == Status.UNSTABLE).to_numpy(bool), mark)
-    return [
-        ax.annotate(
-            text,
-            (at, height),
-            (10, 8),
-            textcoords="offset points",
-            fontsize=SMALL_PT,
-            color=mark.colour,
-            parse_math=False,
-        )
-        for text, at, height in zip(part["precision"], x, y, strict=True)
-    ]
+    return write_beside(ax, part["precision"], x, y, mark, xytext=(10, 8), va="bottom")
 
 
 def precision_accuracy(points: pd.DataFrame, style: str = DEFAULT) -> Figure:

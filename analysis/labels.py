@@ -1,12 +1,11 @@
 """Configurations and figures in a few words, for tables on a terminal and in Markdown."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis import words
-from analysis.configuration import LOAD
+from analysis.configuration import BASE, LOAD
 
 _ELSEWHERE = ("model_label", "device", *LOAD)
 
@@ -46,18 +45,17 @@ def load(row: Mapping[str, Any]) -> str:
 
 def server(row: Mapping[str, Any]) -> str:
     """The server axes that differ from the model's own configuration; "base" where none does."""
-    told = words.in_words(row)
-    axes = _axes(row, told)
-    texts = [told.get(axis, "") for axis, value in axes.items() if value != "base"]
-    return ", ".join(filter(None, texts)) or ("base" if axes else "unknown")
+    texts = [words.phrase(axis, value) for axis, value in words.server_axes(row).items()]
+    told = ", ".join(filter(None, texts))
+    return told or ("unknown" if row["variant"] is None else BASE)
 
 
 def distinctions(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """For each row what else than model, load and server sets it apart; "" for nothing."""
     told = [words.in_words(row) for row in rows]
     known = list(_ELSEWHERE)
-    for row, texts in zip(rows, told, strict=True):
-        known += [axis for axis in _axes(row, texts) if axis not in known]
+    for row in rows:
+        known += [axis for axis in words.server_axes(row) if axis not in known]
     named: list[str] = []
     for name in dict.fromkeys(name for texts in told for name in texts):
         if name in known or name.startswith("found "):
@@ -87,11 +85,3 @@ def names(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], str]:
 
 def _kinds(told: Sequence[Mapping[str, str]], names: Sequence[str]) -> int:
     return len({tuple(texts.get(name) for name in names) for texts in told})
-
-
-def _axes(row: Mapping[str, Any], told: Mapping[str, str]) -> Mapping[str, Any]:
-    """The server axes as they were asked for, or as the server has them where nobody asked."""
-    if row["variant"]:
-        axes: Mapping[str, Any] = json.loads(row["variant"])
-        return axes
-    return {name: told[name] for name in words.SERVER_AXES if name in told}

@@ -15,7 +15,16 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis import limits, statistics
-from analysis.configuration import LOAD, MODEL, NEEDED, compact, floats, group_numbers, plain_rows
+from analysis.configuration import (
+    LOAD,
+    MODEL,
+    NEEDED,
+    REQUEST,
+    compact,
+    floats,
+    group_numbers,
+    plain_rows,
+)
 from analysis.limits import LATENCY, Figure, Limit, Wanted
 from analysis.sizing import Sizing, size
 from analysis.statistics import Interval, Sample
@@ -94,7 +103,7 @@ def recommend(frame: pd.DataFrame, wanted: Wanted) -> list[Advice]:
     rows = table.pop("row").to_numpy()
     table["point_id"] = frame["point_id"].iloc[rows].to_numpy(dtype=object)
     table["reason"] = frame["reason"].iloc[rows].to_numpy(dtype=object)
-    groups = group_numbers(_devices(table), (*MODEL, "input_data", *_DEVICE))
+    groups = group_numbers(_devices(table), (*MODEL, *REQUEST, *_DEVICE))
     return [_advise(part, wanted) for _, part in table.groupby(groups, sort=False)]
 
 
@@ -114,7 +123,8 @@ def _advise(table: pd.DataFrame, wanted: Wanted) -> Advice:
     table["position"] = np.arange(len(table))
     figure = wanted.figure
     measured = table["measured"].to_numpy() > 0
-    meets = measured & np.isfinite(floats(table[figure.column]))
+    values = floats(table[figure.column])
+    meets = measured & np.isfinite(values) & (values > 0)
     for limit in wanted.limits:
         meets &= limit.met(floats(table[limit.figure.column]))
     order = _best_first(table, figure, meets)

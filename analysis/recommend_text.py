@@ -17,7 +17,7 @@ from analysis.recommend import Advice, Compared, Row
 
 _FIGURES = (THROUGHPUT, LATENCY, MEMORY, ENERGY, COST)
 _WIDE = 120
-_LOADS = {"batch_size": "batch\nsize", "concurrency": "concur-\nrency"}
+_LOADS = {"concurrency": "concur-\nrency"}
 _HEADINGS = {
     THROUGHPUT: "throughput\n[infer/s]",
     LATENCY: "p99 latency\n[ms]",
@@ -34,8 +34,8 @@ def device(row: Mapping[str, Any]) -> str:
 
 def show(advice: list[Advice], console: Console) -> None:
     """Prints a section for each model and device."""
-    for one in advice:
-        console.print(_title(one), highlight=False, soft_wrap=True)
+    for one, more in zip(advice, distinctions(advice), strict=True):
+        console.print(_title(one, more), highlight=False, soft_wrap=True)
         if one.best is None:
             _show_nothing(one, console)
         else:
@@ -43,11 +43,28 @@ def show(advice: list[Advice], console: Console) -> None:
         console.print()
 
 
-def _title(one: Advice) -> str:
+def distinctions(advice: list[Advice]) -> list[str]:
+    """What else is asked of those that have one name on one device, "" where nothing is."""
+    names = [(one.about["model_label"], device(one.about)) for one in advice]
+    told = [""] * len(advice)
+    for name in {name for name in names if names.count(name) > 1}:
+        alike = [i for i, other in enumerate(names) if other == name]
+        rows = [advice[i].best or advice[i].about for i in alike]
+        for i, text in zip(alike, labels.distinctions(rows), strict=True):
+            told[i] = text
+    return told
+
+
+def title(one: Advice, more: str) -> str:
+    """The model and the device, with what else tells this advice from others."""
+    return f"{one.about['model_label']} on {device(one.about)}" + (f", {more}" if more else "")
+
+
+def _title(one: Advice, more: str) -> str:
     limits = ", ".join(map(str, one.wanted.limits))
     within = f", {one.meeting} within {limits}" if limits else ""
     return (
-        f"[bold]{escape(str(one.about['model_label']))}[/] on {escape(device(one.about))}: "
+        f"[bold]{escape(title(one, more))}[/]: "
         f"{one.configurations} configurations, {one.measured} measured{within}"
     )
 
@@ -111,7 +128,8 @@ def _print_table(rows: list[tuple[str, Row]], wanted: Wanted, console: Console) 
     letters = dict(zip(dict.fromkeys(servers), ascii_uppercase, strict=False))
     table.add_column("", no_wrap=True)
     for name in loads:
-        table.add_column(_LOADS.get(name, name.replace("_", "\n")), justify="right", no_wrap=True)
+        heading = _LOADS.get(name, words.name(name).replace(" ", "\n"))
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("server", max_width=44)
     for figure in shown:
         table.add_column(escape(_HEADINGS[figure]), justify="right", no_wrap=True)
@@ -120,7 +138,7 @@ def _print_table(rows: list[tuple[str, Row]], wanted: Wanted, console: Console) 
     for (standing, row), server in zip(rows, servers, strict=True):
         table.add_row(
             standing,
-            *("-" if row[name] is None else f"{row[name]:g}" for name in loads),
+            *("-" if row[name] is None else words.value(name, row[name]) for name in loads),
             escape(server if wide else letters[server]),
             *(labels.figure(row, figure.column) for figure in shown),
             f"{row['measured']}" + (f" ({row['unstable']})" if row["unstable"] else ""),

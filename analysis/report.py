@@ -157,8 +157,7 @@ def _most_telling(points: Points) -> tuple[Points, str]:
 def _shared(table: pd.DataFrame) -> str:
     """How all points were measured, as far as it is the same for all."""
     told = words.in_words(configuration.plain_rows(table, [0])[0])
-    # The words for the protocol say asynchronous themselves.
-    names = [n for n in configuration.MEASUREMENT if n in told and n != "asynchronous"]
+    names = [name for name in configuration.MEASUREMENT if name in told]
     return ", ".join(told[name] for name in names if len(table[name].drop_duplicates()) == 1)
 
 

@@ -5,16 +5,16 @@ texts are codes into a list of those that occur, which keeps thousands of points
 """
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_numeric_dtype
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from analysis import configuration, statistics, words
+from analysis.table import natural
 from hpcbench.records import COLUMNS, Status
 
 Json = dict[str, Any]
@@ -56,17 +56,6 @@ _IN_TABLE = (
     *("throughput_infer_per_s", "latency_p50_us", "latency_p99_us", "gpu_memory_max_bytes"),
 )
 
-_LOAD = {
-    "batch_size": ("batch size", ""),
-    "concurrency": ("concurrency", ""),
-    "request_rate": ("request rate", "1/s"),
-}
-_AXES = {
-    "instance_count": ("instances", ""),
-    "preferred_batch_size": ("dynamic batching", ""),
-    "max_queue_delay_us": ("queue delay", "µs"),
-    "accelerator": ("accelerator", ""),
-}
 _NAMES = {"model": "name in the repository", "sdk_image_digest": "client image digest"}
 _MEANINGS = {column.name: column.meaning for column in COLUMNS} | {
     ENERGY: "mean power of the GPUs over throughput"
@@ -159,13 +148,10 @@ def _settings(table: pd.DataFrame) -> tuple[list[Json], list[Json]]:
     candidates: list[Json] = [
         _text("model_label", "model", table["model_label"], SETTINGS) | {"facet": True},
         _text("device", "device", table["device"], SETTINGS) | {"facet": True},
-        *(
-            _number(name, *_LOAD[name], configuration.floats(table[name]), SETTINGS)
-            for name in _LOAD
-        ),
+        *(_setting(table, name) for name in configuration.LOAD),
         *_variants(table),
         *(
-            _text(name, _NAMES.get(name, name.replace("_", " ")), table[name], ABOUT)
+            _text(name, _NAMES.get(name, name.replace("_", " ")), _told(table, name), ABOUT)
             for name in ("site", "pool", *_others(table))
         ),
     ]
@@ -190,8 +176,32 @@ def _finer(numbers: configuration.Numbers, values: list[Any]) -> configuration.N
 
 
 def _others(table: pd.DataFrame) -> list[str]:
-    told = {"model_label", "variant", *_LOAD, "site", "pool", *_AXES}
+    asked = {axis for text in table["variant"].dropna().unique() for axis in json.loads(text)}
+    told = {"model_label", "variant", *configuration.LOAD, "site", "pool", *asked}
     return [name for name in configuration.CONFIGURATION if name in table and name not in told]
+
+
+def _told(table: pd.DataFrame, name: str) -> pd.Series:
+    if name not in configuration.RESOLVED:
+        return table[name]
+    return pd.Series(_said(table, name), dtype=object)
+
+
+def _said(table: pd.DataFrame, name: str) -> list[str | None]:
+    missing = table[name].isna()
+    return [
+        None if gone else words.value(name, value)
+        for value, gone in zip(table[name], missing, strict=True)
+    ]
+
+
+def _setting(table: pd.DataFrame, name: str) -> Json:
+    """A column of the load: numbers where it has numbers."""
+    values = table[name]
+    if is_numeric_dtype(values) and not is_bool_dtype(values):
+        number = configuration.floats(values)
+        return _number(name, words.name(name), words.unit(name), number, SETTINGS)
+    return _text(name, words.name(name), pd.Series(_said(table, name), dtype=object), SETTINGS)
 
 
 def _variants(table: pd.DataFrame) -> list[Json]:
@@ -199,32 +209,25 @@ def _variants(table: pd.DataFrame) -> list[Json]:
     codes, texts = pd.factorize(table["variant"].astype(object))
     variants: list[dict[str, Any]] = [json.loads(text) for text in texts]
     found = []
-    for axis in dict.fromkeys(name for variant in variants for name in variant):
-        label, unit = _AXES.get(axis, (axis.replace("_", " "), ""))
-        values = [*(variant.get(axis) for variant in variants), None]
-        if _counts(values) and axis in table and is_numeric_dtype(table[axis]):
-            asked = np.array([value if isinstance(value, int) else np.nan for value in values])[
-                codes
-            ]
+    for axis in sorted({name for variant in variants for name in variant}, key=configuration.place):
+        given = [variant.get(axis, configuration.BASE) for variant in variants]
+        if _counts(given) and axis in table and is_numeric_dtype(table[axis]):
+            asked = np.array(
+                [value if isinstance(value, int) else np.nan for value in [*given, None]]
+            )
             served = configuration.floats(table[axis])
-            number = np.where(np.isnan(asked), served, asked)
-            found.append(_number(axis, label, unit, number, SETTINGS))
+            number = np.where(np.isnan(asked[codes]), served, asked[codes])
+            found.append(_number(axis, words.name(axis), words.unit(axis), number, SETTINGS))
             continue
-        said = [_value(words.variant(variant).get(axis), label) for variant in variants]
+        said = [words.value(axis, value) for value in given]
         text = pd.Series([*said, None], dtype=object).iloc[codes]
-        found.append(_text(axis, label, text, SETTINGS))
+        found.append(_text(axis, words.name(axis), text, SETTINGS) | {"unit": words.unit(axis)})
     return found
-
-
-def _value(text: str | None, label: str) -> str | None:
-    """What words say of an axis, without the name of the axis."""
-    told = {f"no {label}": "none", f"default {label}": "default", label: "on", "": None}
-    return told.get(text or "", (text or "").removeprefix(f"{label} "))
 
 
 def _counts(values: list[Any]) -> bool:
     """Whether the values of an axis are numbers, beside those that leave it alone."""
-    given = [value for value in values if value not in ("base", None)]
+    given = [value for value in values if value not in (configuration.BASE, None)]
     return bool(given) and all(type(value) is int for value in given)
 
 
@@ -243,14 +246,15 @@ def _number(name: str, label: str, unit: str, values: configuration.Array, group
     return column | {
         "meaning": _MEANINGS.get(name, ""),
         "used": bool(np.isfinite(values).any()),
-        "values": _rounded(values),
+        "values": _rounded(values, 15 if group == SETTINGS else 5),
     }
 
 
-def _rounded(values: configuration.Array) -> list[float | int | None]:
-    """Five digits, whole numbers as such, and None for what JSON has no number for."""
+def _rounded(values: configuration.Array, digits: int = 5) -> list[float | int | None]:
+    """So many digits, whole numbers as such, and None for what JSON has no number for."""
     return [
-        None if value - value != 0 else _short(float(f"{value:.5g}")) for value in values.tolist()
+        None if value - value != 0 else _short(float(f"{value:.{digits}g}"))
+        for value in values.tolist()
     ]
 
 
@@ -262,7 +266,7 @@ def _text(name: str, label: str, values: pd.Series, group: str) -> Json:
     codes, found = pd.factorize(values.astype(object))
     order = list(range(len(found)))
     if group == SETTINGS and name != "model_label":
-        order.sort(key=lambda i: _natural(str(found[i])))
+        order.sort(key=lambda i: natural(str(found[i])))
     places = np.empty(len(found) + 1, dtype=np.int64)
     places[order], places[-1] = np.arange(len(found)), -1
     column = {"name": name, "label": label, "unit": "", "group": group}
@@ -271,13 +275,6 @@ def _text(name: str, label: str, values: pd.Series, group: str) -> Json:
         "levels": [str(found[i]) for i in order],
         "values": places[codes].tolist(),
     }
-
-
-def _natural(text: str) -> list[tuple[int, str]]:
-    """Sorts 2 before 10 also inside a text."""
-    return [
-        (int(word), "") if word.isdecimal() else (-1, word) for word in re.split(r"(\d+)", text)
-    ]
 
 
 def _is_known(column: Mapping[str, Any]) -> bool:

@@ -9,7 +9,8 @@ import pandas as pd
 
 from analysis import configuration, labels, words
 from analysis.limits import Wanted
-from analysis.recommend import Advice, Row, recommend
+from analysis.recommend import Advice, recommend
+from analysis.recommend_text import distinctions
 from analysis.report_columns import Points, devices
 from analysis.table import records
 from hpcbench.records import MEASURED, Status
@@ -60,12 +61,10 @@ def best(points: Points) -> list[dict[str, Any]]:
     ``row`` is its place in the table of points, None where nothing is recommended.
     """
     advice = recommend(points.frame, Wanted())
-    names = [(one.about["model_label"], words.device(one.about)) for one in advice]
-    told = _distinctions(names, [one.best or one.about for one in advice])
     return [
         {
-            "model": model,
-            "device": device,
+            "model": one.about["model_label"],
+            "device": words.device(one.about),
             "distinction": distinction,
             "best": one.best,
             "load": labels.load(one.best) if one.best else "",
@@ -76,18 +75,8 @@ def best(points: Points) -> list[dict[str, Any]]:
             "notes": one.notes if one.best else one.failing,
             "row": _place(points, one.best) if one.best else None,
         }
-        for one, (model, device), distinction in zip(advice, names, told, strict=True)
+        for one, distinction in zip(advice, distinctions(advice), strict=True)
     ]
-
-
-def _distinctions(names: list[tuple[Any, str]], rows: list[Row]) -> list[str]:
-    """What else sets those apart that have the same names."""
-    told = [""] * len(rows)
-    for name in {name for name in names if names.count(name) > 1}:
-        alike = [i for i, other in enumerate(names) if other == name]
-        for i, text in zip(alike, labels.distinctions([rows[i] for i in alike]), strict=True):
-            told[i] = text
-    return told
 
 
 def _gain(advice: Advice) -> str:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from analysis import statistics
 from analysis.configuration import CONFIGURATION, group_numbers
 from analysis.statistics import Sample
 from analysis.table import rank
+from analysis.varied import LOADS, Axis
 from hpcbench.errors import BadInput
 from hpcbench.records import Status
 
@@ -34,40 +34,6 @@ Pictures = list[tuple[tuple[str, ...], pd.DataFrame]]
 
 class DoesNotApply(BadInput):
     """A figure cannot be drawn from these results; the message says what they lack."""
-
-
-@dataclass(frozen=True)
-class Axis:
-    """What may run along the x axis of a figure.
-
-    ``column`` of a table of `analysis.table`; ``label`` with its unit; ``phrase`` names a value of
-    it; ``absorbed`` are the columns that follow from it and so set no line apart.
-    """
-
-    column: str
-    label: str
-    phrase: str
-    absorbed: tuple[str, ...] = ()
-    linear: bool = False
-
-    @property
-    def ignored(self) -> tuple[str, ...]:
-        """The columns that set no line apart."""
-        return self.column, *self.absorbed
-
-
-BATCH_SIZE = Axis("batch_size", "Batch size [inferences per request]", "batch size")
-CONCURRENCY = Axis("concurrency", "Concurrency [requests in flight]", "concurrency")
-REQUEST_RATE = Axis("request_rate", "Request rate [requests/s]", "request rate")
-INSTANCES = Axis("instance_count", "Model instances [number]", "instance count", linear=True)
-GPUS = Axis(
-    "gpu_count",
-    "GPUs of one server [number]",
-    "GPU count",
-    ("pool", "cpu_count", "instance_count"),
-    linear=True,
-)
-LOADS = (CONCURRENCY, REQUEST_RATE, BATCH_SIZE)
 
 
 def along(points: pd.DataFrame, axis: Axis, free: Collection[str] = ()) -> pd.DataFrame:
@@ -138,19 +104,25 @@ def with_ratios(table: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
     reference = table[table["series"] == (measured.min() if len(measured) else -1)].set_index("x")
     own = table.index.isin(table.index[table["series"].isin(reference["series"])])
     for name in quantities:
-        base = pd.DataFrame(
-            {
-                f"{name}{end}": table["x"].map(reference[f"{name}{end}"])
-                for end in ("", "_n", "_std")
-            }
-        )
-        found = statistics.ratio(Sample.of(table, name), Sample.of(base, name))
-        few = own | (table[f"{name}_n"] < 3) | (base[f"{name}_n"] < 3)
-        value = table[name].where(table[name] > 0) / base[name].where(base[name] > 0)
-        table[f"{name}_ratio"] = value
-        table[f"{name}_ratio_low"] = np.where(few, np.nan, found.low)
-        table[f"{name}_ratio_high"] = np.where(few, np.nan, found.high)
+        add_ratio(table, name, reference, table["x"], own)
     return table
+
+
+def add_ratio(
+    table: pd.DataFrame, name: str, reference: pd.DataFrame, keys: pd.Series, own: Any
+) -> None:
+    """Adds the quantity's ratio to the row of ``reference`` with that key, as `with_ratios` does.
+
+    Those that are their ``own`` reference get no interval.
+    """
+    columns = [f"{name}{end}" for end in ("", "_n", "_std")]
+    base = pd.DataFrame({column: keys.map(reference[column]) for column in columns})
+    found = statistics.ratio(Sample.of(table, name), Sample.of(base, name))
+    few = own | (table[f"{name}_n"] < 3) | (base[f"{name}_n"] < 3)
+    value = table[name].where(table[name] > 0) / base[name].where(base[name] > 0)
+    table[f"{name}_ratio"] = value
+    table[f"{name}_ratio_low"] = np.where(few, np.nan, found.low)
+    table[f"{name}_ratio_high"] = np.where(few, np.nan, found.high)
 
 
 def with_bars(table: pd.DataFrame, quantities: Iterable[str]) -> pd.DataFrame:

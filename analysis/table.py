@@ -5,6 +5,7 @@ What makes two measurements repeats of one point, and how they are joined, is `a
 
 import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis import statistics
-from analysis.configuration import CONFIGURATION, floats, group_numbers, prepared
+from analysis.configuration import CONFIGURATION, floats, group_numbers, place, prepared
 from hpcbench.records import Status
 
 STAGES = {
@@ -124,20 +125,26 @@ def _tell_statuses(points: pd.DataFrame, rows: pd.DataFrame, numbers: npt.NDArra
 def rank(values: pd.Series) -> npt.NDArray[np.int64]:
     """The place of each value in a reader's order: none first, then 2 before 10, also in text."""
     codes, uniques = pd.factorize(values.astype(object))
-    key = _variant_key if values.name == "variant" else _words
-    order = sorted(range(len(uniques)), key=lambda code: key(uniques[code]))
+    keys = _variant_keys(uniques) if values.name == "variant" else [natural(v) for v in uniques]
+    order = sorted(range(len(uniques)), key=lambda code: keys[code])
     places = np.zeros(len(uniques) + 1, dtype=np.int64)
     places[order] = range(1, len(uniques) + 1)
     found: npt.NDArray[np.int64] = places[codes]
     return found
 
 
-def _variant_key(variant: Any) -> list[list[tuple[int, float, str]]]:
-    # An axis that is left alone makes the natural reference, as one that is switched off does.
-    return [_words(None if axis == "base" else axis) for axis in json.loads(str(variant)).values()]
+_Key = list[tuple[int, float, str]]
 
 
-def _words(value: Any) -> list[tuple[int, float, str]]:
+def _variant_keys(variants: Iterable[str]) -> list[list[_Key]]:
+    """An axis that is left alone makes the natural reference, as one that is switched off does."""
+    asked: list[dict[str, Any]] = [json.loads(text) for text in variants]
+    axes = sorted({axis for axes in asked for axis in axes}, key=place)
+    return [[natural(given.get(axis)) for axis in axes] for given in asked]
+
+
+def natural(value: Any) -> _Key:
+    """Sorts 2 before 10, also inside a text, and what is missing first."""
     if value is None:
         return []
     if isinstance(value, int | float):

@@ -1,6 +1,6 @@
 """Install Triton and perf_analyzer, without a container, into a prefix of their own.
 
-    python3 containers/native.py PREFIX [--with pytorch]
+    python3 containers/native.py PREFIX [--with pytorch] [--with tensorflow]
 
 Afterwards PREFIX/bin/tritonserver and PREFIX/bin/perf_analyzer are there, and
 PREFIX/manifest.json, written last, says what they are. Standard library only, no root needed.
@@ -45,7 +45,7 @@ from pins import (
 EXIT_CANNOT = 3
 EXIT_INTERRUPTED = 130
 NEEDED_BYTES = 600_000_000
-NEEDED_BYTES_PYTORCH = 1_500_000_000
+NEEDED_BYTES_EXTRAS = {"pytorch": 1_500_000_000, "tensorflow": 2_200_000_000}
 
 
 def this_machine() -> Machine:
@@ -179,7 +179,7 @@ def _makers(place: Workplace, machine: Machine) -> dict[str, Callable[[], None]]
 
 def _check_space(prefix: Path, todo: list[str]) -> None:
     needed = NEEDED_BYTES if {"python", "triton"} & set(todo) else 0
-    needed += NEEDED_BYTES_PYTORCH if "pytorch" in todo else 0
+    needed += sum(NEEDED_BYTES_EXTRAS.get(name, 0) for name in todo)
     free = shutil.disk_usage(prefix).free
     if free < needed:
         raise CannotServeError(
@@ -201,7 +201,7 @@ def main(arguments: list[str]) -> int:
         action="append",
         default=[],
         choices=sorted(pins.extras),
-        help="also serve TorchScript models (a large download where no CPU build is offered)",
+        help="also serve TorchScript or TensorFlow models; may be given several times",
     )
     options = parser.parse_args(arguments)
     prefix: Path = options.prefix.absolute()

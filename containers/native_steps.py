@@ -28,7 +28,7 @@ from native_tools import (
     say,
     unzip,
 )
-from pins import CannotServeError, Wheel, digest, python_packages
+from pins import CannotServeError, Wheel, digest, module_name, python_packages
 
 BACKENDS = Path(__file__).resolve().parent / "backends"
 
@@ -51,6 +51,10 @@ LD_LIBRARY_PATH="$prefix/perf_analyzer/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 export LD_LIBRARY_PATH
 exec "$prefix/perf_analyzer/perf_analyzer" "$@"
 """
+EXTRAS_SIZE = {
+    "pytorch": "200 MB as CPU build, several GB where only the CUDA build is offered",
+    "tensorflow": "about 300 MB, 1.6 GB unpacked",
+}
 PROBE_CONFIG = """\
 backend: "python"
 max_batch_size: 0
@@ -137,8 +141,9 @@ def make_extra(place: Workplace, name: str) -> None:
     """Add an extra's packages to the environment."""
     packages = place.pins.extras[name]
     what = ", ".join(f"{package} {version}" for package, version in packages.items())
-    say(f"fetching {what} (200 MB as CPU build, several GB where only the CUDA build is offered)")
-    place.pip_install(packages, what)
+    say(f"fetching {what} ({EXTRAS_SIZE[name]})")
+    # The environment's own pins again, so that pip changes none of them for the extra's sake.
+    place.pip_install({**python_packages(place.pins, running_python()), **packages}, what)
 
 
 def make_triton(place: Workplace) -> None:
@@ -224,7 +229,8 @@ def check(place: Workplace, extras: list[str]) -> dict[str, str]:
     packages = python_packages(place.pins, running_python())
     for extra in extras:
         packages.update(place.pins.extras[extra])
-    lines = [f"import {name}; print('{name}', {name}.__version__)" for name in packages]
+    modules = [module_name(package) for package in packages]
+    lines = [f"import {name}; print('{name}', {name}.__version__)" for name in modules]
     lines.append("import platform; print('python', platform.python_version())")
     result = place.run(place.python, "-c", "\n".join(lines))
     if result.code != 0:
@@ -232,12 +238,12 @@ def check(place: Workplace, extras: list[str]) -> dict[str, str]:
             f"The backends' packages do not import. Python said:\n{result.tail()}"
         )
     versions = dict(line.split(" ", 1) for line in result.text.splitlines() if line.count(" ") == 1)
-    _check_server(place, list(packages))
+    _check_server(place, modules)
     return {
         "tritonserver": place.pins.triton.version,
         "perf_analyzer": seen.group(1),
         "python": versions["python"],
-        **{name: versions[name] for name in packages},
+        **{name: versions[name] for name in modules},
     }
 
 

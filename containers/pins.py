@@ -104,6 +104,11 @@ def python_packages(pins: Pins, python: str) -> dict[str, str]:
     return {"numpy": pins.numpy[python], **pins.packages}
 
 
+def module_name(package: str) -> str:
+    """What a package is imported as."""
+    return {"tensorflow-cpu": "tensorflow"}.get(package, package)
+
+
 def choose_perf_analyzer(pins: Pins, glibc: Version) -> Wheel:
     """The newest perf_analyzer that a machine with this glibc runs. Raises CannotServeError."""
     for wheel in pins.perf_analyzer:

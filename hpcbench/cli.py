@@ -160,8 +160,13 @@ def _print_plan(planned: Any, account: str | None) -> None:
                 pool,
                 escape(variant.label),
                 variant_text(json.dumps(variant.axes)),
-                " ".join(str(b) for b in sorted({p.batch_size for p in points})),
-                " ".join(str(c) for c in sorted({p.concurrency for p in points})),
+                " ".join(str(b) for b in sorted({p.load.batch_size for p in points})),
+                " ".join(
+                    str(c)
+                    for c in sorted(
+                        {p.load.concurrency or p.load.request_rate or 0 for p in points}
+                    )
+                ),
                 str(len(members)),
                 duration(members[0].estimate_s),
             )

@@ -105,6 +105,23 @@ class Room:
 
 
 @dataclass(frozen=True)
+class Mount:
+    """A path of the node, and where it is inside."""
+
+    outside: Path
+    within: Path
+    read_only: bool = False
+
+    @property
+    def text(self) -> str:
+        """The value of --mount, which takes any path, where --bind stops at colons and commas."""
+        text = io.StringIO()
+        words = ["type=bind", f"source={self.outside}", f"destination={self.within}"]
+        csv.writer(text, lineterminator="").writerow(words + ["ro"] * self.read_only)
+        return text.getvalue()
+
+
+@dataclass(frozen=True)
 class Command:
     """A command line, what it needs in its environment, and what to delete after it."""
 
@@ -143,22 +160,29 @@ def inside(container: Container, position: int, words: list[str], room: Room) ->
     tool = images.program()
     own = room.folder / ".tmp"
     own.mkdir(exist_ok=True)
-    mounts = [(own, Path("/tmp")), (own, Path("/var/tmp")), (room.folder, room.folder)]
+    mounts = [
+        Mount(path, within, read_only=True) for path, within in (*binds(container), *room.shows)
+    ]
+    mounts += [
+        Mount(own, Path("/tmp")),
+        Mount(own, Path("/var/tmp")),
+        Mount(room.folder, room.folder),
+    ]
     remove = []
     if room.shm:
         # Shared memory on a disk would cost throughput, and Apptainer's own may hold 64 MB only.
         memory = SHARED_MEMORY / f"{room.shm}shm"
         memory.mkdir(mode=0o700, exist_ok=True)
-        mounts.append((memory, SHARED_MEMORY))
+        mounts.append(Mount(memory, SHARED_MEMORY))
         remove.append(str(memory))
-    seen = [*room.shows, *binds(container)]
+    # What is mounted later covers what was there: so a folder comes before those within it.
+    mounts.sort(key=lambda entry: len(entry.within.parts))
     argv = [
         *(tool, "--quiet", "exec"),
         # No file, process, variable or memory of the user's session reaches a measurement.
         "--containall",
         *(["--nv"] if room.gpus else []),
-        *(word for outside, within in mounts for word in ("--mount", mount(outside, within))),
-        *(word for path in seen for word in ("--mount", mount(*path, read_only=True))),
+        *(word for entry in mounts for word in ("--mount", entry.text)),
         *("--pwd", str(room.folder)),
         image(container, position),
         *words,
@@ -166,6 +190,8 @@ def inside(container: Container, position: int, words: list[str], room: Room) ->
     # By --env, "0,1" would be cut at its comma.
     prefix = f"{Path(tool).name.upper()}ENV_"
     env = {f"{prefix}{name}": value for name, value in {**_cuda(), **room.env}.items()}
+    # Where images cannot be mounted, they are unpacked at each start: on the scratch disk, then.
+    env[f"{Path(tool).name.upper()}_TMPDIR"] = str(room.folder)
     return Command(argv, env, remove)
 
 
@@ -173,14 +199,6 @@ def binds(container: Container) -> list[tuple[Path, Path]]:
     """(path of the node, path inside) of each bind that the site file asks for."""
     pairs = (text.partition(":") for text in container.binds)
     return [(Path(outside), Path(inside or outside)) for outside, _, inside in pairs]
-
-
-def mount(outside: Path, within: Path, *, read_only: bool = False) -> str:
-    """The value of --mount, which takes any path, where --bind stops at colons and commas."""
-    text = io.StringIO()
-    words = ["type=bind", f"source={outside}", f"destination={within}"]
-    csv.writer(text, lineterminator="").writerow(words + ["ro"] * read_only)
-    return text.getvalue()
 
 
 def _cuda() -> dict[str, str]:

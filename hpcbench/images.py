@@ -1,5 +1,6 @@
 """Images on the driver: what they are, by digest, and their pull into the site's cache, once."""
 
+import fcntl
 import hashlib
 import os
 import re
@@ -9,6 +10,7 @@ import struct
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hpcbench import process, registry
@@ -181,31 +183,61 @@ def pull(container: Container, tell: Callable[[str], None]) -> None:
         if image.startswith(DOCKER) and not path.is_file():
             reference = registry.parse(image).at(known)
             tell(reference)
-            _pull(reference, path)
+            try:
+                _pull(reference, path)
+            except OSError as error:
+                raise SiteError(
+                    f"container.cache: {error.filename or container.cache}: {error.strerror}",
+                    "name a folder that you may write to and that all nodes see",
+                ) from error
 
 
 def _pull(reference: str, path: Path) -> None:
-    """Pulls under a temporary name and renames: whoever finds the file finds all of it."""
+    """Pulls under a temporary name and renames: whoever finds the file finds all of it.
+
+    A second run that wants the same image waits for the first one's.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     tool = program()
-    with tempfile.TemporaryDirectory(
-        prefix=".pull-", dir=path.parent, ignore_cleanup_errors=True
-    ) as name:
-        folder = Path(name)
-        new = folder / "image.sif"
-        # Layers of 10 GB do not fit into every /tmp; a user who knows better has said so.
-        env = {"APPTAINER_TMPDIR": name, "SINGULARITY_TMPDIR": name, **os.environ}
-        done = process.run(
-            [tool, "pull", "--disable-cache", str(new), reference],
-            folder=folder,
-            timeout_s=PULL_TIMEOUT_S,
-            env=env,
+    with _alone(path) as alone:
+        if path.is_file():
+            return
+        if alone:
+            for left in path.parent.glob(f".pull-{path.stem}-*"):
+                shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(
+            prefix=f".pull-{path.stem}-", dir=path.parent, ignore_cleanup_errors=True
+        ) as name:
+            _pull_into(Path(name), tool, reference, path)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[bool]:
+    """Waits until nobody else pulls this file; False where the file system cannot tell."""
+    with path.with_name(f".lock-{path.stem}").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            alone = True
+        except OSError:
+            alone = False
+        yield alone
+
+
+def _pull_into(folder: Path, tool: str, reference: str, path: Path) -> None:
+    new = folder / "image.sif"
+    # Layers of 10 GB do not fit into every /tmp; a user who knows better has said so.
+    env = {"APPTAINER_TMPDIR": str(folder), "SINGULARITY_TMPDIR": str(folder), **os.environ}
+    done = process.run(
+        [tool, "pull", "--disable-cache", str(new), reference],
+        folder=folder,
+        timeout_s=PULL_TIMEOUT_S,
+        env=env,
+    )
+    if done.returncode or not new.is_file():
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        raise SiteError(
+            f"{reference} could not be pulled: {' '.join(lines[-2:]) or 'no reason given'}",
+            f"try it by hand: {tool} pull {path.name} {reference}",
         )
-        if done.returncode or not new.is_file():
-            lines = [line for line in done.stderr.splitlines() if line.strip()]
-            raise SiteError(
-                f"{reference} could not be pulled: {' '.join(lines[-2:]) or 'no reason given'}",
-                f"try it by hand: {tool} pull {path.name} {reference}",
-            )
-        check_sif(new)
-        new.rename(path)
+    check_sif(new)
+    new.rename(path)

@@ -6,6 +6,7 @@ never written to.
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from tritonclient.grpc.model_config_pb2 import (
     ModelOptimizationPolicy,
 )
 
-from hpcbench.campaign import BASE
 from hpcbench.grid import ServerVariant
 
 
@@ -26,21 +26,12 @@ def configure(variant: ServerVariant) -> ModelConfig:
     config.name = variant.model.name
     if variant.version is not None:
         config.version_policy.specific.versions[:] = [variant.version]
-    if isinstance(variant.instance_count, int):
-        _set_instance_count(config, variant.instance_count)
-    if variant.preferred_batch_size is None:
-        config.ClearField("dynamic_batching")
-    elif not isinstance(variant.preferred_batch_size, str):
-        config.dynamic_batching.preferred_batch_size[:] = variant.preferred_batch_size
-        config.dynamic_batching.SetInParent()
-    if isinstance(variant.max_queue_delay_us, int):
-        config.dynamic_batching.max_queue_delay_microseconds = variant.max_queue_delay_us
-    if variant.accelerator != BASE:
-        _set_accelerator(config, variant.accelerator)
+    for axis, value in variant.axes.items():
+        _APPLY[axis](config, value)
     return config
 
 
-def _set_instance_count(config: ModelConfig, count: int) -> None:
+def _set_instance_count(config: ModelConfig, count: Any) -> None:
     group = config.instance_group[0] if config.instance_group else ModelInstanceGroup()
     group.count = count
     kept = ModelInstanceGroup.FromString(group.SerializeToString())
@@ -48,7 +39,19 @@ def _set_instance_count(config: ModelConfig, count: int) -> None:
     config.instance_group.append(kept)
 
 
-def _set_accelerator(config: ModelConfig, text: str | None) -> None:
+def _set_preferred_batch_size(config: ModelConfig, sizes: Any) -> None:
+    if sizes is None:
+        config.ClearField("dynamic_batching")
+        return
+    config.dynamic_batching.preferred_batch_size[:] = sizes
+    config.dynamic_batching.SetInParent()
+
+
+def _set_max_queue_delay(config: ModelConfig, delay_us: Any) -> None:
+    config.dynamic_batching.max_queue_delay_microseconds = delay_us
+
+
+def _set_accelerator(config: ModelConfig, text: Any) -> None:
     config.optimization.ClearField("execution_accelerators")
     if text is None:
         return
@@ -64,6 +67,15 @@ def _set_accelerator(config: ModelConfig, text: str | None) -> None:
     chosen.append(
         ModelOptimizationPolicy.ExecutionAccelerators.Accelerator(name=name, parameters=parameters)
     )
+
+
+_APPLY: dict[str, Callable[[ModelConfig, Any], None]] = {
+    "instance_count": _set_instance_count,
+    "preferred_batch_size": _set_preferred_batch_size,
+    "max_queue_delay_us": _set_max_queue_delay,
+    "accelerator": _set_accelerator,
+}
+"""What each server axis does to a configuration."""
 
 
 def write_overlay(variant: ServerVariant, config: ModelConfig, repository: Path) -> None:
@@ -142,5 +154,5 @@ def differences(variant: ServerVariant, loaded: ModelConfig) -> list[str]:
     return [
         f"{axis}: asked for {asked!r}, the server loaded {found[axis]!r}"
         for axis, asked in variant.axes.items()
-        if asked not in (BASE, found[axis]) and not (asked == () and found[axis] == largest)
+        if asked != found[axis] and not (asked == () and found[axis] == largest)
     ]

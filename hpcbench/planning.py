@@ -96,12 +96,11 @@ def plan(
     site = site.model_copy(update={"container": images.resolve(site.container)})
     software = container.software(site.container)
     models = _read_models(campaign)
-    input_digest = _input_digest(campaign)
     points = grid.expand(
         campaign,
         models,
         image=f"{software.server_digest} {software.sdk_digest}",
-        input_data=input_digest,
+        input_data=_input_digests(campaign),
     )
     placements = {
         pool: _spread(
@@ -111,8 +110,6 @@ def plan(
                 campaign=campaign.name,
                 pool=pool,
                 repeats=campaign.repeats,
-                measurement=campaign.measurement,
-                input_data_digest=input_digest,
             ),
         )
         for pool in chosen
@@ -169,10 +166,15 @@ def _read_models(campaign: Campaign) -> dict[str, TritonModel]:
     return found
 
 
-def _input_digest(campaign: Campaign) -> str | None:
-    name = campaign.measurement.input_data
-    if name in ("random", "zero"):
-        return None
+def _input_digests(campaign: Campaign) -> dict[str, str]:
+    """The digest of each data file by its path."""
+    measured = [campaign.measurement, *(model.measurement for model in campaign.models)]
+    names = {name for measurement in measured if measurement for name in measurement.input_data}
+    files = sorted(names - {"random", "zero"})
+    return {name: _input_digest(campaign, name) for name in files}
+
+
+def _input_digest(campaign: Campaign, name: str) -> str:
     where = f"{campaign.source}: measurement.input_data"
     hint = "allowed: random, zero, or the path of a data file, relative to the campaign file"
     try:
@@ -194,8 +196,8 @@ def plan_rows(todo: Plan) -> list[dict[str, Any]]:
             "repeat": repeat,
             "model_label": point.variant.label,
             "variant": json.dumps(point.variant.axes),
-            "batch_size": point.batch_size,
-            "concurrency": point.concurrency,
+            "batch_size": point.load.batch_size,
+            "concurrency": point.load.concurrency,
         }
         for pool in todo.placements
         for repeat in range(todo.campaign.repeats)

@@ -122,14 +122,13 @@ def _probe(container: Container, position: int, program: str, gpus: bool) -> str
 def told(stderr: str) -> str:
     """The sentence in which Apptainer gives up."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    fatal = (
-        [line for line in lines if line.startswith("FATAL:")] or lines[-1:] or ["it said nothing"]
-    )
-    return re.sub(r"^FATAL:\s*", "", fatal[-1])
+    fatal = [line for line in lines if line.startswith(("FATAL:", "Error for command"))]
+    return re.sub(r"^FATAL:\s*", "", (fatal or lines[-1:] or ["it said nothing"])[-1])
 
 
 _UNPACK = "unpack the image once, apptainer build --sandbox FOLDER IMAGE, and name the folder"
 _ADVICE = {
+    r"unknown flag": "this Singularity is too old: load Apptainer, or a Singularity from 3.9 on",
     r"/dev/fuse|fuse: (device not found|failed to open)": (
         f"this node does not let users mount images: have /dev/fuse opened to them, or {_UNPACK}"
     ),

@@ -232,9 +232,8 @@ def variant_text(variant: str | None) -> str:
         "max_queue_delay_us": "delay {} us",
     }
     if "preferred_batch_size" in axes and axes["preferred_batch_size"] is None:
-        # Nothing waits where nothing is joined.
-        axes = {**axes, "preferred_batch_size": "off", "max_queue_delay_us": "base"}
-    told = [words.get(k, f"{k} {{}}").format(v) for k, v in axes.items() if v != "base"]
+        axes = {**axes, "preferred_batch_size": "off"}
+    told = [words.get(k, f"{k} {{}}").format(v) for k, v in axes.items()]
     return ", ".join(told) or "base"
 
 

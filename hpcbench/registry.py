@@ -28,7 +28,11 @@ ACCEPTED = (
     "application/vnd.docker.distribution.manifest.v2+json"
 )
 HUB = "registry-1.docker.io"
-LOGINS = ("~/.apptainer/docker-config.json", "~/.docker/config.json")
+LOGINS = (
+    "~/.apptainer/docker-config.json",
+    "~/.singularity/docker-config.json",
+    "~/.docker/config.json",
+)
 """Where ``apptainer registry login`` and ``docker login`` keep what they were given."""
 
 
@@ -149,7 +153,7 @@ def _login(host: str) -> str:
         try:
             known = json.loads(Path(file).expanduser().read_text()).get("auths", {})
             found = known.get(host, known.get(f"https://{host}", {})).get("auth")
-        except (OSError, ValueError, AttributeError):
+        except (OSError, RuntimeError, ValueError, AttributeError):
             continue
         if found:
             return str(found)

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from hpcbench import textfile
+from hpcbench.fields import Frozen
 
 DOCKER = "docker://"
 _REFERENCE = re.compile(
@@ -16,8 +17,8 @@ _REFERENCE = re.compile(
 )
 
 
-class Frozen(textfile.Checked):
-    """What the parts of a site file have in common."""
+TAKEN = ("/", "/tmp", "/var/tmp", "/dev", "/dev/shm", "/proc", "/sys")
+"""What a container has of its own."""
 
 
 def _absolute(value: Path, info: ValidationInfo) -> Path:
@@ -42,11 +43,36 @@ def _image(text: str, info: ValidationInfo) -> str:
 
 
 def _bind(text: str) -> str:
-    expanded = os.path.expandvars(text)
-    paths = [Path(path) for path in expanded.split(":")]
-    if len(paths) > 2 or not all(path.is_absolute() for path in paths):
+    paths = [os.path.expandvars(path) for path in text.split(":")]
+    if len(paths) > 2 or not all(Path(path).is_absolute() for path in paths):
         raise ValueError("must be an absolute path, or two of them: /outside:/inside")
-    return expanded
+    paths = [os.path.normpath(path) for path in paths]
+    if paths[-1] in TAKEN:
+        raise ValueError(
+            f"{paths[-1]} of the container is its own; name folders within it, or another place: "
+            "/outside:/inside"
+        )
+    return ":".join(paths)
+
+
+def _binds(value: tuple[str, ...]) -> tuple[str, ...]:
+    inside = [text.rpartition(":")[2] for text in value]
+    twice = sorted({path for path in inside if inside.count(path) > 1})
+    if twice:
+        raise ValueError(f"two of these want to be {', '.join(twice)} inside; leave one out")
+    return value
+
+
+def _cache(value: Path, info: ValidationInfo) -> Path:
+    # Only images are kept there; without them, it does not matter that a user has no home.
+    if info.data.get("runtime") == "native":
+        return value
+    try:
+        return _absolute(value, info)
+    except ValueError as error:
+        raise ValueError(
+            "cache: you have no home here; name a folder that all nodes see"
+        ) from error
 
 
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
@@ -74,8 +100,10 @@ class Container(Frozen):
     prefix: AbsolutePath | None = Field(default=None, validate_default=True)
     server_image: Image | None = Field(default=None, validate_default=True)
     sdk_image: Image | None = Field(default=None, validate_default=True)
-    binds: tuple[Annotated[str, AfterValidator(_bind)], ...] = ()
-    cache: AbsolutePath = Path("~/.cache/hpcbench").expanduser()
+    binds: Annotated[tuple[Annotated[str, AfterValidator(_bind)], ...], AfterValidator(_binds)] = ()
+    cache: Annotated[Path, AfterValidator(_cache)] = Field(
+        default=Path("~/.cache/hpcbench"), validate_default=True
+    )
     scratch: Annotated[str, AfterValidator(os.path.expanduser)] = "/tmp"
 
     @field_validator("prefix", "server_image", "sdk_image")

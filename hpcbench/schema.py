@@ -6,6 +6,7 @@ one that a file does not have yet is null in all its rows.
 """
 
 import difflib
+import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields
@@ -18,11 +19,27 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hpcbench.errors import BadInput
-from hpcbench.records import SCHEMA, SCHEMA_VERSION, Record
+from hpcbench.records import SCHEMA, SCHEMA_VERSION, Record, Status
 
 Migration = Callable[[pa.Table], pa.Table]
 
-MIGRATIONS: dict[int, Migration] = {}
+
+def _variant_without_base(table: pa.Table) -> pa.Table:
+    """Version 2 leaves out of a variant what does not change the model's own configuration."""
+    variants = table["variant"].combine_chunks().dictionary_encode()
+    texts = [text and _changes_only(text) for text in variants.dictionary.to_pylist()]
+    column = pa.array(texts, pa.string()).take(variants.indices)
+    return table.set_column(table.schema.get_field_index("variant"), "variant", column)
+
+
+def _changes_only(variant: str) -> str:
+    axes = {axis: value for axis, value in json.loads(variant).items() if value != "base"}
+    if axes.get("preferred_batch_size", ()) is None:
+        axes.pop("max_queue_delay_us", None)
+    return json.dumps(axes)
+
+
+MIGRATIONS: dict[int, Migration] = {1: _variant_without_base}
 """What turns a table of version n, with all columns of that version, into one of version n + 1."""
 
 BATCH_ROWS = 16_384
@@ -173,6 +190,8 @@ def _migrated(table: pa.Table, version: int) -> pa.Table:
 def _conformed(table: pa.Table, names: Sequence[str], path: Path) -> pa.Table:
     """The columns ``names`` with their types of today, whether the file has them or not."""
     wanted = _today(tuple(names))
+    if "status" in names and "status" in table.column_names:
+        _check_statuses(table["status"], path)
     if table.schema.equals(wanted):
         return table.replace_schema_metadata(wanted.metadata)
     given = _partition(path)
@@ -189,6 +208,18 @@ def _conformed(table: pa.Table, names: Sequence[str], path: Path) -> pa.Table:
         for field in wanted
     ]
     return pa.table(arrays, schema=wanted)
+
+
+def _check_statuses(column: pa.ChunkedArray, path: Path) -> None:
+    found = pc.unique(column).to_pylist()
+    if unknown := [status for status in found if status not in _STATUSES]:
+        raise BadInput(
+            f"{path}: column status holds {unknown[0]!r}; it must be one of {', '.join(_STATUSES)}",
+            "another program has written or changed this file; use the one that hpcbench wrote",
+        )
+
+
+_STATUSES = tuple(map(str, Status))
 
 
 def _cast(column: pa.ChunkedArray, field: pa.Field, path: Path) -> pa.ChunkedArray:

@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
 from hpcbench import textfile
-from hpcbench.campaign import Count, Name
 from hpcbench.directives import Directives, Line, Word, like
 from hpcbench.errors import BadInput
-from hpcbench.runtime import Container, Frozen
+from hpcbench.fields import Count, Frozen, Name
+from hpcbench.runtime import Container
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 

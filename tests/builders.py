@@ -13,9 +13,10 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from hpcbench import grid, textfile
-from hpcbench.campaign import Campaign, Measurement
+from hpcbench.campaign import Campaign
 from hpcbench.errors import BadInput
 from hpcbench.grid import Point, ServerVariant
+from hpcbench.load_axes import LoadVariant
 from hpcbench.model import TritonModel
 from hpcbench.records import Record, Status
 from hpcbench.site import Site
@@ -60,30 +61,30 @@ def triton_model(
     )
 
 
-def variant(model: TritonModel | None = None, **axes: Any) -> ServerVariant:
+def variant(
+    model: TritonModel | None = None, *, version: int | None = None, **axes: Any
+) -> ServerVariant:
     """A server variant that changes nothing but ``axes``."""
-    settings: dict[str, Any] = {
-        "label": "Tagger",
-        "position": 0,
-        "version": None,
-        "instance_count": "base",
-        "preferred_batch_size": "base",
-        "max_queue_delay_us": "base",
-        "accelerator": "base",
-    }
-    return ServerVariant(model=model or triton_model(), **(settings | axes))
+    return ServerVariant(
+        model=model or triton_model(),
+        label="Tagger",
+        position=0,
+        version=version,
+        changes=tuple(axes.items()),
+    )
 
 
-def point(number: int = 0, *, of: ServerVariant | None = None, **changes: Any) -> Point:
+def point(
+    number: int = 0,
+    *,
+    of: ServerVariant | None = None,
+    shapes: tuple[tuple[str, tuple[int, ...]], ...] = (),
+    **load: Any,
+) -> Point:
     """A point; its number tells it from the others."""
-    settings: dict[str, Any] = {
-        "id": f"{number:016x}",
-        "variant": of or variant(),
-        "shapes": (),
-        "batch_size": 1,
-        "concurrency": 1,
-    }
-    return Point(**(settings | changes))
+    return Point(
+        id=f"{number:016x}", variant=of or variant(), shapes=shapes, load=LoadVariant(**load)
+    )
 
 
 def campaign(**changes: Any) -> Campaign:
@@ -101,11 +102,7 @@ def expanded(
 ) -> grid.Grid:
     """The grid of a campaign whose models are `triton_model`, unless others are given."""
     known = models or {model.name: triton_model(model.name) for model in study.models}
-    return grid.expand(study, known, **({"image": "native:1", "input_data": None} | software))
-
-
-def measurement(**settings: Any) -> Measurement:
-    return Measurement(**settings)
+    return grid.expand(study, known, **({"image": "native:1", "input_data": {}} | software))
 
 
 def write_model(

@@ -15,10 +15,7 @@ BATCHES = (1, 4, 8, 16, 32, 64, 128)
 
 
 def variant(**axes: Any) -> str:
-    base = dict.fromkeys(
-        ("instance_count", "preferred_batch_size", "max_queue_delay_us", "accelerator"), "base"
-    )
-    return json.dumps(base | axes)
+    return json.dumps(axes)
 
 
 def record(

@@ -172,6 +172,11 @@ def broken(path: Path, how: str) -> None:
             place = table.column_names.index("batch_size")
             texts = pa.array([f"{size} jets" for size in table["batch_size"].to_pylist()])
             pq.write_table(table.set_column(place, "batch_size", texts), path)
+        case "with a status of its own":
+            table = pq.read_table(path)
+            place = table.column_names.index("status")
+            column = pa.array(["fine"] * table.num_rows)
+            pq.write_table(table.set_column(place, "status", column), path)
         case "without a key":
             pq.write_table(pq.read_table(path).drop_columns(["pool"]), path)
 
@@ -180,8 +185,9 @@ SAID = {
     "empty": "is not a whole Parquet file",
     "cut": "is not a whole Parquet file",
     "rotten": "is not a whole Parquet file",
-    "of a newer version": "has schema version 99; this hpcbench reads and writes version 1",
+    "of a newer version": "has schema version 99; this hpcbench reads and writes version 2",
     "of another type": "column batch_size is string there; it must be int64",
+    "with a status of its own": "column status holds 'fine'; it must be one of ok, unstable",
     "without a key": "lacks what every record has: pool",
 }
 
@@ -203,7 +209,7 @@ def test_a_file_that_cannot_be_read_is_named_and_the_rest_goes_through(
     )
     assert ended.exit_code == 1
     assert "3 measurements of 1 site from 3 files" in ended.output
-    assert "1 files set aside; they lie where they were" in ended.output
+    assert "1 file set aside; the result does not hold what is in there" in ended.output
     assert f"{bad}: {SAID[how]}" in ended.output
     assert bad.read_bytes() == before
     assert load_results(tmp_path / "merged.parquet")["batch_size"].tolist() == [1, 2, 3]
@@ -284,9 +290,9 @@ def test_columns_that_came_later_are_missing_and_those_of_the_future_are_told(
 def test_an_older_schema_version_goes_through_its_migrations(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As if version 1 had had its latencies in milliseconds, under another name."""
+    """As if this version had had its latencies in milliseconds, under another name."""
 
-    def to_version_2(table: pa.Table) -> pa.Table:
+    def to_the_next(table: pa.Table) -> pa.Table:
         place = table.column_names.index("latency_avg_ms")
         in_us = pc.multiply(table["latency_avg_ms"], 1000.0)
         return table.set_column(place, "latency_avg_us", in_us)
@@ -296,11 +302,11 @@ def test_an_older_schema_version_goes_through_its_migrations(
     names = ["latency_avg_ms" if n == "latency_avg_us" else n for n in SCHEMA.names]
     renamed = pq.read_table(path).rename_columns(names)
     pq.write_table(renamed.replace_schema_metadata(SCHEMA.metadata), path)
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", 2)
-    assert "has schema version 1; this hpcbench reads and writes version 2" in refusal(
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", 3)
+    assert "has schema version 2; this hpcbench reads and writes version 3" in refusal(
         load_results, north
     )
-    monkeypatch.setitem(schema.MIGRATIONS, 1, to_version_2)
+    monkeypatch.setitem(schema.MIGRATIONS, 2, to_the_next)
     assert load_results(north)["latency_avg_us"].tolist() == [2500.0]
     assert load_results(north, columns=["latency_avg_us"]).iloc[0, 0] == 2500.0
 

@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from hpcbench import runstate
-from hpcbench.campaign import Accelerator, Campaign, Load, Server
+from hpcbench.campaign import Campaign, Load, Server
 from hpcbench.errors import BadInput
+from hpcbench.server_axes import Accelerator
 from tests.builders import campaign, expanded, refusal, triton_model, write_campaign
 
 BASE = "name: study\nmodel_repository: models\nmodels:\n  - name: tagger\n"
@@ -63,8 +64,8 @@ def test_the_campaign_of_the_contract_is_read(tmp_path: Path) -> None:
         Accelerator(name="tensorrt", precision_mode="FP16"),
     )
     assert study.load_axes.batch_size == (1, 4, 8, 16, 32, 64, 128)
-    assert study.measurement.asynchronous is True
-    assert study.measurement.percentile == 95
+    assert study.measurement.asynchronous == (True,)
+    assert study.measurement.percentile == (95,)
     assert study.repeats == 3
     assert study.source == str(path)
 
@@ -74,7 +75,7 @@ def test_a_campaign_needs_no_more_than_a_name_a_repository_and_a_model(tmp_path:
     assert study.server_axes == Server()
     assert study.load_axes == Load()
     assert study.repeats == 1
-    assert study.measurement.protocol == "grpc"
+    assert study.measurement.protocol == ("grpc",)
 
 
 def test_the_same_campaign_may_be_written_in_python(tmp_path: Path) -> None:
@@ -127,7 +128,7 @@ def test_relative_paths_are_relative_to_the_file_and_not_to_where_one_stands(
     for given in (path, Path("study/campaign.yaml")):
         study = Campaign.load(given)
         assert study.model_repository == tmp_path / "repository"
-        assert study.measurement.input_data == str(tmp_path / "study" / "data" / "jets.json")
+        assert study.measurement.input_data == (str(tmp_path / "study" / "data" / "jets.json"),)
 
 
 def test_home_and_absolute_paths_stay_what_they_are(
@@ -140,12 +141,14 @@ def test_home_and_absolute_paths_stay_what_they_are(
         )
     )
     assert study.model_repository == Path("/home/somebody/models")
-    assert study.measurement.input_data == "/data/x.json"
+    assert study.measurement.input_data == ("/data/x.json",)
 
 
 @pytest.mark.parametrize("word", ["random", "zero"])
 def test_random_and_zero_are_words_and_not_files(tmp_path: Path, word: str) -> None:
-    assert load(tmp_path, f"measurement: {{input_data: {word}}}\n").measurement.input_data == word
+    assert load(tmp_path, f"measurement: {{input_data: {word}}}\n").measurement.input_data == (
+        word,
+    )
 
 
 @pytest.mark.parametrize(
@@ -359,10 +362,10 @@ def test_models_may_narrow_the_axes_of_the_campaign() -> None:
     found = {
         (
             p.variant.model.name,
-            p.variant.instance_count,
-            p.variant.max_queue_delay_us,
-            p.batch_size,
-            p.concurrency,
+            p.variant.axes["instance_count"],
+            p.variant.axes["max_queue_delay_us"],
+            p.load.batch_size,
+            p.load.concurrency,
         )
         for p in points
     }

@@ -15,7 +15,7 @@ from matplotlib.transforms import Bbox
 from analysis import axes, figures_scan, series, table
 from analysis.figures import draw_all
 from analysis.figures_scan import throughput_latency_vs_batch
-from analysis.series import BATCH_SIZE
+from analysis.varied import BATCH_SIZE
 from hpcbench.errors import BadInput
 from hpcbench.records import Record
 from tests.builders_scan import BATCHES, Load, record, scan, through_parquet, variant

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from analysis import captions, series, table, words
-from analysis.series import BATCH_SIZE
+from analysis.varied import BATCH_SIZE
 from hpcbench.records import Record
 from tests.builders_scan import Load, record, through_parquet, variant
 
@@ -225,7 +225,7 @@ def test_the_legend_names_only_what_differs_and_always_the_device(load):
         ["concurrency 4", "concurrency 8"],
     )
     assert legend(one, record(variant=fast))[1] == [
-        "default instances, default accelerator",
+        "base",
         "2 instances, TensorRT FP16",
     ]
 

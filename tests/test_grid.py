@@ -60,7 +60,7 @@ def ids(grid: Grid) -> set[str]:
 
 def settled(point: Any) -> tuple[Any, ...]:
     """What a point stands for, as one value that can be compared."""
-    return (tuple(point.variant.axes.values()), point.batch_size, point.concurrency)
+    return (point.variant.changes, point.load.batch_size, point.load.concurrency)
 
 
 @settings(deadline=None, max_examples=60)
@@ -80,7 +80,7 @@ def test_the_points_are_the_product_of_the_axes_less_those_that_are_equal(
 def test_every_combination_has_its_point(
     server: dict[str, list[Any]], load: dict[str, list[int]]
 ) -> None:
-    """Without dynamic batching there is no delay; every other combination is there as written."""
+    """Without dynamic batching there is no delay; all other combinations are there as written."""
     grid = expanded(campaign(server=server, load=load))
     wanted = set()
     for count, sizes, delay, accelerator, batch, concurrency in itertools.product(
@@ -91,15 +91,16 @@ def test_every_combination_has_its_point(
         load["batch_size"],
         load["concurrency"],
     ):
-        axes = (
-            count,
-            tuple(sizes) if isinstance(sizes, list) else sizes,
-            None if sizes is None else delay,
-            json.dumps(accelerator, sort_keys=True)
+        asked = {
+            "instance_count": count,
+            "preferred_batch_size": tuple(sizes) if isinstance(sizes, list) else sizes,
+            "max_queue_delay_us": "base" if sizes is None else delay,
+            "accelerator": json.dumps(accelerator, sort_keys=True)
             if isinstance(accelerator, dict)
             else accelerator,
-        )
-        wanted.add((axes, batch, concurrency))
+        }
+        changes = tuple((axis, value) for axis, value in asked.items() if value != "base")
+        wanted.add((changes, batch, concurrency))
     assert {settled(point) for point in grid.points} == wanted
 
 
@@ -171,14 +172,19 @@ def test_another_model_file_another_image_and_other_data_change_the_id() -> None
         expanded(study),
         expanded(study, {"tagger": triton_model(digest="d2")}),
         expanded(study, image="native:2"),
-        expanded(study, input_data="abc"),
+        *(
+            expanded(
+                campaign(**BASIS | {"measurement": {"input_data": "/x.json"}}), input_data=data
+            )
+            for data in ({"/x.json": "abc"}, {"/x.json": "abd"})
+        ),
     ]
-    assert len(set.union(*(ids(grid) for grid in found))) == 4
+    assert len(set.union(*(ids(grid) for grid in found))) == 5
 
 
 def test_the_place_of_a_data_file_is_not_its_content() -> None:
     grids = [
-        expanded(campaign(measurement={"input_data": path}), input_data="digest")
+        expanded(campaign(measurement={"input_data": path}), input_data={path: "digest"})
         for path in ("/a/x.json", "/b/y.json")
     ]
     assert ids(grids[0]) == ids(grids[1])
@@ -187,7 +193,7 @@ def test_the_place_of_a_data_file_is_not_its_content() -> None:
 def test_an_id_stays_what_it_was_in_earlier_versions() -> None:
     """Results on disk are found by it: a change here makes everything be measured again."""
     (point,) = expanded(campaign(**BASIS)).points
-    assert point.id == "8f64f2f4900cc814"
+    assert point.id == "23241e17e577354b"
 
 
 def test_points_come_in_the_order_in_which_the_campaign_was_written() -> None:
@@ -197,7 +203,7 @@ def test_points_come_in_the_order_in_which_the_campaign_was_written() -> None:
         load={"batch_size": [8, 1], "concurrency": [3, 2]},
     )
     found = [
-        (p.variant.label, p.variant.instance_count, p.batch_size, p.concurrency)
+        (p.variant.label, p.variant.axes["instance_count"], p.load.batch_size, p.load.concurrency)
         for p in expanded(study).points
     ]
     assert found == list(itertools.product("ba", (2, 1), (8, 1), (3, 2)))
@@ -206,10 +212,10 @@ def test_points_come_in_the_order_in_which_the_campaign_was_written() -> None:
 def test_delays_of_no_dynamic_batching_are_one_point_and_are_counted() -> None:
     study = campaign(server={"preferred_batch_size": [None, [4]], "max_queue_delay_us": [1, 2]})
     grid = expanded(study)
-    assert [tuple(p.variant.axes.values())[1:3] for p in grid.points] == [
-        (None, None),
-        ((4,), 1),
-        ((4,), 2),
+    assert [p.variant.axes for p in grid.points] == [
+        {"preferred_batch_size": None},
+        {"preferred_batch_size": (4,), "max_queue_delay_us": 1},
+        {"preferred_batch_size": (4,), "max_queue_delay_us": 2},
     ]
     assert grid.merged == 1
 
@@ -304,7 +310,9 @@ def test_every_length_that_varies_must_be_given() -> None:
 def test_a_data_file_brings_its_own_lengths() -> None:
     study = campaign(measurement={"input_data": "/data/x.json"})
     model = triton_model(inputs=VARIABLE)
-    assert len(expanded(study, {"tagger": model}, input_data="digest").points) == 1
+    assert (
+        len(expanded(study, {"tagger": model}, input_data={"/data/x.json": "digest"}).points) == 1
+    )
 
 
 @pytest.mark.parametrize("given", [[15, 9], [9], [16, 9, 1], [4, 16, 9]])
@@ -351,4 +359,4 @@ def test_a_models_own_axes_are_checked_against_it() -> None:
     study = campaign(
         models=[{"name": "tagger", "load": {"batch_size": [1]}}], load={"batch_size": [999]}
     )
-    assert [p.batch_size for p in expanded(study).points] == [1]
+    assert [p.load.batch_size for p in expanded(study).points] == [1]

@@ -24,7 +24,7 @@ AXES: list[dict[str, Any]] = [
     {"instance_count": 3},
     {"preferred_batch_size": (4, 8)},
     {"preferred_batch_size": ()},
-    {"preferred_batch_size": None, "max_queue_delay_us": None},
+    {"preferred_batch_size": None},
     {"max_queue_delay_us": 0},
     {"max_queue_delay_us": 250},
     {"accelerator": None},
@@ -172,7 +172,7 @@ def test_the_first_group_keeps_its_kind_and_its_devices() -> None:
 
 def test_no_dynamic_batching_takes_everything_of_it_away() -> None:
     text = "dynamic_batching { preferred_batch_size: 8 max_queue_delay_microseconds: 5 }"
-    config = configured(text, preferred_batch_size=None, max_queue_delay_us=None)
+    config = configured(text, preferred_batch_size=None)
     assert not config.HasField("dynamic_batching")
 
 
@@ -270,7 +270,7 @@ def test_what_the_server_did_not_say_is_missing() -> None:
         ({"preferred_batch_size": (4,)}, "dynamic_batching { }", "preferred_batch_size: asked"),
         ({"preferred_batch_size": ()}, "", "preferred_batch_size: asked for ()"),
         (
-            {"preferred_batch_size": None, "max_queue_delay_us": None},
+            {"preferred_batch_size": None},
             "dynamic_batching { preferred_batch_size: 4 }",
             "preferred_batch_size: asked for None",
         ),

@@ -24,6 +24,11 @@ CUT = (
     "descriptors: unexpected EOF\n"
 )
 
+FLAG = (
+    'Error for command "exec": unknown flag: --mount\n\nOptions for exec command:\n\n'
+    "      --add-caps string               a comma separated capability list to add\n"
+)
+
 
 def test_nvidias_images_tell_versions_in_variables_and_names_of_libraries() -> None:
     held = preflight.read(
@@ -65,6 +70,7 @@ def test_a_native_prefix_tells_its_backends_too(tmp_path: Path) -> None:
 def test_the_reason_is_apptainers_last_word() -> None:
     noise = "INFO:    converting\nWARNING: nothing\n"
     assert preflight.told(noise + CUT).startswith("While checking container encryption")
+    assert preflight.told(FLAG).endswith("unknown flag: --mount")
     assert preflight.told("") == "it said nothing"
 
 
@@ -73,6 +79,7 @@ def test_the_reason_is_apptainers_last_word() -> None:
     [
         (FUSE, "have /dev/fuse opened"),
         (CUT, "copy, pull or build it again"),
+        (FLAG, "Singularity from 3.9 on"),
         ("FATAL: write /tmp/x: no space left on device", "container.scratch"),
         ("ERROR: Failed to create user namespace: Operation not permitted", "max_user_namespaces"),
     ],

@@ -40,8 +40,6 @@ def planned(study: Campaign, *, done: int = 0) -> Plan:
         campaign=study.name,
         pool="cpu",
         repeats=study.repeats,
-        measurement=study.measurement,
-        input_data_digest=None,
     )
     keys = [key for placement in placements for key in placement.keys]
     return Plan(study, site, grid, {"cpu": tuple(placements)}).without(set(keys[:done]))
@@ -147,8 +145,8 @@ def test_only_what_differs_from_the_models_configuration_is_told() -> None:
 
     assert text() == "base"
     assert text(instance_count=2) == "instances 2"
-    assert text(preferred_batch_size=None, max_queue_delay_us=None) == "batching off"
-    assert text(max_queue_delay_us=7, preferred_batch_size=(4, 8)) == "batching [4, 8], delay 7 us"
+    assert text(preferred_batch_size=None) == "batching off"
+    assert text(preferred_batch_size=(4, 8), max_queue_delay_us=7) == "batching [4, 8], delay 7 us"
     assert variant_text(None) == "base"
 
 

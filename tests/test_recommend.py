@@ -32,6 +32,7 @@ from tests.measurements import T4, failed, loaded, measured, repeats, server, wr
 from tests.real import quick_run, site_file
 
 TWO = server(instance_count=2)
+ONLY_TWO = '{"instance_count": 2}'
 
 
 def advise(*records: Record, **wanted: Any) -> list[Advice]:
@@ -81,7 +82,7 @@ def test_limits_are_kept_and_the_objective_is_made_best(
 
 def test_the_memory_of_the_gpus_is_limited_in_gib() -> None:
     large = repeats([2000], variant=TWO, gpu_memory_max_bytes=3 * 2**30)
-    assert only(*repeats([1000]), *large).best["variant"] == TWO
+    assert only(*repeats([1000]), *large).best["variant"] == ONLY_TWO
     small = only(*repeats([1000]), *large, max_gpu_memory_gib=2.5)
     assert (small.best["gpu_memory_gib"], small.meeting) == (2, 1)
 
@@ -244,7 +245,7 @@ def test_a_best_that_did_not_settle_is_told_beside_the_best_that_did() -> None:
         measured(2100, repeat=1, variant=TWO, status="unstable"),
     ]
     advice = only(*shaky, *repeats([1000, 1010]))
-    assert advice.best["variant"] == TWO
+    assert advice.best["variant"] == ONLY_TWO
     assert advice.settled.row["throughput_infer_per_s"] == 1005
     assert any("1 of its 2 measurements did not settle" in note for note in advice.notes)
     assert "best settled" in told(advice)
@@ -456,6 +457,9 @@ def test_the_command_tells_json_that_any_reader_takes(tmp_path: Path) -> None:
         (["--price", "a100=-1"], "is not POOL=PRICE"),
         (["--price", "a100=nan"], "is not POOL=PRICE"),
         (["--rate", "0"], "not in the range"),
+        (["--rate", "inf"], "not in the range"),
+        (["--rate", "nan"], "is not a number"),
+        (["--max-latency-p99-ms", "nan"], "is not a number"),
         (["--max-latency-p99-ms", "-3"], "not in the range"),
         (["--objective", "speed"], "throughput"),
         (["--objective", "cost"], "no price for cern/a100"),

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpcbench.records import COLUMNS, FINAL, MEASURED, SCHEMA, Record, Status
+from hpcbench.records import COLUMNS, FINAL, MEASURED, SCHEMA, SCHEMA_VERSION, Record, Status
 from hpcbench.store import write_records
 from tests.builders import PRINTED, record
 
@@ -91,7 +91,7 @@ def test_the_schema_says_unit_and_meaning_on_the_disk(tmp_path: Path) -> None:
     metadata = schema.field("gpu_energy_j").metadata
     assert metadata[b"unit"] == b"J"
     assert metadata[b"meaning"]
-    assert schema.metadata[b"hpcbench_schema"] == b"1"
+    assert schema.metadata[b"hpcbench_schema"] == str(SCHEMA_VERSION).encode()
 
 
 def test_times_are_times_and_counts_are_counts() -> None:

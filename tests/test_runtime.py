@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,9 @@ def test_variables_are_replaced_in_images_binds_and_cache(
         ({"binds": ["data"]}, "binds", "must be an absolute path"),
         ({"binds": ["/a:b"]}, "binds", "must be an absolute path"),
         ({"binds": ["/a:/b:rw"]}, "binds", "two of them: /outside:/inside"),
+        ({"binds": ["/tmp/"]}, "binds", "/tmp of the container is its own"),
+        ({"binds": ["/scratch:/dev/../dev/shm"]}, "binds", "/dev/shm of the container is its own"),
+        ({"binds": ["/a", "/b:/a"]}, "binds", "two of these want to be /a inside"),
         ({"bind": ["/a"]}, "bind", "did you mean 'binds'?"),
         ({"server_digest": "sif:0"}, "server_digest", "unknown key"),
     ],
@@ -75,3 +79,17 @@ def test_a_run_can_be_repeated_from_the_site_that_it_wrote(tmp_path: Path) -> No
     (tmp_path / "results").mkdir()
     runstate.write_yaml(tmp_path / "results" / "site.yaml", site)
     assert Site.load(tmp_path / "results" / "site.yaml") == site
+
+
+def test_a_user_without_a_home_needs_a_cache_only_for_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody(_: int) -> None:
+        raise KeyError("no such user")
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    Site.load(write_site(tmp_path, container={"prefix": "x"}))
+    Site.load(write_site(tmp_path, container={**APPTAINER, "cache": "cache"}))
+    message = refusal(Site.load, write_site(tmp_path, container=APPTAINER))
+    assert "container: cache: you have no home here; name a folder" in message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -23,7 +24,7 @@ from hypothesis import strategies as st
 
 import hpcbench
 from hpcbench import store
-from hpcbench.records import FINAL, SCHEMA, Record, Status
+from hpcbench.records import FINAL, SCHEMA, SCHEMA_VERSION, Record, Status
 from hpcbench.store import Results
 from tests.builders import NOON, record, refusal
 
@@ -410,6 +411,26 @@ def write_other_version(path: Path) -> None:
     pq.write_table(table.replace_schema_metadata({"hpcbench_schema": "99"}), path)
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ({"instance_count": "base", "accelerator": None}, {"accelerator": None}),
+        ({"instance_count": 2, "preferred_batch_size": "base"}, {"instance_count": 2}),
+        (
+            {"preferred_batch_size": None, "max_queue_delay_us": None},
+            {"preferred_batch_size": None},
+        ),
+    ],
+)
+def test_variants_of_version_1_are_read_as_what_they_change(
+    results: Results, written: dict[str, object], read: dict[str, object]
+) -> None:
+    path = store.write_point(results, record(1, variant=json.dumps(written)))
+    metadata = {b"hpcbench_schema": b"1"}
+    pq.write_table(pq.read_table(path).replace_schema_metadata(metadata), path)
+    assert json.loads(hpcbench.load_results(path)["variant"].item()) == read
+
+
 @pytest.mark.parametrize("reader", [hpcbench.load_results, lambda f: store.done(Results(f))])
 def test_another_schema_version_is_refused_with_both_versions(
     results: Results, reader: object
@@ -418,7 +439,7 @@ def test_another_schema_version_is_refused_with_both_versions(
     write_other_version(path)
     message = refusal(reader, results.folder)
     assert message.startswith(f"{path}: has schema version 99; this hpcbench reads and writes")
-    assert "version 1" in message
+    assert f"version {SCHEMA_VERSION}" in message
     assert "give --results another folder" in message
 
 
@@ -441,7 +462,7 @@ def test_a_merge_that_was_killed_before_it_deleted_its_parts_doubles_no_row(
 def test_points_of_another_schema_version_are_never_merged_into_this_one(
     results: Results,
 ) -> None:
-    """They would lose the columns that this version does not know, and be called version 1."""
+    """They would lose the columns that this version does not know, and be called by its number."""
     path = store.write_point(results, record(1))
     write_other_version(path)
     content = path.read_bytes()

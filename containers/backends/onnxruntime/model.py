@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,14 @@ import numpy as np
 import onnxruntime as ort
 import triton_python_backend_utils as pb_utils
 from hpcbench_serving import (
-    NOT_APPLICABLE,
     Array,
     BatchedModel,
     ModelError,
     Settings,
     Tensors,
     model_file,
-    refuse,
-    show_error,
 )
+from hpcbench_signature import Spec, check, complete
 
 TRITON_TYPES = {
     "tensor(bool)": "TYPE_BOOL",
@@ -44,25 +42,7 @@ GRAPH_LEVELS = {
     2: ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
 }
 
-# What Triton gives a model that can be batched and whose configuration says nothing.
-DEFAULT_MAX_BATCH_SIZE = 4
-
 SHRINK_ARENA = "memory.enable_memory_arena_shrinkage"
-
-
-def triton_type(model: str, node: Any) -> str:
-    """The Triton type of an ONNX input or output. Raises ModelError if there is none."""
-    if node.type not in TRITON_TYPES:
-        raise ModelError(
-            f"{NOT_APPLICABLE}model {model!r}: {node.name!r} is {node.type}, a type that this "
-            "server cannot carry"
-        )
-    return TRITON_TYPES[node.type]
-
-
-def dimensions(node: Any) -> list[int]:
-    """The shape of an ONNX input or output, -1 where it is free."""
-    return [d if isinstance(d, int) and d >= 0 else -1 for d in node.shape]
 
 
 def session_options(settings: Settings) -> Any:
@@ -93,134 +73,58 @@ def session_options(settings: Settings) -> Any:
     return options
 
 
-def check_io(model: str, config: Mapping[str, Any], session: Any) -> None:
-    """Raise ModelError where the configuration and the model disagree."""
-    inputs = {node.name: node for node in session.get_inputs()}
-    initializers = {node.name: node for node in session.get_overridable_initializers()}
-    outputs = {node.name: node for node in session.get_outputs()}
-    max_batch_size = config["max_batch_size"]
-    for io in config["input"]:
-        _check_tensor(model, "input", io, {**initializers, **inputs}, max_batch_size)
-    for io in config["output"]:
-        _check_tensor(model, "output", io, outputs, max_batch_size)
-    given = {io["name"] for io in config["input"]}
-    for control in config.get("sequence_batching", {}).get("control_input", ()):
-        given.add(control["name"])
-    missing = sorted(inputs.keys() - given)
-    if missing:
-        raise ModelError(
-            f"model {model!r}: config.pbtxt lists the inputs {sorted(given)}, but the model also "
-            f"needs {missing}"
+def specs(nodes: Iterable[Any]) -> dict[str, Spec]:
+    """ONNX inputs or outputs by name."""
+    return {
+        node.name: Spec(
+            TRITON_TYPES.get(node.type, node.type),
+            tuple(d if isinstance(d, int) and d >= 0 else -1 for d in node.shape),
         )
-
-
-def _check_tensor(
-    model: str, kind: str, io: Mapping[str, Any], nodes: Mapping[str, Any], max_batch_size: int
-) -> None:
-    name = io["name"]
-    if name not in nodes:
-        raise ModelError(
-            f"model {model!r}: config.pbtxt has the {kind} {name!r}; the model's {kind}s are "
-            f"{sorted(nodes)}"
-        )
-    node = nodes[name]
-    seen = triton_type(model, node)
-    if seen != io["data_type"]:
-        raise ModelError(
-            f"model {model!r}: config.pbtxt says {io['data_type']} for the {kind} {name!r}, the "
-            f"model says {seen}"
-        )
-    asked = [int(d) for d in io.get("reshape", {}).get("shape", io["dims"])]
-    if max_batch_size > 0:
-        asked = [-1, *asked]
-    shape = dimensions(node)
-    scalar = not shape and max_batch_size == 0 and asked == [1]
-    # An output whose shape the model leaves open altogether is shown without dimensions.
-    if scalar or (kind == "output" and not shape):
-        return
-    same = len(asked) == len(shape)
-    if not same or any(m not in (-1, c) for m, c in zip(shape, asked, strict=True)):
-        batch = f" with max_batch_size {max_batch_size}" if max_batch_size > 0 else ""
-        hint = ""
-        if max_batch_size > 0 and shape and shape[0] != -1:
-            hint = "; its first dimension is fixed, so it cannot be batched: max_batch_size: 0"
-        raise ModelError(
-            f"model {model!r}: config.pbtxt says dims {[int(d) for d in io['dims']]}{batch} for "
-            f"the {kind} {name!r}, the model has {shape}{hint}"
-        )
-
-
-def complete(auto: Any, session: Any) -> None:
-    """Fill in what the configuration leaves out, as NVIDIA's backend does."""
-    config = auto.as_dict()
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    batchable = all(dimensions(node)[:1] == [-1] for node in (*inputs, *outputs))
-    if batchable:
-        if config["max_batch_size"] == 0:
-            auto.set_max_batch_size(DEFAULT_MAX_BATCH_SIZE)
-        if config["max_batch_size"] > 1 and not config.get("sequence_batching"):
-            auto.set_dynamic_batching()
-    elif config["max_batch_size"] > 0:
-        raise ModelError(
-            f"model {config['name']!r}: max_batch_size is {config['max_batch_size']}, but the "
-            "model's inputs and outputs do not all have a free first dimension"
-        )
-    first = 1 if config["max_batch_size"] > 0 else 0
-    for key, nodes in (("input", inputs), ("output", outputs)):
-        if config[key]:
-            continue
-        for node in nodes:
-            entry: dict[str, Any] = {
-                "name": node.name,
-                "data_type": triton_type(config["name"], node),
-                "dims": dimensions(node)[first:],
-            }
-            if not entry["dims"]:
-                entry["dims"] = [1]
-                if first:
-                    entry["reshape"] = {"shape": []}
-            # add_input and add_output know no reshape.
-            config[key].append(entry)
+        for node in nodes
+    }
 
 
 class TritonPythonModel(BatchedModel):
     """One instance: one onnxruntime session."""
 
-    default_file = "model.onnx"
     threads_parameter = "intra_op_thread_count"
 
     @staticmethod
-    def auto_complete_config(auto: Any) -> Any:
-        """Called by Triton before it checks the configuration."""
+    def find(folder: Path, config: Mapping[str, Any]) -> Path:
+        """The model's file in its version folder. Raises ModelError if it is not there."""
+        return model_file(folder, config, "model.onnx")
+
+    @staticmethod
+    def complete(auto: Any) -> None:
+        """What the configuration leaves out is in the model."""
         config = auto.as_dict()
-        try:
-            refuse(config)
-            if not (config["input"] and config["output"]):
-                path = model_file(Path(pb_utils.get_model_dir()), config, "model.onnx")
-                options = ort.SessionOptions()
-                options.log_severity_level = 3
-                options.intra_op_num_threads = 1
-                options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-                complete(auto, _open(config["name"], path, options))
-        except Exception as error:
-            raise pb_utils.TritonModelException(show_error(error)) from error
-        return auto
+        if config["input"] and config["output"]:
+            return
+        path = TritonPythonModel.find(Path(pb_utils.get_model_dir()), config)
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = 1
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        session = _open(config["name"], path, options)
+        complete(auto, specs(session.get_inputs()), specs(session.get_outputs()))
 
     def load(self, settings: Settings) -> None:
         """Make the session and compare the model with its configuration."""
+        key = "share_session_between_instances"
+        settings.warn_not_shared(key, settings.flag(key, False))
         self._session = _open(settings.name, settings.path, session_options(settings))
-        check_io(settings.name, settings.config, self._session)
+        check(
+            settings.config,
+            specs(self._session.get_inputs()),
+            specs(self._session.get_outputs()),
+            optional=specs(self._session.get_overridable_initializers()),
+        )
         self._strings = {n.name for n in self._session.get_inputs() if n.type == "tensor(string)"}
         self._run_options = None
         shrink = settings.parameter(SHRINK_ARENA)
         if shrink is not None:
             self._run_options = ort.RunOptions()
             self._run_options.add_run_config_entry(SHRINK_ARENA, shrink)
-        if settings.flag("share_session_between_instances", False):
-            pb_utils.Logger.log_warn(
-                f"model {settings.name!r}: share_session_between_instances has no effect here, "
-                "each instance is a process with a session of its own"
-            )
 
     def infer(self, inputs: Tensors, outputs: Sequence[str]) -> Sequence[Array]:
         """Run the session. Text must be UTF-8, as ONNX defines it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,10 @@ from hpcbench_serving import (
     ModelError,
     Settings,
     Tensors,
-    refuse,
-    show_error,
+    lacks,
+    model_file,
 )
+from hpcbench_signature import need_tensors
 
 # OpenMP's threads spin while they wait, and perf_analyzer needs the same CPUs: with one core of two
 # taken, particlenet_AK4_PT took 870 ms with spinning and 10 ms without. Must precede the import.
@@ -27,10 +29,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 try:
     import torch
 except ModuleNotFoundError as missing:
-    raise ModuleNotFoundError(
-        "this Triton was installed without PyTorch; add it with "
-        "'python3 containers/native.py PREFIX --with pytorch'"
-    ) from missing
+    raise ModuleNotFoundError(lacks("PyTorch", "pytorch")) from missing
 
 
 def index_of(name: str) -> int | None:
@@ -65,30 +64,20 @@ def place_outputs(names: Sequence[str]) -> dict[str, int]:
     return {name: index for name, index in indices.items() if index is not None}
 
 
-def need_tensors(config: Mapping[str, Any]) -> None:
-    """Raise ModelError if the configuration does not list the model's inputs and outputs."""
-    if not (config["input"] and config["output"]):
-        raise ModelError(
-            f"model {config['name']!r}: a TorchScript file does not tell its tensors; write input "
-            "and output into config.pbtxt"
-        )
-
-
 class TritonPythonModel(BatchedModel):
     """One instance: one TorchScript module."""
 
-    default_file = "model.pt"
     threads_parameter = "INTRA_OP_THREAD_COUNT"
 
     @staticmethod
-    def auto_complete_config(auto: Any) -> Any:
-        """Called by Triton before it checks the configuration; TorchScript has nothing to add."""
-        try:
-            refuse(auto.as_dict())
-            need_tensors(auto.as_dict())
-        except Exception as error:
-            raise pb_utils.TritonModelException(show_error(error)) from error
-        return auto
+    def find(folder: Path, config: Mapping[str, Any]) -> Path:
+        """The model's file in its version folder. Raises ModelError if it is not there."""
+        return model_file(folder, config, "model.pt")
+
+    @staticmethod
+    def complete(auto: Any) -> None:
+        """TorchScript has nothing to add."""
+        need_tensors(auto.as_dict(), "TorchScript file")
 
     def load(self, settings: Settings) -> None:
         """Load the module and settle the order of its inputs and outputs."""
@@ -106,11 +95,8 @@ class TritonPythonModel(BatchedModel):
                 getattr(torch._C, switch)(settings.flag(key, True))  # noqa: SLF001
         self._inference_mode = settings.flag("INFERENCE_MODE", True)
         self._optimized = not settings.flag("DISABLE_OPTIMIZED_EXECUTION", False)
-        if settings.flag("ENABLE_WEIGHT_SHARING", False):
-            pb_utils.Logger.log_warn(
-                f"model {settings.name!r}: ENABLE_WEIGHT_SHARING has no effect here, each "
-                "instance is a process of its own"
-            )
+        key = "ENABLE_WEIGHT_SHARING"
+        settings.warn_not_shared(key, settings.flag(key, False))
         try:
             self._module = torch.jit.load(str(settings.path), map_location="cpu").eval()
         except Exception as error:

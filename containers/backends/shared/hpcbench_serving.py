@@ -1,4 +1,4 @@
-"""What both Python-based backends share: settings, refusals, and batches made of requests.
+"""What the Python-based backends share: settings, refusals, and batches made of requests.
 
 This file is copied beside each backend's model.py. Triton starts one process per model instance,
 and calls ``initialize`` once and ``execute`` with every batch that its scheduler formed.
@@ -58,6 +58,14 @@ class Settings:
         if text.strip().lower() in ("false", "0", "off", "no"):
             return False
         raise ModelError(f"model {self.name!r}: parameter {key!r} is {text!r}, not true or false")
+
+    def warn_not_shared(self, key: str, asked: bool) -> None:
+        """Tell in the log, where a parameter asks that instances share what they load."""
+        if asked:
+            pb_utils.Logger.log_warn(
+                f"model {self.name!r}: {key} has no effect here, each instance is a process of its "
+                "own"
+            )
 
 
 def parameter(config: Mapping[str, Any], key: str) -> str | None:
@@ -147,6 +155,14 @@ def make_tensor(name: str, array: Array) -> Any:
     return pb_utils.Tensor(name, array)
 
 
+def lacks(framework: str, extra: str) -> str:
+    """What to say where an extra was not installed."""
+    return (
+        f"this Triton was installed without {framework}; add it with 'python3 containers/native.py "
+        f"PREFIX --with {extra}' (or: make native WITH={extra})"
+    )
+
+
 def show_error(error: Exception) -> str:
     """An exception as one readable text; the model's own errors pass unchanged."""
     return str(error) or type(error).__name__
@@ -155,11 +171,31 @@ def show_error(error: Exception) -> str:
 class BatchedModel:
     """A Triton model whose ``infer`` is called with the requests of a batch put together.
 
-    A subclass says how to load the model and how to run it on named arrays.
+    A subclass says where the model's file is, what the file adds to its configuration, how to load
+    it and how to run it on named arrays.
     """
 
-    default_file = ""
     threads_parameter = ""
+
+    @staticmethod
+    def find(folder: Path, config: Mapping[str, Any]) -> Path:
+        """The model's file in its version folder. Raises ModelError if it is not there."""
+        raise NotImplementedError
+
+    @staticmethod
+    def complete(auto: Any) -> None:
+        """Write into the configuration what it leaves out. Raises any exception to refuse."""
+        raise NotImplementedError
+
+    @classmethod
+    def auto_complete_config(cls, auto: Any) -> Any:
+        """Called by Triton before it checks the configuration."""
+        try:
+            refuse(auto.as_dict())
+            cls.complete(auto)
+        except Exception as error:
+            raise pb_utils.TritonModelException(show_error(error)) from error
+        return auto
 
     def load(self, settings: Settings) -> None:
         """Load the model of one instance. Raises any exception to refuse."""
@@ -177,7 +213,7 @@ class BatchedModel:
             folder = Path(args["model_repository"]) / args["model_version"]
             settings = Settings(
                 name=config["name"],
-                path=model_file(folder, config, self.default_file),
+                path=self.find(folder, config),
                 config=config,
                 max_batch_size=config["max_batch_size"],
                 threads=intra_op_threads(config, self.threads_parameter, os.environ),
