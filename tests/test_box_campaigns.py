@@ -311,8 +311,7 @@ class TestEnding:
 
         with study.running() as process:
             assert wait_until(lambda: jobs() >= 5, 60)
-            (pid, *_) = study.driver()
-            study.box.said("kill", f"-{signal.SIGINT.value}", pid)
+            process.send_signal(signal.SIGINT)
             output, _ = process.communicate(timeout=90)
             assert process.returncode == 130, output
         assert jobs() < len(delays)
