@@ -6,6 +6,7 @@ and calls ``initialize`` once and ``execute`` with every batch that its schedule
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,12 @@ NOT_APPLICABLE = "hpcbench: not applicable: "
 
 # Triton's stub misreads and miswrites arrays of numpy 2; DLPack goes past that.
 BY_DLPACK = int(np.__version__.split(".", maxsplit=1)[0]) > 1
+
+TAKEN = b"used_dltensor"
+"""How a DLPack capsule is called once its content belongs to someone else."""
+
+_rename = ctypes.pythonapi.PyCapsule_SetName
+_rename.argtypes = [ctypes.py_object, ctypes.c_char_p]
 
 Array = np.ndarray[Any, Any]
 Tensors = dict[str, Array]
@@ -150,9 +157,14 @@ def read_tensor(tensor: Any) -> tuple[str, Array]:
 
 def make_tensor(name: str, array: Array) -> Any:
     """An array as Triton's tensor."""
-    if BY_DLPACK:
-        return pb_utils.Tensor.from_dlpack(name, np.ascontiguousarray(array))
-    return pb_utils.Tensor(name, array)
+    if not BY_DLPACK:
+        return pb_utils.Tensor(name, array)
+    capsule = np.ascontiguousarray(array).__dlpack__()
+    tensor = pb_utils.Tensor.from_dlpack(name, capsule)
+    # The stub gives what it has taken a name of its own, and numpy, which knows another one, then
+    # prints an error for every tensor.
+    _rename(capsule, TAKEN)
+    return tensor
 
 
 def lacks(framework: str, extra: str) -> str:
