@@ -33,7 +33,7 @@ class Load(Axes):
 
 def _data_file(value: Any, info: ValidationInfo) -> Any:
     if value == "":
-        raise ValueError("allowed: random, zero, or the path of a data file")
+        raise ValueError("allowed: random, zero, or the path of a JSON file or folder")
     if isinstance(value, str) and value not in ("random", "zero"):
         return str(textfile.absolute(Path(value), info))
     return value
