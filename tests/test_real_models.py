@@ -14,8 +14,8 @@ from hpcbench.event_columns import read
 from hpcbench.input_layout import Wish
 from hpcbench.make_input import write
 from hpcbench.model import read_model
-from tests.conftest import CHECKOUT
 from tests.backend_server import versions
+from tests.conftest import CHECKOUT
 from tests.real import QUICK, site_file
 from tests.tensorflow_models import as_configured
 
