@@ -54,8 +54,10 @@ ASKED = (*MODEL, *SERVER, *LOAD, *PLACE, *MEASUREMENT, *SOFTWARE)
 
 HARDWARE = ("gpu_name", "gpu_count", "gpu_driver", "cpu_name", "cpu_count")
 RESOLVED = (
-    *("instance_kind", "instance_count", "dynamic_batching", "preferred_batch_size"),
-    *("max_queue_delay_us", "accelerator"),
+    *("instance_kind", "instance_count", "gpus", "max_batch_size", "dynamic_batching"),
+    *("preferred_batch_size", "max_queue_delay_us", "preserve_ordering", "priority_levels"),
+    *("default_priority_level", "default_queue_policy", "accelerator"),
+    *("graph_level", "cuda_graphs", "response_cache", "rate_limiter"),
 )
 VERSIONS = ("triton_version", "perf_analyzer_version")
 

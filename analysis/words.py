@@ -39,6 +39,7 @@ _UNNAMED = ("accelerator", "instance_kind", "request_rate")
 _WORDS = {
     "stability_percentage": "settled within {:g}%",
     "max_trials": "at most {} windows",
+    "percentile": "settled by p{}",
 }
 
 

@@ -255,7 +255,8 @@ class _Batch:
     def avoid(self, worker: str, node: str) -> bool:
         self.release(worker)
         self._exclude(node)
-        return True
+        gpus = self.site.pools[self.pool_name].gpus_per_job > 0
+        return batch.has_other_nodes(self.submission.run.system, self.excluded, gpus=gpus)
 
     def _exclude(self, node: str) -> None:
         if node not in self.excluded:

@@ -126,6 +126,17 @@ def _plan_json(planned: Any, account: str | None) -> dict[str, Any]:
             for pool, placements in planned.placements.items()
             for placement in placements
         ],
+        "not_applicable": [
+            {
+                "pool": each.placement.pool,
+                "repeat": each.placement.repeat,
+                "model": each.placement.variant.model.name,
+                "server": each.placement.variant.axes,
+                "points": [point.id for point in each.placement.points],
+                "reason": each.reason,
+            }
+            for each in planned.inapplicable
+        ],
         "measurement_rows": planning.plan_rows(planned),
     }
 
@@ -177,6 +188,7 @@ def _print_plan(planned: Any, account: str | None) -> None:
             "once (without dynamic batching there is no queue delay)",
             highlight=False,
         )
+    _print_inapplicable(planned, console)
     gpu = f", {duration(planned.gpu_s)} of GPU time" if planned.gpu_s else ""
     console.print(f"about {duration(planned.estimate_s)}{gpu}, if every point settles at once")
     for pool in planned.placements:
@@ -185,6 +197,23 @@ def _print_plan(planned: Any, account: str | None) -> None:
             jobs = planned.site.pools[pool].max_jobs
             console.print(f"\n[bold]{pool}[/]: up to {jobs} jobs like this", highlight=False)
             click.echo(script)
+
+
+def _print_inapplicable(planned: Any, console: Any) -> None:
+    from rich.markup import escape
+
+    from hpcbench.progress import variant_text
+
+    told: dict[tuple[str, str, str, str], int] = {}
+    for each in planned.inapplicable:
+        variant = each.placement.variant
+        axes = variant_text(json.dumps(variant.axes))
+        key = (each.placement.pool, escape(variant.label), axes, escape(each.reason))
+        told[key] = told.get(key, 0) + len(each.placement.points)
+    if told:
+        console.print(f"not applicable, {sum(told.values())} measurements:", highlight=False)
+    for (pool, label, axes, reason), count in told.items():
+        console.print(f"  {pool}, {label}, {axes}, {count}: {reason}", highlight=False)
 
 
 @main.command()

@@ -94,11 +94,13 @@ class Room:
 
     ``folder`` is on the scratch disk and the program's to write, at its own path: it is the
     working folder, and what is /tmp inside lies in it. ``shows`` are (path, path inside) to
-    read. ``shm`` is its part of the node's shared memory, a name that begins like no other.
+    read, ``writes`` are further folders to write, at their own paths. ``shm`` is its part of the
+    node's shared memory, a name that begins like no other.
     """
 
     folder: Path
     shows: tuple[tuple[Path, Path], ...] = ()
+    writes: tuple[Path, ...] = ()
     shm: str = ""
     gpus: bool = False
     env: Mapping[str, str] = field(default_factory=dict)
@@ -167,6 +169,7 @@ def inside(container: Container, position: int, words: list[str], room: Room) ->
         Mount(own, Path("/tmp")),
         Mount(own, Path("/var/tmp")),
         Mount(room.folder, room.folder),
+        *(Mount(folder, folder) for folder in room.writes),
     ]
     remove = []
     if room.shm:

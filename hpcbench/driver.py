@@ -12,10 +12,12 @@ from hpcbench.campaign import Campaign
 from hpcbench.dispatch import Listener, drive
 from hpcbench.errors import SiteError
 from hpcbench.leftovers import end_earlier_runs
-from hpcbench.planning import plan, plan_rows
+from hpcbench.measure import unmeasured
+from hpcbench.planning import Plan, plan, plan_rows
 from hpcbench.records import Status
 from hpcbench.site import Site
 from hpcbench.store import Results
+from hpcbench.worker import told
 
 log = logging.getLogger(__name__)
 
@@ -92,8 +94,12 @@ def _run(
         if site.scheduler != "local" and not site.network.tls:
             log.warning(UNENCRYPTED, site.name)
             tell({"kind": "note", "text": UNENCRYPTED % site.name})
+        _tell_inapplicable(todo, where, tell)
         if any(todo.placements.values()):
-            images.pull(todo.site.container, lambda image: tell({"kind": "pull", "image": image}))
+            waiting = (p for placements in todo.placements.values() for p in placements)
+            for name in {placement.variant.server_image for placement in waiting}:
+                wanted = todo.site.container.serving(name)
+                images.pull(wanted, lambda image: tell({"kind": "pull", "image": image}))
             drive(todo, where, account, tell)
         store.merge_leftovers(where)
         where.state.unlink(missing_ok=True)
@@ -112,3 +118,16 @@ def summarise(where: Results, *, started: float = 0.0, done_before: int = 0) -> 
         measured_now=max(0, counts.total() - done_before),
         seconds=time.monotonic() - started,
     )
+
+
+def _tell_inapplicable(todo: Plan, where: Results, tell: Listener) -> None:
+    """Writes the records of points that no worker need see."""
+    for each in todo.inapplicable:
+        records = [
+            unmeasured(point, each.placement, todo.site, Status.NOT_APPLICABLE, each.reason)
+            for point in each.placement.points
+        ]
+        store.write_records(where.records / f"{each.placement.id}-told.parquet", records)
+        store.merge_points(where, each.placement.id)
+        for record in records:
+            tell(told(record))

@@ -11,10 +11,10 @@ from typing import Any
 from hpcbench import server_axes
 from hpcbench.campaign import Campaign, Model
 from hpcbench.errors import BadInput
-from hpcbench.fields import BASE
 from hpcbench.load_axes import Load, LoadVariant, Measurement
 from hpcbench.model import TritonModel
-from hpcbench.server_axes import Server, Setting
+from hpcbench.server_axes import Server
+from hpcbench.server_values import Setting
 from hpcbench.textfile import nearest
 
 
@@ -22,14 +22,16 @@ from hpcbench.textfile import nearest
 class ServerVariant:
     """One Triton configuration: a model of the repository and what is changed in it.
 
-    ``position`` is the model's place in the campaign, which figures keep to. ``changes`` holds
-    (axis, value) of each axis that is not left as the model's own config.pbtxt has it.
+    ``position`` is the model's place in the campaign, which figures keep to, ``server_image``
+    the site's name for another image than its usual one. ``changes`` holds (axis, value) of each
+    axis that is not left as the model's own config.pbtxt has it.
     """
 
     model: TritonModel
     label: str
     position: int
     version: int | None
+    server_image: str | None = None
     changes: tuple[tuple[str, Setting], ...]
 
     @property
@@ -60,13 +62,14 @@ def expand(
     campaign: Campaign,
     models: Mapping[str, TritonModel],
     *,
-    image: str,
+    software: Mapping[str | None, str],
     input_data: Mapping[str, str],
 ) -> Grid:
     """All points of the campaign, in the order in which it was written.
 
-    ``models`` maps the models' names to what was read of them, ``image`` names the software that
-    will serve and measure, ``input_data`` the data files' paths to their digests.
+    ``models`` maps the models' names to what was read of them, ``software`` the names of server
+    images (None for the usual one) to what will serve and measure then, ``input_data`` the data
+    files' paths to their digests.
     Raises BadInput with everything that a model cannot take.
     """
     points: dict[str, Point] = {}
@@ -87,7 +90,10 @@ def expand(
         for variant in _variants(model, triton_model, server, position):
             for each in loads:
                 point = Point(
-                    id=_id(variant, shapes, each, image), variant=variant, shapes=shapes, load=each
+                    id=_id(variant, shapes, each, software[model.server_image]),
+                    variant=variant,
+                    shapes=shapes,
+                    load=each,
                 )
                 same = points.setdefault(point.id, point)
                 if same.variant.label != variant.label:
@@ -120,6 +126,7 @@ def _variants(
             label=model.label or model.name,
             position=position,
             version=model.version,
+            server_image=model.server_image,
             changes=tuple(server_axes.changes(asked).items()),
         )
         variants[variant] = None
@@ -153,34 +160,21 @@ def _problems(
 ) -> list[str]:
     """What this model cannot take, each with key, value and what is allowed."""
     where = f"{campaign.source}: model '{model.name}'"
-    limit = triton_model.max_batch_size
-    found = []
-    if limit is not None:
-        allowed = max(limit, 1)
+    own = triton_model.max_batch_size
+    largest = server_axes.largest_batch(server, own)
+    known = triton_model.inputs is not None
+    batching = triton_model.dynamic_batching if known else None
+    found = [
+        f"{where}: {told}" for told in server_axes.problems(server, limit=own, batching=batching)
+    ]
+    if largest is not None:
+        allowed = max(1, largest)
         found += [
             f"{where}: load.batch_size: {size} is over its max_batch_size; allowed: 1 to {allowed}"
-            + ("" if limit else " (max_batch_size is 0: the model has no batch dimension)")
+            + ("" if own else " (max_batch_size is 0: the model has no batch dimension)")
             for size in load.batch_size
             if size > allowed
         ]
-        for sizes in server.preferred_batch_size:
-            if isinstance(sizes, tuple) and any(size > limit for size in sizes):
-                found.append(
-                    f"{where}: server.preferred_batch_size: {list(sizes)} goes over its "
-                    f"max_batch_size of {limit}"
-                )
-            elif isinstance(sizes, tuple) and limit == 0:
-                found.append(
-                    f"{where}: server.preferred_batch_size: dynamic batching needs a "
-                    "max_batch_size of at least 1, and this model has 0"
-                )
-    if triton_model.inputs is not None and not triton_model.dynamic_batching:
-        found += [
-            f"{where}: server.max_queue_delay_us: the model has no dynamic batching to wait in; "
-            "switch it on with preferred_batch_size: [[]]"
-            for delay in server.max_queue_delay_us
-            if delay != BASE and BASE in server.preferred_batch_size
-        ][:1]
     if model.version is not None and model.version not in triton_model.versions:
         found.append(
             f"{where}: version: {model.version} is not there; "

@@ -14,7 +14,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hpcbench import container, model_repository, node, perf_analyzer, preflight, process, triton
+from hpcbench import (
+    container,
+    engines,
+    loaded,
+    model_repository,
+    node,
+    perf_analyzer,
+    preflight,
+    process,
+    triton,
+)
 from hpcbench._version import __version__
 from hpcbench.container import Room
 from hpcbench.errors import ServerFailed, UnusableNode
@@ -46,6 +56,7 @@ def measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, N
 
 
 def _measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, None, None]:
+    site = site.serving(placement.variant.server_image)
     pool = site.pools[placement.pool]
     gpus = pool.gpus_per_job > 0
     check_scratch(container.scratch(site.container))
@@ -54,17 +65,30 @@ def _measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, 
     waiting = deque(placement.points)
     while waiting:
         try:
+            log_path = logs / f"{placement.id}.server.log"
+            cpus = node.cpus(pool.cpus)
+            built = engines.prepare(
+                placement.variant,
+                site.container,
+                requests=placement.requests,
+                log_path=log_path,
+                cpus=cpus,
+                gpus=gpus,
+                tensorrt=held.tensorrt,
+            )
             with triton.serve(
                 placement.variant,
                 site.container,
-                log_path=logs / f"{placement.id}.server.log",
-                cpus=node.cpus(pool.cpus),
+                log_path=log_path,
+                cpus=cpus,
                 gpus=gpus,
+                requests=placement.requests,
+                engines=built.folder,
             ) as server:
                 while waiting and server.alive:
                     check_scratch(container.scratch(site.container))
                     record = _measure_point(waiting.popleft(), placement, site, server, tool)
-                    yield replace(record, **held.columns)
+                    yield replace(record, **built.columns, **held.columns)
         except ServerFailed as error:
             status = Status.NOT_APPLICABLE if error.not_applicable else Status.FAILED
             while waiting:
@@ -125,8 +149,9 @@ def unmeasured(
     point: Point, placement: Placement, site: Site, status: Status, reason: str | None
 ) -> Record:
     """The record of a point of which nothing is known but what was asked for."""
-    software = container.software(site.container)
     variant = point.variant
+    site = site.serving(variant.server_image)
+    software = container.software(site.container)
     return Record(
         point_id=point.id,
         campaign=placement.campaign,
@@ -161,8 +186,8 @@ def _measure_point(
     record = replace(
         unmeasured(point, placement, site, Status.FAILED, None),
         **node.facts(),
-        **model_repository.resolved(server.config),
-        server_config=model_repository.as_text(model_repository.configure(point.variant)),
+        **loaded.resolved(server.config),
+        server_config=model_repository.as_text(server.asked),
         server_ready_s=server.ready_s,
         server_fresh=True,
         triton_version=server.version,

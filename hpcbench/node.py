@@ -92,6 +92,16 @@ def cuda_of_driver() -> tuple[int, int] | None:
     return number // 1000, number % 1000 // 10
 
 
+def gpu_architecture() -> str:
+    """What engines are built for: "sm80" and the like; "cpu" without a GPU."""
+    try:
+        found = {pynvml.nvmlDeviceGetCudaComputeCapability(handle) for handle in _gpus()}
+    except pynvml.NVMLError as error:
+        log.debug("the GPU does not tell its architecture: %s", error)
+        return "gpu"
+    return "-".join(f"sm{major}{minor}" for major, minor in sorted(found)) or "cpu"
+
+
 def _cpu_name() -> str | None:
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from hpcbench.grid import Point, ServerVariant
 from hpcbench.records import Key
+from hpcbench.warmup import Request
 
 SERVER_START_S = 10.0
 STOP_S = 20.0
@@ -26,6 +27,9 @@ class Placement:
     repeat: int
     variant: ServerVariant
     points: tuple[Point, ...]
+    requests: tuple[Request, ...] = ()
+    """What the campaign sends to servers of this variant, so that all its placements warm up and
+    build engines alike, however its points are split."""
 
     @property
     def id(self) -> str:
@@ -76,6 +80,7 @@ def place(
             repeat=repeat,
             variant=variant,
             points=tuple(members),
+            requests=tuple(sorted({(point.shapes, point.load.batch_size) for point in members})),
         )
         for repeat in range(repeats)
         for variant, members in by_variant.items()

@@ -4,13 +4,23 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hpcbench import container, grid, images, input_data, jobqueue, store, textfile
+from hpcbench import (
+    applicable,
+    container,
+    grid,
+    images,
+    input_data,
+    jobqueue,
+    store,
+    textfile,
+)
 from hpcbench.campaign import Campaign
 from hpcbench.errors import BadInput
-from hpcbench.grid import Grid
+from hpcbench.grid import Grid, Point
 from hpcbench.model import TritonModel, read_model
 from hpcbench.placement import Placement, place, spread
 from hpcbench.records import Key
@@ -19,13 +29,25 @@ from hpcbench.store import Results
 
 
 @dataclass(frozen=True)
+class Inapplicable:
+    """Points of one variant that a pool cannot measure, and why; still without their records."""
+
+    placement: Placement
+    reason: str
+
+
+@dataclass(frozen=True)
 class Plan:
-    """What a run would do. ``placements`` are those still to be measured, per pool."""
+    """What a run would do. ``placements`` are those still to be measured, per pool.
+
+    ``inapplicable`` are those that it would only write down.
+    """
 
     campaign: Campaign
     site: Site
     grid: Grid
     placements: Mapping[str, tuple[Placement, ...]]
+    inapplicable: tuple[Inapplicable, ...] = ()
 
     def without(self, done: AbstractSet[Key]) -> "Plan":
         """What is left of it once ``done`` is taken away."""
@@ -33,7 +55,9 @@ class Plan:
             pool: _spread(self.site.pools[pool], [p.without(done) for p in waiting])
             for pool, waiting in self.placements.items()
         }
-        return replace(self, placements=left)
+        rest = [(each, each.placement.without(done)) for each in self.inapplicable]
+        told = tuple(Inapplicable(placement, each.reason) for each, placement in rest if placement)
+        return replace(self, placements=left, inapplicable=told)
 
     def job_script(self, pool: str, account: str | None = None) -> str | None:
         """What is submitted for each job of a pool; None where there is no batch system.
@@ -48,7 +72,8 @@ class Plan:
     def done(self) -> int:
         """Measurements of the campaign that need not be made."""
         left = sum(len(p.points) for waiting in self.placements.values() for p in waiting)
-        return self.measurements - left
+        told = sum(len(each.placement.points) for each in self.inapplicable)
+        return self.measurements - left - told
 
     @property
     def measurements(self) -> int:
@@ -93,31 +118,62 @@ def plan(
     the site has no Triton.
     """
     chosen = chosen_pools(site, pools)
-    site = site.model_copy(update={"container": images.resolve(site.container)})
-    software = container.software(site.container)
+    site, software = _with_images(site, campaign)
     models = _read_models(campaign)
     points = grid.expand(
         campaign,
         models,
-        image=f"{software.server_digest} {software.sdk_digest}",
+        software=software,
         input_data=_input_digests(campaign),
     )
     _check_folders(campaign, points.points)
-    placements = {
-        pool: _spread(
-            site.pools[pool],
-            place(
-                points.points,
-                campaign=campaign.name,
-                pool=pool,
-                repeats=campaign.repeats,
-            ),
-        )
-        for pool in chosen
-    }
+    inapplicable: list[Inapplicable] = []
+    placements = {}
+    native = site.container.runtime == "native"
+    for pool in chosen:
+        place_ = partial(place, campaign=campaign.name, pool=pool, repeats=campaign.repeats)
+        by_reason: dict[str | None, list[Point]] = {}
+        for point in points.points:
+            why = applicable.reason(point, site.pools[pool], native=native)
+            by_reason.setdefault(why, []).append(point)
+        placements[pool] = _spread(site.pools[pool], place_(by_reason.pop(None, [])))
+        inapplicable += [
+            Inapplicable(placement, why)
+            for why, members in by_reason.items()
+            if why is not None
+            for placement in place_(members)
+        ]
     _check_walltime(site, placements)
-    todo = Plan(campaign=campaign, site=site, grid=points, placements=placements)
+    todo = Plan(
+        campaign=campaign,
+        site=site,
+        grid=points,
+        placements=placements,
+        inapplicable=tuple(inapplicable),
+    )
     return todo if results is None else todo.without(store.done(Results(Path(results))))
+
+
+def _with_images(site: Site, campaign: Campaign) -> tuple[Site, dict[str | None, str]]:
+    """The site with digests, and what stands for the software of each image that is asked for.
+
+    Raises BadInput where a model asks for an image that the site does not name.
+    """
+    asked = {model.server_image: model.name for model in campaign.models}
+    known = dict(site.container.server_images)
+    for image, model in asked.items():
+        if image is not None and image not in known:
+            raise BadInput(
+                f"{campaign.source}: model '{model}': server_image: site '{site.name}' names no "
+                f"image '{image}';{textfile.nearest(image, known)} it names: "
+                f"{', '.join(known) or 'none'}",
+                "add it to container.server_images of the site file (runtime: apptainer), or leave "
+                "server_image out",
+            )
+    names = [image for image in asked if image is not None]
+    site = site.model_copy(update={"container": images.resolve(site.container, names)})
+    found = {image: container.software(site.container.serving(image)) for image in asked}
+    return site, {image: f"{s.server_digest} {s.sdk_digest}" for image, s in found.items()}
 
 
 def chosen_pools(site: Site, pools: Sequence[str]) -> list[str]:

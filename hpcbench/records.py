@@ -124,12 +124,40 @@ class Record:
     max_batch_size: int | None = _column("largest batch the model takes", unit="1")
     instance_count: int | None = _column("model instances, over all groups", unit="1")
     instance_kind: str | None = _column("KIND_CPU | KIND_GPU | ..., of the instances")
+    gpus: tuple[int, ...] | None = _column(
+        "GPUs of the instances, counted from 0 among those of the job", unit="1"
+    )
     dynamic_batching: bool | None = _column("the server joins requests into batches")
     preferred_batch_size: tuple[int, ...] | None = _column(
         "batches the server tries to form; missing: no dynamic batching", unit="1"
     )
     max_queue_delay_us: int | None = _column("how long the server waits for them", unit="us")
-    accelerator: str | None = _column("execution accelerator with its parameters, as JSON")
+    preserve_ordering: bool | None = _column("responses in the order of requests")
+    priority_levels: int | None = _column("priorities that requests may have; 0: none", unit="1")
+    default_priority_level: int | None = _column("that of a request that names none", unit="1")
+    default_queue_policy: str | None = _column("what happens to requests that wait, as JSON")
+    accelerator: str | None = _column(
+        "execution accelerator with its parameters, as JSON; folder and profile of its engines "
+        "stand in server_config"
+    )
+    accelerator_nodes: str | None = _column(
+        "nodes of the optimized model by what runs them, as JSON; a whole engine is one node"
+    )
+    engine_build_s: float | None = _column(
+        "time until a server was ready that found no engines; it logged all that it did", unit="s"
+    )
+    engine_cached: bool | None = _column("engines were there already, of an earlier placement")
+    graph_level: int | None = _column(
+        "how far the backend optimizes the model; missing: its default", unit="1"
+    )
+    cuda_graphs: bool | None = _column("the tensorrt backend captures CUDA graphs")
+    response_cache: bool | None = _column("the server answers repeated requests from a cache")
+    rate_limiter: str | None = _column("resources and priority of an instance, as JSON")
+    warmup_batch_sizes: tuple[int, ...] | None = _column(
+        "batches that ran before the server was ready, so that no measurement waits for what is "
+        "built at first use; missing: none",
+        unit="1",
+    )
     server_config: str | None = _column("the whole config.pbtxt that the server was given")
     server_ready_s: float | None = _column("from the start of Triton until ready", unit="s")
     server_fresh: bool | None = _column("nothing else had been loaded on this server before")

@@ -106,10 +106,15 @@ def read(where: Results) -> dict[str, Any]:
     return {"running": [], "jobs": {}}
 
 
+class _LogFile(logging.FileHandler):
+    def handleError(self, _: logging.LogRecord) -> None:  # noqa: N802
+        """Says nothing: on a full disk, the run itself tells why it ends."""
+
+
 @contextmanager
 def log_file(where: Results) -> Iterator[None]:
     """What hpcbench logs goes to the driver's log, too, while the block lasts."""
-    handler = logging.FileHandler(where.logs / "driver.log")
+    handler = _LogFile(where.logs / "driver.log")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("hpcbench")
     logger.addHandler(handler)

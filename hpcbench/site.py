@@ -162,6 +162,10 @@ class Site(Frozen):
             raise ValueError("cluster_class: means nothing where scheduler is local")
         return self
 
+    def serving(self, name: str | None) -> "Site":
+        """The site whose server runs in that one of its ``server_images``; itself for None."""
+        return self.model_copy(update={"container": self.container.serving(name)})
+
     @classmethod
     def load(cls, name_or_path: str | Path) -> "Site":
         """Reads a site file, or finds the one of that name in a folder ``site_configs``.

@@ -10,26 +10,29 @@ import socket
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from hpcbench import accelerators, loaded, model_config, model_repository
 from hpcbench import container as containers
-from hpcbench import model_repository
 from hpcbench.container import Room
 from hpcbench.errors import ServerFailed
 from hpcbench.grid import ServerVariant
 from hpcbench.process import Running, running
 from hpcbench.runtime import Container
+from hpcbench.warmup import Request
 
 log = logging.getLogger(__name__)
 
+MODELS = "models"
 READY_TIMEOUT_S = 300.0
+BUILD_TIMEOUT_S = 3600.0
 PORT_ATTEMPTS = 5
 EXIT_TIMEOUT_S = 8
 NOT_APPLICABLE = "hpcbench: not applicable: "
@@ -42,13 +45,16 @@ class _PortTaken(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """A Triton that is ready, on the loopback."""
+    """A Triton that is ready, on the loopback: ``asked`` is what it was given, ``config`` what it
+    says that it loaded.
+    """
 
     http_port: int
     grpc_port: int
     metrics_port: int
     model: str
     version: str
+    asked: ModelConfig
     config: ModelConfig
     ready_s: float
     log_path: Path
@@ -71,23 +77,36 @@ def serve(
     log_path: Path,
     cpus: int,
     gpus: bool = False,
+    requests: Sequence[Request] = (),
+    engines: Path | None = None,
+    verbose: bool = False,
 ) -> Iterator[Server]:
     """Triton with this variant loaded and checked; it is gone when the block is left.
 
     ``log_path`` receives what it prints. ``cpus`` is how many processors the backends may use,
-    ``gpus`` whether it is given the GPUs that this process was given.
+    ``gpus`` whether it is given the GPUs that this process was given. ``requests`` are those that
+    it makes itself ready for, ``engines`` is the folder of what it builds for them. ``verbose``:
+    it tells what it does, and may take as long as building engines does.
     Raises ServerFailed if it does not load, or loads something else than was asked for.
     """
-    config = model_repository.configure(variant)
+    asked = model_config.configure(variant, requests, engines)
+    extra = [*model_config.server_arguments(asked), *(["--log-verbose=1"] if verbose else [])]
     with tempfile.TemporaryDirectory(
         prefix="hpcbench-", dir=containers.scratch(container), ignore_cleanup_errors=True
     ) as folder:
-        repository = Path(folder) / "models"
-        model_repository.write_overlay(variant, config, repository)
+        repository = Path(folder) / MODELS
+        model_repository.write_overlay(variant, asked, repository)
         for attempt in range(PORT_ATTEMPTS):
             try:
-                with _started(variant, container, repository, log_path, cpus, gpus) as server:
-                    wrong = model_repository.differences(variant, server.config)
+                room = Room(
+                    folder=repository.parent,
+                    shows=model_repository.shows(variant),
+                    writes=(engines,) if engines else (),
+                    gpus=gpus,
+                    env={"HPCBENCH_CPUS": str(cpus)},
+                )
+                with _started(variant, asked, container, room, log_path, extra) as server:
+                    wrong = loaded.differences(variant, asked, server.config)
                     if wrong:
                         raise ServerFailed(
                             "the server did not take the configuration: " + "; ".join(wrong)
@@ -109,12 +128,13 @@ def trial(
     with tempfile.TemporaryDirectory(
         prefix="hpcbench-", dir=containers.scratch(container), ignore_cleanup_errors=True
     ) as folder:
-        repository = Path(folder) / "models"
+        repository = Path(folder) / MODELS
         repository.mkdir()
+        room = Room(folder=Path(folder), gpus=gpus, env={"HPCBENCH_CPUS": str(cpus)})
         for _ in range(PORT_ATTEMPTS):
             with (
                 contextlib.suppress(_PortTaken),
-                _launched(container, repository, log_path, cpus, gpus, ()) as launched,
+                _launched(container, room, log_path, ()) as launched,
             ):
                 return launched.version, launched.ready_s
     raise ServerFailed(f"no free ports in {PORT_ATTEMPTS} attempts", tail(log_path))
@@ -123,22 +143,19 @@ def trial(
 @contextmanager
 def _started(
     variant: ServerVariant,
+    asked: ModelConfig,
     container: Container,
-    repository: Path,
+    room: Room,
     log_path: Path,
-    cpus: int,
-    gpus: bool,
+    extra: Sequence[str],
 ) -> Iterator[Server]:
     with ExitStack() as stack:
         try:
-            shows = model_repository.shows(variant)
-            launched = stack.enter_context(
-                _launched(container, repository, log_path, cpus, gpus, shows)
-            )
+            launched = stack.enter_context(_launched(container, room, log_path, extra))
         except ServerFailed as error:
             # The overlay is gone when somebody reads this; the model's own folder is not.
             own = str(variant.model.folder.parent)
-            message = error.message.replace(str(repository), own)
+            message = error.message.replace(str(room.folder / MODELS), own)
             raise ServerFailed(message, error.log_tail, error.not_applicable) from error
         http_port, grpc_port, metrics_port = launched.ports
         suffix = f"/versions/{variant.version}" if variant.version is not None else ""
@@ -149,6 +166,7 @@ def _started(
             metrics_port=metrics_port,
             model=variant.model.name,
             version=launched.version,
+            asked=asked,
             config=json_format.ParseDict(answer, ModelConfig(), ignore_unknown_fields=True),
             ready_s=launched.ready_s,
             log_path=log_path,
@@ -168,32 +186,21 @@ class _Launched:
 
 @contextmanager
 def _launched(
-    container: Container,
-    repository: Path,
-    log_path: Path,
-    cpus: int,
-    gpus: bool,
-    shows: tuple[tuple[Path, Path], ...],
+    container: Container, room: Room, log_path: Path, extra: Sequence[str]
 ) -> Iterator[_Launched]:
     http_port, grpc_port, metrics_port = free_ports(3)
     identity = f"hpcbench-{uuid.uuid4().hex[:12]}"
     arguments = [
-        f"--model-repository={repository}",
+        f"--model-repository={room.folder / MODELS}",
         f"--id={identity}",
         "--model-control-mode=none",
         *("--http-address=127.0.0.1", f"--http-port={http_port}"),
         *("--grpc-address=127.0.0.1", f"--grpc-port={grpc_port}"),
         f"--metrics-port={metrics_port}",  # on the address of HTTP; older ones know no other
         f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
+        *extra,
     ]
-    room = Room(
-        folder=repository.parent,
-        shows=shows,
-        shm=f"{identity}-",
-        gpus=gpus,
-        env={"HPCBENCH_CPUS": str(cpus)},
-    )
-    command = containers.server(container, arguments, room)
+    command = containers.server(container, arguments, replace(room, shm=f"{identity}-"))
     started = time.monotonic()
     log_path.parent.mkdir(parents=True, exist_ok=True)
     position = log_path.stat().st_size if log_path.exists() else 0
@@ -206,19 +213,20 @@ def _launched(
             env=command.env,
             grace_s=EXIT_TIMEOUT_S + 2,
             remove=command.remove,
-            orphaned=[glob.escape(str(repository.parent))],
+            orphaned=[glob.escape(str(room.folder))],
         ) as process,
     ):
-        _wait_until_ready(process, http_port, identity, log_path, position)
+        limit_s = BUILD_TIMEOUT_S if "--log-verbose=1" in extra else READY_TIMEOUT_S
+        _wait_until_ready(process, http_port, identity, log_path, position, limit_s)
         version = get_json(http_port, "/v2")["version"]
         ports = http_port, grpc_port, metrics_port
         yield _Launched(ports, version, time.monotonic() - started, process)
 
 
 def _wait_until_ready(
-    process: Running, port: int, identity: str, log_path: Path, position: int
+    process: Running, port: int, identity: str, log_path: Path, position: int, limit_s: float
 ) -> None:
-    deadline = time.monotonic() + READY_TIMEOUT_S
+    deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
         if process.wait(timeout_s=0.05) is not None:
             text = _read_from(log_path, position)
@@ -232,7 +240,7 @@ def _wait_until_ready(
                 return
         except (OSError, http.client.HTTPException, ValueError):
             continue
-    raise ServerFailed(f"the server was not ready within {READY_TIMEOUT_S:.0f} s", tail(log_path))
+    raise ServerFailed(f"the server was not ready within {limit_s:.0f} s", tail(log_path))
 
 
 def load_failure(text: str) -> ServerFailed:
@@ -245,6 +253,9 @@ def load_failure(text: str) -> ServerFailed:
         reason = match[1].strip().strip('"').split("\\n\\nAt:")[0].replace("\\n", "\n").strip()
         if NOT_APPLICABLE in reason:
             return ServerFailed(reason.split(NOT_APPLICABLE)[1], last_lines(text), True)
+        refused = accelerators.refusal(reason)
+        if refused:
+            return ServerFailed(refused, last_lines(text), True)
         return ServerFailed(f"the model did not load: {reason}", last_lines(text))
     lines = [
         line

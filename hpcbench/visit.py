@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,8 @@ def _gpus(visit: Visit) -> str:
 
 
 def _software(visit: Visit) -> str:
-    there = str(visit.ask(node_checks.software, visit.site.container))
+    look = partial(node_checks.software, gpus=visit.pool.gpus_per_job > 0)
+    there = str(visit.ask(look, visit.site.container, seconds=SERVER_S))
     here = there
     with contextlib.suppress(SiteError):
         here = containers.software(visit.site.container).server_digest
@@ -174,7 +176,8 @@ def _perf_analyzer(visit: Visit) -> str:
 
 def _triton(visit: Visit) -> str:
     container, cpus = visit.site.container, visit.pool.cpus
-    return str(visit.ask(node_checks.server, container, cpus, seconds=SERVER_S))
+    look = partial(node_checks.server, gpus=visit.pool.gpus_per_job > 0)
+    return str(visit.ask(look, container, cpus, seconds=SERVER_S))
 
 
 _HERE = ("worker connects",)

@@ -102,7 +102,9 @@ def expanded(
 ) -> grid.Grid:
     """The grid of a campaign whose models are `triton_model`, unless others are given."""
     known = models or {model.name: triton_model(model.name) for model in study.models}
-    return grid.expand(study, known, **({"image": "native:1", "input_data": {}} | software))
+    return grid.expand(
+        study, known, **({"software": {None: "native:1"}, "input_data": {}} | software)
+    )
 
 
 def write_model(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import yaml
 from hpcbench import runstate
 from hpcbench.campaign import Campaign, Load, Server
 from hpcbench.errors import BadInput
-from hpcbench.server_axes import Accelerator
+from hpcbench.server_values import Accelerator
 from tests.builders import campaign, expanded, refusal, triton_model, write_campaign
 
 BASE = "name: study\nmodel_repository: models\nmodels:\n  - name: tagger\n"
@@ -195,6 +196,58 @@ def test_random_and_zero_are_words_and_not_files(tmp_path: Path, word: str) -> N
             "server.accelerator.0",
             "write one mapping for each of its values",
         ),
+        ("server: {instance_kind: CPU}\n", 5, "server.instance_kind", "KIND_GPU, KIND_CPU"),
+        ("server: {gpus: [0, 1]}\n", 5, "server.gpus", "[[0], [1]] for one each"),
+        ("server: {gpus: [[0, 0]]}\n", 5, "server.gpus.0", "a list of GPUs, counted from 0"),
+        ("server: {cuda_graphs: 1}\n", 5, "server.cuda_graphs", "true, false, or base"),
+        ("server: {graph_level: 9}\n", 5, "server.graph_level", "from -1 to 2, or base"),
+        ("server: {max_batch_size: 0}\n", 5, "server.max_batch_size", "from 1, or base"),
+        (
+            "server: {accelerator: [{name: openvino, precision_mode: FP16}]}\n",
+            5,
+            "server.accelerator.0",
+            "precision_mode: are TensorRT's",
+        ),
+        (
+            "server: {accelerator: [{name: tensorrt, precision_mode: FP8}]}\n",
+            5,
+            "server.accelerator.0.precision_mode",
+            "allowed: FP32, FP16, BF16, INT8",
+        ),
+        (
+            "server: {default_queue_policy: {max_queue: 1}}\n",
+            5,
+            "server.default_queue_policy",
+            "did you mean 'max_queue_size'?",
+        ),
+        (
+            "server: {rate_limiter: {resources: [{name: R}]}}\n",
+            5,
+            "server.rate_limiter.0.resources.0.count",
+            "is missing",
+        ),
+        (
+            "server: {config: {optimisation: {}}}\n",
+            5,
+            "server.config",
+            'has no field named "optimisation"',
+        ),
+        ("server: {config: 'max_batch: 1'}\n", 5, "server.config", "is no part of a config.pbtxt"),
+        ("server: {config: 'max_batch_size: 0'}\n", 5, "server.config", "as a mapping"),
+        ("server: {config: {name: x}}\n", 5, "server.config", "as its folder is"),
+        ("server: {config: {}}\n", 5, "server.config", "a part of Triton's ModelConfig"),
+        (
+            "server: {config: {instance_group: [{count: 2}]}, instance_count: 1}\n",
+            5,
+            "server",
+            "config: instance_group and the axis instance_count would write the same field",
+        ),
+        (
+            "server: {dynamic_batching: [true], preferred_batch_size: [null]}\n",
+            5,
+            "server",
+            "contradict each other",
+        ),
         (
             "measurement: {protocol: gprc}\n",
             5,
@@ -248,7 +301,7 @@ def test_usual_names_are_taken(name: str) -> None:
 
 def test_sizes_that_lack_their_inner_list_are_told_both_ways_to_write_them(tmp_path: Path) -> None:
     message = refusal(load, tmp_path, "server: {preferred_batch_size: [4, 8]}\n")
-    assert "[[4, 8]] for one configuration that prefers all of them" in message
+    assert "[[4, 8]] for one configuration with all of them" in message
     assert "[[4], [8]] for one each" in message
 
 
@@ -306,26 +359,59 @@ def test_all_mistakes_of_a_campaign_are_told_at_once(tmp_path: Path) -> None:
 
 def test_an_accelerators_parameters_are_texts_as_triton_takes_them() -> None:
     chosen = Accelerator(name="tensorrt", precision_mode="FP16", max_cached_engines=4, fast=True)
-    assert chosen.parameters() == {
+    assert json.loads(chosen.text) == {
+        "name": "tensorrt",
         "precision_mode": "FP16",
         "max_cached_engines": "4",
         "fast": "true",
     }
 
 
+def test_tensorrt_is_exact_unless_a_precision_is_asked_for() -> None:
+    assert (
+        Accelerator(name="tensorrt").text
+        == Accelerator(name="tensorrt", precision_mode="FP32").text
+    )
+    assert Accelerator(name="openvino").text == '{"name": "openvino"}'
+
+
 EVERY_AXIS: dict[str, Any] = {
     "instance_count": [1, 2, "base"],
     "preferred_batch_size": [None, [4, 8], [], "base"],
     "max_queue_delay_us": [0, 100, "base"],
-    "accelerator": [None, {"name": "tensorrt", "precision_mode": "FP16", "fast": True}, "base"],
+    "accelerator": [
+        *(None, {"name": "tensorrt", "precision_mode": "FP16", "fast": True}, "base"),
+        {"name": "tensorrt", "max_workspace_size_bytes": 1024, "engine_cache": False},
+        {"name": "openvino"},
+    ],
+    "instance_kind": ["KIND_CPU", "KIND_GPU", "KIND_AUTO", "KIND_MODEL", "base"],
+    "gpus": [[0], [0, 1], "base"],
+    "max_batch_size": [8, "base"],
+    "dynamic_batching": [False, "base"],
+    "preserve_ordering": [True, False, "base"],
+    "priority_levels": [0, 2, "base"],
+    "default_priority_level": [1, 2, "base"],
+    "default_queue_policy": [{"max_queue_size": 4, "timeout_action": "DELAY"}, None, "base"],
+    "graph_level": [-1, 0, 1, 2, "base"],
+    "cuda_graphs": [True, False, "base"],
+    "response_cache": [True, False, "base"],
+    "rate_limiter": [{"resources": [{"name": "R", "count": 1, "global": True}]}, None, "base"],
+    "warmup": [True, False, "base"],
+    "config": [{"optimization": {"eager_batching": True}}, "base"],
 }
+"""The values of every server axis, each in every way in which it may be written."""
 
 
-def test_a_run_can_be_repeated_from_the_campaign_that_it_wrote(tmp_path: Path) -> None:
+def test_every_axis_is_tried() -> None:
+    assert set(EVERY_AXIS) == set(Server.model_fields)
+
+
+@pytest.mark.parametrize("axis", EVERY_AXIS)
+def test_a_run_can_be_repeated_from_the_campaign_that_it_wrote(tmp_path: Path, axis: str) -> None:
     """Written into the results folder, it means the same points, from anywhere."""
     study = campaign(
         models=[{"name": "tagger", "version": 1, "shapes": {"x": [16]}, "label": "Tagger Ω"}],
-        server=EVERY_AXIS,
+        server={"instance_count": [1, 2], axis: EVERY_AXIS[axis]},
         load={"batch_size": [1, 2]},
         measurement={"async": False, "percentile": 95, "input_data": "zero"},
         repeats=3,

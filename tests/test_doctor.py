@@ -207,6 +207,10 @@ class Answers:
     def __init__(self, where: Site, folder: Path, answer: Any = None) -> None:
         self.site, self.folder, self.answer = where, folder, answer
 
+    @property
+    def pool(self) -> Pool:
+        return next(iter(self.site.pools.values()))
+
     def ask(self, function: Any, *arguments: Any, seconds: float = 0) -> Any:
         return self.answer(function, *arguments) if callable(self.answer) else self.answer
 

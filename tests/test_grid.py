@@ -25,9 +25,9 @@ delays = st.one_of(st.just("base"), st.integers(0, 1000))
 accelerators = st.one_of(
     st.none(),
     st.just("base"),
+    st.just({"name": "openvino"}),
     st.fixed_dictionaries(
-        {"name": st.sampled_from(["tensorrt", "openvino"])},
-        optional={"precision_mode": st.sampled_from(["FP16", "FP32"])},
+        {"name": st.just("tensorrt"), "precision_mode": st.sampled_from(["FP16", "FP32"])}
     ),
 )
 
@@ -130,6 +130,7 @@ def test_ids_depend_on_no_order_and_on_no_name(
     assert by_id == {point.id: settled(point) for point in second.points}
 
 
+TENSORRT = {"name": "tensorrt"}
 BASIS: dict[str, Any] = {
     "models": [{"name": "tagger", "shapes": {"x": [16]}}],
     "server": {"instance_count": [1], "preferred_batch_size": [[4]], "max_queue_delay_us": [1]},
@@ -151,6 +152,23 @@ BASIS: dict[str, Any] = {
         {"server": {**BASIS["server"], "max_queue_delay_us": [2]}},
         {"server": {**BASIS["server"], "accelerator": [None]}},
         {"server": {**BASIS["server"], "accelerator": [{"name": "tensorrt"}]}},
+        {"server": {**BASIS["server"], "accelerator": [TENSORRT | {"engine_cache": False}]}},
+        {"server": {**BASIS["server"], "instance_kind": ["KIND_CPU"]}},
+        {"server": {**BASIS["server"], "gpus": [[0]]}},
+        {"server": {**BASIS["server"], "max_batch_size": [8]}},
+        {"server": {**BASIS["server"], "dynamic_batching": [False]}},
+        {"server": {**BASIS["server"], "preserve_ordering": [True]}},
+        {"server": {**BASIS["server"], "preserve_ordering": [False]}},
+        {"server": {**BASIS["server"], "priority_levels": [0]}},
+        {"server": {**BASIS["server"], "default_priority_level": [1]}},
+        {"server": {**BASIS["server"], "default_queue_policy": [{}]}},
+        {"server": {**BASIS["server"], "default_queue_policy": [None]}},
+        {"server": {**BASIS["server"], "graph_level": [0]}},
+        {"server": {**BASIS["server"], "cuda_graphs": [False]}},
+        {"server": {**BASIS["server"], "response_cache": [True]}},
+        {"server": {**BASIS["server"], "rate_limiter": [{"priority": 1}]}},
+        {"server": {**BASIS["server"], "warmup": [True]}},
+        {"server": {**BASIS["server"], "config": ["runtime: 'x'"]}},
         {"load": {"batch_size": [2], "concurrency": [1]}},
         {"load": {"batch_size": [1], "concurrency": [2]}},
         {"measurement": {"percentile": 99}},
@@ -171,7 +189,7 @@ def test_another_model_file_another_image_and_other_data_change_the_id() -> None
     found = [
         expanded(study),
         expanded(study, {"tagger": triton_model(digest="d2")}),
-        expanded(study, image="native:2"),
+        expanded(study, software={None: "native:2"}),
         *(
             expanded(
                 campaign(**BASIS | {"measurement": {"input_data": "/x.json"}}), input_data=data
@@ -220,6 +238,31 @@ def test_delays_of_no_dynamic_batching_are_one_point_and_are_counted() -> None:
     assert grid.merged == 1
 
 
+@pytest.mark.parametrize(
+    "server",
+    [
+        {"dynamic_batching": [False], "max_queue_delay_us": [1, 2], "priority_levels": [0, 3]},
+        {"preferred_batch_size": [None], "preserve_ordering": [True, False]},
+        {"preferred_batch_size": [[4]], "dynamic_batching": [True, "base"]},
+        {"instance_kind": ["KIND_CPU"], "gpus": [[0], [1], "base"]},
+        {"priority_levels": [0], "default_priority_level": [1, 2]},
+        {"accelerator": [TENSORRT, TENSORRT | {"precision_mode": "FP32"}]},
+        {"accelerator": [TENSORRT], "warmup": [True, "base"]},
+        {"config": ["runtime: 'x'", {"runtime": "x"}]},
+        {"default_queue_policy": [{}, {"max_queue_size": 0}]},
+    ],
+)
+def test_variants_that_mean_the_same_are_measured_once(server: dict[str, Any]) -> None:
+    grid = expanded(campaign(server=server))
+    assert len(grid.points) == 1
+    assert grid.merged == math.prod(map(len, server.values())) - 1
+
+
+def test_no_dynamic_batching_is_the_same_however_it_is_said() -> None:
+    off = [{"dynamic_batching": [False]}, {"preferred_batch_size": [None]}]
+    assert ids(expanded(campaign(server=off[0]))) == ids(expanded(campaign(server=off[1])))
+
+
 def test_an_accelerators_keys_may_stand_in_any_order() -> None:
     grids = [
         expanded(campaign(server={"accelerator": [accelerator]}))
@@ -238,8 +281,10 @@ def test_one_model_under_two_labels_is_refused_where_nothing_else_differs() -> N
 
 
 def test_a_queue_delay_needs_dynamic_batching_to_wait_in() -> None:
-    study = campaign(server={"max_queue_delay_us": [100]})
     model = replace(triton_model(), dynamic_batching=False)
+    on = campaign(server={"max_queue_delay_us": [100], "dynamic_batching": [True]})
+    assert len(expanded(on, {"tagger": model}).points) == 1
+    study = campaign(server={"max_queue_delay_us": [100]})
     with pytest.raises(BadInput, match="max_queue_delay_us: the model has no dynamic batching"):
         expanded(study, {"tagger": model})
 
@@ -286,6 +331,34 @@ def test_preferred_sizes_stay_below_the_models_limit(sizes: list[int], limit: in
     assert "server.preferred_batch_size: " in message
     assert "max_batch_size" in message
     assert len(message.splitlines()) == 1
+
+
+def test_a_limit_that_is_an_axis_is_the_limit() -> None:
+    study = campaign(
+        server={"max_batch_size": [512, "base"], "preferred_batch_size": [[300]]},
+        load={"batch_size": [400]},
+    )
+    assert len(expanded(study).points) == 2
+    message = told(
+        campaign(
+            server={"max_batch_size": [8, 16], "preferred_batch_size": [[32]]},
+            load={"batch_size": [64]},
+        )
+    )
+    assert "[32] goes over its max_batch_size of 16" in message
+    assert "load.batch_size: 64 is over its max_batch_size; allowed: 1 to 16" in message
+
+
+def test_a_model_without_a_batch_dimension_is_given_none() -> None:
+    message = told(campaign(server={"max_batch_size": [8]}), max_batch_size=0)
+    assert "server.max_batch_size: this model has 0" in message
+    message = told(campaign(server={"dynamic_batching": [True]}), max_batch_size=0)
+    assert "server.dynamic_batching: dynamic batching needs a max_batch_size" in message
+
+
+def test_a_default_priority_is_one_of_those_there_are() -> None:
+    message = told(campaign(server={"priority_levels": [2], "default_priority_level": [1, 3]}))
+    assert "server.default_priority_level: 3 is over priority_levels; allowed: 1 to 2" in message
 
 
 def test_a_version_that_the_model_has_not_is_told_with_those_it_has() -> None:
@@ -360,3 +433,15 @@ def test_a_models_own_axes_are_checked_against_it() -> None:
         models=[{"name": "tagger", "load": {"batch_size": [1]}}], load={"batch_size": [999]}
     )
     assert [p.load.batch_size for p in expanded(study).points] == [1]
+
+
+def test_a_model_in_another_server_image_has_points_of_its_own() -> None:
+    models = [{"name": "tagger"}, {"name": "tagger", "label": "old", "server_image": "25.02"}]
+    software = {None: "sha256:0 sdk", "25.02": "sha256:1 sdk"}
+    found = expanded(campaign(models=models), software=software).points
+    assert [point.variant.server_image for point in found] == [None, "25.02"]
+    assert len({point.id for point in found}) == 2
+    (alone,) = expanded(campaign()).points
+    (moved,) = expanded(campaign(), software={None: "sha256:1 sdk"}).points
+    assert moved.id != alone.id
+    assert moved.id == expanded(campaign(models=models[1:]), software=software).points[0].id

@@ -144,12 +144,15 @@ def test_server_axes_are_what_the_server_says_it_loaded(
 def test_an_accelerator_that_the_backend_lacks_is_not_applicable(
     tmp_path: Path, native_prefix: Path, demo_models: Path
 ) -> None:
-    records = measured(
+    """The plan knows it before; here the backend is asked all the same."""
+    campaign, site = quick_run(
         tmp_path,
         native_prefix,
         demo_models,
         server={"accelerator": [{"name": "tensorrt", "precision_mode": "FP16"}]},
     )
+    (known,) = planning.plan(campaign, site).inapplicable
+    records = list(measure(known.placement, site, tmp_path / "logs"))
     assert [record.status for record in records] == [Status.NOT_APPLICABLE] * 3
     assert "tensorrt" in (records[0].reason or "")
     assert records[0].node is not None

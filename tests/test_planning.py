@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
-from hpcbench import Campaign, Site, plan
+from hpcbench import Campaign, Site, container, load_results, plan, planning, run
+from hpcbench.cli import main
 from hpcbench.errors import SiteError
 from hpcbench.planning import Plan, plan_rows
 from hpcbench.store import PLAN, Results, write_point
@@ -254,3 +256,118 @@ def test_a_real_repository_is_planned_with_the_scan_of_the_seed(
     assert all(f"shapes: input '{name}' has dims" in message for name in shapes)
     written = yaml.safe_load((tmp_path / "campaign.yaml").read_text())
     assert written["model_repository"] == str(shared_models)
+
+
+def test_an_image_that_the_site_does_not_name_is_told_with_those_that_it_does(
+    planned: Planner,
+) -> None:
+    message = refusal(planned, models=[{"name": "tagger", "server_image": "25.02"}])
+    assert "model 'tagger': server_image: site 'here' names no image '25.02'" in message
+    assert "it names: none" in message
+
+
+ACCELERATORS = [
+    None,
+    {"name": "tensorrt", "precision_mode": "FP32"},
+    {"name": "tensorrt", "precision_mode": "FP16"},
+]
+
+
+def inapplicable(found: Plan) -> set[tuple[str, str, str, str]]:
+    """(pool, model, accelerator, reason) of what a plan leaves out."""
+    return {
+        (
+            each.placement.pool,
+            each.placement.variant.model.name,
+            str(each.placement.variant.axes["accelerator"]),
+            each.reason,
+        )
+        for each in found.inapplicable
+    }
+
+
+def test_points_that_a_pool_cannot_measure_stay_in_its_plan_with_the_reason(
+    planned: Planner,
+) -> None:
+    pools = {"pools": {"cpu": {}, "gpu": {"gpus_per_job": 1}}}
+    found = planned(site=pools, server={"accelerator": ACCELERATORS}, repeats=2)
+    why = "tensorrt: the native runtime serves on processors without accelerators"
+    assert {(pool, reason) for pool, _, _, reason in inapplicable(found)} == {
+        ("cpu", why),
+        ("gpu", why),
+    }
+    assert found.measurements == 3 * 2 * 2
+    assert sum(len(p.points) for waiting in found.placements.values() for p in waiting) == 2 * 2
+    assert len(plan_rows(found)) == 12
+    assert found.done == 0
+
+
+def test_tensorrt_on_real_models_is_planned_where_it_applies(
+    tmp_path: Path, shared_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX with a GPU takes it, TorchScript nowhere, and a pool without GPUs not at all."""
+    monkeypatch.setattr(planning.images, "resolve", lambda container, _: container)
+    monkeypatch.setattr(planning.container, "software", lambda _: container.Software("s", "p"))
+    shapes = {"pf_points": [2, 50], "pf_features": [20, 50], "pf_mask": [1, 50]}
+    shapes |= {"sv_points": [2, 4], "sv_features": [11, 4], "sv_mask": [1, 4]}
+    numbered = {f"{name}__{i}": dims for i, (name, dims) in enumerate(shapes.items())}
+    models = [
+        {"name": "particlenet_AK4", "shapes": shapes},
+        {"name": "particlenet_AK4_PT", "shapes": numbered},
+    ]
+    images = {"server_image": "/images/server.sif", "sdk_image": "/images/sdk.sif"}
+    site = write_site(
+        tmp_path,
+        container={"runtime": "apptainer", **images},
+        pools={"cpu": {}, "a100": {"gpus_per_job": 1}},
+    )
+    study = write_campaign(
+        tmp_path,
+        model_repository=str(shared_models),
+        models=models,
+        server={"accelerator": ACCELERATORS},
+        load={"batch_size": [1, 8]},
+    )
+    found = plan(Campaign.load(study), Site.load(site))
+    fp32, fp16 = (f'{{"name": "tensorrt", "precision_mode": "{p}"}}' for p in ("FP32", "FP16"))
+    applies = {
+        (pool, p.variant.model.name, p.variant.axes["accelerator"])
+        for pool, waiting in found.placements.items()
+        for p in waiting
+    }
+    assert applies == {
+        *((pool, name, None) for pool in ("cpu", "a100") for name in (m["name"] for m in models)),
+        *(("a100", "particlenet_AK4", accelerator) for accelerator in (fp32, fp16)),
+    }
+    no_gpu = "tensorrt needs a GPU, and the pool gives its jobs none"
+    torch = "tensorrt is for models of the backends onnxruntime, tensorflow, not of pytorch"
+    assert inapplicable(found) == {
+        (pool, name, accelerator, reason)
+        for pool, name, reason in (
+            ("cpu", "particlenet_AK4", no_gpu),
+            ("cpu", "particlenet_AK4_PT", torch),
+            ("a100", "particlenet_AK4_PT", torch),
+        )
+        for accelerator in (fp32, fp16)
+    }
+    text = CliRunner().invoke(main, ["plan", str(study), "--site", str(site)]).output
+    assert "not applicable, 12 measurements:" in text
+    assert " ".join(torch.split()) in " ".join(text.split())
+
+
+def test_a_run_writes_down_what_does_not_apply_and_starts_nothing_for_it(tmp_path: Path) -> None:
+    """The prefix of this site is empty: a worker would fail in it."""
+    workplace(tmp_path)
+    study = Campaign.load(
+        write_campaign(tmp_path, server={"accelerator": ACCELERATORS[1:]}, repeats=2)
+    )
+    site = Site.load(write_site(tmp_path))
+    for measured in (4, 0):
+        summary = run(study, site, tmp_path / "results")
+        assert (summary.exit_code, summary.missing, summary.measured_now) == (0, 0, measured)
+        assert dict(summary.counts) == {"not_applicable": 4}
+    frame = load_results(tmp_path / "results")
+    assert list(frame["status"]) == ["not_applicable"] * 4
+    assert set(frame["reason"]) == {
+        "tensorrt: the native runtime serves on processors without accelerators"
+    }

@@ -1,12 +1,14 @@
 """A server that is ready or says why not: ports, identity, shared memory, and its log."""
 
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from hpcbench import planning, triton
+from hpcbench import model_repository, planning, triton
 from hpcbench.errors import ServerFailed
 from hpcbench.grid import ServerVariant
 from hpcbench.site import Container
@@ -136,16 +138,20 @@ def test_a_configuration_that_the_server_changed_is_refused_with_both_values(
     served: tuple[ServerVariant, Container],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from dataclasses import replace
-
-    from hpcbench import model_repository
-
+    """No server does that by itself: here it is given another configuration than was asked for."""
     variant, container = served
-    plain = model_repository.configure(variant)
-    monkeypatch.setattr(model_repository, "configure", lambda _: plain)
-    asked = replace(variant, instance_count=3)
+    real = model_repository.write_overlay
+
+    def otherwise(chosen: ServerVariant, config: ModelConfig, repository: Path) -> None:
+        other = ModelConfig.FromString(config.SerializeToString())
+        other.instance_group[0].count = 2
+        real(chosen, other, repository)
+
+    monkeypatch.setattr(model_repository, "write_overlay", otherwise)
+    asked = replace(variant, changes=(("instance_count", 3),))
+    message = r"instance_group\[0\].count: asked for 3, the server loaded 2"
     with (
-        pytest.raises(ServerFailed, match="instance_count: asked for 3, the server loaded 2"),
+        pytest.raises(ServerFailed, match=message),
         triton.serve(asked, container, log_path=tmp_path / "log", cpus=2),
     ):
         pass

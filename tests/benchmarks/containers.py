@@ -3,12 +3,12 @@
     python tests/benchmarks/containers.py NATIVE_SITE APPTAINER_SITE [--rounds 3]
         [--interval-ms 1000]
 
-Both servers are up, idle but for the one that is measured, and each point is measured on one right
-after the other, in an order that changes with every point and round: so a machine whose speed
-drifts disturbs both alike. Three windows each, by hpcbench's own command lines. For each point it
-prints two ratios, apptainer / native, of each round: that of the throughputs, and that of the
-inferences per second of processor time that the server used. Where other programs take processors
-away, only the second one tells something about containers.
+Both servers are up, with the same Python and wheels, idle but for the one that is measured, and
+each point is measured on one right after the other, in an order that changes with every point and
+round: so a machine whose speed drifts disturbs both alike. Three windows each, by hpcbench's own
+command lines. For each point it prints two ratios, apptainer / native, of each round: that of the
+throughputs, and that of the inferences per second of processor time that the server used. Where
+other programs take processors away, only the second one tells something about containers.
 
 In the box, which has an Apptainer:
 
@@ -19,6 +19,7 @@ In the box, which has an Apptainer:
 import argparse
 import math
 import statistics
+import sys
 import tempfile
 from collections import defaultdict
 from contextlib import ExitStack
@@ -27,7 +28,17 @@ from pathlib import Path
 
 import psutil
 
-from hpcbench import Campaign, Site, container, grid, perf_analyzer, planning, process, triton
+from hpcbench import (
+    Campaign,
+    Site,
+    container,
+    grid,
+    perf_analyzer,
+    planning,
+    preflight,
+    process,
+    triton,
+)
 from hpcbench.placement import Placement
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -102,6 +113,11 @@ def main() -> None:
         todo = planning.plan(campaign, Site.load(path))
         sites[way] = todo.site
         ((placements[way],),) = todo.placements.values()
+    held = {
+        way: preflight.check(site.container, gpus=False).backends for way, site in sites.items()
+    }
+    if held["native"] != held["apptainer"]:
+        sys.exit(f"these are not the same software: {held}")
     pairs: dict[int, list[dict[str, Took]]] = defaultdict(list)
     ready: dict[str, list[float]] = defaultdict(list)
     for number in range(given.rounds):
