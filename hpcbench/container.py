@@ -162,13 +162,13 @@ def alone(container: Container) -> Iterator[None]:
     if container.runtime != "native":
         yield
         return
-    path = SHARED_MEMORY / "hpcbench-perf_analyzer.lock"
-    with contextlib.suppress(OSError):
-        path.touch(mode=0o666)
-        path.chmod(0o666)  # whatever the umask: other users share the names, too
-    with path.open("rb") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    # The folder itself: it is there for every user, and no file is left behind.
+    folder = os.open(SHARED_MEMORY, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(folder)
 
 
 def image(container: Container, position: int) -> str:
