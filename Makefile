@@ -18,11 +18,11 @@ export HPCBENCH_NATIVE := $(abspath $(NATIVE))
 
 help:
 	@echo "make demo       sets everything up, then scans a model on a real Triton (about 2 minutes)"
-	@echo "make test       sets everything up, then runs all tests but those of images (about an hour); those"
+	@echo "make test       sets everything up, then runs all tests (more than an hour); those"
 	@echo "                that need root, a Debian family or a browser are skipped elsewhere, and counted"
 	@echo "make test-fast  the tests that need no Triton and no browser"
 	@echo "make test-box   a Slurm and an HTCondor on this machine (root, Debian family), and their tests"
-	@echo "make test-images  campaigns in Apptainer images, there (not part of make test)"
+	@echo "make test-images  campaigns in Apptainer images, there"
 	@echo "make lint       ruff, mypy, import contracts"
 	@echo "make bench      hpcbench beside a bare loop over perf_analyzer, in one run"
 	@echo "make docs       the reference of columns and the pictures in docs/"
@@ -37,7 +37,7 @@ demo: $(INSTALLED) $(MODELS) native
 	@$(BIN)/hpcbench plot results/demo --out results/demo/figures
 
 test: $(INSTALLED) $(MODELS) native browser
-	@$(BIN)/python -m pytest -m "not images"
+	@$(BIN)/python -m pytest
 
 # The real Slurm and HTCondor of tests/box; as root on a Debian family.
 test-box: $(INSTALLED) $(MODELS)

@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
@@ -121,11 +122,11 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, tolerance: float) -> Comparison:
     pairs = _pairs(a_table, b_table)
     if pairs.empty:
         raise BadInput(
-            "no configuration of A has a counterpart in B",
+            f"no configuration of A has a counterpart in B{_unlike(a_table, b_table)}",
             f"they must agree in {', '.join(WORK)}",
         )
-    in_a = a_table["measured"].to_numpy()[pairs["a"]] > 0
-    in_b = b_table["measured"].to_numpy()[pairs["b"]] > 0
+    in_a = _served(a_table)[pairs["a"]]
+    in_b = _served(b_table)[pairs["b"]]
     both = pairs[in_a & in_b]
     if not in_a.any() and not in_b.any():
         raise BadInput("nothing was measured, neither in A nor in B", "hpcbench status tells why")
@@ -141,6 +142,24 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, tolerance: float) -> Comparison:
         differing=_differing(a_table, b_table, both),
         pairs=len(both),
     )
+
+
+def _served(table: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Where something was measured that may be compared; a server that answers nothing is not."""
+    dead = floats(table[THROUGHPUT.column]) <= 0
+    return np.asarray((table["measured"].to_numpy() > 0) & ~dead, dtype=bool)
+
+
+def _unlike(a_table: pd.DataFrame, b_table: pd.DataFrame) -> str:
+    """The first column of WORK in which the two have no value in common."""
+    for name in WORK:
+        a, b = (
+            table[name].astype(object).map(str).unique().tolist() for table in (a_table, b_table)
+        )
+        if not set(a) & set(b):
+            there, other = (", ".join(values[:3])[:100] for values in (a, b))
+            return f": {name} is {there} in A, {other} in B"
+    return ""
 
 
 def _table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -159,6 +178,9 @@ def _table(frame: pd.DataFrame) -> pd.DataFrame:
 def _pairs(a_table: pd.DataFrame, b_table: pd.DataFrame) -> pd.DataFrame:
     """The positions ``a`` and ``b`` of what is to be compared."""
     both = pd.concat([a_table[[*CONFIGURATION]], b_table[[*CONFIGURATION]]], ignore_index=True)
+    for name in (name for name in CALLS if name != "asynchronous"):
+        # What was not used is as missing as it is in results that know no such column yet.
+        both[name] = both[name].mask(both[name].isin([False, "none"]).fillna(value=False))
     unasked = both["variant"].isna().to_numpy()
     served = np.where(unasked, group_numbers(both, RESOLVED), -1)
     work = group_numbers(both.assign(served=served), [*WORK, "served"])

@@ -92,6 +92,7 @@ def prepared(frame: pd.DataFrame) -> pd.DataFrame:
     """
     data = frame["input_data_digest"].astype(object)
     data = data.where(data.notna(), frame["input_data"].astype(object))
+    _parsed("shapes", frame["shapes"])
     frame = frame.assign(input_data=data, variant=_variants(frame["variant"]))
     frame = _with_facts(frame, FOUND, _SERVED)
     return _with_facts(frame, (*HARDWARE, *VERSIONS), (*PLACE, *SOFTWARE))
@@ -99,20 +100,26 @@ def prepared(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _variants(texts: pd.Series) -> pd.Series:
     """Each variant as JSON with its axes in one order, whoever wrote it."""
-    codes, given = pd.factorize(texts)
-    plain = []
-    for text in given:
-        try:
-            axes = dict(json.loads(text))
-        except (ValueError, TypeError) as error:
-            raise BadInput(
-                f"the column variant holds {str(text)[:80]!r}, which is no JSON of axes",
-                "read results that hpcbench has written",
-            ) from error
-        plain.append(json.dumps({name: axes[name] for name in sorted(axes, key=place)}))
+    codes, given = _parsed("variant", texts)
+    plain = [json.dumps({name: axes[name] for name in sorted(axes, key=place)}) for axes in given]
     # Code -1, a variant that is not known, finds the last.
     found = pd.Series(pd.Categorical([*plain, None])[codes], index=texts.index)
     return found if isinstance(texts.dtype, pd.CategoricalDtype) else found.astype(texts.dtype)
+
+
+def _parsed(name: str, texts: pd.Series) -> tuple[Numbers, list[dict[str, Any]]]:
+    """(the number of each row's text, -1 for none; what the texts hold)."""
+    codes, given = pd.factorize(texts)
+    found: list[dict[str, Any]] = []
+    for text in given:
+        try:
+            found.append(dict(json.loads(text)))
+        except (ValueError, TypeError) as error:
+            raise BadInput(
+                f"the column {name} holds {str(text)[:80]!r}, which is no JSON of names and values",
+                "read results that hpcbench has written",
+            ) from error
+    return codes, found
 
 
 def place(axis: str) -> tuple[int, str]:

@@ -103,7 +103,7 @@ def figures(frame: pd.DataFrame, prices: Mapping[str, float]) -> dict[str, Array
     throughput = floats(frame["throughput_infer_per_s"])
     energy = energy_j_per_infer(frame).to_numpy()
     gpus = np.nan_to_num(floats(frame["gpu_count"]), nan=1.0).clip(min=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         hours = gpus / (throughput * 3600)
         found = {
             THROUGHPUT.column: throughput,

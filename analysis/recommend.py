@@ -123,7 +123,8 @@ def _advise(table: pd.DataFrame, wanted: Wanted) -> Advice:
     table["position"] = np.arange(len(table))
     figure = wanted.figure
     measured = table["measured"].to_numpy() > 0
-    meets = measured & np.isfinite(floats(table[figure.column]))
+    values = floats(table[figure.column])
+    meets = measured & np.isfinite(values) & (values > 0)
     for limit in wanted.limits:
         meets &= limit.met(floats(table[limit.figure.column]))
     order = _best_first(table, figure, meets)

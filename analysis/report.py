@@ -71,7 +71,8 @@ def render(frame: pd.DataFrame, *, source: str, made_at: datetime) -> str:
         "count": len(shown.table),
         "columns": columns,
         "repeats": report_columns.repeats(shown),
-        "bars": f"Bars: {statistics.CONFIDENCE:.0%} interval of the mean (Student's t).",
+        "bars": f"Bars: {statistics.CONFIDENCE:.0%} interval of the mean (Student's t), of three "
+        "measurements or more.",
     }
     style, script = _part("report.css"), "\n".join(_part(f"report_{n}.js") for n in _SCRIPTS)
     troubles = report_parts.troubles(points)

@@ -5,7 +5,6 @@ texts are codes into a list of those that occur, which keeps thousands of points
 """
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from analysis import configuration, statistics, words
+from analysis.table import natural
 from hpcbench.records import COLUMNS, Status
 
 Json = dict[str, Any]
@@ -266,7 +266,7 @@ def _text(name: str, label: str, values: pd.Series, group: str) -> Json:
     codes, found = pd.factorize(values.astype(object))
     order = list(range(len(found)))
     if group == SETTINGS and name != "model_label":
-        order.sort(key=lambda i: _natural(str(found[i])))
+        order.sort(key=lambda i: natural(str(found[i])))
     places = np.empty(len(found) + 1, dtype=np.int64)
     places[order], places[-1] = np.arange(len(found)), -1
     column = {"name": name, "label": label, "unit": "", "group": group}
@@ -275,13 +275,6 @@ def _text(name: str, label: str, values: pd.Series, group: str) -> Json:
         "levels": [str(found[i]) for i in order],
         "values": places[codes].tolist(),
     }
-
-
-def _natural(text: str) -> list[tuple[int, str]]:
-    """Sorts 2 before 10 also inside a text."""
-    return [
-        (int(word), "") if word.isdecimal() else (-1, word) for word in re.split(r"(\d+)", text)
-    ]
 
 
 def _is_known(column: Mapping[str, Any]) -> bool:

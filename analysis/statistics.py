@@ -75,7 +75,7 @@ def describe(values: Array, numbers: Numbers, count: int) -> dict[str, npt.NDArr
         found[there] = ordered[position[there]]
         return found
 
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         lowest, highest = at(start), at(start + n - 1)
         # Of equal values the mean is that value, to the last digit.
         mean = lowest + np.bincount(groups, ordered - lowest[groups], minlength=count) / n
@@ -83,10 +83,11 @@ def describe(values: Array, numbers: Numbers, count: int) -> dict[str, npt.NDArr
         std = np.where(n > 1, np.sqrt(squares / np.maximum(n - 1, 1)), np.nan)
         half = _t_quantile(n - 1.0) * std / np.sqrt(n)
         cv = std / mean
+        median = (at(start + (n - 1) // 2) + at(start + n // 2)) / 2
     return {
         "": mean,
         "_n": n,
-        "_median": (at(start + (n - 1) // 2) + at(start + n // 2)) / 2,
+        "_median": median,
         "_std": std,
         "_cv": np.where(mean > 0, cv, np.nan),
         "_min": lowest,

@@ -125,7 +125,7 @@ def _tell_statuses(points: pd.DataFrame, rows: pd.DataFrame, numbers: npt.NDArra
 def rank(values: pd.Series) -> npt.NDArray[np.int64]:
     """The place of each value in a reader's order: none first, then 2 before 10, also in text."""
     codes, uniques = pd.factorize(values.astype(object))
-    keys = _variant_keys(uniques) if values.name == "variant" else [_words(v) for v in uniques]
+    keys = _variant_keys(uniques) if values.name == "variant" else [natural(v) for v in uniques]
     order = sorted(range(len(uniques)), key=lambda code: keys[code])
     places = np.zeros(len(uniques) + 1, dtype=np.int64)
     places[order] = range(1, len(uniques) + 1)
@@ -140,10 +140,11 @@ def _variant_keys(variants: Iterable[str]) -> list[list[_Key]]:
     """An axis that is left alone makes the natural reference, as one that is switched off does."""
     asked: list[dict[str, Any]] = [json.loads(text) for text in variants]
     axes = sorted({axis for axes in asked for axis in axes}, key=place)
-    return [[_words(given.get(axis)) for axis in axes] for given in asked]
+    return [[natural(given.get(axis)) for axis in axes] for given in asked]
 
 
-def _words(value: Any) -> _Key:
+def natural(value: Any) -> _Key:
+    """Sorts 2 before 10, also inside a text, and what is missing first."""
     if value is None:
         return []
     if isinstance(value, int | float):

@@ -10,7 +10,7 @@ import pandas as pd
 from analysis import words
 from analysis.axes import plain
 from analysis.configuration import ASKED, BASE, CALLS, LOAD, RESOLVED, place
-from analysis.table import rank
+from analysis.table import natural
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,9 @@ _NUMBERS = {
 _ASKED = (*LOAD, *CALLS, "shapes")
 
 
+_FIRST = (BASE, "none", "off")
+
+
 def axis(name: str) -> Axis:
     """The axis of that name: a column of what was asked for, or an axis of the server variants."""
     # What the server resolved follows from its axes.
@@ -90,8 +93,8 @@ def positions(points: pd.DataFrame, along: Axis) -> pd.DataFrame:
     if name in _NUMBERS or all(_is_number(value) for value in given[known]):
         at = given.astype("float64")
         return pd.DataFrame({"at": at, "text": [plain(x) for x in at]}, index=points.index)
-    at = pd.Series(rank(given.rename(name)), index=points.index).astype("float64").where(known)
-    at = at.rank(method="dense")
+    order = sorted(given[known].unique(), key=lambda value: (value not in _FIRST, natural(value)))
+    at = given.map({value: place for place, value in enumerate(order, start=1)}).astype("float64")
     texts = [
         words.value(name, value) if there else "" for value, there in zip(given, known, strict=True)
     ]

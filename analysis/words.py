@@ -39,6 +39,7 @@ _UNNAMED = ("accelerator", "instance_kind", "request_rate")
 _WORDS = {
     "stability_percentage": "settled within {:g}%",
     "max_trials": "at most {} windows",
+    "percentile": "settled by p{}",
 }
 
 
@@ -177,7 +178,11 @@ def in_words(row: Mapping[str, Any]) -> dict[str, str]:
 
 def shapes(text: str) -> dict[str, str]:
     """The lengths given to each input, as 16 x 50."""
-    return {of: _TIMES.join(map(str, lengths)) for of, lengths in json.loads(text).items()}
+    given: dict[str, Any] = json.loads(text)
+    return {
+        of: _TIMES.join(map(str, lengths if isinstance(lengths, list) else [lengths]))
+        for of, lengths in given.items()
+    }
 
 
 def file_name(words: Iterable[str]) -> str:

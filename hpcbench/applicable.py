@@ -40,8 +40,8 @@ def reason(point: Point, pool: Pool, *, native: bool) -> str | None:
     config = model_config.configure(point.variant)
     gpus = 0 if native else pool.gpus_per_job
     why = next(_against(point.variant, config, gpus, native), None)
-    if why is None and point.batch_size > config.max_batch_size > 0:
-        why = f"batch_size {point.batch_size} is over max_batch_size {config.max_batch_size}"
+    if why is None and point.load.batch_size > config.max_batch_size > 0:
+        why = f"batch_size {point.load.batch_size} is over max_batch_size {config.max_batch_size}"
     return why
 
 

@@ -97,6 +97,22 @@ def wait_for_end(system: BatchSystem, run: str, seconds: float = 30.0) -> list[s
         time.sleep(1)
 
 
+def has_other_nodes(system: BatchSystem, excluded: Sequence[str], *, gpus: bool) -> bool:
+    """Whether there is any node beside those ``excluded``; True where that cannot be told.
+
+    Slurm refuses a job that no node is left for. HTCondor lets it wait for ever.
+    """
+    if system == "slurm":
+        return True
+    wanted = [f'Machine =!= "{node}"' for node in excluded] + ["TotalGPUs > 0"] * gpus
+    command = ["condor_status", "-limit", "1", "-autoformat", "Machine"]
+    try:
+        return bool(_said([*command, "-constraint", " && ".join(wanted)]).strip())
+    except SiteError as error:
+        log.warning("whether there are other nodes is not known: %s", error)
+        return True
+
+
 def _said(argv: Sequence[str], also: Sequence[str] = ()) -> str:
     """What a command printed. A failure whose words are among ``also`` is none."""
     with tempfile.TemporaryDirectory(prefix="hpcbench-") as folder:

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -10,58 +11,28 @@ from pathlib import Path
 from typing import Any
 
 from distributed import Client
-from distributed.diagnostics.plugin import SchedulerPlugin
 
-from hpcbench import batch, jobqueue, ledger
-from hpcbench.batch import JobState
+from hpcbench import batch, ledger
+from hpcbench.batch import Job, JobState
 from hpcbench.cluster import Jobs, Workers, dask_settings
-from hpcbench.errors import HpcbenchError, JobsDied, SiteError
-from hpcbench.judge import Sent, judge
-from hpcbench.keys import Keys
-from hpcbench.ledger import Run
+from hpcbench.errors import JobsDied, SiteError
+from hpcbench.jobqueue import own_settings
+from hpcbench.judge import RETRY_S, Sent, after_refusal, judge
+from hpcbench.reporting import Desk
+from hpcbench.roster import Roster
 from hpcbench.site import Site
-from hpcbench.store import Results
-from hpcbench.watch import Watcher
+from hpcbench.submission import Submission
 
 log = logging.getLogger(__name__)
 
-DEATHS = 3
-"""So many jobs in a row that die before they connect end a run."""
+BURIAL_S = 5.0
+"""Where others go on, each job that died unconnected delays the next one by so much more."""
 
-RETRY_S = 60.0
-"""After a refusal, so long no job is submitted where others were taken."""
+FATAL_NODE = 2
+"""So many jobs that die on a node before they connect, and it gets no further one."""
 
 LEAVE_S = 3.0
 """After so long, a worker that was to leave and is still there is asked again."""
-
-TRANSIENT = (
-    "Unable to contact",
-    "timed out",
-    "try again",
-    "no answer within",
-    "Connection refused",
-)
-TRANSIENT_RETRIES = 3
-
-
-@dataclass(frozen=True)
-class Submission:
-    """What all pools of a run share; ``deaths`` in a row before a job connects end the run."""
-
-    results: Results
-    run: Run
-    account: str | None
-    keys: Keys | None
-    watcher: Watcher
-    deaths: int = DEATHS
-
-
-class _EverConnected(SchedulerPlugin):
-    def __init__(self) -> None:
-        self.names: set[str] = set()
-
-    def add_worker(self, scheduler: Any, worker: str) -> None:
-        self.names.add(str(scheduler.workers[worker].name))
 
 
 @dataclass
@@ -73,23 +44,27 @@ class _Batch:
     submission: Submission
     client: Client
     cluster: Any
-    desk: jobqueue.Desk
+    desk: Desk
     sent: dict[str, Sent]
-    ever: _EverConnected = field(default_factory=_EverConnected)
+    roster: Roster = field(default_factory=Roster)
     leaving: dict[str, float] = field(default_factory=dict)
     excluded: list[str] = field(default_factory=list)
     judged: float = 0.0
     deaths: int = 0
+    buried: int = 0
+    fatal: Counter[str] = field(default_factory=Counter)
     refusals: int = 0
+    refused_at: float = 0.0
     not_before: float = 0.0
+    told: str = ""
     connected: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        self.cluster.scheduler.add_plugin(self.ever)
+        self.cluster.scheduler.add_plugin(self.roster)
 
     @property
     def live(self) -> int:
-        return len(self._connected() - self.leaving.keys())
+        return len(self.roster.connected - self.leaving.keys())
 
     @property
     def jobs(self) -> Jobs:
@@ -103,10 +78,6 @@ class _Batch:
         reasons = ", ".join(sorted({job.reason for job in waiting if job.reason}))
         return Jobs(self.live, len(waiting), reasons)
 
-    def _connected(self) -> frozenset[str]:
-        workers = list(self.cluster.scheduler.workers.values())
-        return frozenset(str(worker.name) for worker in workers)
-
     def keep(self, wanted: int) -> Sequence[str]:
         now = time.monotonic()
         notes = self._hear_refusals(now)
@@ -116,27 +87,32 @@ class _Batch:
         return notes
 
     def _hear_refusals(self, now: float) -> list[str]:
-        refused = {name: self.desk.refused.pop(name) for name in list(self.desk.refused)}
+        refused = self.desk.hear()
         if not refused:
+            if any(job.at > self.refused_at for job in list(self.sent.values())):
+                self.refusals = 0
             return []
         self._forget(refused)
+        if now < self.not_before:
+            # It was submitted together with the one that was told already.
+            return []
         words = next(iter(refused.values()))
         self.refusals += 1
-        passing = any(text in words for text in TRANSIENT)
-        if passing and self.refusals <= TRANSIENT_RETRIES:
-            self.not_before = now + 5
-        elif self.sent:
-            self.not_before = now + RETRY_S
-        else:
+        self.refused_at = now
+        wait_s = after_refusal(words, refusals=self.refusals, others=bool(self.sent))
+        if wait_s is None:
             raise SiteError(
                 f"pool {self.pool_name}: the batch system refused the job: {words}",
                 f"correct the pool in the site file of {self.site.name}, or --account; "
                 "hpcbench plan shows the job script",
             )
-        return [f"pool {self.pool_name}: no further job was taken: {words}"]
+        self.not_before = now + wait_s
+        log.info("pool %s: no further job was taken: %s", self.pool_name, words)
+        again, self.told = words == self.told, words
+        return [] if again else [f"pool {self.pool_name}: no further job was taken: {words}"]
 
     def _see_who_is_there(self, now: float) -> None:
-        self.connected = self._connected()
+        self.connected = self.roster.connected
         for name, asked_at in list(self.leaving.items()):
             if name not in self.connected:
                 del self.leaving[name]
@@ -145,7 +121,7 @@ class _Batch:
         for name, job in list(self.sent.items()):
             if name in self.connected:
                 self.sent[name] = replace(job, gone_since=None)
-            elif name in self.ever.names and job.gone_since is None:
+            elif name in self.roster.ever and job.gone_since is None:
                 self.sent[name] = replace(job, gone_since=now)
         if self.connected:
             self.deaths = 0
@@ -160,7 +136,7 @@ class _Batch:
             answer[1],
             asked_at=answer[0],
             connected=self.connected,
-            ever_connected=self.ever.names,
+            ever_connected=self.roster.ever,
             now=now,
         )
         if verdict.hopeless:
@@ -177,16 +153,35 @@ class _Batch:
                 died = f"{self.deaths} jobs died before they connected, the last one"
                 if self.deaths == 1:
                     died = "a job died before it connected"
+                # One that is held has perhaps never been started.
+                tail = "" if reason.startswith("held: ") else f"\n{self._log_tail(job_id)}"
                 raise JobsDied(
-                    f"pool {self.pool_name}: {died}, {job_id}: {reason}\n{self._log_tail(job_id)}",
+                    f"pool {self.pool_name}: {died}, {job_id}: {reason}{tail}",
                     f"the job's log: {self._logs(job_id)}; hpcbench doctor --site "
                     f"{self.site.name} looks closer",
                 )
+            if self.connected:
+                notes += self._mark_down(answer[1].get(job_id))
+        if verdict.died and self.connected:
+            # Others go on, so that the run does not end of it: it must not cost a job a second.
+            self.buried += len(verdict.died)
+            self.not_before = max(self.not_before, now + min(RETRY_S, BURIAL_S * self.buried))
         cancelled = verdict.lost | verdict.died.keys()
         if cancelled:
             self._cancel(cancelled)
         self._forget({*verdict.died, *verdict.ended, *verdict.lost})
         return notes
+
+    def _mark_down(self, job: Job | None) -> list[str]:
+        """A node on which jobs die, one after the other, gets none any more."""
+        if job is None or not job.node or job.node in self.excluded:
+            return []
+        self.fatal[job.node] += 1
+        if self.fatal[job.node] < FATAL_NODE:
+            return []
+        self._exclude(job.node)
+        died = f"{FATAL_NODE} jobs died on node {job.node} before they connected"
+        return [f"pool {self.pool_name}: {died}: no further job goes there"]
 
     def _logs(self, job_id: str) -> str:
         return str(self.submission.results.logs / f"job-{job_id}.log")
@@ -199,28 +194,37 @@ class _Batch:
         return "\n".join(f"    {line}" for line in text[-20_000:].strip().splitlines()[-12:])
 
     def _scale(self, wanted: int, now: float) -> None:
-        asked_for = len(self.cluster.worker_spec)
-        if asked_for < wanted and now >= self.not_before:
-            self.cluster.loop.add_callback(self.cluster.scale, wanted)
+        planned = list(self.cluster.worker_spec)
+        sent = list(self.sent)
+        # A job may be there of which Dask knows nothing: its submission seemed to fail, or was
+        # under way when it was not wanted any more.
+        there = {*planned, *sent, *(self.connected - self.leaving.keys())}
+        if len(there) < wanted:
+            # After a refusal one job finds out whether more are taken.
+            more = 1 if self.refusals else wanted - len(there)
+            if now >= self.not_before:
+                self.cluster.loop.add_callback(self.cluster.scale, len(planned) + more)
             return
-        surplus = max(0, asked_for - wanted)
-        on_their_way = [name for name in self.sent if name not in self.connected][:surplus]
+        surplus = len(there) - wanted
+        unsent = [name for name in planned if name not in {*sent, *self.connected}][:surplus]
+        if unsent:
+            self.desk.withdraw(unsent)
+            self._forget(unsent)
+        on_their_way = [name for name in sent if name not in self.connected]
+        on_their_way = on_their_way[: surplus - len(unsent)]
         if on_their_way:
             self._cancel(on_their_way)
             self._forget(on_their_way)
-        for name in self._idle()[: surplus - len(on_their_way)]:
+        idle = [name for name in self.roster.idle if name not in self.leaving]
+        for name in idle[: surplus - len(unsent) - len(on_their_way)]:
             self.release(name)
-
-    def _idle(self) -> list[str]:
-        workers = list(self.cluster.scheduler.workers.values())
-        return [str(worker.name) for worker in workers if not worker.processing]
 
     def _cancel(self, names: Any) -> None:
         run = self.submission.run
         ids = [self.sent[name].id for name in names if name in self.sent]
         try:
             batch.cancel(run.system, run.name, ids)
-        except HpcbenchError as error:
+        except SiteError as error:
             # All jobs of the run are cancelled at its end, these among them.
             log.warning("jobs %s could not be cancelled: %s", ", ".join(ids), error)
 
@@ -250,26 +254,16 @@ class _Batch:
 
     def avoid(self, worker: str, node: str) -> bool:
         self.release(worker)
+        self._exclude(node)
+        gpus = self.site.pools[self.pool_name].gpus_per_job > 0
+        return batch.has_other_nodes(self.submission.run.system, self.excluded, gpus=gpus)
+
+    def _exclude(self, node: str) -> None:
         if node not in self.excluded:
             self.excluded.append(node)
-        self.cluster.new_spec["options"] |= _settings(
-            self.site, self.pool_name, self.submission, self.excluded
+        self.cluster.new_spec["options"] |= self.submission.settings(
+            self.site, self.pool_name, self.excluded
         )
-        return True
-
-
-def _settings(
-    site: Site, pool_name: str, submission: Submission, excluded: Sequence[str] = ()
-) -> dict[str, Any]:
-    return jobqueue.settings(
-        site,
-        site.pools[pool_name],
-        run=submission.run.name,
-        account=submission.account,
-        logs=submission.results.logs,
-        excluded=excluded,
-        key_files=submission.keys.files if submission.keys else (),
-    )
 
 
 @contextmanager
@@ -281,39 +275,16 @@ def batch_workers(site: Site, pool_name: str, submission: Submission) -> Iterato
         sent[worker] = Sent(worker, job_id, time.monotonic())
         ledger.add(submission.results, submission.run, pool_name, job_id)
 
-    desk = jobqueue.Desk(taken)
-    with dask_settings(), jobqueue.own_settings():
-        cluster = _started(site, pool_name, submission, desk)
+    desk = Desk(taken)
+    with dask_settings(), own_settings():
+        cluster = submission.cluster(site, pool_name, desk)
         with contextlib.closing(cluster), Client(cluster) as client:
             try:
                 yield _Batch(site, pool_name, submission, client, cluster, desk, sent)
             except BaseException:
-                with contextlib.suppress(HpcbenchError):
+                desk.close()
+                with contextlib.suppress(SiteError):
                     batch.cancel(submission.run.system, submission.run.name)
                 raise
-
-
-def _started(site: Site, pool_name: str, submission: Submission, desk: jobqueue.Desk) -> Any:
-    cls = jobqueue.reporting(jobqueue.cluster_class(site), desk)
-    tls = submission.keys is not None
-    problem: Exception | None = None
-    for port in site.network.port_range:
-        try:
-            return cls(
-                name=f"{submission.run.name}-{pool_name}",
-                interface=site.network.interface,
-                protocol="tls://" if tls else "tcp://",
-                security=submission.keys.security() if submission.keys else None,
-                worker_security=jobqueue.key_security(site, submission.keys),
-                scheduler_options={"dashboard_address": "127.0.0.1:0", "port": port},
-                silence_logs=logging.CRITICAL,
-                **_settings(site, pool_name, submission),
-            )
-        except RuntimeError as error:
-            problem = error
-            if "in use" not in str(error):
-                break
-    raise SiteError(
-        f"pool {pool_name}: no scheduler could be started here: {problem}",
-        f"look at network in the site file of {site.name}: interface and ports",
-    ) from problem
+            finally:
+                desk.close()

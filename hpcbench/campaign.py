@@ -12,14 +12,20 @@ from hpcbench.server_axes import Server
 
 
 class Model(Frozen):
-    """One model of the repository. ``server`` and ``load`` narrow or override its axes."""
+    """One model of the repository. ``server``, ``load`` and ``measurement`` override axes.
+
+    ``server_image`` names one of the site's ``server_images``, for a model that its usual
+    ``server_image`` does not serve.
+    """
 
     name: Name
     label: Label | None = None
     version: Count | None = None
+    server_image: Name | None = None
     shapes: dict[str, tuple[Count, ...]] = Field(default={})
     server: Server | None = None
     load: Load | None = None
+    measurement: Measurement | None = None
 
 
 class Campaign(Frozen):

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
-from hpcbench import __version__, cli_results
+from hpcbench import __version__, cli_input, cli_results
 from hpcbench.errors import HpcbenchError
 
 # Dask, pandas and matplotlib are imported by the commands that need them: --help is quick.
@@ -171,8 +171,13 @@ def _print_plan(planned: Any, account: str | None) -> None:
                 pool,
                 escape(variant.label),
                 variant_text(json.dumps(variant.axes)),
-                " ".join(str(b) for b in sorted({p.batch_size for p in points})),
-                " ".join(str(c) for c in sorted({p.concurrency for p in points})),
+                " ".join(str(b) for b in sorted({p.load.batch_size for p in points})),
+                " ".join(
+                    str(c)
+                    for c in sorted(
+                        {p.load.concurrency or p.load.request_rate or 0 for p in points}
+                    )
+                ),
                 str(len(members)),
                 duration(members[0].estimate_s),
             )
@@ -373,5 +378,5 @@ def _print_reasons(rows: list[dict[str, Any]]) -> None:
         click.echo(f"{state}: {reason}\n    {'; '.join(points[:5])}{more}")
 
 
-for _command in cli_results.COMMANDS:
+for _command in (*cli_results.COMMANDS, cli_input.make_input):
     main.add_command(_command)

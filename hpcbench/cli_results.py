@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from math import isnan
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -59,8 +60,16 @@ def plot(results: Path, out: Path, style: str, names: tuple[str, ...]) -> None:
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
+class _Number(click.FloatRange):
+    """Click takes nan for a number in any range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        return self.fail(f"{value!r} is not a number", param, ctx) if isnan(number) else number
+
+
 def _above_zero(name: str, meaning: str) -> Callable[[_Command], _Command]:
-    return click.option(name, type=click.FloatRange(min=0, min_open=True), help=meaning)
+    return click.option(name, type=_Number(min=0, min_open=True, max=1e15), help=meaning)
 
 
 def _prices(_context: click.Context, _option: click.Parameter, given: Any) -> dict[str, float]:
@@ -141,7 +150,7 @@ def recommend(results: Path, out: Path | None, as_json: bool, **wanted: Any) -> 
 @click.argument("b", type=click.Path(path_type=Path))
 @click.option(
     "--tolerance",
-    type=click.FloatRange(min=0, max=1, max_open=True),
+    type=_Number(min=0, max=1, max_open=True),
     default=0.05,
     show_default=True,
     help="How much worse a figure may get, as a fraction.",
@@ -234,8 +243,8 @@ def aggregate(sources: tuple[Path, ...], out: Path, partition: str) -> int:
     except ImportError as error:
         raise _lacks(error) from error
     merged = merging.aggregate(sources, out, [name for name in partition.split(",") if name])
-    sites = f"{len(merged.sites)} site{'s' * (len(merged.sites) != 1)}"
-    click.echo(f"{merged.rows} measurements of {sites} from {merged.files} files in {out}")
+    rows, sites = _counted(merged.rows, "measurement"), _counted(len(merged.sites), "site")
+    click.echo(f"{rows} of {sites} from {_counted(merged.files, 'file')} in {out}")
     if merged.superseded:
         click.echo(
             f"{merged.superseded} rows superseded by another attempt at the same measurement"
@@ -249,10 +258,15 @@ def aggregate(sources: tuple[Path, ...], out: Path, partition: str) -> int:
             err=True,
         )
     if merged.set_aside:
-        click.echo(f"{len(merged.set_aside)} files set aside; they lie where they were:", err=True)
+        aside = _counted(len(merged.set_aside), "file")
+        click.echo(f"{aside} set aside; the result does not hold what is in there:", err=True)
     for problem in merged.set_aside:
         click.echo(f"  {problem.message}", err=True)
     return 1 if merged.set_aside else 0
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 @click.command("import-csv")

@@ -4,6 +4,7 @@ The jobs are those of a run, by the same code. Nothing that is started here outl
 folder goes with it, also where this process is killed.
 """
 
+import contextlib
 import glob
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 
-from hpcbench import batch, host_checks, job_checks, process, runstate
+from hpcbench import batch, host_checks, images, job_checks, process, runstate
 from hpcbench.cluster import dask_settings
 from hpcbench.errors import BadInput, HpcbenchError, Interrupted, SiteError
 from hpcbench.findings import Check, Findings, Tell
@@ -46,6 +47,8 @@ def examine(
     """
     names = chosen_pools(site, pools)
     account = runstate.account(account, site)
+    with contextlib.suppress(SiteError):  # it is told when it is looked at
+        site = site.model_copy(update={"container": images.resolve(site.container)})
     runstate.check_folder(Results(folder.absolute()), site)
     findings = Findings(tell)
     runs: list[Run] = []

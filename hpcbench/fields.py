@@ -3,7 +3,9 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
+
+from hpcbench import textfile
 
 BASE: Literal["base"] = "base"
 """The value of a server axis that leaves the model as its own config.pbtxt has it."""
@@ -32,10 +34,8 @@ Name = Annotated[str, AfterValidator(_name)]
 Label = Annotated[str, AfterValidator(_label)]
 
 
-class Frozen(BaseModel):
+class Frozen(textfile.Checked):
     """A part of a file: nothing in it changes, and no key is taken that is not known."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Axes(Frozen):

@@ -4,14 +4,14 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from hpcbench import server_axes
 from hpcbench.campaign import Campaign, Model
 from hpcbench.errors import BadInput
-from hpcbench.load_axes import Load, Measurement
+from hpcbench.load_axes import Load, LoadVariant, Measurement
 from hpcbench.model import TritonModel
 from hpcbench.server_axes import Server
 from hpcbench.server_values import Setting
@@ -22,14 +22,16 @@ from hpcbench.textfile import nearest
 class ServerVariant:
     """One Triton configuration: a model of the repository and what is changed in it.
 
-    ``position`` is the model's place in the campaign, which figures keep to. ``changes`` holds
-    (axis, value) of each axis that is not left as the model's own config.pbtxt has it.
+    ``position`` is the model's place in the campaign, which figures keep to, ``server_image``
+    the site's name for another image than its usual one. ``changes`` holds (axis, value) of each
+    axis that is not left as the model's own config.pbtxt has it.
     """
 
     model: TritonModel
     label: str
     position: int
     version: int | None
+    server_image: str | None = None
     changes: tuple[tuple[str, Setting], ...]
 
     @property
@@ -45,8 +47,7 @@ class Point:
     id: str
     variant: ServerVariant
     shapes: tuple[tuple[str, tuple[int, ...]], ...]
-    batch_size: int
-    concurrency: int
+    load: LoadVariant
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,17 @@ class Grid:
 
 
 def expand(
-    campaign: Campaign, models: Mapping[str, TritonModel], *, image: str, input_data: str | None
+    campaign: Campaign,
+    models: Mapping[str, TritonModel],
+    *,
+    software: Mapping[str | None, str],
+    input_data: Mapping[str, str],
 ) -> Grid:
     """All points of the campaign, in the order in which it was written.
 
-    ``models`` maps the models' names to what was read of them, ``image`` names the software that
-    will serve and measure, ``input_data`` is the digest of the data file, None without one.
+    ``models`` maps the models' names to what was read of them, ``software`` the names of server
+    images (None for the usual one) to what will serve and measure then, ``input_data`` the data
+    files' paths to their digests.
     Raises BadInput with everything that a model cannot take.
     """
     points: dict[str, Point] = {}
@@ -73,29 +79,21 @@ def expand(
         triton_model = models[model.name]
         server = _narrowed(campaign.server_axes, model.server)
         load = _narrowed(campaign.load_axes, model.load)
-        found = _problems(campaign, model, triton_model, server, load)
+        measurement = _narrowed(campaign.measurement, model.measurement)
+        found = _problems(campaign, model, triton_model, server, load, measurement)
         problems |= dict.fromkeys(found)
         if found:
             continue
         shapes = tuple(sorted((name, tuple(dims)) for name, dims in model.shapes.items()))
-        combinations += math.prod(map(len, (*server.axes.values(), *load.axes.values())))
+        loads = list(_loads(load, measurement, input_data))
+        combinations += math.prod(map(len, server.axes.values())) * len(loads)
         for variant in _variants(model, triton_model, server, position):
-            for batch_size, concurrency in itertools.product(*load.axes.values()):
-                identity = {
-                    "model": {"name": model.name, "digest": triton_model.digest},
-                    "version": model.version,
-                    "server": variant.axes,
-                    "load": {"batch_size": batch_size, "concurrency": concurrency},
-                    "shapes": shapes,
-                    "measurement": _measurement_identity(campaign.measurement, input_data),
-                    "image": image,
-                }
+            for each in loads:
                 point = Point(
-                    id=_hash(identity),
+                    id=_id(variant, shapes, each, software[model.server_image]),
                     variant=variant,
                     shapes=shapes,
-                    batch_size=batch_size,
-                    concurrency=concurrency,
+                    load=each,
                 )
                 same = points.setdefault(point.id, point)
                 if same.variant.label != variant.label:
@@ -128,14 +126,37 @@ def _variants(
             label=model.label or model.name,
             position=position,
             version=model.version,
+            server_image=model.server_image,
             changes=tuple(server_axes.changes(asked).items()),
         )
         variants[variant] = None
     return list(variants)
 
 
+def _loads(
+    load: Load, measurement: Measurement, input_data: Mapping[str, str]
+) -> Iterator[LoadVariant]:
+    """A variant for each combination: first the closed loops, then the open ones."""
+    axes = {**load.axes, **measurement.axes}
+    closed = axes | {"request_rate": (None,), "request_distribution": (None,)}
+    opened = axes | {"concurrency": (None,)}
+    only_open = load.request_rate and "concurrency" not in load.model_fields_set
+    # Without a rate, the product of the open loops is empty.
+    for loops in (opened,) if only_open else (closed, opened):
+        for values in itertools.product(*loops.values()):
+            asked = dict(zip(loops, values, strict=True))
+            if asked["measurement_mode"] == "time_windows":
+                asked["measurement_request_count"] = None
+            yield LoadVariant(**asked, input_data_digest=input_data.get(asked["input_data"]))
+
+
 def _problems(
-    campaign: Campaign, model: Model, triton_model: TritonModel, server: Server, load: Load
+    campaign: Campaign,
+    model: Model,
+    triton_model: TritonModel,
+    server: Server,
+    load: Load,
+    measurement: Measurement,
 ) -> list[str]:
     """What this model cannot take, each with key, value and what is allowed."""
     where = f"{campaign.source}: model '{model.name}'"
@@ -160,8 +181,8 @@ def _problems(
             f"it has: {', '.join(map(str, triton_model.versions))}"
         )
     if triton_model.inputs is not None:
-        # A data file brings its own shapes.
-        from_file = campaign.measurement.input_data not in ("random", "zero")
+        # A data file brings its own shapes; a folder is looked at where it lies.
+        from_file = not {"random", "zero"} & set(measurement.input_data)
         found += _shape_problems(where, model, dict(triton_model.inputs), from_file)
     return found
 
@@ -193,12 +214,27 @@ def _shape_problems(
     return found
 
 
-def _measurement_identity(measurement: Measurement, input_data: str | None) -> dict[str, Any]:
-    """The settings that change a figure; a time-out does not, nor where the data file lies."""
-    settings = measurement.model_dump(mode="json", exclude={"timeout_s"})
-    return settings | ({"input_data": input_data} if input_data else {})
+def _id(
+    variant: ServerVariant,
+    shapes: tuple[tuple[str, tuple[int, ...]], ...],
+    load: LoadVariant,
+    image: str,
+) -> str:
+    """A hash of what defines a point, less whatever is as it is by default.
+
+    So an axis that is added later moves no id, as long as its default changes nothing.
+    """
+    served = {
+        "model": variant.model.name,
+        "digest": variant.model.digest,
+        "version": variant.version,
+        "changes": variant.axes,
+        "shapes": shapes,
+        "image": image,
+    }
+    text = _text({name: value for name, value in served.items() if value not in (None, {}, ())})
+    return hashlib.sha256(f"{text}{_text(load.identity)}".encode()).hexdigest()[:16]
 
 
-def _hash(identity: Mapping[str, Any]) -> str:
-    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _text(identity: Mapping[str, Any]) -> str:
+    return json.dumps(identity, sort_keys=True, separators=(",", ":"))

@@ -13,10 +13,11 @@ from pathlib import Path
 import psutil
 from distributed.utils import get_ip
 
-from hpcbench import batch, jobqueue, node_checks
+from hpcbench import batch, images, jobqueue, node_checks
 from hpcbench import container as containers
 from hpcbench.batch import BatchSystem
 from hpcbench.errors import SiteError
+from hpcbench.findings import NothingToCheck
 from hpcbench.runtime import Container
 from hpcbench.site import Network, Site
 
@@ -34,9 +35,11 @@ def listed(site: Site, pools: int, own: Path) -> list[tuple[str, Sequence[str], 
     container = site.container
     mine: list[tuple[str, Sequence[str], Action]] = [
         ("software here", (), lambda: software(container)),
-        ("perf_analyzer here", ("software here",), lambda: perf_analyzer(container, own)),
+        ("perf_analyzer here", ("software here", "images"), lambda: perf_analyzer(container, own)),
         ("results folder", (), lambda: free_space(own.parent)),
     ]
+    if container.runtime == "apptainer":
+        mine.insert(1, ("images", ("software here",), lambda: pulled(container)))
     system = site.scheduler
     if system == "local":
         return mine
@@ -124,8 +127,17 @@ def software(container: Container) -> str:
     return containers.software(container).server_digest
 
 
+def pulled(container: Container) -> str:
+    """Whether the images are where the nodes find them; those of registries are pulled."""
+    pulls: list[str] = []
+    images.pull(container, pulls.append)
+    return f"pulled {', '.join(pulls)}" if pulls else "both are there"
+
+
 def perf_analyzer(container: Container, folder: Path) -> str:
     """Whether what was installed runs, too; the scratch folder of the nodes may not be here."""
+    if container.runtime == "apptainer" and not images.found():
+        raise NothingToCheck("there is no Apptainer on this host")
     return node_checks.perf_analyzer(container.model_copy(update={"scratch": str(folder)}))
 
 

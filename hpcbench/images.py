@@ -9,7 +9,7 @@ import stat
 import struct
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,27 +22,37 @@ UNPACKED = re.compile(r"/\.flat/[0-9a-f]{2}/([0-9a-f]{64})$")
 """Where /cvmfs/unpacked.cern.ch keeps an image: the folder's name is its digest already."""
 
 
+def found() -> str | None:
+    """``apptainer``, or ``singularity`` where there is no apptainer."""
+    return shutil.which("apptainer") or shutil.which("singularity")
+
+
 def program() -> str:
-    """``apptainer``, or ``singularity`` where there is no apptainer. Raises SiteError."""
-    found = shutil.which("apptainer") or shutil.which("singularity")
-    if found is None:
+    """As `found`. Raises SiteError where there is neither."""
+    tool = found()
+    if tool is None:
         raise SiteError(
             "neither apptainer nor singularity is in PATH",
             "install Apptainer, load its module (prologue of the pool), or use runtime: native",
         )
-    return found
+    return tool
 
 
-def resolve(container: Container) -> Container:
-    """The container with the digests of its images; pulls nothing.
+def resolve(container: Container, names: Collection[str] = ()) -> Container:
+    """The container with the digests of its images, and of those ``names`` of its others.
+
+    Pulls nothing.
 
     Raises SiteError where an image is missing or damaged, or its registry does not know it.
     """
     if container.runtime == "native" or isinstance(container, Resolved):
         return container
     server, sdk = container.images
+    named = {name: image for name, image in container.server_images if name in names}
     return Resolved(
-        **container.model_dump(exclude_unset=True),
+        **container.model_dump(exclude_unset=True, exclude={"server_images"}),
+        server_images=named,
+        digests=tuple((name, digest(image, container.cache)) for name, image in named.items()),
         server_digest=digest(server, container.cache),
         sdk_digest=digest(sdk, container.cache),
     )

@@ -5,6 +5,7 @@ Two kinds are known, by the names of their columns: what ``perf_analyzer -f FILE
 does not say stays missing in its records. Importing it again gives the same records.
 """
 
+import csv
 import hashlib
 import json
 import re
@@ -14,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hpcbench import perf_analyzer, schema, store
+from hpcbench import import_gaps, perf_analyzer, schema, store
 from hpcbench._version import __version__
 from hpcbench.errors import BadInput
 from hpcbench.records import MEASURED, Record, Status
@@ -39,21 +40,6 @@ _ANALYZER: dict[str, tuple[str, float]] = {
     "Server Compute Output time (ms)": ("server_compute_output_us", 1e3),
 }
 """Model Analyzer's names and units, (column, factor into its unit); version 1.58."""
-
-_LACKING: dict[str, tuple[str, ...]] = {
-    "the GPU (--gpu)": ("gpu_name",),
-    "the node and its software": ("node", "gpu_driver", "triton_version", "server_image_digest"),
-    "the server's configuration": ("server_config", "dynamic_batching"),
-    "how many requests were counted": ("request_count",),
-    "the length of a window and the spread allowed": ("measurement_interval_ms",),
-    "whether it was gRPC or HTTP": ("protocol",),
-    "the inputs": ("input_data", "shapes"),
-    "any latency": ("latency_avg_us", "latency_p50_us", "latency_p95_us", "latency_p99_us"),
-    "the server's own times": ("server_queue_us", "server_compute_infer_us"),
-    "GPU utilisation, power and energy": ("gpu_utilization_avg", "gpu_energy_j"),
-}
-"""What figures and recommendations would use, in words, and the columns that hold it."""
-
 
 _NOT_SAID = {"ended_at", "hpcbench_version"}
 
@@ -114,6 +100,8 @@ def read_tree(folder: Path, known: Known) -> Imported:
             found += [(path, record) for record in list(_records(path, folder, known))]
         except _NotOurs as reason:
             left_out[path] = str(reason)
+        except csv.Error as error:
+            left_out[path] = f"is no CSV: {error}"
     if not found:
         told = "".join(f"\n{path}: {reason}" for path, reason in list(left_out.items())[:5])
         raise BadInput(
@@ -133,7 +121,7 @@ def read_tree(folder: Path, known: Known) -> Imported:
             )
         records.append(replace(identified, repeat=len(places_of)))
         places_of.append(path)
-    return Imported(tuple(records), left_out, tuple(_lacking(records)))
+    return Imported(tuple(records), left_out, tuple(import_gaps.lacking(records)))
 
 
 def _with_load(record: Record, others: list[Record]) -> Record:
@@ -166,7 +154,7 @@ def _records(path: Path, folder: Path, known: Known) -> Iterator[Record]:
         return _of_analyzer(path, folder, text, known)
     if "GPU UUID" in headers:
         raise _NotOurs("has the GPUs only; the figures are in metrics-model-inference.csv")
-    named = re.fullmatch(r"(?P<model>.+)_batch(?P<batch>\d+)\.csv", path.name)
+    named = re.fullmatch(r"(?P<model>.+)_batch(?P<batch>[1-9]\d{0,8})\.csv", path.name)
     if headers & {"Concurrency", "Request Rate"} and "Inferences/Second" in headers:
         if named is None:
             raise _NotOurs("its name does not say model and batch size: {model}_batch{N}.csv")
@@ -229,7 +217,7 @@ def _of_analyzer(path: Path, folder: Path, text: str, known: Known) -> Iterator[
 
 
 def _with_figures(record: Record, figures: Mapping[str, Any], source: Path) -> Record:
-    if "throughput_infer_per_s" in figures:
+    if figures.get("throughput_infer_per_s", 0) > 0:
         return replace(record, **figures)
     reason = f"perf_analyzer left no throughput in {source}"
     return replace(record, status=Status.FAILED, reason=reason, **figures)
@@ -273,31 +261,6 @@ def _pool_name(folder: Path, relative: Path) -> str:
     return relative.as_posix() if relative.parts else folder.resolve().name
 
 
-def _lacking(records: list[Record]) -> Iterator[str]:
-    measured = [record for record in records if record.status in MEASURED]
-    for words, columns in _LACKING.items():
-        if all(getattr(r, column) is None for r in measured for column in columns):
-            yield words
-    unasked = sum(r.percentile is None and r.latency_avg_us is None for r in measured)
-    if unasked:
-        yield (
-            f"the mean latency of {unasked} points; where perf_analyzer was given a percentile, "
-            "say which: --percentile"
-        )
-    yield from _missing_points(records)
-
-
-def _missing_points(records: list[Record]) -> Iterator[str]:
-    """Batch sizes that one model has and another lacks: perf_analyzer writes nothing on failure."""
-    batches: dict[tuple[str, str], set[int]] = {}
-    for record in records:
-        batches.setdefault((record.pool, record.model_label), set()).add(record.batch_size or 0)
-    wanted = set().union(*batches.values())
-    for (pool, label), present in batches.items():
-        if missing := sorted(wanted - present):
-            yield f"{label} on {pool} at batch size {', '.join(map(str, missing))}: no file"
-
-
 def _whole(text: str | None) -> int | None:
     value = perf_analyzer.number(text or "")
-    return int(value) if value is not None and value == int(value) else None
+    return int(value) if value is not None and value == int(value) and 0 <= value < 1e9 else None

@@ -1,81 +1,29 @@
 """One job of a pool, seen from the driver: whether it is taken, starts, connects, and can measure.
 
-The job is one of a run's, by the same code; what is looked at within it is in `node_checks`.
+The job is one of a run's, by the same code; what a connected worker is asked is in `visit`.
 """
 
-import contextlib
-import queue
 import re
 import time
-import uuid
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from distributed import CancelledError, KilledWorker
-
-from hpcbench import container as containers
-from hpcbench import driver, ledger, node_checks
-from hpcbench.cluster import Workers
-from hpcbench.errors import HpcbenchError, JobsDied, SiteError
+from hpcbench import ledger, pools
+from hpcbench.errors import JobsDied, SiteError
 from hpcbench.findings import Findings, NothingToCheck
 from hpcbench.jobqueue import DEATH_TIMEOUT_S
 from hpcbench.ledger import Run
-from hpcbench.site import Pool, Site
+from hpcbench.site import Site
 from hpcbench.store import Results
-from hpcbench.worker import TOPIC
+from hpcbench.visit import ANSWER_S, CHECKS, Visit, connected
 
 WALLTIME_S = 300
 """What a job asks for. It takes less than a minute, but for software on a slow file system."""
 
-ANSWER_S = 60.0
-SHARED_S = 30.0
-"""How long what one side wrote or sent may take to be seen on the other."""
-
-CLOCKS_S = 5.0
-"""So far apart, workers would misjudge when their jobs end."""
-
 BEFORE = ("batch system", "network interface", "ports")
 """Without these, no job is submitted."""
-
-
-@dataclass(frozen=True)
-class _Visit:
-    """A worker that is connected, and the folder that its job shares with the driver."""
-
-    site: Site
-    name: str
-    folder: Path
-    workers: Workers
-
-    @property
-    def pool(self) -> Pool:
-        return self.site.pools[self.name]
-
-    def ask(self, function: Callable[..., Any], *arguments: Any, seconds: float = ANSWER_S) -> Any:
-        """What the function returns on the node. Raises what it raises; all else as SiteError."""
-        if not self.workers.live:
-            raise SiteError("the worker is gone", "its job may have been ended: see the pool's QOS")
-        future = self.workers.client.submit(
-            function, *arguments, key=f"doctor-{uuid.uuid4().hex}", pure=False
-        )
-        try:
-            error = future.exception(timeout=seconds)
-        except (TimeoutError, CancelledError) as late:
-            raise SiteError(f"no answer from the node within {seconds:.0f} s") from late
-        if error is None:
-            return future.result()
-        if isinstance(error, KilledWorker):
-            raise SiteError("the worker died meanwhile", "did the job run out of memory, or time?")
-        if isinstance(error, HpcbenchError | OSError):
-            raise error
-        raise SiteError(
-            f"{type(error).__name__}: {error}".partition("\n")[0],
-            "is the same hpcbench installed on both sides? See versions",
-        )
 
 
 def one_short_job(site: Site, name: str) -> Site:
@@ -111,12 +59,12 @@ def examine(
             where.create()
             with ExitStack() as stack:
                 one = one_short_job(site, name)
-                ((_, workers),) = driver.started(one, [name], where, account, stack, deaths=1)
-                visit = _Visit(one, name, folder, workers)
+                ((_, workers),) = pools.started(one, [name], where, account, stack, deaths=1)
+                visit = Visit(one, name, folder, workers)
                 if site.scheduler != "local":
                     runs += ledger.unfinished(where)
                 yield from _until_connected(visit, where, wait_s, findings)
-                findings.look("worker connects", lambda: _connected(visit), pool=name)
+                findings.look("worker connects", lambda: connected(visit), pool=name)
                 for check, wants, action in CHECKS:
                     yield ""
                     findings.look(check, partial(action, visit), wants, pool=name)
@@ -141,7 +89,7 @@ def _fail(error: SiteError | OSError | RuntimeError) -> str:
 
 
 def _until_connected(
-    visit: _Visit, where: Results, wait_s: float, findings: Findings
+    visit: Visit, where: Results, wait_s: float, findings: Findings
 ) -> Generator[str, None, None]:
     """Raises SiteError where the job is refused, dies, or does not start in time."""
 
@@ -203,126 +151,3 @@ _ADVICE = {
 
 def _unreachable() -> str:
     raise NothingToCheck("not reached")
-
-
-def _connected(visit: _Visit) -> str:
-    """Both addresses, and how long it took."""
-    info = visit.workers.client.scheduler_info()
-    told = f"{', '.join(info['workers'])} to {info['address']}"
-    if visit.site.scheduler == "local":
-        return told
-    with contextlib.suppress(SiteError):
-        node, seconds = visit.ask(node_checks.arrival)
-        told += f"; node {node}, {seconds:.1f} s after the job's Python began"
-    return told
-
-
-def _versions(visit: _Visit) -> str:
-    info: Any = visit.workers.client.get_versions(packages=["triton-hpcbench"])
-    here = _plain(info["client"]["packages"])
-    for there in info["workers"].values():
-        wrong = different(here, _plain(there["packages"]))
-        if wrong:
-            raise SiteError(
-                "; ".join(wrong),
-                "install the same on both sides, or correct python in the site file",
-            )
-    return ", ".join(f"{name} {here[name]}" for name in VERSIONS) + " on both sides"
-
-
-VERSIONS = ("python", "triton-hpcbench", "dask", "distributed")
-
-
-def _plain(packages: Mapping[str, str | None]) -> dict[str, str]:
-    return {name: str(packages.get(name)).replace(".final.0", "") for name in VERSIONS}
-
-
-def different(here: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
-    """What differs between two sides, as text."""
-    return [f"{k} {v} here, {there[k]} there" for k, v in here.items() if there[k] != v]
-
-
-def _shared_folder(visit: _Visit) -> str:
-    word, begun = uuid.uuid4().hex, time.monotonic()
-    if not visit.site.shared_filesystem:
-        heard: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        visit.workers.client.subscribe_topic(TOPIC, lambda event: heard.put(event[1]))
-        visit.ask(node_checks.send, word)
-        with contextlib.suppress(queue.Empty):
-            while heard.get(timeout=SHARED_S).get("word") != word:
-                continue
-            return f"none, as said; records travel, in {time.monotonic() - begun:.1f} s"
-        raise SiteError(f"what a worker tells did not arrive within {SHARED_S:.0f} s")
-    (visit.folder / node_checks.FROM_DRIVER).write_text(word)
-    visit.ask(node_checks.shared_folder, str(visit.folder), word)
-    back = visit.folder / node_checks.FROM_NODE
-    deadline = time.monotonic() + SHARED_S
-    while not (back.exists() and back.read_text() == word):
-        if time.monotonic() > deadline:
-            raise SiteError(
-                f"{visit.folder.parent}: what the node wrote is not seen here",
-                node_checks.NOT_SHARED,
-            )
-        time.sleep(0.1)
-    return f"{visit.folder.parent.parent}: both sides see it, in {time.monotonic() - begun:.1f} s"
-
-
-def _clocks(visit: _Visit) -> str:
-    trips = []
-    for _ in range(3):
-        before = time.time()
-        there = visit.ask(time.time)
-        trips.append((time.time() - before, there - (before + time.time()) / 2))
-    took, apart = min(trips)
-    if abs(apart) - took > CLOCKS_S:
-        raise SiteError(
-            f"the node's clock is {apart:+.1f} s from this one",
-            "tell the site's administrators; workers would misjudge when their jobs end",
-        )
-    return f"{abs(apart):.2f} s apart, to {took:.2f} s"
-
-
-def _gpus(visit: _Visit) -> str:
-    if not visit.pool.gpus_per_job and visit.pool.gpu is None:
-        raise NothingToCheck("the pool asks for none")
-    return str(visit.ask(node_checks.gpus, visit.pool))
-
-
-def _software(visit: _Visit) -> str:
-    there = str(visit.ask(node_checks.software, visit.site.container))
-    here = there
-    with contextlib.suppress(SiteError):
-        here = containers.software(visit.site.container).server_digest
-    if here != there:
-        raise SiteError(
-            f"{there} there, {here} here",
-            "these are two installations: name one that all see, or install the same on both",
-        )
-    return there
-
-
-def _scratch(visit: _Visit) -> str:
-    return str(visit.ask(node_checks.scratch, visit.site.container))
-
-
-def _perf_analyzer(visit: _Visit) -> str:
-    return str(visit.ask(node_checks.perf_analyzer, visit.site.container))
-
-
-def _triton(visit: _Visit) -> str:
-    container, cpus = visit.site.container, visit.pool.cpus
-    return str(visit.ask(node_checks.server, container, cpus, seconds=WALLTIME_S))
-
-
-_HERE = ("worker connects",)
-CHECKS: Sequence[tuple[str, Sequence[str], Callable[[_Visit], str]]] = (
-    ("versions", _HERE, _versions),
-    ("shared folder", _HERE, _shared_folder),
-    ("clocks", _HERE, _clocks),
-    ("GPUs", _HERE, _gpus),
-    ("scratch folder", _HERE, _scratch),
-    ("software", _HERE, _software),
-    ("perf_analyzer", (*_HERE, "scratch folder", "software"), _perf_analyzer),
-    ("Triton starts", (*_HERE, "scratch folder", "software"), _triton),
-)
-"""What is looked at in the job: name, names of those that it needs, and the check itself."""

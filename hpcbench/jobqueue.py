@@ -1,18 +1,10 @@
-"""A pool's jobs for dask-jobqueue: what a job asks for, and classes that tell what becomes of it.
+"""A pool's jobs for dask-jobqueue: what a job asks for."""
 
-dask-jobqueue only logs a refused submission, and submits all jobs at once. The two mixins here
-mend that for any of its classes, also for those that a site brings.
-"""
-
-import asyncio
 import contextlib
 import importlib
-import itertools
-import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,23 +12,18 @@ from typing import Any
 import dask
 import dask_jobqueue
 import yaml
-from distributed.core import Status
-from distributed.deploy.spec import ProcessInterface
+from dask_jobqueue.core import JobQueueCluster
 from distributed.security import Security
 
 from hpcbench import job, keys
 from hpcbench.batch import CONDOR_RUN
 from hpcbench.directives import asks_for_gpus, excluded_nodes
 from hpcbench.errors import SiteError
+from hpcbench.reporting import Desk, reporting
 from hpcbench.site import Pool, Site, walltime
 
 DEATH_TIMEOUT_S = 60
 """How long a job looks for its scheduler before it ends."""
-
-SUBMISSIONS = 4
-"""How many jobs are submitted at a time, so that a login node does not choke."""
-
-SUBMIT_TIMEOUT_S = 60.0
 
 
 @contextlib.contextmanager
@@ -54,68 +41,6 @@ def _shipped_settings() -> dict[str, Any]:
     return {f"jobqueue.{name}": section for name, section in sections.items()}
 
 
-@dataclass
-class Desk:
-    """Where a pool's jobs report, by their workers' names: ids given, or words of refusal."""
-
-    taken: Callable[[str, str], None]
-    refused: dict[str, str] = field(default_factory=dict)
-    gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SUBMISSIONS))
-
-
-class _ReportingJob(ProcessInterface):
-    """Mixed into a job class of dask-jobqueue: a refusal is told, and closing costs no command."""
-
-    desk: Desk
-    name: str
-    job_id: str
-    executable = "/bin/bash"
-
-    async def start(self) -> None:
-        try:
-            async with self.desk.gate:
-                await super().start()  # type: ignore[no-untyped-call]
-        except (RuntimeError, ValueError, OSError) as error:
-            self.desk.refused[self.name] = str(error)
-            await ProcessInterface.start(self)
-        else:
-            self.desk.taken(self.name, self.job_id)
-
-    async def close(self) -> None:
-        """All jobs of a run are cancelled by one command elsewhere."""
-        self.status = Status.closed
-
-    @staticmethod
-    async def _call(cmd: Sequence[str], **_: Any) -> str:
-        process = await asyncio.create_subprocess_exec(
-            *cmd,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=_submission_environment(),
-        )
-        try:
-            out, err = await asyncio.wait_for(process.communicate(), SUBMIT_TIMEOUT_S)
-        except TimeoutError as error:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-            raise RuntimeError(f"{cmd[0]}: no answer within {SUBMIT_TIMEOUT_S:.0f} s") from error
-        if process.returncode:
-            words = (err or out).decode(errors="replace").strip()
-            raise RuntimeError(words or f"{cmd[0]}: exit code {process.returncode}")
-        return out.decode(errors="replace")
-
-
-def _submission_environment() -> dict[str, str]:
-    """Without what would override the job script, or belongs to the job that the driver is in."""
-    kept = ("SLURM_CONF",)
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name in kept or not name.startswith(("SLURM_", "SBATCH_"))
-    }
-
-
 def cluster_class(site: Site) -> Any:
     """dask-jobqueue's class for the site's batch system, or the site's own."""
     name = site.cluster_class or {
@@ -123,37 +48,14 @@ def cluster_class(site: Site) -> Any:
         "htcondor": "dask_jobqueue:HTCondorCluster",
     }.get(site.scheduler, "")
     module, _, attribute = name.partition(":")
+    hint = "install the package that brings it, or correct it"
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise SiteError(
-            f"cluster_class: {name}: {error}", "install the package that brings it, or correct it"
-        ) from error
-
-
-def reporting(cluster: Any, desk: Desk) -> Any:
-    """The same class with jobs that report to ``desk``."""
-    job_cls = type("ReportingJob", (_ReportingJob, cluster.job_cls), {"desk": desk})
-    return type("ReportingCluster", (_ReportingCluster, cluster), {"job_cls": job_cls})
-
-
-class _ReportingCluster:
-    """Mixed into a cluster class: no worker gets the name of an earlier one, and keys stay put."""
-
-    _name: str
-
-    def __init__(self, *, worker_security: Security | None, **options: Any) -> None:
-        self._worker_security = worker_security
-        super().__init__(**options)
-
-    def _get_worker_security(self, _: Any) -> Security | None:
-        return self._worker_security
-
-    def _new_worker_name(self, _: int) -> str:
-        return f"{self._name}-{next(_numbers)}"
-
-
-_numbers = itertools.count()
+        found = getattr(importlib.import_module(module), attribute)
+    except Exception as error:
+        raise SiteError(f"cluster_class: {name}: {error}", hint) from error
+    if not (isinstance(found, type) and issubclass(found, JobQueueCluster)):
+        raise SiteError(f"cluster_class: {name}: is not one of dask-jobqueue's classes", hint)
+    return found
 
 
 def settings(

@@ -27,6 +27,31 @@ NEVER_STARTS = frozenset(
 """Slurm's reasons for which a waiting job waits for ever."""
 
 
+RETRY_S = 60.0
+"""After a refusal, so long no job is submitted where others were taken."""
+
+TRANSIENT = (
+    "Unable to contact",
+    "timed out",
+    "try again",
+    "no answer within",
+    "Connection refused",
+)
+TRANSIENT_RETRY_S, TRANSIENT_RETRIES = 5.0, 3
+"""A batch system that does not answer is asked again, so often, where it has no job of ours."""
+
+
+def after_refusal(words: str, *, refusals: int, others: bool) -> float | None:
+    """Seconds until a job is submitted again; None where the run cannot go on.
+
+    ``refusals`` counts those in a row, with this one; ``others`` of its jobs are there or wait.
+    """
+    passing = any(text in words for text in TRANSIENT)
+    if passing and refusals <= TRANSIENT_RETRIES:
+        return TRANSIENT_RETRY_S
+    return RETRY_S if others else None
+
+
 @dataclass(frozen=True)
 class Sent:
     """A job that was submitted, under its worker's name. Times are from `time.monotonic`."""

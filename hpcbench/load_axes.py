@@ -1,42 +1,135 @@
 """The sections ``load:`` and ``measurement:`` of a campaign: what perf_analyzer does."""
 
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from hpcbench import textfile
-from hpcbench.fields import Axes, Count, Frozen, axis
+from hpcbench.fields import Axes, Count, axis
+
+REST_WINDOWS = 3
+"""A point that did not settle is measured for so many windows more."""
+
+WINDOW_STRETCH = 1.2
+"""perf_analyzer sleeps this much longer than the window it was asked for."""
+
+T = TypeVar("T")
+Axis = Annotated[tuple[T, ...], BeforeValidator(axis)]
+Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+Flag = Annotated[bool, Field(strict=True)]
 
 
 class Load(Axes):
-    """The axes that perf_analyzer sweeps against one server."""
+    """How much load arrives: requests in flight, or requests per second."""
 
-    batch_size: Annotated[tuple[Count, ...], BeforeValidator(axis)] = (1,)
-    concurrency: Annotated[tuple[Count, ...], BeforeValidator(axis)] = (1,)
+    batch_size: Axis[Count] = (1,)
+    concurrency: Axis[Count] = (1,)
+    request_rate: Axis[Positive] = ()
+    request_distribution: Axis[Literal["constant", "poisson"]] = ("constant",)
 
 
-class Measurement(Frozen):
-    """How each point is measured; the same for all points of a campaign."""
+def _data_file(value: Any, info: ValidationInfo) -> Any:
+    if value == "":
+        raise ValueError("allowed: random, zero, or the path of a JSON file or folder")
+    if isinstance(value, str) and value not in ("random", "zero"):
+        return str(textfile.absolute(Path(value), info))
+    return value
 
-    protocol: Literal["grpc", "http"] = "grpc"
-    asynchronous: bool = Field(default=True, alias="async", strict=True)
-    percentile: Annotated[int, Field(strict=True, ge=1, le=99)] | None = None
-    measurement_interval_ms: Count = 5000
-    stability_percentage: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] = 10.0
-    max_trials: Annotated[int, Field(strict=True, ge=3, le=1000)] = 10
-    input_data: str = "random"
-    timeout_s: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None = None
+
+class Measurement(Axes):
+    """How perf_analyzer sends its requests, and when it has seen enough of them."""
+
+    protocol: Axis[Literal["grpc", "http"]] = ("grpc",)
+    asynchronous: Axis[Flag] = Field(default=(True,), alias="async")
+    streaming: Axis[Flag] = (False,)
+    compression: Axis[Literal["none", "gzip", "deflate"]] = ("none",)
+    shared_memory: Axis[Literal["none", "system", "cuda"]] = ("none",)
+    output_shared_memory_bytes: Axis[Count | None] = (None,)
+    max_threads: Axis[Count | None] = (None,)
+    percentile: Axis[Annotated[int, Field(strict=True, ge=1, le=99)] | None] = (None,)
+    measurement_mode: Axis[Literal["time_windows", "count_windows"]] = ("time_windows",)
+    measurement_interval_ms: Axis[Count] = (5000,)
+    measurement_request_count: Axis[Count] = (50,)
+    stability_percentage: Axis[Positive] = (10.0,)
+    max_trials: Axis[Annotated[int, Field(strict=True, ge=3, le=1000)]] = (10,)
+    input_data: Axis[Annotated[str, BeforeValidator(_data_file)]] = ("random",)
+    string_length: Axis[Count | None] = (None,)
+    string_data: Axis[str | None] = (None,)
+    timeout_s: Axis[Positive | None] = (None,)
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _resolve_data_file(cls, data: Any, info: ValidationInfo) -> Any:
-        if isinstance(data, dict):
-            given = data.get("input_data", "random")
-            if given == "":
-                raise ValueError("input_data: allowed: random, zero, or the path of a data file")
-            if isinstance(given, str) and given not in ("random", "zero"):
-                return {**data, "input_data": str(textfile.absolute(Path(given), info))}
-        return data
+
+@dataclass(frozen=True, kw_only=True)
+class LoadVariant:
+    """What perf_analyzer is asked for at one point, under the names of the record's columns.
+
+    ``concurrency`` is None in an open loop, ``request_rate`` and ``request_distribution`` are in a
+    closed one. Other settings that are None are left to perf_analyzer. ``input_data_digest`` is
+    that of the data file.
+    """
+
+    batch_size: int = 1
+    concurrency: int | None = 1
+    request_rate: float | None = None
+    request_distribution: str | None = None
+    protocol: str = "grpc"
+    asynchronous: bool = True
+    streaming: bool = False
+    compression: str = "none"
+    shared_memory: str = "none"
+    output_shared_memory_bytes: int | None = None
+    max_threads: int | None = None
+    percentile: int | None = None
+    measurement_mode: str = "time_windows"
+    measurement_interval_ms: int = 5000
+    measurement_request_count: int | None = None
+    stability_percentage: float = 10.0
+    max_trials: int = 10
+    input_data: str = "random"
+    input_data_digest: str | None = None
+    string_length: int | None = None
+    string_data: str | None = None
+    timeout_s: float | None = None
+
+    @property
+    def window_s(self) -> float:
+        """Seconds that a window takes; with count_windows, those that it is expected to take."""
+        return self.measurement_interval_ms / 1000 * WINDOW_STRETCH
+
+    @cached_property
+    def estimate_s(self) -> float:
+        """Seconds that the point takes where it settles within three windows."""
+        return 3 * self.window_s + 1
+
+    @cached_property
+    def longest_s(self) -> float:
+        """Seconds that it takes at most, unless its perf_analyzer hangs: it never settles."""
+        return (self.max_trials + REST_WINDOWS) * self.window_s + 2
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The columns of a record that tell what was asked for."""
+        return {name: getattr(self, name) for name in _COLUMNS}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The settings that change a figure, where they are not what they are by default.
+
+        A time-out changes none, nor does where the data file lies.
+        """
+        found = {
+            name: getattr(self, name)
+            for name, default in _DEFAULTS.items()
+            if getattr(self, name) != default
+        }
+        if self.input_data_digest is not None:
+            found.pop("input_data")
+        return found
+
+
+_COLUMNS = tuple(field.name for field in fields(LoadVariant) if field.name != "timeout_s")
+_DEFAULTS = {field.name: field.default for field in fields(LoadVariant) if field.name in _COLUMNS}

@@ -56,6 +56,7 @@ def measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, N
 
 
 def _measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, None, None]:
+    site = site.serving(placement.variant.server_image)
     pool = site.pools[placement.pool]
     gpus = pool.gpus_per_job > 0
     check_scratch(container.scratch(site.container))
@@ -148,9 +149,9 @@ def unmeasured(
     point: Point, placement: Placement, site: Site, status: Status, reason: str | None
 ) -> Record:
     """The record of a point of which nothing is known but what was asked for."""
-    measurement = placement.measurement
-    software = container.software(site.container)
     variant = point.variant
+    site = site.serving(variant.server_image)
+    software = container.software(site.container)
     return Record(
         point_id=point.id,
         campaign=placement.campaign,
@@ -167,16 +168,7 @@ def unmeasured(
         model_digest=variant.model.digest,
         variant=json.dumps(variant.axes),
         shapes=json.dumps(dict(point.shapes)) if point.shapes else None,
-        batch_size=point.batch_size,
-        concurrency=point.concurrency,
-        protocol=measurement.protocol,
-        asynchronous=measurement.asynchronous,
-        measurement_interval_ms=measurement.measurement_interval_ms,
-        stability_percentage=measurement.stability_percentage,
-        max_trials=measurement.max_trials,
-        percentile=measurement.percentile,
-        input_data=measurement.input_data,
-        input_data_digest=placement.input_data_digest,
+        **point.load.columns,
         runtime=site.container.runtime,
         server_image=site.container.server_image,
         sdk_image=site.container.sdk_image,
@@ -202,13 +194,13 @@ def _measure_point(
         perf_analyzer_version=tool.version,
     )
     energy_before = node.energy_j()
-    outcome, extra = _run(point, placement, site, server, tool, settle=True)
+    outcome, extra = _run(point, site, server, tool, settle=True)
     if outcome.status is Status.UNSTABLE and server.alive:
         outcome, extra = _unsettled(
             outcome,
             extra,
-            _run(point, placement, site, server, tool, settle=False),
-            placement.measurement.percentile,
+            _run(point, site, server, tool, settle=False),
+            point.load.percentile,
         )
     energy_after = node.energy_j()
     if energy_before is not None and energy_after is not None:
@@ -229,21 +221,14 @@ def _measure_point(
 
 
 def _run(
-    point: Point,
-    placement: Placement,
-    site: Site,
-    server: triton.Server,
-    tool: Tool,
-    *,
-    settle: bool,
+    point: Point, site: Site, server: triton.Server, tool: Tool, *, settle: bool
 ) -> tuple[Outcome, dict[str, Any]]:
     """One run of perf_analyzer: its outcome, and the columns that tell how it was run."""
-    measurement = placement.measurement
-    http = measurement.protocol == "http"
+    load = point.load
+    http = load.protocol == "http"
     words, lacking = perf_analyzer.fit_to(
         perf_analyzer.arguments(
             point,
-            measurement,
             url=f"127.0.0.1:{server.http_port if http else server.grpc_port}",
             metrics_url=(
                 f"127.0.0.1:{server.metrics_port}/metrics" if node.facts()["gpu_count"] else None
@@ -255,9 +240,9 @@ def _run(
     if lacking:
         reason = f"perf_analyzer {tool.version} does not know {', '.join(lacking)}"
         return Outcome(Status.FAILED, reason), {}
-    data = measurement.input_data
+    data = load.input_data
     shows = () if data in ("random", "zero") else ((Path(data), Path(data)),)
-    limit_s = perf_analyzer.timeout_s(measurement, settle=settle)
+    limit_s = perf_analyzer.timeout_s(load, settle=settle)
     scratch = container.scratch(site.container)
     with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch) as folder:
         # A bare name for -f, in the folder where it runs: else files of ensembles get lost.
@@ -269,7 +254,7 @@ def _run(
             stderr=done.stderr,
             csv_text=csv_path.read_text() if csv_path.exists() else None,
             returncode=done.returncode,
-            percentile=measurement.percentile,
+            percentile=load.percentile,
         )
     extra: dict[str, Any] = {
         "command": shlex.join(command.argv),

@@ -15,7 +15,7 @@ import psutil
 from distributed import get_worker
 
 from hpcbench import container as containers
-from hpcbench import node, triton
+from hpcbench import node, preflight, triton
 from hpcbench.errors import ServerFailed, SiteError
 from hpcbench.measure import check_scratch, sdk_tool
 from hpcbench.runtime import Container
@@ -107,12 +107,14 @@ def gigabytes(folder: Path) -> str:
     return f"{shutil.disk_usage(folder).free / 1e9:.1f} GB"
 
 
-def software(container: Container) -> str:
-    """What the container section names, as a digest."""
+def software(container: Container, *, gpus: bool) -> str:
+    """What the container section names, as a digest, where it can be used on this node."""
     try:
-        return containers.software(container).server_digest
+        digest = containers.software(container).server_digest
     except SiteError as error:
         raise SiteError(f"{node.facts()['node']}: {error.message}", error.hint) from error
+    preflight.check(container, gpus=gpus)
+    return digest
 
 
 def perf_analyzer(container: Container) -> str:
@@ -120,12 +122,14 @@ def perf_analyzer(container: Container) -> str:
     return f"version {sdk_tool(container).version}"
 
 
-def server(container: Container, cpus: int | None) -> str:
+def server(container: Container, cpus: int | None, *, gpus: bool) -> str:
     """Triton, without a model: its version and how long it takes to be ready."""
     with TemporaryDirectory(prefix="hpcbench-", dir=containers.scratch(container)) as own:
         log = Path(own) / "server.log"
         try:
-            version, ready_s = triton.trial(container, log_path=log, cpus=node.cpus(cpus))
+            version, ready_s = triton.trial(
+                container, log_path=log, cpus=node.cpus(cpus), gpus=gpus
+            )
         except ServerFailed as error:
             tail = "".join(f"\n    {line}" for line in error.log_tail.splitlines()[-8:])
             raise SiteError(

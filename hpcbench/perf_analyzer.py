@@ -15,8 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from hpcbench.grid import Point
-from hpcbench.load_axes import Measurement
-from hpcbench.placement import REST_WINDOWS, WINDOW_STRETCH
+from hpcbench.load_axes import REST_WINDOWS, LoadVariant
 from hpcbench.records import COLUMNS, Status
 
 CSV_NAME = "result.csv"
@@ -27,38 +26,32 @@ _BY_HEADER = {column.header: column for column in COLUMNS if column.header}
 _PER_GPU_SUM = {"gpu_memory_max_bytes", "gpu_memory_total_bytes"}
 
 
-def arguments(
-    point: Point,
-    measurement: Measurement,
-    *,
-    url: str,
-    metrics_url: str | None,
-    settle: bool = True,
-) -> list[str]:
+def arguments(point: Point, *, url: str, metrics_url: str | None, settle: bool = True) -> list[str]:
     """The arguments that measure one point.
 
     ``metrics_url`` is where Triton tells about its GPUs, None where it has none. With
     ``settle=False`` it measures three windows and ends, however far apart they are: that
     is how a point that does not settle keeps its percentiles and the server's times.
     """
-    stability = measurement.stability_percentage if settle else 999
-    trials = measurement.max_trials if settle else REST_WINDOWS
+    load = point.load
+    stability = load.stability_percentage if settle else 999
+    trials = load.max_trials if settle else REST_WINDOWS
     words = [
         *("-m", point.variant.model.name),
         *("-u", url),
-        *("-i", measurement.protocol),
-        "--async" if measurement.asynchronous else "--sync",
-        *("-b", str(point.batch_size)),
-        *("--concurrency-range", f"{point.concurrency}:{point.concurrency}"),
-        *("--measurement-interval", str(measurement.measurement_interval_ms)),
+        *("-i", load.protocol),
+        "--async" if load.asynchronous else "--sync",
+        *("-b", str(load.batch_size)),
+        *_driven(load),
+        *("--measurement-interval", str(load.measurement_interval_ms)),
         *("--stability-percentage", f"{stability:g}"),
         *("--max-trials", str(trials)),
-        *("--input-data", measurement.input_data),
+        *("--input-data", load.input_data),
     ]
     if point.variant.version is not None:
         words += ["-x", str(point.variant.version)]
-    if measurement.percentile is not None:
-        words += [f"--percentile={measurement.percentile}"]
+    if load.percentile is not None:
+        words += [f"--percentile={load.percentile}"]
     for name, dims in point.shapes:
         words += ["--shape", f"{name}:{','.join(map(str, dims))}"]
     if metrics_url is not None:
@@ -66,13 +59,22 @@ def arguments(
     return [*words, "-v", "--verbose-csv", "-f", CSV_NAME]
 
 
-def timeout_s(measurement: Measurement, *, settle: bool = True) -> float:
+def _driven(load: LoadVariant) -> list[str]:
+    if load.request_rate is None:
+        return ["--concurrency-range", f"{load.concurrency}:{load.concurrency}"]
+    rate = f"{load.request_rate:g}"
+    return [
+        *("--request-rate-range", f"{rate}:{rate}"),
+        *("--request-distribution", str(load.request_distribution)),
+    ]
+
+
+def timeout_s(load: LoadVariant, *, settle: bool = True) -> float:
     """Seconds after which a run of perf_analyzer is hung rather than slow."""
-    if measurement.timeout_s is not None:
-        return measurement.timeout_s
-    windows = measurement.max_trials if settle else REST_WINDOWS
-    expected_s = windows * WINDOW_STRETCH * measurement.measurement_interval_ms / 1000
-    return START_ALLOWANCE_S + COUNT_ALLOWANCE * expected_s
+    if load.timeout_s is not None:
+        return load.timeout_s
+    windows = load.max_trials if settle else REST_WINDOWS
+    return START_ALLOWANCE_S + COUNT_ALLOWANCE * windows * load.window_s
 
 
 def known_flags(usage: str) -> frozenset[str]:

@@ -7,19 +7,12 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from hpcbench.grid import Point, ServerVariant
-from hpcbench.load_axes import Measurement
 from hpcbench.records import Key
 from hpcbench.warmup import Request
 
 SERVER_START_S = 10.0
 STOP_S = 20.0
 """What a worker keeps in hand at the end of its job: to stop Triton, and to tell the driver."""
-
-REST_WINDOWS = 3
-"""A point that did not settle is measured for so many windows more."""
-
-WINDOW_STRETCH = 1.2
-"""perf_analyzer sleeps this much longer than the window it was asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +26,6 @@ class Placement:
     pool: str
     repeat: int
     variant: ServerVariant
-    measurement: Measurement
-    input_data_digest: str | None
     points: tuple[Point, ...]
     requests: tuple[Request, ...] = ()
     """What the campaign sends to servers of this variant, so that all its placements warm up and
@@ -53,20 +44,17 @@ class Placement:
     @property
     def estimate_s(self) -> float:
         """Seconds it should take where every point settles within three windows."""
-        return SERVER_START_S + len(self.points) * (3 * self._window_s + 1)
+        return SERVER_START_S + sum(point.load.estimate_s for point in self.points)
 
     @property
     def point_s(self) -> float:
-        """Seconds that a point takes at most, unless its perf_analyzer hangs: it never settles."""
-        return (self.measurement.max_trials + REST_WINDOWS) * self._window_s + 2
+        """Seconds that its longest point takes at most, unless its perf_analyzer hangs."""
+        return max(point.load.longest_s for point in self.points)
 
     def needs_s(self, points: int) -> float:
-        """Seconds that a job must have left for so many points, the longest there are."""
-        return SERVER_START_S + points * self.point_s + STOP_S
-
-    @property
-    def _window_s(self) -> float:
-        return self.measurement.measurement_interval_ms / 1000 * WINDOW_STRETCH
+        """Seconds that a job must have left for its first points, so many of them."""
+        longest_s = sum(point.load.longest_s for point in self.points[:points])
+        return SERVER_START_S + longest_s + STOP_S
 
     def without(self, done: AbstractSet[Key]) -> "Placement | None":
         """What is left of it once ``done`` is taken away; None if nothing is."""
@@ -80,8 +68,6 @@ def place(
     campaign: str,
     pool: str,
     repeats: int,
-    measurement: Measurement,
-    input_data_digest: str | None,
 ) -> list[Placement]:
     """Every (point, repeat) in exactly one placement; the longest first."""
     by_variant: dict[ServerVariant, list[Point]] = {}
@@ -93,10 +79,8 @@ def place(
             pool=pool,
             repeat=repeat,
             variant=variant,
-            measurement=measurement,
-            input_data_digest=input_data_digest,
             points=tuple(members),
-            requests=tuple(sorted({(point.shapes, point.batch_size) for point in members})),
+            requests=tuple(sorted({(point.shapes, point.load.batch_size) for point in members})),
         )
         for repeat in range(repeats)
         for variant, members in by_variant.items()
@@ -132,12 +116,16 @@ def _fitting(placement: Placement, walltime_s: int | None) -> list[Placement]:
     """Runs of points that are done within one job even where none of them settles."""
     if walltime_s is None:
         return [placement]
-    most = max(1, int((walltime_s - placement.needs_s(0)) // placement.point_s))
-    points = placement.points
-    return [
-        replace(placement, points=points[begin : begin + most])
-        for begin in range(0, len(points), most)
-    ]
+    free_s = walltime_s - placement.needs_s(0)
+    parts: list[list[Point]] = []
+    left_s = 0.0
+    for point in placement.points:
+        left_s -= point.load.longest_s
+        if left_s < 0 or not parts:
+            parts.append([])
+            left_s = free_s - point.load.longest_s
+        parts[-1].append(point)
+    return [replace(placement, points=tuple(points)) for points in parts]
 
 
 def longest_first(placements: Iterable[Placement | None]) -> tuple[Placement, ...]:

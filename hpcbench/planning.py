@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hpcbench import applicable, container, grid, images, jobqueue, store, textfile
+from hpcbench import applicable, container, grid, images, input_data, jobqueue, store, textfile
 from hpcbench.campaign import Campaign
 from hpcbench.errors import BadInput
 from hpcbench.grid import Grid, Point
-from hpcbench.model import TritonModel, digest, read_model
+from hpcbench.model import TritonModel, read_model
 from hpcbench.placement import Placement, place, spread
 from hpcbench.records import Key
 from hpcbench.site import Pool, Site, walltime
@@ -109,28 +109,20 @@ def plan(
     the site has no Triton.
     """
     chosen = chosen_pools(site, pools)
-    site = site.model_copy(update={"container": images.resolve(site.container)})
-    software = container.software(site.container)
+    site, software = _with_images(site, campaign)
     models = _read_models(campaign)
-    input_digest = _input_digest(campaign)
     points = grid.expand(
         campaign,
         models,
-        image=f"{software.server_digest} {software.sdk_digest}",
-        input_data=input_digest,
+        software=software,
+        input_data=_input_digests(campaign),
     )
+    _check_folders(campaign, points.points)
     inapplicable: list[Inapplicable] = []
     placements = {}
     native = site.container.runtime == "native"
     for pool in chosen:
-        place_ = partial(
-            place,
-            campaign=campaign.name,
-            pool=pool,
-            repeats=campaign.repeats,
-            measurement=campaign.measurement,
-            input_data_digest=input_digest,
-        )
+        place_ = partial(place, campaign=campaign.name, pool=pool, repeats=campaign.repeats)
         by_reason: dict[str | None, list[Point]] = {}
         for point in points.points:
             why = applicable.reason(point, site.pools[pool], native=native)
@@ -151,6 +143,28 @@ def plan(
         inapplicable=tuple(inapplicable),
     )
     return todo if results is None else todo.without(store.done(Results(Path(results))))
+
+
+def _with_images(site: Site, campaign: Campaign) -> tuple[Site, dict[str | None, str]]:
+    """The site with digests, and what stands for the software of each image that is asked for.
+
+    Raises BadInput where a model asks for an image that the site does not name.
+    """
+    asked = {model.server_image: model.name for model in campaign.models}
+    known = dict(site.container.server_images)
+    for image, model in asked.items():
+        if image is not None and image not in known:
+            raise BadInput(
+                f"{campaign.source}: model '{model}': server_image: site '{site.name}' names no "
+                f"image '{image}';{textfile.nearest(image, known)} it names: "
+                f"{', '.join(known) or 'none'}",
+                "add it to container.server_images of the site file (runtime: apptainer), or leave "
+                "server_image out",
+            )
+    names = [image for image in asked if image is not None]
+    site = site.model_copy(update={"container": images.resolve(site.container, names)})
+    found = {image: container.software(site.container.serving(image)) for image in asked}
+    return site, {image: f"{s.server_digest} {s.sdk_digest}" for image, s in found.items()}
 
 
 def chosen_pools(site: Site, pools: Sequence[str]) -> list[str]:
@@ -200,20 +214,30 @@ def _read_models(campaign: Campaign) -> dict[str, TritonModel]:
     return found
 
 
-def _input_digest(campaign: Campaign) -> str | None:
-    name = campaign.measurement.input_data
-    if name in ("random", "zero"):
-        return None
+def _input_digests(campaign: Campaign) -> dict[str, str]:
+    """The digest of each data file by its path."""
+    measured = [campaign.measurement, *(model.measurement for model in campaign.models)]
+    names = {name for measurement in measured if measurement for name in measurement.input_data}
     where = f"{campaign.source}: measurement.input_data"
-    hint = "allowed: random, zero, or the path of a data file, relative to the campaign file"
-    try:
-        if Path(name).is_file() and "data" not in json.loads(Path(name).read_text()):
-            raise BadInput(f"{where}: {name} has no list 'data', as perf_analyzer wants it", hint)
-        return digest(Path(name))
-    except OSError as error:
-        raise BadInput(f"{where}: {name} cannot be read: {error.strerror}", hint) from error
-    except (ValueError, TypeError) as error:
-        raise BadInput(f"{where}: {name} is not JSON: {error}", hint) from error
+    files = sorted(names.difference(input_data.GENERATED))
+    return {name: input_data.read_digest(name, where) for name in files}
+
+
+def _check_folders(campaign: Campaign, points: Iterable[grid.Point]) -> None:
+    """Raises BadInput where a folder of inputs does not have what a model of it takes."""
+    used = {
+        (point.load.input_data, point.variant.model, point.shapes)
+        for point in points
+        if point.load.input_data_digest
+    }
+    problems = [
+        f"{campaign.source}: measurement.input_data: {problem}"
+        for name, model, shapes in sorted(used, key=lambda each: (each[0], each[1].name, each[2]))
+        if Path(name).is_dir()
+        for problem in input_data.folder_problems(Path(name), model, dict(shapes))
+    ]
+    if problems:
+        raise BadInput("\n".join(dict.fromkeys(problems)))
 
 
 def plan_rows(todo: Plan) -> list[dict[str, Any]]:
@@ -225,8 +249,8 @@ def plan_rows(todo: Plan) -> list[dict[str, Any]]:
             "repeat": repeat,
             "model_label": point.variant.label,
             "variant": json.dumps(point.variant.axes),
-            "batch_size": point.batch_size,
-            "concurrency": point.concurrency,
+            "batch_size": point.load.batch_size,
+            "concurrency": point.load.concurrency,
         }
         for pool in todo.placements
         for repeat in range(todo.campaign.repeats)

@@ -25,7 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hpcbench.cluster import Jobs
-from hpcbench.driver import Listener
+from hpcbench.dispatch import Listener
 from hpcbench.findings import Check, State, Tell
 from hpcbench.planning import Plan
 from hpcbench.records import Status

@@ -91,14 +91,33 @@ class Record:
     request_rate: float | None = _column(
         "requests sent per second: open loop", unit="1/s", header="Request Rate"
     )
+    request_distribution: str | None = _column(
+        "constant | poisson, of the times between them; missing: closed loop"
+    )
     protocol: str | None = _column("grpc | http")
     asynchronous: bool | None = _column("perf_analyzer used its asynchronous calls")
+    streaming: bool | None = _column("requests and responses went through one gRPC stream")
+    compression: str | None = _column("none | gzip | deflate, of gRPC requests")
+    shared_memory: str | None = _column("none | system | cuda: how tensors reached the server")
+    output_shared_memory_bytes: int | None = _column(
+        "room for each output whose size varies, in shared memory; missing: 100 KB",
+        unit="B",
+    )
+    max_threads: int | None = _column(
+        "most threads of perf_analyzer; missing: its own choice", unit="1"
+    )
+    measurement_mode: str | None = _column("time_windows | count_windows: what ends a window")
     measurement_interval_ms: int | None = _column("length of a window", unit="ms")
+    measurement_request_count: int | None = _column(
+        "requests in a window at least, with count_windows", unit="1"
+    )
     stability_percentage: float | None = _column("spread allowed among three windows", unit="%")
     max_trials: int | None = _column("windows tried before the point is unstable", unit="1")
     percentile: int | None = _column("the percentile by which it was asked to settle", unit="%")
-    input_data: str | None = _column("random | zero | the path of the data file")
-    input_data_digest: str | None = _column("hash of the data file")
+    input_data: str | None = _column("random | zero | the path of the file or folder")
+    input_data_digest: str | None = _column("hash of the file or folder")
+    string_length: int | None = _column("letters of each random text, BYTES inputs only", unit="1")
+    string_data: str | None = _column("the text sent as each element, BYTES inputs only")
 
     # What the server says that it loaded
     platform: str | None = _column("the model's platform or backend")

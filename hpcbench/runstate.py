@@ -7,7 +7,8 @@ import re
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -33,9 +34,9 @@ def account(given: str | None, site: Site) -> str | None:
     chosen = given or os.environ.get(ACCOUNT)
     if site.scheduler == "local" or not chosen:
         return None
-    if not re.fullmatch(r"[\w.@-]+", chosen):
+    if not re.fullmatch(r"\w[\w.@-]*", chosen, re.ASCII):
         raise BadInput(
-            f"--account {chosen}: allowed: letters, digits and _ . @ -",
+            f"--account {chosen}: allowed: letters, digits and _ . @ -, of which - . @ not first",
             f"give the account's name, here or in {ACCOUNT}",
         )
     return chosen
@@ -58,16 +59,43 @@ def write_yaml(path: Path, model: BaseModel) -> None:
     store.write_atomically(path, text.encode())
 
 
-def write(where: Results, running: Sequence[Key], jobs: Mapping[str, Jobs]) -> None:
-    """Tells `hpcbench status` what is being measured, and how the jobs stand."""
-    state: dict[str, Any] = {
-        "process": os.getpid(),
-        "host": socket.gethostname(),
-        "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "running": running,
-        "jobs": {pool: asdict(its) for pool, its in jobs.items()},
-    }
-    store.write_atomically(where.state, json.dumps(state).encode())
+SHARE = 0.02
+"""So much of the driver's time at most goes into telling others how the run stands."""
+
+
+class State:
+    """The file by which `hpcbench status` sees a run: written where something has changed.
+
+    What it says is of use for seconds, so that it need not survive a crash of the machine.
+    """
+
+    def __init__(self, where: Results) -> None:
+        self._where = where
+        self._last: dict[str, Any] = {}
+        self._not_before = 0.0
+
+    def write(self, running: Callable[[], Sequence[Key]], jobs: Mapping[str, Jobs]) -> None:
+        """Tells what is being measured, and how the jobs stand; to be called about once a second.
+
+        ``running`` is asked only where something is written.
+        """
+        begun = time.monotonic()
+        if begun < self._not_before:
+            return
+        state = {
+            "running": running(),
+            "jobs": {pool: asdict(its) for pool, its in jobs.items()},
+        }
+        if state != self._last:
+            self._last = state
+            whose = {
+                "process": os.getpid(),
+                "host": socket.gethostname(),
+                "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+            content = json.dumps({**whose, **state}).encode()
+            store.write_atomically(self._where.state, content, durable=False)
+        self._not_before = begun + (time.monotonic() - begun) / SHARE
 
 
 def read(where: Results) -> dict[str, Any]:
@@ -78,10 +106,15 @@ def read(where: Results) -> dict[str, Any]:
     return {"running": [], "jobs": {}}
 
 
+class _LogFile(logging.FileHandler):
+    def handleError(self, _: logging.LogRecord) -> None:  # noqa: N802
+        """Says nothing: on a full disk, the run itself tells why it ends."""
+
+
 @contextmanager
 def log_file(where: Results) -> Iterator[None]:
     """What hpcbench logs goes to the driver's log, too, while the block lasts."""
-    handler = logging.FileHandler(where.logs / "driver.log")
+    handler = _LogFile(where.logs / "driver.log")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("hpcbench")
     logger.addHandler(handler)
@@ -95,11 +128,15 @@ def log_file(where: Results) -> Iterator[None]:
 
 @contextmanager
 def signals_interrupt() -> Iterator[None]:
-    """Turns SIGINT, SIGTERM and SIGHUP into Interrupted; a second one changes nothing."""
+    """Turns SIGINT, SIGTERM and SIGHUP into Interrupted; a second one changes nothing.
+
+    One that this process was started to ignore stays ignored: that is what nohup is for.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    all_three = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = [each for each in all_three if signal.getsignal(each) != signal.SIG_IGN]
 
     def interrupt(number: int, _: object) -> None:
         for each in numbers:

@@ -3,13 +3,20 @@
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from hpcbench import textfile
-from hpcbench.fields import Frozen
+from hpcbench.fields import Frozen, Name
 
 DOCKER = "docker://"
 _REFERENCE = re.compile(
@@ -75,8 +82,26 @@ def _cache(value: Path, info: ValidationInfo) -> Path:
         ) from error
 
 
+def _pairs(value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise ValueError("must be a mapping of names to images")
+    return tuple(value.items())
+
+
+def _only_with_images(value: Any, info: ValidationInfo) -> Any:
+    if value and info.data.get("runtime") == "native":
+        raise ValueError("has no meaning with runtime: native")
+    return value
+
+
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 Image = Annotated[str, AfterValidator(_image)]
+NamedImages = Annotated[
+    tuple[tuple[Name, Image], ...],
+    BeforeValidator(_pairs),
+    AfterValidator(_only_with_images),
+    PlainSerializer(dict),
+]
 
 KEYS = {
     "native": ("prefix",),
@@ -91,7 +116,8 @@ class Container(Frozen):
     ``native`` runs them from ``prefix``, which ``make native`` fills. ``apptainer`` runs
     tritonserver in ``server_image`` and perf_analyzer in ``sdk_image``: SIF files, sandbox
     folders, or docker:// references, which are pulled into ``cache``, a folder that all nodes
-    see. ``binds`` are further paths of the node that both see, read only.
+    see. ``server_images`` are others of Triton, by a name that a model of a campaign can ask for.
+    ``binds`` are further paths of the node that both see, read only.
 
     ``scratch`` is a folder on the node's own disk for what a placement needs while it lasts.
     """
@@ -100,6 +126,7 @@ class Container(Frozen):
     prefix: AbsolutePath | None = Field(default=None, validate_default=True)
     server_image: Image | None = Field(default=None, validate_default=True)
     sdk_image: Image | None = Field(default=None, validate_default=True)
+    server_images: NamedImages = ()
     binds: Annotated[tuple[Annotated[str, AfterValidator(_bind)], ...], AfterValidator(_binds)] = ()
     cache: Annotated[Path, AfterValidator(_cache)] = Field(
         default=Path("~/.cache/hpcbench"), validate_default=True
@@ -121,6 +148,12 @@ class Container(Frozen):
             raise ValueError(f"has no meaning with runtime: {runtime}")
         return value
 
+    def serving(self, name: str | None) -> Self:
+        """The container whose server runs in that one of ``server_images``; itself for None."""
+        if name is None:
+            return self
+        return self.model_copy(update={"server_image": dict(self.server_images)[name]})
+
     @property
     def images(self) -> tuple[str, str]:
         """(server_image, sdk_image) of ``runtime: apptainer``."""
@@ -130,10 +163,17 @@ class Container(Frozen):
 
 
 class Resolved(Container):
-    """A container with the digests of its images.
+    """A container with the digests of its images, those of ``server_images`` by their names.
 
     The driver makes it, once per run; it is never read from a file.
     """
 
     server_digest: str
     sdk_digest: str
+    digests: tuple[tuple[str, str], ...] = ()
+
+    def serving(self, name: str | None) -> Self:
+        if name is None:
+            return self
+        update = {"server_digest": dict(self.digests)[name]}
+        return super().serving(name).model_copy(update=update)

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hpcbench.errors import BadInput
-from hpcbench.records import SCHEMA, SCHEMA_VERSION, Record
+from hpcbench.records import SCHEMA, SCHEMA_VERSION, Record, Status
 
 Migration = Callable[[pa.Table], pa.Table]
 
@@ -190,6 +190,8 @@ def _migrated(table: pa.Table, version: int) -> pa.Table:
 def _conformed(table: pa.Table, names: Sequence[str], path: Path) -> pa.Table:
     """The columns ``names`` with their types of today, whether the file has them or not."""
     wanted = _today(tuple(names))
+    if "status" in names and "status" in table.column_names:
+        _check_statuses(table["status"], path)
     if table.schema.equals(wanted):
         return table.replace_schema_metadata(wanted.metadata)
     given = _partition(path)
@@ -206,6 +208,18 @@ def _conformed(table: pa.Table, names: Sequence[str], path: Path) -> pa.Table:
         for field in wanted
     ]
     return pa.table(arrays, schema=wanted)
+
+
+def _check_statuses(column: pa.ChunkedArray, path: Path) -> None:
+    found = pc.unique(column).to_pylist()
+    if unknown := [status for status in found if status not in _STATUSES]:
+        raise BadInput(
+            f"{path}: column status holds {unknown[0]!r}; it must be one of {', '.join(_STATUSES)}",
+            "another program has written or changed this file; use the one that hpcbench wrote",
+        )
+
+
+_STATUSES = tuple(map(str, Status))
 
 
 def _cast(column: pa.ChunkedArray, field: pa.Field, path: Path) -> pa.ChunkedArray:

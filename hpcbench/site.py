@@ -15,6 +15,10 @@ from hpcbench.runtime import Container
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
+_INSTALLED = Path(__file__).resolve().with_name("site_configs")
+OWN = _INSTALLED if _INSTALLED.is_dir() else CHECKOUT / "site_configs"
+"""The sites that hpcbench brings: in the package where it was installed from a wheel."""
+
 
 _WALLTIME = re.compile(r"(?:(\d+)-)?(\d+):([0-5]?\d):([0-5]?\d)")
 
@@ -158,16 +162,20 @@ class Site(Frozen):
             raise ValueError("cluster_class: means nothing where scheduler is local")
         return self
 
+    def serving(self, name: str | None) -> "Site":
+        """The site whose server runs in that one of its ``server_images``; itself for None."""
+        return self.model_copy(update={"container": self.container.serving(name)})
+
     @classmethod
     def load(cls, name_or_path: str | Path) -> "Site":
         """Reads a site file, or finds the one of that name in a folder ``site_configs``.
 
-        The folder is looked for in the working folder, then beside the package.
+        The folder is looked for in the working folder, then among those that hpcbench brings.
         """
         given = str(name_or_path)
         if given.endswith((".yaml", ".yml")) or os.sep in given:
             return textfile.load(Path(given), cls)
-        folders = [Path.cwd() / "site_configs", CHECKOUT / "site_configs"]
+        folders = [Path.cwd() / "site_configs", OWN]
         for folder in folders:
             if (folder / f"{given}.yaml").is_file():
                 return textfile.load(folder / f"{given}.yaml", cls)

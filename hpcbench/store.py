@@ -90,19 +90,24 @@ class Results:
             ) from error
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """``path`` holds ``content`` after this, or what it held before, whatever happens."""
+def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """``path`` holds ``content`` after this, or what it held before, whatever happens.
+
+    Where it is not to be ``durable``, only a crash of the machine may leave neither.
+    """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     with temporary.open("wb") as stream:
         stream.write(content)
         stream.flush()
-        os.fsync(stream.fileno())
+        if durable:
+            os.fsync(stream.fileno())
     temporary.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    if durable:
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def write_records(path: Path, records: Sequence[Record]) -> None:
@@ -150,8 +155,11 @@ def parts_of(results: Results, placement_id: str) -> set[Key]:
 def merge_points(results: Results, placement_id: str) -> None:
     """Joins the files of a placement's points into one, then deletes them."""
     parts = sorted(results.records.glob(f"{placement_id}-*.parquet"))
-    if not parts:
-        return
+    if parts:
+        _merge(results, placement_id, parts)
+
+
+def _merge(results: Results, placement_id: str, parts: list[Path]) -> None:
     whole = results.records / f"{placement_id}.parquet"
     tables = [schema.read(path) for path in ([whole] if whole.exists() else []) + parts]
     # Killed between the renaming and the deleting, the last merge left its parts behind.
@@ -171,8 +179,11 @@ def merge_leftovers(results: Results) -> None:
             path.unlink(missing_ok=True)
     for path in record_files(results.folder):
         schema.check(path)
-    for placement_id in sorted({p.stem.split("-")[0] for p in results.records.glob("*-*.parquet")}):
-        merge_points(results, placement_id)
+    parts: dict[str, list[Path]] = {}
+    for path in sorted(results.records.glob("*-*.parquet")):
+        parts.setdefault(path.stem.split("-")[0], []).append(path)
+    for placement_id, its in parts.items():
+        _merge(results, placement_id, its)
 
 
 def record_files(path: Path) -> list[Path]:

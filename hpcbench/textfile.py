@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError, ValidationInfo
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails
 
 from hpcbench.errors import BadInput
@@ -40,6 +40,28 @@ def load(path: Path, model: type[M]) -> M:
     return validate(data, model, source=str(path), folder=path.parent, lines=lines)
 
 
+if typing.TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)
+
+
+class _TellsMistakes(ModelMetaclass):
+    """Lets a model that is made in Python raise what one that is read from a file does."""
+
+    def __call__(cls: type[M], *arguments: Any, **values: Any) -> M:  # type: ignore[misc] # noqa: N805
+        try:
+            return typing.cast("M", super().__call__(*arguments, **values))  # type: ignore[misc]
+        except ValidationError as error:
+            raise _bad_input(error, cls, cls.__name__, {}) from error
+
+
+class Checked(BaseModel, metaclass=_TellsMistakes):
+    """Whatever becomes part of a file. Raises BadInput where it is made of something wrong."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
 def validate(
     data: object,
     model: type[M],
@@ -52,10 +74,14 @@ def validate(
     try:
         return model.model_validate(data, context={"folder": folder})
     except ValidationError as error:
-        messages = dict.fromkeys(
-            _message(detail, model, source, lines or {}) for detail in error.errors()
-        )
-        raise BadInput("\n".join(messages)) from error
+        raise _bad_input(error, model, source, lines or {}) from error
+
+
+def _bad_input(
+    error: ValidationError, model: type[BaseModel], source: str, lines: dict[Location, int]
+) -> BadInput:
+    messages = dict.fromkeys(_message(each, model, source, lines) for each in error.errors())
+    return BadInput("\n".join(messages))
 
 
 def absolute(value: Path, info: ValidationInfo) -> Path:

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Self
 
-from hpcbench import batch
-from hpcbench.errors import HpcbenchError
+from hpcbench import batch, ledger
+from hpcbench.errors import SiteError
 from hpcbench.ledger import Run
+from hpcbench.store import Results
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class Watcher:
             asked_at = time.monotonic()
             try:
                 self.answer = asked_at, batch.jobs(self._run.system, self._run.name)
-            except (HpcbenchError, ValueError) as error:
+            except (SiteError, ValueError, KeyError) as error:
                 # A batch system that is busy or restarted answers again later.
                 log.warning("the batch system does not tell of its jobs: %s", error)
             took_s = time.monotonic() - asked_at
@@ -54,24 +55,42 @@ class Watcher:
 
 
 @contextmanager
-def batch_run(run: Run) -> Iterator[Watcher]:
-    """Watches a run's jobs, and sees that none of them is left when the block is left."""
+def batch_run(where: Results, run: Run) -> Iterator[Watcher]:
+    """Watches a run's jobs, and sees that none of them is left when the block is left.
+
+    The run is noted as finished where the batch system has said so, and not otherwise: then
+    `hpcbench cancel`, or the next run in this folder, looks again.
+    """
+    gone = False
     try:
         with Watcher(run) as watcher:
             yield watcher
     finally:
-        _end(run)
+        try:
+            gone = _end_by_themselves(run)
+        finally:
+            # Also where a signal has come while it was waited.
+            if gone or _cancelled(run):
+                ledger.finish(where, run)
 
 
-def _end(run: Run) -> None:
-    """Gives a run's jobs a moment to end by themselves, then cancels what is left of them."""
+def _end_by_themselves(run: Run) -> bool:
+    """Gives a run's jobs a moment to end; whether none is left."""
     try:
-        if not batch.wait_for_end(run.system, run.name, GOODBYE_S):
-            return
+        return not batch.wait_for_end(run.system, run.name, GOODBYE_S)
+    except SiteError as error:
+        log.warning("whether jobs of %s are left is not known: %s", run.name, error)
+        return False
+
+
+def _cancelled(run: Run) -> bool:
+    """Cancels what is left of a run's jobs; whether the batch system says that none is."""
+    try:
         batch.cancel(run.system, run.name)
         left = batch.wait_for_end(run.system, run.name)
-    except HpcbenchError as error:
+    except SiteError as error:
         log.warning("whether all jobs of %s are gone is not known: %s", run.name, error)
-        return
+        return False
     if left:
         log.warning("jobs %s of %s are cancelled, and still there", ", ".join(left), run.name)
+    return not left

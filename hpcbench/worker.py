@@ -49,7 +49,7 @@ def work(placement: Placement, site: Site, folder: str) -> Done:
     """
     worker = get_worker()
     name = str(worker.name)
-    which = {"placement_id": placement.id, "worker": name}
+    which = {"placement_id": placement.id, "pool": placement.pool, "worker": name}
     worker.log_event(TOPIC, {"kind": "started", **which, "at": time.time()})
     if node.time_left_s() < placement.needs_s(1):
         return Done(name, {}, tuple(placement.keys))

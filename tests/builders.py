@@ -16,7 +16,7 @@ from hpcbench import grid, textfile
 from hpcbench.campaign import Campaign
 from hpcbench.errors import BadInput
 from hpcbench.grid import Point, ServerVariant
-from hpcbench.load_axes import Measurement
+from hpcbench.load_axes import LoadVariant
 from hpcbench.model import TritonModel
 from hpcbench.records import Record, Status
 from hpcbench.site import Site
@@ -74,16 +74,17 @@ def variant(
     )
 
 
-def point(number: int = 0, *, of: ServerVariant | None = None, **changes: Any) -> Point:
+def point(
+    number: int = 0,
+    *,
+    of: ServerVariant | None = None,
+    shapes: tuple[tuple[str, tuple[int, ...]], ...] = (),
+    **load: Any,
+) -> Point:
     """A point; its number tells it from the others."""
-    settings: dict[str, Any] = {
-        "id": f"{number:016x}",
-        "variant": of or variant(),
-        "shapes": (),
-        "batch_size": 1,
-        "concurrency": 1,
-    }
-    return Point(**(settings | changes))
+    return Point(
+        id=f"{number:016x}", variant=of or variant(), shapes=shapes, load=LoadVariant(**load)
+    )
 
 
 def campaign(**changes: Any) -> Campaign:
@@ -101,11 +102,9 @@ def expanded(
 ) -> grid.Grid:
     """The grid of a campaign whose models are `triton_model`, unless others are given."""
     known = models or {model.name: triton_model(model.name) for model in study.models}
-    return grid.expand(study, known, **({"image": "native:1", "input_data": None} | software))
-
-
-def measurement(**settings: Any) -> Measurement:
-    return Measurement(**settings)
+    return grid.expand(
+        study, known, **({"software": {None: "native:1"}, "input_data": {}} | software)
+    )
 
 
 def write_model(

@@ -11,6 +11,7 @@ import psutil
 import pytest
 from hypothesis import settings
 
+from tests.backend_server import server  # noqa: F401 - a fixture
 from tests.box.fixture import box  # noqa: F401 - a fixture
 
 # In CI the same code gets the same examples; new ones are found by whoever runs the tests.

@@ -172,6 +172,11 @@ def broken(path: Path, how: str) -> None:
             place = table.column_names.index("batch_size")
             texts = pa.array([f"{size} jets" for size in table["batch_size"].to_pylist()])
             pq.write_table(table.set_column(place, "batch_size", texts), path)
+        case "with a status of its own":
+            table = pq.read_table(path)
+            place = table.column_names.index("status")
+            column = pa.array(["fine"] * table.num_rows)
+            pq.write_table(table.set_column(place, "status", column), path)
         case "without a key":
             pq.write_table(pq.read_table(path).drop_columns(["pool"]), path)
 
@@ -182,6 +187,7 @@ SAID = {
     "rotten": "is not a whole Parquet file",
     "of a newer version": "has schema version 99; this hpcbench reads and writes version 2",
     "of another type": "column batch_size is string there; it must be int64",
+    "with a status of its own": "column status holds 'fine'; it must be one of ok, unstable",
     "without a key": "lacks what every record has: pool",
 }
 
@@ -203,7 +209,7 @@ def test_a_file_that_cannot_be_read_is_named_and_the_rest_goes_through(
     )
     assert ended.exit_code == 1
     assert "3 measurements of 1 site from 3 files" in ended.output
-    assert "1 files set aside; they lie where they were" in ended.output
+    assert "1 file set aside; the result does not hold what is in there" in ended.output
     assert f"{bad}: {SAID[how]}" in ended.output
     assert bad.read_bytes() == before
     assert load_results(tmp_path / "merged.parquet")["batch_size"].tolist() == [1, 2, 3]

@@ -58,13 +58,29 @@ def host_path(path: Path) -> Path:
 @pytest.mark.parametrize("base", base_sites(), ids=lambda path: path.stem)
 def test_a_campaign_gives_each_point_once_from_both_images(clean: Box, base: Path) -> None:
     place = Place(clean, base)
-    place.campaign(repeats=2)
-    done = place.run()
-    assert done.returncode == 0, done.stdout + done.stderr
+    place.campaign(measurement={"measurement_interval_ms": 1500, "stability_percentage": 900})
+    run = place.start()
+    seen: set[str] = set()
+    expected = {
+        "physicist /opt/tritonserver/triton/pytriton/tritonserver/bin/tritonserver",
+        "physicist /opt/sdk/perf_analyzer/perf_analyzer",
+    }
+
+    def both() -> bool:
+        seen.update(in_images(clean, "tritonserver") + in_images(clean, "perf_analyzer"))
+        return seen >= expected
+
+    try:
+        assert wait_until(both, 90), seen
+    finally:
+        output = run.communicate(timeout=120)[0]
+    assert run.returncode == 0, output
+    logs = clean.said("sh", "-c", f"cat {place.results}/logs/*.server.log")
+    assert "Traceback" not in logs, logs[-2000:]
     rows = place.rows()
     pools = yaml.safe_load(base.read_text())["pools"]
-    assert sorted((row["pool"], row["batch_size"], row["repeat"]) for row in rows) == sorted(
-        itertools.product(pools, (1, 4), (0, 1))
+    assert sorted((row["pool"], row["batch_size"]) for row in rows) == sorted(
+        itertools.product(pools, (1, 4))
     )
     assert {row["status"] for row in rows} == {"ok"}
     lock = json.loads(clean.said("cat", "/opt/images/images.lock"))
@@ -77,42 +93,21 @@ def test_a_campaign_gives_each_point_once_from_both_images(clean: Box, base: Pat
         assert row["cuda_version"] is row["tensorrt_version"] is None
 
 
-@pytest.mark.parametrize("base", base_sites(), ids=lambda path: path.stem)
-def test_both_programs_run_inside_their_images_as_the_user(clean: Box, base: Path) -> None:
-    place = Place(clean, base)
-    place.campaign(measurement={"measurement_interval_ms": 2000, "stability_percentage": 900})
-    run = place.start()
-
-    def program(name: str) -> list[str]:
-        """(user, the program's file as its image names it) of each program in an image of ours."""
-        script = (
-            f'for pid in $(pgrep -u physicist -f "{name}.*-(b|-id)[= ]"); do '
-            "[ -e /proc/$pid/root/.singularity.d ] && "
-            "echo $(stat -c %U /proc/$pid) $(readlink /proc/$pid/exe); done"
-        )
-        return clean.exec("sh", "-c", script, root=True).stdout.splitlines()
-
-    seen: set[str] = set()
-    expected = {
-        "physicist /opt/tritonserver/triton/pytriton/tritonserver/bin/tritonserver",
-        "physicist /opt/sdk/perf_analyzer/perf_analyzer",
-    }
-
-    def both() -> bool:
-        seen.update(program("tritonserver") + program("perf_analyzer"))
-        return seen >= expected
-
-    try:
-        assert wait_until(both, 90), seen
-    finally:
-        output = run.communicate(timeout=120)[0]
-    assert run.returncode == 0, output
+def in_images(box: Box, name: str) -> list[str]:
+    """(user, the program's file as its image names it) of each program in an image of ours."""
+    script = (
+        f'for pid in $(pgrep -u physicist -f "{name}.*-(b|-id)[= ]"); do '
+        "[ -e /proc/$pid/root/.singularity.d ] && "
+        "echo $(stat -c %U /proc/$pid) $(readlink /proc/$pid/exe); done"
+    )
+    return box.exec("sh", "-c", script, root=True).stdout.splitlines()
 
 
 def test_variables_of_the_session_do_not_reach_a_measurement(place: Place) -> None:
     done = place.run(
         *("env", "APPTAINER_BIND=/no/such/path", "SINGULARITY_NV=1", "APPTAINERENV_LD_PRELOAD=/x"),
         *("APPTAINERENV_PATH=/nowhere", "LD_LIBRARY_PATH=/nowhere", "HPCBENCH_CPUS=77"),
+        *("LD_PRELOAD=/no/such.so", "PYTHONPATH=/nowhere", "TMPDIR=/nowhere", "HOME=/nowhere"),
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert {row["status"] for row in place.rows()} == {"ok"}
@@ -165,11 +160,49 @@ def test_a_sandbox_serves_like_the_sif_it_was_unpacked_from(place: Place) -> Non
         *("apptainer", "-q", "build", "--sandbox", str(folder), SERVER), timeout_s=400
     )
     assert made.returncode == 0, made.stderr
-    place.site(server_image=str(folder))
+    place.site(server_images={"unpacked": str(folder)})
+    model = {"name": "jet_tagger", "shapes": SHAPES}
+    other = {**model, "label": "unpacked", "server_image": "unpacked"}
+    place.campaign(models=[model, other], load={"batch_size": 1, "concurrency": 2})
     done = place.run()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert {row["server_image_digest"][:8] for row in place.rows()} == {"sandbox:"}
+    found = {row["model_label"]: row for row in place.rows()}
+    assert found["jet_tagger"]["server_image"] == SERVER
+    assert found["jet_tagger"]["server_image_digest"].startswith("sif:")
+    assert found["unpacked"]["server_image"] == str(folder)
+    assert found["unpacked"]["server_image_digest"].startswith("sandbox:")
     place.box.said("rm", "-rf", str(folder))
+
+
+def test_the_doctor_looks_at_the_images_here_and_on_the_node(place: Place) -> None:
+    words = ("--site", str(place.folder / "site.yaml"), "--results", str(place.folder), "--json")
+    done = place.box.exec("hpcbench", "doctor", *words, timeout_s=200)
+    states = {check["name"]: check["state"] for check in json.loads(done.stdout)["checks"]}
+    assert done.returncode == 0, done.stdout
+    assert states["images"] == states["perf_analyzer here"] == states["Triton starts"] == "ok"
+    place.site(server_image=SDK)
+    done = place.box.exec("hpcbench", "doctor", *words, timeout_s=200)
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    assert done.returncode == 3
+    assert "there is no tritonserver in the PATH" in checks["software"]["found"]
+    assert checks["Triton starts"]["state"] == "skipped"
+
+
+def test_a_site_with_awkward_names_and_binds_measures(place: Place) -> None:
+    """Links with spaces and colons, a bind around the scratch folder, one within /tmp."""
+    for name, image in (("a server:1, new.sif", SERVER), ("-sdk x.sif", SDK)):
+        place.box.said("ln", "-s", image, str(place.folder / name))
+    place.box.said("mkdir", str(place.folder / "scratch"))
+    place.site(
+        server_image="a server:1, new.sif",
+        sdk_image="./-sdk x.sif",
+        scratch=str(place.folder / "scratch"),
+        binds=[str(place.folder), "/etc/hosts:/tmp/hosts"],
+    )
+    place.campaign(load={"batch_size": 1, "concurrency": 2})
+    done = place.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [row["status"] for row in place.rows()] == ["ok"]
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +253,7 @@ class TestRegistry:
         assert f"pulling docker://{HOST}/tools/sdk@{digest}" in "".join(done.stderr.split("\n"))
         rows = place.rows()
         assert {(r["sdk_image"], r["sdk_image_digest"]) for r in rows} == {(reference, digest)}
-        cache = place.box.said("ls", "-A", f"{place.folder}/cache")
+        cache = place.box.said("ls", "-A", "--ignore=.lock-*", f"{place.folder}/cache")
         assert sorted(cache.split()) == ["digests", f"{digest.replace(':', '-')}.sif"]
         fetched = self.pulls(registry, place.box)
 
@@ -255,9 +288,43 @@ class TestRegistry:
         assert done.returncode == 3
         assert "could not be pulled: " in done.stderr
         assert "manifest unknown" in done.stderr
-        assert not [
-            n for n in place.box.said("ls", "-A", f"{place.folder}/cache").split() if "sha" in n
-        ]
+        cache = place.box.said("ls", "-A", "--ignore=.lock-*", f"{place.folder}/cache")
+        assert "sha" not in cache
+
+    def test_two_runs_at_once_pull_an_image_once(self, place: Place, registry: Path) -> None:
+        place.site(sdk_image=f"docker://{HOST}/tools/sdk:1", cache=str(place.folder / "shared"))
+        place.campaign(load={"batch_size": 1, "concurrency": 2})
+        fetched = self.pulls(registry, place.box)
+        trust = ("env", f"SSL_CERT_FILE={registry}/cert.pem")
+        runs = [place.start(*trust, results=place.folder / name) for name in ("one", "two")]
+        for run in runs:
+            assert run.communicate(timeout=200)[0] is not None
+            assert run.returncode == 0
+        assert self.pulls(registry, place.box) == fetched + 1
+
+    def test_a_run_that_is_killed_while_it_pulls_leaves_nothing_of_the_pull(
+        self, place: Place, registry: Path
+    ) -> None:
+        place.site(sdk_image=f"docker://{HOST}/tools/sdk:1")
+        run = place.start("env", f"SSL_CERT_FILE={registry}/cert.pem")
+        assert wait_until(lambda: running(place.box, "apptainer pull"), 60)
+        driver = running(place.box, "^/opt/venv/bin/python.* /opt/venv/bin/hpcbench run")
+        place.box.said("kill", "-9", *(line.split()[0] for line in driver))
+        run.communicate(timeout=60)
+        cache = ["ls", "-A", "--ignore=.lock-*", "--ignore=digests", f"{place.folder}/cache"]
+        assert wait_until(lambda: not place.box.said(*cache), 20), place.box.said(*cache)
+        assert not running(place.box, "apptainer")
+
+    def test_a_cache_that_cannot_be_written_is_told(self, place: Place, registry: Path) -> None:
+        place.site(sdk_image=f"docker://{HOST}/tools/sdk:1", cache="/opt/images")
+        place.box.said("chown", "root", "/opt/images", root=True)
+        try:
+            done = place.run("env", f"SSL_CERT_FILE={registry}/cert.pem", timeout_s=60)
+        finally:
+            place.box.said("chown", "physicist", "/opt/images", root=True)
+        assert done.returncode == 3
+        assert "container.cache: /opt/images" in done.stderr
+        assert "Permission denied" in done.stderr
 
 
 class TestFailures:
@@ -443,6 +510,16 @@ class TestDeaths:
         output = run.communicate(timeout=60)[0]
         assert run.returncode == 130, output
         assert not running(place.box), "it was gone before the run ended"
+
+    def test_of_the_processes_that_serve_the_images(self, place: Place) -> None:
+        place.campaign(measurement=LONG, load={"batch_size": 1, "concurrency": 2})
+        run = place.start()
+        self.measuring(place)
+        self.kill(place, self.pids(place, "squashfuse"))
+        output = run.communicate(timeout=90)[0]
+        assert run.returncode == 1, output
+        assert place.rows()[0]["status"] == "failed"
+        assert self.gone(place), running(place.box)
 
     def test_of_a_point_by_its_time_limit(self, place: Place) -> None:
         place.campaign(

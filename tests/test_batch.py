@@ -105,3 +105,14 @@ def test_a_command_that_hangs_is_given_up(programs: Path, monkeypatch: pytest.Mo
     program(programs, "squeue", "sleep 60")
     with pytest.raises(SiteError, match="no answer within"):
         batch.jobs("slurm", "hpcbench-1")
+
+
+def test_htcondor_is_asked_whether_a_node_is_left_that_was_not_excluded(programs: Path) -> None:
+    program(programs, "condor_status", f'for w; do echo "$w"; done >{programs}/said; echo c3')
+    assert batch.has_other_nodes("htcondor", ["c1", "c2"], gpus=True)
+    asked = (programs / "said").read_text().splitlines()
+    assert asked[-1] == 'Machine =!= "c1" && Machine =!= "c2" && TotalGPUs > 0'
+    program(programs, "condor_status", "true")
+    assert not batch.has_other_nodes("htcondor", ["c1"], gpus=False)
+    program(programs, "condor_status", "exit 1")
+    assert batch.has_other_nodes("htcondor", ["c1"], gpus=False), "nobody knows"

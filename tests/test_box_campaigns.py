@@ -134,10 +134,10 @@ condor_only = pytest.mark.parametrize("scheduler", ["htcondor"], indirect=True)
 LONG: dict[str, Any] = {"server": {"instance_count": [1, 2]}, "repeats": 2}
 """Four placements of three points."""
 
-SLOW: dict[str, Any] = LONG | {"measurement": {**QUICK, "measurement_interval_ms": 1000}}
+SLOW: dict[str, Any] = LONG | {"measurement": {**QUICK, "measurement_interval_ms": 400}}
 
 LONGER: dict[str, Any] = SLOW | {"load": {"batch_size": [1, 2, 3, 4, 5, 6], "concurrency": 2}}
-"""Four placements of six points, half a minute each."""
+"""Four placements of six points, a quarter of a minute each."""
 
 ENDLESS: dict[str, Any] = SLOW | {"load": {"batch_size": list(range(1, 40)), "concurrency": 2}}
 """It is ended before it ends."""
@@ -294,6 +294,30 @@ class TestEnding:
         study.check_nothing_is_left()
         assert 1 <= len(study.frame()) < 4 * 39
 
+    @slurm_only
+    def test_a_run_that_is_stopped_while_it_submits_submits_nothing_more(
+        self, study: Study
+    ) -> None:
+        delays = list(range(1, 401))
+        study.write(
+            site={"pool": {"max_jobs": len(delays)}},
+            server={"preferred_batch_size": [[4]], "max_queue_delay_us": delays},
+            load={"batch_size": [1], "concurrency": 1},
+        )
+        ledger = study.results / "jobs.jsonl"
+
+        def jobs() -> int:
+            return ledger.read_text().count('"job"') if ledger.exists() else 0
+
+        with study.running() as process:
+            assert wait_until(lambda: jobs() >= 5, 60)
+            (pid, *_) = study.driver()
+            study.box.said("kill", f"-{signal.SIGINT.value}", pid)
+            output, _ = process.communicate(timeout=90)
+            assert process.returncode == 130, output
+        assert jobs() < len(delays)
+        study.check_nothing_is_left()
+
     def test_cancel_ends_this_run_from_another_shell_and_no_other_job(self, study: Study) -> None:
         study.write(**ENDLESS)
         foreign = foreign_job(study)
@@ -382,6 +406,18 @@ class TestRefusals:
         study.check_each_point_once(12)
 
     @slurm_only
+    def test_a_limit_on_jobs_is_told_once_and_those_that_were_taken_do_the_work(
+        self, study: Study
+    ) -> None:
+        """A QOS that takes two jobs of a user."""
+        study.write(site={"pool": {"qos": "tiny", "max_jobs": 4}}, **LONG)
+        done = study.run()
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("no further job was taken") == 1
+        assert "QOSMaxSubmitJobPerUserLimit" in done.stderr
+        assert study.check_each_point_once(12)["job_id"].nunique() == 2
+
+    @slurm_only
     def test_an_unusable_node_is_told_once_and_its_work_goes_elsewhere(self, study: Study) -> None:
         scratch = f"/tmp/only-on-n2-{os.getpid()}"
         made = study.box.exec("srun", "-w", "n2", "mkdir", scratch)
@@ -393,6 +429,40 @@ class TestRefusals:
         assert set(study.check_each_point_once(12)["node"]) == {"n2"}
         assert done.stderr.count(f"the scratch folder {scratch} is missing") == 1
         study.box.said("srun", "-w", "n2", "rmdir", scratch)
+
+    @condor_only
+    def test_a_pool_whose_only_node_is_unusable_ends_with_the_reason(self, study: Study) -> None:
+        container = {"runtime": "native", "prefix": "/opt/native", "scratch": "/nowhere"}
+        study.write(site={"container": container})
+        done = study.run(timeout_s=90)
+        assert done.returncode == 3, done.stderr
+        assert "c1: the scratch folder /nowhere is missing" in done.stderr
+
+
+OWN_CLASS = """
+from pathlib import Path
+import dask_jobqueue
+from dask_jobqueue.slurm import SLURMJob
+
+class Job(SLURMJob):
+    def job_script(self):
+        with Path(__file__).with_name("results").joinpath("asked").open("a") as file:
+            file.write(f"{self.name} ")
+        return super().job_script()
+
+class Cluster(dask_jobqueue.SLURMCluster):
+    job_cls = Job
+"""
+
+
+@slurm_only
+def test_a_sites_own_cluster_class_makes_the_jobs(study: Study) -> None:
+    study.write(site={"cluster_class": "own_site:Cluster"})
+    (study.folder / "own_site.py").write_text(OWN_CLASS)
+    done = study.box.exec("env", f"PYTHONPATH={study.folder}", *study.command(), timeout_s=200)
+    assert done.returncode == 0, done.stderr
+    study.check_each_point_once(3)
+    assert (study.results / "asked").read_text().startswith("hpcbench-")
 
 
 @condor_only

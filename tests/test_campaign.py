@@ -13,6 +13,7 @@ import yaml
 
 from hpcbench import runstate
 from hpcbench.campaign import Campaign, Load, Server
+from hpcbench.errors import BadInput
 from hpcbench.server_values import Accelerator
 from tests.builders import campaign, expanded, refusal, triton_model, write_campaign
 
@@ -64,8 +65,8 @@ def test_the_campaign_of_the_contract_is_read(tmp_path: Path) -> None:
         Accelerator(name="tensorrt", precision_mode="FP16"),
     )
     assert study.load_axes.batch_size == (1, 4, 8, 16, 32, 64, 128)
-    assert study.measurement.asynchronous is True
-    assert study.measurement.percentile == 95
+    assert study.measurement.asynchronous == (True,)
+    assert study.measurement.percentile == (95,)
     assert study.repeats == 3
     assert study.source == str(path)
 
@@ -75,7 +76,7 @@ def test_a_campaign_needs_no_more_than_a_name_a_repository_and_a_model(tmp_path:
     assert study.server_axes == Server()
     assert study.load_axes == Load()
     assert study.repeats == 1
-    assert study.measurement.protocol == "grpc"
+    assert study.measurement.protocol == ("grpc",)
 
 
 def test_the_same_campaign_may_be_written_in_python(tmp_path: Path) -> None:
@@ -128,7 +129,7 @@ def test_relative_paths_are_relative_to_the_file_and_not_to_where_one_stands(
     for given in (path, Path("study/campaign.yaml")):
         study = Campaign.load(given)
         assert study.model_repository == tmp_path / "repository"
-        assert study.measurement.input_data == str(tmp_path / "study" / "data" / "jets.json")
+        assert study.measurement.input_data == (str(tmp_path / "study" / "data" / "jets.json"),)
 
 
 def test_home_and_absolute_paths_stay_what_they_are(
@@ -141,12 +142,14 @@ def test_home_and_absolute_paths_stay_what_they_are(
         )
     )
     assert study.model_repository == Path("/home/somebody/models")
-    assert study.measurement.input_data == "/data/x.json"
+    assert study.measurement.input_data == ("/data/x.json",)
 
 
 @pytest.mark.parametrize("word", ["random", "zero"])
 def test_random_and_zero_are_words_and_not_files(tmp_path: Path, word: str) -> None:
-    assert load(tmp_path, f"measurement: {{input_data: {word}}}\n").measurement.input_data == word
+    assert load(tmp_path, f"measurement: {{input_data: {word}}}\n").measurement.input_data == (
+        word,
+    )
 
 
 @pytest.mark.parametrize(
@@ -447,8 +450,8 @@ def test_models_may_narrow_the_axes_of_the_campaign() -> None:
             p.variant.model.name,
             p.variant.axes["instance_count"],
             p.variant.axes["max_queue_delay_us"],
-            p.batch_size,
-            p.concurrency,
+            p.load.batch_size,
+            p.load.concurrency,
         )
         for p in points
     }
@@ -456,3 +459,13 @@ def test_models_may_narrow_the_axes_of_the_campaign() -> None:
         ("a", 4, 7, 1, 3),
         *(("b", count, 7, batch, 3) for count in (1, 2) for batch in (1, 2)),
     }
+
+
+def test_a_mistake_in_a_campaign_made_in_python_is_told_as_one_in_a_file() -> None:
+    with pytest.raises(BadInput) as caught:
+        Campaign(name="a b", model_repository="m", models=[{"name": "t"}], load={"batch_sise": 1})
+    name, key = str(caught.value).splitlines()
+    assert name.startswith("Campaign: name: allowed are letters, digits")
+    assert key.startswith("Campaign: load.batch_sise: unknown key; did you mean 'batch_size'?")
+    with pytest.raises(BadInput, match=r"Load: concurrency\.0: must be greater"):
+        Load(concurrency=0)

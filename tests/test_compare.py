@@ -250,6 +250,25 @@ def test_measurements_without_any_figure_have_nothing_to_compare_and_no_tracebac
     compare_text.show(found, NAMES, Console(quiet=True))
 
 
+def test_what_a_client_did_not_use_is_as_good_as_not_known_yet() -> None:
+    """A column that came with a later version is missing in the results of an earlier one."""
+    before, after = (loaded([measured(1000, input_data=data)]) for data in (None, "none"))
+    assert compare(before[list(COLUMNS)], after[list(COLUMNS)], 0.05).pairs == 1
+    other = loaded([measured(1000, input_data="zero")])[list(COLUMNS)]
+    assert "counterpart" in refusal(compare, before[list(COLUMNS)], other, 0.05)
+
+
+def test_a_server_that_answers_nothing_any_more_is_worse() -> None:
+    found = compared([measured(1000)], [measured(0.0, 0.0)])
+    assert len(found.lost) == 1
+    assert found.is_worse
+
+
+def test_results_of_other_work_are_told_apart_by_their_first_difference() -> None:
+    told = refusal(compared, [measured(model="tagger")], [measured(model="other")])
+    assert "model is tagger in A, other in B" in told
+
+
 def test_empty_results_are_told_with_their_side() -> None:
     assert "A holds no results" in refusal(compared, [], scan())
     assert "B holds no results" in refusal(compared, scan(), [])
@@ -304,6 +323,7 @@ def test_the_comparison_is_written_as_what_the_suffix_says(
         (["--out", "night.txt"], "take .md, .json, .png, .pdf"),
         (["--tolerance", "5"], "not in the range"),
         (["--tolerance", "-0.1"], "not in the range"),
+        (["--tolerance", "nan"], "is not a number"),
     ],
 )
 def test_bad_options_end_with_2_and_what_is_allowed(

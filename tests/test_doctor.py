@@ -19,7 +19,7 @@ import yaml
 from click.testing import CliRunner, Result
 from rich.console import Console
 
-from hpcbench import doctor, host_checks, job_checks, node_checks
+from hpcbench import doctor, host_checks, job_checks, node_checks, visit
 from hpcbench.cli import main
 from hpcbench.errors import Interrupted, SiteError
 from hpcbench.findings import Check, Findings, NothingToCheck, State
@@ -155,8 +155,8 @@ def test_a_log_that_says_nothing_known_gives_no_wrong_advice() -> None:
 
 def test_versions_that_differ_are_named_with_both_sides() -> None:
     here = {"python": "3.11.7", "dask": "2026.8.0"}
-    assert job_checks.different(here, here) == []
-    assert job_checks.different(here, here | {"dask": "None"}) == ["dask 2026.8.0 here, None there"]
+    assert visit.different(here, here) == []
+    assert visit.different(here, here | {"dask": "None"}) == ["dask 2026.8.0 here, None there"]
 
 
 def facts(count: int, name: str | None = None, visible: str | None = None) -> Mapping[str, Any]:
@@ -207,6 +207,10 @@ class Answers:
     def __init__(self, where: Site, folder: Path, answer: Any = None) -> None:
         self.site, self.folder, self.answer = where, folder, answer
 
+    @property
+    def pool(self) -> Pool:
+        return next(iter(self.site.pools.values()))
+
     def ask(self, function: Any, *arguments: Any, seconds: float = 0) -> Any:
         return self.answer(function, *arguments) if callable(self.answer) else self.answer
 
@@ -215,21 +219,21 @@ def test_clocks_that_differ_fail(tmp_path: Path) -> None:
     for offset_s in (60, -60):
         ahead = Answers(site(), tmp_path, lambda _, late=offset_s: time.time() + late)
         with pytest.raises(SiteError, match=re.escape(f"is {offset_s:+d}.0 s from this one")):
-            job_checks._clocks(ahead)
-    assert job_checks._clocks(Answers(site(), tmp_path, lambda _: time.time())).startswith("0.0")
+            visit._clocks(ahead)
+    assert visit._clocks(Answers(site(), tmp_path, lambda _: time.time())).startswith("0.0")
 
 
 def test_another_installation_on_the_node_fails(tmp_path: Path) -> None:
     where = site(container={"prefix": write_prefix(tmp_path, "0123")})
-    assert job_checks._software(Answers(where, tmp_path, "native:0123")) == "native:0123"
+    assert visit._software(Answers(where, tmp_path, "native:0123")) == "native:0123"
     with pytest.raises(SiteError, match="native:4567 there, native:0123 here"):
-        job_checks._software(Answers(where, tmp_path, "native:4567"))
+        visit._software(Answers(where, tmp_path, "native:4567"))
 
 
 def test_a_folder_that_the_node_writes_elsewhere_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_checks, "SHARED_S", 0.2)
+    monkeypatch.setattr(visit, "SHARED_S", 0.2)
     elsewhere = tmp_path / "of the node"
     elsewhere.mkdir()
 
@@ -238,7 +242,7 @@ def test_a_folder_that_the_node_writes_elsewhere_fails(
         return function(str(elsewhere), word)
 
     with pytest.raises(SiteError, match="what the node wrote is not seen here") as error:
-        job_checks._shared_folder(Answers(site(), tmp_path, on_the_node))
+        visit._shared_folder(Answers(site(), tmp_path, on_the_node))
     assert "a folder that every node sees" in error.value.hint
 
 

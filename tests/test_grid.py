@@ -60,7 +60,7 @@ def ids(grid: Grid) -> set[str]:
 
 def settled(point: Any) -> tuple[Any, ...]:
     """What a point stands for, as one value that can be compared."""
-    return (point.variant.changes, point.batch_size, point.concurrency)
+    return (point.variant.changes, point.load.batch_size, point.load.concurrency)
 
 
 @settings(deadline=None, max_examples=60)
@@ -189,15 +189,20 @@ def test_another_model_file_another_image_and_other_data_change_the_id() -> None
     found = [
         expanded(study),
         expanded(study, {"tagger": triton_model(digest="d2")}),
-        expanded(study, image="native:2"),
-        expanded(study, input_data="abc"),
+        expanded(study, software={None: "native:2"}),
+        *(
+            expanded(
+                campaign(**BASIS | {"measurement": {"input_data": "/x.json"}}), input_data=data
+            )
+            for data in ({"/x.json": "abc"}, {"/x.json": "abd"})
+        ),
     ]
-    assert len(set.union(*(ids(grid) for grid in found))) == 4
+    assert len(set.union(*(ids(grid) for grid in found))) == 5
 
 
 def test_the_place_of_a_data_file_is_not_its_content() -> None:
     grids = [
-        expanded(campaign(measurement={"input_data": path}), input_data="digest")
+        expanded(campaign(measurement={"input_data": path}), input_data={path: "digest"})
         for path in ("/a/x.json", "/b/y.json")
     ]
     assert ids(grids[0]) == ids(grids[1])
@@ -206,7 +211,7 @@ def test_the_place_of_a_data_file_is_not_its_content() -> None:
 def test_an_id_stays_what_it_was_in_earlier_versions() -> None:
     """Results on disk are found by it: a change here makes everything be measured again."""
     (point,) = expanded(campaign(**BASIS)).points
-    assert point.id == "399d43f376b23a84"
+    assert point.id == "23241e17e577354b"
 
 
 def test_points_come_in_the_order_in_which_the_campaign_was_written() -> None:
@@ -216,7 +221,7 @@ def test_points_come_in_the_order_in_which_the_campaign_was_written() -> None:
         load={"batch_size": [8, 1], "concurrency": [3, 2]},
     )
     found = [
-        (p.variant.label, p.variant.axes["instance_count"], p.batch_size, p.concurrency)
+        (p.variant.label, p.variant.axes["instance_count"], p.load.batch_size, p.load.concurrency)
         for p in expanded(study).points
     ]
     assert found == list(itertools.product("ba", (2, 1), (8, 1), (3, 2)))
@@ -378,7 +383,9 @@ def test_every_length_that_varies_must_be_given() -> None:
 def test_a_data_file_brings_its_own_lengths() -> None:
     study = campaign(measurement={"input_data": "/data/x.json"})
     model = triton_model(inputs=VARIABLE)
-    assert len(expanded(study, {"tagger": model}, input_data="digest").points) == 1
+    assert (
+        len(expanded(study, {"tagger": model}, input_data={"/data/x.json": "digest"}).points) == 1
+    )
 
 
 @pytest.mark.parametrize("given", [[15, 9], [9], [16, 9, 1], [4, 16, 9]])
@@ -425,4 +432,16 @@ def test_a_models_own_axes_are_checked_against_it() -> None:
     study = campaign(
         models=[{"name": "tagger", "load": {"batch_size": [1]}}], load={"batch_size": [999]}
     )
-    assert [p.batch_size for p in expanded(study).points] == [1]
+    assert [p.load.batch_size for p in expanded(study).points] == [1]
+
+
+def test_a_model_in_another_server_image_has_points_of_its_own() -> None:
+    models = [{"name": "tagger"}, {"name": "tagger", "label": "old", "server_image": "25.02"}]
+    software = {None: "sha256:0 sdk", "25.02": "sha256:1 sdk"}
+    found = expanded(campaign(models=models), software=software).points
+    assert [point.variant.server_image for point in found] == [None, "25.02"]
+    assert len({point.id for point in found}) == 2
+    (alone,) = expanded(campaign()).points
+    (moved,) = expanded(campaign(), software={None: "sha256:1 sdk"}).points
+    assert moved.id != alone.id
+    assert moved.id == expanded(campaign(models=models[1:]), software=software).points[0].id

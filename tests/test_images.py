@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -135,5 +137,49 @@ def test_the_driver_resolves_both_images_and_the_workers_never_again(
     assert isinstance(resolved, Resolved)
     assert resolved.server_digest != resolved.sdk_digest
     assert resolved.images == (str(server), str(sdk))
+    assert resolved.serving(None) is resolved
     monkeypatch.setattr(images, "digest", lambda *_: pytest.fail("it was resolved again"))
     assert images.resolve(resolved) is resolved
+
+
+def test_a_named_image_takes_the_place_of_the_servers_with_its_digest(
+    tmp_path: Path, cache: Path
+) -> None:
+    paths = {name: str(write_sif(tmp_path / name, name.encode())) for name in "abcd"}
+    keys = {"runtime": "apptainer", "server_image": paths["a"], "sdk_image": paths["b"]}
+    named = {"old": paths["c"], "older": paths["d"]}
+    container = Container.model_validate({**keys, "server_images": named, "cache": cache})
+    resolved = images.resolve(container, ["old"])
+    other = resolved.serving("old")
+    assert isinstance(other, Resolved)
+    assert other.images == (paths["c"], paths["b"])
+    assert other.server_digest == images.digest(paths["c"], cache) != resolved.server_digest
+    assert other.serving("old") == other
+    assert hash(other) != hash(resolved)
+    assert dict(resolved.server_images) == {"old": paths["c"]}, "only what is asked for is resolved"
+
+
+def test_two_pulls_of_one_image_at_once_are_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second waits for the first, and finds the file; what a killed pull left is deleted."""
+    path = tmp_path / "cache" / "sha256-0.sif"
+    left = path.parent / ".pull-sha256-0-killed"
+    left.mkdir(parents=True)
+    (left / "layer").write_text("half")
+    pulls: list[Path] = []
+
+    def slowly(folder: Path, tool: str, reference: str, target: Path) -> None:
+        pulls.append(folder)
+        time.sleep(0.3)
+        write_sif(folder / "image.sif").rename(target)
+
+    monkeypatch.setattr(images, "program", lambda: "apptainer")
+    monkeypatch.setattr(images, "_pull_into", slowly)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _: images._pull("docker://x/y@sha256:0", path), range(3)))
+    assert len(pulls) == 1
+    assert sorted(entry.name for entry in path.parent.iterdir()) == [
+        ".lock-sha256-0",
+        "sha256-0.sif",
+    ]

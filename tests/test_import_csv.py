@@ -205,6 +205,30 @@ def test_a_tree_without_such_files_is_refused_with_what_is_wanted(tmp_path: Path
     assert "is not a folder" in refusal(read_tree, tmp_path / "none", Known())
 
 
+@pytest.mark.parametrize(
+    ("name", "line", "told"),
+    [
+        ("a_batch4.csv", "9" * 200_000 + ",1", "is no CSV: field larger than field limit"),
+        ("a_batch0.csv", "4,832.253", "its name does not say model and batch size"),
+        (f"a_batch{10**30}.csv", "4,832.253", "its name does not say model and batch size"),
+    ],
+)
+def test_a_file_that_no_perf_analyzer_has_written_is_left_out(
+    tmp_path: Path, name: str, line: str, told: str
+) -> None:
+    (tmp_path / name).write_text(f"Concurrency,Inferences/Second\n{line}\n")
+    assert told in refusal(read_tree, tmp_path, Known())
+
+
+@pytest.mark.parametrize("throughput", ["-5", "0", "nan", "inf", ""])
+def test_a_throughput_that_cannot_be_is_none(tmp_path: Path, throughput: str) -> None:
+    path = tmp_path / "a_batch4.csv"
+    path.write_text(f"Concurrency,Inferences/Second\n{10**30},{throughput}\n")
+    (record,) = read_tree(tmp_path, Known()).records
+    assert record.status == "failed"
+    assert record.concurrency is None
+
+
 def test_the_figure_of_a_csv_tree_is_that_of_the_same_figures_in_parquet(tmp_path: Path) -> None:
     """The plotted numbers: throughput, latency, and their ratios to the first model."""
     models = {"particlenet_AK4": 500.0, "particlenet_AK4_PT": 320.0}

@@ -7,7 +7,18 @@ from typing import Any
 import pytest
 
 from hpcbench.batch import Job, JobState
-from hpcbench.judge import LOST_S, NEVER_STARTS, STARTS, Sent, Verdict, judge
+from hpcbench.judge import (
+    LOST_S,
+    NEVER_STARTS,
+    RETRY_S,
+    STARTS,
+    TRANSIENT_RETRIES,
+    TRANSIENT_RETRY_S,
+    Sent,
+    Verdict,
+    after_refusal,
+    judge,
+)
 
 
 def judged(job: Job | None, *, gone_since: float | None = None, **changes: Any) -> Verdict:
@@ -79,3 +90,24 @@ def test_a_job_that_is_started_again_and_again_in_vain_has_died() -> None:
     again = Job("7", JobState.WAITING, "", "", STARTS)
     assert judged(again).died == {"w": f"started {STARTS} times, each time in vain"}
     assert judged(again, ever_connected={"w"}) == NOTHING
+
+
+DOWN = "sbatch: error: Batch job submission failed: Unable to contact slurm controller"
+REFUSED = "sbatch: error: invalid partition specified: nowhere"
+
+
+@pytest.mark.parametrize(
+    ("words", "refusals", "others", "wait_s"),
+    [
+        (REFUSED, 1, False, None),
+        (REFUSED, 1, True, RETRY_S),
+        (REFUSED, 99, True, RETRY_S),
+        (DOWN, TRANSIENT_RETRIES, False, TRANSIENT_RETRY_S),
+        (DOWN, TRANSIENT_RETRIES + 1, False, None),
+        (DOWN, TRANSIENT_RETRIES + 1, True, RETRY_S),
+    ],
+)
+def test_a_refusal_ends_the_run_where_no_job_is_there_and_none_can_be_hoped_for(
+    words: str, refusals: int, others: bool, wait_s: float | None
+) -> None:
+    assert after_refusal(words, refusals=refusals, others=others) == wait_s

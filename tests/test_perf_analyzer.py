@@ -10,9 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hpcbench import perf_analyzer
+from hpcbench.load_axes import LoadVariant
 from hpcbench.perf_analyzer import Outcome, fit_to, known_flags, timeout_s
 from hpcbench.records import COLUMNS, Status
-from tests.builders import PRINTED, measurement, point, triton_model, variant
+from tests.builders import PRINTED, point, triton_model, variant
 
 
 def printed(case: str, name: str) -> str:
@@ -378,10 +379,9 @@ def test_no_output_at_all_ends_in_a_traceback(
 
 def words(**settings: Any) -> list[str]:
     changes = {key: settings.pop(key) for key in ("settle", "metrics_url") if key in settings}
-    chosen = settings.pop("point", None) or point(batch_size=8, concurrency=4)
+    chosen = settings.pop("point", None) or point(**{"batch_size": 8, "concurrency": 4} | settings)
     return perf_analyzer.arguments(
         chosen,
-        measurement(**settings),
         url="127.0.0.1:8001",
         **({"metrics_url": None} | changes),
     )
@@ -393,8 +393,10 @@ def test_the_command_line_of_a_point() -> None:
         batch_size=8,
         concurrency=4,
         shapes=(("pf", (2, 50)), ("sv", (11, 4))),
+        percentile=95,
+        measurement_interval_ms=9000,
     )
-    text = " ".join(words(point=chosen, percentile=95, measurement_interval_ms=9000))
+    text = " ".join(words(point=chosen))
     assert text == (
         "-m pnet -u 127.0.0.1:8001 -i grpc --async -b 8 --concurrency-range 4:4 "
         "--measurement-interval 9000 --stability-percentage 10 --max-trials 10 "
@@ -430,8 +432,7 @@ def test_a_percentage_is_written_as_a_person_would() -> None:
 
 USAGE = printed("unknown_flag", "stderr.txt")
 EVERYTHING = words(
-    point=point(of=variant(version=1), shapes=(("x", (5,)),)),
-    percentile=95,
+    point=point(of=variant(version=1), shapes=(("x", (5,)),), percentile=95),
     metrics_url="127.0.0.1:8002/metrics",
 )
 
@@ -461,8 +462,8 @@ def test_metrics_are_left_out_where_they_are_not_known() -> None:
         EVERYTHING, without("--collect-metrics", "--metrics-url", "--metrics-interval")
     )
     assert lacking == []
-    chosen = point(of=variant(version=1), shapes=(("x", (5,)),))
-    assert kept == words(point=chosen, percentile=95)
+    chosen = point(of=variant(version=1), shapes=(("x", (5,)),), percentile=95)
+    assert kept == words(point=chosen)
 
 
 @pytest.mark.parametrize("flag", ["--verbose-csv", "--percentile", "--async", "-b", "--max-trials"])
@@ -487,22 +488,22 @@ def test_values_are_never_taken_for_flags() -> None:
 
 
 def test_the_time_allowed_grows_with_windows_and_trials() -> None:
-    assert timeout_s(measurement()) == 60 + 2 * 10 * 1.2 * 5
-    assert timeout_s(measurement(measurement_interval_ms=9000)) == 60 + 2 * 10 * 1.2 * 9
-    assert timeout_s(measurement(max_trials=20)) == 60 + 2 * 20 * 1.2 * 5
+    assert timeout_s(LoadVariant()) == 60 + 2 * 10 * 1.2 * 5
+    assert timeout_s(LoadVariant(measurement_interval_ms=9000)) == 60 + 2 * 10 * 1.2 * 9
+    assert timeout_s(LoadVariant(max_trials=20)) == 60 + 2 * 20 * 1.2 * 5
 
 
 def test_three_more_windows_take_the_time_of_three() -> None:
-    assert timeout_s(measurement(max_trials=20), settle=False) == 60 + 2 * 3 * 1.2 * 5
+    assert timeout_s(LoadVariant(max_trials=20), settle=False) == 60 + 2 * 3 * 1.2 * 5
 
 
 def test_a_time_given_in_the_campaign_counts() -> None:
-    assert timeout_s(measurement(timeout_s=7.5)) == 7.5
-    assert timeout_s(measurement(timeout_s=7.5), settle=False) == 7.5
+    assert timeout_s(LoadVariant(timeout_s=7.5)) == 7.5
+    assert timeout_s(LoadVariant(timeout_s=7.5), settle=False) == 7.5
 
 
 def test_the_recorded_runs_would_have_had_the_time_that_they_took() -> None:
     """The allowed time is longer than all trials of the longest windows can be."""
     for interval_ms in (1, 300, 9000, 60_000):
-        asked = measurement(measurement_interval_ms=interval_ms)
+        asked = LoadVariant(measurement_interval_ms=interval_ms)
         assert timeout_s(asked) > asked.max_trials * 1.2 * interval_ms / 1000

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hpcbench.grid import Point
 from hpcbench.placement import SERVER_START_S, Placement, place, spread
-from tests.builders import measurement, point, triton_model, variant
+from tests.builders import point, triton_model, variant
 
 VARIANTS = [
     variant(),
@@ -26,8 +26,6 @@ def placed(points: list[Point], **changes: Any) -> list[Placement]:
         "campaign": "study",
         "pool": "cpu",
         "repeats": 1,
-        "measurement": measurement(),
-        "input_data_digest": None,
     }
     return place(points, **(settings | changes))
 
@@ -108,23 +106,19 @@ def test_what_is_done_can_be_taken_away_later() -> None:
 
 def test_a_placement_carries_what_a_worker_needs() -> None:
     (placement,) = placed(
-        [point(shapes=(("x", (5,)),))],
-        measurement=measurement(percentile=95),
-        input_data_digest="abc",
+        [point(shapes=(("x", (5,)),), percentile=95)],
         pool="a100",
     )
     assert placement.campaign == "study"
     assert placement.pool == "a100"
-    assert placement.measurement.percentile == 95
-    assert placement.input_data_digest == "abc"
+    assert placement.points[0].load.percentile == 95
     assert placement.points[0].shapes == (("x", (5,)),)
 
 
 def test_the_estimate_is_a_start_and_three_windows_for_each_point() -> None:
-    (placement,) = placed(
-        [point(1), point(2)], measurement=measurement(measurement_interval_ms=10_000)
-    )
-    assert placement.estimate_s == SERVER_START_S + 2 * (3 * 12 + 1)
+    points = [point(1), point(2, measurement_interval_ms=10_000)]
+    (placement,) = placed(points)
+    assert placement.estimate_s == SERVER_START_S + (3 * 6 + 1) + (3 * 12 + 1)
 
 
 def test_no_points_are_no_placements() -> None:
@@ -154,7 +148,7 @@ def test_spreading_loses_no_point_and_fits_each_placement_into_a_job(
 
 
 def test_one_long_placement_is_shared_among_idle_jobs_but_not_beyond_what_a_start_costs() -> None:
-    (whole,) = placed([point(n) for n in range(16)], measurement=measurement())
+    (whole,) = placed([point(n) for n in range(16)])
     assert len(spread([whole], jobs=1, walltime_s=None)) == 1
     assert [len(p.points) for p in spread([whole], jobs=2, walltime_s=None)] == [8, 8]
     many = spread([whole], jobs=100, walltime_s=None)
@@ -163,7 +157,7 @@ def test_one_long_placement_is_shared_among_idle_jobs_but_not_beyond_what_a_star
 
 
 def test_a_placement_that_outlasts_a_job_is_cut_where_the_job_ends() -> None:
-    (whole,) = placed([point(n) for n in range(10)], measurement=measurement())
+    (whole,) = placed([point(n) for n in range(10)])
     limit_s = int(whole.needs_s(4)) + 1
     parts = spread([whole], jobs=1, walltime_s=limit_s)
     assert [len(p.points) for p in parts] == [4, 4, 2]

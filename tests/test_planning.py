@@ -139,10 +139,20 @@ def test_a_data_file_counts_by_its_content(planned: Planner, tmp_path: Path) -> 
     ):
         (tmp_path / name).write_text(content)
         todo = planned(measurement={"input_data": name})
-        assert todo.placements["cpu"][0].input_data_digest is not None
+        assert todo.placements["cpu"][0].points[0].load.input_data_digest is not None
         found.append(todo.grid.points[0].id)
     assert found[0] == found[1]
     assert found[0] != found[2]
+
+
+def test_a_folder_of_inputs_that_does_not_fit_the_model_is_refused(
+    planned: Planner, tmp_path: Path
+) -> None:
+    (tmp_path / "inputs").mkdir()
+    message = refusal(planned, measurement={"input_data": "inputs"})
+    assert message.startswith(
+        f"{tmp_path}/campaign.yaml: measurement.input_data: {tmp_path}/inputs has no file "
+    )
 
 
 def test_a_data_file_that_is_not_there_is_told_with_the_file_and_the_key(
@@ -153,7 +163,7 @@ def test_a_data_file_that_is_not_there_is_told_with_the_file_and_the_key(
         f"{tmp_path}/campaign.yaml: measurement.input_data: {tmp_path}/jets.json cannot be read: "
         "No such file"
     )
-    assert "allowed: random, zero, or the path of a data file" in message
+    assert "allowed: random, zero, or the path of a JSON file or folder" in message
 
 
 @pytest.mark.parametrize("content", ["", "root:x:0:0:root", "[]", "3", '{"date": []}'])
@@ -248,6 +258,14 @@ def test_a_real_repository_is_planned_with_the_scan_of_the_seed(
     assert written["model_repository"] == str(shared_models)
 
 
+def test_an_image_that_the_site_does_not_name_is_told_with_those_that_it_does(
+    planned: Planner,
+) -> None:
+    message = refusal(planned, models=[{"name": "tagger", "server_image": "25.02"}])
+    assert "model 'tagger': server_image: site 'here' names no image '25.02'" in message
+    assert "it names: none" in message
+
+
 ACCELERATORS = [
     None,
     {"name": "tensorrt", "precision_mode": "FP32"},
@@ -288,7 +306,7 @@ def test_tensorrt_on_real_models_is_planned_where_it_applies(
     tmp_path: Path, shared_models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ONNX with a GPU takes it, TorchScript nowhere, and a pool without GPUs not at all."""
-    monkeypatch.setattr(planning.images, "resolve", lambda container: container)
+    monkeypatch.setattr(planning.images, "resolve", lambda container, _: container)
     monkeypatch.setattr(planning.container, "software", lambda _: container.Software("s", "p"))
     shapes = {"pf_points": [2, 50], "pf_features": [20, 50], "pf_mask": [1, 50]}
     shapes |= {"sv_points": [2, 4], "sv_features": [11, 4], "sv_mask": [1, 4]}

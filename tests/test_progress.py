@@ -40,8 +40,6 @@ def planned(study: Campaign, *, done: int = 0) -> Plan:
         campaign=study.name,
         pool="cpu",
         repeats=study.repeats,
-        measurement=study.measurement,
-        input_data_digest=None,
     )
     keys = [key for placement in placements for key in placement.keys]
     return Plan(study, site, grid, {"cpu": tuple(placements)}).without(set(keys[:done]))

@@ -1,14 +1,23 @@
-"""The real ParticleNet of CMS, from its repository to the figure, as the documentation scans it."""
+"""Real models of CMS, from their repository to the records and figures."""
 
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from analysis import figures
 from hpcbench import Campaign, Site, load_results, run
+from hpcbench.event_columns import read
+from hpcbench.input_layout import Wish
+from hpcbench.make_input import write
+from hpcbench.model import read_model
+from tests.backend_server import versions
 from tests.conftest import CHECKOUT
-from tests.real import site_file
+from tests.real import QUICK, site_file
+from tests.tensorflow_models import as_configured
 
 pytestmark = [pytest.mark.native, pytest.mark.usefixtures("leaves_nothing")]
 
@@ -59,3 +68,110 @@ def test_the_figure_compares_onnx_with_pytorch(
     drawn = figures.draw_all(frame, tmp_path / "figures").files
     assert {path.suffix for path in drawn} == {".png", ".pdf", ".csv"}
     assert all(path.stat().st_size > 1000 for path in drawn if path.suffix != ".csv")
+
+
+SHAPES = {
+    "pf_points": (2, 50),
+    "pf_features": (20, 50),
+    "pf_mask": (1, 50),
+    "sv_points": (2, 4),
+    "sv_features": (11, 4),
+    "sv_mask": (1, 4),
+}
+
+
+def jets(folder: Path) -> tuple[Path, dict[str, tuple[str, ...]]]:
+    """A Parquet file of 30 jets with lists of any length, and which columns make which input."""
+    random = np.random.default_rng(5)
+    columns: dict[str, list[np.ndarray]] = {}
+    mapping = {}
+    for prefix, most in (("pf", 80), ("sv", 7)):
+        counts = random.integers(0, most, 30)
+        for name in (n for n in SHAPES if n.startswith(prefix)):
+            mapping[name] = tuple(f"{name}_{i}" for i in range(SHAPES[name][0]))
+            for column in mapping[name]:
+                columns[column] = [random.normal(size=c).astype(np.float32) for c in counts]
+    pq.write_table(pa.table(columns), folder / "jets.parquet")
+    return folder / "jets.parquet", mapping
+
+
+def test_particlenet_is_measured_on_events_of_a_file_and_of_a_folder(
+    tmp_path: Path, native_prefix: Path, shared_models: Path
+) -> None:
+    events, mapping = jets(tmp_path)
+    wish = Wish(columns=mapping, shapes=SHAPES, pad=0, truncate=True)
+    write(read_model(shared_models, "particlenet_AK4"), read(events), tmp_path / "jets.json", wish)
+    (tmp_path / "jet").mkdir()
+    for name, shape in SHAPES.items():
+        (tmp_path / "jet" / name).write_bytes(np.ones(shape, np.float32).tobytes())
+    content = yaml.safe_load(scan(tmp_path, shared_models, ["particlenet_AK4"]).read_text())
+    content["measurement"] |= QUICK | {"input_data": ["jets.json", "jet"]}
+    content["load"]["batch_size"] = [1, 4]
+    (tmp_path / "campaign.yaml").write_text(yaml.safe_dump(content))
+    campaign = Campaign.load(tmp_path / "campaign.yaml")
+    summary = run(campaign, Site.load(site_file(tmp_path, native_prefix)), tmp_path / "results")
+    frame = load_results(tmp_path / "results")
+    assert summary.exit_code == 0, list(frame["reason"])
+    assert sorted(zip(frame["input_data"], frame["batch_size"], strict=True)) == sorted(
+        (str(tmp_path / name), size) for name in ("jets.json", "jet") for size in (1, 4)
+    )
+    assert frame["input_data_digest"].nunique() == 2
+    assert (frame["throughput_infer_per_s"] > 0).all()
+
+
+def needs_tensorflow(prefix: Path) -> None:
+    if "tensorflow" not in versions(prefix):
+        pytest.skip("the native prefix has no TensorFlow: make native WITH=tensorflow")
+
+
+def tensorflow_campaign(folder: Path, models: Path, **changes: object) -> Campaign:
+    """Random numbers are no indices of categories, which these models look up."""
+    content = {
+        "name": "tensorflow",
+        "model_repository": str(models),
+        "load": {"batch_size": [1, 4], "concurrency": 2},
+        "measurement": {**QUICK, "measurement_interval_ms": 1200, "input_data": "zero"},
+        **changes,
+    }
+    (folder / "campaign.yaml").write_text(yaml.safe_dump(content))
+    return Campaign.load(folder / "campaign.yaml")
+
+
+def test_both_versions_of_deepmet_are_scanned_with_its_own_configuration(
+    tmp_path: Path, native_prefix: Path, shared_models: Path
+) -> None:
+    needs_tensorflow(native_prefix)
+    tunes = [
+        {"name": "deepmet", "version": 1, "label": "resolution tune"},
+        {"name": "deepmet", "version": 2, "label": "response tune"},
+    ]
+    campaign = tensorflow_campaign(tmp_path, shared_models, models=tunes)
+    summary = run(campaign, Site.load(site_file(tmp_path, native_prefix)), tmp_path / "results")
+    frame = load_results(tmp_path / "results")
+    assert summary.exit_code == 0, list(frame["reason"])
+    assert sorted(zip(frame["model_label"], frame["batch_size"], strict=True)) == [
+        ("resolution tune", 1),
+        ("resolution tune", 4),
+        ("response tune", 1),
+        ("response tune", 4),
+    ]
+    assert set(frame["platform"]) == {"tensorflow_graphdef"}
+    assert set(frame["max_batch_size"]) == {100}
+    assert set(frame["preferred_batch_size"]) == {(8, 16)}
+    assert (frame["server_compute_infer_us"] > 0).all()
+
+
+def test_a_graph_with_the_configuration_of_deeptau_is_scanned(
+    tmp_path: Path, native_prefix: Path, shared_models: Path
+) -> None:
+    needs_tensorflow(native_prefix)
+    config = shared_models.parent / "model_configs" / "deeptau_nosplit" / "config.pbtxt"
+    as_configured(native_prefix, config, tmp_path / "models")
+    campaign = tensorflow_campaign(
+        tmp_path, tmp_path / "models", models=[{"name": "deeptau_nosplit"}]
+    )
+    summary = run(campaign, Site.load(site_file(tmp_path, native_prefix)), tmp_path / "results")
+    frame = load_results(tmp_path / "results")
+    assert summary.exit_code == 0, list(frame["reason"])
+    assert set(frame["max_batch_size"]) == {1000}
+    assert (frame["throughput_infer_per_s"] > 0).all()

@@ -56,6 +56,8 @@ def test_variables_are_replaced_in_images_binds_and_cache(
         ({"binds": ["/tmp/"]}, "binds", "/tmp of the container is its own"),
         ({"binds": ["/scratch:/dev/../dev/shm"]}, "binds", "/dev/shm of the container is its own"),
         ({"binds": ["/a", "/b:/a"]}, "binds", "two of these want to be /a inside"),
+        ({"server_images": ["a.sif"]}, "server_images", "must be a mapping of names to images"),
+        ({"server_images": {"a b": "a.sif"}}, "server_images", "letters, digits"),
         ({"bind": ["/a"]}, "bind", "did you mean 'binds'?"),
         ({"server_digest": "sif:0"}, "server_digest", "unknown key"),
     ],
@@ -72,10 +74,13 @@ def test_a_mistake_in_it_is_one_line_with_key_and_what_is_allowed(
 def test_images_have_no_meaning_without_a_container(tmp_path: Path) -> None:
     path = write_site(tmp_path, container={"prefix": "x", "sdk_image": "y"})
     assert "container.sdk_image: has no meaning with runtime: native" in refusal(Site.load, path)
+    path = write_site(tmp_path, container={"prefix": "x", "server_images": {"old": "y"}})
+    assert "server_images: has no meaning with runtime: native" in refusal(Site.load, path)
 
 
 def test_a_run_can_be_repeated_from_the_site_that_it_wrote(tmp_path: Path) -> None:
-    site = Site.load(write_site(tmp_path, container={**APPTAINER, "binds": ["/a", "/b:/c"]}))
+    further = {"binds": ["/a", "/b:/c"], "server_images": {"old": "old.sif"}}
+    site = Site.load(write_site(tmp_path, container={**APPTAINER, **further}))
     (tmp_path / "results").mkdir()
     runstate.write_yaml(tmp_path / "results" / "site.yaml", site)
     assert Site.load(tmp_path / "results" / "site.yaml") == site

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hpcbench import runstate
-from hpcbench.site import CHECKOUT, Network, Site
+from hpcbench.errors import BadInput
+from hpcbench.site import CHECKOUT, Network, Pool, Site
 from tests.builders import batch_site, refusal, write_site
 
 
@@ -153,3 +158,36 @@ def test_a_run_can_be_repeated_from_the_site_that_it_wrote(tmp_path: Path) -> No
     (tmp_path / "results").mkdir()
     runstate.write_yaml(tmp_path / "results" / "site.yaml", site)
     assert Site.load(tmp_path / "results" / "site.yaml") == site
+
+
+def test_a_mistake_in_a_site_made_in_python_is_told_as_one_in_a_file() -> None:
+    with pytest.raises(BadInput) as caught:
+        Site(name="x", scheduler="slrum", container={"prefix": "/x"}, pools={"a": {"qoss": "b"}})
+    scheduler, qos = str(caught.value).splitlines()
+    assert scheduler.startswith("Site: scheduler: allowed: local, slurm, htcondor; did you mean")
+    assert qos.startswith("Site: pools.a.qoss: unknown key; did you mean 'qos'?")
+    with pytest.raises(BadInput, match="Pool: walltime: must be"):
+        Pool(walltime="soon")
+
+
+def test_an_installed_wheel_brings_the_sites_of_real_machines(tmp_path: Path) -> None:
+    """Built without a network, from what `make venv` installed."""
+    build = "import sys, hatchling.build as b; b.build_wheel(sys.argv[1])"
+    subprocess.run(
+        [sys.executable, "-c", build, str(tmp_path)], cwd=CHECKOUT, check=True, timeout=120
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
+    done = subprocess.run(
+        [sys.executable, "-c", "import hpcbench; print(hpcbench.Site.load('perlmutter').name)"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "installed")},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, "perlmutter\n"), done.stderr
+    shipped = {path.name for path in (tmp_path / "installed/hpcbench/site_configs").iterdir()}
+    ours = {path.name for path in (CHECKOUT / "site_configs").iterdir()}
+    assert shipped == {name for name in ours if not name.startswith("box-")}

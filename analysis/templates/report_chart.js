@@ -161,7 +161,7 @@ class Chart {
     const radius = points.length > 2000 ? 2 : points.length > 500 ? 3 : 4;
     const hasBars = y.low && points.length <= MOST_BARS;
     const ends = (row) =>
-      hasBars && y.low[row] !== null
+      hasBars && this.isBarred(row)
         ? [y.low[row], y.high[row]].map((end) => placed(logY && end <= 0 ? -1 : end, py, frame))
         : null;
     for (const group of groups.values()) {
@@ -209,13 +209,18 @@ class Chart {
     this.legend.children[place]?.focus();
   }
 
+  /* The interval of two measurements is 13 times as wide as they are apart: longer than any axis. */
+  isBarred(row) {
+    return this.y.low[row] !== null && this.data.byName.measured.values[row] > 2;
+  }
+
   drawTold({ points, absent, left }, lines, hasBars) {
     const { x, y } = this;
     const unstable = points.filter((point) => this.isUnstable(point.row)).length;
     const count = (number, word) => `${plain(number)} ${word}${number === 1 ? "" : "s"}`;
     const parts = [`${count(points.length, "point")} on ${count(lines, "line")}.`];
     if (left) parts.push(`${count(left, "point")} more not drawn: choose fewer.`);
-    if (hasBars && points.some((point) => y.low[point.row] !== null)) parts.push(this.data.bars);
+    if (hasBars && points.some((point) => this.isBarred(point.row))) parts.push(this.data.bars);
     if (unstable) parts.push(`Hollow: did not settle (${plain(unstable)}).`);
     if (absent.length) {
       const crosses = x.setting ? " (crosses at the lower edge)" : "";

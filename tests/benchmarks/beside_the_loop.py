@@ -48,7 +48,7 @@ def the_loop(campaign: Campaign, site: Site) -> Took:
         with triton.serve(placement.variant, site.container, log_path=log, cpus=2) as server:
             ready = time.monotonic()
             for point in placement.points:
-                argv = loop_command(point, campaign, site, server, folder)
+                argv = loop_command(point, site, server, folder)
                 begun = time.monotonic()
                 subprocess.run(
                     argv,
@@ -59,21 +59,17 @@ def the_loop(campaign: Campaign, site: Site) -> Took:
                 )
                 took = time.monotonic() - begun
                 inside += took
-                if _has_figures(Path(folder) / f"batch{point.batch_size}.csv"):
-                    each[point.batch_size] = took
+                if _has_figures(Path(folder) / f"batch{point.load.batch_size}.csv"):
+                    each[point.load.batch_size] = took
             ended = time.monotonic()
         wall = time.monotonic() - started
     return Took(wall, wall - (ended - ready), inside, each, {})
 
 
-def loop_command(
-    point: grid.Point, campaign: Campaign, site: Site, server: triton.Server, folder: str
-) -> list[str]:
+def loop_command(point: grid.Point, site: Site, server: triton.Server, folder: str) -> list[str]:
     """The very flags of hpcbench, but for where the CSV goes."""
-    words = perf_analyzer.arguments(
-        point, campaign.measurement, url=f"127.0.0.1:{server.grpc_port}", metrics_url=None
-    )
-    words[words.index("-f") + 1] = f"batch{point.batch_size}.csv"
+    words = perf_analyzer.arguments(point, url=f"127.0.0.1:{server.grpc_port}", metrics_url=None)
+    words[words.index("-f") + 1] = f"batch{point.load.batch_size}.csv"
     return container.sdk(site.container, words, container.Room(folder=Path(folder))).argv
 
 

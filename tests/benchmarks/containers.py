@@ -3,12 +3,12 @@
     python tests/benchmarks/containers.py NATIVE_SITE APPTAINER_SITE [--rounds 3]
         [--interval-ms 1000]
 
-Both servers are up, idle but for the one that is measured, and each point is measured on one right
-after the other, in an order that changes with every point and round: so a machine whose speed
-drifts disturbs both alike. Three windows each, by hpcbench's own command lines. For each point it
-prints two ratios, apptainer / native, of each round: that of the throughputs, and that of the
-inferences per second of processor time that the server used. Where other programs take processors
-away, only the second one tells something about containers.
+Both servers are up, with the same Python and wheels, idle but for the one that is measured, and each
+point is measured on one right after the other, in an order that changes with every point and round:
+so a machine whose speed drifts disturbs both alike. Three windows each, by hpcbench's own command
+lines. For each point it prints two ratios, apptainer / native, of each round: that of the
+throughputs, and that of the inferences per second of processor time that the server used. Where
+other programs take processors away, only the second one tells something about containers.
 
 In the box, which has an Apptainer:
 
@@ -19,6 +19,7 @@ In the box, which has an Apptainer:
 import argparse
 import math
 import statistics
+import sys
 import tempfile
 from collections import defaultdict
 from contextlib import ExitStack
@@ -27,9 +28,18 @@ from pathlib import Path
 
 import psutil
 
-from hpcbench import Campaign, Site, container, grid, perf_analyzer, planning, process, triton
-from hpcbench.load_axes import Measurement
-from hpcbench.placement import WINDOW_STRETCH, Placement
+from hpcbench import (
+    Campaign,
+    Site,
+    container,
+    grid,
+    perf_analyzer,
+    planning,
+    preflight,
+    process,
+    triton,
+)
+from hpcbench.placement import Placement
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 WAYS = ("native", "apptainer")
@@ -57,12 +67,10 @@ def used(server: triton.Server) -> tuple[float, int]:
     return sum(t.user + t.system for t in times), int(said["model_stats"][0]["inference_count"])
 
 
-def measure(
-    point: grid.Point, measurement: Measurement, site: Site, server: triton.Server
-) -> Took | None:
+def measure(point: grid.Point, site: Site, server: triton.Server) -> Took | None:
     """Measures a point with three windows; None where perf_analyzer had no figures."""
     words = perf_analyzer.arguments(
-        point, measurement, url=f"127.0.0.1:{server.grpc_port}", metrics_url=None, settle=False
+        point, url=f"127.0.0.1:{server.grpc_port}", metrics_url=None, settle=False
     )
     before = used(server)
     with tempfile.TemporaryDirectory(prefix="hpcbench-") as name:
@@ -75,16 +83,16 @@ def measure(
             stderr=done.stderr,
             csv_text=csv.read_text() if csv.exists() else None,
             returncode=done.returncode,
-            percentile=measurement.percentile,
+            percentile=point.load.percentile,
         )
     after = used(server)
     if "throughput_infer_per_s" not in outcome.figures:
-        print(f"batch {point.batch_size}, {site.container.runtime}: {outcome.reason}")
+        print(f"batch {point.load.batch_size}, {site.container.runtime}: {outcome.reason}")
         return None
     return Took(
         throughput=outcome.figures["throughput_infer_per_s"],
         efficiency=(after[1] - before[1]) / (after[0] - before[0]),
-        rest_s=done.seconds - 3 * WINDOW_STRETCH * measurement.measurement_interval_ms / 1000,
+        rest_s=done.seconds - 3 * point.load.window_s,
     )
 
 
@@ -96,15 +104,20 @@ def main() -> None:
     options.add_argument("--interval-ms", type=int, default=1000)
     given = options.parse_args()
     campaign = Campaign.load(CHECKOUT / "jobs" / "demo" / "campaign.yaml")
-    measurement = campaign.measurement.model_copy(
-        update={"measurement_interval_ms": given.interval_ms}
-    )
+    intervals = {"measurement_interval_ms": (given.interval_ms,)}
+    measurement = campaign.measurement.model_copy(update=intervals)
+    campaign = campaign.model_copy(update={"measurement": measurement})
     sites: dict[str, Site] = {}
     placements: dict[str, Placement] = {}
     for way, path in zip(WAYS, given.sites, strict=True):
         todo = planning.plan(campaign, Site.load(path))
         sites[way] = todo.site
         ((placements[way],),) = todo.placements.values()
+    held = {
+        way: preflight.check(site.container, gpus=False).backends for way, site in sites.items()
+    }
+    if held["native"] != held["apptainer"]:
+        sys.exit(f"these are not the same software: {held}")
     pairs: dict[int, list[dict[str, Took]]] = defaultdict(list)
     ready: dict[str, list[float]] = defaultdict(list)
     for number in range(given.rounds):
@@ -125,12 +138,12 @@ def main() -> None:
                 ready[way].append(server.ready_s)
             for position, point in enumerate(placements["native"].points):
                 found = {
-                    way: measure(point, measurement, sites[way], servers[way])
+                    way: measure(point, sites[way], servers[way])
                     for way in WAYS[:: 1 if (number + position) % 2 else -1]
                 }
                 pair = {way: took for way, took in found.items() if took is not None}
                 if len(pair) == len(WAYS):
-                    pairs[point.batch_size].append(pair)
+                    pairs[point.load.batch_size].append(pair)
     _print(pairs, ready)
 
 

@@ -21,10 +21,10 @@ OURS = "tritonserver|perf_analyzer|python_backend|squashfuse|runtime parent|supe
 
 
 def base_sites() -> list[Path]:
-    """The box's sites: each of its schedulers, with the native runtime."""
-    found = [*(HERE / "sites").glob("*.yaml"), *(CHECKOUT / "site_configs").glob("box-*.yaml")]
-    native = [p for p in found if yaml.safe_load(p.read_text())["container"].get("prefix")]
-    return sorted(native, key=lambda path: path.name)
+    """The box's sites: one of each scheduler."""
+    names = ("box-slurm", "box-htcondor")
+    batch = [CHECKOUT / "site_configs" / f"{name}.yaml" for name in names]
+    return [HERE / "sites" / "local-native.yaml", *batch]
 
 
 class Place:
@@ -69,21 +69,21 @@ class Place:
         }
         self.write("campaign.yaml", content)
 
-    def words(self, *before: str) -> list[str]:
+    def words(self, *before: str, results: Path | None = None) -> list[str]:
         return [
             *before,
             *("hpcbench", "run", str(self.folder / "campaign.yaml")),
-            *("--site", str(self.folder / "site.yaml"), "--results", str(self.results)),
+            *("--site", str(self.folder / "site.yaml"), "--results", str(results or self.results)),
         ]
 
     def run(self, *before: str, timeout_s: float = 240) -> "subprocess.CompletedProcess[str]":
         """`hpcbench run` to its end; ``before`` is what stands before it in the command."""
         return self.box.exec(*self.words(*before), timeout_s=timeout_s)
 
-    def start(self) -> "subprocess.Popen[str]":
-        """`hpcbench run` beside the test."""
+    def start(self, *before: str, results: Path | None = None) -> "subprocess.Popen[str]":
+        """`hpcbench run` beside the test; ``before`` stands before it in the command."""
         run = subprocess.Popen(
-            [sys.executable, HERE / "box", "exec", *self.words()],
+            [sys.executable, HERE / "box", "exec", *self.words(*before, results=results)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

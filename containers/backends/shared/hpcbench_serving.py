@@ -6,6 +6,7 @@ and calls ``initialize`` once and ``execute`` with every batch that its schedule
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,9 @@ NOT_APPLICABLE = "hpcbench: not applicable: "
 
 # Triton's stub misreads and miswrites arrays of numpy 2; DLPack goes past that.
 BY_DLPACK = int(np.__version__.split(".", maxsplit=1)[0]) > 1
+
+_forget_destructor = ctypes.pythonapi.PyCapsule_SetDestructor
+_forget_destructor.argtypes = [ctypes.py_object, ctypes.c_void_p]
 
 Array = np.ndarray[Any, Any]
 Tensors = dict[str, Array]
@@ -151,8 +155,19 @@ def read_tensor(tensor: Any) -> tuple[str, Array]:
 def make_tensor(name: str, array: Array) -> Any:
     """An array as Triton's tensor."""
     if BY_DLPACK:
-        return pb_utils.Tensor.from_dlpack(name, np.ascontiguousarray(array))
+        return pb_utils.Tensor.from_dlpack(name, _given_away(np.ascontiguousarray(array)))
     return pb_utils.Tensor(name, array)
+
+
+def _given_away(array: Array) -> Any:
+    """An array as a DLPack capsule that Triton will free.
+
+    Triton marks a capsule as taken by another word than numpy looks for; numpy would then print a
+    traceback, with the line of code read from its file, for every tensor that is sent.
+    """
+    capsule = array.__dlpack__()
+    _forget_destructor(capsule, None)
+    return capsule
 
 
 def lacks(framework: str, extra: str) -> str:

@@ -90,11 +90,8 @@ def one_line(error: Exception) -> str:
     """TensorFlow's words without where the graph's own code was, and without line breaks."""
     text = getattr(error, "message", None) or str(error)
     text = text.partition("Original stack trace")[0].partition("Errors may have originated")[0]
-    text = re.split(
-        r"defined at \(most recent call last\):.*^Node: '[^']*'$",
-        text,
-        flags=re.MULTILINE | re.DOTALL,
-    )[-1]
+    stack = r"defined at \(most recent call last\):.*^Node: '[^']*'$"
+    text = re.split(stack, text, flags=re.MULTILINE | re.DOTALL)[-1]
     return " ".join(text.split()) or type(error).__name__
 
 

@@ -1,0 +1,67 @@
+"""What the jobs of a run are submitted with, and a pool's Dask cluster that submits them."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hpcbench import jobqueue
+from hpcbench.errors import SiteError
+from hpcbench.keys import Keys
+from hpcbench.ledger import Run
+from hpcbench.reporting import Desk, reporting
+from hpcbench.site import Site
+from hpcbench.store import Results
+from hpcbench.watch import Watcher
+
+DEATHS = 3
+"""So many jobs in a row that die before they connect end a run."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What all pools of a run share; ``deaths`` in a row before a job connects end the run."""
+
+    results: Results
+    run: Run
+    account: str | None
+    keys: Keys | None
+    watcher: Watcher
+    deaths: int = DEATHS
+
+    def settings(self, site: Site, pool_name: str, excluded: Sequence[str] = ()) -> dict[str, Any]:
+        """The arguments of dask-jobqueue for jobs that stay away from the nodes ``excluded``."""
+        return jobqueue.settings(
+            site,
+            site.pools[pool_name],
+            run=self.run.name,
+            account=self.account,
+            logs=self.results.logs,
+            excluded=excluded,
+            key_files=self.keys.files if self.keys else (),
+        )
+
+    def cluster(self, site: Site, pool_name: str, desk: Desk) -> Any:
+        """A pool's scheduler, started here, without a job. Raises SiteError where it does not."""
+        cls = reporting(jobqueue.cluster_class(site), desk)
+        problem: Exception | None = None
+        for port in site.network.port_range:
+            try:
+                return cls(
+                    name=f"{self.run.name}-{pool_name}",
+                    interface=site.network.interface,
+                    protocol="tls://" if self.keys else "tcp://",
+                    security=self.keys.security() if self.keys else None,
+                    worker_security=jobqueue.key_security(site, self.keys),
+                    scheduler_options={"dashboard_address": "127.0.0.1:0", "port": port},
+                    silence_logs=logging.CRITICAL,
+                    **self.settings(site, pool_name),
+                )
+            except RuntimeError as error:
+                problem = error
+                if "in use" not in str(error):
+                    break
+        raise SiteError(
+            f"pool {pool_name}: no scheduler could be started here: {problem}",
+            f"look at network in the site file of {site.name}: interface and ports",
+        ) from problem

@@ -1,0 +1,90 @@
+"""What others see of a run, and the signals that end it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hpcbench import runstate
+from hpcbench.cluster import Jobs
+from hpcbench.records import Key
+from hpcbench.store import Results
+
+POINTS: list[Key] = [("aa", "gpu", 0), ("bb", "gpu", 0)]
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    return Results(tmp_path)
+
+
+def test_the_state_is_written_where_something_has_changed_only(
+    results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runstate, "SHARE", 1.0)
+    state = runstate.State(results)
+    state.write(lambda: POINTS, {"gpu": Jobs(1)})
+    told = json.loads(results.state.read_text())
+    assert told["running"] == [list(key) for key in POINTS]
+    assert told["jobs"]["gpu"]["running"] == 1
+    results.state.unlink()
+    state.write(lambda: POINTS, {"gpu": Jobs(1)})
+    assert not results.state.exists()
+    state.write(lambda: POINTS[:1], {"gpu": Jobs(1)})
+    assert json.loads(results.state.read_text())["running"] == [list(POINTS[0])]
+
+
+def test_the_state_is_not_even_asked_for_while_it_would_cost_too_much(
+    results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runstate, "SHARE", 1e-6)
+    asked: list[int] = []
+
+    def running() -> list[Key]:
+        asked.append(1)
+        return POINTS
+
+    state = runstate.State(results)
+    for _ in range(100):
+        state.write(running, {})
+    assert len(asked) == 1
+
+
+SCRIPT = """
+import os, signal, sys
+from hpcbench.errors import Interrupted
+from hpcbench.runstate import signals_interrupt
+try:
+    with signals_interrupt():
+        os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+        print("went on")
+except Interrupted as error:
+    print(error.message)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_signal_ends_the_run_unless_it_was_to_be_ignored(name: str, ignored: bool) -> None:
+    """As nohup has it for SIGHUP, and a shell's & in a script for SIGINT."""
+    number = signal.Signals[name]
+
+    def ignore() -> None:
+        if ignored:
+            signal.signal(number, signal.SIG_IGN)
+
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, name],
+        preexec_fn=ignore,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    expected = "went on" if ignored else f"stopped by {name}; what was measured is kept"
+    assert done.stdout.strip() == expected
