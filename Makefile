@@ -28,7 +28,7 @@ help:
 	@echo "make docs       the reference of columns and the pictures in docs/"
 	@echo "make bench-records   a million records: merging, deciding, beside a loop over csv.reader"
 	@echo "make native     Triton and perf_analyzer from wheels into $(NATIVE);"
-	@echo "                with WITH=pytorch it serves TorchScript models, too"
+	@echo "                with WITH=pytorch or tensorflow it serves such models, too"
 	@echo "make images     images of both for Apptainer, without a registry, into $(IMAGES)"
 	@echo "make clean      removes $(VENV), $(NATIVE), $(IMAGES) and caches; keeps results/"
 

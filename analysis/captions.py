@@ -59,9 +59,10 @@ def conditions(table: pd.DataFrame, ignore: Collection[str] = ()) -> str:
     """What all series were measured under, as far as it is the same and worth telling."""
     firsts = records(table.drop_duplicates("series"))
     parts = [_parts(row, ignore) for row in firsts]
-    names = (*LOAD, *CALLS, "measurement_interval_ms", *_server_axes(firsts))
-    same = [parts[0].get(name, "") for name in names if not _differs(parts, name)]
-    told = [text for text in same if text and not text.startswith(("default ", "no "))]
+    names = (*LOAD, *CALLS, "measurement_interval_ms")
+    used = [name for name in names if not parts[0].get(name, "").startswith("no ")]
+    same = [name for name in (*used, *_server_axes(firsts)) if not _differs(parts, name)]
+    told = [text for name in same if (text := parts[0].get(name))]
     return f"Conditions: {', '.join(told)}." if told else ""
 
 
@@ -170,5 +171,5 @@ def _parts(row: Mapping[str, Any], ignore: Collection[str]) -> dict[str, str]:
     return {
         name: text
         for name, text in in_words(row).items()
-        if name.removeprefix("found ") not in ignore
+        if name not in ignore and name.removeprefix("found ") not in ignore
     }

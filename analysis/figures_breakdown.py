@@ -53,12 +53,12 @@ def breakdown_figure(numbers: pd.DataFrame, style: str) -> Figure:
     """One picture of `breakdowns`: a column per configuration, times above, shares below."""
     look = preset(style)
     shown = numbers[numbers["drawn"] == "colour"]
-    title, texts = captions.legend(shown, BATCH_SIZE.ignored)
+    title, texts = captions.legend(shown, BATCH_SIZE.untold)
     stages = [name for name in _NAMES if (shown[name] > 0).any()]
     width_in = layout.WIDE_IN if len(texts) > 1 else layout.NARROW_IN
     notes = [
         "Mean times per request. Server stages are the server's own, the others the client's.",
-        captions.conditions(shown, BATCH_SIZE.ignored),
+        captions.conditions(shown, BATCH_SIZE.untold),
         captions.repeats(shown, "Bars on top"),
         captions.absences(shown, texts, BATCH_SIZE, {_TOTAL: "mean latency [ms]"}),
         captions.selection(numbers, "Shown"),

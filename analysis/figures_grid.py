@@ -98,7 +98,7 @@ def map_figure(numbers: pd.DataFrame, style: str) -> Figure:
     """One picture of `maps`."""
     look = preset(style)
     x, y = (varied.axis(numbers[name].iloc[0]) for name in ("x_axis", "y_axis"))
-    ignore = (*x.ignored, *y.ignored)
+    ignore = (*x.untold, *y.untold)
     title, _ = captions.legend(numbers, ignore)
     row = records(numbers.iloc[:1])[0]
     title = f"{row['model_label']}, {words.device(row)}" if title else title

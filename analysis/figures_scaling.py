@@ -37,7 +37,7 @@ def instances(points: pd.DataFrame) -> Pictures:
 def instances_figure(numbers: pd.DataFrame, style: str) -> Figure:
     """One picture of `instances`."""
     look = preset(style)
-    ignore = (*INSTANCES.ignored, *_FREE)
+    ignore = (*INSTANCES.untold, *_FREE)
     legend = Legend.of(numbers, ignore)
     used = bool(numbers[_UTILISATION].notna().any())
     notes = [
@@ -106,7 +106,7 @@ def scaling(points: pd.DataFrame) -> Pictures:
 def scaling_figure(numbers: pd.DataFrame, style: str) -> Figure:
     """One picture of `scaling`: throughput with what ideal scaling would give, and efficiency."""
     look = preset(style)
-    ignore = (*GPUS.ignored, *_FREE)
+    ignore = (*GPUS.untold, *_FREE)
     legend = Legend.of(numbers, ignore)
     notes = [
         "Dotted: ideal scaling from the fewest GPUs. Efficiency: throughput over ideal.",

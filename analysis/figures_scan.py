@@ -48,10 +48,10 @@ def scan(points: pd.DataFrame, axis: Axis) -> Pictures:
 def scan_figure(numbers: pd.DataFrame, axis: Axis, style: str) -> Figure:
     """One picture of `scan`: throughput and latency, each over its ratio to the first series."""
     look = preset(style)
-    legend = Legend.of(numbers, axis.ignored)
+    legend = Legend.of(numbers, axis.untold)
     names = {THROUGHPUT: THROUGHPUT_NAME, "latency_ms": captions.latency(numbers)}
     notes = [
-        captions.conditions(numbers, axis.ignored),
+        captions.conditions(numbers, axis.untold),
         captions.repeats(numbers),
         captions.absences(numbers, legend.texts, axis, names),
         captions.selection(numbers),
@@ -125,12 +125,12 @@ def curve_figure(numbers: pd.DataFrame, style: str) -> Figure:
     """One picture of `curves`."""
     look = preset(style)
     axis = next(axis for axis in LOADS if axis.column == numbers["load"].iloc[0])
-    legend = Legend.of(numbers, axis.ignored)
+    legend = Legend.of(numbers, axis.untold)
     latency = captions.latency(numbers)
     names = {THROUGHPUT: THROUGHPUT_NAME, "latency_ms": latency}
     notes = [
         f"Numbers beside points: {axis.phrase}.",
-        captions.conditions(numbers, axis.ignored),
+        captions.conditions(numbers, axis.untold),
         captions.repeats(numbers, "Bars"),
         captions.absences(numbers, legend.texts, axis, names).replace(" (crosses)", ""),
         captions.selection(numbers),

@@ -56,7 +56,7 @@ def states(points: pd.DataFrame) -> Pictures:
     count = wrong.groupby(table["series"]).sum()
     most_wrong = count[count > 0].sort_values(ascending=False, kind="stable").index[:MOST_ROWS]
     shown = table[table["series"].isin(most_wrong)]
-    _, texts = captions.legend(shown, _axis(points).ignored)
+    _, texts = captions.legend(shown, _axis(points).untold)
     numbers = series.numbers(shown, ())
     numbers["drawn"] = "colour"
     numbers.insert(1, "text", [texts[number] for number in numbers["series"]])
@@ -76,7 +76,7 @@ def state_figure(numbers: pd.DataFrame, style: str) -> Figure:
     """The picture of `states`."""
     look = preset(style)
     axis = next(axis for axis in LOADS if axis.column == numbers["axis"].iloc[0])
-    title, _ = captions.legend(numbers, axis.ignored)
+    title, _ = captions.legend(numbers, axis.untold)
     columns = sorted(numbers["x"].unique())
     rows = numbers["series"].drop_duplicates().tolist()
     texts = numbers.drop_duplicates("series").set_index("series")["text"]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
 from analysis import axes, captions, layout, series, statistics
-from analysis.configuration import CONFIGURATION, LOAD, REQUEST
+from analysis.configuration import CONFIGURATION, REQUEST
 from analysis.figures_scan import THROUGHPUT, THROUGHPUT_NAME
 from analysis.legends import Legend, finish
 from analysis.panels import draw_bars, draw_markers, extent, sentence, write_beside
@@ -163,7 +163,7 @@ def precisions(points: pd.DataFrame) -> Pictures:
             f"no outputs were compared: the results have no column {_DIFFERENCE} (root mean square "
             "difference from the reference's outputs)"
         )
-    table = series.best_of(table, LOAD)
+    table = series.best_of(table, [name for name in _FREE if name != "accelerator"])
     table["precision"] = [_precision(text) for text in table["accelerator"]]
     table["x"] = table[_DIFFERENCE]
     table["series"] = series.numbered(table, _APART)
@@ -190,7 +190,7 @@ def precision_figure(numbers: pd.DataFrame, style: str) -> Figure:
     legend = Legend.of(numbers, _FREE)
     exact = shown[_DIFFERENCE] <= 0
     notes = [
-        "Each precision at the load of highest throughput that settled.",
+        "Each precision at the configuration and load of highest throughput that settled.",
         "Bars to the right: the largest difference." if (shown[OUTPUTS[1]] > 0).any() else "",
         f"Equal to the reference, at the left edge: {int(exact.sum())} points."
         if exact.any()

@@ -32,6 +32,13 @@ class Axis:
         """The columns that set no line apart."""
         return self.column, *self.absorbed
 
+    @property
+    def untold(self) -> tuple[str, ...]:
+        """What legends leave out, in the names of `words.in_words`."""
+        # What was asked for is told, also where what the server made of it follows from the axis.
+        follows = (f"found {name}" if name in RESOLVED else name for name in self.absorbed)
+        return self.column, *follows
+
 
 BATCH_SIZE = Axis("batch_size", "Batch size [inferences per request]", "batch size")
 CONCURRENCY = Axis("concurrency", "Concurrency [requests in flight]", "concurrency")

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import lru_cache
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
@@ -37,12 +38,17 @@ def reason(point: Point, pool: Pool, *, native: bool) -> str | None:
 
     ``native`` is the runtime whose backends run on processors only.
     """
-    config = model_config.configure(point.variant)
-    gpus = 0 if native else pool.gpus_per_job
-    why = next(_against(point.variant, config, gpus, native), None)
-    if why is None and point.load.batch_size > config.max_batch_size > 0:
-        why = f"batch_size {point.load.batch_size} is over max_batch_size {config.max_batch_size}"
+    why, largest = _of_variant(point.variant, 0 if native else pool.gpus_per_job, native)
+    if why is None and point.load.batch_size > largest > 0:
+        why = f"batch_size {point.load.batch_size} is over max_batch_size {largest}"
     return why
+
+
+@lru_cache  # the points of a grid come variant by variant
+def _of_variant(variant: ServerVariant, gpus: int, native: bool) -> tuple[str | None, int]:
+    """(what speaks against a variant, its max_batch_size)."""
+    config = model_config.configure(variant)
+    return next(_against(variant, config, gpus, native), None), config.max_batch_size
 
 
 def backend_of(variant: ServerVariant) -> str | None:

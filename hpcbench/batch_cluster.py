@@ -246,6 +246,9 @@ class _Batch:
         self._retire(worker)
         self._forget([worker])
 
+    def submit_no_more(self) -> None:
+        self.desk.close()
+
     def _retire(self, worker: str) -> None:
         """Dask declines where a result is on that worker only: then it is asked again later."""
         self.leaving[worker] = time.monotonic()
@@ -282,7 +285,6 @@ def batch_workers(site: Site, pool_name: str, submission: Submission) -> Iterato
             try:
                 yield _Batch(site, pool_name, submission, client, cluster, desk, sent)
             except BaseException:
-                desk.close()
                 with contextlib.suppress(SiteError):
                     batch.cancel(submission.run.system, submission.run.name)
                 raise

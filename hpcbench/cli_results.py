@@ -130,7 +130,9 @@ def recommend(results: Path, out: Path | None, as_json: bool, **wanted: Any) -> 
 
     from hpcbench.store import load_results
 
-    advice = choice.recommend(load_results(results, choice.COLUMNS), Wanted(**wanted))
+    advice = choice.recommend(
+        load_results(results, choice.COLUMNS, categories=True), Wanted(**wanted)
+    )
     if as_json:
         click.echo(json.dumps([recommend_text.as_json(one) for one in advice], indent=2))
     else:
@@ -180,7 +182,7 @@ def compare(a: Path, b: Path, tolerance: float, out: Path | None, as_json: bool)
 
     names = str(a), str(b)
     compare_text.check_out(out)
-    reference, other = (load_results(path, comparison.COLUMNS) for path in (a, b))
+    reference, other = (load_results(path, comparison.COLUMNS, categories=True) for path in (a, b))
     found = comparison.compare(reference, other, tolerance)
     if as_json:
         click.echo(json.dumps(compare_text.as_json(found, names), indent=2))

@@ -54,6 +54,9 @@ class Workers(Protocol):
     def release(self, worker: str) -> None:
         """Ends a worker that is idle, or whose time is nearly over."""
 
+    def submit_no_more(self) -> None:
+        """What was not submitted yet is not: the run ends."""
+
     @property
     def jobs(self) -> Jobs:
         """For those who look on."""
@@ -79,6 +82,9 @@ class _Local:
 
     def release(self, worker: str) -> None:
         """They hold nothing that others wait for."""
+
+    def submit_no_more(self) -> None:
+        """There is nothing to submit."""
 
     @property
     def jobs(self) -> Jobs:

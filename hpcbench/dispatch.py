@@ -109,6 +109,8 @@ def drive(todo: Plan, where: Results, account: str | None, tell: Listener) -> No
                         _hear(event, pools, where, tell)
         except BaseException:
             for pool in pools:
+                pool.workers.submit_no_more()
+            for pool in pools:
                 _stop_programs(pool.workers.client)
             raise
 

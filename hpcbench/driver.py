@@ -123,10 +123,11 @@ def summarise(where: Results, *, started: float = 0.0, done_before: int = 0) -> 
 def _tell_inapplicable(todo: Plan, where: Results, tell: Listener) -> None:
     """Writes the records of points that no worker need see."""
     for each in todo.inapplicable:
-        for point in each.placement.points:
-            record = unmeasured(
-                point, each.placement, todo.site, Status.NOT_APPLICABLE, each.reason
-            )
-            store.write_point(where, record)
-            tell(told(record))
+        records = [
+            unmeasured(point, each.placement, todo.site, Status.NOT_APPLICABLE, each.reason)
+            for point in each.placement.points
+        ]
+        store.write_records(where.records / f"{each.placement.id}-told.parquet", records)
         store.merge_points(where, each.placement.id)
+        for record in records:
+            tell(told(record))

@@ -8,7 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hpcbench import applicable, container, grid, images, input_data, jobqueue, store, textfile
+from hpcbench import (
+    applicable,
+    container,
+    grid,
+    images,
+    input_data,
+    jobqueue,
+    store,
+    textfile,
+)
 from hpcbench.campaign import Campaign
 from hpcbench.errors import BadInput
 from hpcbench.grid import Grid, Point

@@ -256,6 +256,8 @@ def _may_become(given: pa.DataType, wanted: pa.DataType) -> bool:
 
 
 def _from_folder(text: str | None, field: pa.Field, path: Path) -> pa.Scalar:
+    if text is None:
+        return pa.scalar(None, field.type)
     try:
         return pa.scalar(text, pa.string()).cast(field.type)
     except pa.ArrowInvalid as error:

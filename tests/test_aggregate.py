@@ -432,3 +432,16 @@ def test_merged_results_are_drawn_and_recommended_from_as_a_folder_is(tmp_path: 
         answers.append(json.loads(ended.stdout))
     assert answers[0]
     assert answers[0] == answers[1] == answers[2]
+
+
+@pytest.mark.parametrize("merged", [True, False])
+def test_texts_as_categories_are_the_same_texts(tmp_path: Path, merged: bool) -> None:
+    """Which is how a million records are read."""
+    here = site(tmp_path, "north", *(record(n) for n in range(5)))
+    if merged:
+        merge(tmp_path, here)
+        here = tmp_path / "merged.parquet"
+    plain, coded = load_results(here), load_results(here, categories=True)
+    texts = plain.select_dtypes("string").columns.drop("point_id")
+    assert all(isinstance(coded[name].dtype, pd.CategoricalDtype) for name in texts)
+    pd.testing.assert_frame_equal(coded.astype(dict.fromkeys(texts, "string")), plain)

@@ -104,6 +104,18 @@ def test_a_batched_onnx_model_answers_as_numpy_does(server: Server) -> None:
 
 
 @native
+def test_nothing_is_printed_for_a_request_that_is_answered(server: Server) -> None:
+    """A line of its log for each would cost more than the model."""
+    server.add("silent", LINEAR, _linear())
+    before = server.log.stat().st_size
+    for _ in range(3):
+        server.infer("silent", {"x": np.ones((1, 3), np.float32)})
+    with server.log.open("rb") as log:
+        log.seek(before)
+        assert log.read() == b""
+
+
+@native
 def test_only_requested_outputs_come_back(server: Server) -> None:
     """A request for one of two outputs gets that one."""
     server.add("linear_one", LINEAR, _linear())

@@ -157,6 +157,9 @@ def test_a_campaign_measures_each_point_once_on_several_workers(study: Study) ->
     assert set(frame["runtime"]) == {"native"}
     assert (frame["throughput_infer_per_s"] > 0).all()
     check_gpus_were_not_shared(frame)
+    logs = [path.stat().st_size for path in study.results.glob("logs/*.server.log")]
+    assert len(logs) == 4
+    assert max(logs) < 100_000, "a server's log grows with its requests"
 
     jobs = (study.results / "jobs.jsonl").read_text()
     assert study.run().returncode == 0
@@ -311,8 +314,7 @@ class TestEnding:
 
         with study.running() as process:
             assert wait_until(lambda: jobs() >= 5, 60)
-            (pid, *_) = study.driver()
-            study.box.said("kill", f"-{signal.SIGINT.value}", pid)
+            process.send_signal(signal.SIGINT)
             output, _ = process.communicate(timeout=90)
             assert process.returncode == 130, output
         assert jobs() < len(delays)

@@ -16,6 +16,7 @@ from analysis.figures import FIGURES, KINDS, draw_all, pictures
 from analysis.series import DoesNotApply
 from analysis.styles import COLOURS, PRESETS
 from analysis.table import STAGES
+from analysis.varied import BATCH_SIZE
 from hpcbench.errors import BadInput
 from tests.builders_results import results
 from tests.builders_scan import record, through_parquet, with_everything
@@ -418,7 +419,7 @@ def test_two_hundred_configurations_stay_readable(tmp_path):
         troubles=False,
     )
     points = table.summarise(frame)
-    assert series.along(points, series.BATCH_SIZE)["series"].nunique() == 200
+    assert series.along(points, BATCH_SIZE)["series"].nunique() == 200
     figure = FIGURES["throughput_latency_vs_batch"].of(points)
     (legend,) = figure.legends
     assert len(legend.get_texts()) == 8

@@ -139,6 +139,14 @@ def test_another_onnxruntime_redoes_the_environment_and_its_extras(
     assert pins.missing_components(after, before) == ["python", "pytorch"]
 
 
+def test_an_extra_is_added_to_another(pins: ModuleType, debian: Any) -> None:
+    """TensorFlow beside PyTorch fetches TensorFlow only."""
+    loaded = pins.load_pins()
+    before = pins.components(loaded, debian, ["pytorch"], BACKENDS)
+    after = pins.components(loaded, debian, ["tensorflow", "pytorch"], BACKENDS)
+    assert pins.missing_components(after, before) == ["tensorflow"]
+
+
 def test_another_python_redoes_what_depends_on_it(pins: ModuleType, debian: Any) -> None:
     """The stub and the environment belong to one Python version; the backends' files do not."""
     loaded = pins.load_pins()
@@ -196,9 +204,10 @@ def _call(*words: str | Path, **settings: Any) -> subprocess.CompletedProcess[st
 def test_wrong_usage_exits_with_2() -> None:
     """Without a prefix, and with an unknown extra."""
     assert _call().returncode == 2
-    done = _call("somewhere", "--with", "tensorflow")
+    done = _call("somewhere", "--with", "caffe")
     assert done.returncode == 2
     assert "pytorch" in done.stderr
+    assert "tensorflow" in done.stderr
 
 
 def test_a_prefix_that_cannot_be_made_exits_with_3(tmp_path: Path) -> None:

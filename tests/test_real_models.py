@@ -1,6 +1,7 @@
 """Real models of CMS, from their repository to the records and figures."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -124,14 +125,14 @@ def needs_tensorflow(prefix: Path) -> None:
         pytest.skip("the native prefix has no TensorFlow: make native WITH=tensorflow")
 
 
-def tensorflow_campaign(folder: Path, models: Path, **changes: object) -> Campaign:
+def tensorflow_campaign(folder: Path, repository: Path, models: list[Any]) -> Campaign:
     """Random numbers are no indices of categories, which these models look up."""
     content = {
         "name": "tensorflow",
-        "model_repository": str(models),
+        "model_repository": str(repository),
+        "models": models,
         "load": {"batch_size": [1, 4], "concurrency": 2},
         "measurement": {**QUICK, "measurement_interval_ms": 1200, "input_data": "zero"},
-        **changes,
     }
     (folder / "campaign.yaml").write_text(yaml.safe_dump(content))
     return Campaign.load(folder / "campaign.yaml")

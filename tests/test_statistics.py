@@ -140,6 +140,8 @@ OTHER_VALUES: dict[Any, Any] = {"string": "other", "int64": 77, "double": 7.5, "
 def _other(column: str) -> Any:
     if column == "preferred_batch_size":
         return (4, 8)
+    if column in ("variant", "shapes"):
+        return '{"other": [1]}'
     return OTHER_VALUES[str(SCHEMA.field(column).type)]
 
 

@@ -3,10 +3,10 @@
     python tests/benchmarks/containers.py NATIVE_SITE APPTAINER_SITE [--rounds 3]
         [--interval-ms 1000]
 
-Both servers are up, with the same Python and wheels, idle but for the one that is measured, and each
-point is measured on one right after the other, in an order that changes with every point and round:
-so a machine whose speed drifts disturbs both alike. Three windows each, by hpcbench's own command
-lines. For each point it prints two ratios, apptainer / native, of each round: that of the
+Both servers are up, with the same Python and wheels, idle but for the one that is measured, and
+each point is measured on one right after the other, in an order that changes with every point and
+round: so a machine whose speed drifts disturbs both alike. Three windows each, by hpcbench's own
+command lines. For each point it prints two ratios, apptainer / native, of each round: that of the
 throughputs, and that of the inferences per second of processor time that the server used. Where
 other programs take processors away, only the second one tells something about containers.
 

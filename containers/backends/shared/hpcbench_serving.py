@@ -23,8 +23,11 @@ NOT_APPLICABLE = "hpcbench: not applicable: "
 # Triton's stub misreads and miswrites arrays of numpy 2; DLPack goes past that.
 BY_DLPACK = int(np.__version__.split(".", maxsplit=1)[0]) > 1
 
-_forget_destructor = ctypes.pythonapi.PyCapsule_SetDestructor
-_forget_destructor.argtypes = [ctypes.py_object, ctypes.c_void_p]
+TAKEN = b"used_dltensor"
+"""How a DLPack capsule is called once its content belongs to someone else."""
+
+_rename = ctypes.pythonapi.PyCapsule_SetName
+_rename.argtypes = [ctypes.py_object, ctypes.c_char_p]
 
 Array = np.ndarray[Any, Any]
 Tensors = dict[str, Array]
@@ -154,20 +157,14 @@ def read_tensor(tensor: Any) -> tuple[str, Array]:
 
 def make_tensor(name: str, array: Array) -> Any:
     """An array as Triton's tensor."""
-    if BY_DLPACK:
-        return pb_utils.Tensor.from_dlpack(name, _given_away(np.ascontiguousarray(array)))
-    return pb_utils.Tensor(name, array)
-
-
-def _given_away(array: Array) -> Any:
-    """An array as a DLPack capsule that Triton will free.
-
-    Triton marks a capsule as taken by another word than numpy looks for; numpy would then print a
-    traceback, with the line of code read from its file, for every tensor that is sent.
-    """
-    capsule = array.__dlpack__()
-    _forget_destructor(capsule, None)
-    return capsule
+    if not BY_DLPACK:
+        return pb_utils.Tensor(name, array)
+    capsule = np.ascontiguousarray(array).__dlpack__()
+    tensor = pb_utils.Tensor.from_dlpack(name, capsule)
+    # The stub gives what it has taken a name of its own, and numpy, which knows another one, then
+    # prints an error for every tensor.
+    _rename(capsule, TAKEN)
+    return tensor
 
 
 def lacks(framework: str, extra: str) -> str:
