@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
-from hpcbench import model_config
+from hpcbench import load_axes, model_config
 from hpcbench.grid import Point, ServerVariant
 from hpcbench.server_axes import BATCHING
 from hpcbench.site import Pool
@@ -38,10 +38,11 @@ def reason(point: Point, pool: Pool, *, native: bool) -> str | None:
 
     ``native`` is the runtime whose backends run on processors only.
     """
-    why, largest = _of_variant(point.variant, 0 if native else pool.gpus_per_job, native)
+    gpus = 0 if native else pool.gpus_per_job
+    why, largest = _of_variant(point.variant, gpus, native)
     if why is None and point.load.batch_size > largest > 0:
         why = f"batch_size {point.load.batch_size} is over max_batch_size {largest}"
-    return why
+    return why or load_axes.refused(point.load, gpus=gpus > 0)
 
 
 @lru_cache  # the points of a grid come variant by variant

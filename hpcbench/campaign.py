@@ -1,31 +1,109 @@
 """The campaign file: one study, described once. Every list in it is an axis."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, PrivateAttr, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
 
 from hpcbench import textfile
-from hpcbench.fields import Count, Frozen, Label, Name
-from hpcbench.load_axes import Load, Measurement
+from hpcbench.fields import Count, Frozen, Label, Name, axis
+from hpcbench.load_axes import Axis, Load, Measurement
 from hpcbench.server_axes import Server
+from hpcbench.textfile import nearest
+
+Dims = tuple[int, ...]
+
+
+def _dims_or_named(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+    if not isinstance(value, dict):
+        return handler(value)
+    for name, dims in value.items():
+        whole = isinstance(dims, list | tuple) and all(type(d) is int and d >= 1 for d in dims)
+        if not whole:
+            raise ValueError(f"{name}: must be a list of whole numbers from 1, not {dims!r}")
+    return {str(name): tuple(dims) for name, dims in value.items()}
+
+
+def _named(value: Any) -> Any:
+    """Names may look like numbers: ``shapes: {20: ...}``."""
+    return {str(key): each for key, each in value.items()} if isinstance(value, dict) else value
+
+
+def _texts(value: Any) -> Any:
+    return tuple(str(each) if type(each) is int else each for each in axis(value))
+
+
+Shapes = dict[
+    str,
+    Annotated[tuple[Count, ...], WrapValidator(_dims_or_named)],
+]
 
 
 class Model(Frozen):
     """One model of the repository. ``server``, ``load`` and ``measurement`` override axes.
 
+    ``shapes`` are the lengths of the inputs, or several such mappings by their names: an axis.
     ``server_image`` names one of the site's ``server_images``, for a model that its usual
     ``server_image`` does not serve.
     """
 
     name: Name
     label: Label | None = None
-    version: Count | None = None
+    version: Axis[Count | None] = (None,)
     server_image: Name | None = None
-    shapes: dict[str, tuple[Count, ...]] = Field(default={})
+    shapes: Annotated[Shapes, BeforeValidator(_named)] = Field(default={})
     server: Server | None = None
     load: Load | None = None
     measurement: Measurement | None = None
+
+    @model_validator(mode="after")
+    def _shapes_are_of_one_kind(self) -> "Model":
+        kinds = {isinstance(value, dict) for value in self.shapes.values()}
+        if len(kinds) > 1:
+            raise ValueError(
+                "shapes: has both inputs with their lengths and names of several shapes; below "
+                "a name, give the lengths of all inputs"
+            )
+        return self
+
+    @property
+    def shape_sets(self) -> dict[str | None, dict[str, Dims]]:
+        """The lengths of the inputs for each name of the axis; None is that of no name."""
+        given: dict[Any, Any] = dict(self.shapes)
+        named = any(isinstance(value, dict) for value in given.values())
+        return given if named else {None: given}
+
+
+class Variant(Server, Load, Measurement):
+    """Values of any axes: those that a named variant has in place of the campaign's."""
+
+
+class Rule(Variant):
+    """Values of any axes: combinations that have one of each are excluded."""
+
+    model: Annotated[tuple[Name | Label, ...], BeforeValidator(_texts)] = ()
+    version: Axis[Count | None] = ()
+    shapes: Annotated[tuple[str, ...], BeforeValidator(_texts)] = ()
+
+    @property
+    def given(self) -> dict[str, tuple[Any, ...]]:
+        """The values by axis, of those axes that it names."""
+        return {
+            name: getattr(self, name) for name in Rule.model_fields if name in self.model_fields_set
+        }
+
+
+NAMES = {(info.alias or name): name for name, info in Rule.model_fields.items() if name != "model"}
+"""The axes as a file calls them, and the fields that hold them."""
 
 
 class Campaign(Frozen):
@@ -41,6 +119,9 @@ class Campaign(Frozen):
     server_axes: Server = Field(default=Server(), alias="server")
     load_axes: Load = Field(default=Load(), alias="load")
     measurement: Measurement = Measurement()
+    variants: dict[Label, Variant] = Field(default={})
+    zip: tuple[tuple[str, ...], ...] = ()
+    exclude: tuple[Rule, ...] = ()
     repeats: Annotated[int, Field(strict=True, ge=1, le=1000)] = 1
 
     _source: str = PrivateAttr(default="campaign")
@@ -49,6 +130,33 @@ class Campaign(Frozen):
     def source(self) -> str:
         """The file it was read from, for messages."""
         return self._source
+
+    @field_validator("zip", mode="after")
+    @classmethod
+    def _axes_are_zipped_once(cls, groups: tuple[tuple[str, ...], ...]) -> Any:
+        seen: set[str] = set()
+        for group in groups:
+            for name in group:
+                if name not in NAMES:
+                    raise ValueError(
+                        f"there is no axis '{name}';{nearest(name, NAMES)} the axes: "
+                        f"{', '.join(NAMES)}"
+                    )
+                if name in seen:
+                    raise ValueError(f"the axis '{name}' stands in it twice")
+                seen.add(name)
+            if len(group) < 2:
+                raise ValueError(
+                    "each item is a list of two axes or more, e.g. [[batch_size, concurrency]]"
+                )
+        return groups
+
+    @field_validator("exclude", mode="after")
+    @classmethod
+    def _rules_name_something(cls, rules: tuple[Rule, ...]) -> Any:
+        if any(not rule.given for rule in rules):
+            raise ValueError("a rule names no axis: it would exclude everything")
+        return rules
 
     @model_validator(mode="after")
     def _models_can_be_told_apart(self) -> "Campaign":
@@ -61,6 +169,14 @@ class Campaign(Frozen):
                 f"models: two models are called {', '.join(twice)} in figures; give each a label "
                 "of its own"
             )
+        known = {*labels, *(model.name for model in self.models)}
+        for rule in self.exclude:
+            for name in rule.model:
+                if name not in known:
+                    raise ValueError(
+                        f"exclude: there is no model '{name}';{nearest(name, known)} the models: "
+                        f"{', '.join(labels)}"
+                    )
         return self
 
     @classmethod

@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
@@ -110,6 +111,7 @@ def _plan_json(planned: Any, account: str | None) -> dict[str, Any]:
         "repeats": planned.campaign.repeats,
         "measurements": planned.measurements,
         "merged": planned.grid.merged,
+        "excluded": [{"rule": rule, "count": count} for rule, count in planned.grid.excluded],
         "estimate_s": planned.estimate_s,
         "gpu_s": planned.gpu_s,
         "job_scripts": {pool: planned.job_script(pool, account) for pool in planned.placements},
@@ -141,6 +143,14 @@ def _plan_json(planned: Any, account: str | None) -> dict[str, Any]:
     }
 
 
+def _loads(points: Iterable[Any]) -> list[str]:
+    """The loads of some points: requests in flight, and rates with their unit."""
+    loads = {(p.load.concurrency, p.load.request_rate) for p in points}
+    closed = sorted(concurrency for concurrency, _ in loads if concurrency is not None)
+    rates = sorted(rate for _, rate in loads if rate is not None)
+    return [*map(str, closed), *(f"{rate:g}/s" for rate in rates)]
+
+
 def _print_plan(planned: Any, account: str | None) -> None:
     from rich.console import Console
     from rich.markup import escape
@@ -157,7 +167,7 @@ def _print_plan(planned: Any, account: str | None) -> None:
         highlight=False,
     )
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("pool", "model", "server variant", "batch sizes", "concurrency"):
+    for name in ("pool", "model", "server variant", "batch sizes", "load"):
         table.add_column(name)
     table.add_column("placements", justify="right")
     table.add_column("each", justify="right")
@@ -172,12 +182,7 @@ def _print_plan(planned: Any, account: str | None) -> None:
                 escape(variant.label),
                 variant_text(json.dumps(variant.axes)),
                 " ".join(str(b) for b in sorted({p.load.batch_size for p in points})),
-                " ".join(
-                    str(c)
-                    for c in sorted(
-                        {p.load.concurrency or p.load.request_rate or 0 for p in points}
-                    )
-                ),
+                " ".join(_loads(points)),
                 str(len(members)),
                 duration(members[0].estimate_s),
             )
@@ -188,6 +193,9 @@ def _print_plan(planned: Any, account: str | None) -> None:
             "once (without dynamic batching there is no queue delay)",
             highlight=False,
         )
+    for rule, count in planned.grid.excluded:
+        text = f"{count} combinations are excluded by the rule {{{rule}}}"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
     _print_inapplicable(planned, console)
     gpu = f", {duration(planned.gpu_s)} of GPU time" if planned.gpu_s else ""
     console.print(f"about {duration(planned.estimate_s)}{gpu}, if every point settles at once")
@@ -367,11 +375,13 @@ def doctor(
 
 def _print_reasons(rows: list[dict[str, Any]]) -> None:
     """Equal reasons are told once, with the points that they stopped."""
+    from hpcbench.progress import loop_text
+
     groups: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         # Points that did not settle differ in their figures only.
         reason = row["reason"].split(":")[0] if row["status"] == "unstable" else row["reason"]
-        point = f"{row['model_label']} batch {row['batch_size']} concurrency {row['concurrency']}"
+        point = f"{row['model_label']} batch {row['batch_size']} {loop_text(row)}"
         groups.setdefault((row["status"], reason), []).append(point)
     for (state, reason), points in groups.items():
         more = f" and {len(points) - 5} more" if len(points) > 5 else ""

@@ -6,12 +6,14 @@ job that started it, and ends with it.
 
 import contextlib
 import csv
+import fcntl
 import io
 import json
 import os
 import re
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -148,6 +150,25 @@ def sdk(container: Container, arguments: list[str], room: Room) -> Command:
     if container.runtime == "native":
         return Command([str(_prefix(container) / "bin" / "perf_analyzer"), *arguments], {}, [])
     return inside(container, 1, ["perf_analyzer", *arguments], room)
+
+
+@contextmanager
+def alone(container: Container) -> Iterator[None]:
+    """Waits for, and then holds, what perf_analyzer's segments of shared memory need.
+
+    They are called by the names of the model's inputs and outputs, so that those of two of them on
+    one node would be the same segments. A container has shared memory of its own, with its server.
+    """
+    if container.runtime != "native":
+        yield
+        return
+    # The folder itself: it is there for every user, and no file is left behind.
+    folder = os.open(SHARED_MEMORY, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def image(container: Container, position: int) -> str:

@@ -1,21 +1,24 @@
 """Expands a campaign into points with stable ids: pure functions on plain data."""
 
 import hashlib
-import itertools
 import json
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from hpcbench import server_axes
-from hpcbench.campaign import Campaign, Model
+from hpcbench import combine, load_axes, model_checks, server_axes
+from hpcbench.campaign import NAMES, Campaign, Dims, Model, Variant
+from hpcbench.combine import Choice, Factor
 from hpcbench.errors import BadInput
-from hpcbench.load_axes import Load, LoadVariant, Measurement
+from hpcbench.fields import Axes
+from hpcbench.load_axes import LoadVariant
 from hpcbench.model import TritonModel
 from hpcbench.server_axes import Server
 from hpcbench.server_values import Setting
-from hpcbench.textfile import nearest
+
+A = TypeVar("A", bound=Axes)
+V = TypeVar("V")
+Shapes = tuple[tuple[str, Dims], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,20 +45,46 @@ class ServerVariant:
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One element of the grid: a server variant and a load on it."""
+    """One element of the grid: a server variant and a load on it.
+
+    ``shapes`` are the lengths of inputs without the batch dimension. The names are those that
+    the campaign gives to shapes and to a variant, if any: they are no part of the id.
+    """
 
     id: str
     variant: ServerVariant
-    shapes: tuple[tuple[str, tuple[int, ...]], ...]
+    shapes: Shapes
     load: LoadVariant
+    shapes_name: str | None = None
+    variant_name: str | None = None
+
+    @property
+    def batch_in_shapes(self) -> bool:
+        """Whether the batch is a length of the inputs: the model has no batch dimension."""
+        return self.variant.model.max_batch_size == 0
+
+    @property
+    def lengths(self) -> Shapes:
+        """The shapes as they are sent: with the batch where it is a length of the inputs."""
+        if not self.batch_in_shapes:
+            return self.shapes
+        inputs = dict(self.variant.model.inputs or ())
+        return tuple(
+            (name, (self.load.batch_size, *dims) if len(dims) < len(inputs[name]) else dims)
+            for name, dims in self.shapes
+        )
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The points of a campaign, and how many combinations fell onto an equal one."""
+    """The points of a campaign, and what became of the other combinations.
+
+    ``merged`` fell onto an equal one; ``excluded`` holds (rule, how many it took) of each rule.
+    """
 
     points: tuple[Point, ...]
     merged: int
+    excluded: tuple[tuple[str, int], ...] = ()
 
 
 def expand(
@@ -75,166 +104,208 @@ def expand(
     points: dict[str, Point] = {}
     problems: dict[str, None] = {}
     combinations = 0
-    for position, model in enumerate(campaign.models):
-        triton_model = models[model.name]
-        server = _narrowed(campaign.server_axes, model.server)
-        load = _narrowed(campaign.load_axes, model.load)
-        measurement = _narrowed(campaign.measurement, model.measurement)
-        found = _problems(campaign, model, triton_model, server, load, measurement)
-        problems |= dict.fromkeys(found)
-        if found:
+    dropped = [0] * len(campaign.exclude)
+    for part in _parts(campaign, models):
+        problems |= dict.fromkeys(part.problems)
+        if part.problems:
             continue
-        shapes = tuple(sorted((name, tuple(dims)) for name, dims in model.shapes.items()))
-        loads = list(_loads(load, measurement, input_data))
-        combinations += math.prod(map(len, server.axes.values())) * len(loads)
-        for variant in _variants(model, triton_model, server, position):
-            for each in loads:
-                point = Point(
-                    id=_id(variant, shapes, each, software[model.server_image]),
-                    variant=variant,
-                    shapes=shapes,
-                    load=each,
+        rules = [rule if part.concerns(rule.model) else None for rule in campaign.exclude]
+        for point in _points(part, rules, dropped, software[part.model.server_image], input_data):
+            combinations += 1
+            same = points.setdefault(point.id, point)
+            if same.variant.position != part.position:
+                problem = (
+                    f"the same points as {same.variant.label!r}; change shapes or axes, or leave "
+                    "it out"
                 )
-                same = points.setdefault(point.id, point)
-                if same.variant.label != variant.label:
-                    other = same.variant.label
-                    problem = (
-                        f"the same points as {other!r}; change shapes or axes, or leave it out"
-                    )
-                    problems[f"{campaign.source}: model {variant.label!r}: {problem}"] = None
+                problems[f"{campaign.source}: model {part.label!r}: {problem}"] = None
     if problems:
         raise BadInput("\n".join(problems))
-    return Grid(points=tuple(points.values()), merged=combinations - len(points))
+    if not points:
+        raise BadInput(f"{campaign.source}: exclude: nothing is left to measure")
+    return Grid(
+        points=tuple(points.values()),
+        merged=combinations - len(points),
+        excluded=tuple(
+            (_rule_text(rule.given), count)
+            for rule, count in zip(campaign.exclude, dropped, strict=True)
+        ),
+    )
 
 
-def _narrowed(axes: Any, override: Any) -> Any:
-    """The campaign's axes with those that the model sets itself in their place."""
-    if override is None:
-        return axes
-    given = {name: getattr(override, name) for name in override.model_fields_set}
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """A part of the grid that is one product: of one model, one named variant, one kind of loop."""
+
+    model: Model
+    triton_model: TritonModel
+    position: int
+    variant_name: str | None
+    factors: Sequence[Factor]
+    problems: Sequence[str]
+
+    @property
+    def label(self) -> str:
+        return self.model.label or self.model.name
+
+    def concerns(self, names: Sequence[str]) -> bool:
+        """Whether a rule that names these models, or none, is about this one."""
+        return not names or not {self.model.name, self.label}.isdisjoint(names)
+
+
+def _parts(campaign: Campaign, models: Mapping[str, TritonModel]) -> Iterator[_Part]:
+    variants: list[tuple[str | None, Variant | None]] = [*campaign.variants.items()]
+    for position, model in enumerate(campaign.models):
+        for name, own in variants or [(None, None)]:
+            server = _narrowed(campaign.server_axes, model.server, own)
+            load = load_axes.narrowed(campaign.load_axes, model.load, own)
+            measurement = _narrowed(campaign.measurement, model.measurement, own)
+            where = f"{campaign.source}: model '{model.name}'"
+            found = model_checks.problems(model, models[model.name], server, load, measurement)
+            problems = [f"{where}: {problem}" for problem in found]
+            for loop in load_axes.loops(load):
+                axes = {
+                    "version": model.version,
+                    **server.axes,
+                    "shapes": tuple(model.shape_sets),
+                    **loop,
+                    **measurement.axes,
+                }
+                together = [[NAMES[axis] for axis in group] for group in campaign.zip]
+                factors: list[Factor] = []
+                try:
+                    factors = combine.factors(axes, together)
+                except ValueError as error:
+                    problems.append(f"{where}: zip: {error}")
+                yield _Part(
+                    model=model,
+                    triton_model=models[model.name],
+                    position=position,
+                    variant_name=name,
+                    factors=factors,
+                    problems=problems,
+                )
+
+
+def _narrowed(axes: A, *overrides: Axes | None) -> A:
+    """The axes with those that a model, or a variant, sets itself in their place."""
+    given = {
+        name: getattr(override, name)
+        for override in overrides
+        if override is not None
+        for name in type(axes).model_fields
+        if name in override.model_fields_set
+    }
     return axes.model_copy(update=given)
 
 
-def _variants(
-    model: Model, triton_model: TritonModel, server: Server, position: int
-) -> list[ServerVariant]:
-    variants: dict[ServerVariant, None] = {}
-    for values in itertools.product(*server.axes.values()):
-        asked = dict(zip(server.axes, values, strict=True))
-        variant = ServerVariant(
-            model=triton_model,
-            label=model.label or model.name,
-            position=position,
-            version=model.version,
-            server_image=model.server_image,
-            changes=tuple(server_axes.changes(asked).items()),
-        )
-        variants[variant] = None
-    return list(variants)
-
-
-def _loads(
-    load: Load, measurement: Measurement, input_data: Mapping[str, str]
-) -> Iterator[LoadVariant]:
-    """A variant for each combination: first the closed loops, then the open ones."""
-    axes = {**load.axes, **measurement.axes}
-    closed = axes | {"request_rate": (None,), "request_distribution": (None,)}
-    opened = axes | {"concurrency": (None,)}
-    only_open = load.request_rate and "concurrency" not in load.model_fields_set
-    # Without a rate, the product of the open loops is empty.
-    for loops in (opened,) if only_open else (closed, opened):
-        for values in itertools.product(*loops.values()):
-            asked = dict(zip(loops, values, strict=True))
-            if asked["measurement_mode"] == "time_windows":
-                asked["measurement_request_count"] = None
-            yield LoadVariant(**asked, input_data_digest=input_data.get(asked["input_data"]))
-
-
-def _problems(
-    campaign: Campaign,
-    model: Model,
-    triton_model: TritonModel,
-    server: Server,
-    load: Load,
-    measurement: Measurement,
-) -> list[str]:
-    """What this model cannot take, each with key, value and what is allowed."""
-    where = f"{campaign.source}: model '{model.name}'"
-    own = triton_model.max_batch_size
-    largest = server_axes.largest_batch(server, own)
-    known = triton_model.inputs is not None
-    batching = triton_model.dynamic_batching if known else None
-    found = [
-        f"{where}: {told}" for told in server_axes.problems(server, limit=own, batching=batching)
-    ]
-    if largest is not None:
-        allowed = max(1, largest)
-        found += [
-            f"{where}: load.batch_size: {size} is over its max_batch_size; allowed: 1 to {allowed}"
-            + ("" if own else " (max_batch_size is 0: the model has no batch dimension)")
-            for size in load.batch_size
-            if size > allowed
-        ]
-    if model.version is not None and model.version not in triton_model.versions:
-        found.append(
-            f"{where}: version: {model.version} is not there; "
-            f"it has: {', '.join(map(str, triton_model.versions))}"
-        )
-    if triton_model.inputs is not None:
-        # A data file brings its own shapes; a folder is looked at where it lies.
-        from_file = not {"random", "zero"} & set(measurement.input_data)
-        found += _shape_problems(where, model, dict(triton_model.inputs), from_file)
-    return found
-
-
-def _shape_problems(
-    where: str, model: Model, inputs: Mapping[str, tuple[int, ...]], from_file: bool
-) -> list[str]:
-    found = [
-        f"{where}: shapes: it has no input '{name}';{nearest(name, inputs)} "
-        f"its inputs: {', '.join(inputs)}"
-        for name in model.shapes
-        if name not in inputs
-    ]
-    for name, dims in inputs.items():
-        given = model.shapes.get(name)
-        if given is None:
-            if -1 in dims and not from_file:
-                found.append(
-                    f"{where}: shapes: input '{name}' has dims {list(dims)}; say how long it is, "
-                    f"e.g. shapes: {{{name}: {[50 if d == -1 else d for d in dims]}}}"
-                )
-        elif len(given) != len(dims) or any(
-            d not in (-1, g) for d, g in zip(dims, given, strict=True)
-        ):
-            found.append(
-                f"{where}: shapes: input '{name}' has dims {list(dims)}, given: {list(given)}; "
-                "only a -1 may be replaced, and the batch dimension is left out"
-            )
-    return found
-
-
-def _id(
-    variant: ServerVariant,
-    shapes: tuple[tuple[str, tuple[int, ...]], ...],
-    load: LoadVariant,
+def _points(
+    part: _Part,
+    rules: Sequence[Any],
+    dropped: list[int],
     image: str,
-) -> str:
-    """A hash of what defines a point, less whatever is as it is by default.
+    input_data: Mapping[str, str],
+) -> Iterator[Point]:
+    """Its points; each server variant and each load of it is made once."""
+    served = {"version", *Server.model_fields}
+    # A rule about other models takes nothing: no value is in an empty list.
+    given = [rule.given if rule else {"version": ()} for rule in rules]
+    for rule in given:
+        rule.pop("model", None)
+
+    def variant(asked: Mapping[str, Any]) -> tuple[ServerVariant, str]:
+        axes = {name: asked[name] for name in Server.model_fields}
+        made = ServerVariant(
+            model=part.triton_model,
+            label=part.label,
+            position=part.position,
+            version=asked["version"],
+            server_image=part.model.server_image,
+            changes=tuple(server_axes.changes(axes).items()),
+        )
+        return made, _text(_identity(made, image))
+
+    strings = model_checks.has_strings(part.triton_model)
+
+    def load(asked: Mapping[str, Any]) -> tuple[LoadVariant, Shapes, str | None, str]:
+        name = asked["shapes"]
+        lengths = model_checks.lengths(part.triton_model, part.model.shape_sets[name])
+        shapes = tuple(sorted(lengths.items()))
+        settings = {key: value for key, value in asked.items() if key != "shapes"}
+        digest = input_data.get(asked["input_data"])
+        made = load_axes.variant(settings, input_data_digest=digest, strings=strings)
+        return (
+            made,
+            shapes,
+            name,
+            _text({"shapes": shapes} if shapes else {}) + _text(made.identity),
+        )
+
+    variant_of = _once(part.factors, lambda name: name in served, variant)
+    load_of = _once(part.factors, lambda name: name not in served, load)
+    for choice in combine.choices(part.factors, given, dropped):
+        made, served_text = variant_of(choice)
+        asked, shapes, shapes_name, load_text = load_of(choice)
+        yield Point(
+            id=hashlib.sha256((served_text + load_text).encode()).hexdigest()[:16],
+            variant=made,
+            shapes=shapes,
+            load=asked,
+            shapes_name=shapes_name,
+            variant_name=part.variant_name,
+        )
+
+
+def _once(
+    factors: Sequence[Factor],
+    concerned: Callable[[str], bool],
+    make: Callable[[Mapping[str, Any]], V],
+) -> Callable[[Choice], V]:
+    """``make`` of the axes that are ``concerned``, called once for each of their combinations."""
+    # A factor of one row is the same in all combinations.
+    places = tuple(
+        place
+        for place, factor in enumerate(factors)
+        if len(factor.rows) > 1 and any(map(concerned, factor.names))
+    )
+    made: dict[tuple[int, ...], V] = {}
+
+    def of(choice: Choice) -> V:
+        key = tuple([choice[place] for place in places])
+        found = made.get(key)
+        if found is None:
+            asked = combine.asked(factors, choice)
+            found = make({name: value for name, value in asked.items() if concerned(name)})
+            made[key] = found
+        return found
+
+    return of
+
+
+def _identity(variant: ServerVariant, image: str) -> dict[str, Any]:
+    """What defines a server, less whatever is as it is by default.
 
     So an axis that is added later moves no id, as long as its default changes nothing.
     """
-    served = {
+    whole = {
         "model": variant.model.name,
         "digest": variant.model.digest,
         "version": variant.version,
         "changes": variant.axes,
-        "shapes": shapes,
         "image": image,
     }
-    text = _text({name: value for name, value in served.items() if value not in (None, {}, ())})
-    return hashlib.sha256(f"{text}{_text(load.identity)}".encode()).hexdigest()[:16]
+    return {name: value for name, value in whole.items() if value not in (None, {})}
 
 
 def _text(identity: Mapping[str, Any]) -> str:
     return json.dumps(identity, sort_keys=True, separators=(",", ":"))
+
+
+def _rule_text(given: Mapping[str, Sequence[Any]]) -> str:
+    """A rule as its writer would know it again."""
+    files_names = {field: name for name, field in NAMES.items()}
+    told = {
+        files_names.get(axis, axis): values[0] if len(values) == 1 else list(values)
+        for axis, values in given.items()
+    }
+    return ", ".join(f"{axis}: {value}" for axis, value in told.items())

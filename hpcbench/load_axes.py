@@ -1,5 +1,7 @@
 """The sections ``load:`` and ``measurement:`` of a campaign: what perf_analyzer does."""
 
+import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -133,3 +135,92 @@ class LoadVariant:
 
 _COLUMNS = tuple(field.name for field in fields(LoadVariant) if field.name != "timeout_s")
 _DEFAULTS = {field.name: field.default for field in fields(LoadVariant) if field.name in _COLUMNS}
+
+
+def narrowed(load: Load, *overrides: Axes | None) -> Load:
+    """The axes with those that a model, or a variant, sets itself in their place.
+
+    One that sets either ``concurrency`` or ``request_rate`` has no use for the other's values.
+    """
+    values = {name: getattr(load, name) for name in load.model_fields_set}
+    for override in overrides:
+        if override is None:
+            continue
+        given = {
+            name: getattr(override, name)
+            for name in Load.model_fields
+            if name in override.model_fields_set
+        }
+        if not given.keys().isdisjoint(("concurrency", "request_rate")):
+            values.pop("concurrency", None)
+            values.pop("request_rate", None)
+        values |= given
+    return Load.model_construct(**values)
+
+
+def loops(load: Load) -> list[dict[str, tuple[Any, ...]]]:
+    """The axes of the closed loops, and those of the open ones, of whichever there are."""
+    axes = load.axes
+    closed = axes | {"request_rate": (None,), "request_distribution": (None,)}
+    if not load.request_rate:
+        return [closed]
+    opened = axes | {"concurrency": (None,)}
+    return [closed, opened] if "concurrency" in load.model_fields_set else [opened]
+
+
+def variant(
+    asked: Mapping[str, Any], *, input_data_digest: str | None, strings: bool
+) -> LoadVariant:
+    """What one value of each axis asks of perf_analyzer, less what has no meaning beside the rest.
+
+    ``strings``: the model has inputs of texts.
+    """
+    idle = set()
+    if asked["measurement_mode"] == "time_windows":
+        idle.add("measurement_request_count")
+    if asked["shared_memory"] == "none":
+        idle.add("output_shared_memory_bytes")
+    if not strings or asked["string_data"] is not None:
+        idle.add("string_length")
+    if not strings:
+        idle.add("string_data")
+    kept: dict[str, Any] = {name: None if name in idle else value for name, value in asked.items()}
+    return LoadVariant(**kept, input_data_digest=input_data_digest)
+
+
+def refusal(
+    *,
+    protocol: str,
+    asynchronous: bool,
+    streaming: bool,
+    compression: str,
+    shared_memory: str,
+    gpus: bool = True,
+) -> str | None:
+    """Why perf_analyzer refuses such a load; None where it does not. ``gpus``: it sees some."""
+    if streaming and protocol != "grpc":
+        return "streaming needs protocol: grpc"
+    if streaming and not asynchronous:
+        return "streaming needs async: true"
+    if compression != "none" and protocol != "grpc":
+        return f"compression: {compression} needs protocol: grpc; perf_analyzer has none for HTTP"
+    if shared_memory == "cuda" and not gpus:
+        return "shared_memory: cuda needs a GPU, and the pool gives its jobs none"
+    return None
+
+
+_REFUSED = ("protocol", "asynchronous", "streaming", "compression", "shared_memory")
+
+
+def refused(load: LoadVariant, *, gpus: bool) -> str | None:
+    """Why a pool cannot measure with this load; None where nothing is known against it."""
+    return refusal(**{name: getattr(load, name) for name in _REFUSED}, gpus=gpus)
+
+
+def always_refused(measurement: Measurement) -> str | None:
+    """Why no combination of these settings can be measured; None where some can."""
+    axes = [getattr(measurement, name) for name in _REFUSED]
+    told = [
+        refusal(**dict(zip(_REFUSED, values, strict=True))) for values in itertools.product(*axes)
+    ]
+    return None if None in told else f"measurement: {told[0]}"

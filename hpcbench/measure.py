@@ -1,5 +1,6 @@
 """``measure(placement, site)``: the only function that does work on a worker."""
 
+import hashlib
 import json
 import logging
 import os
@@ -7,12 +8,15 @@ import shlex
 import shutil
 import tempfile
 from collections import deque
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from hpcbench import (
     container,
@@ -87,8 +91,9 @@ def _measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, 
             ) as server:
                 while waiting and server.alive:
                     check_scratch(container.scratch(site.container))
-                    record = _measure_point(waiting.popleft(), placement, site, server, tool)
-                    yield replace(record, **built.columns, **held.columns)
+                    point = waiting.popleft()
+                    for record in _measure_point(point, placement, site, server, tool):
+                        yield replace(record, **built.columns, **held.columns)
         except ServerFailed as error:
             status = Status.NOT_APPLICABLE if error.not_applicable else Status.FAILED
             while waiting:
@@ -167,7 +172,9 @@ def unmeasured(
         model_version=variant.version,
         model_digest=variant.model.digest,
         variant=json.dumps(variant.axes),
+        variant_name=point.variant_name,
         shapes=json.dumps(dict(point.shapes)) if point.shapes else None,
+        shapes_name=point.shapes_name,
         **point.load.columns,
         runtime=site.container.runtime,
         server_image=site.container.server_image,
@@ -182,7 +189,11 @@ def unmeasured(
 
 def _measure_point(
     point: Point, placement: Placement, site: Site, server: triton.Server, tool: Tool
-) -> Record:
+) -> Iterator[Record]:
+    """The records of the models that it calls, if any, then that of the point itself.
+
+    The last one makes the point done: what comes before it is on disk by then.
+    """
     record = replace(
         unmeasured(point, placement, site, Status.FAILED, None),
         **node.facts(),
@@ -210,13 +221,32 @@ def _measure_point(
         outcome = Outcome(Status.FAILED, outcome.reason, outcome.figures)
         reason = f"the server died during this point; {outcome.reason or 'no figures were lost'}"
         extra["log_tail"] = server.log_tail
+    record = replace(
+        record, **extra, status=outcome.status, reason=reason, ended_at=datetime.now(UTC)
+    )
+    for part in outcome.composing if server.alive else ():
+        yield _part(record, point, part, server.config_of(part.model, part.version))
+    yield replace(record, **outcome.figures)
+
+
+def _part(
+    record: Record, point: Point, part: perf_analyzer.Composing, config: ModelConfig
+) -> Record:
+    """The record of a model that an ensemble called, while that was measured."""
+    called = next((m for m in point.variant.model.composing if m.name == part.model), None)
+    text = f"{record.point_id}/{part.model}/{part.version}"
     return replace(
         record,
-        **outcome.figures,
-        **extra,
-        status=outcome.status,
-        reason=reason,
-        ended_at=datetime.now(UTC),
+        **loaded.resolved(config),
+        **part.figures,
+        point_id=hashlib.sha256(text.encode()).hexdigest()[:16],
+        part_of=record.point_id,
+        model=part.model,
+        model_label=f"{record.model_label} / {part.model}",
+        model_version=part.version,
+        model_digest=called.digest if called else None,
+        shapes=None,
+        server_config=model_repository.as_text(config),
     )
 
 
@@ -243,19 +273,31 @@ def _run(
     data = load.input_data
     shows = () if data in ("random", "zero") else ((Path(data), Path(data)),)
     limit_s = perf_analyzer.timeout_s(load, settle=settle)
+    inferences = perf_analyzer.inferences_per_request(point)
     scratch = container.scratch(site.container)
     with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch) as folder:
         # A bare name for -f, in the folder where it runs: else files of ensembles get lost.
-        command = container.sdk(site.container, words, Room(folder=Path(folder), shows=shows))
-        done = process.run(command.argv, folder=Path(folder), timeout_s=limit_s, env=command.env)
-        csv_path = Path(folder) / perf_analyzer.CSV_NAME
+        room = Room(
+            folder=Path(folder), shows=shows, shm="" if load.shared_memory == "none" else server.shm
+        )
+        command = container.sdk(site.container, words, room)
+        with container.alone(site.container) if load.shared_memory == "system" else nullcontext():
+            done = process.run(
+                command.argv, folder=Path(folder), timeout_s=limit_s, env=command.env
+            )
+        csv_texts = {path.name: path.read_text() for path in Path(folder).glob("*.csv")}
         outcome = perf_analyzer.read(
             stdout=done.stdout,
             stderr=done.stderr,
-            csv_text=csv_path.read_text() if csv_path.exists() else None,
+            csv_text=csv_texts.get(perf_analyzer.CSV_NAME),
             returncode=done.returncode,
             percentile=load.percentile,
+            inferences_per_request=inferences,
         )
+        parts = perf_analyzer.composing(
+            stdout=done.stdout, csv_texts=csv_texts, inferences_per_request=inferences
+        )
+        outcome = replace(outcome, composing=parts)
     extra: dict[str, Any] = {
         "command": shlex.join(command.argv),
         "exit_code": done.returncode,
@@ -288,7 +330,7 @@ def _unsettled(
         reason = f"{first.reason}; three more windows gave no figures: {outcome.reason}"
         figures |= _from_windows(first.figures, percentile)
     return (
-        Outcome(Status.UNSTABLE, reason, figures),
+        Outcome(Status.UNSTABLE, reason, figures, outcome.composing),
         {
             **first_extra,
             "perf_analyzer_s": spent_s,

@@ -21,7 +21,8 @@ class TritonModel:
     ``config`` is the serialised ModelConfig of its config.pbtxt, empty where there is none (the
     server then completes it from the model). ``max_batch_size`` and ``inputs`` are None where
     only the server can know them. ``inputs`` holds (name, dims), dims without the batch
-    dimension and -1 where the length varies.
+    dimension and -1 where the length varies. ``composing`` are the models that an ensemble calls,
+    and those that they call; ``digest`` is over the files of all.
     """
 
     name: str
@@ -32,10 +33,14 @@ class TritonModel:
     dynamic_batching: bool
     inputs: tuple[tuple[str, tuple[int, ...]], ...] | None
     versions: tuple[int, ...]
+    composing: tuple["TritonModel", ...] = ()
 
 
-def read_model(repository: Path, name: str) -> TritonModel:
-    """The model ``name`` of a repository. Raises BadInput where there is none to serve."""
+def read_model(repository: Path, name: str, callers: tuple[str, ...] = ()) -> TritonModel:
+    """The model ``name`` of a repository. Raises BadInput where there is none to serve.
+
+    ``callers`` are the ensembles on the way to it.
+    """
     folder = repository / name
     if not repository.is_dir():
         raise BadInput(f"model_repository: {repository} is not a folder")
@@ -69,16 +74,38 @@ def read_model(repository: Path, name: str) -> TritonModel:
                 "Triton refuses this; make the two equal",
             )
     known = bool(config.input)
+    composing = _composing(repository, name, config, callers)
+    whole = hashlib.sha256("".join(part.digest for part in composing).encode()).hexdigest()[:16]
     return TritonModel(
         name=name,
         folder=folder,
-        digest=digest(folder),
+        digest=f"{digest(folder)}-{whole}" if composing else digest(folder),
         config=config.SerializeToString(deterministic=True),
         max_batch_size=config.max_batch_size if known else None,
         dynamic_batching=config.HasField("dynamic_batching"),
         inputs=tuple((i.name, tuple(i.dims)) for i in config.input) if known else None,
         versions=versions,
+        composing=composing,
     )
+
+
+def _composing(
+    repository: Path, name: str, config: ModelConfig, callers: tuple[str, ...]
+) -> tuple[TritonModel, ...]:
+    """All models that an ensemble needs beside itself, each once."""
+    found: dict[str, TritonModel] = {}
+    for called in dict.fromkeys(step.model_name for step in config.ensemble_scheduling.step):
+        if called in (*callers, name):
+            raise BadInput(f"models: the ensemble '{called}' calls itself, through '{name}'")
+        try:
+            model = read_model(repository, called, (*callers, name))
+        except BadInput as error:
+            why = error.message.removeprefix("models: ")
+            raise BadInput(
+                f"models: the ensemble '{name}' needs '{called}': {why}", error.hint
+            ) from error
+        found |= {part.name: part for part in (model, *model.composing)}
+    return tuple(found.values())
 
 
 def digest(path: Path) -> str:

@@ -13,23 +13,28 @@ from hpcbench.grid import ServerVariant
 
 
 def write_overlay(variant: ServerVariant, config: ModelConfig, repository: Path) -> None:
-    """Makes ``repository`` hold the model with ``config``: Triton is pointed at it."""
+    """Makes ``repository`` hold the model with ``config``: Triton is pointed at it.
+
+    The models that an ensemble calls are there as they are.
+    """
     folder = repository / variant.model.name
     folder.mkdir(parents=True)
     for entry in variant.model.folder.iterdir():
         if entry.name != "config.pbtxt":
             (folder / entry.name).symlink_to(entry)
     (folder / "config.pbtxt").write_text(as_text(config), encoding="utf-8")
+    for part in variant.model.composing:
+        (repository / part.name).symlink_to(part.folder)
 
 
 def shows(variant: ServerVariant) -> tuple[tuple[Path, Path], ...]:
     """(path, path as links name it) of all that must be seen to read the model.
 
-    That is its folder, and whatever links in it lead to; a container that has these at the
-    second paths, reads what is read outside.
+    That is its folder, those of the models that it calls, and whatever links in them lead to; a
+    container that has these at the second paths, reads what is read outside.
     """
     found: dict[Path, Path] = {}
-    waiting = [(variant.model.folder, variant.model.folder)]
+    waiting = [(m.folder, m.folder) for m in (variant.model, *variant.model.composing)]
     while waiting:
         path, named = waiting.pop()
         if named in found or not found.keys().isdisjoint(named.parents):

@@ -20,7 +20,9 @@ from hpcbench.records import COLUMNS, Status
 
 CSV_NAME = "result.csv"
 START_ALLOWANCE_S = 60.0
-COUNT_ALLOWANCE = 2.0
+WINDOW_ALLOWANCE = 2.0
+COUNT_ALLOWANCE = 10.0
+"""How long a window of so many requests takes, nobody knows before."""
 
 _BY_HEADER = {column.header: column for column in COLUMNS if column.header}
 _PER_GPU_SUM = {"gpu_memory_max_bytes", "gpu_memory_total_bytes"}
@@ -41,9 +43,9 @@ def arguments(point: Point, *, url: str, metrics_url: str | None, settle: bool =
         *("-u", url),
         *("-i", load.protocol),
         "--async" if load.asynchronous else "--sync",
-        *("-b", str(load.batch_size)),
+        *("-b", str(1 if point.batch_in_shapes else load.batch_size)),
         *_driven(load),
-        *("--measurement-interval", str(load.measurement_interval_ms)),
+        *_window(load),
         *("--stability-percentage", f"{stability:g}"),
         *("--max-trials", str(trials)),
         *("--input-data", load.input_data),
@@ -52,7 +54,8 @@ def arguments(point: Point, *, url: str, metrics_url: str | None, settle: bool =
         words += ["-x", str(point.variant.version)]
     if load.percentile is not None:
         words += [f"--percentile={load.percentile}"]
-    for name, dims in point.shapes:
+    words += _sent(load)
+    for name, dims in point.lengths:
         words += ["--shape", f"{name}:{','.join(map(str, dims))}"]
     if metrics_url is not None:
         words += ["--collect-metrics", "--metrics-url", metrics_url, "--metrics-interval", "500"]
@@ -69,12 +72,44 @@ def _driven(load: LoadVariant) -> list[str]:
     ]
 
 
+def _window(load: LoadVariant) -> list[str]:
+    if load.measurement_mode == "time_windows":
+        return ["--measurement-interval", str(load.measurement_interval_ms)]
+    return [
+        *("--measurement-mode", load.measurement_mode),
+        *("--measurement-request-count", str(load.measurement_request_count)),
+    ]
+
+
+def _sent(load: LoadVariant) -> list[str]:
+    """How requests are sent and what is in them, where it is not perf_analyzer's own choice."""
+    words = ["--streaming"] if load.streaming else []
+    if load.compression != "none":
+        words += ["--grpc-compression-algorithm", load.compression]
+    if load.shared_memory != "none":
+        words += ["--shared-memory", load.shared_memory]
+    for flag, value in (
+        ("--output-shared-memory-size", load.output_shared_memory_bytes),
+        ("--max-threads", load.max_threads),
+        ("--string-length", load.string_length),
+    ):
+        if value is not None:
+            words += [flag, str(value)]
+    return words if load.string_data is None else [*words, f"--string-data={load.string_data}"]
+
+
+def inferences_per_request(point: Point) -> int:
+    """Inferences in what perf_analyzer, which knows nothing of such a batch, counts as one."""
+    return point.load.batch_size if point.batch_in_shapes else 1
+
+
 def timeout_s(load: LoadVariant, *, settle: bool = True) -> float:
     """Seconds after which a run of perf_analyzer is hung rather than slow."""
     if load.timeout_s is not None:
         return load.timeout_s
     windows = load.max_trials if settle else REST_WINDOWS
-    return START_ALLOWANCE_S + COUNT_ALLOWANCE * windows * load.window_s
+    allowance = WINDOW_ALLOWANCE if load.measurement_mode == "time_windows" else COUNT_ALLOWANCE
+    return START_ALLOWANCE_S + allowance * windows * load.window_s
 
 
 def known_flags(usage: str) -> frozenset[str]:
@@ -107,21 +142,37 @@ def fit_to(words: list[str], known: frozenset[str]) -> tuple[list[str], list[str
 
 
 @dataclass(frozen=True)
+class Composing:
+    """What one run says of a model that the measured one calls."""
+
+    model: str
+    version: int
+    figures: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What one run of perf_analyzer says. ``figures`` are columns of the record."""
 
     status: Status
     reason: str | None
     figures: Mapping[str, Any] = field(default_factory=dict)
+    composing: tuple[Composing, ...] = ()
 
 
 def read(
-    *, stdout: str, stderr: str, csv_text: str | None, returncode: int, percentile: int | None
+    *,
+    stdout: str,
+    stderr: str,
+    csv_text: str | None,
+    returncode: int,
+    percentile: int | None,
+    inferences_per_request: int = 1,
 ) -> Outcome:
     """The verdict on one run, with every figure that it printed or wrote."""
     windows = _windows(stdout)
     row = _row(csv_text, percentile)
-    figures = {**windows, **_report(stdout), **row}
+    figures = _scaled({**windows, **_report(stdout), **row}, inferences_per_request)
     if "latency_avg_us" not in figures and "_transfer_us" in figures:
         figures["latency_avg_us"] = figures["_transfer_us"]
     figures.pop("_transfer_us", None)
@@ -131,6 +182,42 @@ def read(
     if "Failed to obtain stable measurement" in text:
         return Outcome(Status.UNSTABLE, _unstable_reason(figures), figures)
     return Outcome(Status.FAILED, failure_reason(stdout, stderr, returncode), figures)
+
+
+def composing(
+    *, stdout: str, csv_texts: Mapping[str, str], inferences_per_request: int = 1
+) -> tuple[Composing, ...]:
+    """The models that an ensemble called: each has a CSV of its own, here by its file's name.
+
+    Their figures are those of the server; what the client measured is the ensemble's alone.
+    """
+    found = []
+    for name, text in sorted(csv_texts.items()):
+        match = re.fullmatch(rf"(.+)_v(\d+)\.{re.escape(CSV_NAME)}", name)
+        if match:
+            block = re.search(
+                rf"^  {re.escape(match[1])}, version: {match[2]}\n((?:      .*\n)+)",
+                stdout,
+                re.MULTILINE,
+            )
+            report = re.sub("^  ", "", block[1], flags=re.MULTILINE) if block else ""
+            figures = _scaled({**_report(report), **_row(text, None)}, inferences_per_request)
+            of_server = {
+                k: v for k, v in figures.items() if not k.startswith(("client", "network"))
+            }
+            found.append(Composing(match[1], int(match[2]), of_server))
+    return tuple(found)
+
+
+def _scaled(figures: dict[str, Any], inferences: int) -> dict[str, Any]:
+    """Throughputs in inferences, where perf_analyzer counted requests of so many each."""
+    found = dict(figures)
+    if "throughput_infer_per_s" in found:
+        found["throughput_infer_per_s"] *= inferences
+    windows = found.get("windows_throughput_infer_per_s")
+    if windows is not None:
+        found["windows_throughput_infer_per_s"] = tuple(inferences * each for each in windows)
+    return found
 
 
 def _windows(stdout: str) -> dict[str, Any]:
@@ -253,6 +340,7 @@ def failure_reason(stdout: str, stderr: str, returncode: int) -> str:
         r"^(terminate called .+(?:\n.*what\(\).+)?)",
         r"^(cannot start .+)",
         r"^FATAL:\s*(.+)",
+        r"^(Failed to maintain requested inference load\..*)",
     ):
         match = re.search(pattern, text, re.MULTILINE)
         if match:

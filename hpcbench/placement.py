@@ -80,7 +80,7 @@ def place(
             repeat=repeat,
             variant=variant,
             points=tuple(members),
-            requests=tuple(sorted({(point.shapes, point.load.batch_size) for point in members})),
+            requests=tuple(sorted({(point.lengths, point.load.batch_size) for point in members})),
         )
         for repeat in range(repeats)
         for variant, members in by_variant.items()

@@ -225,7 +225,11 @@ def _read_models(campaign: Campaign) -> dict[str, TritonModel]:
 
 def _input_digests(campaign: Campaign) -> dict[str, str]:
     """The digest of each data file by its path."""
-    measured = [campaign.measurement, *(model.measurement for model in campaign.models)]
+    measured = [
+        campaign.measurement,
+        *(model.measurement for model in campaign.models),
+        *campaign.variants.values(),
+    ]
     names = {name for measurement in measured if measurement for name in measurement.input_data}
     where = f"{campaign.source}: measurement.input_data"
     files = sorted(names.difference(input_data.GENERATED))
@@ -260,6 +264,8 @@ def plan_rows(todo: Plan) -> list[dict[str, Any]]:
             "variant": json.dumps(point.variant.axes),
             "batch_size": point.load.batch_size,
             "concurrency": point.load.concurrency,
+            "request_rate": point.load.request_rate,
+            "shapes_name": point.shapes_name,
         }
         for pool in todo.placements
         for repeat in range(todo.campaign.repeats)

@@ -160,7 +160,7 @@ class _View:
         reason = event.get("reason") or ""
         words = (
             f"{time.strftime('%H:%M:%S')} [{COLOURS[status]}]{status:<14}[/] "
-            f"batch {event['batch_size']:<4} concurrency {event['concurrency']:<4}"
+            f"batch {event['batch_size']:<4} {loop_text(event):<16}"
             f"{figure}  {escape(event['model_label'])}"
         )
         self._console.print(words, highlight=False, soft_wrap=True)
@@ -202,7 +202,9 @@ def results_table(frame: Any) -> Table:
         ("pool", [str(v) for v in frame["pool"]]),
         ("server variant", [variant_text(v) for v in frame["variant"]]),
         ("batch", [str(v) for v in frame["batch_size"]]),
-        ("concurrency", [str(v) for v in frame["concurrency"]]),
+        ("shapes", [str(v) for v in frame["shapes_name"]]),
+        ("concurrency", [_known(v) for v in frame["concurrency"]]),
+        ("requests/s", [_known(v) for v in frame["request_rate"]]),
         ("repeat", [str(v) for v in frame["repeat"]]),
     ]
     shown = [(n, v) for n, v in texts if n in ("model", "batch") or len(set(v)) > 1]
@@ -223,6 +225,12 @@ def results_table(frame: Any) -> Table:
     return table
 
 
+def loop_text(row: Mapping[str, Any]) -> str:
+    """How much load arrived: requests kept in flight, or requests per second."""
+    rate = row["request_rate"]
+    return f"concurrency {row['concurrency']}" if rate is None else f"rate {rate:g}/s"
+
+
 def variant_text(variant: str | None) -> str:
     """The server axes, given as JSON, that differ from the model's own configuration."""
     axes = json.loads(variant) if isinstance(variant, str) else {}
@@ -235,6 +243,10 @@ def variant_text(variant: str | None) -> str:
         axes = {**axes, "preferred_batch_size": "off"}
     told = [words.get(k, f"{k} {{}}").format(v) for k, v in axes.items()]
     return ", ".join(told) or "base"
+
+
+def _known(value: Any) -> str:
+    return "-" if value is None or value != value else f"{value:g}"  # noqa: PLR0124 - NaN
 
 
 def _number(value: Any, divisor: int) -> str:

@@ -72,6 +72,10 @@ class Record:
     status: str = _key("ok | unstable | failed | timeout | not_applicable")
     reason: str | None = _column("why the status is not ok, in a sentence")
 
+    part_of: str | None = _column(
+        "point_id of the ensemble that called this model meanwhile; missing: measured itself"
+    )
+
     # What was asked for
     model: str = _key("name of the model in its repository")
     model_label: str = _key("name of the model in figures")
@@ -83,8 +87,16 @@ class Record:
     variant: str | None = _column(
         "the server axes that the campaign changes, as JSON; others are as in config.pbtxt"
     )
-    shapes: str | None = _column("the lengths given to the inputs, as JSON")
-    batch_size: int | None = _column("inferences per request (perf_analyzer -b)", unit="1")
+    variant_name: str | None = _column("the campaign's name for this variant, if it has named ones")
+    shapes: str | None = _column(
+        "the lengths given to the inputs, without the batch dimension, as JSON"
+    )
+    shapes_name: str | None = _column("the campaign's name for these shapes, if it has named ones")
+    batch_size: int | None = _column(
+        "inferences per request: perf_analyzer's -b, or the leading dimension of the inputs where "
+        "max_batch_size is 0",
+        unit="1",
+    )
     concurrency: int | None = _column(
         "requests kept in flight: closed loop", unit="1", header="Concurrency"
     )
@@ -107,7 +119,9 @@ class Record:
         "most threads of perf_analyzer; missing: its own choice", unit="1"
     )
     measurement_mode: str | None = _column("time_windows | count_windows: what ends a window")
-    measurement_interval_ms: int | None = _column("length of a window", unit="ms")
+    measurement_interval_ms: int | None = _column(
+        "length of a window; with count_windows, the length that is expected", unit="ms"
+    )
     measurement_request_count: int | None = _column(
         "requests in a window at least, with count_windows", unit="1"
     )
@@ -164,7 +178,8 @@ class Record:
 
     # Throughput and latency, as perf_analyzer saw them
     throughput_infer_per_s: float | None = _column(
-        "inferences completed per second: requests times batch_size",
+        "inferences completed per second: requests times batch_size; where max_batch_size is 0, "
+        "perf_analyzer itself prints requests",
         unit="infer/s",
         header="Inferences/Second",
     )
@@ -224,7 +239,7 @@ class Record:
     server_cache_miss_us: float | None = _column(
         "response cache, misses", unit="us", header="Server Cache Miss"
     )
-    inference_count: int | None = _column("inferences the server made", unit="1")
+    inference_count: int | None = _column("inferences the server says it made", unit="1")
     execution_count: int | None = _column("batches it made them in", unit="1")
     success_count: int | None = _column("requests it answered", unit="1")
 

@@ -330,7 +330,7 @@ PLAN = pa.schema(
         SCHEMA.field(name)
         for name in (
             *("point_id", "pool", "repeat", "model_label", "variant"),
-            *("batch_size", "concurrency"),
+            *("batch_size", "concurrency", "request_rate", "shapes_name"),
         )
     ],
     metadata=SCHEMA.metadata,

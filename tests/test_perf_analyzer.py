@@ -113,6 +113,18 @@ FIGURES: dict[str, dict[str, Any]] = {
         "request_count": 49,
         "windows_throughput_infer_per_s": (24.972, 41.5933, 47.1325, 47.1393),
     },
+    "streaming": {
+        "throughput_infer_per_s": 2236.5,
+        "latency_p99_us": 895.0,
+        "server_compute_infer_us": 182.0,
+    },
+    "ensemble": {
+        "throughput_infer_per_s": 344.042,
+        "request_count": 317,
+        "inference_count": 636,
+        "server_compute_infer_us": 2486.0,
+        "server_request_us": 4583.0,
+    },
     "rate_overload": {
         "throughput_infer_per_s": 637.838,
         "send_request_rate": 639.64,
@@ -225,6 +237,15 @@ FAILURES = {
         "ipv4:127.0.0.1:1: Failed to connect to remote host: Connection refused"
     ),
     "unknown_flag": "unrecognized option '--nosuchflag'",
+    "cuda_without_gpu": (
+        "Unable to init infer data manager: unable to allocate memory of 64 bytes on gpu for "
+        "output: CUDA driver version is insufficient for CUDA runtime version"
+    ),
+    "streaming_sync": ("perf_analyzer exited with 99: can not use streaming with synchronous API"),
+    "output_too_small": (
+        "shared memory size specified with the request for output 'back' (10 bytes) should be at "
+        "least 396 bytes to hold the results"
+    ),
 }
 
 
@@ -385,6 +406,80 @@ def words(**settings: Any) -> list[str]:
         url="127.0.0.1:8001",
         **({"metrics_url": None} | changes),
     )
+
+
+def test_the_models_that_an_ensemble_calls_have_the_servers_figures_and_no_client() -> None:
+    files = {path.name: path.read_text() for path in (PRINTED / "ensemble").glob("*.csv")}
+    scale, shift = perf_analyzer.composing(
+        stdout=printed("ensemble", "stdout.txt"), csv_texts=files
+    )
+    assert (scale.model, scale.version, shift.model) == ("scale", 1, "shift")
+    assert scale.figures == {
+        "throughput_infer_per_s": 344.042,
+        "server_queue_us": 163.0,
+        "server_compute_input_us": 24.0,
+        "server_compute_infer_us": 1273.0,
+        "server_compute_output_us": 164.0,
+        "inference_count": 636,
+        "execution_count": 318,
+        "success_count": 318,
+        "server_request_us": 1627.0,
+        "server_overhead_us": 2.0,
+    }
+
+
+def test_a_run_of_a_single_model_has_no_models_that_it_calls() -> None:
+    text = {"result.csv": printed("grpc_async", "result.csv")}
+    assert perf_analyzer.composing(stdout="", csv_texts=text) == ()
+
+
+def test_requests_that_hold_a_batch_in_their_shape_are_so_many_inferences() -> None:
+    outcome = read("grpc_async", inferences_per_request=8)
+    assert outcome.figures["throughput_infer_per_s"] == 8 * 832.253
+    assert outcome.figures["windows_throughput_infer_per_s"][0] == 8 * 870.654
+    assert outcome.figures["inference_count"] == 904
+
+
+def test_the_batch_of_a_model_without_a_batch_dimension_stands_in_its_shape() -> None:
+    flat = triton_model(max_batch_size=0, inputs={"x": (-1, 16), "fixed": (3,)})
+    chosen = point(of=variant(flat), shapes=(("fixed", (3,)), ("x", (16,))), batch_size=8)
+    text = " ".join(words(point=chosen))
+    assert " -b 1 " in text
+    assert " --shape fixed:3 --shape x:8,16 " in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "flags"),
+    [
+        ({"streaming": True}, "--streaming"),
+        ({"compression": "gzip"}, "--grpc-compression-algorithm gzip"),
+        ({"shared_memory": "system"}, "--shared-memory system"),
+        ({"output_shared_memory_bytes": 5}, "--output-shared-memory-size 5"),
+        ({"max_threads": 2}, "--max-threads 2"),
+        ({"string_length": 9}, "--string-length 9"),
+        ({"string_data": "-x y"}, "--string-data=-x y"),
+        (
+            {"measurement_mode": "count_windows", "measurement_request_count": 70},
+            "--measurement-mode count_windows --measurement-request-count 70",
+        ),
+        (
+            {"concurrency": None, "request_rate": 12.5, "request_distribution": "poisson"},
+            "--request-rate-range 12.5:12.5 --request-distribution poisson",
+        ),
+    ],
+)
+def test_each_setting_has_its_flag_and_no_other_line_has_it(
+    settings: dict[str, Any], flags: str
+) -> None:
+    assert flags in " ".join(words(**settings))
+    assert flags.split("=", maxsplit=1)[0].split(maxsplit=1)[0] not in " ".join(words())
+
+
+def test_a_window_of_so_many_requests_has_more_time() -> None:
+    counted = LoadVariant(measurement_mode="count_windows", measurement_request_count=50)
+    assert timeout_s(counted) == 60 + 10 * 10 * 1.2 * 5
+    text = " ".join(words(measurement_mode="count_windows", measurement_request_count=50))
+    assert "--measurement-interval" not in text
 
 
 def test_the_command_line_of_a_point() -> None:

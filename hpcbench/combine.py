@@ -1,0 +1,103 @@
+"""Combines the values of axes: their product, axes that go together, rules that exclude."""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Row = tuple[Any, ...]
+Choice = tuple[int, ...]
+"""A combination: the position of the row that it takes of each factor."""
+
+
+@dataclass(frozen=True)
+class Factor:
+    """Axes that go together, and the rows of values that they take."""
+
+    names: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def factors(
+    axes: Mapping[str, Sequence[Any]], together: Sequence[Sequence[str]] = ()
+) -> list[Factor]:
+    """What the grid is the product of, in the order of ``axes``.
+
+    The axes of a group of ``together`` are one factor: the first value of each goes with the first
+    of the others. One that has a single value goes with all. Raises ValueError where the numbers
+    of their values differ.
+    """
+    group_of = {name: group for group in together for name in group}
+    found: list[Factor] = []
+    placed: set[str] = set()
+    for name, values in axes.items():
+        if name in placed:
+            continue
+        members = [n for n in group_of.get(name, ()) if n in axes and len(axes[n]) > 1]
+        if name not in members:
+            found.append(Factor((name,), tuple((value,) for value in values)))
+            placed.add(name)
+            continue
+        counts = {n: len(axes[n]) for n in members}
+        if len(set(counts.values())) > 1:
+            told = ", ".join(f"{n} has {count}" for n, count in counts.items())
+            raise ValueError(f"axes that go together need as many values: {told}")
+        found.append(Factor(tuple(members), tuple(zip(*(axes[n] for n in members), strict=True))))
+        placed.update(members)
+    return found
+
+
+def compiled(
+    rules: Sequence[Mapping[str, Sequence[Any]]], parts: Sequence[Factor]
+) -> list[list[tuple[int, frozenset[int]]]]:
+    """Each rule as (factor, the rows that fit); None of its factors fits where one set is empty."""
+    return [
+        [
+            (
+                position,
+                frozenset(
+                    number
+                    for number, row in enumerate(part.rows)
+                    if all(
+                        _among(value, rule[name])
+                        for name, value in zip(part.names, row, strict=True)
+                        if name in rule
+                    )
+                ),
+            )
+            for position, part in enumerate(parts)
+            if not rule.keys().isdisjoint(part.names)
+        ]
+        for rule in rules
+    ]
+
+
+def choices(
+    parts: Sequence[Factor], rules: Sequence[Mapping[str, Sequence[Any]]], dropped: list[int]
+) -> Iterator[Choice]:
+    """Every combination that no rule excludes; ``dropped`` counts what each rule took.
+
+    A rule names axes and values; it excludes what has one of its values on each of these axes.
+    """
+    tests = compiled(rules, parts)
+    for choice in itertools.product(*(range(len(part.rows)) for part in parts)):
+        for number, test in enumerate(tests):
+            if all(choice[position] in rows for position, rows in test):
+                dropped[number] += 1
+                break
+        else:
+            yield choice
+
+
+def asked(parts: Sequence[Factor], choice: Choice) -> dict[str, Any]:
+    """The value of each axis in a combination."""
+    return {
+        name: value
+        for part, number in zip(parts, choice, strict=True)
+        for name, value in zip(part.names, part.rows[number], strict=True)
+    }
+
+
+def _among(value: Any, values: Sequence[Any]) -> bool:
+    # `in` would take True for 1.
+    return any(type(value) is type(other) and value == other for other in values)
