@@ -71,7 +71,8 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     position = points["position"].to_numpy(np.float64)
     order = [*(rank(points[name]) for name in reversed(CONFIGURATION)), position]
     points = points.drop(columns="row")
-    return points.iloc[np.lexsort(order)].reset_index(drop=True)
+    # A copy is of one piece: figures add columns, which a table in a hundred pieces takes badly.
+    return points.iloc[np.lexsort(order)].reset_index(drop=True).copy()
 
 
 def _quantities(rows: pd.DataFrame) -> dict[str, npt.NDArray[np.float64]]:

@@ -42,7 +42,8 @@ PATH="$prefix/python/bin:$PATH"
 ORT_DISABLE_TELEMETRY=1
 export PATH ORT_DISABLE_TELEMETRY
 exec "$prefix/triton/pytriton/tritonserver/bin/tritonserver" \\
-    --backend-directory="$prefix/backends" "$@"
+    --backend-directory="$prefix/backends" \\
+    --cache-directory="$prefix/triton/pytriton/tritonserver/caches" "$@"
 """
 ANALYZER_WRAPPER = """\
 #!/bin/sh
@@ -164,7 +165,6 @@ def make_triton(place: Workplace) -> None:
     guard = tree / "backends/python/triton_python_backend_utils.py"
     guard.write_text(guard.read_text(encoding="utf-8") + PLAIN_MODEL_GUARD, encoding="utf-8")
     link_stub_libraries(place)
-    write_program(place.prefix / "bin/tritonserver", TRITON_WRAPPER)
 
 
 def _keep_of_triton(name: str) -> str | None:
@@ -196,6 +196,8 @@ def make_backends(place: Workplace) -> None:
         (new / name).mkdir()
         for source in backend_files(name):
             shutil.copyfile(source, new / name / source.name)
+    # Written with the backends, it is renewed where an older prefix is brought up to date.
+    write_program(place.prefix / "bin/tritonserver", TRITON_WRAPPER)
     target = place.prefix / "backends"
     shutil.rmtree(target, ignore_errors=True)
     new.rename(target)

@@ -93,6 +93,8 @@ def _against(variant: ServerVariant, config: ModelConfig, gpus: int, native: boo
     if over:
         yield f"preferred_batch_size {over[0]} is over max_batch_size {config.max_batch_size}"
     levels = config.dynamic_batching.priority_levels
+    if levels > 1 and config.dynamic_batching.preserve_ordering:
+        yield "preserve_ordering: Triton keeps the order of requests of one priority only"
     if config.dynamic_batching.default_priority_level > levels:
         level = config.dynamic_batching.default_priority_level
         yield f"default_priority_level {level} is over priority_levels {levels}"

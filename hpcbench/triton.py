@@ -266,6 +266,11 @@ def load_failure(text: str) -> ServerFailed:
         if refused:
             return ServerFailed(refused, last_lines(text), True)
         return ServerFailed(f"the model did not load: {reason}", last_lines(text))
+    match = re.search(r"Poll failed for model directory '[^']*': (.*)", text)
+    if match:
+        # Triton checks a configuration before it asks the backend.
+        told = match[1].strip().strip('"')
+        return ServerFailed(f"Triton refuses the configuration: {told}", last_lines(text))
     lines = [
         line
         for line in text.splitlines()

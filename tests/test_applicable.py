@@ -97,6 +97,10 @@ def test_what_backend_and_pool_take_is_applicable(arguments: dict[str, Any]) -> 
             "preferred_batch_size 8 is over max_batch_size 4",
         ),
         (
+            {"priority_levels": 2, "preserve_ordering": True},
+            "Triton keeps the order of requests of one priority only",
+        ),
+        (
             {"priority_levels": 2, "default_priority_level": 3},
             "default_priority_level 3 is over priority_levels 2",
         ),

@@ -79,7 +79,7 @@ def test_the_results_of_the_documentation_are_those_of_its_campaign():
     path = DOCS / "results" / "jet_tagger.parquet"
     assert path.stat().st_size < 300_000
     frame = load_results(path)
-    assert len(frame) == 2 * 2 * 4 * 3 * 3
+    assert len(frame) == 2 * 2 * 4 * 3 * 2
     assert frame["measurement_interval_ms"].eq(2000).all()
     assert frame["status"].eq("ok").mean() > 0.9
     assert set(frame["batch_size"]) == {1, 4, 16, 64}

@@ -40,7 +40,8 @@ THROUGHPUT = "throughput_infer_per_s"
 
 OTHERS = {
     *("point_id", "campaign", "repeat", "placement_id", "status", "reason", "model_position"),
-    *("input_data_digest", "platform", "max_batch_size", "server_config", "server_ready_s"),
+    *("input_data_digest", "platform", "server_config", "server_ready_s", "accelerator_nodes"),
+    *("engine_build_s", "engine_cached", "warmup_batch_sizes"),
     *("server_fresh", "node", "gpu_uuid", "memory_bytes", "kernel", "job_id", "command"),
     *("figures_command", "exit_code", "log_tail", "perf_analyzer_s", "started_at", "ended_at"),
     *("hpcbench_version", "client_overhead_percent", "send_request_rate", "request_count"),
@@ -138,7 +139,7 @@ OTHER_VALUES: dict[Any, Any] = {"string": "other", "int64": 77, "double": 7.5, "
 
 
 def _other(column: str) -> Any:
-    if column == "preferred_batch_size":
+    if column in ("preferred_batch_size", "gpus"):
         return (4, 8)
     if column in ("variant", "shapes"):
         return '{"other": [1]}'

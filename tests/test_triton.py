@@ -54,6 +54,19 @@ def test_a_server_that_ends_without_loading_anything_is_told_in_its_last_words(t
     assert text.strip() in error.message
 
 
+def test_a_configuration_that_triton_refuses_is_told_in_its_words() -> None:
+    line = (
+        'E1124 16:17:29.994840 12889 model_repository_manager.cc:1460] "Poll failed for model '
+        "directory 'jet_tagger': Only one priority level is allowed when 'preserve_ordering' is "
+        'true for jet_tagger"'
+    )
+    error = triton.load_failure(LOG.format(line=line))
+    assert error.message == (
+        "Triton refuses the configuration: Only one priority level is allowed when "
+        "'preserve_ordering' is true for jet_tagger"
+    )
+
+
 def test_free_ports_are_different_and_free() -> None:
     ports = triton.free_ports(3)
     assert len(set(ports)) == 3

@@ -18,7 +18,7 @@ from tests.builders import refusal
 from tests.builders_scan import record, through_parquet
 from tests.measurements import loaded, repeats
 
-NEW = {"cuda_graphs": True, "max_batch_size": 64, "response_cache": False, "graph_level": 2}
+NEW = {"cuda_streams": True, "max_ragged_size": 64, "page_locking": False, "fusion_level": 2}
 """Axes of servers that this package has no word about."""
 
 
@@ -64,7 +64,7 @@ def test_any_axis_has_words(axis: str, value: Any, text: str) -> None:
 def test_a_server_is_told_by_what_differs_from_base() -> None:
     assert labels.server(row(variant="{}")) == "base"
     assert labels.server(row(variant=json.dumps(NEW))) == (
-        "CUDA graphs, max batch size 64, no response cache, graph level 2"
+        "CUDA streams, max ragged size 64, no page locking, fusion level 2"
     )
     assert labels.server(row()) == "unknown"
     assert labels.server(row(instance_count=2)) == "2 instances"
@@ -85,7 +85,7 @@ def test_the_legend_names_axes_that_nobody_listed(tmp_path: Path) -> None:
     found["series"] = range(len(found))
     assert list(captions.legend(found)[1].values()) == [
         "base",
-        "CUDA graphs, graph level 2, max batch size 64, no response cache",
+        "CUDA streams, fusion level 2, max ragged size 64, no page locking",
     ]
 
 
@@ -102,7 +102,7 @@ def scan_over(axis: str, values: list[Any], folder: Path, **shared: Any) -> pd.D
 
 
 def test_an_axis_of_the_server_that_nobody_listed_makes_a_heat_map(tmp_path: Path) -> None:
-    found = scan_over("cuda_graphs", ["base", False, True], tmp_path)
+    found = scan_over("cuda_streams", ["base", False, True], tmp_path)
     ((_, numbers),) = figures.FIGURES["heat_map"].pictures(found)
     cells = numbers.set_index(["x_text", "y_text"])["throughput_infer_per_s"]
     assert cells.to_dict() == {
@@ -111,7 +111,7 @@ def test_an_axis_of_the_server_that_nobody_listed_makes_a_heat_map(tmp_path: Pat
         for batch in (1, 2, 4)
     }
     figure = figures.FIGURES["heat_map"].of(found)
-    assert figure.axes[0].get_ylabel() == "CUDA graphs"
+    assert figure.axes[0].get_ylabel() == "CUDA streams"
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["base", "off", "on"]
 
 
