@@ -232,7 +232,7 @@ def test_a_plan_as_json_has_every_placement_and_every_measurement(place: Path) -
     told = json.loads(result.stdout)
     assert set(told) == {
         *("campaign", "site", "points", "repeats", "measurements", "merged", "not_applicable"),
-        *("estimate_s", "gpu_s", "job_scripts", "placements", "measurement_rows"),
+        *("estimate_s", "gpu_s", "job_scripts", "placements", "measurement_rows", "excluded"),
     }
     assert (told["campaign"], told["site"]) == ("study", "here")
     assert (told["points"], told["repeats"], told["measurements"]) == (12, 2, 24)
