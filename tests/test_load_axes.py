@@ -273,7 +273,7 @@ def test_an_ensemble_has_a_row_and_each_model_that_it_calls_has_one(
     assert len({record.key for record in (scale, shift, whole)}) == 3
     for part in (scale, shift):
         assert part.part_of == whole.point_id
-        assert part.throughput_infer_per_s == whole.throughput_infer_per_s
+        assert part.throughput_infer_per_s == pytest.approx(whole.throughput_infer_per_s, rel=0.02)
         assert part.platform == "onnxruntime_onnx"
         assert (part.server_compute_infer_us or 0) > 0
         assert (part.execution_count or 0) > 0
