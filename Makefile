@@ -18,7 +18,7 @@ export HPCBENCH_NATIVE := $(abspath $(NATIVE))
 
 help:
 	@echo "make demo       sets everything up, then scans a model on a real Triton (about 2 minutes)"
-	@echo "make test       sets everything up, then runs all tests (more than an hour); those"
+	@echo "make test       sets everything up, then runs all tests (about an hour); those"
 	@echo "                that need root, a Debian family or a browser are skipped elsewhere, and counted"
 	@echo "make test-fast  the tests that need no Triton and no browser"
 	@echo "make test-box   a Slurm and an HTCondor on this machine (root, Debian family), and their tests"
@@ -37,7 +37,7 @@ demo: $(INSTALLED) $(MODELS) native
 	@$(BIN)/hpcbench plot results/demo --out results/demo/figures
 
 test: $(INSTALLED) $(MODELS) native browser
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m tests.side_by_side
 
 # The real Slurm and HTCondor of tests/box; as root on a Debian family.
 test-box: $(INSTALLED) $(MODELS)

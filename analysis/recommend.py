@@ -30,7 +30,7 @@ from analysis.sizing import Sizing, size
 from analysis.statistics import Interval, Sample
 from hpcbench.errors import BadInput
 
-COLUMNS = tuple(dict.fromkeys((*NEEDED, *limits.NEEDED, "point_id", "reason")))
+COLUMNS = tuple(dict.fromkeys((*NEEDED, *limits.NEEDED, "point_id", "reason", "part_of")))
 """The columns of `hpcbench.records` that `recommend` reads."""
 
 MOST_RUNNERS_UP = 5
@@ -87,10 +87,18 @@ def recommend(frame: pd.DataFrame, wanted: Wanted) -> list[Advice]:
     """The advice for every model and device, in the order of the table.
 
     ``frame`` has COLUMNS, as `load_results` reads them. Unlike shapes and input data are unlike
-    work, and get advice of their own. Raises BadInput where nothing could be chosen from.
+    work, and get advice of their own. What shared its server with another model, and what was
+    called by an ensemble, is no configuration of a server that could be deployed as it is, and is
+    left out. Raises BadInput where nothing could be chosen from.
     """
     if frame.empty:
         raise BadInput("there are no results to choose from", "hpcbench run measures them")
+    frame = frame[frame["part_of"].isna() & frame["beside"].isna()]
+    if frame.empty:
+        raise BadInput(
+            "these results are of models that shared a server or that an ensemble called, only",
+            "measure the models alone, too: each model of the campaign is, under its own load",
+        )
     frame = compact(frame.reset_index(drop=True))
     limits.check_prices(frame, wanted)
     found = limits.figures(frame, wanted.prices)

@@ -7,7 +7,7 @@ from functools import lru_cache
 from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 from hpcbench import load_axes, model_config
-from hpcbench.grid import Point, ServerVariant
+from hpcbench.point import Point, ServerVariant
 from hpcbench.server_axes import BATCHING
 from hpcbench.site import Pool
 
@@ -40,9 +40,22 @@ def reason(point: Point, pool: Pool, *, native: bool) -> str | None:
     """
     gpus = 0 if native else pool.gpus_per_job
     why, largest = _of_variant(point.variant, gpus, native)
-    if why is None and point.load.batch_size > largest > 0:
-        why = f"batch_size {point.load.batch_size} is over max_batch_size {largest}"
-    return why or load_axes.refused(point.load, gpus=gpus > 0)
+    # A server that cannot hold one of its models is not ready for the others.
+    for variant in point.served:
+        why = why or _of_variant(variant, gpus, native)[0]
+    why = why or _of_load(point, largest, gpus)
+    for beside in point.beside:
+        if isinstance(beside, Point) and why is None:
+            against = _of_load(beside, _of_variant(beside.variant, gpus, native)[1], gpus)
+            why = against and f"{beside.variant.label}, beside it: {against}"
+    return why
+
+
+def _of_load(point: Point, largest: int, gpus: int) -> str | None:
+    """What speaks against its load, where batches may be that large; 0: there are none."""
+    if point.load.batch_size > largest > 0:
+        return f"batch_size {point.load.batch_size} is over max_batch_size {largest}"
+    return load_axes.refused(point.load, gpus=gpus > 0)
 
 
 @lru_cache  # the points of a grid come variant by variant

@@ -106,6 +106,13 @@ NAMES = {(info.alias or name): name for name, info in Rule.model_fields.items() 
 """The axes as a file calls them, and the fields that hold them."""
 
 
+class Member(Frozen):
+    """A model in a group that shares a server. ``server`` and ``load`` override its axes there."""
+
+    server: Server | None = None
+    load: Load | None = None
+
+
 class Campaign(Frozen):
     """One study: models, the grid of their axes, and how to measure it.
 
@@ -122,7 +129,9 @@ class Campaign(Frozen):
     variants: dict[Label, Variant] = Field(default={})
     zip: tuple[tuple[str, ...], ...] = ()
     exclude: tuple[Rule, ...] = ()
+    together: tuple[dict[Label, Member], ...] = ()
     repeats: Annotated[int, Field(strict=True, ge=1, le=1000)] = 1
+    fresh_servers: Annotated[bool, Field(strict=True)] = True
 
     _source: str = PrivateAttr(default="campaign")
 
@@ -177,6 +186,34 @@ class Campaign(Frozen):
                         f"exclude: there is no model '{name}';{nearest(name, known)} the models: "
                         f"{', '.join(labels)}"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _groups_can_share_a_server(self) -> "Campaign":
+        names = {model.label or model.name: model.name for model in self.models}
+        for number, group in enumerate(self.together):
+            where = f"together[{number}]"
+            for label in group:
+                if label not in names:
+                    raise ValueError(
+                        f"{where}: no model is called '{label}';{textfile.nearest(label, names)} "
+                        f"the models: {', '.join(names)}"
+                    )
+            if len(group) < 2:
+                raise ValueError(f"{where}: name at least two models, which share a server")
+            served = [names[label] for label in group]
+            twice = sorted({name for name in served if served.count(name) > 1})
+            if twice:
+                raise ValueError(
+                    f"{where}: a server holds a model once, and two of these are {', '.join(twice)}"
+                    " of the repository; leave one out"
+                )
+            images = {model.server_image for model in self.models if model.name in served}
+            if len(images) > 1:
+                raise ValueError(
+                    f"{where}: a server runs in one image, and these models name several in "
+                    "server_image; leave out those that need another"
+                )
         return self
 
     @classmethod

@@ -120,8 +120,10 @@ def _plan_json(planned: Any, account: str | None) -> dict[str, Any]:
                 "id": placement.id,
                 "pool": pool,
                 "repeat": placement.repeat,
-                "model": placement.variant.model.name,
-                "server": placement.variant.axes,
+                "served": [
+                    [{"model": each.model.name, "server": each.axes} for each in served]
+                    for served in placement.served
+                ],
                 "points": [point.id for point in placement.points],
                 "estimate_s": placement.estimate_s,
             }
@@ -132,8 +134,10 @@ def _plan_json(planned: Any, account: str | None) -> dict[str, Any]:
             {
                 "pool": each.placement.pool,
                 "repeat": each.placement.repeat,
-                "model": each.placement.variant.model.name,
-                "server": each.placement.variant.axes,
+                "served": [
+                    {"model": variant.model.name, "server": variant.axes}
+                    for variant in each.placement.served[0]
+                ],
                 "points": [point.id for point in each.placement.points],
                 "reason": each.reason,
             }
@@ -174,13 +178,14 @@ def _print_plan(planned: Any, account: str | None) -> None:
     for pool, placements in planned.placements.items():
         groups: dict[Any, list[Any]] = {}
         for placement in placements:
-            groups.setdefault(placement.variant, []).append(placement)
-        for variant, members in groups.items():
+            for served, member in placement.by_served:
+                groups.setdefault(served, []).append(member)
+        for served, members in groups.items():
             points = [point for member in members for point in member.points]
             table.add_row(
                 pool,
-                escape(variant.label),
-                variant_text(json.dumps(variant.axes)),
+                escape(" + ".join(variant.label for variant in served)),
+                " + ".join(variant_text(json.dumps(variant.axes)) for variant in served),
                 " ".join(str(b) for b in sorted({p.load.batch_size for p in points})),
                 " ".join(_loads(points)),
                 str(len(members)),
@@ -214,9 +219,10 @@ def _print_inapplicable(planned: Any, console: Any) -> None:
 
     told: dict[tuple[str, str, str, str], int] = {}
     for each in planned.inapplicable:
-        variant = each.placement.variant
-        axes = variant_text(json.dumps(variant.axes))
-        key = (each.placement.pool, escape(variant.label), axes, escape(each.reason))
+        (served,) = each.placement.served
+        axes = " + ".join(variant_text(json.dumps(variant.axes)) for variant in served)
+        label = escape(" + ".join(variant.label for variant in served))
+        key = (each.placement.pool, label, axes, escape(each.reason))
         told[key] = told.get(key, 0) + len(each.placement.points)
     if told:
         console.print(f"not applicable, {sum(told.values())} measurements:", highlight=False)

@@ -17,13 +17,13 @@ from distributed import Client, Future, KilledWorker
 from hpcbench import process, runstate, store
 from hpcbench.cluster import Workers
 from hpcbench.errors import Interrupted, SiteError, UnusableNode
-from hpcbench.measure import unmeasured
 from hpcbench.placement import Placement
 from hpcbench.planning import Plan
 from hpcbench.pools import started
 from hpcbench.records import Key, Record, Status
 from hpcbench.site import Site
 from hpcbench.store import Results
+from hpcbench.unmeasured import unmeasured
 from hpcbench.worker import TOPIC, Done, told, work
 
 log = logging.getLogger(__name__)

@@ -12,11 +12,11 @@ from hpcbench.campaign import Campaign
 from hpcbench.dispatch import Listener, drive
 from hpcbench.errors import SiteError
 from hpcbench.leftovers import end_earlier_runs
-from hpcbench.measure import unmeasured
 from hpcbench.planning import Plan, plan, plan_rows
 from hpcbench.records import Status
 from hpcbench.site import Site
 from hpcbench.store import Results
+from hpcbench.unmeasured import unmeasured
 from hpcbench.worker import told
 
 log = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ def _run(
         _tell_inapplicable(todo, where, tell)
         if any(todo.placements.values()):
             waiting = (p for placements in todo.placements.values() for p in placements)
-            for name in {placement.variant.server_image for placement in waiting}:
+            for name in {placement.server_image for placement in waiting}:
                 wanted = todo.site.container.serving(name)
                 images.pull(wanted, lambda image: tell({"kind": "pull", "image": image}))
             drive(todo, where, account, tell)

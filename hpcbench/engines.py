@@ -11,7 +11,7 @@ from typing import Any
 
 from hpcbench import accelerators, container, model_config, node, triton
 from hpcbench.errors import ServerFailed
-from hpcbench.grid import ServerVariant
+from hpcbench.point import ServerVariant
 from hpcbench.runtime import Container
 from hpcbench.warmup import Request
 
@@ -63,13 +63,13 @@ def prepare(
         if not cached:
             position = log_path.stat().st_size if log_path.exists() else 0
             with triton.serve(
-                variant,
+                [variant],
                 site,
                 log_path=log_path,
                 cpus=cpus,
                 gpus=gpus,
-                requests=requests,
-                engines=folder,
+                requests={variant.model.name: requests},
+                engines={variant.model.name: folder},
                 verbose=True,
             ) as server:
                 ready_s = server.ready_s

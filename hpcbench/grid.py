@@ -1,78 +1,21 @@
 """Expands a campaign into points with stable ids: pure functions on plain data."""
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from hpcbench import combine, load_axes, model_checks, server_axes
-from hpcbench.campaign import NAMES, Campaign, Dims, Model, Variant
+from hpcbench import combine, load_axes, model_checks, server_axes, sharing
+from hpcbench.campaign import NAMES, Campaign, Member, Model, Variant
 from hpcbench.combine import Choice, Factor
 from hpcbench.errors import BadInput
 from hpcbench.fields import Axes
 from hpcbench.load_axes import LoadVariant
 from hpcbench.model import TritonModel
+from hpcbench.point import Point, ServerVariant, Shapes, canonical, hashed, identity
 from hpcbench.server_axes import Server
-from hpcbench.server_values import Setting
 
 A = TypeVar("A", bound=Axes)
 V = TypeVar("V")
-Shapes = tuple[tuple[str, Dims], ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServerVariant:
-    """One Triton configuration: a model of the repository and what is changed in it.
-
-    ``position`` is the model's place in the campaign, which figures keep to, ``server_image``
-    the site's name for another image than its usual one. ``changes`` holds (axis, value) of each
-    axis that is not left as the model's own config.pbtxt has it.
-    """
-
-    model: TritonModel
-    label: str
-    position: int
-    version: int | None
-    server_image: str | None = None
-    changes: tuple[tuple[str, Setting], ...]
-
-    @property
-    def axes(self) -> dict[str, Setting]:
-        """The server axes by name that the campaign changes."""
-        return dict(self.changes)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Point:
-    """One element of the grid: a server variant and a load on it.
-
-    ``shapes`` are the lengths of inputs without the batch dimension. The names are those that
-    the campaign gives to shapes and to a variant, if any: they are no part of the id.
-    """
-
-    id: str
-    variant: ServerVariant
-    shapes: Shapes
-    load: LoadVariant
-    shapes_name: str | None = None
-    variant_name: str | None = None
-
-    @property
-    def batch_in_shapes(self) -> bool:
-        """Whether the batch is a length of the inputs: the model has no batch dimension."""
-        return self.variant.model.max_batch_size == 0
-
-    @property
-    def lengths(self) -> Shapes:
-        """The shapes as they are sent: with the batch where it is a length of the inputs."""
-        if not self.batch_in_shapes:
-            return self.shapes
-        inputs = dict(self.variant.model.inputs or ())
-        return tuple(
-            (name, (self.load.batch_size, *dims) if len(dims) < len(inputs[name]) else dims)
-            for name, dims in self.shapes
-        )
 
 
 @dataclass(frozen=True)
@@ -105,20 +48,30 @@ def expand(
     problems: dict[str, None] = {}
     combinations = 0
     dropped = [0] * len(campaign.exclude)
-    for part in _parts(campaign, models):
-        problems |= dict.fromkeys(part.problems)
-        if part.problems:
+    single = [{model.label or model.name: Member()} for model in campaign.models]
+    for number, group in enumerate((*single, *campaign.together), -len(single)):
+        members, image = [], ""
+        for position, model in enumerate(campaign.models):
+            label = model.label or model.name
+            if label in group:
+                image = software[model.server_image]
+                parts = list(_parts(campaign, models, position, group[label]))
+                problems |= dict.fromkeys(problem for part in parts for problem in part.problems)
+                members.append(_member(parts, campaign, dropped, image, input_data))
+        if number >= 0:
+            where = f"{campaign.source}: together[{number}]"
+            problems |= dict.fromkeys(sharing.problems(where, members))
+        if problems:
             continue
-        rules = [rule if part.concerns(rule.model) else None for rule in campaign.exclude]
-        for point in _points(part, rules, dropped, software[part.model.server_image], input_data):
+        for point in sharing.shared(members, image) if number >= 0 else members[0]:
             combinations += 1
             same = points.setdefault(point.id, point)
-            if same.variant.position != part.position:
+            if same.variant.position != point.variant.position:
                 problem = (
                     f"the same points as {same.variant.label!r}; change shapes or axes, or leave "
                     "it out"
                 )
-                problems[f"{campaign.source}: model {part.label!r}: {problem}"] = None
+                problems[f"{campaign.source}: model {point.variant.label!r}: {problem}"] = None
     if problems:
         raise BadInput("\n".join(problems))
     if not points:
@@ -153,38 +106,56 @@ class _Part:
         return not names or not {self.model.name, self.label}.isdisjoint(names)
 
 
-def _parts(campaign: Campaign, models: Mapping[str, TritonModel]) -> Iterator[_Part]:
+def _parts(
+    campaign: Campaign, models: Mapping[str, TritonModel], position: int, member: Member
+) -> Iterator[_Part]:
     variants: list[tuple[str | None, Variant | None]] = [*campaign.variants.items()]
-    for position, model in enumerate(campaign.models):
-        for name, own in variants or [(None, None)]:
-            server = _narrowed(campaign.server_axes, model.server, own)
-            load = load_axes.narrowed(campaign.load_axes, model.load, own)
-            measurement = _narrowed(campaign.measurement, model.measurement, own)
-            where = f"{campaign.source}: model '{model.name}'"
-            found = model_checks.problems(model, models[model.name], server, load, measurement)
-            problems = [f"{where}: {problem}" for problem in found]
-            for loop in load_axes.loops(load):
-                axes = {
-                    "version": model.version,
-                    **server.axes,
-                    "shapes": tuple(model.shape_sets),
-                    **loop,
-                    **measurement.axes,
-                }
-                together = [[NAMES[axis] for axis in group] for group in campaign.zip]
-                factors: list[Factor] = []
-                try:
-                    factors = combine.factors(axes, together)
-                except ValueError as error:
-                    problems.append(f"{where}: zip: {error}")
-                yield _Part(
-                    model=model,
-                    triton_model=models[model.name],
-                    position=position,
-                    variant_name=name,
-                    factors=factors,
-                    problems=problems,
-                )
+    model = campaign.models[position]
+    for name, own in variants or [(None, None)]:
+        server = _narrowed(campaign.server_axes, model.server, own, member.server)
+        load = load_axes.narrowed(campaign.load_axes, model.load, own, member.load)
+        measurement = _narrowed(campaign.measurement, model.measurement, own)
+        where = f"{campaign.source}: model '{model.name}'"
+        found = model_checks.problems(model, models[model.name], server, load, measurement)
+        problems = [f"{where}: {problem}" for problem in found]
+        for loop in load_axes.loops(load):
+            axes = {
+                "version": model.version,
+                **server.axes,
+                "shapes": tuple(model.shape_sets),
+                **loop,
+                **measurement.axes,
+            }
+            together = [[NAMES[axis] for axis in group] for group in campaign.zip]
+            factors: list[Factor] = []
+            try:
+                factors = combine.factors(axes, together)
+            except ValueError as error:
+                problems.append(f"{where}: zip: {error}")
+            yield _Part(
+                model=model,
+                triton_model=models[model.name],
+                position=position,
+                variant_name=name,
+                factors=factors,
+                problems=problems,
+            )
+
+
+def _member(
+    parts: Sequence[_Part],
+    campaign: Campaign,
+    dropped: list[int],
+    image: str,
+    input_data: Mapping[str, str],
+) -> list[Point]:
+    """All points of one model."""
+    found: list[Point] = []
+    for part in parts:
+        if not part.problems:
+            rules = [rule if part.concerns(rule.model) else None for rule in campaign.exclude]
+            found += _points(part, rules, dropped, image, input_data)
+    return found
 
 
 def _narrowed(axes: A, *overrides: Axes | None) -> A:
@@ -223,7 +194,7 @@ def _points(
             server_image=part.model.server_image,
             changes=tuple(server_axes.changes(axes).items()),
         )
-        return made, _text(_identity(made, image))
+        return made, canonical(identity(made, image))
 
     strings = model_checks.has_strings(part.triton_model)
 
@@ -238,7 +209,7 @@ def _points(
             made,
             shapes,
             name,
-            _text({"shapes": shapes} if shapes else {}) + _text(made.identity),
+            canonical({"shapes": shapes} if shapes else {}) + canonical(made.identity),
         )
 
     variant_of = _once(part.factors, lambda name: name in served, variant)
@@ -247,7 +218,7 @@ def _points(
         made, served_text = variant_of(choice)
         asked, shapes, shapes_name, load_text = load_of(choice)
         yield Point(
-            id=hashlib.sha256((served_text + load_text).encode()).hexdigest()[:16],
+            id=hashed(served_text + load_text),
             variant=made,
             shapes=shapes,
             load=asked,
@@ -280,25 +251,6 @@ def _once(
         return found
 
     return of
-
-
-def _identity(variant: ServerVariant, image: str) -> dict[str, Any]:
-    """What defines a server, less whatever is as it is by default.
-
-    So an axis that is added later moves no id, as long as its default changes nothing.
-    """
-    whole = {
-        "model": variant.model.name,
-        "digest": variant.model.digest,
-        "version": variant.version,
-        "changes": variant.axes,
-        "image": image,
-    }
-    return {name: value for name, value in whole.items() if value not in (None, {})}
-
-
-def _text(identity: Mapping[str, Any]) -> str:
-    return json.dumps(identity, sort_keys=True, separators=(",", ":"))
 
 
 def _rule_text(given: Mapping[str, Sequence[Any]]) -> str:

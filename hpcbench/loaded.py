@@ -12,7 +12,7 @@ from tritonclient.grpc.model_config_pb2 import (
     ModelInstanceGroup,
 )
 
-from hpcbench.grid import ServerVariant
+from hpcbench.point import ServerVariant
 
 OWN = ("trt_engine_cache_enable", "trt_engine_cache_path")
 PROFILE = ("trt_profile_min_shapes", "trt_profile_opt_shapes", "trt_profile_max_shapes")

@@ -1,18 +1,14 @@
 """``measure(placement, site)``: the only function that does work on a worker."""
 
 import hashlib
-import json
 import logging
-import os
 import shlex
-import shutil
 import tempfile
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,29 +23,30 @@ from hpcbench import (
     perf_analyzer,
     preflight,
     process,
+    swap,
+    together,
     triton,
 )
-from hpcbench._version import __version__
-from hpcbench.container import Room
-from hpcbench.errors import ServerFailed, UnusableNode
-from hpcbench.grid import Point
+from hpcbench.container import Command, Room
+from hpcbench.errors import ServerFailed
 from hpcbench.perf_analyzer import Outcome
-from hpcbench.placement import Placement
+from hpcbench.placement import Placement, Together
+from hpcbench.point import Point
 from hpcbench.records import Record, Status
-from hpcbench.runtime import Container
 from hpcbench.site import Site
+from hpcbench.tool import Tool, check_scratch, sdk_tool
+from hpcbench.unmeasured import unmeasured
 
 log = logging.getLogger(__name__)
 
-SCRATCH_BYTES = 50_000_000
-
 
 def measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, None, None]:
-    """Serves the placement's variant and measures its points, one record after the other.
+    """Serves the placement's variants and measures its points, one record after the other.
 
     Each record is yielded before the next point starts, so that whoever iterates can make it
-    durable, or stop between two points by closing the iterator. A point that cannot be measured
-    is a record with its reason. ``logs`` is the folder for the server's log.
+    durable, or stop between two points by closing the iterator; records of points that are
+    measured together come one after the other. A point that cannot be measured is a record with
+    its reason. ``logs`` is the folder for the server's log.
 
     Raises UnusableNode if nothing can be measured on this node.
     """
@@ -60,173 +57,133 @@ def measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, N
 
 
 def _measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, None, None]:
-    site = site.serving(placement.variant.server_image)
+    site = site.serving(placement.server_image)
     pool = site.pools[placement.pool]
     gpus = pool.gpus_per_job > 0
     check_scratch(container.scratch(site.container))
     held = preflight.check(site.container, gpus=gpus)
-    tool = sdk_tool(site.container)
-    waiting = deque(placement.points)
+    work = _Work(placement, site, sdk_tool(site.container))
+    waiting = deque(placement.measurements)
+    requests = dict(placement.requests)
     while waiting:
+        served = waiting[0][0].served
         try:
             log_path = logs / f"{placement.id}.server.log"
             cpus = node.cpus(pool.cpus)
-            built = engines.prepare(
-                placement.variant,
-                site.container,
-                requests=placement.requests,
-                log_path=log_path,
-                cpus=cpus,
-                gpus=gpus,
-                tensorrt=held.tensorrt,
-            )
+            built = {
+                variant: engines.prepare(
+                    variant,
+                    site.container,
+                    requests=requests.get(variant.model.name, ()),
+                    log_path=log_path,
+                    cpus=cpus,
+                    gpus=gpus,
+                    tensorrt=held.tensorrt,
+                )
+                for variant in served
+            }
             with triton.serve(
-                placement.variant,
+                served,
                 site.container,
                 log_path=log_path,
                 cpus=cpus,
                 gpus=gpus,
-                requests=placement.requests,
-                engines=built.folder,
+                requests=requests,
+                engines={v.model.name: e.folder for v, e in built.items() if e.folder},
+                swaps=waiting[-1][0].served != served,
             ) as server:
-                while waiting and server.alive:
-                    check_scratch(container.scratch(site.container))
-                    point = waiting.popleft()
-                    for record in _measure_point(point, placement, site, server, tool):
-                        yield replace(record, **built.columns, **held.columns)
+                for point, record in _measure_on(server, waiting, work):
+                    columns = built[point.variant].columns if point.variant in built else {}
+                    yield replace(record, **columns, **held.columns)
         except ServerFailed as error:
             status = Status.NOT_APPLICABLE if error.not_applicable else Status.FAILED
-            while waiting:
-                record = unmeasured(waiting.popleft(), placement, site, status, error.message)
-                yield replace(
-                    record, log_tail=error.log_tail or None, **node.facts(), **held.columns
-                )
+            while waiting and waiting[0][0].served == served:
+                for point in waiting.popleft():
+                    record = unmeasured(point, placement, site, status, error.message)
+                    yield replace(
+                        record, log_tail=error.log_tail or None, **node.facts(), **held.columns
+                    )
 
 
-def check_scratch(scratch: Path) -> None:
-    """Raises UnusableNode where a measurement could not keep its files; outputs would be cut."""
-    problem = ""
-    if not (scratch.is_dir() and os.access(scratch, os.W_OK)):
-        problem = "is missing or not writable"
-    elif not container.SAFE_PATH.fullmatch(str(scratch)):
-        problem = f"has characters that Triton cannot take; allowed: {container.SAFE}"
-    elif shutil.disk_usage(scratch).free < SCRATCH_BYTES:
-        problem = f"has less than {SCRATCH_BYTES / 1e6:.0f} MB free"
-    if problem:
-        raise UnusableNode(
-            f"{node.facts()['node']}: the scratch folder {scratch} {problem}",
-            "set container.scratch in the site file to a folder on the node's own disk",
-        )
+def _measure_on(
+    server: triton.Server, waiting: deque[Together], work: "_Work"
+) -> Iterator[tuple[Point, Record]]:
+    """Measures what is waiting, as long as this server, or what it can be swapped to, serves it.
+
+    After a failure it is not trusted with another variant.
+    """
+    failed = False
+    while waiting and server.alive:
+        served = waiting[0][0].served
+        if served != server.variants:
+            if failed:
+                return
+            try:
+                server = swap.swapped(server, served)
+            except ServerFailed as error:
+                log.warning("not swapped, a fresh server comes instead: %s", error)
+                return
+        check_scratch(container.scratch(work.site.container))
+        points = waiting.popleft()
+        for point, record in _measured(points, server, work):
+            failed |= record.status in (Status.FAILED, Status.TIMEOUT)
+            yield point, record
 
 
 @dataclass(frozen=True)
-class Tool:
-    """The installed perf_analyzer: its version, and the flags it knows."""
+class _Work:
+    """What every measurement of a placement needs to know."""
 
-    version: str | None
-    flags: frozenset[str]
-
-
-@cache
-def sdk_tool(sdk: Container) -> Tool:
-    """The perf_analyzer of this node. Raises UnusableNode where it does not run."""
-    with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=container.scratch(sdk)) as folder:
-
-        def said(*arguments: str) -> str:
-            program = container.sdk(sdk, list(arguments), Room(folder=Path(folder)))
-            answer = process.run(program.argv, folder=Path(folder), timeout_s=60, env=program.env)
-            return answer.stdout + answer.stderr
-
-        version = said("--version")
-        # None of them has a flag for its usage text; all print it where the model is missing.
-        usage = said()
-    flags = perf_analyzer.known_flags(usage)
-    if "-m" not in flags:
-        raise UnusableNode(
-            f"{node.facts()['node']}: perf_analyzer does not run here: {usage.strip()[:500]}",
-            "start it there by hand, with --version",
-        )
-    words = version.split("Version")
-    return Tool(words[1].split()[0] if len(words) > 1 else None, flags)
+    placement: Placement
+    site: Site
+    tool: Tool
 
 
-def unmeasured(
-    point: Point, placement: Placement, site: Site, status: Status, reason: str | None
-) -> Record:
-    """The record of a point of which nothing is known but what was asked for."""
-    variant = point.variant
-    site = site.serving(variant.server_image)
-    software = container.software(site.container)
-    return Record(
-        point_id=point.id,
-        campaign=placement.campaign,
-        site=site.name,
-        pool=placement.pool,
-        repeat=placement.repeat,
-        placement_id=placement.id,
-        status=status,
-        reason=reason,
-        model=variant.model.name,
-        model_label=variant.label,
-        model_position=variant.position,
-        model_version=variant.version,
-        model_digest=variant.model.digest,
-        variant=json.dumps(variant.axes),
-        variant_name=point.variant_name,
-        shapes=json.dumps(dict(point.shapes)) if point.shapes else None,
-        shapes_name=point.shapes_name,
-        **point.load.columns,
-        runtime=site.container.runtime,
-        server_image=site.container.server_image,
-        sdk_image=site.container.sdk_image,
-        server_image_digest=software.server_digest,
-        sdk_image_digest=software.sdk_digest,
-        started_at=datetime.now(UTC),
-        ended_at=datetime.now(UTC),
-        hpcbench_version=__version__,
-    )
+def _measured(
+    points: Together, server: triton.Server, work: _Work
+) -> Iterator[tuple[Point, Record]]:
+    """The records of these points, which are measured in one go, each with its point.
 
-
-def _measure_point(
-    point: Point, placement: Placement, site: Site, server: triton.Server, tool: Tool
-) -> Iterator[Record]:
-    """The records of the models that it calls, if any, then that of the point itself.
-
-    The last one makes the point done: what comes before it is on disk by then.
+    The records of models that an ensemble calls come before its own, which makes the point done:
+    what comes before it is on disk by then.
     """
-    record = replace(
-        unmeasured(point, placement, site, Status.FAILED, None),
-        **node.facts(),
-        **loaded.resolved(server.config),
-        server_config=model_repository.as_text(server.asked),
-        server_ready_s=server.ready_s,
-        server_fresh=True,
-        triton_version=server.version,
-        perf_analyzer_version=tool.version,
-    )
-    energy_before = node.energy_j()
-    outcome, extra = _run(point, site, server, tool, settle=True)
-    if outcome.status is Status.UNSTABLE and server.alive:
-        outcome, extra = _unsettled(
-            outcome,
-            extra,
-            _run(point, site, server, tool, settle=False),
-            point.load.percentile,
-        )
-    energy_after = node.energy_j()
-    if energy_before is not None and energy_after is not None:
-        extra["gpu_energy_j"] = energy_after - energy_before
-    reason = outcome.reason
+    started_at = datetime.now(UTC)
+    if points[0].together is None:
+        outcomes = [_alone(points[0], server, work)]
+    else:
+        outcomes = _together(points, server, work)
+    for point, (outcome, extra) in zip(points, outcomes, strict=True):
+        record = _record(point, outcome, extra | {"started_at": started_at}, server, work)
+        for part in outcome.composing if server.alive else ():
+            yield point, _part(record, point, part, server.config_of(part.model, part.version))
+        figures = dict(outcome.figures)
+        if not server.fresh:
+            figures.pop("gpu_memory_max_bytes", None)
+        yield point, replace(record, **figures)
+
+
+def _record(
+    point: Point, outcome: Outcome, extra: dict[str, Any], server: triton.Server, work: _Work
+) -> Record:
+    """The record of a point, less the figures that were measured."""
+    status, reason = outcome.status, outcome.reason
     if not server.alive:
-        outcome = Outcome(Status.FAILED, outcome.reason, outcome.figures)
-        reason = f"the server died during this point; {outcome.reason or 'no figures were lost'}"
+        status = Status.FAILED
+        reason = f"the server died during this point; {reason or 'no figures were lost'}"
         extra["log_tail"] = server.log_tail
-    record = replace(
-        record, **extra, status=outcome.status, reason=reason, ended_at=datetime.now(UTC)
+    place = server.variants.index(point.variant)
+    return replace(
+        unmeasured(point, work.placement, work.site, status, reason),
+        **node.facts(),
+        **loaded.resolved(server.configs[place]),
+        server_config=model_repository.as_text(server.asked[place]),
+        server_ready_s=server.ready_s,
+        server_fresh=server.fresh,
+        triton_version=server.version,
+        perf_analyzer_version=work.tool.version,
+        **extra,
+        ended_at=datetime.now(UTC),
     )
-    for part in outcome.composing if server.alive else ():
-        yield _part(record, point, part, server.config_of(part.model, part.version))
-    yield replace(record, **outcome.figures)
 
 
 def _part(
@@ -250,42 +207,97 @@ def _part(
     )
 
 
-def _run(
-    point: Point, site: Site, server: triton.Server, tool: Tool, *, settle: bool
-) -> tuple[Outcome, dict[str, Any]]:
-    """One run of perf_analyzer: its outcome, and the columns that tell how it was run."""
+def _alone(point: Point, server: triton.Server, work: _Work) -> tuple[Outcome, dict[str, Any]]:
+    energy_before = node.energy_j()
+    outcome, extra = _run(point, server, work, settle=True)
+    if outcome.status is Status.UNSTABLE and server.alive:
+        outcome, extra = _unsettled(
+            outcome, extra, _run(point, server, work, settle=False), point.load.percentile
+        )
+    energy_after = node.energy_j()
+    if energy_before is not None and energy_after is not None:
+        extra["gpu_energy_j"] = energy_after - energy_before
+    return outcome, extra
+
+
+def _together(
+    points: Together, server: triton.Server, work: _Work
+) -> list[tuple[Outcome, dict[str, Any]]]:
+    """The outcomes of points that are measured at the same time.
+
+    All models of their server are loaded as they ask for, also those whose points are not among
+    them, because an earlier job has kept their records.
+    """
+    asked = {point.variant: point for point in points}
+    others = [b for b in points[0].beside if isinstance(b, Point) and b.variant not in asked]
+    everyone = [*points, *others]
+    scratch = container.scratch(work.site.container)
+    with ExitStack() as stack:
+        loaders = []
+        for point in everyone:
+            folder = tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch)
+            place = Path(stack.enter_context(folder))
+            command, lacking = _command(point, server, work, place, endless=True)
+            if lacking:
+                reason = f"perf_analyzer {work.tool.version} does not know {', '.join(lacking)}"
+                return [(Outcome(Status.FAILED, reason), {}) for _ in points]
+            loaders.append(together.Loader(point.variant.label, point.load, command, place))
+        ran = together.run(loaders)
+    found = []
+    for loader, each in zip(loaders, ran, strict=True):
+        extra: dict[str, Any] = {
+            "command": shlex.join(loader.command.argv),
+            "exit_code": each.exit_code,
+            "perf_analyzer_s": each.seconds,
+            "overlap": each.overlap,
+        }
+        if each.outcome.status in (Status.FAILED, Status.TIMEOUT):
+            extra["log_tail"] = triton.last_lines(each.printed) or None
+        found.append((each.outcome, extra))
+    return found[: len(points)]
+
+
+def _command(
+    point: Point, server: triton.Server, work: _Work, folder: Path, **how: bool
+) -> tuple[Command, list[str]]:
+    """perf_analyzer's command line in ``folder``, and the flags that the installed one lacks."""
     load = point.load
-    http = load.protocol == "http"
+    metrics_url = f"127.0.0.1:{server.metrics_port}/metrics" if node.facts()["gpu_count"] else None
     words, lacking = perf_analyzer.fit_to(
         perf_analyzer.arguments(
             point,
-            url=f"127.0.0.1:{server.http_port if http else server.grpc_port}",
-            metrics_url=(
-                f"127.0.0.1:{server.metrics_port}/metrics" if node.facts()["gpu_count"] else None
-            ),
-            settle=settle,
+            url=f"127.0.0.1:{server.http_port if load.protocol == 'http' else server.grpc_port}",
+            metrics_url=None if point.together else metrics_url,
+            **how,
         ),
-        tool.flags,
+        work.tool.flags,
     )
-    if lacking:
-        reason = f"perf_analyzer {tool.version} does not know {', '.join(lacking)}"
-        return Outcome(Status.FAILED, reason), {}
     data = load.input_data
     shows = () if data in ("random", "zero") else ((Path(data), Path(data)),)
+    shm = "" if load.shared_memory == "none" else server.shm
+    room = Room(folder=folder, shows=shows, shm=shm)
+    return container.sdk(work.site.container, words, room), lacking
+
+
+def _run(
+    point: Point, server: triton.Server, work: _Work, *, settle: bool
+) -> tuple[Outcome, dict[str, Any]]:
+    """One run of perf_analyzer: its outcome, and the columns that tell how it was run."""
+    load = point.load
     limit_s = perf_analyzer.timeout_s(load, settle=settle)
     inferences = perf_analyzer.inferences_per_request(point)
-    scratch = container.scratch(site.container)
-    with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch) as folder:
+    scratch = container.scratch(work.site.container)
+    with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch) as name:
         # A bare name for -f, in the folder where it runs: else files of ensembles get lost.
-        room = Room(
-            folder=Path(folder), shows=shows, shm="" if load.shared_memory == "none" else server.shm
-        )
-        command = container.sdk(site.container, words, room)
-        with container.alone(site.container) if load.shared_memory == "system" else nullcontext():
-            done = process.run(
-                command.argv, folder=Path(folder), timeout_s=limit_s, env=command.env
-            )
-        csv_texts = {path.name: path.read_text() for path in Path(folder).glob("*.csv")}
+        folder = Path(name)
+        command, lacking = _command(point, server, work, folder, settle=settle)
+        if lacking:
+            reason = f"perf_analyzer {work.tool.version} does not know {', '.join(lacking)}"
+            return Outcome(Status.FAILED, reason), {}
+        system = load.shared_memory == "system"
+        with container.alone(work.site.container) if system else nullcontext():
+            done = process.run(command.argv, folder=folder, timeout_s=limit_s, env=command.env)
+        csv_texts = {path.name: path.read_text() for path in folder.glob("*.csv")}
         outcome = perf_analyzer.read(
             stdout=done.stdout,
             stderr=done.stderr,

@@ -22,7 +22,8 @@ class TritonModel:
     server then completes it from the model). ``max_batch_size`` and ``inputs`` are None where
     only the server can know them. ``inputs`` holds (name, dims), dims without the batch
     dimension and -1 where the length varies. ``composing`` are the models that an ensemble calls,
-    and those that they call; ``digest`` is over the files of all.
+    and those that they call; ``digest`` is over the files of all. A model that is not
+    ``swappable`` is never loaded anew on a server that has unloaded it.
     """
 
     name: str
@@ -34,6 +35,7 @@ class TritonModel:
     inputs: tuple[tuple[str, tuple[int, ...]], ...] | None
     versions: tuple[int, ...]
     composing: tuple["TritonModel", ...] = ()
+    swappable: bool = True
 
 
 def read_model(repository: Path, name: str, callers: tuple[str, ...] = ()) -> TritonModel:
@@ -86,7 +88,17 @@ def read_model(repository: Path, name: str, callers: tuple[str, ...] = ()) -> Tr
         inputs=tuple((i.name, tuple(i.dims)) for i in config.input) if known else None,
         versions=versions,
         composing=composing,
+        swappable=is_swappable(config),
     )
+
+
+def is_swappable(config: ModelConfig) -> bool:
+    """Whether Triton can be trusted to unload the model and to load it again.
+
+    It has been known to crash at that with ensembles, and with accelerators such as TensorRT.
+    """
+    accelerated = config.optimization.HasField("execution_accelerators")
+    return not (accelerated or config.HasField("ensemble_scheduling"))
 
 
 def _composing(

@@ -17,7 +17,7 @@ from tritonclient.grpc.model_config_pb2 import (
 )
 
 from hpcbench import accelerators, warmup
-from hpcbench.grid import ServerVariant
+from hpcbench.point import ServerVariant
 from hpcbench.server_values import OURS
 from hpcbench.warmup import Request
 

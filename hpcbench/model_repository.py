@@ -4,27 +4,38 @@ The user's repository is never written to.
 """
 
 import os
+import shutil
 from pathlib import Path
 
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from hpcbench.grid import ServerVariant
+from hpcbench.point import ServerVariant
 
 
 def write_overlay(variant: ServerVariant, config: ModelConfig, repository: Path) -> None:
-    """Makes ``repository`` hold the model with ``config``: Triton is pointed at it.
+    """Makes ``repository`` hold the model with ``config``, all at once: Triton may be watching.
 
     The models that an ensemble calls are there as they are.
     """
-    folder = repository / variant.model.name
+    folder = repository.with_name(f"{repository.name}.coming") / variant.model.name
     folder.mkdir(parents=True)
     for entry in variant.model.folder.iterdir():
         if entry.name != "config.pbtxt":
             (folder / entry.name).symlink_to(entry)
     (folder / "config.pbtxt").write_text(as_text(config), encoding="utf-8")
+    repository.mkdir(exist_ok=True)
     for part in variant.model.composing:
-        (repository / part.name).symlink_to(part.folder)
+        if not (repository / part.name).exists():
+            (repository / part.name).symlink_to(part.folder)
+    folder.rename(repository / variant.model.name)
+
+
+def remove_overlay(variant: ServerVariant, repository: Path) -> None:
+    """Makes ``repository`` hold the model no longer, all at once."""
+    gone = repository.with_name(f"{repository.name}.gone")
+    (repository / variant.model.name).rename(gone)
+    shutil.rmtree(gone)
 
 
 def shows(variant: ServerVariant) -> tuple[tuple[Path, Path], ...]:

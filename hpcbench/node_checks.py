@@ -17,9 +17,9 @@ from distributed import get_worker
 from hpcbench import container as containers
 from hpcbench import node, preflight, triton
 from hpcbench.errors import ServerFailed, SiteError
-from hpcbench.measure import check_scratch, sdk_tool
 from hpcbench.runtime import Container
 from hpcbench.site import Pool
+from hpcbench.tool import check_scratch, sdk_tool
 from hpcbench.worker import TOPIC
 
 FROM_DRIVER, FROM_NODE = "from-driver", "from-node"

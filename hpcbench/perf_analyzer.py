@@ -14,8 +14,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from hpcbench.grid import Point
 from hpcbench.load_axes import REST_WINDOWS, LoadVariant
+from hpcbench.point import Point
 from hpcbench.records import COLUMNS, Status
 
 CSV_NAME = "result.csv"
@@ -23,28 +23,38 @@ START_ALLOWANCE_S = 60.0
 WINDOW_ALLOWANCE = 2.0
 COUNT_ALLOWANCE = 10.0
 """How long a window of so many requests takes, nobody knows before."""
+ENDLESS_TRIALS = 1000
 
 _BY_HEADER = {column.header: column for column in COLUMNS if column.header}
 _PER_GPU_SUM = {"gpu_memory_max_bytes", "gpu_memory_total_bytes"}
 
 
-def arguments(point: Point, *, url: str, metrics_url: str | None, settle: bool = True) -> list[str]:
+def arguments(
+    point: Point,
+    *,
+    url: str,
+    metrics_url: str | None,
+    settle: bool = True,
+    endless: bool = False,
+) -> list[str]:
     """The arguments that measure one point.
 
     ``metrics_url`` is where Triton tells about its GPUs, None where it has none. With
     ``settle=False`` it measures three windows and ends, however far apart they are: that
-    is how a point that does not settle keeps its percentiles and the server's times.
+    is how a point that does not settle keeps its percentiles and the server's times. With
+    ``endless`` it goes on with such rounds of three windows until it is ended, and prints what
+    each of them gave.
     """
     load = point.load
-    stability = load.stability_percentage if settle else 999
-    trials = load.max_trials if settle else REST_WINDOWS
+    stability = load.stability_percentage if settle and not endless else 999
+    trials = ENDLESS_TRIALS if endless else load.max_trials if settle else REST_WINDOWS
     words = [
         *("-m", point.variant.model.name),
         *("-u", url),
         *("-i", load.protocol),
         "--async" if load.asynchronous else "--sync",
         *("-b", str(1 if point.batch_in_shapes else load.batch_size)),
-        *_driven(load),
+        *_driven(load, endless),
         *_window(load),
         *("--stability-percentage", f"{stability:g}"),
         *("--max-trials", str(trials)),
@@ -62,12 +72,14 @@ def arguments(point: Point, *, url: str, metrics_url: str | None, settle: bool =
     return [*words, "-v", "--verbose-csv", "-f", CSV_NAME]
 
 
-def _driven(load: LoadVariant) -> list[str]:
+def _driven(load: LoadVariant, endless: bool) -> list[str]:
+    # A range that is walked in steps of nothing has no end.
+    step = ":0" if endless else ""
     if load.request_rate is None:
-        return ["--concurrency-range", f"{load.concurrency}:{load.concurrency}"]
+        return ["--concurrency-range", f"{load.concurrency}:{load.concurrency}{step}"]
     rate = f"{load.request_rate:g}"
     return [
-        *("--request-rate-range", f"{rate}:{rate}"),
+        *("--request-rate-range", f"{rate}:{rate}{step}"),
         *("--request-distribution", str(load.request_distribution)),
     ]
 
@@ -170,9 +182,9 @@ def read(
     inferences_per_request: int = 1,
 ) -> Outcome:
     """The verdict on one run, with every figure that it printed or wrote."""
-    windows = _windows(stdout)
+    found = windows(stdout)
     row = _row(csv_text, percentile)
-    figures = _scaled({**windows, **_report(stdout), **row}, inferences_per_request)
+    figures = _scaled({**found, **_report(stdout), **row}, inferences_per_request)
     if "latency_avg_us" not in figures and "_transfer_us" in figures:
         figures["latency_avg_us"] = figures["_transfer_us"]
     figures.pop("_transfer_us", None)
@@ -180,7 +192,7 @@ def read(
     if row.get("throughput_infer_per_s") is not None:
         return Outcome(Status.OK, None, figures)
     if "Failed to obtain stable measurement" in text:
-        return Outcome(Status.UNSTABLE, _unstable_reason(figures), figures)
+        return Outcome(Status.UNSTABLE, unstable_reason(figures), figures)
     return Outcome(Status.FAILED, failure_reason(stdout, stderr, returncode), figures)
 
 
@@ -220,7 +232,8 @@ def _scaled(figures: dict[str, Any], inferences: int) -> dict[str, Any]:
     return found
 
 
-def _windows(stdout: str) -> dict[str, Any]:
+def windows(stdout: str) -> dict[str, tuple[float, ...]]:
+    """Throughput and latency of each window, under the names of their columns."""
     lines = re.findall(
         r"Pass \[\d+\] throughput: ([\d.e+]+) infer/sec\. \S+ latency: ([\d.e+]+) usec", stdout
     )
@@ -255,6 +268,41 @@ def _report(stdout: str) -> dict[str, Any]:
         match = re.search(pattern, stdout, re.MULTILINE)
         if match:
             found[name] = kind(match[1])
+    return found
+
+
+_STAGES: tuple[tuple[str, str], ...] = (
+    ("throughput_infer_per_s", r"^    Throughput: ([\d.e+]+) infer/sec"),
+    *((f"latency_p{p}_us", rf"^    p{p} latency: (\d+) usec") for p in (50, 90, 95, 99)),
+    ("client_send_us", r"\((?:marshal|send) (\d+) usec \+ response wait"),
+    ("client_response_wait_us", r"response wait (\d+) usec"),
+    ("client_recv_us", r"(?:unmarshal|receive) (\d+) usec\)"),
+    ("server_queue_us", r"^    Avg request latency: .*queue (\d+) usec"),
+    ("server_compute_input_us", r"compute input (\d+) usec"),
+    ("server_compute_infer_us", r"compute infer (\d+) usec"),
+    ("server_compute_output_us", r"compute output (\d+) usec"),
+)
+"""What stands in the CSV, too, which there is none of before perf_analyzer has ended."""
+
+
+def report(text: str, percentile: int | None) -> dict[str, Any]:
+    """The figures of one printed report with the windows before it, to whole microseconds."""
+    found = {**windows(text), **_report(text)}
+    for name, pattern in _STAGES:
+        if match := re.search(pattern, text, re.MULTILINE):
+            found[name] = float(match[1])
+    if percentile is not None:
+        match = re.search(rf"^    p{percentile} latency: (\d+) usec", text, re.MULTILINE)
+        found |= {"latency_percentile_us": float(match[1])} if match else {}
+    transfer_us = found.pop("_transfer_us", None)
+    if "latency_avg_us" not in found and transfer_us is not None:
+        found["latency_avg_us"] = transfer_us
+    ends = ("client_send_us", "client_recv_us")
+    stages = (*ends, *(name for name, _ in _STAGES if name.startswith("server_")))
+    if {"latency_avg_us", *stages} <= found.keys():
+        spent_us = sum(found[name] for name in stages)
+        found["network_us"] = max(0.0, found["latency_avg_us"] - spent_us)
+        found["client_request_response_us"] = sum(found[name] for name in ends)
     return found
 
 
@@ -316,7 +364,8 @@ def _per_gpu(column: str, text: str) -> float | None:
     return sum(values) if column in _PER_GPU_SUM else sum(values) / len(values)
 
 
-def _unstable_reason(figures: Mapping[str, Any]) -> str:
+def unstable_reason(figures: Mapping[str, Any]) -> str:
+    """How far from settling a point was, by the columns of its windows."""
     throughputs = figures.get("windows_throughput_infer_per_s", ())
     reason = f"did not settle within {len(throughputs)} windows"
     told = [

@@ -20,9 +20,10 @@ from hpcbench import (
 )
 from hpcbench.campaign import Campaign
 from hpcbench.errors import BadInput
-from hpcbench.grid import Grid, Point
+from hpcbench.grid import Grid
 from hpcbench.model import TritonModel, read_model
 from hpcbench.placement import Placement, place, spread
+from hpcbench.point import Point
 from hpcbench.records import Key
 from hpcbench.site import Pool, Site, walltime
 from hpcbench.store import Results
@@ -131,7 +132,13 @@ def plan(
     placements = {}
     native = site.container.runtime == "native"
     for pool in chosen:
-        place_ = partial(place, campaign=campaign.name, pool=pool, repeats=campaign.repeats)
+        place_ = partial(
+            place,
+            campaign=campaign.name,
+            pool=pool,
+            repeats=campaign.repeats,
+            fresh_servers=campaign.fresh_servers,
+        )
         by_reason: dict[str | None, list[Point]] = {}
         for point in points.points:
             why = applicable.reason(point, site.pools[pool], native=native)
@@ -141,7 +148,7 @@ def plan(
             Inapplicable(placement, why)
             for why, members in by_reason.items()
             if why is not None
-            for placement in place_(members)
+            for placement in place_(members, fresh_servers=True)
         ]
     _check_walltime(site, placements)
     todo = Plan(
@@ -236,7 +243,7 @@ def _input_digests(campaign: Campaign) -> dict[str, str]:
     return {name: input_data.read_digest(name, where) for name in files}
 
 
-def _check_folders(campaign: Campaign, points: Iterable[grid.Point]) -> None:
+def _check_folders(campaign: Campaign, points: Iterable[Point]) -> None:
     """Raises BadInput where a folder of inputs does not have what a model of it takes."""
     used = {
         (point.load.input_data, point.variant.model, point.shapes)

@@ -69,6 +69,9 @@ class Record:
     pool: str = _key("name of the pool: one kind of node at the site")
     repeat: int = _key("0 for the first measurement of the point, 1 for the second, ...")
     placement_id: str = _key("the Triton launch it belongs to; its server log has this name")
+    together_id: str | None = _column(
+        "shared by the rows of models that were measured at the same time; missing: alone"
+    )
     status: str = _key("ok | unstable | failed | timeout | not_applicable")
     reason: str | None = _column("why the status is not ok, in a sentence")
 
@@ -88,6 +91,10 @@ class Record:
         "the server axes that the campaign changes, as JSON; others are as in config.pbtxt"
     )
     variant_name: str | None = _column("the campaign's name for this variant, if it has named ones")
+    beside: str | None = _column(
+        "what else the server held, as JSON: each model with its server axes and the load that "
+        "ran at the same time, null where it was idle; missing: nothing"
+    )
     shapes: str | None = _column(
         "the lengths given to the inputs, without the batch dimension, as JSON"
     )
@@ -173,7 +180,11 @@ class Record:
         unit="1",
     )
     server_config: str | None = _column("the whole config.pbtxt that the server was given")
-    server_ready_s: float | None = _column("from the start of Triton until ready", unit="s")
+    server_ready_s: float | None = _column(
+        "from the start of Triton until ready; of a variant that came in the place of another, "
+        "from the order to swap them",
+        unit="s",
+    )
     server_fresh: bool | None = _column("nothing else had been loaded on this server before")
 
     # Throughput and latency, as perf_analyzer saw them
@@ -251,6 +262,12 @@ class Record:
         "latency of each window: mean, or the percentile asked for", unit="us"
     )
 
+    overlap: float | None = _column(
+        "share of the counted time in which all models that were measured together were under "
+        "their load; missing: measured alone",
+        unit="1",
+    )
+
     # The device meanwhile
     gpu_utilization_avg: float | None = _column(
         "0 to 1, mean over GPUs, from Triton", unit="1", header="Avg GPU Utilization"
@@ -259,13 +276,18 @@ class Record:
         "mean over GPUs, from Triton", unit="W", header="Avg GPU Power Usage"
     )
     gpu_memory_max_bytes: int | None = _column(
-        "sum over GPUs, from Triton", unit="B", header="Max GPU Memory Usage"
+        "sum over GPUs, from Triton; missing where server_fresh is false: Triton keeps some of "
+        "the memory of what it held before",
+        unit="B",
+        header="Max GPU Memory Usage",
     )
     gpu_memory_total_bytes: int | None = _column(
         "sum over GPUs, from Triton", unit="B", header="Total GPU Memory"
     )
     gpu_energy_j: float | None = _column(
-        "drawn by the GPUs while perf_analyzer ran, from NVML", unit="J"
+        "drawn by the GPUs while perf_analyzer ran, from NVML; missing where several models "
+        "were measured at the same time, as it cannot be told whose it was",
+        unit="J",
     )
 
     # Where, when and with what

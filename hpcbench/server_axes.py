@@ -107,6 +107,13 @@ def _has(fragment: Any, path: str) -> bool:
     return True
 
 
+SCHEDULING = frozenset({"instance_count", "dynamic_batching", *BATCHING})
+"""The axes that say how many instances there are and how requests come to them, and no more.
+
+What decides where a model runs, how it is compiled or what its largest batch is, is not of them.
+"""
+
+
 def changes(asked: Mapping[str, Any]) -> dict[str, Setting]:
     """What one value of each axis changes in a model's configuration: the same for equal variants.
 

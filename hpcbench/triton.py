@@ -1,4 +1,4 @@
-"""Serves one variant: ``with serve(...) as server:`` is ready, or raises an error that says why."""
+"""Serves variants: ``with serve(...) as server:`` is ready, or raises an error that says why."""
 
 import contextlib
 import glob
@@ -10,7 +10,7 @@ import socket
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from hpcbench import accelerators, loaded, model_config, model_repository
 from hpcbench import container as containers
 from hpcbench.container import Room
 from hpcbench.errors import ServerFailed
-from hpcbench.grid import ServerVariant
+from hpcbench.point import ServerVariant
 from hpcbench.process import Running, running
 from hpcbench.runtime import Container
 from hpcbench.warmup import Request
@@ -35,6 +35,7 @@ READY_TIMEOUT_S = 300.0
 BUILD_TIMEOUT_S = 3600.0
 PORT_ATTEMPTS = 5
 EXIT_TIMEOUT_S = 8
+POLLING = ("--model-control-mode=poll", "--repository-poll-secs=1")
 NOT_APPLICABLE = "hpcbench: not applicable: "
 """How a backend of the native runtime marks what it can never do, in its error."""
 
@@ -45,18 +46,24 @@ class _PortTaken(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """A Triton that is ready, on the loopback: ``asked`` is what it was given, ``config`` what it
-    says that it loaded.
+    """A Triton that is ready, on the loopback.
+
+    For each of its ``variants``, ``asked`` is the configuration that it was given, ``configs`` what
+    it says that it loaded. It is ``fresh`` if it has never served any other, and ``ready_s`` is how
+    long it took to serve these. ``requests`` are those that it makes its models ready for.
     """
 
     http_port: int
     grpc_port: int
     metrics_port: int
-    model: str
     version: str
-    asked: ModelConfig
-    config: ModelConfig
+    variants: tuple[ServerVariant, ...]
+    asked: tuple[ModelConfig, ...]
+    configs: tuple[ModelConfig, ...]
+    requests: Mapping[str, Sequence[Request]]
+    fresh: bool
     ready_s: float
+    repository: Path
     log_path: Path
     process: Running
     shm: str
@@ -72,57 +79,106 @@ class Server:
 
     def config_of(self, model: str, version: int) -> ModelConfig:
         """What it loaded for any of its models."""
-        answer = get_json(self.http_port, f"/v2/models/{model}/versions/{version}/config")
-        return json_format.ParseDict(answer, ModelConfig(), ignore_unknown_fields=True)
+        return _config(self.http_port, f"{model}/versions/{version}")
 
 
 @contextmanager
 def serve(
-    variant: ServerVariant,
+    variants: Sequence[ServerVariant],
     container: Container,
     *,
     log_path: Path,
     cpus: int,
     gpus: bool = False,
-    requests: Sequence[Request] = (),
-    engines: Path | None = None,
+    requests: Mapping[str, Sequence[Request]] | None = None,
+    engines: Mapping[str, Path] | None = None,
     verbose: bool = False,
+    swaps: bool = False,
 ) -> Iterator[Server]:
-    """Triton with this variant loaded and checked; it is gone when the block is left.
+    """Triton with these variants loaded and checked; it is gone when the block is left.
 
     ``log_path`` receives what it prints. ``cpus`` is how many processors the backends may use,
     ``gpus`` whether it is given the GPUs that this process was given. ``requests`` are those that
-    it makes itself ready for, ``engines`` is the folder of what it builds for them. ``verbose``:
-    it tells what it does, and may take as long as building engines does.
-    Raises ServerFailed if it does not load, or loads something else than was asked for.
+    it makes itself ready for, ``engines`` the folders of what it builds for them, both by the name
+    of a model. ``verbose``: it tells what it does, and may take as long as building engines does.
+    With ``swaps`` it looks for changes in its repository, which is how others come in the place of
+    these: over the network it takes no orders, which anybody on this node could give.
+    Raises ServerFailed if one does not load, or loads as something else than was asked for.
     """
-    asked = model_config.configure(variant, requests, engines)
-    extra = [*model_config.server_arguments(asked), *(["--log-verbose=1"] if verbose else [])]
+    requests, engines = requests or {}, engines or {}
+    asked = tuple(
+        model_config.configure(v, requests.get(v.model.name, ()), engines.get(v.model.name))
+        for v in variants
+    )
+    extra = [word for config in asked for word in model_config.server_arguments(config)]
+    extra = [*dict.fromkeys(extra), *(["--log-verbose=1"] if verbose else [])]
+    extra += POLLING if swaps else []
     with tempfile.TemporaryDirectory(
         prefix="hpcbench-", dir=containers.scratch(container), ignore_cleanup_errors=True
     ) as folder:
         repository = Path(folder) / MODELS
-        model_repository.write_overlay(variant, asked, repository)
+        for variant, config in zip(variants, asked, strict=True):
+            model_repository.write_overlay(variant, config, repository)
+        shows = dict.fromkeys(pair for v in variants for pair in model_repository.shows(v))
         for attempt in range(PORT_ATTEMPTS):
             try:
                 room = Room(
                     folder=repository.parent,
-                    shows=model_repository.shows(variant),
-                    writes=(engines,) if engines else (),
+                    shows=tuple(shows),
+                    writes=tuple(engines.values()),
                     gpus=gpus,
                     env={"HPCBENCH_CPUS": str(cpus)},
                 )
-                with _started(variant, asked, container, room, log_path, extra) as server:
-                    wrong = loaded.differences(variant, asked, server.config)
-                    if wrong:
-                        raise ServerFailed(
-                            "the server did not take the configuration: " + "; ".join(wrong)
-                        )
+                with _started(variants, container, room, log_path, extra) as launched:
+                    server = Server(
+                        http_port=launched.ports[0],
+                        grpc_port=launched.ports[1],
+                        metrics_port=launched.ports[2],
+                        version=launched.version,
+                        variants=tuple(variants),
+                        asked=asked,
+                        configs=loaded_configs(launched.ports[0], variants),
+                        requests=requests,
+                        fresh=True,
+                        ready_s=launched.ready_s,
+                        repository=repository,
+                        log_path=log_path,
+                        process=launched.process,
+                        shm=launched.shm,
+                    )
+                    check_configs(server)
                     yield server
                     return
             except _PortTaken:
                 log.info("a port was taken meanwhile; trying others (%d)", attempt + 1)
         raise ServerFailed(f"no free ports in {PORT_ATTEMPTS} attempts", tail(log_path))
+
+
+def loaded_configs(http_port: int, variants: Sequence[ServerVariant]) -> tuple[ModelConfig, ...]:
+    """The configurations that the server says it has loaded."""
+    found = []
+    for variant in variants:
+        suffix = f"/versions/{variant.version}" if variant.version is not None else ""
+        found.append(_config(http_port, f"{variant.model.name}{suffix}"))
+    return tuple(found)
+
+
+def _config(http_port: int, model: str) -> ModelConfig:
+    answer = get_json(http_port, f"/v2/models/{model}/config")
+    return json_format.ParseDict(answer, ModelConfig(), ignore_unknown_fields=True)
+
+
+def check_configs(server: Server) -> None:
+    """Raises ServerFailed where the server loaded something else than was asked for."""
+    wrong = [
+        difference if len(server.variants) == 1 else f"{variant.model.name}: {difference}"
+        for variant, asked, config in zip(
+            server.variants, server.asked, server.configs, strict=True
+        )
+        for difference in loaded.differences(variant, asked, config)
+    ]
+    if wrong:
+        raise ServerFailed("the server did not take the configuration: " + "; ".join(wrong))
 
 
 def trial(
@@ -149,37 +205,21 @@ def trial(
 
 @contextmanager
 def _started(
-    variant: ServerVariant,
-    asked: ModelConfig,
+    variants: Sequence[ServerVariant],
     container: Container,
     room: Room,
     log_path: Path,
     extra: Sequence[str],
-) -> Iterator[Server]:
+) -> "Iterator[_Launched]":
     with ExitStack() as stack:
         try:
             launched = stack.enter_context(_launched(container, room, log_path, extra))
         except ServerFailed as error:
             # The overlay is gone when somebody reads this; the model's own folder is not.
-            own = str(variant.model.folder.parent)
+            own = str(variants[0].model.folder.parent)
             message = error.message.replace(str(room.folder / MODELS), own)
             raise ServerFailed(message, error.log_tail, error.not_applicable) from error
-        http_port, grpc_port, metrics_port = launched.ports
-        suffix = f"/versions/{variant.version}" if variant.version is not None else ""
-        answer = get_json(http_port, f"/v2/models/{variant.model.name}{suffix}/config")
-        yield Server(
-            http_port=http_port,
-            grpc_port=grpc_port,
-            metrics_port=metrics_port,
-            model=variant.model.name,
-            version=launched.version,
-            asked=asked,
-            config=json_format.ParseDict(answer, ModelConfig(), ignore_unknown_fields=True),
-            ready_s=launched.ready_s,
-            log_path=log_path,
-            process=launched.process,
-            shm=launched.shm,
-        )
+        yield launched
 
 
 @dataclass(frozen=True)
@@ -202,11 +242,11 @@ def _launched(
     arguments = [
         f"--model-repository={room.folder / MODELS}",
         f"--id={identity}",
-        "--model-control-mode=none",
         *("--http-address=127.0.0.1", f"--http-port={http_port}"),
         *("--grpc-address=127.0.0.1", f"--grpc-port={grpc_port}"),
         f"--metrics-port={metrics_port}",  # on the address of HTTP; older ones know no other
         f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
+        *([] if POLLING[0] in extra else ["--model-control-mode=none"]),
         *extra,
     ]
     command = containers.server(container, arguments, replace(room, shm=f"{identity}-"))
@@ -229,7 +269,7 @@ def _launched(
         _wait_until_ready(process, http_port, identity, log_path, position, limit_s)
         version = get_json(http_port, "/v2")["version"]
         ports = http_port, grpc_port, metrics_port
-        yield _Launched(ports, version, time.monotonic() - started, process, room.shm)
+        yield _Launched(ports, version, time.monotonic() - started, process, f"{identity}-")
 
 
 def _wait_until_ready(
@@ -238,14 +278,14 @@ def _wait_until_ready(
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
         if process.wait(timeout_s=0.05) is not None:
-            text = _read_from(log_path, position)
+            text = read_from(log_path, position)
             if "already in use" in text:
                 raise _PortTaken
             raise load_failure(text)
         try:
             if get_json(port, "/v2")["name"] != identity:
                 raise _PortTaken
-            if _status(port, "/v2/health/ready") == 200:
+            if status(port, "/v2/health/ready") == 200:
                 return
         except (OSError, http.client.HTTPException, ValueError):
             continue
@@ -292,7 +332,8 @@ def get_json(port: int, path: str) -> dict[str, Any]:
         connection.close()
 
 
-def _status(port: int, path: str) -> int:
+def status(port: int, path: str) -> int:
+    """The status of the server's answer to a GET; OSError or HTTPException where there is none."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         connection.request("GET", path)
@@ -317,7 +358,7 @@ def tail(path: Path, lines: int = 30) -> str:
     """The last lines of a log, without reading all of it."""
     try:
         size = path.stat().st_size
-        return last_lines(_read_from(path, max(0, size - 20_000)), lines)
+        return last_lines(read_from(path, max(0, size - 20_000)), lines)
     except OSError:
         return ""
 
@@ -328,7 +369,8 @@ def last_lines(text: str, lines: int = 30) -> str:
     return "\n".join(told[-lines:])
 
 
-def _read_from(path: Path, position: int) -> str:
+def read_from(path: Path, position: int) -> str:
+    """What stands in a file from ``position`` on."""
     with path.open("rb") as stream:
         stream.seek(position)
         return stream.read().decode(errors="replace")

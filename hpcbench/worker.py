@@ -16,7 +16,7 @@ from distributed import get_worker
 from hpcbench import container, node, store
 from hpcbench.errors import UnusableNode
 from hpcbench.measure import measure
-from hpcbench.placement import STOP_S, Placement
+from hpcbench.placement import Placement
 from hpcbench.records import Key, Record
 from hpcbench.site import Site
 
@@ -82,6 +82,8 @@ def _measured(placement: Placement, site: Site, results: store.Results, name: st
     counts: Counter[str] = Counter()
     kept: list[Record] = []
     left = dict.fromkeys(placement.keys)
+    # Records of one go come one after the other; none of them is left behind.
+    next_s = placement.next_s
     with closing(measure(placement, site, results.logs)) as records:
         for record in records:
             event = told(record)
@@ -94,7 +96,7 @@ def _measured(placement: Placement, site: Site, results: store.Results, name: st
                 counts[record.status] += 1
             left.pop(record.key, None)
             worker.log_event(TOPIC, event)
-            if left and node.time_left_s() < placement.point_s + STOP_S:
+            if node.time_left_s() < next_s.get(record.key, 0.0):
                 break
     return Done(name, dict(counts), tuple(left), tuple(kept))
 

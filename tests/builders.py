@@ -15,9 +15,9 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from hpcbench import grid, textfile
 from hpcbench.campaign import Campaign
 from hpcbench.errors import BadInput
-from hpcbench.grid import Point, ServerVariant
 from hpcbench.load_axes import LoadVariant
 from hpcbench.model import TritonModel
+from hpcbench.point import Point, ServerVariant
 from hpcbench.records import Record, Status
 from hpcbench.site import Site
 

@@ -17,7 +17,7 @@ QUICK = {"measurement_interval_ms": 250, "stability_percentage": 900.0}
 """Windows as short as they may be, and a spread that every point stays within."""
 
 
-def campaign_file(folder: Path, models: Path, **changes: Any) -> Path:
+def campaign_file(folder: Path, models: Path, /, **changes: Any) -> Path:
     """A campaign of the demo's model, with some of its keys replaced."""
     content = {
         "name": "test",
@@ -48,7 +48,7 @@ def site_file(folder: Path, prefix: Path, *, max_jobs: int = 1, **container: Any
     return path
 
 
-def quick_run(folder: Path, prefix: Path, models: Path, **changes: Any) -> tuple[Campaign, Site]:
+def quick_run(folder: Path, prefix: Path, models: Path, /, **changes: Any) -> tuple[Campaign, Site]:
     """The campaign and the site of the two files, read."""
     return (
         Campaign.load(campaign_file(folder, models, **changes)),

@@ -140,10 +140,10 @@ from hpcbench import Campaign, Site, container, images, model_repository, planni
 folder = Path(sys.argv[1])
 todo = planning.plan(Campaign.load(folder / "campaign.yaml"), Site.load(folder / "site.yaml"))
 (placement,) = todo.placements["cpu"]
-shows = model_repository.shows(placement.variant)
+shows = model_repository.shows(placement.points[0].variant)
 room = container.Room(folder=folder / "room", shows=shows)
 room.folder.mkdir()
-model = placement.variant.model.folder
+model = placement.points[0].variant.model.folder
 for path in (model / "config.pbtxt", model / "1" / "model.onnx"):
     words = ["sh", "-c", 'cat "$0" >/dev/null && ! echo x >>"$0"', str(path)]
     command = container.inside(todo.site.container, 0, words, room)

@@ -161,15 +161,8 @@ def test_strings_go_in_and_out_or_are_refused(
         (("dims: [ 2 ]", "dims: [ 5 ]"), "the model has [-1, 2]"),
         (('"z"', '"v"'), "has the output 'v'; the model's outputs are ['layer/y', 'z']"),
         ((IO, ""), "a TensorFlow graph does not tell its tensors"),
-        (
-            (
-                'platform: "tensorflow_graphdef"',
-                'backend: "tensorflow" default_model_filename: "g"',
-            ),
-            "has platform ''; allowed are tensorflow_graphdef and tensorflow_savedmodel",
-        ),
     ],
-    ids=["input name", "type", "dims", "output name", "no tensors", "platform"],
+    ids=["input name", "type", "dims", "output name", "no tensors"],
 )
 def test_a_configuration_that_contradicts_the_graph_is_refused(
     server: Server,

@@ -484,3 +484,26 @@ def test_a_mistake_in_a_campaign_made_in_python_is_told_as_one_in_a_file() -> No
     assert key.startswith("Campaign: load.batch_sise: unknown key; did you mean 'batch_size'?")
     with pytest.raises(BadInput, match=r"Load: concurrency\.0: must be greater"):
         Load(concurrency=0)
+
+
+@pytest.mark.parametrize(
+    ("together", "message"),
+    [
+        ([{"tagger": {}}], r"together\[0\]: name at least two models"),
+        ([{"tagger": {}, "Deep": {}}], "no model is called 'Deep'; did you mean 'Deeper'?"),
+        ([{"tagger": {}, "Again": {}}], "a server holds a model once, and two of these are tagger"),
+        ([{"tagger": {}, "Old": {}}], "a server runs in one image"),
+        ([{"tagger": {"measurement": {}}, "Deeper": {}}], "measurement"),
+    ],
+)
+def test_a_group_that_cannot_share_a_server_is_refused(
+    together: list[dict[str, Any]], message: str
+) -> None:
+    models = [
+        {"name": "tagger"},
+        {"name": "tagger", "label": "Again", "version": 2},
+        {"name": "deep", "label": "Deeper"},
+        {"name": "old", "label": "Old", "server_image": "old"},
+    ]
+    with pytest.raises(BadInput, match=message.replace("?", r"\?")):
+        campaign(models=models, together=together)

@@ -232,15 +232,17 @@ def test_a_plan_as_json_has_every_placement_and_every_measurement(place: Path) -
     told = json.loads(result.stdout)
     assert set(told) == {
         *("campaign", "site", "points", "repeats", "measurements", "merged", "not_applicable"),
-        *("estimate_s", "gpu_s", "job_scripts", "placements", "measurement_rows"),
+        *("estimate_s", "gpu_s", "job_scripts", "placements", "measurement_rows", "excluded"),
     }
     assert (told["campaign"], told["site"]) == ("study", "here")
     assert (told["points"], told["repeats"], told["measurements"]) == (12, 2, 24)
     assert len(told["placements"]) == 8
     assert set(told["placements"][0]) == {
-        *("id", "pool", "repeat", "model", "server", "points", "estimate_s")
+        *("id", "pool", "repeat", "served", "points", "estimate_s")
     }
-    assert told["placements"][0]["server"] == {"instance_count": 1, "preferred_batch_size": None}
+    first = told["placements"][0]["served"]
+    assert [variant["model"] for served in first for variant in served] == ["tagger"]
+    assert first[0][0]["server"] == {"instance_count": 1, "preferred_batch_size": None}
     keys = {(r["point_id"], r["pool"], r["repeat"]) for r in told["measurement_rows"]}
     assert len(keys) == 24
     assert keys == {

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hpcbench.campaign import Campaign
 from hpcbench.errors import BadInput
 from hpcbench.grid import Grid
+from hpcbench.point import Point
 from tests.builders import campaign, expanded, refusal, triton_model
 
 counts = st.one_of(st.just("base"), st.integers(1, 8))
@@ -578,3 +579,72 @@ def test_a_model_in_another_server_image_has_points_of_its_own() -> None:
     (moved,) = expanded(campaign(), software={None: "sha256:1 sdk"}).points
     assert moved.id != alone.id
     assert moved.id == expanded(campaign(models=models[1:]), software=software).points[0].id
+
+
+SHARED: dict[str, Any] = {
+    "models": [{"name": "one"}, {"name": "two", "load": {"batch_size": [1, 2, 4]}}],
+    "load": {"batch_size": [1, 2]},
+    "together": [{"two": {"load": {"concurrency": [3, 5]}}, "one": {"load": {"batch_size": 8}}}],
+}
+
+
+def shared(**changes: Any) -> tuple[Point, ...]:
+    return expanded(campaign(**(SHARED | changes))).points
+
+
+def test_models_that_share_a_server_are_measured_alone_and_together_on_it() -> None:
+    points = shared()
+    own = [p for p in points if not p.beside]
+    alone = [p for p in points if p.beside and not p.together]
+    together = [p for p in points if p.together]
+    assert [p.variant.label for p in own] == ["one"] * 2 + ["two"] * 3
+    assert [(p.variant.label, p.load.batch_size, p.load.concurrency) for p in alone] == [
+        ("one", 8, 1),
+        *(("two", size, concurrency) for size in (1, 2, 4) for concurrency in (3, 5)),
+    ]
+    assert len(together) == 2 * 1 * 6
+    assert len({p.together for p in together}) == 6
+    assert {tuple(v.label for v in p.served) for p in alone + together} == {("one", "two")}
+
+
+def test_points_on_a_shared_server_are_others_than_on_one_of_their_own() -> None:
+    points = shared(together=[{"one": {}, "two": {}}])
+    assert len({p.id for p in points}) == len(points)
+    like_own = [p for p in points if p.variant.label == "one" and p.load.batch_size == 1]
+    assert len(like_own) == 1 + 1 + 3
+
+
+def test_a_joint_point_says_what_runs_beside_it_and_its_id_depends_on_that() -> None:
+    first, second = _first_pair()
+    assert first.together == second.together
+    (beside,) = first.beside
+    assert isinstance(beside, Point)
+    assert (beside.variant, beside.load) == (second.variant, second.load)
+    other = _first_pair(load={"batch_size": [1, 2], "concurrency": [7]})
+    assert first.id != other[0].id
+
+
+def _first_pair(**changes: Any) -> tuple[Point, Point]:
+    first, second, *_ = (p for p in shared(**changes) if p.together)
+    return first, second
+
+
+def test_server_axes_of_a_group_are_its_own() -> None:
+    group = {"one": {"server": {"instance_count": [1, 2]}}, "two": {}}
+    points = shared(together=[group])
+    served = {p.served for p in points if p.beside}
+    assert [[v.axes for v in each] for each in sorted(served, key=lambda s: str(s[0].axes))] == [
+        [{"instance_count": 1}, {}],
+        [{"instance_count": 2}, {}],
+    ]
+    assert all(not p.variant.axes for p in points if not p.beside)
+
+
+def test_what_a_model_of_a_group_cannot_take_is_told() -> None:
+    with pytest.raises(BadInput, match=r"load\.batch_size: 1000 is over its max_batch_size"):
+        shared(together=[{"one": {"load": {"batch_size": 1000}}, "two": {}}])
+
+
+def test_models_that_share_a_server_use_no_shared_memory() -> None:
+    with pytest.raises(BadInput, match=r"together\[0\].*shared_memory: system"):
+        shared(measurement={"shared_memory": "system"})

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from hpcbench.grid import ServerVariant
 from hpcbench.loaded import differences, resolved
 from hpcbench.model import TritonModel
 from hpcbench.model_config import configure, server_arguments
 from hpcbench.model_repository import write_overlay
+from hpcbench.point import ServerVariant
 from tests.builders import parsed, triton_model, variant
 
 TENSORRT = '{"name": "tensorrt", "precision_mode": "FP16"}'

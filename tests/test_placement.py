@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpcbench.grid import Point
-from hpcbench.placement import SERVER_START_S, Placement, place, spread
-from tests.builders import point, triton_model, variant
+from hpcbench.model import is_swappable
+from hpcbench.placement import SERVER_START_S, STOP_S, SWAP_S, Placement, place, spread
+from hpcbench.point import Point, ServerVariant
+from hpcbench.server_axes import SCHEDULING
+from tests.builders import campaign, expanded, parsed, point, triton_model, variant
 
 VARIANTS = [
     variant(),
@@ -26,6 +30,7 @@ def placed(points: list[Point], **changes: Any) -> list[Placement]:
         "campaign": "study",
         "pool": "cpu",
         "repeats": 1,
+        "fresh_servers": False,
     }
     return place(points, **(settings | changes))
 
@@ -60,15 +65,142 @@ def test_the_longest_come_first_and_none_is_empty(points: list[Point], repeats: 
     assert estimates == sorted(estimates, reverse=True)
 
 
+def family(one: ServerVariant) -> ServerVariant:
+    """The variant without what may change while its server stays."""
+    kept = tuple((axis, value) for axis, value in one.changes if axis not in SCHEDULING)
+    return replace(one, changes=kept)
+
+
 @settings(deadline=None, max_examples=100)
 @given(points=grids, repeats=st.integers(1, 3))
-def test_points_of_one_server_variant_share_a_placement(points: list[Point], repeats: int) -> None:
-    """One Triton launch for each variant and repeat; its points keep their order."""
+def test_variants_that_differ_in_scheduling_only_share_a_placement(
+    points: list[Point], repeats: int
+) -> None:
+    """One launch for each family and repeat; each variant is in one piece, its points in order."""
     placements = placed(points, repeats=repeats)
-    launches = [(placement.variant, placement.repeat) for placement in placements]
+    launches = [(family(p.points[0].variant), p.repeat) for p in placements]
     assert len(launches) == len(set(launches))
     for placement in placements:
-        assert list(placement.points) == [p for p in points if p.variant == placement.variant]
+        assert len({family(p.variant) for p in placement.points}) == 1
+        assert len(placement.served) == len(set(placement.served))
+        for (one,) in placement.served:
+            found = [p for p in placement.points if p.variant == one]
+            assert found == [p for p in points if p.variant == one]
+
+
+@settings(deadline=None, max_examples=100)
+@given(points=grids, repeats=st.integers(1, 3))
+def test_with_fresh_servers_each_variant_has_a_placement_of_its_own(
+    points: list[Point], repeats: int
+) -> None:
+    placements = placed(points, repeats=repeats, fresh_servers=True)
+    assert len(placements) == repeats * len({point.variant for point in points})
+    assert all(len(placement.served) == 1 for placement in placements)
+
+
+def test_another_variant_is_the_fresh_one_with_every_repeat() -> None:
+    points = [point(n, of=variant(instance_count=n)) for n in (1, 2, 3)]
+    placements = sorted(placed(points, repeats=4), key=lambda placement: placement.repeat)
+    first = [placement.points[0].variant.axes["instance_count"] for placement in placements]
+    assert first == [1, 2, 3, 1]
+
+
+@pytest.mark.parametrize(
+    "unlike",
+    [
+        variant(max_batch_size=8),
+        variant(version=2),
+        variant(triton_model(digest="d2")),
+        variant(accelerator='{"name": "openvino"}'),
+    ],
+    ids=["another axis", "another version", "other files", "an accelerator"],
+)
+def test_what_differs_in_more_than_scheduling_has_another_server(unlike: ServerVariant) -> None:
+    assert len(placed([point(1), point(2, of=unlike)])) == 2
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "ensemble_scheduling { step { model_name: 'a' model_version: 1 } }",
+        "optimization { execution_accelerators { gpu_execution_accelerator { name: 'any' } } }",
+    ],
+)
+def test_what_triton_may_crash_on_when_it_unloads_it_has_a_fresh_server_always(config: str) -> None:
+    model = replace(triton_model(), swappable=is_swappable(parsed(config)))
+    points = [point(n, of=variant(model, instance_count=n)) for n in (1, 2)]
+    assert len(placed(points)) == 2
+
+
+def test_a_swap_is_in_the_estimate() -> None:
+    points = [point(n, of=variant(instance_count=n)) for n in (1, 2)]
+    (both,) = placed(points)
+    (one,) = placed(points[:1])
+    assert both.estimate_s == 2 * one.estimate_s - SERVER_START_S + SWAP_S
+
+
+def test_idle_jobs_take_whole_variants_where_they_can() -> None:
+    points = [point(n, of=variant(instance_count=n // 5)) for n in range(5, 20)]
+    (whole,) = placed(points)
+    parts = spread([whole], jobs=2, walltime_s=None)
+    assert sorted(len(p.points) for p in parts) == [5, 10]
+    assert all(len({p.variant for p in part.points}) * 5 == len(part.points) for part in parts)
+
+
+def test_time_for_a_fresh_server_is_kept_before_another_variant_and_only_there() -> None:
+    points = [point(n, of=variant(instance_count=1 + n // 2)) for n in range(4)]
+    (whole,) = placed(points)
+    one_s = points[0].load.longest_s
+    assert list(whole.next_s.values()) == [
+        one_s + STOP_S,
+        one_s + STOP_S + SERVER_START_S,
+        one_s + STOP_S,
+    ]
+    assert whole.keys[-1] not in whole.next_s
+
+
+def shared(loads: int = 2) -> list[Point]:
+    """The points of two models on one server, each with so many loads."""
+    names = ("one", "two")
+    study = campaign(
+        models=[{"name": name} for name in names],
+        load={"batch_size": list(range(1, loads + 1))},
+        together=[{name: {} for name in names}],
+    )
+    return [point for point in expanded(study).points if point.beside]
+
+
+def test_points_that_are_measured_together_stay_together() -> None:
+    (whole,) = placed(shared(4))
+    assert {len(each) for each in whole.measurements} == {1, 2}
+    pairs = [each for each in whole.measurements if len(each) == 2]
+    assert len(pairs) == 16
+    assert all(one.together == other.together for one, other in pairs)
+    limit_s = int(whole.needs_s(3)) + 1
+    for parts in (
+        spread([whole], jobs=1, walltime_s=limit_s),
+        spread([whole], jobs=7, walltime_s=None),
+    ):
+        assert len(parts) > 2
+        kept = [each for part in parts for each in part.measurements]
+        assert sorted(kept, key=str) == sorted(whole.measurements, key=str)
+
+
+def test_of_points_measured_together_one_can_be_left() -> None:
+    (whole,) = placed(shared())
+    pair = next(each for each in whole.measurements if len(each) == 2)
+    left = whole.without({(pair[0].id, "cpu", 0)})
+    assert left is not None
+    assert (pair[1],) in left.measurements
+    assert left.served == whole.served
+
+
+def test_models_together_are_first_brought_under_load() -> None:
+    alone, *_, pair = placed(shared(1))[0].measurements
+    parts = [placed(list(each))[0] for each in (alone, pair)]
+    start_s = SERVER_START_S
+    assert parts[1].estimate_s - start_s == 2 * (parts[0].estimate_s - start_s)
+    assert parts[1].needs_s(1) > parts[0].needs_s(1)
 
 
 @settings(deadline=None, max_examples=50)
@@ -100,7 +232,7 @@ def test_what_is_done_can_be_taken_away_later() -> None:
     left = placement.without({placement.keys[0], placement.keys[2], ("x", "cpu", 0)})
     assert left is not None
     assert [p.id for p in left.points] == [point(2).id]
-    assert left.variant == placement.variant
+    assert left.served == placement.served
     assert placement.without(set(placement.keys)) is None
 
 
@@ -144,7 +276,7 @@ def test_spreading_loses_no_point_and_fits_each_placement_into_a_job(
     for part in parts:
         fits = walltime_s is None or part.needs_s(len(part.points)) <= walltime_s
         assert fits or len(part.points) == 1
-        assert len({p.variant for p in part.points}) == 1
+        assert len({family(p.variant) for p in part.points}) == 1
 
 
 def test_one_long_placement_is_shared_among_idle_jobs_but_not_beyond_what_a_start_costs() -> None:

@@ -278,8 +278,8 @@ def inapplicable(found: Plan) -> set[tuple[str, str, str, str]]:
     return {
         (
             each.placement.pool,
-            each.placement.variant.model.name,
-            str(each.placement.variant.axes["accelerator"]),
+            each.placement.points[0].variant.model.name,
+            str(each.placement.points[0].variant.axes["accelerator"]),
             each.reason,
         )
         for each in found.inapplicable
@@ -331,7 +331,7 @@ def test_tensorrt_on_real_models_is_planned_where_it_applies(
     found = plan(Campaign.load(study), Site.load(site))
     fp32, fp16 = (f'{{"name": "tensorrt", "precision_mode": "{p}"}}' for p in ("FP32", "FP16"))
     applies = {
-        (pool, p.variant.model.name, p.variant.axes["accelerator"])
+        (pool, p.points[0].variant.model.name, p.points[0].variant.axes["accelerator"])
         for pool, waiting in found.placements.items()
         for p in waiting
     }

@@ -647,3 +647,11 @@ def _loaded(site: Site, repository: Path, log: Path) -> dict[str, Any]:
     ):
         assert wait_until(answer, timeout_s=60), log.read_text()
         return answer() or {}
+
+
+def test_what_shared_its_server_is_not_recommended() -> None:
+    alone = repeats([1000])
+    shared = repeats([5000], point_id="b", beside='[{"model": "other"}]')
+    called = repeats([9000], point_id="c", part_of="a", model_label="Tagger / step")
+    assert only(*alone, *shared, *called).best["throughput_infer_per_s"] == 1000
+    assert "measure the models alone" in refusal(advise, *shared, *called)

@@ -48,7 +48,8 @@ OTHERS = {
     *("delayed_requests_percent", "inference_count", "execution_count", "success_count"),
     # What an image holds is told by its digest.
     *("server_image", "sdk_image", "backend_versions", "cuda_version", "tensorrt_version"),
-    "cuda_visible_devices",
+    # What ran at the same time is in `beside`; what an ensemble called has a label of its own.
+    *("cuda_visible_devices", "together_id", "overlap", "part_of"),
 }
 """Columns that two repeats may differ in and that are not figures of time, rate or device."""
 

@@ -10,7 +10,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from hpcbench import model_repository, planning, triton
 from hpcbench.errors import ServerFailed
-from hpcbench.grid import ServerVariant
+from hpcbench.point import ServerVariant
 from hpcbench.site import Container
 from tests.conftest import traces
 from tests.real import quick_run
@@ -88,7 +88,7 @@ def served(
 ) -> tuple[ServerVariant, Container]:
     campaign, site = quick_run(tmp_path, native_prefix, demo_models)
     (placement,) = planning.plan(campaign, site).placements["cpu"]
-    return placement.variant, site.container
+    return placement.points[0].variant, site.container
 
 
 @pytest.mark.native
@@ -111,7 +111,7 @@ def test_a_port_that_is_taken_meanwhile_is_replaced_by_another(
         monkeypatch.setattr(triton, "free_ports", sometimes_busy)
         variant, container = served
         log = tmp_path / "logs" / "server.log"
-        with triton.serve(variant, container, log_path=log, cpus=2) as server:
+        with triton.serve([variant], container, log_path=log, cpus=2) as server:
             assert server.alive
             assert server.http_port == offered[1][0]
     assert "already in use" in log.read_text()
@@ -123,7 +123,7 @@ def test_all_ports_of_a_server_are_on_the_loopback(
     tmp_path: Path, served: tuple[ServerVariant, Container]
 ) -> None:
     variant, container = served
-    with triton.serve(variant, container, log_path=tmp_path / "log", cpus=2) as server:
+    with triton.serve([variant], container, log_path=tmp_path / "log", cpus=2) as server:
         ports = {server.http_port, server.grpc_port, server.metrics_port}
         addresses = {
             (entry.laddr.port, entry.laddr.ip.removeprefix("::ffff:"))
@@ -139,7 +139,7 @@ def test_shared_memory_of_a_server_carries_its_name_and_goes_with_it(
 ) -> None:
     variant, container = served
     before = traces()
-    with triton.serve(variant, container, log_path=tmp_path / "log", cpus=2):
+    with triton.serve([variant], container, log_path=tmp_path / "log", cpus=2):
         assert [path for path in traces() - before if path.startswith("/dev/shm/hpcbench-")]
     assert traces() == before
 
@@ -165,6 +165,6 @@ def test_a_configuration_that_the_server_changed_is_refused_with_both_values(
     message = r"instance_group\[0\].count: asked for 3, the server loaded 2"
     with (
         pytest.raises(ServerFailed, match=message),
-        triton.serve(asked, container, log_path=tmp_path / "log", cpus=2),
+        triton.serve([asked], container, log_path=tmp_path / "log", cpus=2),
     ):
         pass

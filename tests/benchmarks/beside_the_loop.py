@@ -45,7 +45,7 @@ def the_loop(campaign: Campaign, site: Site) -> Took:
     with tempfile.TemporaryDirectory() as folder:
         started = time.monotonic()
         log = Path(folder) / "server.log"
-        with triton.serve(placement.variant, site.container, log_path=log, cpus=2) as server:
+        with triton.serve(placement.served[0], site.container, log_path=log, cpus=2) as server:
             ready = time.monotonic()
             for point in placement.points:
                 argv = loop_command(point, site, server, folder)

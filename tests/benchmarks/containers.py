@@ -63,7 +63,7 @@ def used(server: triton.Server) -> tuple[float, int]:
         if process.info["name"] == "tritonserver" and port in (process.info["cmdline"] or [])
     )
     times = [process.cpu_times() for process in (main, *main.children(recursive=True))]
-    said = triton.get_json(server.http_port, f"/v2/models/{server.model}/stats")
+    said = triton.get_json(server.http_port, f"/v2/models/{server.variants[0].model.name}/stats")
     return sum(t.user + t.system for t in times), int(said["model_stats"][0]["inference_count"])
 
 
@@ -126,7 +126,7 @@ def main() -> None:
             servers = {
                 way: stack.enter_context(
                     triton.serve(
-                        placements[way].variant,
+                        placements[way].served[0],
                         sites[way].container,
                         log_path=folder / f"{way}.log",
                         cpus=2,

@@ -205,7 +205,7 @@ def _signed(infos: Mapping[str, Any]) -> dict[str, Spec]:
         name: spec(tf.as_dtype(info.dtype), tf.TensorShape(info.tensor_shape))
         if info.WhichOneof("encoding") == "name"
         else Spec("a sparse or composite tensor", None)
-        for name, info in infos.items()
+        for name, info in sorted(infos.items())  # a map of protobuf has no order
     }
 
 
