@@ -208,7 +208,7 @@ class Campaign(Frozen):
                     f"{where}: a server holds a model once, and two of these are {', '.join(twice)}"
                     " of the repository; leave one out"
                 )
-            images = {model.server_image for model in self.models if model.name in served}
+            images = {m.server_image for m in self.models if (m.label or m.name) in group}
             if len(images) > 1:
                 raise ValueError(
                     f"{where}: a server runs in one image, and these models name several in "

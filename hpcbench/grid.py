@@ -50,17 +50,19 @@ def expand(
     dropped = [0] * len(campaign.exclude)
     single = [{model.label or model.name: Member()} for model in campaign.models]
     for number, group in enumerate((*single, *campaign.together), -len(single)):
-        members, image = [], ""
+        members, labels, image = [], [], ""
         for position, model in enumerate(campaign.models):
             label = model.label or model.name
             if label in group:
+                labels.append(label)
                 image = software[model.server_image]
                 parts = list(_parts(campaign, models, position, group[label]))
                 problems |= dict.fromkeys(problem for part in parts for problem in part.problems)
                 members.append(_member(parts, campaign, dropped, image, input_data))
         if number >= 0:
             where = f"{campaign.source}: together[{number}]"
-            problems |= dict.fromkeys(sharing.problems(where, members))
+            told = sharing.problems(where, dict(zip(labels, members, strict=True)))
+            problems |= dict.fromkeys(told)
         if problems:
             continue
         for point in sharing.shared(members, image) if number >= 0 else members[0]:

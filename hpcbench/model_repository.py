@@ -16,7 +16,7 @@ from hpcbench.point import ServerVariant
 def write_overlay(variant: ServerVariant, config: ModelConfig, repository: Path) -> None:
     """Makes ``repository`` hold the model with ``config``, all at once: Triton may be watching.
 
-    The models that an ensemble calls are there as they are.
+    The models that an ensemble calls are there as they are, unless they have an overlay themselves.
     """
     folder = repository.with_name(f"{repository.name}.coming") / variant.model.name
     folder.mkdir(parents=True)
@@ -28,7 +28,11 @@ def write_overlay(variant: ServerVariant, config: ModelConfig, repository: Path)
     for part in variant.model.composing:
         if not (repository / part.name).exists():
             (repository / part.name).symlink_to(part.folder)
-    folder.rename(repository / variant.model.name)
+    own = repository / variant.model.name
+    if own.is_symlink():
+        # An ensemble that shares the server calls it, and brought it as it is.
+        own.unlink()
+    folder.rename(own)
 
 
 def remove_overlay(variant: ServerVariant, repository: Path) -> None:

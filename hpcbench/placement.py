@@ -140,7 +140,9 @@ def place(
         by_server.setdefault(point.served, []).append(point)
     families: dict[Hashable, list[list[Point]]] = {}
     for served, members in by_server.items():
-        family = served if fresh_servers else tuple(map(_family, served))
+        # What an ensemble calls cannot leave a server that the ensemble stays on.
+        swaps = not fresh_servers and all(variant.model.swappable for variant in served)
+        family = tuple(map(_family, served)) if swaps else served
         families.setdefault(family, []).append(members)
     requests = {family: _requests(variants) for family, variants in families.items()}
     placements = [
@@ -159,7 +161,7 @@ def place(
 
 def _family(variant: ServerVariant) -> ServerVariant:
     """The same for all variants that may follow each other on one Triton."""
-    if not variant.model.swappable or not {"accelerator", "config"}.isdisjoint(variant.axes):
+    if not {"accelerator", "config"}.isdisjoint(variant.axes):
         return variant
     kept = tuple(change for change in variant.changes if change[0] not in SCHEDULING)
     return replace(variant, changes=kept)

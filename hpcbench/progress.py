@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
+import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -205,6 +206,12 @@ def results_table(frame: Any) -> Table:
         ("shapes", [str(v) for v in frame["shapes_name"]]),
         ("concurrency", [_known(v) for v in frame["concurrency"]]),
         ("requests/s", [_known(v) for v in frame["request_rate"]]),
+        ("protocol", [str(v) for v in frame["protocol"]]),
+        ("shared memory", [str(v) for v in frame["shared_memory"]]),
+        (
+            "together",
+            [_together(*v) for v in zip(frame["beside"], frame["together_id"], strict=True)],
+        ),
         ("repeat", [str(v) for v in frame["repeat"]]),
     ]
     shown = [(n, v) for n, v in texts if n in ("model", "batch") or len(set(v)) > 1]
@@ -245,8 +252,16 @@ def variant_text(variant: str | None) -> str:
     return ", ".join(told) or "base"
 
 
+def _together(beside: Any, together_id: Any) -> str:
+    """With what a model shared its server, and whether that was at work."""
+    if pd.isna(beside):
+        return "-"
+    labels = ", ".join(each["model_label"] for each in json.loads(beside))
+    return f"{labels} idle" if pd.isna(together_id) else f"with {labels}"
+
+
 def _known(value: Any) -> str:
-    return "-" if value is None or value != value else f"{value:g}"  # noqa: PLR0124 - NaN
+    return "-" if pd.isna(value) else f"{value:g}"
 
 
 def _number(value: Any, divisor: int) -> str:

@@ -1,7 +1,7 @@
 """Several models on one server: the points of each alone, and of all at the same time."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from hpcbench.point import Point, ServerVariant, canonical, hashed, identity
@@ -34,10 +34,16 @@ def shared(members: Sequence[Sequence[Point]], image: str) -> Iterator[Point]:
                 )
 
 
-def problems(where: str, members: Sequence[Sequence[Point]]) -> list[str]:
-    """What models that share a server cannot be measured with."""
-    kinds = {point.load.shared_memory for points in members for point in points} - {"none"}
-    return [
+def problems(where: str, members: Mapping[str, Sequence[Point]]) -> list[str]:
+    """What the models of a group, by their labels, cannot be measured with."""
+    kinds = {each.load.shared_memory for points in members.values() for each in points} - {"none"}
+    nothing = [
+        f"{where}: exclude leaves nothing of '{label}' to measure beside the others; change the "
+        "rule, or leave the group out"
+        for label, points in members.items()
+        if not points
+    ]
+    return nothing + [
         f"{where}: measurement.shared_memory: {kind} is not for "
         "models that are measured together: each perf_analyzer is ended at work, and would leave "
         "its memory behind; allowed: none"

@@ -507,3 +507,13 @@ def test_a_group_that_cannot_share_a_server_is_refused(
     ]
     with pytest.raises(BadInput, match=message.replace("?", r"\?")):
         campaign(models=models, together=together)
+
+
+def test_only_images_of_the_models_in_a_group_must_agree() -> None:
+    models = [
+        {"name": "tagger", "label": "new"},
+        {"name": "tagger", "label": "old", "server_image": "old", "version": 2},
+        {"name": "deep", "server_image": "old"},
+    ]
+    study = campaign(models=models, together=[{"old": {}, "deep": {}}])
+    assert [*study.together[0]] == ["old", "deep"]

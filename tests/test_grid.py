@@ -648,3 +648,11 @@ def test_what_a_model_of_a_group_cannot_take_is_told() -> None:
 def test_models_that_share_a_server_use_no_shared_memory() -> None:
     with pytest.raises(BadInput, match=r"together\[0\].*shared_memory: system"):
         shared(measurement={"shared_memory": "system"})
+
+
+def test_a_group_of_which_a_rule_leaves_a_model_nothing_is_no_silent_loss() -> None:
+    with pytest.raises(BadInput, match=r"together\[0\]: exclude leaves nothing of 'two'"):
+        shared(
+            together=[{"one": {}, "two": {"load": {"batch_size": 64}}}],
+            exclude=[{"model": "two", "batch_size": 64}],
+        )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from hpcbench.model import read_model
 from hpcbench.model_config import configure
 from hpcbench.model_repository import shows, write_overlay
@@ -77,3 +79,26 @@ def test_links_in_a_circle_come_to_an_end(tmp_path: Path) -> None:
     (tmp_path / "other" / "back").symlink_to(folder)
     (folder / "out").symlink_to(tmp_path / "other")
     assert set(shown(tmp_path / "models")) == {str(folder), str(tmp_path / "other")}
+
+
+@pytest.mark.parametrize("names", [("chain", "tagger"), ("tagger", "chain")])
+def test_an_ensemble_and_a_model_that_it_calls_share_a_server(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    write_model(tmp_path / "models")
+    folder = tmp_path / "models" / "chain" / "1"
+    folder.mkdir(parents=True)
+    (folder.parent / "config.pbtxt").write_text(
+        'platform: "ensemble" max_batch_size: 8 '
+        'input { name: "x" data_type: TYPE_FP32 dims: 16 } '
+        'output { name: "y" data_type: TYPE_FP32 dims: 8 } '
+        'ensemble_scheduling { step { model_name: "tagger" model_version: -1 '
+        'input_map { key: "x" value: "x" } output_map { key: "y" value: "y" } } }'
+    )
+    for name in names:
+        axes = {"instance_count": 2} if name == "tagger" else {}
+        chosen = variant(read_model(tmp_path / "models", name), **axes)
+        write_overlay(chosen, configure(chosen), tmp_path / "overlay")
+    written = (tmp_path / "overlay" / "tagger" / "config.pbtxt").read_text()
+    assert parsed(written).instance_group[0].count == 2
+    assert (tmp_path / "overlay" / "chain" / "config.pbtxt").exists()

@@ -293,3 +293,10 @@ def test_a_placement_that_outlasts_a_job_is_cut_where_the_job_ends() -> None:
     limit_s = int(whole.needs_s(4)) + 1
     parts = spread([whole], jobs=1, walltime_s=limit_s)
     assert [len(p.points) for p in parts] == [4, 4, 2]
+
+
+def test_a_model_beside_an_ensemble_is_not_swapped_under_it() -> None:
+    config = "ensemble_scheduling { step { model_name: 'a' model_version: 1 } }"
+    ensemble = variant(replace(triton_model("chain"), swappable=is_swappable(parsed(config))))
+    points = [replace(point(n, of=variant(instance_count=n)), beside=(ensemble,)) for n in (1, 2)]
+    assert len(placed(points)) == 2

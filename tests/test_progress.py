@@ -40,6 +40,7 @@ def planned(study: Campaign, *, done: int = 0) -> Plan:
         campaign=study.name,
         pool="cpu",
         repeats=study.repeats,
+        fresh_servers=True,
     )
     keys = [key for placement in placements for key in placement.keys]
     return Plan(study, site, grid, {"cpu": tuple(placements)}).without(set(keys[:done]))
@@ -201,3 +202,8 @@ def test_the_table_shows_a_label_as_it_is_written(results: Results, label: str) 
 
 def test_a_table_of_nothing_is_empty(results: Results) -> None:
     assert " ".join(table(results).split()) == HEADER
+
+
+def test_the_table_tells_open_loops_from_closed_ones(results: Results) -> None:
+    text = table(results, record(0), record(1, concurrency=None, request_rate=20.0))
+    assert "concurrency" in text
