@@ -5,6 +5,7 @@ HTCondor's ``queue`` would make other lines than those that were meant.
 """
 
 import re
+import shlex
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -77,6 +78,10 @@ def _option(value: Any) -> str:
         raise ValueError(f"{value!r}: {error}") from None
     if not line.startswith("-"):
         raise ValueError(f"{value!r} must be an option of sbatch, such as --exclusive")
+    try:
+        shlex.split(line, comments=True)
+    except ValueError as error:
+        raise ValueError(f"{value!r}: sbatch could not read it: {error}") from None
     for word in line.split():
         name = word.partition("=")[0] if word.startswith("--") else word[:2]
         if name in SBATCH_OWN:

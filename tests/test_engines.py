@@ -42,8 +42,8 @@ def prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., En
         @contextmanager
         def serve(*_: Any, log_path: Path, verbose: bool, **options: Any) -> Iterator[Server]:
             assert verbose
-            assert options["requests"] == REQUESTS
-            make.started.append(options["engines"])
+            assert options["requests"] == {"tagger": REQUESTS}
+            make.started.append(options["engines"]["tagger"])
             with log_path.open("a") as stream:
                 stream.write((LOGS / f"{log}.txt").read_text())
             yield Server()

@@ -499,6 +499,8 @@ def test_a_plan_comes_back_as_it_was_written(results: Results) -> None:
             "variant": "{}",
             "batch_size": 4,
             "concurrency": None,
+            "request_rate": 50.0,
+            "shapes_name": None,
         }
     ]
     store.write_plan(results, rows)
