@@ -1,5 +1,6 @@
 """A pool of the site as a Dask cluster of one-thread workers."""
 
+import contextlib
 import logging
 import sys
 import types
@@ -10,11 +11,14 @@ from typing import Any, Protocol
 
 import dask
 from distributed import Client, LocalCluster
+from distributed.core import Status
 from distributed.security import Security
 
 from hpcbench import keys
 from hpcbench.dask_settings import SETTINGS
 from hpcbench.site import Pool
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -112,8 +116,36 @@ def local_workers(pool: Pool) -> Iterator[Workers]:
             silence_logs=logging.CRITICAL,
             memory_limit=0,
         )
-        with cluster, Client(cluster) as connected:
+        with ended(cluster), Client(cluster) as connected:
             yield _Local(connected, cluster)
+
+
+@contextmanager
+def ended(cluster: Any) -> Iterator[None]:
+    """Ends the cluster with the block; where Dask fails at that, it is logged and no more.
+
+    A broken connection must not replace the reason for which a run ends, nor make a run fail that
+    has measured all. Dask is then in the middle of it, and is helped to the end.
+    """
+    try:
+        yield
+    finally:
+        try:
+            cluster.close()
+        except Exception as error:  # noqa: BLE001 - Dask's connections fail in many ways
+            log.warning("Dask's cluster did not end as it should: %s", error)
+            with contextlib.suppress(Exception):
+                cluster.sync(_let_go, cluster)
+                cluster.close()
+
+
+async def _let_go(cluster: Any) -> None:
+    """Leaves Dask nothing to talk about, and lets it close once more."""
+    for worker in cluster.workers.values():
+        await worker.close()
+    cluster.workers.clear()
+    cluster.worker_spec.clear()
+    cluster.status = Status.running
 
 
 @contextmanager
