@@ -14,7 +14,7 @@ from distributed import Client
 
 from hpcbench import batch, ledger
 from hpcbench.batch import Job, JobState
-from hpcbench.cluster import Jobs, Workers, dask_settings, ended
+from hpcbench.cluster import Jobs, Workers, connected, dask_settings
 from hpcbench.errors import JobsDied, SiteError
 from hpcbench.jobqueue import own_settings
 from hpcbench.judge import RETRY_S, Sent, after_refusal, judge
@@ -281,7 +281,7 @@ def batch_workers(site: Site, pool_name: str, submission: Submission) -> Iterato
     desk = Desk(taken)
     with dask_settings(), own_settings():
         cluster = submission.cluster(site, pool_name, desk)
-        with ended(cluster), Client(cluster) as client:
+        with connected(cluster) as client:
             try:
                 yield _Batch(site, pool_name, submission, client, cluster, desk, sent)
             except BaseException:

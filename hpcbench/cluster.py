@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import dask
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, SpecCluster
 from distributed.core import Status
 from distributed.security import Security
 
@@ -116,27 +116,34 @@ def local_workers(pool: Pool) -> Iterator[Workers]:
             silence_logs=logging.CRITICAL,
             memory_limit=0,
         )
-        with ended(cluster), Client(cluster) as connected:
-            yield _Local(connected, cluster)
+        with connected(cluster) as client:
+            yield _Local(client, cluster)
 
 
 @contextmanager
-def ended(cluster: Any) -> Iterator[None]:
-    """Ends the cluster with the block; where Dask fails at that, it is logged and no more.
+def connected(cluster: Any) -> Iterator[Client]:
+    """A client of the cluster; both end with the block.
 
-    A broken connection must not replace the reason for which a run ends, nor make a run fail that
-    has measured all. Dask is then in the middle of it, and is helped to the end.
+    Where Dask fails at that, it is logged and no more: a broken connection must not replace the
+    reason for which a run ends, nor make a run fail that has measured all.
     """
+    with contextlib.ExitStack() as stack:
+        stack.callback(_close, cluster)
+        client = Client(cluster)
+        stack.callback(_close, client)
+        yield client
+
+
+def _close(part: Any) -> None:
     try:
-        yield
-    finally:
-        try:
-            cluster.close()
-        except Exception as error:  # noqa: BLE001 - Dask's connections fail in many ways
-            log.warning("Dask's cluster did not end as it should: %s", error)
+        part.close()
+    except Exception as error:  # noqa: BLE001 - Dask's connections fail in many ways
+        log.warning("Dask closed with an error: %s", error)
+        if isinstance(part, SpecCluster):
+            # It stopped in the middle, and would try again when the interpreter ends.
             with contextlib.suppress(Exception):
-                cluster.sync(_let_go, cluster)
-                cluster.close()
+                part.sync(_let_go, part)
+                part.close()
 
 
 async def _let_go(cluster: Any) -> None:

@@ -10,6 +10,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from distributed import Client
+from distributed.comm import CommClosedError
 from distributed.core import Status
 
 from hpcbench import keys, ledger
@@ -71,6 +73,20 @@ class TestAtTheEnd:
         # Else Dask would try again, for ten seconds, when the interpreter ends.
         assert workers.cluster.status is Status.closed
         assert workers.cluster.scheduler.status is Status.closed
+
+    def test_a_client_that_fails_to_close_does_not_hide_it_either(
+        self, pool: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fails(client: Client) -> None:
+            close(client)
+            raise CommClosedError("in <TLS (closed) ConnectionPool>: Stream is closed")
+
+        close = Client.close
+        monkeypatch.setattr(Client, "close", fails)
+        with pool() as workers:
+            pass
+        assert "Stream is closed" in caplog.text
+        assert workers.cluster.status is Status.closed
 
 
 def _break_connections(workers: Any) -> None:
