@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from distributed import Client
 
 from hpcbench import batch, ledger
 from hpcbench.batch import Job, JobState
-from hpcbench.cluster import Jobs, Workers, dask_settings
+from hpcbench.cluster import Jobs, Workers, connected, dask_settings
 from hpcbench.errors import JobsDied, SiteError
 from hpcbench.jobqueue import own_settings
 from hpcbench.judge import RETRY_S, Sent, after_refusal, judge
@@ -24,13 +24,6 @@ from hpcbench.site import Site
 from hpcbench.submission import Submission
 
 log = logging.getLogger(__name__)
-
-
-class _Closes(Protocol):
-    def close(self) -> Any: ...
-
-
-C = TypeVar("C", bound=_Closes)
 
 BURIAL_S = 5.0
 """Where others go on, each job that died unconnected delays the next one by so much more."""
@@ -277,21 +270,6 @@ class _Batch:
 
 
 @contextmanager
-def closed_at_the_end(part: C) -> Iterator[C]:
-    """``part``, a cluster or a client, while the block lasts.
-
-    Dask may fail to say goodbye to what is gone already; that is not to hide how the run ended.
-    """
-    try:
-        yield part
-    finally:
-        try:
-            part.close()
-        except OSError as error:
-            log.warning("Dask closed with an error: %s", error)
-
-
-@contextmanager
 def batch_workers(site: Site, pool_name: str, submission: Submission) -> Iterator[Workers]:
     """The jobs of one pool; none is submitted before the first `keep`."""
     sent: dict[str, Sent] = {}
@@ -303,7 +281,7 @@ def batch_workers(site: Site, pool_name: str, submission: Submission) -> Iterato
     desk = Desk(taken)
     with dask_settings(), own_settings():
         cluster = submission.cluster(site, pool_name, desk)
-        with closed_at_the_end(cluster), closed_at_the_end(Client(cluster)) as client:
+        with connected(cluster) as client:
             try:
                 yield _Batch(site, pool_name, submission, client, cluster, desk, sent)
             except BaseException:

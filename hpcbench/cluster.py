@@ -1,5 +1,6 @@
 """A pool of the site as a Dask cluster of one-thread workers."""
 
+import contextlib
 import logging
 import sys
 import types
@@ -9,12 +10,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import dask
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, SpecCluster
+from distributed.core import Status
 from distributed.security import Security
 
 from hpcbench import keys
 from hpcbench.dask_settings import SETTINGS
 from hpcbench.site import Pool
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -112,8 +116,43 @@ def local_workers(pool: Pool) -> Iterator[Workers]:
             silence_logs=logging.CRITICAL,
             memory_limit=0,
         )
-        with cluster, Client(cluster) as connected:
-            yield _Local(connected, cluster)
+        with connected(cluster) as client:
+            yield _Local(client, cluster)
+
+
+@contextmanager
+def connected(cluster: Any) -> Iterator[Client]:
+    """A client of the cluster; both end with the block.
+
+    Where Dask fails at that, it is logged and no more: a broken connection must not replace the
+    reason for which a run ends, nor make a run fail that has measured all.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.callback(_close, cluster)
+        client = Client(cluster)
+        stack.callback(_close, client)
+        yield client
+
+
+def _close(part: Any) -> None:
+    try:
+        part.close()
+    except Exception as error:  # noqa: BLE001 - Dask's connections fail in many ways
+        log.warning("Dask closed with an error: %s", error)
+        if isinstance(part, SpecCluster):
+            # It stopped in the middle, and would try again when the interpreter ends.
+            with contextlib.suppress(Exception):
+                part.sync(_let_go, part)
+                part.close()
+
+
+async def _let_go(cluster: Any) -> None:
+    """Leaves Dask nothing to talk about, and lets it close once more."""
+    for worker in cluster.workers.values():
+        await worker.close()
+    cluster.workers.clear()
+    cluster.worker_spec.clear()
+    cluster.status = Status.running
 
 
 @contextmanager

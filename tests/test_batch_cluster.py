@@ -1,36 +1,134 @@
-"""The jobs of a pool as a Dask cluster: what happens where Dask fails. The rest is in the box."""
+"""A pool's jobs, with Dask's real cluster and scheduler, where the batch system or Dask fails."""
 
-import logging
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from distributed import Client
 from distributed.comm import CommClosedError
+from distributed.core import Status
 
-from hpcbench.batch_cluster import closed_at_the_end
+from hpcbench import keys, ledger
+from hpcbench.batch import Job, JobState
+from hpcbench.batch_cluster import BURIAL_S, batch_workers
 from hpcbench.errors import Interrupted
+from hpcbench.judge import Sent
+from hpcbench.store import Results
+from hpcbench.submission import Submission
+from tests.builders import batch_site
+from tests.conftest import wait_until
+
+UNREACHABLE = (
+    "sbatch: error: Batch job submission failed: "
+    "Unable to contact slurm controller (connect failure)"
+)
 
 
-class Gone:
-    """A cluster whose scheduler is gone: what Dask said when a run was cancelled."""
+@pytest.fixture
+def pool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[], contextlib.AbstractContextManager[Any]]]:
+    """A pool of up to four jobs, at a Slurm that cannot be reached."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("sbatch", "scancel"):
+        (programs / name).write_text(f"#!/bin/sh\necho '{UNREACHABLE}' >&2\nexit 1\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    site = batch_site(pool={"max_jobs": 4}, network={"interface": "lo"})
+    where = Results(tmp_path / "results")
+    where.create()
+    run = ledger.begin(where, "slurm")
+    watcher: Any = SimpleNamespace(answer=None)
+    with keys.made(where.keys) as made:
+        submission = Submission(where, run, None, made, watcher)
+        yield lambda: batch_workers(site, "gpu", submission)
 
-    def close(self) -> None:
-        raise CommClosedError(
-            "Exception while trying to call remote method 'retire_workers' using comm "
-            "<TLS (closed) ConnectionPool.retire_workers>"
-        )
+
+class TestAtTheEnd:
+    def test_a_connection_that_breaks_does_not_hide_why_the_run_ends(
+        self, pool: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def cancelled() -> None:
+            with pool() as workers:
+                _break_connections(workers)
+                raise Interrupted("ended by hpcbench cancel")
+
+        with pytest.raises(Interrupted, match="by hpcbench cancel"):
+            cancelled()
+        assert "remote method 'retire_workers'" in caplog.text
+
+    def test_a_connection_that_breaks_does_not_make_a_run_fail_that_has_measured_all(
+        self, pool: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with pool() as workers:
+            _break_connections(workers)
+        assert "remote method 'retire_workers'" in caplog.text
+        # Else Dask would try again, for ten seconds, when the interpreter ends.
+        assert workers.cluster.status is Status.closed
+        assert workers.cluster.scheduler.status is Status.closed
+
+    def test_a_client_that_fails_to_close_does_not_hide_it_either(
+        self, pool: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fails(client: Client) -> None:
+            close(client)
+            raise CommClosedError("in <TLS (closed) ConnectionPool>: Stream is closed")
+
+        close = Client.close
+        monkeypatch.setattr(Client, "close", fails)
+        with pool() as workers:
+            pass
+        assert "Stream is closed" in caplog.text
+        assert workers.cluster.status is Status.closed
 
 
-def test_how_a_run_ended_is_not_lost_where_dask_fails_to_close(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    with (
-        caplog.at_level(logging.WARNING),
-        pytest.raises(Interrupted),
-        closed_at_the_end(Gone()),
-    ):
-        raise Interrupted("ended by hpcbench cancel; what was measured is kept")
-    assert "Dask closed with an error: Exception while trying to call" in caplog.text
+def _break_connections(workers: Any) -> None:
+    """Dask retires a job's worker as it closes: from now on the scheduler hangs up at that."""
+    workers.keep(1)
+    assert wait_until(lambda: workers.cluster.workers)
+
+    async def hang_up(comm: Any = None, **_: Any) -> None:
+        comm.abort()
+
+    workers.cluster.scheduler.handlers["retire_workers"] = hang_up
 
 
-def test_a_run_that_is_through_stays_so_where_dask_fails_to_close() -> None:
-    with closed_at_the_end(Gone()) as cluster:
-        assert isinstance(cluster, Gone)
+def test_jobs_that_are_refused_together_count_as_one_refusal(pool: Any) -> None:
+    with pool() as workers:
+        workers.keep(4)
+        assert wait_until(lambda: len(workers.desk._refused) == 4)
+        (note,) = workers.keep(4)
+        assert UNREACHABLE in note
+        workers.desk.refuse("one that was slower", UNREACHABLE)
+        assert workers.keep(4) == []
+        assert workers.refusals == 1
+
+
+def test_jobs_that_die_delay_the_next_more_and_more_and_their_node_gets_none(pool: Any) -> None:
+    with pool() as workers:
+        workers.roster = SimpleNamespace(connected=frozenset({"w"}), ever={"w"}, idle=[])
+
+        def dies(number: int) -> list[str]:
+            before = time.monotonic()
+            workers.sent[f"dead-{number}"] = Sent(f"dead-{number}", str(number), before - 1)
+            ended = Job(str(number), JobState.ENDED, "FAILED (NonZeroExitCode)", "n1")
+            workers.submission.watcher.answer = before, {str(number): ended}
+            notes = list(workers.keep(1))
+            assert before + number * BURIAL_S <= workers.not_before
+            assert workers.not_before <= time.monotonic() + number * BURIAL_S
+            return notes
+
+        assert ["no further job" in note for note in dies(1)] == [False]
+        assert not workers.excluded
+        assert "node n1" in dies(2)[-1]
+        options = workers.cluster.new_spec["options"]
+        assert "--exclude=n1" in options["job_extra_directives"]
+        dies(3)
+        assert workers.excluded == ["n1"]

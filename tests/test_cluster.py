@@ -4,15 +4,18 @@ import os
 import socket
 import ssl
 import time
+from typing import Any
 from urllib.parse import urlparse
 
 import psutil
 import pytest
 from distributed import Client
+from distributed.core import Status
 from distributed.security import Security
 
 from hpcbench.cluster import local_workers
 from hpcbench.site import Pool
+from tests.conftest import wait_until
 
 
 def _page(port: int) -> bytes:
@@ -51,6 +54,18 @@ def test_nothing_is_left_when_the_block_ends() -> None:
     assert not any(map(psutil.pid_exists, pids))
     after = [c for c in psutil.Process().children(recursive=True) if c.pid not in before]
     assert not [c for c in after if "spawn_main" in " ".join(c.cmdline())]
+
+
+def test_nothing_is_left_either_where_a_connection_breaks_at_the_end() -> None:
+    async def hang_up(comm: Any = None, **_: Any) -> None:
+        comm.abort()
+
+    with local_workers(Pool()) as workers:
+        pids = set(workers.client.run(_nothing).values())
+        scheduler = workers.client.cluster.scheduler
+        scheduler.handlers["retire_workers"] = hang_up
+    assert wait_until(lambda: not any(map(psutil.pid_exists, pids)))
+    assert scheduler.status is Status.closed
 
 
 def test_the_scheduler_listens_on_the_loopback_and_speaks_tls_only() -> None:

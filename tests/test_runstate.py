@@ -12,8 +12,10 @@ import pytest
 
 from hpcbench import runstate
 from hpcbench.cluster import Jobs
+from hpcbench.errors import BadInput
 from hpcbench.records import Key
 from hpcbench.store import Results
+from tests.builders import batch_site
 
 POINTS: list[Key] = [("aa", "gpu", 0), ("bb", "gpu", 0)]
 
@@ -88,3 +90,18 @@ def test_a_signal_ends_the_run_unless_it_was_to_be_ignored(name: str, ignored: b
     )
     expected = "went on" if ignored else f"stopped by {name}; what was measured is kept"
     assert done.stdout.strip() == expected
+
+
+@pytest.mark.parametrize("given", ["--wait", "-A", "phy --wait", "phy\n#SBATCH --wait", ".", "é"])
+@pytest.mark.parametrize("scheduler", ["slurm", "htcondor"])
+def test_an_account_that_would_be_more_than_a_name_does_not_reach_a_job_script(
+    given: str, scheduler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = batch_site(scheduler)
+    monkeypatch.delenv(runstate.ACCOUNT, raising=False)
+    with pytest.raises(BadInput, match="allowed: letters"):
+        runstate.account(given, site)
+    monkeypatch.setenv(runstate.ACCOUNT, given)
+    with pytest.raises(BadInput, match="allowed: letters"):
+        runstate.account(None, site)
+    assert runstate.account("phy-1@x", site) == "phy-1@x"
