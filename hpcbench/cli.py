@@ -71,10 +71,10 @@ def main(verbose: bool) -> None:
     Exit codes: 0 all measured, 1 some points failed, 2 bad input, 3 the site refused, 130
     interrupted (run the same command again to go on).
     """
-    logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING)
-    for handler in logging.getLogger().handlers:
-        # The driver's log says more than the terminal, where progress is told in other words.
-        handler.setLevel(logging.DEBUG if verbose else logging.ERROR)
+    terminal = logging.StreamHandler()
+    # The driver's log says more than the terminal, where progress is told in other words.
+    terminal.setLevel(logging.DEBUG if verbose else logging.ERROR)
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING, handlers=[terminal])
 
 
 @main.command()
