@@ -13,6 +13,16 @@ SHAPES = {
     "sv_features": [10, 4],
     "sv_mask": [1, 4],
 }
+PARTICLENET_SHAPES = {
+    "pf_points": (2, 50),
+    "pf_features": (20, 50),
+    "pf_mask": (1, 50),
+    "sv_points": (2, 4),
+    "sv_features": (11, 4),
+    "sv_mask": (1, 4),
+}
+"""Of the real particlenet_AK4: fewer particles than it may have."""
+
 QUICK = {"measurement_interval_ms": 250, "stability_percentage": 900.0}
 """Windows as short as they may be, and a spread that every point stays within."""
 

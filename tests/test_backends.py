@@ -23,19 +23,10 @@ from tests.backend_server import (
     Server,
     versions,
 )
+from tests.real import PARTICLENET_SHAPES
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 SHARED_MODELS = CHECKOUT.parent / "shared/models"
-SHAPES = {
-    "pf_points": (2, 50),
-    "pf_features": (20, 50),
-    "pf_mask": (1, 50),
-    "sv_points": (2, 4),
-    "sv_features": (11, 4),
-    "sv_mask": (1, 4),
-}
-
-
 native = pytest.mark.native
 
 
@@ -180,14 +171,7 @@ def test_a_bad_request_in_a_batch_fails_alone(server: Server) -> None:
     output [ {{ name: "y" data_type: TYPE_FP32 dims: [ 1 ] }} ]"""
     server.add("gather", config, model)
 
-    def ask(index: int) -> Any:
-        try:
-            return server.infer("gather", {"x": np.array([[index]])})["y"].tolist()
-        except AssertionError as error:
-            return str(error)
-
-    with ThreadPoolExecutor(4) as pool:
-        first, bad, second, third = pool.map(ask, [3, 99, 5, 0])
+    first, bad, second, third = server.answers("gather", "x", [[3], [99], [5], [0]])
     assert [first, second, third] == [[[3.0]], [[5.0]], [[0.0]]]
     assert "out of data bounds" in bad
 
@@ -495,7 +479,7 @@ def test_a_corrupted_torchscript_file_is_refused_in_torchs_words(
 def _particles(generator: np.random.Generator, batch: int) -> dict[str, Any]:
     inputs = {
         name: generator.normal(size=(batch, *shape)).astype(np.float32)
-        for name, shape in SHAPES.items()
+        for name, shape in PARTICLENET_SHAPES.items()
     }
     for name in ("pf_mask", "sv_mask"):
         inputs[name][:] = 1

@@ -17,7 +17,7 @@ from hpcbench.make_input import write
 from hpcbench.model import read_model
 from tests.backend_server import versions
 from tests.conftest import CHECKOUT
-from tests.real import QUICK, site_file
+from tests.real import PARTICLENET_SHAPES, QUICK, site_file
 from tests.tensorflow_models import as_configured
 
 pytestmark = [pytest.mark.native, pytest.mark.usefixtures("leaves_nothing")]
@@ -71,16 +71,6 @@ def test_the_figure_compares_onnx_with_pytorch(
     assert all(path.stat().st_size > 1000 for path in drawn if path.suffix != ".csv")
 
 
-SHAPES = {
-    "pf_points": (2, 50),
-    "pf_features": (20, 50),
-    "pf_mask": (1, 50),
-    "sv_points": (2, 4),
-    "sv_features": (11, 4),
-    "sv_mask": (1, 4),
-}
-
-
 def jets(folder: Path) -> tuple[Path, dict[str, tuple[str, ...]]]:
     """A Parquet file of 30 jets with lists of any length, and which columns make which input."""
     random = np.random.default_rng(5)
@@ -88,8 +78,8 @@ def jets(folder: Path) -> tuple[Path, dict[str, tuple[str, ...]]]:
     mapping = {}
     for prefix, most in (("pf", 80), ("sv", 7)):
         counts = random.integers(0, most, 30)
-        for name in (n for n in SHAPES if n.startswith(prefix)):
-            mapping[name] = tuple(f"{name}_{i}" for i in range(SHAPES[name][0]))
+        for name in (n for n in PARTICLENET_SHAPES if n.startswith(prefix)):
+            mapping[name] = tuple(f"{name}_{i}" for i in range(PARTICLENET_SHAPES[name][0]))
             for column in mapping[name]:
                 columns[column] = [random.normal(size=c).astype(np.float32) for c in counts]
     pq.write_table(pa.table(columns), folder / "jets.parquet")
@@ -100,10 +90,10 @@ def test_particlenet_is_measured_on_events_of_a_file_and_of_a_folder(
     tmp_path: Path, native_prefix: Path, shared_models: Path
 ) -> None:
     events, mapping = jets(tmp_path)
-    wish = Wish(columns=mapping, shapes=SHAPES, pad=0, truncate=True)
+    wish = Wish(columns=mapping, shapes=PARTICLENET_SHAPES, pad=0, truncate=True)
     write(read_model(shared_models, "particlenet_AK4"), read(events), tmp_path / "jets.json", wish)
     (tmp_path / "jet").mkdir()
-    for name, shape in SHAPES.items():
+    for name, shape in PARTICLENET_SHAPES.items():
         (tmp_path / "jet" / name).write_bytes(np.ones(shape, np.float32).tobytes())
     content = yaml.safe_load(scan(tmp_path, shared_models, ["particlenet_AK4"]).read_text())
     content["measurement"] |= QUICK | {"input_data": ["jets.json", "jet"]}

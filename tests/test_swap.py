@@ -1,6 +1,8 @@
 """Variants that come in the place of others on one real Triton, beside fresh servers."""
 
 import http.client
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from hpcbench import planning, swap, triton
 from hpcbench.errors import ServerFailed
 from hpcbench.measure import measure
 from hpcbench.placement import Placement
+from hpcbench.point import ServerVariant
 from hpcbench.records import Record, Status
 from hpcbench.site import Site
 from tests import ratios
@@ -34,6 +37,21 @@ def placed(
 ) -> tuple[list[Placement], Site]:
     campaign, site = quick_run(folder, prefix, models, **({"fresh_servers": False} | changes))
     return list(planning.plan(campaign, site).placements["cpu"]), site
+
+
+Variants = tuple[ServerVariant, ...]
+
+
+@contextmanager
+def swapping(
+    folder: Path, prefix: Path, models: Path
+) -> Iterator[tuple[triton.Server, Variants, Variants]]:
+    """A server that swaps with one instance loaded, that variant and the one with two."""
+    (placement,), site = placed(folder, prefix, models, server={"instance_count": [1, 2]})
+    first, second = placement.served
+    log = folder / "log"
+    with triton.serve(first, site.container, log_path=log, cpus=2, swaps=True) as server:
+        yield server, first, second
 
 
 @pytest.mark.native
@@ -63,12 +81,7 @@ def test_each_variant_is_loaded_as_asked_on_one_server(
 def test_a_server_that_swaps_takes_no_orders_from_the_network(
     tmp_path: Path, native_prefix: Path, demo_models: Path
 ) -> None:
-    (placement,), site = placed(
-        tmp_path, native_prefix, demo_models, server={"instance_count": [1, 2]}
-    )
-    first, second = placement.served
-    log = tmp_path / "log"
-    with triton.serve(first, site.container, log_path=log, cpus=2, swaps=True) as server:
+    with swapping(tmp_path, native_prefix, demo_models) as (server, _, second):
         for order in ("unload", "load"):
             connection = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=10)
             connection.request("POST", f"/v2/repository/models/jet_tagger/{order}")
@@ -123,12 +136,7 @@ def test_after_a_failure_another_variant_has_a_fresh_server(
 def test_a_server_that_dies_while_it_swaps_says_so(
     tmp_path: Path, native_prefix: Path, demo_models: Path
 ) -> None:
-    (placement,), site = placed(
-        tmp_path, native_prefix, demo_models, server={"instance_count": [1, 2]}
-    )
-    first, second = placement.served
-    log = tmp_path / "log"
-    with triton.serve(first, site.container, log_path=log, cpus=2, swaps=True) as server:
+    with swapping(tmp_path, native_prefix, demo_models) as (server, _, second):
         (triton_process,) = [
             p for p in psutil.Process().children(recursive=True) if p.name() == "tritonserver"
         ]

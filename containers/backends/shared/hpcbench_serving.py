@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,7 +181,7 @@ def show_error(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-class BatchedModel:
+class BatchedModel(ABC):
     """A Triton model whose ``infer`` is called with the requests of a batch put together.
 
     A subclass says where the model's file is, what the file adds to its configuration, how to load
@@ -190,14 +191,14 @@ class BatchedModel:
     threads_parameter = ""
 
     @staticmethod
+    @abstractmethod
     def find(folder: Path, config: Mapping[str, Any]) -> Path:
         """The model's file in its version folder. Raises ModelError if it is not there."""
-        raise NotImplementedError
 
     @staticmethod
+    @abstractmethod
     def complete(auto: Any) -> None:
         """Write into the configuration what it leaves out. Raises any exception to refuse."""
-        raise NotImplementedError
 
     @classmethod
     def auto_complete_config(cls, auto: Any) -> Any:
@@ -209,13 +210,13 @@ class BatchedModel:
             raise pb_utils.TritonModelException(show_error(error)) from error
         return auto
 
+    @abstractmethod
     def load(self, settings: Settings) -> None:
         """Load the model of one instance. Raises any exception to refuse."""
-        raise NotImplementedError
 
+    @abstractmethod
     def infer(self, inputs: Tensors, outputs: Sequence[str]) -> Sequence[Array]:
         """Run the model; the results are in the order of ``outputs``."""
-        raise NotImplementedError
 
     def initialize(self, args: Mapping[str, str]) -> None:
         """Called by Triton once per instance."""
