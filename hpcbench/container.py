@@ -58,7 +58,7 @@ def _native(prefix: Path) -> Software:
     try:
         digest = f"native:{manifest(prefix)['digest']}"
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _incomplete(prefix, "no manifest.json of a finished installation") from error
+        raise _absent(prefix, error) from error
     if not SAFE_PATH.fullmatch(str(prefix)):
         raise SiteError(
             f"container.prefix: {prefix} has characters that Triton cannot take; allowed: {SAFE}",
@@ -78,11 +78,28 @@ def manifest(prefix: Path) -> Mapping[str, Mapping[str, str]]:
     return content
 
 
+def _absent(prefix: Path, error: Exception) -> SiteError:
+    """What is told of a folder that is not an installation, and perhaps somebody's own."""
+    what = "no manifest.json of a finished installation"
+    if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+        what = f"{error.filename}: {error.strerror}"
+    elif not prefix.exists():
+        what = "there is no such folder"
+    return SiteError(
+        f"{_LACKING} {prefix}: {what}",
+        f"install them: python3 containers/native.py {prefix} (or: make native); or correct "
+        "container.prefix in the site file",
+    )
+
+
 def _incomplete(prefix: Path, what: str) -> SiteError:
     return SiteError(
-        f"there is no complete Triton and perf_analyzer in {prefix}: {what}",
-        f"install them: rm -r {prefix}; python3 containers/native.py {prefix} (or: make native)",
+        f"{_LACKING} {prefix}: {what}",
+        f"install them: rm -r {prefix}; python3 containers/native.py {prefix}",
     )
+
+
+_LACKING = "there is no complete Triton and perf_analyzer in"
 
 
 def scratch(container: Container) -> Path:

@@ -66,3 +66,11 @@ class ServerFailed(HpcbenchError):
         self.args = (message, log_tail, not_applicable)
         self.log_tail = log_tail
         self.not_applicable = not_applicable
+
+
+def causes(error: BaseException) -> list[BaseException]:
+    """An error and those that led to it, the first of all last: a library's own words hide them."""
+    found = [error]
+    while (cause := found[-1].__cause__) is not None:
+        found.append(cause)
+    return found

@@ -100,17 +100,18 @@ def ipv4() -> dict[str, str]:
 
 def ports(network: Network, schedulers: int) -> str:
     """Whether the site's ports are free, on which each pool's scheduler listens."""
-    if not network.ports:
+    if not network.listening:
         return "any: the site file names no range"
     address = ipv4()[network.interface] if network.interface else ""
     taken = [port for port in network.port_range if not _free(address, port)]
     total = len(network.port_range)
+    key = "scheduler_ports" if network.scheduler_ports else "ports"
     if total - len(taken) < schedulers:
         raise SiteError(
-            f"{total - len(taken)} of {network.ports} free, {schedulers} wanted",
-            "end what listens there, or widen network.ports in the site file",
+            f"{total - len(taken)} of {network.listening} free, {schedulers} wanted",
+            f"end what listens there, or widen network.{key} in the site file",
         )
-    return f"{total - len(taken)} of {total} free in {network.ports}"
+    return f"{total - len(taken)} of {total} free in {network.listening}"
 
 
 def _free(address: str, port: int) -> bool:

@@ -6,6 +6,7 @@ GPUs are its own.
 
 import logging
 import os
+import sys
 import time
 
 import dask
@@ -14,6 +15,7 @@ from distributed.cli.dask_worker import main
 
 from hpcbench import keys, node
 from hpcbench.dask_settings import SETTINGS
+from hpcbench.errors import causes
 
 WALLTIME = "HPCBENCH_WALLTIME_S"
 """In the job's environment: the seconds that its profile gives it."""
@@ -44,4 +46,13 @@ if __name__ == "__main__":
     # Else Dask tells of each connection, and the last lines of the log, which are shown where a
     # job dies, are those.
     logging.getLogger("distributed").setLevel(logging.WARNING)
-    main()
+    try:
+        main()
+    except (RuntimeError, ValueError, OSError) as error:
+        # Dask's first word of it is only that something failed to start.
+        words = "; ".join(f"{type(each).__name__}: {each}" for each in causes(error))
+        sys.exit(f"the worker failed: {words}")
+    except SystemExit as end:
+        if isinstance(end.__context__, TimeoutError):
+            sys.exit(f"the worker failed: timed out before it was connected to {sys.argv[1]}")
+        raise

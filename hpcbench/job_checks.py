@@ -132,12 +132,17 @@ _ADVICE = {
         "python in the site file must be an interpreter that has hpcbench, on every node; by "
         "default, it is the one that runs this"
     ),
-    r"(python\S*|bash): .*(No such file|[Nn]ot found|[Pp]ermission denied)|prologue": (
+    r"(python\S*|bash): .*(No such file|[Nn]ot found|[Pp]ermission denied)|line \d+: .*"
+    r"(not found|No such file|ermission denied|Is a directory)|prologue": (
         "python in the site file must be a path that every node sees; commands of the prologue "
         "must exist there"
     ),
     r"not a valid network interface|have an IPv4 address": (
         "correct network.interface in the site file: one that login and GPU nodes share"
+    ),
+    r"Address already in use|Could not (start|listen) .*port|on ports?\b": (
+        "each job on a node takes two ports of network.ports, and the scheduler one where it is "
+        "on the same host: widen the range, or end what listens there"
     ),
     r"left no log|No such file or directory": (
         "does every node see this folder? If not, give --results one that they do"

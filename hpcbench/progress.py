@@ -177,11 +177,15 @@ class _View:
 
 def jobs_text(jobs: Mapping[str, Any]) -> str:
     """How a pool's jobs stand, with the batch system's own word for why some wait."""
-    words = f"{jobs['running']} workers"
+    words = _counted(jobs["running"], "worker")
     if jobs["waiting"]:
         why = f" ({jobs['reason']})" if jobs["reason"] else ""
-        words += f", {jobs['waiting']} jobs waiting{why}"
+        words += f", {_counted(jobs['waiting'], 'job')} waiting{why}"
     return words
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

@@ -128,13 +128,27 @@ def reporting(cluster: Any, desk: Desk) -> Any:
 
 
 class _ReportingCluster:
-    """Mixed into a cluster class: no worker gets the name of an earlier one, and keys stay put."""
+    """Mixed into a cluster class: no worker gets the name of an earlier one, and keys stay put.
+
+    One whose scheduler cannot be started says why, and leaves no thread behind.
+    """
 
     _name: str
+    _loop_runner: Any
 
     def __init__(self, *, worker_security: Security | None, **options: Any) -> None:
         self._worker_security = worker_security
-        super().__init__(**options)
+        try:
+            super().__init__(**options)
+        except BaseException:
+            if hasattr(self, "_loop_runner"):
+                self._loop_runner.stop()
+            raise
+
+    def scale(self, n: int | None = None, jobs: int = 0, **more: Any) -> Any:
+        """One job is one worker: dask-jobqueue's own count of it takes a scheduler that runs."""
+        scale: Any = super().scale  # type: ignore[misc]
+        return scale(jobs=jobs if n is None else n, **more)
 
     def _get_worker_security(self, _: Any) -> Security | None:
         return self._worker_security

@@ -57,6 +57,13 @@ def _ports(value: str) -> str:
     return value
 
 
+def _two_for_each(value: str) -> str:
+    first, last = value.split(":")
+    if first == last:
+        raise ValueError('must be two ports at least, which each job takes, such as "10000:10100"')
+    return value
+
+
 Ports = Annotated[str, AfterValidator(_ports)]
 
 
@@ -64,22 +71,28 @@ class Network(Frozen):
     """How scheduler and workers find each other.
 
     ``interface`` is one that login and GPU nodes share, ``ports`` a range "first:last" that the
-    site's firewall lets through; ``scheduler_ports`` is that of the driver's side where it is
-    another one. Without ``tls`` everyone on that network could run code as you.
+    site's firewall lets through, of which each job on a node takes two; ``scheduler_ports`` is
+    that of the driver's side where it is another one. Without ``tls`` everyone on that network
+    could run code as you.
     """
 
     interface: (
         Annotated[str, like(r"\w[\w.:-]*", "must be a network interface's name, such as ib0")]
         | None
     ) = None
-    ports: Ports | None = None
+    ports: Annotated[Ports, AfterValidator(_two_for_each)] | None = None
     scheduler_ports: Ports | None = None
     tls: bool = True
 
     @property
+    def listening(self) -> str | None:
+        """The range "first:last" in which a scheduler may listen, where the site names one."""
+        return self.scheduler_ports or self.ports
+
+    @property
     def port_range(self) -> range:
-        """Where a scheduler may listen; port 0, which is any, where the site names none."""
-        first, _, last = (self.scheduler_ports or self.ports or "0:0").partition(":")
+        """The ports of `listening`; port 0, which is any, where the site names none."""
+        first, _, last = (self.listening or "0:0").partition(":")
         return range(int(first), int(last) + 1)
 
 

@@ -1,12 +1,13 @@
 """What the jobs of a run are submitted with, and a pool's Dask cluster that submits them."""
 
+import errno
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hpcbench import jobqueue
-from hpcbench.errors import SiteError
+from hpcbench.errors import SiteError, causes
 from hpcbench.keys import Keys
 from hpcbench.ledger import Run
 from hpcbench.reporting import Desk, reporting
@@ -44,7 +45,7 @@ class Submission:
     def cluster(self, site: Site, pool_name: str, desk: Desk) -> Any:
         """A pool's scheduler, started here, without a job. Raises SiteError where it does not."""
         cls = reporting(jobqueue.cluster_class(site), desk)
-        problem: Exception | None = None
+        problem: BaseException
         for port in site.network.port_range:
             try:
                 return cls(
@@ -57,10 +58,18 @@ class Submission:
                     silence_logs=logging.CRITICAL,
                     **self.settings(site, pool_name),
                 )
-            except RuntimeError as error:
-                problem = error
-                if "in use" not in str(error):
+            except (RuntimeError, ValueError, OSError) as error:
+                problem = causes(error)[-1]
+                if getattr(problem, "errno", None) != errno.EADDRINUSE:
                     break
+        else:
+            # Never where the site names none: port 0 is not in use.
+            raise SiteError(
+                f"pool {pool_name}: no scheduler could be started here: all ports of "
+                f"{site.network.listening} are in use",
+                f"end what listens there, or widen the range in the site file of {site.name}: each "
+                "pool of each run takes a port",
+            )
         raise SiteError(
             f"pool {pool_name}: no scheduler could be started here: {problem}",
             f"look at network in the site file of {site.name}: interface and ports",

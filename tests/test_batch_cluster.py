@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +19,7 @@ from distributed.core import Status
 from hpcbench import keys, ledger
 from hpcbench.batch import Job, JobState
 from hpcbench.batch_cluster import BURIAL_S, batch_workers
-from hpcbench.errors import Interrupted
+from hpcbench.errors import Interrupted, SiteError
 from hpcbench.judge import Sent
 from hpcbench.store import Results
 from hpcbench.submission import Submission
@@ -32,7 +35,7 @@ UNREACHABLE = (
 @pytest.fixture
 def pool(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[], contextlib.AbstractContextManager[Any]]]:
+) -> Iterator[Callable[..., contextlib.AbstractContextManager[Any]]]:
     """A pool of up to four jobs, at a Slurm that cannot be reached."""
     programs = tmp_path / "bin"
     programs.mkdir()
@@ -40,14 +43,60 @@ def pool(
         (programs / name).write_text(f"#!/bin/sh\necho '{UNREACHABLE}' >&2\nexit 1\n")
         (programs / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
-    site = batch_site(pool={"max_jobs": 4}, network={"interface": "lo"})
     where = Results(tmp_path / "results")
     where.create()
     run = ledger.begin(where, "slurm")
     watcher: Any = SimpleNamespace(answer=None)
     with keys.made(where.keys) as made:
         submission = Submission(where, run, None, made, watcher)
-        yield lambda: batch_workers(site, "gpu", submission)
+
+        def started(**network: Any) -> contextlib.AbstractContextManager[Any]:
+            site = batch_site(pool={"max_jobs": 4}, network={"interface": "lo", **network})
+            return batch_workers(site, "gpu", submission)
+
+        yield started
+
+
+# Tornado leaves the socket to the collector for which there was no port.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+class TestPorts:
+    """Two runs of one user share the ports that a site lets through."""
+
+    @pytest.fixture(autouse=True)
+    def collected(self) -> Iterator[None]:
+        yield
+        gc.collect()
+
+    def test_a_scheduler_takes_the_first_port_that_is_free(self, pool: Any) -> None:
+        with listening(4) as first, pool(ports=f"{first}:{first + 9}") as workers:
+            assert first + 4 <= workers.cluster.scheduler.port <= first + 9
+
+    def test_where_none_is_free_that_is_told_and_no_thread_is_left(self, pool: Any) -> None:
+        before = threading.active_count()
+        with (
+            listening(2) as first,
+            pytest.raises(SiteError, match=f"all ports of {first}:{first + 1} are in use"),
+            pool(ports=f"{first}:{first + 1}"),
+        ):
+            pass
+        assert wait_until(lambda: threading.active_count() <= before)
+
+
+@contextlib.contextmanager
+def listening(count: int) -> Iterator[int]:
+    """The first of so many ports in a row on which somebody listens."""
+    for first in range(31000, 60000, 20):
+        with contextlib.ExitStack() as stack:
+            try:
+                for port in range(first, first + count):
+                    entry = stack.enter_context(contextlib.closing(socket.socket()))
+                    entry.bind(("127.0.0.1", port))
+                    entry.listen()
+            except OSError:
+                continue
+            yield first
+            return
+    raise AssertionError("no port is free")
 
 
 class TestAtTheEnd:

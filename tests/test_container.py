@@ -86,7 +86,23 @@ def test_a_prefix_that_is_not_there_is_told_with_what_to_do(tmp_path: Path) -> N
     assert caught.value.message.startswith(
         f"there is no complete Triton and perf_analyzer in {tmp_path / 'none'}"
     )
+    assert "there is no such folder" in caught.value.message
     assert f"python3 containers/native.py {tmp_path / 'none'}" in caught.value.hint
+
+
+def test_nobody_is_told_to_delete_a_folder_that_is_perhaps_another_one(tmp_path: Path) -> None:
+    with pytest.raises(SiteError, match=r"no manifest\.json") as caught:
+        container.software(Container(prefix=tmp_path))
+    assert "rm -r" not in caught.value.hint
+    assert "correct container.prefix" in caught.value.hint
+
+
+def test_a_prefix_that_cannot_be_read_is_told_as_such(tmp_path: Path) -> None:
+    prefix = write_prefix(tmp_path)
+    (prefix / "manifest.json").unlink()
+    (prefix / "manifest.json").mkdir()
+    with pytest.raises(SiteError, match=r"manifest\.json: Is a directory"):
+        container.software(Container(prefix=prefix))
 
 
 @pytest.mark.parametrize("lost", ["bin/tritonserver", "python", "backends"])

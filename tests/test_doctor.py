@@ -138,6 +138,10 @@ def test_the_job_of_an_examination_is_one_and_short() -> None:
 @pytest.mark.parametrize(
     ("log", "todo"),
     [
+        ("/tmp/slurm_script: line 13: module: command not found", "of the prologue must exist"),
+        ("/tmp/slurm_script: line 14: /usr/bin: Is a directory", "a path that every node sees"),
+        ("OSError: [Errno 98] Address already in use", "two ports of network.ports"),
+        ("the worker failed: timed out before it was connected to tls://10.1.2.3:80", "not reach"),
         ("ModuleNotFoundError: No module named 'dask'", "an interpreter that has hpcbench"),
         ("/bin/bash: line 9: /sw/py: No such file or directory", "a path that every node sees"),
         ("ValueError: 'ib0' is not a valid network interface.", "correct network.interface"),
@@ -301,6 +305,10 @@ def test_ports_that_are_taken_are_counted() -> None:
         assert host_checks.ports(network, 1) == f"1 of 2 free in {port - 1}:{port}"
         with pytest.raises(SiteError, match=r"1 of .* free, 2 wanted"):
             host_checks.ports(network, 2)
+        network = Network(interface="lo", scheduler_ports=f"{port}:{port}")
+        with pytest.raises(SiteError, match=r"0 of .* free, 1 wanted") as error:
+            host_checks.ports(network, 1)
+        assert "widen network.scheduler_ports" in error.value.hint
     assert "names no range" in host_checks.ports(Network(), 1)
 
 

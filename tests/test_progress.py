@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from hpcbench.campaign import Campaign
+from hpcbench.cluster import Jobs
 from hpcbench.grid import Grid
 from hpcbench.placement import Placement, place
 from hpcbench.planning import Plan
@@ -104,6 +105,18 @@ def test_a_lost_worker_is_told_with_the_points_that_are_tried_again() -> None:
         {"kind": "retry", "placement": placement_of(study), "reason": "KilledWorker: [/tmp/x]"}
     )
     assert "worker lost (KilledWorker: [/tmp/x]); 3 points are tried again" in text
+
+
+def test_workers_and_jobs_are_told_in_words_where_there_is_a_queue() -> None:
+    jobs = [Jobs(0), Jobs(0, 1, "Priority"), Jobs(1, 2, "Resources"), Jobs(3), Jobs(3)]
+    text = seen(*({"kind": "jobs", "pools": {"gpu": each}} for each in jobs))
+    assert [line.partition(" ")[2] for line in text.splitlines()] == [
+        "gpu: no workers",
+        "gpu: no workers, 1 job waiting (Priority)",
+        "gpu: 1 worker, 2 jobs waiting (Resources)",
+        "gpu: 3 workers",
+    ]
+    assert seen({"kind": "jobs", "pools": {"cpu": Jobs(2, batch=False)}}) == ""
 
 
 def test_the_bar_counts_what_was_there_and_what_came() -> None:

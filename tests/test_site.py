@@ -140,6 +140,11 @@ def test_a_scheduler_listens_where_the_site_lets_it(network: dict[str, str], por
     assert Network(**network).port_range == ports
 
 
+def test_a_range_for_jobs_that_one_job_could_not_use_is_refused(tmp_path: Path) -> None:
+    path = write_site(tmp_path, scheduler="slurm", network={"ports": "10000:10000"})
+    assert "network.ports: must be two ports at least" in refusal(Site.load, path)
+
+
 @pytest.mark.parametrize(
     ("scheduler", "directives"),
     [("slurm", ["--exclusive"]), ("htcondor", {"+MaxRuntime": 60, "getenv": True})],
