@@ -148,13 +148,15 @@ class _Batch:
         for name, reason in verdict.died.items():
             self.deaths += 1
             job_id = self.sent[name].id
+            # One that is held has perhaps never been started.
+            log_tail = [] if reason.startswith("held: ") else self._log_tail(job_id)
             notes.append(f"pool {self.pool_name}: job {job_id} died before it connected: {reason}")
+            notes += [f"    {line}" for line in log_tail[-1:]]
             if self.deaths >= self.submission.deaths:
                 died = f"{self.deaths} jobs died before they connected, the last one"
                 if self.deaths == 1:
                     died = "a job died before it connected"
-                # One that is held has perhaps never been started.
-                tail = "" if reason.startswith("held: ") else f"\n{self._log_tail(job_id)}"
+                tail = "".join(f"\n    {line}" for line in log_tail)
                 raise JobsDied(
                     f"pool {self.pool_name}: {died}, {job_id}: {reason}{tail}",
                     f"the job's log: {self._logs(job_id)}; hpcbench doctor --site "
@@ -186,12 +188,12 @@ class _Batch:
     def _logs(self, job_id: str) -> str:
         return str(self.submission.results.logs / f"job-{job_id}.log")
 
-    def _log_tail(self, job_id: str) -> str:
+    def _log_tail(self, job_id: str) -> list[str]:
         try:
             text = Path(self._logs(job_id)).read_text(encoding="utf-8", errors="replace")
         except OSError as error:
-            return f"    (it left no log: {error.strerror}; do the nodes see the results folder?)"
-        return "\n".join(f"    {line}" for line in text[-20_000:].strip().splitlines()[-12:])
+            return [f"(it left no log: {error.strerror}; do the nodes see the results folder?)"]
+        return text[-20_000:].strip().splitlines()[-12:]
 
     def _scale(self, wanted: int, now: float) -> None:
         planned = list(self.cluster.worker_spec)

@@ -169,6 +169,8 @@ def test_jobs_that_die_delay_the_next_more_and_more_and_their_node_gets_none(poo
         def dies(number: int) -> list[str]:
             before = time.monotonic()
             workers.sent[f"dead-{number}"] = Sent(f"dead-{number}", str(number), before - 1)
+            log = workers.submission.results.logs / f"job-{number}.log"
+            log.write_text("set -e\npython: not found\n")
             ended = Job(str(number), JobState.ENDED, "FAILED (NonZeroExitCode)", "n1")
             workers.submission.watcher.answer = before, {str(number): ended}
             notes = list(workers.keep(1))
@@ -176,7 +178,10 @@ def test_jobs_that_die_delay_the_next_more_and_more_and_their_node_gets_none(poo
             assert workers.not_before <= time.monotonic() + number * BURIAL_S
             return notes
 
-        assert ["no further job" in note for note in dies(1)] == [False]
+        assert dies(1) == [
+            "pool gpu: job 1 died before it connected: FAILED (NonZeroExitCode)",
+            "    python: not found",
+        ]
         assert not workers.excluded
         assert "node n1" in dies(2)[-1]
         options = workers.cluster.new_spec["options"]
