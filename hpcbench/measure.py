@@ -17,6 +17,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from hpcbench import (
     container,
     engines,
+    links,
     loaded,
     model_repository,
     node,
@@ -29,6 +30,7 @@ from hpcbench import (
 )
 from hpcbench.container import Command, Room
 from hpcbench.errors import ServerFailed
+from hpcbench.input_data import GENERATED
 from hpcbench.perf_analyzer import Outcome
 from hpcbench.placement import Placement, Together
 from hpcbench.point import Point
@@ -67,6 +69,7 @@ def _measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, 
     requests = dict(placement.requests)
     while waiting:
         served = waiting[0][0].served
+        preflight.check_same(site.container)
         try:
             log_path = logs / f"{placement.id}.server.log"
             cpus = node.cpus(pool.cpus)
@@ -124,6 +127,7 @@ def _measure_on(
                 log.warning("not swapped, a fresh server comes instead: %s", error)
                 return
         check_scratch(container.scratch(work.site.container))
+        preflight.check_same(work.site.container)
         points = waiting.popleft()
         for point, record in _measured(points, server, work):
             failed |= record.status in (Status.FAILED, Status.TIMEOUT)
@@ -273,7 +277,7 @@ def _command(
         work.tool.flags,
     )
     data = load.input_data
-    shows = () if data in ("random", "zero") else ((Path(data), Path(data)),)
+    shows = () if data in GENERATED else links.shows([Path(data)])
     shm = "" if load.shared_memory == "none" else server.shm
     room = Room(folder=folder, shows=shows, shm=shm)
     return container.sdk(work.site.container, words, room), lacking
