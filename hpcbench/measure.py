@@ -21,6 +21,7 @@ from hpcbench import (
     model_repository,
     node,
     perf_analyzer,
+    perf_output,
     preflight,
     process,
     swap,
@@ -29,7 +30,7 @@ from hpcbench import (
 )
 from hpcbench.container import Command, Room
 from hpcbench.errors import ServerFailed
-from hpcbench.perf_analyzer import Outcome
+from hpcbench.perf_output import Outcome
 from hpcbench.placement import Placement, Together
 from hpcbench.point import Point
 from hpcbench.records import Record, Status
@@ -186,9 +187,7 @@ def _record(
     )
 
 
-def _part(
-    record: Record, point: Point, part: perf_analyzer.Composing, config: ModelConfig
-) -> Record:
+def _part(record: Record, point: Point, part: perf_output.Composing, config: ModelConfig) -> Record:
     """The record of a model that an ensemble called, while that was measured."""
     called = next((m for m in point.variant.model.composing if m.name == part.model), None)
     text = f"{record.point_id}/{part.model}/{part.version}"
@@ -298,15 +297,15 @@ def _run(
         with container.alone(work.site.container) if system else nullcontext():
             done = process.run(command.argv, folder=folder, timeout_s=limit_s, env=command.env)
         csv_texts = {path.name: path.read_text() for path in folder.glob("*.csv")}
-        outcome = perf_analyzer.read(
+        outcome = perf_output.read(
             stdout=done.stdout,
             stderr=done.stderr,
-            csv_text=csv_texts.get(perf_analyzer.CSV_NAME),
+            csv_text=csv_texts.get(perf_output.CSV_NAME),
             returncode=done.returncode,
             percentile=load.percentile,
             inferences_per_request=inferences,
         )
-        parts = perf_analyzer.composing(
+        parts = perf_output.composing(
             stdout=done.stdout, csv_texts=csv_texts, inferences_per_request=inferences
         )
         outcome = replace(outcome, composing=parts)
