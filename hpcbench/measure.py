@@ -27,6 +27,7 @@ from hpcbench import (
     swap,
     together,
     triton,
+    triton_log,
 )
 from hpcbench.container import Command, Room
 from hpcbench.errors import ServerFailed
@@ -251,7 +252,7 @@ def _together(
             "overlap": each.overlap,
         }
         if each.outcome.status in (Status.FAILED, Status.TIMEOUT):
-            extra["log_tail"] = triton.last_lines(each.printed) or None
+            extra["log_tail"] = triton_log.last_lines(each.printed) or None
         found.append((each.outcome, extra))
     return found[: len(points)]
 
@@ -318,7 +319,7 @@ def _run(
         reason = f"perf_analyzer was killed after {limit_s:.0f} s, the time computed for this point"
         outcome = Outcome(Status.TIMEOUT, reason, outcome.figures)
     if outcome.status in (Status.FAILED, Status.TIMEOUT):
-        extra["log_tail"] = triton.last_lines(done.stdout + done.stderr) or None
+        extra["log_tail"] = triton_log.last_lines(done.stdout + done.stderr) or None
     return outcome, extra
 
 
