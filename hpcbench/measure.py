@@ -22,16 +22,18 @@ from hpcbench import (
     model_repository,
     node,
     perf_analyzer,
+    perf_output,
     preflight,
     process,
     swap,
     together,
     triton,
+    triton_log,
 )
 from hpcbench.container import Command, Room
 from hpcbench.errors import ServerFailed
 from hpcbench.input_data import GENERATED
-from hpcbench.perf_analyzer import Outcome
+from hpcbench.perf_output import Outcome
 from hpcbench.placement import Placement, Together
 from hpcbench.point import Point
 from hpcbench.records import Record, Status
@@ -190,9 +192,7 @@ def _record(
     )
 
 
-def _part(
-    record: Record, point: Point, part: perf_analyzer.Composing, config: ModelConfig
-) -> Record:
+def _part(record: Record, point: Point, part: perf_output.Composing, config: ModelConfig) -> Record:
     """The record of a model that an ensemble called, while that was measured."""
     called = next((m for m in point.variant.model.composing if m.name == part.model), None)
     text = f"{record.point_id}/{part.model}/{part.version}"
@@ -256,7 +256,7 @@ def _together(
             "overlap": each.overlap,
         }
         if each.outcome.status in (Status.FAILED, Status.TIMEOUT):
-            extra["log_tail"] = triton.last_lines(each.printed) or None
+            extra["log_tail"] = triton_log.last_lines(each.printed) or None
         found.append((each.outcome, extra))
     return found[: len(points)]
 
@@ -302,15 +302,15 @@ def _run(
         with container.alone(work.site.container) if system else nullcontext():
             done = process.run(command.argv, folder=folder, timeout_s=limit_s, env=command.env)
         csv_texts = {path.name: path.read_text() for path in folder.glob("*.csv")}
-        outcome = perf_analyzer.read(
+        outcome = perf_output.read(
             stdout=done.stdout,
             stderr=done.stderr,
-            csv_text=csv_texts.get(perf_analyzer.CSV_NAME),
+            csv_text=csv_texts.get(perf_output.CSV_NAME),
             returncode=done.returncode,
             percentile=load.percentile,
             inferences_per_request=inferences,
         )
-        parts = perf_analyzer.composing(
+        parts = perf_output.composing(
             stdout=done.stdout, csv_texts=csv_texts, inferences_per_request=inferences
         )
         outcome = replace(outcome, composing=parts)
@@ -323,7 +323,7 @@ def _run(
         reason = f"perf_analyzer was killed after {limit_s:.0f} s, the time computed for this point"
         outcome = Outcome(Status.TIMEOUT, reason, outcome.figures)
     if outcome.status in (Status.FAILED, Status.TIMEOUT):
-        extra["log_tail"] = triton.last_lines(done.stdout + done.stderr) or None
+        extra["log_tail"] = triton_log.last_lines(done.stdout + done.stderr) or None
     return outcome, extra
 
 
