@@ -112,6 +112,7 @@ def _plan_json(planned: Any, account: str | None) -> dict[str, Any]:
         "measurements": planned.measurements,
         "merged": planned.grid.merged,
         "excluded": [{"rule": rule, "count": count} for rule, count in planned.grid.excluded],
+        "idle": list(planned.grid.idle),
         "estimate_s": planned.estimate_s,
         "gpu_s": planned.gpu_s,
         "job_scripts": {pool: planned.job_script(pool, account) for pool in planned.placements},
@@ -192,15 +193,7 @@ def _print_plan(planned: Any, account: str | None) -> None:
                 duration(members[0].estimate_s),
             )
     console.print(table)
-    if planned.grid.merged:
-        console.print(
-            f"{planned.grid.merged} combinations are the same as another one and are measured "
-            "once (without dynamic batching there is no queue delay)",
-            highlight=False,
-        )
-    for rule, count in planned.grid.excluded:
-        text = f"{count} combinations are excluded by the rule {{{rule}}}"
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
+    _print_grid(planned.grid, console)
     _print_inapplicable(planned, console)
     gpu = f", {duration(planned.gpu_s)} of GPU time" if planned.gpu_s else ""
     console.print(f"about {duration(planned.estimate_s)}{gpu}, if every point settles at once")
@@ -210,6 +203,21 @@ def _print_plan(planned: Any, account: str | None) -> None:
             jobs = planned.site.pools[pool].max_jobs
             console.print(f"\n[bold]{pool}[/]: up to {jobs} jobs like this", highlight=False)
             click.echo(script)
+
+
+def _print_grid(grid: Any, console: Any) -> None:
+    """What became of combinations that are no points, and what in the campaign has no effect."""
+    if grid.merged:
+        console.print(
+            f"{grid.merged} combinations are the same as another one and are measured "
+            "once (without dynamic batching there is no queue delay)",
+            highlight=False,
+        )
+    for rule, count in grid.excluded:
+        text = f"{count} combinations are excluded by the rule {{{rule}}}"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+    for text in grid.idle:
+        console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
 def _print_inapplicable(planned: Any, console: Any) -> None:
