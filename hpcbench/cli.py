@@ -161,7 +161,8 @@ def _print_plan(planned: Any, account: str | None) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from hpcbench.progress import duration, variant_text
+    from hpcbench.phrases import variant_text
+    from hpcbench.progress import duration
 
     console = Console()
     campaign = planned.campaign
@@ -223,7 +224,7 @@ def _print_grid(grid: Any, console: Any) -> None:
 def _print_inapplicable(planned: Any, console: Any) -> None:
     from rich.markup import escape
 
-    from hpcbench.progress import variant_text
+    from hpcbench.phrases import variant_text
 
     told: dict[tuple[str, str, str, str], int] = {}
     for each in planned.inapplicable:
@@ -319,7 +320,7 @@ def status(results: Path, as_json: bool) -> None:
         click.echo(
             f"the last driver was killed; jobs named {names} may be left: hpcbench cancel {results}"
         )
-    _print_reasons([row for row in rows if row["reason"] and row["status"] != "ok"])
+    _print_reasons(rows)
     if counts["missing"] and not store.is_locked(where):
         click.echo("run the same hpcbench run command again to measure what is missing")
 
@@ -389,17 +390,19 @@ def doctor(
 
 def _print_reasons(rows: list[dict[str, Any]]) -> None:
     """Equal reasons are told once, with the points that they stopped."""
-    from hpcbench.progress import loop_text
+    from hpcbench import phrases
 
-    groups: dict[tuple[str, str], list[str]] = {}
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
-        # Points that did not settle differ in their figures only.
-        reason = row["reason"].split(":")[0] if row["status"] == "unstable" else row["reason"]
-        point = f"{row['model_label']} batch {row['batch_size']} {loop_text(row)}"
-        groups.setdefault((row["status"], reason), []).append(point)
-    for (state, reason), points in groups.items():
-        more = f" and {len(points) - 5} more" if len(points) > 5 else ""
-        click.echo(f"{state}: {reason}\n    {'; '.join(points[:5])}{more}")
+        if row["reason"] and row["status"] != "ok":
+            # Points that did not settle differ in their figures only.
+            reason = row["reason"].split(":")[0] if row["status"] == "unstable" else row["reason"]
+            groups.setdefault((row["status"], reason), []).append(row)
+    names = phrases.differing(rows) if groups else []
+    for (state, reason), members in groups.items():
+        more = f" and {len(members) - 5} more" if len(members) > 5 else ""
+        points = "; ".join(phrases.point_text(row, names) for row in members[:5])
+        click.echo(f"{state}: {reason}\n    {points}{more}")
 
 
 for _command in (*cli_results.COMMANDS, cli_input.make_input):

@@ -27,6 +27,7 @@ from hpcbench.point import Point
 from hpcbench.records import Key
 from hpcbench.site import Pool, Site, walltime
 from hpcbench.store import Results
+from hpcbench.unmeasured import beside
 
 
 @dataclass(frozen=True)
@@ -267,12 +268,14 @@ def plan_rows(todo: Plan) -> list[dict[str, Any]]:
             "point_id": point.id,
             "pool": pool,
             "repeat": repeat,
+            "together_id": point.together,
             "model_label": point.variant.label,
+            "model_version": point.variant.version,
             "variant": json.dumps(point.variant.axes),
-            "batch_size": point.load.batch_size,
-            "concurrency": point.load.concurrency,
-            "request_rate": point.load.request_rate,
+            "variant_name": point.variant_name,
+            "beside": beside(point),
             "shapes_name": point.shapes_name,
+            **point.load.columns,
         }
         for pool in todo.placements
         for repeat in range(todo.campaign.repeats)
