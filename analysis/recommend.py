@@ -111,11 +111,11 @@ def recommend(frame: pd.DataFrame, wanted: Wanted) -> list[Advice]:
     rows = table.pop("row").to_numpy()
     table["point_id"] = frame["point_id"].iloc[rows].to_numpy(dtype=object)
     table["reason"] = frame["reason"].iloc[rows].to_numpy(dtype=object)
-    groups = group_numbers(_devices(table), (*MODEL, *REQUEST, *_DEVICE))
+    groups = group_numbers(_devices(table), (*MODEL, *REQUEST, *DEVICE))
     return [_advise(part, wanted) for _, part in table.groupby(groups, sort=False)]
 
 
-_DEVICE = ("gpu_name", "gpu_count", "cpu_name", "cpu_count")
+DEVICE = ("gpu_name", "gpu_count", "cpu_name", "cpu_count")
 
 
 def _devices(table: pd.DataFrame) -> pd.DataFrame:

@@ -28,6 +28,8 @@ _NAMES = {
     "instance_count": "instances",
     "preferred_batch_size": "dynamic batching",
     "max_queue_delay_us": "queue delay",
+    "shapes_name": "shapes",
+    "variant_name": "variant",
 }
 """Of axes whose columns are called otherwise than people call them."""
 
@@ -168,6 +170,9 @@ def in_words(row: Mapping[str, Any]) -> dict[str, str]:
     parts |= {
         column: text.format(known[column]) for column, text in _WORDS.items() if column in known
     }
+    if "shapes_name" in known:
+        # With a name for them, the lengths say nothing new.
+        parts["shapes_name"] = phrase("shapes_name", known["shapes_name"])
     if "shapes" in known:
         parts |= {f"shape of {of}": f"{of} {text}" for of, text in shapes(known["shapes"]).items()}
     rest = {
