@@ -192,6 +192,15 @@ def test_base_that_is_the_best_or_was_not_measured_is_told() -> None:
     assert "(base) was not measured" in told(advice)
 
 
+def test_axes_that_change_nothing_in_the_models_configuration_are_base() -> None:
+    advice = only(
+        *repeats([990, 1000, 1010], variant=server(accelerator=None), own_config=True),
+        *repeats([1980, 2000, 2020], variant=server(accelerator='{"name": "x"}'), own_config=False),
+    )
+    assert advice.base.ratio == pytest.approx(2.0)
+    assert "(base) was not measured" not in told(advice)
+
+
 def test_a_variant_that_leaves_only_some_axes_alone_is_not_base() -> None:
     advice = only(
         *repeats([1000], variant=server(preferred_batch_size=[4, 8], max_queue_delay_us=100)),
@@ -538,7 +547,10 @@ def test_folders_of_one_model_are_named_by_their_shapes_and_not_by_what_was_chos
 
 
 def test_folders_of_one_model_under_two_labels_are_named_by_these(tmp_path: Path) -> None:
-    records = [*repeats([1], model_label="Old"), *repeats([3], model_label="New", model_digest="d2")]
+    records = [
+        *repeats([1], model_label="Old"),
+        *repeats([3], model_label="New", model_digest="d2"),
+    ]
     out = tmp_path / "out"
     assert run(write(tmp_path / "r", records), "--out", out).exit_code == 0
     found = sorted(str(path.relative_to(out)) for path in out.rglob("config.pbtxt"))
