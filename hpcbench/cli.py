@@ -236,7 +236,9 @@ def _print_inapplicable(planned: Any, console: Any) -> None:
     if told:
         console.print(f"not applicable, {sum(told.values())} measurements:", highlight=False)
     for (pool, label, axes, reason), count in told.items():
-        console.print(f"  {pool}, {label}, {axes}, {count}: {reason}", highlight=False)
+        console.print(
+            f"  {pool}, {label}, {escape(axes)}, {count}: {reason}", highlight=False, soft_wrap=True
+        )
 
 
 @main.command()

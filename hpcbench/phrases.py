@@ -47,8 +47,26 @@ def variant_text(variant: str | None) -> str:
     }
     if "preferred_batch_size" in axes and axes["preferred_batch_size"] is None:
         axes = {**axes, "preferred_batch_size": "off"}
-    told = [words.get(k, f"{k} {{}}").format(v) for k, v in axes.items()]
+    if axes.get("accelerator"):
+        asked = json.loads(axes["accelerator"])
+        parts = [asked.pop("name"), asked.pop("precision_mode", "")]
+        parts += [f"{key} {value}" for key, value in asked.items()]
+        axes = {**axes, "accelerator": " ".join(filter(None, parts))}
+        words["accelerator"] = "{}"
+    told = [words.get(k, f"{k} {{}}").format(_value(v)) for k, v in axes.items()]
     return ", ".join(told) or "base"
+
+
+def _value(value: Any) -> str:
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "on" if value else "off"
+        case float():
+            return f"{value:g}"
+        case _:
+            return str(value)
 
 
 NONE = "-"
@@ -63,15 +81,7 @@ def _together(row: Row) -> str:
 
 
 def _setting(column: str) -> Callable[[Row], str]:
-    def text(row: Row) -> str:
-        value = row[column]
-        if value is None:
-            return NONE
-        if isinstance(value, bool):
-            return "on" if value else "off"
-        return f"{value:g}" if isinstance(value, float) else str(value)
-
-    return text
+    return lambda row: NONE if row[column] is None else _value(row[column])
 
 
 _SAID = ("model", "batch", "concurrency", "requests/s")

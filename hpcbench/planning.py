@@ -22,7 +22,7 @@ from hpcbench.campaign import Campaign
 from hpcbench.errors import BadInput
 from hpcbench.grid import Grid
 from hpcbench.model import TritonModel, read_model
-from hpcbench.placement import Placement, place, spread
+from hpcbench.placement import ENGINE_S, Placement, builds_engines, place, spread
 from hpcbench.point import Point
 from hpcbench.records import Key
 from hpcbench.site import Pool, Site, walltime
@@ -205,13 +205,17 @@ def _check_walltime(site: Site, placements: Mapping[str, Sequence[Placement]]) -
     """Raises BadInput where a point would not be over before its job is."""
     for name, waiting in placements.items():
         limit_s = site.pools[name].walltime
-        longest_s = max((p.needs_s(1) for p in waiting), default=0.0)
-        if limit_s is not None and longest_s > limit_s:
-            raise BadInput(
-                f"pool {name} of site '{site.name}': a job lasts {walltime(limit_s)}, and a point "
-                f"that does not settle takes up to {walltime(int(longest_s) + 1)} with its server",
-                "raise the pool's walltime, or lower measurement_interval_ms or max_trials",
-            )
+        longest = max(waiting, key=lambda placement: placement.needs_s(1), default=None)
+        if limit_s is None or longest is None or longest.needs_s(1) <= limit_s:
+            continue
+        builds = any(map(builds_engines, longest.points[0].served))
+        engines = f", {ENGINE_S / 60:.0f} min of it for TensorRT's engines" if builds else ""
+        raise BadInput(
+            f"pool {name} of site '{site.name}': a job lasts {walltime(limit_s)}, and a point that "
+            f"does not settle takes up to {walltime(int(longest.needs_s(1)) + 1)} with its server"
+            f"{engines}",
+            "raise the pool's walltime, or lower measurement_interval_ms or max_trials",
+        )
 
 
 def _read_models(campaign: Campaign) -> dict[str, TritonModel]:

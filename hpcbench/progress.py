@@ -193,12 +193,18 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
+_LONG = ("model", "server variant", "together")
+"""Columns of words that may take several lines: figures are never cut."""
+
+
 def results_table(frame: Any) -> Table:
     """The figures of a results table for the terminal, one line per measurement.
 
     What is the same in all lines is left out.
     """
     told = frame[PLAN.names].astype(object)
+    # The label of a model that an ensemble called says what it is.
+    told["model_version"] = told["model_version"].mask(frame["part_of"].notna())
     rows = told.where(told.notna(), None).to_dict("records")
     shown = [(name, list(map(escape, texts))) for name, texts in phrases.columns(rows).items()]
     for name, column, divisor in (
@@ -211,8 +217,8 @@ def results_table(frame: Any) -> Table:
     shown.append(("status", [f"[{COLOURS[s]}]{s}[/]" for s in frame["status"]]))
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, _ in shown:
-        left = name in ("model", "pool", "variant", "server variant", "status")
-        table.add_column(name, justify="left" if left else "right", no_wrap=name != "model")
+        left = name in (*_LONG, "pool", "variant", "status")
+        table.add_column(name, justify="left" if left else "right", no_wrap=name not in _LONG)
     for row in zip(*(values for _, values in shown), strict=True):
         table.add_row(*row)
     return table

@@ -11,6 +11,8 @@ from hpcbench.planning import Plan, plan_rows
 from hpcbench.site import Site
 from tests.builders import campaign, expanded, triton_model, variant
 
+TENSORRT = '{"engine_cache": "false", "name": "tensorrt", "precision_mode": "FP16"}'
+
 
 def rows(found: grid.Grid, **changes: Any) -> list[dict[str, Any]]:
     """The rows of a plan of these points on one pool."""
@@ -32,6 +34,8 @@ def test_only_what_differs_from_the_models_configuration_is_told() -> None:
     assert text(instance_count=2) == "instances 2"
     assert text(preferred_batch_size=None) == "batching off"
     assert text(preferred_batch_size=(4, 8), max_queue_delay_us=7) == "batching [4, 8], delay 7 us"
+    assert text(accelerator=TENSORRT) == "tensorrt FP16 engine_cache false"
+    assert text(accelerator=None, warmup=True) == "accelerator none, warmup on"
     assert variant_text(None) == "base"
 
 
@@ -77,6 +81,6 @@ def test_a_table_has_the_model_the_batch_and_what_differs() -> None:
     assert columns(rows(expanded(study))) == {
         "model": ["tagger"] * 4,
         "variant": ["as it is", "as it is", "x", "x"],
-        "server variant": ["base", "base", "warmup True", "warmup True"],
+        "server variant": ["base", "base", "warmup on", "warmup on"],
         "batch": ["1", "2", "1", "2"],
     }
