@@ -161,7 +161,7 @@ def _print_plan(planned: Any, account: str | None) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from hpcbench.phrases import variant_text
+    from hpcbench.phrases import served_text, variant_text
     from hpcbench.progress import duration
 
     console = Console()
@@ -186,7 +186,7 @@ def _print_plan(planned: Any, account: str | None) -> None:
             points = [point for member in members for point in member.points]
             table.add_row(
                 pool,
-                escape(" + ".join(variant.label for variant in served)),
+                escape(" + ".join(map(served_text, served))),
                 " + ".join(variant_text(json.dumps(variant.axes)) for variant in served),
                 " ".join(str(b) for b in sorted({p.load.batch_size for p in points})),
                 " ".join(_loads(points)),
@@ -224,13 +224,13 @@ def _print_grid(grid: Any, console: Any) -> None:
 def _print_inapplicable(planned: Any, console: Any) -> None:
     from rich.markup import escape
 
-    from hpcbench.phrases import variant_text
+    from hpcbench.phrases import served_text, variant_text
 
     told: dict[tuple[str, str, str, str], int] = {}
     for each in planned.inapplicable:
         (served,) = each.placement.served
         axes = " + ".join(variant_text(json.dumps(variant.axes)) for variant in served)
-        label = escape(" + ".join(variant.label for variant in served))
+        label = escape(" + ".join(map(served_text, served)))
         key = (each.placement.pool, label, axes, escape(each.reason))
         told[key] = told.get(key, 0) + len(each.placement.points)
     if told:

@@ -244,7 +244,7 @@ def _together(
             loaders.append(together.Loader(point.variant.label, point.load, command, place))
         ran = together.run(loaders)
     found = []
-    for loader, each in zip(loaders, ran, strict=True):
+    for point, loader, each in zip(everyone, loaders, ran, strict=True):
         extra: dict[str, Any] = {
             "command": shlex.join(loader.command.argv),
             "exit_code": each.exit_code,
@@ -253,7 +253,7 @@ def _together(
         }
         if each.outcome.status in (Status.FAILED, Status.TIMEOUT):
             extra["log_tail"] = triton.last_lines(each.printed) or None
-        found.append((each.outcome, extra))
+        found.append((perf_analyzer.in_inferences(each.outcome, point), extra))
     return found[: len(points)]
 
 
@@ -285,7 +285,6 @@ def _run(
     """One run of perf_analyzer: its outcome, and the columns that tell how it was run."""
     load = point.load
     limit_s = perf_analyzer.timeout_s(load, settle=settle)
-    inferences = perf_analyzer.inferences_per_request(point)
     scratch = container.scratch(work.site.container)
     with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch) as name:
         # A bare name for -f, in the folder where it runs: else files of ensembles get lost.
@@ -297,19 +296,14 @@ def _run(
         system = load.shared_memory == "system"
         with container.alone(work.site.container) if system else nullcontext():
             done = process.run(command.argv, folder=folder, timeout_s=limit_s, env=command.env)
-        csv_texts = {path.name: path.read_text() for path in folder.glob("*.csv")}
+        written = folder / perf_analyzer.CSV_NAME
         outcome = perf_analyzer.read(
             stdout=done.stdout,
             stderr=done.stderr,
-            csv_text=csv_texts.get(perf_analyzer.CSV_NAME),
+            csv_text=written.read_text() if written.is_file() else None,
             returncode=done.returncode,
             percentile=load.percentile,
-            inferences_per_request=inferences,
         )
-        parts = perf_analyzer.composing(
-            stdout=done.stdout, csv_texts=csv_texts, inferences_per_request=inferences
-        )
-        outcome = replace(outcome, composing=parts)
     extra: dict[str, Any] = {
         "command": shlex.join(command.argv),
         "exit_code": done.returncode,
@@ -320,7 +314,7 @@ def _run(
         outcome = Outcome(Status.TIMEOUT, reason, outcome.figures)
     if outcome.status in (Status.FAILED, Status.TIMEOUT):
         extra["log_tail"] = triton.last_lines(done.stdout + done.stderr) or None
-    return outcome, extra
+    return perf_analyzer.in_inferences(outcome, point), extra
 
 
 def _unsettled(

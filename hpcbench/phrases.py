@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hpcbench.load_axes import COLUMNS
+from hpcbench.point import ServerVariant
 
 Row = Mapping[str, Any]
 """A measurement, planned or made, with the columns of `store.PLAN`; what is missing is None."""
@@ -35,6 +36,12 @@ def loop_text(row: Row) -> str:
     """How much load arrived: requests kept in flight, or requests per second."""
     rate = row["request_rate"]
     return f"concurrency {row['concurrency']}" if rate is None else f"rate {rate:g}/s"
+
+
+def served_text(variant: ServerVariant) -> str:
+    """A model that a server holds, with the version where one was asked for."""
+    version = "" if variant.version is None else f" version {variant.version}"
+    return f"{variant.label}{version}"
 
 
 def variant_text(variant: str | None) -> str:

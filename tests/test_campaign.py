@@ -327,6 +327,10 @@ def test_sizes_that_lack_their_inner_list_are_told_both_ways_to_write_them(tmp_p
             "exclude: [{batch_size: 1}, {model: tager}]\n",
             "exclude[1]: there is no model 'tager'; did you mean 'tagger'? the models: tagger",
         ),
+        (
+            "    label: DeepMET\nexclude: [{model: deepmet}]\n",
+            "exclude[0]: there is no model 'deepmet'; did you mean 'DeepMET'? the models: DeepMET",
+        ),
         ("exclude: [{shapes: lang}]\n", "exclude[0]: no shapes are called 'lang'; none has a name"),
         (
             "    shapes: {long: {x: [4]}, short: {x: [2]}}\nexclude: [{shapes: lang}]\n",

@@ -277,6 +277,14 @@ def test_a_plan_says_what_is_measured_once_only(place: Path) -> None:
     assert "1 combinations are the same as another one" in " ".join(result.output.split())
 
 
+def test_a_plan_tells_the_versions_of_a_model_apart(place: Path) -> None:
+    (place / "models" / "tagger" / "2").mkdir()
+    write_campaign(place, models=[{"name": "tagger", "version": [1, 2]}])
+    result = invoke("plan", place / "campaign.yaml", "--site", place / "site.yaml")
+    assert "tagger version 1" in result.output
+    assert "tagger version 2" in result.output
+
+
 def test_a_plan_says_which_rule_can_never_take_anything(place: Path) -> None:
     write_campaign(place, exclude=[{"batch_size": 63}])
     result = invoke("plan", place / "campaign.yaml", "--site", place / "site.yaml")
