@@ -21,15 +21,17 @@ from hpcbench import (
     model_repository,
     node,
     perf_analyzer,
+    perf_output,
     preflight,
     process,
     swap,
     together,
     triton,
+    triton_log,
 )
 from hpcbench.container import Command, Room
 from hpcbench.errors import ServerFailed
-from hpcbench.perf_analyzer import Outcome
+from hpcbench.perf_output import Outcome
 from hpcbench.placement import Placement, Together
 from hpcbench.point import Point
 from hpcbench.records import Record, Status
@@ -186,9 +188,7 @@ def _record(
     )
 
 
-def _part(
-    record: Record, point: Point, part: perf_analyzer.Composing, config: ModelConfig
-) -> Record:
+def _part(record: Record, point: Point, part: perf_output.Composing, config: ModelConfig) -> Record:
     """The record of a model that an ensemble called, while that was measured."""
     called = next((m for m in point.variant.model.composing if m.name == part.model), None)
     text = f"{record.point_id}/{part.model}/{part.version}"
@@ -252,8 +252,9 @@ def _together(
             "overlap": each.overlap,
         }
         if each.outcome.status in (Status.FAILED, Status.TIMEOUT):
-            extra["log_tail"] = triton.last_lines(each.printed) or None
-        found.append((perf_analyzer.in_inferences(each.outcome, point), extra))
+            extra["log_tail"] = triton_log.last_lines(each.printed) or None
+        inferences = perf_analyzer.inferences_per_request(point)
+        found.append((perf_output.in_inferences(each.outcome, inferences), extra))
     return found[: len(points)]
 
 
@@ -285,6 +286,7 @@ def _run(
     """One run of perf_analyzer: its outcome, and the columns that tell how it was run."""
     load = point.load
     limit_s = perf_analyzer.timeout_s(load, settle=settle)
+    inferences = perf_analyzer.inferences_per_request(point)
     scratch = container.scratch(work.site.container)
     with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch) as name:
         # A bare name for -f, in the folder where it runs: else files of ensembles get lost.
@@ -296,8 +298,8 @@ def _run(
         system = load.shared_memory == "system"
         with container.alone(work.site.container) if system else nullcontext():
             done = process.run(command.argv, folder=folder, timeout_s=limit_s, env=command.env)
-        written = folder / perf_analyzer.CSV_NAME
-        outcome = perf_analyzer.read(
+        written = folder / perf_output.CSV_NAME
+        outcome = perf_output.read(
             stdout=done.stdout,
             stderr=done.stderr,
             csv_text=written.read_text() if written.is_file() else None,
@@ -313,8 +315,8 @@ def _run(
         reason = f"perf_analyzer was killed after {limit_s:.0f} s, the time computed for this point"
         outcome = Outcome(Status.TIMEOUT, reason, outcome.figures)
     if outcome.status in (Status.FAILED, Status.TIMEOUT):
-        extra["log_tail"] = triton.last_lines(done.stdout + done.stderr) or None
-    return perf_analyzer.in_inferences(outcome, point), extra
+        extra["log_tail"] = triton_log.last_lines(done.stdout + done.stderr) or None
+    return perf_output.in_inferences(outcome, inferences), extra
 
 
 def _unsettled(
