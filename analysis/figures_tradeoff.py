@@ -31,6 +31,7 @@ def fronts(points: pd.DataFrame) -> Pictures:
     ``on_front`` are those of which no other of the same series is better in one and as good in the
     other; ``few_requests`` those whose p99 has too few requests behind it.
     """
+    points = series.on_its_own(points)
     table = points[(points[[THROUGHPUT, _P99]] > 0).all(axis="columns")].copy()
     if table.empty:
         raise DoesNotApply("no measurement has a p99 latency")

@@ -248,7 +248,7 @@ def _together(
             loaders.append(together.Loader(point.variant.label, point.load, command, place))
         ran = together.run(loaders)
     found = []
-    for loader, each in zip(loaders, ran, strict=True):
+    for point, loader, each in zip(everyone, loaders, ran, strict=True):
         extra: dict[str, Any] = {
             "command": shlex.join(loader.command.argv),
             "exit_code": each.exit_code,
@@ -257,7 +257,8 @@ def _together(
         }
         if each.outcome.status in (Status.FAILED, Status.TIMEOUT):
             extra["log_tail"] = triton_log.last_lines(each.printed) or None
-        found.append((each.outcome, extra))
+        inferences = perf_analyzer.inferences_per_request(point)
+        found.append((perf_output.in_inferences(each.outcome, inferences), extra))
     return found[: len(points)]
 
 
@@ -301,19 +302,14 @@ def _run(
         system = load.shared_memory == "system"
         with container.alone(work.site.container) if system else nullcontext():
             done = process.run(command.argv, folder=folder, timeout_s=limit_s, env=command.env)
-        csv_texts = {path.name: path.read_text() for path in folder.glob("*.csv")}
+        written = folder / perf_output.CSV_NAME
         outcome = perf_output.read(
             stdout=done.stdout,
             stderr=done.stderr,
-            csv_text=csv_texts.get(perf_output.CSV_NAME),
+            csv_text=written.read_text() if written.is_file() else None,
             returncode=done.returncode,
             percentile=load.percentile,
-            inferences_per_request=inferences,
         )
-        parts = perf_output.composing(
-            stdout=done.stdout, csv_texts=csv_texts, inferences_per_request=inferences
-        )
-        outcome = replace(outcome, composing=parts)
     extra: dict[str, Any] = {
         "command": shlex.join(command.argv),
         "exit_code": done.returncode,
@@ -324,7 +320,7 @@ def _run(
         outcome = Outcome(Status.TIMEOUT, reason, outcome.figures)
     if outcome.status in (Status.FAILED, Status.TIMEOUT):
         extra["log_tail"] = triton_log.last_lines(done.stdout + done.stderr) or None
-    return outcome, extra
+    return perf_output.in_inferences(outcome, inferences), extra
 
 
 def _unsettled(

@@ -9,7 +9,7 @@ import csv
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -48,56 +48,56 @@ def read(
     csv_text: str | None,
     returncode: int,
     percentile: int | None,
-    inferences_per_request: int = 1,
 ) -> Outcome:
     """The verdict on one run, with every figure that it printed or wrote."""
     found = windows(stdout)
     row = _row(csv_text, percentile)
-    figures = _scaled({**found, **_report(stdout), **row}, inferences_per_request)
+    figures = {**found, **_report(stdout), **row}
     if "latency_avg_us" not in figures and "_transfer_us" in figures:
         figures["latency_avg_us"] = figures["_transfer_us"]
     figures.pop("_transfer_us", None)
     text = f"{stdout}\n{stderr}"
     if row.get("throughput_infer_per_s") is not None:
-        return Outcome(Status.OK, None, figures)
+        return Outcome(Status.OK, None, figures, composing(stdout, figures))
     if "Failed to obtain stable measurement" in text:
         return Outcome(Status.UNSTABLE, unstable_reason(figures), figures)
     return Outcome(Status.FAILED, failure_reason(stdout, stderr, returncode), figures)
 
 
-def composing(
-    *, stdout: str, csv_texts: Mapping[str, str], inferences_per_request: int = 1
-) -> tuple[Composing, ...]:
-    """The models that an ensemble called: each has a CSV of its own, here by its file's name.
+def composing(text: str, figures: Mapping[str, Any]) -> tuple[Composing, ...]:
+    """The models that an ensemble called, from the report of a run and the ensemble's figures.
 
-    Their figures are those of the server; what the client measured is the ensemble's alone.
+    Theirs are those of the server; what the client measured is the ensemble's alone, and each is
+    called once for each of its inferences.
     """
+    _, _, parts = text.partition("\n  Composing models:")
     found = []
-    for name, text in sorted(csv_texts.items()):
-        match = re.fullmatch(rf"(.+)_v(\d+)\.{re.escape(CSV_NAME)}", name)
-        if match:
-            block = re.search(
-                rf"^  {re.escape(match[1])}, version: {match[2]}\n((?:      .*\n)+)",
-                stdout,
-                re.MULTILINE,
-            )
-            report = re.sub("^  ", "", block[1], flags=re.MULTILINE) if block else ""
-            figures = _scaled({**_report(report), **_row(text, None)}, inferences_per_request)
-            of_server = {
-                k: v for k, v in figures.items() if not k.startswith(("client", "network"))
-            }
-            found.append(Composing(match[1], int(match[2]), of_server))
+    for match in _COMPOSING.finditer(parts):
+        block = re.sub("^  ", "", match[3], flags=re.MULTILINE)
+        its = {**_report(block), **_stages(block)}
+        if "throughput_infer_per_s" in figures:
+            its["throughput_infer_per_s"] = figures["throughput_infer_per_s"]
+        found.append(Composing(match[1], int(match[2]), its))
     return tuple(found)
 
 
-def _scaled(figures: dict[str, Any], inferences: int) -> dict[str, Any]:
-    """Throughputs in inferences, where perf_analyzer counted requests of so many each."""
+_COMPOSING = re.compile(r"^  (\S+), version: (\d+)\n((?:      .*\n)+)", re.MULTILINE)
+
+
+def in_inferences(outcome: Outcome, of_request: int) -> Outcome:
+    """The outcome with throughputs in inferences, where perf_analyzer counted requests of them."""
+    parts = (replace(p, figures=_times(p.figures, of_request)) for p in outcome.composing)
+    figures = _times(outcome.figures, of_request)
+    return replace(outcome, figures=figures, composing=tuple(parts))
+
+
+def _times(figures: Mapping[str, Any], inferences: int) -> dict[str, Any]:
     found = dict(figures)
     if "throughput_infer_per_s" in found:
         found["throughput_infer_per_s"] *= inferences
-    windows = found.get("windows_throughput_infer_per_s")
-    if windows is not None:
-        found["windows_throughput_infer_per_s"] = tuple(inferences * each for each in windows)
+    of_windows = found.get("windows_throughput_infer_per_s")
+    if of_windows is not None:
+        found["windows_throughput_infer_per_s"] = tuple(inferences * each for each in of_windows)
     return found
 
 
@@ -154,12 +154,14 @@ _STAGES: tuple[tuple[str, str], ...] = (
 """What stands in the CSV, too, which there is none of before perf_analyzer has ended."""
 
 
+def _stages(text: str) -> dict[str, Any]:
+    matches = ((name, re.search(pattern, text, re.MULTILINE)) for name, pattern in _STAGES)
+    return {name: float(match[1]) for name, match in matches if match}
+
+
 def report(text: str, percentile: int | None) -> dict[str, Any]:
     """The figures of one printed report with the windows before it, to whole microseconds."""
-    found = {**windows(text), **_report(text)}
-    for name, pattern in _STAGES:
-        if match := re.search(pattern, text, re.MULTILINE):
-            found[name] = float(match[1])
+    found = {**windows(text), **_report(text), **_stages(text)}
     if percentile is not None:
         match = re.search(rf"^    p{percentile} latency: (\d+) usec", text, re.MULTILINE)
         found |= {"latency_percentile_us": float(match[1])} if match else {}

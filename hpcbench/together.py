@@ -165,13 +165,14 @@ def _outcome(
             return Outcome(Status.FAILED, reason)
         reason = "perf_analyzer was killed: no figures within the time computed for these points"
         return Outcome(Status.TIMEOUT, reason)
+    parts = perf_output.composing(best.text, figures)
     if share < 1:
         why = f"{', '.join(ended)} ended" if ended else "the others were not all at work"
         reason = f"only {share:.0%} of its time had the whole load beside it: {why}"
-        return Outcome(Status.UNSTABLE, reason, figures)
+        return Outcome(Status.UNSTABLE, reason, figures, parts)
     if not rounds.settled(best, load):
         reason = (
             f"{perf_output.unstable_reason(figures)}, in the last of {rounds.most(load)} rounds"
         )
-        return Outcome(Status.UNSTABLE, reason, figures)
-    return Outcome(Status.OK, None, figures)
+        return Outcome(Status.UNSTABLE, reason, figures, parts)
+    return Outcome(Status.OK, None, figures, parts)
