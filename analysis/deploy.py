@@ -1,7 +1,8 @@
 """Writes what is recommended into a folder: config.pbtxt as the server had it, and how to use it.
 
 The layout is OUT/MODEL/config.pbtxt, so that OUT can be copied over a model repository; where a
-model has several recommendations, OUT/DEVICE/MODEL/config.pbtxt.
+model has several recommendations, OUT/WHAT_DIFFERS/MODEL/config.pbtxt: the device, the label, the
+shapes.
 """
 
 import json
@@ -18,6 +19,9 @@ from hpcbench.errors import BadInput
 
 LIST = "recommendation.json"
 README = "README.md"
+
+MOST_LETTERS = 120
+"""Of a folder's name, which a file system limits."""
 
 
 def write(advice: list[Advice], configs: Mapping[str, str | None], out: Path) -> list[Path]:
@@ -89,18 +93,26 @@ def _clear(out: Path) -> None:
 
 
 def _folders(advice: list[Advice]) -> list[Path]:
-    """Where each recommendation goes, relative to the folder."""
-    per_model = Counter(one.about["model"] for one in advice if one.best)
+    """Where each recommendation goes, relative to the folder: named by what differs."""
     taken: Counter[Path] = Counter()
     folders = []
-    for one in advice:
-        model = str(one.about["model"])
-        above = words.file_name([device(one.about)]) if per_model[one.about["model"]] > 1 else ""
-        place = Path(above, model)
+    for one, more in zip(advice, distinctions(advice), strict=True):
+        model = one.about["model"]
+        alike = [other for other in advice if other.best and other.about["model"] == model]
+        named = [
+            text
+            for text, texts in (
+                (device(one.about), {device(other.about) for other in alike}),
+                (one.about["model_label"], {other.about["model_label"] for other in alike}),
+            )
+            if len(texts) > 1
+        ]
+        above = words.file_name(filter(None, [*named, more]))[:MOST_LETTERS]
+        place = Path(above, str(model))
         if one.best:
             taken[place] += 1
             if taken[place] > 1:
-                place = Path(f"{above}_{taken[place]}", model)
+                place = Path(f"{above}_{taken[place]}", str(model))
         folders.append(place)
     return folders
 

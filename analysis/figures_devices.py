@@ -32,7 +32,11 @@ def comparisons(points: pd.DataFrame) -> Pictures:
 
     ``..._ratio`` is to the first device on which the model was measured.
     """
-    best = series.best_of(series.measured(points), _FREE)
+    points = series.on_its_own(series.measured(points))
+    # An ensemble has no kind of its own, and without a GPU there is but one.
+    on_cpu = points["gpu_name"].notna() & (points["instance_kind"] == "KIND_CPU")
+    points = points.assign(instance_kind=points["instance_kind"].where(on_cpu, None))
+    best = series.best_of(points, _FREE)
     best["x"] = series.numbered(best, REQUEST).astype(float)
     best["series"] = series.numbered(best.assign(position=0), DEVICE)
     if best["series"].max() < 1:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
-from analysis import axes, captions, layout, series
+from analysis import annotations, axes, captions, layout, series
 from analysis.legends import Legend, finish
 from analysis.panels import (
     draw_bars,
@@ -20,7 +20,6 @@ from analysis.panels import (
     draw_values,
     extent,
     sentence,
-    write_beside,
 )
 from analysis.series import DoesNotApply, Pictures
 from analysis.styles import DEFAULT, TICK_PT, Mark, preset
@@ -158,7 +157,7 @@ def _draw_curve(ax: Axes, points: pd.DataFrame, mark: Mark) -> list[Annotation]:
     ax.plot(x, y, color=mark.colour, linewidth=2.2, zorder=2, gid="line")
     draw_bars(ax, drawn, *_BOTH, mark.colour, opaque=0.4)
     draw_markers(ax, x, y, (drawn["status"] == Status.UNSTABLE).to_numpy(bool), mark)
-    return write_beside(ax, map(axes.plain, drawn["x"]), x, y, mark)
+    return annotations.write_beside(ax, map(axes.plain, drawn["x"]), x, y, mark)
 
 
 def latency_vs_throughput(points: pd.DataFrame, style: str = DEFAULT) -> Figure:

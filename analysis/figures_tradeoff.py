@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
-from analysis import axes, captions, layout, series, statistics
+from analysis import annotations, axes, captions, layout, series, statistics
 from analysis.configuration import CONFIGURATION, REQUEST
 from analysis.figures_scan import THROUGHPUT, THROUGHPUT_NAME
 from analysis.legends import Legend, finish
-from analysis.panels import draw_bars, draw_markers, extent, sentence, write_beside
+from analysis.panels import draw_bars, draw_markers, extent, sentence
 from analysis.series import DEVICE, DoesNotApply, Pictures
 from analysis.styles import DEFAULT, SMALL_PT, Mark, preset
 from analysis.table import OUTPUTS
@@ -31,6 +31,7 @@ def fronts(points: pd.DataFrame) -> Pictures:
     ``on_front`` are those of which no other of the same series is better in one and as good in the
     other; ``few_requests`` those whose p99 has too few requests behind it.
     """
+    points = series.on_its_own(points)
     table = points[(points[[THROUGHPUT, _P99]] > 0).all(axis="columns")].copy()
     if table.empty:
         raise DoesNotApply("no measurement has a p99 latency")
@@ -139,7 +140,7 @@ def _draw_front(ax: Axes, part: pd.DataFrame, mark: Mark) -> list[Annotation]:
         f"{batch}{_TIMES}{axes.plain(float(rate))}" if pd.notna(rate) else str(batch)
         for batch, rate in zip(front["batch_size"], load, strict=True)
     ]
-    return write_beside(ax, texts, x, y, mark, fontsize=SMALL_PT - 2)
+    return annotations.write_beside(ax, texts, x, y, mark, SMALL_PT - 2)
 
 
 def pareto_front(points: pd.DataFrame, style: str = DEFAULT) -> Figure:
@@ -224,7 +225,7 @@ def _draw_precisions(ax: Axes, part: pd.DataFrame, mark: Mark) -> list[Annotatio
     ax.errorbar(x, y, upright, aside, fmt="none", ecolor=mark.colour, elinewidth=1.2, alpha=0.6)
     ax.plot(x, y, color=mark.colour, linewidth=1.2, linestyle=":", gid="line")
     draw_markers(ax, x, y, (part["status"] == Status.UNSTABLE).to_numpy(bool), mark)
-    return write_beside(ax, part["precision"], x, y, mark, xytext=(10, 8), va="bottom")
+    return annotations.write_beside(ax, part["precision"], x, y, mark)
 
 
 def precision_accuracy(points: pd.DataFrame, style: str = DEFAULT) -> Figure:

@@ -13,8 +13,6 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
-from matplotlib.text import Text
-from matplotlib.transforms import Bbox
 
 from analysis.styles import SMALL_PT, Preset
 
@@ -137,14 +135,3 @@ def rows_in(labels: Sequence[str], size_pt: float, least_in: float) -> float:
     """The height that rows with these labels need, together."""
     most = max(label.count("\n") + 1 for label in labels)
     return len(labels) * max(least_in, most * size_pt * 1.3 / 72 + 0.1)
-
-
-def prune(labels: Sequence[Text]) -> None:
-    """Hides each label that would touch one before it. After the layout is made."""
-    taken: list[Bbox] = []
-    for label in labels:
-        box = label.get_window_extent()
-        if any(box.overlaps(other) for other in taken):
-            label.set_visible(False)
-        else:
-            taken.append(box)

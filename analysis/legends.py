@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.text import Text
+from matplotlib.text import Annotation
 
-from analysis import captions, layout
+from analysis import annotations, captions, layout
 from analysis.styles import Mark, Preset
 
 
@@ -45,12 +45,12 @@ def finish(
     numbers: pd.DataFrame,
     legend: Legend,
     notes: Sequence[str],
-    labels: Sequence[Text] = (),
+    words: Sequence[Annotation] = (),
     *,
     line: bool = True,
 ) -> None:
-    """Header above ``ax``, legend and notes around; of ``labels`` those stay that have room."""
+    """Header above ``ax``, legend and notes around; ``words`` beside their points."""
     layout.write_header(ax, look, captions.campaigns(numbers))
     entries = legend.entries(numbers, line=line)
     layout.write_around(figure, look, panels_in, legend.title, entries, notes)
-    layout.prune(labels)
+    annotations.place(ax, words)

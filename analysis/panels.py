@@ -4,17 +4,16 @@ A row of the tables here is a point of `analysis.series.numbers`: its place is `
 ``drawn`` says whether its series stands out.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.text import Annotation
 
 from analysis import axes
-from analysis.styles import GREY, SMALL_PT, Mark
+from analysis.styles import GREY, Mark
 from hpcbench.records import Status
 
 _CROSS_HEIGHT = 0.045
@@ -156,24 +155,6 @@ def draw_bars(ax: Axes, table: pd.DataFrame, x: str, y: str, colour: str, *, opa
         bars = np.nan_to_num(np.stack([value - np.maximum(low, value * 1e-3), high - value]))
         look: dict[str, Any] = {"fmt": "none", "ecolor": colour, "elinewidth": 1.2, way: bars}
         ax.errorbar(table[x], table[y], alpha=opaque, **look)
-
-
-def write_beside(
-    ax: Axes, texts: Iterable[str], x: Iterable[float], y: Iterable[float], mark: Mark, **look: Any
-) -> list[Annotation]:
-    """A word to the lower right of each point, in the colour of its series."""
-    beside: dict[str, Any] = {"xytext": (9, -6), "va": "top", "fontsize": SMALL_PT}
-    return [
-        ax.annotate(
-            text,
-            (at, height),
-            textcoords="offset points",
-            color=mark.colour,
-            parse_math=False,
-            **(beside | look),
-        )
-        for text, at, height in zip(texts, x, y, strict=True)
-    ]
 
 
 def _beside(there: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -30,7 +30,9 @@ from analysis.sizing import Sizing, size
 from analysis.statistics import Interval, Sample
 from hpcbench.errors import BadInput
 
-COLUMNS = tuple(dict.fromkeys((*NEEDED, *limits.NEEDED, "point_id", "reason", "part_of")))
+COLUMNS = tuple(
+    dict.fromkeys((*NEEDED, *limits.NEEDED, "point_id", "reason", "part_of", "own_config"))
+)
 """The columns of `hpcbench.records` that `recommend` reads."""
 
 MOST_RUNNERS_UP = 5
@@ -110,12 +112,13 @@ def recommend(frame: pd.DataFrame, wanted: Wanted) -> list[Advice]:
         table[wanted.figure.column] = np.nan
     rows = table.pop("row").to_numpy()
     table["point_id"] = frame["point_id"].iloc[rows].to_numpy(dtype=object)
+    table["own"] = is_base(frame)[rows]
     table["reason"] = frame["reason"].iloc[rows].to_numpy(dtype=object)
-    groups = group_numbers(_devices(table), (*MODEL, *REQUEST, *_DEVICE))
+    groups = group_numbers(_devices(table), (*MODEL, *REQUEST, *DEVICE))
     return [_advise(part, wanted) for _, part in table.groupby(groups, sort=False)]
 
 
-_DEVICE = ("gpu_name", "gpu_count", "cpu_name", "cpu_count")
+DEVICE = ("gpu_name", "gpu_count", "cpu_name", "cpu_count")
 
 
 def _devices(table: pd.DataFrame) -> pd.DataFrame:
@@ -231,7 +234,7 @@ def _base(
 
     Where none of it does, the one under the load of the recommended configuration.
     """
-    own = is_base(table["variant"])
+    own = table["own"].to_numpy(dtype=bool)
     order = _best_first(table, figure, own & meets)
     if len(order) or best is None:
         return (int(order[0]), True) if len(order) else (None, False)
@@ -241,12 +244,17 @@ def _base(
     return (int(order[0]) if len(order) else None), False
 
 
-def is_base(variants: pd.Series) -> npt.NDArray[np.bool_]:
-    """Where a variant, as the records hold it, leaves the model's own configuration alone."""
-    codes, texts = pd.factorize(variants)
-    own = [all(v == "base" for v in json.loads(text).values()) for text in texts]
+def is_base(frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Where the server had the model's own configuration, whatever the campaign says of its axes.
+
+    Records that do not tell, because they are old, have it where no axis is changed.
+    """
+    codes, texts = pd.factorize(frame["variant"])
+    unchanged = [all(v == "base" for v in json.loads(text).values()) for text in texts]
     # Code -1, a variant that is not known, finds the last.
-    return np.array([*own, False], dtype=bool)[codes]
+    found = pd.Series(np.array([*unchanged, False], dtype=bool)[codes], index=frame.index)
+    known = frame["own_config"]
+    return known.where(known.notna(), found).to_numpy(dtype=bool)
 
 
 def _notes(best: Row, wanted: Wanted) -> tuple[str, ...]:

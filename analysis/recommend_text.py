@@ -11,9 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from analysis import labels, words
-from analysis.configuration import CONFIGURATION, LOAD
+from analysis.configuration import CONFIGURATION, LOAD, REQUEST
 from analysis.limits import COST, ENERGY, LATENCY, MEMORY, THROUGHPUT, Wanted
-from analysis.recommend import Advice, Compared, Row
+from analysis.recommend import DEVICE, Advice, Compared, Row
 
 _FIGURES = (THROUGHPUT, LATENCY, MEMORY, ENERGY, COST)
 _WIDE = 120
@@ -49,10 +49,16 @@ def distinctions(advice: list[Advice]) -> list[str]:
     told = [""] * len(advice)
     for name in {name for name in names if names.count(name) > 1}:
         alike = [i for i, other in enumerate(names) if other == name]
-        rows = [advice[i].best or advice[i].about for i in alike]
+        rows = [_request(advice[i].best or advice[i].about) for i in alike]
         for i, text in zip(alike, labels.distinctions(rows), strict=True):
             told[i] = text
     return told
+
+
+def _request(row: Row) -> Row:
+    """What is asked for, for which there is advice of its own, and nothing that was chosen."""
+    kept = (*REQUEST, "shapes_name", *DEVICE, "instance_kind")
+    return {name: value if name in kept else None for name, value in row.items()}
 
 
 def title(one: Advice, more: str) -> str:

@@ -83,7 +83,7 @@ def _gain(advice: Advice) -> str:
     base = advice.base
     if base is None:
         return ""
-    if advice.best is not None and base.row["variant"] == advice.best["variant"]:
+    if advice.best is not None and advice.best["own"]:
         return "is its own"
     return f"{labels.interval(base.ratio, base.low, base.high)} {_TIMES}"
 

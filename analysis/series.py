@@ -255,6 +255,16 @@ def measured(points: pd.DataFrame) -> pd.DataFrame:
     return points
 
 
+def on_its_own(points: pd.DataFrame) -> pd.DataFrame:
+    """The points of models with a server of their own that no ensemble called meanwhile: among
+    them one looks for the best. Raises DoesNotApply where there are none.
+    """
+    found = points[points["beside"].isna() & points["part_of"].isna()]
+    if found.empty:
+        raise DoesNotApply("all models shared a server, or were called by an ensemble")
+    return found
+
+
 def varies(points: pd.DataFrame, axis: Axis) -> bool:
     """Whether some series has two measured points along the axis."""
     there = points[points["measured"] > 0]

@@ -48,7 +48,8 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     ``frame`` is what `load_results` returns. Beside what `statistics.configurations` gives of
     QUANTITIES a row has ``status``, "unstable" if one repeat was, and that of the records where
     none has figures; ``lacking``, the statuses of repeats without figures; ``reason``,
-    ``campaigns``, ``point_id``, ``request_count``; ``position`` of the model in its campaign.
+    ``campaigns``, ``point_id``, ``request_count``, ``part_of``; ``position`` of the model in its
+    campaign.
 
     Latencies are in ms. ``latency_ms`` is the percentile that was asked for, else the mean.
     ``gpu_power_w`` is that of all GPUs, and ``infer_per_j`` the reciprocal of
@@ -61,7 +62,7 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     numbers = group_numbers(rows, CONFIGURATION)
     texts = [*CONFIGURATION]
     points[texts] = points[texts].astype(object).where(points[texts].notna(), None)
-    for name in ("point_id", "request_count"):
+    for name in ("point_id", "request_count", "part_of"):
         found = rows[name].astype(object).iloc[points["row"]].reset_index(drop=True)
         points[name] = found.where(found.notna(), None)
     position = rows["model_position"].to_numpy(dtype=np.float64, na_value=np.inf)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from analysis.configuration import BASE, CONFIGURATION, LOAD, RESOLVED
+from analysis.configuration import BASE, CONFIGURATION, LOAD, RESOLVED, WINDOWS
 from hpcbench.records import COLUMNS
 
 _CLUTTER = re.compile(
@@ -28,6 +28,8 @@ _NAMES = {
     "instance_count": "instances",
     "preferred_batch_size": "dynamic batching",
     "max_queue_delay_us": "queue delay",
+    "shapes_name": "shapes",
+    "variant_name": "variant",
 }
 """Of axes whose columns are called otherwise than people call them."""
 
@@ -109,6 +111,21 @@ def phrase(axis: str, given: Any) -> str:
     return " ".join(filter(None, [told, text, unit(axis)]))
 
 
+def _beside(text: str) -> str:
+    """What else a server held, and under which load: all that sets one such company apart."""
+    told = []
+    for each in json.loads(text):
+        axes, shapes_, load = each["variant"], each.get("shapes") or {}, each["load"] or {}
+        parts = [
+            *(phrase(axis, given) for axis, given in axes.items()),
+            *(f"{of} {lengths}" for of, lengths in shapes(json.dumps(shapes_)).items()),
+            *(phrase(key, given) for key, given in load.items() if key not in WINDOWS),
+        ]
+        what = f" ({', '.join(filter(None, parts))})" if any(parts) else ""
+        told.append(f"{each['model_label']}{what}{' idle' if each['load'] is None else ''}")
+    return f"beside {' and '.join(told)}"
+
+
 def _mapping(given: Mapping[str, Any]) -> str:
     """The name and the precision alone say what they are."""
     rest = {key: text for key, text in given.items() if key not in ("name", "precision_mode")}
@@ -160,6 +177,8 @@ def in_words(row: Mapping[str, Any]) -> dict[str, str]:
         calls = {None: "", True: "asynchronous ", False: "synchronous "}
         call = calls[known.pop("asynchronous", None)]
         parts["protocol"] = call + _PROPER.get(known["protocol"], known["protocol"])
+    if "beside" in known:
+        parts["beside"] = _beside(known["beside"])
     if "input_data" in known:
         data = known["input_data"]
         parts["input_data"] = f"{data if data in ('random', 'zero') else data[:12]} input"
@@ -168,6 +187,9 @@ def in_words(row: Mapping[str, Any]) -> dict[str, str]:
     parts |= {
         column: text.format(known[column]) for column, text in _WORDS.items() if column in known
     }
+    if "shapes_name" in known:
+        # With a name for them, the lengths say nothing new.
+        parts["shapes_name"] = phrase("shapes_name", known["shapes_name"])
     if "shapes" in known:
         parts |= {f"shape of {of}": f"{of} {text}" for of, text in shapes(known["shapes"]).items()}
     rest = {

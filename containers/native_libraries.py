@@ -21,6 +21,8 @@ WHEEL_TRITON = Path("triton/pytriton/tritonserver")
 STUB = WHEEL_TRITON / "backends/python/triton_python_backend_stub"
 MISSING_LIBRARY = re.compile(r"error while loading shared libraries: (\S+): cannot open")
 MOST_LIBRARIES = 20
+OPENED_LATER = "libcudart.so"
+"""What perf_analyzer opens by itself for shared memory of any kind, without a GPU too."""
 
 
 def missing_library(output: str) -> str | None:
@@ -33,16 +35,25 @@ def link_analyzer_libraries(place: Workplace) -> None:
     """Give perf_analyzer the libraries that the machine lacks and Triton's wheel has."""
     folder = place.prefix / "perf_analyzer/lib"
     libraries = place.prefix / WHEEL_LIBRARIES
+    if not _link_bundled(OPENED_LATER, folder, libraries):
+        raise CannotServeError(_missing_library("perf_analyzer", OPENED_LATER))
     for _ in range(MOST_LIBRARIES):
         name = missing_library(place.run(place.prefix / "bin/perf_analyzer", "--version").text)
         if name is None:
             return
-        stem, _, suffix = name.partition(".so")
-        # Wheels carry their libraries as NAME-HASH.so.VERSION.
-        found = sorted(libraries.glob(f"{stem}-*.so{suffix}*"))
-        if not found or (folder / name).is_symlink():
+        if not _link_bundled(name, folder, libraries):
             raise CannotServeError(_missing_library("perf_analyzer", name))
-        (folder / name).symlink_to(os.path.relpath(found[0], folder))
+
+
+def _link_bundled(name: str, folder: Path, libraries: Path) -> bool:
+    """Whether the wheel has a library that was not linked before; it is now."""
+    stem, _, suffix = name.partition(".so")
+    # Wheels carry their libraries as NAME-HASH.so.VERSION.
+    found = sorted(libraries.glob(f"{stem}-*.so{suffix}*"))
+    if not found or (folder / name).is_symlink():
+        return False
+    (folder / name).symlink_to(os.path.relpath(found[0], folder))
+    return True
 
 
 def link_stub_libraries(place: Workplace) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 VERSIONS_FILE = Path(__file__).resolve().parent / "versions.toml"
 
 # To be raised when the programs around Triton and perf_analyzer change in the same versions.
-LAYOUT = 1
+LAYOUT = 2
 
 Version = tuple[int, ...]
 

@@ -87,6 +87,8 @@ def _against(variant: ServerVariant, config: ModelConfig, gpus: int, native: boo
             for axis in (*_OF_INSTANCES, *BATCHING, "dynamic_batching")
             if axes.get(axis) is not None
         )
+        if axes.get("warmup"):
+            yield "warmup: Triton warms up no ensemble; set it for its models"
     yield from _devices(config, gpus, native)
     yield from _accelerator(
         json.loads(str(axes.get("accelerator") or "{}")), config, backend, gpus, native

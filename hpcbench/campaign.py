@@ -101,6 +101,10 @@ class Rule(Variant):
             name: getattr(self, name) for name in Rule.model_fields if name in self.model_fields_set
         }
 
+    def concerns(self, model: Model) -> bool:
+        """Whether it is about this model: it names it, or none."""
+        return not self.model or not {model.name, model.label}.isdisjoint(self.model)
+
 
 NAMES = {(info.alias or name): name for name, info in Rule.model_fields.items() if name != "model"}
 """The axes as a file calls them, and the fields that hold them."""
@@ -178,13 +182,28 @@ class Campaign(Frozen):
                 f"models: two models are called {', '.join(twice)} in figures; give each a label "
                 "of its own"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _rules_name_what_there_is(self) -> "Campaign":
+        labels = [model.label or model.name for model in self.models]
         known = {*labels, *(model.name for model in self.models)}
-        for rule in self.exclude:
+        for number, rule in enumerate(self.exclude):
             for name in rule.model:
                 if name not in known:
                     raise ValueError(
-                        f"exclude: there is no model '{name}';{nearest(name, known)} the models: "
-                        f"{', '.join(labels)}"
+                        f"exclude[{number}]: there is no model '{name}';{nearest(name, known)} the "
+                        f"models: {', '.join(labels)}"
+                    )
+            concerned = [model for model in self.models if rule.concerns(model)]
+            shapes = list(dict.fromkeys(n for m in concerned for n in m.shape_sets if n))
+            of = f" of {', '.join(rule.model)}" if rule.model else ""
+            for name in rule.shapes:
+                if name not in shapes:
+                    there = f"the names: {', '.join(shapes)}" if shapes else "none has a name"
+                    raise ValueError(
+                        f"exclude[{number}]: no shapes{of} are called '{name}';"
+                        f"{nearest(name, shapes)} {there}"
                     )
         return self
 

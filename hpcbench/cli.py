@@ -112,6 +112,7 @@ def _plan_json(planned: Any, account: str | None) -> dict[str, Any]:
         "measurements": planned.measurements,
         "merged": planned.grid.merged,
         "excluded": [{"rule": rule, "count": count} for rule, count in planned.grid.excluded],
+        "idle": list(planned.grid.idle),
         "estimate_s": planned.estimate_s,
         "gpu_s": planned.gpu_s,
         "job_scripts": {pool: planned.job_script(pool, account) for pool in planned.placements},
@@ -160,7 +161,8 @@ def _print_plan(planned: Any, account: str | None) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from hpcbench.progress import duration, variant_text
+    from hpcbench.phrases import served_text, variant_text
+    from hpcbench.progress import duration
 
     console = Console()
     campaign = planned.campaign
@@ -184,7 +186,7 @@ def _print_plan(planned: Any, account: str | None) -> None:
             points = [point for member in members for point in member.points]
             table.add_row(
                 pool,
-                escape(" + ".join(variant.label for variant in served)),
+                escape(" + ".join(map(served_text, served))),
                 " + ".join(variant_text(json.dumps(variant.axes)) for variant in served),
                 " ".join(str(b) for b in sorted({p.load.batch_size for p in points})),
                 " ".join(_loads(points)),
@@ -192,15 +194,7 @@ def _print_plan(planned: Any, account: str | None) -> None:
                 duration(members[0].estimate_s),
             )
     console.print(table)
-    if planned.grid.merged:
-        console.print(
-            f"{planned.grid.merged} combinations are the same as another one and are measured "
-            "once (without dynamic batching there is no queue delay)",
-            highlight=False,
-        )
-    for rule, count in planned.grid.excluded:
-        text = f"{count} combinations are excluded by the rule {{{rule}}}"
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
+    _print_grid(planned.grid, console)
     _print_inapplicable(planned, console)
     gpu = f", {duration(planned.gpu_s)} of GPU time" if planned.gpu_s else ""
     console.print(f"about {duration(planned.estimate_s)}{gpu}, if every point settles at once")
@@ -212,22 +206,39 @@ def _print_plan(planned: Any, account: str | None) -> None:
             click.echo(script)
 
 
+def _print_grid(grid: Any, console: Any) -> None:
+    """What became of combinations that are no points, and what in the campaign has no effect."""
+    if grid.merged:
+        console.print(
+            f"{grid.merged} combinations are the same as another one and are measured "
+            "once (without dynamic batching there is no queue delay)",
+            highlight=False,
+        )
+    for rule, count in grid.excluded:
+        text = f"{count} combinations are excluded by the rule {{{rule}}}"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+    for text in grid.idle:
+        console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
+
+
 def _print_inapplicable(planned: Any, console: Any) -> None:
     from rich.markup import escape
 
-    from hpcbench.progress import variant_text
+    from hpcbench.phrases import served_text, variant_text
 
     told: dict[tuple[str, str, str, str], int] = {}
     for each in planned.inapplicable:
         (served,) = each.placement.served
         axes = " + ".join(variant_text(json.dumps(variant.axes)) for variant in served)
-        label = escape(" + ".join(variant.label for variant in served))
+        label = escape(" + ".join(map(served_text, served)))
         key = (each.placement.pool, label, axes, escape(each.reason))
         told[key] = told.get(key, 0) + len(each.placement.points)
     if told:
         console.print(f"not applicable, {sum(told.values())} measurements:", highlight=False)
     for (pool, label, axes, reason), count in told.items():
-        console.print(f"  {pool}, {label}, {axes}, {count}: {reason}", highlight=False)
+        console.print(
+            f"  {pool}, {label}, {escape(axes)}, {count}: {reason}", highlight=False, soft_wrap=True
+        )
 
 
 @main.command()
@@ -311,7 +322,7 @@ def status(results: Path, as_json: bool) -> None:
         click.echo(
             f"the last driver was killed; jobs named {names} may be left: hpcbench cancel {results}"
         )
-    _print_reasons([row for row in rows if row["reason"] and row["status"] != "ok"])
+    _print_reasons(rows)
     if counts["missing"] and not store.is_locked(where):
         click.echo("run the same hpcbench run command again to measure what is missing")
 
@@ -381,17 +392,19 @@ def doctor(
 
 def _print_reasons(rows: list[dict[str, Any]]) -> None:
     """Equal reasons are told once, with the points that they stopped."""
-    from hpcbench.progress import loop_text
+    from hpcbench import phrases
 
-    groups: dict[tuple[str, str], list[str]] = {}
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
-        # Points that did not settle differ in their figures only.
-        reason = row["reason"].split(":")[0] if row["status"] == "unstable" else row["reason"]
-        point = f"{row['model_label']} batch {row['batch_size']} {loop_text(row)}"
-        groups.setdefault((row["status"], reason), []).append(point)
-    for (state, reason), points in groups.items():
-        more = f" and {len(points) - 5} more" if len(points) > 5 else ""
-        click.echo(f"{state}: {reason}\n    {'; '.join(points[:5])}{more}")
+        if row["reason"] and row["status"] != "ok":
+            # Points that did not settle differ in their figures only.
+            reason = row["reason"].split(":")[0] if row["status"] == "unstable" else row["reason"]
+            groups.setdefault((row["status"], reason), []).append(row)
+    names = phrases.differing(rows) if groups else []
+    for (state, reason), members in groups.items():
+        more = f" and {len(members) - 5} more" if len(members) > 5 else ""
+        points = "; ".join(phrases.point_text(row, names) for row in members[:5])
+        click.echo(f"{state}: {reason}\n    {points}{more}")
 
 
 for _command in (*cli_results.COMMANDS, cli_input.make_input):

@@ -59,7 +59,7 @@ def compiled(
                     number
                     for number, row in enumerate(part.rows)
                     if all(
-                        _among(value, rule[name])
+                        among(value, rule[name])
                         for name, value in zip(part.names, row, strict=True)
                         if name in rule
                     )
@@ -98,6 +98,16 @@ def asked(parts: Sequence[Factor], choice: Choice) -> dict[str, Any]:
     }
 
 
-def _among(value: Any, values: Sequence[Any]) -> bool:
+def values(parts: Sequence[Sequence[Factor]], axis: str) -> list[Any]:
+    """The values that an axis has in any of some products, each once."""
+    found: list[Any] = []
+    for factor in (factor for part in parts for factor in part if axis in factor.names):
+        place = factor.names.index(axis)
+        found += [row[place] for row in factor.rows if not among(row[place], found)]
+    return found
+
+
+def among(value: Any, values: Sequence[Any]) -> bool:
+    """Whether a value is one of these, of the same type."""
     # `in` would take True for 1.
     return any(type(value) is type(other) and value == other for other in values)

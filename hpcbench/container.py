@@ -211,10 +211,14 @@ def inside(container: Container, position: int, words: list[str], room: Room) ->
     ]
     remove = []
     if room.shm:
-        # Shared memory on a disk would cost throughput, and Apptainer's own may hold 64 MB only.
+        # Shared memory on a disk would cost throughput, and Apptainer's own is for one container.
         memory = SHARED_MEMORY / f"{room.shm}shm"
         memory.mkdir(mode=0o700, exist_ok=True)
-        mounts.append(Mount(memory, SHARED_MEMORY))
+        # What is called /dev/... outside, Apptainer shows at the same place only, or not at all.
+        link = room.folder / f".{memory.name}"
+        if not link.is_symlink():
+            link.symlink_to(memory)
+        mounts.append(Mount(link, SHARED_MEMORY))
         remove.append(str(memory))
     # What is mounted later covers what was there: so a folder comes before those within it.
     mounts.sort(key=lambda entry: len(entry.within.parts))

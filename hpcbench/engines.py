@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hpcbench import accelerators, container, model_config, node, triton
+from hpcbench import accelerators, container, model_config, node, triton, triton_log
 from hpcbench.errors import ServerFailed
 from hpcbench.point import ServerVariant
 from hpcbench.runtime import Container
@@ -80,7 +80,7 @@ def prepare(
             if found.fell_back:
                 raise ServerFailed(
                     f"{names[0]} was asked for and not used: {found.fell_back}",
-                    triton.tail(log_path),
+                    triton_log.tail(log_path),
                     True,
                 )
             text = json.dumps({"build_s": ready_s, "nodes": dict(found.nodes)})

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from hpcbench import combine, load_axes, model_checks, server_axes, sharing
+from hpcbench import combine, idle, load_axes, model_checks, server_axes, sharing
 from hpcbench.campaign import NAMES, Campaign, Member, Model, Variant
 from hpcbench.combine import Choice, Factor
 from hpcbench.errors import BadInput
@@ -23,11 +23,13 @@ class Grid:
     """The points of a campaign, and what became of the other combinations.
 
     ``merged`` fell onto an equal one; ``excluded`` holds (rule, how many it took) of each rule.
+    ``idle`` says which parts of the campaign change nothing, and why.
     """
 
     points: tuple[Point, ...]
     merged: int
     excluded: tuple[tuple[str, int], ...] = ()
+    idle: tuple[str, ...] = ()
 
 
 def expand(
@@ -48,6 +50,7 @@ def expand(
     problems: dict[str, None] = {}
     combinations = 0
     dropped = [0] * len(campaign.exclude)
+    every: list[tuple[Model, Sequence[Factor]]] = []
     single = [{model.label or model.name: Member()} for model in campaign.models]
     for number, group in enumerate((*single, *campaign.together), -len(single)):
         members, labels, image = [], [], ""
@@ -57,6 +60,7 @@ def expand(
                 labels.append(label)
                 image = software[model.server_image]
                 parts = list(_parts(campaign, models, position, group[label]))
+                every += [(model, part.factors) for part in parts]
                 problems |= dict.fromkeys(problem for part in parts for problem in part.problems)
                 members.append(_member(parts, campaign, dropped, image, input_data))
         if number >= 0:
@@ -82,9 +86,10 @@ def expand(
         points=tuple(points.values()),
         merged=combinations - len(points),
         excluded=tuple(
-            (_rule_text(rule.given), count)
+            (idle.rule_text(rule), count)
             for rule, count in zip(campaign.exclude, dropped, strict=True)
         ),
+        idle=tuple(idle.told(campaign, every, dropped)),
     )
 
 
@@ -102,10 +107,6 @@ class _Part:
     @property
     def label(self) -> str:
         return self.model.label or self.model.name
-
-    def concerns(self, names: Sequence[str]) -> bool:
-        """Whether a rule that names these models, or none, is about this one."""
-        return not names or not {self.model.name, self.label}.isdisjoint(names)
 
 
 def _parts(
@@ -155,7 +156,7 @@ def _member(
     found: list[Point] = []
     for part in parts:
         if not part.problems:
-            rules = [rule if part.concerns(rule.model) else None for rule in campaign.exclude]
+            rules = [r if r.concerns(part.model) else None for r in campaign.exclude]
             found += _points(part, rules, dropped, image, input_data)
     return found
 
@@ -253,13 +254,3 @@ def _once(
         return found
 
     return of
-
-
-def _rule_text(given: Mapping[str, Sequence[Any]]) -> str:
-    """A rule as its writer would know it again."""
-    files_names = {field: name for name, field in NAMES.items()}
-    told = {
-        files_names.get(axis, axis): values[0] if len(values) == 1 else list(values)
-        for axis, values in given.items()
-    }
-    return ", ".join(f"{axis}: {value}" for axis, value in told.items())

@@ -13,13 +13,11 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hpcbench import process, registry
+from hpcbench import process, registry, seal
 from hpcbench.errors import SiteError
 from hpcbench.runtime import DOCKER, Container, Resolved
 
 PULL_TIMEOUT_S = 24 * 3600.0
-UNPACKED = re.compile(r"/\.flat/[0-9a-f]{2}/([0-9a-f]{64})$")
-"""Where /cvmfs/unpacked.cern.ch keeps an image: the folder's name is its digest already."""
 
 
 def found() -> str | None:
@@ -49,13 +47,23 @@ def resolve(container: Container, names: Collection[str] = ()) -> Container:
         return container
     server, sdk = container.images
     named = {name: image for name, image in container.server_images if name in names}
+    # Before the digests: what changes while it is hashed, is not known again.
+    seals = {image: _seal(image) for image in (server, sdk, *named.values())}
     return Resolved(
         **container.model_dump(exclude_unset=True, exclude={"server_images"}),
         server_images=named,
         digests=tuple((name, digest(image, container.cache)) for name, image in named.items()),
         server_digest=digest(server, container.cache),
         sdk_digest=digest(sdk, container.cache),
+        seals=tuple(seals.items()),
     )
+
+
+def _seal(image: str) -> str:
+    try:
+        return seal.of(image)
+    except OSError as error:
+        raise _unreadable(image, error) from error
 
 
 def digest(image: str, folder: Path) -> str:
@@ -71,7 +79,7 @@ def digest(image: str, folder: Path) -> str:
     path = Path(image)
     try:
         if path.is_dir():
-            unpacked = UNPACKED.search(os.path.realpath(path))
+            unpacked = seal.UNPACKED.search(os.path.realpath(path))
             if unpacked:
                 return f"unpacked:{unpacked[1]}"
             check_sandbox(path)
@@ -82,10 +90,14 @@ def digest(image: str, folder: Path) -> str:
         fingerprint = f"{status.st_size} {status.st_mtime_ns} {status.st_ino}"
         return f"sif:{_remembered(folder, path, fingerprint)}"
     except OSError as error:
-        raise SiteError(
-            f"the image {error.filename or image} cannot be read: {error.strerror}",
-            "build it (make images), copy it there, or name another one in the site file",
-        ) from error
+        raise _unreadable(image, error) from error
+
+
+def _unreadable(image: str, error: OSError) -> SiteError:
+    return SiteError(
+        f"the image {error.filename or image} cannot be read: {error.strerror}",
+        "build it (make images), copy it there, or name another one in the site file",
+    )
 
 
 def check_sif(path: Path) -> None:

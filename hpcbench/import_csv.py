@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hpcbench import import_gaps, perf_analyzer, schema, store
+from hpcbench import import_gaps, perf_output, schema, store
 from hpcbench._version import __version__
 from hpcbench.errors import BadInput
 from hpcbench.records import MEASURED, Record, Status
@@ -149,7 +149,7 @@ def _records(path: Path, folder: Path, known: Known) -> Iterator[Record]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise _NotOurs(f"cannot be read: {error}") from error
-    headers = set(perf_analyzer.csv_headers(text))
+    headers = set(perf_output.csv_headers(text))
     if {"Model", "Batch", "Throughput (infer/sec)"} <= headers:
         return _of_analyzer(path, folder, text, known)
     if "GPU UUID" in headers:
@@ -170,14 +170,14 @@ def _of_loop(
     above = path.parent.relative_to(folder)
     pool = above.parent if above.name == model else above
     base = _base(path, model, known, pool=known.pool or _pool_name(folder, pool))
-    for cells in perf_analyzer.csv_rows(text) or [{}]:
+    for cells in perf_output.csv_rows(text) or [{}]:
         percentile = _percentile(cells, known) if cells else None
-        figures = perf_analyzer.csv_figures(cells, percentile)
+        figures = perf_output.csv_figures(cells, percentile)
         yield replace(
             _with_figures(base, figures, path.relative_to(folder)),
             batch_size=batch,
             concurrency=_whole(cells.get("Concurrency")),
-            request_rate=perf_analyzer.number(cells.get("Request Rate", "")),
+            request_rate=perf_output.number(cells.get("Request Rate", "")),
             percentile=percentile,
         )
 
@@ -194,12 +194,12 @@ def _of_analyzer(path: Path, folder: Path, text: str, known: Known) -> Iterator[
     """A record for each measurement of each configuration that Model Analyzer tried."""
     # Its own folders are called results and are no kind of node.
     pool = known.pool or _pool_name(folder, Path())
-    for cells in perf_analyzer.csv_rows(text):
+    for cells in perf_output.csv_rows(text):
         if _whole(cells["Batch"]) is None:
             raise _NotOurs("is about several models at once, which have no figures of their own")
         figures: dict[str, Any] = {}
         for header, (column, factor) in _ANALYZER.items():
-            value = perf_analyzer.number(cells.get(header, ""))
+            value = perf_output.number(cells.get(header, ""))
             if value is not None:
                 figures[column] = value * factor
         groups = re.fullmatch(r"(\d+):(\w+)", cells.get("Instance Group", "").strip())
@@ -209,7 +209,7 @@ def _of_analyzer(path: Path, folder: Path, text: str, known: Known) -> Iterator[
             model_label=cells.get("Model Config Path") or cells["Model"],
             batch_size=_whole(cells["Batch"]),
             concurrency=_whole(cells.get("Concurrency")),
-            request_rate=perf_analyzer.number(cells.get("Request Rate", "")),
+            request_rate=perf_output.number(cells.get("Request Rate", "")),
             max_batch_size=_whole(cells.get("Max Batch Size")),
             instance_count=int(groups[1]) if groups else None,
             instance_kind=f"KIND_{groups[2]}" if groups else None,
@@ -262,5 +262,5 @@ def _pool_name(folder: Path, relative: Path) -> str:
 
 
 def _whole(text: str | None) -> int | None:
-    value = perf_analyzer.number(text or "")
+    value = perf_output.number(text or "")
     return int(value) if value is not None and value == int(value) and 0 <= value < 1e9 else None

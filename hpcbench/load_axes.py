@@ -115,7 +115,7 @@ class LoadVariant:
     @property
     def columns(self) -> dict[str, Any]:
         """The columns of a record that tell what was asked for."""
-        return {name: getattr(self, name) for name in _COLUMNS}
+        return {name: getattr(self, name) for name in COLUMNS}
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -133,8 +133,10 @@ class LoadVariant:
         return found
 
 
-_COLUMNS = tuple(field.name for field in fields(LoadVariant) if field.name != "timeout_s")
-_DEFAULTS = {field.name: field.default for field in fields(LoadVariant) if field.name in _COLUMNS}
+COLUMNS = tuple(field.name for field in fields(LoadVariant) if field.name != "timeout_s")
+"""The columns of a record that tell what was asked of perf_analyzer."""
+
+_DEFAULTS = {field.name: field.default for field in fields(LoadVariant) if field.name in COLUMNS}
 
 
 def narrowed(load: Load, *overrides: Axes | None) -> Load:

@@ -17,19 +17,23 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 from hpcbench import (
     container,
     engines,
+    links,
     loaded,
     model_repository,
     node,
     perf_analyzer,
+    perf_output,
     preflight,
     process,
     swap,
     together,
     triton,
+    triton_log,
 )
 from hpcbench.container import Command, Room
 from hpcbench.errors import ServerFailed
-from hpcbench.perf_analyzer import Outcome
+from hpcbench.input_data import GENERATED
+from hpcbench.perf_output import Outcome
 from hpcbench.placement import Placement, Together
 from hpcbench.point import Point
 from hpcbench.records import Record, Status
@@ -67,6 +71,7 @@ def _measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, 
     requests = dict(placement.requests)
     while waiting:
         served = waiting[0][0].served
+        preflight.check_same(site.container)
         try:
             log_path = logs / f"{placement.id}.server.log"
             cpus = node.cpus(pool.cpus)
@@ -124,6 +129,7 @@ def _measure_on(
                 log.warning("not swapped, a fresh server comes instead: %s", error)
                 return
         check_scratch(container.scratch(work.site.container))
+        preflight.check_same(work.site.container)
         points = waiting.popleft()
         for point, record in _measured(points, server, work):
             failed |= record.status in (Status.FAILED, Status.TIMEOUT)
@@ -186,9 +192,7 @@ def _record(
     )
 
 
-def _part(
-    record: Record, point: Point, part: perf_analyzer.Composing, config: ModelConfig
-) -> Record:
+def _part(record: Record, point: Point, part: perf_output.Composing, config: ModelConfig) -> Record:
     """The record of a model that an ensemble called, while that was measured."""
     called = next((m for m in point.variant.model.composing if m.name == part.model), None)
     text = f"{record.point_id}/{part.model}/{part.version}"
@@ -244,7 +248,7 @@ def _together(
             loaders.append(together.Loader(point.variant.label, point.load, command, place))
         ran = together.run(loaders)
     found = []
-    for loader, each in zip(loaders, ran, strict=True):
+    for point, loader, each in zip(everyone, loaders, ran, strict=True):
         extra: dict[str, Any] = {
             "command": shlex.join(loader.command.argv),
             "exit_code": each.exit_code,
@@ -252,8 +256,9 @@ def _together(
             "overlap": each.overlap,
         }
         if each.outcome.status in (Status.FAILED, Status.TIMEOUT):
-            extra["log_tail"] = triton.last_lines(each.printed) or None
-        found.append((each.outcome, extra))
+            extra["log_tail"] = triton_log.last_lines(each.printed) or None
+        inferences = perf_analyzer.inferences_per_request(point)
+        found.append((perf_output.in_inferences(each.outcome, inferences), extra))
     return found[: len(points)]
 
 
@@ -273,7 +278,7 @@ def _command(
         work.tool.flags,
     )
     data = load.input_data
-    shows = () if data in ("random", "zero") else ((Path(data), Path(data)),)
+    shows = () if data in GENERATED else links.shows([Path(data)])
     shm = "" if load.shared_memory == "none" else server.shm
     room = Room(folder=folder, shows=shows, shm=shm)
     return container.sdk(work.site.container, words, room), lacking
@@ -297,19 +302,14 @@ def _run(
         system = load.shared_memory == "system"
         with container.alone(work.site.container) if system else nullcontext():
             done = process.run(command.argv, folder=folder, timeout_s=limit_s, env=command.env)
-        csv_texts = {path.name: path.read_text() for path in folder.glob("*.csv")}
-        outcome = perf_analyzer.read(
+        written = folder / perf_output.CSV_NAME
+        outcome = perf_output.read(
             stdout=done.stdout,
             stderr=done.stderr,
-            csv_text=csv_texts.get(perf_analyzer.CSV_NAME),
+            csv_text=written.read_text() if written.is_file() else None,
             returncode=done.returncode,
             percentile=load.percentile,
-            inferences_per_request=inferences,
         )
-        parts = perf_analyzer.composing(
-            stdout=done.stdout, csv_texts=csv_texts, inferences_per_request=inferences
-        )
-        outcome = replace(outcome, composing=parts)
     extra: dict[str, Any] = {
         "command": shlex.join(command.argv),
         "exit_code": done.returncode,
@@ -319,8 +319,8 @@ def _run(
         reason = f"perf_analyzer was killed after {limit_s:.0f} s, the time computed for this point"
         outcome = Outcome(Status.TIMEOUT, reason, outcome.figures)
     if outcome.status in (Status.FAILED, Status.TIMEOUT):
-        extra["log_tail"] = triton.last_lines(done.stdout + done.stderr) or None
-    return outcome, extra
+        extra["log_tail"] = triton_log.last_lines(done.stdout + done.stderr) or None
+    return perf_output.in_inferences(outcome, inferences), extra
 
 
 def _unsettled(

@@ -6,10 +6,12 @@ Configurations are changed as protobuf messages, never as text.
 import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
+from google.protobuf.message import Message
 from tritonclient.grpc.model_config_pb2 import (
     ModelConfig,
     ModelInstanceGroup,
@@ -42,6 +44,22 @@ def configure(
         _APPLY[axis](config, value)
     _prepare(config, axes, requests, engines)
     return config
+
+
+def is_own(variant: ServerVariant, requests: Sequence[Request] = ()) -> bool:
+    """Whether its axes leave the configuration as it is served where all of them are `base`."""
+    own = replace(variant, changes=())
+    return _plain(configure(variant, requests)) == _plain(configure(own, requests))
+
+
+def _plain(message: Message) -> Message:
+    """The message without parts that are there and say nothing, changed in place."""
+    for field, value in message.ListFields():
+        # Dynamic batching is on where it is there.
+        single = field.message_type and not field.is_repeated
+        if single and not _plain(value).ListFields() and field.name != "dynamic_batching":
+            message.ClearField(field.name)
+    return message
 
 
 CACHE_BYTES = 256 << 20
@@ -107,6 +125,8 @@ def _set_gpus(config: ModelConfig, gpus: Any) -> None:
 
 
 def _set_rate_limiter(config: ModelConfig, text: Any) -> None:
+    if text is None and not config.instance_group:
+        return
     group = _the_group(config)
     group.ClearField("rate_limiter")
     if text is not None:

@@ -3,13 +3,13 @@
 The user's repository is never written to.
 """
 
-import os
 import shutil
 from pathlib import Path
 
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from hpcbench import links
 from hpcbench.point import ServerVariant
 
 
@@ -45,24 +45,9 @@ def remove_overlay(variant: ServerVariant, repository: Path) -> None:
 def shows(variant: ServerVariant) -> tuple[tuple[Path, Path], ...]:
     """(path, path as links name it) of all that must be seen to read the model.
 
-    That is its folder, those of the models that it calls, and whatever links in them lead to; a
-    container that has these at the second paths, reads what is read outside.
+    That is its folder, those of the models that it calls, and whatever links in them lead to.
     """
-    found: dict[Path, Path] = {}
-    waiting = [(m.folder, m.folder) for m in (variant.model, *variant.model.composing)]
-    while waiting:
-        path, named = waiting.pop()
-        if named in found or not found.keys().isdisjoint(named.parents):
-            continue
-        real = Path(os.path.realpath(path))
-        found[named] = real
-        for place, folders, names in os.walk(real):
-            for name in (*folders, *names):
-                entry = Path(place) / name
-                if entry.is_symlink() and entry.exists():
-                    beside = named / entry.parent.relative_to(real)
-                    waiting.append((entry, Path(os.path.normpath(beside / entry.readlink()))))
-    return tuple((real, named) for named, real in found.items())
+    return links.shows(m.folder for m in (variant.model, *variant.model.composing))
 
 
 def as_text(config: ModelConfig) -> str:

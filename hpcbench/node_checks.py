@@ -114,6 +114,7 @@ def software(container: Container, *, gpus: bool) -> str:
     except SiteError as error:
         raise SiteError(f"{node.facts()['node']}: {error.message}", error.hint) from error
     preflight.check(container, gpus=gpus)
+    preflight.check_same(container)
     return digest
 
 

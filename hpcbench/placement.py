@@ -3,10 +3,16 @@
 import hashlib
 import heapq
 import itertools
+import json
 from collections.abc import Hashable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from hpcbench import accelerators
+from hpcbench.fields import BASE
 from hpcbench.load_axes import REST_WINDOWS
 from hpcbench.point import Point, ServerVariant
 from hpcbench.records import Key
@@ -14,6 +20,10 @@ from hpcbench.server_axes import SCHEDULING
 from hpcbench.warmup import Request
 
 SERVER_START_S = 10.0
+ENGINE_S = 600.0
+"""Of a server whose model TensorRT compiles first; whether a node that will be given has the
+engines already, nobody knows."""
+
 SWAP_S = 5.0
 STOP_S = 20.0
 """What a worker keeps in hand at the end of its job: to stop Triton, and to tell the driver."""
@@ -73,7 +83,8 @@ class Placement:
     def estimate_s(self) -> float:
         """Seconds it should take where every point settles within three windows."""
         swaps_s = SWAP_S * (len(self.served) - 1)
-        return SERVER_START_S + swaps_s + sum(map(_estimate_s, self.measurements))
+        starts_s = _start_s(self.points[0].served)
+        return starts_s + swaps_s + sum(map(_estimate_s, self.measurements))
 
     @property
     def next_s(self) -> dict[Key, float]:
@@ -84,20 +95,34 @@ class Placement:
         return {
             (before[-1].id, self.pool, self.repeat): _longest_s(after)
             + STOP_S
-            + (SERVER_START_S if before[0].served != after[0].served else 0.0)
+            + (_start_s(after[0].served) if before[0].served != after[0].served else 0.0)
             for before, after in itertools.pairwise(self.measurements)
         }
 
     def needs_s(self, measurements: int) -> float:
         """Seconds that a job must have left for its first measurements, so many of them."""
         first = self.measurements[:measurements]
-        swaps = max(0, len({each[0].served for each in first}) - 1)
-        return SERVER_START_S * (1 + swaps) + sum(map(_longest_s, first)) + STOP_S
+        starts_s = sum(map(_start_s, {each[0].served for each in first or self.measurements[:1]}))
+        return starts_s + sum(map(_longest_s, first)) + STOP_S
 
     def without(self, done: AbstractSet[Key]) -> "Placement | None":
         """What is left of it once ``done`` is taken away; None if nothing is."""
         left = tuple(p for p in self.points if (p.id, self.pool, self.repeat) not in done)
         return replace(self, points=left) if left else None
+
+
+def _start_s(served: Iterable[ServerVariant]) -> float:
+    """Seconds from the start of a Triton that holds these until it can be measured."""
+    return SERVER_START_S + ENGINE_S * sum(map(builds_engines, served))
+
+
+@lru_cache  # the points of a grid come variant by variant
+def builds_engines(variant: ServerVariant) -> bool:
+    """Whether TensorRT compiles the model, because an axis or its config.pbtxt asks for it."""
+    asked = variant.axes.get("accelerator", BASE)
+    if asked == BASE:
+        return "tensorrt" in accelerators.named(ModelConfig.FromString(variant.model.config))
+    return bool(asked) and json.loads(str(asked))["name"] == "tensorrt"
 
 
 def _together(point: Point) -> str:
@@ -225,10 +250,11 @@ def _fitting(placement: Placement, walltime_s: int | None) -> list[Placement]:
     left_s = 0.0
     for each in placement.measurements:
         # Where a swap fails, a server is started.
-        left_s -= _longest_s(each) + (SERVER_START_S if each[0].served != served else 0.0)
+        fresh = each[0].served != served
+        left_s -= _longest_s(each) + (_start_s(each[0].served) if fresh else 0.0)
         if left_s < 0 or not parts:
             parts.append([])
-            left_s = walltime_s - placement.needs_s(0) - _longest_s(each)
+            left_s = walltime_s - _start_s(each[0].served) - STOP_S - _longest_s(each)
         parts[-1].extend(each)
         served = each[0].served
     return [replace(placement, points=tuple(points)) for points in parts]

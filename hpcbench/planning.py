@@ -22,11 +22,12 @@ from hpcbench.campaign import Campaign
 from hpcbench.errors import BadInput
 from hpcbench.grid import Grid
 from hpcbench.model import TritonModel, read_model
-from hpcbench.placement import Placement, place, spread
+from hpcbench.placement import ENGINE_S, Placement, builds_engines, place, spread
 from hpcbench.point import Point
 from hpcbench.records import Key
 from hpcbench.site import Pool, Site, walltime
 from hpcbench.store import Results
+from hpcbench.unmeasured import beside
 
 
 @dataclass(frozen=True)
@@ -204,13 +205,17 @@ def _check_walltime(site: Site, placements: Mapping[str, Sequence[Placement]]) -
     """Raises BadInput where a point would not be over before its job is."""
     for name, waiting in placements.items():
         limit_s = site.pools[name].walltime
-        longest_s = max((p.needs_s(1) for p in waiting), default=0.0)
-        if limit_s is not None and longest_s > limit_s:
-            raise BadInput(
-                f"pool {name} of site '{site.name}': a job lasts {walltime(limit_s)}, and a point "
-                f"that does not settle takes up to {walltime(int(longest_s) + 1)} with its server",
-                "raise the pool's walltime, or lower measurement_interval_ms or max_trials",
-            )
+        longest = max(waiting, key=lambda placement: placement.needs_s(1), default=None)
+        if limit_s is None or longest is None or longest.needs_s(1) <= limit_s:
+            continue
+        builds = any(map(builds_engines, longest.points[0].served))
+        engines = f", {ENGINE_S / 60:.0f} min of it for TensorRT's engines" if builds else ""
+        raise BadInput(
+            f"pool {name} of site '{site.name}': a job lasts {walltime(limit_s)}, and a point that "
+            f"does not settle takes up to {walltime(int(longest.needs_s(1)) + 1)} with its server"
+            f"{engines}",
+            "raise the pool's walltime, or lower measurement_interval_ms or max_trials",
+        )
 
 
 def _read_models(campaign: Campaign) -> dict[str, TritonModel]:
@@ -267,12 +272,14 @@ def plan_rows(todo: Plan) -> list[dict[str, Any]]:
             "point_id": point.id,
             "pool": pool,
             "repeat": repeat,
+            "together_id": point.together,
             "model_label": point.variant.label,
+            "model_version": point.variant.version,
             "variant": json.dumps(point.variant.axes),
-            "batch_size": point.load.batch_size,
-            "concurrency": point.load.concurrency,
-            "request_rate": point.load.request_rate,
+            "variant_name": point.variant_name,
+            "beside": beside(point),
             "shapes_name": point.shapes_name,
+            **point.load.columns,
         }
         for pool in todo.placements
         for repeat in range(todo.campaign.repeats)

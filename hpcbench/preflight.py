@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from hpcbench import container as containers
-from hpcbench import images, node, process
+from hpcbench import images, node, process, seal
 from hpcbench.container import Room
 from hpcbench.errors import SiteError, UnusableNode
-from hpcbench.runtime import Container
+from hpcbench.runtime import Container, Resolved
 
 TIMEOUT_S = 120.0
 NOT_IN_IMAGE = 86
@@ -72,11 +72,7 @@ def check(container: Container, *, gpus: bool) -> Held:
     for position in (0, 1):
         path = containers.image(container, position)
         if not os.access(path, os.R_OK):
-            raise UnusableNode(
-                f"{_here()}: the image {path} cannot be read on this node",
-                "put it into a folder that all nodes see, or its docker:// reference into the site "
-                "file with a cache: that they see",
-            )
+            raise _unreadable(path)
     for outside, _ in containers.binds(container):
         if not outside.exists():
             raise UnusableNode(
@@ -87,6 +83,32 @@ def check(container: Container, *, gpus: bool) -> Held:
     _probe(container, 1, "perf_analyzer", gpus=False)
     check_driver(held, gpus=gpus)
     return held
+
+
+def _unreadable(path: str) -> UnusableNode:
+    return UnusableNode(
+        f"{_here()}: the image {path} cannot be read on this node",
+        "put it into a folder that all nodes see, or its docker:// reference into the site file "
+        "with a cache: that they see",
+    )
+
+
+def check_same(container: Container) -> None:
+    """Raises UnusableNode where an image is not the one whose digest the records would carry."""
+    if not isinstance(container, Resolved):
+        return
+    for image in container.images:
+        try:
+            found = seal.of(image)
+        except OSError as error:
+            raise _unreadable(image) from error
+        if found != dict(container.seals)[image]:
+            raise UnusableNode(
+                f"{_here()}: {image} is not the image that this run began with: it was changed "
+                "meanwhile, or this node has another copy",
+                "give the same command again: what was measured is kept, and what the new image "
+                "gives are points of their own; where nodes have copies, renew them all",
+            )
 
 
 def _here() -> str:

@@ -21,16 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import psutil
-
 from hpcbench import supervisor
 from hpcbench.errors import Interrupted
 
 log = logging.getLogger(__name__)
 
 GRACE_S = 5.0
-MARK = "HPCBENCH_PROGRAM"
-"""In the environment of a program and all that it starts: by it they can be told from others."""
+MARK = supervisor.MARK
 MARKS = (MARK, f"APPTAINERENV_{MARK}", f"SINGULARITYENV_{MARK}")
 """A container's processes get it by these. They must: Apptainer forgets that it is to die with its
 parent when it changes its user namespace, and the environment that it was started with."""
@@ -91,7 +88,6 @@ class Running:
         if self._popen.stdin is not None and not self._popen.stdin.closed:
             with contextlib.suppress(BrokenPipeError):
                 self._popen.stdin.write(supervisor.STOP)
-            self._popen.stdin.close()
 
     def stop(self, grace_s: float = GRACE_S) -> None:
         """Ends the program and whatever it started; returns when all of it is gone."""
@@ -148,6 +144,9 @@ def running(
         _live.discard(program)
         if popen.returncode < 0:
             _do_the_supervisors_work(mark, remove)
+        if popen.stdin is not None:
+            # Not before: to the guard of a supervisor that was killed it means that we are, too.
+            popen.stdin.close()
 
 
 def _undisturbed(environment: Mapping[str, str]) -> dict[str, str]:
@@ -167,10 +166,7 @@ def _undisturbed(environment: Mapping[str, str]) -> dict[str, str]:
 
 def _do_the_supervisors_work(mark: str, remove: Sequence[str]) -> None:
     """Ends and deletes what a killed supervisor could not: its program's own children."""
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.environ().get(MARK) == mark:
-                process.kill()
+    supervisor.kill_marked(mark)
     for pattern in remove:
         supervisor.delete(pattern)
 

@@ -1,6 +1,5 @@
 """Shows a run on the terminal: a bar, and a line for each measurement."""
 
-import json
 import math
 import textwrap
 import time
@@ -10,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-import pandas as pd
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -25,11 +23,13 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from hpcbench import phrases
 from hpcbench.cluster import Jobs
 from hpcbench.dispatch import Listener
 from hpcbench.findings import Check, State, Tell
 from hpcbench.planning import Plan
 from hpcbench.records import Status
+from hpcbench.store import PLAN
 
 COLOURS = {
     Status.OK: "green",
@@ -161,7 +161,7 @@ class _View:
         reason = event.get("reason") or ""
         words = (
             f"{time.strftime('%H:%M:%S')} [{COLOURS[status]}]{status:<14}[/] "
-            f"batch {event['batch_size']:<4} {loop_text(event):<16}"
+            f"batch {event['batch_size']:<4} {phrases.loop_text(event):<16}"
             f"{figure}  {escape(event['model_label'])}"
         )
         self._console.print(words, highlight=False, soft_wrap=True)
@@ -197,28 +197,20 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
+_LONG = ("model", "server variant", "together")
+"""Columns of words that may take several lines: figures are never cut."""
+
+
 def results_table(frame: Any) -> Table:
     """The figures of a results table for the terminal, one line per measurement.
 
     What is the same in all lines is left out.
     """
-    texts: list[tuple[str, list[str]]] = [
-        ("model", [escape(str(v)) for v in frame["model_label"]]),
-        ("pool", [str(v) for v in frame["pool"]]),
-        ("server variant", [variant_text(v) for v in frame["variant"]]),
-        ("batch", [str(v) for v in frame["batch_size"]]),
-        ("shapes", [str(v) for v in frame["shapes_name"]]),
-        ("concurrency", [_known(v) for v in frame["concurrency"]]),
-        ("requests/s", [_known(v) for v in frame["request_rate"]]),
-        ("protocol", [str(v) for v in frame["protocol"]]),
-        ("shared memory", [str(v) for v in frame["shared_memory"]]),
-        (
-            "together",
-            [_together(*v) for v in zip(frame["beside"], frame["together_id"], strict=True)],
-        ),
-        ("repeat", [str(v) for v in frame["repeat"]]),
-    ]
-    shown = [(n, v) for n, v in texts if n in ("model", "batch") or len(set(v)) > 1]
+    told = frame[PLAN.names].astype(object)
+    # The label of a model that an ensemble called says what it is.
+    told["model_version"] = told["model_version"].mask(frame["part_of"].notna())
+    rows = told.where(told.notna(), None).to_dict("records")
+    shown = [(name, list(map(escape, texts))) for name, texts in phrases.columns(rows).items()]
     for name, column, divisor in (
         ("infer/s", "throughput_infer_per_s", 1),
         ("mean ms", "latency_avg_us", 1000),
@@ -229,43 +221,11 @@ def results_table(frame: Any) -> Table:
     shown.append(("status", [f"[{COLOURS[s]}]{s}[/]" for s in frame["status"]]))
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, _ in shown:
-        left = name in ("model", "pool", "server variant", "status")
-        table.add_column(name, justify="left" if left else "right", no_wrap=name != "model")
+        left = name in (*_LONG, "pool", "variant", "status")
+        table.add_column(name, justify="left" if left else "right", no_wrap=name not in _LONG)
     for row in zip(*(values for _, values in shown), strict=True):
         table.add_row(*row)
     return table
-
-
-def loop_text(row: Mapping[str, Any]) -> str:
-    """How much load arrived: requests kept in flight, or requests per second."""
-    rate = row["request_rate"]
-    return f"concurrency {row['concurrency']}" if rate is None else f"rate {rate:g}/s"
-
-
-def variant_text(variant: str | None) -> str:
-    """The server axes, given as JSON, that differ from the model's own configuration."""
-    axes = json.loads(variant) if isinstance(variant, str) else {}
-    words = {
-        "instance_count": "instances {}",
-        "preferred_batch_size": "batching {}",
-        "max_queue_delay_us": "delay {} us",
-    }
-    if "preferred_batch_size" in axes and axes["preferred_batch_size"] is None:
-        axes = {**axes, "preferred_batch_size": "off"}
-    told = [words.get(k, f"{k} {{}}").format(v) for k, v in axes.items()]
-    return ", ".join(told) or "base"
-
-
-def _together(beside: Any, together_id: Any) -> str:
-    """With what a model shared its server, and whether that was at work."""
-    if pd.isna(beside):
-        return "-"
-    labels = ", ".join(each["model_label"] for each in json.loads(beside))
-    return f"{labels} idle" if pd.isna(together_id) else f"with {labels}"
-
-
-def _known(value: Any) -> str:
-    return "-" if pd.isna(value) else f"{value:g}"
 
 
 def _number(value: Any, divisor: int) -> str:

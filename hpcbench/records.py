@@ -180,6 +180,10 @@ class Record:
         unit="1",
     )
     server_config: str | None = _column("the whole config.pbtxt that the server was given")
+    own_config: bool | None = _column(
+        "whether that is the model's own: no axis changes anything in it, as accelerator: null of "
+        "a model that has none"
+    )
     server_ready_s: float | None = _column(
         "from the start of Triton until ready; of a variant that came in the place of another, "
         "from the order to swap them",

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hpcbench import perf_analyzer
+from hpcbench import perf_output
 from hpcbench.load_axes import REST_WINDOWS, LoadVariant
 
 _BEGIN = re.compile(r"Request concurrency: |Request Rate: ")
@@ -37,7 +37,7 @@ class Round:
 
     def figures(self, percentile: int | None) -> dict[str, Any]:
         """The columns that it gives."""
-        return perf_analyzer.report(self.text, percentile)
+        return perf_output.report(self.text, percentile)
 
     @property
     def spread(self) -> float:
@@ -45,7 +45,7 @@ class Round:
 
         It is what perf_analyzer compares with --stability-percentage.
         """
-        figures = perf_analyzer.windows(self.text)
+        figures = perf_output.windows(self.text)
         columns = [values[-REST_WINDOWS:] for values in figures.values()]
         if not columns or any(min(values) <= 0 for values in columns):
             return math.inf

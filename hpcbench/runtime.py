@@ -165,12 +165,14 @@ class Container(Frozen):
 class Resolved(Container):
     """A container with the digests of its images, those of ``server_images`` by their names.
 
-    The driver makes it, once per run; it is never read from a file.
+    ``seals``, by the names of images, are how a node knows them again. The driver makes all this,
+    once per run; it is never read from a file.
     """
 
     server_digest: str
     sdk_digest: str
     digests: tuple[tuple[str, str], ...] = ()
+    seals: tuple[tuple[str, str], ...] = ()
 
     def serving(self, name: str | None) -> Self:
         if name is None:

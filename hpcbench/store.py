@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from hpcbench import schema
 from hpcbench.errors import BadInput
+from hpcbench.load_axes import COLUMNS
 from hpcbench.records import FINAL, MEASURED, SCHEMA, Key, Record
 
 log = logging.getLogger(__name__)
@@ -329,8 +330,8 @@ PLAN = pa.schema(
     [
         SCHEMA.field(name)
         for name in (
-            *("point_id", "pool", "repeat", "model_label", "variant"),
-            *("batch_size", "concurrency", "request_rate", "shapes_name"),
+            *("point_id", "pool", "repeat", "together_id", "model_label", "model_version"),
+            *("variant", "variant_name", "beside", "shapes_name", *COLUMNS),
         )
     ],
     metadata=SCHEMA.metadata,

@@ -4,6 +4,9 @@ Run as ``python -I -S supervisor.py [OPTION VALUE]... -- COMMAND...`` with a pip
 input. The starter holds the other end: when it writes STOP there, or dies by any signal at all,
 the read here ends and the program is stopped with everything it started.
 
+A second process, the guard, waits for the death of both, by SIGKILL at the same time, and then ends
+what is left. Apptainer's containers would otherwise stay: they do not die with their parent.
+
 ``--grace SECONDS`` lie between SIGTERM and SIGKILL, ``--remove GLOB`` is deleted once the program
 is gone, ``--orphaned GLOB`` too where the starter has died.
 
@@ -23,6 +26,10 @@ import time
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 STOP = b"stop"
+MARK = "HPCBENCH_PROGRAM"
+"""In the environment of a program and all that it starts: by it they can be told from others."""
+GUARD = "hpcbench-guard"
+"""What process lists call the guard."""
 HANDLED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 _heard: list[bytes] = []
@@ -34,6 +41,7 @@ def main(arguments: list[str]) -> int:
     libc = ctypes.CDLL(None)
     # Orphans of the program are handed to this process rather than to init, so they can be found.
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    _post_a_guard(remove + orphaned)
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
@@ -103,6 +111,66 @@ def _become(command: list[str], libc: ctypes.CDLL, mask: set[int | signal.Signal
     os._exit(127)
 
 
+def _post_a_guard(patterns: list[str]) -> None:
+    """Starts the guard. It is among what this process ends at last, if it lives to do so."""
+    # Nobody writes; that nobody can any more, tells that this process is dead.
+    ours, kept = os.pipe()
+    if os.fork():
+        os.close(ours)
+        return
+    os.close(kept)
+    os.setsid()
+    for number in HANDLED:
+        signal.signal(number, signal.SIG_IGN)
+    _call_this_process(GUARD)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    os.read(ours, 1)
+    # The starter would do the work itself, and end this process with all that is marked.
+    while os.read(0, 512):
+        pass
+    kill_marked(os.environ[MARK])
+    for pattern in patterns:
+        delete(pattern)
+    os._exit(0)
+
+
+def _call_this_process(name: str) -> None:
+    """Writes over the words of the command line, where ps reads them."""
+    with open("/proc/self/stat") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    start, end = int(fields[45]), int(fields[46])
+    ctypes.memmove(start, name.encode().ljust(end - start, b"\0")[: end - start], end - start)
+
+
+def kill_marked(mark: str) -> None:
+    """Ends the processes of the program that has this mark, as long as any appear."""
+    wanted = f"{MARK}={mark}".encode()
+    for _ in range(100):
+        found = [pid for pid in _pids() if pid != os.getpid() and wanted in _environment(pid)]
+        if not found:
+            return
+        for pid in found:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        time.sleep(0.05)
+
+
+def _environment(pid: int) -> list[bytes]:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as environ:
+            return environ.read().split(b"\0")
+    except OSError:
+        return []
+
+
+def _pids() -> list[int]:
+    return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+
+
 def _wait(child: int, wake: int) -> int | None:
     """The child's exit code, or None once it is to be stopped."""
     while True:
@@ -168,15 +236,14 @@ def _kill_descendants() -> None:
 
 def _children(parent: int) -> list[int]:
     found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                with open(f"/proc/{entry}/stat") as stat:
-                    after_name = stat.read().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(after_name[1]) == parent:
-                found.append(int(entry))
+    for pid in _pids():
+        try:
+            with open(f"/proc/{pid}/stat") as stat:
+                after_name = stat.read().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(after_name[1]) == parent:
+            found.append(pid)
     return found
 
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from hpcbench import model_config, model_repository, triton
+from hpcbench import model_config, model_repository, triton, triton_log
 from hpcbench.errors import ServerFailed
 from hpcbench.point import ServerVariant
 from hpcbench.triton import Server
@@ -63,7 +63,7 @@ def _unload(server: Server, leaving: Sequence[ServerVariant]) -> None:
 
     def gone() -> bool:
         # The model is not to be seen any more long before its memory is free: the log tells.
-        text = triton.read_from(server.log_path, position)
+        text = triton_log.read_from(server.log_path, position)
         return waiting <= unloaded(text)
 
     _wait(server, gone, UNLOAD_TIMEOUT_S, f"{len(waiting)} model versions were not unloaded")
@@ -75,8 +75,8 @@ def _load(server: Server, coming: Mapping[ServerVariant, ModelConfig]) -> None:
         model_repository.write_overlay(variant, config, server.repository)
 
     def ready() -> bool:
-        if refused(triton.read_from(server.log_path, position)):
-            raise triton.load_failure(triton.read_from(server.log_path, position))
+        if refused(triton_log.read_from(server.log_path, position)):
+            raise triton_log.load_failure(triton_log.read_from(server.log_path, position))
         return all(
             triton.status(server.http_port, path) == 200
             for path in (

@@ -95,8 +95,10 @@ def absolute(value: Path, info: ValidationInfo) -> Path:
 
 def nearest(word: str, allowed: typing.Iterable[str]) -> str:
     """`` did you mean 'x'?`` where one of ``allowed`` is close to ``word``, else ""."""
-    close = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.6)
-    return f" did you mean '{close[0]}'?" if close else ""
+    # Capitals are the most usual slip, and no likeness to difflib.
+    known = {each.lower(): each for each in allowed}
+    close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
+    return f" did you mean '{known[close[0]]}'?" if close else ""
 
 
 def _message(

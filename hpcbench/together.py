@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from hpcbench import perf_analyzer, process, rounds
+from hpcbench import perf_analyzer, perf_output, process, rounds
 from hpcbench.container import Command
 from hpcbench.load_axes import REST_WINDOWS, LoadVariant
-from hpcbench.perf_analyzer import Outcome
+from hpcbench.perf_output import Outcome
 from hpcbench.process import Running
 from hpcbench.records import Status
 from hpcbench.rounds import Line, Round
@@ -154,7 +154,7 @@ def _outcome(
     stderr = (each.loader.folder / "stderr.txt").read_text(errors="replace")
     figures = best.figures(load.percentile) if best else {}
     if each.code is not None:
-        why = perf_analyzer.failure_reason(each.printed, stderr, each.code)
+        why = perf_output.failure_reason(each.printed, stderr, each.code)
         return Outcome(Status.FAILED, why, figures)
     ended = [other.loader.name for other in watched if other.code is not None]
     if best is None or share is None:
@@ -165,13 +165,14 @@ def _outcome(
             return Outcome(Status.FAILED, reason)
         reason = "perf_analyzer was killed: no figures within the time computed for these points"
         return Outcome(Status.TIMEOUT, reason)
+    parts = perf_output.composing(best.text, figures)
     if share < 1:
         why = f"{', '.join(ended)} ended" if ended else "the others were not all at work"
         reason = f"only {share:.0%} of its time had the whole load beside it: {why}"
-        return Outcome(Status.UNSTABLE, reason, figures)
+        return Outcome(Status.UNSTABLE, reason, figures, parts)
     if not rounds.settled(best, load):
         reason = (
-            f"{perf_analyzer.unstable_reason(figures)}, in the last of {rounds.most(load)} rounds"
+            f"{perf_output.unstable_reason(figures)}, in the last of {rounds.most(load)} rounds"
         )
-        return Outcome(Status.UNSTABLE, reason, figures)
-    return Outcome(Status.OK, None, figures)
+        return Outcome(Status.UNSTABLE, reason, figures, parts)
+    return Outcome(Status.OK, None, figures, parts)

@@ -5,7 +5,6 @@ import glob
 import http.client
 import json
 import logging
-import re
 import socket
 import tempfile
 import time
@@ -19,8 +18,8 @@ from typing import Any
 from google.protobuf import json_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from hpcbench import accelerators, loaded, model_config, model_repository
 from hpcbench import container as containers
+from hpcbench import loaded, model_config, model_repository, triton_log
 from hpcbench.container import Room
 from hpcbench.errors import ServerFailed
 from hpcbench.point import ServerVariant
@@ -36,8 +35,6 @@ BUILD_TIMEOUT_S = 3600.0
 PORT_ATTEMPTS = 5
 EXIT_TIMEOUT_S = 8
 POLLING = ("--model-control-mode=poll", "--repository-poll-secs=1")
-NOT_APPLICABLE = "hpcbench: not applicable: "
-"""How a backend of the native runtime marks what it can never do, in its error."""
 
 
 class _PortTaken(Exception):
@@ -75,7 +72,7 @@ class Server:
 
     @property
     def log_tail(self) -> str:
-        return tail(self.log_path)
+        return triton_log.tail(self.log_path)
 
     def config_of(self, model: str, version: int) -> ModelConfig:
         """What it loaded for any of its models."""
@@ -151,7 +148,7 @@ def serve(
                     return
             except _PortTaken:
                 log.info("a port was taken meanwhile; trying others (%d)", attempt + 1)
-        raise ServerFailed(f"no free ports in {PORT_ATTEMPTS} attempts", tail(log_path))
+        raise ServerFailed(f"no free ports in {PORT_ATTEMPTS} attempts", triton_log.tail(log_path))
 
 
 def loaded_configs(http_port: int, variants: Sequence[ServerVariant]) -> tuple[ModelConfig, ...]:
@@ -200,7 +197,7 @@ def trial(
                 _launched(container, room, log_path, ()) as launched,
             ):
                 return launched.version, launched.ready_s
-    raise ServerFailed(f"no free ports in {PORT_ATTEMPTS} attempts", tail(log_path))
+    raise ServerFailed(f"no free ports in {PORT_ATTEMPTS} attempts", triton_log.tail(log_path))
 
 
 @contextmanager
@@ -278,10 +275,10 @@ def _wait_until_ready(
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
         if process.wait(timeout_s=0.05) is not None:
-            text = read_from(log_path, position)
+            text = triton_log.read_from(log_path, position)
             if "already in use" in text:
                 raise _PortTaken
-            raise load_failure(text)
+            raise triton_log.load_failure(text)
         try:
             if get_json(port, "/v2")["name"] != identity:
                 raise _PortTaken
@@ -289,35 +286,9 @@ def _wait_until_ready(
                 return
         except (OSError, http.client.HTTPException, ValueError):
             continue
-    raise ServerFailed(f"the server was not ready within {limit_s:.0f} s", tail(log_path))
-
-
-def load_failure(text: str) -> ServerFailed:
-    """The error that Triton's log tells about, in its own words.
-
-    ``text`` is what Triton printed before it exited.
-    """
-    match = re.search(r"failed to load '[^']*' version \d+: (.*)", text)
-    if match:
-        reason = match[1].strip().strip('"').split("\\n\\nAt:")[0].replace("\\n", "\n").strip()
-        if NOT_APPLICABLE in reason:
-            return ServerFailed(reason.split(NOT_APPLICABLE)[1], last_lines(text), True)
-        refused = accelerators.refusal(reason)
-        if refused:
-            return ServerFailed(refused, last_lines(text), True)
-        return ServerFailed(f"the model did not load: {reason}", last_lines(text))
-    match = re.search(r"Poll failed for model directory '[^']*': (.*)", text)
-    if match:
-        # Triton checks a configuration before it asks the backend.
-        told = match[1].strip().strip('"')
-        return ServerFailed(f"Triton refuses the configuration: {told}", last_lines(text))
-    lines = [
-        line
-        for line in text.splitlines()
-        if line.startswith(("error:", "cannot start", "FATAL:")) or re.match(r"E\d{4} ", line)
-    ]
-    said = lines[-1] if lines else "it printed nothing about it"
-    return ServerFailed(f"the server ended before it was ready: {said}", last_lines(text))
+    raise ServerFailed(
+        f"the server was not ready within {limit_s:.0f} s", triton_log.tail(log_path)
+    )
 
 
 def get_json(port: int, path: str) -> dict[str, Any]:
@@ -352,25 +323,3 @@ def free_ports(count: int) -> list[int]:
     finally:
         for entry in sockets:
             entry.close()
-
-
-def tail(path: Path, lines: int = 30) -> str:
-    """The last lines of a log, without reading all of it."""
-    try:
-        size = path.stat().st_size
-        return last_lines(read_from(path, max(0, size - 20_000)), lines)
-    except OSError:
-        return ""
-
-
-def last_lines(text: str, lines: int = 30) -> str:
-    """The end of a text without Triton's wide tables, its lines cut to a readable width."""
-    told = [line[:400] for line in text.splitlines() if not line.startswith(("|", "+-"))]
-    return "\n".join(told[-lines:])
-
-
-def read_from(path: Path, position: int) -> str:
-    """What stands in a file from ``position`` on."""
-    with path.open("rb") as stream:
-        stream.seek(position)
-        return stream.read().decode(errors="replace")

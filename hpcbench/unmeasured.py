@@ -3,7 +3,7 @@
 import json
 from datetime import UTC, datetime
 
-from hpcbench import container
+from hpcbench import container, model_config
 from hpcbench._version import __version__
 from hpcbench.placement import Placement
 from hpcbench.point import Point
@@ -18,6 +18,7 @@ def unmeasured(
     variant = point.variant
     site = site.serving(variant.server_image)
     software = container.software(site.container)
+    requests = dict(placement.requests).get(variant.model.name, ())
     return Record(
         point_id=point.id,
         campaign=placement.campaign,
@@ -44,6 +45,7 @@ def unmeasured(
         sdk_image=site.container.sdk_image,
         server_image_digest=software.server_digest,
         sdk_image_digest=software.sdk_digest,
+        own_config=model_config.is_own(variant, requests),
         started_at=datetime.now(UTC),
         ended_at=datetime.now(UTC),
         hpcbench_version=__version__,

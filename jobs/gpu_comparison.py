@@ -14,7 +14,8 @@ import pandas as pd
 from rich.console import Console
 
 from hpcbench import Campaign, Site, load_results, run
-from hpcbench.progress import shown, variant_text
+from hpcbench.phrases import variant_text
+from hpcbench.progress import shown
 
 HERE = Path(__file__).parent
 

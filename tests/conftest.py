@@ -23,7 +23,13 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 SHARED = CHECKOUT.parent / "shared"
 MARK = "HPCBENCH_TEST_SESSION"
 os.environ[MARK] = uuid.uuid4().hex
-PROGRAMS = ("tritonserver", "triton_python_backend_stub", "perf_analyzer", "supervisor.py")
+PROGRAMS = (
+    "tritonserver",
+    "triton_python_backend_stub",
+    "perf_analyzer",
+    "supervisor.py",
+    "hpcbench-guard",
+)
 
 
 @pytest.fixture(scope="session")

@@ -83,6 +83,7 @@ def test_what_backend_and_pool_take_is_applicable(arguments: dict[str, Any]) -> 
         ({"config": "instance_group { kind: KIND_GPU }", "pool": CPU}, "instances on GPUs"),
         ({"cuda_graphs": True}, "cuda_graphs: is of the tensorrt backend, and the model's is onnx"),
         ({"graph_level": 1, "platform": "pytorch_libtorch"}, "graph_level: is of the onnxruntime"),
+        ({"warmup": True, "platform": "ensemble"}, "warmup: Triton warms up no ensemble"),
         ({"instance_count": 2, "platform": "ensemble"}, "an ensemble has no instances of its own"),
         (
             {"preferred_batch_size": (), "platform": "ensemble"},

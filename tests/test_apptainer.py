@@ -19,7 +19,7 @@ from tests.box.images import CHECKOUT, SDK, SERVER, Place, base_sites, running, 
 from tests.box.paths import USER_ID, Places
 from tests.box.registry import HOST
 from tests.conftest import wait_until
-from tests.real import SHAPES
+from tests.real import QUICK, SHAPES
 
 # The first test may have to wait for the box and for its images.
 pytestmark = [pytest.mark.box, pytest.mark.images, pytest.mark.timeout(1500)]
@@ -57,9 +57,12 @@ def host_path(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("base", base_sites(), ids=lambda path: path.stem)
-def test_a_campaign_gives_each_point_once_from_both_images(clean: Box, base: Path) -> None:
+def test_the_demo_gives_each_point_once_from_both_images(clean: Box, base: Path) -> None:
+    """All of the demo's campaign, but for the time that its points take to settle."""
     place = Place(clean, base)
-    place.campaign(measurement={"measurement_interval_ms": 1500, "stability_percentage": 900})
+    demo = yaml.safe_load((CHECKOUT / "jobs" / "demo" / "campaign.yaml").read_text())
+    demo["measurement"] |= {"stability_percentage": 900}
+    place.campaign(**{**demo, "model_repository": str(CHECKOUT / "jobs" / "demo" / "models")})
     run = place.start()
     seen: set[str] = set()
     expected = {
@@ -74,14 +77,14 @@ def test_a_campaign_gives_each_point_once_from_both_images(clean: Box, base: Pat
     try:
         assert wait_until(both, 90), seen
     finally:
-        output = run.communicate(timeout=120)[0]
+        output = run.communicate(timeout=240)[0]
     assert run.returncode == 0, output
     logs = clean.said("sh", "-c", f"cat {place.results}/logs/*.server.log")
     assert "Traceback" not in logs, logs[-2000:]
     rows = place.rows()
     pools = yaml.safe_load(base.read_text())["pools"]
     assert sorted((row["pool"], row["batch_size"]) for row in rows) == sorted(
-        itertools.product(pools, (1, 4))
+        itertools.product(pools, demo["load"]["batch_size"])
     )
     assert {row["status"] for row in rows} == {"ok"}
     lock = json.loads(clean.said("cat", "/opt/images/images.lock"))
@@ -153,6 +156,135 @@ for path in (model / "config.pbtxt", model / "1" / "model.onnx"):
 """
     done = place.box.exec("python", "-c", code, str(place.folder))
     assert done.returncode == 0, done.stderr
+
+
+def test_variants_are_swapped_on_one_server(place: Place) -> None:
+    place.campaign(
+        server={"instance_count": [1, 2], "preferred_batch_size": [None, [2]]},
+        fresh_servers=False,
+        load={"batch_size": 1, "concurrency": 2},
+    )
+    done = place.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = place.rows()
+    assert {row["status"] for row in rows} == {"ok"}
+    assert sorted(row["instance_count"] for row in rows) == [1, 1, 2, 2]
+    assert sorted(row["server_fresh"] for row in rows) == [False] * 3 + [True]
+    logs = place.box.said("sh", "-c", f"cat {place.results}/logs/*.server.log")
+    assert logs.count("Started HTTPService") == 1
+
+
+def test_server_and_client_share_memory_also_beside_another_such_pair(place: Place) -> None:
+    """The segments of all perf_analyzers have the same names, those of the inputs."""
+    site = yaml.safe_load(place.box.said("cat", str(place.folder / "site.yaml")))
+    site["pools"]["cpu"]["max_jobs"] = 2
+    place.write("site.yaml", site)
+    place.campaign(
+        load={"batch_size": [1, 4], "concurrency": 2},
+        measurement={**QUICK, "measurement_interval_ms": 1000, "shared_memory": "system"},
+        repeats=2,
+    )
+    done = place.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = place.rows()
+    assert [(row["status"], row["shared_memory"]) for row in rows] == [("ok", "system")] * 4
+    assert all("--shared-memory system" in row["command"] for row in rows)
+    spans = [(row["repeat"], row["started_at"], row["ended_at"]) for row in rows]
+    assert any(
+        one[0] != other[0] and one[1] < other[2] and other[1] < one[2]
+        for one, other in itertools.combinations(spans, 2)
+    ), "no two measured at the same time"
+
+
+def test_a_response_cache_answers_only_where_it_was_asked_for(place: Place) -> None:
+    place.campaign(
+        server={"response_cache": [True, False]}, load={"batch_size": 1, "concurrency": 2}
+    )
+    done = place.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {row["response_cache"]: row for row in place.rows()}
+    assert {row["status"] for row in found.values()} == {"ok"}
+    assert found[True]["server_cache_hit_us"] > 0
+    assert found[False]["server_cache_hit_us"] is None
+
+
+def test_links_in_a_folder_of_input_lead_to_their_ends(place: Place) -> None:
+    """One to a file, and one through another link."""
+    make = """
+    mkdir -p "$0/input" "$0/store,1:a"; cd "$0/input"
+    head -c 3200 /dev/zero >"$0/store,1:a/pf_features"; head -c 200 /dev/zero >pf_mask
+    head -c 160 /dev/zero >"$0/sv"; head -c 16 /dev/zero >sv_mask
+    ln -s "$0/store,1:a/pf_features" pf_features
+    ln -s ../sv "$0/again"; ln -s ../again sv_features; mkdir "$0/x"; mv "$0/sv" "$0/x/sv"
+    rm "$0/again"; ln -s x/sv "$0/again"
+    """
+    place.box.said("bash", "-ec", make, str(place.folder))
+    place.campaign(
+        load={"batch_size": 1, "concurrency": 2},
+        measurement={**QUICK, "input_data": str(place.folder / "input")},
+    )
+    done = place.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = place.rows()
+    assert (row["status"], row["input_data"]) == ("ok", str(place.folder / "input"))
+
+
+class TestAnotherImage:
+    """At the path of the one that the driver hashed; no record may carry the digest of that one."""
+
+    def test_that_comes_during_a_run_ends_it_and_is_measured_by_the_next(
+        self, place: Place
+    ) -> None:
+        image, other = place.folder / "server.sif", place.folder / "other.sif"
+        place.box.said("cp", SERVER, str(image))
+        place.box.said("cp", SERVER, str(other))
+        extra = str(place.folder / "extra")
+        place.box.said("truncate", "-s", "4096", extra)
+        place.box.said("apptainer", "sif", "add", "--datatype", "7", str(other), extra)
+        place.site(server_image=str(image))
+        place.campaign(measurement={**QUICK, "measurement_interval_ms": 1500})
+        run = place.start()
+        assert wait_until(lambda: running(place.box, "perf_analyzer.*-b 1 "), 60)
+        place.box.said("mv", str(other), str(image))
+        output = run.communicate(timeout=90)[0]
+        assert run.returncode == 3, output
+        said = " ".join(output.split())
+        assert f"{image} is not the image that this run began with" in said
+        (first,) = place.rows()
+        assert (first["batch_size"], first["status"]) == (1, "ok")
+        assert place.run().returncode == 0
+        rows = place.rows()
+        digests = [
+            f"sif:{place.box.said('sha256sum', path).split()[0]}" for path in (SERVER, str(image))
+        ]
+        assert digests[0] != digests[1]
+        found = {(row["server_image_digest"], row["batch_size"]) for row in rows}
+        assert found == {(digests[0], 1), (digests[1], 1), (digests[1], 4)}
+        assert {row["status"] for row in rows} == {"ok"}
+
+    def test_on_one_node_makes_the_others_do_the_work(self, clean: Box) -> None:
+        """Each node has a copy on its own disk; that of n1 is another one."""
+        place = Place(clean, base_sites()[1])
+        folder = Path(f"/tmp/{place.folder.name}")
+        for node in ("n1", "n2"):
+            copy = f"mkdir {folder}; cp {SDK} {folder}/sdk.sif"
+            assert clean.exec("srun", "-w", node, "sh", "-c", copy).returncode == 0
+        clean.said("sh", "-c", f"mkdir -p {folder}; cp {SDK} {folder}/sdk.sif")
+        spoil = f"date >>{folder}/sdk.sif"
+        assert clean.exec("srun", "-w", "n1", "sh", "-c", spoil).returncode == 0
+        place.site(sdk_image=str(folder / "sdk.sif"))
+        place.campaign(load={"batch_size": [1, 2, 3, 4], "concurrency": 2}, repeats=2)
+        try:
+            done = place.run(timeout_s=200)
+        finally:
+            for node in ("n1", "n2"):
+                clean.exec("srun", "-w", node, "rm", "-r", str(folder))
+            clean.said("rm", "-r", str(folder))
+        said = " ".join((done.stdout + done.stderr).split())
+        assert done.returncode == 0, said
+        assert f"n1: {folder}/sdk.sif is not the image" in said
+        assert {row["node"] for row in place.rows()} == {"n2"}
+        assert len(place.rows()) == 8
 
 
 def test_a_sandbox_serves_like_the_sif_it_was_unpacked_from(place: Place) -> None:
@@ -517,6 +649,26 @@ class TestDeaths:
         self.kill(place, self.pids(place, "supervisor.py"))
         output = run.communicate(timeout=60)[0]
         assert run.returncode == 1, output
+        assert self.gone(place), running(place.box)
+
+    @pytest.mark.parametrize("base", base_sites(), ids=lambda path: path.stem)
+    def test_of_workers_and_their_supervisors_at_once(self, clean: Box, base: Path) -> None:
+        """A job is still there then, and a worker in the place of the one that died."""
+        place = Place(clean, base)
+        place.campaign(measurement=LONG, load={"batch_size": 1, "concurrency": 2})
+        run = place.start()
+        try:
+            workers = self.measuring(place)
+            before = self.pids(place, "tritonserver|/perf_analyzer|squashfuse|runtime parent")
+            supervisors = self.pids(place, "supervisor.py")
+            self.kill(place, workers + supervisors)
+            ended = lambda: not set(before) & set(self.pids(place, "."))  # noqa: E731
+            assert len(before) >= 6
+            assert wait_until(ended, 10), running(place.box)
+            run.send_signal(signal.SIGTERM)
+            run.communicate(timeout=90)
+        finally:
+            place.end()
         assert self.gone(place), running(place.box)
 
     def test_of_the_server(self, place: Place) -> None:

@@ -26,7 +26,7 @@ from tests.real import QUICK, campaign_file
 
 pytestmark = [pytest.mark.box, pytest.mark.timeout(600)]
 USER = 20017
-OURS = "hpcbench[.]job|tritonserver|perf_analyzer|supervisor[.]py|hpcbench run"
+OURS = "hpcbench[.]job|tritonserver|perf_analyzer|supervisor[.]py|hpcbench-guard|hpcbench run"
 numbers = itertools.count()
 
 

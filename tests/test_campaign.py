@@ -320,6 +320,34 @@ def test_sizes_that_lack_their_inner_list_are_told_both_ways_to_write_them(tmp_p
     assert "[[4], [8]] for one each" in message
 
 
+@pytest.mark.parametrize(
+    ("added", "words"),
+    [
+        (
+            "exclude: [{batch_size: 1}, {model: tager}]\n",
+            "exclude[1]: there is no model 'tager'; did you mean 'tagger'? the models: tagger",
+        ),
+        (
+            "    label: DeepMET\nexclude: [{model: deepmet}]\n",
+            "exclude[0]: there is no model 'deepmet'; did you mean 'DeepMET'? the models: DeepMET",
+        ),
+        ("exclude: [{shapes: lang}]\n", "exclude[0]: no shapes are called 'lang'; none has a name"),
+        (
+            "    shapes: {long: {x: [4]}, short: {x: [2]}}\nexclude: [{shapes: lang}]\n",
+            "exclude[0]: no shapes are called 'lang'; did you mean 'long'? the names: long, short",
+        ),
+        (
+            "  - {name: b, shapes: {long: {x: [4]}}}\nexclude: [{model: tagger, shapes: long}]\n",
+            "exclude[0]: no shapes of tagger are called 'long'; none has a name",
+        ),
+    ],
+)
+def test_a_rule_about_a_model_or_shapes_that_are_not_there_is_told_with_those_that_are(
+    tmp_path: Path, added: str, words: str
+) -> None:
+    assert refusal(load, tmp_path, added) == f"{tmp_path}/campaign.yaml: {words}"
+
+
 def test_a_campaign_without_models_is_refused(tmp_path: Path) -> None:
     message = refusal(Campaign.load, write_campaign(tmp_path, models=[]))
     assert message.startswith(f"{tmp_path}/campaign.yaml")

@@ -233,6 +233,7 @@ def test_a_plan_as_json_has_every_placement_and_every_measurement(place: Path) -
     assert set(told) == {
         *("campaign", "site", "points", "repeats", "measurements", "merged", "not_applicable"),
         *("estimate_s", "gpu_s", "job_scripts", "placements", "measurement_rows", "excluded"),
+        "idle",
     }
     assert (told["campaign"], told["site"]) == ("study", "here")
     assert (told["points"], told["repeats"], told["measurements"]) == (12, 2, 24)
@@ -274,6 +275,20 @@ def test_a_plan_says_what_is_measured_once_only(place: Path) -> None:
     )
     result = invoke("plan", place / "campaign.yaml", "--site", place / "site.yaml")
     assert "1 combinations are the same as another one" in " ".join(result.output.split())
+
+
+def test_a_plan_tells_the_versions_of_a_model_apart(place: Path) -> None:
+    (place / "models" / "tagger" / "2").mkdir()
+    write_campaign(place, models=[{"name": "tagger", "version": [1, 2]}])
+    result = invoke("plan", place / "campaign.yaml", "--site", place / "site.yaml")
+    assert "tagger version 1" in result.output
+    assert "tagger version 2" in result.output
+
+
+def test_a_plan_says_which_rule_can_never_take_anything(place: Path) -> None:
+    write_campaign(place, exclude=[{"batch_size": 63}])
+    result = invoke("plan", place / "campaign.yaml", "--site", place / "site.yaml")
+    assert "exclude: {batch_size: 63}: batch_size is never 63; it is 1\n" in result.output
 
 
 def test_a_plan_of_one_pool_leaves_the_others_out(place: Path) -> None:

@@ -12,9 +12,13 @@ from typing import Any
 import psutil
 import pytest
 
+from analysis.figures import draw_all
+from analysis.limits import Wanted
+from analysis.recommend import recommend
 from hpcbench import driver, load_results, store
 from hpcbench.errors import BadInput
 from hpcbench.records import Status
+from tests import models
 from tests.conftest import CHECKOUT, programs_running, wait_until
 from tests.real import QUICK, campaign_file, quick_run, site_file
 
@@ -79,6 +83,42 @@ def test_a_second_run_measures_nothing_again(
     after = load_results(tmp_path / "results")
     assert list(after["batch_size"]) == [1, 2, 8]
     assert after.head(2).equals(before)
+
+
+def test_a_second_run_keeps_what_never_applies_and_the_models_of_an_ensemble(
+    tmp_path: Path, native_prefix: Path
+) -> None:
+    repository = tmp_path / "repository"
+    models.ensemble(repository)
+    campaign, site = quick_run(
+        tmp_path,
+        native_prefix,
+        repository,
+        models=[
+            {"name": "chain", "label": "Chain"},
+            {"name": "shift", "server": {"accelerator": [None, {"name": "tensorrt"}]}},
+        ],
+        load={"batch_size": 2},
+    )
+    results = tmp_path / "results"
+    first = driver.run(campaign, site, results)
+    assert first.counts == {"ok": 2, "not_applicable": 1}
+    before = load_results(results)
+    rows = dict(zip(before["model_label"], before["status"], strict=True))
+    assert rows["Chain / scale"] == rows["Chain / shift"] == "ok"
+    assert len(before) == 5
+    again = driver.run(campaign, site, results)
+    assert (again.counts, again.measured_now, again.exit_code) == (first.counts, 0, 0)
+    after = load_results(results)
+    assert after["ended_at"].tolist() == before["ended_at"].tolist()
+    # What an ensemble called, or shared its server, is nobody's best.
+    advice = recommend(after, Wanted())
+    assert [(one.about["model_label"], one.base is not None) for one in advice] == [
+        ("Chain", True),
+        ("shift", True),
+    ]
+    drawn = draw_all(after, tmp_path / "figures")
+    assert "one kind of device" in drawn.left_out["device_comparison"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
-from analysis import figures, series, table
+from analysis import figures, figures_devices, figures_tradeoff, series, table
 from analysis.figures import FIGURES, KINDS, draw_all, pictures
 from analysis.series import DoesNotApply
 from analysis.styles import COLOURS, PRESETS
@@ -140,6 +140,29 @@ def test_a_comparison_takes_the_best_settled_point_of_each_device(points, drawn)
     ok = points[points["status"] == "ok"]
     best = ok.groupby(["model_label", "pool"])[T].max()
     assert numbers.set_index(["model_label", "pool"])[T].to_dict() == best.to_dict()
+
+
+@pytest.mark.parametrize("find", [figures_devices.comparisons, figures_tradeoff.fronts])
+def test_what_shared_its_server_or_was_called_by_an_ensemble_is_the_best_of_nothing(frame, find):
+    beside = '[{"model_label": "other", "variant": {}, "load": null}]'
+    faster = frame.assign(**{T: 10 * frame[T]}, point_id=frame["point_id"] + "x")
+    called = faster.assign(part_of=frame["point_id"], model_label=frame["model_label"] + " / part")
+    whole = pd.concat([frame, faster.assign(beside=beside), called], ignore_index=True)
+    own, found = (find(table.summarise(each)) for each in (frame, whole))
+    assert [name for name, _ in found] == [name for name, _ in own]
+    for (_, numbers), (_, expected) in zip(found, own, strict=True):
+        assert numbers[T].tolist() == expected[T].tolist()
+    with pytest.raises(DoesNotApply, match="shared a server"):
+        find(table.summarise(called))
+
+
+def test_an_ensemble_beside_other_models_on_a_processor_makes_no_second_device(frame):
+    here = {"site": "here", "pool": "cpu", "gpu_name": None, "gpu_count": 0}
+    cpu = here | {"cpu_name": "CPU", "cpu_count": 4}
+    ensemble = frame["model_label"] == frame["model_label"].iloc[0]
+    one = frame.assign(**cpu, instance_kind=np.where(ensemble, None, "KIND_CPU"))
+    with pytest.raises(DoesNotApply, match="one kind of device"):
+        figures_devices.comparisons(table.summarise(one))
 
 
 def test_inferences_per_joule_are_throughput_over_mean_power(frame, points):

@@ -204,6 +204,23 @@ def test_devices_have_short_names(load, columns, name):
     assert words.device(row) == name
 
 
+def test_what_else_a_server_held_is_told_in_words(load):
+    beside = [
+        {"model_label": "A", "variant": {"warmup": True, "accelerator": None}, "load": None},
+        {
+            "model_label": "B",
+            "variant": {},
+            "shapes": {"x": [16, 50]},
+            "load": {"batch_size": 8, "concurrency": 2, "measurement_interval_ms": 250},
+        },
+    ]
+    (row,) = table.records(table.summarise(load([record(beside=json.dumps(beside))])))
+    assert words.in_words(row)["beside"] == (
+        "beside A (warmup, no accelerator) idle and B (x 16\N{MULTIPLICATION SIGN}50, "
+        "batch size 8, concurrency 2)"
+    )
+
+
 def test_the_legend_names_only_what_differs_and_always_the_device(load):
     """What all share is its title."""
 

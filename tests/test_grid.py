@@ -498,6 +498,61 @@ def test_a_rule_may_be_about_one_model_and_about_server_axes() -> None:
     assert found == [("a", None), ("a", (4, 8)), ("B", None)]
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"load": {"batch_size": [1, 8]}, "exclude": [{"batch_size": [8, 63]}]},
+            ["exclude: {batch_size: [8, 63]}: batch_size is never 63; it is 1 or 8"],
+        ),
+        (
+            {
+                "models": [{"name": "a"}, {"name": "b", "server": {"instance_count": 4}}],
+                "exclude": [{"model": "a", "instance_count": 4}, {"model": "a", "async": False}],
+            },
+            [
+                "exclude: {instance_count: 4, model: a}: instance_count is never 4; it is base",
+                "exclude: {async: false, model: a}: async is never false; it is true",
+            ],
+        ),
+        (
+            {
+                "load": {"batch_size": [1, 8], "concurrency": [1, 2]},
+                "zip": [["batch_size", "concurrency"]],
+                "exclude": [{"batch_size": 8, "concurrency": 1}],
+            },
+            [
+                (
+                    "exclude: {batch_size: 8, concurrency: 1}: no combination has all of these, or "
+                    "an earlier rule took those"
+                )
+            ],
+        ),
+        (
+            {"load": {"batch_size": [1, 8]}, "zip": [["batch_size", "request_rate"]]},
+            [
+                (
+                    "zip: [batch_size, request_rate] joins nothing: no model has several values on "
+                    "two of these axes"
+                )
+            ],
+        ),
+        (
+            {
+                "load": {"batch_size": [1, 8]},
+                "variants": {"as it is": {}, "many": {"batch_size": 64}},
+                "exclude": [{"batch_size": 64}],
+            },
+            [],
+        ),
+    ],
+)
+def test_what_changes_nothing_is_told_with_what_there_is(
+    changes: dict[str, Any], words: list[str]
+) -> None:
+    assert list(expanded(campaign(**changes)).idle) == words
+
+
 def test_a_campaign_of_which_nothing_is_left_is_refused() -> None:
     study = campaign(exclude=[{"batch_size": 1}])
     assert refusal(expanded, study) == "campaign: exclude: nothing is left to measure"

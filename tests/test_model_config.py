@@ -13,7 +13,7 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from hpcbench.loaded import differences, resolved
 from hpcbench.model import TritonModel
-from hpcbench.model_config import configure, server_arguments
+from hpcbench.model_config import configure, is_own, server_arguments
 from hpcbench.model_repository import write_overlay
 from hpcbench.point import ServerVariant
 from tests.builders import parsed, triton_model, variant
@@ -421,3 +421,44 @@ def test_an_accelerator_of_the_models_own_is_warmed_up_and_else_as_it_is() -> No
     config = prepared(INPUTS + own)
     assert parameters(config) == {}
     assert resolved(config)["warmup_batch_sizes"] == (1, 8)
+
+
+OWN = (
+    "instance_group { count: 2 kind: KIND_GPU }\n"
+    "dynamic_batching { preferred_batch_size: [ 4, 8 ] max_queue_delay_microseconds: 100 }\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("extra", "axes", "own"),
+    [
+        ("", {}, True),
+        ("", {"accelerator": None}, True),
+        ("", {"accelerator": TENSORRT}, False),
+        ("", {"preferred_batch_size": None}, True),
+        ("", {"preferred_batch_size": ()}, False),
+        ("dynamic_batching { }\n", {"preferred_batch_size": ()}, True),
+        ("dynamic_batching { }\n", {"preferred_batch_size": None}, False),
+        ("", {"response_cache": False, "cuda_graphs": False, "rate_limiter": None}, True),
+        ("response_cache { enable: true }\n", {"response_cache": False}, True),
+        ("", {"graph_level": -1}, False),
+        ("", {"instance_count": 1}, False),
+        ("", {"max_batch_size": 256}, True),
+        ("", {"max_batch_size": 128}, False),
+        (OWN, {"instance_count": 2, "instance_kind": "KIND_GPU"}, True),
+        (OWN, {"preferred_batch_size": (4, 8), "max_queue_delay_us": 100}, True),
+        (OWN, {"preferred_batch_size": (4, 8), "max_queue_delay_us": 0}, False),
+        (OWN, {"config": '{"dynamic_batching": {"max_queue_delay_microseconds": 100}}'}, True),
+    ],
+)
+def test_axes_that_say_what_the_model_says_leave_its_own_configuration(
+    extra: str, axes: dict[str, Any], own: bool
+) -> None:
+    assert is_own(variant(triton_model(config=extra), **axes)) is own
+
+
+def test_a_warm_up_that_nobody_asked_the_model_for_is_not_its_own_configuration() -> None:
+    model = triton_model(config='input { name: "x" data_type: TYPE_FP32 dims: [16] }')
+    requests = [((("x", (16,)),), 4)]
+    assert not is_own(variant(model, warmup=True), requests)
+    assert is_own(variant(model, warmup=False), requests)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpcbench.model import is_swappable
-from hpcbench.placement import SERVER_START_S, STOP_S, SWAP_S, Placement, place, spread
+from hpcbench.placement import ENGINE_S, SERVER_START_S, STOP_S, SWAP_S, Placement, place, spread
 from hpcbench.point import Point, ServerVariant
 from hpcbench.server_axes import SCHEDULING
 from tests.builders import campaign, expanded, parsed, point, triton_model, variant
@@ -300,3 +300,33 @@ def test_a_model_beside_an_ensemble_is_not_swapped_under_it() -> None:
     ensemble = variant(replace(triton_model("chain"), swappable=is_swappable(parsed(config))))
     points = [replace(point(n, of=variant(instance_count=n)), beside=(ensemble,)) for n in (1, 2)]
     assert len(placed(points)) == 2
+
+
+OWN_TENSORRT = (
+    'optimization { execution_accelerators { gpu_execution_accelerator { name: "tensorrt" } } }'
+)
+TENSORRT = '{"name": "tensorrt", "precision_mode": "FP16"}'
+
+
+@pytest.mark.parametrize(
+    ("own", "axes", "builds"),
+    [
+        ("", {}, False),
+        ("", {"accelerator": TENSORRT}, True),
+        ("", {"accelerator": '{"name": "openvino"}'}, False),
+        (OWN_TENSORRT, {}, True),
+        (OWN_TENSORRT, {"accelerator": None}, False),
+    ],
+)
+def test_time_is_kept_for_engines_where_some_are_built(
+    own: str, axes: dict[str, Any], builds: bool
+) -> None:
+    served = variant(triton_model(config=own), **axes)
+    (placement,) = placed([point(n, of=served) for n in range(3)])
+    measured_s = sum(each.load.longest_s for each in placement.points)
+    start_s = SERVER_START_S + (ENGINE_S if builds else 0.0)
+    assert placement.needs_s(3) == start_s + measured_s + STOP_S
+    assert placement.estimate_s == start_s + sum(p.load.estimate_s for p in placement.points)
+    # Each part of it may come to a node without engines.
+    limit_s = int(placement.needs_s(2)) + 1
+    assert [len(part.points) for part in spread([placement], jobs=1, walltime_s=limit_s)] == [2, 1]

@@ -371,3 +371,27 @@ def test_a_run_writes_down_what_does_not_apply_and_starts_nothing_for_it(tmp_pat
     assert set(frame["reason"]) == {
         "tensorrt: the native runtime serves on processors without accelerators"
     }
+
+
+def test_a_job_must_have_time_for_its_engines(
+    planned: Planner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning.images, "resolve", lambda container, _: container)
+    monkeypatch.setattr(planning.container, "software", lambda _: container.Software("s", "p"))
+    images = {"server_image": "/images/server.sif", "sdk_image": "/images/sdk.sif"}
+    server = {"accelerator": [None, {"name": "tensorrt"}]}
+
+    def site(walltime: str) -> dict[str, Any]:
+        pool = {"gpus_per_job": 1, "walltime": walltime}
+        return {
+            "scheduler": "slurm",
+            "container": {"runtime": "apptainer", **images},
+            "pools": {"gpu": pool},
+        }
+
+    found = planned(site=site("00:20:00"), server=server)
+    assert [placement.estimate_s > 600 for placement in found.placements["gpu"]] == [True, False]
+    message = refusal(planned, site=site("00:10:00"), server=server)
+    assert "a job lasts 00:10:00" in message
+    assert "with its server, 10 min of it for TensorRT's engines" in message
+    planned(site=site("00:10:00"))

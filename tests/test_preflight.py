@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench import node, preflight
+from hpcbench import images, node, preflight
 from hpcbench.errors import UnusableNode
 from hpcbench.preflight import Held
 from hpcbench.runtime import Container
 from tests.builders import write_prefix
+from tests.test_images import write_sif
 
 # Fails of the real Apptainer 1.4.5; the whole of each is in test_apptainer.py.
 FUSE = (
@@ -114,3 +115,17 @@ def test_a_driver_of_an_older_major_cuda_is_refused(
     else:
         with pytest.raises(UnusableNode, match=f"needs CUDA {image}, and the driver .* goes up to"):
             preflight.check_driver(held, gpus=True)
+
+
+@pytest.mark.parametrize("name", ["server.sif", "sdk.sif"])
+def test_an_image_that_is_not_the_drivers_makes_a_node_unusable(tmp_path: Path, name: str) -> None:
+    server, sdk = (write_sif(tmp_path / each) for each in ("server.sif", "sdk.sif"))
+    keys = {"runtime": "apptainer", "server_image": str(server), "sdk_image": str(sdk)}
+    container = images.resolve(Container.model_validate({**keys, "cache": tmp_path / "cache"}))
+    preflight.check_same(container)
+    write_sif(tmp_path / name, b"built again")
+    with pytest.raises(UnusableNode, match=f"{name} is not the image that this run began with"):
+        preflight.check_same(container)
+    (tmp_path / name).unlink()
+    with pytest.raises(UnusableNode, match=f"{name} cannot be read on this node"):
+        preflight.check_same(container)

@@ -153,6 +153,53 @@ def test_a_killed_supervisor_leaves_neither_children_nor_files(tmp_path: Path) -
     assert not (tmp_path / "region-1").exists()
 
 
+def test_a_starter_and_a_supervisor_that_are_killed_at_once_leave_nothing(tmp_path: Path) -> None:
+    """Nor a process that would not die with its parent, as those in containers do not."""
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    program = """
+        import os, pathlib, subprocess, sys, time
+        child = subprocess.Popen(["sleep", "60"], start_new_session=True)
+        pathlib.Path("region-1").touch()
+        pathlib.Path(sys.argv[1]).write_text(f"{os.getppid()} {os.getpid()} {child.pid}")
+        time.sleep(60)
+    """
+    starter = subprocess.Popen(
+        python(
+            """
+            import subprocess, sys, time
+            from pathlib import Path
+            from hpcbench import process
+            quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            own = Path(sys.argv[1])
+            paths = dict(remove=[f"{own}/region-*"], orphaned=[str(own)])
+            with process.running(sys.argv[2:], cwd=own, **quiet, **paths):
+                time.sleep(60)
+            """,
+            *(folder, *python(program, tmp_path / "pids")),
+        )
+    )
+    try:
+        pids = tmp_path / "pids"
+        assert wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 3)
+        supervisor, *left = map(int, pids.read_text().split())
+        guards = [
+            child.pid
+            for child in psutil.Process(supervisor).children()
+            if "hpcbench-guard" in child.cmdline()
+        ]
+        assert len(guards) == 1
+        for pid in (supervisor, starter.pid):
+            os.kill(pid, signal.SIGKILL)
+    finally:
+        starter.kill()
+        starter.wait()
+    for pid in (*left, *guards):
+        pids.write_text(str(pid))
+        assert wait_until(lambda: not alive(pids), 10), pid
+    assert not folder.exists()
+
+
 def test_programs_do_not_inherit_what_changes_every_container(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ from hpcbench.cluster import Jobs
 from hpcbench.grid import Grid
 from hpcbench.placement import Placement, place
 from hpcbench.planning import Plan
-from hpcbench.progress import duration, results_table, shown, variant_text
+from hpcbench.progress import duration, results_table, shown
 from hpcbench.records import Record, Status
 from hpcbench.site import Site
 from hpcbench.store import Results, load_results, write_point
@@ -151,17 +151,6 @@ def test_events_of_later_versions_and_early_ones_are_no_trouble() -> None:
 )
 def test_times_are_told_as_a_person_reads_them(seconds: float, words: str) -> None:
     assert duration(seconds) == words
-
-
-def test_only_what_differs_from_the_models_configuration_is_told() -> None:
-    def text(**axes: Any) -> str:
-        return variant_text(json.dumps(variant(**axes).axes))
-
-    assert text() == "base"
-    assert text(instance_count=2) == "instances 2"
-    assert text(preferred_batch_size=None) == "batching off"
-    assert text(preferred_batch_size=(4, 8), max_queue_delay_us=7) == "batching [4, 8], delay 7 us"
-    assert variant_text(None) == "base"
 
 
 HEADER = "model batch infer/s mean ms p95 ms p99 ms status"

@@ -192,6 +192,15 @@ def test_base_that_is_the_best_or_was_not_measured_is_told() -> None:
     assert "(base) was not measured" in told(advice)
 
 
+def test_axes_that_change_nothing_in_the_models_configuration_are_base() -> None:
+    advice = only(
+        *repeats([990, 1000, 1010], variant=server(accelerator=None), own_config=True),
+        *repeats([1980, 2000, 2020], variant=server(accelerator='{"name": "x"}'), own_config=False),
+    )
+    assert advice.base.ratio == pytest.approx(2.0)
+    assert "(base) was not measured" not in told(advice)
+
+
 def test_a_variant_that_leaves_only_some_axes_alone_is_not_base() -> None:
     advice = only(
         *repeats([1000], variant=server(preferred_batch_size=[4, 8], max_queue_delay_us=100)),
@@ -515,9 +524,37 @@ def test_several_gpus_have_folders_of_their_own(tmp_path: Path) -> None:
     found = sorted(str(path.relative_to(out)) for path in out.rglob("config.pbtxt"))
     assert found == [
         "a100_sxm4_40gb/tagger/config.pbtxt",
-        "a100_sxm4_40gb_2/tagger/config.pbtxt",
+        "a100_sxm4_40gb_x_9/tagger/config.pbtxt",
         "tesla_t4/tagger/config.pbtxt",
     ]
+
+
+def test_folders_of_one_model_are_named_by_their_shapes_and_not_by_what_was_chosen(
+    tmp_path: Path,
+) -> None:
+    records = [
+        *repeats([1], shapes='{"x": [9]}', shapes_name="short", protocol="http"),
+        *repeats([3], shapes='{"x": [50]}', shapes_name="long", protocol="grpc"),
+    ]
+    out = tmp_path / "out"
+    done = run(write(tmp_path / "r", records), "--out", out)
+    assert "tagger on A100-SXM4-40GB, shapes long: 1 conf" in done.output.replace(
+        "Tagger", "tagger"
+    )
+    found = sorted(str(path.relative_to(out)) for path in out.rglob("config.pbtxt"))
+    assert found == ["shapes_long/tagger/config.pbtxt", "shapes_short/tagger/config.pbtxt"]
+    assert "## Tagger on A100-SXM4-40GB, shapes short\n" in (out / "README.md").read_text()
+
+
+def test_folders_of_one_model_under_two_labels_are_named_by_these(tmp_path: Path) -> None:
+    records = [
+        *repeats([1], model_label="Old"),
+        *repeats([3], model_label="New", model_digest="d2"),
+    ]
+    out = tmp_path / "out"
+    assert run(write(tmp_path / "r", records), "--out", out).exit_code == 0
+    found = sorted(str(path.relative_to(out)) for path in out.rglob("config.pbtxt"))
+    assert found == ["new/tagger/config.pbtxt", "old/tagger/config.pbtxt"]
 
 
 def test_an_earlier_recommendation_is_replaced_and_nothing_else_is_touched(tmp_path: Path) -> None:

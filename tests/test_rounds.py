@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench import perf_analyzer, rounds
+from hpcbench import perf_output, rounds
 from hpcbench.load_axes import LoadVariant
 from hpcbench.rounds import Line
 from tests.builders import PRINTED
@@ -89,9 +89,9 @@ def test_a_report_says_what_the_csv_says_to_the_microsecond(case: str) -> None:
     folder: Path = PRINTED / case
     percentile = 95 if case.endswith("p95") else None
     text = (folder / "stdout.txt").read_text()
-    (cells,) = perf_analyzer.csv_rows((folder / "result.csv").read_text())
-    expected = perf_analyzer.csv_figures(cells, percentile)
-    found = perf_analyzer.report(text, percentile)
+    (cells,) = perf_output.csv_rows((folder / "result.csv").read_text())
+    expected = perf_output.csv_figures(cells, percentile)
+    found = perf_output.report(text, percentile)
     assert expected.keys() <= found.keys()
     for name, value in expected.items():
         # The printed parts of a request are cut to whole microseconds, each of them.

@@ -2,9 +2,15 @@
 
 import threading
 import time
+from pathlib import Path
 
-from hpcbench import container
+import pytest
+
+from hpcbench import container, planning
+from hpcbench.measure import measure
+from hpcbench.records import Status
 from hpcbench.runtime import Container
+from tests.real import QUICK, quick_run
 
 
 def test_workers_of_one_node_wait_for_each_other_where_they_share_names() -> None:
@@ -31,3 +37,21 @@ def test_containers_have_shared_memory_of_their_own() -> None:
     images = Container(runtime="apptainer", server_image="a.sif", sdk_image="b.sif")
     with container.alone(images), container.alone(images):
         pass
+
+
+@pytest.mark.native
+@pytest.mark.usefixtures("leaves_nothing")
+def test_tensors_go_through_shared_memory_of_the_native_runtime(
+    tmp_path: Path, native_prefix: Path, demo_models: Path
+) -> None:
+    campaign, site = quick_run(
+        tmp_path,
+        native_prefix,
+        demo_models,
+        load={"batch_size": 2, "concurrency": 2},
+        measurement={**QUICK, "shared_memory": ["none", "system"]},
+    )
+    (placement,) = planning.plan(campaign, site).placements["cpu"]
+    records = list(measure(placement, site, tmp_path / "logs"))
+    assert {record.status for record in records} == {Status.OK}, records[-1].reason
+    assert [record.shared_memory for record in records] == ["none", "system"]

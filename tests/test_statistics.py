@@ -40,7 +40,14 @@ THROUGHPUT = "throughput_infer_per_s"
 
 OTHERS = {
     *("point_id", "campaign", "repeat", "placement_id", "status", "reason", "model_position"),
-    *("input_data_digest", "platform", "server_config", "server_ready_s", "accelerator_nodes"),
+    *(
+        "input_data_digest",
+        "platform",
+        "server_config",
+        "own_config",
+        "server_ready_s",
+        "accelerator_nodes",
+    ),
     *("engine_build_s", "engine_cached", "warmup_batch_sizes"),
     *("server_fresh", "node", "gpu_uuid", "memory_bytes", "kernel", "job_id", "command"),
     *("figures_command", "exit_code", "log_tail", "perf_analyzer_s", "started_at", "ended_at"),

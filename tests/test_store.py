@@ -492,15 +492,14 @@ def test_a_plan_of_another_version_is_refused(results: Results) -> None:
 def test_a_plan_comes_back_as_it_was_written(results: Results) -> None:
     rows = [
         {
+            **dict.fromkeys(store.PLAN.names),
             "point_id": "a",
             "pool": "cpu",
             "repeat": 0,
             "model_label": "Tagger",
             "variant": "{}",
             "batch_size": 4,
-            "concurrency": None,
             "request_rate": 50.0,
-            "shapes_name": None,
         }
     ]
     store.write_plan(results, rows)

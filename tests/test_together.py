@@ -19,6 +19,7 @@ from hpcbench.placement import Placement
 from hpcbench.records import Status
 from hpcbench.site import Site
 from hpcbench.together import limit_s
+from tests import models
 from tests.conftest import wait_until
 from tests.real import QUICK, SHAPES, quick_run
 
@@ -99,6 +100,58 @@ def test_what_is_left_of_a_joint_measurement_is_measured_beside_the_same_load(
     assert left is not None
     (record,) = measure(left, site, tmp_path / "logs")
     assert (record.model_label, record.status, record.overlap) == ("others", Status.OK, 1.0)
+
+
+@native
+@clean
+def test_an_ensemble_and_a_model_without_a_batch_are_measured_together_as_alone(
+    tmp_path: Path, native_prefix: Path
+) -> None:
+    repository = tmp_path / "repository"
+    models.ensemble(repository)
+    models.without_batch(repository)
+    data = tmp_path / "data.json"
+    data.write_text(json.dumps({"data": [{"x": [float(n) for n in range(16)]}]}))
+    campaign, site = quick_run(
+        tmp_path,
+        native_prefix,
+        repository,
+        models=[
+            {"name": "chain", "label": "Chain", "measurement": {"input_data": str(data)}},
+            {"name": "flat", "label": "Flat", "server": {"warmup": [False, True]}},
+        ],
+        load={"batch_size": [2, 8], "concurrency": [2, 1]},
+        zip=[["batch_size", "concurrency"]],
+        exclude=[{"batch_size": 2}, {"model": "Flat", "warmup": False}],
+        variants={"as it is": {}, "named": {"batch_size": 4, "concurrency": 1}},
+        together=[{"Chain": {}, "Flat": {}}],
+        measurement=QUICK,
+    )
+    placements = planning.plan(campaign, site).placements["cpu"]
+    (placement,) = [p for p in placements if len(p.served[0]) == 2]
+    records = list(measure(placement, site, tmp_path / "logs"))
+    assert {record.status for record in records} == {Status.OK}, [r.reason for r in records]
+    parts = [record for record in records if record.part_of is not None]
+    wholes = {record.point_id: record for record in records if record.part_of is None}
+    assert {(r.model_label, r.variant_name, r.batch_size) for r in wholes.values()} == {
+        (label, name, size)
+        for label in ("Chain", "Flat")
+        for name, size in (("as it is", 8), ("named", 4))
+    }
+    joint = [record for record in wholes.values() if record.together_id is not None]
+    assert len(joint) == 8
+    for record in wholes.values():
+        # Inferences, not requests: a closed loop has so many in flight.
+        rate = (record.throughput_infer_per_s or 0) / (record.batch_size or 0)
+        assert rate * (record.latency_avg_us or 0) / 1e6 == pytest.approx(1, rel=0.3)
+        calls = [part for part in parts if part.part_of == record.point_id]
+        called = ["scale", "shift"] if record.model_label == "Chain" else []
+        assert [part.model for part in calls] == called
+        for part in calls:
+            assert part.together_id == record.together_id
+            assert part.throughput_infer_per_s == record.throughput_infer_per_s
+            assert (part.server_compute_infer_us or 0) > 0
+            assert part.latency_avg_us is None
 
 
 def first_loader(model: str) -> psutil.Process:

@@ -34,6 +34,7 @@ from hpcbench import (
     container,
     grid,
     perf_analyzer,
+    perf_output,
     planning,
     preflight,
     process,
@@ -77,8 +78,8 @@ def measure(point: grid.Point, site: Site, server: triton.Server) -> Took | None
         folder = Path(name)
         command = container.sdk(site.container, words, container.Room(folder=folder))
         done = process.run(command.argv, folder=folder, timeout_s=60, env=command.env)
-        csv = folder / perf_analyzer.CSV_NAME
-        outcome = perf_analyzer.read(
+        csv = folder / perf_output.CSV_NAME
+        outcome = perf_output.read(
             stdout=done.stdout,
             stderr=done.stderr,
             csv_text=csv.read_text() if csv.exists() else None,

@@ -49,7 +49,7 @@ class Box:
 
 @pytest.fixture(scope="session")
 def box() -> Iterator[Box]:
-    """The box, up."""
+    """The box, up; tests call their folders in its user's home SOMETHING-PID-SOMETHING."""
     if os.geteuid() != 0:
         pytest.skip("the box with Slurm and HTCondor needs root")
     if not shutil.which("apt-get") or not shutil.which("dpkg"):
@@ -57,4 +57,5 @@ def box() -> Iterator[Box]:
     cluster = Box()
     cluster.do("up")
     yield cluster
+    cluster.said("sh", "-c", f"rm -rf /home/physicist/*-{os.getpid()}-*", root=True)
     cluster.do("down")

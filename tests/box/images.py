@@ -17,7 +17,10 @@ HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
 HOME = Path("/home/physicist")
 SERVER, SDK = "/opt/images/server-cpu.sif", "/opt/images/sdk-cpu.sif"
-OURS = "tritonserver|perf_analyzer|python_backend|squashfuse|runtime parent|supervisor.py"
+OURS = (
+    "tritonserver|perf_analyzer|python_backend|squashfuse|runtime parent|supervisor.py"
+    "|hpcbench-guard"
+)
 
 
 def base_sites() -> list[Path]:
