@@ -55,15 +55,16 @@ def _prefix(container: Container) -> Path:
 
 @cache
 def _native(prefix: Path) -> Software:
-    try:
-        digest = f"native:{manifest(prefix)['digest']}"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _absent(prefix, error) from error
+    # First, because what follows tells commands to be copied into a shell.
     if not SAFE_PATH.fullmatch(str(prefix)):
         raise SiteError(
             f"container.prefix: {prefix} has characters that Triton cannot take; allowed: {SAFE}",
             "install it into a folder with a plainer name",
         )
+    try:
+        digest = f"native:{manifest(prefix)['digest']}"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _absent(prefix, error) from error
     for needed in ("bin/tritonserver", "bin/perf_analyzer", "python/bin/python3"):
         if not os.access(prefix / needed, os.X_OK):
             raise _incomplete(prefix, f"{needed} is not there, or may not be executed")

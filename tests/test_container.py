@@ -123,6 +123,12 @@ def test_a_prefix_with_a_space_in_its_path_is_refused_because_triton_cannot_take
         container.software(Container(prefix=write_prefix(tmp_path / "my folder")))
 
 
+def test_no_command_is_advised_that_would_do_something_else_in_a_shell(tmp_path: Path) -> None:
+    with pytest.raises(SiteError) as caught:
+        container.software(Container(prefix=tmp_path / "none$(touch x)"))
+    assert "$(" not in caught.value.hint
+
+
 def test_the_server_is_started_from_the_prefix_with_memory_of_its_own(
     native: Container, room: Room
 ) -> None:
