@@ -126,7 +126,7 @@ def attempts(draw: st.DrawFn) -> list[Record]:
     ]
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(records=attempts(), shuffled=st.randoms(use_true_random=False))
 def test_a_merged_file_says_what_reading_everything_at_once_says(
     tmp_path_factory: pytest.TempPathFactory, records: list[Record], shuffled: random.Random
@@ -215,7 +215,7 @@ def test_a_file_that_cannot_be_read_is_named_and_the_rest_goes_through(
     assert load_results(tmp_path / "merged.parquet")["batch_size"].tolist() == [1, 2, 3]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(place=st.floats(0, 1), garbage=st.binary(min_size=1, max_size=40))
 def test_whatever_is_overwritten_in_a_file_is_a_message_or_harmless(
     tmp_path_factory: pytest.TempPathFactory, place: float, garbage: bytes

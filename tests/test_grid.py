@@ -64,7 +64,7 @@ def settled(point: Any) -> tuple[Any, ...]:
     return (point.variant.changes, point.load.batch_size, point.load.concurrency)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(server=servers, load=loads)
 def test_the_points_are_the_product_of_the_axes_less_those_that_are_equal(
     server: dict[str, list[Any]], load: dict[str, list[int]]
@@ -76,7 +76,7 @@ def test_the_points_are_the_product_of_the_axes_less_those_that_are_equal(
     assert len({settled(point) for point in grid.points}) == len(grid.points)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(server=servers, load=loads)
 def test_every_combination_has_its_point(
     server: dict[str, list[Any]], load: dict[str, list[int]]
@@ -105,7 +105,7 @@ def test_every_combination_has_its_point(
     assert {settled(point) for point in grid.points} == wanted
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(server=servers, load=loads, data=st.data())
 def test_ids_depend_on_no_order_and_on_no_name(
     server: dict[str, list[Any]], load: dict[str, list[int]], data: st.DataObject

@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,7 +28,6 @@ from tests.conftest import wait_until
 EVERY_LINE_END = re.compile(r"[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 WORKER = ["-m", "hpcbench.job", "tls://SCHEDULER:PORT", "--name", "hpcbench-RUN"]
 
-unhurried = hypothesis.settings(deadline=None)
 
 hostile = st.text(
     st.sampled_from("ab1-=_/,:.&|<>(){}[]*?~$`'\"\\;#%@+! \t\n\r\x0b\x0c\x1c\x00\x85\u2028é"),
@@ -138,7 +136,6 @@ class TestSlurm:
         assert worker[worker.index("--interface") + 1] == "hsn0"
         assert not commands[4:]
 
-    @unhurried
     @given(pool=st.fixed_dictionaries({}, optional={
         "partition": hostile,
         "qos": hostile,
@@ -164,7 +161,6 @@ class TestSlurm:
         assert words(commands[1])[:6] == ["/venv/bin/python", *WORKER]
         assert not commands[2:]
 
-    @unhurried
     @given(hostile, hostile)
     def test_neither_the_interpreter_nor_the_interface_is_more_than_one_word(
         self, python: str, interface: str
@@ -176,7 +172,6 @@ class TestSlurm:
             assert worker[:6] == [python, *WORKER]
             assert worker[worker.index("--interface") + 1] == interface
 
-    @unhurried
     @given(hostile.map("/results/{}".format))
     def test_no_results_folder_that_a_run_takes_begins_a_line_or_a_command(self, path: str) -> None:
         site = batch_site()
@@ -287,7 +282,6 @@ class TestHTCondor:
         )["job_extra_directives"]
         assert found["transfer_input_files"] == "/k/a.pem,/k/b.pem,.env"
 
-    @unhurried
     @given(pool=st.fixed_dictionaries({}, optional={
         "requirements": hostile,
         "directives": st.dictionaries(hostile | st.just("MY.Plain"), hostile, max_size=3),
@@ -311,7 +305,6 @@ class TestHTCondor:
         assert command.startswith(start)
         words(command[len(start) :])
 
-    @unhurried
     @given(hostile)
     def test_the_interpreter_is_one_word(self, python: str) -> None:
         site = accepted("htcondor", python=python)

@@ -204,7 +204,7 @@ def configurations(draw: st.DrawFn) -> ModelConfig:
     return config
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(config=configurations(), axes=st.sampled_from(AXES))
 def test_a_configuration_changes_in_nothing_but_the_axis(
     config: ModelConfig, axes: dict[str, Any]

@@ -353,7 +353,7 @@ def test_half_a_row_is_no_measurement(length: int) -> None:
 CASES = sorted(FIGURES)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(case=st.sampled_from(CASES), data=st.data())
 def test_a_csv_cut_anywhere_is_read_without_a_wrong_figure(case: str, data: st.DataObject) -> None:
     text = printed(case, "result.csv")
@@ -376,7 +376,7 @@ def test_a_cell_that_is_no_number_costs_that_figure_alone(cell: str) -> None:
     assert not {"gpu_utilization_avg", "gpu_memory_max_bytes"} & set(figures)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     stdout=st.text(max_size=60),
     stderr=st.text(max_size=60),

@@ -40,7 +40,7 @@ grids = st.lists(st.sampled_from(VARIANTS), max_size=12).map(
 )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(points=grids, repeats=st.integers(1, 4), data=st.data())
 def test_every_measurement_that_is_left_is_placed_exactly_once_and_no_other(
     points: list[Point], repeats: int, data: st.DataObject
@@ -54,7 +54,7 @@ def test_every_measurement_that_is_left_is_placed_exactly_once_and_no_other(
     assert found == Counter(set(everything) - done)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(points=grids, repeats=st.integers(1, 3))
 def test_the_longest_come_first_and_none_is_empty(points: list[Point], repeats: int) -> None:
     placements = placed(points, repeats=repeats)
@@ -71,7 +71,7 @@ def family(one: ServerVariant) -> ServerVariant:
     return replace(one, changes=kept)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(points=grids, repeats=st.integers(1, 3))
 def test_variants_that_differ_in_scheduling_only_share_a_placement(
     points: list[Point], repeats: int
@@ -88,7 +88,7 @@ def test_variants_that_differ_in_scheduling_only_share_a_placement(
             assert found == [p for p in points if p.variant == one]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(points=grids, repeats=st.integers(1, 3))
 def test_with_fresh_servers_each_variant_has_a_placement_of_its_own(
     points: list[Point], repeats: int
@@ -203,7 +203,7 @@ def test_models_together_are_first_brought_under_load() -> None:
     assert parts[1].needs_s(1) > parts[0].needs_s(1)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(points=grids, repeats=st.integers(1, 3))
 def test_placements_have_ids_of_their_own(points: list[Point], repeats: int) -> None:
     placements = placed(points, repeats=repeats) + placed(points, repeats=repeats, pool="gpu")
@@ -257,7 +257,7 @@ def test_no_points_are_no_placements() -> None:
     assert placed([]) == []
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     points=grids,
     repeats=st.integers(1, 3),

@@ -345,7 +345,7 @@ results = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(results, st.floats(0.1, 100))
 def test_nothing_that_was_measured_within_the_limit_beats_the_recommendation(
     measurements: list[tuple[int, float, float | None, str]], limit: float

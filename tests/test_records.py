@@ -152,7 +152,7 @@ def read_back(written: list[Record]) -> list[Record]:
     ]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(written=st.lists(records(), max_size=3))
 def test_what_is_written_comes_back_as_it_was(written: list[Record]) -> None:
     """None stays None, tuples keep their order, times keep their microseconds."""

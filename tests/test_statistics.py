@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -120,7 +120,6 @@ def test_an_empty_table_has_no_configuration() -> None:
 values = st.lists(st.floats(-1e6, 1e6), max_size=6)
 
 
-@settings(deadline=None)
 @given(st.lists(values, max_size=6))
 def test_groups_are_described_as_scipy_describes_each(groups: list[list[float]]) -> None:
     numbers = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
@@ -271,7 +270,6 @@ def test_a_ratio_has_the_interval_that_a_pocket_calculator_gives() -> None:
     assert found.high[0] == pytest.approx(1.2 * np.exp(half))
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.floats(1, 1e6), min_size=2, max_size=5),
     st.lists(st.floats(1, 1e6), min_size=2, max_size=5),

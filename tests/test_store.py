@@ -274,7 +274,7 @@ def attempts(draw: st.DrawFn) -> list[Record]:
     ]
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(records=attempts(), seeds=st.lists(st.integers(0, 99), min_size=2, max_size=2))
 def test_the_table_depends_on_what_was_written_and_not_on_its_order(
     records: list[Record], seeds: list[int]
@@ -286,7 +286,7 @@ def test_the_table_depends_on_what_was_written_and_not_on_its_order(
     assert set(keys) == {entry.key for entry in records}
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(records=attempts(), seed=st.integers(0, 99))
 def test_measured_beats_failed_and_later_beats_earlier(records: list[Record], seed: int) -> None:
     frame = written(records, random.Random(seed))
@@ -325,7 +325,7 @@ def test_what_is_done_is_measured_or_can_never_be(results: Results) -> None:
     assert len(done) == 3
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(records=attempts(), seed=st.integers(0, 99))
 def test_what_is_left_is_a_set_difference(records: list[Record], seed: int) -> None:
     """A point that was measured once is done, however often it failed before or after."""

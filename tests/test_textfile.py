@@ -196,7 +196,7 @@ def test_only_a_close_word_is_offered() -> None:
     assert textfile.nearest("xyz", ["batch_size", "concurrency"]) == ""
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(text=st.text(alphabet="ab:{}[],-?&*!|>'\"#%@ \n\t0129.", max_size=40))
 def test_no_text_at_all_ends_in_a_traceback(
     tmp_path_factory: pytest.TempPathFactory, text: str
