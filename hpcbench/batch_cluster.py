@@ -145,6 +145,8 @@ class _Batch:
                 f"correct the pool in the site file of {self.site.name}",
             )
         notes = []
+        for name, reason in verdict.held.items():
+            notes.append(f"pool {self.pool_name}: job {self.sent[name].id} was {reason}")
         for name, reason in verdict.died.items():
             self.deaths += 1
             job_id = self.sent[name].id
@@ -168,10 +170,10 @@ class _Batch:
             # Others go on, so that the run does not end of it: it must not cost a job a second.
             self.buried += len(verdict.died)
             self.not_before = max(self.not_before, now + min(RETRY_S, BURIAL_S * self.buried))
-        cancelled = verdict.lost | verdict.died.keys()
+        cancelled = verdict.lost | verdict.held.keys() | verdict.died.keys()
         if cancelled:
             self._cancel(cancelled)
-        self._forget({*verdict.died, *verdict.ended, *verdict.lost})
+        self._forget({*verdict.died, *verdict.held, *verdict.ended, *verdict.lost})
         return notes
 
     def _mark_down(self, job: Job | None) -> list[str]:

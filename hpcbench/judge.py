@@ -66,11 +66,13 @@ class Sent:
 class Verdict:
     """What became of a pool's jobs, by their workers' names.
 
-    ``died`` never connected; their words are the batch system's. ``ended`` had done so.
-    ``lost`` run on without a worker. ``hopeless`` is the reason why jobs wait for ever.
+    ``died`` never connected, ``held`` had done so; their words are the batch system's. ``ended``
+    had connected, too. ``lost`` run on without a worker. ``hopeless`` is the reason why jobs wait
+    for ever.
     """
 
     died: Mapping[str, str]
+    held: Mapping[str, str]
     ended: frozenset[str]
     lost: frozenset[str]
     hopeless: str | None
@@ -90,6 +92,7 @@ def judge(
     Jobs that were submitted later are not judged; nor is one whose worker is connected.
     """
     died: dict[str, str] = {}
+    held: dict[str, str] = {}
     ended: set[str] = set()
     lost: set[str] = set()
     hopeless = None
@@ -100,7 +103,7 @@ def judge(
         if seen.starts >= STARTS and name not in ever_connected:
             died[name] = f"started {seen.starts} times, each time in vain"
         elif seen.state is JobState.HELD:
-            died[name] = f"held: {seen.reason}"
+            (held if name in ever_connected else died)[name] = f"held: {seen.reason}"
         elif seen.state is JobState.ENDED:
             if name in ever_connected:
                 ended.add(name)
@@ -111,4 +114,4 @@ def judge(
                 lost.add(name)
         elif seen.state is JobState.WAITING and seen.reason in NEVER_STARTS:
             hopeless = seen.reason
-    return Verdict(died, frozenset(ended), frozenset(lost), hopeless)
+    return Verdict(died, held, frozenset(ended), frozenset(lost), hopeless)

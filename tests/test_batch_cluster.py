@@ -162,6 +162,19 @@ def test_jobs_that_are_refused_together_count_as_one_refusal(pool: Any) -> None:
         assert workers.refusals == 1
 
 
+def test_a_job_that_is_held_while_it_works_is_told_and_does_not_end_the_run(pool: Any) -> None:
+    with pool() as workers:
+        for number in range(4):
+            name, now = f"w-{number}", time.monotonic()
+            workers.roster = SimpleNamespace(connected=frozenset(), ever={name}, idle=[])
+            workers.sent[name] = Sent(name, str(number), now - 1)
+            held = Job(str(number), JobState.HELD, "via condor_hold (by user ann)")
+            workers.submission.watcher.answer = now, {str(number): held}
+            notes = workers.keep(0)
+            assert notes == [f"pool gpu: job {number} was held: via condor_hold (by user ann)"]
+            assert name not in workers.sent
+
+
 def test_jobs_that_die_delay_the_next_more_and_more_and_their_node_gets_none(pool: Any) -> None:
     with pool() as workers:
         workers.roster = SimpleNamespace(connected=frozenset({"w"}), ever={"w"}, idle=[])

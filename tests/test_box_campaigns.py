@@ -215,7 +215,8 @@ class TestBreakage:
         study.write(**LONGER)
         with study.running() as process:
             assert in_time(lambda: study.records() >= 2, 120)
-            before = set(study.frame()["point_id"] + study.frame()["repeat"].astype(str))
+            early = study.frame()
+            before = set(early["point_id"] + early["repeat"].astype(str))
             study.box.said("bash", "-c", KILL_A_WORKER)
             output, _ = process.communicate(timeout=300)
             assert process.returncode == 0, output

@@ -33,7 +33,7 @@ def judged(job: Job | None, *, gone_since: float | None = None, **changes: Any) 
     return judge(sent, {job.id: job} if job else {}, **(settings | changes))
 
 
-NOTHING = Verdict({}, frozenset(), frozenset(), None)
+NOTHING = Verdict({}, {}, frozenset(), frozenset(), None)
 
 
 def test_a_job_that_ended_before_its_worker_connected_has_died_in_the_batch_systems_words() -> None:
@@ -74,6 +74,11 @@ def test_a_job_that_starts_is_given_time_to_connect() -> None:
 
 def test_a_held_job_has_died_with_the_reason_for_the_hold() -> None:
     assert judged(Job("7", JobState.HELD, "no such folder")).died == {"w": "held: no such folder"}
+
+
+def test_a_job_that_is_held_while_it_works_has_not_died_before_it_connected() -> None:
+    verdict = judged(Job("7", JobState.HELD, "too much memory"), ever_connected={"w"})
+    assert (verdict.died, verdict.held) == ({}, {"w": "held: too much memory"})
 
 
 @pytest.mark.parametrize("reason", ["Priority", "Resources", "", "ReqNodeNotAvail"])
