@@ -48,6 +48,8 @@ def place(ax: Axes, words: Sequence[Annotation]) -> None:
     It lies on a line or a marker, or is cut off, only where there is nothing better; where it would
     touch a word before it at every side, it is hidden.
     """
+    if not words:
+        return
     drawn = _Drawn.on(ax)
     taken: list[Bbox] = []
     for word in words:
@@ -84,8 +86,8 @@ class _Drawn:
     def on(cls, ax: Axes) -> "_Drawn":
         lines, points = [], [np.empty((0, 2))]
         for line in ax.get_lines():
-            corners = np.column_stack(STEP_LOOKUP_MAP[line.get_drawstyle()](*line.get_data()))
-            pixels = line.get_transform().transform(corners.astype(float))
+            stepped = STEP_LOOKUP_MAP[line.get_drawstyle()](*line.get_data(orig=False))
+            pixels = line.get_transform().transform(np.column_stack(stepped))
             if line.get_linestyle() != "None":
                 lines.append(Path(pixels))
             if line.get_marker() != "None":

@@ -147,16 +147,21 @@ def _call_this_process(name: str) -> None:
 def kill_marked(mark: str) -> None:
     """Ends the processes of the program that has this mark, as long as any appear."""
     wanted = f"{MARK}={mark}".encode()
+    own = os.getpid()
     for _ in range(100):
-        found = [pid for pid in _pids() if pid != os.getpid() and wanted in _environment(pid)]
-        if not found:
+        if not _kill([pid for pid in _pids() if pid != own and wanted in _environment(pid)]):
             return
-        for pid in found:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         time.sleep(0.05)
+
+
+def _kill(pids: list[int]) -> bool:
+    """Sends SIGKILL to each of these; whether there was any."""
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    return bool(pids)
 
 
 def _environment(pid: int) -> list[bytes]:
@@ -222,14 +227,8 @@ def _kill_descendants() -> None:
     """Ends what the program left behind, whatever group or session it had moved to."""
     own = os.getpid()
     for _ in range(100):
-        children = _children(own)
-        if not children:
+        if not _kill(_children(own)):
             return
-        for pid in children:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         time.sleep(0.01)
         _reap(-1)
 
