@@ -1,1 +1,1 @@
-"""Figures and tables from results: reads hpcbench.records and hpcbench.store only."""
+"""Tables, figures, decisions and reports from results. Imports only the records of hpcbench."""

@@ -1,6 +1,7 @@
 """Makes what the documentation shows from the code and from results: `make docs`.
 
-columns.md is written from `hpcbench.records`, and the pictures in figures/ from the results in
+columns.md is written from `hpcbench.records.columns`, and the pictures in figures/ from the
+results in
 results/ (of campaign.yaml, measured on a computer without a GPU). What such a computer cannot
 show is drawn from the invented results of the tests, whose pictures say so.
 """
@@ -17,11 +18,11 @@ from PIL import Image
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from analysis import table  # noqa: E402
-from analysis.figures import KINDS, Picture, pictures  # noqa: E402
-from analysis.styles import PRESETS, preset  # noqa: E402
-from hpcbench.records import COLUMNS, SCHEMA_VERSION, Record  # noqa: E402
-from hpcbench.store import load_results  # noqa: E402
+from hpcbench.analysis.figures.kinds import KINDS, Picture, pictures  # noqa: E402
+from hpcbench.analysis.figures.styles import PRESETS, preset  # noqa: E402
+from hpcbench.analysis.summary import table  # noqa: E402
+from hpcbench.records.columns import COLUMNS, SCHEMA_VERSION, Record  # noqa: E402
+from hpcbench.records.store import load_results  # noqa: E402
 from tests.builders_results import results  # noqa: E402
 from tests.builders_scan import with_everything  # noqa: E402
 
@@ -73,7 +74,8 @@ def columns() -> str:
 _HEAD = """\
 # Columns of a result
 
-Made from `hpcbench/records.py` by `make docs`; change it there. One row is one measurement; a
+Made from `hpcbench/records/columns.py` by `make docs`; change it there. One row is one
+measurement; a
 figure that is missing is missing (null), never 0. This is schema version {version}.
 """
 

@@ -11,21 +11,40 @@ from typing import TYPE_CHECKING, Any
 from hpcbench._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from hpcbench.campaign import Campaign as Campaign
-    from hpcbench.driver import run as run
-    from hpcbench.planning import plan as plan
-    from hpcbench.site import Site as Site
-    from hpcbench.store import load_results as load_results
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from hpcbench.cluster.driver import run as run
+    from hpcbench.config.campaign import Campaign as Campaign
+    from hpcbench.config.site import Site as Site
+    from hpcbench.plan.plan import Plan
+    from hpcbench.records.store import load_results as load_results
 
 _HOMES = {
-    "Campaign": "hpcbench.campaign",
-    "Site": "hpcbench.site",
-    "plan": "hpcbench.planning",
-    "run": "hpcbench.driver",
-    "load_results": "hpcbench.store",
+    "Campaign": "hpcbench.config.campaign",
+    "Site": "hpcbench.config.site",
+    "run": "hpcbench.cluster.driver",
+    "load_results": "hpcbench.records.store",
 }
 
 __all__ = ["Campaign", "Site", "load_results", "plan", "run"]
+
+# The function `plan` stands in the place of the package of this name. A package becomes an
+# attribute of its parent once, when it is first imported: so that is done before.
+import_module("hpcbench.plan")
+
+
+def plan(
+    campaign: "Campaign",
+    site: "Site",
+    *,
+    pools: "Sequence[str]" = (),
+    results: "str | Path | None" = None,
+) -> "Plan":
+    """The points and placements of a campaign; see `hpcbench.plan.plan.plan`."""
+    from hpcbench.plan.plan import plan
+
+    return plan(campaign, site, pools=pools, results=results)
 
 
 def __getattr__(name: str) -> Any:

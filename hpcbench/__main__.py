@@ -1,6 +1,6 @@
 """Lets `python -m hpcbench` be the command."""
 
-from hpcbench.cli import main
+from hpcbench.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from analysis.figures import draw_all
 from hpcbench import Campaign, Site, load_results, run
-from hpcbench.progress import shown
+from hpcbench.analysis.figures.kinds import draw_all
+from hpcbench.cli.progress import shown
 
 HERE = Path(__file__).parent
 

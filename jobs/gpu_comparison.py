@@ -14,8 +14,8 @@ import pandas as pd
 from rich.console import Console
 
 from hpcbench import Campaign, Site, load_results, run
-from hpcbench.phrases import variant_text
-from hpcbench.progress import shown
+from hpcbench.cli.point_text import variant_text
+from hpcbench.cli.progress import shown
 
 HERE = Path(__file__).parent
 

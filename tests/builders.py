@@ -12,14 +12,15 @@ import yaml
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from hpcbench import grid, textfile
-from hpcbench.campaign import Campaign
+from hpcbench.config import yaml_model
+from hpcbench.config.campaign import Campaign
+from hpcbench.config.load_axes import LoadVariant
+from hpcbench.config.site import Site
 from hpcbench.errors import BadInput
-from hpcbench.load_axes import LoadVariant
-from hpcbench.model import TritonModel
-from hpcbench.point import Point, ServerVariant
-from hpcbench.records import Record, Status
-from hpcbench.site import Site
+from hpcbench.plan import grid
+from hpcbench.plan.model import TritonModel
+from hpcbench.plan.point import Point, ServerVariant
+from hpcbench.records.columns import Record, Status
 
 PRINTED = Path(__file__).resolve().parent / "data" / "perf_analyzer"
 NOON = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
@@ -183,7 +184,7 @@ def batch_site(scheduler: str = "slurm", pool: Mapping[str, Any] = {}, **changes
         "container": {"prefix": "/native"},
         "pools": {"gpu": dict(pool)},
     }
-    return textfile.validate(data | changes, Site, source="site.yaml", folder=Path("/"))
+    return yaml_model.validate(data | changes, Site, source="site.yaml", folder=Path("/"))
 
 
 def workplace(folder: Path) -> tuple[Path, Path]:

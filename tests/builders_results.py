@@ -15,8 +15,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hpcbench.records import SCHEMA
-from hpcbench.store import load_results
+from hpcbench.records.columns import SCHEMA
+from hpcbench.records.store import load_results
 
 GPUS = {
     # name: (site, pool, driver, speed, memory [GiB], idle power, power)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from hpcbench.records import Record
-from hpcbench.store import load_results, write_records
+from hpcbench.records.columns import Record
+from hpcbench.records.store import load_results, write_records
 
 BATCHES = (1, 4, 8, 16, 32, 64, 128)
 

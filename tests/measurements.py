@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from hpcbench.records import Record, Status
-from hpcbench.store import load_results, write_records
+from hpcbench.records.columns import Record, Status
+from hpcbench.records.store import load_results, write_records
 from tests import builders
 
 A100 = "NVIDIA A100-SXM4-40GB"

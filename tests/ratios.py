@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from scipy import stats
 
-from hpcbench.records import Record
+from hpcbench.records.columns import Record
 
 Pair = tuple[Record, Record]
 

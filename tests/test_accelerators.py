@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from hpcbench import triton_log
-from hpcbench.accelerators import cache_key, named, refusal, verdict
-from hpcbench.model_config import configure
+from hpcbench.measure import server_log
+from hpcbench.plan.accelerators import cache_key, named, refusal, verdict
+from hpcbench.plan.model_config import configure
 from tests.builders import triton_model, variant
 
 LOGS = Path(__file__).resolve().parent / "data" / "server_log"
@@ -94,7 +94,7 @@ def test_other_failures_of_a_load_are_no_refusal() -> None:
 
 
 def test_a_server_that_refuses_an_accelerator_is_not_applicable() -> None:
-    error = triton_log.load_failure(log("refused_kind"))
+    error = server_log.load_failure(log("refused_kind"))
     assert error.not_applicable
     assert "can only be set on non-CPU backend context" in error.message
 

@@ -21,13 +21,14 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import analysis.aggregate
-from analysis import shuffle
-from analysis.aggregate import Merged, aggregate
-from hpcbench import load_results, schema, store
-from hpcbench.cli import main
-from hpcbench.records import SCHEMA, Record, Status
-from hpcbench.store import ORDER, Results
+import hpcbench.analysis.merge
+from hpcbench import load_results
+from hpcbench.analysis import shuffle
+from hpcbench.analysis.merge import Merged, aggregate
+from hpcbench.cli.main import main
+from hpcbench.records import parquet, store
+from hpcbench.records.columns import SCHEMA, Record, Status
+from hpcbench.records.store import ORDER, Results
 from tests.builders import NOON, record, refusal
 
 
@@ -141,11 +142,11 @@ def test_a_merged_file_says_what_reading_everything_at_once_says(
         store.write_records(path, records[number::3])
     shuffled.shuffle(sources)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(analysis.aggregate, "PART_BYTES", 20_000)
-        patch.setattr(analysis.aggregate, "CHUNK_ROWS", 4)
+        patch.setattr(hpcbench.analysis.merge, "PART_BYTES", 20_000)
+        patch.setattr(hpcbench.analysis.merge, "CHUNK_ROWS", 4)
         patch.setattr(shuffle, "CHUNK_ROWS", 4)
-        patch.setattr(analysis.aggregate, "_SMALL", 5)
-        patch.setattr(schema, "BATCH_ROWS", 3)
+        patch.setattr(hpcbench.analysis.merge, "_SMALL", 5)
+        patch.setattr(parquet, "BATCH_ROWS", 3)
         frame, merged = merge(folder, *sources)
     pd.testing.assert_frame_equal(frame, expected)
     assert merged.rows + merged.superseded + merged.repeated == len(records)
@@ -197,8 +198,8 @@ SAID = {
 def test_a_file_that_cannot_be_read_is_named_and_the_rest_goes_through(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, rows: int
 ) -> None:
-    monkeypatch.setattr(analysis.aggregate, "_SMALL", 100)
-    monkeypatch.setattr(schema, "BATCH_ROWS", 64)
+    monkeypatch.setattr(hpcbench.analysis.merge, "_SMALL", 100)
+    monkeypatch.setattr(parquet, "BATCH_ROWS", 64)
     north = site(tmp_path, "north", *(record(n) for n in range(3)))
     bad = north / "records" / "bad.parquet"
     store.write_records(bad, [record(100 + n) for n in range(rows)])
@@ -302,11 +303,11 @@ def test_an_older_schema_version_goes_through_its_migrations(
     names = ["latency_avg_ms" if n == "latency_avg_us" else n for n in SCHEMA.names]
     renamed = pq.read_table(path).rename_columns(names)
     pq.write_table(renamed.replace_schema_metadata(SCHEMA.metadata), path)
-    monkeypatch.setattr(schema, "SCHEMA_VERSION", 3)
+    monkeypatch.setattr(parquet, "SCHEMA_VERSION", 3)
     assert "has schema version 2; this hpcbench reads and writes version 3" in refusal(
         load_results, north
     )
-    monkeypatch.setitem(schema.MIGRATIONS, 2, to_the_next)
+    monkeypatch.setitem(parquet.MIGRATIONS, 2, to_the_next)
     assert load_results(north)["latency_avg_us"].tolist() == [2500.0]
     assert load_results(north, columns=["latency_avg_us"]).iloc[0, 0] == 2500.0
 
@@ -368,7 +369,7 @@ def test_a_partition_by_what_makes_no_folders_is_refused(tmp_path: Path) -> None
     for text, message in wanted.items():
         assert text in message()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(analysis.aggregate, "MOST_PARTITIONS", 2)
+        patch.setattr(hpcbench.analysis.merge, "MOST_PARTITIONS", 2)
         message_ = refusal(aggregate, [north], tmp_path / "out", ["point_id"])
     assert message_.startswith("--partition point_id: makes more than 2 folders")
     assert not (tmp_path / "out").exists()
@@ -395,7 +396,8 @@ def test_an_interrupted_merge_leaves_what_was_there(tmp_path: Path) -> None:
     aggregate([north], out)
     before = out.read_bytes()
     script = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom analysis import aggregate as a\n"
+        "import os, signal, sys\nfrom pathlib import Path\n"
+        "from hpcbench.analysis import merge as a\n"
         "written = a._write_file\n"
         "def interrupted(*arguments):\n"
         "    written(*arguments)\n    os.kill(os.getpid(), signal.SIGINT)\n"

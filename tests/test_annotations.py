@@ -7,8 +7,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
-from analysis import annotations
-from analysis.styles import Mark
+from hpcbench.analysis.figures import annotations
+from hpcbench.analysis.figures.styles import Mark
 
 
 def panel() -> Axes:

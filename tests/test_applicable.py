@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from hpcbench.applicable import backend_of, reason
-from hpcbench.site import Pool
+from hpcbench.config.site import Pool
+from hpcbench.plan.applicability import backend_of, reason
 from tests.builders import point, triton_model, variant
 
 FP16 = '{"name": "tensorrt", "precision_mode": "FP16"}'

@@ -139,17 +139,19 @@ def test_links_in_a_model_lead_to_their_ends_and_nothing_of_it_can_be_written(
     code = """
 import sys
 from pathlib import Path
-from hpcbench import Campaign, Site, container, images, model_repository, planning, process
+from hpcbench import Campaign, Site, plan
+from hpcbench.measure import model_repository
+from hpcbench.runtime import command as commands, process
 folder = Path(sys.argv[1])
-todo = planning.plan(Campaign.load(folder / "campaign.yaml"), Site.load(folder / "site.yaml"))
+todo = plan(Campaign.load(folder / "campaign.yaml"), Site.load(folder / "site.yaml"))
 (placement,) = todo.placements["cpu"]
 shows = model_repository.shows(placement.points[0].variant)
-room = container.Room(folder=folder / "room", shows=shows)
+room = commands.Room(folder=folder / "room", shows=shows)
 room.folder.mkdir()
 model = placement.points[0].variant.model.folder
 for path in (model / "config.pbtxt", model / "1" / "model.onnx"):
     words = ["sh", "-c", 'cat "$0" >/dev/null && ! echo x >>"$0"', str(path)]
-    command = container.inside(todo.site.container, 0, words, room)
+    command = commands.inside(todo.site.container, 0, words, room)
     done = process.run(command.argv, folder=room.folder, timeout_s=60, env=command.env)
     assert done.returncode == 0, done
     assert "Read-only file system" in done.stderr, done

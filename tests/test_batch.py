@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench import batch
-from hpcbench.batch import Job, JobState
+from hpcbench.cluster import batch
+from hpcbench.cluster.batch import Job, JobState
 from hpcbench.errors import SiteError
 
 PRINTED = Path(__file__).resolve().parent / "data" / "batch"

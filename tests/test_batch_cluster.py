@@ -16,13 +16,13 @@ import pytest
 from distributed.comm import CommClosedError
 from distributed.core import Status
 
-from hpcbench import keys, ledger
-from hpcbench.batch import Job, JobState
-from hpcbench.batch_cluster import BURIAL_S, batch_workers
+from hpcbench.cluster import ledger, tls
+from hpcbench.cluster.batch import Job, JobState
+from hpcbench.cluster.batch_workers import BURIAL_S, batch_workers
+from hpcbench.cluster.classify_jobs import Sent
+from hpcbench.cluster.submission import Submission
 from hpcbench.errors import Interrupted, SiteError
-from hpcbench.judge import Sent
-from hpcbench.store import Results
-from hpcbench.submission import Submission
+from hpcbench.records.store import Results
 from tests.builders import batch_site
 from tests.conftest import wait_until
 
@@ -47,7 +47,7 @@ def pool(
     where.create()
     run = ledger.begin(where, "slurm")
     watcher: Any = SimpleNamespace(answer=None)
-    with keys.made(where.keys) as made:
+    with tls.made(where.keys) as made:
         submission = Submission(where, run, None, made, watcher)
 
         def started(**network: Any) -> contextlib.AbstractContextManager[Any]:

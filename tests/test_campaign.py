@@ -11,10 +11,10 @@ import pydantic
 import pytest
 import yaml
 
-from hpcbench import runstate
-from hpcbench.campaign import Campaign, Load, Server
+from hpcbench.cluster import run_state
+from hpcbench.config.campaign import Campaign, Load, Server
+from hpcbench.config.server_values import Accelerator
 from hpcbench.errors import BadInput
-from hpcbench.server_values import Accelerator
 from tests.builders import campaign, expanded, refusal, triton_model, write_campaign
 
 BASE = "name: study\nmodel_repository: models\nmodels:\n  - name: tagger\n"
@@ -461,7 +461,7 @@ def test_a_run_can_be_repeated_from_the_campaign_that_it_wrote(tmp_path: Path, a
     )
     path = tmp_path / "elsewhere" / "campaign.yaml"
     path.parent.mkdir()
-    runstate.write_yaml(path, study)
+    run_state.write_yaml(path, study)
     again = Campaign.load(path)
     assert again.model_dump() == study.model_dump()
     assert expanded(again).points == expanded(study).points
@@ -472,7 +472,7 @@ def test_writing_a_campaign_down_warns_of_nothing(tmp_path: Path, axis: str) -> 
     study = campaign(server={axis: EVERY_AXIS[axis]})
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
-        runstate.write_yaml(tmp_path / "campaign.yaml", study)
+        run_state.write_yaml(tmp_path / "campaign.yaml", study)
     assert [str(warning.message) for warning in heard] == []
     data = yaml.safe_load((tmp_path / "campaign.yaml").read_text())
     assert data["server"] == {axis: EVERY_AXIS[axis]}

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from hpcbench import Campaign, Site, __version__, plan, store
-from hpcbench.cli import main
-from hpcbench.planning import plan_rows
-from hpcbench.records import Status
-from hpcbench.store import Results
+from hpcbench import Campaign, Site, __version__, plan
+from hpcbench.cli.main import main
+from hpcbench.plan.plan import plan_rows
+from hpcbench.records import store
+from hpcbench.records.columns import Status
+from hpcbench.records.store import Results
 from tests.builders import NOON, record, workplace, write_campaign, write_site
 
 COMMANDS = ["plan", "run", "status", "plot"]
@@ -86,7 +87,7 @@ def test_the_program_itself_can_be_started_as_a_module() -> None:
 
 def test_help_does_not_wait_for_dask_and_pandas() -> None:
     script = (
-        "import sys; from hpcbench.cli import main; "
+        "import sys; from hpcbench.cli.main import main; "
         "print(sorted({'dask', 'distributed', 'pandas', 'matplotlib'} & set(sys.modules)))"
     )
     loaded = subprocess.run(

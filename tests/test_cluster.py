@@ -13,8 +13,8 @@ from distributed import Client
 from distributed.core import Status
 from distributed.security import Security
 
-from hpcbench.cluster import local_workers
-from hpcbench.site import Pool
+from hpcbench.cluster.local import local_workers
+from hpcbench.config.site import Pool
 from tests.conftest import wait_until
 
 

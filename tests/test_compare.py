@@ -10,10 +10,11 @@ from click.testing import CliRunner
 from rich.console import Console
 from scipy import stats
 
-from analysis import compare_text, figures_compare
-from analysis.compare import COLUMNS, Comparison, Verdict, compare
-from hpcbench.cli import main
-from hpcbench.records import Record
+from hpcbench.analysis.decide import compare_text
+from hpcbench.analysis.decide.compare import COLUMNS, Comparison, Verdict, compare
+from hpcbench.analysis.figures import comparison
+from hpcbench.cli.main import main
+from hpcbench.records.columns import Record
 from tests.builders import refusal
 from tests.measurements import A100, T4, failed, loaded, measured, repeats, server, write
 
@@ -352,7 +353,7 @@ def test_the_terminal_shows_all_that_got_worse_before_what_merely_changed() -> N
 
 
 def test_the_figure_has_a_panel_per_figure_and_a_row_per_configuration() -> None:
-    figure = figures_compare.changes(compared(scan(), scan(0.8)), NAMES)
+    figure = comparison.changes(compared(scan(), scan(0.8)), NAMES)
     panels = figure.get_axes()
     assert [p.get_xlabel() for p in panels] == [
         "Throughput\n(right is better)",
@@ -370,6 +371,6 @@ def test_the_figure_has_a_panel_per_figure_and_a_row_per_configuration() -> None
 
 
 def test_the_figure_of_what_was_measured_once_is_hollow() -> None:
-    figure = figures_compare.changes(compared([measured(100)], [measured(50)]), NAMES)
+    figure = comparison.changes(compared([measured(100)], [measured(50)]), NAMES)
     marks = [line for line in figure.get_axes()[0].get_lines() if line.get_marker() == "v"]
     assert [mark.get_markerfacecolor() for mark in marks] == ["white"]

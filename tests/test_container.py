@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench import container
-from hpcbench.container import Room
+from hpcbench.config.container import Container, Resolved
 from hpcbench.errors import SiteError
-from hpcbench.runtime import Container, Resolved
+from hpcbench.runtime import command as container
+from hpcbench.runtime.command import Room
 from tests.builders import write_prefix
 
 

@@ -8,13 +8,13 @@ from types import ModuleType
 import pytest
 from click.testing import CliRunner
 
-from analysis.figures import FIGURES
-from analysis.styles import PRESETS
-from hpcbench.campaign import Campaign, Model
-from hpcbench.cli import main
-from hpcbench.load_axes import Load, Measurement
-from hpcbench.records import COLUMNS
-from hpcbench.store import load_results
+from hpcbench.analysis.figures.kinds import FIGURES
+from hpcbench.analysis.figures.styles import PRESETS
+from hpcbench.cli.main import main
+from hpcbench.config.campaign import Campaign, Model
+from hpcbench.config.load_axes import Load, Measurement
+from hpcbench.records.columns import COLUMNS
+from hpcbench.records.store import load_results
 from tests.builders import expanded
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"

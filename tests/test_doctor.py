@@ -19,12 +19,13 @@ import yaml
 from click.testing import CliRunner, Result
 from rich.console import Console
 
-from hpcbench import doctor, host_checks, job_checks, node_checks, visit
-from hpcbench.cli import main
+from hpcbench.cli.main import main
+from hpcbench.cli.progress import check_text, examined
+from hpcbench.config.site import Network, Pool, Site
+from hpcbench.doctor import doctor, host_checks, job_checks, node_checks
+from hpcbench.doctor import worker_checks as visit
+from hpcbench.doctor.findings import Check, Findings, NothingToCheck, State
 from hpcbench.errors import Interrupted, SiteError
-from hpcbench.findings import Check, Findings, NothingToCheck, State
-from hpcbench.progress import check_text, examined
-from hpcbench.site import Network, Pool, Site
 from tests.box.fixture import BOX, Box
 from tests.builders import write_prefix, write_site
 from tests.conftest import CHECKOUT, wait_until
@@ -611,7 +612,7 @@ class TestInTheBox:
             process.kill()
             process.communicate(timeout=60)
         assert wait_until(lambda: ward.left() == "" or time.sleep(1), 60)
-        programs = "hpcbench.job|tritonserver|doctor_guard"
+        programs = "hpcbench.cluster.job|tritonserver|doctor_guard"
         gone = lambda: box.exec("pgrep", "-f", programs, root=True).returncode == 1  # noqa: E731
         assert wait_until(lambda: gone() or time.sleep(1), 90)
 

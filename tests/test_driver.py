@@ -12,12 +12,14 @@ from typing import Any
 import psutil
 import pytest
 
-from analysis.figures import draw_all
-from analysis.limits import Wanted
-from analysis.recommend import recommend
-from hpcbench import driver, load_results, store
+from hpcbench import load_results
+from hpcbench.analysis.decide.recommend import recommend
+from hpcbench.analysis.figures.kinds import draw_all
+from hpcbench.analysis.summary.limits import Wanted
+from hpcbench.cluster import driver
 from hpcbench.errors import BadInput
-from hpcbench.records import Status
+from hpcbench.records import store
+from hpcbench.records.columns import Status
 from tests import models
 from tests.conftest import CHECKOUT, programs_running, wait_until
 from tests.real import QUICK, campaign_file, quick_run, site_file

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from hpcbench import engines, triton
-from hpcbench.engines import Engines
+from hpcbench.config.container import Container
 from hpcbench.errors import ServerFailed
-from hpcbench.runtime import Container
+from hpcbench.measure import engines, server
+from hpcbench.measure.engines import Engines
 from tests.builders import triton_model, variant, write_prefix
 
 LOGS = Path(__file__).resolve().parent / "data" / "server_log"
@@ -48,7 +48,7 @@ def prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., En
                 stream.write((LOGS / f"{log}.txt").read_text())
             yield Server()
 
-        monkeypatch.setattr(triton, "serve", serve)
+        monkeypatch.setattr(server, "serve", serve)
         return engines.prepare(
             variant(triton_model(config=config, digest=digest), **axes),
             site,

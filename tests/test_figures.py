@@ -12,12 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from analysis import axes, figures_scan, series, table
-from analysis.figures import draw_all
-from analysis.figures_scan import throughput_latency_vs_batch
-from analysis.varied import BATCH_SIZE
+from hpcbench.analysis.figures import axes
+from hpcbench.analysis.figures import scan as figures_scan
+from hpcbench.analysis.figures.kinds import draw_all
+from hpcbench.analysis.figures.scan import throughput_latency_vs_batch
+from hpcbench.analysis.summary import series, table
+from hpcbench.analysis.summary.varied import BATCH_SIZE
 from hpcbench.errors import BadInput
-from hpcbench.records import Record
+from hpcbench.records.columns import Record
 from tests.builders_scan import BATCHES, Load, record, scan, through_parquet, variant
 
 LONG = (

@@ -11,12 +11,15 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
-from analysis import figures, figures_devices, figures_tradeoff, series, table
-from analysis.figures import FIGURES, KINDS, draw_all, pictures
-from analysis.series import DoesNotApply
-from analysis.styles import COLOURS, PRESETS
-from analysis.table import STAGES
-from analysis.varied import BATCH_SIZE
+from hpcbench.analysis.figures import devices as figures_devices
+from hpcbench.analysis.figures import kinds as figures
+from hpcbench.analysis.figures import tradeoff
+from hpcbench.analysis.figures.kinds import FIGURES, KINDS, draw_all, pictures
+from hpcbench.analysis.figures.styles import COLOURS, PRESETS
+from hpcbench.analysis.summary import series, table
+from hpcbench.analysis.summary.series import DoesNotApply
+from hpcbench.analysis.summary.table import STAGES
+from hpcbench.analysis.summary.varied import BATCH_SIZE
 from hpcbench.errors import BadInput
 from tests.builders_results import results
 from tests.builders_scan import record, through_parquet, with_everything
@@ -142,7 +145,7 @@ def test_a_comparison_takes_the_best_settled_point_of_each_device(points, drawn)
     assert numbers.set_index(["model_label", "pool"])[T].to_dict() == best.to_dict()
 
 
-@pytest.mark.parametrize("find", [figures_devices.comparisons, figures_tradeoff.fronts])
+@pytest.mark.parametrize("find", [figures_devices.comparisons, tradeoff.fronts])
 def test_what_shared_its_server_or_was_called_by_an_ensemble_is_the_best_of_nothing(frame, find):
     beside = '[{"model_label": "other", "variant": {}, "load": null}]'
     faster = frame.assign(**{T: 10 * frame[T]}, point_id=frame["point_id"] + "x")

@@ -4,9 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis import captions, series, table, words
-from analysis.varied import BATCH_SIZE
-from hpcbench.records import Record
+from hpcbench.analysis.figures import captions
+from hpcbench.analysis.summary import series, table, words
+from hpcbench.analysis.summary.varied import BATCH_SIZE
+from hpcbench.records.columns import Record
 from tests.builders_scan import Load, record, through_parquet, variant
 
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpcbench.campaign import Campaign
+from hpcbench.config.campaign import Campaign
 from hpcbench.errors import BadInput
-from hpcbench.grid import Grid
-from hpcbench.point import Point
+from hpcbench.plan.grid import Grid
+from hpcbench.plan.point import Point
 from tests.builders import campaign, expanded, refusal, triton_model
 
 counts = st.one_of(st.just("base"), st.integers(1, 8))

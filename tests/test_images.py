@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench import images
+from hpcbench.config.container import Container, Resolved
 from hpcbench.errors import SiteError
-from hpcbench.runtime import Container, Resolved
+from hpcbench.runtime import images
 
 
 def write_sif(path: Path, content: bytes = b"squashfs") -> Path:

@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from analysis import table
-from hpcbench import load_results, store
-from hpcbench.cli import main
-from hpcbench.import_csv import Imported, Known, import_csv, read_tree
-from hpcbench.records import Record
+from hpcbench import load_results
+from hpcbench.analysis.summary import table
+from hpcbench.cli.main import main
+from hpcbench.exchange.import_csv import Imported, Known, import_csv, read_tree
+from hpcbench.records import store
+from hpcbench.records.columns import Record
 from tests.builders import PRINTED, refusal
 
 HEADER = (

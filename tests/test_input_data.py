@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from hpcbench.errors import BadInput
-from hpcbench.input_data import folder_problems, read_digest
-from hpcbench.model import TritonModel, read_model
+from hpcbench.plan.input_data import folder_problems, read_digest
+from hpcbench.plan.model import TritonModel, read_model
 
 
 @pytest.fixture

@@ -16,17 +16,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcbench import jobqueue, runstate
+from hpcbench.cluster import jobqueue, run_state
+from hpcbench.cluster.jobqueue import script, settings
+from hpcbench.config.site import Site
 from hpcbench.errors import BadInput
-from hpcbench.jobqueue import script, settings
-from hpcbench.site import CHECKOUT, Site
-from hpcbench.store import Results
+from hpcbench.records.store import Results
 from tests.box.fixture import Box
 from tests.builders import batch_site
-from tests.conftest import wait_until
+from tests.conftest import CHECKOUT, wait_until
 
 EVERY_LINE_END = re.compile(r"[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
-WORKER = ["-m", "hpcbench.job", "tls://SCHEDULER:PORT", "--name", "hpcbench-RUN"]
+WORKER = ["-m", "hpcbench.cluster.job", "tls://SCHEDULER:PORT", "--name", "hpcbench-RUN"]
 
 
 hostile = st.text(
@@ -177,7 +177,7 @@ class TestSlurm:
         site = batch_site()
         results = Results(Path(path))
         try:
-            runstate.check_folder(results, site)
+            run_state.check_folder(results, site)
         except BadInput:
             return
         with jobqueue.own_settings():
@@ -301,7 +301,7 @@ class TestHTCondor:
         plain = batch_site("htcondor")
         assert found == of_condor(script(plain, plain.pools["gpu"]))[0]
         prologue = [f"eval {shlex.quote(line)}" for line in pool.get("prologue", ())]
-        start = "; ".join(["set -e", *prologue, "/venv/bin/python -m hpcbench.job "])
+        start = "; ".join(["set -e", *prologue, "/venv/bin/python -m hpcbench.cluster.job "])
         assert command.startswith(start)
         words(command[len(start) :])
 
@@ -338,7 +338,7 @@ class TestInAShell:
         assert done.returncode == 0, done.stderr
         told, worker = done.stdout.splitlines()
         assert told == "one;two it's two"
-        assert worker.startswith("-m hpcbench.job tls://SCHEDULER:PORT")
+        assert worker.startswith("-m hpcbench.cluster.job tls://SCHEDULER:PORT")
 
     def test_a_prologue_that_fails_ends_the_job(self, scheduler: str) -> None:
         done = self.shell(batch_site(scheduler, {"prologue": ["false"]}, python="/bin/echo"))
@@ -349,7 +349,7 @@ class TestInAShell:
         site = batch_site(scheduler, {"prologue": ["echo 'oh"]}, python="/bin/echo")
         done = self.shell(site)
         assert done.returncode != 0
-        assert "hpcbench.job" not in done.stdout
+        assert "hpcbench.cluster.job" not in done.stdout
 
 
 @pytest.mark.box
@@ -378,11 +378,11 @@ def test_a_real_batch_system_takes_the_script_as_it_is_meant(
     box.said(*submit.format(file=f"{folder}/job").split())
     said = f"cat {folder}/logs/job-*.{'log' if scheduler == 'slurm' else 'out'}"
     assert wait_until(
-        lambda: "hpcbench.job" in box.exec("bash", "-c", said).stdout or time.sleep(1), 60
+        lambda: "hpcbench.cluster.job" in box.exec("bash", "-c", said).stdout or time.sleep(1), 60
     )
     told, worker = box.said("bash", "-c", said).splitlines()
     assert told == "one;two it's two"
-    assert worker.startswith("-m hpcbench.job tls://SCHEDULER:PORT --name hpcbench-RUN")
+    assert worker.startswith("-m hpcbench.cluster.job tls://SCHEDULER:PORT --name hpcbench-RUN")
 
 
 @pytest.fixture
@@ -414,7 +414,8 @@ def own_jobqueue_yaml(tmp_path: Path) -> Path:
 
 def test_a_users_own_jobqueue_yaml_changes_nothing(own_jobqueue_yaml: Path) -> None:
     code = (
-        "import dask; from hpcbench import jobqueue; from tests.builders import batch_site\n"
+        "import dask; from hpcbench.cluster import jobqueue; "
+        "from tests.builders import batch_site\n"
         "import dask_jobqueue; assert dask.config.get('jobqueue.slurm.queue') == 'evil'\n"
         "for system in ('slurm', 'htcondor'):\n"
         "    site = batch_site(system)\n"

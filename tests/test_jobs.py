@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from hpcbench import Campaign
-from hpcbench.site import CHECKOUT
 from tests.box.fixture import Box
+from tests.conftest import CHECKOUT
 
 JOBS = CHECKOUT / "jobs"
 SHAPES = {"pf_features": [16, 50], "pf_mask": [1, 50], "sv_features": [10, 4], "sv_mask": [1, 4]}

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from hpcbench.batch import Job, JobState
-from hpcbench.judge import (
+from hpcbench.cluster.batch import Job, JobState
+from hpcbench.cluster.classify_jobs import (
     LOST_S,
     NEVER_STARTS,
     RETRY_S,

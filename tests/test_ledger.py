@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench import ledger
-from hpcbench.store import Results
+from hpcbench.cluster import ledger
+from hpcbench.records.store import Results
 
 
 @pytest.fixture

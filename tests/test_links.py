@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hpcbench import links
+from hpcbench.runtime import links
 
 
 def shown(*paths: Path) -> dict[str, str]:

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from hpcbench import planning
-from hpcbench.load_axes import LoadVariant, refused
-from hpcbench.measure import measure
-from hpcbench.records import Record, Status
-from hpcbench.site import Site
+from hpcbench.config.load_axes import LoadVariant, refused
+from hpcbench.config.site import Site
+from hpcbench.measure.measure import measure
+from hpcbench.plan import plan
+from hpcbench.records.columns import Record, Status
 from tests import models
 from tests.builders import campaign, expanded, refusal, triton_model
 from tests.real import QUICK, site_file
@@ -146,7 +146,7 @@ def measured(
         **{"load": {"concurrency": 2}} | changes | {"measurement": QUICK | sent},
     )
     site = Site.load(site_file(folder, prefix))
-    todo = planning.plan(study, site).placements["cpu"]
+    todo = plan.plan(study, site).placements["cpu"]
     return [r for placement in todo for r in measure(placement, site, folder / "logs")]
 
 

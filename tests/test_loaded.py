@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from hpcbench.loaded import differences, resolved
+from hpcbench.measure.loaded_config import differences, resolved
 from tests.builders import parsed, variant
 
 IO = 'input { name: "x" dims: 4 } output { name: "y" dims: 1 } '

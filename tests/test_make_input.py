@@ -14,12 +14,12 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcbench.cli import main
+from hpcbench.cli.main import main
 from hpcbench.errors import BadInput
-from hpcbench.event_columns import Values, from_arrays, read
-from hpcbench.input_layout import Wish
-from hpcbench.make_input import Made, to_shape, write
-from hpcbench.model import TritonModel, read_model
+from hpcbench.exchange.event_columns import Values, from_arrays, read
+from hpcbench.exchange.input_layout import Wish
+from hpcbench.exchange.make_input import Made, to_shape, write
+from hpcbench.plan.model import TritonModel, read_model
 
 PT = [[1.0, 2.0, 3.0], [4.0], [5.0, 6.0]]
 ETA = [[0.1, 0.2, 0.3], [0.4], [0.5, 0.6]]

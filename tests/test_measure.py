@@ -13,12 +13,12 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from hpcbench import planning
+from hpcbench.config.site import Site
 from hpcbench.errors import UnusableNode
-from hpcbench.measure import measure
-from hpcbench.placement import Placement
-from hpcbench.records import Record, Status
-from hpcbench.site import Site
+from hpcbench.measure.measure import measure
+from hpcbench.plan import plan
+from hpcbench.plan.placement import Placement
+from hpcbench.records.columns import Record, Status
 from tests.real import QUICK, quick_run
 
 pytestmark = [pytest.mark.native, pytest.mark.usefixtures("leaves_nothing")]
@@ -28,7 +28,7 @@ def placements(
     folder: Path, prefix: Path, models: Path, **changes: Any
 ) -> tuple[list[Placement], Site]:
     campaign, site = quick_run(folder, prefix, models, **changes)
-    return list(planning.plan(campaign, site).placements["cpu"]), site
+    return list(plan.plan(campaign, site).placements["cpu"]), site
 
 
 def measured(folder: Path, prefix: Path, models: Path, **changes: Any) -> list[Record]:
@@ -151,7 +151,7 @@ def test_an_accelerator_that_the_backend_lacks_is_not_applicable(
         demo_models,
         server={"accelerator": [{"name": "tensorrt", "precision_mode": "FP16"}]},
     )
-    (known,) = planning.plan(campaign, site).inapplicable
+    (known,) = plan.plan(campaign, site).inapplicable
     records = list(measure(known.placement, site, tmp_path / "logs"))
     assert [record.status for record in records] == [Status.NOT_APPLICABLE] * 3
     assert "tensorrt" in (records[0].reason or "")

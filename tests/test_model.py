@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.model import digest, read_model
+from hpcbench.plan.model import digest, read_model
 from tests.builders import parsed, refusal, write_model
 
 

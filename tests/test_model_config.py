@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from hpcbench.loaded import differences, resolved
-from hpcbench.model import TritonModel
-from hpcbench.model_config import configure, is_own, server_arguments
-from hpcbench.model_repository import write_overlay
-from hpcbench.point import ServerVariant
+from hpcbench.measure.loaded_config import differences, resolved
+from hpcbench.measure.model_repository import write_overlay
+from hpcbench.plan.model import TritonModel
+from hpcbench.plan.model_config import configure, is_own, server_arguments
+from hpcbench.plan.point import ServerVariant
 from tests.builders import parsed, triton_model, variant
 
 TENSORRT = '{"name": "tensorrt", "precision_mode": "FP16"}'

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.model import read_model
-from hpcbench.model_config import configure
-from hpcbench.model_repository import shows, write_overlay
+from hpcbench.measure.model_repository import shows, write_overlay
+from hpcbench.plan.model import read_model
+from hpcbench.plan.model_config import configure
 from tests.builders import parsed, variant, write_model
 
 

@@ -14,9 +14,9 @@ import psutil
 import pynvml
 import pytest
 
-from hpcbench import node
 from hpcbench.errors import UnusableNode
-from hpcbench.records import COLUMNS
+from hpcbench.measure import node
+from hpcbench.records.columns import COLUMNS
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from hpcbench import perf_analyzer
-from hpcbench.load_axes import LoadVariant
-from hpcbench.perf_analyzer import fit_to, known_flags, timeout_s
+from hpcbench.config.load_axes import LoadVariant
+from hpcbench.measure import perf_analyzer
+from hpcbench.measure.perf_analyzer import fit_to, known_flags, timeout_s
 from tests.builders import PRINTED, point, triton_model, variant
 
 

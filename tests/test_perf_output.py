@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hpcbench import perf_output
-from hpcbench.perf_output import Outcome
-from hpcbench.records import COLUMNS, Status
+from hpcbench.measure import perf_output
+from hpcbench.measure.perf_output import Outcome
+from hpcbench.records.columns import COLUMNS, Status
 from tests.builders import PRINTED
 
 

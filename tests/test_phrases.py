@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hpcbench import grid
-from hpcbench.phrases import columns, differing, point_text, variant_text
-from hpcbench.planning import Plan, plan_rows
-from hpcbench.site import Site
+from hpcbench.cli.point_text import columns, differing, point_text, variant_text
+from hpcbench.config.site import Site
+from hpcbench.plan import grid
+from hpcbench.plan.plan import Plan, plan_rows
 from tests.builders import campaign, expanded, triton_model, variant
 
 TENSORRT = '{"engine_cache": "false", "name": "tensorrt", "precision_mode": "FP16"}'

@@ -10,10 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpcbench.model import is_swappable
-from hpcbench.placement import ENGINE_S, SERVER_START_S, STOP_S, SWAP_S, Placement, place, spread
-from hpcbench.point import Point, ServerVariant
-from hpcbench.server_axes import SCHEDULING
+from hpcbench.config.server_axes import SCHEDULING
+from hpcbench.plan.model import is_swappable
+from hpcbench.plan.placement import (
+    ENGINE_S,
+    SERVER_START_S,
+    STOP_S,
+    SWAP_S,
+    Placement,
+    place,
+    spread,
+)
+from hpcbench.plan.point import Point, ServerVariant
 from tests.builders import campaign, expanded, parsed, point, triton_model, variant
 
 VARIANTS = [

@@ -11,11 +11,12 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from hpcbench import Campaign, Site, container, load_results, plan, planning, run
-from hpcbench.cli import main
+from hpcbench import Campaign, Site, load_results, plan, run
+from hpcbench.cli.main import main
 from hpcbench.errors import SiteError
-from hpcbench.planning import Plan, plan_rows
-from hpcbench.store import PLAN, Results, write_point
+from hpcbench.plan import plan as planning
+from hpcbench.plan.plan import Plan, plan_rows
+from hpcbench.records.store import PLAN, Results, write_point
 from tests.builders import (
     record,
     refusal,
@@ -307,7 +308,7 @@ def test_tensorrt_on_real_models_is_planned_where_it_applies(
 ) -> None:
     """ONNX with a GPU takes it, TorchScript nowhere, and a pool without GPUs not at all."""
     monkeypatch.setattr(planning.images, "resolve", lambda container, _: container)
-    monkeypatch.setattr(planning.container, "software", lambda _: container.Software("s", "p"))
+    monkeypatch.setattr(planning.command, "software", lambda _: planning.command.Software("s", "p"))
     shapes = {"pf_points": [2, 50], "pf_features": [20, 50], "pf_mask": [1, 50]}
     shapes |= {"sv_points": [2, 4], "sv_features": [11, 4], "sv_mask": [1, 4]}
     numbered = {f"{name}__{i}": dims for i, (name, dims) in enumerate(shapes.items())}
@@ -377,7 +378,7 @@ def test_a_job_must_have_time_for_its_engines(
     planned: Planner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(planning.images, "resolve", lambda container, _: container)
-    monkeypatch.setattr(planning.container, "software", lambda _: container.Software("s", "p"))
+    monkeypatch.setattr(planning.command, "software", lambda _: planning.command.Software("s", "p"))
     images = {"server_image": "/images/server.sif", "sdk_image": "/images/sdk.sif"}
     server = {"accelerator": [None, {"name": "tensorrt"}]}
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench import images, node, preflight
+from hpcbench.config.container import Container
 from hpcbench.errors import UnusableNode
-from hpcbench.preflight import Held
-from hpcbench.runtime import Container
+from hpcbench.measure import node, preflight
+from hpcbench.measure.preflight import Held
+from hpcbench.runtime import images
 from tests.builders import write_prefix
 from tests.test_images import write_sif
 

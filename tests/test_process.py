@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hpcbench import process
+from hpcbench.runtime import process
 from tests.conftest import wait_until
 
 
@@ -103,7 +103,7 @@ def test_a_program_dies_with_the_process_that_started_it(
             """
             import sys
             from pathlib import Path
-            from hpcbench import process
+            from hpcbench.runtime import process
             argv = ["sh", "-c", 'echo $$ > "$0"; exec sleep 60', sys.argv[2]]
             process.run(argv, folder=Path(sys.argv[1]), timeout_s=60)
             """,
@@ -169,7 +169,7 @@ def test_a_starter_and_a_supervisor_that_are_killed_at_once_leave_nothing(tmp_pa
             """
             import subprocess, sys, time
             from pathlib import Path
-            from hpcbench import process
+            from hpcbench.runtime import process
             quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             own = Path(sys.argv[1])
             paths = dict(remove=[f"{own}/region-*"], orphaned=[str(own)])
@@ -240,7 +240,7 @@ def test_stopping_all_programs_interrupts_whoever_waits_for_one(tmp_path: Path) 
     code = """
         import sys, threading
         from pathlib import Path
-        from hpcbench import process
+        from hpcbench.runtime import process
         from hpcbench.errors import Interrupted
         threading.Timer(0.5, process.stop_all).start()
         for attempt in ("running", "new"):

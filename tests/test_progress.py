@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from hpcbench.campaign import Campaign
-from hpcbench.cluster import Jobs
-from hpcbench.grid import Grid
-from hpcbench.placement import Placement, place
-from hpcbench.planning import Plan
-from hpcbench.progress import duration, results_table, shown
-from hpcbench.records import Record, Status
-from hpcbench.site import Site
-from hpcbench.store import Results, load_results, write_point
-from hpcbench.worker import told
+from hpcbench.cli.progress import duration, results_table, shown
+from hpcbench.cluster.local import Jobs
+from hpcbench.cluster.worker import told
+from hpcbench.config.campaign import Campaign
+from hpcbench.config.site import Site
+from hpcbench.plan.grid import Grid
+from hpcbench.plan.placement import Placement, place
+from hpcbench.plan.plan import Plan
+from hpcbench.records.columns import Record, Status
+from hpcbench.records.store import Results, load_results, write_point
 from tests.builders import campaign, expanded, record, variant
 
 

@@ -9,12 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from analysis import figures
 from hpcbench import Campaign, Site, load_results, run
-from hpcbench.event_columns import read
-from hpcbench.input_layout import Wish
-from hpcbench.make_input import write
-from hpcbench.model import read_model
+from hpcbench.analysis.figures import kinds
+from hpcbench.exchange.event_columns import read
+from hpcbench.exchange.input_layout import Wish
+from hpcbench.exchange.make_input import write
+from hpcbench.plan.model import read_model
 from tests.backend_server import versions
 from tests.conftest import CHECKOUT
 from tests.real import PARTICLENET_SHAPES, QUICK, site_file
@@ -66,7 +66,7 @@ def test_the_figure_compares_onnx_with_pytorch(
     frame = load_results(tmp_path / "results")
     assert summary.exit_code == 0, list(frame["reason"])
     assert len(frame) == 6
-    drawn = figures.draw_all(frame, tmp_path / "figures").files
+    drawn = kinds.draw_all(frame, tmp_path / "figures").files
     assert {path.suffix for path in drawn} == {".png", ".pdf", ".csv"}
     assert all(path.stat().st_size > 1000 for path in drawn if path.suffix != ".csv")
 

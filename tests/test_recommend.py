@@ -16,16 +16,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from analysis import deploy, labels, recommend_text
-from analysis.limits import Wanted
-from analysis.recommend import COLUMNS, MOST_RUNNERS_UP, Advice, recommend
-from analysis.sizing import servers_for
-from hpcbench import container, process, triton
-from hpcbench.cli import main
+from hpcbench.analysis.decide import deploy, recommend_text
+from hpcbench.analysis.decide.recommend import COLUMNS, MOST_RUNNERS_UP, Advice, recommend
+from hpcbench.analysis.decide.size import servers_for
+from hpcbench.analysis.summary import labels
+from hpcbench.analysis.summary.limits import Wanted
+from hpcbench.cli.main import main
+from hpcbench.config.site import Site
 from hpcbench.errors import BadInput
-from hpcbench.records import Record
-from hpcbench.site import Site
-from hpcbench.store import load_results
+from hpcbench.measure import server as triton
+from hpcbench.records.columns import Record
+from hpcbench.records.store import load_results
+from hpcbench.runtime import command as container
+from hpcbench.runtime import process
 from tests.builders import refusal
 from tests.conftest import wait_until
 from tests.measurements import T4, failed, loaded, measured, repeats, server, write

@@ -16,8 +16,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpcbench.records import COLUMNS, FINAL, MEASURED, SCHEMA, SCHEMA_VERSION, Record, Status
-from hpcbench.store import write_records
+from hpcbench.records.columns import (
+    COLUMNS,
+    FINAL,
+    MEASURED,
+    SCHEMA,
+    SCHEMA_VERSION,
+    Record,
+    Status,
+)
+from hpcbench.records.store import write_records
 from tests.builders import PRINTED, record
 
 UNITS = {

@@ -6,9 +6,9 @@ import socket
 
 import pytest
 
-from hpcbench import registry
 from hpcbench.errors import SiteError
-from hpcbench.registry import Reference
+from hpcbench.runtime import registry
+from hpcbench.runtime.registry import Reference
 
 DIGEST = f"sha256:{'5' * 64}"
 

@@ -18,9 +18,12 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from analysis import report, report_columns, report_figures, report_parts, statistics
-from hpcbench.cli import main
-from hpcbench.store import load_results, write_records
+from hpcbench.analysis.report import data as report_columns
+from hpcbench.analysis.report import page as report
+from hpcbench.analysis.report import pictures, sections
+from hpcbench.analysis.summary import statistics
+from hpcbench.cli.main import main
+from hpcbench.records.store import load_results, write_records
 from tests.builders import record, refusal
 from tests.builders_results import results, write_results
 
@@ -90,7 +93,7 @@ def page(frame: pd.DataFrame) -> _Page:
 
 @pytest.fixture
 def without_pictures(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(report_figures, "MOST_PICTURES", 0)
+    monkeypatch.setattr(pictures, "MOST_PICTURES", 0)
     return
 
 
@@ -132,7 +135,7 @@ def test_the_summary_has_the_recommended_configuration_of_each_model_and_device(
     page: _Page, frame: pd.DataFrame
 ) -> None:
     points = report_columns.points_of(frame)
-    best = report_parts.best(points)
+    best = sections.best(points)
 
     pairs = frame[["model_label", "gpu_name"]].drop_duplicates()
     assert len(best) == len(pairs) == 4
@@ -167,7 +170,7 @@ def test_alike_failures_are_told_once_with_unlike_logs(tmp_path: Path) -> None:
     )
     points = report_columns.points_of(load_results(tmp_path / "r.parquet"))
 
-    (trouble,) = report_parts.troubles(points)
+    (trouble,) = sections.troubles(points)
 
     assert (trouble.count, trouble.reason) == (3, "the server died after 0.5 s")
     assert trouble.tails == [logs[0], logs[2]]
@@ -177,11 +180,9 @@ def test_alike_failures_are_told_once_with_unlike_logs(tmp_path: Path) -> None:
 def test_a_long_log_is_told_by_its_end(tmp_path: Path) -> None:
     log = "x" * 100_000 + "the end"
     write_records(tmp_path / "r.parquet", [record(status="failed", reason="died", log_tail=log)])
-    (trouble,) = report_parts.troubles(
-        report_columns.points_of(load_results(tmp_path / "r.parquet"))
-    )
+    (trouble,) = sections.troubles(report_columns.points_of(load_results(tmp_path / "r.parquet")))
 
-    assert len(trouble.tails[0]) == report_parts.MOST_TAIL_CHARACTERS
+    assert len(trouble.tails[0]) == sections.MOST_TAIL_CHARACTERS
     assert trouble.tails[0].endswith("the end")
 
 
@@ -253,7 +254,7 @@ def test_the_page_asks_for_nothing_outside_itself(page: _Page) -> None:
 def test_the_pictures_are_a_few_of_each_kind(page: _Page) -> None:
     names = [attrs["alt"] for tag, attrs in page.elements if tag == "img"]
 
-    assert 5 <= len(names) == len(page.data["figures"]) <= report_figures.MOST_PICTURES
+    assert 5 <= len(names) == len(page.data["figures"]) <= pictures.MOST_PICTURES
     assert len(set(names)) >= 5
 
 

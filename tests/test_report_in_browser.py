@@ -10,9 +10,11 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Locator, Page
 
-from analysis import report, report_figures, statistics
-from analysis.report_parts import NONE
-from hpcbench.store import load_results, write_records
+from hpcbench.analysis.report import page as report
+from hpcbench.analysis.report import pictures
+from hpcbench.analysis.report.sections import NONE
+from hpcbench.analysis.summary import statistics
+from hpcbench.records.store import load_results, write_records
 from tests import browser as looks
 from tests.builders import record
 from tests.builders_results import results
@@ -60,7 +62,7 @@ def page(browser: Browser, path: Path) -> Iterator[Page]:
 
 @pytest.fixture
 def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report_figures, "MOST_PICTURES", 0)
+    monkeypatch.setattr(pictures, "MOST_PICTURES", 0)
 
 
 def _told(page: Page, part: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from distributed.deploy.spec import ProcessInterface
 
-from hpcbench.reporting import SUBMISSIONS, Desk, reporting
+from hpcbench.cluster.reporting import SUBMISSIONS, Desk, reporting
 
 
 class System:

@@ -6,7 +6,7 @@ from typing import Any
 
 from distributed import Client, LocalCluster
 
-from hpcbench.roster import Roster
+from hpcbench.cluster.connected_workers import Roster
 from tests.conftest import wait_until
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench import runstate
-from hpcbench.cluster import Jobs
+from hpcbench.cluster import run_state
+from hpcbench.cluster.local import Jobs
 from hpcbench.errors import BadInput
-from hpcbench.records import Key
-from hpcbench.store import Results
+from hpcbench.records.columns import Key
+from hpcbench.records.store import Results
 from tests.builders import batch_site
 
 POINTS: list[Key] = [("aa", "gpu", 0), ("bb", "gpu", 0)]
@@ -28,8 +28,8 @@ def results(tmp_path: Path) -> Results:
 def test_the_state_is_written_where_something_has_changed_only(
     results: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runstate, "SHARE", 1.0)
-    state = runstate.State(results)
+    monkeypatch.setattr(run_state, "SHARE", 1.0)
+    state = run_state.State(results)
     state.write(lambda: POINTS, {"gpu": Jobs(1)})
     told = json.loads(results.state.read_text())
     assert told["running"] == [list(key) for key in POINTS]
@@ -44,14 +44,14 @@ def test_the_state_is_written_where_something_has_changed_only(
 def test_the_state_is_not_even_asked_for_while_it_would_cost_too_much(
     results: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runstate, "SHARE", 1e-6)
+    monkeypatch.setattr(run_state, "SHARE", 1e-6)
     asked: list[int] = []
 
     def running() -> list[Key]:
         asked.append(1)
         return POINTS
 
-    state = runstate.State(results)
+    state = run_state.State(results)
     for _ in range(100):
         state.write(running, {})
     assert len(asked) == 1
@@ -60,7 +60,7 @@ def test_the_state_is_not_even_asked_for_while_it_would_cost_too_much(
 SCRIPT = """
 import os, signal, sys
 from hpcbench.errors import Interrupted
-from hpcbench.runstate import signals_interrupt
+from hpcbench.cluster.run_state import signals_interrupt
 try:
     with signals_interrupt():
         os.kill(os.getpid(), getattr(signal, sys.argv[1]))
@@ -98,10 +98,10 @@ def test_an_account_that_would_be_more_than_a_name_does_not_reach_a_job_script(
     given: str, scheduler: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = batch_site(scheduler)
-    monkeypatch.delenv(runstate.ACCOUNT, raising=False)
+    monkeypatch.delenv(run_state.ACCOUNT, raising=False)
     with pytest.raises(BadInput, match="allowed: letters"):
-        runstate.account(given, site)
-    monkeypatch.setenv(runstate.ACCOUNT, given)
+        run_state.account(given, site)
+    monkeypatch.setenv(run_state.ACCOUNT, given)
     with pytest.raises(BadInput, match="allowed: letters"):
-        runstate.account(None, site)
-    assert runstate.account("phy-1@x", site) == "phy-1@x"
+        run_state.account(None, site)
+    assert run_state.account("phy-1@x", site) == "phy-1@x"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from hpcbench import runstate
-from hpcbench.site import Site
+from hpcbench.cluster import run_state
+from hpcbench.config.site import Site
 from tests.builders import refusal, write_site
 
 APPTAINER = {"runtime": "apptainer", "server_image": "server.sif", "sdk_image": "sdk.sif"}
@@ -82,7 +82,7 @@ def test_a_run_can_be_repeated_from_the_site_that_it_wrote(tmp_path: Path) -> No
     further = {"binds": ["/a", "/b:/c"], "server_images": {"old": "old.sif"}}
     site = Site.load(write_site(tmp_path, container={**APPTAINER, **further}))
     (tmp_path / "results").mkdir()
-    runstate.write_yaml(tmp_path / "results" / "site.yaml", site)
+    run_state.write_yaml(tmp_path / "results" / "site.yaml", site)
     assert Site.load(tmp_path / "results" / "site.yaml") == site
 
 

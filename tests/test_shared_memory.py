@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench import container, planning
-from hpcbench.measure import measure
-from hpcbench.records import Status
-from hpcbench.runtime import Container
+from hpcbench.config.container import Container
+from hpcbench.measure.measure import measure
+from hpcbench.plan import plan
+from hpcbench.records.columns import Status
+from hpcbench.runtime import command
 from tests.real import QUICK, quick_run
 
 
@@ -19,7 +20,7 @@ def test_workers_of_one_node_wait_for_each_other_where_they_share_names() -> Non
     most: list[int] = []
 
     def hold() -> None:
-        with container.alone(native):
+        with command.alone(native):
             inside.append(1)
             most.append(len(inside))
             time.sleep(0.05)
@@ -35,7 +36,7 @@ def test_workers_of_one_node_wait_for_each_other_where_they_share_names() -> Non
 
 def test_containers_have_shared_memory_of_their_own() -> None:
     images = Container(runtime="apptainer", server_image="a.sif", sdk_image="b.sif")
-    with container.alone(images), container.alone(images):
+    with command.alone(images), command.alone(images):
         pass
 
 
@@ -51,7 +52,7 @@ def test_tensors_go_through_shared_memory_of_the_native_runtime(
         load={"batch_size": 2, "concurrency": 2},
         measurement={**QUICK, "shared_memory": ["none", "system"]},
     )
-    (placement,) = planning.plan(campaign, site).placements["cpu"]
+    (placement,) = plan.plan(campaign, site).placements["cpu"]
     records = list(measure(placement, site, tmp_path / "logs"))
     assert {record.status for record in records} == {Status.OK}, records[-1].reason
     assert [record.shared_memory for record in records] == ["none", "system"]

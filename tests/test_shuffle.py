@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis import shuffle
-from analysis.shuffle import Shuffle
+from hpcbench.analysis import shuffle
+from hpcbench.analysis.shuffle import Shuffle
 
 ORDER = ("a", "b")
 ROWS = st.lists(

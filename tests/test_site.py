@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from hpcbench import runstate
+from hpcbench.cluster import run_state
+from hpcbench.config.site import Network, Pool, Site
 from hpcbench.errors import BadInput
-from hpcbench.site import CHECKOUT, Network, Pool, Site
 from tests.builders import batch_site, refusal, write_site
+from tests.conftest import CHECKOUT
 
 
 def test_the_local_site_comes_with_the_project() -> None:
@@ -154,14 +155,14 @@ def test_a_batch_sites_settings_survive_being_written(
 ) -> None:
     pool = {"memory": "2GiB", "walltime": "1-00:00:00", "directives": directives}
     site = batch_site(scheduler, pool)
-    runstate.write_yaml(tmp_path / "site.yaml", site)
+    run_state.write_yaml(tmp_path / "site.yaml", site)
     assert Site.load(tmp_path / "site.yaml") == site
 
 
 def test_a_run_can_be_repeated_from_the_site_that_it_wrote(tmp_path: Path) -> None:
     site = Site.load(write_site(tmp_path, pools={"cpu": {"max_jobs": 2, "cpus": 4}}))
     (tmp_path / "results").mkdir()
-    runstate.write_yaml(tmp_path / "results" / "site.yaml", site)
+    run_state.write_yaml(tmp_path / "results" / "site.yaml", site)
     assert Site.load(tmp_path / "results" / "site.yaml") == site
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench import jobqueue
-from hpcbench.site import CHECKOUT, Container, Network, Pool, Site, walltime
+from hpcbench.cluster import jobqueue
+from hpcbench.config.site import Container, Network, Pool, Site, walltime
+from tests.conftest import CHECKOUT
 
 FOLDER = CHECKOUT / "site_configs"
 STORED = Path(__file__).parent / "data" / "job_scripts"

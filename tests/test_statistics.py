@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from analysis.configuration import (
+from hpcbench.analysis.summary.configuration import (
     ASKED,
     CONFIGURATION,
     FOUND,
@@ -20,7 +20,7 @@ from analysis.configuration import (
     plain_rows,
     prepared,
 )
-from analysis.statistics import (
+from hpcbench.analysis.summary.statistics import (
     CONFIDENCE,
     Sample,
     configurations,
@@ -33,7 +33,7 @@ from analysis.statistics import (
     settled_latency_us,
     too_few_requests,
 )
-from hpcbench.records import SCHEMA
+from hpcbench.records.columns import SCHEMA
 from tests.measurements import A100, T4, failed, loaded, measured, repeats, server
 
 THROUGHPUT = "throughput_infer_per_s"
@@ -72,7 +72,7 @@ def test_every_column_is_part_of_a_configuration_or_may_differ_between_repeats()
         name for name in SCHEMA.names if name.startswith(FIGURE_PREFIXES) or name.endswith("_per_s")
     } - {"server_image_digest", "gpu_name", "gpu_count", "gpu_driver"}
     assert set(CONFIGURATION).isdisjoint(OTHERS | figures)
-    # A new column belongs into analysis.configuration, or into OTHERS above.
+    # A new column belongs into hpcbench.analysis.summary.configuration, or into OTHERS above.
     assert set(SCHEMA.names) == set(CONFIGURATION) | OTHERS | figures
 
 

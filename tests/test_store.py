@@ -23,9 +23,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hpcbench
-from hpcbench import store
-from hpcbench.records import FINAL, SCHEMA, SCHEMA_VERSION, Record, Status
-from hpcbench.store import Results
+from hpcbench.records import store
+from hpcbench.records.columns import FINAL, SCHEMA, SCHEMA_VERSION, Record, Status
+from hpcbench.records.store import Results
 from tests.builders import NOON, record, refusal
 
 
@@ -126,7 +126,7 @@ def test_a_process_killed_while_it_writes_leaves_what_was_there(
     path = tmp_path / "state"
     path.write_bytes(b"whole")
     script = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom hpcbench import store\n"
+        "import os, signal, sys\nfrom pathlib import Path\nfrom hpcbench.records import store\n"
         f"{moment} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "store.write_atomically(Path(sys.argv[1]), b'new')\n"
     )
@@ -579,7 +579,7 @@ def test_asking_does_not_take_the_lock(results: Results) -> None:
 
 def test_a_killed_run_holds_no_lock(results: Results) -> None:
     script = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom hpcbench import store\n"
+        "import os, signal, sys\nfrom pathlib import Path\nfrom hpcbench.records import store\n"
         "with store.locked(store.Results(Path(sys.argv[1]))):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )

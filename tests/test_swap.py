@@ -9,13 +9,15 @@ from typing import Any
 import psutil
 import pytest
 
-from hpcbench import planning, swap, triton
+from hpcbench.config.site import Site
 from hpcbench.errors import ServerFailed
-from hpcbench.measure import measure
-from hpcbench.placement import Placement
-from hpcbench.point import ServerVariant
-from hpcbench.records import Record, Status
-from hpcbench.site import Site
+from hpcbench.measure import server as triton
+from hpcbench.measure import variants
+from hpcbench.measure.measure import measure
+from hpcbench.plan import plan
+from hpcbench.plan.placement import Placement
+from hpcbench.plan.point import ServerVariant
+from hpcbench.records.columns import Record, Status
 from tests import ratios
 from tests.real import QUICK, quick_run
 
@@ -26,17 +28,19 @@ I1124 15:40:29.4 10027 model_lifecycle.cc:472] "loading: second:1"
 
 
 def test_what_is_unloaded_is_read_from_the_log() -> None:
-    assert swap.unloaded(LOG) == {("jets", "1"), ("jets", "12")}
-    assert not swap.refused(LOG)
-    assert swap.refused(LOG + "E1124 1 x.cc:6] \"failed to load 'jets' version 1: Internal\"\n")
-    assert swap.refused(LOG + "E1124 1 x.cc:6] \"Poll failed for model directory 'jets': bad\"\n")
+    assert variants.unloaded(LOG) == {("jets", "1"), ("jets", "12")}
+    assert not variants.refused(LOG)
+    assert variants.refused(LOG + "E1124 1 x.cc:6] \"failed to load 'jets' version 1: Internal\"\n")
+    assert variants.refused(
+        LOG + "E1124 1 x.cc:6] \"Poll failed for model directory 'jets': bad\"\n"
+    )
 
 
 def placed(
     folder: Path, prefix: Path, models: Path, **changes: Any
 ) -> tuple[list[Placement], Site]:
     campaign, site = quick_run(folder, prefix, models, **({"fresh_servers": False} | changes))
-    return list(planning.plan(campaign, site).placements["cpu"]), site
+    return list(plan.plan(campaign, site).placements["cpu"]), site
 
 
 Variants = tuple[ServerVariant, ...]
@@ -89,7 +93,7 @@ def test_a_server_that_swaps_takes_no_orders_from_the_network(
             assert answer.status >= 400
             assert b"not allowed" in answer.read()
             connection.close()
-        after = swap.swapped(server, second)
+        after = variants.swapped(server, second)
         assert (after.fresh, after.variants) == (False, second)
         ports = {server.http_port, server.grpc_port, server.metrics_port}
         heard = {
@@ -108,7 +112,7 @@ def test_a_swap_that_fails_is_followed_by_a_fresh_server(
     (placement,), site = placed(
         tmp_path, native_prefix, demo_models, server={"instance_count": [1, 2]}, load={}
     )
-    monkeypatch.setattr(swap, "UNLOAD_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(variants, "UNLOAD_TIMEOUT_S", 0.0)
     records = list(measure(placement, site, tmp_path / "logs"))
     assert [(r.status, r.server_fresh) for r in records] == [(Status.OK, True)] * 2
     assert [record.instance_count for record in records] == [1, 2]
@@ -143,7 +147,7 @@ def test_a_server_that_dies_while_it_swaps_says_so(
         triton_process.suspend()
         triton_process.kill()
         with pytest.raises((ServerFailed, OSError)):
-            swap.swapped(server, second)
+            variants.swapped(server, second)
 
 
 @pytest.mark.native

@@ -12,13 +12,13 @@ from typing import Any
 import psutil
 import pytest
 
-from hpcbench import planning
-from hpcbench.load_axes import LoadVariant
-from hpcbench.measure import measure
-from hpcbench.placement import Placement
-from hpcbench.records import Status
-from hpcbench.site import Site
-from hpcbench.together import limit_s
+from hpcbench.config.load_axes import LoadVariant
+from hpcbench.config.site import Site
+from hpcbench.measure.concurrent import limit_s
+from hpcbench.measure.measure import measure
+from hpcbench.plan import plan
+from hpcbench.plan.placement import Placement
+from hpcbench.records.columns import Status
 from tests import models
 from tests.conftest import wait_until
 from tests.real import QUICK, SHAPES, quick_run
@@ -54,7 +54,7 @@ def shared(
         together=[{"jets": {"load": {"batch_size": 4}}, "others": {}}],
         measurement=QUICK | measurement,
     )
-    placements = planning.plan(campaign, site).placements["cpu"]
+    placements = plan.plan(campaign, site).placements["cpu"]
     (placement,) = [p for p in placements if len(p.served[0]) == 2]
     return placement, site
 
@@ -127,7 +127,7 @@ def test_an_ensemble_and_a_model_without_a_batch_are_measured_together_as_alone(
         together=[{"Chain": {}, "Flat": {}}],
         measurement=QUICK,
     )
-    placements = planning.plan(campaign, site).placements["cpu"]
+    placements = plan.plan(campaign, site).placements["cpu"]
     (placement,) = [p for p in placements if len(p.served[0]) == 2]
     records = list(measure(placement, site, tmp_path / "logs"))
     assert {record.status for record in records} == {Status.OK}, [r.reason for r in records]

@@ -8,10 +8,12 @@ import psutil
 import pytest
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from hpcbench import model_repository, planning, triton
+from hpcbench.config.site import Container
 from hpcbench.errors import ServerFailed
-from hpcbench.point import ServerVariant
-from hpcbench.site import Container
+from hpcbench.measure import model_repository
+from hpcbench.measure import server as triton
+from hpcbench.plan import plan
+from hpcbench.plan.point import ServerVariant
 from tests.conftest import traces
 from tests.real import quick_run
 
@@ -29,7 +31,7 @@ def served(
     tmp_path: Path, native_prefix: Path, demo_models: Path
 ) -> tuple[ServerVariant, Container]:
     campaign, site = quick_run(tmp_path, native_prefix, demo_models)
-    (placement,) = planning.plan(campaign, site).placements["cpu"]
+    (placement,) = plan.plan(campaign, site).placements["cpu"]
     return placement.points[0].variant, site.container
 
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from hpcbench import Site
-from hpcbench.placement import Placement
-from hpcbench.records import Status
-from hpcbench.unmeasured import unmeasured
+from hpcbench.plan.initial_record import unmeasured
+from hpcbench.plan.placement import Placement
+from hpcbench.records.columns import Status
 from tests.builders import point, write_prefix, write_site
 
 

@@ -7,13 +7,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from analysis import captions, figures, labels, varied, words
-from analysis.configuration import CONFIGURATION
-from analysis.limits import Wanted
-from analysis.recommend import COLUMNS, recommend
-from analysis.recommend_text import distinctions
-from analysis.table import summarise
-from hpcbench.records import Record
+from hpcbench.analysis.decide.recommend import COLUMNS, recommend
+from hpcbench.analysis.decide.recommend_text import distinctions
+from hpcbench.analysis.figures import captions, kinds
+from hpcbench.analysis.summary import labels, varied, words
+from hpcbench.analysis.summary.configuration import CONFIGURATION
+from hpcbench.analysis.summary.limits import Wanted
+from hpcbench.analysis.summary.table import summarise
+from hpcbench.records.columns import Record
 from tests.builders import refusal
 from tests.builders_scan import record, through_parquet
 from tests.measurements import loaded, repeats
@@ -103,14 +104,14 @@ def scan_over(axis: str, values: list[Any], folder: Path, **shared: Any) -> pd.D
 
 def test_an_axis_of_the_server_that_nobody_listed_makes_a_heat_map(tmp_path: Path) -> None:
     found = scan_over("cuda_streams", ["base", False, True], tmp_path)
-    ((_, numbers),) = figures.FIGURES["heat_map"].pictures(found)
+    ((_, numbers),) = kinds.FIGURES["heat_map"].pictures(found)
     cells = numbers.set_index(["x_text", "y_text"])["throughput_infer_per_s"]
     assert cells.to_dict() == {
         (f"{batch}", text): 100.0 * batch * (place + 1)
         for place, text in enumerate(["base", "off", "on"])
         for batch in (1, 2, 4)
     }
-    figure = figures.FIGURES["heat_map"].of(found)
+    figure = kinds.FIGURES["heat_map"].of(found)
     assert figure.axes[0].get_ylabel() == "CUDA streams"
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["base", "off", "on"]
 
@@ -127,7 +128,7 @@ def test_what_the_server_resolved_for_an_axis_does_not_tear_its_map(tmp_path: Pa
         ),
         folder=tmp_path,
     )  # fmt: skip
-    ((_, numbers),) = figures.FIGURES["heat_map"].pictures(found)
+    ((_, numbers),) = kinds.FIGURES["heat_map"].pictures(found)
     assert numbers.drop_duplicates("y").sort_values("y")["y_text"].tolist() == ["none", "4", "4/8"]
 
 
@@ -163,7 +164,7 @@ def test_fronts_never_weigh_unlike_inputs_against_each_other(tmp_path: Path) -> 
         ),
         folder=tmp_path,
     )
-    ((_, numbers),) = figures.FIGURES["pareto_front"].pictures(found)
+    ((_, numbers),) = kinds.FIGURES["pareto_front"].pictures(found)
     assert numbers["on_front"].all()
 
 

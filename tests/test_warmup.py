@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hpcbench.warmup import profile, warmups
+from hpcbench.plan.warmup import profile, warmups
 from tests.builders import parsed
 
 MODEL = parsed(

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench import batch, ledger, watch
+from hpcbench.cluster import batch, ledger, watch
 from hpcbench.errors import Interrupted
-from hpcbench.store import Results
+from hpcbench.records.store import Results
 from tests.test_batch import program, programs  # noqa: F401 - a fixture
 
 DOWN = 'echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1'

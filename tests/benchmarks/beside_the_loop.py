@@ -19,7 +19,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpcbench import Campaign, Site, container, grid, load_results, perf_analyzer, planning, triton
+from hpcbench import Campaign, Site, load_results
+from hpcbench.measure import perf_analyzer
+from hpcbench.measure import server as triton
+from hpcbench.plan import grid, plan
+from hpcbench.runtime import command
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 BATCHES = (1, 4, 8, 16, 32, 64, 128)
@@ -38,7 +42,7 @@ class Took:
 
 def the_loop(campaign: Campaign, site: Site) -> Took:
     """The loop of the documentation: one command per batch size, a CSV each, nothing else."""
-    todo = planning.plan(campaign, site)
+    todo = plan.plan(campaign, site)
     (placement,) = todo.placements["cpu"]
     each: dict[int, float] = {}
     inside = 0.0
@@ -70,7 +74,7 @@ def loop_command(point: grid.Point, site: Site, server: triton.Server, folder: s
     """The very flags of hpcbench, but for where the CSV goes."""
     words = perf_analyzer.arguments(point, url=f"127.0.0.1:{server.grpc_port}", metrics_url=None)
     words[words.index("-f") + 1] = f"batch{point.load.batch_size}.csv"
-    return container.sdk(site.container, words, container.Room(folder=Path(folder))).argv
+    return command.sdk(site.container, words, command.Room(folder=Path(folder))).argv
 
 
 def _has_figures(path: Path) -> bool:

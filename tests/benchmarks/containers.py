@@ -28,19 +28,13 @@ from pathlib import Path
 
 import psutil
 
-from hpcbench import (
-    Campaign,
-    Site,
-    container,
-    grid,
-    perf_analyzer,
-    perf_output,
-    planning,
-    preflight,
-    process,
-    triton,
-)
-from hpcbench.placement import Placement
+from hpcbench import Campaign, Site
+from hpcbench.measure import perf_analyzer, perf_output, preflight
+from hpcbench.measure import server as triton
+from hpcbench.plan import grid, plan
+from hpcbench.plan.placement import Placement
+from hpcbench.runtime import command as container
+from hpcbench.runtime import process
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 WAYS = ("native", "apptainer")
@@ -111,7 +105,7 @@ def main() -> None:
     sites: dict[str, Site] = {}
     placements: dict[str, Placement] = {}
     for way, path in zip(WAYS, given.sites, strict=True):
-        todo = planning.plan(campaign, Site.load(path))
+        todo = plan.plan(campaign, Site.load(path))
         sites[way] = todo.site
         ((placements[way],),) = todo.placements.values()
     held = {

@@ -11,7 +11,7 @@ import statistics
 import time
 from typing import Any
 
-from hpcbench.placement import place, spread
+from hpcbench.plan.placement import place, spread
 from tests.builders import campaign, expanded
 
 

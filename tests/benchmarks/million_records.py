@@ -29,8 +29,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hpcbench.records import SCHEMA
-from hpcbench.store import KEY, ORDER, SMALL_FILE
+from hpcbench.records.columns import SCHEMA
+from hpcbench.records.store import KEY, ORDER, SMALL_FILE
 
 SITES = {
     "north": {"a100": "NVIDIA A100-SXM4-40GB", "t4": "Tesla T4"},

@@ -11,11 +11,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from hpcbench import planning
-from hpcbench.campaign import Campaign
-from hpcbench.measure import measure
-from hpcbench.records import Record
-from hpcbench.site import Site
+from hpcbench.config.campaign import Campaign
+from hpcbench.config.site import Site
+from hpcbench.measure.measure import measure
+from hpcbench.plan import plan
+from hpcbench.records.columns import Record
 from tests import ratios
 from tests.real import SHAPES, campaign_file, site_file
 
@@ -26,7 +26,7 @@ MEASUREMENT = {"measurement_interval_ms": 1000, "stability_percentage": 900.0}
 
 def measured(campaign: Campaign, site: Site, repeat: int, logs: Path) -> tuple[float, list[Record]]:
     """The wall time of all placements of a repeat, and their records."""
-    placements = planning.plan(campaign, site).placements["cpu"]
+    placements = plan.plan(campaign, site).placements["cpu"]
     mine = [placement for placement in placements if placement.repeat == repeat]
     started = time.monotonic()
     records = [record for placement in mine for record in measure(placement, site, logs)]

@@ -1,0 +1,1 @@
+"""What to deploy, what changed, and how many GPUs a rate needs."""

@@ -1,0 +1,287 @@
+"""What changed between two sets of results: another Triton, driver, GPU or site, or last month.
+
+Two configurations are compared where they are the same work: WORK. Anything else may differ, for
+that is what is compared; of several that do the same work those are paired that are most alike,
+by ALIKE in its order, and of these only such that are so from either side.
+
+Something is worse where it is so by more than the tolerance and beyond the noise: a one-sided
+Welch test of the logarithm of the ratio against the tolerance, with the false discoveries among
+all that is compared held to FALSE_DISCOVERIES (Benjamini and Hochberg), so that a nightly
+comparison of a thousand unchanged configurations raises no alarm. What was measured once has no
+noise that could be known: there the tolerance alone decides.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import stats
+
+from hpcbench.analysis.summary import limits, statistics
+from hpcbench.analysis.summary.configuration import (
+    CALLS,
+    CONFIGURATION,
+    LOAD,
+    NEEDED,
+    RESOLVED,
+    Array,
+    Numbers,
+    compact,
+    floats,
+    group_numbers,
+    plain_rows,
+)
+from hpcbench.analysis.summary.limits import ENERGY, LATENCY, THROUGHPUT, Figure
+from hpcbench.analysis.summary.statistics import Sample
+from hpcbench.errors import BadInput
+
+MEDIAN = Figure("latency_p50_ms", "p50 latency", "ms", highest=False)
+FIGURES = (THROUGHPUT, MEDIAN, LATENCY, ENERGY)
+"""What is compared. The median and p99 are there whatever percentile was asked for."""
+
+PERCENTILES = {MEDIAN: 50, LATENCY: 99}
+
+WORK = (
+    *("model", "model_version", "shapes", "variant"),
+    *LOAD,
+    *CALLS,
+)
+"""What two configurations must share to be compared. Where nobody asked for a server variant, as
+in imported results, what the server had (RESOLVED) stands for it."""
+
+ALIKE = (
+    *("gpu_name", "gpu_count", "cpu_name", "cpu_count", "pool", "site", "model_digest"),
+    *(name for name in CONFIGURATION if name not in WORK),
+)
+"""What may differ, the most telling first; a column that stands twice counts where it is first."""
+
+FALSE_DISCOVERIES = 0.05
+
+COLUMNS = tuple(dict.fromkeys((*NEEDED, *limits.NEEDED, "latency_p50_us", "point_id", "reason")))
+"""The columns of `hpcbench.records.columns` that `compare` reads."""
+
+
+class Verdict(StrEnum):
+    """What became of a figure; SAME is within the tolerance with its whole interval."""
+
+    WORSE = "worse"
+    BETTER = "better"
+    SAME = "same"
+    NOISE = "within noise"
+    UNJUDGED = "too few requests"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found.
+
+    ``rows`` has one row per pair of configurations and figure, sorted by what changed most
+    (what is not judged comes last):
+    ``a`` and ``b``, positions in ``a_table`` and ``b_table``; ``figure``, a column of FIGURES;
+    ``ratio`` (b / a) with ``low`` and ``high``; ``p``, the adjusted p-value of its being worse;
+    ``verdict``; and ``once``, that there is no interval. ``lost`` holds the pairs (a, b) that were
+    measured in A and not in B, where it was tried; ``gained`` those the other way round. ``only_a``
+    and ``only_b`` are positions that have no counterpart. ``differing`` tells, for each column in
+    which paired configurations differ, the pairs of values.
+    """
+
+    a_table: pd.DataFrame
+    b_table: pd.DataFrame
+    tolerance: float
+    rows: pd.DataFrame
+    lost: pd.DataFrame
+    gained: pd.DataFrame
+    only_a: Numbers
+    only_b: Numbers
+    differing: dict[str, list[tuple[Any, Any]]]
+    pairs: int
+
+    def count(self, verdict: Verdict) -> int:
+        """How many rows have that verdict."""
+        return int((self.rows["verdict"] == verdict).sum())
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether anything got worse beyond tolerance and noise, or cannot be measured any more."""
+        return bool(self.count(Verdict.WORSE) or len(self.lost))
+
+
+def compare(a: pd.DataFrame, b: pd.DataFrame, tolerance: float) -> Comparison:
+    """Compares results B with the reference A; both have COLUMNS, as `load_results` reads them.
+
+    ``tolerance`` is a fraction: with 0.05 a ratio of up to 1.05 for the worse is let pass. Raises
+    BadInput where one of them is empty, or no configuration of A has a counterpart in B.
+    """
+    for name, frame in (("A", a), ("B", b)):
+        if frame.empty:
+            raise BadInput(f"{name} holds no results", "hpcbench run measures them")
+    a_table, b_table = _table(a), _table(b)
+    pairs = _pairs(a_table, b_table)
+    if pairs.empty:
+        raise BadInput(
+            f"no configuration of A has a counterpart in B{_unlike(a_table, b_table)}",
+            f"they must agree in {', '.join(WORK)}",
+        )
+    in_a = _served(a_table)[pairs["a"]]
+    in_b = _served(b_table)[pairs["b"]]
+    both = pairs[in_a & in_b]
+    if not in_a.any() and not in_b.any():
+        raise BadInput("nothing was measured, neither in A nor in B", "hpcbench status tells why")
+    return Comparison(
+        a_table=a_table,
+        b_table=b_table,
+        tolerance=tolerance,
+        rows=_rows(a_table, b_table, both, tolerance),
+        lost=pairs[in_a & ~in_b],
+        gained=pairs[~in_a & in_b],
+        only_a=np.setdiff1d(np.arange(len(a_table)), pairs["a"]),
+        only_b=np.setdiff1d(np.arange(len(b_table)), pairs["b"]),
+        differing=_differing(a_table, b_table, both),
+        pairs=len(both),
+    )
+
+
+def _served(table: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Where something was measured that may be compared; a server that answers nothing is not."""
+    dead = floats(table[THROUGHPUT.column]) <= 0
+    return np.asarray((table["measured"].to_numpy() > 0) & ~dead, dtype=bool)
+
+
+def _unlike(a_table: pd.DataFrame, b_table: pd.DataFrame) -> str:
+    """The first column of WORK in which the two have no value in common."""
+    for name in WORK:
+        a, b = (
+            table[name].astype(object).map(str).unique().tolist() for table in (a_table, b_table)
+        )
+        if not set(a) & set(b):
+            there, other = (", ".join(values[:3])[:100] for values in (a, b))
+            return f": {name} is {there} in A, {other} in B"
+    return ""
+
+
+def _table(frame: pd.DataFrame) -> pd.DataFrame:
+    frame = compact(frame.reset_index(drop=True))
+    figures = limits.figures(frame, {})
+    figures[MEDIAN.column] = floats(frame["latency_p50_us"]) / 1000
+    names = [figure.column for figure in FIGURES]
+    added = {name: figures[name] for name in names} | {"requests": floats(frame["request_count"])}
+    table = statistics.configurations(frame.assign(**added), [*added])
+    rows = table.pop("row").to_numpy()
+    for name in ("point_id", "reason"):
+        table[name] = frame[name].iloc[rows].to_numpy(dtype=object)
+    return table
+
+
+def _pairs(a_table: pd.DataFrame, b_table: pd.DataFrame) -> pd.DataFrame:
+    """The positions ``a`` and ``b`` of what is to be compared."""
+    both = pd.concat([a_table[[*CONFIGURATION]], b_table[[*CONFIGURATION]]], ignore_index=True)
+    for name in (name for name in CALLS if name != "asynchronous"):
+        # What was not used is as missing as it is in results that know no such column yet.
+        both[name] = both[name].mask(both[name].isin([False, "none"]).fillna(value=False))
+    unasked = both["variant"].isna().to_numpy()
+    served = np.where(unasked, group_numbers(both, RESOLVED), -1)
+    work = group_numbers(both.assign(served=served), [*WORK, "served"])
+    a_side = pd.DataFrame({"a": np.arange(len(a_table)), "work": work[: len(a_table)]})
+    b_side = pd.DataFrame({"b": np.arange(len(b_table)), "work": work[len(a_table) :]})
+    pairs = a_side.merge(b_side, on="work")[["a", "b"]]
+    likeness = np.zeros(len(pairs), dtype=np.int64)
+    for column in dict.fromkeys(ALIKE):
+        codes = group_numbers(both, [column])
+        same = codes[pairs["a"]] == codes[pairs["b"] + len(a_table)]
+        likeness = 2 * likeness + same
+    best_of_a = pd.Series(likeness).groupby(pairs["a"].to_numpy()).transform("max")
+    best_of_b = pd.Series(likeness).groupby(pairs["b"].to_numpy()).transform("max")
+    mutual = (likeness == best_of_a.to_numpy()) & (likeness == best_of_b.to_numpy())
+    kept: pd.DataFrame = pairs.loc[mutual].reset_index(drop=True)
+    return kept
+
+
+def _rows(
+    a_table: pd.DataFrame, b_table: pd.DataFrame, pairs: pd.DataFrame, tolerance: float
+) -> pd.DataFrame:
+    parts = [_compared(a_table, b_table, pairs, figure, tolerance) for figure in FIGURES]
+    rows = pd.concat(parts, ignore_index=True)
+    for name in ("p", "p_better"):
+        rows[name] = _adjusted(rows[name].to_numpy())
+    factor = rows.pop("worse_by").to_numpy()
+    p_better = rows.pop("p_better").to_numpy()
+    once = rows["once"].to_numpy()
+    bound = 1 + tolerance
+    worse = np.where(once, factor > bound, rows["p"] <= FALSE_DISCOVERIES)
+    better = np.where(once, factor < 1 / bound, p_better <= FALSE_DISCOVERIES)
+    few = rows.pop("few").to_numpy(dtype=bool)
+    same = once | ((rows["low"] >= 1 / bound) & (rows["high"] <= bound))
+    chosen = (Verdict.UNJUDGED, Verdict.WORSE, Verdict.BETTER, Verdict.SAME)
+    rows["verdict"] = np.select(
+        [few, worse, better, same], [v.value for v in chosen], Verdict.NOISE.value
+    )
+    order = np.lexsort((-np.abs(np.log(rows["ratio"].to_numpy())), few))
+    return rows.iloc[order].reset_index(drop=True)
+
+
+def _compared(
+    a_table: pd.DataFrame,
+    b_table: pd.DataFrame,
+    pairs: pd.DataFrame,
+    figure: Figure,
+    tolerance: float,
+) -> pd.DataFrame:
+    """One figure of all pairs, of those that have it on both sides."""
+    a, b = (
+        Sample.of(table.iloc[pairs[side]], figure.column)
+        for table, side in ((a_table, "a"), (b_table, "b"))
+    )
+    ratio = statistics.ratio(b, a)
+    worse = (a, b) if figure.highest else (b, a)
+    few = np.zeros(len(pairs), dtype=bool)
+    if figure in PERCENTILES:
+        for table, side in ((a_table, "a"), (b_table, "b")):
+            requests = floats(table["requests_min"])[pairs[side]]
+            few |= statistics.too_few_requests(requests, PERCENTILES[figure])
+    p = statistics.p_ratio_above(*worse, 1 + tolerance)
+    p_better = statistics.p_ratio_above(*worse[::-1], 1 + tolerance)
+    known = np.isfinite(ratio.value)
+    columns = {
+        "a": pairs["a"].to_numpy(),
+        "b": pairs["b"].to_numpy(),
+        "ratio": ratio.value,
+        "low": ratio.low,
+        "high": ratio.high,
+        "worse_by": 1 / ratio.value if figure.highest else ratio.value,
+        # What is not judged must not cost the others of their power.
+        "p": np.where(few, np.nan, p),
+        "p_better": np.where(few, np.nan, p_better),
+        "few": few,
+        "once": ~np.isfinite(ratio.low),
+    }
+    found = pd.DataFrame({name: values[known] for name, values in columns.items()})
+    found["figure"] = figure.column
+    return found
+
+
+def _adjusted(p: Array) -> Array:
+    adjusted = np.full(len(p), np.nan)
+    known = np.isfinite(p)
+    if known.any():
+        adjusted[known] = stats.false_discovery_control(p[known])
+    return adjusted
+
+
+def _differing(
+    a_table: pd.DataFrame, b_table: pd.DataFrame, pairs: pd.DataFrame
+) -> dict[str, list[tuple[Any, Any]]]:
+    found = {}
+    for name in dict.fromkeys(ALIKE):
+        values = pd.DataFrame(
+            {
+                "a": a_table[name].iloc[pairs["a"]].to_numpy(dtype=object),
+                "b": b_table[name].iloc[pairs["b"]].to_numpy(dtype=object),
+            }
+        ).drop_duplicates()
+        changes = [(row["a"], row["b"]) for row in plain_rows(values, range(len(values)))]
+        if changes := [(was, now) for was, now in changes if was != now]:
+            found[name] = changes
+    return found

@@ -1,0 +1,222 @@
+"""A comparison as a page for the terminal, as Markdown and as JSON."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from hpcbench.analysis.decide.compare import FIGURES, Comparison, Verdict
+from hpcbench.analysis.summary import labels, words
+from hpcbench.analysis.summary.configuration import CONFIGURATION, LOAD, plain_rows
+from hpcbench.errors import BadInput
+
+KINDS = (".md", ".json", ".png", ".pdf")
+MOST_SHOWN = 20
+_WIDE = 120
+MOST_IN_MARKDOWN = 500
+
+_BY_COLUMN = {figure.column: figure for figure in FIGURES}
+_COLOURS = {Verdict.WORSE.value: "red", Verdict.BETTER.value: "green"}
+_HEADINGS = ("configuration", "figure", "A", "B", "B / A", "verdict")
+
+
+def show(found: Comparison, names: tuple[str, str], console: Console) -> None:
+    """Prints what changed most."""
+    for line in summary(found, names):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    shown = most_changed(found, MOST_SHOWN)
+    for line in _shared(found, shown):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    kept = [name for name in _HEADINGS if console.width >= _WIDE or name not in ("A", "B")]
+    for name in kept:
+        right = name in ("A", "B", "B / A")
+        wraps = name == "configuration"
+        table.add_column(name, justify="right" if right else "left", no_wrap=not wraps)
+    for cells, verdict in zip(_cells(found, shown), shown["verdict"], strict=True):
+        named = dict(zip(_HEADINGS, cells, strict=True))
+        if console.width < _WIDE:
+            named["figure"], _, _ = named["figure"].partition(" [")
+        table.add_row(*(escape(named[name]) for name in kept), style=_COLOURS.get(verdict))
+    console.print(table)
+    if len(found.rows) > len(shown):
+        left = len(found.rows) - len(shown)
+        console.print(f"and {left} more; --out FILE.md or FILE.json has them", highlight=False)
+
+
+def summary(found: Comparison, names: tuple[str, str]) -> list[str]:
+    """What was compared, what differs between the two, and how it ended."""
+    lines = [
+        f"A: {names[0]}",
+        f"B: {names[1]}",
+        _counts(found),
+    ]
+    lines += [f"{name.replace('_', ' ')}: {_changes(c)}" for name, c in found.differing.items()]
+    once = found.rows["once"] & (found.rows["verdict"] != Verdict.UNJUDGED)
+    counts = [(found.count(verdict), verdict.value) for verdict in Verdict]
+    told = ", ".join(f"{count} {verdict}" for count, verdict in counts if count)
+    lines.append(f"tolerance {found.tolerance:.1%}; figures: {told or 'none'}")
+    if once.any():
+        lines.append(
+            f"without interval, because measured once: {int(once.sum())}; there the tolerance "
+            "alone decides"
+        )
+    lost = found.lost.head(MOST_SHOWN)
+    reasons = found.b_table["reason"].iloc[lost["b"]]
+    for row, reason in zip(plain_rows(found.a_table, lost["a"].to_numpy()), reasons, strict=True):
+        why = "" if pd.isna(reason) else f": {reason}"
+        what = f"{row['model_label']}, {labels.load(row)}, {labels.server(row)}"
+        lines.append(f"not measured any more: {what}{why}")
+    if len(found.lost) > MOST_SHOWN:
+        lines.append(f"and {len(found.lost) - MOST_SHOWN} more not measured any more")
+    if len(found.gained):
+        lines.append(f"{len(found.gained)} configurations were measured in B only, tried in both")
+    return lines
+
+
+def _counts(found: Comparison) -> str:
+    alone = f"{len(found.only_a)} in A only, {len(found.only_b)} in B only"
+    return f"{found.pairs} configurations in both; {alone}"
+
+
+def _changes(changes: Sequence[tuple[Any, Any]]) -> str:
+    told = [f"{_short(was)} -> {_short(now)}" for was, now in changes[:3]]
+    return "; ".join(told) + (f"; and {len(changes) - 3} more" if len(changes) > 3 else "")
+
+
+def _short(value: Any) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+def most_changed(found: Comparison, most: int) -> pd.DataFrame:
+    """What changed most; what got worse is there in any case, as far as there is room."""
+    worse = (found.rows["verdict"] == Verdict.WORSE).to_numpy()
+    chosen = np.argsort(~worse, kind="stable")[:most]
+    return found.rows.iloc[np.sort(chosen)]
+
+
+def configuration_names(found: Comparison, rows: pd.DataFrame) -> tuple[list[str], str]:
+    """(the configuration of each row in words, what all of them share)."""
+    return labels.names(plain_rows(found.a_table, rows["a"].to_numpy()))
+
+
+def _cells(found: Comparison, rows: pd.DataFrame) -> list[tuple[str, ...]]:
+    a_rows = plain_rows(found.a_table, rows["a"].to_numpy())
+    b_rows = plain_rows(found.b_table, rows["b"].to_numpy())
+    names, _ = configuration_names(found, rows)
+    cells: list[tuple[str, ...]] = []
+    for a, b, name, row in zip(a_rows, b_rows, names, _records(rows), strict=True):
+        figure = _BY_COLUMN[row["figure"]]
+        cells.append(
+            (
+                name,
+                f"{figure.words} [{figure.unit}]",
+                labels.figure(a, figure.column),
+                labels.figure(b, figure.column),
+                labels.interval(row["ratio"], row["low"], row["high"]),
+                f"{row['verdict']}{' (once)' if row['once'] else ''}",
+            )
+        )
+    return cells
+
+
+def _shared(found: Comparison, rows: pd.DataFrame) -> list[str]:
+    _, shared = configuration_names(found, rows)
+    return [f"all below: {shared}"] if shared else []
+
+
+def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    return plain_rows(rows, range(len(rows)))
+
+
+def markdown(found: Comparison, names: tuple[str, str]) -> str:
+    """A report that a site can keep for every night."""
+    shown = most_changed(found, MOST_IN_MARKDOWN)
+    told = [*summary(found, names), *_shared(found, shown)]
+    lines = ["# Comparison", "", *(f"- {_cell(line)}" for line in told), ""]
+    lines += [f"| {' | '.join(_HEADINGS)} |", "|---|---|---:|---:|---:|---|"]
+    lines += [f"| {' | '.join(map(_cell, cells))} |" for cells in _cells(found, shown)]
+    if len(found.rows) > len(shown):
+        lines += ["", f"{len(found.rows) - len(shown)} more changed less."]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def as_json(found: Comparison, names: tuple[str, str]) -> dict[str, Any]:
+    """All of it as plain data; a missing figure is null."""
+    a_rows = plain_rows(found.a_table, found.rows["a"].to_numpy())
+    b_rows = plain_rows(found.b_table, found.rows["b"].to_numpy())
+    rows = [
+        {
+            **{name: a[name] for name in ("model", "variant", *LOAD)},
+            "figure": row["figure"],
+            "a": _side(a, row["figure"]),
+            "b": _side(b, row["figure"]),
+            **{name: row[name] for name in ("ratio", "low", "high")},
+            "p_worse": row["p"],
+            "measured_once": row["once"],
+            "verdict": row["verdict"],
+        }
+        for a, b, row in zip(a_rows, b_rows, _records(found.rows), strict=True)
+    ]
+    return {
+        "a": names[0],
+        "b": names[1],
+        "tolerance": found.tolerance,
+        "is_worse": found.is_worse,
+        "configurations_in_both": found.pairs,
+        "only_in_a": len(found.only_a),
+        "only_in_b": len(found.only_b),
+        "differing": {name: [list(c) for c in cs] for name, cs in found.differing.items()},
+        "counts": {verdict.value: found.count(verdict) for verdict in Verdict},
+        "not_measured_any_more": [
+            _identity(row) for row in plain_rows(found.a_table, found.lost["a"].to_numpy())
+        ],
+        "rows": rows,
+    }
+
+
+def _side(row: dict[str, Any], figure: str) -> dict[str, Any]:
+    endings = {"mean": "", "low": "_low", "high": "_high", "std": "_std", "n": "_n"}
+    figures = {name: row[f"{figure}{ending}"] for name, ending in endings.items()}
+    return {"point_id": row["point_id"], "device": words.device(row), **figures}
+
+
+def _identity(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in ("point_id", *CONFIGURATION) if row[name] is not None}
+
+
+def check_out(out: Path | None) -> None:
+    """Raises BadInput for a file of a kind that `write` cannot write."""
+    if out is not None and out.suffix not in KINDS:
+        raise BadInput(f"--out {out}: cannot write that kind of file", f"take {', '.join(KINDS)}")
+
+
+def write(found: Comparison, names: tuple[str, str], out: Path) -> None:
+    """The comparison as a file, of the kind that its suffix says: one of KINDS."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if out.suffix == ".md":
+            out.write_text(markdown(found, names), encoding="utf-8")
+        elif out.suffix == ".json":
+            out.write_text(json.dumps(as_json(found, names), indent=2) + "\n", encoding="utf-8")
+        else:
+            # Only here, for matplotlib takes its time.
+            from hpcbench.analysis.figures import comparison
+
+            comparison.write(found, names, out)
+    except OSError as error:
+        raise BadInput(
+            f"--out {out}: cannot be written: {error.strerror}",
+            "name a file in a folder in which you may create files",
+        ) from error

@@ -1,0 +1,164 @@
+"""Writes what is recommended into a folder: config.pbtxt as the server had it, and how to use it.
+
+The layout is OUT/MODEL/config.pbtxt, so that OUT can be copied over a model repository; where a
+model has several recommendations, OUT/WHAT_DIFFERS/MODEL/config.pbtxt: the device, the label, the
+shapes.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hpcbench.analysis.decide.recommend import Advice, Row
+from hpcbench.analysis.decide.recommend_text import as_json, device, distinctions, sentences, title
+from hpcbench.analysis.summary import labels, words
+from hpcbench.errors import BadInput
+
+LIST = "recommendation.json"
+README = "README.md"
+
+MOST_LETTERS = 120
+"""Of a folder's name, which a file system limits."""
+
+
+def write(advice: list[Advice], configs: Mapping[str, str | None], out: Path) -> list[Path]:
+    """Writes the folder, and gives the files in it.
+
+    ``configs`` is the text of config.pbtxt by point_id. Results that know none, such as imported
+    ones, are listed without a file. A folder of an earlier recommendation is replaced; raises
+    BadInput for one that holds anything else, and where it cannot be written.
+    """
+    _check(advice)
+    try:
+        _clear(out)
+        out.mkdir(parents=True, exist_ok=True)
+        listed, written = [], []
+        for one, folder in zip(advice, _folders(advice), strict=True):
+            config = configs.get(one.best["point_id"]) if one.best else None
+            path = None
+            if config:
+                path = out / folder / "config.pbtxt"
+                path.parent.mkdir(parents=True)
+                path.write_text(config, encoding="utf-8")
+                written.append(path)
+            listed.append(as_json(one) | {"config": str(path.relative_to(out)) if path else None})
+        (out / LIST).write_text(json.dumps(listed, indent=2) + "\n", encoding="utf-8")
+        (out / README).write_text(_readme(advice, listed), encoding="utf-8")
+    except OSError as error:
+        raise BadInput(
+            f"--out {out}: cannot be written: {error.strerror}",
+            "name a folder in which you may create files",
+        ) from error
+    return [*written, out / LIST, out / README]
+
+
+def _check(advice: list[Advice]) -> None:
+    for one in advice:
+        model = str(one.about["model"])
+        if not re.fullmatch(r"\w[\w.+-]*", model):
+            raise BadInput(
+                f"the model's name {model!r} cannot be that of a folder",
+                "without --out everything else is told",
+            )
+
+
+def _clear(out: Path) -> None:
+    """Removes what an earlier recommendation left, and only that."""
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    if not (out / LIST).is_file():
+        raise BadInput(
+            f"--out {out}: is not empty, and holds no earlier recommendation",
+            "name a new folder",
+        )
+    try:
+        paths = [
+            Path(entry["config"])
+            for entry in json.loads((out / LIST).read_text())
+            if entry["config"]
+        ]
+    except (ValueError, TypeError, KeyError) as error:
+        raise BadInput(f"{out / LIST}: is not of hpcbench", "name a new folder") from error
+    for path in paths:
+        if path.is_absolute() or ".." in path.parts or path.name != "config.pbtxt":
+            raise BadInput(f"{out / LIST}: names the file {path}", "name a new folder")
+        (out / path).unlink(missing_ok=True)
+        for folder in (out / path).parents:
+            if folder == out or not folder.is_dir() or any(folder.iterdir()):
+                break
+            folder.rmdir()
+
+
+def _folders(advice: list[Advice]) -> list[Path]:
+    """Where each recommendation goes, relative to the folder: named by what differs."""
+    taken: Counter[Path] = Counter()
+    folders = []
+    for one, more in zip(advice, distinctions(advice), strict=True):
+        model = one.about["model"]
+        alike = [other for other in advice if other.best and other.about["model"] == model]
+        named = [
+            text
+            for text, texts in (
+                (device(one.about), {device(other.about) for other in alike}),
+                (one.about["model_label"], {other.about["model_label"] for other in alike}),
+            )
+            if len(texts) > 1
+        ]
+        above = words.file_name(filter(None, [*named, more]))[:MOST_LETTERS]
+        place = Path(above, str(model))
+        if one.best:
+            taken[place] += 1
+            if taken[place] > 1:
+                place = Path(f"{above}_{taken[place]}", str(model))
+        folders.append(place)
+    return folders
+
+
+def _readme(advice: list[Advice], listed: list[dict[str, Any]]) -> str:
+    sections = [
+        _section(one, title(one, more), entry["config"])
+        for one, more, entry in zip(advice, distinctions(advice), listed, strict=True)
+    ]
+    return "\n".join(
+        [
+            "# Recommended configurations",
+            "",
+            "Each config.pbtxt is the one that Triton had when it was measured. Copy it over that",
+            "of the model in your repository. recommendation.json holds all figures.",
+            "",
+            *sections,
+        ]
+    )
+
+
+def _section(one: Advice, heading: str, config: str | None) -> str:
+    head = f"## {heading}\n"
+    if one.best is None:
+        return f"{head}\nNothing is recommended: {'; '.join(one.failing)}.\n"
+    lines = [head, *_use(one.best, config), f"- chosen for its {one.wanted.figure.words}"]
+    if one.wanted.limits:
+        lines[-1] += f", within {', '.join(map(str, one.wanted.limits))}"
+    lines += [f"- {sentence}" for sentence in sentences(one)]
+    lines += [f"- note: {note}" for note in one.notes]
+    return "\n".join(lines) + "\n"
+
+
+def _use(best: Row, config: str | None) -> list[str]:
+    there = f"`{config}`" if config else "not known: these results hold no config.pbtxt"
+    latency = labels.figure(best, "latency_p99_ms")
+    times = "once" if best["measured"] == 1 else f"{best['measured']} times"
+    return [
+        f"- configuration: {there}",
+        f"- server: {labels.server(best)}",
+        f"- clients: {', '.join(filter(None, [labels.load(best), _calls(best)]))}",
+        f"- throughput: {labels.figure(best, 'throughput_infer_per_s')} infer/s",
+        f"- p99 latency: {latency} ms" if latency != "-" else "- p99 latency: not measured",
+        f"- measured {times} on {best['site']}, pool {best['pool']}",
+    ]
+
+
+def _calls(best: Row) -> str:
+    return words.in_words(best).get("protocol", "")

@@ -1,0 +1,1 @@
+"""Rows become configurations with intervals, and get their names."""

@@ -1,0 +1,207 @@
+"""What makes a configuration: everything that two measurements must share to be repeats.
+
+It is defined here, and nowhere else. Pure functions on pandas frames with the columns of
+`hpcbench.records.columns`; none holds a loop over rows or groups.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hpcbench.errors import BadInput
+from hpcbench.records.columns import MEASURED, SCHEMA
+
+BASE = "base"
+"""The value of a server axis that leaves the model as its own config.pbtxt has it."""
+
+_PART = SCHEMA.names[SCHEMA.names.index("model") : SCHEMA.names.index("platform")]
+"""What was asked for. Whatever is added to this part of the records sets points apart."""
+
+
+def _those(*names: str) -> tuple[str, ...]:
+    return tuple(name for name in _PART if name in names)
+
+
+MODEL = ("model_label", "model", "model_version", "model_digest", "shapes")
+SERVER = ("variant",)
+LOAD = _those("batch_size", "concurrency", "request_rate", "request_distribution")
+PLACE = ("site", "pool")
+WINDOWS = _those(
+    *("measurement_mode", "measurement_interval_ms", "measurement_request_count"),
+    *("stability_percentage", "max_trials", "percentile"),
+)
+"""For how long and until when it is measured, which changes nothing in what is measured."""
+
+CALLS = tuple(
+    name
+    for name in _PART
+    if name not in (*MODEL, *SERVER, *LOAD, *WINDOWS, "model_position", "input_data_digest")
+)
+"""How and with what the client calls the server."""
+
+MEASUREMENT = (*CALLS, *WINDOWS)
+SOFTWARE = ("runtime", "server_image_digest", "sdk_image_digest")
+
+REQUEST = ("model_label", "model", *_those("shapes", "input_data", "string_length", "string_data"))
+"""What a request asks of a server; what asks for something else is never weighed against it."""
+
+ASKED = (*MODEL, *SERVER, *LOAD, *PLACE, *MEASUREMENT, *SOFTWARE)
+"""What is known of a point before it is measured."""
+
+HARDWARE = ("gpu_name", "gpu_count", "gpu_driver", "cpu_name", "cpu_count")
+RESOLVED = (
+    *("instance_kind", "instance_count", "gpus", "max_batch_size", "dynamic_batching"),
+    *("preferred_batch_size", "max_queue_delay_us", "preserve_ordering", "priority_levels"),
+    *("default_priority_level", "default_queue_policy", "accelerator"),
+    *("graph_level", "cuda_graphs", "response_cache", "rate_limiter"),
+)
+VERSIONS = ("triton_version", "perf_analyzer_version")
+
+FOUND = (*HARDWARE, *RESOLVED, *VERSIONS)
+"""What only a node or a server can tell; missing where a point failed before they did."""
+
+CONFIGURATION = ASKED + FOUND
+"""Measurements that differ in one of these are never joined.
+
+Unlike hardware is never pooled, the processor included: perf_analyzer runs on it, so it shows also
+in the figures of a GPU. The node's name is left out, because a pool is nodes of one kind.
+"""
+
+NEEDED = (*CONFIGURATION, "input_data_digest", "status")
+"""The columns that `configurations` reads beside those of its figures."""
+
+_SERVED = (*MODEL, *SERVER, *PLACE, *SOFTWARE)
+"""What decides which servers on which nodes a point may meet, whatever the load."""
+
+Array = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.int64]
+
+
+def prepared(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows with what grouping needs put right. ``frame`` has the columns of NEEDED.
+
+    An input file is known by its digest, wherever it lay, and a server variant by its axes,
+    in whichever order they were written. A row without figures that lacks FOUND
+    is given that of measured rows of the same server, or at least the hardware of its pool, where
+    they agree with what it does know: a point that failed early then stands beside those it was
+    to be compared with.
+    """
+    data = frame["input_data_digest"].astype(object)
+    data = data.where(data.notna(), frame["input_data"].astype(object))
+    _parsed("shapes", frame["shapes"])
+    frame = frame.assign(input_data=data, variant=_variants(frame["variant"]))
+    frame = _with_facts(frame, FOUND, _SERVED)
+    return _with_facts(frame, (*HARDWARE, *VERSIONS), (*PLACE, *SOFTWARE))
+
+
+def _variants(texts: pd.Series) -> pd.Series:
+    """Each variant as JSON with its axes in one order, whoever wrote it."""
+    codes, given = _parsed("variant", texts)
+    plain = [json.dumps({name: axes[name] for name in sorted(axes, key=place)}) for axes in given]
+    # Code -1, a variant that is not known, finds the last.
+    found = pd.Series(pd.Categorical([*plain, None])[codes], index=texts.index)
+    return found if isinstance(texts.dtype, pd.CategoricalDtype) else found.astype(texts.dtype)
+
+
+def _parsed(name: str, texts: pd.Series) -> tuple[Numbers, list[dict[str, Any]]]:
+    """(the number of each row's text, -1 for none; what the texts hold)."""
+    codes, given = pd.factorize(texts)
+    found: list[dict[str, Any]] = []
+    for text in given:
+        try:
+            found.append(dict(json.loads(text)))
+        except (ValueError, TypeError) as error:
+            raise BadInput(
+                f"the column {name} holds {str(text)[:80]!r}, which is no JSON of names and values",
+                "read results that hpcbench has written",
+            ) from error
+    return codes, found
+
+
+def place(axis: str) -> tuple[int, str]:
+    """Where an axis stands among others: in the order of RESOLVED, then of the alphabet."""
+    return RESOLVED.index(axis) if axis in RESOLVED else len(RESOLVED), axis
+
+
+def compact(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same rows with each text held once: a tenth of the memory, and quick to group."""
+    texts = [name for name in frame if isinstance(frame[name].dtype, pd.StringDtype)]
+    return frame.astype({name: "category" for name in texts if name != "point_id"})
+
+
+def group_numbers(frame: pd.DataFrame, columns: Sequence[str]) -> Numbers:
+    """The number of each row's group, from 0 in the order in which groups first appear.
+
+    Rows are of one group where they agree in all ``columns``; missing agrees with missing.
+    """
+    numbers = np.zeros(len(frame), dtype=np.int64)
+    for column in columns:
+        codes = _codes(frame[column])
+        if len(codes) and (codes != codes[0]).any():
+            # Densely numbered again at every step, or the product would outgrow 64 bits.
+            numbers = _codes(pd.Series(numbers * (codes.max() + 1) + codes)) - 1
+    return numbers
+
+
+def floats(column: pd.Series) -> Array:
+    """A column as 64-bit floats, missing as NaN."""
+    return column.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def plain_rows(table: pd.DataFrame, positions: Sequence[int] | Numbers) -> list[dict[str, Any]]:
+    """Those rows as dicts of plain Python values, with None for what is missing."""
+    places = np.asarray(positions, dtype=np.int64)
+    # Column by column: a frame of few rows costs pandas milliseconds for each of its columns.
+    columns = {str(name): _plain(table[name].array.take(places)) for name in table}
+    return [
+        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
+    ]
+
+
+def _plain(values: Any) -> list[Any]:
+    missing = pd.isna(values)
+    return [
+        None if gone else value.item() if isinstance(value, np.generic) else value
+        for value, gone in zip(values, missing, strict=True)
+    ]
+
+
+def _codes(column: pd.Series) -> Numbers:
+    """A number for each value, 0 for missing."""
+    codes: npt.NDArray[Any]
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        codes = column.cat.codes.to_numpy()
+    else:
+        codes = pd.factorize(column)[0]
+    return codes.astype(np.int64) + 1
+
+
+def _with_facts(frame: pd.DataFrame, facts: Sequence[str], alike: Sequence[str]) -> pd.DataFrame:
+    """Gives unmeasured rows the ``facts`` of the first measured row that fits.
+
+    That is one that agrees in ``alike``, and in those of the facts that the row knows itself.
+    """
+    measured = frame["status"].isin(sorted(MEASURED)).to_numpy(dtype=bool)
+    if measured.all() or not measured.any():
+        return frame
+    names = list(facts)
+    rows = pd.DataFrame({name: _codes(frame[name]) for name in names})
+    rows["alike"] = group_numbers(frame, alike)
+    rows["kind"] = group_numbers(rows, [*names, "alike"])
+    rows["row"] = np.arange(len(rows))
+    lacking = rows[~measured & (rows[names] == 0).any(axis=1)]
+    pairs = lacking.drop_duplicates("kind").merge(
+        rows[measured].drop_duplicates("kind"), on="alike", suffixes=("", "_known")
+    )
+    mine, known = pairs[names].to_numpy(), pairs[[f"{name}_known" for name in names]].to_numpy()
+    pairs = pairs[((mine == 0) | (mine == known)).all(axis=1)].drop_duplicates("kind")
+    given = lacking["kind"].map(pairs.set_index("kind")["row_known"]).dropna()
+    if given.empty:
+        return frame
+    source = np.arange(len(frame))
+    source[given.index.to_numpy()] = given.to_numpy(dtype=np.int64)
+    return frame.assign(**{name: frame[name].array.take(source) for name in names})

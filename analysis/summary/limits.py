@@ -1,0 +1,153 @@
+"""What a user wants of a configuration: the figure to make best, and limits on others."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hpcbench.analysis.summary.configuration import Array, Numbers, floats, group_numbers
+from hpcbench.analysis.summary.statistics import energy_j_per_infer
+from hpcbench.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure that can be limited or made best; ``highest``: the more of it the better."""
+
+    column: str
+    words: str
+    unit: str
+    highest: bool
+
+
+THROUGHPUT = Figure("throughput_infer_per_s", "throughput", "infer/s", highest=True)
+LATENCY = Figure("latency_p99_ms", "p99 latency", "ms", highest=False)
+MEMORY = Figure("gpu_memory_gib", "GPU memory", "GiB", highest=False)
+ENERGY = Figure("infer_per_j", "inferences per joule", "1/J", highest=True)
+COST = Figure("cost_per_million", "cost of a million inferences", "", highest=False)
+
+OBJECTIVES = {"throughput": THROUGHPUT, "latency": LATENCY, "energy": ENERGY, "cost": COST}
+
+NEEDED = (
+    *("throughput_infer_per_s", "latency_p99_us", "request_count", "gpu_memory_max_bytes"),
+    *("gpu_energy_j", "gpu_power_avg_w", "gpu_count", "perf_analyzer_s", "site", "pool"),
+)
+"""The columns of `hpcbench.records.columns` from which the figures are made."""
+
+
+@dataclass(frozen=True)
+class Limit:
+    """``value`` is the least of a figure that is ``highest`` the best, else the most."""
+
+    option: str
+    figure: Figure
+    value: float
+
+    def excess(self, values: Array) -> Array:
+        """By which factor each value is beyond the limit; at most 1 where it is met, else inf."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            factor = self.value / values if self.figure.highest else values / self.value
+        return np.where(np.isfinite(factor) & (factor >= 0), factor, np.inf)
+
+    def met(self, values: Array) -> npt.NDArray[np.bool_]:
+        """Where the limit is kept to; a missing value keeps to none."""
+        # A figure at the very limit keeps it, whatever its change of unit does to the last digit.
+        within = values >= self.value if self.figure.highest else values <= self.value
+        keeps = within | np.isclose(values, self.value, rtol=1e-9, atol=0)
+        return np.asarray(keeps, dtype=bool)
+
+    def __str__(self) -> str:
+        return f"{self.option} {self.value:g}"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An objective (a key of OBJECTIVES), limits, prices of pools, and a rate to be served.
+
+    Prices are of one GPU for one hour, or of one node where a pool has none, in any currency, by
+    "pool" or "site/pool". ``rate`` is in inferences per second.
+    """
+
+    objective: str = "throughput"
+    max_latency_p99_ms: float | None = None
+    max_gpu_memory_gib: float | None = None
+    min_throughput: float | None = None
+    prices: Mapping[str, float] = field(default_factory=dict)
+    rate: float | None = None
+
+    @property
+    def figure(self) -> Figure:
+        """What is made best."""
+        return OBJECTIVES[self.objective]
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """The limits that were set."""
+        given = (
+            ("--max-latency-p99-ms", LATENCY, self.max_latency_p99_ms),
+            ("--max-gpu-memory-gib", MEMORY, self.max_gpu_memory_gib),
+            ("--min-throughput", THROUGHPUT, self.min_throughput),
+        )
+        return tuple(
+            Limit(option, what, value) for option, what, value in given if value is not None
+        )
+
+
+def figures(frame: pd.DataFrame, prices: Mapping[str, float]) -> dict[str, Array]:
+    """The figures of each measurement by the name of their column, from those of NEEDED.
+
+    ``cost_per_million`` is missing where a pool has no price.
+    """
+    throughput = floats(frame["throughput_infer_per_s"])
+    energy = energy_j_per_infer(frame).to_numpy()
+    gpus = np.nan_to_num(floats(frame["gpu_count"]), nan=1.0).clip(min=1)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        hours = gpus / (throughput * 3600)
+        found = {
+            THROUGHPUT.column: throughput,
+            LATENCY.column: floats(frame["latency_p99_us"]) / 1000,
+            MEMORY.column: floats(frame["gpu_memory_max_bytes"]) / 2**30,
+            ENERGY.column: 1 / energy,
+        }
+    if prices:
+        found[COST.column] = hours * price_per_hour(frame, prices) * 1e6
+    return found
+
+
+def price_per_hour(frame: pd.DataFrame, prices: Mapping[str, float]) -> Array:
+    """The price of a GPU (of a node without one) in each row's pool; NaN where none was given."""
+    numbers, pools = _pools(frame)
+    of_pool = [prices.get(f"{site}/{pool}", prices.get(pool, np.nan)) for site, pool in pools]
+    return np.array(of_pool, dtype=np.float64)[numbers]
+
+
+def check_prices(frame: pd.DataFrame, wanted: Wanted) -> None:
+    """Raises BadInput where a price names no pool, or a pool has none and the cost is to be low."""
+    _, pools = _pools(frame)
+    there = ", ".join(sorted(f"{site}/{pool}" for site, pool in pools))
+    for name in wanted.prices:
+        if not any(name in (pool, f"{site}/{pool}") for site, pool in pools):
+            raise BadInput(
+                f"--price {name}: no measurement comes from that pool; the pools are: {there}",
+                "write it as POOL=PRICE or SITE/POOL=PRICE",
+            )
+    lacking = sorted(
+        f"{site}/{pool}"
+        for site, pool in pools
+        if not {pool, f"{site}/{pool}"} & wanted.prices.keys()
+    )
+    if wanted.objective == "cost" and lacking:
+        raise BadInput(
+            f"--objective cost: no price for {', '.join(lacking)}",
+            f"add --price {lacking[0]}=X, the price of one GPU (or node without) per hour",
+        )
+
+
+def _pools(frame: pd.DataFrame) -> tuple[Numbers, list[tuple[str, str]]]:
+    """(the number of each row's pool, site and pool by that number)."""
+    numbers = group_numbers(frame, ("site", "pool"))
+    first = frame.iloc[np.unique(numbers, return_index=True)[1]]
+    sites, pools = (first[name].astype(str) for name in ("site", "pool"))
+    return numbers, list(zip(sites, pools, strict=True))

@@ -1,0 +1,118 @@
+"""Whatever varies in results as an axis: by its numbers, else by its words in a reader's order."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hpcbench.analysis.figures.axes import plain
+from hpcbench.analysis.summary import words
+from hpcbench.analysis.summary.configuration import ASKED, BASE, CALLS, LOAD, RESOLVED, place
+from hpcbench.analysis.summary.table import natural
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What may run along the x axis of a figure.
+
+    ``column`` of a table of `hpcbench.analysis.summary.table`; ``label`` with its unit; ``phrase``
+    names a value of
+    it; ``absorbed`` are the columns that follow from it and so set no line apart.
+    """
+
+    column: str
+    label: str
+    phrase: str
+    absorbed: tuple[str, ...] = ()
+    linear: bool = False
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """The columns that set no line apart."""
+        return self.column, *self.absorbed
+
+    @property
+    def untold(self) -> tuple[str, ...]:
+        """What legends leave out, in the names of `words.in_words`."""
+        # What was asked for is told, also where what the server made of it follows from the axis.
+        follows = (f"found {name}" if name in RESOLVED else name for name in self.absorbed)
+        return self.column, *follows
+
+
+BATCH_SIZE = Axis("batch_size", "Batch size [inferences per request]", "batch size")
+CONCURRENCY = Axis("concurrency", "Concurrency [requests in flight]", "concurrency")
+REQUEST_RATE = Axis("request_rate", "Request rate [requests/s]", "request rate")
+INSTANCES = Axis("instance_count", "Model instances [number]", "instance count", linear=True)
+GPUS = Axis(
+    "gpu_count",
+    "GPUs of one server [number]",
+    "GPU count",
+    ("pool", "cpu_count", "instance_count"),
+    linear=True,
+)
+QUEUE_DELAY = Axis("max_queue_delay_us", "Queue delay [µs]", "queue delay")
+LOADS = (CONCURRENCY, REQUEST_RATE, BATCH_SIZE)
+
+_NUMBERS = {
+    axis.column: axis
+    for axis in (BATCH_SIZE, CONCURRENCY, REQUEST_RATE, INSTANCES, QUEUE_DELAY, GPUS)
+}
+_ASKED = (*LOAD, *CALLS, "shapes")
+
+
+_FIRST = (BASE, "none", "off")
+
+
+def axis(name: str) -> Axis:
+    """The axis of that name: a column of what was asked for, or an axis of the server variants."""
+    # What the server resolved follows from its axes.
+    follows = () if name in ASKED else RESOLVED
+    return _NUMBERS.get(name) or Axis(name, words.label(name), words.name(name), follows)
+
+
+def axes(points: pd.DataFrame) -> list[Axis]:
+    """The axes along which a table of `table.summarise` varies, those of numbers first."""
+    asked = {name for text in points["variant"].dropna().unique() for name in json.loads(text)}
+    names = dict.fromkeys([*_NUMBERS, *_ASKED, *sorted(asked, key=place)])
+    found = (axis(name) for name in names)
+    return [
+        one for one in found if len(positions(points, one)["at"].dropna().drop_duplicates()) > 1
+    ]
+
+
+def positions(points: pd.DataFrame, along: Axis) -> pd.DataFrame:
+    """Where each point stands along the axis, as ``at``, with its ``text`` there.
+
+    Numbers stand at themselves. Anything else stands at 1, 2, ... in a reader's order; a server
+    axis that was left alone is "base". A point of which it is not known has NaN.
+    """
+    name = along.column
+    if name in _NUMBERS or name in ASKED:
+        given = points[name].astype(object)
+    else:
+        variants = {
+            text: _told(json.loads(text).get(name, BASE))
+            for text in points["variant"].dropna().unique()
+        }
+        given = points["variant"].map(variants).astype(object)
+    known = given.notna()
+    if name in _NUMBERS or all(_is_number(value) for value in given[known]):
+        at = given.astype("float64")
+        return pd.DataFrame({"at": at, "text": [plain(x) for x in at]}, index=points.index)
+    order = sorted(given[known].unique(), key=lambda value: (value not in _FIRST, natural(value)))
+    at = given.map({value: place for place, value in enumerate(order, start=1)}).astype("float64")
+    texts = [
+        words.value(name, value) if there else "" for value, there in zip(given, known, strict=True)
+    ]
+    return pd.DataFrame({"at": at, "text": texts}, index=points.index)
+
+
+def _told(value: Any) -> Any:
+    """A value that can be sorted and told from a missing one."""
+    return value if value == BASE else words.value("", value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool | np.bool_)

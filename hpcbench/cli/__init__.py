@@ -1,0 +1,1 @@
+"""One short command per stage, and the progress of a run."""

@@ -1,0 +1,59 @@
+"""What a batch job runs: ``python -m hpcbench.cluster.job``, a Dask worker with one thread.
+
+The arguments are those of ``dask worker``. The job learns here how long it may last and which
+GPUs are its own.
+"""
+
+import logging
+import os
+import sys
+import time
+
+import dask
+import psutil
+from distributed.cli.dask_worker import main
+
+from hpcbench.cluster import tls
+from hpcbench.cluster.dask_settings import SETTINGS
+from hpcbench.errors import causes
+from hpcbench.measure import node
+
+WALLTIME = "HPCBENCH_WALLTIME_S"
+"""In the job's environment: the seconds that its profile gives it."""
+
+
+def deadline() -> float | None:
+    """When this job ends, in seconds since the epoch: by the batch system, else by the profile."""
+    told = os.environ.get("SLURM_JOB_END_TIME")
+    if told:
+        return float(told)
+    walltime_s = os.environ.get(WALLTIME)
+    if not walltime_s:
+        return None
+    # The shell of the job script is as old as the job.
+    shell = psutil.Process(os.getppid())
+    return min(shell.create_time(), time.time()) + float(walltime_s)
+
+
+# Here, because the process that measures imports this module without running it.
+tls.survive_closed_connections()
+
+if __name__ == "__main__":
+    ends = deadline()
+    if ends is not None:
+        os.environ[node.DEADLINE] = str(ends)
+    node.name_gpus_by_uuid()
+    dask.config.set(SETTINGS)
+    # Else Dask tells of each connection, and the last lines of the log, which are shown where a
+    # job dies, are those.
+    logging.getLogger("distributed").setLevel(logging.WARNING)
+    try:
+        main()
+    except (RuntimeError, ValueError, OSError) as error:
+        # Dask's first word of it is only that something failed to start.
+        words = "; ".join(f"{type(each).__name__}: {each}" for each in causes(error))
+        sys.exit(f"the worker failed: {words}")
+    except SystemExit as end:
+        if isinstance(end.__context__, TimeoutError):
+            sys.exit(f"the worker failed: timed out before it was connected to {sys.argv[1]}")
+        raise

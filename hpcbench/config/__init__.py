@@ -1,0 +1,1 @@
+"""The two files that a user writes, validated: the campaign and the site."""

@@ -1,0 +1,200 @@
+"""The section ``server:`` of a campaign: the axes that need another Triton configuration."""
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, model_validator
+
+from hpcbench.config.fields import BASE, Axes, axis
+from hpcbench.config.server_values import (
+    AcceleratorOrNone,
+    Batch,
+    Count,
+    Delay,
+    Devices,
+    Fragment,
+    Graph,
+    Kind,
+    Level,
+    LimiterOrNone,
+    PolicyOrNone,
+    Setting,
+    Sizes,
+    Switch,
+)
+
+BATCHING = (
+    *("preferred_batch_size", "max_queue_delay_us", "preserve_ordering"),
+    *("priority_levels", "default_priority_level", "default_queue_policy"),
+)
+"""The axes that mean something where the server batches dynamically."""
+
+COVERED = {
+    "instance_group": ("instance_count", "instance_kind", "gpus", "rate_limiter"),
+    "max_batch_size": ("max_batch_size",),
+    "dynamic_batching": ("dynamic_batching", *BATCHING),
+    "response_cache": ("response_cache",),
+    "model_warmup": ("warmup",),
+    "optimization.execution_accelerators": ("accelerator",),
+    "optimization.graph": ("graph_level",),
+    "optimization.cuda": ("cuda_graphs",),
+}
+"""Parts of a ModelConfig, and the axes that write them."""
+
+
+def _axis_of_lists(value: Any) -> Any:
+    if isinstance(value, list | tuple) and value and all(type(item) is int for item in value):
+        sizes = list(value)
+        raise ValueError(
+            f"each value of this axis is itself a list: write [{sizes}] for one configuration "
+            f"with all of them together, {[[size] for size in sizes]} for one each"
+        )
+    return axis(value)
+
+
+_AXIS, _LISTS = BeforeValidator(axis), BeforeValidator(_axis_of_lists)
+
+
+class Server(Axes):
+    """The axes that need another Triton configuration, hence another placement.
+
+    docs/axes.md tells what each becomes in a config.pbtxt.
+    """
+
+    instance_count: Annotated[tuple[Count, ...], _AXIS] = (BASE,)
+    instance_kind: Annotated[tuple[Kind, ...], _AXIS] = (BASE,)
+    gpus: Annotated[tuple[Devices, ...], _LISTS] = (BASE,)
+    max_batch_size: Annotated[tuple[Batch, ...], _AXIS] = (BASE,)
+    dynamic_batching: Annotated[tuple[Switch, ...], _AXIS] = (BASE,)
+    preferred_batch_size: Annotated[tuple[Sizes, ...], _LISTS] = (BASE,)
+    max_queue_delay_us: Annotated[tuple[Delay, ...], _AXIS] = (BASE,)
+    preserve_ordering: Annotated[tuple[Switch, ...], _AXIS] = (BASE,)
+    priority_levels: Annotated[tuple[Level, ...], _AXIS] = (BASE,)
+    default_priority_level: Annotated[tuple[Count, ...], _AXIS] = (BASE,)
+    default_queue_policy: Annotated[tuple[PolicyOrNone, ...], _AXIS] = (BASE,)
+    accelerator: Annotated[tuple[AcceleratorOrNone, ...], _AXIS] = (BASE,)
+    graph_level: Annotated[tuple[Graph, ...], _AXIS] = (BASE,)
+    cuda_graphs: Annotated[tuple[Switch, ...], _AXIS] = (BASE,)
+    response_cache: Annotated[tuple[Switch, ...], _AXIS] = (BASE,)
+    rate_limiter: Annotated[tuple[LimiterOrNone, ...], _AXIS] = (BASE,)
+    warmup: Annotated[tuple[Switch, ...], _AXIS] = (BASE,)
+    config: Annotated[tuple[Fragment, ...], _AXIS] = (BASE,)
+
+    @model_validator(mode="after")
+    def _says_each_thing_once(self) -> "Server":
+        if True in self.dynamic_batching and None in self.preferred_batch_size:
+            raise ValueError(
+                "dynamic_batching: true and preferred_batch_size: null, which is without dynamic "
+                "batching, contradict each other; keep one of the two axes"
+            )
+        for fragment in self.config:
+            for part, axes in COVERED.items():
+                clash = [name for name in axes if getattr(self, name) != (BASE,)]
+                if fragment != BASE and clash and _has(json.loads(fragment), part):
+                    raise ValueError(
+                        f"config: {part} and the axis {clash[0]} would write the same field; keep "
+                        "one of the two"
+                    )
+        return self
+
+
+def _has(fragment: Any, path: str) -> bool:
+    for key in path.split("."):
+        if not isinstance(fragment, dict) or key not in fragment:
+            return False
+        fragment = fragment[key]
+    return True
+
+
+SCHEDULING = frozenset({"instance_count", "dynamic_batching", *BATCHING})
+"""The axes that say how many instances there are and how requests come to them, and no more.
+
+What decides where a model runs, how it is compiled or what its largest batch is, is not of them.
+"""
+
+
+def changes(asked: Mapping[str, Any]) -> dict[str, Setting]:
+    """What one value of each axis changes in a model's configuration: the same for equal variants.
+
+    An axis at "base" changes nothing, and is left out; so is what means nothing beside the others.
+    Mappings are JSON texts, so that variants can be compared and hashed.
+    """
+    asked = {**_BASES, **asked}
+    idle: set[str] = set()
+    if asked["preferred_batch_size"] is None or asked["dynamic_batching"] is False:
+        # Without dynamic batching nothing waits in a queue for a batch to fill.
+        asked |= {"preferred_batch_size": None}
+        idle |= {"dynamic_batching", *BATCHING} - {"preferred_batch_size"}
+    elif asked["preferred_batch_size"] != BASE:
+        idle.add("dynamic_batching")
+    if asked["priority_levels"] == 0:
+        idle.add("default_priority_level")
+    if asked["instance_kind"] in ("KIND_CPU", "KIND_MODEL"):
+        idle.add("gpus")
+    if asked["warmup"] is True and isinstance(asked["accelerator"], BaseModel):
+        idle.add("warmup")
+    return {
+        name: getattr(asked[name], "text", asked[name])
+        for name in Server.model_fields
+        if asked[name] != BASE and name not in idle
+    }
+
+
+_BASES: dict[str, Any] = dict.fromkeys(Server.model_fields, BASE)
+
+
+def problems(server: Server, *, limit: int | None, batching: bool | None) -> list[str]:
+    """Which values a model cannot take at all, each with its key and what is allowed.
+
+    ``limit`` is the model's own max_batch_size, ``batching`` whether it batches dynamically; None
+    where only the server knows. What some combinations cannot take, those will tell.
+    """
+    found = []
+    largest = largest_batch(server, limit)
+    if largest is not None:
+        on = [name for name in ("dynamic_batching", *BATCHING) if _asks_for_batching(server, name)]
+        if largest == 0 and on:
+            found.append(
+                f"server.{on[0]}: dynamic batching needs a max_batch_size of at least 1, and this "
+                "model has 0"
+            )
+        found += [
+            f"server.preferred_batch_size: {list(sizes)} goes over its max_batch_size of {largest}"
+            for sizes in server.preferred_batch_size
+            if isinstance(sizes, tuple) and any(size > largest > 0 for size in sizes)
+        ]
+    if limit == 0 and set(server.max_batch_size) - {BASE}:
+        found.append(
+            "server.max_batch_size: this model has 0, which is without a batch dimension, and "
+            "cannot be given one; leave the axis out"
+        )
+    stays_off = batching is False and {BASE} & set(server.dynamic_batching)
+    if stays_off and BASE in server.preferred_batch_size:
+        found += [
+            f"server.{name}: the model has no dynamic batching to wait in; "
+            "switch it on with dynamic_batching: true"
+            for name in BATCHING
+            if any(value != BASE for value in getattr(server, name))
+            and name != "preferred_batch_size"
+        ]
+    levels = [value for value in server.priority_levels if value != BASE]
+    most = max(levels, default=0)
+    found += [
+        f"server.default_priority_level: {level} is over priority_levels; allowed: 1 to {most}"
+        for level in server.default_priority_level
+        if level != BASE and len(levels) == len(server.priority_levels) and level > most > 0
+    ]
+    return found
+
+
+def largest_batch(server: Server, limit: int | None) -> int | None:
+    """The largest max_batch_size among the variants of a model whose own is ``limit``."""
+    asked = [size for size in server.max_batch_size if size != BASE]
+    if len(asked) == len(server.max_batch_size):
+        return max(asked)
+    return None if limit is None else max(limit, *asked, 0)
+
+
+def _asks_for_batching(server: Server, name: str) -> bool:
+    return any(value not in (BASE, None, False) for value in getattr(server, name))

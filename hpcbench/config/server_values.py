@@ -1,0 +1,231 @@
+"""What a value of a server axis may be: each is checked when the campaign is read."""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from google.protobuf import json_format, text_format
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    model_validator,
+)
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from hpcbench.config.fields import BASE, MOST, Frozen
+
+Setting = bool | str | int | tuple[int, ...] | None
+"""A value as a variant holds it: mappings are JSON texts, so that they compare and hash."""
+
+KINDS = ("KIND_AUTO", "KIND_GPU", "KIND_CPU", "KIND_MODEL")
+
+# Pydantic would serialise by the annotation, which these validators do not go by.
+_AS_IT_IS = PlainSerializer(lambda value: value)
+
+
+def _allowed(test: Callable[[Any], bool], what: str) -> PlainValidator:
+    """Takes ``base``, and what passes the test; refuses with what is allowed."""
+
+    def check(value: Any) -> Any:
+        if (type(value) is str and value == BASE) or test(value):
+            return tuple(value) if isinstance(value, list) else value
+        raise ValueError(f"allowed: {what}, or base")
+
+    return PlainValidator(check)
+
+
+def _whole(value: Any, least: int, most: int) -> bool:
+    return type(value) is int and least <= value <= most
+
+
+def _numbers(value: Any, least: int) -> bool:
+    return isinstance(value, list | tuple) and all(_whole(item, least, MOST) for item in value)
+
+
+class Accelerator(BaseModel):
+    """An execution accelerator of Triton; keys beside the fields are parameters of its own.
+
+    ``precision_mode`` is TensorRT's. ``engine_cache`` keeps its engines on the scratch disk,
+    ``profiles`` tells it the shapes and batch sizes of the scan: false for servers whose backend
+    knows no such parameters.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    name: Literal["tensorrt", "openvino"]
+    precision_mode: Literal["FP32", "FP16", "BF16", "INT8"] | None = None
+    max_workspace_size_bytes: Annotated[int, Field(strict=True, ge=1)] | None = None
+    engine_cache: Annotated[bool, Field(strict=True)] = True
+    profiles: Annotated[bool, Field(strict=True)] = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parameters_are_plain(cls, data: Any) -> Any:
+        for key, value in data.items() if isinstance(data, dict) else ():
+            if not isinstance(value, str | int | float | None):
+                raise ValueError(
+                    f"{key}: must be a text, a number, true or false, not {value!r}; for an axis "
+                    "over it, write one mapping for each of its values"
+                )
+        return data
+
+    @model_validator(mode="after")
+    def _openvino_has_no_parameters_of_tensorrt(self) -> "Accelerator":
+        mine = self.model_fields_set - {"name"}
+        if self.name == "openvino" and mine & set(type(self).model_fields):
+            raise ValueError(f"{', '.join(sorted(mine))}: are TensorRT's, openvino has no such key")
+        return self
+
+    @property
+    def text(self) -> str:
+        """JSON of its name and parameters: the same for equal accelerators."""
+        found: dict[str, Any] = {"name": self.name, **(self.model_extra or {})}
+        if self.name == "tensorrt":
+            found["precision_mode"] = self.precision_mode or "FP32"
+        if self.max_workspace_size_bytes is not None:
+            found["max_workspace_size_bytes"] = self.max_workspace_size_bytes
+        found |= {key: False for key in OURS if not getattr(self, key)}
+        return json.dumps({key: _plain(value) for key, value in found.items()}, sort_keys=True)
+
+
+OURS = ("engine_cache", "profiles")
+"""Keys of an accelerator that tell hpcbench something, and not Triton."""
+
+
+def _plain(value: Any) -> str:
+    """As Triton takes parameters: every value is a string."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+class QueuePolicy(Frozen):
+    """What happens to requests that wait; as Triton's ModelQueuePolicy."""
+
+    timeout_action: Literal["REJECT", "DELAY"] = "REJECT"
+    default_timeout_us: Annotated[int, Field(strict=True, ge=0, le=MOST)] = 0
+    allow_timeout_override: Annotated[bool, Field(strict=True)] = False
+    max_queue_size: Annotated[int, Field(strict=True, ge=0, le=MOST)] = 0
+
+    @property
+    def text(self) -> str:
+        """JSON of all its settings."""
+        return json.dumps(self.model_dump(), sort_keys=True)
+
+
+class Resource(Frozen):
+    """So much of a resource an instance needs to run; ``global`` ones exist once per server."""
+
+    name: Annotated[str, Field(min_length=1)]
+    count: Annotated[int, Field(strict=True, ge=1, le=MOST)]
+    shared: Annotated[bool, Field(strict=True, alias="global")] = False
+
+
+class RateLimiter(Frozen):
+    """Which resources an instance needs and its priority for them; as ModelRateLimiter."""
+
+    resources: tuple[Resource, ...] = ()
+    priority: Annotated[int, Field(strict=True, ge=0, le=MOST)] = 0
+
+    @property
+    def text(self) -> str:
+        """JSON of all its settings."""
+        return json.dumps(self.model_dump(by_alias=True), sort_keys=True)
+
+
+def _mapping(kind: type[BaseModel], example: str) -> PlainValidator:
+    def check(value: Any) -> Any:
+        if value is None or value == BASE or isinstance(value, kind):
+            return value
+        if isinstance(value, dict):
+            return kind.model_validate(value)
+        raise ValueError(f"allowed: a mapping such as {example}, null for none, or base")
+
+    return PlainValidator(check)
+
+
+def _fragment(value: Any) -> Any:
+    """A part of a ModelConfig as its JSON text."""
+    if type(value) is str and value == BASE:
+        return value
+    if isinstance(value, str):
+        if re.search(r":\s*(false|0)\b", value):
+            raise ValueError(
+                "a text cannot say false or 0, which look like left out; write it as a mapping"
+            )
+        try:
+            message = text_format.Parse(value, ModelConfig())
+        except text_format.ParseError as error:
+            raise ValueError(f"is no part of a config.pbtxt: {error}") from None
+        value = json_format.MessageToDict(message, preserving_proto_field_name=True)
+    if not isinstance(value, dict) or not value:
+        raise ValueError(
+            "allowed: a part of Triton's ModelConfig, as a mapping such as "
+            "{optimization: {eager_batching: true}} or as text of a config.pbtxt, or base"
+        )
+    try:
+        json_format.ParseDict(value, ModelConfig())
+    except json_format.ParseError as error:
+        # Protobuf adds every field there is.
+        said = str(error).partition(" Available Fields")[0].rstrip(".\n ")
+        raise ValueError(f"is no part of Triton's ModelConfig: {said}") from None
+    if "name" in value:
+        raise ValueError("name: a model is called as its folder is")
+    return json.dumps(value, sort_keys=True)
+
+
+Base = Literal["base"]
+Count = Annotated[
+    int | Base,
+    _allowed(lambda v: _whole(v, 1, 10_000), "a whole number from 1 to 10000"),
+    _AS_IT_IS,
+]
+Level = Annotated[
+    int | Base, _allowed(lambda v: _whole(v, 0, 1000), "a whole number from 0 to 1000"), _AS_IT_IS
+]
+Delay = Annotated[
+    int | Base, _allowed(lambda v: _whole(v, 0, MOST), "whole microseconds from 0"), _AS_IT_IS
+]
+Batch = Annotated[
+    int | Base, _allowed(lambda v: _whole(v, 1, MOST), "a whole number from 1"), _AS_IT_IS
+]
+Sizes = Annotated[
+    tuple[int, ...] | None | Base,
+    _allowed(
+        lambda v: v is None or _numbers(v, 1),
+        "a list of batch sizes, [] for dynamic batching without preferred sizes, null for no "
+        "dynamic batching",
+    ),
+    _AS_IT_IS,
+]
+Devices = Annotated[
+    tuple[int, ...] | Base,
+    _allowed(
+        lambda v: _numbers(v, 0) and len(v) > 0 and len(set(v)) == len(v),
+        "a list of GPUs, counted from 0 among those of the job",
+    ),
+    _AS_IT_IS,
+]
+Kind = Annotated[str, _allowed(lambda v: v in KINDS, ", ".join(KINDS)), _AS_IT_IS]
+Graph = Annotated[
+    int | Base, _allowed(lambda v: _whole(v, -1, 2), "a whole number from -1 to 2"), _AS_IT_IS
+]
+Switch = Annotated[bool | Base, _allowed(lambda v: type(v) is bool, "true, false"), _AS_IT_IS]
+AcceleratorOrNone = Annotated[
+    Accelerator | None | Base, _mapping(Accelerator, "{name: tensorrt}"), _AS_IT_IS
+]
+PolicyOrNone = Annotated[
+    QueuePolicy | None | Base, _mapping(QueuePolicy, "{max_queue_size: 8}"), _AS_IT_IS
+]
+LimiterOrNone = Annotated[
+    RateLimiter | None | Base,
+    _mapping(RateLimiter, "{resources: [{name: gpu, count: 1}]}"),
+    _AS_IT_IS,
+]
+Fragment = Annotated[
+    str,
+    PlainValidator(_fragment),
+    PlainSerializer(lambda value: value if value == BASE else json.loads(value)),
+]

@@ -1,0 +1,196 @@
+"""The site file: one HPC machine, its pools, and where Triton and perf_analyzer come from."""
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
+
+from hpcbench.config import yaml_model
+from hpcbench.config.container import Container
+from hpcbench.config.directives import Directives, Line, Word, like
+from hpcbench.config.fields import Count, Frozen, Name
+from hpcbench.errors import BadInput
+
+SHIPPED = Path(__file__).resolve().parents[1] / "site_configs"
+"""The sites that hpcbench brings."""
+
+_WALLTIME = re.compile(r"(?:(\d+)-)?(\d+):([0-5]?\d):([0-5]?\d)")
+
+
+def _seconds(value: Any) -> int:
+    # YAML itself reads 12:00:00 without quotes as the number of seconds.
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    found = _WALLTIME.fullmatch(value) if isinstance(value, str) else None
+    if not found:
+        raise ValueError('must be "HH:MM:SS" or "D-HH:MM:SS"')
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def _bytes(value: Any) -> int:
+    found = re.fullmatch(r"(\d+) ?(MiB|GiB)", value) if isinstance(value, str) else None
+    if not found or not int(found[1]):
+        raise ValueError('must be a number of MiB or GiB, such as "64GiB"')
+    return int(found[1]) * {"MiB": 2**20, "GiB": 2**30}[found[2]]
+
+
+def walltime(seconds: int) -> str:
+    """Seconds as the batch systems write them: hours may be more than 24."""
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+
+
+Seconds = Annotated[int, BeforeValidator(_seconds), PlainSerializer(walltime)]
+Bytes = Annotated[int, BeforeValidator(_bytes), PlainSerializer(lambda n: f"{n >> 20}MiB")]
+
+
+def _ports(value: str) -> str:
+    found = re.fullmatch(r"(\d{1,5}):(\d{1,5})", value, re.ASCII)
+    if not found or not 0 < int(found[1]) <= int(found[2]) < 65536:
+        raise ValueError('must be a range such as "10000:10100"')
+    return value
+
+
+def _two_for_each(value: str) -> str:
+    first, last = value.split(":")
+    if first == last:
+        raise ValueError('must be two ports at least, which each job takes, such as "10000:10100"')
+    return value
+
+
+Ports = Annotated[str, AfterValidator(_ports)]
+
+
+class Network(Frozen):
+    """How scheduler and workers find each other.
+
+    ``interface`` is one that login and GPU nodes share, ``ports`` a range "first:last" that the
+    site's firewall lets through, of which each job on a node takes two; ``scheduler_ports`` is
+    that of the driver's side where it is another one. Without ``tls`` everyone on that network
+    could run code as you.
+    """
+
+    interface: (
+        Annotated[str, like(r"\w[\w.:-]*", "must be a network interface's name, such as ib0")]
+        | None
+    ) = None
+    ports: Annotated[Ports, AfterValidator(_two_for_each)] | None = None
+    scheduler_ports: Ports | None = None
+    tls: bool = True
+
+    @property
+    def listening(self) -> str | None:
+        """The range "first:last" in which a scheduler may listen, where the site names one."""
+        return self.scheduler_ports or self.ports
+
+    @property
+    def port_range(self) -> range:
+        """The ports of `listening`; port 0, which is any, where the site names none."""
+        first, _, last = (self.listening or "0:0").partition(":")
+        return range(int(first), int(last) + 1)
+
+
+class Pool(Frozen):
+    """One kind of node: what one job gets, and how many jobs there may be.
+
+    ``gpu`` is the name that NVML gives for the GPU that the pool promises. ``partition``,
+    ``qos`` and ``constraint`` are Slurm's, ``requirements`` and ``disk`` HTCondor's.
+    ``directives`` are further lines of the job: a list for Slurm, a mapping for HTCondor.
+    ``prologue`` holds shell commands, each complete in itself, that run in the job before the
+    worker; the first that fails ends the job. ``account_suffix`` is what the site appends to a
+    project's name for the account that pays for these nodes.
+    """
+
+    gpu: Line | None = None
+    gpus_per_job: Annotated[int, Field(strict=True, ge=0)] = 0
+    cpus: Count | None = None
+    max_jobs: Count = 1
+    memory: Bytes | None = None
+    walltime: Seconds | None = None
+    partition: Word | None = None
+    qos: Word | None = None
+    constraint: Word | None = None
+    requirements: Line | None = None
+    disk: Bytes | None = None
+    account_suffix: (
+        Annotated[str, like(r"[\w.@-]+", "allowed: letters, digits and _ . @ -")] | None
+    ) = None
+    directives: Directives = ()
+    prologue: tuple[Line, ...] = ()
+
+
+Scheduler = Literal["local", "slurm", "htcondor"]
+
+_BATCH = ("memory", "walltime", "account_suffix", "directives", "prologue")
+_BELONGS = {
+    "slurm": ("partition", "qos", "constraint", *_BATCH),
+    "htcondor": ("requirements", "disk", *_BATCH),
+    "local": (),
+}
+"""Which keys of a pool mean something to which scheduler; the others belong to all."""
+
+
+class Site(Frozen):
+    """One machine: ``local`` runs its workers as processes of this computer.
+
+    ``python`` is the interpreter of the jobs, the one of the driver by default. ``cluster_class``
+    names a class "package.module:Class" derived from dask-jobqueue's, where the site brings its
+    own. Without ``shared_filesystem``, records and logs travel to the driver through Dask.
+    """
+
+    name: Name
+    scheduler: Scheduler = "local"
+    shared_filesystem: bool = True
+    network: Network = Network()
+    python: Word | None = None
+    cluster_class: Annotated[str, like(r"[\w.]+:\w+", 'must be "package.module:Class"')] | None = (
+        None
+    )
+    container: Container
+    pools: Annotated[dict[Name, Pool], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _keys_mean_something(self) -> "Site":
+        known = set().union(*_BELONGS.values())
+        for name, pool in self.pools.items():
+            for key in sorted(pool.model_fields_set & (known - set(_BELONGS[self.scheduler]))):
+                raise ValueError(
+                    f"pools.{name}.{key}: means nothing where scheduler is {self.scheduler}; "
+                    f"take it out, or correct the scheduler"
+                )
+            wanted, kind = (tuple, "list") if self.scheduler == "slurm" else (dict, "mapping")
+            if pool.directives and not isinstance(pool.directives, wanted):
+                raise ValueError(f"pools.{name}.directives: {self.scheduler} wants a {kind}")
+        if not self.shared_filesystem and self.scheduler == "slurm":
+            raise ValueError(
+                "shared_filesystem: Slurm carries no files to its nodes; it must be true"
+            )
+        if self.cluster_class and self.scheduler == "local":
+            raise ValueError("cluster_class: means nothing where scheduler is local")
+        return self
+
+    def serving(self, name: str | None) -> "Site":
+        """The site whose server runs in that one of its ``server_images``; itself for None."""
+        return self.model_copy(update={"container": self.container.serving(name)})
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> "Site":
+        """Reads a site file, or finds the one of that name in a folder ``site_configs``.
+
+        The folder is looked for in the working folder, then among those that hpcbench brings.
+        """
+        given = str(name_or_path)
+        if given.endswith((".yaml", ".yml")) or os.sep in given:
+            return yaml_model.load(Path(given), cls)
+        folders = [Path.cwd() / "site_configs", SHIPPED]
+        for folder in folders:
+            if (folder / f"{given}.yaml").is_file():
+                return yaml_model.load(folder / f"{given}.yaml", cls)
+        known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+        raise BadInput(
+            f"site '{given}': there is no site_configs/{given}.yaml;"
+            f"{yaml_model.nearest(given, known)} known sites: {', '.join(known) or 'none'}",
+            "name one of these, or give the path of a site file",
+        )

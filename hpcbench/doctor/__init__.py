@@ -1,0 +1,1 @@
+"""Checks a site before it costs GPU hours."""

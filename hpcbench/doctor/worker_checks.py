@@ -1,0 +1,194 @@
+"""A worker that has connected, asked about its node: each check a function.
+
+A check returns what was found, as text, and raises SiteError with what to do about it otherwise.
+What runs on the node is in `node_checks`.
+"""
+
+import contextlib
+import queue
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from distributed import CancelledError, KilledWorker
+
+from hpcbench.cluster.local import Workers
+from hpcbench.cluster.worker import TOPIC
+from hpcbench.config.site import Pool, Site
+from hpcbench.doctor import node_checks
+from hpcbench.doctor.findings import NothingToCheck
+from hpcbench.errors import HpcbenchError, SiteError
+from hpcbench.runtime import command
+
+ANSWER_S = 60.0
+SERVER_S = 300.0
+SHARED_S = 30.0
+"""How long what one side wrote or sent may take to be seen on the other."""
+
+CLOCKS_S = 5.0
+"""So far apart, workers would misjudge when their jobs end."""
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A worker that is connected, and the folder that its job shares with the driver."""
+
+    site: Site
+    name: str
+    folder: Path
+    workers: Workers
+
+    @property
+    def pool(self) -> Pool:
+        return self.site.pools[self.name]
+
+    def ask(self, function: Callable[..., Any], *arguments: Any, seconds: float = ANSWER_S) -> Any:
+        """What the function returns on the node. Raises what it raises; all else as SiteError."""
+        if not self.workers.live:
+            raise SiteError("the worker is gone", "its job may have been ended: see the pool's QOS")
+        future = self.workers.client.submit(
+            function, *arguments, key=f"doctor-{uuid.uuid4().hex}", pure=False
+        )
+        try:
+            error = future.exception(timeout=seconds)
+        except (TimeoutError, CancelledError) as late:
+            raise SiteError(f"no answer from the node within {seconds:.0f} s") from late
+        if error is None:
+            return future.result()
+        if isinstance(error, KilledWorker):
+            raise SiteError("the worker died meanwhile", "did the job run out of memory, or time?")
+        if isinstance(error, HpcbenchError | OSError):
+            raise error
+        raise SiteError(
+            f"{type(error).__name__}: {error}".partition("\n")[0],
+            "is the same hpcbench installed on both sides? See versions",
+        )
+
+
+def connected(visit: Visit) -> str:
+    """Both addresses, and how long it took."""
+    info = visit.workers.client.scheduler_info()
+    told = f"{', '.join(info['workers'])} to {info['address']}"
+    if visit.site.scheduler == "local":
+        return told
+    with contextlib.suppress(SiteError):
+        node, seconds = visit.ask(node_checks.arrival)
+        told += f"; node {node}, {seconds:.1f} s after the job's Python began"
+    return told
+
+
+def _versions(visit: Visit) -> str:
+    info: Any = visit.workers.client.get_versions(packages=["triton-hpcbench"])
+    here = _plain(info["client"]["packages"])
+    for there in info["workers"].values():
+        wrong = different(here, _plain(there["packages"]))
+        if wrong:
+            raise SiteError(
+                "; ".join(wrong),
+                "install the same on both sides, or correct python in the site file",
+            )
+    return ", ".join(f"{name} {here[name]}" for name in VERSIONS) + " on both sides"
+
+
+VERSIONS = ("python", "triton-hpcbench", "dask", "distributed")
+
+
+def _plain(packages: Mapping[str, str | None]) -> dict[str, str]:
+    return {name: str(packages.get(name)).replace(".final.0", "") for name in VERSIONS}
+
+
+def different(here: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
+    """What differs between two sides, as text."""
+    return [f"{k} {v} here, {there[k]} there" for k, v in here.items() if there[k] != v]
+
+
+def _shared_folder(visit: Visit) -> str:
+    word, begun = uuid.uuid4().hex, time.monotonic()
+    if not visit.site.shared_filesystem:
+        heard: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        visit.workers.client.subscribe_topic(TOPIC, lambda event: heard.put(event[1]))
+        visit.ask(node_checks.send, word)
+        with contextlib.suppress(queue.Empty):
+            while heard.get(timeout=SHARED_S).get("word") != word:
+                continue
+            return f"none, as said; records travel, in {time.monotonic() - begun:.1f} s"
+        raise SiteError(f"what a worker tells did not arrive within {SHARED_S:.0f} s")
+    (visit.folder / node_checks.FROM_DRIVER).write_text(word)
+    visit.ask(node_checks.shared_folder, str(visit.folder), word)
+    back = visit.folder / node_checks.FROM_NODE
+    deadline = time.monotonic() + SHARED_S
+    while not (back.exists() and back.read_text() == word):
+        if time.monotonic() > deadline:
+            raise SiteError(
+                f"{visit.folder.parent}: what the node wrote is not seen here",
+                node_checks.NOT_SHARED,
+            )
+        time.sleep(0.1)
+    return f"{visit.folder.parent.parent}: both sides see it, in {time.monotonic() - begun:.1f} s"
+
+
+def _clocks(visit: Visit) -> str:
+    trips = []
+    for _ in range(3):
+        before = time.time()
+        there = visit.ask(time.time)
+        trips.append((time.time() - before, there - (before + time.time()) / 2))
+    took, apart = min(trips)
+    if abs(apart) - took > CLOCKS_S:
+        raise SiteError(
+            f"the node's clock is {apart:+.1f} s from this one",
+            "tell the site's administrators; workers would misjudge when their jobs end",
+        )
+    return f"{abs(apart):.2f} s apart, to {took:.2f} s"
+
+
+def _gpus(visit: Visit) -> str:
+    if not visit.pool.gpus_per_job and visit.pool.gpu is None:
+        raise NothingToCheck("the pool asks for none")
+    return str(visit.ask(node_checks.gpus, visit.pool))
+
+
+def _software(visit: Visit) -> str:
+    look = partial(node_checks.software, gpus=visit.pool.gpus_per_job > 0)
+    there = str(visit.ask(look, visit.site.container, seconds=SERVER_S))
+    here = there
+    with contextlib.suppress(SiteError):
+        here = command.software(visit.site.container).server_digest
+    if here != there:
+        raise SiteError(
+            f"{there} there, {here} here",
+            "these are two installations: name one that all see, or install the same on both",
+        )
+    return there
+
+
+def _scratch(visit: Visit) -> str:
+    return str(visit.ask(node_checks.scratch, visit.site.container))
+
+
+def _perf_analyzer(visit: Visit) -> str:
+    return str(visit.ask(node_checks.perf_analyzer, visit.site.container))
+
+
+def _triton(visit: Visit) -> str:
+    container, cpus = visit.site.container, visit.pool.cpus
+    look = partial(node_checks.server, gpus=visit.pool.gpus_per_job > 0)
+    return str(visit.ask(look, container, cpus, seconds=SERVER_S))
+
+
+_HERE = ("worker connects",)
+CHECKS: Sequence[tuple[str, Sequence[str], Callable[[Visit], str]]] = (
+    ("versions", _HERE, _versions),
+    ("shared folder", _HERE, _shared_folder),
+    ("clocks", _HERE, _clocks),
+    ("GPUs", _HERE, _gpus),
+    ("scratch folder", _HERE, _scratch),
+    ("software", _HERE, _software),
+    ("perf_analyzer", (*_HERE, "scratch folder", "software"), _perf_analyzer),
+    ("Triton starts", (*_HERE, "scratch folder", "software"), _triton),
+)
+"""What is looked at in the job: name, names of those that it needs, and the check itself."""

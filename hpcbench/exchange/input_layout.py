@@ -1,0 +1,257 @@
+"""How columns of events make the inputs of a model: their types, and the lengths of their lists."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
+
+from hpcbench.config.yaml_model import nearest
+from hpcbench.errors import BadInput
+from hpcbench.exchange.event_columns import Events, innermost, rank, shown
+from hpcbench.plan.model import TritonModel
+
+NUMPY_TYPES = {
+    "TYPE_BOOL": "bool",
+    "TYPE_UINT8": "uint8",
+    "TYPE_UINT16": "uint16",
+    "TYPE_UINT32": "uint32",
+    "TYPE_UINT64": "uint64",
+    "TYPE_INT8": "int8",
+    "TYPE_INT16": "int16",
+    "TYPE_INT32": "int32",
+    "TYPE_INT64": "int64",
+    "TYPE_FP16": "float16",
+    "TYPE_FP32": "float32",
+    "TYPE_FP64": "float64",
+    "TYPE_STRING": "object",
+}
+TAKEN = {"b": "b", "i": "iub", "u": "iub", "f": "fiub", "O": "O"}
+"""Kinds of NumPy types that become another without a change of meaning."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What the user asked for.
+
+    ``columns`` maps an input to the columns that make it, else the one of its name does.
+    ``shapes`` replace an input's dims of -1. ``pad`` fills lists that are too short, ``truncate``
+    cuts those that are too long; without them such a list is an error. ``events`` None means all.
+    """
+
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    events: int | None = None
+    pad: float | None = None
+    truncate: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How columns make one input.
+
+    ``sizes`` are the lengths of a column's lists, None where each event keeps its own. The columns
+    are stacked along ``axis`` of the input, or are the input, where it is None.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    data_type: str
+    axis: int | None
+    sizes: tuple[int | None, ...]
+
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """As the model takes it, without a batch dimension."""
+        sizes = list(self.sizes)
+        if self.axis is not None:
+            sizes.insert(self.axis, len(self.columns))
+        return tuple(sizes)
+
+    @property
+    def is_one_shape(self) -> bool:
+        """Whether all events have the same; else only a batch size of 1 can be measured."""
+        return None not in self.sizes
+
+
+@dataclass
+class Lengths:
+    """What the lists of one input's columns are at one level: how many, and how long."""
+
+    shortest: int = 1 << 62
+    longest: int = 0
+    lists: int = 0
+    too_short: int = 0
+    too_long: int = 0
+
+
+def plan(
+    model: TritonModel, events: Events, wish: Wish, count: int
+) -> tuple[tuple[Layout, ...], tuple[str, ...]]:
+    """How the first ``count`` events make the model's inputs, and what is changed in them.
+
+    Raises BadInput where they do not.
+    """
+    inputs = ModelConfig.FromString(model.config).input
+    _check_names(model, inputs, wish)
+    layouts = []
+    changed: list[str] = []
+    for each in inputs:
+        columns = wish.columns.get(each.name, (each.name,))
+        if each.optional and each.name not in (*wish.columns, *events.types):
+            continue
+        where = f"input '{each.name}' of model '{model.name}'"
+        events.check(columns, where)
+        data_type = DataType.Name(each.data_type)
+        for column in columns:
+            _check_type(events, column, data_type, where)
+        dims = _dims(tuple(each.dims), wish.shapes.get(each.name), where)
+        axis = _axis(events, columns, dims, where)
+        asked = tuple(d for position, d in enumerate(dims) if position != axis)
+        lengths = _survey(events, columns, asked, count, where)
+        sizes = _sizes(events, columns, asked, lengths, wish, where)
+        changed += _told(each.name, lengths)
+        layouts.append(
+            Layout(name=each.name, columns=columns, data_type=data_type, axis=axis, sizes=sizes)
+        )
+    return tuple(layouts), tuple(changed)
+
+
+def _check_names(model: TritonModel, inputs: Sequence[Any], wish: Wish) -> None:
+    names = [each.name for each in inputs]
+    if not names:
+        raise BadInput(
+            f"{model.folder}/config.pbtxt lists no inputs, so what the model takes is not known",
+            "write its input entries into config.pbtxt, or start Triton with it and copy what "
+            f"curl localhost:8000/v2/models/{model.name}/config says",
+        )
+    for option, given in (("--map", wish.columns), ("--shape", wish.shapes)):
+        for name in given:
+            if name not in names:
+                raise BadInput(
+                    f"{option} {name}: model '{model.name}' has no such input;"
+                    f"{nearest(name, names)} its inputs: {', '.join(names)}"
+                )
+
+
+def _check_type(events: Events, column: str, data_type: str, where: str) -> None:
+    kind = innermost(events.types[column])
+    told = f"{events.source}: column '{column}' holds {kind}, and {where} wants {data_type[5:]}"
+    if data_type not in NUMPY_TYPES:
+        raise BadInput(f"{where} is {data_type[5:]}, which perf_analyzer's JSON cannot hold")
+    texts = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind)
+    try:
+        seen = "O" if texts else np.dtype(kind.to_pandas_dtype()).kind
+    except (NotImplementedError, TypeError):
+        seen = "?"
+    wanted = np.dtype(NUMPY_TYPES[data_type]).kind
+    if (seen == "O") != texts or seen not in TAKEN[wanted]:
+        hint = {"O": "texts", "b": "true and false", "f": "numbers"}.get(wanted, "whole numbers")
+        raise BadInput(told, f"convert the column first: it must hold {hint}")
+
+
+def _dims(dims: tuple[int, ...], given: tuple[int, ...] | None, where: str) -> tuple[int, ...]:
+    if given is None:
+        return dims
+    if len(given) != len(dims) or any(d not in (-1, g) for d, g in zip(dims, given, strict=True)):
+        raise BadInput(
+            f"--shape: {where} has dims {list(dims)}, given: {list(given)}; only a -1 may be "
+            "replaced, and the batch dimension is left out"
+        )
+    return given
+
+
+def _axis(events: Events, columns: Sequence[str], dims: tuple[int, ...], where: str) -> int | None:
+    """Where in the input's shape the columns lie side by side."""
+    ranks = {rank(events.types[column]) for column in columns}
+    told = ", ".join(f"{column} ({shown(events.types[column])})" for column in columns)
+    wants = f"{where} has dims {list(dims)}"
+    if len(columns) == 1 and ranks == {len(dims)}:
+        return None
+    if ranks == {len(dims) - 1}:
+        for wanted in (len(columns), -1):
+            axes = [position for position, dim in enumerate(dims) if dim == wanted]
+            if len(axes) == 1:
+                return axes[0]
+            if axes:
+                raise BadInput(
+                    f"{events.source}: {wants}, so that it does not tell which of them are the "
+                    f"{len(columns)} columns {told}",
+                    "make one column of nested lists of that shape",
+                )
+    raise BadInput(
+        f"{events.source}: {wants}, which the columns {told} do not make",
+        "map one column of lists nested as deep as there are dims, or one column less deep for "
+        "each element of one of the dims: --map input=column,column,...",
+    )
+
+
+def _survey(
+    events: Events, columns: Sequence[str], asked: tuple[int, ...], count: int, where: str
+) -> list[Lengths]:
+    """Reads all lengths once, because the file's shape must be known before it is written."""
+    found = [Lengths() for _ in asked]
+    if not asked:
+        return found
+    for piece in events.pieces(columns, count):
+        first, *others = (events.values(name, piece[name]).lengths for name in columns)
+        for name, lengths in zip(columns[1:], others, strict=True):
+            if any(not np.array_equal(a, b) for a, b in zip(first, lengths, strict=True)):
+                raise BadInput(
+                    f"{events.source}: the lists of '{columns[0]}' and '{name}' differ in length, "
+                    f"and side by side they make {where}",
+                    "columns of one input must have the same number of values in each event",
+                )
+        for level, lengths in zip(found, first, strict=True):
+            if len(lengths):
+                level.shortest = min(level.shortest, int(lengths.min()))
+                level.longest = max(level.longest, int(lengths.max()))
+                level.lists += len(lengths)
+        for level, lengths, size in zip(found, first, asked, strict=True):
+            if size != -1:
+                level.too_short += int((lengths < size).sum())
+                level.too_long += int((lengths > size).sum())
+    return found
+
+
+def _sizes(
+    events: Events,
+    columns: Sequence[str],
+    asked: tuple[int, ...],
+    lengths: Sequence[Lengths],
+    wish: Wish,
+    where: str,
+) -> tuple[int | None, ...]:
+    sizes: list[int | None] = []
+    for size, level in zip(asked, lengths, strict=True):
+        told = (
+            f"{events.source}: column '{columns[0]}' has lists of {level.shortest} to "
+            f"{level.longest} values, and {where} takes {size}"
+        )
+        if size != -1 and level.too_long and not wish.truncate:
+            raise BadInput(told, f"--truncate cuts them to the first {size}")
+        if size != -1 and level.too_short and wish.pad is None:
+            raise BadInput(told, "--pad 0 fills them with zeros, --pad -999 with that number")
+        alike = 0 < level.shortest == level.longest
+        if size != -1:
+            sizes.append(size)
+        elif alike or wish.pad is not None:
+            sizes.append(max(level.longest, 1))
+        elif level.shortest == 0:
+            raise BadInput(
+                f"{events.source}: column '{columns[0]}' has empty lists, which {where} cannot "
+                "take",
+                "--pad 0 fills lists with zeros, up to the longest or to --shape",
+            )
+        else:
+            sizes.append(None)
+    return tuple(sizes)
+
+
+def _told(name: str, lengths: Sequence[Lengths]) -> Iterator[str]:
+    for level in lengths:
+        for what, lists in (("filled", level.too_short), ("cut", level.too_long)):
+            if lists:
+                yield f"{name}: {lists} of {level.lists} lists were {what}"

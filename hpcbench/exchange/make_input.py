@@ -1,0 +1,164 @@
+"""Writes real events as the JSON file that perf_analyzer sends, one entry per event.
+
+What a column holds is compared with what the model's config.pbtxt wants; lists of any length are
+brought to the model's shape where that is asked for, and never silently.
+"""
+
+import base64
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import pyarrow as pa
+
+from hpcbench.errors import BadInput
+from hpcbench.exchange import input_layout
+from hpcbench.exchange.event_columns import Events, Values
+from hpcbench.exchange.input_layout import NUMPY_TYPES, Layout, Wish
+from hpcbench.plan.model import TritonModel
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was written: ``changed`` tells of lists that were filled or cut."""
+
+    events: int
+    bytes: int
+    layouts: tuple[Layout, ...]
+    changed: tuple[str, ...]
+
+
+def write(model: TritonModel, events: Events, out: Path, wish: Wish | None = None) -> Made:
+    """Writes the first events to ``out``; all of them where ``wish`` does not say how many.
+
+    Raises BadInput where columns and inputs do not fit; then ``out`` is as it was.
+    """
+    wish = wish or Wish()
+    count = min(events.rows, events.rows if wish.events is None else wish.events)
+    if not count:
+        raise BadInput(f"{events.source}: has no events")
+    layouts, changed = input_layout.plan(model, events, wish, count)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            _write(file, layouts, events, count, wish)
+        temporary.replace(out)
+    except OSError as error:
+        raise BadInput(f"{out}: cannot be written: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return Made(count, out.stat().st_size, layouts, changed)
+
+
+def _write(file: TextIO, layouts: Sequence[Layout], events: Events, count: int, wish: Wish) -> None:
+    names = list(dict.fromkeys(column for layout in layouts for column in layout.columns))
+    before = '{"data": [\n'
+    for piece in events.pieces(names, count):
+        inputs = {layout.name: _tensors(layout, events, piece, wish) for layout in layouts}
+        for tensors in zip(*inputs.values(), strict=True):
+            entry = {name: _json(t) for name, t in zip(inputs, tensors, strict=True)}
+            file.write(before + json.dumps(entry))
+            before = ",\n"
+    file.write("\n]}\n")
+
+
+def _tensors(
+    layout: Layout, events: Events, piece: Mapping[str, pa.Array], wish: Wish
+) -> Iterator[Any]:
+    """One array for each event of the piece."""
+    if not layout.is_one_shape:
+        total = len(piece[layout.columns[0]])
+        for row in range(total):
+            one = {name: piece[name].slice(row, 1) for name in layout.columns}
+            _check_rectangle(layout, events, one)
+            yield _filled(layout, events, one, wish)[0]
+    else:
+        yield from _filled(layout, events, piece, wish)
+
+
+def _check_rectangle(layout: Layout, events: Events, one: Mapping[str, pa.Array]) -> None:
+    name = layout.columns[0]
+    for lengths in events.values(name, one[name]).lengths:
+        if lengths.min() != lengths.max():
+            raise BadInput(
+                f"{events.source}: column '{name}' has an event whose lists differ in length: "
+                f"{lengths.min()} to {lengths.max()}",
+                "--pad 0 fills them with zeros",
+            )
+
+
+def _filled(layout: Layout, events: Events, piece: Mapping[str, pa.Array], wish: Wish) -> Any:
+    parts = []
+    for name in layout.columns:
+        values = events.values(name, piece[name])
+        flat = _converted(values.flat, layout.data_type, f"{events.source}: column '{name}'")
+        parts.append(to_shape(values, flat, layout.sizes, _fill(layout, wish.pad)))
+    return parts[0] if layout.axis is None else np.stack(parts, axis=layout.axis + 1)
+
+
+def _fill(layout: Layout, pad: float | None) -> Any:
+    """The number that fills, as the input's type. Raises BadInput where it has no such number."""
+    kind = np.dtype(NUMPY_TYPES[layout.data_type])
+    if kind.kind == "O":
+        return ""
+    with np.errstate(all="ignore"):
+        fill = np.array(pad or 0.0).astype(kind)
+    if kind.kind != "f" and float(fill) != (pad or 0.0):
+        raise BadInput(
+            f"--pad {pad:g}: input '{layout.name}' is {layout.data_type[5:]}, which has no such "
+            "number"
+        )
+    return fill
+
+
+def to_shape(values: Values, flat: Any, sizes: Sequence[int | None], fill: Any) -> Any:
+    """Lists of any length as one array (event, *sizes), filled and cut at the end of each list.
+
+    A size of None is as long as the longest list.
+    """
+    array = flat
+    for lengths, size in zip(reversed(values.lengths), reversed(sizes), strict=True):
+        width = int(lengths.max()) if size is None else size
+        padded = np.full((len(lengths), width, *array.shape[1:]), fill, dtype=array.dtype)
+        rows = np.repeat(np.arange(len(lengths)), lengths)
+        within = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        kept = within < width
+        padded[rows[kept], within[kept]] = array[kept]
+        array = padded
+    return array
+
+
+def _converted(flat: pa.Array, data_type: str, where: str) -> Any:
+    """Values as the input's type. Raises BadInput where one of them does not fit into it."""
+    wanted = np.dtype(NUMPY_TYPES[data_type])
+    found = flat.to_numpy(zero_copy_only=False)
+    if wanted.kind == "O":
+        return np.array([_text(value, where) for value in found], dtype=object)
+    with np.errstate(all="ignore"):
+        converted = found.astype(wanted)
+    fits = (
+        np.isfinite(converted) == np.isfinite(found) if wanted.kind == "f" else converted == found
+    )
+    if not fits.all():
+        raise BadInput(f"{where} holds {found[~fits][0]}, which {data_type[5:]} cannot hold")
+    return converted
+
+
+def _text(value: str | bytes, where: str) -> str:
+    try:
+        return value.decode() if isinstance(value, bytes) else value
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{where} holds bytes that are not UTF-8, and JSON holds text") from error
+
+
+def _json(array: Any) -> dict[str, Any]:
+    """As perf_analyzer reads it; base64 keeps every bit of a number and is short."""
+    shape = list(array.shape)
+    if array.dtype.kind == "O":
+        return {"content": array.ravel().tolist(), "shape": shape}
+    data = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
+    return {"b64": base64.b64encode(data).decode(), "shape": shape}

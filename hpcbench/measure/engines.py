@@ -1,0 +1,107 @@
+"""Sees to it that engines are built, and really used, before anything is measured with them."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpcbench.config.container import Container
+from hpcbench.errors import ServerFailed
+from hpcbench.measure import node, server_log
+from hpcbench.measure import server as triton
+from hpcbench.plan import accelerators, model_config
+from hpcbench.plan.point import ServerVariant
+from hpcbench.plan.warmup import Request
+from hpcbench.runtime import command
+
+BUILT = "built.json"
+"""In a folder of engines: what the server told while it built them."""
+
+
+@dataclass(frozen=True)
+class Engines:
+    """``folder`` holds engines and is None where a variant has no accelerator; ``columns`` are
+    those of its records.
+    """
+
+    folder: Path | None
+    columns: Mapping[str, Any]
+
+
+def prepare(
+    variant: ServerVariant,
+    site: Container,
+    *,
+    requests: Sequence[Request],
+    log_path: Path,
+    cpus: int,
+    gpus: bool,
+    tensorrt: str | None,
+) -> Engines:
+    """The engines of a variant, built by a server of their own unless they are there.
+
+    That server logs everything, which would cost others time: it tells whether the accelerator is
+    used at all. Raises ServerFailed, as not applicable, where it is not.
+    """
+    config = model_config.configure(variant, requests)
+    names = accelerators.named(config)
+    if not names:
+        return Engines(None, {})
+    key = accelerators.cache_key(
+        config,
+        digest=variant.model.digest,
+        software=command.software(site).server_digest,
+        tensorrt=tensorrt,
+        architecture=node.gpu_architecture(),
+    )
+    folder = command.scratch(site) / f"hpcbench-engines-{os.getuid()}" / key
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        told = folder / BUILT
+        cached = told.is_file()
+        if not cached:
+            position = log_path.stat().st_size if log_path.exists() else 0
+            with triton.serve(
+                [variant],
+                site,
+                log_path=log_path,
+                cpus=cpus,
+                gpus=gpus,
+                requests={variant.model.name: requests},
+                engines={variant.model.name: folder},
+                verbose=True,
+            ) as server:
+                ready_s = server.ready_s
+            with log_path.open("rb") as stream:
+                stream.seek(position)
+                log = stream.read().decode(errors="replace")
+            found = accelerators.verdict(log, names[0])
+            if found.fell_back:
+                raise ServerFailed(
+                    f"{names[0]} was asked for and not used: {found.fell_back}",
+                    server_log.tail(log_path),
+                    True,
+                )
+            text = json.dumps({"build_s": ready_s, "nodes": dict(found.nodes)})
+            part = folder / f"{BUILT}.part"
+            part.write_text(text)
+            part.rename(told)
+        content = json.loads(told.read_text())
+    columns = {
+        "engine_build_s": content["build_s"],
+        "engine_cached": cached,
+        "accelerator_nodes": json.dumps(content["nodes"], sort_keys=True) or None,
+    }
+    return Engines(folder, columns)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Others on this node that want the same engines wait until they are built."""
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,363 @@
+"""``measure(placement, site)``: the only function that does work on a worker."""
+
+import hashlib
+import logging
+import shlex
+import tempfile
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from hpcbench.config.site import Site
+from hpcbench.errors import ServerFailed
+from hpcbench.measure import (
+    concurrent,
+    engines,
+    loaded_config,
+    model_repository,
+    node,
+    perf_analyzer,
+    perf_output,
+    preflight,
+    server_log,
+    variants,
+)
+from hpcbench.measure import server as triton
+from hpcbench.measure.perf_output import Outcome
+from hpcbench.measure.tool import Tool, check_scratch, sdk_tool
+from hpcbench.plan.initial_record import unmeasured
+from hpcbench.plan.input_data import GENERATED
+from hpcbench.plan.placement import Placement, Together
+from hpcbench.plan.point import Point
+from hpcbench.records.columns import Record, Status
+from hpcbench.runtime import command as container
+from hpcbench.runtime import links, process
+from hpcbench.runtime.command import Command, Room
+
+log = logging.getLogger(__name__)
+
+
+def measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, None, None]:
+    """Serves the placement's variants and measures its points, one record after the other.
+
+    Each record is yielded before the next point starts, so that whoever iterates can make it
+    durable, or stop between two points by closing the iterator; records of points that are
+    measured together come one after the other. A point that cannot be measured is a record with
+    its reason. ``logs`` is the folder for the server's log.
+
+    Raises UnusableNode if nothing can be measured on this node.
+    """
+    try:
+        yield from _measure(placement, site, logs)
+    finally:
+        container.sweep(site.container)
+
+
+def _measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, None, None]:
+    site = site.serving(placement.server_image)
+    pool = site.pools[placement.pool]
+    gpus = pool.gpus_per_job > 0
+    check_scratch(container.scratch(site.container))
+    held = preflight.check(site.container, gpus=gpus)
+    work = _Work(placement, site, sdk_tool(site.container))
+    waiting = deque(placement.measurements)
+    requests = dict(placement.requests)
+    while waiting:
+        served = waiting[0][0].served
+        preflight.check_same(site.container)
+        try:
+            log_path = logs / f"{placement.id}.server.log"
+            cpus = node.cpus(pool.cpus)
+            built = {
+                variant: engines.prepare(
+                    variant,
+                    site.container,
+                    requests=requests.get(variant.model.name, ()),
+                    log_path=log_path,
+                    cpus=cpus,
+                    gpus=gpus,
+                    tensorrt=held.tensorrt,
+                )
+                for variant in served
+            }
+            with triton.serve(
+                served,
+                site.container,
+                log_path=log_path,
+                cpus=cpus,
+                gpus=gpus,
+                requests=requests,
+                engines={v.model.name: e.folder for v, e in built.items() if e.folder},
+                swaps=waiting[-1][0].served != served,
+            ) as server:
+                for point, record in _measure_on(server, waiting, work):
+                    columns = built[point.variant].columns if point.variant in built else {}
+                    yield replace(record, **columns, **held.columns)
+        except ServerFailed as error:
+            status = Status.NOT_APPLICABLE if error.not_applicable else Status.FAILED
+            while waiting and waiting[0][0].served == served:
+                for point in waiting.popleft():
+                    record = unmeasured(point, placement, site, status, error.message)
+                    yield replace(
+                        record, log_tail=error.log_tail or None, **node.facts(), **held.columns
+                    )
+
+
+def _measure_on(
+    server: triton.Server, waiting: deque[Together], work: "_Work"
+) -> Iterator[tuple[Point, Record]]:
+    """Measures what is waiting, as long as this server, or what it can be swapped to, serves it.
+
+    After a failure it is not trusted with another variant.
+    """
+    failed = False
+    while waiting and server.alive:
+        served = waiting[0][0].served
+        if served != server.variants:
+            if failed:
+                return
+            try:
+                server = variants.swapped(server, served)
+            except ServerFailed as error:
+                log.warning("not swapped, a fresh server comes instead: %s", error)
+                return
+        check_scratch(container.scratch(work.site.container))
+        preflight.check_same(work.site.container)
+        points = waiting.popleft()
+        for point, record in _measured(points, server, work):
+            failed |= record.status in (Status.FAILED, Status.TIMEOUT)
+            yield point, record
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What every measurement of a placement needs to know."""
+
+    placement: Placement
+    site: Site
+    tool: Tool
+
+
+def _measured(
+    points: Together, server: triton.Server, work: _Work
+) -> Iterator[tuple[Point, Record]]:
+    """The records of these points, which are measured in one go, each with its point.
+
+    The records of models that an ensemble calls come before its own, which makes the point done:
+    what comes before it is on disk by then.
+    """
+    started_at = datetime.now(UTC)
+    if points[0].together is None:
+        outcomes = [_alone(points[0], server, work)]
+    else:
+        outcomes = _together(points, server, work)
+    for point, (outcome, extra) in zip(points, outcomes, strict=True):
+        record = _record(point, outcome, extra | {"started_at": started_at}, server, work)
+        for part in outcome.composing if server.alive else ():
+            yield point, _part(record, point, part, server.config_of(part.model, part.version))
+        figures = dict(outcome.figures)
+        if not server.fresh:
+            figures.pop("gpu_memory_max_bytes", None)
+        yield point, replace(record, **figures)
+
+
+def _record(
+    point: Point, outcome: Outcome, extra: dict[str, Any], server: triton.Server, work: _Work
+) -> Record:
+    """The record of a point, less the figures that were measured."""
+    status, reason = outcome.status, outcome.reason
+    if not server.alive:
+        status = Status.FAILED
+        reason = f"the server died during this point; {reason or 'no figures were lost'}"
+        extra["log_tail"] = server.log_tail
+    place = server.variants.index(point.variant)
+    return replace(
+        unmeasured(point, work.placement, work.site, status, reason),
+        **node.facts(),
+        **loaded_config.resolved(server.configs[place]),
+        server_config=model_repository.as_text(server.asked[place]),
+        server_ready_s=server.ready_s,
+        server_fresh=server.fresh,
+        triton_version=server.version,
+        perf_analyzer_version=work.tool.version,
+        **extra,
+        ended_at=datetime.now(UTC),
+    )
+
+
+def _part(record: Record, point: Point, part: perf_output.Composing, config: ModelConfig) -> Record:
+    """The record of a model that an ensemble called, while that was measured."""
+    called = next((m for m in point.variant.model.composing if m.name == part.model), None)
+    text = f"{record.point_id}/{part.model}/{part.version}"
+    return replace(
+        record,
+        **loaded_config.resolved(config),
+        **part.figures,
+        point_id=hashlib.sha256(text.encode()).hexdigest()[:16],
+        part_of=record.point_id,
+        model=part.model,
+        model_label=f"{record.model_label} / {part.model}",
+        model_version=part.version,
+        model_digest=called.digest if called else None,
+        shapes=None,
+        server_config=model_repository.as_text(config),
+    )
+
+
+def _alone(point: Point, server: triton.Server, work: _Work) -> tuple[Outcome, dict[str, Any]]:
+    energy_before = node.energy_j()
+    outcome, extra = _run(point, server, work, settle=True)
+    if outcome.status is Status.UNSTABLE and server.alive:
+        outcome, extra = _unsettled(
+            outcome, extra, _run(point, server, work, settle=False), point.load.percentile
+        )
+    energy_after = node.energy_j()
+    if energy_before is not None and energy_after is not None:
+        extra["gpu_energy_j"] = energy_after - energy_before
+    return outcome, extra
+
+
+def _together(
+    points: Together, server: triton.Server, work: _Work
+) -> list[tuple[Outcome, dict[str, Any]]]:
+    """The outcomes of points that are measured at the same time.
+
+    All models of their server are loaded as they ask for, also those whose points are not among
+    them, because an earlier job has kept their records.
+    """
+    asked = {point.variant: point for point in points}
+    others = [b for b in points[0].beside if isinstance(b, Point) and b.variant not in asked]
+    everyone = [*points, *others]
+    scratch = container.scratch(work.site.container)
+    with ExitStack() as stack:
+        loaders = []
+        for point in everyone:
+            folder = tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch)
+            place = Path(stack.enter_context(folder))
+            command, lacking = _command(point, server, work, place, endless=True)
+            if lacking:
+                reason = f"perf_analyzer {work.tool.version} does not know {', '.join(lacking)}"
+                return [(Outcome(Status.FAILED, reason), {}) for _ in points]
+            loaders.append(concurrent.Loader(point.variant.label, point.load, command, place))
+        ran = concurrent.run(loaders)
+    found = []
+    for point, loader, each in zip(everyone, loaders, ran, strict=True):
+        extra: dict[str, Any] = {
+            "command": shlex.join(loader.command.argv),
+            "exit_code": each.exit_code,
+            "perf_analyzer_s": each.seconds,
+            "overlap": each.overlap,
+        }
+        if each.outcome.status in (Status.FAILED, Status.TIMEOUT):
+            extra["log_tail"] = server_log.last_lines(each.printed) or None
+        inferences = perf_analyzer.inferences_per_request(point)
+        found.append((perf_output.in_inferences(each.outcome, inferences), extra))
+    return found[: len(points)]
+
+
+def _command(
+    point: Point, server: triton.Server, work: _Work, folder: Path, **how: bool
+) -> tuple[Command, list[str]]:
+    """perf_analyzer's command line in ``folder``, and the flags that the installed one lacks."""
+    load = point.load
+    metrics_url = f"127.0.0.1:{server.metrics_port}/metrics" if node.facts()["gpu_count"] else None
+    words, lacking = perf_analyzer.fit_to(
+        perf_analyzer.arguments(
+            point,
+            url=f"127.0.0.1:{server.http_port if load.protocol == 'http' else server.grpc_port}",
+            metrics_url=None if point.together else metrics_url,
+            **how,
+        ),
+        work.tool.flags,
+    )
+    data = load.input_data
+    shows = () if data in GENERATED else links.shows([Path(data)])
+    shm = "" if load.shared_memory == "none" else server.shm
+    room = Room(folder=folder, shows=shows, shm=shm)
+    return container.sdk(work.site.container, words, room), lacking
+
+
+def _run(
+    point: Point, server: triton.Server, work: _Work, *, settle: bool
+) -> tuple[Outcome, dict[str, Any]]:
+    """One run of perf_analyzer: its outcome, and the columns that tell how it was run."""
+    load = point.load
+    limit_s = perf_analyzer.timeout_s(load, settle=settle)
+    inferences = perf_analyzer.inferences_per_request(point)
+    scratch = container.scratch(work.site.container)
+    with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch) as name:
+        # A bare name for -f, in the folder where it runs: else files of ensembles get lost.
+        folder = Path(name)
+        command, lacking = _command(point, server, work, folder, settle=settle)
+        if lacking:
+            reason = f"perf_analyzer {work.tool.version} does not know {', '.join(lacking)}"
+            return Outcome(Status.FAILED, reason), {}
+        system = load.shared_memory == "system"
+        with container.alone(work.site.container) if system else nullcontext():
+            done = process.run(command.argv, folder=folder, timeout_s=limit_s, env=command.env)
+        written = folder / perf_output.CSV_NAME
+        outcome = perf_output.read(
+            stdout=done.stdout,
+            stderr=done.stderr,
+            csv_text=written.read_text() if written.is_file() else None,
+            returncode=done.returncode,
+            percentile=load.percentile,
+        )
+    extra: dict[str, Any] = {
+        "command": shlex.join(command.argv),
+        "exit_code": done.returncode,
+        "perf_analyzer_s": done.seconds,
+    }
+    if done.timed_out:
+        reason = f"perf_analyzer was killed after {limit_s:.0f} s, the time computed for this point"
+        outcome = Outcome(Status.TIMEOUT, reason, outcome.figures)
+    if outcome.status in (Status.FAILED, Status.TIMEOUT):
+        extra["log_tail"] = server_log.last_lines(done.stdout + done.stderr) or None
+    return perf_output.in_inferences(outcome, inferences), extra
+
+
+def _unsettled(
+    first: Outcome,
+    first_extra: Mapping[str, Any],
+    rest: tuple[Outcome, Mapping[str, Any]],
+    percentile: int | None,
+) -> tuple[Outcome, dict[str, Any]]:
+    """The record of a point that did not settle, with the figures of three more windows.
+
+    The windows of the first run stay, because they show how far it was from settling.
+    """
+    outcome, extra = rest
+    figures = {**outcome.figures, **first.figures}
+    spent_s = first_extra["perf_analyzer_s"] + extra.get("perf_analyzer_s", 0.0)
+    if "throughput_infer_per_s" in figures:
+        reason = f"{first.reason}; the figures are those of three more windows"
+    else:
+        reason = f"{first.reason}; three more windows gave no figures: {outcome.reason}"
+        figures |= _from_windows(first.figures, percentile)
+    return (
+        Outcome(Status.UNSTABLE, reason, figures, outcome.composing),
+        {
+            **first_extra,
+            "perf_analyzer_s": spent_s,
+            "figures_command": extra.get("command"),
+        },
+    )
+
+
+def _from_windows(figures: Mapping[str, Any], percentile: int | None) -> dict[str, Any]:
+    """The mean of the last three windows, where there is nothing better."""
+    throughputs = figures.get("windows_throughput_infer_per_s", ())[-3:]
+    latencies = figures.get("windows_latency_us", ())[-3:]
+    if not throughputs:
+        return {}
+    latency = "latency_avg_us" if percentile is None else "latency_percentile_us"
+    return {
+        "throughput_infer_per_s": sum(throughputs) / len(throughputs),
+        latency: sum(latencies) / len(latencies),
+    }

@@ -1,0 +1,279 @@
+"""Reads what one run of perf_analyzer left: its CSV files and what it printed.
+
+The verdict on a point comes from the CSV row and the lines of the windows, never from the exit code
+alone, because perf_analyzer exits with 0 without a row, and with 2 after having measured for
+minutes.
+"""
+
+import csv
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pyarrow as pa
+
+from hpcbench.records.columns import COLUMNS, Status
+
+CSV_NAME = "result.csv"
+
+_BY_HEADER = {column.header: column for column in COLUMNS if column.header}
+_PER_GPU_SUM = {"gpu_memory_max_bytes", "gpu_memory_total_bytes"}
+
+
+@dataclass(frozen=True)
+class Composing:
+    """What one run says of a model that the measured one calls."""
+
+    model: str
+    version: int
+    figures: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one run of perf_analyzer says. ``figures`` are columns of the record."""
+
+    status: Status
+    reason: str | None
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    composing: tuple[Composing, ...] = ()
+
+
+def read(
+    *,
+    stdout: str,
+    stderr: str,
+    csv_text: str | None,
+    returncode: int,
+    percentile: int | None,
+) -> Outcome:
+    """The verdict on one run, with every figure that it printed or wrote."""
+    found = windows(stdout)
+    row = _row(csv_text, percentile)
+    figures = {**found, **_report(stdout), **row}
+    if "latency_avg_us" not in figures and "_transfer_us" in figures:
+        figures["latency_avg_us"] = figures["_transfer_us"]
+    figures.pop("_transfer_us", None)
+    text = f"{stdout}\n{stderr}"
+    if row.get("throughput_infer_per_s") is not None:
+        return Outcome(Status.OK, None, figures, composing(stdout, figures))
+    if "Failed to obtain stable measurement" in text:
+        return Outcome(Status.UNSTABLE, unstable_reason(figures), figures)
+    return Outcome(Status.FAILED, failure_reason(stdout, stderr, returncode), figures)
+
+
+def composing(text: str, figures: Mapping[str, Any]) -> tuple[Composing, ...]:
+    """The models that an ensemble called, from the report of a run and the ensemble's figures.
+
+    Theirs are those of the server; what the client measured is the ensemble's alone, and each is
+    called once for each of its inferences.
+    """
+    _, _, parts = text.partition("\n  Composing models:")
+    found = []
+    for match in _COMPOSING.finditer(parts):
+        block = re.sub("^  ", "", match[3], flags=re.MULTILINE)
+        its = {**_report(block), **_stages(block)}
+        if "throughput_infer_per_s" in figures:
+            its["throughput_infer_per_s"] = figures["throughput_infer_per_s"]
+        found.append(Composing(match[1], int(match[2]), its))
+    return tuple(found)
+
+
+_COMPOSING = re.compile(r"^  (\S+), version: (\d+)\n((?:      .*\n)+)", re.MULTILINE)
+
+
+def in_inferences(outcome: Outcome, of_request: int) -> Outcome:
+    """The outcome with throughputs in inferences, where perf_analyzer counted requests of them."""
+    parts = (replace(p, figures=_times(p.figures, of_request)) for p in outcome.composing)
+    figures = _times(outcome.figures, of_request)
+    return replace(outcome, figures=figures, composing=tuple(parts))
+
+
+def _times(figures: Mapping[str, Any], inferences: int) -> dict[str, Any]:
+    found = dict(figures)
+    if "throughput_infer_per_s" in found:
+        found["throughput_infer_per_s"] *= inferences
+    of_windows = found.get("windows_throughput_infer_per_s")
+    if of_windows is not None:
+        found["windows_throughput_infer_per_s"] = tuple(inferences * each for each in of_windows)
+    return found
+
+
+def windows(stdout: str) -> dict[str, tuple[float, ...]]:
+    """Throughput and latency of each window, under the names of their columns."""
+    lines = re.findall(
+        r"Pass \[\d+\] throughput: ([\d.e+]+) infer/sec\. \S+ latency: ([\d.e+]+) usec", stdout
+    )
+    if not lines:
+        return {}
+    return {
+        "windows_throughput_infer_per_s": tuple(float(throughput) for throughput, _ in lines),
+        "windows_latency_us": tuple(float(latency) for _, latency in lines),
+    }
+
+
+_REPORT: tuple[tuple[str, str, type], ...] = (
+    ("request_count", r"^    Request count: (\d+)", int),
+    ("send_request_rate", r"^    Avg send request rate: ([\d.e+]+)", float),
+    ("delayed_requests_percent", r"([\d.]+)% of the requests were delayed", float),
+    ("client_overhead_percent", r"^    Avg client overhead: ([\d.]+)%", float),
+    ("latency_avg_us", r"^    Avg latency: (\d+) usec", float),
+    ("latency_std_us", r"^    Avg latency: \d+ usec \(standard deviation (\d+) usec\)", float),
+    ("_transfer_us", r"^    Avg (?:gRPC|HTTP) time: (\d+) usec", float),
+    ("inference_count", r"^    Inference count: (\d+)", int),
+    ("execution_count", r"^    Execution count: (\d+)", int),
+    ("success_count", r"^    Successful request count: (\d+)", int),
+    ("server_request_us", r"^    Avg request latency: (\d+) usec", float),
+    ("server_overhead_us", r"^    Avg request latency: .*\(overhead (\d+) usec", float),
+)
+
+
+def _report(stdout: str) -> dict[str, Any]:
+    """Figures that stand in the printed report only."""
+    found: dict[str, Any] = {}
+    for name, pattern, kind in _REPORT:
+        match = re.search(pattern, stdout, re.MULTILINE)
+        if match:
+            found[name] = kind(match[1])
+    return found
+
+
+_STAGES: tuple[tuple[str, str], ...] = (
+    ("throughput_infer_per_s", r"^    Throughput: ([\d.e+]+) infer/sec"),
+    *((f"latency_p{p}_us", rf"^    p{p} latency: (\d+) usec") for p in (50, 90, 95, 99)),
+    ("client_send_us", r"\((?:marshal|send) (\d+) usec \+ response wait"),
+    ("client_response_wait_us", r"response wait (\d+) usec"),
+    ("client_recv_us", r"(?:unmarshal|receive) (\d+) usec\)"),
+    ("server_queue_us", r"^    Avg request latency: .*queue (\d+) usec"),
+    ("server_compute_input_us", r"compute input (\d+) usec"),
+    ("server_compute_infer_us", r"compute infer (\d+) usec"),
+    ("server_compute_output_us", r"compute output (\d+) usec"),
+)
+"""What stands in the CSV, too, which there is none of before perf_analyzer has ended."""
+
+
+def _stages(text: str) -> dict[str, Any]:
+    matches = ((name, re.search(pattern, text, re.MULTILINE)) for name, pattern in _STAGES)
+    return {name: float(match[1]) for name, match in matches if match}
+
+
+def report(text: str, percentile: int | None) -> dict[str, Any]:
+    """The figures of one printed report with the windows before it, to whole microseconds."""
+    found = {**windows(text), **_report(text), **_stages(text)}
+    if percentile is not None:
+        match = re.search(rf"^    p{percentile} latency: (\d+) usec", text, re.MULTILINE)
+        found |= {"latency_percentile_us": float(match[1])} if match else {}
+    transfer_us = found.pop("_transfer_us", None)
+    if "latency_avg_us" not in found and transfer_us is not None:
+        found["latency_avg_us"] = transfer_us
+    ends = ("client_send_us", "client_recv_us")
+    stages = (*ends, *(name for name, _ in _STAGES if name.startswith("server_")))
+    if {"latency_avg_us", *stages} <= found.keys():
+        spent_us = sum(found[name] for name in stages)
+        found["network_us"] = max(0.0, found["latency_avg_us"] - spent_us)
+        found["client_request_response_us"] = sum(found[name] for name in ends)
+    return found
+
+
+def csv_headers(csv_text: str) -> list[str]:
+    """The names of a CSV's columns."""
+    return next(csv.reader(csv_text.splitlines()[:1]), [])
+
+
+def csv_rows(csv_text: str) -> list[dict[str, str]]:
+    """The cells of each row by their headers; none of a row that was cut off."""
+    # Cut anywhere, a line lacks its end: its last figure may be half a number.
+    lines = [line for line in csv_text.splitlines(keepends=True) if line.endswith("\n")]
+    table = [next(csv.reader([line]), []) for line in lines]
+    return [
+        dict(zip(table[0], cells, strict=True))
+        for cells in table[1:]
+        if len(cells) == len(table[0])
+    ]
+
+
+def csv_figures(cells: Mapping[str, str], percentile: int | None) -> dict[str, Any]:
+    """A row's figures under the names of their columns, without the load that was asked for."""
+    found: dict[str, Any] = {}
+    for header, text in cells.items():
+        if percentile is not None and header == f"p{percentile} latency" and text:
+            value = number(text)
+            if value is not None:
+                found["latency_percentile_us"] = value
+        column = _BY_HEADER.get(header)
+        if column is None or not text or column.name in ("concurrency", "request_rate"):
+            continue
+        value = _per_gpu(column.name, text) if ":" in text else number(text)
+        if value is not None:
+            found[column.name] = int(value) if column.type == pa.int64() else value
+    return found
+
+
+def _row(csv_text: str | None, percentile: int | None) -> dict[str, Any]:
+    """The figures of a CSV that has one row, as that of one point has."""
+    rows = csv_rows(csv_text or "")
+    return csv_figures(rows[0], percentile) if len(rows) == 1 else {}
+
+
+def number(text: str) -> float | None:
+    """The finite number that a cell holds, None where it holds none."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _per_gpu(column: str, text: str) -> float | None:
+    """``GPU-uuid:value;GPU-uuid:value;`` as one figure."""
+    parts = [part for part in text.split(";") if part.strip()]
+    values = [v for v in (number(part.rpartition(":")[2]) for part in parts) if v is not None]
+    if not values or len(values) < len(parts):
+        return None
+    return sum(values) if column in _PER_GPU_SUM else sum(values) / len(values)
+
+
+def unstable_reason(figures: Mapping[str, Any]) -> str:
+    """How far from settling a point was, by the columns of its windows."""
+    throughputs = figures.get("windows_throughput_infer_per_s", ())
+    reason = f"did not settle within {len(throughputs)} windows"
+    told = [
+        f"{name} by {max(last) / min(last) - 1:.0%}"
+        for name, last in (
+            ("throughput", throughputs[-3:]),
+            ("latency", figures.get("windows_latency_us", ())[-3:]),
+        )
+        if len(last) == 3 and min(last) > 0
+    ]
+    return reason + (f": the last three differ in {', in '.join(told)}" if told else "")
+
+
+def failure_reason(stdout: str, stderr: str, returncode: int) -> str:
+    """Why there is no figure, in perf_analyzer's words where it has any."""
+    text = f"{stdout}\n{stderr}"
+    for pattern in (
+        r"Thread \[\d+\] had error: (.+)",
+        r"^error: (.+)",
+        r"(\S*unrecognized option .+)",
+        r"^(terminate called .+(?:\n.*what\(\).+)?)",
+        r"^(cannot start .+)",
+        r"^FATAL:\s*(.+)",
+        r"^(Failed to maintain requested inference load\..*)",
+    ):
+        match = re.search(pattern, text, re.MULTILINE)
+        if match:
+            return match[1].strip()
+    if "No valid requests recorded" in text:
+        return (
+            "no request was answered within a window; give measurement.measurement_interval_ms "
+            "more time than four requests need"
+        )
+    if returncode < 0 or returncode > 128:
+        return f"perf_analyzer was ended by signal {abs(returncode) % 128}"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if returncode == 0:
+        return "perf_analyzer exited with 0, but wrote no figures"
+    said = f": {lines[-1]}" if lines else ""
+    return f"perf_analyzer exited with {returncode}{said}"

@@ -1,0 +1,217 @@
+"""Checks a node before it measures: the runtime runs, the images open and hold what they must.
+
+What the images say about themselves while they are checked goes into the records.
+"""
+
+import json
+import os
+import re
+import shlex
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hpcbench.config.container import Container, Resolved
+from hpcbench.errors import SiteError, UnusableNode
+from hpcbench.measure import node
+from hpcbench.runtime import command as containers
+from hpcbench.runtime import image_fingerprint, images, process
+from hpcbench.runtime.command import Room
+
+TIMEOUT_S = 120.0
+NOT_IN_IMAGE = 86
+
+PROBE = """\
+command -v "$0" >/dev/null || exit 86
+for name in CUDA_VERSION TENSORRT_VERSION TRT_VERSION; do
+    eval "echo \\"$name=\\${$name:-}\\""
+done
+for folder in /opt/tritonserver/backends/*/; do
+    echo "backend=$(basename "$folder") $(ls "$folder" | tr '\\n' ' ')"
+done
+python3 --version 2>/dev/null
+echo "manifest=$(tr -d '\\n' </opt/tritonserver/manifest.json 2>/dev/null)"
+"""
+"""Run by sh in an image, with a program's name as $0. NGC's images tell their versions in variables
+and in the names of libraries, ours in the manifest of the native prefix that they hold."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """What an image or a prefix says about itself; ``backends`` maps names to versions."""
+
+    cuda: str | None
+    tensorrt: str | None
+    backends: Mapping[str, str | None]
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The columns of a record."""
+        return {
+            "cuda_version": self.cuda,
+            "tensorrt_version": self.tensorrt,
+            "backend_versions": json.dumps(dict(self.backends), sort_keys=True),
+        }
+
+
+@cache
+def check(container: Container, *, gpus: bool) -> Held:
+    """What the server's image holds; once per process.
+
+    Raises UnusableNode where the runtime or an image does not work on this node, with what to do.
+    """
+    if container.runtime == "native":
+        assert container.prefix is not None
+        return _backends(containers.manifest(container.prefix).get("versions", {}))
+    try:
+        images.program()
+    except SiteError as error:
+        raise UnusableNode(f"{_here()}: {error.message}", error.hint) from error
+    for position in (0, 1):
+        path = containers.image(container, position)
+        if not os.access(path, os.R_OK):
+            raise _unreadable(path)
+    for outside, _ in containers.binds(container):
+        if not outside.exists():
+            raise UnusableNode(
+                f"{_here()}: container.binds: {outside} does not exist on this node",
+                "remove it from the site file, or ask for nodes that have it",
+            )
+    held = read(_probe(container, 0, "tritonserver", gpus))
+    _probe(container, 1, "perf_analyzer", gpus=False)
+    check_driver(held, gpus=gpus)
+    return held
+
+
+def _unreadable(path: str) -> UnusableNode:
+    return UnusableNode(
+        f"{_here()}: the image {path} cannot be read on this node",
+        "put it into a folder that all nodes see, or its docker:// reference into the site file "
+        "with a cache: that they see",
+    )
+
+
+def check_same(container: Container) -> None:
+    """Raises UnusableNode where an image is not the one whose digest the records would carry."""
+    if not isinstance(container, Resolved):
+        return
+    for image in container.images:
+        try:
+            found = image_fingerprint.of(image)
+        except OSError as error:
+            raise _unreadable(image) from error
+        if found != dict(container.seals)[image]:
+            raise UnusableNode(
+                f"{_here()}: {image} is not the image that this run began with: it was changed "
+                "meanwhile, or this node has another copy",
+                "give the same command again: what was measured is kept, and what the new image "
+                "gives are points of their own; where nodes have copies, renew them all",
+            )
+
+
+def _here() -> str:
+    return str(node.facts()["node"])
+
+
+def _probe(container: Container, position: int, program: str, gpus: bool) -> str:
+    scratch = containers.scratch(container)
+    with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch) as name:
+        room = Room(folder=Path(name), gpus=gpus)
+        command = containers.inside(container, position, ["sh", "-c", PROBE, program], room)
+        done = process.run(command.argv, folder=room.folder, timeout_s=TIMEOUT_S, env=command.env)
+    image = containers.image(container, position)
+    by_hand = shlex.join([command.argv[0], "exec", "--containall", image, program, "--version"])
+    if done.timed_out:
+        raise UnusableNode(
+            f"{_here()}: {image} did not open within {TIMEOUT_S:.0f} s", f"try there: {by_hand}"
+        )
+    if done.returncode == NOT_IN_IMAGE:
+        raise UnusableNode(
+            f"{_here()}: there is no {program} in the PATH of {image}",
+            "are server_image and sdk_image the right way round? perf_analyzer is in NVIDIA's "
+            "images whose tag ends with -sdk, tritonserver in the others",
+        )
+    if done.returncode:
+        raise UnusableNode(
+            f"{_here()}: {image} does not open: {told(done.stderr)}",
+            (advice(done.stderr) or f"try there: {by_hand}"),
+        )
+    return done.stdout
+
+
+def told(stderr: str) -> str:
+    """The sentence in which Apptainer gives up."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    fatal = [line for line in lines if line.startswith(("FATAL:", "Error for command"))]
+    return re.sub(r"^FATAL:\s*", "", (fatal or lines[-1:] or ["it said nothing"])[-1])
+
+
+_UNPACK = "unpack the image once, apptainer build --sandbox FOLDER IMAGE, and name the folder"
+_ADVICE = {
+    r"unknown flag": "this Singularity is too old: load Apptainer, or a Singularity from 3.9 on",
+    r"/dev/fuse|fuse: (device not found|failed to open)": (
+        f"this node does not let users mount images: have /dev/fuse opened to them, or {_UNPACK}"
+    ),
+    r"user namespace|max_user_namespaces|newuidmap|[Oo]peration not permitted": (
+        "this node does not let users make namespaces: its administrators can allow them "
+        "(sysctl user.max_user_namespaces) or install Apptainer's setuid part (apptainer-suid)"
+    ),
+    r"unexpected EOF|reading descriptors|read the squashfs|not a valid|no such device or addr": (
+        "the image is damaged, or was cut while it was copied: copy, pull or build it again"
+    ),
+    r"[Nn]o space left|[Dd]isk quota": (
+        "free some space there, or set container.scratch to a folder on another disk"
+    ),
+    r"squashfuse\S* (was )?not found|image driver .*not found": (
+        f"install squashfuse on the nodes, or {_UNPACK}"
+    ),
+}
+
+
+def advice(stderr: str) -> str:
+    """What to do about a failure of Apptainer that is known; "" about others."""
+    return next((hint for pattern, hint in _ADVICE.items() if re.search(pattern, stderr)), "")
+
+
+def read(text: str) -> Held:
+    """What the probe printed."""
+    said = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    cuda = said.get("CUDA_VERSION") or None
+    tensorrt = said.get("TENSORRT_VERSION") or said.get("TRT_VERSION") or None
+    if said.get("manifest"):
+        return _backends(json.loads(said["manifest"]).get("versions", {}))
+    found: dict[str, str | None] = {}
+    for line in text.splitlines():
+        name, _, files = line.removeprefix("backend=").partition(" ")
+        if line.startswith("backend=") and name != "*":
+            version = re.search(rf"\blib{re.escape(name)}\.so\.(\d+(?:\.\d+)+)", files)
+            found[name] = version[1] if version else None
+    if "tensorrt" in found:
+        found["tensorrt"] = tensorrt
+    python = re.search(r"^Python (\S+)", text, re.MULTILINE)
+    if "python" in found and python:
+        found["python"] = python[1]
+    return Held(cuda, tensorrt, found)
+
+
+def _backends(versions: Mapping[str, str]) -> Held:
+    others = {k: v for k, v in versions.items() if k not in ("tritonserver", "perf_analyzer")}
+    return Held(None, None, others)
+
+
+def check_driver(held: Held, *, gpus: bool) -> None:
+    """CUDA's minor versions need no newer driver, its major versions do (CUDA compatibility)."""
+    supported = node.cuda_of_driver() if gpus else None
+    if supported is None or held.cuda is None:
+        return
+    wanted = int(held.cuda.partition(".")[0])
+    if wanted > supported[0]:
+        driver = node.facts().get("gpu_driver")
+        raise UnusableNode(
+            f"{_here()}: the server image needs CUDA {held.cuda}, and the driver {driver} of this "
+            f"node goes up to CUDA {supported[0]}.{supported[1]}",
+            "name an image with an older CUDA, or ask for nodes with a newer driver",
+        )

@@ -1,0 +1,1 @@
+"""A campaign becomes points and placements. Starts nothing and imports no Dask."""

@@ -1,0 +1,74 @@
+"""The record of a point before anything is known but what was asked for."""
+
+import json
+from datetime import UTC, datetime
+
+from hpcbench._version import __version__
+from hpcbench.config.site import Site
+from hpcbench.plan import model_config
+from hpcbench.plan.placement import Placement
+from hpcbench.plan.point import Point
+from hpcbench.records.columns import Record, Status
+from hpcbench.runtime import command
+
+
+def unmeasured(
+    point: Point, placement: Placement, site: Site, status: Status, reason: str | None
+) -> Record:
+    """The record of a point of which nothing is known but what was asked for."""
+    variant = point.variant
+    site = site.serving(variant.server_image)
+    software = command.software(site.container)
+    requests = dict(placement.requests).get(variant.model.name, ())
+    return Record(
+        point_id=point.id,
+        campaign=placement.campaign,
+        site=site.name,
+        pool=placement.pool,
+        repeat=placement.repeat,
+        placement_id=placement.id,
+        together_id=point.together,
+        status=status,
+        reason=reason,
+        model=variant.model.name,
+        model_label=variant.label,
+        model_position=variant.position,
+        model_version=variant.version,
+        model_digest=variant.model.digest,
+        variant=json.dumps(variant.axes),
+        variant_name=point.variant_name,
+        beside=beside(point),
+        shapes=json.dumps(dict(point.shapes)) if point.shapes else None,
+        shapes_name=point.shapes_name,
+        **point.load.columns,
+        runtime=site.container.runtime,
+        server_image=site.container.server_image,
+        sdk_image=site.container.sdk_image,
+        server_image_digest=software.server_digest,
+        sdk_image_digest=software.sdk_digest,
+        own_config=model_config.is_own(variant, requests),
+        started_at=datetime.now(UTC),
+        ended_at=datetime.now(UTC),
+        hpcbench_version=__version__,
+    )
+
+
+def beside(point: Point) -> str | None:
+    """What else the server holds, as the column of that name has it."""
+    found = []
+    for each in point.beside:
+        variant = each.variant if isinstance(each, Point) else each
+        entry = {
+            "model_label": variant.label,
+            "model_digest": variant.model.digest,
+            "model_version": variant.version,
+            "variant": variant.axes,
+        }
+        if isinstance(each, Point):
+            load = each.load
+            amount = {"batch_size": load.batch_size, "concurrency": load.concurrency}
+            entry |= {"shapes": dict(each.shapes), "load": amount | load.identity}
+        else:
+            entry["load"] = None
+        found.append(entry)
+    return json.dumps(found) if found else None

@@ -1,0 +1,252 @@
+"""The configuration of one server variant: the model's own, and what the axes change in it.
+
+Configurations are changed as protobuf messages, never as text.
+"""
+
+import copy
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+from tritonclient.grpc.model_config_pb2 import (
+    ModelConfig,
+    ModelInstanceGroup,
+    ModelOptimizationPolicy,
+)
+
+from hpcbench.config.server_values import OURS
+from hpcbench.plan import accelerators, warmup
+from hpcbench.plan.point import ServerVariant
+from hpcbench.plan.warmup import Request
+
+
+def configure(
+    variant: ServerVariant, requests: Sequence[Request] = (), engines: Path | None = None
+) -> ModelConfig:
+    """The model's own configuration with the variant's axes applied to it.
+
+    ``requests`` are those that will be measured: the server warms up with them where an engine
+    would else be built during a measurement, and wherever the axis ``warmup`` says so.
+    ``engines`` is the folder in which TensorRT keeps what it builds.
+    """
+    config = ModelConfig.FromString(variant.model.config)
+    config.name = variant.model.name
+    if variant.version is not None:
+        config.version_policy.specific.versions[:] = [variant.version]
+    # perf_analyzer repeats its input: from a cache that nobody asked for, it would get all answers.
+    config.ClearField("response_cache")
+    axes = variant.axes
+    for axis, value in axes.items():
+        _APPLY[axis](config, value)
+    _prepare(config, axes, requests, engines)
+    return config
+
+
+def is_own(variant: ServerVariant, requests: Sequence[Request] = ()) -> bool:
+    """Whether its axes leave the configuration as it is served where all of them are `base`."""
+    own = replace(variant, changes=())
+    return _plain(configure(variant, requests)) == _plain(configure(own, requests))
+
+
+def _plain(message: Message) -> Message:
+    """The message without parts that are there and say nothing, changed in place."""
+    for field, value in message.ListFields():
+        # Dynamic batching is on where it is there.
+        single = field.message_type and not field.is_repeated
+        if single and not _plain(value).ListFields() and field.name != "dynamic_batching":
+            message.ClearField(field.name)
+    return message
+
+
+CACHE_BYTES = 256 << 20
+
+
+def server_arguments(config: ModelConfig) -> list[str]:
+    """The options of tritonserver without which parts of the configuration mean nothing."""
+    found = []
+    if config.response_cache.enable:
+        found.append(f"--cache-config=local,size={CACHE_BYTES}")
+    if any(group.HasField("rate_limiter") for group in config.instance_group):
+        found.append("--rate-limit=execution_count")
+    return found
+
+
+def _prepare(
+    config: ModelConfig,
+    axes: Mapping[str, Any],
+    requests: Sequence[Request],
+    engines: Path | None,
+) -> None:
+    asked = json.loads(axes.get("accelerator") or "{}")
+    if asked.get("name") == "tensorrt":
+        own: dict[str, str] = {}
+        if engines is not None and asked.get("engine_cache") != "false":
+            own |= {"trt_engine_cache_enable": "true", "trt_engine_cache_path": str(engines)}
+        if asked.get("profiles") != "false":
+            own |= warmup.profile(config, requests)
+        for entry in config.optimization.execution_accelerators.gpu_execution_accelerator:
+            for key, value in own.items():
+                if key not in entry.parameters:
+                    entry.parameters[key] = value
+    given = axes.get("warmup")
+    wanted = bool(accelerators.named(config)) and not config.model_warmup
+    if wanted if given is None else given:
+        entries = warmup.warmups(config, requests)
+        if entries:
+            del config.model_warmup[:]
+            config.model_warmup.extend(entries)
+
+
+def _the_group(config: ModelConfig) -> ModelInstanceGroup:
+    """The one instance group that stays: the model's first."""
+    if not config.instance_group:
+        config.instance_group.add()
+    del config.instance_group[1:]
+    return config.instance_group[0]
+
+
+def _set_instance_count(config: ModelConfig, count: Any) -> None:
+    _the_group(config).count = count
+
+
+def _set_instance_kind(config: ModelConfig, kind: Any) -> None:
+    group = _the_group(config)
+    group.kind = ModelInstanceGroup.Kind.Value(kind)
+    if kind in ("KIND_CPU", "KIND_MODEL"):
+        del group.gpus[:]
+
+
+def _set_gpus(config: ModelConfig, gpus: Any) -> None:
+    _the_group(config).gpus[:] = gpus
+
+
+def _set_rate_limiter(config: ModelConfig, text: Any) -> None:
+    if text is None and not config.instance_group:
+        return
+    group = _the_group(config)
+    group.ClearField("rate_limiter")
+    if text is not None:
+        json_format.ParseDict({"rate_limiter": json.loads(text)}, group)
+
+
+def _set_max_batch_size(config: ModelConfig, size: Any) -> None:
+    config.max_batch_size = size
+
+
+def _set_dynamic_batching(config: ModelConfig, on: Any) -> None:
+    assert on, "off is preferred_batch_size: null"
+    config.dynamic_batching.SetInParent()
+
+
+def _set_preferred_batch_size(config: ModelConfig, sizes: Any) -> None:
+    if sizes is None:
+        config.ClearField("dynamic_batching")
+        return
+    config.dynamic_batching.preferred_batch_size[:] = sizes
+    config.dynamic_batching.SetInParent()
+
+
+def _set_max_queue_delay(config: ModelConfig, delay_us: Any) -> None:
+    config.dynamic_batching.max_queue_delay_microseconds = delay_us
+
+
+def _set_preserve_ordering(config: ModelConfig, on: Any) -> None:
+    config.dynamic_batching.preserve_ordering = on
+
+
+def _set_priority_levels(config: ModelConfig, levels: Any) -> None:
+    batching = config.dynamic_batching
+    batching.priority_levels = levels
+    # Triton takes a default among the levels only.
+    batching.default_priority_level = min(max(batching.default_priority_level, 1), levels)
+
+
+def _set_default_priority_level(config: ModelConfig, level: Any) -> None:
+    config.dynamic_batching.default_priority_level = level
+
+
+def _set_default_queue_policy(config: ModelConfig, text: Any) -> None:
+    config.dynamic_batching.ClearField("default_queue_policy")
+    if text is not None:
+        policy = json.loads(text)
+        policy["default_timeout_microseconds"] = policy.pop("default_timeout_us")
+        json_format.ParseDict({"default_queue_policy": policy}, config.dynamic_batching)
+        config.dynamic_batching.default_queue_policy.SetInParent()
+
+
+def _set_accelerator(config: ModelConfig, text: Any) -> None:
+    config.optimization.ClearField("execution_accelerators")
+    if text is None:
+        return
+    parameters = {key: v for key, v in json.loads(text).items() if key not in OURS}
+    name = parameters.pop("name")
+    chosen = config.optimization.execution_accelerators
+    # Triton files OpenVINO under the CPU's accelerators, everything else under the GPU's.
+    entries = (
+        chosen.cpu_execution_accelerator if name == "openvino" else chosen.gpu_execution_accelerator
+    )
+    entries.append(
+        ModelOptimizationPolicy.ExecutionAccelerators.Accelerator(name=name, parameters=parameters)
+    )
+
+
+def _set_graph_level(config: ModelConfig, level: Any) -> None:
+    config.optimization.graph.level = level
+    config.optimization.graph.SetInParent()
+
+
+def _set_cuda_graphs(config: ModelConfig, on: Any) -> None:
+    config.optimization.cuda.graphs = on
+    config.optimization.cuda.SetInParent()
+
+
+def _set_response_cache(config: ModelConfig, on: Any) -> None:
+    config.response_cache.enable = on
+
+
+def _set_warmup(config: ModelConfig, on: Any) -> None:
+    if not on:
+        del config.model_warmup[:]
+
+
+def _merge(config: ModelConfig, text: Any) -> None:
+    """Lists of the fragment replace those of the model, maps take its entries."""
+    before = {name: getattr(config, name) for name in _MAPS}
+    before = {name: copy.deepcopy(dict(entries)) for name, entries in before.items()}
+    json_format.ParseDict(json.loads(text), config)
+    for name, entries in before.items():
+        merged = getattr(config, name)
+        for key, value in entries.items():
+            if key not in merged and isinstance(value, str):
+                merged[key] = value
+            elif key not in merged:
+                merged[key].CopyFrom(value)
+
+
+_MAPS = ("parameters", "metric_tags", "cc_model_filenames")
+
+_APPLY: dict[str, Callable[[ModelConfig, Any], None]] = {
+    "instance_count": _set_instance_count,
+    "instance_kind": _set_instance_kind,
+    "gpus": _set_gpus,
+    "max_batch_size": _set_max_batch_size,
+    "dynamic_batching": _set_dynamic_batching,
+    "preferred_batch_size": _set_preferred_batch_size,
+    "max_queue_delay_us": _set_max_queue_delay,
+    "preserve_ordering": _set_preserve_ordering,
+    "priority_levels": _set_priority_levels,
+    "default_priority_level": _set_default_priority_level,
+    "default_queue_policy": _set_default_queue_policy,
+    "accelerator": _set_accelerator,
+    "graph_level": _set_graph_level,
+    "cuda_graphs": _set_cuda_graphs,
+    "response_cache": _set_response_cache,
+    "rate_limiter": _set_rate_limiter,
+    "warmup": _set_warmup,
+    "config": _merge,
+}
+"""What each server axis does to a configuration."""

@@ -1,0 +1,1 @@
+"""The table of columns, its Parquet form, and the results folder."""

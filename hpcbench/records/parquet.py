@@ -1,0 +1,277 @@
+"""Reads one Parquet file of records as a table of today's columns, or says why it cannot.
+
+Nothing is guessed: a file says which version of the table of columns it was written with. An older
+one is migrated step by step, a newer one is refused. Within a version columns may only be added:
+one that a file does not have yet is null in all its rows.
+"""
+
+import difflib
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import MISSING, dataclass, fields
+from functools import cache
+from pathlib import Path
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from hpcbench.errors import BadInput
+from hpcbench.records.columns import SCHEMA, SCHEMA_VERSION, Record, Status
+
+Migration = Callable[[pa.Table], pa.Table]
+
+
+def _variant_without_base(table: pa.Table) -> pa.Table:
+    """Version 2 leaves out of a variant what does not change the model's own configuration."""
+    variants = table["variant"].combine_chunks().dictionary_encode()
+    texts = [text and _changes_only(text) for text in variants.dictionary.to_pylist()]
+    column = pa.array(texts, pa.string()).take(variants.indices)
+    return table.set_column(table.schema.get_field_index("variant"), "variant", column)
+
+
+def _changes_only(variant: str) -> str:
+    axes = {axis: value for axis, value in json.loads(variant).items() if value != "base"}
+    if axes.get("preferred_batch_size", ()) is None:
+        axes.pop("max_queue_delay_us", None)
+    return json.dumps(axes)
+
+
+MIGRATIONS: dict[int, Migration] = {1: _variant_without_base}
+"""What turns a table of version n, with all columns of that version, into one of version n + 1."""
+
+BATCH_ROWS = 16_384
+MERGED = {b"hpcbench_merged": b"1"}
+"""Beside the version in a file that holds each measurement once, and in order."""
+
+NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+"""What Hive's naming of folders, which Arrow, Spark and DuckDB share, has for a missing value."""
+
+_NAMES = frozenset(SCHEMA.names)
+_REQUIRED = tuple(entry.name for entry in fields(Record) if entry.default is MISSING)
+
+
+def check_columns(names: Iterable[str]) -> None:
+    """Raises BadInput for a name that is not a column, with the nearest that is."""
+    for name in names:
+        if name not in SCHEMA.names:
+            close = difflib.get_close_matches(name, SCHEMA.names, n=1)
+            guess = f"; did you mean '{close[0]}'?" if close else ""
+            raise BadInput(
+                f"there is no column '{name}'{guess}",
+                "hpcbench/records/columns.py lists all columns",
+            )
+
+
+@dataclass(frozen=True)
+class RecordFile:
+    """A Parquet file of records, open for reading. Whatever is wrong with it is a BadInput."""
+
+    path: Path
+    parquet: pq.ParquetFile
+    schema: pa.Schema
+    version: int
+
+    @property
+    def rows(self) -> int:
+        return int(self.parquet.metadata.num_rows)
+
+    @property
+    def unknown_columns(self) -> list[str]:
+        """What a newer hpcbench of this schema version has added; it is left out."""
+        names = self.schema.names if self.version == SCHEMA_VERSION else []
+        return [name for name in names if name not in _NAMES]
+
+    def check(self) -> None:
+        """Raises BadInput where a column is lacking or is not what it must be."""
+        _conformed(self.schema.empty_table(), SCHEMA.names, self.path)
+
+    def table(self, columns: Sequence[str] = tuple(SCHEMA.names)) -> pa.Table:
+        """All rows, with these columns."""
+        # Threads cost more than they bring where there are few rows.
+        threads = self.rows > BATCH_ROWS
+        table = self.parquet.read(columns=self._stored(columns), use_threads=threads)
+        return _conformed(_migrated(table, self.version), columns, self.path)
+
+    def batches(self, columns: Sequence[str] = tuple(SCHEMA.names)) -> Iterator[pa.Table]:
+        """The same in pieces of at most BATCH_ROWS rows: never more is in memory at once."""
+        for batch in self.parquet.iter_batches(BATCH_ROWS, columns=self._stored(columns)):
+            table = _migrated(pa.Table.from_batches([batch]), self.version)
+            yield _conformed(table, columns, self.path)
+
+    def _stored(self, names: Sequence[str]) -> list[str] | None:
+        """The columns to read for ``names``; all of them where a migration may need any."""
+        if self.version != SCHEMA_VERSION:
+            return None
+        known = set(self.schema.names)
+        return [name for name in names if name in known]
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[RecordFile]:
+    """The file while the block lasts. Raises BadInput, naming it, where it cannot be read.
+
+    FileNotFoundError passes: a run at work joins files while others read them.
+    """
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
+            schema = parquet.schema_arrow
+            yield RecordFile(path, parquet, schema, _version(path, schema.metadata or {}))
+    except FileNotFoundError:
+        raise
+    except PermissionError as error:
+        raise BadInput(f"{path}: may not be read", "ask whoever owns it to let you") from error
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise BadInput(
+            f"{path}: is not a whole Parquet file: {error}",
+            "move it elsewhere; what it held is measured again by the next run",
+        ) from error
+
+
+def check(path: Path) -> None:
+    """Raises BadInput unless the file can be read: its version and its columns."""
+    with opened(path) as file:
+        file.check()
+
+
+def is_merged(path: Path) -> bool:
+    """Whether the file holds each measurement once, in the order of a table of results."""
+    with opened(path) as file:
+        return MERGED.items() <= (file.schema.metadata or {}).items()
+
+
+def read(
+    path: Path, columns: Sequence[str] | None = None, points: Collection[str] | None = None
+) -> pa.Table:
+    """All rows of one file, or those of some ``points``, with all columns or some."""
+    names = SCHEMA.names if columns is None else list(dict.fromkeys(columns))
+    with opened(path) as file:
+        if points is None:
+            return file.table(names)
+        ids = pa.array(points, pa.string())
+        found = (
+            table.filter(pc.is_in(table["point_id"], ids)).select(names)
+            for table in file.batches(list(dict.fromkeys([*names, "point_id"])))
+        )
+        return pa.concat_tables([_today(tuple(names)).empty_table(), *found])
+
+
+@cache
+def _today(names: tuple[str, ...]) -> pa.Schema:
+    return pa.schema([SCHEMA.field(name) for name in names], metadata=SCHEMA.metadata)
+
+
+def _version(path: Path, metadata: dict[bytes, bytes]) -> int:
+    text = metadata.get(b"hpcbench_schema", b"none").decode(errors="replace")
+    reads = (
+        f"{path}: has schema version {text}; this hpcbench reads and writes "
+        f"version {SCHEMA_VERSION}"
+    )
+    if not text.isdecimal():
+        raise BadInput(reads, "name files that hpcbench has written")
+    version = int(text)
+    if version > SCHEMA_VERSION:
+        hint = "read it with a newer hpcbench; for a new run, give --results another folder"
+        raise BadInput(reads, hint)
+    if any(step not in MIGRATIONS for step in range(version, SCHEMA_VERSION)):
+        hint = "read it with the hpcbench that wrote it, and give --results another folder"
+        raise BadInput(f"{reads}, and nothing leads from there to here", hint)
+    return version
+
+
+def _migrated(table: pa.Table, version: int) -> pa.Table:
+    for step in range(version, SCHEMA_VERSION):
+        table = MIGRATIONS[step](table)
+    return table
+
+
+def _conformed(table: pa.Table, names: Sequence[str], path: Path) -> pa.Table:
+    """The columns ``names`` with their types of today, whether the file has them or not."""
+    wanted = _today(tuple(names))
+    if "status" in names and "status" in table.column_names:
+        _check_statuses(table["status"], path)
+    if table.schema.equals(wanted):
+        return table.replace_schema_metadata(wanted.metadata)
+    given = _partition(path)
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    if missing := [n for n in names if n in _REQUIRED and n not in columns and n not in given]:
+        raise BadInput(
+            f"{path}: lacks what every record has: {', '.join(missing)}",
+            "name files that hpcbench has written",
+        )
+    arrays = [
+        _cast(columns[field.name], field, path)
+        if field.name in columns
+        else pa.repeat(_from_folder(given.get(field.name), field, path), table.num_rows)
+        for field in wanted
+    ]
+    return pa.table(arrays, schema=wanted)
+
+
+def _check_statuses(column: pa.ChunkedArray, path: Path) -> None:
+    found = pc.unique(column).to_pylist()
+    if unknown := [status for status in found if status not in _STATUSES]:
+        raise BadInput(
+            f"{path}: column status holds {unknown[0]!r}; it must be one of {', '.join(_STATUSES)}",
+            "another program has written or changed this file; use the one that hpcbench wrote",
+        )
+
+
+_STATUSES = tuple(map(str, Status))
+
+
+def _cast(column: pa.ChunkedArray, field: pa.Field, path: Path) -> pa.ChunkedArray:
+    """``column`` as the field's type, where nothing is lost by that."""
+    if column.type == field.type:
+        return column
+    problem = f"{path}: column {field.name} is {column.type} there; it must be {field.type}"
+    hint = "another program has written or changed this file; use the one that hpcbench wrote"
+    if not _may_become(column.type, field.type):
+        raise BadInput(problem, hint)
+    try:
+        return column.cast(field.type)
+    except pa.ArrowInvalid as error:
+        raise BadInput(f"{problem}, and does not fit: {error}", hint) from error
+
+
+_LOSSLESS: tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.DataType], bool]], ...] = (
+    (pa.types.is_string, lambda t: pa.types.is_large_string(t) or pa.types.is_string_view(t)),
+    (pa.types.is_integer, pa.types.is_integer),
+    (pa.types.is_floating, lambda t: pa.types.is_integer(t) or pa.types.is_floating(t)),
+    (pa.types.is_timestamp, lambda t: pa.types.is_timestamp(t) and t.tz is not None),
+)
+"""(what a column must be, what it may be in a file instead): the values are the same."""
+
+
+def _may_become(given: pa.DataType, wanted: pa.DataType) -> bool:
+    if pa.types.is_dictionary(given):
+        return _may_become(given.value_type, wanted)
+    if pa.types.is_list(wanted) and given != pa.null():
+        is_list = pa.types.is_list(given) or pa.types.is_large_list(given)
+        return is_list and _may_become(given.value_type, wanted.value_type)
+    allowed = any(must(wanted) and may(given) for must, may in _LOSSLESS)
+    return allowed or given in (wanted, pa.null())
+
+
+def _from_folder(text: str | None, field: pa.Field, path: Path) -> pa.Scalar:
+    if text is None:
+        return pa.scalar(None, field.type)
+    try:
+        return pa.scalar(text, pa.string()).cast(field.type)
+    except pa.ArrowInvalid as error:
+        raise BadInput(
+            f"{path}: the folder {field.name}={text} must name a value of type {field.type}",
+            "give the folder the name back that hpcbench aggregate gave it",
+        ) from error
+
+
+def _partition(path: Path) -> dict[str, str | None]:
+    """What the names of the folders say about the rows: ``.../site=cern/pool=gpu/0.parquet``."""
+    pairs = (part.partition("=") for part in path.absolute().parts[:-1])
+    return {
+        name: None if text == NULL_PARTITION else unquote(text)
+        for name, equals, text in pairs
+        if equals and name in _NAMES
+    }

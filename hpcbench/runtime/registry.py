@@ -1,0 +1,160 @@
+"""Asks a container registry which image a docker:// reference stands for today.
+
+The protocol is that of the OCI distribution specification, as far as a pull needs it:
+https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md
+"""
+
+import base64
+import hashlib
+import http.client
+import json
+import os
+import re
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from hpcbench.config.container import DOCKER
+from hpcbench.errors import SiteError
+
+TIMEOUT_S = 30
+ACCEPTED = (
+    "application/vnd.oci.image.index.v1+json, "
+    "application/vnd.oci.image.manifest.v1+json, "
+    "application/vnd.docker.distribution.manifest.list.v2+json, "
+    "application/vnd.docker.distribution.manifest.v2+json"
+)
+HUB = "registry-1.docker.io"
+LOGINS = (
+    "~/.apptainer/docker-config.json",
+    "~/.singularity/docker-config.json",
+    "~/.docker/config.json",
+)
+"""Where ``apptainer registry login`` and ``docker login`` keep what they were given."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A docker:// reference, taken apart. ``wanted`` is a tag, or a digest sha256:..."""
+
+    host: str
+    name: str
+    wanted: str
+
+    def at(self, digest: str) -> str:
+        """The reference of the image with this digest, whatever the tag will stand for."""
+        return f"{DOCKER}{self.host}/{self.name}@{digest}"
+
+
+def parse(text: str) -> Reference:
+    """Takes a docker:// reference apart by Docker's rules for what may be left out."""
+    rest, _, digest = text.removeprefix(DOCKER).partition("@")
+    first, slash, path = rest.partition("/")
+    if slash and ("." in first or ":" in first or first == "localhost"):
+        host = HUB if first == "docker.io" else first
+    else:
+        host, path = HUB, rest
+    name, _, tag = path.partition(":")
+    if host == HUB and "/" not in name:
+        name = f"library/{name}"
+    return Reference(host, name, digest or tag or "latest")
+
+
+def digest(text: str) -> str:
+    """The digest sha256:... of the image that a docker:// reference stands for.
+
+    Raises SiteError where the registry cannot be reached, or has no such image.
+    """
+    reference = parse(text)
+    if reference.wanted.startswith("sha256:"):
+        return reference.wanted
+    url = f"https://{reference.host}/v2/{reference.name}/manifests/{reference.wanted}"
+    try:
+        return _digest(url, reference.host)
+    except urllib.error.HTTPError as error:
+        raise SiteError(f"{text}: {_refusal(error.code, reference)}", _HINT) from error
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        raise SiteError(
+            f"{text}: the registry {reference.host} gives no answer: {reason}", _HINT
+        ) from error
+
+
+_HINT = (
+    "check the name; where this machine has no way out, pull the image elsewhere (apptainer pull "
+    "image.sif docker://...) and name the SIF file, or give the digest: docker://name@sha256:..."
+)
+
+
+def _refusal(code: int, reference: Reference) -> str:
+    if code in (401, 403):
+        return (
+            f"the registry {reference.host} says that this user may not read it, or that it does "
+            f"not exist; log in: apptainer registry login docker://{reference.host}"
+        )
+    if code == 404:
+        return f"the registry {reference.host} has no {reference.name} with {reference.wanted}"
+    return f"the registry {reference.host} answers with error {code}"
+
+
+def _digest(url: str, host: str) -> str:
+    headers = {"Accept": ACCEPTED}
+    try:
+        answer = _ask(url, headers, "HEAD")
+    except urllib.error.HTTPError as error:
+        if error.code != 401:
+            raise
+        headers["Authorization"] = _authorization(error.headers.get("WWW-Authenticate", ""), host)
+        answer = _ask(url, headers, "HEAD")
+    told = answer.headers.get("Docker-Content-Digest")
+    if told and re.fullmatch(r"sha256:[0-9a-f]{64}", told):
+        return told
+    # Only recommended by the specification; the digest is that of the answer's very bytes.
+    return f"sha256:{hashlib.sha256(_ask(url, headers, 'GET').body).hexdigest()}"
+
+
+@dataclass(frozen=True)
+class _Answer:
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def _ask(url: str, headers: Mapping[str, str], method: str) -> _Answer:
+    request = urllib.request.Request(url, headers=dict(headers), method=method)  # noqa: S310
+    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:  # noqa: S310
+        return _Answer(response.headers, response.read())
+
+
+def _authorization(challenge: str, host: str) -> str:
+    """The header that a registry asks for; anyone may read public images, but with a token."""
+    login = _login(host)
+    scheme, _, rest = challenge.partition(" ")
+    if scheme.lower() != "bearer":
+        return f"Basic {login}"
+    said = dict(re.findall(r'(\w+)="([^"]*)"', rest))
+    realm = said.pop("realm")
+    if not realm.startswith("https://"):
+        raise ValueError(f"it asks for a login at {realm}, which is not encrypted")
+    query = urllib.parse.urlencode({k: v for k, v in said.items() if k in ("service", "scope")})
+    answer = _ask(f"{realm}?{query}", {"Authorization": f"Basic {login}"} if login else {}, "GET")
+    token = json.loads(answer.body)
+    return f"Bearer {token.get('token') or token['access_token']}"
+
+
+def _login(host: str) -> str:
+    """User and password for a registry as Apptainer would find them, in base64; "" if none."""
+    user, password = (os.environ.get(f"APPTAINER_DOCKER_{n}") for n in ("USERNAME", "PASSWORD"))
+    if user and password:
+        return base64.b64encode(f"{user}:{password}".encode()).decode()
+    for file in LOGINS:
+        try:
+            known = json.loads(Path(file).expanduser().read_text()).get("auths", {})
+            found = known.get(host, known.get(f"https://{host}", {})).get("auth")
+        except (OSError, RuntimeError, ValueError, AttributeError):
+            continue
+        if found:
+            return str(found)
+    return ""
