@@ -23,8 +23,8 @@ from hpcbench.analysis.figures.styles import PRESETS, preset  # noqa: E402
 from hpcbench.analysis.summary import table  # noqa: E402
 from hpcbench.records.columns import COLUMNS, SCHEMA_VERSION, Record  # noqa: E402
 from hpcbench.records.store import load_results  # noqa: E402
-from tests.builders_results import results  # noqa: E402
-from tests.builders_scan import with_everything  # noqa: E402
+from tests.helpers.builders_results import results  # noqa: E402
+from tests.helpers.builders_scan import with_everything  # noqa: E402
 
 MEASURED = HERE / "results" / "jet_tagger.parquet"
 NEEDS_GPUS = {

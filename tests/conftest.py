@@ -11,16 +11,15 @@ import psutil
 import pytest
 from hypothesis import settings
 
-from tests.backend_server import server  # noqa: F401 - a fixture
 from tests.box.fixture import box  # noqa: F401 - a fixture
+from tests.helpers.backend_server import server  # noqa: F401 - a fixture
+from tests.helpers.paths import CHECKOUT, SHARED
 
 # In CI the same code gets the same examples; new ones are found by whoever runs the tests. How long
 # an example takes says nothing about the code on a machine that does other things, too.
 settings.register_profile("tests", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("tests")
 
-CHECKOUT = Path(__file__).resolve().parent.parent
-SHARED = CHECKOUT.parent / "shared"
 MARK = "HPCBENCH_TEST_SESSION"
 os.environ[MARK] = uuid.uuid4().hex
 PROGRAMS = (

@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from hpcbench.plan.placement import place, spread
-from tests.builders import campaign, expanded
+from tests.helpers.builders import campaign, expanded
 
 
 def grids(points: int) -> dict[str, dict[str, Any]]:

@@ -16,8 +16,8 @@ from hpcbench.config.site import Site
 from hpcbench.measure.measure import measure
 from hpcbench.plan import plan
 from hpcbench.records.columns import Record
-from tests import ratios
-from tests.real import SHAPES, campaign_file, site_file
+from tests.helpers import ratios
+from tests.helpers.real import SHAPES, campaign_file, site_file
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 SERVER = {"instance_count": [1, 2], "preferred_batch_size": [None, [4, 8]]}

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from tests.box.fixture import Box
-from tests.real import QUICK, SHAPES
+from tests.helpers.real import QUICK, SHAPES
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent

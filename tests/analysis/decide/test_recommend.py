@@ -1,0 +1,697 @@
+"""The configuration to deploy: the best that was measured within limits, and what to do with it."""
+
+import contextlib
+import json
+import math
+import shutil
+import uuid
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from hpcbench.analysis.decide import deploy, recommend_text
+from hpcbench.analysis.decide.recommend import COLUMNS, MOST_RUNNERS_UP, Advice, recommend
+from hpcbench.analysis.decide.size import servers_for
+from hpcbench.analysis.summary import labels
+from hpcbench.analysis.summary.limits import Wanted
+from hpcbench.cli.main import main
+from hpcbench.config.site import Site
+from hpcbench.errors import BadInput
+from hpcbench.measure import server as triton
+from hpcbench.records.columns import Record
+from hpcbench.records.store import load_results
+from hpcbench.runtime import command as container
+from hpcbench.runtime import process
+from tests.conftest import wait_until
+from tests.helpers.builders import refusal
+from tests.helpers.measurements import T4, failed, loaded, measured, repeats, server, write
+from tests.helpers.real import quick_run, site_file
+
+TWO = server(instance_count=2)
+ONLY_TWO = '{"instance_count": 2}'
+
+
+def advise(*records: Record, **wanted: Any) -> list[Advice]:
+    return recommend(loaded(records)[list(COLUMNS)], Wanted(**wanted))
+
+
+def only(*records: Record, **wanted: Any) -> Advice:
+    (advice,) = advise(*records, **wanted)
+    return advice
+
+
+def told(advice: Advice, width: int = 200) -> str:
+    text = StringIO()
+    recommend_text.show([advice], Console(width=width, file=text))
+    return text.getvalue()
+
+
+SCAN = [
+    *repeats([1000, 1010, 1020], 2.0, batch_size=1),
+    *repeats([4000, 4040, 4080], 5.0, batch_size=8),
+    *repeats([9000, 9090, 9180], 20.0, batch_size=64),
+]
+
+
+def test_without_limits_the_highest_throughput_wins() -> None:
+    advice = only(*SCAN)
+    assert (advice.best["batch_size"], advice.best["throughput_infer_per_s"]) == (64, 9090)
+    assert (advice.configurations, advice.measured, advice.meeting) == (3, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "batch_size"),
+    [
+        ({"max_latency_p99_ms": 20}, 64),
+        ({"max_latency_p99_ms": 19.9}, 8),
+        ({"max_latency_p99_ms": 2}, 1),
+        ({"objective": "latency"}, 1),
+        ({"objective": "latency", "min_throughput": 2000}, 8),
+        ({"objective": "latency", "min_throughput": 4041}, 64),
+    ],
+)
+def test_limits_are_kept_and_the_objective_is_made_best(
+    wanted: dict[str, Any], batch_size: int
+) -> None:
+    assert only(*SCAN, **wanted).best["batch_size"] == batch_size
+
+
+def test_the_memory_of_the_gpus_is_limited_in_gib() -> None:
+    large = repeats([2000], variant=TWO, gpu_memory_max_bytes=3 * 2**30)
+    assert only(*repeats([1000]), *large).best["variant"] == ONLY_TWO
+    small = only(*repeats([1000]), *large, max_gpu_memory_gib=2.5)
+    assert (small.best["gpu_memory_gib"], small.meeting) == (2, 1)
+
+
+def test_the_most_inferences_per_joule_win() -> None:
+    frugal = measured(1000, gpu_power_avg_w=100.0)
+    hungry = measured(1500, gpu_power_avg_w=300.0, variant=TWO)
+    advice = only(frugal, hungry, objective="energy")
+    assert advice.best["infer_per_j"] == pytest.approx(10)
+    assert only(frugal, hungry).best["infer_per_j"] == pytest.approx(5)
+
+
+def test_the_cost_of_an_inference_is_price_over_throughput() -> None:
+    records = [
+        *repeats([1000], concurrency=1),
+        *repeats([3000], concurrency=8, gpu_count=4),
+    ]
+    single, four = advise(*records, objective="cost", prices={"a100": 3.6})
+    # 3.6 an hour is 0.001 a second, in which there are 1000 inferences: a million cost 1.
+    assert single.best["cost_per_million"] == pytest.approx(1)
+    assert four.best["cost_per_million"] == pytest.approx(4 / 3)
+
+
+def test_a_price_may_be_that_of_one_site() -> None:
+    here, there = measured(1000), measured(1000, site="fnal", variant=TWO)
+    advice = only(here, there, objective="cost", prices={"a100": 3.6, "fnal/a100": 1.8})
+    assert (advice.best["site"], advice.best["cost_per_million"]) == ("fnal", pytest.approx(0.5))
+
+
+def test_prices_of_several_pools_are_each_taken_for_their_own() -> None:
+    records = [*repeats([1000]), *repeats([100], pool="t4", gpu_name=T4)]
+    advice = advise(*records, rate=2000, prices={"a100": 3.0, "t4": 0.5})
+    assert [a.sizing.cost_per_hour for a in advice] == [6, 10]
+
+
+def test_a_pool_without_a_price_and_a_price_without_a_pool_are_told() -> None:
+    frame = loaded([measured(), measured(pool="t4", gpu_name=T4)])
+    lacking = refusal(recommend, frame, Wanted(objective="cost", prices={"t4": 1.0}))
+    assert "no price for cern/a100" in lacking
+    assert "--price cern/a100=X" in lacking
+    unknown = refusal(recommend, frame, Wanted(prices={"v100": 1.0}))
+    assert "--price v100: no measurement comes from that pool" in unknown
+    assert "cern/a100, cern/t4" in unknown
+
+
+def test_each_model_on_each_gpu_has_its_own_advice() -> None:
+    advice = advise(
+        *SCAN,
+        *repeats([500], pool="t4", gpu_name=T4),
+        *repeats([100], model="other", model_label="Other", model_position=1),
+        *repeats([300], pool="two", gpu_count=2),
+    )
+    found = [(a.about["model"], recommend_text.device(a.about)) for a in advice]
+    assert sorted(found) == [
+        ("other", "A100-SXM4-40GB"),
+        ("tagger", "2 \N{MULTIPLICATION SIGN} A100-SXM4-40GB"),
+        ("tagger", "A100-SXM4-40GB"),
+        ("tagger", "Tesla T4"),
+    ]
+
+
+def test_another_processor_beside_a_gpu_or_another_site_is_a_choice_and_no_other_device() -> None:
+    other = repeats([2000], cpu_name="Intel Xeon", site="fnal")
+    assert only(*repeats([1000]), *other).best["site"] == "fnal"
+
+
+def test_a_model_on_the_processor_of_a_gpu_node_is_advised_apart() -> None:
+    on_cpu = repeats([10], instance_kind="KIND_CPU", variant=TWO)
+    assert len(advise(*SCAN, *on_cpu)) == 2
+
+
+def test_unlike_work_is_never_weighed_against_each_other() -> None:
+    long = repeats([10], shapes='{"x": [100]}')
+    short = repeats([1000], shapes='{"x": [10]}')
+    assert [a.best["throughput_infer_per_s"] for a in advise(*long, *short)] == [10, 1000]
+
+
+def test_the_gain_over_base_is_that_of_the_best_over_the_best() -> None:
+    records = [
+        *repeats([990, 1000, 1010], batch_size=1),
+        *repeats([1990, 2000, 2010], batch_size=8),
+        *repeats([2990, 3000, 3010], batch_size=8, variant=TWO),
+    ]
+    advice = only(*records)
+    assert advice.base.row["batch_size"] == 8
+    assert advice.base.ratio == pytest.approx(1.5)
+    assert 1.48 < advice.base.low < 1.5 < advice.base.high < 1.52
+    assert (advice.base.as_good, advice.base_meets) == (False, True)
+    assert "throughput: 1.5 [1.4" in told(advice)
+
+
+def test_base_under_the_same_load_is_shown_where_none_of_it_keeps_to_the_limits() -> None:
+    records = [
+        *repeats([1000], 10.0, batch_size=8),
+        *repeats([9000], 90.0, batch_size=64),
+        *repeats([1500], 5.0, batch_size=8, variant=TWO),
+    ]
+    advice = only(*records, max_latency_p99_ms=6)
+    assert (advice.base.row["batch_size"], advice.base_meets) == (8, False)
+    assert "base never keeps to the limits" in told(advice)
+
+
+def test_base_that_is_the_best_or_was_not_measured_is_told() -> None:
+    assert "this is the model's own configuration" in told(only(*SCAN))
+    advice = only(*repeats([1000], variant=TWO))
+    assert advice.base is None
+    assert "(base) was not measured" in told(advice)
+
+
+def test_axes_that_change_nothing_in_the_models_configuration_are_base() -> None:
+    advice = only(
+        *repeats([990, 1000, 1010], variant=server(accelerator=None), own_config=True),
+        *repeats([1980, 2000, 2020], variant=server(accelerator='{"name": "x"}'), own_config=False),
+    )
+    assert advice.base.ratio == pytest.approx(2.0)
+    assert "(base) was not measured" not in told(advice)
+
+
+def test_a_variant_that_leaves_only_some_axes_alone_is_not_base() -> None:
+    advice = only(
+        *repeats([1000], variant=server(preferred_batch_size=[4, 8], max_queue_delay_us=100)),
+        *repeats([900], variant=server(preferred_batch_size=None, max_queue_delay_us=None)),
+        *repeats([800]),
+    )
+    assert advice.base.ratio == pytest.approx(1000 / 800)
+    assert "dynamic batching 4/8, queue delay 100 µs" in told(advice)
+
+
+def test_runners_up_within_the_noise_are_as_good_and_others_are_not() -> None:
+    records = [
+        *repeats([1000, 1100, 1200], concurrency=1),
+        *repeats([1010, 1080, 1190], concurrency=2),
+        *repeats([500, 501, 502], concurrency=4),
+    ]
+    advice = only(*records)
+    assert [(r.row["concurrency"], r.as_good) for r in advice.runners_up] == [(2, True), (4, False)]
+    assert advice.as_good == 1
+
+
+def test_of_what_was_measured_once_nobody_knows_whether_it_is_as_good() -> None:
+    advice = only(measured(1000), measured(999, variant=TWO))
+    assert [r.as_good for r in advice.runners_up] == [None]
+    assert math.isnan(advice.runners_up[0].low)
+    assert advice.as_good == 0
+    assert any("measured once" in note for note in advice.notes)
+    assert "next, once" in told(advice)
+
+
+def test_no_more_runners_up_are_shown_than_a_reader_can_weigh() -> None:
+    records = [r for c in range(1, 21) for r in repeats([900, 1000, 1100], concurrency=c)]
+    advice = only(*records)
+    assert (len(advice.runners_up), advice.as_good) == (MOST_RUNNERS_UP, 19)
+    assert "19 others are as good within the noise" in told(advice)
+
+
+def test_a_narrow_terminal_cuts_no_number() -> None:
+    records = repeats([123456, 123789], 5.0, gpu_power_avg_w=100.0)
+    advice = only(*records, *repeats([100000, 100001], variant=TWO), prices={"a100": 1.0})
+    narrow = told(advice, width=80)
+    assert "…" not in narrow
+    assert labels.figure(advice.best, "throughput_infer_per_s") in narrow
+    assert "[infer/J]" not in narrow
+    assert "[infer/J]" in told(advice, width=140)
+
+
+def test_a_best_that_did_not_settle_is_told_beside_the_best_that_did() -> None:
+    shaky = [
+        measured(2000, repeat=0, variant=TWO),
+        measured(2100, repeat=1, variant=TWO, status="unstable"),
+    ]
+    advice = only(*shaky, *repeats([1000, 1010]))
+    assert advice.best["variant"] == ONLY_TWO
+    assert advice.settled.row["throughput_infer_per_s"] == 1005
+    assert any("1 of its 2 measurements did not settle" in note for note in advice.notes)
+    assert "best settled" in told(advice)
+
+
+def test_a_p99_of_few_requests_is_marked_where_it_matters() -> None:
+    few = repeats([1000, 1001], request_count=661)
+    assert any("661 requests" in note for note in only(*few, max_latency_p99_ms=9).notes)
+    assert any("661 requests" in note for note in only(*few, objective="latency").notes)
+    assert not any("requests" in note for note in only(*few).notes)
+    enough = repeats([1000, 1001], request_count=662)
+    assert not any("requests" in note for note in only(*enough, max_latency_p99_ms=9).notes)
+
+
+def test_an_interval_that_reaches_over_a_limit_is_told() -> None:
+    records = [measured(1000, p99, repeat=i) for i, p99 in enumerate((8.0, 9.0, 10.0))]
+    assert any("reaches 11.48 ms" in note for note in only(*records, max_latency_p99_ms=10).notes)
+    assert only(*records, max_latency_p99_ms=12).notes == ()
+
+
+def test_a_limit_that_nothing_meets_is_named_with_the_nearest_point() -> None:
+    advice = only(*SCAN, max_latency_p99_ms=1)
+    assert advice.best is None
+    assert advice.failing == (
+        "--max-latency-p99-ms 1 is met by none: the lowest p99 latency measured is 2 ms",
+    )
+    assert advice.nearest["batch_size"] == 1
+    assert "nothing to recommend" in told(advice)
+
+
+def test_limits_that_cannot_be_met_together_are_named_together() -> None:
+    advice = only(*SCAN, max_latency_p99_ms=4, min_throughput=4500)
+    limits = "--max-latency-p99-ms 4 and --min-throughput 4500"
+    assert advice.failing == (f"{limits} are each met by some, but not together by one",)
+    # 5 ms for 4 is 1.25 over, 4040 for 4500 is 1.11: nearer than 2.3 times too much latency.
+    assert advice.nearest["batch_size"] == 8
+
+
+def test_a_limit_on_what_was_not_measured_is_named() -> None:
+    advice = only(*repeats([10], gpu_memory_max_bytes=None), max_gpu_memory_gib=4)
+    assert advice.failing == (
+        "--max-gpu-memory-gib 4: no measurement has a figure of the GPU memory",
+    )
+    assert advice.nearest is None
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_without_percentiles_throughput_can_be_chosen_and_latency_is_told_to_lack(
+    missing: float | None,
+) -> None:
+    records = repeats([10, 12], latency_p99_us=missing, latency_p50_us=missing)
+    assert only(*records).best["throughput_infer_per_s"] == 11
+    assert (
+        "no measurement has a figure of the p99" in only(*records, objective="latency").failing[0]
+    )
+    assert (
+        "no measurement has a figure of the p99" in only(*records, max_latency_p99_ms=5).failing[0]
+    )
+
+
+def test_where_all_failed_the_reason_is_told() -> None:
+    advice = only(failed(), failed(batch_size=16), failed("died", batch_size=32))
+    assert advice.best is None
+    assert advice.failing == ("none of its 3 configurations was measured: out of memory",)
+    assert "out of memory" in told(advice)
+    only(failed(), max_latency_p99_ms=5, objective="cost", prices={"a100": 1.0})
+
+
+def test_one_point_alone_is_recommended_with_what_is_not_known() -> None:
+    advice = only(measured(1000), rate=2500)
+    assert advice.best["throughput_infer_per_s"] == 1000
+    assert (advice.sizing.servers, advice.sizing.servers_low) == (3, None)
+
+
+def test_no_results_at_all_are_told() -> None:
+    assert "there are no results" in refusal(recommend, loaded([]), Wanted())
+
+
+results = st.lists(
+    st.tuples(
+        st.integers(1, 4),
+        st.floats(1, 1e4),
+        st.floats(0.1, 100) | st.none(),
+        st.sampled_from(["ok", "unstable", "failed"]),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(max_examples=40)
+@given(results, st.floats(0.1, 100))
+def test_nothing_that_was_measured_within_the_limit_beats_the_recommendation(
+    measurements: list[tuple[int, float, float | None, str]], limit: float
+) -> None:
+    records = [
+        measured(throughput, p99 or 0.0, concurrency=c, repeat=i, status=status)
+        if p99
+        else measured(throughput, concurrency=c, repeat=i, status=status, latency_p99_us=None)
+        for i, (c, throughput, p99, status) in enumerate(measurements)
+    ]
+    advice = only(*records, max_latency_p99_ms=limit)
+    frame = pd.DataFrame(measurements, columns=["c", "throughput", "p99", "status"])
+    means = frame[frame["status"] != "failed"].groupby("c")[["throughput", "p99"]].mean()
+    within = means[means["p99"].astype(float) <= limit]
+    if within.empty:
+        assert advice.best is None
+        assert advice.failing
+    else:
+        best = advice.best["throughput_infer_per_s"]
+        assert best == pytest.approx(within["throughput"].max())
+
+
+@pytest.mark.parametrize(
+    ("rate", "throughput", "servers"),
+    [(1000, 1000, 1), (1001, 1000, 2), (0.3, 0.1, 3), (1, 1e9, 1)],
+)
+def test_a_rate_needs_as_many_servers_as_reach_it(
+    rate: float, throughput: float, servers: int
+) -> None:
+    assert servers_for(rate, throughput) == servers
+
+
+def test_a_rate_is_sized_in_gpus_with_the_interval_of_the_throughput() -> None:
+    sizing = only(*repeats([990, 1000, 1010]), rate=1e5).sizing
+    # 1000 +- 24.84: 100000 / 1024.84 is 97.6, / 975.16 is 102.5.
+    assert (sizing.servers, sizing.servers_low, sizing.servers_high) == (100, 98, 103)
+    assert sizing.share == pytest.approx(1)
+
+
+def test_servers_of_several_gpus_are_counted_in_gpus() -> None:
+    advice = only(*repeats([1000], gpu_count=4), rate=2500, prices={"a100": 2.0})
+    assert (advice.sizing.servers, advice.sizing.gpus_per_server) == (3, 4)
+    assert advice.sizing.cost_per_hour == pytest.approx(24)
+    assert "12 GPUs in servers of 4" in told(advice)
+    assert "24 per hour" in told(advice)
+
+
+def test_servers_without_a_gpu_are_counted_in_nodes() -> None:
+    on_cpu = {"gpu_name": None, "gpu_count": 0, "instance_kind": "KIND_CPU"}
+    advice = only(*repeats([1000], **on_cpu), rate=2500, prices={"a100": 0.5})
+    assert (advice.sizing.gpus_per_server, advice.sizing.cost_per_hour) == (0, 1.5)
+    assert "3 nodes" in told(advice)
+    assert only(*repeats([1], instance_kind="KIND_CPU"), rate=1).sizing.gpus_per_server == 0
+
+
+def test_a_spread_without_end_is_told_as_such() -> None:
+    advice = only(*repeats([500, 1500]), rate=1e4)
+    assert advice.sizing.servers_high is None
+    assert "10 GPUs (2 to more)" in told(advice)
+
+
+def test_clients_are_those_measured_within_the_limit_and_the_interpolated_are_marked() -> None:
+    records = [
+        *repeats([1000], 2.0, concurrency=2),
+        *repeats([1900], 4.0, concurrency=4),
+        *repeats([2000], 12.0, concurrency=12),
+        *repeats([1], 9.0, concurrency=20, batch_size=99),
+    ]
+    advice = only(*records, max_latency_p99_ms=8.5, rate=100)
+    # 4 ms at 4 clients, 12 ms at 12: 8.5 ms at 8.5.
+    assert (advice.sizing.clients, advice.sizing.clients_interpolated) == (4, 8)
+    assert "serves 4 clients" in told(advice)
+    assert "8 until p99 latency reaches 8.5 ms (interpolated, not measured)" in told(advice)
+
+
+def test_nothing_is_interpolated_beyond_what_was_measured() -> None:
+    records = [*repeats([1000], 2.0, concurrency=2), *repeats([1900], 4.0, concurrency=4)]
+    assert only(*records, max_latency_p99_ms=50, rate=100).sizing.clients_interpolated is None
+    assert only(*records, rate=100).sizing.clients_interpolated is None
+
+
+def test_open_loop_has_no_number_of_clients() -> None:
+    advice = only(*repeats([1000], concurrency=None, request_rate=125.0), rate=100)
+    assert advice.sizing.clients is None
+    assert "125" in told(advice)
+
+
+def run(*words: Any) -> Any:
+    return CliRunner().invoke(main, ["recommend", *map(str, words)])
+
+
+def test_the_command_ends_with_0_where_all_have_a_recommendation_and_1_where_one_has_none(
+    tmp_path: Path,
+) -> None:
+    results = write(tmp_path / "r", [*SCAN, *repeats([5], 100.0, pool="t4", gpu_name=T4)])
+    assert run(results).exit_code == 0
+    done = run(results, "--max-latency-p99-ms", 20)
+    assert done.exit_code == 1
+    assert "met by none: the lowest p99 latency measured is 100 ms" in done.output
+
+
+def test_the_command_tells_json_that_any_reader_takes(tmp_path: Path) -> None:
+    results = write(tmp_path / "r", SCAN)
+    done = run(results, "--json", "--rate", 1000, "--max-latency-p99-ms", 6)
+    assert done.exit_code == 0
+    (found,) = json.loads(done.output, parse_constant=pytest.fail)
+    assert found["recommended"]["configuration"]["batch_size"] == 8
+    figure = found["recommended"]["figures"]["throughput_infer_per_s"]
+    assert (figure["mean"], figure["n"]) == (4040, 3)
+    assert found["limits"] == {"--max-latency-p99-ms": 6}
+    assert found["sizing"]["servers"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--price", "a100"], "is not POOL=PRICE"),
+        (["--price", "a100=-1"], "is not POOL=PRICE"),
+        (["--price", "a100=nan"], "is not POOL=PRICE"),
+        (["--rate", "0"], "not in the range"),
+        (["--rate", "inf"], "not in the range"),
+        (["--rate", "nan"], "is not a number"),
+        (["--max-latency-p99-ms", "nan"], "is not a number"),
+        (["--max-latency-p99-ms", "-3"], "not in the range"),
+        (["--objective", "speed"], "throughput"),
+        (["--objective", "cost"], "no price for cern/a100"),
+    ],
+)
+def test_bad_options_end_with_2_and_what_is_allowed(
+    words: list[str], expected: str, tmp_path: Path
+) -> None:
+    done = run(write(tmp_path / "r", SCAN), *words)
+    assert done.exit_code == 2
+    assert expected in done.output
+    assert done.exception is None or isinstance(done.exception, SystemExit)
+
+
+def test_a_folder_that_is_not_there_ends_with_2(tmp_path: Path) -> None:
+    done = run(tmp_path / "none")
+    assert done.exit_code == 2
+    assert "neither a results folder nor a Parquet file" in done.output
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 and nothing else", None])
+def test_a_damaged_file_ends_with_2_and_its_name(tmp_path: Path, content: bytes | None) -> None:
+    folder = write(tmp_path / "r", SCAN)
+    (path,) = folder.rglob("*.parquet")
+    path.write_bytes(path.read_bytes()[:-100] if content is None else content)
+    done = run(folder)
+    assert done.exit_code == 2
+    assert str(path) in done.output
+
+
+def test_the_folder_to_deploy_holds_the_configuration_as_the_server_had_it(tmp_path: Path) -> None:
+    text = 'name: "tagger"\nmax_batch_size: 256\n# ü\n'
+    results = write(tmp_path / "r", repeats([1, 2], server_config=text))
+    out = tmp_path / "out"
+    done = run(results, "--out", out, "--rate", 3)
+    assert done.exit_code == 0
+    assert (out / "tagger" / "config.pbtxt").read_text(encoding="utf-8") == text
+    (listed,) = json.loads((out / "recommendation.json").read_text())
+    assert listed["config"] == "tagger/config.pbtxt"
+    readme = (out / "README.md").read_text()
+    assert "batch size 8, concurrency 4" in readme
+    assert "for 3 infer/s: 2 GPUs" in readme
+
+
+def test_several_gpus_have_folders_of_their_own(tmp_path: Path) -> None:
+    records = [
+        *repeats([1]),
+        *repeats([2], pool="t4", gpu_name=T4),
+        *repeats([3], shapes='{"x": [9]}'),
+    ]
+    out = tmp_path / "out"
+    assert run(write(tmp_path / "r", records), "--out", out).exit_code == 0
+    found = sorted(str(path.relative_to(out)) for path in out.rglob("config.pbtxt"))
+    assert found == [
+        "a100_sxm4_40gb/tagger/config.pbtxt",
+        "a100_sxm4_40gb_x_9/tagger/config.pbtxt",
+        "tesla_t4/tagger/config.pbtxt",
+    ]
+
+
+def test_folders_of_one_model_are_named_by_their_shapes_and_not_by_what_was_chosen(
+    tmp_path: Path,
+) -> None:
+    records = [
+        *repeats([1], shapes='{"x": [9]}', shapes_name="short", protocol="http"),
+        *repeats([3], shapes='{"x": [50]}', shapes_name="long", protocol="grpc"),
+    ]
+    out = tmp_path / "out"
+    done = run(write(tmp_path / "r", records), "--out", out)
+    assert "tagger on A100-SXM4-40GB, shapes long: 1 conf" in done.output.replace(
+        "Tagger", "tagger"
+    )
+    found = sorted(str(path.relative_to(out)) for path in out.rglob("config.pbtxt"))
+    assert found == ["shapes_long/tagger/config.pbtxt", "shapes_short/tagger/config.pbtxt"]
+    assert "## Tagger on A100-SXM4-40GB, shapes short\n" in (out / "README.md").read_text()
+
+
+def test_folders_of_one_model_under_two_labels_are_named_by_these(tmp_path: Path) -> None:
+    records = [
+        *repeats([1], model_label="Old"),
+        *repeats([3], model_label="New", model_digest="d2"),
+    ]
+    out = tmp_path / "out"
+    assert run(write(tmp_path / "r", records), "--out", out).exit_code == 0
+    found = sorted(str(path.relative_to(out)) for path in out.rglob("config.pbtxt"))
+    assert found == ["new/tagger/config.pbtxt", "old/tagger/config.pbtxt"]
+
+
+def test_an_earlier_recommendation_is_replaced_and_nothing_else_is_touched(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = write(tmp_path / "r1", [*repeats([1]), *repeats([2], pool="t4", gpu_name=T4)])
+    second = write(tmp_path / "r2", repeats([3]))
+    assert run(first, "--out", out).exit_code == 0
+    (out / "tesla_t4" / "mine.txt").write_text("kept")
+    assert run(second, "--out", out).exit_code == 0
+    names = sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file())
+    assert names == ["README.md", "recommendation.json", "tagger/config.pbtxt", "tesla_t4/mine.txt"]
+
+
+def test_a_folder_of_something_else_is_not_written_into(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("years")
+    done = run(write(tmp_path / "r", SCAN), "--out", tmp_path / "out")
+    assert done.exit_code == 2
+    assert "is not empty" in done.output
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '[{"config": "../../x/config.pbtxt"}]', '[{"a": 1}]'])
+def test_a_list_that_is_not_ours_deletes_nothing(tmp_path: Path, text: str) -> None:
+    victim = tmp_path / "x" / "config.pbtxt"
+    victim.parent.mkdir()
+    victim.write_text("kept")
+    out = tmp_path / "deep" / "out"
+    out.mkdir(parents=True)
+    (out / deploy.LIST).write_text(text)
+    run(write(tmp_path / "r", SCAN), "--out", out)
+    assert victim.read_text() == "kept"
+
+
+def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    advice = advise(*repeats([1], model="../tagger"))
+    with pytest.raises(BadInput, match="cannot be that of a folder"):
+        deploy.write(advice, {}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_without_a_configuration_are_recommended_without_a_file(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    results = write(tmp_path / "r", repeats([1], server_config=None, variant=None))
+    assert run(results, "--out", out).exit_code == 0
+    assert "these results hold no config.pbtxt" in (out / "README.md").read_text()
+    assert not (out / "tagger").exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (None, "-"),
+        (math.nan, "-"),
+        (12345.6, "12,346"),
+        (1.5, "1.5"),
+        (0.012346, "0.01235"),
+    ],
+)
+def test_numbers_have_four_digits(value: float | None, text: str) -> None:
+    assert labels.number(value) == text
+
+
+def test_a_figure_is_told_with_two_digits_of_its_error() -> None:
+    row = {"x": 1234.567, "x_high": 1234.567 + 0.0345, "y": 5.0, "y_high": None, "z": 2.0}
+    assert labels.figure(row, "x") == "1,234.567 ± 0.034"
+    assert labels.figure(row, "y") == "5"
+    assert labels.figure(row | {"z_high": 2.0}, "z") == "2.0 ± 0.0"
+    assert labels.figure({"x": 1e4, "x_high": 1e4 + 321.0}, "x") == "10,000 ± 321"
+
+
+@pytest.mark.native
+def test_the_recommended_configuration_loads_on_a_triton_as_it_is(
+    tmp_path: Path, native_prefix: Path, demo_models: Path, leaves_nothing: None
+) -> None:
+    from hpcbench import run as run_campaign
+
+    axes = {"instance_count": ["base", 2], "preferred_batch_size": [[4, 8]]}
+    campaign, site = quick_run(tmp_path, native_prefix, demo_models, server=axes)
+    assert run_campaign(campaign, site, tmp_path / "results").exit_code == 0
+    out = tmp_path / "out"
+    assert run(tmp_path / "results", "--out", out).exit_code == 0
+    (listed,) = json.loads((out / deploy.LIST).read_text())
+    repository = tmp_path / "repository"
+    shutil.copytree(demo_models / "jet_tagger", repository / "jet_tagger")
+    shutil.copytree(out, repository, dirs_exist_ok=True)
+    recommended = listed["recommended"]
+    frame = load_results(tmp_path / "results")
+    mean = recommended["figures"]["throughput_infer_per_s"]["mean"]
+    assert mean == frame["throughput_infer_per_s"].max()
+    loaded = _loaded(Site.load(site_file(tmp_path, native_prefix)), repository, tmp_path / "log")
+    assert loaded["dynamic_batching"]["preferred_batch_size"] == [4, 8]
+    instances = sum(group["count"] for group in loaded["instance_group"])
+    assert instances == recommended["configuration"]["instance_count"]
+
+
+def _loaded(site: Site, repository: Path, log: Path) -> dict[str, Any]:
+    """The configuration of jet_tagger that a Triton on this repository says it has loaded."""
+    http, grpc, metrics = triton.free_ports(3)
+    arguments = [
+        f"--model-repository={repository}",
+        *("--http-address=127.0.0.1", f"--http-port={http}"),
+        *("--grpc-address=127.0.0.1", f"--grpc-port={grpc}"),
+        *("--metrics-address=127.0.0.1", f"--metrics-port={metrics}"),
+    ]
+    shared = f"hpcbench-test-{uuid.uuid4().hex}-"
+    room = container.Room(folder=log.parent, shm=shared)
+    command = container.server(site.container, arguments, room)
+
+    def answer() -> dict[str, Any] | None:
+        with contextlib.suppress(OSError, ValueError):
+            told = triton.get_json(http, "/v2/models/jet_tagger/config")
+            return None if "error" in told else told
+        return None
+
+    with (
+        log.open("w") as stream,
+        process.running(
+            command.argv,
+            stdout=stream,
+            stderr=stream,
+            env=command.env,
+            grace_s=10,
+            remove=command.remove,
+        ),
+    ):
+        assert wait_until(answer, timeout_s=60), log.read_text()
+        return answer() or {}
+
+
+def test_what_shared_its_server_is_not_recommended() -> None:
+    alone = repeats([1000])
+    shared = repeats([5000], point_id="b", beside='[{"model": "other"}]')
+    called = repeats([9000], point_id="c", part_of="a", model_label="Tagger / step")
+    assert only(*alone, *shared, *called).best["throughput_infer_per_s"] == 1000
+    assert "measure the models alone" in refusal(advise, *shared, *called)

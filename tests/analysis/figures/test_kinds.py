@@ -1,0 +1,454 @@
+import re
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.figure import Figure
+
+from hpcbench.analysis.figures import devices as figures_devices
+from hpcbench.analysis.figures import kinds as figures
+from hpcbench.analysis.figures import tradeoff
+from hpcbench.analysis.figures.kinds import FIGURES, KINDS, draw_all, pictures
+from hpcbench.analysis.figures.styles import COLOURS, PRESETS
+from hpcbench.analysis.summary import series, table
+from hpcbench.analysis.summary.series import DoesNotApply
+from hpcbench.analysis.summary.table import STAGES
+from hpcbench.analysis.summary.varied import BATCH_SIZE
+from hpcbench.errors import BadInput
+from tests.helpers.builders_results import results
+from tests.helpers.builders_scan import record, through_parquet, with_everything
+
+NAMES = [kind.name for kind in KINDS]
+T, L, P99 = "throughput_infer_per_s", "latency_ms", "latency_p99_ms"
+
+
+@pytest.fixture(scope="module")
+def frame(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """Two models on two GPUs, everything scanned, with failures and unstable points."""
+    whole = with_everything(
+        results(
+            tmp_path_factory.mktemp("results"),
+            models=2,
+            gpus=2,
+            batch_sizes=(1, 64),
+            concurrencies=(1, 4),
+            batching=(None,),
+            seed=2,
+        )
+    )
+    rated = whole[whole["concurrency"] == 4].assign(concurrency=pd.NA)
+    slow, fast = (rated.assign(request_rate=rate) for rate in (50.0, 200.0))
+    return pd.concat([whole, slow, fast.assign(**{T: fast[T] * 1.1})], ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def points(frame: pd.DataFrame) -> pd.DataFrame:
+    return table.summarise(frame)
+
+
+@pytest.fixture(scope="module")
+def unsettled(frame: pd.DataFrame) -> pd.DataFrame:
+    """The points if no measurement had settled."""
+    ok = frame["status"] == "ok"
+    return table.summarise(frame.assign(status=frame["status"].mask(ok, "unstable")))
+
+
+@pytest.fixture(scope="module")
+def drawn(points: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, Figure]]:
+    """The numbers and the figure of the first picture of each kind."""
+    found, left_out = pictures(points)
+    assert left_out == {}
+    first = {picture.kind.name: picture for picture in reversed(found)}
+    return {name: (picture.numbers, picture.draw()) for name, picture in first.items()}
+
+
+def marks(ax: Axes, *kinds: str) -> set[tuple[float, float]]:
+    return {
+        (round(float(x), 4), round(float(y), 4))
+        for line in ax.lines
+        if line.get_gid() in kinds
+        for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)
+    }
+
+
+def places(numbers: pd.DataFrame, x: str, y: str) -> set[tuple[float, float]]:
+    there = numbers[(numbers["drawn"] == "colour") & (numbers[x] > 0) & (numbers[y] > 0)]
+    return {(round(a, 4), round(b, 4)) for a, b in zip(there[x], there[y], strict=True)}
+
+
+# --- what is drawn is what the table says --------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n.startswith("throughput_latency_vs")])
+def test_a_scan_draws_its_numbers(drawn, name):
+    """Both panels, and both ratios."""
+    numbers, figure = drawn[name]
+    for ax, quantity in zip(figure.axes, (T, L, f"{T}_ratio", f"{L}_ratio"), strict=True):
+        assert marks(ax, "settled", "hollow") == places(numbers, "x", quantity)
+
+
+def test_a_curve_draws_its_numbers(drawn):
+    numbers, figure = drawn["latency_vs_throughput"]
+    assert marks(figure.axes[0], "settled", "hollow") == places(numbers, T, L)
+
+
+def test_a_heat_map_draws_its_numbers(drawn):
+    """Rows are y, columns are x; the frame is around the highest."""
+    numbers, figure = drawn["heat_map"]
+    for ax, quantity in zip(figure.axes, (T, L), strict=False):
+        (mesh,) = [found for found in ax.collections if isinstance(found, QuadMesh)]
+        wide = numbers.pivot_table(index="y", columns="x", values=quantity)
+        assert np.allclose(mesh.get_array().filled(np.nan), wide.to_numpy(), equal_nan=True)
+    (frame,) = [patch for patch in figure.axes[0].patches if patch.get_gid() == "best"]
+    best = numbers.loc[numbers[T].idxmax()]
+    column, row = (sorted(numbers[n].unique()).index(best[n]) for n in ("x", "y"))
+    assert frame.get_xy() == pytest.approx((column + 0.03, row + 0.03))
+
+
+def test_a_breakdown_stacks_its_stages_up_to_the_mean_latency(drawn):
+    """In the order in which a request passes them; shares add up to 100 %."""
+    numbers, figure = drawn["latency_breakdown"]
+    shown = numbers[(numbers["drawn"] == "colour")]
+    columns = shown["series"].nunique()
+    for column, (_, part) in enumerate(shown.groupby("series")):
+        upper, lower = figure.axes[column], figure.axes[columns + column]
+        for stage in STAGES:
+            heights = [bar.get_height() for bar in upper.patches if bar.get_gid() == stage]
+            assert heights == pytest.approx(part[stage].fillna(0).tolist()), stage
+        order = list(dict.fromkeys(bar.get_gid() for bar in upper.patches))
+        assert order[:7] == list(STAGES)
+        shares = pd.Series([bar.get_height() for bar in lower.patches])
+        places = [round(bar.get_x() + 0.4) for bar in lower.patches]
+        measured = (part["measured"] > 0).to_numpy()
+        assert shares.groupby(places).sum()[measured].to_numpy() == pytest.approx(100)
+
+
+def test_a_comparison_draws_its_numbers(drawn):
+    """Throughput, ratio and inferences per joule."""
+    numbers, figure = drawn["device_comparison"]
+    for ax, quantity in zip(figure.axes, (T, f"{T}_ratio", "infer_per_j"), strict=True):
+        found = sorted(x for x, _ in marks(ax, "settled", "hollow"))
+        there = numbers.loc[numbers["drawn"] == "colour", quantity]
+        assert found == pytest.approx(sorted(there[there > 0].round(4)))
+
+
+def test_a_comparison_takes_the_best_settled_point_of_each_device(points, drawn):
+    numbers, _ = drawn["device_comparison"]
+    ok = points[points["status"] == "ok"]
+    best = ok.groupby(["model_label", "pool"])[T].max()
+    assert numbers.set_index(["model_label", "pool"])[T].to_dict() == best.to_dict()
+
+
+@pytest.mark.parametrize("find", [figures_devices.comparisons, tradeoff.fronts])
+def test_what_shared_its_server_or_was_called_by_an_ensemble_is_the_best_of_nothing(frame, find):
+    beside = '[{"model_label": "other", "variant": {}, "load": null}]'
+    faster = frame.assign(**{T: 10 * frame[T]}, point_id=frame["point_id"] + "x")
+    called = faster.assign(part_of=frame["point_id"], model_label=frame["model_label"] + " / part")
+    whole = pd.concat([frame, faster.assign(beside=beside), called], ignore_index=True)
+    own, found = (find(table.summarise(each)) for each in (frame, whole))
+    assert [name for name, _ in found] == [name for name, _ in own]
+    for (_, numbers), (_, expected) in zip(found, own, strict=True):
+        assert numbers[T].tolist() == expected[T].tolist()
+    with pytest.raises(DoesNotApply, match="shared a server"):
+        find(table.summarise(called))
+
+
+def test_an_ensemble_beside_other_models_on_a_processor_makes_no_second_device(frame):
+    here = {"site": "here", "pool": "cpu", "gpu_name": None, "gpu_count": 0}
+    cpu = here | {"cpu_name": "CPU", "cpu_count": 4}
+    ensemble = frame["model_label"] == frame["model_label"].iloc[0]
+    one = frame.assign(**cpu, instance_kind=np.where(ensemble, None, "KIND_CPU"))
+    with pytest.raises(DoesNotApply, match="one kind of device"):
+        figures_devices.comparisons(table.summarise(one))
+
+
+def test_inferences_per_joule_are_throughput_over_mean_power(frame, points):
+    """energy / time inside perf_analyzer is the power."""
+    row = points[points["measured"] == 3].iloc[0]
+    names = ("model_label", "pool", "variant", "batch_size", "concurrency", "request_rate")
+    same = frame
+    for name in names:
+        value = row[name]
+        same = same[same[name].isna() if value is None else (same[name] == value).fillna(False)]
+    power = same["gpu_energy_j"] / same["perf_analyzer_s"]
+    assert row["infer_per_j"] == pytest.approx((same[T] / power).mean())
+
+
+def test_a_front_holds_what_nothing_beats(drawn):
+    """And every other point is beaten by one of the front, in both."""
+    numbers, figure = drawn["pareto_front"]
+    for _, part in numbers.groupby("series"):
+        front, behind = part[part["on_front"]], part[~part["on_front"]]
+        for values, expected in ((front, 0), (behind, 1)):
+            for row in table.records(values):
+                better = (part[T] >= row[T]) & (part[P99] <= row[P99])
+                better &= (part[T] > row[T]) | (part[P99] < row[P99])
+                assert min(better.sum(), 1) == expected
+    front = numbers[numbers["on_front"]]
+    assert marks(figure.axes[0], "settled", "hollow") == places(front, T, P99)
+    assert marks(figure.axes[0], "behind") == places(numbers[~numbers["on_front"]], T, P99)
+
+
+def test_a_p99_of_too_few_requests_is_marked_on_the_front(frame):
+    """662 are needed."""
+    points = table.summarise(frame.assign(request_count=600))
+    _, numbers = FIGURES["pareto_front"].pictures(points)[0]
+    assert numbers["few_requests"].all()
+    figure = FIGURES["pareto_front"].draw(numbers, "cms")
+    assert marks(figure.axes[0], "few") == places(numbers[numbers["on_front"]], T, P99)
+    assert "fewer than 662 requests" in figure.get_supxlabel()
+
+
+def test_instances_have_throughput_left_and_utilisation_right(drawn):
+    numbers, figure = drawn["throughput_utilisation_vs_instances"]
+    left, right = figure.axes
+    assert marks(left, "settled", "hollow") == places(numbers, "x", T)
+    assert marks(right, "settled", "hollow") == places(numbers, "x", "gpu_utilization_percent")
+    assert right.get_ylabel() == "GPU utilisation [%]"
+
+
+def test_two_gpus_at_1_8_times_the_throughput_are_90_percent_efficient(drawn):
+    """Of the ideal line, which is dotted."""
+    numbers, figure = drawn["gpu_scaling"]
+    two = numbers[numbers["x"] == 2]
+    assert len(two)
+    assert two["efficiency"].to_numpy() == pytest.approx(90)
+    assert marks(figure.axes[1], "settled", "hollow") == places(numbers, "x", "efficiency")
+    ideal = {y for x, y in marks(figure.axes[0], "ideal") if x == 2}
+    assert ideal == {round(value, 4) for value in two.loc[two["drawn"] == "colour", T] / 0.9}
+
+
+def test_precisions_stand_at_their_difference(drawn):
+    """And are called by their name."""
+    numbers, figure = drawn["precision_accuracy"]
+    assert set(numbers["precision"]) == {"as given", "FP16"}
+    assert marks(figure.axes[0], "settled", "hollow") == places(
+        numbers.round({"output_rms_difference": 4}), "output_rms_difference", T
+    ) | {(0.0, y) for x, y in places(numbers, "output_rms_difference", T) if x == 0}
+    texts = {text.get_text() for text in figure.axes[0].texts}
+    assert {"as given", "FP16"} <= texts
+
+
+def test_the_status_map_has_a_cell_for_every_point(points):
+    """Of the configurations in which something went wrong."""
+    points = points[points["model_label"] == "ParticleNet AK8 mass"]
+    ((_, numbers),) = FIGURES["status_map"].pictures(points)
+    figure = FIGURES["status_map"].draw(numbers, "plain")
+    cells = pd.Series([patch.get_gid() for patch in figure.axes[0].patches])
+    assert cells.value_counts().to_dict() == numbers["state"].value_counts().to_dict()
+    wrong = points[(points["status"] != "ok") | (points["lacking"] != "")]
+    shown = numbers[numbers["state"] != "ok"]
+    assert len(shown) == len(wrong)
+    assert "failed: the server answered: CUDA out of memory" in figure.get_supxlabel()
+
+
+# --- what holds for every figure -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_axis_has_a_label_with_its_unit(drawn, name):
+    _, figure = drawn[name]
+    labels = [
+        axis.get_label_text()
+        for ax in figure.axes
+        for axis in (ax.xaxis, ax.yaxis)
+        if axis.get_label_text()
+    ]
+    assert labels
+    for label in labels:
+        assert label == "Ratio to first" or re.search(r"\[.+\]$", label), label
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_text_of_every_figure_lies_inside_it(drawn, name):
+    _, figure = drawn[name]
+    figure.draw_without_rendering()
+    outside = [
+        text.get_text()
+        for text in figure.findobj(mpl.text.Text)
+        if text.get_visible() and text.get_text().strip() and text.get_in_layout()
+        for box in [text.get_window_extent()]
+        if box.x0 < -1 or box.y0 < -1 or box.x1 > figure.bbox.x1 + 1 or box.y1 > figure.bbox.y1 + 1
+        if not is_out_of_view(text, figure)
+    ]
+    assert outside == []
+
+
+def is_out_of_view(text: mpl.text.Text, figure: Figure) -> bool:
+    """Labels of ticks beyond the limits, or that shared axes leave undrawn."""
+    return any(
+        text in (tick.label1, tick.label2)
+        and not (tick.label1.get_visible() and low <= tick.get_loc() <= high)
+        for ax in figure.axes
+        for axis in (ax.xaxis, ax.yaxis)
+        for low, high in [sorted(axis.get_view_interval())]
+        for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+    )
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in NAMES if n not in ("status_map", "heat_map", "latency_breakdown")]
+)
+def test_points_that_did_not_settle_are_hollow(unsettled, name):
+    """All of them here, so that no mark is filled."""
+    _, numbers = FIGURES[name].pictures(unsettled)[0]
+    lines = [line for ax in FIGURES[name].draw(numbers, "cms").axes for line in ax.lines]
+    assert [line for line in lines if line.get_gid() == "settled"] == []
+    hollow = [line for line in lines if line.get_gid() == "hollow"]
+    assert hollow
+    assert all(line.get_markerfacecolor() == "white" for line in hollow)
+
+
+@pytest.mark.parametrize("name", ["status_map", "heat_map", "latency_breakdown"])
+def test_cells_and_bars_that_did_not_settle_have_a_ring(unsettled, name):
+    _, numbers = FIGURES[name].pictures(unsettled)[0]
+    axes = FIGURES[name].draw(numbers, "cms").axes
+    shown = ((numbers["measured"] > 0) & (numbers["drawn"] == "colour")).sum()
+    rings = [line for ax in axes for line in ax.lines if line.get_marker() == "o"]
+    assert sum(len(line.get_xdata()) for line in rings) >= shown
+
+
+EDGES: dict[str, Callable[[pd.DataFrame, Path], pd.DataFrame]] = {
+    "empty": lambda frame, _: frame.iloc[:0],
+    "one point": lambda _, folder: through_parquet([record(batch=16)], folder),
+    "all failed": lambda frame, _: without_figures(frame, "failed"),
+    "all failed early": lambda frame, _: without_figures(frame, "failed").assign(
+        gpu_name=None, gpu_count=pd.NA, cpu_name=None, instance_kind=None
+    ),
+    "only NaN": lambda frame, _: without_figures(frame, None),
+    "NaN here and there": lambda frame, _: frame.assign(
+        **{T: frame[T].mask(frame.index % 3 == 0), "latency_p99_us": np.nan}
+    ),
+    "no variant": lambda frame, _: frame[frame["concurrency"].isna()].assign(variant=None),
+}
+
+
+def without_figures(frame: pd.DataFrame, status: str | None) -> pd.DataFrame:
+    floats = [name for name in frame if frame[name].dtype == "float64"]
+    nothing = frame.assign(**dict.fromkeys(floats, np.nan))
+    return nothing if status is None else nothing.assign(status=status, reason="out of memory")
+
+
+@pytest.mark.parametrize("edge", EDGES)
+def test_what_cannot_be_drawn_is_told_in_a_word(frame, tmp_path, edge):
+    """Never a traceback; what is drawn is drawn whole."""
+    small = frame[frame["model_label"] == frame["model_label"].iloc[0]]
+    found, left_out = pictures(table.summarise(EDGES[edge](small, tmp_path)))
+    assert {picture.kind.name for picture in found} | set(left_out) == set(NAMES)
+    assert all(reason and reason[0].islower() for reason in left_out.values())
+    # One of each kind; the others differ in their numbers only.
+    for picture in {picture.kind.name: picture for picture in found}.values():
+        assert picture.draw().axes
+        figures.plotted(picture.numbers)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_figure_of_nothing_says_that_it_does_not_apply(frame, name):
+    points = table.summarise(frame.iloc[:0])
+    with pytest.raises(DoesNotApply):
+        FIGURES[name].of(points)
+
+
+def test_where_all_failed_the_map_tells_why(frame, tmp_path):
+    """And the others say that nothing has figures."""
+    drawn = draw_all(without_figures(frame, "failed"), tmp_path)
+    assert [path.name for path in drawn.files] == [f"status_map.{s}" for s in ("png", "pdf", "csv")]
+    assert drawn.left_out["throughput_latency_vs_batch"] == "no measurement has figures"
+
+
+def test_every_picture_has_its_numbers_beside_it(frame, tmp_path):
+    """As CSV, equal to what was drawn."""
+    small = frame[frame["model_label"] == "ParticleNet AK4"]
+    names = ["pareto_front", "gpu_scaling"]
+    drawn = draw_all(small, tmp_path, names=names)
+    assert [path.name for path in drawn.files] == [
+        f"{name}.{suffix}" for name in names for suffix in ("png", "pdf", "csv")
+    ]
+    found, _ = pictures(table.summarise(small), names)
+    for picture in found:
+        numbers = pd.read_csv(tmp_path / f"{picture.name}.csv")
+        assert numbers[T].to_numpy() == pytest.approx(picture.numbers[T].to_numpy())
+
+
+def test_the_load_along_a_line_is_no_part_of_its_name(tmp_path):
+    """Also where lines begin at different loads."""
+    records = [record("A", 4), record("A", 8), record("B", 1), record("B", 8)]
+    points = table.summarise(through_parquet(records, tmp_path))
+    ((_, numbers),) = FIGURES["throughput_latency_vs_batch"].pictures(points)
+    assert figures.plotted(numbers)["legend"].tolist() == ["A", "A", "B", "B"]
+
+
+def test_the_numbers_of_every_picture_have_series_and_device_in_words(points):
+    """So that a CSV can be read alone."""
+    found, _ = pictures(points)
+    assert {picture.kind.name for picture in found} == set(NAMES)
+    for picture in found:
+        numbers = figures.plotted(picture.numbers)
+        assert {"legend", "device", "status", "batch_size"} <= set(numbers)
+        assert set(numbers["device"]) <= {"A100-SXM4-40GB", "Tesla T4", *DOUBLE}
+
+
+DOUBLE = ("2 \N{MULTIPLICATION SIGN} A100-SXM4-40GB", "2 \N{MULTIPLICATION SIGN} Tesla T4")
+
+
+@pytest.mark.parametrize("style", PRESETS)
+def test_every_style_draws_and_leaves_the_global_settings_alone(points, style):
+    before = dict(mpl.rcParams)
+    _, numbers = FIGURES["pareto_front"].pictures(points)[0]
+    figure = FIGURES["pareto_front"].draw(numbers, style)
+    assert dict(mpl.rcParams) == before
+    families = set(figure.axes[0].yaxis.label.get_fontfamily())
+    assert families & {"TeX Gyre Heros", "TeX Gyre Termes", "DejaVu Sans"}
+
+
+def test_an_unknown_style_or_figure_is_told_with_those_that_there_are(frame, tmp_path):
+    with pytest.raises(BadInput, match=r"'alice'[\s\S]*cms, atlas, lhcb, plain"):
+        draw_all(frame, tmp_path, style="alice")
+    with pytest.raises(BadInput, match=r"'pie'[\s\S]*heat_map"):
+        draw_all(frame, tmp_path, names=["pie"])
+
+
+def test_several_pictures_in_one_call_are_refused_with_their_names(points):
+    """From a notebook a function gives one Figure."""
+    with pytest.raises(DoesNotApply, match="ParticleNet AK4, ParticleNet AK8 mass"):
+        FIGURES["pareto_front"].of(points)
+    one = points[points["model_label"] == "ParticleNet AK4"]
+    assert isinstance(FIGURES["pareto_front"].of(one), Figure)
+
+
+def test_colours_differ_in_lightness_too(drawn):
+    """So that a colour-blind reader, or a printer without colour, tells neighbours apart."""
+    lightness = [
+        0.2126 * r + 0.7152 * g + 0.0722 * b for r, g, b in map(mpl.colors.to_rgb, COLOURS[:4])
+    ]
+    gaps = [abs(a - b) for a, b in pairwise(lightness)]
+    assert min(gaps) > 0.03
+
+
+def test_two_hundred_configurations_stay_readable(tmp_path):
+    """Eight in colour, the others grey, and a legend of eight."""
+    frame = results(
+        tmp_path,
+        models=1,
+        gpus=4,
+        concurrencies=(1, 2, 4, 8, 16),
+        batch_sizes=(1, 8, 64),
+        instances=(1, 2),
+        batching=(None, (4, 8), (8, 16), (16, 32), (32, 64)),
+        repeats=1,
+        troubles=False,
+    )
+    points = table.summarise(frame)
+    assert series.along(points, BATCH_SIZE)["series"].nunique() == 200
+    figure = FIGURES["throughput_latency_vs_batch"].of(points)
+    (legend,) = figure.legends
+    assert len(legend.get_texts()) == 8
+    assert "8 of 200 configurations" in figure.get_supxlabel()
+    devices = {text.get_text().split(",")[0] for text in legend.get_texts()}
+    assert len(devices) == 4

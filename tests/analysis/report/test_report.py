@@ -1,0 +1,402 @@
+"""The report: what is in the file, read as a program would; a browser looks at it elsewhere."""
+
+import base64
+import gzip
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from hpcbench.analysis.report import data as report_columns
+from hpcbench.analysis.report import page as report
+from hpcbench.analysis.report import pictures, sections
+from hpcbench.analysis.summary import statistics
+from hpcbench.cli.main import main
+from hpcbench.records.store import load_results, write_records
+from tests.helpers.builders import record, refusal
+from tests.helpers.builders_results import results, write_results
+
+MADE_AT = datetime(2026, 11, 23, tzinfo=UTC)
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7*7 }}\u2028"
+
+
+class _Page(HTMLParser):
+    """What a browser would find: elements, the text of scripts, and the text of a reader."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.texts: list[str] = []
+        self._inside: list[str] = []
+        self.feed(text)
+        self.text = " ".join(" ".join(self.texts).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag in ("script", "style"):
+            self._inside.append(tag)
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._inside and tag == self._inside[-1]:
+            self._inside.pop()
+
+    def handle_data(self, data: str) -> None:
+        if self._inside:
+            self.scripts[-1] += data
+        else:
+            self.texts.append(data)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the page's scripts unpack."""
+        _, packed, _ = self.scripts
+        found: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(packed)))
+        return found
+
+    def column(self, name: str) -> list[Any]:
+        """The values of a column, texts in words."""
+        column = next(c for c in self.data["columns"] if c["name"] == name)
+        levels = column.get("levels")
+        if levels is None:
+            return list(column["values"])
+        return [None if code < 0 else levels[code] for code in column["values"]]
+
+
+def _made(frame: pd.DataFrame) -> _Page:
+    return _Page(report.render(frame, source="results/here", made_at=MADE_AT))
+
+
+@pytest.fixture(scope="module")
+def frame(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    return results(
+        tmp_path_factory.mktemp("results"), models=2, gpus=2, concurrencies=(4,), batching=(None,)
+    )
+
+
+@pytest.fixture(scope="module")
+def page(frame: pd.DataFrame) -> _Page:
+    return _made(frame)
+
+
+@pytest.fixture
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(pictures, "MOST_PICTURES", 0)
+    return
+
+
+def test_the_data_hold_every_configuration_with_the_means_of_its_repeats(
+    page: _Page, frame: pd.DataFrame
+) -> None:
+    table = statistics.configurations(frame, ["throughput_infer_per_s", "latency_p99_us"])
+
+    assert page.data["count"] == len(table)
+    assert page.column("batch_size") == table["batch_size"].tolist()
+    assert page.column("model_label") == table["model_label"].tolist()
+    for name, factor in (("throughput_infer_per_s", 1), ("latency_p99_us", 1000)):
+        shown = pd.Series(page.column(name), dtype=float)
+        np.testing.assert_allclose(shown * factor, table[name], rtol=1e-4)
+
+
+def test_the_data_hold_every_measurement_of_each_point(page: _Page, frame: pd.DataFrame) -> None:
+    repeats = page.data["repeats"]
+    throughput = next(c for c in repeats["columns"] if c["name"] == "throughput_infer_per_s")
+    first = repeats["first"]
+
+    assert first[-1] == len(throughput["values"]) == len(frame)
+    means = [
+        np.mean([v for v in throughput["values"][begin:end] if v is not None] or [np.nan])
+        for begin, end in itertools.pairwise(first)
+    ]
+    shown = pd.Series(page.column("throughput_infer_per_s"), dtype=float)
+    np.testing.assert_allclose(means, shown, rtol=1e-4)
+
+
+def test_only_what_sets_points_apart_is_a_setting(page: _Page) -> None:
+    settings = [c["name"] for c in page.data["columns"] if c.get("setting")]
+
+    assert settings == ["model_label", "device", "batch_size", "concurrency", "instance_count"]
+    assert "asynchronous gRPC, random input" in page.text
+
+
+def test_the_summary_has_the_recommended_configuration_of_each_model_and_device(
+    page: _Page, frame: pd.DataFrame
+) -> None:
+    points = report_columns.points_of(frame)
+    best = sections.best(points)
+
+    pairs = frame[["model_label", "gpu_name"]].drop_duplicates()
+    assert len(best) == len(pairs) == 4
+    for row in best:
+        same = points.table[
+            (points.table["model_label"] == row["model"])
+            & (points.table["device"] == row["device"])
+        ]
+        assert row["row"] == same["throughput_infer_per_s"].idxmax()
+        assert row["throughput"] in page.text
+
+
+def test_counts_of_statuses_are_those_of_the_measurements(page: _Page, frame: pd.DataFrame) -> None:
+    for status, count in frame["status"].value_counts().items():
+        assert f"{status} {count:,}" in page.text
+
+
+def test_alike_failures_are_told_once_with_unlike_logs(tmp_path: Path) -> None:
+    logs = ["E1123 port 8001 is taken", "E1124 port 9001 is taken", "something else"]
+    write_records(
+        tmp_path / "r.parquet",
+        [
+            record(
+                i,
+                status="failed",
+                throughput_infer_per_s=None,
+                reason=f"the server died after {i}.5 s",
+                log_tail=logs[i],
+            )
+            for i in range(3)
+        ],
+    )
+    points = report_columns.points_of(load_results(tmp_path / "r.parquet"))
+
+    (trouble,) = sections.troubles(points)
+
+    assert (trouble.count, trouble.reason) == (3, "the server died after 0.5 s")
+    assert trouble.tails == [logs[0], logs[2]]
+    assert trouble.where == ["Tagger on unknown device, batch size 1, 2, 3"]
+
+
+def test_a_long_log_is_told_by_its_end(tmp_path: Path) -> None:
+    log = "x" * 100_000 + "the end"
+    write_records(tmp_path / "r.parquet", [record(status="failed", reason="died", log_tail=log)])
+    (trouble,) = sections.troubles(report_columns.points_of(load_results(tmp_path / "r.parquet")))
+
+    assert len(trouble.tails[0]) == sections.MOST_TAIL_CHARACTERS
+    assert trouble.tails[0].endswith("the end")
+
+
+def test_text_from_results_is_only_ever_text(tmp_path: Path, without_pictures: None) -> None:
+    rows = [
+        record(
+            i,
+            campaign=HOSTILE,
+            site=HOSTILE,
+            model=HOSTILE,
+            model_label=HOSTILE,
+            status=status,
+            reason=HOSTILE,
+            log_tail=HOSTILE,
+            command=HOSTILE,
+            node=HOSTILE,
+            gpu_name=HOSTILE,
+            server_config=HOSTILE,
+        )
+        for i, status in enumerate(["ok", "failed", "unstable"])
+    ]
+    write_records(tmp_path / "r.parquet", rows)
+    page = _made(load_results(tmp_path / "r.parquet"))
+
+    tags = [tag for tag, _ in page.elements]
+    assert tags.count("script") == 2
+    assert "img" not in tags
+    assert not [name for _, attrs in page.elements for name in attrs if name.startswith("on")]
+    assert page.text.count("{{ 7*7 }}") >= 10
+    assert page.column("model_label") == [HOSTILE] * 3
+
+
+def test_only_the_pages_own_script_and_style_may_run(page: _Page) -> None:
+    policy = next(
+        attrs["content"]
+        for tag, attrs in page.elements
+        if tag == "meta" and attrs.get("http-equiv") == "Content-Security-Policy"
+    )
+    style, _, script = page.scripts
+    hashes = [
+        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        for text in (style, script)
+    ]
+
+    assert policy == (
+        f"default-src 'none'; img-src blob:; style-src 'sha256-{hashes[0]}'; "
+        f"script-src 'sha256-{hashes[1]}'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def test_the_page_asks_for_nothing_outside_itself(page: _Page) -> None:
+    sources = {
+        value
+        for _, attrs in page.elements
+        for name, value in attrs.items()
+        if name in ("src", "href", "srcset", "action", "data", "poster")
+    }
+    style, _, script = page.scripts
+
+    assert all(source and source.startswith("#") for source in sources)
+    assert "url(" not in style
+    assert "@import" not in style
+    assert set(re.findall(r"https?://[^\s\"'`]+", script)) == {"http://www.w3.org/2000/svg"}
+    for picture in page.data["figures"]:
+        links = re.findall(r'(?:href|src)="([^"]+)"', picture)
+        assert all(link.startswith(("#", "data:image/png;base64,")) for link in links)
+
+
+def test_the_pictures_are_a_few_of_each_kind(page: _Page) -> None:
+    names = [attrs["alt"] for tag, attrs in page.elements if tag == "img"]
+
+    assert 5 <= len(names) == len(page.data["figures"]) <= pictures.MOST_PICTURES
+    assert len(set(names)) >= 5
+
+
+def test_the_same_results_make_the_same_page(tmp_path: Path) -> None:
+    write_records(tmp_path / "r.parquet", [record(i) for i in range(3)])
+    frame = load_results(tmp_path / "r.parquet")
+
+    pages = [report.render(frame, source="", made_at=MADE_AT) for _ in range(2)]
+
+    assert pages[0] == pages[1]
+
+
+def test_one_point_makes_a_report(tmp_path: Path) -> None:
+    write_records(tmp_path / "r.parquet", [record()])
+    page = _made(load_results(tmp_path / "r.parquet"))
+
+    assert page.data["count"] == 1
+    assert page.column("throughput_infer_per_s") == [1000]
+    assert page.data["columns"][0]["levels"] == ["Tagger"]
+    assert "1 point " in page.text
+
+
+def test_names_of_any_kind_make_a_report(tmp_path: Path) -> None:
+    names = ["{oops", "1²2", "$\\frac{$", "a--b", "-" * 300]
+    rows = [record(i, model_label=name, campaign=name, node=name) for i, name in enumerate(names)]
+    write_records(tmp_path / "r.parquet", rows)
+    page = _made(load_results(tmp_path / "r.parquet"))
+
+    assert sorted(page.column("model_label")) == sorted(names)
+    for picture in page.data["figures"]:
+        ET.fromstring(picture)
+
+
+def test_a_report_of_failures_alone_says_why(tmp_path: Path) -> None:
+    rows = [
+        record(i, status=status, reason=f"it {status}", throughput_infer_per_s=None, log_tail="oh")
+        for i, status in enumerate(["failed", "timeout", "not_applicable"])
+    ]
+    write_records(tmp_path / "r.parquet", rows)
+    page = _made(load_results(tmp_path / "r.parquet"))
+
+    assert page.column("status") == ["failed", "timeout", "not_applicable"]
+    assert not any(c["group"] == "Figures" for c in page.data["columns"])
+    assert all(f"it {status}" in page.text for status in ("failed", "timeout", "not_applicable"))
+    assert "none of its 3 configurations was measured" in page.text
+
+
+def test_what_is_no_number_is_missing(tmp_path: Path) -> None:
+    rows = [
+        record(0, throughput_infer_per_s=float("nan"), latency_p99_us=float("inf"), percentile=99),
+        record(1, throughput_infer_per_s=5.0, latency_p99_us=None, percentile=99),
+        record(2, throughput_infer_per_s=0.0, latency_p99_us=12.5),
+    ]
+    write_records(tmp_path / "r.parquet", rows)
+    page = _made(load_results(tmp_path / "r.parquet"))
+
+    assert page.column("throughput_infer_per_s") == [None, 5, 0]
+    assert page.column("latency_p99_us") == [None, None, 0.0125]
+
+
+def test_imported_results_that_know_little_make_a_report(tmp_path: Path) -> None:
+    rows = [
+        record(
+            i,
+            variant=None,
+            model_position=None,
+            batch_size=None if i else 1,
+            concurrency=None,
+            ended_at=None,
+        )
+        for i in range(2)
+    ]
+    write_records(tmp_path / "r.parquet", rows)
+    page = _made(load_results(tmp_path / "r.parquet"))
+
+    assert page.column("batch_size") == [1, None]
+    assert page.column("throughput_infer_per_s") == [1000, 1001]
+
+
+def test_beyond_what_a_page_holds_the_best_of_each_model_and_device_stay(
+    frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, without_pictures: None
+) -> None:
+    whole = _made(frame)
+    monkeypatch.setattr(report, "MOST_POINTS", 10)
+    page = _made(frame)
+
+    total = whole.data["count"]
+    assert f"This page holds 10 of {total} points" in page.text
+    assert f"{total} points" in page.text
+    assert page.data["count"] == 10
+
+    def by_pair(of: _Page) -> pd.DataFrame:
+        names = ("model_label", "device", "throughput_infer_per_s", "batch_size")
+        return pd.DataFrame({name: of.column(name) for name in names})
+
+    best = by_pair(whole).groupby(["model_label", "device"])["throughput_infer_per_s"].max()
+    kept = by_pair(page).groupby(["model_label", "device"])["throughput_infer_per_s"].max()
+    pd.testing.assert_series_equal(kept, best)
+    first = page.data["repeats"]["first"]
+    assert len(first) == 11
+    assert first[-1] == 30
+    rows = {attrs["data-row"] for tag, attrs in page.elements if attrs.get("data-row")}
+    assert rows <= {str(row) for row in range(10)}
+
+
+def test_values_of_an_axis_are_numbers_where_they_can_be(tmp_path: Path) -> None:
+    path = write_results(
+        tmp_path / "r.parquet",
+        models=1,
+        gpus=1,
+        batch_sizes=(1,),
+        instances=("base", 1, 4),
+        batching=(None, (4, 8)),
+        troubles=False,
+    )
+    columns = report_columns.columns(report_columns.points_of(load_results(path)))
+    found = {column["name"]: column for column in columns}
+
+    assert set(found["instance_count"]["values"]) == {1, 2, 4}
+    assert found["preferred_batch_size"]["levels"] == ["4/8", "none"]
+
+
+def test_no_results_are_refused(frame: pd.DataFrame, tmp_path: Path) -> None:
+    told = refusal(report.write, frame.iloc[:0], tmp_path / "report.html", "results/here")
+
+    assert "results/here: there are no results yet" in told
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_file_that_cannot_be_written_is_refused(
+    frame: pd.DataFrame, tmp_path: Path, without_pictures: None
+) -> None:
+    out = tmp_path / "nowhere" / "report.html"
+
+    assert f"--out {out}: cannot be written" in refusal(report.write, frame, out)
+
+
+def test_the_command_writes_the_file_and_names_it(tmp_path: Path) -> None:
+    write_records(tmp_path / "r.parquet", [record(i) for i in range(3)])
+    out = tmp_path / "report.html"
+
+    done = CliRunner().invoke(main, ["report", str(tmp_path / "r.parquet"), "--out", str(out)])
+
+    assert (done.exit_code, done.output) == (0, f"{out}\n")
+    assert str(tmp_path / "r.parquet") in _Page(out.read_text(encoding="utf-8")).text

@@ -1,0 +1,391 @@
+"""The command line: help, exit codes, and JSON that other programs can read."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from hpcbench import Campaign, Site, __version__, plan
+from hpcbench.cli.main import main
+from hpcbench.plan.plan import plan_rows
+from hpcbench.records import store
+from hpcbench.records.columns import Status
+from hpcbench.records.store import Results
+from tests.helpers.builders import NOON, record, workplace, write_campaign, write_site
+
+COMMANDS = ["plan", "run", "status", "plot"]
+
+
+def invoke(*words: object) -> Result:
+    """One call of hpcbench in this process, without a traceback."""
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert "Traceback" not in result.output
+    return result
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with a campaign, a site and a model that can be planned."""
+    workplace(tmp_path)
+    return tmp_path
+
+
+def planned_in(place: Path, **changes: Any) -> Result:
+    write_campaign(place, **changes)
+    return invoke("plan", place / "campaign.yaml", "--site", place / "site.yaml", "--json")
+
+
+# Help
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_names_every_command_in_the_order_of_work(flag: str) -> None:
+    result = invoke(flag)
+    assert result.exit_code == 0
+    assert set(main.commands) >= set(COMMANDS)
+    for name in COMMANDS:
+        assert f"\n  {name} " in result.output
+    assert "Exit codes: 0 all measured" in result.output
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_that_tells_what_it_does(command: str) -> None:
+    result = invoke(command, "--help")
+    assert result.exit_code == 0
+    assert result.output.startswith("Usage: ")
+    for parameter in main.commands[command].params:
+        named = parameter.opts[-1] if parameter.opts[-1].startswith("-") else parameter.name.upper()
+        assert named in result.output
+        if named.startswith("-"):
+            assert parameter.help
+
+
+def test_the_version_is_told() -> None:
+    result = invoke("--version")
+    assert (result.exit_code, result.output) == (0, f"hpcbench, version {__version__}\n")
+
+
+def test_the_program_itself_can_be_started_as_a_module() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "hpcbench", "--version"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert __version__ in ended.stdout
+
+
+def test_help_does_not_wait_for_dask_and_pandas() -> None:
+    script = (
+        "import sys; from hpcbench.cli.main import main; "
+        "print(sorted({'dask', 'distributed', 'pandas', 'matplotlib'} & set(sys.modules)))"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert loaded.stdout == "[]\n"
+
+
+# Exit codes
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["plann"],
+        ["plan"],
+        ["plan", "a.yaml", "--nonsense"],
+        ["run", "a.yaml"],
+        ["status"],
+        ["plot", "results"],
+    ],
+)
+def test_a_wrong_command_line_ends_with_2(words: list[str]) -> None:
+    result = invoke(*words)
+    assert result.exit_code == 2
+    assert "Usage: " in result.output
+
+
+def test_a_misspelt_option_is_answered_with_the_right_one(place: Path) -> None:
+    result = invoke("run", place / "campaign.yaml", "--result", place / "r")
+    assert result.exit_code == 2
+    assert "Did you mean '--results'?" in result.output
+
+
+def bad(place: Path, command: str, **changes: Any) -> Result:
+    path = write_campaign(place, **changes)
+    words = [command, path, "--site", place / "site.yaml"]
+    return invoke(*words, *(["--results", place / "results"] if command == "run" else []))
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"lod": {}}, ":5: lod: unknown key; did you mean 'load'? allowed here:"),
+        ({"repeats": "three"}, ":5: repeats: must be a whole number (given: 'three')"),
+        ({"load": {"batch_size": []}}, ":6: load.batch_size: this axis is empty"),
+        ({"models": [{"name": "taggr"}]}, "models: there is no model 'taggr'"),
+        ({"load": {"batch_size": [512]}}, "load.batch_size: 512 is over its max_batch_size"),
+        ({"models": [{"name": "a/b"}]}, ":4: models.0.name: allowed are letters, digits"),
+        ({"name": "a b; rm"}, ":1: name: allowed are letters, digits"),
+    ],
+)
+def test_bad_input_ends_with_2_and_one_message_before_anything_starts(
+    place: Path, command: str, changes: dict[str, Any], words: str
+) -> None:
+    result = bad(place, command, **changes)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith(f"hpcbench: {place}/campaign.yaml")
+    assert words in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not (place / "results").exists()
+
+
+def test_a_length_that_is_missing_ends_with_2(place: Path) -> None:
+    config = place / "models" / "tagger" / "config.pbtxt"
+    config.write_text(config.read_text().replace("[16]", "[-1]"))
+    result = bad(place, "run")
+    assert result.exit_code == 2
+    assert "shapes: input 'x' has dims [-1]; say how long it is" in result.stderr
+
+
+def test_results_in_a_place_where_no_folder_can_be_made_end_with_2(place: Path) -> None:
+    (place / "results").write_text("a file")
+    result = bad(place, "run")
+    assert result.exit_code == 2
+    assert "--results" in result.stderr
+    assert f"{place}/results" in result.stderr
+
+
+def test_results_of_another_schema_version_end_with_2(place: Path) -> None:
+    import pyarrow.parquet as pq
+
+    results = Results(place / "results")
+    results.create()
+    path = store.write_point(results, record(1))
+    table = pq.read_table(path)
+    pq.write_table(table.replace_schema_metadata({"hpcbench_schema": "99"}), path)
+    content = path.read_bytes()
+    result = bad(place, "run")
+    assert result.exit_code == 2
+    assert "has schema version 99; this hpcbench reads and writes version 2" in result.stderr
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("option", [["--site", "nowhere"], ["--pool", "gpuu"]])
+def test_a_site_or_pool_that_is_not_known_ends_with_2(place: Path, option: list[str]) -> None:
+    words = ["plan", place / "campaign.yaml", "--site", place / "site.yaml", *option]
+    result = invoke(*words)
+    assert result.exit_code == 2
+    assert option[1] in result.stderr
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_a_site_without_its_software_ends_with_3(place: Path, command: str) -> None:
+    (place / ".native" / "manifest.json").unlink()
+    result = bad(place, command)
+    assert result.exit_code == 3
+    assert "there is no complete Triton and perf_analyzer in" in result.stderr
+    assert "  -> install them: " in result.stderr
+    assert not (place / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["status"], "no run has been started in this folder"),
+        (["plot", "--out", "figures"], "is neither a results folder nor a Parquet file"),
+    ],
+)
+def test_a_folder_without_results_ends_with_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = invoke(*command, tmp_path / "none")
+    assert result.exit_code == 2
+    assert words in result.stderr
+
+
+# plan
+
+
+def test_a_plan_as_json_has_every_placement_and_every_measurement(place: Path) -> None:
+    result = planned_in(
+        place,
+        load={"batch_size": [1, 2, 4], "concurrency": [4]},
+        server={"instance_count": [1, 2], "preferred_batch_size": [None, [4, 8]]},
+        repeats=2,
+    )
+    assert result.exit_code == 0
+    told = json.loads(result.stdout)
+    assert set(told) == {
+        *("campaign", "site", "points", "repeats", "measurements", "merged", "not_applicable"),
+        *("estimate_s", "gpu_s", "job_scripts", "placements", "measurement_rows", "excluded"),
+        "idle",
+    }
+    assert (told["campaign"], told["site"]) == ("study", "here")
+    assert (told["points"], told["repeats"], told["measurements"]) == (12, 2, 24)
+    assert len(told["placements"]) == 8
+    assert set(told["placements"][0]) == {
+        *("id", "pool", "repeat", "served", "points", "estimate_s")
+    }
+    first = told["placements"][0]["served"]
+    assert [variant["model"] for served in first for variant in served] == ["tagger"]
+    assert first[0][0]["server"] == {"instance_count": 1, "preferred_batch_size": None}
+    keys = {(r["point_id"], r["pool"], r["repeat"]) for r in told["measurement_rows"]}
+    assert len(keys) == 24
+    assert keys == {
+        (point, placement["pool"], placement["repeat"])
+        for placement in told["placements"]
+        for point in placement["points"]
+    }
+
+
+def test_a_plan_for_people_says_how_much_and_how_long(place: Path) -> None:
+    write_campaign(place, load={"batch_size": [1, 2, 4], "concurrency": [4]}, repeats=2)
+    result = invoke("plan", place / "campaign.yaml", "--site", place / "site.yaml")
+    assert result.exit_code == 0
+    assert "3 points x 2 repeats x 1 pools = 6 measurements" in " ".join(result.output.split())
+    for part in ("tagger", "base", "1 2 4", "about"):
+        assert part in result.output
+
+
+@pytest.mark.parametrize("label", ["PN [fp16]", "PN [/x]"])
+def test_a_plan_shows_a_label_as_it_is_written(place: Path, label: str) -> None:
+    write_campaign(place, models=[{"name": "tagger", "label": label}])
+    result = invoke("plan", place / "campaign.yaml", "--site", place / "site.yaml")
+    assert label in result.output
+
+
+def test_a_plan_says_what_is_measured_once_only(place: Path) -> None:
+    write_campaign(
+        place, server={"preferred_batch_size": [None, [4]], "max_queue_delay_us": [1, 2]}
+    )
+    result = invoke("plan", place / "campaign.yaml", "--site", place / "site.yaml")
+    assert "1 combinations are the same as another one" in " ".join(result.output.split())
+
+
+def test_a_plan_tells_the_versions_of_a_model_apart(place: Path) -> None:
+    (place / "models" / "tagger" / "2").mkdir()
+    write_campaign(place, models=[{"name": "tagger", "version": [1, 2]}])
+    result = invoke("plan", place / "campaign.yaml", "--site", place / "site.yaml")
+    assert "tagger version 1" in result.output
+    assert "tagger version 2" in result.output
+
+
+def test_a_plan_says_which_rule_can_never_take_anything(place: Path) -> None:
+    write_campaign(place, exclude=[{"batch_size": 63}])
+    result = invoke("plan", place / "campaign.yaml", "--site", place / "site.yaml")
+    assert "exclude: {batch_size: 63}: batch_size is never 63; it is 1\n" in result.output
+
+
+def test_a_plan_of_one_pool_leaves_the_others_out(place: Path) -> None:
+    write_site(place, pools={"cpu": {}, "gpu": {"gpus_per_job": 1}})
+    words = ["plan", place / "campaign.yaml", "--site", place / "site.yaml", "--json"]
+    assert json.loads(invoke(*words).stdout)["measurements"] == 2
+    told = json.loads(invoke(*words, "--pool", "gpu").stdout)
+    assert {placement["pool"] for placement in told["placements"]} == {"gpu"}
+
+
+# status
+
+Written = Callable[..., Path]
+
+
+@pytest.fixture
+def written(place: Path) -> Written:
+    """A results folder of the campaign with these statuses for its first points."""
+
+    def write(*ended: tuple[Status, str | None]) -> Path:
+        study = Campaign.load(write_campaign(place, load={"batch_size": [1, 2, 4, 8]}))
+        todo = plan(study, Site.load(place / "site.yaml"))
+        results = Results(place / "results")
+        results.create()
+        store.write_plan(results, plan_rows(todo))
+        for point, (status, reason) in zip(todo.grid.points, ended, strict=False):
+            entry = record(1, point_id=point.id, status=status, reason=reason, ended_at=NOON)
+            store.write_point(results, entry)
+        return results.folder
+
+    return write
+
+
+def test_the_status_counts_what_is_done_and_names_what_is_missing(written: Written) -> None:
+    folder = written((Status.OK, None), (Status.UNSTABLE, "did not settle: by 20%"))
+    result = invoke("status", folder)
+    assert result.exit_code == 0
+    assert f"{folder}: 4 measurements, no run is at work\n" in result.output
+    for line in ("1 ok", "1 unstable", "2 missing"):
+        assert line in result.output
+    assert "unstable: did not settle\n    tagger batch 2 concurrency 1\n" in result.output
+    assert "run the same hpcbench run command again to measure what is missing" in result.output
+
+
+def test_the_status_tells_equal_reasons_once(written: Written) -> None:
+    folder = written(*[(Status.FAILED, "the model did not load: no: file")] * 3)
+    output = invoke("status", folder).output
+    assert output.count("the model did not load: no: file") == 1
+    assert "tagger batch 1 concurrency 1; tagger batch 2 concurrency 1; tagger batch 4" in output
+
+
+def test_the_status_as_json_has_one_row_for_each_measurement(written: Written) -> None:
+    folder = written((Status.OK, None), (Status.FAILED, "why"), (Status.TIMEOUT, "late"))
+    result = invoke("status", folder, "--json")
+    assert result.exit_code == 0
+    told = json.loads(result.stdout)
+    assert told["results"] == str(folder)
+    assert told["active"] is False
+    assert told["counts"] == {"ok": 1, "failed": 1, "timeout": 1, "missing": 1}
+    rows = [(r["batch_size"], r["status"], r["reason"]) for r in told["measurements"]]
+    assert rows == [
+        (1, "ok", None),
+        (2, "failed", "why"),
+        (4, "timeout", "late"),
+        (8, "missing", None),
+    ]
+    assert {"point_id", "pool", "repeat", "model_label", "variant", "concurrency"} <= set(
+        told["measurements"][0]
+    )
+
+
+def test_the_status_of_a_run_at_work_says_what_is_running(written: Written) -> None:
+    results = Results(written((Status.OK, None)))
+    rows = store.read_plan(results)
+    running = [(row["point_id"], row["pool"], row["repeat"]) for row in rows[:2]]
+    with store.locked(results):
+        store.write_atomically(results.state, json.dumps({"running": running}).encode())
+        told = json.loads(invoke("status", results.folder, "--json").stdout)
+        text = invoke("status", results.folder).output
+    assert told["active"] is True
+    assert told["counts"] == {"ok": 1, "running": 1, "missing": 2}
+    assert "a run is at work" in text
+    assert "again to measure" not in text
+
+
+def test_what_a_killed_run_had_begun_is_missing_and_not_running(written: Written) -> None:
+    results = Results(written((Status.OK, None)))
+    rows = store.read_plan(results)
+    running = [(row["point_id"], row["pool"], row["repeat"]) for row in rows]
+    store.write_atomically(results.state, json.dumps({"running": running}).encode())
+    told = json.loads(invoke("status", results.folder, "--json").stdout)
+    assert told["counts"] == {"ok": 1, "missing": 3}
+
+
+def test_rows_of_another_campaign_in_the_folder_are_not_counted(written: Written) -> None:
+    folder = written((Status.OK, None))
+    store.write_point(Results(folder), record(99))
+    told = json.loads(invoke("status", folder, "--json").stdout)
+    assert told["counts"] == {"ok": 1, "missing": 3}

@@ -1,0 +1,211 @@
+"""What a person sees of a run."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from hpcbench.cli.progress import duration, results_table, shown
+from hpcbench.cluster.local import Jobs
+from hpcbench.cluster.worker import told
+from hpcbench.config.campaign import Campaign
+from hpcbench.config.site import Site
+from hpcbench.plan.grid import Grid
+from hpcbench.plan.placement import Placement, place
+from hpcbench.plan.plan import Plan
+from hpcbench.records.columns import Record, Status
+from hpcbench.records.store import Results, load_results, write_point
+from tests.helpers.builders import campaign, expanded, record, variant
+
+
+def seen(*events: Mapping[str, Any], terminal: bool = False) -> str:
+    """What is printed while these events are heard."""
+    out = io.StringIO()
+    console = Console(file=out, width=120, force_terminal=terminal)
+    with shown(console) as listener:
+        for event in events:
+            listener(event)
+    return out.getvalue()
+
+
+def planned(study: Campaign, *, done: int = 0) -> Plan:
+    grid: Grid = expanded(study)
+    site = Site(name="here", container={"prefix": "/p"}, pools={"cpu": {}})
+    placements = place(
+        grid.points,
+        campaign=study.name,
+        pool="cpu",
+        repeats=study.repeats,
+        fresh_servers=True,
+    )
+    keys = [key for placement in placements for key in placement.keys]
+    return Plan(study, site, grid, {"cpu": tuple(placements)}).without(set(keys[:done]))
+
+
+def placement_of(study: Campaign) -> Placement:
+    return planned(study).placements["cpu"][0]
+
+
+def test_a_run_begins_with_what_it_will_do() -> None:
+    study = campaign(load={"batch_size": [1, 2]}, repeats=3)
+    text = seen({"kind": "planned", "plan": planned(study)})
+    assert "study on here: 6 measurements; about" in text
+    assert "there already" not in text
+
+
+def test_a_resumed_run_says_what_it_keeps() -> None:
+    text = seen({"kind": "planned", "plan": planned(campaign(repeats=3), done=2)})
+    assert "3 measurements, 2 of them are there already; about" in text
+
+
+def test_a_run_with_nothing_left_promises_no_time() -> None:
+    text = seen({"kind": "planned", "plan": planned(campaign(), done=1)})
+    assert "1 measurements, 1 of them are there already\n" in text
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_every_measurement_is_a_line_with_its_status_load_and_model(status: Status) -> None:
+    text = seen(told(record(7, status=status)))
+    assert len(text.splitlines()) == 1
+    for part in (str(status), "batch 8", "concurrency 4", "1007.0 infer/s", "Tagger"):
+        assert part in text
+
+
+def test_a_measurement_without_a_figure_shows_none() -> None:
+    text = seen(told(record(1, status="failed", throughput_infer_per_s=None)))
+    assert "infer/s" not in text
+
+
+def test_why_a_point_failed_is_told_and_how_one_did_not_settle_is_not() -> None:
+    assert "no such [model] there" in seen(
+        told(record(1, status=Status.FAILED, reason="no such [model] there"))
+    )
+    assert "windows" not in seen(
+        told(record(1, status=Status.UNSTABLE, reason="did not settle within 10 windows"))
+    )
+
+
+LABELS = ["PN [fp16]", "PN [/x]", "PN [bold]AK4[/bold]", "[red]"]
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_a_label_is_shown_as_it_is_written(label: str) -> None:
+    """Brackets are nobody's markup, least of all something that ends the run."""
+    assert label in seen(told(record(1, model_label=label)))
+
+
+def test_a_lost_worker_is_told_with_the_points_that_are_tried_again() -> None:
+    study = campaign(load={"batch_size": [1, 2, 4]})
+    text = seen(
+        {"kind": "retry", "placement": placement_of(study), "reason": "KilledWorker: [/tmp/x]"}
+    )
+    assert "worker lost (KilledWorker: [/tmp/x]); 3 points are tried again" in text
+
+
+def test_workers_and_jobs_are_told_in_words_where_there_is_a_queue() -> None:
+    jobs = [Jobs(0), Jobs(0, 1, "Priority"), Jobs(1, 2, "Resources"), Jobs(3), Jobs(3)]
+    text = seen(*({"kind": "jobs", "pools": {"gpu": each}} for each in jobs))
+    assert [line.partition(" ")[2] for line in text.splitlines()] == [
+        "gpu: no workers",
+        "gpu: no workers, 1 job waiting (Priority)",
+        "gpu: 1 worker, 2 jobs waiting (Resources)",
+        "gpu: 3 workers",
+    ]
+    assert seen({"kind": "jobs", "pools": {"cpu": Jobs(2, batch=False)}}) == ""
+
+
+def test_the_bar_counts_what_was_there_and_what_came() -> None:
+    study = campaign(load={"batch_size": [1, 2, 4]})
+    text = seen(
+        {"kind": "planned", "plan": planned(study, done=1)},
+        {"kind": "workers"},
+        {"kind": "started"},
+        told(record(1)),
+        told(record(2, status=Status.UNSTABLE)),
+        terminal=True,
+    )
+    assert "3/3" in text
+    assert "measuring (1 ok, 1 unstable)" in text
+
+
+def test_events_of_later_versions_and_early_ones_are_no_trouble() -> None:
+    assert seen({"kind": "workers"}, {"kind": "started"}, {"kind": "something new"}) == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0 s"),
+        (59.6, "60 s"),
+        (89, "89 s"),
+        (90, "2 min"),
+        (5000, "83 min"),
+        (5400, "1.5 h"),
+        (360_000, "100.0 h"),
+    ],
+)
+def test_times_are_told_as_a_person_reads_them(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+HEADER = "model batch infer/s mean ms p95 ms p99 ms status"
+
+
+def table(results: Results, *records: Record) -> str:
+    results.create()
+    for entry in records:
+        write_point(results, entry)
+    out = io.StringIO()
+    Console(file=out, width=160).print(results_table(load_results(results.folder)))
+    return out.getvalue()
+
+
+@pytest.fixture
+def results(tmp_path: Any) -> Results:
+    return Results(tmp_path / "results")
+
+
+def test_the_table_has_a_line_for_each_measurement_and_leaves_out_what_is_the_same(
+    results: Results,
+) -> None:
+    text = table(
+        results,
+        record(0, latency_avg_us=18741.0, latency_p95_us=33278.0),
+        record(1, status=Status.FAILED, throughput_infer_per_s=None),
+    )
+    header, first, second = text.splitlines()
+    assert " ".join(header.split()) == HEADER
+    assert first.split() == ["Tagger", "1", "1,000.0", "18.74", "33.28", "-", "ok"]
+    assert second.split() == ["Tagger", "2", "-", "-", "-", "-", "failed"]
+
+
+def test_the_table_has_a_column_for_whatever_differs(results: Results) -> None:
+    text = table(
+        results,
+        record(0),
+        record(0, repeat=1),
+        record(1, pool="gpu", concurrency=8, variant=json.dumps(variant(instance_count=2).axes)),
+    )
+    header = text.splitlines()[0]
+    for name in ("pool", "server variant", "concurrency", "repeat"):
+        assert name in header
+    assert "instances 2" in text
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_the_table_shows_a_label_as_it_is_written(results: Results, label: str) -> None:
+    assert label in table(results, record(0, model_label=label))
+
+
+def test_a_table_of_nothing_is_empty(results: Results) -> None:
+    assert " ".join(table(results).split()) == HEADER
+
+
+def test_the_table_tells_open_loops_from_closed_ones(results: Results) -> None:
+    text = table(results, record(0), record(1, concurrency=None, request_rate=20.0))
+    assert "concurrency" in text

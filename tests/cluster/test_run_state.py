@@ -1,0 +1,107 @@
+"""What others see of a run, and the signals that end it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hpcbench.cluster import run_state
+from hpcbench.cluster.local import Jobs
+from hpcbench.errors import BadInput
+from hpcbench.records.columns import Key
+from hpcbench.records.store import Results
+from tests.helpers.builders import batch_site
+
+POINTS: list[Key] = [("aa", "gpu", 0), ("bb", "gpu", 0)]
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    return Results(tmp_path)
+
+
+def test_the_state_is_written_where_something_has_changed_only(
+    results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_state, "SHARE", 1.0)
+    state = run_state.State(results)
+    state.write(lambda: POINTS, {"gpu": Jobs(1)})
+    told = json.loads(results.state.read_text())
+    assert told["running"] == [list(key) for key in POINTS]
+    assert told["jobs"]["gpu"]["running"] == 1
+    results.state.unlink()
+    state.write(lambda: POINTS, {"gpu": Jobs(1)})
+    assert not results.state.exists()
+    state.write(lambda: POINTS[:1], {"gpu": Jobs(1)})
+    assert json.loads(results.state.read_text())["running"] == [list(POINTS[0])]
+
+
+def test_the_state_is_not_even_asked_for_while_it_would_cost_too_much(
+    results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_state, "SHARE", 1e-6)
+    asked: list[int] = []
+
+    def running() -> list[Key]:
+        asked.append(1)
+        return POINTS
+
+    state = run_state.State(results)
+    for _ in range(100):
+        state.write(running, {})
+    assert len(asked) == 1
+
+
+SCRIPT = """
+import os, signal, sys
+from hpcbench.errors import Interrupted
+from hpcbench.cluster.run_state import signals_interrupt
+try:
+    with signals_interrupt():
+        os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+        print("went on")
+except Interrupted as error:
+    print(error.message)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_signal_ends_the_run_unless_it_was_to_be_ignored(name: str, ignored: bool) -> None:
+    """As nohup has it for SIGHUP, and a shell's & in a script for SIGINT."""
+    number = signal.Signals[name]
+
+    def ignore() -> None:
+        if ignored:
+            signal.signal(number, signal.SIG_IGN)
+
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, name],
+        preexec_fn=ignore,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    expected = "went on" if ignored else f"stopped by {name}; what was measured is kept"
+    assert done.stdout.strip() == expected
+
+
+@pytest.mark.parametrize("given", ["--wait", "-A", "phy --wait", "phy\n#SBATCH --wait", ".", "é"])
+@pytest.mark.parametrize("scheduler", ["slurm", "htcondor"])
+def test_an_account_that_would_be_more_than_a_name_does_not_reach_a_job_script(
+    given: str, scheduler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = batch_site(scheduler)
+    monkeypatch.delenv(run_state.ACCOUNT, raising=False)
+    with pytest.raises(BadInput, match="allowed: letters"):
+        run_state.account(given, site)
+    monkeypatch.setenv(run_state.ACCOUNT, given)
+    with pytest.raises(BadInput, match="allowed: letters"):
+        run_state.account(None, site)
+    assert run_state.account("phy-1@x", site) == "phy-1@x"

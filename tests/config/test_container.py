@@ -1,0 +1,100 @@
+"""The section `container:` of a site file."""
+
+from __future__ import annotations
+
+import pwd
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpcbench.cluster import run_state
+from hpcbench.config.site import Site
+from tests.helpers.builders import refusal, write_site
+
+APPTAINER = {"runtime": "apptainer", "server_image": "server.sif", "sdk_image": "sdk.sif"}
+DIGEST = f"sha256:{'0' * 64}"
+
+
+def test_images_are_paths_relative_to_the_site_file_or_references(tmp_path: Path) -> None:
+    reference = "docker://nvcr.io/nvidia/tritonserver:22.07-py3-sdk"
+    path = write_site(tmp_path, container={**APPTAINER, "sdk_image": reference})
+    assert Site.load(path).container.images == (str(tmp_path / "server.sif"), reference)
+
+
+def test_a_link_to_an_image_keeps_its_name(tmp_path: Path) -> None:
+    """On /cvmfs/unpacked.cern.ch, the link tells name and tag, and its end a hash."""
+    (tmp_path / "server.sif").symlink_to("0123abcd")
+    path = write_site(tmp_path, container=APPTAINER)
+    assert Site.load(path).container.server_image == str(tmp_path / "server.sif")
+
+
+def test_variables_are_replaced_in_images_binds_and_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMAGES", "/cvmfs/images")
+    changes = {"server_image": "$IMAGES/a", "binds": ["$IMAGES:/b"], "cache": "$IMAGES/cache"}
+    container = Site.load(write_site(tmp_path, container={**APPTAINER, **changes})).container
+    assert container.server_image == "/cvmfs/images/a"
+    assert container.binds == ("/cvmfs/images:/b",)
+    assert container.cache == Path("/cvmfs/images/cache")
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "words"),
+    [
+        ({"runtime": "apptaner"}, "runtime", "did you mean 'apptainer'?"),
+        ({"runtime": "docker"}, "runtime", "allowed: native, apptainer"),
+        ({"sdk_image": None}, "sdk_image", "is missing"),
+        ({"prefix": "/x"}, "prefix", "has no meaning with runtime: apptainer"),
+        ({"server_image": "oras://x/y:1"}, "server_image", "must be the path of a SIF file"),
+        ({"server_image": "docker://a b"}, "server_image", "docker://registry/name:tag"),
+        ({"server_image": f"docker://a@{DIGEST}0"}, "server_image", "...@sha256:..."),
+        ({"binds": ["data"]}, "binds", "must be an absolute path"),
+        ({"binds": ["/a:b"]}, "binds", "must be an absolute path"),
+        ({"binds": ["/a:/b:rw"]}, "binds", "two of them: /outside:/inside"),
+        ({"binds": ["/tmp/"]}, "binds", "/tmp of the container is its own"),
+        ({"binds": ["/scratch:/dev/../dev/shm"]}, "binds", "/dev/shm of the container is its own"),
+        ({"binds": ["/a", "/b:/a"]}, "binds", "two of these want to be /a inside"),
+        ({"server_images": ["a.sif"]}, "server_images", "must be a mapping of names to images"),
+        ({"server_images": {"a b": "a.sif"}}, "server_images", "letters, digits"),
+        ({"bind": ["/a"]}, "bind", "did you mean 'binds'?"),
+        ({"server_digest": "sif:0"}, "server_digest", "unknown key"),
+    ],
+)
+def test_a_mistake_in_it_is_one_line_with_key_and_what_is_allowed(
+    tmp_path: Path, changes: dict[str, Any], key: str, words: str
+) -> None:
+    message = refusal(Site.load, write_site(tmp_path, container={**APPTAINER, **changes}))
+    assert f": container.{key}" in message
+    assert words in message
+    assert len(message.splitlines()) == 1
+
+
+def test_images_have_no_meaning_without_a_container(tmp_path: Path) -> None:
+    path = write_site(tmp_path, container={"prefix": "x", "sdk_image": "y"})
+    assert "container.sdk_image: has no meaning with runtime: native" in refusal(Site.load, path)
+    path = write_site(tmp_path, container={"prefix": "x", "server_images": {"old": "y"}})
+    assert "server_images: has no meaning with runtime: native" in refusal(Site.load, path)
+
+
+def test_a_run_can_be_repeated_from_the_site_that_it_wrote(tmp_path: Path) -> None:
+    further = {"binds": ["/a", "/b:/c"], "server_images": {"old": "old.sif"}}
+    site = Site.load(write_site(tmp_path, container={**APPTAINER, **further}))
+    (tmp_path / "results").mkdir()
+    run_state.write_yaml(tmp_path / "results" / "site.yaml", site)
+    assert Site.load(tmp_path / "results" / "site.yaml") == site
+
+
+def test_a_user_without_a_home_needs_a_cache_only_for_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody(_: int) -> None:
+        raise KeyError("no such user")
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    Site.load(write_site(tmp_path, container={"prefix": "x"}))
+    Site.load(write_site(tmp_path, container={**APPTAINER, "cache": "cache"}))
+    message = refusal(Site.load, write_site(tmp_path, container=APPTAINER))
+    assert "container: cache: you have no home here; name a folder" in message

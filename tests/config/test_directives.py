@@ -1,0 +1,109 @@
+"""What a site file may put into a job script."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hpcbench.config.directives import asks_for_gpus, excluded_nodes
+from tests.helpers.builders import batch_site, refusal
+
+
+@pytest.mark.parametrize(
+    ("pool", "words"),
+    [
+        ({"partition": "a\nb"}, "partition: must be one word"),
+        ({"qos": "a b"}, "qos: must be one word"),
+        ({"constraint": "a\x85b"}, "constraint: must be one word"),
+        ({"partition": 5}, "partition: must be a text"),
+        ({"prologue": ["a\nb"]}, "prologue.0: must be one line of printable characters"),
+        ({"prologue": ["a \\"]}, "prologue.0: must not end with a backslash"),
+        ({"directives": ["--a\nb"]}, "'--a\\nb': must be one line of printable characters"),
+        ({"directives": ["exclusive"]}, "'exclusive' must be an option of sbatch"),
+        ({"directives": [5]}, "directives: 5: must be a text, such as --exclusive"),
+        ({"directives": "--exclusive"}, "must be a list of options for Slurm, a mapping for"),
+        ({"directives": {"a": 1}}, "pools.gpu.directives: slurm wants a list"),
+        ({"account_suffix": "a;b"}, "allowed: letters, digits and _ . @ -"),
+    ],
+)
+def test_what_would_not_be_one_line_is_refused_with_its_key(
+    pool: dict[str, Any], words: str
+) -> None:
+    message = refusal(batch_site, pool=pool)
+    assert words in message
+    assert "pools.gpu." in message
+    assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "directive",
+    ["--job-name=x", "-J x", "-Jx", "--output=x", "-e x", "--array=1-9", "--exclusive --wait"],
+)
+def test_an_option_that_hpcbench_gives_itself_is_refused(directive: str) -> None:
+    message = refusal(batch_site, pool={"directives": [directive]})
+    assert "pools.gpu.directives: " in message
+    assert "is hpcbench's own: " in message
+
+
+@pytest.mark.parametrize("key", ["queue", "include", "a b", "a=b", "x:", "", "if", "Use", 5])
+def test_a_directive_that_is_no_attribute_of_a_job_is_refused(key: Any) -> None:
+    message = refusal(batch_site, "htcondor", {"directives": {key: "1"}})
+    assert "must be a command or an attribute of an HTCondor job" in message
+
+
+@pytest.mark.parametrize("key", ["Error", "LOG", "arguments", "+HpcbenchRun", "MY.hpcbenchrun"])
+def test_an_attribute_that_hpcbench_gives_itself_is_refused(key: str) -> None:
+    message = refusal(batch_site, "htcondor", {"directives": {key: "1"}})
+    assert f"{key} is hpcbench's own: " in message
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("x\\", "must not end with a backslash"),
+        ("x\ny", "one line"),
+        ("", "one line"),
+        ([1], "must be a text, a number, true or false"),
+        (None, "must be a text, a number, true or false"),
+    ],
+)
+def test_a_value_that_is_not_one_line_is_refused(value: Any, words: str) -> None:
+    message = refusal(batch_site, "htcondor", {"directives": {"MY.Flavour": value}})
+    assert "pools.gpu.directives: MY.Flavour: " in message
+    assert words in message
+
+
+@pytest.mark.parametrize(
+    ("option", "nodes"),
+    [
+        ("--exclude=n1,n[3-4]", "n1,n[3-4]"),
+        ("--exclude n1", "n1"),
+        ("-x n1", "n1"),
+        ("-xn1", "n1"),
+        ("--exclusive", None),
+        ("--exclusive=user", None),
+    ],
+)
+def test_nodes_to_stay_away_from_are_found_however_they_are_written(
+    option: str, nodes: str | None
+) -> None:
+    assert excluded_nodes(option) == nodes
+
+
+@pytest.mark.parametrize(
+    ("option", "asks"),
+    [
+        ("--gres=gpu:a100:1", True),
+        ("--gres gpu:1", True),
+        ("--gpus=h100:1", True),
+        ("--gpus-per-node=1", True),
+        ("-G 1", True),
+        ("--exclusive --gpus=1", True),
+        ("--exclude=gpu17", False),
+        ("--comment=gpu", False),
+        ("--gres=lustre:1", False),
+    ],
+)
+def test_an_option_asks_for_gpus_or_only_names_them(option: str, asks: bool) -> None:
+    assert asks_for_gpus(option) == asks

@@ -1,0 +1,283 @@
+"""The axes of the load, and each of them with the real perf_analyzer on the real Triton."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpcbench.config.load_axes import LoadVariant, refused
+from hpcbench.config.site import Site
+from hpcbench.measure.measure import measure
+from hpcbench.plan import plan
+from hpcbench.records.columns import Record, Status
+from tests.helpers import models
+from tests.helpers.builders import campaign, expanded, refusal, triton_model
+from tests.helpers.real import QUICK, site_file
+
+
+def loads(study: Any, **model: Any) -> list[LoadVariant]:
+    return [point.load for point in expanded(study, {"tagger": triton_model(**model)}).points]
+
+
+def test_a_campaign_that_says_nothing_has_the_defaults_of_a_load() -> None:
+    assert loads(campaign()) == [LoadVariant()]
+    assert LoadVariant().identity == {}
+
+
+def test_closed_and_open_loops_are_points_beside_each_other() -> None:
+    found = loads(campaign(load={"concurrency": [1, 2], "request_rate": [10, 20.5]}))
+    assert [(load.concurrency, load.request_rate) for load in found] == [
+        *((1, None), (2, None)),
+        *((None, 10), (None, 20.5)),
+    ]
+    assert {load.request_distribution for load in found[:2]} == {None}
+    assert {load.request_distribution for load in found[2:]} == {"constant"}
+
+
+def test_a_rate_alone_makes_no_closed_loop() -> None:
+    study = campaign(load={"request_rate": [10], "request_distribution": ["constant", "poisson"]})
+    assert [(load.concurrency, load.request_distribution) for load in loads(study)] == [
+        (None, "constant"),
+        (None, "poisson"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("whole", "own", "wanted"),
+    [
+        ({"concurrency": [4]}, {"request_rate": [10]}, [(None, 10)]),
+        ({"request_rate": [10]}, {"concurrency": [4]}, [(4, None)]),
+        ({"request_rate": [10]}, {"batch_size": [2]}, [(None, 10)]),
+        ({"concurrency": [4]}, {"concurrency": [1], "request_rate": [5]}, [(1, None), (None, 5)]),
+    ],
+)
+def test_a_model_with_a_loop_of_its_own_has_no_other(
+    whole: dict[str, Any], own: dict[str, Any], wanted: list[Any]
+) -> None:
+    study = campaign(load=whole, models=[{"name": "tagger", "load": own}])
+    assert [(load.concurrency, load.request_rate) for load in loads(study)] == wanted
+
+
+def test_every_setting_of_the_measurement_may_be_an_axis() -> None:
+    study = campaign(
+        measurement={
+            "protocol": ["grpc", "http"],
+            "async": [True, False],
+            "shared_memory": ["none", "system"],
+            "percentile": [None, 95],
+            "max_trials": [5, 10],
+        }
+    )
+    assert len(set(loads(study))) == 32
+
+
+def test_what_means_nothing_beside_the_rest_makes_no_points_of_its_own() -> None:
+    study = campaign(
+        measurement={
+            "measurement_request_count": [50, 100],
+            "output_shared_memory_bytes": [1000, 2000],
+            "string_length": [1, 2],
+            "string_data": [None, "a"],
+        }
+    )
+    grid = expanded(study)
+    assert [point.load for point in grid.points] == [LoadVariant()]
+    assert grid.merged == 15
+
+
+TEXTS = 'input { name: "x" data_type: TYPE_STRING dims: [16] }'
+
+
+def test_texts_are_an_axis_of_a_model_that_reads_texts() -> None:
+    study = campaign(measurement={"string_length": [8, 64]})
+    assert [load.string_length for load in loads(study, config=TEXTS)] == [8, 64]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"streaming": True, "protocol": "http"}, "streaming needs protocol: grpc"),
+        ({"streaming": True, "async": False}, "streaming needs async: true"),
+        ({"compression": "gzip", "protocol": "http"}, "compression: gzip needs protocol: grpc"),
+    ],
+)
+def test_what_perf_analyzer_refuses_is_told_where_it_is_all_there_is(
+    settings: dict[str, Any], told: str
+) -> None:
+    message = refusal(expanded, campaign(measurement=settings))
+    assert message.startswith(f"campaign: model 'tagger': measurement: {told}")
+
+
+def test_what_perf_analyzer_refuses_is_kept_where_it_is_a_part_of_a_grid() -> None:
+    study = campaign(measurement={"streaming": [False, True], "protocol": ["grpc", "http"]})
+    assert [refused(load, gpus=False) for load in loads(study)] == [
+        *(None, None, None),
+        "streaming needs protocol: grpc",
+    ]
+
+
+def test_cuda_shared_memory_needs_a_gpu() -> None:
+    (load,) = loads(campaign(measurement={"shared_memory": "cuda"}))
+    assert refused(load, gpus=True) is None
+    assert "needs a GPU" in (refused(load, gpus=False) or "")
+
+
+# With the real ones
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("repository")
+    models.ensemble(folder)
+    models.without_batch(folder)
+    models.of_strings(folder, folder / "seen")
+    return folder
+
+
+def measured(
+    folder: Path, prefix: Path, repository: Path, model: dict[str, Any], **changes: Any
+) -> list[Record]:
+    sent = changes.pop("measurement", {})
+    study = campaign(
+        model_repository=repository,
+        models=[model],
+        **{"load": {"concurrency": 2}} | changes | {"measurement": QUICK | sent},
+    )
+    site = Site.load(site_file(folder, prefix))
+    todo = plan.plan(study, site).placements["cpu"]
+    return [r for placement in todo for r in measure(placement, site, folder / "logs")]
+
+
+SETTINGS: tuple[tuple[dict[str, Any], str], ...] = (
+    ({"streaming": True}, "--streaming"),
+    ({"compression": "gzip"}, "--grpc-compression-algorithm gzip"),
+    ({"compression": "deflate"}, "--grpc-compression-algorithm deflate"),
+    ({"shared_memory": "system"}, "--shared-memory system"),
+    ({"shared_memory": "system", "protocol": "http"}, "--shared-memory system"),
+    ({"shared_memory": "system", "streaming": True}, "--shared-memory system"),
+    ({"max_threads": 1}, "--max-threads 1"),
+    (
+        {"measurement_mode": "count_windows", "measurement_request_count": 100},
+        "--measurement-mode count_windows --measurement-request-count 100",
+    ),
+)
+
+
+@pytest.mark.native
+@pytest.mark.usefixtures("leaves_nothing")
+@pytest.mark.parametrize(("settings", "flags"), SETTINGS)
+def test_each_way_of_sending_is_measured_and_recorded(
+    tmp_path: Path,
+    native_prefix: Path,
+    repository: Path,
+    settings: dict[str, Any],
+    flags: str,
+) -> None:
+    (record,) = measured(
+        tmp_path, native_prefix, repository, {"name": "scale"}, measurement=settings
+    )
+    assert record.status in (Status.OK, Status.UNSTABLE), record.reason
+    assert (record.throughput_infer_per_s or 0) > 10
+    assert flags in (record.command or "")
+    for name, value in settings.items():
+        assert getattr(record, name) == value
+
+
+@pytest.mark.native
+@pytest.mark.usefixtures("leaves_nothing")
+@pytest.mark.parametrize("distribution", ["constant", "poisson"])
+def test_an_open_loop_sends_at_the_rate_asked_for(
+    tmp_path: Path, native_prefix: Path, repository: Path, distribution: str
+) -> None:
+    (record,) = measured(
+        tmp_path,
+        native_prefix,
+        repository,
+        {"name": "scale"},
+        load={"request_rate": 50, "request_distribution": distribution},
+        measurement={"measurement_interval_ms": 1000},
+    )
+    assert record.status in (Status.OK, Status.UNSTABLE), record.reason
+    assert (record.concurrency, record.request_rate) == (None, 50)
+    assert record.request_distribution == distribution
+    assert record.throughput_infer_per_s == pytest.approx(50, rel=0.4)
+
+
+@pytest.mark.native
+@pytest.mark.usefixtures("leaves_nothing")
+def test_the_batch_of_a_model_without_one_is_its_leading_dimension(
+    tmp_path: Path, native_prefix: Path, repository: Path
+) -> None:
+    records = measured(
+        tmp_path,
+        native_prefix,
+        repository,
+        {"name": "flat"},
+        load={"batch_size": [1, 8], "concurrency": 1},
+    )
+    assert {record.status for record in records} <= {Status.OK, Status.UNSTABLE}
+    for record in records:
+        size = record.batch_size or 0
+        assert record.shapes == '{"x": [16]}'
+        assert f"--shape x:{size},16 " in (record.command or "")
+        assert " -b 1 " in (record.command or "")
+        # Inferences = rate of requests x batch size, and a closed loop of one has one in flight.
+        rate = (record.throughput_infer_per_s or 0) / size
+        assert rate * (record.latency_avg_us or 0) / 1e6 == pytest.approx(1, rel=0.3)
+
+
+@pytest.mark.native
+@pytest.mark.usefixtures("leaves_nothing")
+def test_random_texts_of_a_length_and_a_given_text_reach_the_model(
+    tmp_path: Path, native_prefix: Path, repository: Path
+) -> None:
+    model = {"name": "words", "shapes": {"few": {"text": [2]}, "many": {"text": [5]}}}
+    seen = repository / "seen"
+    records = measured(tmp_path, native_prefix, repository, model, measurement={"string_length": 7})
+    assert [record.shapes_name for record in records] == ["few", "many"]
+    assert {record.string_length for record in records} == {7}
+    assert all(record.throughput_infer_per_s for record in records), records[0].reason
+    assert [len(text) for text in seen.read_bytes().split(b"\n")] == [7] * 5
+    (record,) = measured(
+        tmp_path,
+        native_prefix,
+        repository,
+        {"name": "words", "shapes": {"text": [3]}},
+        measurement={"string_data": "tau", "shared_memory": "system"},
+    )
+    assert record.throughput_infer_per_s, record.reason
+    assert seen.read_bytes().split(b"\n") == [b"tau"] * 3
+
+
+@pytest.mark.native
+@pytest.mark.usefixtures("leaves_nothing")
+def test_an_ensemble_has_a_row_and_each_model_that_it_calls_has_one(
+    tmp_path: Path, native_prefix: Path, repository: Path
+) -> None:
+    scale, shift, whole = measured(
+        tmp_path,
+        native_prefix,
+        repository,
+        {"name": "chain", "label": "Chain"},
+        load={"batch_size": 4},
+        measurement={"measurement_interval_ms": 1000},
+    )
+    assert whole.part_of is None
+    assert whole.status in (Status.OK, Status.UNSTABLE), whole.reason
+    assert [r.model_label for r in (scale, shift, whole)] == [
+        *("Chain / scale", "Chain / shift"),
+        "Chain",
+    ]
+    assert len({record.key for record in (scale, shift, whole)}) == 3
+    for part in (scale, shift):
+        assert part.part_of == whole.point_id
+        assert part.throughput_infer_per_s == pytest.approx(whole.throughput_infer_per_s, rel=0.02)
+        assert part.platform == "onnxruntime_onnx"
+        assert (part.server_compute_infer_us or 0) > 0
+        assert (part.execution_count or 0) > 0
+        assert part.latency_avg_us is None
+        assert part.client_send_us is None
+    spent = sum(part.server_compute_infer_us or 0 for part in (scale, shift))
+    assert spent == pytest.approx(whole.server_compute_infer_us, rel=0.1, abs=10)

@@ -1,0 +1,155 @@
+"""The documentation keeps up with the code."""
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from click.testing import CliRunner
+
+from hpcbench.analysis.figures.kinds import FIGURES
+from hpcbench.analysis.figures.styles import PRESETS
+from hpcbench.cli.main import main
+from hpcbench.config.campaign import Campaign, Model
+from hpcbench.config.load_axes import Load, Measurement
+from hpcbench.records.columns import COLUMNS
+from hpcbench.records.store import load_results
+from tests.helpers.builders import expanded
+from tests.helpers.paths import CHECKOUT
+
+DOCS = CHECKOUT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+
+
+@pytest.fixture(scope="module")
+def build() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_build", DOCS / "build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_of_columns_is_that_of_the_records(build):
+    """`make docs` writes it."""
+    assert (DOCS / "columns.md").read_text() == build.columns()
+
+
+def test_every_column_is_in_the_reference_once_with_the_source_of_its_part(build):
+    text = build.columns()
+    for column in COLUMNS:
+        assert text.count(f"\n| `{column.name}` | {column.type} |") == 1
+    parts = re.findall(r"^## (?!Derived)(.*)\n\n(.*)$", text, re.MULTILINE)
+    assert len(parts) == len(
+        re.findall(r"^    # [A-Z]", build.inspect.getsource(build.Record), re.MULTILINE)
+    )
+    assert all(source for _, source in parts), parts
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_has_a_page_with_its_picture(name):
+    """And the list of figures leads to it."""
+    page = (DOCS / "figures" / f"{name}.md").read_text()
+    assert f"({name}.png)" in page
+    assert f"--figure {name}" in page
+    assert (DOCS / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert f"(figures/{name}.md)" in (DOCS / "figures.md").read_text()
+
+
+def test_every_figure_can_be_drawn_from_the_results_of_the_documentation(build):
+    for name in FIGURES:
+        assert len(build.picture_of(name).numbers)
+
+
+def test_every_style_is_shown():
+    text = (DOCS / "figures.md").read_text()
+    for style in PRESETS:
+        assert f"`{style}`" in text or f"--style {style}" in text
+        assert (DOCS / "figures" / f"style_{style}.png").is_file()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_of_a_page_leads_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_the_results_of_the_documentation_are_those_of_its_campaign():
+    """Measured with docs/campaign.yaml, and small enough for a repository."""
+    path = DOCS / "results" / "jet_tagger.parquet"
+    assert path.stat().st_size < 300_000
+    frame = load_results(path)
+    assert len(frame) == 2 * 2 * 4 * 3 * 2
+    assert frame["measurement_interval_ms"].eq(2000).all()
+    assert frame["status"].eq("ok").mean() > 0.9
+    assert set(frame["batch_size"]) == {1, 4, 16, 64}
+    assert set(frame["concurrency"]) == {1, 2, 8}
+
+
+def commands_of_the_tutorial() -> list[list[str]]:
+    """Those that need no Triton: they read the results of the documentation."""
+    lines = re.findall(r"^    \.venv/bin/hpcbench (.*)$", TUTORIAL.read_text(), re.MULTILINE)
+    return [line.split() for line in lines if RESULTS in line]
+
+
+TUTORIAL, RESULTS = DOCS / "tutorial.md", "docs/results/jet_tagger.parquet"
+
+
+def test_the_tutorial_goes_through_every_command_that_reads_results():
+    assert [words[0] for words in commands_of_the_tutorial()] == [
+        *("report", "plot", "recommend", "aggregate", "compare"),
+    ]
+
+
+@pytest.mark.parametrize("words", commands_of_the_tutorial(), ids=lambda words: words[0])
+def test_the_commands_of_the_tutorial_run_as_they_stand(words, tmp_path, monkeypatch):
+    """From a folder of their own; one figure stands for all, which the tests of figures draw."""
+    (tmp_path / "docs").symlink_to(DOCS)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "demo").symlink_to(DOCS / RESULTS.removeprefix("docs/"))
+    monkeypatch.chdir(tmp_path)
+    one = ["--figure", "heat_map"] if words[0] == "plot" else []
+    done = CliRunner().invoke(main, [*words, *one])
+    assert done.exit_code == 0, done.output
+    out = words[words.index("--out") + 1] if "--out" in words else "docs"
+    assert (tmp_path / out).exists()
+
+
+def test_the_python_of_the_tutorial_runs_as_it_stands(monkeypatch, capsys):
+    (code,) = re.findall(r"^```python\n(.*?)^```", TUTORIAL.read_text(), re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(DOCS.parent)
+    names: dict[str, object] = {}
+    exec(code, names)
+    assert "throughput_infer_per_s" in capsys.readouterr().out
+    assert names["figure"].axes
+
+
+def test_the_results_of_the_documentation_name_no_folder_of_the_machine_they_come_from():
+    frame = load_results(DOCS.parent / RESULTS)
+    for name in ("command", "figures_command"):
+        assert frame[name].dropna().str.startswith("perf_analyzer ").all()
+
+
+def test_every_key_of_a_campaign_stands_in_its_reference() -> None:
+    text = (DOCS / "campaign.md").read_text()
+    for model in (Campaign, Model):
+        for name, info in model.model_fields.items():
+            assert f"`{info.alias or name}`" in text, name
+
+
+def test_every_axis_of_the_load_stands_in_its_reference() -> None:
+    text = (DOCS / "axes.md").read_text()
+    for section in (Load, Measurement):
+        for name, info in section.model_fields.items():
+            assert f"| `{info.alias or name}` |" in text, name
+
+
+def test_every_campaign_in_the_reference_can_be_planned(tmp_path: Path) -> None:
+    snippets = re.findall(r"```yaml\n(.*?)```", (DOCS / "campaign.md").read_text(), re.DOTALL)
+    assert len(snippets) == 3
+    sizes = []
+    for snippet in snippets:
+        (tmp_path / "campaign.yaml").write_text(snippet)
+        sizes.append(len(expanded(Campaign.load(tmp_path / "campaign.yaml")).points))
+    assert sizes == [3, 3 * 3 * 2 - 3 - 4, 3 + 1 + 3 * 2]

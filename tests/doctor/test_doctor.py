@@ -1,0 +1,628 @@
+"""`hpcbench doctor`: what is right is told, what is wrong is told with a way out, nothing stays."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from rich.console import Console
+
+from hpcbench.cli.main import main
+from hpcbench.cli.progress import check_text, examined
+from hpcbench.config.site import Network, Pool, Site
+from hpcbench.doctor import doctor, host_checks, job_checks, node_checks
+from hpcbench.doctor import worker_checks as visit
+from hpcbench.doctor.findings import Check, Findings, NothingToCheck, State
+from hpcbench.errors import Interrupted, SiteError
+from tests.box.fixture import BOX, Box
+from tests.conftest import wait_until
+from tests.helpers.builders import write_prefix, write_site
+from tests.helpers.paths import CHECKOUT
+from tests.helpers.real import site_file
+
+SLURM = {"scheduler": "slurm", "pools": {"gpu": {"partition": "gpu", "walltime": "12:00:00"}}}
+
+
+def site(**changes: Any) -> Site:
+    settings: dict[str, Any] = {"name": "here", "container": {"prefix": "/opt/native"}, **SLURM}
+    return Site(**(settings | changes))
+
+
+def invoke(*words: object) -> Result:
+    result = CliRunner().invoke(main, ["doctor", *map(str, words)])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def states(checks: list[dict[str, Any]]) -> dict[str, str]:
+    """How each check ended, by its name, with its pool's before it."""
+    return {": ".join(filter(None, (c["pool"], c["name"]))): c["state"] for c in checks}
+
+
+def named(checks: list[dict[str, Any]], name: str, pool: str | None = None) -> dict[str, Any]:
+    return next(c for c in checks if (c["name"], c["pool"]) == (name, pool))
+
+
+# Findings
+
+
+def raising(error: Exception) -> Any:
+    def action() -> str:
+        raise error
+
+    return action
+
+
+def test_a_failed_check_skips_only_those_that_need_it() -> None:
+    findings = Findings(lambda _: None)
+    findings.look("one", raising(SiteError("broken", "mend it")))
+    findings.look("two", lambda: "fine")
+    findings.look("three", lambda: "never asked", ["two", "one"])
+    findings.look("four", lambda: "never asked", ["three"])
+    findings.look("five", lambda: "fine, too", ["two"])
+    told = [(c.name, c.state, c.found, c.todo) for c in findings.checks]
+    assert told == [
+        ("one", State.FAILED, "broken", "mend it"),
+        ("two", State.OK, "fine", ""),
+        ("three", State.SKIPPED, "needs one", ""),
+        ("four", State.SKIPPED, "needs three", ""),
+        ("five", State.OK, "fine, too", ""),
+    ]
+
+
+def test_a_check_of_one_pool_does_not_stop_another_but_one_of_this_host_stops_both() -> None:
+    findings = Findings(lambda _: None)
+    findings.look("job", raising(SiteError("refused")), pool="a")
+    assert findings.unmet(["job"], "a") == ["job"]
+    assert findings.unmet(["job"], "b") == []
+    findings.look("queue", raising(SiteError("down")))
+    assert findings.unmet(["queue"], "b") == ["queue"]
+
+
+def test_errors_of_the_system_are_told_and_interruptions_passed_on() -> None:
+    findings = Findings(lambda _: None)
+    findings.look("disk", raising(OSError(28, "No space left on device", "/data")))
+    findings.look("GPUs", raising(NothingToCheck("the pool asks for none")))
+    assert [(c.state, c.found) for c in findings.checks] == [
+        (State.FAILED, "/data: No space left on device"),
+        (State.SKIPPED, "the pool asks for none"),
+    ]
+    with pytest.raises(Interrupted):
+        findings.look("slow", raising(Interrupted("stopped")))
+
+
+def test_every_check_is_a_line_and_what_to_do_is_another() -> None:
+    check = Check("ports", State.FAILED, "none free\n    in 1:2\n      at all", "widen them", "gpu")
+    assert str(check_text(check)).splitlines() == [
+        "failed  gpu: ports               none free",
+        "        in 1:2",
+        "          at all",
+        "        -> widen them",
+    ]
+
+
+def test_what_is_waited_for_is_told_once_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
+    with examined(Console(width=40)) as tell:
+        for _ in range(3):
+            tell("pool gpu: job 1 waits (Resources)")
+        tell(Check("ports", State.OK, "a line that is longer than the console is wide"))
+    assert capsys.readouterr().out.splitlines() == [
+        "pool gpu: job 1 waits (Resources)",
+        "ok      ports                    a line that is longer than the console is wide",
+    ]
+
+
+# One job per pool
+
+
+def test_the_job_of_an_examination_is_one_and_short() -> None:
+    where = site(pools={"gpu": {"max_jobs": 9, "walltime": "12:00:00"}, "b": {"walltime": 60}})
+    assert job_checks.one_short_job(where, "gpu").pools == {
+        "gpu": Pool(max_jobs=1, walltime=job_checks.WALLTIME_S)
+    }
+    assert job_checks.one_short_job(where, "b").pools["b"].walltime == 60
+    local = site(scheduler="local", pools={"cpu": {"max_jobs": 4}})
+    assert job_checks.one_short_job(local, "cpu").pools == {"cpu": Pool(max_jobs=1)}
+
+
+@pytest.mark.parametrize(
+    ("log", "todo"),
+    [
+        ("/tmp/slurm_script: line 13: module: command not found", "of the prologue must exist"),
+        ("/tmp/slurm_script: line 14: /usr/bin: Is a directory", "a path that every node sees"),
+        ("OSError: [Errno 98] Address already in use", "two ports of network.ports"),
+        ("the worker failed: timed out before it was connected to tls://10.1.2.3:80", "not reach"),
+        ("ModuleNotFoundError: No module named 'dask'", "an interpreter that has hpcbench"),
+        ("/bin/bash: line 9: /sw/py: No such file or directory", "a path that every node sees"),
+        ("ValueError: 'ib0' is not a valid network interface.", "correct network.interface"),
+        ("OSError: Timed out trying to connect to tls://10.1.2.3:80", "does not reach this host"),
+        ("FAILED\n    (it left no log: No such file or directory)", "every node see this folder"),
+    ],
+)
+def test_a_dead_jobs_log_leads_to_what_to_do(log: str, todo: str) -> None:
+    assert todo in job_checks.advice(f"a job died before it connected, 7: {log}")
+
+
+def test_a_log_that_says_nothing_known_gives_no_wrong_advice() -> None:
+    assert not job_checks.advice("a job died before it connected, 7: OUT_OF_MEMORY\nKilled")
+
+
+def test_versions_that_differ_are_named_with_both_sides() -> None:
+    here = {"python": "3.11.7", "dask": "2026.8.0"}
+    assert visit.different(here, here) == []
+    assert visit.different(here, here | {"dask": "None"}) == ["dask 2026.8.0 here, None there"]
+
+
+def facts(count: int, name: str | None = None, visible: str | None = None) -> Mapping[str, Any]:
+    found = {"node": "n1", "gpu_count": count, "cuda_visible_devices": visible}
+    return found | ({"gpu_name": name} if name else {})
+
+
+A100 = "NVIDIA A100-SXM4-80GB"
+
+
+@pytest.mark.parametrize(
+    ("pool", "found"),
+    [
+        (Pool(gpu=A100, gpus_per_job=1), facts(1, A100, "GPU-7f")),
+        (Pool(gpu=A100, gpus_per_job=1), facts(2, A100, "GPU-7f,GPU-80")),
+        (Pool(gpus_per_job=2), facts(0, None, "0,1")),
+        (Pool(gpus_per_job=4), facts(4, A100)),
+    ],
+)
+def test_gpus_as_promised_are_told(pool: Pool, found: Mapping[str, Any]) -> None:
+    assert str(found["cuda_visible_devices"] or "not set") in node_checks.as_promised(pool, found)
+
+
+@pytest.mark.parametrize(
+    ("pool", "found", "todo"),
+    [
+        (Pool(gpu=A100, gpus_per_job=1), facts(1, "Tesla V100", "0"), "correct gpu"),
+        (Pool(gpu=A100, gpus_per_job=2), facts(1, A100, "0"), "correct gpu"),
+        (Pool(gpu=A100, gpus_per_job=1), facts(0, None, "0"), "correct gpu"),
+        (Pool(gpus_per_job=1), facts(0), "was given no GPU"),
+        (Pool(gpus_per_job=1), facts(0, None, "NoDevFiles"), "was given no GPU"),
+        (Pool(gpus_per_job=1), facts(4, A100), "another job's"),
+    ],
+)
+def test_gpus_that_are_not_as_promised_fail(
+    pool: Pool, found: Mapping[str, Any], todo: str
+) -> None:
+    with pytest.raises(SiteError, match="promised") as error:
+        node_checks.as_promised(pool, found)
+    assert todo in error.value.hint
+
+
+class Answers:
+    """A worker that gives the same answer to everything."""
+
+    name = "cpu"
+
+    def __init__(self, where: Site, folder: Path, answer: Any = None) -> None:
+        self.site, self.folder, self.answer = where, folder, answer
+
+    @property
+    def pool(self) -> Pool:
+        return next(iter(self.site.pools.values()))
+
+    def ask(self, function: Any, *arguments: Any, seconds: float = 0) -> Any:
+        return self.answer(function, *arguments) if callable(self.answer) else self.answer
+
+
+def test_clocks_that_differ_fail(tmp_path: Path) -> None:
+    for offset_s in (60, -60):
+        ahead = Answers(site(), tmp_path, lambda _, late=offset_s: time.time() + late)
+        with pytest.raises(SiteError, match=re.escape(f"is {offset_s:+d}.0 s from this one")):
+            visit._clocks(ahead)
+    assert visit._clocks(Answers(site(), tmp_path, lambda _: time.time())).startswith("0.0")
+
+
+def test_another_installation_on_the_node_fails(tmp_path: Path) -> None:
+    where = site(container={"prefix": write_prefix(tmp_path, "0123")})
+    assert visit._software(Answers(where, tmp_path, "native:0123")) == "native:0123"
+    with pytest.raises(SiteError, match="native:4567 there, native:0123 here"):
+        visit._software(Answers(where, tmp_path, "native:4567"))
+
+
+def test_a_folder_that_the_node_writes_elsewhere_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(visit, "SHARED_S", 0.2)
+    elsewhere = tmp_path / "of the node"
+    elsewhere.mkdir()
+
+    def on_the_node(function: Any, folder: str, word: str) -> Any:
+        shutil.copy(Path(folder) / node_checks.FROM_DRIVER, elsewhere)
+        return function(str(elsewhere), word)
+
+    with pytest.raises(SiteError, match="what the node wrote is not seen here") as error:
+        visit._shared_folder(Answers(site(), tmp_path, on_the_node))
+    assert "a folder that every node sees" in error.value.hint
+
+
+def test_a_worker_that_dies_fails_one_check_and_ends_nothing_else(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs = ("worker connects",)
+    dies = ("dies", needs, lambda visit: str(visit.ask(os._exit, 1)))
+    monkeypatch.setattr(job_checks, "CHECKS", (dies, ("goes on", needs, lambda _: "yes")))
+    results = here.parent / "results"
+    results.mkdir()
+    checks = {check.name: check for check in doctor.examine(Site.load(here), results)}
+    assert (checks["dies"].state, checks["dies"].found) == (
+        State.FAILED,
+        "the worker died meanwhile",
+    )
+    assert checks["goes on"].state is checks["nothing is left"].state is State.OK
+    assert list(results.iterdir()) == []
+
+
+def test_pools_wait_together_and_all_are_closed_when_one_breaks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str] = []
+
+    def job(name: str, turns: int) -> Iterator[str]:
+        try:
+            for turn in range(turns):
+                yield f"{name}{turn}"
+            if name == "bad":
+                raise Interrupted("stopped")
+        finally:
+            said.append(f"{name} closed")
+
+    monkeypatch.setattr(doctor, "TURN_S", 0.0)
+    with pytest.raises(Interrupted):
+        doctor._take_turns([job("a", 9), job("bad", 2)], lambda words: said.append(str(words)))
+    assert said == ["a0", "bad0", "a1", "bad1", "a2", "bad closed", "a closed"]
+
+
+# This host
+
+
+def test_an_interface_that_is_not_there_is_told_with_those_that_are() -> None:
+    assert host_checks.interface(Network(interface="lo")) == "lo is 127.0.0.1 (this host only)"
+    with pytest.raises(SiteError, match=r"ib7 has no IPv4 address here; with one: .*lo \(127"):
+        host_checks.interface(Network(interface="ib7"))
+
+
+def test_ports_that_are_taken_are_counted() -> None:
+    with closing(socket.socket()) as entry:
+        entry.bind(("127.0.0.1", 0))
+        entry.listen()
+        port = entry.getsockname()[1]
+        network = Network(interface="lo", ports=f"{port - 1}:{port}")
+        assert host_checks.ports(network, 1) == f"1 of 2 free in {port - 1}:{port}"
+        with pytest.raises(SiteError, match=r"1 of .* free, 2 wanted"):
+            host_checks.ports(network, 2)
+        network = Network(interface="lo", scheduler_ports=f"{port}:{port}")
+        with pytest.raises(SiteError, match=r"0 of .* free, 1 wanted") as error:
+            host_checks.ports(network, 1)
+        assert "widen network.scheduler_ports" in error.value.hint
+    assert "names no range" in host_checks.ports(Network(), 1)
+
+
+def test_commands_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None if "cancel" in name else f"/bin/{name}")
+    with pytest.raises(SiteError, match="not found: scancel") as error:
+        host_checks.commands(site(), "slurm")
+    assert "login node" in error.value.hint
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "GB free" in host_checks.free_space(tmp_path)
+    monkeypatch.setattr(host_checks, "FREE_BYTES", 1e18)
+    with pytest.raises(SiteError, match="GB free"):
+        host_checks.free_space(tmp_path)
+
+
+def test_without_a_batch_system_nothing_is_submitted_and_all_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leaves_nothing: None
+) -> None:
+    write_prefix(tmp_path)
+    write_site(tmp_path, **SLURM, network={"interface": "ib7"})
+    (tmp_path / "results").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    words = ["--site", tmp_path / "site.yaml", "--results", tmp_path / "results"]
+    result = invoke(*words, "--json")
+    assert result.exit_code == 3
+    told = json.loads(result.stdout)
+    assert not told["ok"]
+    found = states(told["checks"])
+    assert found["batch commands"] == found["network interface"] == "failed"
+    assert found["batch system"] == found["ports"] == "skipped"
+    assert found["software here"] == found["results folder"] == found["nothing is left"] == "ok"
+    in_jobs = {name for name in found if name.startswith("gpu: ")}
+    assert {found[name] for name in in_jobs} == {"skipped"}
+    assert len(in_jobs) == 3 + len(job_checks.CHECKS)
+    assert list((tmp_path / "results").iterdir()) == []
+
+
+# Bad input
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    """A site of this computer whose prefix is complete, but empty."""
+    write_prefix(tmp_path)
+    return write_site(tmp_path)
+
+
+def test_a_pool_that_is_not_there_is_bad_input(here: Path) -> None:
+    result = invoke("--site", here, "--pool", "gpus")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "has no such pool" in result.stderr
+
+
+def test_a_folder_that_is_not_there_is_bad_input(here: Path) -> None:
+    result = invoke("--site", here, "--results", here.parent / "none")
+    assert result.exit_code == 2
+    assert "no folder can be made there: No such file or directory" in result.stderr
+
+
+def test_a_folder_that_a_job_script_cannot_take_is_bad_input(tmp_path: Path) -> None:
+    odd = tmp_path / "my results"
+    odd.mkdir()
+    result = invoke("--site", write_site(tmp_path, **SLURM), "--results", odd)
+    assert result.exit_code == 2
+    assert "characters that a job script cannot take" in result.stderr
+    assert list(odd.iterdir()) == []
+
+
+# This computer as a site
+
+
+def test_a_missing_prefix_is_told_twice_and_the_rest_goes_on(
+    tmp_path: Path, leaves_nothing: None
+) -> None:
+    result = invoke("--site", write_site(tmp_path), "--results", tmp_path, "--json")
+    assert result.exit_code == 3
+    checks = json.loads(result.stdout)["checks"]
+    assert {name for name, state in states(checks).items() if state != "ok"} == {
+        *("software here", "perf_analyzer here"),
+        *("cpu: GPUs", "cpu: software", "cpu: perf_analyzer", "cpu: Triton starts"),
+    }
+    assert "make native" in named(checks, "software", "cpu")["todo"]
+    assert [path.name for path in tmp_path.iterdir()] == ["site.yaml"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_end_by_a_signal_leaves_nothing(
+    here: Path, number: signal.Signals, leaves_nothing: None
+) -> None:
+    results = here.parent / "results"
+    results.mkdir()
+    command = [sys.executable, "-m", "hpcbench", "doctor", "--site", here, "--results", results]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        # The pool's own folder is made right before its worker is started.
+        assert wait_until(lambda: list(results.glob("hpcbench-doctor-*/cpu")), 60)
+        time.sleep(1)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=60)
+    if number != signal.SIGKILL:
+        assert process.returncode == 130
+        assert b"no job, no program and no file is left" in stderr
+    assert wait_until(lambda: not list(results.iterdir()), 30)
+
+
+@pytest.mark.native
+def test_a_computer_on_which_all_is_well_is_told_so(
+    tmp_path: Path, native_prefix: Path, leaves_nothing: None
+) -> None:
+    where = site_file(tmp_path, native_prefix)
+    before = sorted(tmp_path.iterdir())
+    result = invoke("--site", where, "--results", tmp_path, "--json")
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert told["ok"]
+    assert {name for name, state in states(told["checks"]).items() if state != "ok"} == {
+        "cpu: GPUs"
+    }
+    assert "ready after" in named(told["checks"], "Triton starts", "cpu")["found"]
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.native
+def test_a_triton_that_does_not_start_is_told_with_its_own_words(
+    tmp_path: Path, native_prefix: Path, leaves_nothing: None
+) -> None:
+    broken = tmp_path / "native"
+    (broken / "bin").mkdir(parents=True)
+    for path in [*native_prefix.iterdir(), *(native_prefix / "bin").iterdir()]:
+        if path.name not in ("bin", "tritonserver"):
+            (broken / path.relative_to(native_prefix)).symlink_to(path)
+    server = broken / "bin" / "tritonserver"
+    server.write_text("#!/bin/sh\necho 'error: libcuda.so.1: cannot open shared object file'\n")
+    server.chmod(0o755)
+    result = invoke("--site", site_file(tmp_path, broken), "--results", tmp_path)
+    assert result.exit_code == 3
+    wrong = [line for line in result.stdout.splitlines() if line.startswith("failed")]
+    assert len(wrong) == 1
+    assert "Triton starts" in wrong[0]
+    assert "libcuda.so.1: cannot open shared object file" in wrong[0]
+
+
+# The cluster on one machine
+
+in_the_box = [pytest.mark.box, pytest.mark.timeout(600)]
+HOME = "/home/physicist"
+
+
+class Place:
+    """A folder in the box's home for results, and site files beside it."""
+
+    def __init__(self, box: Box, name: str) -> None:
+        self.box = box
+        self.folder = f"{HOME}/{name}/results"
+        box.said("mkdir", "-p", self.folder)
+
+    def site(self, name: str, **changes: Any) -> str:
+        """The path of a site file: the box's, with some keys replaced."""
+        content = yaml.safe_load((CHECKOUT / "site_configs" / f"{name}.yaml").read_text())
+        path = f"{self.folder}/../site.yaml"
+        self.box.said("sh", "-c", f"cat >{path}", stdin=yaml.safe_dump(content | changes))
+        return path
+
+    def command(self, where: str, *words: str, results: str = "") -> list[str]:
+        return ["hpcbench", "doctor", "--site", where, "--results", results or self.folder, *words]
+
+    def examine(self, where: str, *words: str, results: str = "") -> tuple[int, list[Any]]:
+        """(exit code, checks) of one examination, after which nothing is left."""
+        command = self.command(where, *words, "--json", results=results)
+        done = self.box.exec(*command, timeout_s=300)
+        assert done.stdout, done.stderr
+        assert self.left() == ""
+        assert self.box.said("ls", "-A", results or self.folder) == ""
+        checks = json.loads(done.stdout)["checks"]
+        assert named(checks, "nothing is left")["state"] == "ok"
+        return done.returncode, checks
+
+    def left(self) -> str:
+        """Jobs of hpcbench in either queue, and files in the folder."""
+        slurm = self.box.said("squeue", "--noheader", "--format=%j")
+        condor = self.box.said("condor_q", "-autoformat", "HpcbenchRun")
+        files = self.box.said("ls", "-A", self.folder)
+        jobs = [name for name in (slurm + "\n" + condor).split() if name.startswith("hpcbench")]
+        return " ".join([*jobs, files]).strip()
+
+
+@pytest.fixture
+def ward(box: Box, request: pytest.FixtureRequest) -> Iterator[Place]:
+    name = f"doctor-{os.getpid()}-{abs(hash(request.node.name)) % 10**8}"
+    place = Place(box, name)
+    yield place
+    box.said("rm", "-r", f"{HOME}/{name}")
+
+
+def failures(checks: list[Any]) -> dict[str, Any]:
+    return {
+        name: c for name, c in zip(states(checks), checks, strict=True) if c["state"] == "failed"
+    }
+
+
+class TestInTheBox:
+    pytestmark = in_the_box
+
+    @pytest.mark.parametrize("name", ["box-slurm", "box-htcondor"])
+    def test_all_is_well(self, ward: Place, name: str) -> None:
+        code, checks = ward.examine(name)
+        assert set(states(checks).values()) == {"ok"}, checks
+        assert code == 0
+        node = {"box-slurm": "node n", "box-htcondor": "node c1"}[name]
+        assert node in named(checks, "worker connects", "gpu")["found"]
+        assert "CUDA_VISIBLE_DEVICES=" in named(checks, "GPUs", "gpu")["found"]
+        assert "both sides see it" in named(checks, "shared folder", "gpu")["found"]
+
+    def test_records_travel_where_no_file_system_is_shared(self, ward: Place) -> None:
+        code, checks = ward.examine(ward.site("box-htcondor", shared_filesystem=False))
+        assert code == 0, checks
+        assert "records travel" in named(checks, "shared folder", "gpu")["found"]
+
+    def test_a_pool_that_is_refused_does_not_stop_another(self, ward: Place) -> None:
+        pools = {"lost": {"partition": "nowhere"}, "good": {"partition": "gpu", "gpus_per_job": 1}}
+        code, checks = ward.examine(ward.site("box-slurm", pools=pools))
+        assert code == 3
+        assert list(failures(checks)) == ["lost: job accepted"]
+        refused = named(checks, "job accepted", "lost")
+        assert "invalid partition specified: nowhere" in refused["found"]
+        assert "correct the pool" in refused["todo"]
+        assert named(checks, "Triton starts", "lost")["state"] == "skipped"
+        assert named(checks, "Triton starts", "good")["state"] == "ok"
+
+    @pytest.mark.parametrize("name", ["box-slurm", "box-htcondor"])
+    def test_an_interface_that_does_not_exist(self, ward: Place, name: str) -> None:
+        code, checks = ward.examine(ward.site(name, network={"interface": "ib7"}))
+        assert code == 3
+        assert list(failures(checks)) == ["network interface"]
+        assert named(checks, "job accepted", "gpu")["found"] == "needs network interface"
+
+    @pytest.mark.parametrize("name", ["box-slurm", "box-htcondor"])
+    def test_a_python_that_cannot_import_hpcbench(self, ward: Place, name: str) -> None:
+        code, checks = ward.examine(ward.site(name, python="/usr/bin/python3"))
+        assert code == 3
+        assert list(failures(checks)) == ["gpu: worker connects"]
+        died = named(checks, "worker connects", "gpu")
+        assert "No module named" in died["found"]
+        assert "python in the site file" in died["todo"]
+
+    def test_a_prefix_that_is_missing_on_the_node(self, box: Box, ward: Place) -> None:
+        prefix = f"/tmp/native-{os.getpid()}"
+        box.said("sh", "-c", f"mkdir {prefix} && ln -s /opt/native/* {prefix}")
+        container = {"runtime": "native", "prefix": prefix}
+        try:
+            code, checks = ward.examine(ward.site("box-slurm", container=container))
+        finally:
+            box.said("rm", "-r", prefix)
+        assert code == 3
+        assert named(checks, "software here")["state"] == "ok"
+        assert list(failures(checks)) == ["gpu: software"]
+        assert named(checks, "Triton starts", "gpu")["found"] == "needs software"
+
+    def test_a_results_folder_that_the_node_does_not_see(self, box: Box, ward: Place) -> None:
+        unseen = f"/tmp/results-{os.getpid()}"
+        box.said("mkdir", unseen)
+        try:
+            code, checks = ward.examine("box-slurm", results=unseen)
+        finally:
+            box.said("rmdir", unseen)
+        assert code == 3
+        assert list(failures(checks)) == ["gpu: worker connects"]
+        assert "give --results one" in named(checks, "worker connects", "gpu")["todo"]
+
+    def test_a_job_that_does_not_start_is_cancelled_with_the_reason(
+        self, ward: Place, full: None
+    ) -> None:
+        code, checks = ward.examine("box-slurm", "--wait", "0.2")
+        assert code == 3
+        assert list(failures(checks)) == ["gpu: job starts"]
+        found = named(checks, "job starts", "gpu")["found"]
+        assert found.startswith("not started within 0.2 min (")
+        assert found.endswith(("(Resources)", "(Priority)"))
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+    def test_a_job_that_waits_goes_with_its_driver(
+        self, ward: Place, full: None, number: signal.Signals
+    ) -> None:
+        command = [BOX, "exec", *ward.command("box-slurm")]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert wait_until(lambda: "hpcbench-" in ward.left() or time.sleep(1), 60)
+            process.send_signal(number)
+            process.communicate(timeout=120)
+        assert process.returncode == (130 if number == signal.SIGINT else -number)
+        assert wait_until(lambda: ward.left() == "" or time.sleep(1), 60)
+
+    def test_a_job_at_work_goes_with_its_driver(self, box: Box, ward: Place) -> None:
+        command = [BOX, "exec", *ward.command("box-slurm")]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if b"worker connects" in line:
+                    break
+            process.kill()
+            process.communicate(timeout=60)
+        assert wait_until(lambda: ward.left() == "" or time.sleep(1), 60)
+        programs = "hpcbench.cluster.job|tritonserver|doctor_guard"
+        gone = lambda: box.exec("pgrep", "-f", programs, root=True).returncode == 1  # noqa: E731
+        assert wait_until(lambda: gone() or time.sleep(1), 90)
+
+
+@pytest.fixture
+def full(box: Box) -> Iterator[None]:
+    """All GPUs of the box's Slurm are taken."""
+    options = ["--parsable", "-N2", "--ntasks-per-node=1", "--gres=gpu:2", "-o", "/dev/null"]
+    number = box.said("sbatch", *options, "--wrap", "sleep 600")
+    assert wait_until(lambda: box.said("squeue", "-h", "-j", number, "-o", "%t") == "R", 30)
+    yield
+    box.said("scancel", number)

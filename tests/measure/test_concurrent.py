@@ -1,0 +1,216 @@
+"""Several models on one real Triton, each under its own load at the same time."""
+
+import json
+import shutil
+import signal
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from hpcbench.config.load_axes import LoadVariant
+from hpcbench.config.site import Site
+from hpcbench.measure.concurrent import limit_s
+from hpcbench.measure.measure import measure
+from hpcbench.plan import plan
+from hpcbench.plan.placement import Placement
+from hpcbench.records.columns import Status
+from tests.conftest import wait_until
+from tests.helpers import models
+from tests.helpers.real import QUICK, SHAPES, quick_run
+
+native = pytest.mark.native
+clean = pytest.mark.usefixtures("leaves_nothing")
+
+
+@pytest.fixture
+def two_models(tmp_path: Path, demo_models: Path) -> Path:
+    """A repository with the demo's model under two names."""
+    repository = tmp_path / "repository"
+    for name in ("jet_tagger", "second"):
+        shutil.copytree(demo_models / "jet_tagger", repository / name)
+    path = repository / "second" / "config.pbtxt"
+    path.write_text(path.read_text().replace('"jet_tagger"', '"second"'))
+    return repository
+
+
+def shared(
+    folder: Path, prefix: Path, repository: Path, **measurement: Any
+) -> tuple[Placement, Site]:
+    """The placement of the two models on one server."""
+    campaign, site = quick_run(
+        folder,
+        prefix,
+        repository,
+        models=[
+            {"name": "jet_tagger", "label": "jets", "shapes": SHAPES},
+            {"name": "second", "label": "others", "shapes": SHAPES},
+        ],
+        load={"concurrency": 2},
+        together=[{"jets": {"load": {"batch_size": 4}}, "others": {}}],
+        measurement=QUICK | measurement,
+    )
+    placements = plan.plan(campaign, site).placements["cpu"]
+    (placement,) = [p for p in placements if len(p.served[0]) == 2]
+    return placement, site
+
+
+def only_together(placement: Placement) -> Placement:
+    return replace(placement, points=tuple(p for p in placement.points if p.together))
+
+
+@native
+@clean
+def test_models_of_one_server_are_measured_alone_and_together(
+    tmp_path: Path, native_prefix: Path, two_models: Path
+) -> None:
+    placement, site = shared(tmp_path, native_prefix, two_models)
+    records = list(measure(placement, site, tmp_path / "logs"))
+    assert {record.status for record in records} == {Status.OK}, [r.reason for r in records]
+    assert [(r.model_label, r.batch_size) for r in records] == [("jets", 4), ("others", 1)] * 2
+    alone, together = records[:2], records[2:]
+    assert [r.together_id for r in alone] == [None, None]
+    assert [r.overlap for r in alone] == [None, None]
+    assert [json.loads(r.beside or "")[0]["load"] for r in alone] == [None, None]
+    assert len({r.together_id for r in together}) == 1
+    assert together[0].together_id is not None
+    assert [r.overlap for r in together] == [1.0, 1.0]
+    jets, others = (json.loads(r.beside or "")[0] for r in together)
+    assert (jets["model_label"], jets["load"]["batch_size"]) == ("others", 1)
+    assert (others["model_label"], others["load"]["batch_size"]) == ("jets", 4)
+    assert len({record.key for record in records}) == 4
+    for record in records:
+        assert record.gpu_energy_j is None
+        rate = (record.throughput_infer_per_s or 0) / (record.batch_size or 0)
+        assert rate * (record.latency_avg_us or 0) / 1e6 == pytest.approx(2, rel=0.25)
+
+
+@native
+@clean
+def test_what_is_left_of_a_joint_measurement_is_measured_beside_the_same_load(
+    tmp_path: Path, native_prefix: Path, two_models: Path
+) -> None:
+    placement, site = shared(tmp_path, native_prefix, two_models)
+    both = only_together(placement)
+    left = both.without({both.keys[0]})
+    assert left is not None
+    (record,) = measure(left, site, tmp_path / "logs")
+    assert (record.model_label, record.status, record.overlap) == ("others", Status.OK, 1.0)
+
+
+@native
+@clean
+def test_an_ensemble_and_a_model_without_a_batch_are_measured_together_as_alone(
+    tmp_path: Path, native_prefix: Path
+) -> None:
+    repository = tmp_path / "repository"
+    models.ensemble(repository)
+    models.without_batch(repository)
+    data = tmp_path / "data.json"
+    data.write_text(json.dumps({"data": [{"x": [float(n) for n in range(16)]}]}))
+    campaign, site = quick_run(
+        tmp_path,
+        native_prefix,
+        repository,
+        models=[
+            {"name": "chain", "label": "Chain", "measurement": {"input_data": str(data)}},
+            {"name": "flat", "label": "Flat", "server": {"warmup": [False, True]}},
+        ],
+        load={"batch_size": [2, 8], "concurrency": [2, 1]},
+        zip=[["batch_size", "concurrency"]],
+        exclude=[{"batch_size": 2}, {"model": "Flat", "warmup": False}],
+        variants={"as it is": {}, "named": {"batch_size": 4, "concurrency": 1}},
+        together=[{"Chain": {}, "Flat": {}}],
+        measurement=QUICK,
+    )
+    placements = plan.plan(campaign, site).placements["cpu"]
+    (placement,) = [p for p in placements if len(p.served[0]) == 2]
+    records = list(measure(placement, site, tmp_path / "logs"))
+    assert {record.status for record in records} == {Status.OK}, [r.reason for r in records]
+    parts = [record for record in records if record.part_of is not None]
+    wholes = {record.point_id: record for record in records if record.part_of is None}
+    assert {(r.model_label, r.variant_name, r.batch_size) for r in wholes.values()} == {
+        (label, name, size)
+        for label in ("Chain", "Flat")
+        for name, size in (("as it is", 8), ("named", 4))
+    }
+    joint = [record for record in wholes.values() if record.together_id is not None]
+    assert len(joint) == 8
+    for record in wholes.values():
+        # Inferences, not requests: a closed loop has so many in flight.
+        rate = (record.throughput_infer_per_s or 0) / (record.batch_size or 0)
+        assert rate * (record.latency_avg_us or 0) / 1e6 == pytest.approx(1, rel=0.3)
+        calls = [part for part in parts if part.part_of == record.point_id]
+        called = ["scale", "shift"] if record.model_label == "Chain" else []
+        assert [part.model for part in calls] == called
+        for part in calls:
+            assert part.together_id == record.together_id
+            assert part.throughput_infer_per_s == record.throughput_infer_per_s
+            assert (part.server_compute_infer_us or 0) > 0
+            assert part.latency_avg_us is None
+
+
+def first_loader(model: str) -> psutil.Process:
+    """The perf_analyzer of a model, once it runs."""
+    while True:
+        for process in psutil.process_iter(["name", "cmdline"]):
+            words = process.info["cmdline"] or []
+            if process.info["name"] == "perf_analyzer" and ["-m", model] == words[1:3]:
+                return process
+        time.sleep(0.02)
+
+
+def signalled(model: str, number: signal.Signals, after_s: float) -> threading.Thread:
+    def send() -> None:
+        process = first_loader(model)
+        time.sleep(after_s)
+        process.send_signal(number)
+
+    thread = threading.Thread(target=send, daemon=True)
+    thread.start()
+    return thread
+
+
+@native
+@clean
+def test_a_row_whose_neighbour_ended_early_is_not_taken_for_whole(
+    tmp_path: Path, native_prefix: Path, two_models: Path
+) -> None:
+    placement, site = shared(
+        tmp_path, native_prefix, two_models, stability_percentage=0.001, max_trials=300
+    )
+    thread = signalled("second", signal.SIGKILL, after_s=8)
+    jets, others = measure(only_together(placement), site, tmp_path / "logs")
+    thread.join()
+    assert others.status == Status.FAILED
+    assert "signal 9" in (others.reason or "")
+    assert jets.status in (Status.UNSTABLE, Status.FAILED)
+    assert jets.reason
+
+
+@native
+@clean
+def test_a_hung_neighbour_is_a_timeout_and_nothing_is_left_of_either(
+    tmp_path: Path, native_prefix: Path, two_models: Path
+) -> None:
+    placement, site = shared(tmp_path, native_prefix, two_models, timeout_s=8.0)
+    thread = signalled("second", signal.SIGSTOP, after_s=0)
+    jets, others = measure(only_together(placement), site, tmp_path / "logs")
+    thread.join()
+    assert others.status == Status.TIMEOUT
+    assert jets.status == Status.UNSTABLE
+    assert "had the whole load beside it" in (jets.reason or "")
+    assert (jets.overlap or 0) < 1
+    assert wait_until(lambda: not list((tmp_path / "scratch").iterdir()))
+
+
+def test_the_time_allowed_is_that_of_the_slowest_and_of_bringing_it_under_load() -> None:
+    quick = LoadVariant(measurement_interval_ms=100)
+    slow = LoadVariant(measurement_interval_ms=10_000)
+    assert limit_s([quick, slow]) == limit_s([slow])
+    assert limit_s([slow]) > limit_s([quick])
+    assert limit_s([replace(quick, timeout_s=1.0)]) < 3

@@ -1,0 +1,266 @@
+"""A placement on the real Triton with the real perf_analyzer, without Dask."""
+
+import contextlib
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from hpcbench.config.site import Site
+from hpcbench.errors import UnusableNode
+from hpcbench.measure.measure import measure
+from hpcbench.plan import plan
+from hpcbench.plan.placement import Placement
+from hpcbench.records.columns import Record, Status
+from tests.helpers.real import QUICK, quick_run
+
+pytestmark = [pytest.mark.native, pytest.mark.usefixtures("leaves_nothing")]
+
+
+def placements(
+    folder: Path, prefix: Path, models: Path, **changes: Any
+) -> tuple[list[Placement], Site]:
+    campaign, site = quick_run(folder, prefix, models, **changes)
+    return list(plan.plan(campaign, site).placements["cpu"]), site
+
+
+def measured(folder: Path, prefix: Path, models: Path, **changes: Any) -> list[Record]:
+    todo, site = placements(folder, prefix, models, **changes)
+    return [record for placement in todo for record in measure(placement, site, folder / "logs")]
+
+
+def test_every_point_gets_its_figures(
+    tmp_path: Path, native_prefix: Path, demo_models: Path
+) -> None:
+    records = measured(
+        tmp_path, native_prefix, demo_models, measurement={**QUICK, "percentile": 95}
+    )
+    assert [record.batch_size for record in records] == [1, 2, 4]
+    assert {record.status for record in records} == {Status.OK}
+    for record in records:
+        assert record.throughput_infer_per_s is not None
+        assert record.throughput_infer_per_s > 10
+        for name in (
+            *("latency_avg_us", "latency_p50_us", "latency_p90_us", "latency_p95_us"),
+            *("latency_p99_us", "latency_percentile_us", "client_send_us", "client_recv_us"),
+            *("network_us", "server_queue_us", "server_compute_input_us", "server_request_us"),
+            *("server_compute_infer_us", "server_compute_output_us", "server_overhead_us"),
+            *("request_count", "inference_count", "execution_count", "success_count"),
+            *("client_request_response_us", "client_response_wait_us", "perf_analyzer_s"),
+            *("client_overhead_percent", "windows_latency_us", "started_at", "ended_at"),
+            *("node", "cpu_name", "cpu_count", "memory_bytes", "kernel", "triton_version"),
+            *("perf_analyzer_version", "server_image_digest", "sdk_image_digest", "command"),
+            *("model_digest", "instance_count", "instance_kind", "max_batch_size", "platform"),
+        ):
+            assert getattr(record, name) is not None, name
+        # Requests in flight = rate of requests x their duration: else a figure was misread.
+        rate = record.throughput_infer_per_s / (record.batch_size or 0)
+        assert rate * record.latency_avg_us / 1e6 == pytest.approx(2, rel=0.25)
+
+
+def test_the_command_of_a_record_stands_as_it_was_run(
+    tmp_path: Path, native_prefix: Path, demo_models: Path
+) -> None:
+    (record,) = measured(
+        tmp_path, native_prefix, demo_models, load={"batch_size": 3, "concurrency": 2}
+    )
+    command = record.command or ""
+    assert command.startswith(str(native_prefix / "bin" / "perf_analyzer"))
+    assert " -b 3 --concurrency-range 2:2 " in command
+    assert " --shape pf_features:16,50 " in command
+
+
+def test_a_point_that_does_not_settle_keeps_all_its_figures(
+    tmp_path: Path, native_prefix: Path, demo_models: Path
+) -> None:
+    (record,) = measured(
+        tmp_path,
+        native_prefix,
+        demo_models,
+        load={"batch_size": 2, "concurrency": 2},
+        measurement={
+            "measurement_interval_ms": 100,
+            "stability_percentage": 0.001,
+            "max_trials": 4,
+            "percentile": 90,
+        },
+    )
+    assert record.status == Status.UNSTABLE
+    assert "did not settle within 4 windows" in (record.reason or "")
+    assert len(record.windows_throughput_infer_per_s or ()) == 4
+    for name in ("throughput_infer_per_s", "latency_p50_us", "latency_p99_us", "latency_avg_us"):
+        assert getattr(record, name) > 0
+    assert record.server_compute_infer_us is not None
+    assert "--max-trials 4" in (record.command or ""), "the command is the one asked for"
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+@pytest.mark.parametrize("asynchronous", [True, False])
+def test_both_protocols_are_measured_both_ways(
+    tmp_path: Path, native_prefix: Path, demo_models: Path, protocol: str, asynchronous: bool
+) -> None:
+    (record,) = measured(
+        tmp_path,
+        native_prefix,
+        demo_models,
+        load={"batch_size": 2},
+        measurement={**QUICK, "protocol": protocol, "async": asynchronous},
+    )
+    assert record.status == Status.OK, record.reason
+    assert (record.protocol, record.asynchronous) == (protocol, asynchronous)
+    assert record.latency_std_us is not None
+
+
+def test_server_axes_are_what_the_server_says_it_loaded(
+    tmp_path: Path, native_prefix: Path, demo_models: Path
+) -> None:
+    records = measured(
+        tmp_path,
+        native_prefix,
+        demo_models,
+        server={"instance_count": [1, 3], "preferred_batch_size": [None, [2, 4], []]},
+        load={"batch_size": 1},
+    )
+    found = {(r.instance_count, r.dynamic_batching, r.preferred_batch_size) for r in records}
+    assert {record.status for record in records} == {Status.OK}, records[0].reason
+    assert found == {
+        (count, batching, preferred)
+        for count in (1, 3)
+        for batching, preferred in ((False, None), (True, (2, 4)), (True, (256,)))
+    }
+    for record in records:
+        given = text_format.Parse(record.server_config or "", ModelConfig())
+        assert sum(group.count for group in given.instance_group) == record.instance_count
+        assert given.HasField("dynamic_batching") == record.dynamic_batching
+
+
+def test_an_accelerator_that_the_backend_lacks_is_not_applicable(
+    tmp_path: Path, native_prefix: Path, demo_models: Path
+) -> None:
+    """The plan knows it before; here the backend is asked all the same."""
+    campaign, site = quick_run(
+        tmp_path,
+        native_prefix,
+        demo_models,
+        server={"accelerator": [{"name": "tensorrt", "precision_mode": "FP16"}]},
+    )
+    (known,) = plan.plan(campaign, site).inapplicable
+    records = list(measure(known.placement, site, tmp_path / "logs"))
+    assert [record.status for record in records] == [Status.NOT_APPLICABLE] * 3
+    assert "tensorrt" in (records[0].reason or "")
+    assert records[0].node is not None
+
+
+def test_a_model_that_does_not_load_is_failed_in_the_servers_words(
+    tmp_path: Path, native_prefix: Path, demo_models: Path
+) -> None:
+    models = tmp_path / "models"
+    shutil.copytree(demo_models, models)
+    whole = (models / "jet_tagger" / "1" / "model.onnx").read_bytes()
+    (models / "jet_tagger" / "1" / "model.onnx").write_bytes(whole[: len(whole) // 2])
+    records = measured(tmp_path, native_prefix, models)
+    assert [record.status for record in records] == [Status.FAILED] * 3
+    assert "did not load" in (records[0].reason or "")
+    assert "jet_tagger" in (records[0].log_tail or "")
+
+
+def test_a_window_shorter_than_a_request_is_told_with_what_to_do(
+    tmp_path: Path, native_prefix: Path, demo_models: Path
+) -> None:
+    (record,) = measured(
+        tmp_path,
+        native_prefix,
+        demo_models,
+        load={"batch_size": 256, "concurrency": 64},
+        measurement={"measurement_interval_ms": 1, "max_trials": 3},
+    )
+    assert record.status in (Status.FAILED, Status.UNSTABLE)
+    assert record.reason
+
+
+def test_a_hung_perf_analyzer_is_a_timeout_and_the_next_point_goes_on(
+    tmp_path: Path, native_prefix: Path, demo_models: Path
+) -> None:
+    todo, site = placements(
+        tmp_path,
+        native_prefix,
+        demo_models,
+        load={"batch_size": [1, 2], "concurrency": 1},
+        measurement={**QUICK, "timeout_s": 6.0},
+    )
+    logs = tmp_path / "logs"
+    records: Iterator[Record] = measure(todo[0], site, logs)
+    freezer = _freeze_first_perf_analyzer()
+    next(freezer)
+    first = next(records)
+    second = next(records)
+    with contextlib.suppress(StopIteration):
+        next(records)
+    assert (first.status, second.status) == (Status.TIMEOUT, Status.OK)
+    assert "killed after 6 s" in (first.reason or "")
+
+
+def _freeze_first_perf_analyzer() -> Iterator[None]:
+    import threading
+
+    def freeze() -> None:
+        while True:
+            for process in psutil.process_iter(["name", "cmdline"]):
+                words = process.info["cmdline"] or []
+                if process.info["name"] == "perf_analyzer" and "-m" in words:
+                    os.kill(process.pid, signal.SIGSTOP)
+                    return
+
+    threading.Thread(target=freeze, daemon=True).start()
+    yield
+
+
+def test_a_server_that_dies_costs_the_point_it_was_in_and_no_other(
+    tmp_path: Path, native_prefix: Path, demo_models: Path
+) -> None:
+    todo, site = placements(tmp_path, native_prefix, demo_models)
+    records = measure(todo[0], site, tmp_path / "logs")
+    kept = [next(records)]
+    _kill_tritonserver_once_perf_analyzer_runs()
+    kept += records
+    assert [record.status for record in kept] == [Status.OK, Status.FAILED, Status.OK]
+    assert "the server died" in (kept[1].reason or "")
+
+
+def _kill_tritonserver_once_perf_analyzer_runs() -> None:
+    import threading
+
+    def kill() -> None:
+        while True:
+            programs = {p.info["name"]: p for p in psutil.process_iter(["name"])}
+            if "perf_analyzer" in programs and "tritonserver" in programs:
+                os.kill(programs["tritonserver"].pid, signal.SIGKILL)
+                return
+
+    threading.Thread(target=kill, daemon=True).start()
+
+
+def test_a_node_without_scratch_is_unusable(
+    tmp_path: Path, native_prefix: Path, demo_models: Path
+) -> None:
+    todo, site = placements(tmp_path, native_prefix, demo_models)
+    (tmp_path / "scratch").rmdir()
+    with pytest.raises(UnusableNode, match="scratch"):
+        next(measure(todo[0], site, tmp_path / "logs"))
+
+
+def test_closing_the_iterator_between_two_points_ends_the_server(
+    tmp_path: Path, native_prefix: Path, demo_models: Path
+) -> None:
+    todo, site = placements(tmp_path, native_prefix, demo_models)
+    records = measure(todo[0], site, tmp_path / "logs")
+    assert next(records).status == Status.OK
+    records.close()
+    assert not list((tmp_path / "scratch").iterdir())

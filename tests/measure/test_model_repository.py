@@ -1,0 +1,104 @@
+"""The overlay repository: the model's own files, and a configuration that differs in one axis."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hpcbench.measure.model_repository import shows, write_overlay
+from hpcbench.plan.model import read_model
+from hpcbench.plan.model_config import configure
+from tests.helpers.builders import parsed, variant, write_model
+
+
+def test_an_overlay_links_the_models_files_and_leaves_them_alone(tmp_path: Path) -> None:
+    source = write_model(tmp_path / "models")
+    (source / "labels.txt").write_text("b\nc\n")
+    before = {path: path.read_bytes() for path in source.rglob("*") if path.is_file()}
+    chosen = variant(read_model(tmp_path / "models", "tagger"), instance_count=2)
+    write_overlay(chosen, configure(chosen), tmp_path / "overlay")
+    overlay = tmp_path / "overlay" / "tagger"
+    assert sorted(path.name for path in overlay.iterdir()) == ["1", "config.pbtxt", "labels.txt"]
+    assert (overlay / "1").is_symlink()
+    assert (overlay / "1" / "model.onnx").read_bytes() == b"not a real network"
+    assert not (overlay / "config.pbtxt").is_symlink()
+    assert parsed((overlay / "config.pbtxt").read_text()).instance_group[0].count == 2
+    assert {path: path.read_bytes() for path in source.rglob("*") if path.is_file()} == before
+
+
+def shown(repository: Path) -> dict[str, str]:
+    """What must be seen to read the model, by the path at which it must be."""
+    found = shows(variant(read_model(repository, "tagger")))
+    return {str(named): str(real) for real, named in found}
+
+
+def test_a_model_without_links_is_all_in_its_folder(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "models")
+    assert shown(tmp_path / "models") == {str(folder): str(folder)}
+
+
+def test_links_in_a_model_are_seen_where_they_point_to(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "models")
+    store = tmp_path / "store"
+    (store / "v1").mkdir(parents=True)
+    (folder / "1" / "model.onnx").rename(store / "weights.onnx")
+    (folder / "1").rmdir()
+    (folder / "1").symlink_to(store / "v1")
+    (store / "v1" / "model.onnx").symlink_to("../weights.onnx")
+    (folder / "dead").symlink_to("nowhere")
+    (folder / "inner").symlink_to("config.pbtxt")
+    assert shown(tmp_path / "models") == {
+        str(folder): str(folder),
+        str(store / "v1"): str(store / "v1"),
+        str(store / "weights.onnx"): str(store / "weights.onnx"),
+    }
+
+
+def test_a_relative_link_in_a_linked_folder_is_seen_beside_the_name_of_the_folder(
+    tmp_path: Path,
+) -> None:
+    """Inside a container, the link's folder is not a link any more."""
+    real = tmp_path / "real"
+    write_model(real)
+    (real / "tagger" / "1" / "model.onnx").rename(real / "weights.onnx")
+    (real / "tagger" / "1" / "model.onnx").symlink_to("../../weights.onnx")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "tagger").symlink_to(real / "tagger")
+    models = tmp_path / "models"
+    assert shown(models) == {
+        str(models / "tagger"): str(real / "tagger"),
+        str(models / "weights.onnx"): str(real / "weights.onnx"),
+    }
+
+
+def test_links_in_a_circle_come_to_an_end(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "models")
+    (folder / "self").symlink_to(folder)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "back").symlink_to(folder)
+    (folder / "out").symlink_to(tmp_path / "other")
+    assert set(shown(tmp_path / "models")) == {str(folder), str(tmp_path / "other")}
+
+
+@pytest.mark.parametrize("names", [("chain", "tagger"), ("tagger", "chain")])
+def test_an_ensemble_and_a_model_that_it_calls_share_a_server(
+    tmp_path: Path, names: tuple[str, str]
+) -> None:
+    write_model(tmp_path / "models")
+    folder = tmp_path / "models" / "chain" / "1"
+    folder.mkdir(parents=True)
+    (folder.parent / "config.pbtxt").write_text(
+        'platform: "ensemble" max_batch_size: 8 '
+        'input { name: "x" data_type: TYPE_FP32 dims: 16 } '
+        'output { name: "y" data_type: TYPE_FP32 dims: 8 } '
+        'ensemble_scheduling { step { model_name: "tagger" model_version: -1 '
+        'input_map { key: "x" value: "x" } output_map { key: "y" value: "y" } } }'
+    )
+    for name in names:
+        axes = {"instance_count": 2} if name == "tagger" else {}
+        chosen = variant(read_model(tmp_path / "models", name), **axes)
+        write_overlay(chosen, configure(chosen), tmp_path / "overlay")
+    written = (tmp_path / "overlay" / "tagger" / "config.pbtxt").read_text()
+    assert parsed(written).instance_group[0].count == 2
+    assert (tmp_path / "overlay" / "chain" / "config.pbtxt").exists()

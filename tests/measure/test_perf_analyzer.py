@@ -1,0 +1,191 @@
+"""perf_analyzer's command line. The usage text in tests/data is real."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from hpcbench.config.load_axes import LoadVariant
+from hpcbench.measure import perf_analyzer
+from hpcbench.measure.perf_analyzer import fit_to, known_flags, timeout_s
+from tests.helpers.builders import PRINTED, point, triton_model, variant
+
+
+def printed(case: str, name: str) -> str:
+    return (PRINTED / case / name).read_text()
+
+
+def words(**settings: Any) -> list[str]:
+    changes = {key: settings.pop(key) for key in ("settle", "metrics_url") if key in settings}
+    chosen = settings.pop("point", None) or point(**{"batch_size": 8, "concurrency": 4} | settings)
+    return perf_analyzer.arguments(
+        chosen,
+        url="127.0.0.1:8001",
+        **({"metrics_url": None} | changes),
+    )
+
+
+def test_the_batch_of_a_model_without_a_batch_dimension_stands_in_its_shape() -> None:
+    flat = triton_model(max_batch_size=0, inputs={"x": (-1, 16), "fixed": (3,)})
+    chosen = point(of=variant(flat), shapes=(("fixed", (3,)), ("x", (16,))), batch_size=8)
+    text = " ".join(words(point=chosen))
+    assert " -b 1 " in text
+    assert " --shape fixed:3 --shape x:8,16 " in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "flags"),
+    [
+        ({"streaming": True}, "--streaming"),
+        ({"compression": "gzip"}, "--grpc-compression-algorithm gzip"),
+        ({"shared_memory": "system"}, "--shared-memory system"),
+        ({"output_shared_memory_bytes": 5}, "--output-shared-memory-size 5"),
+        ({"max_threads": 2}, "--max-threads 2"),
+        ({"string_length": 9}, "--string-length 9"),
+        ({"string_data": "-x y"}, "--string-data=-x y"),
+        (
+            {"measurement_mode": "count_windows", "measurement_request_count": 70},
+            "--measurement-mode count_windows --measurement-request-count 70",
+        ),
+        (
+            {"concurrency": None, "request_rate": 12.5, "request_distribution": "poisson"},
+            "--request-rate-range 12.5:12.5 --request-distribution poisson",
+        ),
+    ],
+)
+def test_each_setting_has_its_flag_and_no_other_line_has_it(
+    settings: dict[str, Any], flags: str
+) -> None:
+    assert flags in " ".join(words(**settings))
+    assert flags.split("=", maxsplit=1)[0].split(maxsplit=1)[0] not in " ".join(words())
+
+
+def test_a_window_of_so_many_requests_has_more_time() -> None:
+    counted = LoadVariant(measurement_mode="count_windows", measurement_request_count=50)
+    assert timeout_s(counted) == 60 + 10 * 10 * 1.2 * 5
+    text = " ".join(words(measurement_mode="count_windows", measurement_request_count=50))
+    assert "--measurement-interval" not in text
+
+
+def test_the_command_line_of_a_point() -> None:
+    chosen = point(
+        of=variant(triton_model("pnet"), version=2),
+        batch_size=8,
+        concurrency=4,
+        shapes=(("pf", (2, 50)), ("sv", (11, 4))),
+        percentile=95,
+        measurement_interval_ms=9000,
+    )
+    text = " ".join(words(point=chosen))
+    assert text == (
+        "-m pnet -u 127.0.0.1:8001 -i grpc --async -b 8 --concurrency-range 4:4 "
+        "--measurement-interval 9000 --stability-percentage 10 --max-trials 10 "
+        "--input-data random -x 2 --percentile=95 --shape pf:2,50 --shape sv:11,4 "
+        "-v --verbose-csv -f result.csv"
+    )
+
+
+def test_only_what_was_asked_for_stands_in_the_command_line() -> None:
+    text = " ".join(words(protocol="http", asynchronous=False, input_data="zero"))
+    assert "-i http --sync" in text
+    assert "--input-data zero" in text
+    for flag in ("--percentile", "--shape", "-x", "--collect-metrics", "--async"):
+        assert flag not in text
+
+
+def test_metrics_are_asked_for_where_the_server_has_some() -> None:
+    text = " ".join(words(metrics_url="127.0.0.1:8002/metrics"))
+    assert "--collect-metrics --metrics-url 127.0.0.1:8002/metrics --metrics-interval" in text
+
+
+def test_a_point_that_does_not_settle_is_given_three_windows_that_always_end() -> None:
+    text = " ".join(words(settle=False, max_trials=20, stability_percentage=5))
+    assert "--stability-percentage 999 --max-trials 3" in text
+    assert " ".join(words(max_trials=20, stability_percentage=5)).count("percentage 5 --max-tri")
+
+
+def test_a_percentage_is_written_as_a_person_would() -> None:
+    assert "--stability-percentage 2.5" in " ".join(words(stability_percentage=2.5))
+
+
+# What the installed version knows
+
+USAGE = printed("unknown_flag", "stderr.txt")
+EVERYTHING = words(
+    point=point(of=variant(version=1), shapes=(("x", (5,)),), percentile=95),
+    metrics_url="127.0.0.1:8002/metrics",
+)
+
+
+def without(*flags: str) -> frozenset[str]:
+    """The flags of a version whose usage text does not speak of some of them."""
+    text = USAGE
+    for flag in flags:
+        text = re.sub(rf"{re.escape(flag)}(?![\w-])", "", text)
+    return known_flags(text)
+
+
+def test_the_installed_version_knows_every_flag_that_is_used() -> None:
+    assert fit_to(EVERYTHING, known_flags(USAGE)) == (EVERYTHING, [])
+    assert fit_to(words(protocol="http", asynchronous=False), known_flags(USAGE))[1] == []
+
+
+def test_flags_are_read_out_of_the_usage_text() -> None:
+    flags = known_flags(USAGE)
+    assert {"-m", "-b", "-v", "-f", "-x", "--async", "--verbose-csv", "--shape"} <= flags
+    assert "--nosuch" not in flags
+    assert not {flag for flag in flags if "_" in flag}
+
+
+def test_metrics_are_left_out_where_they_are_not_known() -> None:
+    kept, lacking = fit_to(
+        EVERYTHING, without("--collect-metrics", "--metrics-url", "--metrics-interval")
+    )
+    assert lacking == []
+    chosen = point(of=variant(version=1), shapes=(("x", (5,)),), percentile=95)
+    assert kept == words(point=chosen)
+
+
+@pytest.mark.parametrize("flag", ["--verbose-csv", "--percentile", "--async", "-b", "--max-trials"])
+def test_a_flag_that_is_needed_and_not_known_is_named(flag: str) -> None:
+    lacking = fit_to(EVERYTHING, without(flag))[1]
+    assert lacking == [flag]
+
+
+def test_a_flag_is_not_known_because_a_longer_one_is() -> None:
+    flags = known_flags("--input-data-format <x>\n--async-mode\n pre--sync -max")
+    assert not {"--input-data", "--async", "--sync", "-m"} & flags
+
+
+def test_values_are_never_taken_for_flags() -> None:
+    chosen = point(of=variant(triton_model("m-b")), shapes=(("--sync", (5,)),))
+    kept, lacking = fit_to(words(point=chosen), known_flags(USAGE))
+    assert kept == words(point=chosen)
+    assert lacking == []
+
+
+# How long it may take
+
+
+def test_the_time_allowed_grows_with_windows_and_trials() -> None:
+    assert timeout_s(LoadVariant()) == 60 + 2 * 10 * 1.2 * 5
+    assert timeout_s(LoadVariant(measurement_interval_ms=9000)) == 60 + 2 * 10 * 1.2 * 9
+    assert timeout_s(LoadVariant(max_trials=20)) == 60 + 2 * 20 * 1.2 * 5
+
+
+def test_three_more_windows_take_the_time_of_three() -> None:
+    assert timeout_s(LoadVariant(max_trials=20), settle=False) == 60 + 2 * 3 * 1.2 * 5
+
+
+def test_a_time_given_in_the_campaign_counts() -> None:
+    assert timeout_s(LoadVariant(timeout_s=7.5)) == 7.5
+    assert timeout_s(LoadVariant(timeout_s=7.5), settle=False) == 7.5
+
+
+def test_the_recorded_runs_would_have_had_the_time_that_they_took() -> None:
+    """The allowed time is longer than all trials of the longest windows can be."""
+    for interval_ms in (1, 300, 9000, 60_000):
+        asked = LoadVariant(measurement_interval_ms=interval_ms)
+        assert timeout_s(asked) > asked.max_trials * 1.2 * interval_ms / 1000

@@ -1,0 +1,132 @@
+"""What images say about themselves, and what is said about those that do not open."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hpcbench.config.container import Container
+from hpcbench.errors import UnusableNode
+from hpcbench.measure import node, preflight
+from hpcbench.measure.preflight import Held
+from hpcbench.runtime import images
+from tests.helpers.builders import write_prefix
+from tests.runtime.test_images import write_sif
+
+# Fails of the real Apptainer 1.4.5; the whole of each is in test_apptainer.py.
+FUSE = (
+    "FATAL:   container creation failed: image driver mount failure: image driver squashfuse_ll "
+    "instance exited with error: squashfuse_ll exited: fuse: failed to open /dev/fuse: "
+    "Permission denied\n"
+)
+CUT = (
+    "FATAL:   While checking container encryption: could not open image /i.sif: reading "
+    "descriptors: unexpected EOF\n"
+)
+
+FLAG = (
+    'Error for command "exec": unknown flag: --mount\n\nOptions for exec command:\n\n'
+    "      --add-caps string               a comma separated capability list to add\n"
+)
+
+
+def test_nvidias_images_tell_versions_in_variables_and_names_of_libraries() -> None:
+    held = preflight.read(
+        "CUDA_VERSION=12.6.1.006\nTENSORRT_VERSION=\nTRT_VERSION=10.4.0.26\n"
+        "backend=onnxruntime libonnxruntime.so.1.19.2 libtriton_onnxruntime.so \n"
+        "backend=tensorrt libtriton_tensorrt.so \n"
+        "backend=pytorch libtorch.so libtriton_pytorch.so \n"
+        "backend=python triton_python_backend_stub \n"
+        "Python 3.10.12\nmanifest=\n"
+    )
+    assert (held.cuda, held.tensorrt) == ("12.6.1.006", "10.4.0.26")
+    assert held.backends == {
+        "onnxruntime": "1.19.2",
+        "tensorrt": "10.4.0.26",
+        "pytorch": None,
+        "python": "3.10.12",
+    }
+    assert json.loads(held.columns["backend_versions"])["pytorch"] is None
+
+
+def test_our_own_images_tell_them_in_the_manifest_of_their_prefix() -> None:
+    manifest = {"versions": {"tritonserver": "2.51.0", "python": "3.13.5", "onnxruntime": "1.28.0"}}
+    held = preflight.read(
+        "CUDA_VERSION=\nTENSORRT_VERSION=\nTRT_VERSION=\n"
+        f"backend=python \nPython 3.13.5\nmanifest={json.dumps(manifest)}\n"
+    )
+    assert held == Held(None, None, {"python": "3.13.5", "onnxruntime": "1.28.0"})
+
+
+def test_an_image_with_no_backends_where_they_usually_are_tells_none() -> None:
+    assert preflight.read("CUDA_VERSION=\nbackend=* \nmanifest=\n").backends == {}
+
+
+def test_a_native_prefix_tells_its_backends_too(tmp_path: Path) -> None:
+    held = preflight.check(Container(prefix=write_prefix(tmp_path)), gpus=False)
+    assert held == Held(None, None, {"python": "3.11.7"})
+
+
+def test_the_reason_is_apptainers_last_word() -> None:
+    noise = "INFO:    converting\nWARNING: nothing\n"
+    assert preflight.told(noise + CUT).startswith("While checking container encryption")
+    assert preflight.told(FLAG).endswith("unknown flag: --mount")
+    assert preflight.told("") == "it said nothing"
+
+
+@pytest.mark.parametrize(
+    ("stderr", "words"),
+    [
+        (FUSE, "have /dev/fuse opened"),
+        (CUT, "copy, pull or build it again"),
+        (FLAG, "Singularity from 3.9 on"),
+        ("FATAL: write /tmp/x: no space left on device", "container.scratch"),
+        ("ERROR: Failed to create user namespace: Operation not permitted", "max_user_namespaces"),
+    ],
+)
+def test_a_known_failure_comes_with_what_to_do(stderr: str, words: str) -> None:
+    assert words in preflight.advice(stderr)
+    assert preflight.advice("FATAL: something new") == ""
+
+
+@pytest.mark.parametrize(
+    ("image", "driver", "usable"),
+    [
+        ("12.6.1.006", (12, 2), True),
+        ("11.7.0", (12, 2), True),
+        ("13.0.1", (12, 8), False),
+        ("12.0", (11, 8), False),
+        (None, (11, 8), True),
+        ("13.0", None, True),
+    ],
+)
+def test_a_driver_of_an_older_major_cuda_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+    image: str | None,
+    driver: tuple[int, int] | None,
+    usable: bool,
+) -> None:
+    monkeypatch.setattr(node, "cuda_of_driver", lambda: driver)
+    held = Held(image, None, {})
+    preflight.check_driver(held, gpus=False)
+    if usable:
+        preflight.check_driver(held, gpus=True)
+    else:
+        with pytest.raises(UnusableNode, match=f"needs CUDA {image}, and the driver .* goes up to"):
+            preflight.check_driver(held, gpus=True)
+
+
+@pytest.mark.parametrize("name", ["server.sif", "sdk.sif"])
+def test_an_image_that_is_not_the_drivers_makes_a_node_unusable(tmp_path: Path, name: str) -> None:
+    server, sdk = (write_sif(tmp_path / each) for each in ("server.sif", "sdk.sif"))
+    keys = {"runtime": "apptainer", "server_image": str(server), "sdk_image": str(sdk)}
+    container = images.resolve(Container.model_validate({**keys, "cache": tmp_path / "cache"}))
+    preflight.check_same(container)
+    write_sif(tmp_path / name, b"built again")
+    with pytest.raises(UnusableNode, match=f"{name} is not the image that this run began with"):
+        preflight.check_same(container)
+    (tmp_path / name).unlink()
+    with pytest.raises(UnusableNode, match=f"{name} cannot be read on this node"):
+        preflight.check_same(container)

@@ -1,0 +1,114 @@
+"""A server that is ready or says why not: ports, identity, shared memory."""
+
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+from hpcbench.config.site import Container
+from hpcbench.errors import ServerFailed
+from hpcbench.measure import model_repository
+from hpcbench.measure import server as triton
+from hpcbench.plan import plan
+from hpcbench.plan.point import ServerVariant
+from tests.conftest import traces
+from tests.helpers.real import quick_run
+
+
+def test_free_ports_are_different_and_free() -> None:
+    ports = triton.free_ports(3)
+    assert len(set(ports)) == 3
+    for port in ports:
+        with socket.socket() as entry:
+            entry.bind(("127.0.0.1", port))
+
+
+@pytest.fixture
+def served(
+    tmp_path: Path, native_prefix: Path, demo_models: Path
+) -> tuple[ServerVariant, Container]:
+    campaign, site = quick_run(tmp_path, native_prefix, demo_models)
+    (placement,) = plan.plan(campaign, site).placements["cpu"]
+    return placement.points[0].variant, site.container
+
+
+@pytest.mark.native
+@pytest.mark.usefixtures("leaves_nothing")
+def test_a_port_that_is_taken_meanwhile_is_replaced_by_another(
+    tmp_path: Path,
+    served: tuple[ServerVariant, Container],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, offered = triton.free_ports, []
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        busy = taken.getsockname()[1]
+
+        def sometimes_busy(count: int) -> list[int]:
+            offered.append([busy, *real(count - 1)] if len(offered) < 1 else real(count))
+            return offered[-1]
+
+        monkeypatch.setattr(triton, "free_ports", sometimes_busy)
+        variant, container = served
+        log = tmp_path / "logs" / "server.log"
+        with triton.serve([variant], container, log_path=log, cpus=2) as server:
+            assert server.alive
+            assert server.http_port == offered[1][0]
+    assert "already in use" in log.read_text()
+
+
+@pytest.mark.native
+@pytest.mark.usefixtures("leaves_nothing")
+def test_all_ports_of_a_server_are_on_the_loopback(
+    tmp_path: Path, served: tuple[ServerVariant, Container]
+) -> None:
+    variant, container = served
+    with triton.serve([variant], container, log_path=tmp_path / "log", cpus=2) as server:
+        ports = {server.http_port, server.grpc_port, server.metrics_port}
+        addresses = {
+            (entry.laddr.port, entry.laddr.ip.removeprefix("::ffff:"))
+            for entry in psutil.net_connections("tcp")
+            if entry.status == psutil.CONN_LISTEN and entry.laddr.port in ports
+        }
+    assert addresses == {(port, "127.0.0.1") for port in ports}
+
+
+@pytest.mark.native
+def test_shared_memory_of_a_server_carries_its_name_and_goes_with_it(
+    tmp_path: Path, served: tuple[ServerVariant, Container]
+) -> None:
+    variant, container = served
+    before = traces()
+    with triton.serve([variant], container, log_path=tmp_path / "log", cpus=2):
+        assert [path for path in traces() - before if path.startswith("/dev/shm/hpcbench-")]
+    assert traces() == before
+
+
+@pytest.mark.native
+@pytest.mark.usefixtures("leaves_nothing")
+def test_a_configuration_that_the_server_changed_is_refused_with_both_values(
+    tmp_path: Path,
+    served: tuple[ServerVariant, Container],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No server does that by itself: here it is given another configuration than was asked for."""
+    variant, container = served
+    real = model_repository.write_overlay
+
+    def otherwise(chosen: ServerVariant, config: ModelConfig, repository: Path) -> None:
+        other = ModelConfig.FromString(config.SerializeToString())
+        other.instance_group[0].count = 2
+        real(chosen, other, repository)
+
+    monkeypatch.setattr(model_repository, "write_overlay", otherwise)
+    asked = replace(variant, changes=(("instance_count", 3),))
+    message = r"instance_group\[0\].count: asked for 3, the server loaded 2"
+    with (
+        pytest.raises(ServerFailed, match=message),
+        triton.serve([asked], container, log_path=tmp_path / "log", cpus=2),
+    ):
+        pass

@@ -1,0 +1,132 @@
+"""Which points a pool cannot measure is known before a job runs, with the reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpcbench.config.site import Pool
+from hpcbench.plan.applicability import backend_of, reason
+from tests.helpers.builders import point, triton_model, variant
+
+FP16 = '{"name": "tensorrt", "precision_mode": "FP16"}'
+INT8 = '{"name": "tensorrt", "precision_mode": "INT8"}'
+OPENVINO = '{"name": "openvino"}'
+GPU, CPU = Pool(gpus_per_job=2), Pool()
+
+
+def why(
+    platform: str = "onnxruntime_onnx",
+    pool: Pool = GPU,
+    *,
+    native: bool = False,
+    config: str = "",
+    **axes: Any,
+) -> str | None:
+    model = triton_model(config=f'platform: "{platform}" {config}')
+    return reason(point(of=variant(model, **axes)), pool, native=native)
+
+
+@pytest.mark.parametrize("platform", ["onnxruntime_onnx", "pytorch_libtorch", "tensorrt_plan"])
+def test_nothing_is_known_against_a_model_as_it_is(platform: str) -> None:
+    assert why(platform) is None
+    assert why(platform, CPU) is None
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"accelerator": FP16},
+        {"accelerator": INT8},
+        {"accelerator": FP16, "platform": "tensorflow_graphdef"},
+        {"accelerator": OPENVINO, "pool": CPU},
+        {"accelerator": OPENVINO, "instance_kind": "KIND_CPU"},
+        {"accelerator": FP16, "instance_kind": "KIND_GPU", "gpus": (1,)},
+        {"cuda_graphs": True, "platform": "tensorrt_plan"},
+        {"cuda_graphs": False},
+        {"graph_level": 1},
+        {"instance_kind": "KIND_CPU", "native": True},
+        {"accelerator": None, "platform": "pytorch_libtorch", "native": True},
+    ],
+)
+def test_what_backend_and_pool_take_is_applicable(arguments: dict[str, Any]) -> None:
+    assert why(**arguments) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            {"accelerator": FP16, "platform": "pytorch_libtorch"},
+            "tensorrt is for models of the backends onnxruntime, tensorflow, not of pytorch",
+        ),
+        ({"accelerator": FP16, "platform": "tensorrt_plan"}, "not of tensorrt"),
+        ({"accelerator": FP16, "pool": CPU}, "tensorrt needs a GPU, and the pool gives"),
+        ({"accelerator": FP16, "native": True}, "the native runtime serves on processors without"),
+        ({"accelerator": OPENVINO, "pool": CPU, "native": True}, "openvino: the native runtime"),
+        ({"accelerator": FP16, "instance_kind": "KIND_CPU"}, "the model's instances are KIND_CPU"),
+        (
+            {"accelerator": INT8, "platform": "tensorflow_savedmodel"},
+            "precision_mode INT8: the tensorflow backend takes FP32, FP16",
+        ),
+        ({"accelerator": OPENVINO}, "openvino runs on processors, and on this pool"),
+        ({"instance_kind": "KIND_GPU", "pool": CPU}, "and the pool gives its jobs no GPU"),
+        ({"instance_kind": "KIND_GPU", "native": True}, "the native runtime serves on processors"),
+        ({"gpus": (0,), "pool": CPU}, "the pool gives its jobs no GPU"),
+        ({"gpus": (0, 2)}, "gpus: 2 is not there; a job of the pool has 2, from 0"),
+        (
+            {"gpus": (0,), "config": "instance_group { kind: KIND_CPU }"},
+            "add instance_kind: KIND_GPU",
+        ),
+        ({"config": "instance_group { kind: KIND_GPU }", "pool": CPU}, "instances on GPUs"),
+        ({"cuda_graphs": True}, "cuda_graphs: is of the tensorrt backend, and the model's is onnx"),
+        ({"graph_level": 1, "platform": "pytorch_libtorch"}, "graph_level: is of the onnxruntime"),
+        ({"warmup": True, "platform": "ensemble"}, "warmup: Triton warms up no ensemble"),
+        ({"instance_count": 2, "platform": "ensemble"}, "an ensemble has no instances of its own"),
+        (
+            {"preferred_batch_size": (), "platform": "ensemble"},
+            "preferred_batch_size: an ensemble has no instances",
+        ),
+        (
+            {"response_cache": True, "config": "model_transaction_policy { decoupled: true }"},
+            "Triton caches no answers of decoupled models",
+        ),
+        (
+            {"max_batch_size": 4, "preferred_batch_size": (2, 8)},
+            "preferred_batch_size 8 is over max_batch_size 4",
+        ),
+        (
+            {"priority_levels": 2, "preserve_ordering": True},
+            "Triton keeps the order of requests of one priority only",
+        ),
+        (
+            {"priority_levels": 2, "default_priority_level": 3},
+            "default_priority_level 3 is over priority_levels 2",
+        ),
+    ],
+)
+def test_what_they_cannot_take_is_told(arguments: dict[str, Any], words: str) -> None:
+    assert words in (why(**arguments) or "nothing")
+
+
+def test_a_batch_over_a_variants_own_limit_is_told() -> None:
+    big = point(of=variant(max_batch_size=4), batch_size=8)
+    assert reason(big, GPU, native=False) == "batch_size 8 is over max_batch_size 4"
+    assert reason(point(of=variant(max_batch_size=4), batch_size=4), GPU, native=False) is None
+
+
+@pytest.mark.parametrize(
+    ("file", "backend"),
+    [("model.onnx", "onnxruntime"), ("model.pt", "pytorch"), ("model.savedmodel", "tensorflow")],
+)
+def test_a_model_without_a_configuration_is_known_by_its_file(
+    tmp_path: Path, file: str, backend: str
+) -> None:
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / file).touch()
+    model = triton_model(folder=tmp_path)
+    assert backend_of(variant(model)) == backend
+    assert backend_of(variant(triton_model(config='backend: "python"'))) == "python"
+    assert backend_of(variant(triton_model())) is None

@@ -1,0 +1,398 @@
+"""Plans: what a run would do, and everything that stops one before anything starts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from hpcbench import Campaign, Site, load_results, plan, run
+from hpcbench.cli.main import main
+from hpcbench.errors import SiteError
+from hpcbench.plan import plan as planning
+from hpcbench.plan.plan import Plan, plan_rows
+from hpcbench.records.store import PLAN, Results, write_point
+from tests.helpers.builders import (
+    record,
+    refusal,
+    workplace,
+    write_campaign,
+    write_model,
+    write_prefix,
+    write_site,
+)
+
+Planner = Callable[..., Plan]
+
+
+@pytest.fixture
+def planned(tmp_path: Path) -> Planner:
+    """Plans the campaign of a folder in which everything is there, with changes to it."""
+    workplace(tmp_path)
+
+    def make(*, site: dict[str, Any] | None = None, **changes: Any) -> Plan:
+        options = {key: changes.pop(key) for key in ("pools", "results") if key in changes}
+        study = Campaign.load(write_campaign(tmp_path, **changes))
+        return plan(study, Site.load(write_site(tmp_path, **(site or {}))), **options)
+
+    return make
+
+
+TWO_POOLS = {"pools": {"cpu": {"max_jobs": 2}, "gpu": {"gpus_per_job": 2}}}
+
+
+def test_a_plan_counts_points_repeats_and_pools(planned: Planner) -> None:
+    found = planned(site=TWO_POOLS, load={"batch_size": [1, 2, 4]}, repeats=2)
+    assert len(found.grid.points) == 3
+    assert found.measurements == 3 * 2 * 2
+    assert found.done == 0
+    assert {name: len(waiting) for name, waiting in found.placements.items()} == {
+        "cpu": 2,
+        "gpu": 2,
+    }
+
+
+def test_a_plan_tells_time_and_gpu_time(planned: Planner) -> None:
+    """Two jobs share the pool cpu; each job of the pool gpu holds two GPUs."""
+    found = planned(site=TWO_POOLS, repeats=2)
+    each = found.placements["cpu"][0].estimate_s
+    assert found.estimate_s == 2 * each
+    assert found.gpu_s == 2 * 2 * each
+
+
+def test_one_pool_may_be_chosen(planned: Planner) -> None:
+    found = planned(site=TWO_POOLS, pools=["gpu"])
+    assert list(found.placements) == ["gpu"]
+    assert found.measurements == 1
+
+
+def test_an_unknown_pool_is_told_the_nearest_and_all(planned: Planner) -> None:
+    message = refusal(planned, site=TWO_POOLS, pools=["gpuu"])
+    assert message == (
+        "--pool gpuu: site 'here' has no such pool; did you mean 'gpu'? its pools: cpu, gpu"
+    )
+
+
+def test_what_the_results_hold_is_not_planned_again(planned: Planner, tmp_path: Path) -> None:
+    first = planned(load={"batch_size": [1, 2, 4]}, repeats=2)
+    results = Results(tmp_path / "results")
+    results.create()
+    measured = first.placements["cpu"][0].points[0]
+    for number, status in enumerate(("ok", "failed")):
+        write_point(results, record(point_id=measured.id, repeat=number, status=status))
+    again = planned(load={"batch_size": [1, 2, 4]}, repeats=2, results=results.folder)
+    assert again.done == 1
+    assert [placement.repeat for placement in again.placements["cpu"]] == [1, 0]
+    assert [len(placement.points) for placement in again.placements["cpu"]] == [3, 2]
+    assert again.measurements == first.measurements
+
+
+def test_results_that_do_not_exist_yet_are_no_results(planned: Planner, tmp_path: Path) -> None:
+    assert planned(results=tmp_path / "later").done == 0
+    assert not (tmp_path / "later").exists()
+
+
+def test_planning_starts_and_writes_nothing(planned: Planner, tmp_path: Path) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    planned()
+    assert set(tmp_path.rglob("*")) - set(before) == set()
+
+
+def test_the_rows_of_a_plan_name_every_measurement(planned: Planner) -> None:
+    rows = plan_rows(planned(site=TWO_POOLS, load={"batch_size": [1, 2]}, repeats=2))
+    assert len(rows) == 8
+    assert len({(row["point_id"], row["pool"], row["repeat"]) for row in rows}) == 8
+    assert {tuple(row) for row in rows} == {tuple(PLAN.names)}
+    assert json.loads(rows[0]["variant"]) == {}
+    assert [row["batch_size"] for row in rows[:2]] == [1, 2]
+
+
+def test_points_depend_on_the_software_that_is_installed(tmp_path: Path) -> None:
+    found = []
+    for name in ("old", "new"):
+        workplace(tmp_path / name)
+        write_prefix(tmp_path / name / "other", digest=name)
+        site = write_site(tmp_path / name, container={"prefix": "other/.native"})
+        study = Campaign.load(tmp_path / name / "campaign.yaml")
+        found.append(plan(study, Site.load(site)).grid.points[0].id)
+    assert found[0] != found[1]
+
+
+def test_equal_models_in_two_places_are_equal_points(tmp_path: Path) -> None:
+    found = []
+    for name in ("here", "there"):
+        study, site = workplace(tmp_path / name)
+        found.append(plan(Campaign.load(study), Site.load(site)).grid.points[0].id)
+    assert found[0] == found[1]
+
+
+def test_a_data_file_counts_by_its_content(planned: Planner, tmp_path: Path) -> None:
+    found = []
+    for name, content in (
+        ("a.json", '{"data": []}'),
+        ("b.json", '{"data": []}'),
+        ("c.json", '{"data": [1]}'),
+    ):
+        (tmp_path / name).write_text(content)
+        todo = planned(measurement={"input_data": name})
+        assert todo.placements["cpu"][0].points[0].load.input_data_digest is not None
+        found.append(todo.grid.points[0].id)
+    assert found[0] == found[1]
+    assert found[0] != found[2]
+
+
+def test_a_folder_of_inputs_that_does_not_fit_the_model_is_refused(
+    planned: Planner, tmp_path: Path
+) -> None:
+    (tmp_path / "inputs").mkdir()
+    message = refusal(planned, measurement={"input_data": "inputs"})
+    assert message.startswith(
+        f"{tmp_path}/campaign.yaml: measurement.input_data: {tmp_path}/inputs has no file "
+    )
+
+
+def test_a_data_file_that_is_not_there_is_told_with_the_file_and_the_key(
+    planned: Planner, tmp_path: Path
+) -> None:
+    message = refusal(planned, measurement={"input_data": "jets.json"})
+    assert message.startswith(
+        f"{tmp_path}/campaign.yaml: measurement.input_data: {tmp_path}/jets.json cannot be read: "
+        "No such file"
+    )
+    assert "allowed: random, zero, or the path of a JSON file or folder" in message
+
+
+@pytest.mark.parametrize("content", ["", "root:x:0:0:root", "[]", "3", '{"date": []}'])
+def test_a_data_file_that_perf_analyzer_could_not_read_is_refused(
+    planned: Planner, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "jets.json").write_text(content)
+    message = refusal(planned, measurement={"input_data": "jets.json"})
+    assert "measurement.input_data: " in message
+    assert "JSON" in message or "no list 'data'" in message
+
+
+def test_a_missing_model_is_told_with_file_key_and_nearest(
+    planned: Planner, tmp_path: Path
+) -> None:
+    message = refusal(planned, models=[{"name": "taggr"}])
+    assert message == (
+        f"{tmp_path}/campaign.yaml: models: there is no model 'taggr' in {tmp_path}/models; "
+        "did you mean 'tagger'? it holds: tagger"
+    )
+
+
+def test_all_missing_models_are_told_at_once(planned: Planner) -> None:
+    message = refusal(planned, models=[{"name": "taggr"}, {"name": "tagger"}, {"name": "deepmet"}])
+    assert "'taggr'" in message
+    assert "'deepmet'" in message
+
+
+def test_a_missing_repository_is_told_with_file_and_key(planned: Planner, tmp_path: Path) -> None:
+    message = refusal(planned, model_repository="modells")
+    assert message == (
+        f"{tmp_path}/campaign.yaml: model_repository: {tmp_path}/modells is not a folder"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"load": {"batch_size": [512]}}, "load.batch_size: 512 is over its max_batch_size"),
+        ({"models": [{"name": "jets"}]}, "shapes: input 'pf' has dims [16, -1]; say how long"),
+        ({"models": [{"name": "tagger", "version": 2}]}, "version: 2 is not there; it has: 1"),
+        ({"models": [{"name": "tagger", "shapes": {"X": [16]}}]}, "it has no input 'X'"),
+        ({"server": {"preferred_batch_size": [[999]]}}, "server.preferred_batch_size: [999]"),
+    ],
+)
+def test_what_a_model_cannot_take_is_told_with_the_file(
+    planned: Planner, tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    write_model(tmp_path / "models", "jets", inputs={"pf": (16, -1)})
+    message = refusal(planned, **changes)
+    assert message.startswith(f"{tmp_path}/campaign.yaml: model '")
+    assert words in message
+
+
+@pytest.mark.parametrize("manifest", [None, "", "{", "{}", "[]"])
+def test_a_site_without_complete_software_is_told_what_to_install(
+    tmp_path: Path, manifest: str | None
+) -> None:
+    study, site = workplace(tmp_path)
+    path = tmp_path / ".native" / "manifest.json"
+    path.unlink() if manifest is None else path.write_text(manifest)
+    with pytest.raises(SiteError, match=r"no complete Triton and perf_analyzer") as caught:
+        plan(Campaign.load(study), Site.load(site))
+    assert str(tmp_path / ".native") in str(caught.value)
+    assert "make native" in caught.value.hint
+    assert caught.value.exit_code == 3
+
+
+def test_a_real_repository_is_planned_with_the_scan_of_the_seed(
+    planned: Planner, tmp_path: Path, shared_models: Path
+) -> None:
+    shapes = {
+        "pf_points": [2, 50],
+        "pf_features": [20, 50],
+        "pf_mask": [1, 50],
+        "sv_points": [2, 4],
+        "sv_features": [11, 4],
+        "sv_mask": [1, 4],
+    }
+    found = planned(
+        model_repository=str(shared_models),
+        models=[{"name": "particlenet_AK4", "shapes": shapes}],
+        load={"batch_size": [1, 4, 8, 16, 32, 64, 128], "concurrency": 4},
+    )
+    assert found.measurements == 7
+    message = refusal(
+        planned, model_repository=str(shared_models), models=[{"name": "particlenet_AK4"}]
+    )
+    assert len(message.splitlines()) == 6
+    assert all(f"shapes: input '{name}' has dims" in message for name in shapes)
+    written = yaml.safe_load((tmp_path / "campaign.yaml").read_text())
+    assert written["model_repository"] == str(shared_models)
+
+
+def test_an_image_that_the_site_does_not_name_is_told_with_those_that_it_does(
+    planned: Planner,
+) -> None:
+    message = refusal(planned, models=[{"name": "tagger", "server_image": "25.02"}])
+    assert "model 'tagger': server_image: site 'here' names no image '25.02'" in message
+    assert "it names: none" in message
+
+
+ACCELERATORS = [
+    None,
+    {"name": "tensorrt", "precision_mode": "FP32"},
+    {"name": "tensorrt", "precision_mode": "FP16"},
+]
+
+
+def inapplicable(found: Plan) -> set[tuple[str, str, str, str]]:
+    """(pool, model, accelerator, reason) of what a plan leaves out."""
+    return {
+        (
+            each.placement.pool,
+            each.placement.points[0].variant.model.name,
+            str(each.placement.points[0].variant.axes["accelerator"]),
+            each.reason,
+        )
+        for each in found.inapplicable
+    }
+
+
+def test_points_that_a_pool_cannot_measure_stay_in_its_plan_with_the_reason(
+    planned: Planner,
+) -> None:
+    pools = {"pools": {"cpu": {}, "gpu": {"gpus_per_job": 1}}}
+    found = planned(site=pools, server={"accelerator": ACCELERATORS}, repeats=2)
+    why = "tensorrt: the native runtime serves on processors without accelerators"
+    assert {(pool, reason) for pool, _, _, reason in inapplicable(found)} == {
+        ("cpu", why),
+        ("gpu", why),
+    }
+    assert found.measurements == 3 * 2 * 2
+    assert sum(len(p.points) for waiting in found.placements.values() for p in waiting) == 2 * 2
+    assert len(plan_rows(found)) == 12
+    assert found.done == 0
+
+
+def test_tensorrt_on_real_models_is_planned_where_it_applies(
+    tmp_path: Path, shared_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX with a GPU takes it, TorchScript nowhere, and a pool without GPUs not at all."""
+    monkeypatch.setattr(planning.images, "resolve", lambda container, _: container)
+    monkeypatch.setattr(planning.command, "software", lambda _: planning.command.Software("s", "p"))
+    shapes = {"pf_points": [2, 50], "pf_features": [20, 50], "pf_mask": [1, 50]}
+    shapes |= {"sv_points": [2, 4], "sv_features": [11, 4], "sv_mask": [1, 4]}
+    numbered = {f"{name}__{i}": dims for i, (name, dims) in enumerate(shapes.items())}
+    models = [
+        {"name": "particlenet_AK4", "shapes": shapes},
+        {"name": "particlenet_AK4_PT", "shapes": numbered},
+    ]
+    images = {"server_image": "/images/server.sif", "sdk_image": "/images/sdk.sif"}
+    site = write_site(
+        tmp_path,
+        container={"runtime": "apptainer", **images},
+        pools={"cpu": {}, "a100": {"gpus_per_job": 1}},
+    )
+    study = write_campaign(
+        tmp_path,
+        model_repository=str(shared_models),
+        models=models,
+        server={"accelerator": ACCELERATORS},
+        load={"batch_size": [1, 8]},
+    )
+    found = plan(Campaign.load(study), Site.load(site))
+    fp32, fp16 = (f'{{"name": "tensorrt", "precision_mode": "{p}"}}' for p in ("FP32", "FP16"))
+    applies = {
+        (pool, p.points[0].variant.model.name, p.points[0].variant.axes["accelerator"])
+        for pool, waiting in found.placements.items()
+        for p in waiting
+    }
+    assert applies == {
+        *((pool, name, None) for pool in ("cpu", "a100") for name in (m["name"] for m in models)),
+        *(("a100", "particlenet_AK4", accelerator) for accelerator in (fp32, fp16)),
+    }
+    no_gpu = "tensorrt needs a GPU, and the pool gives its jobs none"
+    torch = "tensorrt is for models of the backends onnxruntime, tensorflow, not of pytorch"
+    assert inapplicable(found) == {
+        (pool, name, accelerator, reason)
+        for pool, name, reason in (
+            ("cpu", "particlenet_AK4", no_gpu),
+            ("cpu", "particlenet_AK4_PT", torch),
+            ("a100", "particlenet_AK4_PT", torch),
+        )
+        for accelerator in (fp32, fp16)
+    }
+    text = CliRunner().invoke(main, ["plan", str(study), "--site", str(site)]).output
+    assert "not applicable, 12 measurements:" in text
+    assert " ".join(torch.split()) in " ".join(text.split())
+
+
+def test_a_run_writes_down_what_does_not_apply_and_starts_nothing_for_it(tmp_path: Path) -> None:
+    """The prefix of this site is empty: a worker would fail in it."""
+    workplace(tmp_path)
+    study = Campaign.load(
+        write_campaign(tmp_path, server={"accelerator": ACCELERATORS[1:]}, repeats=2)
+    )
+    site = Site.load(write_site(tmp_path))
+    for measured in (4, 0):
+        summary = run(study, site, tmp_path / "results")
+        assert (summary.exit_code, summary.missing, summary.measured_now) == (0, 0, measured)
+        assert dict(summary.counts) == {"not_applicable": 4}
+    frame = load_results(tmp_path / "results")
+    assert list(frame["status"]) == ["not_applicable"] * 4
+    assert set(frame["reason"]) == {
+        "tensorrt: the native runtime serves on processors without accelerators"
+    }
+
+
+def test_a_job_must_have_time_for_its_engines(
+    planned: Planner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planning.images, "resolve", lambda container, _: container)
+    monkeypatch.setattr(planning.command, "software", lambda _: planning.command.Software("s", "p"))
+    images = {"server_image": "/images/server.sif", "sdk_image": "/images/sdk.sif"}
+    server = {"accelerator": [None, {"name": "tensorrt"}]}
+
+    def site(walltime: str) -> dict[str, Any]:
+        pool = {"gpus_per_job": 1, "walltime": walltime}
+        return {
+            "scheduler": "slurm",
+            "container": {"runtime": "apptainer", **images},
+            "pools": {"gpu": pool},
+        }
+
+    found = planned(site=site("00:20:00"), server=server)
+    assert [placement.estimate_s > 600 for placement in found.placements["gpu"]] == [True, False]
+    message = refusal(planned, site=site("00:10:00"), server=server)
+    assert "a job lasts 00:10:00" in message
+    assert "with its server, 10 min of it for TensorRT's engines" in message
+    planned(site=site("00:10:00"))

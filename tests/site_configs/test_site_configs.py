@@ -1,0 +1,124 @@
+"""The site files that come with the project, and the job scripts that they make.
+
+Where a script is meant to change, `python -m tests.site_configs.test_site_configs` writes all of
+them anew into tests/data/job_scripts/; look at what git says about them before you commit it.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from hpcbench.cluster import jobqueue
+from hpcbench.config.site import Container, Network, Pool, Site, walltime
+from tests.helpers.paths import CHECKOUT, DATA
+
+FOLDER = CHECKOUT / "site_configs"
+RENEW = "python -m tests.site_configs.test_site_configs renews it"
+STORED = DATA / "job_scripts"
+SITES = {path.stem: Site.load(path) for path in sorted(FOLDER.glob("*.yaml"))}
+POOLS = [
+    (name, pool) for name, site in SITES.items() if site.scheduler != "local" for pool in site.pools
+]
+ACCOUNT = re.compile(r"(^|\s)(-A|--account)|acc(oun|t)\w*group", re.IGNORECASE)
+
+every_pool = pytest.mark.parametrize(("name", "pool"), POOLS)
+
+
+def script(name: str, pool: str, account: str | None = "ACCOUNT") -> str:
+    """The job script of a pool, the same on every machine."""
+    site = SITES[name].model_copy(update={"python": SITES[name].python or "/venv/bin/python"})
+    return jobqueue.script(site, site.pools[pool], account=account)
+
+
+def test_the_machines_that_are_spoken_of_are_there() -> None:
+    batch = {"perlmutter", "expanse", "anvil", "lxplus", "lpc", "box-slurm", "box-htcondor"}
+    assert {name for name, _ in POOLS} >= batch
+
+
+@every_pool
+def test_a_pools_job_script_is_the_stored_one(name: str, pool: str) -> None:
+    stored = STORED / f"{name}-{pool}.txt"
+    assert script(name, pool) == stored.read_text(), RENEW
+
+
+def test_no_stored_script_is_of_a_pool_that_is_no_more() -> None:
+    assert {path.name for path in STORED.iterdir()} == {f"{n}-{p}.txt" for n, p in POOLS}
+
+
+@every_pool
+def test_no_site_file_names_an_account(name: str, pool: str) -> None:
+    directives = SITES[name].pools[pool].directives
+    for line in directives.items() if isinstance(directives, dict) else directives:
+        assert not ACCOUNT.search(str(line))
+    assert not ACCOUNT.search(script(name, pool, account=None))
+    assert ACCOUNT.search(script(name, pool))
+
+
+@every_pool
+def test_every_job_has_an_end_that_the_batch_system_and_the_worker_know(
+    name: str, pool: str
+) -> None:
+    seconds = SITES[name].pools[pool].walltime
+    assert seconds
+    text = script(name, pool)
+    assert f"export HPCBENCH_WALLTIME_S={seconds}" in text
+    slurm = f"#SBATCH -t {walltime(seconds)}\n"
+    condor = f"allowed_job_duration = {seconds}\n"
+    assert (slurm in text) + (condor in text) == 1
+
+
+@every_pool
+def test_a_limit_that_is_written_twice_is_the_same_twice(name: str, pool: str) -> None:
+    found = re.search(r"MaxRuntime = (\d+)", script(name, pool))
+    assert not found or int(found[1]) == SITES[name].pools[pool].walltime
+
+
+@every_pool
+def test_what_a_pool_asks_for_is_in_its_job_script(name: str, pool: str) -> None:
+    site, asked, text = SITES[name], SITES[name].pools[pool], script(name, pool)
+    prefixes = {"partition": "-p ", "qos": "--qos=", "constraint": "--constraint="}
+    for key, prefix in prefixes.items():
+        value = getattr(asked, key)
+        assert (f"#SBATCH {prefix}{value}\n" in text) == (value is not None)
+    assert not asked.requirements or f"({asked.requirements})" in text
+    assert not asked.gpus_per_job or re.search(r"^(#SBATCH --g|request_gpus)", text, re.MULTILINE)
+    assert not asked.account_suffix or f"-A ACCOUNT{asked.account_suffix}\n" in text
+    for value in (site.network.interface, site.network.ports):
+        assert not value or f" {value} " in text
+    for line in asked.directives:
+        assert line in text
+
+
+@pytest.mark.parametrize("name", [name for name in SITES if not name.startswith(("box", "local"))])
+def test_connections_are_encrypted_everywhere(name: str) -> None:
+    assert SITES[name].network.tls
+
+
+@pytest.mark.parametrize("name", ["perlmutter", "expanse", "anvil", "lxplus", "lpc"])
+def test_a_real_site_file_says_what_is_not_known(name: str) -> None:
+    text = (FOLDER / f"{name}.yaml").read_text()
+    assert "unverified" in text
+    assert "# Account: " in text
+    assert "# Login nodes: " in text
+
+
+@pytest.mark.parametrize("model", [Site, Network, Container, Pool])
+def test_the_template_explains_every_key(model: type) -> None:
+    text = (FOLDER / "template.yaml").read_text()
+    for key in model.model_fields:  # type: ignore[attr-defined]
+        assert re.search(rf"^ *(# )?{key}:", text, re.MULTILINE), key
+
+
+def renew() -> None:
+    """Writes all job scripts anew."""
+    STORED.mkdir(exist_ok=True)
+    for path in STORED.iterdir():
+        path.unlink()
+    for name, pool in POOLS:
+        (STORED / f"{name}-{pool}.txt").write_text(script(name, pool))
+
+
+if __name__ == "__main__":
+    renew()
