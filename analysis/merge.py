@@ -1,4 +1,6 @@
-"""Merges the records of any number of sites into one file, each measurement once, in order.
+"""Deals tables that do not fit the memory out over files: by a hash, or by ranges of an order.
+
+Merges the records of any number of sites into one file, each measurement once, in order.
 
 Memory stays bounded however much there is, by two shuffles over the disk. First the rows are dealt
 out by a hash of point_id, so that all attempts at one measurement meet in one part, where the same
@@ -9,26 +11,137 @@ written. In memory are never more than a few pieces of CHUNK_ROWS rows or a few 
 are as many parts as it takes to keep them that small, up to MOST_PARTS.
 """
 
+import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from hpcbench.analysis import shuffle
-from hpcbench.analysis.shuffle import CHUNK_ROWS, Shuffle
 from hpcbench.errors import BadInput
 from hpcbench.records import parquet
 from hpcbench.records.columns import SCHEMA
 from hpcbench.records.store import ATTEMPT, KEY, ORDER, kept, record_files
+
+CHUNK_ROWS = 32_768
+
+Integers = np.ndarray[Any, np.dtype[Any]]
+A = TypeVar("A")
+B = TypeVar("B")
+
+_SPILLED = pa.ipc.IpcWriteOptions(compression="lz4")
+
+
+class Shuffle:
+    """Deals rows out over files in a new folder, one file for each part."""
+
+    def __init__(self, folder: Path, parts: int, schema: pa.Schema) -> None:
+        folder.mkdir()
+        self._paths = [folder / str(number) for number in range(parts)]
+        self._schema = schema
+        self._open = contextlib.ExitStack()
+        self._writers: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open.close()
+
+    def deal(self, table: pa.Table, numbers: Integers) -> None:
+        """Adds each row to the part of its number."""
+        if (numbers[1:] < numbers[:-1]).any():
+            table = table.take(np.argsort(numbers, kind="stable"))
+        start = 0
+        for number, count in zip(*np.unique(numbers, return_counts=True), strict=True):
+            self._writer(int(number)).write_table(table.slice(start, count))
+            start += count
+
+    def _writer(self, number: int) -> Any:
+        if number not in self._writers:
+            stream = self._open.enter_context(pa.OSFile(str(self._paths[number]), "wb"))
+            writer = pa.ipc.new_stream(stream, self._schema, options=_SPILLED)
+            self._writers[number] = self._open.enter_context(writer)
+        return self._writers[number]
+
+    def part(self, number: int) -> pa.Table:
+        """All rows of a part, in the order in which they came, once everything is dealt out."""
+        if number not in self._writers:
+            return self._schema.empty_table()
+        with pa.OSFile(str(self._paths[number])) as stream, pa.ipc.open_stream(stream) as reader:
+            return reader.read_all()
+
+
+def hashes(column: pa.ChunkedArray) -> Integers:
+    """Numbers that are equal where the texts are."""
+    texts = pc.fill_null(column, "").to_numpy()
+    found: Integers = pd.util.hash_array(texts, categorize=False)
+    return found
+
+
+def limits(sample: pa.Table, order: Sequence[str], parts: int) -> pa.Table:
+    """Rows that cut what the sample stands for into at most so many ranges of about equal size."""
+    places = np.linspace(0, sample.num_rows, parts, endpoint=False)[1:].astype(int)
+    return in_order(sample, order).take(np.unique(places))
+
+
+def range_numbers(table: pa.Table, cuts: pa.Table, order: Sequence[str]) -> Integers:
+    """The range of each row: how many of the rows of ``cuts`` do not come after it."""
+    places = _places(pa.concat_tables([cuts, table.select(order)]), order).to_numpy()
+    found = np.empty(len(places), dtype=np.int64)
+    found[places] = np.cumsum(places < cuts.num_rows)
+    return found[cuts.num_rows :]
+
+
+def in_order(table: pa.Table, order: Sequence[str]) -> pa.Table:
+    """The rows sorted by these columns; what is missing comes last."""
+    return table.take(_places(table, order))
+
+
+def _places(table: pa.Table, order: Sequence[str]) -> pa.Array:
+    return pc.sort_indices(table, sort_keys=[(name, "ascending") for name in order])
+
+
+def chunks(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in tables of about CHUNK_ROWS."""
+    waiting: list[pa.Table] = []
+    rows = 0
+    for table in tables:
+        waiting.append(table)
+        rows += table.num_rows
+        if rows >= CHUNK_ROWS:
+            yield pa.concat_tables(waiting)
+            waiting, rows = [], 0
+    if rows:
+        yield pa.concat_tables(waiting)
+
+
+def ahead(pool: ThreadPoolExecutor, function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
+    """What `map` gives, of which the next few are already being made, and no more than a few."""
+    remaining = iter(items)
+    pending = deque(pool.submit(function, item) for item in islice(remaining, 2 * threads()))
+    while pending:
+        done = pending.popleft().result()
+        pending.extend(pool.submit(function, item) for item in islice(remaining, 1))
+        yield done
+
+
+def threads() -> int:
+    """As many as help, without more tables in memory than they are worth."""
+    return min(4, int(pa.cpu_count()))
+
 
 PART_BYTES = 16 * 2**20
 """Of a part, in the files that it comes from: about twice as many rows as a chunk has."""
@@ -38,9 +151,6 @@ MOST_PARTITIONS = 1000
 _SMALL = 4096
 _SAMPLED = 64
 _MERGED = SCHEMA.with_metadata({**SCHEMA.metadata, **parquet.MERGED})
-
-A = TypeVar("A")
-B = TypeVar("B")
 
 
 @dataclass
@@ -87,7 +197,7 @@ def aggregate(sources: Sequence[Path], out: Path, partition: Sequence[str] = ())
         ) from error
     merged = Merged()
     try:
-        with ThreadPoolExecutor(shuffle.threads()) as pool:
+        with ThreadPoolExecutor(threads()) as pool:
             tables = _in_order(files, work, partition, merged, pool)
             if partition:
                 _write_dataset(tables, work / "out", partition)
@@ -117,18 +227,18 @@ def _in_order(
     chance = np.random.default_rng(0)
     samples, rows = [], 0
     with Shuffle(work / "by_key", parts, SCHEMA) as by_key:
-        for chunk in shuffle.chunks(_readable(files, pool, merged)):
+        for chunk in chunks(_readable(files, pool, merged)):
             rows += chunk.num_rows
-            by_key.deal(chunk, shuffle.hashes(chunk["point_id"]) % parts)
+            by_key.deal(chunk, hashes(chunk["point_id"]) % parts)
             some = chance.integers(chunk.num_rows, size=-(-chunk.num_rows // _SAMPLED))
             samples.append(chunk.select(order).take(some))
     if not rows:
         raise _nothing(files, merged)
-    cuts = shuffle.limits(pa.concat_tables(samples), order, min(MOST_PARTS, 1 + rows // CHUNK_ROWS))
+    cuts = limits(pa.concat_tables(samples), order, min(MOST_PARTS, 1 + rows // CHUNK_ROWS))
     ranges = range(cuts.num_rows + 1)
     folders: set[tuple[Any, ...]] = set()
     with Shuffle(work / "by_order", len(ranges), SCHEMA) as by_order:
-        for part in shuffle.ahead(pool, lambda number: _decide(by_key.part(number)), range(parts)):
+        for part in ahead(pool, lambda number: _decide(by_key.part(number)), range(parts)):
             merged.rows += part.table.num_rows
             merged.superseded += part.superseded
             merged.repeated += part.repeated
@@ -137,18 +247,16 @@ def _in_order(
                 groups = part.table.group_by(list(partition)).aggregate([]).to_pylist()
                 folders |= {tuple(group.values()) for group in groups}
                 _check_folders(len(folders), partition)
-            by_order.deal(part.table, shuffle.ranges(part.table, cuts, order))
+            by_order.deal(part.table, range_numbers(part.table, cuts, order))
     shutil.rmtree(work / "by_key")
-    return shuffle.ahead(
-        pool, lambda number: shuffle.in_order(by_order.part(number), order), ranges
-    )
+    return ahead(pool, lambda number: in_order(by_order.part(number), order), ranges)
 
 
 def _readable(
     files: Sequence[Path], pool: ThreadPoolExecutor, merged: Merged
 ) -> Iterator[pa.Table]:
     """The rows of every file that can be read to its end; notes what is wrong with the others."""
-    for path, read in zip(files, shuffle.ahead(pool, _read, files), strict=True):
+    for path, read in zip(files, ahead(pool, _read, files), strict=True):
         if isinstance(read, BadInput):
             merged.set_aside.append(read)
             continue

@@ -1,6 +1,5 @@
 """A comparison as a page for the terminal, as Markdown and as JSON."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -200,23 +199,3 @@ def check_out(out: Path | None) -> None:
     """Raises BadInput for a file of a kind that `write` cannot write."""
     if out is not None and out.suffix not in KINDS:
         raise BadInput(f"--out {out}: cannot write that kind of file", f"take {', '.join(KINDS)}")
-
-
-def write(found: Comparison, names: tuple[str, str], out: Path) -> None:
-    """The comparison as a file, of the kind that its suffix says: one of KINDS."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if out.suffix == ".md":
-            out.write_text(markdown(found, names), encoding="utf-8")
-        elif out.suffix == ".json":
-            out.write_text(json.dumps(as_json(found, names), indent=2) + "\n", encoding="utf-8")
-        else:
-            # Only here, for matplotlib takes its time.
-            from hpcbench.analysis.figures import comparison
-
-            comparison.write(found, names, out)
-    except OSError as error:
-        raise BadInput(
-            f"--out {out}: cannot be written: {error.strerror}",
-            "name a file in a folder in which you may create files",
-        ) from error

@@ -16,15 +16,12 @@ from matplotlib.ticker import (
     NullLocator,
 )
 
+from hpcbench.analysis.summary.labels import plain_number
+
 _LEAST_SPAN = 5.0
 """Any stretch of more than this factor holds two of the ticks 1, 2, 5, 10, ..."""
 
 _LINEAR_UP_TO = 3.0
-
-
-def plain(value: float, _position: int | None = None) -> str:
-    """The number without exponent or useless digits."""
-    return np.format_float_positional(value, precision=6, fractional=False, trim="-")
 
 
 def three_digits(value: float) -> str:
@@ -38,7 +35,7 @@ def colour_ticks(ax: Axes) -> None:
     if ax.get_yscale() == "log":
         _log_ticks(ax.yaxis, low, high)
         ax.yaxis.set_minor_locator(NullLocator())
-    ax.yaxis.set_major_formatter(FuncFormatter(plain))
+    ax.yaxis.set_major_formatter(FuncFormatter(plain_number))
 
 
 def measured_axis(
@@ -67,12 +64,12 @@ def measured_axis(
     for value in sorted(places, key=lambda value: (not math.log2(value).is_integer(), value)):
         if all(
             abs(places[value] - places[other])
-            > label_pt * (0.6 * (len(plain(value)) + len(plain(other))) / 2 + 0.6)
+            > label_pt * (0.6 * (len(plain_number(value)) + len(plain_number(other))) / 2 + 0.6)
             for other in labelled
         ):
             labelled.append(value)
     ax.xaxis.set_major_locator(FixedLocator(sorted(labelled)))
-    ax.xaxis.set_major_formatter(FuncFormatter(plain))
+    ax.xaxis.set_major_formatter(FuncFormatter(plain_number))
     ax.xaxis.set_minor_locator(FixedLocator(sorted(set(places) - set(labelled))))
     ax.xaxis.set_minor_formatter(NullFormatter())
 
@@ -100,7 +97,7 @@ def zero_axis(ax: Axes, values: Iterable[float]) -> None:
     ax.set_yscale("linear")
     ax.set_ylim(0, 1.08 * max(finite, default=1.0) or 1.0)
     ax.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10], prune="upper"))
-    ax.yaxis.set_major_formatter(FuncFormatter(plain))
+    ax.yaxis.set_major_formatter(FuncFormatter(plain_number))
     ax.yaxis.set_minor_locator(NullLocator())
 
 
@@ -129,7 +126,7 @@ def _ratio_ticks(axis: Axis, low: float, high: float) -> None:
     axis.set_major_locator(
         FixedLocator([tick for tick in ticks if low + margin <= tick <= high - margin])
     )
-    axis.set_major_formatter(FuncFormatter(plain))
+    axis.set_major_formatter(FuncFormatter(plain_number))
     axis.set_minor_locator(NullLocator())
 
 
@@ -153,6 +150,6 @@ def _log_ticks(axis: Axis, low: float, high: float, most: int = 8) -> None:
         if len(inside) <= most:
             break
     axis.set_major_locator(FixedLocator(inside[:: -(-len(inside) // most) or 1]))
-    axis.set_major_formatter(FuncFormatter(plain))
+    axis.set_major_formatter(FuncFormatter(plain_number))
     axis.set_minor_locator(LogLocator(subs=range(1, 10), numticks=200))
     axis.set_minor_formatter(NullFormatter())

@@ -9,6 +9,7 @@ from matplotlib.patches import Rectangle
 from hpcbench.analysis.figures import axes, captions, layout
 from hpcbench.analysis.figures.styles import DEFAULT, LABEL_PT, SMALL_PT, Preset, preset
 from hpcbench.analysis.summary import series
+from hpcbench.analysis.summary.labels import plain_number
 from hpcbench.analysis.summary.series import DoesNotApply, Pictures
 from hpcbench.analysis.summary.table import STAGES
 from hpcbench.analysis.summary.varied import BATCH_SIZE
@@ -156,7 +157,7 @@ def _draw_stack(ax: Axes, part: pd.DataFrame, stages: list[str], *, share: bool)
 
 def _name_batches(ax: Axes, part: pd.DataFrame, width_in: float) -> None:
     step = -(-len(part) // 12)
-    ax.set_xticks(np.arange(len(part))[::step], [axes.plain(x) for x in part["x"][::step]])
+    ax.set_xticks(np.arange(len(part))[::step], [plain_number(x) for x in part["x"][::step]])
     ax.set_xticks([], minor=True)
     ax.tick_params(axis="x", length=0)
     ax.set_xlim(-0.6, len(part) - 0.4)

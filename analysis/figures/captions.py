@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from hpcbench.analysis.figures.axes import plain
 from hpcbench.analysis.summary.configuration import BASE, CALLS, LOAD
+from hpcbench.analysis.summary.labels import plain_number
 from hpcbench.analysis.summary.series import differ_in_load_only
 from hpcbench.analysis.summary.statistics import CONFIDENCE
 from hpcbench.analysis.summary.table import records
@@ -115,7 +115,7 @@ def absences(
     for row in records(table[table["series"].isin(list(texts))]):
         for what, how in _missing(row, named):
             places = told.setdefault(what, {})
-            places.setdefault((row["series"], how), []).append(plain(row["x"]))
+            places.setdefault((row["series"], how), []).append(plain_number(row["x"]))
     several = len(texts) > 1
     sentences = []
     for what, places in told.items():

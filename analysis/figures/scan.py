@@ -24,6 +24,7 @@ from hpcbench.analysis.figures.panels import (
 )
 from hpcbench.analysis.figures.styles import DEFAULT, TICK_PT, Mark, preset
 from hpcbench.analysis.summary import series
+from hpcbench.analysis.summary.labels import plain_number
 from hpcbench.analysis.summary.series import DoesNotApply, Pictures
 from hpcbench.analysis.summary.varied import BATCH_SIZE, CONCURRENCY, LOADS, REQUEST_RATE, Axis
 from hpcbench.records.columns import Status
@@ -159,7 +160,7 @@ def _draw_curve(ax: Axes, points: pd.DataFrame, mark: Mark) -> list[Annotation]:
     ax.plot(x, y, color=mark.colour, linewidth=2.2, zorder=2, gid="line")
     draw_bars(ax, drawn, *_BOTH, mark.colour, opaque=0.4)
     draw_markers(ax, x, y, (drawn["status"] == Status.UNSTABLE).to_numpy(bool), mark)
-    return annotations.write_beside(ax, map(axes.plain, drawn["x"]), x, y, mark)
+    return annotations.write_beside(ax, map(plain_number, drawn["x"]), x, y, mark)
 
 
 def latency_vs_throughput(points: pd.DataFrame, style: str = DEFAULT) -> Figure:

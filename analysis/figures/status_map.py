@@ -9,9 +9,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from hpcbench.analysis.figures import axes, captions, layout
+from hpcbench.analysis.figures import captions, layout
 from hpcbench.analysis.figures.styles import DEFAULT, SMALL_PT, preset
 from hpcbench.analysis.summary import series
+from hpcbench.analysis.summary.labels import plain_number
 from hpcbench.analysis.summary.series import DoesNotApply, Pictures
 from hpcbench.analysis.summary.table import records
 from hpcbench.analysis.summary.varied import BATCH_SIZE, LOADS, Axis
@@ -94,7 +95,7 @@ def state_figure(numbers: pd.DataFrame, style: str) -> Figure:
         ax.set_ylim(0, len(rows))
         step = -(-len(columns) // 24)
         ax.set_xticks(
-            np.arange(len(columns))[::step] + 0.5, [axes.plain(x) for x in columns[::step]]
+            np.arange(len(columns))[::step] + 0.5, [plain_number(x) for x in columns[::step]]
         )
         size = SMALL_PT if len(rows) <= 25 else SMALL_PT - 3
         labels = [layout.wrapped(texts[number], size, _LABEL_IN, look, 3) for number in rows]

@@ -16,6 +16,7 @@ from hpcbench.analysis.figures.scan import THROUGHPUT, THROUGHPUT_NAME
 from hpcbench.analysis.figures.styles import DEFAULT, SMALL_PT, Mark, preset
 from hpcbench.analysis.summary import series, statistics
 from hpcbench.analysis.summary.configuration import CONFIGURATION, REQUEST
+from hpcbench.analysis.summary.labels import plain_number
 from hpcbench.analysis.summary.series import DEVICE, DoesNotApply, Pictures
 from hpcbench.analysis.summary.table import OUTPUTS
 from hpcbench.records.columns import Status
@@ -138,7 +139,7 @@ def _draw_front(ax: Axes, part: pd.DataFrame, mark: Mark) -> list[Annotation]:
     )
     load = front["concurrency"].fillna(front["request_rate"])
     texts = [
-        f"{batch}{_TIMES}{axes.plain(float(rate))}" if pd.notna(rate) else str(batch)
+        f"{batch}{_TIMES}{plain_number(float(rate))}" if pd.notna(rate) else str(batch)
         for batch, rate in zip(front["batch_size"], load, strict=True)
     ]
     return annotations.write_beside(ax, texts, x, y, mark, SMALL_PT - 2)

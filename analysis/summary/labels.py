@@ -4,10 +4,17 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from hpcbench.analysis.summary import words
 from hpcbench.analysis.summary.configuration import BASE, LOAD
 
 _ELSEWHERE = ("model_label", "device", *LOAD)
+
+
+def plain_number(value: float, _position: int | None = None) -> str:
+    """The number without exponent or useless digits."""
+    return np.format_float_positional(value, precision=6, fractional=False, trim="-")
 
 
 def number(value: float | None) -> str:

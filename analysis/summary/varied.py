@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hpcbench.analysis.figures.axes import plain
 from hpcbench.analysis.summary import words
 from hpcbench.analysis.summary.configuration import ASKED, BASE, CALLS, LOAD, RESOLVED, place
+from hpcbench.analysis.summary.labels import plain_number
 from hpcbench.analysis.summary.table import natural
 
 
@@ -100,7 +100,7 @@ def positions(points: pd.DataFrame, along: Axis) -> pd.DataFrame:
     known = given.notna()
     if name in _NUMBERS or all(_is_number(value) for value in given[known]):
         at = given.astype("float64")
-        return pd.DataFrame({"at": at, "text": [plain(x) for x in at]}, index=points.index)
+        return pd.DataFrame({"at": at, "text": [plain_number(x) for x in at]}, index=points.index)
     order = sorted(given[known].unique(), key=lambda value: (value not in _FIRST, natural(value)))
     at = given.map({value: place for place, value in enumerate(order, start=1)}).astype("float64")
     texts = [

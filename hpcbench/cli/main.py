@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -15,6 +15,9 @@ from hpcbench import __version__
 from hpcbench.cli import make_input
 from hpcbench.cli import results as cli_results
 from hpcbench.errors import HpcbenchError
+
+if TYPE_CHECKING:
+    from hpcbench.plan.plan import Plan
 
 # Dask, pandas and matplotlib are imported by the commands that need them: --help is quick.
 
@@ -103,6 +106,18 @@ def plan(
         _print_plan(planned, account)
 
 
+def _job_script(planned: "Plan", pool: str, account: str | None) -> str | None:
+    """What is submitted for each job of a pool; None where there is no batch system.
+
+    Words in capitals stand for what is known in a run only.
+    """
+    from hpcbench.cluster import jobqueue
+
+    if planned.site.scheduler == "local":
+        return None
+    return jobqueue.script(planned.site, planned.site.pools[pool], account=account)
+
+
 def _plan_json(planned: Any, account: str | None) -> dict[str, Any]:
     from hpcbench.plan import plan as planning
 
@@ -117,7 +132,7 @@ def _plan_json(planned: Any, account: str | None) -> dict[str, Any]:
         "idle": list(planned.grid.idle),
         "estimate_s": planned.estimate_s,
         "gpu_s": planned.gpu_s,
-        "job_scripts": {pool: planned.job_script(pool, account) for pool in planned.placements},
+        "job_scripts": {pool: _job_script(planned, pool, account) for pool in planned.placements},
         "placements": [
             {
                 "id": placement.id,
@@ -201,7 +216,7 @@ def _print_plan(planned: Any, account: str | None) -> None:
     gpu = f", {duration(planned.gpu_s)} of GPU time" if planned.gpu_s else ""
     console.print(f"about {duration(planned.estimate_s)}{gpu}, if every point settles at once")
     for pool in planned.placements:
-        script = planned.job_script(pool, account)
+        script = _job_script(planned, pool, account)
         if script:
             jobs = planned.site.pools[pool].max_jobs
             console.print(f"\n[bold]{pool}[/]: up to {jobs} jobs like this", highlight=False)
@@ -338,10 +353,10 @@ def cancel(results: Path) -> None:
 
     Works from any shell that has the batch system's commands, also after the driver was killed.
     """
-    from hpcbench.cluster import orphaned_jobs
+    from hpcbench.cluster import ledger
     from hpcbench.records import store
 
-    orphaned_jobs.cancel(store.Results(results), click.echo)
+    ledger.cancel(store.Results(results), click.echo)
 
 
 @main.command()

@@ -4,11 +4,14 @@ import json
 from collections.abc import Callable
 from math import isnan
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from hpcbench.errors import BadInput
+
+if TYPE_CHECKING:
+    from hpcbench.analysis.decide.compare import Comparison
 
 # pandas and matplotlib are imported by the commands that need them: --help is quick.
 
@@ -189,7 +192,7 @@ def compare(a: Path, b: Path, tolerance: float, out: Path | None, as_json: bool)
     else:
         compare_text.show(found, names, Console())
     if out is not None:
-        compare_text.write(found, names, out)
+        write_comparison(found, names, out)
         click.echo(out, err=as_json)
     return int(found.is_worse)
 
@@ -317,3 +320,26 @@ def import_csv(
 
 
 COMMANDS = (aggregate, import_csv, plot, recommend, compare, report)
+
+
+def write_comparison(found: "Comparison", names: tuple[str, str], out: Path) -> None:
+    """The comparison as a file, of the kind that its suffix says: one of `compare_text.KINDS`."""
+    from hpcbench.analysis.decide import compare_text
+
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if out.suffix == ".md":
+            out.write_text(compare_text.markdown(found, names), encoding="utf-8")
+        elif out.suffix == ".json":
+            text = json.dumps(compare_text.as_json(found, names), indent=2)
+            out.write_text(text + "\n", encoding="utf-8")
+        else:
+            # Only here, for matplotlib takes its time.
+            from hpcbench.analysis.figures import comparison
+
+            comparison.write(found, names, out)
+    except OSError as error:
+        raise BadInput(
+            f"--out {out}: cannot be written: {error.strerror}",
+            "name a file in a folder in which you may create files",
+        ) from error

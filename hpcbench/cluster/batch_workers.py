@@ -14,9 +14,9 @@ from distributed import Client
 
 from hpcbench.cluster import batch, ledger
 from hpcbench.cluster.batch import Job, JobState
-from hpcbench.cluster.classify_jobs import RETRY_S, Sent, after_refusal, judge
 from hpcbench.cluster.connected_workers import Roster
 from hpcbench.cluster.jobqueue import own_settings
+from hpcbench.cluster.jobs import RETRY_S, Sent, after_refusal, judge
 from hpcbench.cluster.local import Jobs, Workers, connected, dask_settings
 from hpcbench.cluster.reporting import Desk
 from hpcbench.cluster.submission import Submission

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hpcbench.cluster import run_state
 from hpcbench.cluster.dispatch import Listener, drive
-from hpcbench.cluster.orphaned_jobs import end_earlier_runs
+from hpcbench.cluster.ledger import end_earlier_runs
 from hpcbench.cluster.worker import told
 from hpcbench.config.campaign import Campaign
 from hpcbench.config.site import Site

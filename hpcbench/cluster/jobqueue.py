@@ -18,8 +18,7 @@ from distributed.security import Security
 from hpcbench.cluster import job, tls
 from hpcbench.cluster.batch import CONDOR_RUN
 from hpcbench.cluster.reporting import Desk, reporting
-from hpcbench.config.directives import asks_for_gpus, excluded_nodes
-from hpcbench.config.site import Pool, Site, walltime
+from hpcbench.config.site import Pool, Site, asks_for_gpus, excluded_nodes, walltime
 from hpcbench.errors import SiteError
 
 DEATH_TIMEOUT_S = 60

@@ -6,9 +6,9 @@ from contextlib import ExitStack
 
 from hpcbench.cluster import ledger, tls
 from hpcbench.cluster.batch_workers import batch_workers
+from hpcbench.cluster.jobs import batch_run
 from hpcbench.cluster.local import Workers, local_workers
 from hpcbench.cluster.submission import DEATHS, Submission
-from hpcbench.cluster.watch import batch_run
 from hpcbench.config.site import Site
 from hpcbench.records.store import Results
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpcbench.cluster import jobqueue
+from hpcbench.cluster.jobs import Watcher
 from hpcbench.cluster.ledger import Run
 from hpcbench.cluster.reporting import Desk, reporting
 from hpcbench.cluster.tls import Keys
-from hpcbench.cluster.watch import Watcher
 from hpcbench.config.site import Site
 from hpcbench.errors import SiteError, causes
 from hpcbench.records.store import Results

@@ -15,10 +15,9 @@ from pydantic import (
 )
 
 from hpcbench.config import yaml_model
-from hpcbench.config.fields import Count, Frozen, Label, Name, axis
 from hpcbench.config.load_axes import Axis, Load, Measurement
 from hpcbench.config.server_axes import Server
-from hpcbench.config.yaml_model import nearest
+from hpcbench.config.yaml_model import Count, Frozen, Label, Name, axis, nearest
 
 Dims = tuple[int, ...]
 

@@ -16,7 +16,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from hpcbench.config import yaml_model
-from hpcbench.config.fields import Frozen, Name
+from hpcbench.config.yaml_model import Frozen, Name
 
 DOCKER = "docker://"
 _REFERENCE = re.compile(

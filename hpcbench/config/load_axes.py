@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from hpcbench.config import yaml_model
-from hpcbench.config.fields import Axes, Count, axis
+from hpcbench.config.yaml_model import Axes, Count, axis
 
 REST_WINDOWS = 3
 """A point that did not settle is measured for so many windows more."""

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, model_validator
 
-from hpcbench.config.fields import BASE, Axes, axis
 from hpcbench.config.server_values import (
     AcceleratorOrNone,
     Batch,
@@ -23,6 +22,7 @@ from hpcbench.config.server_values import (
     Sizes,
     Switch,
 )
+from hpcbench.config.yaml_model import BASE, Axes, axis
 
 BATCHING = (
     *("preferred_batch_size", "max_queue_delay_us", "preserve_ordering"),

@@ -16,7 +16,7 @@ from pydantic import (
 )
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from hpcbench.config.fields import BASE, MOST, Frozen
+from hpcbench.config.yaml_model import BASE, MOST, Frozen
 
 Setting = bool | str | int | tuple[int, ...] | None
 """A value as a variant holds it: mappings are JSON texts, so that they compare and hash."""

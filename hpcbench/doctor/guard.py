@@ -19,11 +19,11 @@ def main(folder: Path) -> None:
         return
     time.sleep(SUBMITTING_S)
     # Imported only now: in most cases, they are not needed.
-    from hpcbench.cluster import orphaned_jobs
+    from hpcbench.cluster import ledger
     from hpcbench.records.store import Results
 
-    for ledger in folder.glob("*/jobs.jsonl"):
-        orphaned_jobs.end_earlier_runs(Results(ledger.parent), lambda _: None)
+    for path in folder.glob("*/jobs.jsonl"):
+        ledger.end_earlier_runs(Results(path.parent), lambda _: None)
 
 
 if __name__ == "__main__":

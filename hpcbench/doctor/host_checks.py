@@ -17,7 +17,7 @@ from hpcbench.cluster import batch, jobqueue
 from hpcbench.cluster.batch import BatchSystem
 from hpcbench.config.container import Container
 from hpcbench.config.site import Network, Site
-from hpcbench.doctor import node_checks
+from hpcbench.doctor import worker_checks
 from hpcbench.doctor.findings import NothingToCheck
 from hpcbench.errors import SiteError
 from hpcbench.runtime import command, images
@@ -140,12 +140,12 @@ def perf_analyzer(container: Container, folder: Path) -> str:
     """Whether what was installed runs, too; the scratch folder of the nodes may not be here."""
     if container.runtime == "apptainer" and not images.found():
         raise NothingToCheck("there is no Apptainer on this host")
-    return node_checks.perf_analyzer(container.model_copy(update={"scratch": str(folder)}))
+    return worker_checks.perf_analyzer(container.model_copy(update={"scratch": str(folder)}))
 
 
 def free_space(folder: Path) -> str:
     """What is left where results are to be written."""
-    found = f"{folder}: {node_checks.gigabytes(folder)} free"
+    found = f"{folder}: {worker_checks.gigabytes(folder)} free"
     if shutil.disk_usage(folder).free < FREE_BYTES:
         raise SiteError(found, "free some space, or give --results a folder on another disk")
     return found

@@ -1,28 +1,158 @@
-"""A worker that has connected, asked about its node: each check a function.
+"""What `hpcbench doctor` looks at from within a job, each check a function that a worker runs.
+
+A check returns what was found, as text, and raises SiteError with what to do about it otherwise.
+
+A worker that has connected, asked about its node: each check a function.
 
 A check returns what was found, as text, and raises SiteError with what to do about it otherwise.
 What runs on the node is in `node_checks`.
 """
 
 import contextlib
+import os
 import queue
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from distributed import CancelledError, KilledWorker
+import psutil
+from distributed import CancelledError, KilledWorker, get_worker
 
 from hpcbench.cluster.local import Workers
 from hpcbench.cluster.worker import TOPIC
+from hpcbench.config.container import Container
 from hpcbench.config.site import Pool, Site
-from hpcbench.doctor import node_checks
 from hpcbench.doctor.findings import NothingToCheck
-from hpcbench.errors import HpcbenchError, SiteError
+from hpcbench.errors import HpcbenchError, ServerFailed, SiteError
+from hpcbench.measure import node, preflight
+from hpcbench.measure import server as triton
+from hpcbench.measure.preflight import check_scratch, sdk_tool
 from hpcbench.runtime import command
+
+FROM_DRIVER, FROM_NODE = "from-driver", "from-node"
+"""Files by which driver and node see whether they share a folder."""
+
+
+NOT_SHARED = (
+    "give --results a folder that every node sees, or say shared_filesystem: false in the site "
+    "file where the batch system carries files"
+)
+
+
+def arrival() -> tuple[str, float]:
+    """The node's name, and the seconds since this job's first Python process was started."""
+    first = psutil.Process(os.getppid())
+    return str(node.facts()["node"]), time.time() - first.create_time()
+
+
+def shared_folder(folder: str, word: str) -> str:
+    """Reads the driver's file, and leaves one for it."""
+    where = Path(folder)
+    try:
+        seen = (where / FROM_DRIVER).read_text()
+        (where / FROM_NODE).write_text(word)
+    except OSError as error:
+        raise SiteError(
+            f"{node.facts()['node']}: {error.filename}: {error.strerror}", NOT_SHARED
+        ) from error
+    if seen != word:
+        raise SiteError(
+            f"{node.facts()['node']}: another {where / FROM_DRIVER} is seen", NOT_SHARED
+        )
+    return "seen"
+
+
+def send(word: str) -> str:
+    """Sends ``word`` on the way that records take where no file system is shared."""
+    get_worker().log_event(TOPIC, {"kind": "doctor", "word": word})
+    return "sent"
+
+
+def gpus(pool: Pool) -> str:
+    """The GPUs that this job was given, where they are those that the pool promises."""
+    return as_promised(pool, node.facts())
+
+
+def as_promised(pool: Pool, found: Mapping[str, Any]) -> str:
+    """As `gpus`, for the node's facts ``found``."""
+    wanted, visible, count = pool.gpus_per_job, found["cuda_visible_devices"], found["gpu_count"]
+    words = (visible or "").split(",")
+    given = [word for word in words if word.strip() not in ("", "-1", "NoDevFiles", "none")]
+    told = f"{count} x {found.get('gpu_name')}" if count else "none that NVML can name"
+    told += f"; CUDA_VISIBLE_DEVICES={visible}" if visible else "; CUDA_VISIBLE_DEVICES is not set"
+    if pool.gpu is not None and (count < wanted or found.get("gpu_name") != pool.gpu):
+        raise SiteError(
+            f"{wanted} x {pool.gpu} promised, found {told}",
+            "correct gpu, or what the pool asks for (gpus_per_job, constraint, requirements, "
+            "directives), in the site file",
+        )
+    if (count or len(given)) < wanted:
+        raise SiteError(
+            f"{wanted} promised, found {told}",
+            "the job was given no GPU: look at gpus_per_job and directives of the pool",
+        )
+    if count > wanted and not given:
+        raise SiteError(
+            f"{wanted} promised, found {told}",
+            "the job sees GPUs that may be another job's: let the batch system set "
+            "CUDA_VISIBLE_DEVICES, or ask for whole nodes",
+        )
+    return told
+
+
+def scratch(container: Container) -> str:
+    """The node's own disk."""
+    where = command.scratch(container)
+    check_scratch(where)
+    with TemporaryDirectory(prefix="hpcbench-", dir=where) as own:
+        (Path(own) / "probe").write_bytes(bytes(2**20))
+    return f"{where}: {gigabytes(where)} free"
+
+
+def gigabytes(folder: Path) -> str:
+    """Free space as text."""
+    return f"{shutil.disk_usage(folder).free / 1e9:.1f} GB"
+
+
+def software(container: Container, *, gpus: bool) -> str:
+    """What the container section names, as a digest, where it can be used on this node."""
+    try:
+        digest = command.software(container).server_digest
+    except SiteError as error:
+        raise SiteError(f"{node.facts()['node']}: {error.message}", error.hint) from error
+    preflight.check(container, gpus=gpus)
+    preflight.check_same(container)
+    return digest
+
+
+def perf_analyzer(container: Container) -> str:
+    """The version of the program, which runs."""
+    return f"version {sdk_tool(container).version}"
+
+
+def server(container: Container, cpus: int | None, *, gpus: bool) -> str:
+    """Triton, without a model: its version and how long it takes to be ready."""
+    with TemporaryDirectory(prefix="hpcbench-", dir=command.scratch(container)) as own:
+        log = Path(own) / "server.log"
+        try:
+            version, ready_s = triton.trial(
+                container, log_path=log, cpus=node.cpus(cpus), gpus=gpus
+            )
+        except ServerFailed as error:
+            tail = "".join(f"\n    {line}" for line in error.log_tail.splitlines()[-8:])
+            raise SiteError(
+                f"{node.facts()['node']}: {error.message}{tail}",
+                "install it again on a system like that of the nodes, or load what it lacks in "
+                "the pool's prologue",
+            ) from error
+    return f"version {version}, ready after {ready_s:.1f} s"
+
 
 ANSWER_S = 60.0
 SERVER_S = 300.0
@@ -76,7 +206,7 @@ def connected(visit: Visit) -> str:
     if visit.site.scheduler == "local":
         return told
     with contextlib.suppress(SiteError):
-        node, seconds = visit.ask(node_checks.arrival)
+        node, seconds = visit.ask(arrival)
         told += f"; node {node}, {seconds:.1f} s after the job's Python began"
     return told
 
@@ -111,21 +241,21 @@ def _shared_folder(visit: Visit) -> str:
     if not visit.site.shared_filesystem:
         heard: queue.SimpleQueue[Any] = queue.SimpleQueue()
         visit.workers.client.subscribe_topic(TOPIC, lambda event: heard.put(event[1]))
-        visit.ask(node_checks.send, word)
+        visit.ask(send, word)
         with contextlib.suppress(queue.Empty):
             while heard.get(timeout=SHARED_S).get("word") != word:
                 continue
             return f"none, as said; records travel, in {time.monotonic() - begun:.1f} s"
         raise SiteError(f"what a worker tells did not arrive within {SHARED_S:.0f} s")
-    (visit.folder / node_checks.FROM_DRIVER).write_text(word)
-    visit.ask(node_checks.shared_folder, str(visit.folder), word)
-    back = visit.folder / node_checks.FROM_NODE
+    (visit.folder / FROM_DRIVER).write_text(word)
+    visit.ask(shared_folder, str(visit.folder), word)
+    back = visit.folder / FROM_NODE
     deadline = time.monotonic() + SHARED_S
     while not (back.exists() and back.read_text() == word):
         if time.monotonic() > deadline:
             raise SiteError(
                 f"{visit.folder.parent}: what the node wrote is not seen here",
-                node_checks.NOT_SHARED,
+                NOT_SHARED,
             )
         time.sleep(0.1)
     return f"{visit.folder.parent.parent}: both sides see it, in {time.monotonic() - begun:.1f} s"
@@ -149,11 +279,11 @@ def _clocks(visit: Visit) -> str:
 def _gpus(visit: Visit) -> str:
     if not visit.pool.gpus_per_job and visit.pool.gpu is None:
         raise NothingToCheck("the pool asks for none")
-    return str(visit.ask(node_checks.gpus, visit.pool))
+    return str(visit.ask(gpus, visit.pool))
 
 
 def _software(visit: Visit) -> str:
-    look = partial(node_checks.software, gpus=visit.pool.gpus_per_job > 0)
+    look = partial(software, gpus=visit.pool.gpus_per_job > 0)
     there = str(visit.ask(look, visit.site.container, seconds=SERVER_S))
     here = there
     with contextlib.suppress(SiteError):
@@ -167,16 +297,16 @@ def _software(visit: Visit) -> str:
 
 
 def _scratch(visit: Visit) -> str:
-    return str(visit.ask(node_checks.scratch, visit.site.container))
+    return str(visit.ask(scratch, visit.site.container))
 
 
 def _perf_analyzer(visit: Visit) -> str:
-    return str(visit.ask(node_checks.perf_analyzer, visit.site.container))
+    return str(visit.ask(perf_analyzer, visit.site.container))
 
 
 def _triton(visit: Visit) -> str:
     container, cpus = visit.site.container, visit.pool.cpus
-    look = partial(node_checks.server, gpus=visit.pool.gpus_per_job > 0)
+    look = partial(server, gpus=visit.pool.gpus_per_job > 0)
     return str(visit.ask(look, container, cpus, seconds=SERVER_S))
 
 

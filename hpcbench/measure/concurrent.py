@@ -1,4 +1,9 @@
-"""Measures several models of one server at the same time: one perf_analyzer for each.
+"""Reads what a perf_analyzer prints that measures the same load over and over, until it is ended.
+
+It goes in rounds: three windows, then a report of them, while the load goes on. Pure functions on
+lines and the times at which they were seen; times are seconds of one clock.
+
+Measures several models of one server at the same time: one perf_analyzer for each.
 
 All start together, and each measures its load in rounds, over and over. What counts begins once all
 of them load the server, and all keep loading it until each has its figures and has shown once more
@@ -8,21 +13,113 @@ measured by the times at which the windows were printed.
 """
 
 import glob
+import itertools
+import math
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from hpcbench.config.load_axes import REST_WINDOWS, LoadVariant
-from hpcbench.measure import measurement_cycles, perf_analyzer, perf_output
-from hpcbench.measure.measurement_cycles import Line, Round
+from hpcbench.measure import perf_analyzer, perf_output
 from hpcbench.measure.perf_output import Outcome
 from hpcbench.records.columns import Status
 from hpcbench.runtime import process
 from hpcbench.runtime.command import Command
 from hpcbench.runtime.process import Running
+
+_BEGIN = re.compile(r"Request concurrency: |Request Rate: ")
+_PASS = re.compile(r"  Pass \[\d+\] ")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line that was printed after ``after`` and not later than ``by``."""
+
+    text: str
+    after: float
+    by: float
+
+
+@dataclass(frozen=True)
+class Round:
+    """A finished round. All that its figures count happened between ``begin`` and ``end``."""
+
+    begin: float
+    end: float
+    text: str
+
+    def figures(self, percentile: int | None) -> dict[str, Any]:
+        """The columns that it gives."""
+        return perf_output.report(self.text, percentile)
+
+    @property
+    def spread(self) -> float:
+        """By how much the largest of its windows is over the smallest, of rates and of latencies.
+
+        It is what perf_analyzer compares with --stability-percentage.
+        """
+        figures = perf_output.windows(self.text)
+        columns = [values[-REST_WINDOWS:] for values in figures.values()]
+        if not columns or any(min(values) <= 0 for values in columns):
+            return math.inf
+        return float(max(max(values) / min(values) - 1 for values in columns))
+
+
+def rounds(lines: Sequence[Line]) -> list[Round]:
+    """The finished rounds, in their order."""
+    begins = [number for number, line in enumerate(lines) if _BEGIN.match(line.text)]
+    found = []
+    for begin, end in itertools.pairwise(begins):
+        members = lines[begin:end]
+        passes = [line for line in members if _PASS.match(line.text)]
+        # More windows than three come where one had no answer at all; the last three count.
+        before = [members[0], *passes][: len(passes) + 1][-REST_WINDOWS - 1]
+        if len(passes) >= REST_WINDOWS:
+            text = "".join(line.text for line in members)
+            found.append(Round(before.after, passes[-1].by, text))
+    return found
+
+
+def under_load(lines: Sequence[Line]) -> tuple[float, float] | None:
+    """From when until when its windows show that the server was under its load; None: never."""
+    passes = [line for line in lines if _PASS.match(line.text)]
+    return (passes[0].by, passes[-1].after) if passes else None
+
+
+def most(load: LoadVariant) -> int:
+    """How many rounds it has to settle: as many windows as it had alone."""
+    return math.ceil(load.max_trials / REST_WINDOWS)
+
+
+def chosen(found: Sequence[Round], load: LoadVariant, since: float) -> Round | None:
+    """The round that counts: the first that settled, else the last of those that it has.
+
+    Only those count that began after ``since``. None while there may be a better one.
+    """
+    candidates = [each for each in found if each.begin >= since][: most(load)]
+    for each in candidates:
+        if settled(each, load):
+            return each
+    return candidates[-1] if len(candidates) == most(load) else None
+
+
+def settled(each: Round, load: LoadVariant) -> bool:
+    return each.spread <= load.stability_percentage / 100
+
+
+def overlap(each: Round, others: Mapping[str, tuple[float, float] | None]) -> float:
+    """The share of a round's time in which the server was under the load of all others."""
+    begin, end = each.begin, each.end
+    for span in others.values():
+        if span is None:
+            return 0.0
+        begin, end = max(begin, span[0]), min(end, span[1])
+    return max(0.0, (end - begin) / (each.end - each.begin))
+
 
 LOOK_S = 0.05
 
@@ -115,7 +212,7 @@ def _start(loader: Loader, stack: ExitStack, started: float) -> _Watched:
 
 def _since(watched: Sequence[_Watched]) -> float | None:
     """When all of them were at work for the first time; None while one is not."""
-    spans = [measurement_cycles.under_load(each.lines) for each in watched]
+    spans = [under_load(each.lines) for each in watched]
     begins = [span[0] for span in spans if span is not None]
     return max(begins) if len(begins) == len(watched) else None
 
@@ -123,7 +220,7 @@ def _since(watched: Sequence[_Watched]) -> float | None:
 def _chosen(each: _Watched, since: float | None) -> Round | None:
     if since is None:
         return None
-    return measurement_cycles.chosen(measurement_cycles.rounds(each.lines), each.loader.load, since)
+    return chosen(rounds(each.lines), each.loader.load, since)
 
 
 def _over(watched: Sequence[_Watched]) -> bool:
@@ -133,23 +230,15 @@ def _over(watched: Sequence[_Watched]) -> bool:
     since = _since(watched)
     found = [_chosen(each, since) for each in watched]
     ends = [each.end for each in found if each is not None]
-    shown = [
-        span[1]
-        for each in watched
-        if (span := measurement_cycles.under_load(each.lines)) is not None
-    ]
+    shown = [span[1] for each in watched if (span := under_load(each.lines)) is not None]
     return len(ends) == len(shown) == len(watched) and min(shown) >= max(ends)
 
 
 def _ran(each: _Watched, watched: Sequence[_Watched], seconds: float) -> Ran:
-    done = measurement_cycles.rounds(each.lines)
+    done = rounds(each.lines)
     best = _chosen(each, _since(watched)) or (done[-1] if done else None)
-    others = {
-        other.loader.name: measurement_cycles.under_load(other.lines)
-        for other in watched
-        if other is not each
-    }
-    share = None if best is None else measurement_cycles.overlap(best, others)
+    others = {other.loader.name: under_load(other.lines) for other in watched if other is not each}
+    share = None if best is None else overlap(best, others)
     outcome = _outcome(each, watched, best, share)
     return Ran(outcome, share, each.code, seconds, each.printed)
 
@@ -177,8 +266,8 @@ def _outcome(
         why = f"{', '.join(ended)} ended" if ended else "the others were not all at work"
         reason = f"only {share:.0%} of its time had the whole load beside it: {why}"
         return Outcome(Status.UNSTABLE, reason, figures, parts)
-    if not measurement_cycles.settled(best, load):
-        why, most = perf_output.unstable_reason(figures), measurement_cycles.most(load)
-        reason = f"{why}, in the last of {most} rounds"
+    if not settled(best, load):
+        why = perf_output.unstable_reason(figures)
+        reason = f"{why}, in the last of {most(load)} rounds"
         return Outcome(Status.UNSTABLE, reason, figures, parts)
     return Outcome(Status.OK, None, figures, parts)

@@ -14,8 +14,8 @@ from hpcbench.errors import ServerFailed
 from hpcbench.measure import node, server_log
 from hpcbench.measure import server as triton
 from hpcbench.plan import accelerators, model_config
+from hpcbench.plan.model_config import Request
 from hpcbench.plan.point import ServerVariant
-from hpcbench.plan.warmup import Request
 from hpcbench.runtime import command
 
 BUILT = "built.json"

@@ -30,14 +30,14 @@ from hpcbench.measure import (
 )
 from hpcbench.measure import server as triton
 from hpcbench.measure.perf_output import Outcome
-from hpcbench.measure.tool import Tool, check_scratch, sdk_tool
+from hpcbench.measure.preflight import Tool, check_scratch, sdk_tool
 from hpcbench.plan.initial_record import unmeasured
 from hpcbench.plan.input_data import GENERATED
 from hpcbench.plan.placement import Placement, Together
 from hpcbench.plan.point import Point
 from hpcbench.records.columns import Record, Status
 from hpcbench.runtime import command as container
-from hpcbench.runtime import links, process
+from hpcbench.runtime import process
 from hpcbench.runtime.command import Command, Room
 
 log = logging.getLogger(__name__)
@@ -277,7 +277,7 @@ def _command(
         work.tool.flags,
     )
     data = load.input_data
-    shows = () if data in GENERATED else links.shows([Path(data)])
+    shows = () if data in GENERATED else container.shows([Path(data)])
     shm = "" if load.shared_memory == "none" else server.shm
     room = Room(folder=folder, shows=shows, shm=shm)
     return container.sdk(work.site.container, words, room), lacking

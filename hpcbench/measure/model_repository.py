@@ -10,7 +10,7 @@ from google.protobuf import text_format
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from hpcbench.plan.point import ServerVariant
-from hpcbench.runtime import links
+from hpcbench.runtime import command
 
 
 def write_overlay(variant: ServerVariant, config: ModelConfig, repository: Path) -> None:
@@ -47,7 +47,7 @@ def shows(variant: ServerVariant) -> tuple[tuple[Path, Path], ...]:
 
     That is its folder, those of the models that it calls, and whatever links in them lead to.
     """
-    return links.shows(m.folder for m in (variant.model, *variant.model.composing))
+    return command.shows(m.folder for m in (variant.model, *variant.model.composing))
 
 
 def as_text(config: ModelConfig) -> str:

@@ -22,8 +22,8 @@ from hpcbench.config.container import Container
 from hpcbench.errors import ServerFailed
 from hpcbench.measure import loaded_config, model_repository, server_log
 from hpcbench.plan import model_config
+from hpcbench.plan.model_config import Request
 from hpcbench.plan.point import ServerVariant
-from hpcbench.plan.warmup import Request
 from hpcbench.runtime import command as containers
 from hpcbench.runtime.command import Room
 from hpcbench.runtime.process import Running, running

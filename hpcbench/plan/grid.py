@@ -1,20 +1,68 @@
-"""Expands a campaign into points with stable ids: pure functions on plain data."""
+"""Several models on one server: the points of each alone, and of all at the same time.
 
+Expands a campaign into points with stable ids: pure functions on plain data.
+"""
+
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from hpcbench.config import load_axes, server_axes
 from hpcbench.config.campaign import NAMES, Campaign, Member, Model, Variant
-from hpcbench.config.fields import Axes
 from hpcbench.config.load_axes import LoadVariant
 from hpcbench.config.server_axes import Server
+from hpcbench.config.yaml_model import Axes
 from hpcbench.errors import BadInput
-from hpcbench.plan import axis_product, co_located, model_checks
-from hpcbench.plan import no_effect as idle
+from hpcbench.plan import applicability, axis_product
 from hpcbench.plan.axis_product import Choice, Factor
 from hpcbench.plan.model import TritonModel
 from hpcbench.plan.point import Point, ServerVariant, Shapes, canonical, hashed, identity
+
+
+def co_located_points(members: Sequence[Sequence[Point]], image: str) -> Iterator[Point]:
+    """All points on servers that hold these models: each alone, then all at the same time."""
+    by_variant: list[dict[ServerVariant, dict[str, Point]]] = []
+    for points in members:
+        found: dict[ServerVariant, dict[str, Point]] = {}
+        for point in points:
+            found.setdefault(point.variant, {})[point.id] = point
+        by_variant.append(found)
+    for served in itertools.product(*by_variant):
+        own = [found[variant].values() for found, variant in zip(by_variant, served, strict=True)]
+        for number, alone in enumerate(own):
+            idle = (*served[:number], *served[number + 1 :])
+            held = [canonical(identity(variant, image)) for variant in idle]
+            for point in alone:
+                yield replace(point, id=hashed(point.id, *held), beside=idle)
+        for loaded in itertools.product(*own):
+            together = hashed(*(point.id for point in loaded))
+            for number, point in enumerate(loaded):
+                others = (*loaded[:number], *loaded[number + 1 :])
+                yield replace(
+                    point,
+                    id=hashed(point.id, *(other.id for other in others)),
+                    beside=others,
+                    together=together,
+                )
+
+
+def co_location_problems(where: str, members: Mapping[str, Sequence[Point]]) -> list[str]:
+    """What the models of a group, by their labels, cannot be measured with."""
+    kinds = {each.load.shared_memory for points in members.values() for each in points} - {"none"}
+    nothing = [
+        f"{where}: exclude leaves nothing of '{label}' to measure beside the others; change the "
+        "rule, or leave the group out"
+        for label, points in members.items()
+        if not points
+    ]
+    return nothing + [
+        f"{where}: measurement.shared_memory: {kind} is not for "
+        "models that are measured together: each perf_analyzer is ended at work, and would leave "
+        "its memory behind; allowed: none"
+        for kind in sorted(kinds)
+    ]
+
 
 A = TypeVar("A", bound=Axes)
 V = TypeVar("V")
@@ -67,11 +115,11 @@ def expand(
                 members.append(_member(parts, campaign, dropped, image, input_data))
         if number >= 0:
             where = f"{campaign.source}: together[{number}]"
-            told = co_located.problems(where, dict(zip(labels, members, strict=True)))
+            told = co_location_problems(where, dict(zip(labels, members, strict=True)))
             problems |= dict.fromkeys(told)
         if problems:
             continue
-        for point in co_located.shared(members, image) if number >= 0 else members[0]:
+        for point in co_located_points(members, image) if number >= 0 else members[0]:
             combinations += 1
             same = points.setdefault(point.id, point)
             if same.variant.position != point.variant.position:
@@ -88,10 +136,10 @@ def expand(
         points=tuple(points.values()),
         merged=combinations - len(points),
         excluded=tuple(
-            (idle.rule_text(rule), count)
+            (axis_product.rule_text(rule), count)
             for rule, count in zip(campaign.exclude, dropped, strict=True)
         ),
-        idle=tuple(idle.told(campaign, every, dropped)),
+        idle=tuple(axis_product.no_effect_warnings(campaign, every, dropped)),
     )
 
 
@@ -121,7 +169,7 @@ def _parts(
         load = load_axes.narrowed(campaign.load_axes, model.load, own, member.load)
         measurement = _narrowed(campaign.measurement, model.measurement, own)
         where = f"{campaign.source}: model '{model.name}'"
-        found = model_checks.problems(model, models[model.name], server, load, measurement)
+        found = applicability.problems(model, models[model.name], server, load, measurement)
         problems = [f"{where}: {problem}" for problem in found]
         for loop in load_axes.loops(load):
             axes = {
@@ -201,11 +249,11 @@ def _points(
         )
         return made, canonical(identity(made, image))
 
-    strings = model_checks.has_strings(part.triton_model)
+    strings = applicability.has_strings(part.triton_model)
 
     def load(asked: Mapping[str, Any]) -> tuple[LoadVariant, Shapes, str | None, str]:
         name = asked["shapes"]
-        lengths = model_checks.lengths(part.triton_model, part.model.shape_sets[name])
+        lengths = applicability.lengths(part.triton_model, part.model.shape_sets[name])
         shapes = tuple(sorted(lengths.items()))
         settings = {key: value for key, value in asked.items() if key != "shapes"}
         digest = input_data.get(asked["input_data"])

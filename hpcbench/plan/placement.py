@@ -11,12 +11,12 @@ from functools import lru_cache
 
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from hpcbench.config.fields import BASE
 from hpcbench.config.load_axes import REST_WINDOWS
 from hpcbench.config.server_axes import SCHEDULING
+from hpcbench.config.yaml_model import BASE
 from hpcbench.plan import accelerators
+from hpcbench.plan.model_config import Request
 from hpcbench.plan.point import Point, ServerVariant
-from hpcbench.plan.warmup import Request
 from hpcbench.records.columns import Key
 
 SERVER_START_S = 10.0

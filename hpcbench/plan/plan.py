@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hpcbench.cluster import jobqueue
 from hpcbench.config import yaml_model
 from hpcbench.config.campaign import Campaign
 from hpcbench.config.site import Pool, Site, walltime
@@ -55,15 +54,6 @@ class Plan:
         rest = [(each, each.placement.without(done)) for each in self.inapplicable]
         told = tuple(Inapplicable(placement, each.reason) for each, placement in rest if placement)
         return replace(self, placements=left, inapplicable=told)
-
-    def job_script(self, pool: str, account: str | None = None) -> str | None:
-        """What is submitted for each job of a pool; None where there is no batch system.
-
-        Words in capitals stand for what is known in a run only.
-        """
-        if self.site.scheduler == "local":
-            return None
-        return jobqueue.script(self.site, self.site.pools[pool], account=account)
 
     @property
     def done(self) -> int:

@@ -1,4 +1,6 @@
-"""Turns (program, arguments) into a command line for the site's runtime.
+"""Where the links in a user's files and folders lead: a container must show that, too.
+
+Turns (program, arguments) into a command line for the site's runtime.
 
 Apptainer runs as a child in the foreground, never as an instance: so the program belongs to the
 job that started it, and ends with it.
@@ -12,7 +14,7 @@ import json
 import os
 import re
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -23,6 +25,29 @@ import psutil
 from hpcbench.config.container import Container, Resolved
 from hpcbench.errors import SiteError
 from hpcbench.runtime import images
+
+
+def shows(paths: Iterable[Path]) -> tuple[tuple[Path, Path], ...]:
+    """(path, path as links name it) of files and folders, and of whatever links in them lead to.
+
+    A container that has these at the second paths, reads what is read outside.
+    """
+    found: dict[Path, Path] = {}
+    waiting = [(path, path) for path in paths]
+    while waiting:
+        path, named = waiting.pop()
+        if named in found or not found.keys().isdisjoint(named.parents):
+            continue
+        real = Path(os.path.realpath(path))
+        found[named] = real
+        for place, folders, names in os.walk(real):
+            for name in (*folders, *names):
+                entry = Path(place) / name
+                if entry.is_symlink() and entry.exists():
+                    beside = named / entry.parent.relative_to(real)
+                    waiting.append((entry, Path(os.path.normpath(beside / entry.readlink()))))
+    return tuple((real, named) for named, real in found.items())
+
 
 SAFE = "letters, digits and . _ / + , @ % = -"
 SAFE_PATH = re.compile(r"[A-Za-z0-9._/+,@%=-]+")

@@ -23,7 +23,6 @@ from hypothesis import strategies as st
 
 import hpcbench.analysis.merge
 from hpcbench import load_results
-from hpcbench.analysis import shuffle
 from hpcbench.analysis.merge import Merged, aggregate
 from hpcbench.cli.main import main
 from hpcbench.records import parquet, store
@@ -144,7 +143,6 @@ def test_a_merged_file_says_what_reading_everything_at_once_says(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hpcbench.analysis.merge, "PART_BYTES", 20_000)
         patch.setattr(hpcbench.analysis.merge, "CHUNK_ROWS", 4)
-        patch.setattr(shuffle, "CHUNK_ROWS", 4)
         patch.setattr(hpcbench.analysis.merge, "_SMALL", 5)
         patch.setattr(parquet, "BATCH_ROWS", 3)
         frame, merged = merge(folder, *sources)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hpcbench.cluster.batch import Job, JobState
-from hpcbench.cluster.classify_jobs import (
+from hpcbench.cluster.jobs import (
     LOST_S,
     NEVER_STARTS,
     RETRY_S,

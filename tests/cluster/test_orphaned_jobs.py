@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.cluster import batch, ledger, orphaned_jobs
+from hpcbench.cluster import batch, ledger
 from hpcbench.errors import SiteError
 from hpcbench.records import store
 from hpcbench.records.store import Results
@@ -27,7 +27,7 @@ def test_a_killed_runs_jobs_are_cancelled_and_it_is_over(
     queue(programs)
     run = ledger.begin(results, "slurm")
     told: list[str] = []
-    assert orphaned_jobs.end_earlier_runs(results, told.append) == [run]
+    assert ledger.end_earlier_runs(results, told.append) == [run]
     assert told == ["cancelling jobs of an earlier run: 7"]
     assert ledger.unfinished(results) == []
 
@@ -43,7 +43,7 @@ def test_a_run_whose_cancelled_jobs_stay_is_not_over_and_cancel_says_so(
     store.write_plan(results, [])
     told: list[str] = []
     with pytest.raises(SiteError, match="not let go of all jobs"):
-        orphaned_jobs.cancel(results, told.append)
+        ledger.cancel(results, told.append)
     assert told[-1] == f"jobs 7.0 of {run.name} are cancelled, and still in the queue"
     assert ledger.unfinished(results) == [run]
 
@@ -59,7 +59,7 @@ def test_a_run_that_was_sent_from_another_queue_is_told(
     monkeypatch.undo()
     monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
     told: list[str] = []
-    orphaned_jobs.end_earlier_runs(results, told.append)
+    ledger.end_earlier_runs(results, told.append)
     assert told[0].startswith(f"jobs of {run.name} were sent from login07, whose queue is perhaps")
 
 
@@ -70,7 +70,7 @@ def test_cancel_is_left_for_a_driver_whose_lock_cannot_be_seen_from_here(
     queue(programs)
     ledger.begin(results, "slurm")
     store.write_plan(results, [])
-    orphaned_jobs.cancel(results, lambda _: None)
+    ledger.cancel(results, lambda _: None)
     assert results.cancel.exists()
 
 
@@ -79,5 +79,5 @@ def test_cancel_where_nothing_runs_leaves_no_trace(
     results: Results,  # noqa: F811
 ) -> None:
     store.write_plan(results, [])
-    orphaned_jobs.cancel(results, lambda _: None)
+    ledger.cancel(results, lambda _: None)
     assert not results.cancel.exists()

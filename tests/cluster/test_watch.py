@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.cluster import batch, ledger, watch
+from hpcbench.cluster import batch, jobs, ledger
 from hpcbench.errors import Interrupted
 from hpcbench.records.store import Results
 from tests.cluster.test_batch import program, programs  # noqa: F401 - a fixture
@@ -16,7 +16,7 @@ DOWN = 'echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; ex
 
 @pytest.fixture(autouse=True)
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "GOODBYE_S", 0.0)
+    monkeypatch.setattr(jobs, "GOODBYE_S", 0.0)
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_a_run_of_which_nothing_is_left_is_over(
     results: Results,
 ) -> None:
     queue(programs)
-    with watch.batch_run(results, ledger.begin(results, "slurm")):
+    with jobs.batch_run(results, ledger.begin(results, "slurm")):
         assert not (programs / "gone").exists()
     assert (programs / "gone").exists()
     assert ledger.unfinished(results) == []
@@ -50,7 +50,7 @@ def test_a_run_is_not_over_where_the_batch_system_does_not_say_so(
     program(programs, "squeue", DOWN)
     program(programs, "scancel", DOWN)
     run = ledger.begin(results, "slurm")
-    with watch.batch_run(results, run):
+    with jobs.batch_run(results, run):
         pass
     assert ledger.unfinished(results) == [run]
 
@@ -72,7 +72,7 @@ def test_jobs_are_cancelled_also_where_a_signal_comes_while_they_are_waited_for(
     monkeypatch.setattr(batch, "wait_for_end", interrupted)
     with (
         pytest.raises(Interrupted, match="SIGINT"),
-        watch.batch_run(results, ledger.begin(results, "slurm")),
+        jobs.batch_run(results, ledger.begin(results, "slurm")),
     ):
         pass
     assert (programs / "gone").exists()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hpcbench.config.directives import asks_for_gpus, excluded_nodes
+from hpcbench.config.site import asks_for_gpus, excluded_nodes
 from tests.helpers.builders import batch_site, refusal
 
 

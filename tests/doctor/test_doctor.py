@@ -22,7 +22,7 @@ from rich.console import Console
 from hpcbench.cli.main import main
 from hpcbench.cli.progress import check_text, examined
 from hpcbench.config.site import Network, Pool, Site
-from hpcbench.doctor import doctor, host_checks, job_checks, node_checks
+from hpcbench.doctor import doctor, host_checks, job_checks, worker_checks
 from hpcbench.doctor import worker_checks as visit
 from hpcbench.doctor.findings import Check, Findings, NothingToCheck, State
 from hpcbench.errors import Interrupted, SiteError
@@ -183,7 +183,7 @@ A100 = "NVIDIA A100-SXM4-80GB"
     ],
 )
 def test_gpus_as_promised_are_told(pool: Pool, found: Mapping[str, Any]) -> None:
-    assert str(found["cuda_visible_devices"] or "not set") in node_checks.as_promised(pool, found)
+    assert str(found["cuda_visible_devices"] or "not set") in worker_checks.as_promised(pool, found)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_gpus_that_are_not_as_promised_fail(
     pool: Pool, found: Mapping[str, Any], todo: str
 ) -> None:
     with pytest.raises(SiteError, match="promised") as error:
-        node_checks.as_promised(pool, found)
+        worker_checks.as_promised(pool, found)
     assert todo in error.value.hint
 
 
@@ -244,7 +244,7 @@ def test_a_folder_that_the_node_writes_elsewhere_fails(
     elsewhere.mkdir()
 
     def on_the_node(function: Any, folder: str, word: str) -> Any:
-        shutil.copy(Path(folder) / node_checks.FROM_DRIVER, elsewhere)
+        shutil.copy(Path(folder) / worker_checks.FROM_DRIVER, elsewhere)
         return function(str(elsewhere), word)
 
     with pytest.raises(SiteError, match="what the node wrote is not seen here") as error:

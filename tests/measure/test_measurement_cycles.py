@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from hpcbench.config.load_axes import LoadVariant
-from hpcbench.measure import measurement_cycles, perf_output
-from hpcbench.measure.measurement_cycles import Line
+from hpcbench.measure import concurrent, perf_output
+from hpcbench.measure.concurrent import Line
 from tests.helpers.builders import PRINTED
 
 REPORT = """  Client:
@@ -37,51 +37,51 @@ ODD = (100.0, 100.0, 150.0)
 
 
 def test_a_round_is_over_when_the_next_begins() -> None:
-    found = measurement_cycles.rounds(printed(EVEN, ODD, EVEN))
+    found = concurrent.rounds(printed(EVEN, ODD, EVEN))
     assert [(each.begin, each.end) for each in found] == [(0, 3.1), (3, 6.1)]
     assert found[0].figures(None)["latency_p50_us"] == 15629
-    assert measurement_cycles.rounds(printed(EVEN)) == []
+    assert concurrent.rounds(printed(EVEN)) == []
 
 
 def test_the_spread_is_what_perf_analyzer_compares() -> None:
-    even, odd = measurement_cycles.rounds(printed(EVEN, ODD, EVEN))
+    even, odd = concurrent.rounds(printed(EVEN, ODD, EVEN))
     assert even.spread == 0
     assert odd.spread == pytest.approx(0.5)
-    (dead,) = measurement_cycles.rounds(printed((0.0, 100.0, 100.0), EVEN))
+    (dead,) = concurrent.rounds(printed((0.0, 100.0, 100.0), EVEN))
     assert dead.spread == float("inf")
 
 
 def test_of_more_windows_the_last_three_count() -> None:
-    (long,) = measurement_cycles.rounds(printed((7.0, 100.0, 100.0, 100.0), EVEN))
+    (long,) = concurrent.rounds(printed((7.0, 100.0, 100.0, 100.0), EVEN))
     assert (long.begin, long.end) == (1, 4.1)
     assert long.spread == 0
 
 
 def test_the_first_round_that_settled_is_chosen_of_those_with_the_load_beside_it() -> None:
-    found = measurement_cycles.rounds(printed(EVEN, ODD, EVEN, EVEN, EVEN))
+    found = concurrent.rounds(printed(EVEN, ODD, EVEN, EVEN, EVEN))
     load = LoadVariant(stability_percentage=10, max_trials=10)
-    assert measurement_cycles.chosen(found, load, since=0) == found[0]
-    assert measurement_cycles.chosen(found, load, since=0.5) == found[2]
-    assert measurement_cycles.chosen(found[:2], load, since=0.5) is None
+    assert concurrent.chosen(found, load, since=0) == found[0]
+    assert concurrent.chosen(found, load, since=0.5) == found[2]
+    assert concurrent.chosen(found[:2], load, since=0.5) is None
 
 
 def test_what_never_settles_is_given_up_after_as_many_windows_as_alone() -> None:
-    found = measurement_cycles.rounds(printed(*[ODD] * 9))
+    found = concurrent.rounds(printed(*[ODD] * 9))
     load = LoadVariant(stability_percentage=10, max_trials=10)
-    assert measurement_cycles.chosen(found, load, since=0) == found[3]
-    assert not measurement_cycles.settled(found[3], load)
+    assert concurrent.chosen(found, load, since=0) == found[3]
+    assert not concurrent.settled(found[3], load)
 
 
 def test_the_overlap_is_what_windows_have_shown_of_all_others() -> None:
-    (one, two, *_) = measurement_cycles.rounds(printed(EVEN, EVEN, EVEN))
-    span = measurement_cycles.under_load(printed(EVEN, EVEN, EVEN, start=0.5))
+    (one, two, *_) = concurrent.rounds(printed(EVEN, EVEN, EVEN))
+    span = concurrent.under_load(printed(EVEN, EVEN, EVEN, start=0.5))
     assert span == (1.6, 9.5)
-    assert measurement_cycles.overlap(two, {"other": span}) == 1
-    assert measurement_cycles.overlap(one, {"other": span}) == pytest.approx(1.5 / 3.1)
-    gone = measurement_cycles.under_load(printed(EVEN, (100.0,)))
-    assert measurement_cycles.overlap(two, {"other": span, "gone": gone}) == pytest.approx(1 / 3.1)
-    assert measurement_cycles.overlap(two, {"other": span, "silent": None}) == 0
-    assert measurement_cycles.under_load([]) is None
+    assert concurrent.overlap(two, {"other": span}) == 1
+    assert concurrent.overlap(one, {"other": span}) == pytest.approx(1.5 / 3.1)
+    gone = concurrent.under_load(printed(EVEN, (100.0,)))
+    assert concurrent.overlap(two, {"other": span, "gone": gone}) == pytest.approx(1 / 3.1)
+    assert concurrent.overlap(two, {"other": span, "silent": None}) == 0
+    assert concurrent.under_load([]) is None
 
 
 @pytest.mark.parametrize("case", ["grpc_async", "grpc_async_p95", "http", "rate"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hpcbench.plan.warmup import profile, warmups
+from hpcbench.plan.model_config import profile, warmups
 from tests.helpers.builders import parsed
 
 MODEL = parsed(

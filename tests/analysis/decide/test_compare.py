@@ -14,6 +14,7 @@ from hpcbench.analysis.decide import compare_text
 from hpcbench.analysis.decide.compare import COLUMNS, Comparison, Verdict, compare
 from hpcbench.analysis.figures import comparison
 from hpcbench.cli.main import main
+from hpcbench.cli.results import write_comparison
 from hpcbench.records.columns import Record
 from tests.helpers.builders import refusal
 from tests.helpers.measurements import A100, T4, failed, loaded, measured, repeats, server, write
@@ -247,7 +248,7 @@ def test_measurements_without_any_figure_have_nothing_to_compare_and_no_tracebac
     found = compared(nothing, nothing)
     assert (len(found.rows), found.is_worse, found.pairs) == (0, False, 1)
     for suffix in compare_text.KINDS:
-        compare_text.write(found, NAMES, tmp_path / f"x{suffix}")
+        write_comparison(found, NAMES, tmp_path / f"x{suffix}")
     compare_text.show(found, NAMES, Console(quiet=True))
 
 

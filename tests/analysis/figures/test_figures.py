@@ -17,6 +17,7 @@ from hpcbench.analysis.figures import scan as figures_scan
 from hpcbench.analysis.figures.kinds import draw_all
 from hpcbench.analysis.figures.scan import throughput_latency_vs_batch
 from hpcbench.analysis.summary import series, table
+from hpcbench.analysis.summary.labels import plain_number
 from hpcbench.analysis.summary.varied import BATCH_SIZE
 from hpcbench.errors import BadInput
 from hpcbench.records.columns import Record
@@ -296,7 +297,7 @@ def test_a_value_axis_has_two_to_eight_ticks_in_plain_numbers(values):
     ticks = [tick for tick in ax.get_yticks() if low <= tick <= high]
     assert 2 <= len(ticks) <= 8
     assert all(one < other for one, other in pairwise(ticks))
-    assert not any("e" in axes.plain(tick) for tick in ticks)
+    assert not any("e" in plain_number(tick) for tick in ticks)
 
 
 # --- the files ---------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcbench.analysis import shuffle
-from hpcbench.analysis.shuffle import Shuffle
+from hpcbench.analysis import merge
+from hpcbench.analysis.merge import Shuffle
 
 ORDER = ("a", "b")
 ROWS = st.lists(
@@ -56,28 +56,28 @@ def test_ranges_one_after_the_other_are_the_whole_in_order(
     parts: int,
 ) -> None:
     table = rows(pairs)
-    cuts = shuffle.limits(rows(sampled), ORDER, parts)
+    cuts = merge.limits(rows(sampled), ORDER, parts)
     assert cuts.num_rows < parts
-    numbers = shuffle.ranges(table, cuts, ORDER)
+    numbers = merge.range_numbers(table, cuts, ORDER)
     pieces = [
-        shuffle.in_order(table.filter(pa.array(numbers == number)), ORDER)
+        merge.in_order(table.filter(pa.array(numbers == number)), ORDER)
         for number in range(cuts.num_rows + 1)
     ]
     joined = pa.concat_tables(pieces)
-    assert joined.to_pylist() == shuffle.in_order(table, ORDER).to_pylist()
+    assert joined.to_pylist() == merge.in_order(table, ORDER).to_pylist()
 
 
 def test_ranges_cut_by_a_sample_are_about_equal() -> None:
     table = rows([(n, "x") for n in random.Random(1).sample(range(10_000), 10_000)])
-    cuts = shuffle.limits(table.slice(0, 500), ORDER, 8)
-    counts = np.bincount(shuffle.ranges(table, cuts, ORDER))
+    cuts = merge.limits(table.slice(0, 500), ORDER, 8)
+    counts = np.bincount(merge.range_numbers(table, cuts, ORDER))
     assert len(counts) == 8
     assert counts.max() < 2 * 10_000 / 8
 
 
 def test_equal_texts_have_equal_hashes_and_others_spread() -> None:
     texts = pa.chunked_array([[f"{number:016x}" for number in range(1000)] * 2 + [None]])
-    hashes = shuffle.hashes(texts)
+    hashes = merge.hashes(texts)
     assert (hashes[:1000] == hashes[1000:2000]).all()
     assert np.bincount((hashes[:1000] % 4).astype(int)).min() > 150
 
@@ -86,8 +86,8 @@ def test_equal_texts_have_equal_hashes_and_others_spread() -> None:
 def test_chunks_hold_the_same_rows_and_at_least_so_many(sizes: list[int]) -> None:
     tables = [rows([(size, str(n)) for n in range(size)]) for size in sizes]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shuffle, "CHUNK_ROWS", 40)
-        chunks = list(shuffle.chunks(tables))
+        patch.setattr(merge, "CHUNK_ROWS", 40)
+        chunks = list(merge.chunks(tables))
     assert [row for chunk in chunks for row in chunk.to_pylist()] == [
         row for table in tables for row in table.to_pylist()
     ]
@@ -105,7 +105,7 @@ def test_no_more_than_a_few_results_are_made_ahead() -> None:
         return number
 
     with ThreadPoolExecutor(2) as pool:
-        results = shuffle.ahead(pool, make, range(100))
+        results = merge.ahead(pool, make, range(100))
         assert [next(results) for _ in range(3)] == [0, 1, 2]
-        assert len(made) <= 3 + 2 * shuffle.threads()
+        assert len(made) <= 3 + 2 * merge.threads()
         assert list(results) == list(range(3, 100))
