@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from hpcbench import __version__
-from hpcbench.cli import make_input
+from hpcbench.cli import install, make_input
 from hpcbench.cli import results as cli_results
 from hpcbench.errors import HpcbenchError
 
@@ -427,5 +427,5 @@ def _print_reasons(rows: list[dict[str, Any]]) -> None:
         click.echo(f"{state}: {reason}\n    {points}{more}")
 
 
-for _command in (*cli_results.COMMANDS, make_input.make_input):
+for _command in (*cli_results.COMMANDS, make_input.make_input, *install.COMMANDS):
     main.add_command(_command)
