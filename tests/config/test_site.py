@@ -124,7 +124,11 @@ def test_variables_and_home_are_replaced_in_paths(
         ({"network": {"scheduler_ports": 8786}}, "network.scheduler_ports", "must be a text"),
         ({"network": {"interface": "a b"}}, "network.interface", "such as ib0"),
         ({"cluster_class": "Cluster"}, "cluster_class", 'must be "package.module:Class"'),
-        ({"container": {"runtime": "apptainer"}}, "container.server_image", "is missing"),
+        (
+            {"container": {"runtime": "apptainer", "sdk_image": "x"}},
+            "container.server_image",
+            "is missing",
+        ),
         ({"container": {"prefix": 5}}, "container.prefix", "(given: 5)"),
         ({"container": {"prefix": "x", "scratsh": "/"}}, "container.scratsh", "'scratch'"),
     ],
