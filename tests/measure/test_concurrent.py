@@ -19,9 +19,9 @@ from hpcbench.measure.measure import measure
 from hpcbench.plan import plan
 from hpcbench.plan.placement import Placement
 from hpcbench.records.columns import Status
-from tests.conftest import wait_until
 from tests.helpers import models
 from tests.helpers.real import QUICK, SHAPES, quick_run
+from tests.helpers.waiting import wait_until
 
 native = pytest.mark.native
 clean = pytest.mark.usefixtures("leaves_nothing")
