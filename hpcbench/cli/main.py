@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from hpcbench import __version__
-from hpcbench.cli import make_input
+from hpcbench.cli import install, make_input
 from hpcbench.cli import results as cli_results
 from hpcbench.errors import HpcbenchError
 
@@ -129,7 +129,7 @@ def _plan_json(planned: Any, account: str | None) -> dict[str, Any]:
         "measurements": planned.measurements,
         "merged": planned.grid.merged,
         "excluded": [{"rule": rule, "count": count} for rule, count in planned.grid.excluded],
-        "idle": list(planned.grid.idle),
+        "idle": list(planned.grid.no_effect),
         "estimate_s": planned.estimate_s,
         "gpu_s": planned.gpu_s,
         "job_scripts": {pool: _job_script(planned, pool, account) for pool in planned.placements},
@@ -234,7 +234,7 @@ def _print_grid(grid: Any, console: Any) -> None:
     for rule, count in grid.excluded:
         text = f"{count} combinations are excluded by the rule {{{rule}}}"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
-    for text in grid.idle:
+    for text in grid.no_effect:
         console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -427,5 +427,5 @@ def _print_reasons(rows: list[dict[str, Any]]) -> None:
         click.echo(f"{state}: {reason}\n    {points}{more}")
 
 
-for _command in (*cli_results.COMMANDS, make_input.make_input):
+for _command in (*cli_results.COMMANDS, make_input.make_input, *install.COMMANDS):
     main.add_command(_command)

@@ -32,7 +32,7 @@ where squashfs lists its files with their sizes and times."""
 
 
 def image_fingerprint(image: str) -> str:
-    """The fingerprint of a SIF file or a folder; "" for docker://, whose file has its digest's name.
+    """The fingerprint of a SIF file or a folder; "" for docker://, which names its digest.
 
     Copies of a file have the same one, whatever their times; those of a folder where times were
     kept. Raises OSError where there is no such image.

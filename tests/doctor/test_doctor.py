@@ -27,10 +27,10 @@ from hpcbench.doctor import worker_checks as visit
 from hpcbench.doctor.findings import Check, Findings, NothingToCheck, State
 from hpcbench.errors import Interrupted, SiteError
 from tests.box.fixture import BOX, Box
-from tests.conftest import wait_until
 from tests.helpers.builders import write_prefix, write_site
 from tests.helpers.paths import CHECKOUT
 from tests.helpers.real import site_file
+from tests.helpers.waiting import wait_until
 
 SLURM = {"scheduler": "slurm", "pools": {"gpu": {"partition": "gpu", "walltime": "12:00:00"}}}
 
@@ -394,7 +394,7 @@ def test_a_missing_prefix_is_told_twice_and_the_rest_goes_on(
         *("software here", "perf_analyzer here"),
         *("cpu: GPUs", "cpu: software", "cpu: perf_analyzer", "cpu: Triton starts"),
     }
-    assert "make native" in named(checks, "software", "cpu")["todo"]
+    assert "hpcbench native" in named(checks, "software", "cpu")["todo"]
     assert [path.name for path in tmp_path.iterdir()] == ["site.yaml"]
 
 

@@ -50,7 +50,7 @@ def resolved(**changes: object) -> ResolvedContainer:
     )
 
 
-def mounts(argv: list[str]) -> list[list[str]]:
+def mount_rows(argv: list[str]) -> list[list[str]]:
     """(source, destination, options...) of each --mount."""
     values = [argv[i + 1] for i, word in enumerate(argv) if word == "--mount"]
     rows = [next(csv.reader([value])) for value in values]
@@ -87,7 +87,7 @@ def test_a_prefix_that_is_not_there_is_told_with_what_to_do(tmp_path: Path) -> N
         f"there is no complete Triton and perf_analyzer in {tmp_path / 'none'}"
     )
     assert "there is no such folder" in caught.value.message
-    assert f"python3 containers/native.py {tmp_path / 'none'}" in caught.value.hint
+    assert f"hpcbench native {tmp_path / 'none'}" in caught.value.hint
 
 
 def test_nobody_is_told_to_delete_a_folder_that_is_perhaps_another_one(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_in_a_container_nothing_of_the_session_is_seen_but_what_was_named(
         *("--pwd", str(tmp_path), "/images/server.sif"),
         *("tritonserver", "--id=x"),
     ]
-    assert mounts(command.argv) == [
+    assert mount_rows(command.argv) == [
         [f"{tmp_path}/.tmp", "/tmp"],
         [f"{tmp_path}/.tmp", "/var/tmp"],
         [str(tmp_path), str(tmp_path)],
@@ -175,7 +175,7 @@ def test_models_and_the_sites_binds_are_read_only(boxed: ResolvedContainer, tmp_
     mounts = ((Path("/real/model"), Path("/models/tagger")),)
     site = resolved(binds=["/cvmfs", "/data:/input"])
     command = container.server_command(site, [], NodeAccess(folder=tmp_path, mounts=mounts))
-    assert [row for row in mounts(command.argv) if row[-1] == "ro"] == [
+    assert [row for row in mount_rows(command.argv) if row[-1] == "ro"] == [
         ["/cvmfs", "/cvmfs", "ro"],
         ["/data", "/input", "ro"],
         ["/real/model", "/models/tagger", "ro"],
@@ -191,7 +191,7 @@ def test_a_bind_around_the_scratch_folder_or_the_models_does_not_cover_them(
     command = container.server_command(
         site, [], NodeAccess(folder=access, mounts=((model, model),))
     )
-    order = [row[1] for row in mounts(command.argv)]
+    order = [row[1] for row in mount_rows(command.argv)]
     assert order.index("/tmp") < order.index(str(tmp_path))
     assert order.index("/tmp") < order.index("/tmp/data")
     assert order.index(str(tmp_path)) < order.index(str(access))
@@ -210,7 +210,7 @@ def test_paths_with_any_characters_can_be_shown(
 ) -> None:
     path = Path("/models") / name
     command = container.sdk_command(boxed, [], NodeAccess(folder=tmp_path, mounts=((path, path),)))
-    assert [str(path), str(path), "ro"] in mounts(command.argv)
+    assert [str(path), str(path), "ro"] in mount_rows(command.argv)
 
 
 def test_an_image_of_a_registry_is_run_from_the_cache_by_its_digest(
