@@ -14,7 +14,7 @@ from hpcbench.cluster.batch import (
     ThisJob,
     command_output,
 )
-from hpcbench.config.site import asks_for_gpus, excluded_nodes, walltime
+from hpcbench.config.site import excluded_nodes, format_walltime, requests_gpus
 
 # All other states are ends. Until a job is in one of those, its programs may still write: so a
 # job that is COMPLETING still runs.
@@ -75,7 +75,7 @@ class _Slurm:
         return {
             "queue": pool.partition,
             "account": request.account,
-            "walltime": walltime(pool.walltime) if pool.walltime else None,
+            "walltime": format_walltime(pool.walltime) if pool.walltime else None,
             "job_cpu": pool.cpus or 1,
             "job_mem": f"{pool.memory >> 20}M" if pool.memory else None,
             # Else dask-jobqueue asks for the memory that it names to the worker.
@@ -120,7 +120,7 @@ def _directives(request: JobRequest) -> list[str]:
         directives.append(f"--qos={pool.qos}")
     if pool.constraint:
         directives.append(f"--constraint={pool.constraint}")
-    if pool.gpus_per_job and not any(asks_for_gpus(line) for line in given):
+    if pool.gpus_per_job and not any(requests_gpus(line) for line in given):
         directives.append(f"--gres=gpu:{pool.gpus_per_job}")
     # Of several --exclude, sbatch takes the last.
     away = [nodes for line in given if (nodes := excluded_nodes(line))]

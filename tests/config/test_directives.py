@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hpcbench.config.site import Site, asks_for_gpus, excluded_nodes
+from hpcbench.config.site import Site, excluded_nodes, requests_gpus
 from tests.helpers.builders import batch_site, refusal, write_site
 
 
@@ -122,4 +122,4 @@ def test_nodes_to_stay_away_from_are_found_however_they_are_written(
     ],
 )
 def test_an_option_asks_for_gpus_or_only_names_them(option: str, asks: bool) -> None:
-    assert asks_for_gpus(option) == asks
+    assert requests_gpus(option) == asks
