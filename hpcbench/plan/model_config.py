@@ -16,7 +16,7 @@ from typing import Any
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from hpcbench.config.server_values import OURS
+from hpcbench.config.server_values import HPCBENCH_KEYS
 from hpcbench.config.triton_messages import (
     ModelConfig,
     ModelInstanceGroup,
@@ -254,7 +254,7 @@ def _set_accelerator(config: ModelConfig, text: Any) -> None:
     config.optimization.ClearField("execution_accelerators")
     if text is None:
         return
-    parameters = {key: v for key, v in json.loads(text).items() if key not in OURS}
+    parameters = {key: v for key, v in json.loads(text).items() if key not in HPCBENCH_KEYS}
     name = parameters.pop("name")
     chosen = config.optimization.execution_accelerators
     # Triton files OpenVINO under the CPU's accelerators, everything else under the GPU's.

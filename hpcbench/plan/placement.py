@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from hpcbench.config.load_axes import REST_WINDOWS
-from hpcbench.config.server_axes import SCHEDULING
+from hpcbench.config.server_axes import SCHEDULING_AXES
 from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.config.yaml_model import BASE
 from hpcbench.plan import accelerators
@@ -193,7 +193,7 @@ def _family(variant: ServerVariant) -> ServerVariant:
     """The same for all variants that may follow each other on one Triton."""
     if not {"accelerator", "config"}.isdisjoint(variant.axes):
         return variant
-    kept = tuple(change for change in variant.changes if change[0] not in SCHEDULING)
+    kept = tuple(change for change in variant.changes if change[0] not in SCHEDULING_AXES)
     return replace(variant, changes=kept)
 
 

@@ -394,7 +394,7 @@ def test_a_missing_prefix_is_told_twice_and_the_rest_goes_on(
         *("software here", "perf_analyzer here"),
         *("cpu: GPUs", "cpu: software", "cpu: perf_analyzer", "cpu: Triton starts"),
     }
-    assert "make native" in named(checks, "software", "cpu")["todo"]
+    assert "hpcbench native" in named(checks, "software", "cpu")["todo"]
     assert [path.name for path in tmp_path.iterdir()] == ["site.yaml"]
 
 
