@@ -15,8 +15,7 @@ from hpcbench.config.server_axes import SCHEDULING_AXES
 from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.config.yaml_model import BASE
 from hpcbench.plan import accelerators
-from hpcbench.plan.model_config import Request
-from hpcbench.plan.point import Point, ServerVariant
+from hpcbench.plan.point import Point, Request, ServerVariant
 
 if TYPE_CHECKING:
     # Importing the columns imports pyarrow, which planning does not use.
