@@ -119,7 +119,7 @@ def _job_script(planned: "Plan", pool: str, account: str | None) -> str | None:
 
 
 def _plan_json(planned: Any, account: str | None) -> dict[str, Any]:
-    from hpcbench.plan import plan as planning
+    from hpcbench.plan.initial_record import plan_rows
 
     return {
         "campaign": planned.campaign.name,
@@ -161,7 +161,7 @@ def _plan_json(planned: Any, account: str | None) -> dict[str, Any]:
             }
             for each in planned.inapplicable
         ],
-        "measurement_rows": planning.plan_rows(planned),
+        "measurement_rows": plan_rows(planned),
     }
 
 
