@@ -12,9 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tritonclient.grpc.model_config_pb2 import ModelConfig
-
 from hpcbench.config.site import Site
+from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.errors import ServerFailed
 from hpcbench.measure import (
     concurrent,

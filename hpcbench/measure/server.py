@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
-from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from hpcbench.config.container import Container
+from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.errors import ServerFailed
 from hpcbench.measure import loaded_config, model_repository, server_log
 from hpcbench.plan import model_config

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from google.protobuf import text_format
-from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from hpcbench.config import yaml_model
+from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.errors import BadInput
 
 

@@ -15,14 +15,14 @@ from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
-from tritonclient.grpc.model_config_pb2 import (
+
+from hpcbench.config.server_values import HPCBENCH_KEYS
+from hpcbench.config.triton_messages import (
     ModelConfig,
     ModelInstanceGroup,
     ModelOptimizationPolicy,
     ModelWarmup,
 )
-
-from hpcbench.config.server_values import HPCBENCH_KEYS
 from hpcbench.plan import accelerators
 from hpcbench.plan.point import ServerVariant
 
