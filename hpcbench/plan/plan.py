@@ -14,13 +14,8 @@ from hpcbench.errors import BadInput
 from hpcbench.plan import applicability, grid, input_data
 from hpcbench.plan.grid import Grid
 from hpcbench.plan.model import TritonModel, read_model
-from hpcbench.plan.placement import (
-    ENGINE_S,
-    Placement,
-    builds_engines,
-    make_placements,
-    split_placements,
-)
+from hpcbench.plan.order import make_placements, split_placements
+from hpcbench.plan.placement import ENGINE_S, Placement, builds_engines
 from hpcbench.plan.point import Point
 from hpcbench.runtime import command, images
 
