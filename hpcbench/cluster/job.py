@@ -15,7 +15,7 @@ from distributed.cli.dask_worker import main
 
 from hpcbench.cluster import tls
 from hpcbench.cluster.dask_settings import SETTINGS
-from hpcbench.errors import causes
+from hpcbench.errors import cause_chain
 from hpcbench.measure import node
 
 WALLTIME = "HPCBENCH_WALLTIME_S"
@@ -51,7 +51,7 @@ if __name__ == "__main__":
         main()
     except (RuntimeError, ValueError, OSError) as error:
         # Dask's first word of it is only that something failed to start.
-        words = "; ".join(f"{type(each).__name__}: {each}" for each in causes(error))
+        words = "; ".join(f"{type(each).__name__}: {each}" for each in cause_chain(error))
         sys.exit(f"the worker failed: {words}")
     except SystemExit as end:
         if isinstance(end.__context__, TimeoutError):

@@ -18,7 +18,7 @@ from distributed.security import Security
 from hpcbench.cluster import job, tls
 from hpcbench.cluster.batch import CONDOR_RUN
 from hpcbench.cluster.reporting import Desk, reporting
-from hpcbench.config.site import Pool, Site, asks_for_gpus, excluded_nodes, walltime
+from hpcbench.config.site import Pool, Site, excluded_nodes, format_walltime, requests_gpus
 from hpcbench.errors import SiteError
 
 DEATH_TIMEOUT_S = 60
@@ -111,7 +111,7 @@ def _slurm(
         directives.append(f"--qos={pool.qos}")
     if pool.constraint:
         directives.append(f"--constraint={pool.constraint}")
-    if pool.gpus_per_job and not any(asks_for_gpus(line) for line in given):
+    if pool.gpus_per_job and not any(requests_gpus(line) for line in given):
         directives.append(f"--gres=gpu:{pool.gpus_per_job}")
     # Of several --exclude, sbatch takes the last.
     away = [nodes for line in given if (nodes := excluded_nodes(line))]
@@ -121,7 +121,7 @@ def _slurm(
     return {
         "queue": pool.partition,
         "account": account,
-        "walltime": walltime(pool.walltime) if pool.walltime else None,
+        "walltime": format_walltime(pool.walltime) if pool.walltime else None,
         "job_cpu": pool.cpus or 1,
         "job_mem": f"{pool.memory >> 20}M" if pool.memory else None,
         "job_directives_skip": [] if pool.memory else ["--mem="],

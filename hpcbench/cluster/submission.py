@@ -12,7 +12,7 @@ from hpcbench.cluster.ledger import Run
 from hpcbench.cluster.reporting import Desk, reporting
 from hpcbench.cluster.tls import Keys
 from hpcbench.config.site import Site
-from hpcbench.errors import SiteError, causes
+from hpcbench.errors import SiteError, cause_chain
 from hpcbench.records.store import Results
 
 DEATHS = 3
@@ -59,7 +59,7 @@ class Submission:
                     **self.settings(site, pool_name),
                 )
             except (RuntimeError, ValueError, OSError) as error:
-                problem = causes(error)[-1]
+                problem = cause_chain(error)[-1]
                 if getattr(problem, "errno", None) != errno.EADDRINUSE:
                     break
         else:

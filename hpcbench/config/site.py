@@ -29,7 +29,7 @@ def _line(value: str) -> str:
     return value
 
 
-def like(pattern: str, words: str) -> AfterValidator:
+def matching(pattern: str, words: str) -> AfterValidator:
     """A text that matches ``pattern`` from end to end, else ``words`` say what it must be."""
 
     def check(value: str) -> str:
@@ -44,7 +44,7 @@ Line = Annotated[str, AfterValidator(_line)]
 """Text that goes into a job script as one line."""
 
 Word = Annotated[
-    str, like(r"[^\s\"'`\\;#]+", "must be one word, without quotes, backslash, ; and #")
+    str, matching(r"[^\s\"'`\\;#]+", "must be one word, without quotes, backslash, ; and #")
 ]
 """Text that stands in a directive without quotes."""
 
@@ -119,7 +119,7 @@ def _setting(key: Any, value: Any) -> str:
         raise ValueError(f"{key}: {value!r} {error}") from None
 
 
-def asks_for_gpus(option: str) -> bool:
+def requests_gpus(option: str) -> bool:
     """Whether an option of sbatch says which GPUs a job gets."""
     return bool(re.search(r"(^|\s)(-G|--gpus\b|--gres[= ]gpu\b|--tres-per-\w+[= ]\S*gpu)", option))
 
@@ -130,7 +130,7 @@ def excluded_nodes(option: str) -> str | None:
     return found[1] if found else None
 
 
-SHIPPED = Path(__file__).resolve().parents[1] / "site_configs"
+SHIPPED_SITES = Path(__file__).resolve().parents[1] / "site_configs"
 """The sites that hpcbench brings."""
 
 _WALLTIME = re.compile(r"(?:(\d+)-)?(\d+):([0-5]?\d):([0-5]?\d)")
@@ -154,12 +154,12 @@ def _bytes(value: Any) -> int:
     return int(found[1]) * {"MiB": 2**20, "GiB": 2**30}[found[2]]
 
 
-def walltime(seconds: int) -> str:
+def format_walltime(seconds: int) -> str:
     """Seconds as the batch systems write them: hours may be more than 24."""
     return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
 
-Seconds = Annotated[int, BeforeValidator(_seconds), PlainSerializer(walltime)]
+Seconds = Annotated[int, BeforeValidator(_seconds), PlainSerializer(format_walltime)]
 Bytes = Annotated[int, BeforeValidator(_bytes), PlainSerializer(lambda n: f"{n >> 20}MiB")]
 
 
@@ -190,7 +190,7 @@ class Network(Frozen):
     """
 
     interface: (
-        Annotated[str, like(r"\w[\w.:-]*", "must be a network interface's name, such as ib0")]
+        Annotated[str, matching(r"\w[\w.:-]*", "must be a network interface's name, such as ib0")]
         | None
     ) = None
     ports: Annotated[Ports, AfterValidator(_two_for_each)] | None = None
@@ -232,7 +232,7 @@ class Pool(Frozen):
     requirements: Line | None = None
     disk: Bytes | None = None
     account_suffix: (
-        Annotated[str, like(r"[\w.@-]+", "allowed: letters, digits and _ . @ -")] | None
+        Annotated[str, matching(r"[\w.@-]+", "allowed: letters, digits and _ . @ -")] | None
     ) = None
     directives: Directives = ()
     prologue: tuple[Line, ...] = ()
@@ -262,9 +262,9 @@ class Site(Frozen):
     shared_filesystem: bool = True
     network: Network = Network()
     python: Word | None = None
-    cluster_class: Annotated[str, like(r"[\w.]+:\w+", 'must be "package.module:Class"')] | None = (
-        None
-    )
+    cluster_class: (
+        Annotated[str, matching(r"[\w.]+:\w+", 'must be "package.module:Class"')] | None
+    ) = None
     container: Container
     pools: Annotated[dict[Name, Pool], Field(min_length=1)]
 
@@ -288,9 +288,9 @@ class Site(Frozen):
             raise ValueError("cluster_class: means nothing where scheduler is local")
         return self
 
-    def serving(self, name: str | None) -> "Site":
+    def with_server_image(self, name: str | None) -> "Site":
         """The site whose server runs in that one of its ``server_images``; itself for None."""
-        return self.model_copy(update={"container": self.container.serving(name)})
+        return self.model_copy(update={"container": self.container.with_server_image(name)})
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> "Site":
@@ -300,14 +300,14 @@ class Site(Frozen):
         """
         given = str(name_or_path)
         if given.endswith((".yaml", ".yml")) or os.sep in given:
-            return yaml_model.load(Path(given), cls)
-        folders = [Path.cwd() / "site_configs", SHIPPED]
+            return yaml_model.load_yaml(Path(given), cls)
+        folders = [Path.cwd() / "site_configs", SHIPPED_SITES]
         for folder in folders:
             if (folder / f"{given}.yaml").is_file():
-                return yaml_model.load(folder / f"{given}.yaml", cls)
+                return yaml_model.load_yaml(folder / f"{given}.yaml", cls)
         known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
         raise BadInput(
             f"site '{given}': there is no site_configs/{given}.yaml;"
-            f"{yaml_model.nearest(given, known)} known sites: {', '.join(known) or 'none'}",
+            f"{yaml_model.did_you_mean(given, known)} known sites: {', '.join(known) or 'none'}",
             "name one of these, or give the path of a site file",
         )

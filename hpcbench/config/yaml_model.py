@@ -19,7 +19,7 @@ Location = tuple[int | str, ...]
 M = TypeVar("M", bound=BaseModel)
 
 
-def load(path: Path, model: type[M]) -> M:
+def load_yaml(path: Path, model: type[M]) -> M:
     """The validated content of ``path``; relative paths in it are relative to its folder.
 
     Raises BadInput, naming file, line, key, what is allowed and the nearest right spelling.
@@ -87,8 +87,8 @@ def _bad_input(
     return BadInput("\n".join(messages))
 
 
-def absolute(value: Path, info: ValidationInfo) -> Path:
-    """A path of a file that `load` reads, relative to that file's folder; for validators."""
+def absolute_path(value: Path, info: ValidationInfo) -> Path:
+    """A path of a file that `load_yaml` reads, relative to that file's folder; for validators."""
     folder: Path = (info.context or {}).get("folder", Path())
     try:
         return (folder / value.expanduser()).resolve()
@@ -96,7 +96,7 @@ def absolute(value: Path, info: ValidationInfo) -> Path:
         raise ValueError(str(error)) from error
 
 
-def nearest(word: str, allowed: typing.Iterable[str]) -> str:
+def did_you_mean(word: str, allowed: typing.Iterable[str]) -> str:
     """`` did you mean 'x'?`` where one of ``allowed`` is close to ``word``, else ""."""
     # Capitals are the most usual slip, and no likeness to difflib.
     known = {each.lower(): each for each in allowed}
@@ -117,7 +117,7 @@ def _message(
     key = ".".join(str(part) for part in location)
     if kind == "extra_forbidden":
         allowed = _fields_at(model, location[:-1])
-        guess = nearest(str(location[-1]), allowed)
+        guess = did_you_mean(str(location[-1]), allowed)
         return f"{where}: {key}: unknown key;{guess} allowed here: {', '.join(allowed)}"
     if kind == "missing":
         return f"{where}: {key}: is missing"
@@ -126,7 +126,7 @@ def _message(
     text = _PLAIN.get(kind, text)
     if kind == "literal_error":
         allowed = re.findall(r"'([^']*)'", detail["ctx"]["expected"])
-        text = f"allowed: {', '.join(allowed)};{nearest(str(given), allowed)}".rstrip(";")
+        text = f"allowed: {', '.join(allowed)};{did_you_mean(str(given), allowed)}".rstrip(";")
     shown = "" if isinstance(given, dict | BaseModel) else f" (given: {given!r})"
     return f"{where}: {key}: {text}{shown}" if key else f"{where}: {text}"
 
@@ -199,7 +199,7 @@ BASE: Literal["base"] = "base"
 """The value of a server axis that leaves the model as its own config.pbtxt has it."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
-MOST = 10**9
+MAX_COUNT = 10**9
 
 
 def _name(value: str) -> str:
@@ -217,7 +217,7 @@ def _label(value: str) -> str:
     return value
 
 
-Count = Annotated[int, Field(strict=True, ge=1, le=MOST)]
+Count = Annotated[int, Field(strict=True, ge=1, le=MAX_COUNT)]
 Name = Annotated[str, AfterValidator(_name)]
 Label = Annotated[str, AfterValidator(_label)]
 
@@ -235,7 +235,7 @@ class Axes(Frozen):
         return {name: getattr(self, name) for name in type(self).model_fields}
 
 
-def axis(value: Any) -> Any:
+def as_axis(value: Any) -> Any:
     """One value is an axis of one; an axis has no value twice, and at least one."""
     values = tuple(value) if isinstance(value, list | tuple) else (value,)
     if not values:

@@ -50,7 +50,7 @@ def examine(
     names = chosen_pools(site, pools)
     account = run_state.account(account, site)
     with contextlib.suppress(SiteError):  # it is told when it is looked at
-        site = site.model_copy(update={"container": images.resolve(site.container)})
+        site = site.model_copy(update={"container": images.resolve_images(site.container)})
     run_state.check_folder(Results(folder.absolute()), site)
     findings = Findings(tell)
     runs: list[Run] = []

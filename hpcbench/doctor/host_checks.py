@@ -126,19 +126,19 @@ def _free(address: str, port: int) -> bool:
 
 def software(container: Container) -> str:
     """Triton and perf_analyzer, whose digest goes into the records of a run."""
-    return command.software(container).server_digest
+    return command.find_software(container).server_digest
 
 
 def pulled(container: Container) -> str:
     """Whether the images are where the nodes find them; those of registries are pulled."""
     pulls: list[str] = []
-    images.pull(container, pulls.append)
+    images.pull_images(container, pulls.append)
     return f"pulled {', '.join(pulls)}" if pulls else "both are there"
 
 
 def perf_analyzer(container: Container, folder: Path) -> str:
     """Whether what was installed runs, too; the scratch folder of the nodes may not be here."""
-    if container.runtime == "apptainer" and not images.found():
+    if container.runtime == "apptainer" and not images.find_apptainer():
         raise NothingToCheck("there is no Apptainer on this host")
     return worker_checks.perf_analyzer(container.model_copy(update={"scratch": str(folder)}))
 

@@ -47,7 +47,7 @@ def shows(variant: ServerVariant) -> tuple[tuple[Path, Path], ...]:
 
     That is its folder, those of the models that it calls, and whatever links in them lead to.
     """
-    return command.shows(m.folder for m in (variant.model, *variant.model.composing))
+    return command.linked_paths(m.folder for m in (variant.model, *variant.model.composing))
 
 
 def as_text(config: ModelConfig) -> str:

@@ -17,8 +17,8 @@ def initial_record(
 ) -> Record:
     """The record of a point of which nothing is known but what was asked for."""
     variant = point.variant
-    site = site.serving(variant.server_image)
-    software = command.software(site.container)
+    site = site.with_server_image(variant.server_image)
+    software = command.find_software(site.container)
     requests = dict(placement.requests).get(variant.model.name, ())
     return Record(
         point_id=point.id,

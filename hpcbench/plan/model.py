@@ -50,7 +50,7 @@ def read_model(repository: Path, name: str, callers: tuple[str, ...] = ()) -> Tr
         present = sorted(path.name for path in repository.iterdir() if path.is_dir())
         raise BadInput(
             f"models: there is no model '{name}' in {repository};"
-            f"{yaml_model.nearest(name, present)} it holds: {', '.join(present) or 'nothing'}"
+            f"{yaml_model.did_you_mean(name, present)} it holds: {', '.join(present) or 'nothing'}"
         )
     versions = tuple(
         sorted(

@@ -12,7 +12,7 @@ from functools import lru_cache
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from hpcbench.config.load_axes import REST_WINDOWS
-from hpcbench.config.server_axes import SCHEDULING
+from hpcbench.config.server_axes import SCHEDULING_AXES
 from hpcbench.config.yaml_model import BASE
 from hpcbench.plan import accelerators
 from hpcbench.plan.model_config import Request
@@ -190,7 +190,7 @@ def _family(variant: ServerVariant) -> ServerVariant:
     """The same for all variants that may follow each other on one Triton."""
     if not {"accelerator", "config"}.isdisjoint(variant.axes):
         return variant
-    kept = tuple(change for change in variant.changes if change[0] not in SCHEDULING)
+    kept = tuple(change for change in variant.changes if change[0] not in SCHEDULING_AXES)
     return replace(variant, changes=kept)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from hpcbench.config import yaml_model
 from hpcbench.config.campaign import Campaign
-from hpcbench.config.site import Pool, Site, walltime
+from hpcbench.config.site import Pool, Site, format_walltime
 from hpcbench.errors import BadInput
 from hpcbench.plan import applicability, grid, input_data
 from hpcbench.plan.grid import Grid
@@ -150,7 +150,9 @@ def plan(
         placements=placements,
         inapplicable=tuple(inapplicable),
     )
-    return todo if results is None else todo.without_done(store.done(Results(Path(results))))
+    return (
+        todo if results is None else todo.without_done(store.finished_keys(Results(Path(results))))
+    )
 
 
 def _with_images(site: Site, campaign: Campaign) -> tuple[Site, dict[str | None, str]]:
@@ -164,14 +166,16 @@ def _with_images(site: Site, campaign: Campaign) -> tuple[Site, dict[str | None,
         if image is not None and image not in known:
             raise BadInput(
                 f"{campaign.source}: model '{model}': server_image: site '{site.name}' names no "
-                f"image '{image}';{yaml_model.nearest(image, known)} it names: "
+                f"image '{image}';{yaml_model.did_you_mean(image, known)} it names: "
                 f"{', '.join(known) or 'none'}",
                 "add it to container.server_images of the site file (runtime: apptainer), or leave "
                 "server_image out",
             )
     names = [image for image in asked if image is not None]
-    site = site.model_copy(update={"container": images.resolve(site.container, names)})
-    found = {image: command.software(site.container.serving(image)) for image in asked}
+    site = site.model_copy(update={"container": images.resolve_images(site.container, names)})
+    found = {
+        image: command.find_software(site.container.with_server_image(image)) for image in asked
+    }
     return site, {image: f"{s.server_digest} {s.sdk_digest}" for image, s in found.items()}
 
 
@@ -182,7 +186,7 @@ def chosen_pools(site: Site, pools: Sequence[str]) -> list[str]:
         if pool not in site.pools:
             raise BadInput(
                 f"--pool {pool}: site '{site.name}' has no such pool;"
-                f"{yaml_model.nearest(pool, site.pools)} its pools: {', '.join(site.pools)}"
+                f"{yaml_model.did_you_mean(pool, site.pools)} its pools: {', '.join(site.pools)}"
             )
     return chosen
 
@@ -202,8 +206,9 @@ def _check_walltime(site: Site, placements: Mapping[str, Sequence[Placement]]) -
         builds = any(map(builds_engines, longest.points[0].served))
         engines = f", {ENGINE_S / 60:.0f} min of it for TensorRT's engines" if builds else ""
         raise BadInput(
-            f"pool {name} of site '{site.name}': a job lasts {walltime(limit_s)}, and a point that "
-            f"does not settle takes up to {walltime(int(longest.needs_s(1)) + 1)} with its server"
+            f"pool {name} of site '{site.name}': a job lasts {format_walltime(limit_s)}, and a "
+            f"point that does not settle takes up to {format_walltime(int(longest.needs_s(1)) + 1)}"
+            " with its server"
             f"{engines}",
             "raise the pool's walltime, or lower measurement_interval_ms or max_trials",
         )

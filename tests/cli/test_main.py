@@ -365,7 +365,7 @@ def test_the_status_of_a_run_at_work_says_what_is_running(written: Written) -> N
     results = Results(written((Status.OK, None)))
     rows = store.read_plan(results)
     running = [(row["point_id"], row["pool"], row["repeat"]) for row in rows[:2]]
-    with store.locked(results):
+    with store.lock_folder(results):
         store.write_atomically(results.state, json.dumps({"running": running}).encode())
         told = json.loads(invoke("status", results.folder, "--json").stdout)
         text = invoke("status", results.folder).output

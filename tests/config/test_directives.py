@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hpcbench.config.site import asks_for_gpus, excluded_nodes
+from hpcbench.config.site import excluded_nodes, requests_gpus
 from tests.helpers.builders import batch_site, refusal
 
 
@@ -106,4 +106,4 @@ def test_nodes_to_stay_away_from_are_found_however_they_are_written(
     ],
 )
 def test_an_option_asks_for_gpus_or_only_names_them(option: str, asks: bool) -> None:
-    assert asks_for_gpus(option) == asks
+    assert requests_gpus(option) == asks

@@ -11,7 +11,7 @@ import re
 import pytest
 
 from hpcbench.cluster import jobqueue
-from hpcbench.config.site import Container, Network, Pool, Site, walltime
+from hpcbench.config.site import Container, Network, Pool, Site, format_walltime
 from tests.helpers.paths import CHECKOUT, DATA
 
 FOLDER = CHECKOUT / "site_configs"
@@ -64,7 +64,7 @@ def test_every_job_has_an_end_that_the_batch_system_and_the_worker_know(
     assert seconds
     text = script(name, pool)
     assert f"export HPCBENCH_WALLTIME_S={seconds}" in text
-    slurm = f"#SBATCH -t {walltime(seconds)}\n"
+    slurm = f"#SBATCH -t {format_walltime(seconds)}\n"
     condor = f"allowed_job_duration = {seconds}\n"
     assert (slurm in text) + (condor in text) == 1
 
