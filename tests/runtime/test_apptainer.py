@@ -707,14 +707,12 @@ def test_particlenet_runs_in_the_containers_with_its_own_configuration(
     place.campaign(
         model_repository=str(place.folder / "models"),
         models=[{"name": "particlenet_AK4", "shapes": shapes}],
-        load={"batch_size": [1, 4, 16], "concurrency": 4},
-        measurement={"measurement_interval_ms": 1500, "stability_percentage": 900},
+        load={"batch_size": [1, 4], "concurrency": 4},
+        measurement={"measurement_interval_ms": 600, "stability_percentage": 900},
     )
     done = place.run()
     assert done.returncode == 0, done.stdout + done.stderr
     rows = place.rows()
-    assert [(row["batch_size"], row["status"]) for row in rows] == [
-        *((1, "ok"), (4, "ok"), (16, "ok"))
-    ]
+    assert [(row["batch_size"], row["status"]) for row in rows] == [(1, "ok"), (4, "ok")]
     assert {row["platform"] for row in rows} == {"onnxruntime_onnx"}
     assert all(row["throughput_infer_per_s"] > 10 for row in rows)
