@@ -111,15 +111,16 @@ def _job_script(planned: "Plan", pool: str, account: str | None) -> str | None:
 
     Words in capitals stand for what is known in a run only.
     """
-    from hpcbench.cluster import jobqueue
-
     if planned.site.scheduler == "local":
         return None
-    return jobqueue.script(planned.site, planned.site.pools[pool], account=account)
+    # Imported only where a script is made: it takes Dask, whose import costs a second.
+    from hpcbench.cluster import submission
+
+    return submission.job_script(planned.site, pool, account=account)
 
 
 def _plan_json(planned: Any, account: str | None) -> dict[str, Any]:
-    from hpcbench.plan import plan as planning
+    from hpcbench.plan.initial_record import plan_rows
 
     return {
         "campaign": planned.campaign.name,
@@ -161,7 +162,7 @@ def _plan_json(planned: Any, account: str | None) -> dict[str, Any]:
             }
             for each in planned.inapplicable
         ],
-        "measurement_rows": planning.plan_rows(planned),
+        "measurement_rows": plan_rows(planned),
     }
 
 

@@ -14,8 +14,8 @@ from hpcbench.cluster.worker import told
 from hpcbench.config.campaign import Campaign
 from hpcbench.config.site import Site
 from hpcbench.errors import SiteError
-from hpcbench.plan.initial_record import initial_record
-from hpcbench.plan.plan import Plan, plan, plan_rows
+from hpcbench.plan.initial_record import initial_record, plan_rows
+from hpcbench.plan.plan import Plan, plan
 from hpcbench.records import store
 from hpcbench.records.columns import Status
 from hpcbench.records.store import Results

@@ -118,7 +118,6 @@ def default_prefix() -> Path:
     Path
         The value of HPCBENCH_NATIVE, where it is set; else ``.native`` in the folder above the
         package, where that is a checkout; else a folder for data of the user.
-
     """
     named = os.environ.get("HPCBENCH_NATIVE")
     if named:

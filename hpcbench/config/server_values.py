@@ -14,8 +14,8 @@ from pydantic import (
     PlainValidator,
     model_validator,
 )
-from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.config.yaml_model import BASE, MAX_COUNT, Frozen
 
 Setting = bool | str | int | tuple[int, ...] | None

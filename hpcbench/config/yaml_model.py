@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from hpcbench.errors import BadInput
 
@@ -96,6 +96,25 @@ def absolute_path(value: Path, info: ValidationInfo) -> Path:
         raise ValueError(str(error)) from error
 
 
+def mistake(location: Location, message: str) -> PydanticCustomError:
+    """Return what a validator of several keys raises, so that the message names one of them.
+
+    Parameters
+    ----------
+    location
+        The way to the key, from the model that the validator belongs to.
+    message
+        What is wrong with it.
+
+    Returns
+    -------
+    PydanticCustomError
+        An error whose line and key `load` finds.
+
+    """
+    return PydanticCustomError("mistake", "{message}", {"message": message, "location": location})
+
+
 def did_you_mean(word: str, allowed: typing.Iterable[str]) -> str:
     """`` did you mean 'x'?`` where one of ``allowed`` is close to ``word``, else ""."""
     # Capitals are the most usual slip, and no likeness to difflib.
@@ -107,7 +126,7 @@ def did_you_mean(word: str, allowed: typing.Iterable[str]) -> str:
 def _message(
     detail: ErrorDetails, model: type[BaseModel], source: str, lines: dict[Location, int]
 ) -> str:
-    location = detail["loc"]
+    location = (*detail["loc"], *detail.get("ctx", {}).get("location", ()))
     # Beyond what stands in the text, pydantic's location names its own validators.
     known = next((n for n in range(len(location), 0, -1) if location[:n] in lines), 0)
     where = f"{source}:{lines[location[:known]]}" if known else source

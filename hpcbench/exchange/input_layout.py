@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 
+from hpcbench.config.triton_messages import DataType, ModelConfig
 from hpcbench.config.yaml_model import did_you_mean
 from hpcbench.errors import BadInput
 from hpcbench.exchange.event_columns import Events, innermost_type, list_depth, type_text

@@ -14,8 +14,7 @@ from hpcbench.errors import ServerFailed
 from hpcbench.measure import node, server_log
 from hpcbench.measure import server as triton
 from hpcbench.plan import accelerators, model_config
-from hpcbench.plan.model_config import Request
-from hpcbench.plan.point import ServerVariant
+from hpcbench.plan.point import Request, ServerVariant
 from hpcbench.runtime import command
 
 BUILT = "built.json"
@@ -79,7 +78,7 @@ def prepare(
             with log_path.open("rb") as stream:
                 stream.seek(position)
                 log = stream.read().decode(errors="replace")
-            found = accelerators.accelerator_use(log, names[0])
+            found = server_log.accelerator_use(log, names[0])
             if found.fell_back:
                 raise ServerFailed(
                     f"{names[0]} was asked for and not used: {found.fell_back}",

@@ -1,6 +1,5 @@
 """``measure(placement, site)``: the only function that does work on a worker."""
 
-import hashlib
 import logging
 import shlex
 import tempfile
@@ -12,9 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tritonclient.grpc.model_config_pb2 import ModelConfig
-
 from hpcbench.config.site import Site
+from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.errors import ServerFailed
 from hpcbench.measure import (
     concurrent,
@@ -33,6 +31,7 @@ from hpcbench.measure.perf_output import Outcome
 from hpcbench.measure.preflight import Tool, check_scratch, sdk_tool
 from hpcbench.plan.initial_record import initial_record
 from hpcbench.plan.input_data import GENERATED
+from hpcbench.plan.model import hash_id
 from hpcbench.plan.placement import Placement, PointGroup
 from hpcbench.plan.point import Point
 from hpcbench.records.columns import Record, Status
@@ -199,7 +198,7 @@ def _part(record: Record, point: Point, part: perf_output.Composing, config: Mod
         record,
         **loaded_config.resolved(config),
         **part.figures,
-        point_id=hashlib.sha256(text.encode()).hexdigest()[:16],
+        point_id=hash_id(text),
         part_of=record.point_id,
         model=part.model,
         model_label=f"{record.model_label} / {part.model}",

@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 from google.protobuf import text_format
-from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.plan.point import ServerVariant
 from hpcbench.runtime import command
 

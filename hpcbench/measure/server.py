@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
-from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from hpcbench.config.container import Container
+from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.errors import ServerFailed
 from hpcbench.measure import loaded_config, model_repository, server_log
 from hpcbench.plan import model_config
-from hpcbench.plan.model_config import Request
-from hpcbench.plan.point import ServerVariant
+from hpcbench.plan.point import Request, ServerVariant
 from hpcbench.runtime import command as containers
 from hpcbench.runtime.command import NodeAccess
 from hpcbench.runtime.process import RunningProgram, running

@@ -7,13 +7,12 @@ import json
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
-from tritonclient.grpc.model_config_pb2 import TYPE_STRING, ModelConfig, ModelInstanceGroup
-
 from hpcbench.config import load_axes, server_axes
 from hpcbench.config.campaign import Dims, Model
 from hpcbench.config.load_axes import Load, Measurement
 from hpcbench.config.server_axes import BATCHING_AXES, Server
 from hpcbench.config.site import Pool
+from hpcbench.config.triton_messages import TYPE_STRING, ModelConfig, ModelInstanceGroup
 from hpcbench.config.yaml_model import did_you_mean
 from hpcbench.plan import model_config
 from hpcbench.plan.model import TritonModel

@@ -16,13 +16,12 @@ from hpcbench.config.yaml_model import Axes
 from hpcbench.errors import BadInput
 from hpcbench.plan import applicability, axis_product
 from hpcbench.plan.axis_product import Combination, Factor
-from hpcbench.plan.model import TritonModel
+from hpcbench.plan.model import TritonModel, hash_id
 from hpcbench.plan.point import (
     Point,
     ServerVariant,
     Shapes,
     canonical_json,
-    hash_id,
     server_identity,
 )
 

@@ -128,7 +128,7 @@ _LACKING = "there is no complete Triton and perf_analyzer in"
 
 
 def scratch_folder(container: Container) -> Path:
-    """The node's folder for what a placement needs: $SLURM_TMPDIR is known only there."""
+    """The node's folder for what a placement needs: a variable in it is set only there."""
     return Path(os.path.expandvars(container.scratch))
 
 
@@ -286,7 +286,7 @@ def _cuda() -> dict[str, str]:
     env = {"CUDA_CACHE_PATH": "/tmp/cuda"}
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
-        # HTCondor may say CUDA0, which the CUDA library does not understand.
+        # A batch system may say CUDA0, which the CUDA library does not understand.
         env["CUDA_VISIBLE_DEVICES"] = re.sub(r"\bCUDA(?=\d)", "", given)
     return env
 

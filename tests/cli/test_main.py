@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from hpcbench import Campaign, Site, __version__, plan
 from hpcbench.cli.main import main
-from hpcbench.plan.plan import plan_rows
+from hpcbench.plan.initial_record import plan_rows
 from hpcbench.records import store
 from hpcbench.records.columns import Status
 from hpcbench.records.store import Results

@@ -15,7 +15,8 @@ from hpcbench import Campaign, Site, load_results, plan, run
 from hpcbench.cli.main import main
 from hpcbench.errors import SiteError
 from hpcbench.plan import plan as planning
-from hpcbench.plan.plan import Plan, plan_rows
+from hpcbench.plan.initial_record import plan_rows
+from hpcbench.plan.plan import Plan
 from hpcbench.records.store import PLAN_SCHEMA, Results, write_point
 from tests.helpers.builders import (
     record,

@@ -10,7 +10,7 @@ import re
 
 import pytest
 
-from hpcbench.cluster import jobqueue
+from hpcbench.cluster import submission
 from hpcbench.config.site import Container, Network, Pool, Site, format_walltime
 from tests.helpers.paths import CHECKOUT, DATA
 
@@ -29,7 +29,7 @@ every_pool = pytest.mark.parametrize(("name", "pool"), POOLS)
 def script(name: str, pool: str, account: str | None = "ACCOUNT") -> str:
     """The job script of a pool, the same on every machine."""
     site = SITES[name].model_copy(update={"python": SITES[name].python or "/venv/bin/python"})
-    return jobqueue.script(site, site.pools[pool], account=account)
+    return submission.job_script(site, pool, account=account)
 
 
 def test_the_machines_that_are_spoken_of_are_there() -> None:
