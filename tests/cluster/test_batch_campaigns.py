@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from hpcbench import load_results
+from hpcbench.cluster import job
 from tests.box.fixture import BOX, Box, in_time
 from tests.helpers.paths import CHECKOUT
 from tests.helpers.real import QUICK, campaign_file
@@ -27,7 +28,9 @@ from tests.helpers.waiting import wait_until
 
 pytestmark = [pytest.mark.box, pytest.mark.timeout(600)]
 USER = 20017
-OURS = "hpcbench[.]job|tritonserver|perf_analyzer|supervisor[.]py|hpcbench-guard|hpcbench run"
+# The brackets keep pgrep from finding the shell that was given this pattern.
+JOB = job.__name__.replace(".", "[.]")
+OURS = f"{JOB}|tritonserver|perf_analyzer|supervisor[.]py|hpcbench-guard|hpcbench run"
 numbers = itertools.count()
 
 
@@ -287,8 +290,8 @@ class TestBreakage:
         )
 
 
-KILL_A_WORKER = r"""
-for job in $(pgrep -f -- '-m hpcbench[.]job'); do
+KILL_A_WORKER = rf"""
+for job in $(pgrep -f -- '-m {JOB}'); do
     for worker in $(pgrep -P "$job" -f spawn_main); do
         kill -9 "$worker" && exit 0
     done

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -150,60 +151,41 @@ def measured(
     return [r for placement in todo for r in measure(placement, site, folder / "logs")]
 
 
-NAMES = ("protocol", "streaming", "compression", "shared_memory", "max_threads")
-SENDING = {
-    ("grpc", True, "none", "none", None): "--streaming",
-    ("grpc", False, "gzip", "none", None): "--grpc-compression-algorithm gzip",
-    ("grpc", False, "deflate", "none", None): "--grpc-compression-algorithm deflate",
-    ("grpc", False, "none", "system", None): "--shared-memory system",
-    ("http", False, "none", "system", None): "--shared-memory system",
-    ("grpc", True, "none", "system", None): "--shared-memory system",
-    ("grpc", False, "none", "none", 1): "--max-threads 1",
+SENDING: tuple[dict[str, Any], ...] = (
+    {"streaming": [True, False], "shared_memory": ["none", "system"]},
+    {"compression": ["gzip", "deflate"], "max_threads": [1]},
+    {
+        "protocol": ["http"],
+        "shared_memory": ["system"],
+        "measurement_mode": ["count_windows"],
+        "measurement_request_count": [100],
+    },
+)
+FLAGS: dict[tuple[str, object], str] = {
+    ("streaming", True): "--streaming",
+    ("compression", "gzip"): "--grpc-compression-algorithm gzip",
+    ("compression", "deflate"): "--grpc-compression-algorithm deflate",
+    ("shared_memory", "system"): "--shared-memory system",
+    ("max_threads", 1): "--max-threads 1",
+    ("measurement_mode", "count_windows"): "--measurement-mode count_windows",
+    ("measurement_request_count", 100): "--measurement-request-count 100",
 }
-"""Ways of sending, and what perf_analyzer is told for each."""
 
 
 @pytest.mark.native
 @pytest.mark.usefixtures("leaves_nothing")
+@pytest.mark.parametrize("axes", SENDING, ids=" and ".join)
 def test_each_way_of_sending_is_measured_and_recorded(
-    tmp_path: Path, native_prefix: Path, repository: Path
+    tmp_path: Path, native_prefix: Path, repository: Path, axes: dict[str, list[Any]]
 ) -> None:
-    """All on one server, as they do not need another."""
-    sending = {
-        name: list(values) for name, values in zip(NAMES, zip(*SENDING, strict=True), strict=True)
-    }
-    records = measured(
-        tmp_path,
-        native_prefix,
-        repository,
-        {"name": "scale"},
-        measurement=sending,
-        zip=[list(NAMES)],
-    )
-    found = {tuple(getattr(record, name) for name in NAMES): record for record in records}
-    assert set(found) == set(SENDING)
-    for way, flags in SENDING.items():
-        record = found[way]
+    records = measured(tmp_path, native_prefix, repository, {"name": "scale"}, measurement=axes)
+    found = {tuple(getattr(record, name) for name in axes): record for record in records}
+    assert set(found) == set(itertools.product(*axes.values()))
+    for values, record in found.items():
         assert record.status in (Status.OK, Status.UNSTABLE), record.reason
         assert (record.throughput_infer_per_s or 0) > 10
-        assert flags in (record.command or "")
-
-
-@pytest.mark.native
-@pytest.mark.usefixtures("leaves_nothing")
-def test_windows_that_count_requests_are_measured_and_recorded(
-    tmp_path: Path, native_prefix: Path, repository: Path
-) -> None:
-    counted = {"measurement_mode": "count_windows", "measurement_request_count": 100}
-    (record,) = measured(
-        tmp_path, native_prefix, repository, {"name": "scale"}, measurement=counted
-    )
-    assert record.status in (Status.OK, Status.UNSTABLE), record.reason
-    assert (record.throughput_infer_per_s or 0) > 10
-    flags = "--measurement-mode count_windows --measurement-request-count 100"
-    assert flags in (record.command or "")
-    assert record.measurement_mode == "count_windows"
-    assert record.measurement_request_count == 100
+        for way in zip(axes, values, strict=True):
+            assert FLAGS.get(way, "") in (record.command or "")
 
 
 @pytest.mark.native
