@@ -148,7 +148,7 @@ from hpcbench.runtime import command as commands, process
 folder = Path(sys.argv[1])
 todo = plan(Campaign.load(folder / "campaign.yaml"), Site.load(folder / "site.yaml"))
 (placement,) = todo.placements["cpu"]
-mounts = model_repository.shows(placement.points[0].variant)
+mounts = model_repository.paths_to_mount(placement.points[0].variant)
 access = commands.NodeAccess(folder=folder / "access", mounts=mounts)
 access.folder.mkdir()
 model = placement.points[0].variant.model.folder
