@@ -31,7 +31,7 @@ class Engines:
     columns: Mapping[str, Any]
 
 
-def prepare(
+def prepare_engines(
     variant: ServerVariant,
     site: Container,
     *,
@@ -59,7 +59,7 @@ def prepare(
     )
     folder = scratch_folder(site) / f"hpcbench-engines-{os.getuid()}" / key
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
+    with _engine_lock(folder):
         told = folder / BUILT
         cached = told.is_file()
         if not cached:
@@ -99,7 +99,7 @@ def prepare(
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _engine_lock(folder: Path) -> Iterator[None]:
     """Others on this node that want the same engines wait until they are built."""
     with (folder / "lock").open("w") as lock:
         lock_until_closed(lock)

@@ -51,7 +51,7 @@ def check_scratch(scratch: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Tool:
+class InstalledPerfAnalyzer:
     """The installed perf_analyzer: its version, and the flags it knows."""
 
     version: str | None
@@ -59,20 +59,20 @@ class Tool:
 
 
 @cache
-def sdk_tool(sdk: Container) -> Tool:
+def installed_perf_analyzer(sdk: Container) -> InstalledPerfAnalyzer:
     """The perf_analyzer of this node. Raises UnusableNode where it does not run."""
     with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch_folder(sdk)) as folder:
 
-        def said(*arguments: str) -> str:
+        def output(*arguments: str) -> str:
             program = runtime_of(sdk).sdk_command(
                 sdk, list(arguments), NodeAccess(folder=Path(folder))
             )
             answer = process.run(program.argv, folder=Path(folder), timeout_s=60, env=program.env)
             return answer.stdout + answer.stderr
 
-        version = said("--version")
+        version = output("--version")
         # None of them has a flag for its usage text; all print it where the model is missing.
-        usage = said()
+        usage = output()
     flags = perf_analyzer.known_flags(usage)
     if "-m" not in flags:
         raise UnusableNode(
@@ -80,7 +80,7 @@ def sdk_tool(sdk: Container) -> Tool:
             "start it there by hand, with --version",
         )
     words = version.split("Version")
-    return Tool(words[1].split()[0] if len(words) > 1 else None, flags)
+    return InstalledPerfAnalyzer(words[1].split()[0] if len(words) > 1 else None, flags)
 
 
 TIMEOUT_S = 120.0
@@ -102,7 +102,7 @@ and in the names of libraries, ours in the manifest of the native prefix that th
 
 
 @dataclass(frozen=True)
-class Held:
+class ImageContents:
     """What an image or a prefix says about itself; ``backends`` maps names to versions."""
 
     cuda: str | None
@@ -120,7 +120,7 @@ class Held:
 
 
 @cache
-def check(container: Container, *, gpus: bool) -> Held:
+def check_images(container: Container, *, gpus: bool) -> ImageContents:
     """What the server's image holds; once per process.
 
     Raises UnusableNode where the runtime or an image does not work on this node, with what to do.
@@ -133,17 +133,17 @@ def check(container: Container, *, gpus: bool) -> Held:
         runtime.check_node(container)
     except SiteError as error:
         raise _unusable(error) from error
-    held = read(_probe(runtime, container, "server", gpus))
+    contents = parse_probe(_probe(runtime, container, "server", gpus))
     _probe(runtime, container, "sdk", gpus=False)
-    check_driver(held, gpus=gpus)
-    return held
+    check_driver(contents, gpus=gpus)
+    return contents
 
 
 def _unusable(error: SiteError) -> UnusableNode:
     return UnusableNode(f"{_here()}: {error.message}", error.hint)
 
 
-def check_same(container: Container) -> None:
+def check_unchanged(container: Container) -> None:
     """Raises UnusableNode where an image is not the one whose digest the records would carry."""
     if not isinstance(container, ResolvedContainer):
         return
@@ -196,13 +196,13 @@ def _probe(runtime: ImageRuntime, container: Container, image: Image, gpus: bool
     return done.stdout
 
 
-def read(text: str) -> Held:
+def parse_probe(text: str) -> ImageContents:
     """What the probe printed."""
-    said = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-    cuda = said.get("CUDA_VERSION") or None
-    tensorrt = said.get("TENSORRT_VERSION") or said.get("TRT_VERSION") or None
-    if said.get("manifest"):
-        return _backends(json.loads(said["manifest"]).get("versions", {}))
+    output = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    cuda = output.get("CUDA_VERSION") or None
+    tensorrt = output.get("TENSORRT_VERSION") or output.get("TRT_VERSION") or None
+    if output.get("manifest"):
+        return _backends(json.loads(output["manifest"]).get("versions", {}))
     found: dict[str, str | None] = {}
     for line in text.splitlines():
         name, _, files = line.removeprefix("backend=").partition(" ")
@@ -214,24 +214,24 @@ def read(text: str) -> Held:
     python = re.search(r"^Python (\S+)", text, re.MULTILINE)
     if "python" in found and python:
         found["python"] = python[1]
-    return Held(cuda, tensorrt, found)
+    return ImageContents(cuda, tensorrt, found)
 
 
-def _backends(versions: Mapping[str, str]) -> Held:
+def _backends(versions: Mapping[str, str]) -> ImageContents:
     others = {k: v for k, v in versions.items() if k not in ("tritonserver", "perf_analyzer")}
-    return Held(None, None, others)
+    return ImageContents(None, None, others)
 
 
-def check_driver(held: Held, *, gpus: bool) -> None:
+def check_driver(contents: ImageContents, *, gpus: bool) -> None:
     """CUDA's minor versions need no newer driver, its major versions do (CUDA compatibility)."""
     supported = node.cuda_of_driver() if gpus else None
-    if supported is None or held.cuda is None:
+    if supported is None or contents.cuda is None:
         return
-    wanted = int(held.cuda.partition(".")[0])
+    wanted = int(contents.cuda.partition(".")[0])
     if wanted > supported[0]:
         driver = node.facts().get("gpu_driver")
         raise UnusableNode(
-            f"{_here()}: the server image needs CUDA {held.cuda}, and the driver {driver} of this "
-            f"node goes up to CUDA {supported[0]}.{supported[1]}",
+            f"{_here()}: the server image needs CUDA {contents.cuda}, and the driver {driver} of "
+            f"this node goes up to CUDA {supported[0]}.{supported[1]}",
             "name an image with an older CUDA, or ask for nodes with a newer driver",
         )

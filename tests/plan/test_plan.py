@@ -205,7 +205,7 @@ def test_a_missing_repository_is_told_with_file_and_key(planned: Planner, tmp_pa
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"load": {"batch_size": [512]}}, "load.batch_size: 512 is over its max_batch_size"),
+        ({"load": {"batch_size": [512]}}, "load.batch_size: 512 is over max_batch_size"),
         ({"models": [{"name": "jets"}]}, "shapes: input 'pf' has dims [16, -1]; say how long"),
         ({"models": [{"name": "tagger", "version": 2}]}, "version: 2 is not there; it has: 1"),
         ({"models": [{"name": "tagger", "shapes": {"X": [16]}}]}, "it has no input 'X'"),
@@ -294,7 +294,7 @@ def test_points_that_a_pool_cannot_measure_stay_in_its_plan_with_the_reason(
 ) -> None:
     pools = {"pools": {"cpu": {}, "gpu": {"gpus_per_job": 1}}}
     found = planned(site=pools, server={"accelerator": ACCELERATORS}, repeats=2)
-    why = "tensorrt: the native runtime serves on processors without accelerators"
+    why = "tensorrt: the native runtime serves on CPUs without accelerators"
     assert {(pool, reason) for pool, _, _, reason in inapplicable(found)} == {
         ("cpu", why),
         ("gpu", why),
@@ -344,8 +344,8 @@ def test_tensorrt_on_real_models_is_planned_where_it_applies(
         *((pool, name, None) for pool in ("cpu", "a100") for name in (m["name"] for m in models)),
         *(("a100", "particlenet_AK4", accelerator) for accelerator in (fp32, fp16)),
     }
-    no_gpu = "tensorrt needs a GPU, and the pool gives its jobs none"
-    torch = "tensorrt is for models of the backends onnxruntime, tensorflow, not of pytorch"
+    no_gpu = "tensorrt needs a GPU, and the jobs of this pool have none"
+    torch = "tensorrt: only the onnxruntime and tensorflow backends have it, not pytorch"
     assert inapplicable(found) == {
         (pool, name, accelerator, reason)
         for pool, name, reason in (
@@ -374,7 +374,7 @@ def test_a_run_writes_down_what_does_not_apply_and_starts_nothing_for_it(tmp_pat
     frame = load_results(tmp_path / "results")
     assert list(frame["status"]) == ["not_applicable"] * 4
     assert set(frame["reason"]) == {
-        "tensorrt: the native runtime serves on processors without accelerators"
+        "tensorrt: the native runtime serves on CPUs without accelerators"
     }
 
 
