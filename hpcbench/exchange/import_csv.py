@@ -22,7 +22,7 @@ from hpcbench.errors import BadInput
 from hpcbench.measure import perf_output
 from hpcbench.records import parquet, store
 from hpcbench.records.columns import MEASURED, Record, Status
-from hpcbench.records.store import Results
+from hpcbench.records.folder import Results, lock_folder
 
 _LACKING: dict[str, tuple[str, ...]] = {
     "the GPU (--gpu)": ("gpu_name",),
@@ -115,7 +115,7 @@ def import_csv_folder(folder: Path, results: Path, origin: CsvOrigin | None = No
     found = read_csv_folder(folder, origin or CsvOrigin())
     where = Results(results)
     where.create()
-    with store.lock_folder(where):
+    with lock_folder(where):
         for placement_id in dict.fromkeys(record.placement_id for record in found.records):
             path = where.records / f"{placement_id}.parquet"
             rows = parquet.read_file(path).to_pylist() if path.exists() else []
