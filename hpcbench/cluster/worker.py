@@ -109,7 +109,7 @@ def _place(site: Site, folder: str) -> Iterator[store.Results]:
     if site.shared_filesystem:
         yield store.Results(Path(folder))
         return
-    scratch = command.scratch(site.container)
+    scratch = command.scratch_folder(site.container)
     with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch) as own:
         results = store.Results(Path(own))
         results.logs.mkdir()

@@ -115,10 +115,10 @@ def import_csv_folder(folder: Path, results: Path, origin: CsvOrigin | None = No
     found = read_csv_folder(folder, origin or CsvOrigin())
     where = Results(results)
     where.create()
-    with store.locked(where):
+    with store.lock_folder(where):
         for placement_id in dict.fromkeys(record.placement_id for record in found.records):
             path = where.records / f"{placement_id}.parquet"
-            rows = parquet.read(path).to_pylist() if path.exists() else []
+            rows = parquet.read_file(path).to_pylist() if path.exists() else []
             rows += [
                 {**vars(record), "status": str(record.status)}
                 for record in found.records

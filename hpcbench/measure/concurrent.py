@@ -29,7 +29,7 @@ from hpcbench.measure.perf_output import Outcome
 from hpcbench.records.columns import Status
 from hpcbench.runtime import process
 from hpcbench.runtime.command import Command
-from hpcbench.runtime.process import Running
+from hpcbench.runtime.process import RunningProgram
 
 _BEGIN = re.compile(r"Request concurrency: |Request Rate: ")
 _PASS = re.compile(r"  Pass \[\d+\] ")
@@ -150,7 +150,7 @@ class _Watched:
     """A perf_analyzer at work, and what it has printed so far."""
 
     loader: Loader
-    program: Running
+    program: RunningProgram
     stream: IO[str]
     seen: float
     lines: list[Line] = field(default_factory=list)

@@ -54,11 +54,11 @@ def prepare(
     key = accelerators.cache_key(
         config,
         digest=variant.model.digest,
-        software=command.software(site).server_digest,
+        software=command.find_software(site).server_digest,
         tensorrt=tensorrt,
         architecture=node.gpu_architecture(),
     )
-    folder = command.scratch(site) / f"hpcbench-engines-{os.getuid()}" / key
+    folder = command.scratch_folder(site) / f"hpcbench-engines-{os.getuid()}" / key
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
         told = folder / BUILT

@@ -7,11 +7,11 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
-from tritonclient.grpc.model_config_pb2 import (
+
+from hpcbench.config.triton_messages import (
     ModelConfig,
     ModelInstanceGroup,
 )
-
 from hpcbench.plan.point import ServerVariant
 
 OWN = ("trt_engine_cache_enable", "trt_engine_cache_path")

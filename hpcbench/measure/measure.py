@@ -12,9 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tritonclient.grpc.model_config_pb2 import ModelConfig
-
 from hpcbench.config.site import Site
+from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.errors import ServerFailed
 from hpcbench.measure import (
     concurrent,
@@ -38,7 +37,7 @@ from hpcbench.plan.point import Point
 from hpcbench.records.columns import Record, Status
 from hpcbench.runtime import command as container
 from hpcbench.runtime import process
-from hpcbench.runtime.command import Command, Room
+from hpcbench.runtime.command import Command, NodeAccess
 
 log = logging.getLogger(__name__)
 
@@ -56,14 +55,14 @@ def measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, N
     try:
         yield from _measure(placement, site, logs)
     finally:
-        container.sweep(site.container)
+        container.kill_orphans(site.container)
 
 
 def _measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, None, None]:
-    site = site.serving(placement.server_image)
+    site = site.with_server_image(placement.server_image)
     pool = site.pools[placement.pool]
     gpus = pool.gpus_per_job > 0
-    check_scratch(container.scratch(site.container))
+    check_scratch(container.scratch_folder(site.container))
     held = preflight.check(site.container, gpus=gpus)
     work = _Work(placement, site, sdk_tool(site.container))
     waiting = deque(placement.point_groups)
@@ -127,7 +126,7 @@ def _measure_on(
             except ServerFailed as error:
                 log.warning("not swapped, a fresh server comes instead: %s", error)
                 return
-        check_scratch(container.scratch(work.site.container))
+        check_scratch(container.scratch_folder(work.site.container))
         preflight.check_same(work.site.container)
         points = waiting.popleft()
         for point, record in _measured(points, server, work):
@@ -234,7 +233,7 @@ def _together(
     asked = {point.variant: point for point in points}
     others = [b for b in points[0].co_located if isinstance(b, Point) and b.variant not in asked]
     everyone = [*points, *others]
-    scratch = container.scratch(work.site.container)
+    scratch = container.scratch_folder(work.site.container)
     with ExitStack() as stack:
         loaders = []
         for point in everyone:
@@ -277,10 +276,10 @@ def _command(
         work.tool.flags,
     )
     data = load.input_data
-    shows = () if data in GENERATED else container.shows([Path(data)])
+    mounts = () if data in GENERATED else container.linked_paths([Path(data)])
     shm = "" if load.shared_memory == "none" else server.shm
-    room = Room(folder=folder, shows=shows, shm=shm)
-    return container.sdk(work.site.container, words, room), lacking
+    access = NodeAccess(folder=folder, mounts=mounts, shm_prefix=shm)
+    return container.sdk_command(work.site.container, words, access), lacking
 
 
 def _run(
@@ -290,7 +289,7 @@ def _run(
     load = point.load
     limit_s = perf_analyzer.timeout_s(load, settle=settle)
     inferences = perf_analyzer.inferences_per_request(point)
-    scratch = container.scratch(work.site.container)
+    scratch = container.scratch_folder(work.site.container)
     with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch) as name:
         # A bare name for -f, in the folder where it runs: else files of ensembles get lost.
         folder = Path(name)
@@ -299,7 +298,7 @@ def _run(
             reason = f"perf_analyzer {work.tool.version} does not know {', '.join(lacking)}"
             return Outcome(Status.FAILED, reason), {}
         system = load.shared_memory == "system"
-        with container.alone(work.site.container) if system else nullcontext():
+        with container.exclusive_shared_memory(work.site.container) if system else nullcontext():
             done = process.run(command.argv, folder=folder, timeout_s=limit_s, env=command.env)
         written = folder / perf_output.CSV_NAME
         outcome = perf_output.read(

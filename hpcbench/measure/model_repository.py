@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 from google.protobuf import text_format
-from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.plan.point import ServerVariant
 from hpcbench.runtime import command
 
@@ -47,7 +47,7 @@ def shows(variant: ServerVariant) -> tuple[tuple[Path, Path], ...]:
 
     That is its folder, those of the models that it calls, and whatever links in them lead to.
     """
-    return command.shows(m.folder for m in (variant.model, *variant.model.composing))
+    return command.linked_paths(m.folder for m in (variant.model, *variant.model.composing))
 
 
 def as_text(config: ModelConfig) -> str:

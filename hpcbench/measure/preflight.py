@@ -17,12 +17,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hpcbench.config.container import Container, Resolved
+from hpcbench.config.container import Container, ResolvedContainer
 from hpcbench.errors import SiteError, UnusableNode
 from hpcbench.measure import node, perf_analyzer
 from hpcbench.runtime import command, images, process
 from hpcbench.runtime import command as containers
-from hpcbench.runtime.command import Room
+from hpcbench.runtime.command import NodeAccess
 
 SCRATCH_BYTES = 50_000_000
 
@@ -54,10 +54,10 @@ class Tool:
 @cache
 def sdk_tool(sdk: Container) -> Tool:
     """The perf_analyzer of this node. Raises UnusableNode where it does not run."""
-    with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=command.scratch(sdk)) as folder:
+    with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=command.scratch_folder(sdk)) as folder:
 
         def said(*arguments: str) -> str:
-            program = command.sdk(sdk, list(arguments), Room(folder=Path(folder)))
+            program = command.sdk_command(sdk, list(arguments), NodeAccess(folder=Path(folder)))
             answer = process.run(program.argv, folder=Path(folder), timeout_s=60, env=program.env)
             return answer.stdout + answer.stderr
 
@@ -118,16 +118,16 @@ def check(container: Container, *, gpus: bool) -> Held:
     """
     if container.runtime == "native":
         assert container.prefix is not None
-        return _backends(containers.manifest(container.prefix).get("versions", {}))
+        return _backends(containers.read_manifest(container.prefix).get("versions", {}))
     try:
-        images.program()
+        images.require_apptainer()
     except SiteError as error:
         raise UnusableNode(f"{_here()}: {error.message}", error.hint) from error
     for position in (0, 1):
-        path = containers.image(container, position)
+        path = containers.image_path(container, position)
         if not os.access(path, os.R_OK):
             raise _unreadable(path)
-    for outside, _ in containers.binds(container):
+    for outside, _ in containers.bind_mounts(container):
         if not outside.exists():
             raise UnusableNode(
                 f"{_here()}: container.binds: {outside} does not exist on this node",
@@ -149,14 +149,14 @@ def _unreadable(path: str) -> UnusableNode:
 
 def check_same(container: Container) -> None:
     """Raises UnusableNode where an image is not the one whose digest the records would carry."""
-    if not isinstance(container, Resolved):
+    if not isinstance(container, ResolvedContainer):
         return
     for image in container.images:
         try:
-            found = images.of(image)
+            found = images.image_fingerprint(image)
         except OSError as error:
             raise _unreadable(image) from error
-        if found != dict(container.seals)[image]:
+        if found != dict(container.fingerprints)[image]:
             raise UnusableNode(
                 f"{_here()}: {image} is not the image that this run began with: it was changed "
                 "meanwhile, or this node has another copy",
@@ -170,12 +170,14 @@ def _here() -> str:
 
 
 def _probe(container: Container, position: int, program: str, gpus: bool) -> str:
-    scratch = containers.scratch(container)
+    scratch = containers.scratch_folder(container)
     with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch) as name:
-        room = Room(folder=Path(name), gpus=gpus)
-        command = containers.inside(container, position, ["sh", "-c", PROBE, program], room)
-        done = process.run(command.argv, folder=room.folder, timeout_s=TIMEOUT_S, env=command.env)
-    image = containers.image(container, position)
+        access = NodeAccess(folder=Path(name), gpus=gpus)
+        command = containers.image_command(
+            container, position, ["sh", "-c", PROBE, program], access
+        )
+        done = process.run(command.argv, folder=access.folder, timeout_s=TIMEOUT_S, env=command.env)
+    image = containers.image_path(container, position)
     by_hand = shlex.join([command.argv[0], "exec", "--containall", image, program, "--version"])
     if done.timed_out:
         raise UnusableNode(

@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
-from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from hpcbench.config.container import Container
+from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.errors import ServerFailed
 from hpcbench.measure import loaded_config, model_repository, server_log
 from hpcbench.plan import model_config
 from hpcbench.plan.model_config import Request
 from hpcbench.plan.point import ServerVariant
 from hpcbench.runtime import command as containers
-from hpcbench.runtime.command import Room
-from hpcbench.runtime.process import Running, running
+from hpcbench.runtime.command import NodeAccess
+from hpcbench.runtime.process import RunningProgram, running
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class Server:
     ready_s: float
     repository: Path
     log_path: Path
-    process: Running
+    process: RunningProgram
     shm: str
     """Its part of the node's shared memory, which a client needs that sends its tensors there."""
 
@@ -112,22 +112,22 @@ def serve(
     extra = [*dict.fromkeys(extra), *(["--log-verbose=1"] if verbose else [])]
     extra += POLLING if swaps else []
     with tempfile.TemporaryDirectory(
-        prefix="hpcbench-", dir=containers.scratch(container), ignore_cleanup_errors=True
+        prefix="hpcbench-", dir=containers.scratch_folder(container), ignore_cleanup_errors=True
     ) as folder:
         repository = Path(folder) / MODELS
         for variant, config in zip(variants, asked, strict=True):
             model_repository.write_overlay(variant, config, repository)
-        shows = dict.fromkeys(pair for v in variants for pair in model_repository.shows(v))
+        mounts = dict.fromkeys(pair for v in variants for pair in model_repository.shows(v))
         for attempt in range(PORT_ATTEMPTS):
             try:
-                room = Room(
+                access = NodeAccess(
                     folder=repository.parent,
-                    shows=tuple(shows),
-                    writes=tuple(engines.values()),
+                    mounts=tuple(mounts),
+                    writable=tuple(engines.values()),
                     gpus=gpus,
                     env={"HPCBENCH_CPUS": str(cpus)},
                 )
-                with _started(variants, container, room, log_path, extra) as launched:
+                with _started(variants, container, access, log_path, extra) as launched:
                     server = Server(
                         http_port=launched.ports[0],
                         grpc_port=launched.ports[1],
@@ -187,15 +187,15 @@ def trial(
     Raises ServerFailed where it is not ready in the end.
     """
     with tempfile.TemporaryDirectory(
-        prefix="hpcbench-", dir=containers.scratch(container), ignore_cleanup_errors=True
+        prefix="hpcbench-", dir=containers.scratch_folder(container), ignore_cleanup_errors=True
     ) as folder:
         repository = Path(folder) / MODELS
         repository.mkdir()
-        room = Room(folder=Path(folder), gpus=gpus, env={"HPCBENCH_CPUS": str(cpus)})
+        access = NodeAccess(folder=Path(folder), gpus=gpus, env={"HPCBENCH_CPUS": str(cpus)})
         for _ in range(PORT_ATTEMPTS):
             with (
                 contextlib.suppress(_PortTaken),
-                _launched(container, room, log_path, ()) as launched,
+                _launched(container, access, log_path, ()) as launched,
             ):
                 return launched.version, launched.ready_s
     raise ServerFailed(f"no free ports in {PORT_ATTEMPTS} attempts", server_log.tail(log_path))
@@ -205,17 +205,17 @@ def trial(
 def _started(
     variants: Sequence[ServerVariant],
     container: Container,
-    room: Room,
+    access: NodeAccess,
     log_path: Path,
     extra: Sequence[str],
 ) -> "Iterator[_Launched]":
     with ExitStack() as stack:
         try:
-            launched = stack.enter_context(_launched(container, room, log_path, extra))
+            launched = stack.enter_context(_launched(container, access, log_path, extra))
         except ServerFailed as error:
             # The overlay is gone when somebody reads this; the model's own folder is not.
             own = str(variants[0].model.folder.parent)
-            message = error.message.replace(str(room.folder / MODELS), own)
+            message = error.message.replace(str(access.folder / MODELS), own)
             raise ServerFailed(message, error.log_tail, error.not_applicable) from error
         yield launched
 
@@ -227,18 +227,18 @@ class _Launched:
     ports: tuple[int, int, int]
     version: str
     ready_s: float
-    process: Running
+    process: RunningProgram
     shm: str
 
 
 @contextmanager
 def _launched(
-    container: Container, room: Room, log_path: Path, extra: Sequence[str]
+    container: Container, access: NodeAccess, log_path: Path, extra: Sequence[str]
 ) -> Iterator[_Launched]:
     http_port, grpc_port, metrics_port = free_ports(3)
     identity = f"hpcbench-{uuid.uuid4().hex[:12]}"
     arguments = [
-        f"--model-repository={room.folder / MODELS}",
+        f"--model-repository={access.folder / MODELS}",
         f"--id={identity}",
         *("--http-address=127.0.0.1", f"--http-port={http_port}"),
         *("--grpc-address=127.0.0.1", f"--grpc-port={grpc_port}"),
@@ -247,7 +247,9 @@ def _launched(
         *([] if POLLING[0] in extra else ["--model-control-mode=none"]),
         *extra,
     ]
-    command = containers.server(container, arguments, replace(room, shm=f"{identity}-"))
+    command = containers.server_command(
+        container, arguments, replace(access, shm_prefix=f"{identity}-")
+    )
     started = time.monotonic()
     log_path.parent.mkdir(parents=True, exist_ok=True)
     position = log_path.stat().st_size if log_path.exists() else 0
@@ -260,7 +262,7 @@ def _launched(
             env=command.env,
             grace_s=EXIT_TIMEOUT_S + 2,
             remove=command.remove,
-            orphaned=[glob.escape(str(room.folder))],
+            orphaned=[glob.escape(str(access.folder))],
         ) as process,
     ):
         limit_s = BUILD_TIMEOUT_S if "--log-verbose=1" in extra else READY_TIMEOUT_S
@@ -271,7 +273,7 @@ def _launched(
 
 
 def _wait_until_ready(
-    process: Running, port: int, identity: str, log_path: Path, position: int, limit_s: float
+    process: RunningProgram, port: int, identity: str, log_path: Path, position: int, limit_s: float
 ) -> None:
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:

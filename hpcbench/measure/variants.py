@@ -12,8 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from tritonclient.grpc.model_config_pb2 import ModelConfig
-
+from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.errors import ServerFailed
 from hpcbench.measure import model_repository, server_log
 from hpcbench.measure import server as triton

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tritonclient.grpc.model_config_pb2 import ModelConfig
+from hpcbench.config.triton_messages import ModelConfig
 
 PROVIDERS = {"tensorrt": "TensorrtExecutionProvider", "openvino": "OpenVINOExecutionProvider"}
 """What onnxruntime calls what Triton calls an accelerator."""

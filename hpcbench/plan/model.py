@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from google.protobuf import text_format
-from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from hpcbench.config import yaml_model
+from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.errors import BadInput
 
 
@@ -50,7 +50,7 @@ def read_model(repository: Path, name: str, callers: tuple[str, ...] = ()) -> Tr
         present = sorted(path.name for path in repository.iterdir() if path.is_dir())
         raise BadInput(
             f"models: there is no model '{name}' in {repository};"
-            f"{yaml_model.nearest(name, present)} it holds: {', '.join(present) or 'nothing'}"
+            f"{yaml_model.did_you_mean(name, present)} it holds: {', '.join(present) or 'nothing'}"
         )
     versions = tuple(
         sorted(

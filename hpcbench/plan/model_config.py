@@ -15,14 +15,14 @@ from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
-from tritonclient.grpc.model_config_pb2 import (
+
+from hpcbench.config.server_values import HPCBENCH_KEYS
+from hpcbench.config.triton_messages import (
     ModelConfig,
     ModelInstanceGroup,
     ModelOptimizationPolicy,
     ModelWarmup,
 )
-
-from hpcbench.config.server_values import OURS
 from hpcbench.plan import accelerators
 from hpcbench.plan.point import ServerVariant
 
@@ -254,7 +254,7 @@ def _set_accelerator(config: ModelConfig, text: Any) -> None:
     config.optimization.ClearField("execution_accelerators")
     if text is None:
         return
-    parameters = {key: v for key, v in json.loads(text).items() if key not in OURS}
+    parameters = {key: v for key, v in json.loads(text).items() if key not in HPCBENCH_KEYS}
     name = parameters.pop("name")
     chosen = config.optimization.execution_accelerators
     # Triton files OpenVINO under the CPU's accelerators, everything else under the GPU's.

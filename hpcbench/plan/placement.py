@@ -8,16 +8,19 @@ from collections.abc import Hashable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import lru_cache
-
-from tritonclient.grpc.model_config_pb2 import ModelConfig
+from typing import TYPE_CHECKING
 
 from hpcbench.config.load_axes import REST_WINDOWS
-from hpcbench.config.server_axes import SCHEDULING
+from hpcbench.config.server_axes import SCHEDULING_AXES
+from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.config.yaml_model import BASE
 from hpcbench.plan import accelerators
 from hpcbench.plan.model_config import Request
 from hpcbench.plan.point import Point, ServerVariant
-from hpcbench.records.columns import Key
+
+if TYPE_CHECKING:
+    # Importing the columns imports pyarrow, which planning does not use.
+    from hpcbench.records.columns import Key
 
 SERVER_START_S = 10.0
 ENGINE_S = 600.0
@@ -60,7 +63,7 @@ class Placement:
         return self.points[0].variant.server_image
 
     @property
-    def keys(self) -> list[Key]:
+    def keys(self) -> "list[Key]":
         return [(point.id, self.pool, self.repeat) for point in self.points]
 
     @property
@@ -87,7 +90,7 @@ class Placement:
         return starts_s + swaps_s + sum(map(_estimate_s, self.point_groups))
 
     @property
-    def next_s(self) -> dict[Key, float]:
+    def next_s(self) -> "dict[Key, float]":
         """Seconds that a job must have left to go on, by the last key of each measurement.
 
         The very last is not in it. Where a swap fails, a server is started.
@@ -105,7 +108,7 @@ class Placement:
         starts_s = sum(map(_start_s, {each[0].served for each in first or self.point_groups[:1]}))
         return starts_s + sum(map(_longest_s, first)) + STOP_S
 
-    def without_done(self, done: AbstractSet[Key]) -> "Placement | None":
+    def without_done(self, done: "AbstractSet[Key]") -> "Placement | None":
         """What is left of it once ``done`` is taken away; None if nothing is."""
         left = tuple(p for p in self.points if (p.id, self.pool, self.repeat) not in done)
         return replace(self, points=left) if left else None
@@ -190,7 +193,7 @@ def _family(variant: ServerVariant) -> ServerVariant:
     """The same for all variants that may follow each other on one Triton."""
     if not {"accelerator", "config"}.isdisjoint(variant.axes):
         return variant
-    kept = tuple(change for change in variant.changes if change[0] not in SCHEDULING)
+    kept = tuple(change for change in variant.changes if change[0] not in SCHEDULING_AXES)
     return replace(variant, changes=kept)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.measure.loaded_config import differences, resolved
 from tests.helpers.builders import parsed, variant
 

@@ -11,9 +11,9 @@ from typing import Any
 import psutil
 import pytest
 from google.protobuf import text_format
-from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from hpcbench.config.site import Site
+from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.errors import UnusableNode
 from hpcbench.measure.measure import measure
 from hpcbench.plan import plan

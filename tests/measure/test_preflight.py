@@ -122,7 +122,9 @@ def test_a_driver_of_an_older_major_cuda_is_refused(
 def test_an_image_that_is_not_the_drivers_makes_a_node_unusable(tmp_path: Path, name: str) -> None:
     server, sdk = (write_sif(tmp_path / each) for each in ("server.sif", "sdk.sif"))
     keys = {"runtime": "apptainer", "server_image": str(server), "sdk_image": str(sdk)}
-    container = images.resolve(Container.model_validate({**keys, "cache": tmp_path / "cache"}))
+    container = images.resolve_images(
+        Container.model_validate({**keys, "cache": tmp_path / "cache"})
+    )
     preflight.check_same(container)
     write_sif(tmp_path / name, b"built again")
     with pytest.raises(UnusableNode, match=f"{name} is not the image that this run began with"):

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.measure.loaded_config import differences, resolved
 from hpcbench.measure.model_repository import write_overlay
 from hpcbench.plan.model import TritonModel
