@@ -86,7 +86,7 @@ Numbers = npt.NDArray[np.int64]
 
 
 def normalised(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows with what grouping needs put right. ``frame`` has the columns of CONFIGURATION_INPUTS.
+    """The rows, which have CONFIGURATION_INPUTS, with what grouping needs put right.
 
     An input file is known by its digest, wherever it lay, and a server variant by its axes,
     in whichever order they were written. A row without figures that lacks OBSERVED

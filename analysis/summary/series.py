@@ -95,7 +95,7 @@ def best_points(points: pd.DataFrame, free: Sequence[str]) -> pd.DataFrame:
 def with_ratios(table: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
     """Adds each quantity's ratio to the first measured series, as ``..._ratio`` and its interval.
 
-    The interval is that of `statistics.welch_ratio`, and there is none where either was measured less
+    The interval is that of `statistics.welch_ratio`; there is none where either was measured less
     than three times: of two values it would be wider than any panel. The reference has none to
     itself.
     """
