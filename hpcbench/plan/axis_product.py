@@ -165,7 +165,7 @@ def _axis_values(parts: Sequence[Sequence[Factor]], axis: str) -> list[Any]:
 
 def _is_among(value: Any, values: Sequence[Any]) -> bool:
     """Whether a value is one of these, of the same type."""
-    # `in` cannot tell True from 1.
+    # For `in`, True equals 1.
     return any(type(value) is type(other) and value == other for other in values)
 
 
