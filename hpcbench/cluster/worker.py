@@ -118,7 +118,7 @@ def _place(site: Site, folder: str) -> Iterator[store.Results]:
 
 def _check_gpu(placement: Placement, site: Site) -> None:
     pool = site.pools[placement.pool]
-    broken = node.broken_promise(pool.gpu, pool.gpus_per_job)
+    broken = node.gpu_mismatch(pool.gpu, pool.gpus_per_job)
     if broken:
         raise UnusableNode(
             f"{platform.node()}: pool {placement.pool}: {broken}",

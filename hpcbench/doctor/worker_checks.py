@@ -32,7 +32,7 @@ from hpcbench.doctor.findings import NothingToCheck
 from hpcbench.errors import HpcbenchError, ServerFailed, SiteError
 from hpcbench.measure import node, preflight
 from hpcbench.measure import server as triton
-from hpcbench.measure.preflight import check_scratch, sdk_tool
+from hpcbench.measure.preflight import check_scratch, installed_perf_analyzer
 from hpcbench.runtime import command
 
 FROM_DRIVER, FROM_NODE = "from-driver", "from-node"
@@ -123,17 +123,17 @@ def gigabytes(folder: Path) -> str:
 def software(container: Container, *, gpus: bool) -> str:
     """What the container section names, as a digest, where it can be used on this node."""
     try:
-        digest = command.find_software(container).server_digest
+        digest = command.runtime_of(container).find_software(container).server_digest
     except SiteError as error:
         raise SiteError(f"{node.facts()['node']}: {error.message}", error.hint) from error
-    preflight.check(container, gpus=gpus)
-    preflight.check_same(container)
+    preflight.check_images(container, gpus=gpus)
+    preflight.check_unchanged(container)
     return digest
 
 
 def perf_analyzer(container: Container) -> str:
     """The version of the program, which runs."""
-    return f"version {sdk_tool(container).version}"
+    return f"version {installed_perf_analyzer(container).version}"
 
 
 def server(container: Container, cpus: int | None, *, gpus: bool) -> str:
@@ -141,7 +141,7 @@ def server(container: Container, cpus: int | None, *, gpus: bool) -> str:
     with TemporaryDirectory(prefix="hpcbench-", dir=command.scratch_folder(container)) as own:
         log = Path(own) / "server.log"
         try:
-            version, ready_s = triton.trial(
+            version, ready_s = triton.start_without_models(
                 container, log_path=log, cpus=node.cpus(cpus), gpus=gpus
             )
         except ServerFailed as error:
@@ -287,7 +287,8 @@ def _software(visit: Visit) -> str:
     there = str(visit.ask(look, visit.site.container, seconds=SERVER_S))
     here = there
     with contextlib.suppress(SiteError):
-        here = command.find_software(visit.site.container).server_digest
+        container = visit.site.container
+        here = command.runtime_of(container).find_software(container).server_digest
     if here != there:
         raise SiteError(
             f"{there} there, {here} here",

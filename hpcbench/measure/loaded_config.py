@@ -30,7 +30,7 @@ DECIDES = {
 """Parts that a server must not add to what it was given, and the axes that are about them."""
 
 
-def resolved(config: ModelConfig) -> dict[str, Any]:
+def resolved_columns(config: ModelConfig) -> dict[str, Any]:
     """What a loaded configuration means, under the names of the record's columns."""
     batching = config.HasField("dynamic_batching")
     scheduler = config.dynamic_batching
@@ -95,7 +95,9 @@ def _dict(message: Message) -> dict[str, Any]:
     )
 
 
-def differences(variant: ServerVariant, asked: ModelConfig, loaded: ModelConfig) -> list[str]:
+def config_differences(
+    variant: ServerVariant, asked: ModelConfig, loaded: ModelConfig
+) -> list[str]:
     """Each field on which the server loaded something else than it was given, with both values.
 
     What a server completes is no difference: names, kinds and devices of instance groups,

@@ -165,7 +165,7 @@ def take_gpus(worker: int, count: int) -> None:
     facts.cache_clear()
 
 
-def broken_promise(gpu: str | None, count: int) -> str | None:
+def gpu_mismatch(gpu: str | None, count: int) -> str | None:
     """What of a pool's promise this node does not keep; None where all is as promised."""
     if gpu is None:
         return None

@@ -21,8 +21,15 @@ from hpcbench.config.container import Container, ResolvedContainer
 from hpcbench.errors import SiteError, UnusableNode
 from hpcbench.measure import node, perf_analyzer
 from hpcbench.runtime import command, images, process
-from hpcbench.runtime import command as containers
-from hpcbench.runtime.command import NodeAccess
+from hpcbench.runtime.command import (
+    Image,
+    ImageRuntime,
+    NodeAccess,
+    image_runtime_of,
+    runtime_of,
+    scratch_folder,
+)
+from hpcbench.runtime.native import read_manifest
 
 SCRATCH_BYTES = 50_000_000
 
@@ -44,7 +51,7 @@ def check_scratch(scratch: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Tool:
+class InstalledPerfAnalyzer:
     """The installed perf_analyzer: its version, and the flags it knows."""
 
     version: str | None
@@ -52,18 +59,20 @@ class Tool:
 
 
 @cache
-def sdk_tool(sdk: Container) -> Tool:
+def installed_perf_analyzer(sdk: Container) -> InstalledPerfAnalyzer:
     """The perf_analyzer of this node. Raises UnusableNode where it does not run."""
-    with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=command.scratch_folder(sdk)) as folder:
+    with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch_folder(sdk)) as folder:
 
-        def said(*arguments: str) -> str:
-            program = command.sdk_command(sdk, list(arguments), NodeAccess(folder=Path(folder)))
+        def output(*arguments: str) -> str:
+            program = runtime_of(sdk).sdk_command(
+                sdk, list(arguments), NodeAccess(folder=Path(folder))
+            )
             answer = process.run(program.argv, folder=Path(folder), timeout_s=60, env=program.env)
             return answer.stdout + answer.stderr
 
-        version = said("--version")
+        version = output("--version")
         # None of them has a flag for its usage text; all print it where the model is missing.
-        usage = said()
+        usage = output()
     flags = perf_analyzer.known_flags(usage)
     if "-m" not in flags:
         raise UnusableNode(
@@ -71,7 +80,7 @@ def sdk_tool(sdk: Container) -> Tool:
             "start it there by hand, with --version",
         )
     words = version.split("Version")
-    return Tool(words[1].split()[0] if len(words) > 1 else None, flags)
+    return InstalledPerfAnalyzer(words[1].split()[0] if len(words) > 1 else None, flags)
 
 
 TIMEOUT_S = 120.0
@@ -93,7 +102,7 @@ and in the names of libraries, ours in the manifest of the native prefix that th
 
 
 @dataclass(frozen=True)
-class Held:
+class ImageContents:
     """What an image or a prefix says about itself; ``backends`` maps names to versions."""
 
     cuda: str | None
@@ -111,43 +120,30 @@ class Held:
 
 
 @cache
-def check(container: Container, *, gpus: bool) -> Held:
+def check_images(container: Container, *, gpus: bool) -> ImageContents:
     """What the server's image holds; once per process.
 
     Raises UnusableNode where the runtime or an image does not work on this node, with what to do.
     """
-    if container.runtime == "native":
+    runtime = image_runtime_of(container)
+    if runtime is None:
         assert container.prefix is not None
-        return _backends(containers.read_manifest(container.prefix).get("versions", {}))
+        return _backends(read_manifest(container.prefix).get("versions", {}))
     try:
-        images.require_apptainer()
+        runtime.check_node(container)
     except SiteError as error:
-        raise UnusableNode(f"{_here()}: {error.message}", error.hint) from error
-    for position in (0, 1):
-        path = containers.image_path(container, position)
-        if not os.access(path, os.R_OK):
-            raise _unreadable(path)
-    for outside, _ in containers.bind_mounts(container):
-        if not outside.exists():
-            raise UnusableNode(
-                f"{_here()}: container.binds: {outside} does not exist on this node",
-                "remove it from the site file, or ask for nodes that have it",
-            )
-    held = read(_probe(container, 0, "tritonserver", gpus))
-    _probe(container, 1, "perf_analyzer", gpus=False)
-    check_driver(held, gpus=gpus)
-    return held
+        raise _unusable(error) from error
+    contents = parse_probe(_probe(runtime, container, "server", gpus))
+    _probe(runtime, container, "sdk", gpus=False)
+    check_driver(contents, gpus=gpus)
+    return contents
 
 
-def _unreadable(path: str) -> UnusableNode:
-    return UnusableNode(
-        f"{_here()}: the image {path} cannot be read on this node",
-        "put it into a folder that all nodes see, or its docker:// reference into the site file "
-        "with a cache: that they see",
-    )
+def _unusable(error: SiteError) -> UnusableNode:
+    return UnusableNode(f"{_here()}: {error.message}", error.hint)
 
 
-def check_same(container: Container) -> None:
+def check_unchanged(container: Container) -> None:
     """Raises UnusableNode where an image is not the one whose digest the records would carry."""
     if not isinstance(container, ResolvedContainer):
         return
@@ -155,7 +151,7 @@ def check_same(container: Container) -> None:
         try:
             found = images.image_fingerprint(image)
         except OSError as error:
-            raise _unreadable(image) from error
+            raise _unusable(images.unreadable_on_node(image)) from error
         if found != dict(container.fingerprints)[image]:
             raise UnusableNode(
                 f"{_here()}: {image} is not the image that this run began with: it was changed "
@@ -169,75 +165,44 @@ def _here() -> str:
     return str(node.facts()["node"])
 
 
-def _probe(container: Container, position: int, program: str, gpus: bool) -> str:
-    scratch = containers.scratch_folder(container)
+_PROGRAMS: dict[Image, str] = {"server": "tritonserver", "sdk": "perf_analyzer"}
+
+
+def _probe(runtime: ImageRuntime, container: Container, image: Image, gpus: bool) -> str:
+    program = _PROGRAMS[image]
+    scratch = scratch_folder(container)
     with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch) as name:
         access = NodeAccess(folder=Path(name), gpus=gpus)
-        command = containers.image_command(
-            container, position, ["sh", "-c", PROBE, program], access
-        )
+        words = ["sh", "-c", PROBE, program]
+        command = runtime.image_command(container, image, words, access)
         done = process.run(command.argv, folder=access.folder, timeout_s=TIMEOUT_S, env=command.env)
-    image = containers.image_path(container, position)
-    by_hand = shlex.join([command.argv[0], "exec", "--containall", image, program, "--version"])
+    path = runtime.image_name(container, image)
+    by_hand = shlex.join([command.argv[0], "exec", "--containall", path, program, "--version"])
     if done.timed_out:
         raise UnusableNode(
-            f"{_here()}: {image} did not open within {TIMEOUT_S:.0f} s", f"try there: {by_hand}"
+            f"{_here()}: {path} did not open within {TIMEOUT_S:.0f} s", f"try there: {by_hand}"
         )
     if done.returncode == NOT_IN_IMAGE:
         raise UnusableNode(
-            f"{_here()}: there is no {program} in the PATH of {image}",
+            f"{_here()}: there is no {program} in the PATH of {path}",
             "are server_image and sdk_image the right way round? perf_analyzer is in NVIDIA's "
             "images whose tag ends with -sdk, tritonserver in the others",
         )
     if done.returncode:
+        reason, advice = runtime.explain_failure(done.stderr)
         raise UnusableNode(
-            f"{_here()}: {image} does not open: {told(done.stderr)}",
-            (advice(done.stderr) or f"try there: {by_hand}"),
+            f"{_here()}: {path} does not open: {reason}", advice or f"try there: {by_hand}"
         )
     return done.stdout
 
 
-def told(stderr: str) -> str:
-    """The sentence in which Apptainer gives up."""
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    fatal = [line for line in lines if line.startswith(("FATAL:", "Error for command"))]
-    return re.sub(r"^FATAL:\s*", "", (fatal or lines[-1:] or ["it said nothing"])[-1])
-
-
-_UNPACK = "unpack the image once, apptainer build --sandbox FOLDER IMAGE, and name the folder"
-_ADVICE = {
-    r"unknown flag": "this Singularity is too old: load Apptainer, or a Singularity from 3.9 on",
-    r"/dev/fuse|fuse: (device not found|failed to open)": (
-        f"this node does not let users mount images: have /dev/fuse opened to them, or {_UNPACK}"
-    ),
-    r"user namespace|max_user_namespaces|newuidmap|[Oo]peration not permitted": (
-        "this node does not let users make namespaces: its administrators can allow them "
-        "(sysctl user.max_user_namespaces) or install Apptainer's setuid part (apptainer-suid)"
-    ),
-    r"unexpected EOF|reading descriptors|read the squashfs|not a valid|no such device or addr": (
-        "the image is damaged, or was cut while it was copied: copy, pull or build it again"
-    ),
-    r"[Nn]o space left|[Dd]isk quota": (
-        "free some space there, or set container.scratch to a folder on another disk"
-    ),
-    r"squashfuse\S* (was )?not found|image driver .*not found": (
-        f"install squashfuse on the nodes, or {_UNPACK}"
-    ),
-}
-
-
-def advice(stderr: str) -> str:
-    """What to do about a failure of Apptainer that is known; "" about others."""
-    return next((hint for pattern, hint in _ADVICE.items() if re.search(pattern, stderr)), "")
-
-
-def read(text: str) -> Held:
+def parse_probe(text: str) -> ImageContents:
     """What the probe printed."""
-    said = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-    cuda = said.get("CUDA_VERSION") or None
-    tensorrt = said.get("TENSORRT_VERSION") or said.get("TRT_VERSION") or None
-    if said.get("manifest"):
-        return _backends(json.loads(said["manifest"]).get("versions", {}))
+    output = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    cuda = output.get("CUDA_VERSION") or None
+    tensorrt = output.get("TENSORRT_VERSION") or output.get("TRT_VERSION") or None
+    if output.get("manifest"):
+        return _backends(json.loads(output["manifest"]).get("versions", {}))
     found: dict[str, str | None] = {}
     for line in text.splitlines():
         name, _, files = line.removeprefix("backend=").partition(" ")
@@ -249,24 +214,24 @@ def read(text: str) -> Held:
     python = re.search(r"^Python (\S+)", text, re.MULTILINE)
     if "python" in found and python:
         found["python"] = python[1]
-    return Held(cuda, tensorrt, found)
+    return ImageContents(cuda, tensorrt, found)
 
 
-def _backends(versions: Mapping[str, str]) -> Held:
+def _backends(versions: Mapping[str, str]) -> ImageContents:
     others = {k: v for k, v in versions.items() if k not in ("tritonserver", "perf_analyzer")}
-    return Held(None, None, others)
+    return ImageContents(None, None, others)
 
 
-def check_driver(held: Held, *, gpus: bool) -> None:
+def check_driver(contents: ImageContents, *, gpus: bool) -> None:
     """CUDA's minor versions need no newer driver, its major versions do (CUDA compatibility)."""
     supported = node.cuda_of_driver() if gpus else None
-    if supported is None or held.cuda is None:
+    if supported is None or contents.cuda is None:
         return
-    wanted = int(held.cuda.partition(".")[0])
+    wanted = int(contents.cuda.partition(".")[0])
     if wanted > supported[0]:
         driver = node.facts().get("gpu_driver")
         raise UnusableNode(
-            f"{_here()}: the server image needs CUDA {held.cuda}, and the driver {driver} of this "
-            f"node goes up to CUDA {supported[0]}.{supported[1]}",
+            f"{_here()}: the server image needs CUDA {contents.cuda}, and the driver {driver} of "
+            f"this node goes up to CUDA {supported[0]}.{supported[1]}",
             "name an image with an older CUDA, or ask for nodes with a newer driver",
         )

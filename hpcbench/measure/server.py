@@ -22,8 +22,7 @@ from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.errors import ServerFailed
 from hpcbench.measure import loaded_config, model_repository, server_log
 from hpcbench.plan import model_config
-from hpcbench.plan.model_config import Request
-from hpcbench.plan.point import ServerVariant
+from hpcbench.plan.point import Request, ServerVariant
 from hpcbench.runtime import command as containers
 from hpcbench.runtime.command import NodeAccess
 from hpcbench.runtime.process import RunningProgram, running
@@ -117,7 +116,9 @@ def serve(
         repository = Path(folder) / MODELS
         for variant, config in zip(variants, asked, strict=True):
             model_repository.write_overlay(variant, config, repository)
-        mounts = dict.fromkeys(pair for v in variants for pair in model_repository.shows(v))
+        mounts = dict.fromkeys(
+            pair for v in variants for pair in model_repository.paths_to_mount(v)
+        )
         for attempt in range(PORT_ATTEMPTS):
             try:
                 access = NodeAccess(
@@ -127,7 +128,7 @@ def serve(
                     gpus=gpus,
                     env={"HPCBENCH_CPUS": str(cpus)},
                 )
-                with _started(variants, container, access, log_path, extra) as launched:
+                with _launched_for(variants, container, access, log_path, extra) as launched:
                     server = Server(
                         http_port=launched.ports[0],
                         grpc_port=launched.ports[1],
@@ -144,7 +145,7 @@ def serve(
                         process=launched.process,
                         shm=launched.shm,
                     )
-                    check_configs(server)
+                    check_loaded_configs(server)
                     yield server
                     return
             except _PortTaken:
@@ -166,20 +167,20 @@ def _config(http_port: int, model: str) -> ModelConfig:
     return json_format.ParseDict(answer, ModelConfig(), ignore_unknown_fields=True)
 
 
-def check_configs(server: Server) -> None:
+def check_loaded_configs(server: Server) -> None:
     """Raises ServerFailed where the server loaded something else than was asked for."""
     wrong = [
         difference if len(server.variants) == 1 else f"{variant.model.name}: {difference}"
         for variant, asked, config in zip(
             server.variants, server.asked, server.configs, strict=True
         )
-        for difference in loaded_config.differences(variant, asked, config)
+        for difference in loaded_config.config_differences(variant, asked, config)
     ]
     if wrong:
         raise ServerFailed("the server did not take the configuration: " + "; ".join(wrong))
 
 
-def trial(
+def start_without_models(
     container: Container, *, log_path: Path, cpus: int, gpus: bool = False
 ) -> tuple[str, float]:
     """Starts Triton without a model and ends it: its version, and the seconds until it was ready.
@@ -195,14 +196,14 @@ def trial(
         for _ in range(PORT_ATTEMPTS):
             with (
                 contextlib.suppress(_PortTaken),
-                _launched(container, access, log_path, ()) as launched,
+                _launch(container, access, log_path, ()) as launched,
             ):
                 return launched.version, launched.ready_s
     raise ServerFailed(f"no free ports in {PORT_ATTEMPTS} attempts", server_log.tail(log_path))
 
 
 @contextmanager
-def _started(
+def _launched_for(
     variants: Sequence[ServerVariant],
     container: Container,
     access: NodeAccess,
@@ -211,7 +212,7 @@ def _started(
 ) -> "Iterator[_Launched]":
     with ExitStack() as stack:
         try:
-            launched = stack.enter_context(_launched(container, access, log_path, extra))
+            launched = stack.enter_context(_launch(container, access, log_path, extra))
         except ServerFailed as error:
             # The overlay is gone when somebody reads this; the model's own folder is not.
             own = str(variants[0].model.folder.parent)
@@ -232,7 +233,7 @@ class _Launched:
 
 
 @contextmanager
-def _launched(
+def _launch(
     container: Container, access: NodeAccess, log_path: Path, extra: Sequence[str]
 ) -> Iterator[_Launched]:
     http_port, grpc_port, metrics_port = free_ports(3)
@@ -247,7 +248,7 @@ def _launched(
         *([] if POLLING[0] in extra else ["--model-control-mode=none"]),
         *extra,
     ]
-    command = containers.server_command(
+    command = containers.runtime_of(container).server_command(
         container, arguments, replace(access, shm_prefix=f"{identity}-")
     )
     started = time.monotonic()
@@ -285,7 +286,7 @@ def _wait_until_ready(
         try:
             if get_json(port, "/v2")["name"] != identity:
                 raise _PortTaken
-            if status(port, "/v2/health/ready") == 200:
+            if http_status(port, "/v2/health/ready") == 200:
                 return
         except (OSError, http.client.HTTPException, ValueError):
             continue
@@ -306,7 +307,7 @@ def get_json(port: int, path: str) -> dict[str, Any]:
         connection.close()
 
 
-def status(port: int, path: str) -> int:
+def http_status(port: int, path: str) -> int:
     """The status of the server's answer to a GET; OSError or HTTPException where there is none."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:

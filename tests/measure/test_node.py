@@ -241,10 +241,10 @@ def test_a_pool_that_promises_another_gpu_is_found_out(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     kind = "NVIDIA A100-SXM4-40GB"
-    assert node.broken_promise(None, 1) is None
-    assert node.broken_promise(kind, 1) is None
-    assert node.broken_promise(kind, 2) == f"2 x {kind} promised, 1 GPUs found"
-    assert node.broken_promise("NVIDIA H100", 1) == f"NVIDIA H100 promised, {kind} found"
+    assert node.gpu_mismatch(None, 1) is None
+    assert node.gpu_mismatch(kind, 1) is None
+    assert node.gpu_mismatch(kind, 2) == f"2 x {kind} promised, 1 GPUs found"
+    assert node.gpu_mismatch("NVIDIA H100", 1) == f"NVIDIA H100 promised, {kind} found"
 
 
 def test_a_job_that_nothing_ends_has_time(monkeypatch: pytest.MonkeyPatch) -> None:

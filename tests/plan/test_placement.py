@@ -12,15 +12,8 @@ from hypothesis import strategies as st
 
 from hpcbench.config.server_axes import SCHEDULING_AXES
 from hpcbench.plan.model import is_swappable
-from hpcbench.plan.placement import (
-    ENGINE_S,
-    SERVER_START_S,
-    STOP_S,
-    SWAP_S,
-    Placement,
-    make_placements,
-    split_placements,
-)
+from hpcbench.plan.order import make_placements, split_placements
+from hpcbench.plan.placement import ENGINE_S, SERVER_START_S, STOP_S, SWAP_S, Placement
 from hpcbench.plan.point import Point, ServerVariant
 from tests.helpers.builders import campaign, expanded, parsed, point, triton_model, variant
 
