@@ -22,7 +22,7 @@ from scipy import stats
 
 from hpcbench.analysis.summary import limits, statistics
 from hpcbench.analysis.summary.configuration import (
-    CLIENT,
+    CALLS,
     CONFIGURATION,
     CONFIGURATION_INPUTS,
     LOAD,
@@ -47,7 +47,7 @@ PERCENTILES = {MEDIAN: 50, LATENCY: 99}
 WORK = (
     *("model", "model_version", "shapes", "variant"),
     *LOAD,
-    *CLIENT,
+    *CALLS,
 )
 """What two configurations must share to be compared. Where nobody asked for a server variant, as
 in imported results, what the server had (RESOLVED) stands for it."""
@@ -184,7 +184,7 @@ def _table(frame: pd.DataFrame) -> pd.DataFrame:
 def _pairs(a_table: pd.DataFrame, b_table: pd.DataFrame) -> pd.DataFrame:
     """The positions ``a`` and ``b`` of what is to be compared."""
     both = pd.concat([a_table[[*CONFIGURATION]], b_table[[*CONFIGURATION]]], ignore_index=True)
-    for name in (name for name in CLIENT if name != "asynchronous"):
+    for name in (name for name in CALLS if name != "asynchronous"):
         # What was not used is as missing as it is in results that know no such column yet.
         both[name] = both[name].mask(both[name].isin([False, "none"]).fillna(value=False))
     unasked = both["variant"].isna().to_numpy()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from hpcbench.analysis.summary.configuration import BASE, CLIENT, LOAD
+from hpcbench.analysis.summary.configuration import BASE, CALLS, LOAD
 from hpcbench.analysis.summary.configuration_names import describe_configuration, server_axes
 from hpcbench.analysis.summary.number_format import plain_number
 from hpcbench.analysis.summary.points import row_dicts
@@ -30,7 +30,7 @@ def legend(table: pd.DataFrame, ignore: Collection[str] = ()) -> tuple[str, dict
     drawn = [parts[number] for number in (measured if len(measured) else parts)]
     # What a reader wants named wherever it differs, even if the series could be told without it.
     servers = _server_axes(firsts)
-    primary = ("model_label", "device", *servers, *LOAD, *CLIENT)
+    primary = ("model_label", "device", *servers, *LOAD, *CALLS)
     named = [name for name in primary if _differs(drawn, name)]
     for name in dict.fromkeys(name for described in parts.values() for name in described):
         if len(_distinct(parts.values(), [*named, name])) > len(_distinct(parts.values(), named)):
@@ -59,7 +59,7 @@ def conditions(table: pd.DataFrame, ignore: Collection[str] = ()) -> str:
     """What all series were measured under, as far as it is the same and worth telling."""
     firsts = row_dicts(table.drop_duplicates("series"))
     parts = [_parts(row, ignore) for row in firsts]
-    names = (*LOAD, *CLIENT, "measurement_interval_ms")
+    names = (*LOAD, *CALLS, "measurement_interval_ms")
     used = [name for name in names if not parts[0].get(name, "").startswith("no ")]
     same = [name for name in (*used, *_server_axes(firsts)) if not _differs(parts, name)]
     told = [text for name in same if (text := parts[0].get(name))]

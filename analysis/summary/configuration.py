@@ -24,20 +24,20 @@ BASE = "base"
 MODEL = ("model_label", *(name for name in names_with(Role.MODEL) if name != "model_label"))
 SERVER = names_with(Role.SERVER)
 LOAD = names_with(Role.LOAD)
-LOCATION = names_with(Role.PLACE)
+PLACE = names_with(Role.PLACE)
 WINDOWS = names_with(Role.WINDOW)
 """For how long and until when it is measured, which changes nothing in what is measured."""
 
-CLIENT = names_with(Role.CALL)
+CALLS = names_with(Role.CALL)
 """How and with what the client calls the server."""
 
-MEASUREMENT = (*CLIENT, *WINDOWS)
+MEASUREMENT = (*CALLS, *WINDOWS)
 SOFTWARE = names_with(Role.SOFTWARE)
 
 REQUEST_CONTENT = ("model_label", "model", "shapes", "input_data", "string_length", "string_data")
 """What a request asks of a server; what asks for something else is never weighed against it."""
 
-PLANNED = (*MODEL, *SERVER, *LOAD, *LOCATION, *MEASUREMENT, *SOFTWARE)
+PLANNED = (*MODEL, *SERVER, *LOAD, *PLACE, *MEASUREMENT, *SOFTWARE)
 """What is known of a point before it is measured."""
 
 HARDWARE = names_with(Role.HARDWARE)
@@ -58,7 +58,7 @@ in the metrics of a GPU. The node's name is left out, because a pool is nodes of
 CONFIGURATION_INPUTS = (*CONFIGURATION, "input_data_digest", "status")
 """The columns that `configurations` reads beside those of its figures."""
 
-_SERVED = (*MODEL, *SERVER, *LOCATION, *SOFTWARE)
+_SERVED = (*MODEL, *SERVER, *PLACE, *SOFTWARE)
 """What decides which servers on which nodes a point may meet, whatever the load."""
 
 Array = npt.NDArray[np.float64]
@@ -79,7 +79,7 @@ def normalised(frame: pd.DataFrame) -> pd.DataFrame:
     _parsed("shapes", frame["shapes"])
     frame = frame.assign(input_data=data, variant=_variants(frame["variant"]))
     frame = _with_facts(frame, OBSERVED, _SERVED)
-    return _with_facts(frame, (*HARDWARE, *VERSIONS), (*LOCATION, *SOFTWARE))
+    return _with_facts(frame, (*HARDWARE, *VERSIONS), (*PLACE, *SOFTWARE))
 
 
 def _variants(texts: pd.Series) -> pd.Series:

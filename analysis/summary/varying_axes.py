@@ -10,7 +10,7 @@ import pandas as pd
 from hpcbench.analysis.summary.axis_names import axis_label, axis_name, value_text
 from hpcbench.analysis.summary.configuration import (
     BASE,
-    CLIENT,
+    CALLS,
     LOAD,
     PLANNED,
     RESOLVED,
@@ -66,7 +66,7 @@ _NUMBERS = {
     axis.column: axis
     for axis in (BATCH_SIZE, CONCURRENCY, REQUEST_RATE, INSTANCES, QUEUE_DELAY, GPUS)
 }
-_ASKED = (*LOAD, *CLIENT, "shapes")
+_ASKED = (*LOAD, *CALLS, "shapes")
 
 
 _FIRST = (BASE, "none", "off")
