@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from hpcbench.config import yaml_model
 from hpcbench.config.campaign import Campaign
+from hpcbench.config.container import Container
 from hpcbench.config.site import Pool, Site, format_walltime
 from hpcbench.errors import BadInput
 from hpcbench.plan import applicability, grid, input_data
@@ -228,10 +229,12 @@ def _with_images(site: Site, campaign: Campaign) -> tuple[Site, dict[str | None,
             )
     names = [image for image in wanted if image is not None]
     site = site.model_copy(update={"container": images.resolve_images(site.container, names)})
-    found = {
-        image: command.find_software(site.container.with_server_image(image)) for image in wanted
-    }
-    return site, {image: f"{s.server_digest} {s.sdk_digest}" for image, s in found.items()}
+    return site, {image: _digests(site.container.with_server_image(image)) for image in wanted}
+
+
+def _digests(container: Container) -> str:
+    software = command.runtime_of(container).find_software(container)
+    return f"{software.server_digest} {software.sdk_digest}"
 
 
 def chosen_pools(site: Site, pools: Sequence[str]) -> list[str]:

@@ -144,7 +144,7 @@ import sys
 from pathlib import Path
 from hpcbench import Campaign, Site, plan
 from hpcbench.measure import model_repository
-from hpcbench.runtime import command as commands, process
+from hpcbench.runtime import apptainer, command as commands, process
 folder = Path(sys.argv[1])
 todo = plan(Campaign.load(folder / "campaign.yaml"), Site.load(folder / "site.yaml"))
 (placement,) = todo.placements["cpu"]
@@ -154,7 +154,7 @@ access.folder.mkdir()
 model = placement.points[0].variant.model.folder
 for path in (model / "config.pbtxt", model / "1" / "model.onnx"):
     words = ["sh", "-c", 'cat "$0" >/dev/null && ! echo x >>"$0"', str(path)]
-    command = commands.image_command(todo.site.container, 0, words, access)
+    command = apptainer.RUNTIME.image_command(todo.site.container, "server", words, access)
     done = process.run(command.argv, folder=access.folder, timeout_s=60, env=command.env)
     assert done.returncode == 0, done
     assert "Read-only file system" in done.stderr, done

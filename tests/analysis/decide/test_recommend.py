@@ -666,7 +666,7 @@ def _loaded(site: Site, repository: Path, log: Path) -> dict[str, Any]:
     ]
     shared = f"hpcbench-test-{uuid.uuid4().hex}-"
     access = container.NodeAccess(folder=log.parent, shm_prefix=shared)
-    command = container.server_command(site.container, arguments, access)
+    command = container.runtime_of(site.container).server_command(site.container, arguments, access)
 
     def answer() -> dict[str, Any] | None:
         with contextlib.suppress(OSError, ValueError):
