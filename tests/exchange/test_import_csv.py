@@ -209,7 +209,7 @@ def test_a_tree_without_such_files_is_refused_with_what_is_wanted(tmp_path: Path
 @pytest.mark.parametrize(
     ("name", "line", "told"),
     [
-        ("a_batch4.csv", "9" * 200_000 + ",1", "is no CSV: field larger than field limit"),
+        ("a_batch4.csv", "9" * 200_000 + ",1", "is not a CSV file: field larger than field limit"),
         ("a_batch0.csv", "4,832.253", "its name does not say model and batch size"),
         (f"a_batch{10**30}.csv", "4,832.253", "its name does not say model and batch size"),
     ],
