@@ -321,7 +321,7 @@ class TestEnding:
     def test_a_run_that_is_stopped_while_it_submits_submits_nothing_more(
         self, study: Study
     ) -> None:
-        delays = list(range(1, 401))
+        delays = list(range(1, 121))
         study.write(
             site={"pool": {"max_jobs": len(delays)}},
             server={"preferred_batch_size": [[4]], "max_queue_delay_us": delays},
