@@ -30,8 +30,7 @@ from hpcbench.measure import server as triton
 from hpcbench.measure.perf_output import Outcome
 from hpcbench.measure.preflight import InstalledPerfAnalyzer, check_scratch, installed_perf_analyzer
 from hpcbench.plan.initial_record import initial_record
-from hpcbench.plan.input_data import GENERATED
-from hpcbench.plan.model import hash_id
+from hpcbench.plan.model import GENERATED_INPUT, hash_id
 from hpcbench.plan.placement import Placement, PointGroup
 from hpcbench.plan.point import Point
 from hpcbench.records.columns import Record, Status
@@ -288,7 +287,7 @@ def _command(
         work.tool.flags,
     )
     data = load.input_data
-    mounts = () if data in GENERATED else container.linked_paths([Path(data)])
+    mounts = () if data in GENERATED_INPUT else container.linked_paths([Path(data)])
     shm = "" if load.shared_memory == "none" else server.shm
     access = NodeAccess(folder=folder, mounts=mounts, shm_prefix=shm)
     runtime = container.runtime_of(work.site.container)

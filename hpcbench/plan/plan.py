@@ -11,9 +11,15 @@ from hpcbench.config.campaign import Campaign
 from hpcbench.config.container import Container
 from hpcbench.config.site import Pool, Site, format_walltime
 from hpcbench.errors import BadInput
-from hpcbench.plan import applicability, grid, input_data
+from hpcbench.plan import applicability, grid
 from hpcbench.plan.grid import Grid
-from hpcbench.plan.model import TritonModel, read_model
+from hpcbench.plan.model import (
+    GENERATED_INPUT,
+    TritonModel,
+    folder_problems,
+    input_digest,
+    read_model,
+)
 from hpcbench.plan.order import make_placements, split_placements
 from hpcbench.plan.placement import ENGINE_S, Placement, builds_engines
 from hpcbench.plan.point import Point
@@ -316,8 +322,8 @@ def _input_digests(campaign: Campaign) -> dict[str, str]:
     ]
     names = {name for measurement in measured if measurement for name in measurement.input_data}
     where = f"{campaign.source}: measurement.input_data"
-    files = sorted(names.difference(input_data.GENERATED))
-    return {name: input_data.input_digest(name, where) for name in files}
+    files = sorted(names.difference(GENERATED_INPUT))
+    return {name: input_digest(name, where) for name in files}
 
 
 def _check_folders(campaign: Campaign, points: Iterable[Point]) -> None:
@@ -331,7 +337,7 @@ def _check_folders(campaign: Campaign, points: Iterable[Point]) -> None:
         f"{campaign.source}: measurement.input_data: {problem}"
         for name, model, shapes in sorted(used, key=lambda each: (each[0], each[1].name, each[2]))
         if Path(name).is_dir()
-        for problem in input_data.folder_problems(Path(name), model, dict(shapes))
+        for problem in folder_problems(Path(name), model, dict(shapes))
     ]
     if problems:
         raise BadInput("\n".join(dict.fromkeys(problems)))
