@@ -20,7 +20,7 @@ from hpcbench.measure import perf_output
 from hpcbench.plan.model import hash_id
 from hpcbench.records import parquet, store
 from hpcbench.records.columns import MEASURED, Record, Status
-from hpcbench.records.store import Results
+from hpcbench.records.folder import Results, lock_folder
 
 Cells = Mapping[str, str]
 """One row of a CSV file by the headers of its columns."""
@@ -112,7 +112,7 @@ def import_csv_folder(folder: Path, results: Path, origin: CsvOrigin | None = No
     found = read_csv_folder(folder, origin or CsvOrigin())
     where = Results(results)
     where.create()
-    with store.lock_folder(where):
+    with lock_folder(where):
         for placement_id in dict.fromkeys(record.placement_id for record in found.records):
             path = where.records / f"{placement_id}.parquet"
             rows = parquet.read_file(path).to_pylist() if path.exists() else []

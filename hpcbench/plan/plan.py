@@ -194,8 +194,9 @@ def plan(
         return todo
     # Only this reads records. Without a results folder, `hpcbench plan` is spared pandas.
     from hpcbench.records import store
+    from hpcbench.records.folder import Results
 
-    return todo.without_done(store.finished_keys(store.Results(Path(results))))
+    return todo.without_done(store.finished_keys(Results(Path(results))))
 
 
 def _by_reason(points: Iterable[Point], site: Site, pool: str) -> dict[str | None, list[Point]]:

@@ -20,6 +20,7 @@ from hpcbench.cluster import driver
 from hpcbench.errors import BadInput
 from hpcbench.records import store
 from hpcbench.records.columns import Status
+from hpcbench.records.folder import Results, lock_folder
 from tests.helpers import models
 from tests.helpers.leftovers import programs_running
 from tests.helpers.paths import CHECKOUT
@@ -246,9 +247,9 @@ def test_two_runs_do_not_share_a_results_folder(
     tmp_path: Path, native_prefix: Path, demo_models: Path
 ) -> None:
     campaign, site = quick_run(tmp_path, native_prefix, demo_models)
-    results = store.Results(tmp_path / "results")
+    results = Results(tmp_path / "results")
     results.create()
-    with store.lock_folder(results), pytest.raises(BadInput, match="another run is at work"):
+    with lock_folder(results), pytest.raises(BadInput, match="another run is at work"):
         driver.run(campaign, site, results.folder)
 
 
