@@ -106,7 +106,7 @@ def doctor(
 def plan(
     campaign: Path, site: str, pools: tuple[str, ...], account: str | None, as_json: bool
 ) -> None:
-    """Show what CAMPAIGN would measure, how long it takes, and the job scripts.
+    """Show the points, the time and the job scripts of CAMPAIGN.
 
     Starts nothing.
     """
@@ -210,7 +210,7 @@ def _plan_json(todo: "Plan", scripts: dict[str, str | None]) -> dict[str, Any]:
 def run(
     campaign: Path, site: str, pools: tuple[str, ...], account: str | None, results: Path
 ) -> int:
-    """Measure every point of CAMPAIGN that is not yet in the results folder.
+    """Measure the points of CAMPAIGN that have no result yet.
 
     It is safe to interrupt a run: the same command continues it, and tries failed points again.
     """
@@ -243,7 +243,11 @@ def run(
 @RESULTS
 @JSON
 def status(results: Path, as_json: bool) -> None:
-    """Show which points of a results folder are done, running, missing or failed, and why."""
+    """Show which points are done, running, missing or failed.
+
+    RESULTS is the folder that was given to hpcbench run. The points that failed are listed with
+    the reason.
+    """
     from hpcbench.cli import point_text
     from hpcbench.cluster import ledger, run_state
     from hpcbench.records import store
@@ -297,7 +301,9 @@ def _with_status(
 @click.command()
 @RESULTS
 def cancel(results: Path) -> None:
-    """End the run in a results folder and cancel its batch jobs, and no others.
+    """End a run and cancel its batch jobs.
+
+    RESULTS is the folder that was given to hpcbench run. No other jobs are cancelled.
 
     Works from any shell that has the batch system's commands, even if the driver was killed.
     """

@@ -125,8 +125,8 @@ def import_csv(
     type=click.IntRange(min=1),
     help="Use only the first N events. Default: all.",
 )
-@click.option("--pad", metavar="VALUE", type=float, help="Fill lists that are too short with VALUE.")
-@click.option("--truncate", is_flag=True, help="Cut lists that are too long.")
+@click.option("--pad", metavar="VALUE", type=float, help="Fill up short lists with VALUE.")
+@click.option("--truncate", is_flag=True, help="Cut long lists.")
 @click.option(
     "--out",
     required=True,
@@ -145,7 +145,7 @@ def make_input(
     truncate: bool,
     out: Path,
 ) -> None:
-    """Write events as input data for MODEL of the model REPOSITORY.
+    """Write events as input data for MODEL in REPOSITORY.
 
     Name the file in a campaign as measurement.input_data. Data types and sizes are checked against
     the model's config.pbtxt. Examples: docs/inputs.md.

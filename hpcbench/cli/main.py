@@ -18,9 +18,9 @@ SECTIONS: Mapping[str, Sequence[click.Command]] = {
     "Measure": campaign.COMMANDS,
     "Evaluate": results.COMMANDS,
     "Exchange": exchange.COMMANDS,
-    "Set up": install.COMMANDS,
+    "Install": install.COMMANDS,
 }
-"""The subcommands as `hpcbench --help` lists them: by stage, in the order in which one uses them."""
+"""The subcommands in the order in which `hpcbench --help` lists them."""
 
 EXTRAS: Mapping[str, str] = dict.fromkeys(("jinja2", "matplotlib", "mplhep", "scipy"), "analysis")
 """Packages that a plain installation may lack, and the extra of pyproject.toml that brings each."""
@@ -47,9 +47,13 @@ class _Group(click.Group):
         except ModuleNotFoundError as error:
             # Anything but an optional dependency is a bug, here or in the user's own module:
             # only the traceback says where.
-            if error.name not in EXTRAS:
+            extra = EXTRAS.get(error.name or "")
+            if extra is None:
                 raise
-            _report(_missing_package(error.name))
+            _report(
+                f"the package {error.name} is not installed\n"
+                f"  -> pip install 'triton-hpcbench[{extra}]'"
+            )
             sys.exit(2)
         except BrokenPipeError:
             # As in `hpcbench status DIR | head`. Closed, stderr stays silent when Python flushes.
@@ -75,13 +79,6 @@ def _report(message: str) -> None:
     click.echo(message, err=True)
 
 
-def _missing_package(name: str) -> str:
-    return (
-        f"the package {name} is not installed\n"
-        f"  -> pip install 'triton-hpcbench[{EXTRAS[name]}]'"
-    )
-
-
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="hpcbench")
 @click.option("-v", "--verbose", is_flag=True, help="Log every program that is started.")
@@ -98,7 +95,7 @@ def main(verbose: bool) -> None:
       2    bad input
       3    the site or its batch system refused
       130  interrupted; run the same command again to continue
-    """
+    """  # noqa: D301 - click wants the character \b itself: it keeps the lines of this list apart
     terminal = logging.StreamHandler()
     # Progress replaces most of the log on the terminal; the driver's log file gets all of it.
     terminal.setLevel(logging.DEBUG if verbose else logging.ERROR)

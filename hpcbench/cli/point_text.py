@@ -135,7 +135,9 @@ def point_text(row: Row, names: Sequence[str]) -> str:
     """
     more = [(name, _TEXTS[name](row)) for name in names]
     added = [
-        text if name in _SELF_EXPLAINING else f"{name} {text}" for name, text in more if text != NONE
+        text if name in _SELF_EXPLAINING else f"{name} {text}"
+        for name, text in more
+        if text != NONE
     ]
     return ", ".join([f"{row['model_label']} batch {row['batch_size']} {loop_text(row)}", *added])
 

@@ -298,10 +298,9 @@ def print_plan(todo: "Plan", console: Console) -> None:
 
 def _plan_table(todo: "Plan") -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("pool", "model", "server variant", "batch size", "load"):
+    for name in ("pool", "model", "server variant", "batch size", _load_name(todo.grid.points)):
         table.add_column(name)
-    table.add_column("placements", justify="right")
-    table.add_column("time each", justify="right", no_wrap=True)
+    table.add_column("placements", justify="right", no_wrap=True)
     for pool, placements in todo.placements.items():
         groups: dict[Any, list[Any]] = {}
         for placement in placements:
@@ -314,20 +313,23 @@ def _plan_table(todo: "Plan") -> Table:
                 escape(" + ".join(map(served_text, served))),
                 escape(" + ".join(variant_text(json.dumps(each.axes)) for each in served)),
                 " ".join(str(b) for b in sorted({p.load.batch_size for p in points})),
-                _loads(points),
-                str(len(members)),
-                duration(members[0].estimate_s),
+                " ".join(_loads(points)),
+                f"{len(members)} x {duration(members[0].estimate_s)}",
             )
     return table
 
 
-def _loads(points: Iterable["Point"]) -> str:
-    """The loads of some points: concurrencies, then request rates."""
+def _load_name(points: Iterable["Point"]) -> str:
+    closed = {point.load.concurrency is not None for point in points}
+    return "load" if len(closed) > 1 else "concurrency" if True in closed else "request rate"
+
+
+def _loads(points: Iterable["Point"]) -> list[str]:
+    """The loads of some points: concurrencies, then request rates with their unit."""
     loads = {(p.load.concurrency, p.load.request_rate) for p in points}
     closed = sorted(concurrency for concurrency, _ in loads if concurrency is not None)
     rates = sorted(rate for _, rate in loads if rate is not None)
-    parts = ["concurrency", *map(str, closed)] if closed else []
-    return " ".join([*parts, *(["rate", *(f"{rate:g}/s" for rate in rates)] if rates else [])])
+    return [*map(str, closed), *(f"{rate:g}/s" for rate in rates)]
 
 
 def _print_grid(grid: "Grid", console: Console) -> None:

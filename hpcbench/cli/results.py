@@ -150,7 +150,7 @@ def plot(results: Path, out: Path, style: str, names: tuple[str, ...]) -> None:
 )
 @JSON
 def recommend(results: Path, out: Path | None, as_json: bool, **wanted: Any) -> int:
-    """Recommend the best measured configuration for each model and GPU.
+    """Recommend the best measured configuration per model and GPU.
 
     RESULTS is a results folder or a Parquet file.
 

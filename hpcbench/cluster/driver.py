@@ -14,7 +14,7 @@ from hpcbench.cluster.worker import told
 from hpcbench.config.campaign import Campaign
 from hpcbench.config.site import Site
 from hpcbench.errors import SiteError
-from hpcbench.plan.initial_record import unmeasured
+from hpcbench.plan.initial_record import initial_record
 from hpcbench.plan.plan import Plan, plan, plan_rows
 from hpcbench.records import store
 from hpcbench.records.columns import Status
@@ -88,7 +88,7 @@ def _run(
         where.cancel.unlink(missing_ok=True)
         end_earlier_runs(where, lambda text: tell({"kind": "note", "text": text}))
         store.merge_leftovers(where)
-        todo = todo.without(store.done(where))
+        todo = todo.without_done(store.done(where))
         run_state.write_yaml(where.campaign, campaign)
         run_state.write_yaml(where.site, site)
         store.write_plan(where, plan_rows(todo))
@@ -126,7 +126,7 @@ def _tell_inapplicable(todo: Plan, where: Results, tell: Listener) -> None:
     """Writes the records of points that no worker need see."""
     for each in todo.inapplicable:
         records = [
-            unmeasured(point, each.placement, todo.site, Status.NOT_APPLICABLE, each.reason)
+            initial_record(point, each.placement, todo.site, Status.NOT_APPLICABLE, each.reason)
             for point in each.placement.points
         ]
         store.write_records(where.records / f"{each.placement.id}-told.parquet", records)

@@ -110,10 +110,30 @@ KEYS = {
 """The keys that each runtime cannot do without."""
 
 
+def default_prefix() -> Path:
+    """Return the prefix of a site file that names none, and of ``hpcbench native`` without one.
+
+    Returns
+    -------
+    Path
+        The value of HPCBENCH_NATIVE, where it is set; else ``.native`` in the folder above the
+        package, where that is a checkout; else a folder for data of the user.
+
+    """
+    named = os.environ.get("HPCBENCH_NATIVE")
+    if named:
+        return Path(named).absolute()
+    above = Path(__file__).resolve().parents[2]
+    if (above / "pyproject.toml").is_file():
+        return above / ".native"
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data) / "hpcbench" / "native"
+
+
 class Container(Frozen):
     """Where the two programs come from.
 
-    ``native`` runs them from ``prefix``, which ``make native`` fills. ``apptainer`` runs
+    ``native`` runs them from ``prefix``, which ``hpcbench native`` fills. ``apptainer`` runs
     tritonserver in ``server_image`` and perf_analyzer in ``sdk_image``: SIF files, sandbox
     folders, or docker:// references, which are pulled into ``cache``, a folder that all nodes
     see. ``server_images`` are others of Triton, by a name that a model of a campaign can ask for.
@@ -142,6 +162,8 @@ class Container(Frozen):
         if runtime is None:
             return value
         needed = info.field_name in KEYS[runtime]
+        if info.field_name == "prefix" and needed and value is None:
+            return default_prefix()
         if needed and value is None:
             raise PydanticCustomError("missing", "is missing")
         if value is not None and not needed:

@@ -48,7 +48,7 @@ def prepare(
     used at all. Raises ServerFailed, as not applicable, where it is not.
     """
     config = model_config.configure(variant, requests)
-    names = accelerators.named(config)
+    names = accelerators.compiling_accelerators(config)
     if not names:
         return Engines(None, {})
     key = accelerators.cache_key(
@@ -79,7 +79,7 @@ def prepare(
             with log_path.open("rb") as stream:
                 stream.seek(position)
                 log = stream.read().decode(errors="replace")
-            found = accelerators.verdict(log, names[0])
+            found = accelerators.accelerator_use(log, names[0])
             if found.fell_back:
                 raise ServerFailed(
                     f"{names[0]} was asked for and not used: {found.fell_back}",

@@ -31,9 +31,9 @@ from hpcbench.measure import (
 from hpcbench.measure import server as triton
 from hpcbench.measure.perf_output import Outcome
 from hpcbench.measure.preflight import Tool, check_scratch, sdk_tool
-from hpcbench.plan.initial_record import unmeasured
+from hpcbench.plan.initial_record import initial_record
 from hpcbench.plan.input_data import GENERATED
-from hpcbench.plan.placement import Placement, Together
+from hpcbench.plan.placement import Placement, PointGroup
 from hpcbench.plan.point import Point
 from hpcbench.records.columns import Record, Status
 from hpcbench.runtime import command as container
@@ -66,7 +66,7 @@ def _measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, 
     check_scratch(container.scratch(site.container))
     held = preflight.check(site.container, gpus=gpus)
     work = _Work(placement, site, sdk_tool(site.container))
-    waiting = deque(placement.measurements)
+    waiting = deque(placement.point_groups)
     requests = dict(placement.requests)
     while waiting:
         served = waiting[0][0].served
@@ -103,14 +103,14 @@ def _measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, 
             status = Status.NOT_APPLICABLE if error.not_applicable else Status.FAILED
             while waiting and waiting[0][0].served == served:
                 for point in waiting.popleft():
-                    record = unmeasured(point, placement, site, status, error.message)
+                    record = initial_record(point, placement, site, status, error.message)
                     yield replace(
                         record, log_tail=error.log_tail or None, **node.facts(), **held.columns
                     )
 
 
 def _measure_on(
-    server: triton.Server, waiting: deque[Together], work: "_Work"
+    server: triton.Server, waiting: deque[PointGroup], work: "_Work"
 ) -> Iterator[tuple[Point, Record]]:
     """Measures what is waiting, as long as this server, or what it can be swapped to, serves it.
 
@@ -145,7 +145,7 @@ class _Work:
 
 
 def _measured(
-    points: Together, server: triton.Server, work: _Work
+    points: PointGroup, server: triton.Server, work: _Work
 ) -> Iterator[tuple[Point, Record]]:
     """The records of these points, which are measured in one go, each with its point.
 
@@ -153,7 +153,7 @@ def _measured(
     what comes before it is on disk by then.
     """
     started_at = datetime.now(UTC)
-    if points[0].together is None:
+    if points[0].together_id is None:
         outcomes = [_alone(points[0], server, work)]
     else:
         outcomes = _together(points, server, work)
@@ -178,7 +178,7 @@ def _record(
         extra["log_tail"] = server.log_tail
     place = server.variants.index(point.variant)
     return replace(
-        unmeasured(point, work.placement, work.site, status, reason),
+        initial_record(point, work.placement, work.site, status, reason),
         **node.facts(),
         **loaded_config.resolved(server.configs[place]),
         server_config=model_repository.as_text(server.asked[place]),
@@ -224,7 +224,7 @@ def _alone(point: Point, server: triton.Server, work: _Work) -> tuple[Outcome, d
 
 
 def _together(
-    points: Together, server: triton.Server, work: _Work
+    points: PointGroup, server: triton.Server, work: _Work
 ) -> list[tuple[Outcome, dict[str, Any]]]:
     """The outcomes of points that are measured at the same time.
 
@@ -232,7 +232,7 @@ def _together(
     them, because an earlier job has kept their records.
     """
     asked = {point.variant: point for point in points}
-    others = [b for b in points[0].beside if isinstance(b, Point) and b.variant not in asked]
+    others = [b for b in points[0].co_located if isinstance(b, Point) and b.variant not in asked]
     everyone = [*points, *others]
     scratch = container.scratch(work.site.container)
     with ExitStack() as stack:
@@ -271,7 +271,7 @@ def _command(
         perf_analyzer.arguments(
             point,
             url=f"127.0.0.1:{server.http_port if load.protocol == 'http' else server.grpc_port}",
-            metrics_url=None if point.together else metrics_url,
+            metrics_url=None if point.together_id else metrics_url,
             **how,
         ),
         work.tool.flags,

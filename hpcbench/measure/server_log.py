@@ -20,7 +20,7 @@ def load_failure(text: str) -> ServerFailed:
         reason = match[1].strip().strip('"').split("\\n\\nAt:")[0].replace("\\n", "\n").strip()
         if NOT_APPLICABLE in reason:
             return ServerFailed(reason.split(NOT_APPLICABLE)[1], last_lines(text), True)
-        refused = accelerators.refusal(reason)
+        refused = accelerators.accelerator_refusal(reason)
         if refused:
             return ServerFailed(refused, last_lines(text), True)
         return ServerFailed(f"the model did not load: {reason}", last_lines(text))

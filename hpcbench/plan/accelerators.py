@@ -32,7 +32,7 @@ REFUSED = (
 """How backends refuse to load a model with what they do not have."""
 
 
-def named(config: ModelConfig) -> tuple[str, ...]:
+def compiling_accelerators(config: ModelConfig) -> tuple[str, ...]:
     """The accelerators of a configuration that compile a model, hence are slow at first."""
     both = config.optimization.execution_accelerators
     entries = (*both.gpu_execution_accelerator, *both.cpu_execution_accelerator)
@@ -59,14 +59,14 @@ def cache_key(
 
 
 @dataclass(frozen=True)
-class Verdict:
+class AcceleratorUse:
     """What a log tells: nodes of the model by what runs them, and why nothing was accelerated."""
 
     nodes: Mapping[str, int]
     fell_back: str | None
 
 
-def verdict(log: str, accelerator: str) -> Verdict:
+def accelerator_use(log: str, accelerator: str) -> AcceleratorUse:
     """Whether a server that logged verbosely while it loaded really uses the accelerator.
 
     onnxruntime lists after each optimization where the nodes were placed, one line for each
@@ -74,15 +74,17 @@ def verdict(log: str, accelerator: str) -> Verdict:
     """
     for line in log.splitlines():
         if any(words in line for words in IGNORED):
-            return Verdict({}, f"the backend went on without it: {_message(line)}")
+            return AcceleratorUse({}, f"the backend went on without it: {_message(line)}")
     provider = PROVIDERS[accelerator]
     nodes = _placement(log, provider)
     if nodes.get(provider) or (not nodes and BUILT_BY_TENSORFLOW in log):
-        return Verdict(nodes, None)
+        return AcceleratorUse(nodes, None)
     if nodes:
         placed = ", ".join(f"{count} on {name}" for name, count in nodes.items())
-        return Verdict(nodes, f"no part of the model runs on {provider}; its nodes: {placed}")
-    return Verdict({}, f"the server's log does not tell that anything runs on {provider}")
+        return AcceleratorUse(
+            nodes, f"no part of the model runs on {provider}; its nodes: {placed}"
+        )
+    return AcceleratorUse({}, f"the server's log does not tell that anything runs on {provider}")
 
 
 _PLACED = re.compile(
@@ -103,7 +105,7 @@ def _placement(log: str, provider: str) -> dict[str, int]:
     return (ours or lists or [{}])[-1]
 
 
-def refusal(message: str) -> str | None:
+def accelerator_refusal(message: str) -> str | None:
     """The part of a failed load's message that says that the backend has no such accelerator."""
     for pattern in REFUSED:
         if found := re.search(pattern, message):

@@ -20,7 +20,7 @@ from hpcbench.plan.model import TritonModel
 from hpcbench.plan.point import Point, ServerVariant
 
 
-def problems(
+def model_problems(
     model: Model, triton_model: TritonModel, server: Server, load: Load, measurement: Measurement
 ) -> list[str]:
     """What this model cannot take, each with key, value and what is allowed."""
@@ -46,7 +46,7 @@ def problems(
     return [*found, refusal] if refusal else found
 
 
-def lengths(model: TritonModel, shapes: Mapping[str, Dims]) -> dict[str, Dims]:
+def input_lengths(model: TritonModel, shapes: Mapping[str, Dims]) -> dict[str, Dims]:
     """The lengths of a point's inputs, without the batch dimension.
 
     Where a model has no batch dimension of its own (max_batch_size 0), inputs whose one length
@@ -80,7 +80,7 @@ def _batches(
         return
     inputs = dict(triton_model.inputs or ())
     for shapes in model.shape_sets.values():
-        given = lengths(triton_model, shapes)
+        given = input_lengths(triton_model, shapes)
         if not any(len(dims) < len(inputs.get(name, ())) for name, dims in given.items()):
             yield from (
                 f"load.batch_size: {size}: its max_batch_size is 0, and none of its inputs has a "
@@ -97,7 +97,7 @@ def _shapes(model: TritonModel, shapes: Mapping[str, Dims], from_file: bool) -> 
         if name not in inputs:
             there = ", ".join(inputs)
             yield f"it has no input '{name}';{nearest(name, inputs)} its inputs: {there}"
-    known = lengths(model, shapes)
+    known = input_lengths(model, shapes)
     for name, dims in inputs.items():
         given = known.get(name)
         if given is None:
@@ -142,7 +142,7 @@ _OF_INSTANCES = ("instance_count", "instance_kind", "gpus", "rate_limiter", "acc
 _GPU, _CPU = ModelInstanceGroup.KIND_GPU, ModelInstanceGroup.KIND_CPU
 
 
-def reason(point: Point, pool: Pool, *, native: bool) -> str | None:
+def not_applicable_reason(point: Point, pool: Pool, *, native: bool) -> str | None:
     """Why a pool cannot measure this point; None where nothing is known against it.
 
     ``native`` is the runtime whose backends run on processors only.
@@ -153,7 +153,7 @@ def reason(point: Point, pool: Pool, *, native: bool) -> str | None:
     for variant in point.served:
         why = why or _of_variant(variant, gpus, native)[0]
     why = why or _of_load(point, largest, gpus)
-    for beside in point.beside:
+    for beside in point.co_located:
         if isinstance(beside, Point) and why is None:
             against = _of_load(beside, _of_variant(beside.variant, gpus, native)[1], gpus)
             why = against and f"{beside.variant.label}, beside it: {against}"
@@ -174,7 +174,7 @@ def _of_variant(variant: ServerVariant, gpus: int, native: bool) -> tuple[str | 
     return next(_against(variant, config, gpus, native), None), config.max_batch_size
 
 
-def backend_of(variant: ServerVariant) -> str | None:
+def backend_name(variant: ServerVariant) -> str | None:
     """Triton's name for what runs the model: from its config.pbtxt, else from its files."""
     config = ModelConfig.FromString(variant.model.config)
     if config.HasField("ensemble_scheduling") or config.platform == "ensemble":
@@ -189,7 +189,7 @@ def backend_of(variant: ServerVariant) -> str | None:
 def _against(variant: ServerVariant, config: ModelConfig, gpus: int, native: bool) -> Iterator[str]:
     """Everything that is known against it; ``gpus`` is how many its server will have."""
     axes = variant.axes
-    backend = backend_of(variant)
+    backend = backend_name(variant)
     if backend == "ensemble":
         yield from (
             f"{axis}: an ensemble has no instances of its own; set it for its models"

@@ -12,7 +12,7 @@ from typing import Any
 from hpcbench.config.campaign import NAMES, Campaign, Model, Rule
 
 Row = tuple[Any, ...]
-Choice = tuple[int, ...]
+Combination = tuple[int, ...]
 """A combination: the position of the row that it takes of each factor."""
 
 
@@ -24,7 +24,7 @@ class Factor:
     rows: tuple[Row, ...]
 
 
-def factors(
+def make_factors(
     axes: Mapping[str, Sequence[Any]], together: Sequence[Sequence[str]] = ()
 ) -> list[Factor]:
     """What the grid is the product of, in the order of ``axes``.
@@ -53,7 +53,7 @@ def factors(
     return found
 
 
-def compiled(
+def _row_tests(
     rules: Sequence[Mapping[str, Sequence[Any]]], parts: Sequence[Factor]
 ) -> list[list[tuple[int, frozenset[int]]]]:
     """Each rule as (factor, the rows that fit); None of its factors fits where one set is empty."""
@@ -65,7 +65,7 @@ def compiled(
                     number
                     for number, row in enumerate(part.rows)
                     if all(
-                        among(value, rule[name])
+                        _is_among(value, rule[name])
                         for name, value in zip(part.names, row, strict=True)
                         if name in rule
                     )
@@ -78,28 +78,28 @@ def compiled(
     ]
 
 
-def choices(
+def allowed_combinations(
     parts: Sequence[Factor], rules: Sequence[Mapping[str, Sequence[Any]]], dropped: list[int]
-) -> Iterator[Choice]:
+) -> Iterator[Combination]:
     """Every combination that no rule excludes; ``dropped`` counts what each rule took.
 
     A rule names axes and values; it excludes what has one of its values on each of these axes.
     """
-    tests = compiled(rules, parts)
-    for choice in itertools.product(*(range(len(part.rows)) for part in parts)):
+    tests = _row_tests(rules, parts)
+    for combination in itertools.product(*(range(len(part.rows)) for part in parts)):
         for number, test in enumerate(tests):
-            if all(choice[position] in rows for position, rows in test):
+            if all(combination[position] in rows for position, rows in test):
                 dropped[number] += 1
                 break
         else:
-            yield choice
+            yield combination
 
 
-def asked(parts: Sequence[Factor], choice: Choice) -> dict[str, Any]:
+def combination_values(parts: Sequence[Factor], combination: Combination) -> dict[str, Any]:
     """The value of each axis in a combination."""
     return {
         name: value
-        for part, number in zip(parts, choice, strict=True)
+        for part, number in zip(parts, combination, strict=True)
         for name, value in zip(part.names, part.rows[number], strict=True)
     }
 
@@ -109,11 +109,11 @@ def axis_values(parts: Sequence[Sequence[Factor]], axis: str) -> list[Any]:
     found: list[Any] = []
     for factor in (factor for part in parts for factor in part if axis in factor.names):
         place = factor.names.index(axis)
-        found += [row[place] for row in factor.rows if not among(row[place], found)]
+        found += [row[place] for row in factor.rows if not _is_among(row[place], found)]
     return found
 
 
-def among(value: Any, values: Sequence[Any]) -> bool:
+def _is_among(value: Any, values: Sequence[Any]) -> bool:
     """Whether a value is one of these, of the same type."""
     # `in` would take True for 1.
     return any(type(value) is type(other) and value == other for other in values)
@@ -162,7 +162,7 @@ def _rules(campaign: Campaign, parts: Sequence[Part], dropped: Sequence[int]) ->
             if axis == "model":
                 continue
             there = axis_values(concerned, axis)
-            unknown = [value for value in values if not among(value, there)]
+            unknown = [value for value in values if not _is_among(value, there)]
             strange |= bool(unknown)
             if unknown:
                 never, known = (" or ".join(_text([v]) for v in each) for each in (unknown, there))

@@ -15,9 +15,16 @@ from hpcbench.config.server_axes import Server
 from hpcbench.config.yaml_model import Axes
 from hpcbench.errors import BadInput
 from hpcbench.plan import applicability, axis_product
-from hpcbench.plan.axis_product import Choice, Factor
+from hpcbench.plan.axis_product import Combination, Factor
 from hpcbench.plan.model import TritonModel
-from hpcbench.plan.point import Point, ServerVariant, Shapes, canonical, hashed, identity
+from hpcbench.plan.point import (
+    Point,
+    ServerVariant,
+    Shapes,
+    canonical_json,
+    hash_id,
+    server_identity,
+)
 
 
 def co_located_points(members: Sequence[Sequence[Point]], image: str) -> Iterator[Point]:
@@ -32,18 +39,18 @@ def co_located_points(members: Sequence[Sequence[Point]], image: str) -> Iterato
         own = [found[variant].values() for found, variant in zip(by_variant, served, strict=True)]
         for number, alone in enumerate(own):
             idle = (*served[:number], *served[number + 1 :])
-            held = [canonical(identity(variant, image)) for variant in idle]
+            held = [canonical_json(server_identity(variant, image)) for variant in idle]
             for point in alone:
-                yield replace(point, id=hashed(point.id, *held), beside=idle)
+                yield replace(point, id=hash_id(point.id, *held), co_located=idle)
         for loaded in itertools.product(*own):
-            together = hashed(*(point.id for point in loaded))
+            together_id = hash_id(*(point.id for point in loaded))
             for number, point in enumerate(loaded):
                 others = (*loaded[:number], *loaded[number + 1 :])
                 yield replace(
                     point,
-                    id=hashed(point.id, *(other.id for other in others)),
-                    beside=others,
-                    together=together,
+                    id=hash_id(point.id, *(other.id for other in others)),
+                    co_located=others,
+                    together_id=together_id,
                 )
 
 
@@ -73,16 +80,16 @@ class Grid:
     """The points of a campaign, and what became of the other combinations.
 
     ``merged`` fell onto an equal one; ``excluded`` holds (rule, how many it took) of each rule.
-    ``idle`` says which parts of the campaign change nothing, and why.
+    ``no_effect`` says which parts of the campaign change nothing, and why.
     """
 
     points: tuple[Point, ...]
     merged: int
     excluded: tuple[tuple[str, int], ...] = ()
-    idle: tuple[str, ...] = ()
+    no_effect: tuple[str, ...] = ()
 
 
-def expand(
+def expand_grid(
     campaign: Campaign,
     models: Mapping[str, TritonModel],
     *,
@@ -139,7 +146,7 @@ def expand(
             (axis_product.rule_text(rule), count)
             for rule, count in zip(campaign.exclude, dropped, strict=True)
         ),
-        idle=tuple(axis_product.no_effect_warnings(campaign, every, dropped)),
+        no_effect=tuple(axis_product.no_effect_warnings(campaign, every, dropped)),
     )
 
 
@@ -169,7 +176,7 @@ def _parts(
         load = load_axes.narrowed(campaign.load_axes, model.load, own, member.load)
         measurement = _narrowed(campaign.measurement, model.measurement, own)
         where = f"{campaign.source}: model '{model.name}'"
-        found = applicability.problems(model, models[model.name], server, load, measurement)
+        found = applicability.model_problems(model, models[model.name], server, load, measurement)
         problems = [f"{where}: {problem}" for problem in found]
         for loop in load_axes.loops(load):
             axes = {
@@ -182,7 +189,7 @@ def _parts(
             together = [[NAMES[axis] for axis in group] for group in campaign.zip]
             factors: list[Factor] = []
             try:
-                factors = axis_product.factors(axes, together)
+                factors = axis_product.make_factors(axes, together)
             except ValueError as error:
                 problems.append(f"{where}: zip: {error}")
             yield _Part(
@@ -247,13 +254,13 @@ def _points(
             server_image=part.model.server_image,
             changes=tuple(server_axes.changes(axes).items()),
         )
-        return made, canonical(identity(made, image))
+        return made, canonical_json(server_identity(made, image))
 
     strings = applicability.has_strings(part.triton_model)
 
     def load(asked: Mapping[str, Any]) -> tuple[LoadVariant, Shapes, str | None, str]:
         name = asked["shapes"]
-        lengths = applicability.lengths(part.triton_model, part.model.shape_sets[name])
+        lengths = applicability.input_lengths(part.triton_model, part.model.shape_sets[name])
         shapes = tuple(sorted(lengths.items()))
         settings = {key: value for key, value in asked.items() if key != "shapes"}
         digest = input_data.get(asked["input_data"])
@@ -262,16 +269,16 @@ def _points(
             made,
             shapes,
             name,
-            canonical({"shapes": shapes} if shapes else {}) + canonical(made.identity),
+            canonical_json({"shapes": shapes} if shapes else {}) + canonical_json(made.identity),
         )
 
     variant_of = _once(part.factors, lambda name: name in served, variant)
     load_of = _once(part.factors, lambda name: name not in served, load)
-    for choice in axis_product.choices(part.factors, given, dropped):
-        made, served_text = variant_of(choice)
-        asked, shapes, shapes_name, load_text = load_of(choice)
+    for combination in axis_product.allowed_combinations(part.factors, given, dropped):
+        made, served_text = variant_of(combination)
+        asked, shapes, shapes_name, load_text = load_of(combination)
         yield Point(
-            id=hashed(served_text + load_text),
+            id=hash_id(served_text + load_text),
             variant=made,
             shapes=shapes,
             load=asked,
@@ -284,7 +291,7 @@ def _once(
     factors: Sequence[Factor],
     concerned: Callable[[str], bool],
     make: Callable[[Mapping[str, Any]], V],
-) -> Callable[[Choice], V]:
+) -> Callable[[Combination], V]:
     """``make`` of the axes that are ``concerned``, called once for each of their combinations."""
     # A factor of one row is the same in all combinations.
     places = tuple(
@@ -294,13 +301,13 @@ def _once(
     )
     made: dict[tuple[int, ...], V] = {}
 
-    def of(choice: Choice) -> V:
-        key = tuple([choice[place] for place in places])
+    def cached_make(combination: Combination) -> V:
+        key = tuple([combination[place] for place in places])
         found = made.get(key)
         if found is None:
-            asked = axis_product.asked(factors, choice)
+            asked = axis_product.combination_values(factors, combination)
             found = make({name: value for name, value in asked.items() if concerned(name)})
             made[key] = found
         return found
 
-    return of
+    return cached_make

@@ -12,7 +12,7 @@ from hpcbench.records.columns import Record, Status
 from hpcbench.runtime import command
 
 
-def unmeasured(
+def initial_record(
     point: Point, placement: Placement, site: Site, status: Status, reason: str | None
 ) -> Record:
     """The record of a point of which nothing is known but what was asked for."""
@@ -27,7 +27,7 @@ def unmeasured(
         pool=placement.pool,
         repeat=placement.repeat,
         placement_id=placement.id,
-        together_id=point.together,
+        together_id=point.together_id,
         status=status,
         reason=reason,
         model=variant.model.name,
@@ -37,7 +37,7 @@ def unmeasured(
         model_digest=variant.model.digest,
         variant=json.dumps(variant.axes),
         variant_name=point.variant_name,
-        beside=beside(point),
+        beside=co_located_json(point),
         shapes=json.dumps(dict(point.shapes)) if point.shapes else None,
         shapes_name=point.shapes_name,
         **point.load.columns,
@@ -53,10 +53,10 @@ def unmeasured(
     )
 
 
-def beside(point: Point) -> str | None:
+def co_located_json(point: Point) -> str | None:
     """What else the server holds, as the column of that name has it."""
     found = []
-    for each in point.beside:
+    for each in point.co_located:
         variant = each.variant if isinstance(each, Point) else each
         entry = {
             "model_label": variant.label,

@@ -8,7 +8,7 @@ from pathlib import Path
 from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 
 from hpcbench.errors import BadInput
-from hpcbench.plan.model import TritonModel, digest
+from hpcbench.plan.model import TritonModel, content_digest
 
 GENERATED = ("random", "zero")
 HINT = (
@@ -24,7 +24,7 @@ BYTES = {
 """Of one value. Texts have none."""
 
 
-def read_digest(name: str, where: str) -> str:
+def input_digest(name: str, where: str) -> str:
     """The digest of a JSON file or folder; ``where`` begins messages.
 
     Raises BadInput where perf_analyzer could not read it.
@@ -33,7 +33,7 @@ def read_digest(name: str, where: str) -> str:
     try:
         if path.is_file() and "data" not in json.loads(path.read_text(encoding="utf-8")):
             raise BadInput(f"{where}: {name} has no list 'data', as perf_analyzer wants it", HINT)
-        return digest(path)
+        return content_digest(path)
     except OSError as error:
         raise BadInput(f"{where}: {name} cannot be read: {error.strerror}", HINT) from error
     except (ValueError, TypeError) as error:

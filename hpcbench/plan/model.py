@@ -81,7 +81,7 @@ def read_model(repository: Path, name: str, callers: tuple[str, ...] = ()) -> Tr
     return TritonModel(
         name=name,
         folder=folder,
-        digest=f"{digest(folder)}-{whole}" if composing else digest(folder),
+        digest=f"{content_digest(folder)}-{whole}" if composing else content_digest(folder),
         config=config.SerializeToString(deterministic=True),
         max_batch_size=config.max_batch_size if known else None,
         dynamic_batching=config.HasField("dynamic_batching"),
@@ -120,7 +120,7 @@ def _composing(
     return tuple(found.values())
 
 
-def digest(path: Path) -> str:
+def content_digest(path: Path) -> str:
     """A hash over the names and contents of all files at or below ``path``."""
     total = hashlib.sha256()
     for file in sorted(_files(path)) if path.is_dir() else [path]:

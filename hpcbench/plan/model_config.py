@@ -165,7 +165,7 @@ def _prepare(
                 if key not in entry.parameters:
                     entry.parameters[key] = value
     given = axes.get("warmup")
-    wanted = bool(accelerators.named(config)) and not config.model_warmup
+    wanted = bool(accelerators.compiling_accelerators(config)) and not config.model_warmup
     if wanted if given is None else given:
         entries = warmups(config, requests)
         if entries:

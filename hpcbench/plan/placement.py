@@ -28,7 +28,7 @@ SWAP_S = 5.0
 STOP_S = 20.0
 """What a worker keeps in hand at the end of its job: to stop Triton, and to tell the driver."""
 
-Together = tuple[Point, ...]
+PointGroup = tuple[Point, ...]
 """Points that are measured in one go: one, or those of several models at the same time."""
 
 
@@ -75,7 +75,7 @@ class Placement:
         return [(served, replace(self, points=tuple(points))) for served, points in parts]
 
     @property
-    def measurements(self) -> tuple[Together, ...]:
+    def point_groups(self) -> tuple[PointGroup, ...]:
         """Its points in the order in which they are measured, those of one go together."""
         return tuple(tuple(each) for _, each in itertools.groupby(self.points, _together))
 
@@ -84,7 +84,7 @@ class Placement:
         """Seconds it should take where every point settles within three windows."""
         swaps_s = SWAP_S * (len(self.served) - 1)
         starts_s = _start_s(self.points[0].served)
-        return starts_s + swaps_s + sum(map(_estimate_s, self.measurements))
+        return starts_s + swaps_s + sum(map(_estimate_s, self.point_groups))
 
     @property
     def next_s(self) -> dict[Key, float]:
@@ -96,16 +96,16 @@ class Placement:
             (before[-1].id, self.pool, self.repeat): _longest_s(after)
             + STOP_S
             + (_start_s(after[0].served) if before[0].served != after[0].served else 0.0)
-            for before, after in itertools.pairwise(self.measurements)
+            for before, after in itertools.pairwise(self.point_groups)
         }
 
     def needs_s(self, measurements: int) -> float:
         """Seconds that a job must have left for its first measurements, so many of them."""
-        first = self.measurements[:measurements]
-        starts_s = sum(map(_start_s, {each[0].served for each in first or self.measurements[:1]}))
+        first = self.point_groups[:measurements]
+        starts_s = sum(map(_start_s, {each[0].served for each in first or self.point_groups[:1]}))
         return starts_s + sum(map(_longest_s, first)) + STOP_S
 
-    def without(self, done: AbstractSet[Key]) -> "Placement | None":
+    def without_done(self, done: AbstractSet[Key]) -> "Placement | None":
         """What is left of it once ``done`` is taken away; None if nothing is."""
         left = tuple(p for p in self.points if (p.id, self.pool, self.repeat) not in done)
         return replace(self, points=left) if left else None
@@ -121,33 +121,35 @@ def builds_engines(variant: ServerVariant) -> bool:
     """Whether TensorRT compiles the model, because an axis or its config.pbtxt asks for it."""
     asked = variant.axes.get("accelerator", BASE)
     if asked == BASE:
-        return "tensorrt" in accelerators.named(ModelConfig.FromString(variant.model.config))
+        return "tensorrt" in accelerators.compiling_accelerators(
+            ModelConfig.FromString(variant.model.config)
+        )
     return bool(asked) and json.loads(str(asked))["name"] == "tensorrt"
 
 
 def _together(point: Point) -> str:
-    return point.together or point.id
+    return point.together_id or point.id
 
 
-def _loads(each: Together) -> list[Point]:
+def _loads(each: PointGroup) -> list[Point]:
     """All that loads the server in one go: also what was measured in an earlier job."""
-    return [each[0], *(b for b in each[0].beside if isinstance(b, Point))]
+    return [each[0], *(b for b in each[0].co_located if isinstance(b, Point))]
 
 
-def _estimate_s(each: Together) -> float:
+def _estimate_s(each: PointGroup) -> float:
     loads = [point.load for point in _loads(each)]
     # Several models are first brought under load, then measured.
     rounds = 1 if len(loads) == 1 else 2
     return rounds * max(load.estimate_s for load in loads)
 
 
-def _longest_s(each: Together) -> float:
+def _longest_s(each: PointGroup) -> float:
     loads = [point.load for point in _loads(each)]
     first_s = 0.0 if len(loads) == 1 else max(REST_WINDOWS * load.window_s for load in loads)
     return first_s + max(load.longest_s for load in loads)
 
 
-def place(
+def make_placements(
     points: Iterable[Point],
     *,
     campaign: str,
@@ -207,7 +209,7 @@ def _rotated(variants: Sequence[list[Point]], by: int) -> list[list[Point]]:
     return [*variants[first:], *variants[:first]]
 
 
-def spread(
+def split_placements(
     placements: Iterable[Placement], *, jobs: int, walltime_s: int | None
 ) -> tuple[Placement, ...]:
     """The same points in more placements where one would not fit a job, or jobs would be idle.
@@ -230,7 +232,7 @@ def spread(
 
 def _halves(placement: Placement) -> list[Placement]:
     """Two parts, as equal as may be; none where it is one measurement."""
-    whole = placement.measurements
+    whole = placement.point_groups
     by_server = [list(each) for _, each in itertools.groupby(whole, lambda each: each[0].served)]
     pieces = by_server if len(by_server) > 1 else [[each] for each in whole]
     if len(pieces) == 1:
@@ -248,7 +250,7 @@ def _fitting(placement: Placement, walltime_s: int | None) -> list[Placement]:
     parts: list[list[Point]] = []
     served: tuple[ServerVariant, ...] = ()
     left_s = 0.0
-    for each in placement.measurements:
+    for each in placement.point_groups:
         # Where a swap fails, a server is started.
         fresh = each[0].served != served
         left_s -= _longest_s(each) + (_start_s(each[0].served) if fresh else 0.0)

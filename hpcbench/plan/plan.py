@@ -14,9 +14,15 @@ from hpcbench.config.site import Pool, Site, walltime
 from hpcbench.errors import BadInput
 from hpcbench.plan import applicability, grid, input_data
 from hpcbench.plan.grid import Grid
-from hpcbench.plan.initial_record import beside
+from hpcbench.plan.initial_record import co_located_json
 from hpcbench.plan.model import TritonModel, read_model
-from hpcbench.plan.placement import ENGINE_S, Placement, builds_engines, place, spread
+from hpcbench.plan.placement import (
+    ENGINE_S,
+    Placement,
+    builds_engines,
+    make_placements,
+    split_placements,
+)
 from hpcbench.plan.point import Point
 from hpcbench.records import store
 from hpcbench.records.columns import Key
@@ -45,13 +51,13 @@ class Plan:
     placements: Mapping[str, tuple[Placement, ...]]
     inapplicable: tuple[Inapplicable, ...] = ()
 
-    def without(self, done: AbstractSet[Key]) -> "Plan":
+    def without_done(self, done: AbstractSet[Key]) -> "Plan":
         """What is left of it once ``done`` is taken away."""
         left = {
-            pool: _spread(self.site.pools[pool], [p.without(done) for p in waiting])
+            pool: _spread(self.site.pools[pool], [p.without_done(done) for p in waiting])
             for pool, waiting in self.placements.items()
         }
-        rest = [(each, each.placement.without(done)) for each in self.inapplicable]
+        rest = [(each, each.placement.without_done(done)) for each in self.inapplicable]
         told = tuple(Inapplicable(placement, each.reason) for each, placement in rest if placement)
         return replace(self, placements=left, inapplicable=told)
 
@@ -107,7 +113,7 @@ def plan(
     chosen = chosen_pools(site, pools)
     site, software = _with_images(site, campaign)
     models = _read_models(campaign)
-    points = grid.expand(
+    points = grid.expand_grid(
         campaign,
         models,
         software=software,
@@ -119,7 +125,7 @@ def plan(
     native = site.container.runtime == "native"
     for pool in chosen:
         place_ = partial(
-            place,
+            make_placements,
             campaign=campaign.name,
             pool=pool,
             repeats=campaign.repeats,
@@ -127,7 +133,7 @@ def plan(
         )
         by_reason: dict[str | None, list[Point]] = {}
         for point in points.points:
-            why = applicability.reason(point, site.pools[pool], native=native)
+            why = applicability.not_applicable_reason(point, site.pools[pool], native=native)
             by_reason.setdefault(why, []).append(point)
         placements[pool] = _spread(site.pools[pool], place_(by_reason.pop(None, [])))
         inapplicable += [
@@ -144,7 +150,7 @@ def plan(
         placements=placements,
         inapplicable=tuple(inapplicable),
     )
-    return todo if results is None else todo.without(store.done(Results(Path(results))))
+    return todo if results is None else todo.without_done(store.done(Results(Path(results))))
 
 
 def _with_images(site: Site, campaign: Campaign) -> tuple[Site, dict[str | None, str]]:
@@ -183,7 +189,7 @@ def chosen_pools(site: Site, pools: Sequence[str]) -> list[str]:
 
 def _spread(pool: Pool, placements: Iterable[Placement | None]) -> tuple[Placement, ...]:
     left = [placement for placement in placements if placement]
-    return spread(left, jobs=pool.max_jobs, walltime_s=pool.walltime)
+    return split_placements(left, jobs=pool.max_jobs, walltime_s=pool.walltime)
 
 
 def _check_walltime(site: Site, placements: Mapping[str, Sequence[Placement]]) -> None:
@@ -230,7 +236,7 @@ def _input_digests(campaign: Campaign) -> dict[str, str]:
     names = {name for measurement in measured if measurement for name in measurement.input_data}
     where = f"{campaign.source}: measurement.input_data"
     files = sorted(names.difference(input_data.GENERATED))
-    return {name: input_data.read_digest(name, where) for name in files}
+    return {name: input_data.input_digest(name, where) for name in files}
 
 
 def _check_folders(campaign: Campaign, points: Iterable[Point]) -> None:
@@ -257,12 +263,12 @@ def plan_rows(todo: Plan) -> list[dict[str, Any]]:
             "point_id": point.id,
             "pool": pool,
             "repeat": repeat,
-            "together_id": point.together,
+            "together_id": point.together_id,
             "model_label": point.variant.label,
             "model_version": point.variant.version,
             "variant": json.dumps(point.variant.axes),
             "variant_name": point.variant_name,
-            "beside": beside(point),
+            "beside": co_located_json(point),
             "shapes_name": point.shapes_name,
             **point.load.columns,
         }

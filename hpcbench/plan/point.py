@@ -42,9 +42,9 @@ class Point:
 
     ``shapes`` are the lengths of inputs without the batch dimension. The names are those that
     the campaign gives to shapes and to a variant, if any: they are no part of the id.
-    ``beside`` is what else the same server holds: a Point for a load that runs at the same time, a
-    ServerVariant that is loaded and idle. ``together`` is shared by points that are measured in
-    one go, None for a point that is measured alone.
+    ``co_located`` is what else the same server holds: a Point for a load that runs at the same
+    time, a ServerVariant that is loaded and idle. ``together_id`` is shared by
+    points that are measured in one go, None for a point that is measured alone.
     """
 
     id: str
@@ -53,13 +53,13 @@ class Point:
     load: LoadVariant
     shapes_name: str | None = None
     variant_name: str | None = None
-    beside: tuple["Point | ServerVariant", ...] = ()
-    together: str | None = None
+    co_located: tuple["Point | ServerVariant", ...] = ()
+    together_id: str | None = None
 
     @property
     def served(self) -> tuple[ServerVariant, ...]:
         """All that its server holds, in the order of the campaign."""
-        others = (b.variant if isinstance(b, Point) else b for b in self.beside)
+        others = (b.variant if isinstance(b, Point) else b for b in self.co_located)
         return tuple(sorted((self.variant, *others), key=lambda variant: variant.position))
 
     @property
@@ -79,7 +79,7 @@ class Point:
         )
 
 
-def identity(variant: ServerVariant, image: str) -> dict[str, Any]:
+def server_identity(variant: ServerVariant, image: str) -> dict[str, Any]:
     """What defines a server, less whatever is as it is by default.
 
     So an axis that is added later moves no id, as long as its default changes nothing.
@@ -94,11 +94,11 @@ def identity(variant: ServerVariant, image: str) -> dict[str, Any]:
     return {name: value for name, value in whole.items() if value not in (None, {})}
 
 
-def hashed(*texts: str) -> str:
+def hash_id(*texts: str) -> str:
     """An id for what these texts define."""
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
 
 
-def canonical(described: Mapping[str, Any]) -> str:
+def canonical_json(described: Mapping[str, Any]) -> str:
     """The same text for the same content."""
     return json.dumps(described, sort_keys=True, separators=(",", ":"))

@@ -113,15 +113,14 @@ def _absent(prefix: Path, error: Exception) -> SiteError:
         what = "there is no such folder"
     return SiteError(
         f"{_LACKING} {prefix}: {what}",
-        f"install them: python3 containers/native.py {prefix} (or: make native); or correct "
-        "container.prefix in the site file",
+        f"install them: hpcbench native {prefix}; or correct container.prefix in the site file",
     )
 
 
 def _incomplete(prefix: Path, what: str) -> SiteError:
     return SiteError(
         f"{_LACKING} {prefix}: {what}",
-        f"install them: rm -r {prefix}; python3 containers/native.py {prefix}",
+        f"install them: rm -r {prefix}; hpcbench native {prefix}",
     )
 
 

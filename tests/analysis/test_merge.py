@@ -208,7 +208,7 @@ def test_a_file_that_cannot_be_read_is_named_and_the_rest_goes_through(
     )
     assert ended.exit_code == 1
     assert "3 measurements of 1 site from 3 files" in ended.output
-    assert "1 file set aside; the result does not hold what is in there" in ended.output
+    assert "1 file left out of the merged results" in ended.output
     assert f"{bad}: {SAID[how]}" in ended.output
     assert bad.read_bytes() == before
     assert load_results(tmp_path / "merged.parquet")["batch_size"].tolist() == [1, 2, 3]

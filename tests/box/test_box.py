@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from tests.box.fixture import BOX, Box
-from tests.conftest import wait_until
+from tests.helpers.waiting import wait_until
 
 # The first test waits for the box, which may have to be built.
 pytestmark = [pytest.mark.box, pytest.mark.timeout(600)]

@@ -21,9 +21,9 @@ import yaml
 
 from hpcbench import load_results
 from tests.box.fixture import BOX, Box
-from tests.conftest import wait_until
 from tests.helpers.paths import CHECKOUT
 from tests.helpers.real import QUICK, campaign_file
+from tests.helpers.waiting import wait_until
 
 pytestmark = [pytest.mark.box, pytest.mark.timeout(600)]
 USER = 20017

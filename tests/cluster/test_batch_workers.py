@@ -23,8 +23,8 @@ from hpcbench.cluster.jobs import Sent
 from hpcbench.cluster.submission import Submission
 from hpcbench.errors import Interrupted, SiteError
 from hpcbench.records.store import Results
-from tests.conftest import wait_until
 from tests.helpers.builders import batch_site
+from tests.helpers.waiting import wait_until
 
 UNREACHABLE = (
     "sbatch: error: Batch job submission failed: "

@@ -7,7 +7,7 @@ from typing import Any
 from distributed import Client, LocalCluster
 
 from hpcbench.cluster.connected_workers import Roster
-from tests.conftest import wait_until
+from tests.helpers.waiting import wait_until
 
 
 def test_workers_are_known_by_name_while_they_are_there_and_remembered() -> None:

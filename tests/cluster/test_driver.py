@@ -20,10 +20,11 @@ from hpcbench.cluster import driver
 from hpcbench.errors import BadInput
 from hpcbench.records import store
 from hpcbench.records.columns import Status
-from tests.conftest import programs_running, wait_until
 from tests.helpers import models
+from tests.helpers.leftovers import programs_running
 from tests.helpers.paths import CHECKOUT
 from tests.helpers.real import QUICK, campaign_file, quick_run, site_file
+from tests.helpers.waiting import wait_until
 
 pytestmark = [pytest.mark.native, pytest.mark.usefixtures("leaves_nothing")]
 

@@ -22,9 +22,9 @@ from hpcbench.config.site import Site
 from hpcbench.errors import BadInput
 from hpcbench.records.store import Results
 from tests.box.fixture import Box
-from tests.conftest import wait_until
 from tests.helpers.builders import batch_site
 from tests.helpers.paths import CHECKOUT
+from tests.helpers.waiting import wait_until
 
 EVERY_LINE_END = re.compile(r"[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 WORKER = ["-m", "hpcbench.cluster.job", "tls://SCHEDULER:PORT", "--name", "hpcbench-RUN"]

@@ -20,17 +20,17 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from hpcbench.cli.main import main
-from hpcbench.cli.progress import check_text, examined
+from hpcbench.cli.progress import check_text, show_checks
 from hpcbench.config.site import Network, Pool, Site
 from hpcbench.doctor import doctor, host_checks, job_checks, worker_checks
 from hpcbench.doctor import worker_checks as visit
 from hpcbench.doctor.findings import Check, Findings, NothingToCheck, State
 from hpcbench.errors import Interrupted, SiteError
 from tests.box.fixture import BOX, Box
-from tests.conftest import wait_until
 from tests.helpers.builders import write_prefix, write_site
 from tests.helpers.paths import CHECKOUT
 from tests.helpers.real import site_file
+from tests.helpers.waiting import wait_until
 
 SLURM = {"scheduler": "slurm", "pools": {"gpu": {"partition": "gpu", "walltime": "12:00:00"}}}
 
@@ -114,7 +114,7 @@ def test_every_check_is_a_line_and_what_to_do_is_another() -> None:
 
 
 def test_what_is_waited_for_is_told_once_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
-    with examined(Console(width=40)) as tell:
+    with show_checks(Console(width=40)) as tell:
         for _ in range(3):
             tell("pool gpu: job 1 waits (Resources)")
         tell(Check("ports", State.OK, "a line that is longer than the console is wide"))
@@ -394,7 +394,7 @@ def test_a_missing_prefix_is_told_twice_and_the_rest_goes_on(
         *("software here", "perf_analyzer here"),
         *("cpu: GPUs", "cpu: software", "cpu: perf_analyzer", "cpu: Triton starts"),
     }
-    assert "make native" in named(checks, "software", "cpu")["todo"]
+    assert "hpcbench native" in named(checks, "software", "cpu")["todo"]
     assert [path.name for path in tmp_path.iterdir()] == ["site.yaml"]
 
 
@@ -613,7 +613,7 @@ class TestInTheBox:
             process.kill()
             process.communicate(timeout=60)
         assert wait_until(lambda: ward.left() == "" or time.sleep(1), 60)
-        programs = "hpcbench.cluster.job|tritonserver|doctor_guard"
+        programs = "hpcbench.cluster.job|tritonserver|hpcbench.doctor.guard"
         gone = lambda: box.exec("pgrep", "-f", programs, root=True).returncode == 1  # noqa: E731
         assert wait_until(lambda: gone() or time.sleep(1), 90)
 

@@ -104,7 +104,7 @@ def expanded(
 ) -> grid.Grid:
     """The grid of a campaign whose models are `triton_model`, unless others are given."""
     known = models or {model.name: triton_model(model.name) for model in study.models}
-    return grid.expand(
+    return grid.expand_grid(
         study, known, **({"software": {None: "native:1"}, "input_data": {}} | software)
     )
 

@@ -11,9 +11,9 @@ import yaml
 
 from hpcbench import Campaign, Site, load_results, run
 from hpcbench.analysis.figures import kinds
-from hpcbench.exchange.event_columns import read
-from hpcbench.exchange.input_layout import Wish
-from hpcbench.exchange.make_input import write
+from hpcbench.exchange.event_columns import read_events
+from hpcbench.exchange.input_layout import InputOptions
+from hpcbench.exchange.make_input import write_input
 from hpcbench.plan.model import read_model
 from tests.helpers.backend_server import versions
 from tests.helpers.paths import CHECKOUT
@@ -90,8 +90,13 @@ def test_particlenet_is_measured_on_events_of_a_file_and_of_a_folder(
     tmp_path: Path, native_prefix: Path, shared_models: Path
 ) -> None:
     events, mapping = jets(tmp_path)
-    wish = Wish(columns=mapping, shapes=PARTICLENET_SHAPES, pad=0, truncate=True)
-    write(read_model(shared_models, "particlenet_AK4"), read(events), tmp_path / "jets.json", wish)
+    options = InputOptions(columns=mapping, shapes=PARTICLENET_SHAPES, pad=0, truncate=True)
+    write_input(
+        read_model(shared_models, "particlenet_AK4"),
+        read_events(events),
+        tmp_path / "jets.json",
+        options,
+    )
     (tmp_path / "jet").mkdir()
     for name, shape in PARTICLENET_SHAPES.items():
         (tmp_path / "jet" / name).write_bytes(np.ones(shape, np.float32).tobytes())

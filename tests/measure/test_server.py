@@ -14,7 +14,7 @@ from hpcbench.measure import model_repository
 from hpcbench.measure import server as triton
 from hpcbench.plan import plan
 from hpcbench.plan.point import ServerVariant
-from tests.conftest import traces
+from tests.helpers.leftovers import traces
 from tests.helpers.real import quick_run
 
 

@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 
 from hpcbench.measure import server_log
-from hpcbench.plan.accelerators import cache_key, named, refusal, verdict
+from hpcbench.plan.accelerators import (
+    accelerator_refusal,
+    accelerator_use,
+    cache_key,
+    compiling_accelerators,
+)
 from hpcbench.plan.model_config import configure
 from tests.helpers.builders import triton_model, variant
 from tests.helpers.paths import DATA
@@ -33,30 +38,32 @@ def log(name: str) -> str:
 def test_an_accelerator_that_is_used_is_told_with_what_runs_on_it(
     name: str, nodes: dict[str, int]
 ) -> None:
-    found = verdict(log(name), "tensorrt")
+    found = accelerator_use(log(name), "tensorrt")
     assert found.fell_back is None
     assert found.nodes == nodes
 
 
 def test_a_model_that_runs_on_others_has_fallen_back() -> None:
-    found = verdict(log("no_tensorrt"), "tensorrt")
+    found = accelerator_use(log("no_tensorrt"), "tensorrt")
     assert found.nodes == {"CPUExecutionProvider": 4, "CUDAExecutionProvider": 301}
     assert found.fell_back == (
         "no part of the model runs on TensorrtExecutionProvider; its nodes: 4 on "
         "CPUExecutionProvider, 301 on CUDAExecutionProvider"
     )
-    assert verdict(log("all_tensorrt"), "openvino").fell_back is not None
+    assert accelerator_use(log("all_tensorrt"), "openvino").fell_back is not None
 
 
 @pytest.mark.parametrize("text", ["", "I1123 model_lifecycle.cc:642] loading: m:1"])
 def test_a_log_that_tells_nothing_is_no_proof(text: str) -> None:
-    assert "does not tell" in (verdict(text, "tensorrt").fell_back or "")
-    assert verdict(log("tensorrt_without_verbose"), "tensorrt").fell_back is not None
+    assert "does not tell" in (accelerator_use(text, "tensorrt").fell_back or "")
+    assert accelerator_use(log("tensorrt_without_verbose"), "tensorrt").fell_back is not None
 
 
 def test_of_several_sessions_the_one_with_the_accelerator_counts() -> None:
     """Parts of a model, and the session that only reads its inputs, are listed, too."""
-    both = verdict(log("no_tensorrt") + log("all_tensorrt") + log("no_tensorrt"), "tensorrt")
+    both = accelerator_use(
+        log("no_tensorrt") + log("all_tensorrt") + log("no_tensorrt"), "tensorrt"
+    )
     assert both.fell_back is None
     assert both.nodes == {"TensorrtExecutionProvider": 1}
 
@@ -69,7 +76,7 @@ def test_of_several_sessions_the_one_with_the_accelerator_counts() -> None:
     ],
 )
 def test_a_backend_that_goes_on_with_less_than_was_asked_has_fallen_back(warning: str) -> None:
-    found = verdict(f"{log('all_tensorrt')}{warning}\n", "tensorrt")
+    found = accelerator_use(f"{log('all_tensorrt')}{warning}\n", "tensorrt")
     assert warning.rpartition("] ")[2] in (found.fell_back or "")
 
 
@@ -86,11 +93,11 @@ def test_a_backend_that_goes_on_with_less_than_was_asked_has_fallen_back(warning
     ],
 )
 def test_a_backend_without_the_accelerator_says_so(message: str, words: str) -> None:
-    assert words in (refusal(message) or "")
+    assert words in (accelerator_refusal(message) or "")
 
 
 def test_other_failures_of_a_load_are_no_refusal() -> None:
-    assert refusal("Internal: the file is no ONNX model") is None
+    assert accelerator_refusal("Internal: the file is no ONNX model") is None
 
 
 def test_a_server_that_refuses_an_accelerator_is_not_applicable() -> None:
@@ -133,6 +140,6 @@ def test_engines_are_built_again_for_whatever_they_depend_on(changes: dict[str, 
 
 
 def test_only_accelerators_that_compile_are_named() -> None:
-    assert named(configure(variant(accelerator=FP16))) == ("tensorrt",)
-    assert named(configure(variant(accelerator=OPENVINO))) == ("openvino",)
-    assert named(configure(variant())) == ()
+    assert compiling_accelerators(configure(variant(accelerator=FP16))) == ("tensorrt",)
+    assert compiling_accelerators(configure(variant(accelerator=OPENVINO))) == ("openvino",)
+    assert compiling_accelerators(configure(variant())) == ()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hpcbench.config.site import Pool
-from hpcbench.plan.applicability import backend_of, reason
+from hpcbench.plan.applicability import backend_name, not_applicable_reason
 from tests.helpers.builders import point, triton_model, variant
 
 FP16 = '{"name": "tensorrt", "precision_mode": "FP16"}'
@@ -26,7 +26,7 @@ def why(
     **axes: Any,
 ) -> str | None:
     model = triton_model(config=f'platform: "{platform}" {config}')
-    return reason(point(of=variant(model, **axes)), pool, native=native)
+    return not_applicable_reason(point(of=variant(model, **axes)), pool, native=native)
 
 
 @pytest.mark.parametrize("platform", ["onnxruntime_onnx", "pytorch_libtorch", "tensorrt_plan"])
@@ -113,8 +113,11 @@ def test_what_they_cannot_take_is_told(arguments: dict[str, Any], words: str) ->
 
 def test_a_batch_over_a_variants_own_limit_is_told() -> None:
     big = point(of=variant(max_batch_size=4), batch_size=8)
-    assert reason(big, GPU, native=False) == "batch_size 8 is over max_batch_size 4"
-    assert reason(point(of=variant(max_batch_size=4), batch_size=4), GPU, native=False) is None
+    assert not_applicable_reason(big, GPU, native=False) == "batch_size 8 is over max_batch_size 4"
+    assert (
+        not_applicable_reason(point(of=variant(max_batch_size=4), batch_size=4), GPU, native=False)
+        is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -127,6 +130,6 @@ def test_a_model_without_a_configuration_is_known_by_its_file(
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / file).touch()
     model = triton_model(folder=tmp_path)
-    assert backend_of(variant(model)) == backend
-    assert backend_of(variant(triton_model(config='backend: "python"'))) == "python"
-    assert backend_of(variant(triton_model())) is None
+    assert backend_name(variant(model)) == backend
+    assert backend_name(variant(triton_model(config='backend: "python"'))) == "python"
+    assert backend_name(variant(triton_model())) is None

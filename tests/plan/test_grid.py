@@ -550,7 +550,7 @@ def test_a_rule_may_be_about_one_model_and_about_server_axes() -> None:
 def test_what_changes_nothing_is_told_with_what_there_is(
     changes: dict[str, Any], words: list[str]
 ) -> None:
-    assert list(expanded(campaign(**changes)).idle) == words
+    assert list(expanded(campaign(**changes)).no_effect) == words
 
 
 def test_a_campaign_of_which_nothing_is_left_is_refused() -> None:
@@ -649,16 +649,16 @@ def shared(**changes: Any) -> tuple[Point, ...]:
 
 def test_models_that_share_a_server_are_measured_alone_and_together_on_it() -> None:
     points = shared()
-    own = [p for p in points if not p.beside]
-    alone = [p for p in points if p.beside and not p.together]
-    together = [p for p in points if p.together]
+    own = [p for p in points if not p.co_located]
+    alone = [p for p in points if p.co_located and not p.together_id]
+    together = [p for p in points if p.together_id]
     assert [p.variant.label for p in own] == ["one"] * 2 + ["two"] * 3
     assert [(p.variant.label, p.load.batch_size, p.load.concurrency) for p in alone] == [
         ("one", 8, 1),
         *(("two", size, concurrency) for size in (1, 2, 4) for concurrency in (3, 5)),
     ]
     assert len(together) == 2 * 1 * 6
-    assert len({p.together for p in together}) == 6
+    assert len({p.together_id for p in together}) == 6
     assert {tuple(v.label for v in p.served) for p in alone + together} == {("one", "two")}
 
 
@@ -671,8 +671,8 @@ def test_points_on_a_shared_server_are_others_than_on_one_of_their_own() -> None
 
 def test_a_joint_point_says_what_runs_beside_it_and_its_id_depends_on_that() -> None:
     first, second = _first_pair()
-    assert first.together == second.together
-    (beside,) = first.beside
+    assert first.together_id == second.together_id
+    (beside,) = first.co_located
     assert isinstance(beside, Point)
     assert (beside.variant, beside.load) == (second.variant, second.load)
     other = _first_pair(load={"batch_size": [1, 2], "concurrency": [7]})
@@ -680,19 +680,19 @@ def test_a_joint_point_says_what_runs_beside_it_and_its_id_depends_on_that() -> 
 
 
 def _first_pair(**changes: Any) -> tuple[Point, Point]:
-    first, second, *_ = (p for p in shared(**changes) if p.together)
+    first, second, *_ = (p for p in shared(**changes) if p.together_id)
     return first, second
 
 
 def test_server_axes_of_a_group_are_its_own() -> None:
     group = {"one": {"server": {"instance_count": [1, 2]}}, "two": {}}
     points = shared(together=[group])
-    served = {p.served for p in points if p.beside}
+    served = {p.served for p in points if p.co_located}
     assert [[v.axes for v in each] for each in sorted(served, key=lambda s: str(s[0].axes))] == [
         [{"instance_count": 1}, {}],
         [{"instance_count": 2}, {}],
     ]
-    assert all(not p.variant.axes for p in points if not p.beside)
+    assert all(not p.variant.axes for p in points if not p.co_located)
 
 
 def test_what_a_model_of_a_group_cannot_take_is_told() -> None:

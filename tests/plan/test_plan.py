@@ -229,7 +229,7 @@ def test_a_site_without_complete_software_is_told_what_to_install(
     with pytest.raises(SiteError, match=r"no complete Triton and perf_analyzer") as caught:
         plan(Campaign.load(study), Site.load(site))
     assert str(tmp_path / ".native") in str(caught.value)
-    assert "make native" in caught.value.hint
+    assert "hpcbench native" in caught.value.hint
     assert caught.value.exit_code == 3
 
 

@@ -18,8 +18,8 @@ from tests.box.fixture import BOX, Box
 from tests.box.images import CHECKOUT, SDK, SERVER, Place, base_sites, running, traces
 from tests.box.paths import USER_ID, Places
 from tests.box.registry import HOST
-from tests.conftest import wait_until
 from tests.helpers.real import QUICK, SHAPES
+from tests.helpers.waiting import wait_until
 
 # The first test may have to wait for the box and for its images.
 pytestmark = [pytest.mark.box, pytest.mark.images, pytest.mark.timeout(1500)]

@@ -87,7 +87,7 @@ def test_a_prefix_that_is_not_there_is_told_with_what_to_do(tmp_path: Path) -> N
         f"there is no complete Triton and perf_analyzer in {tmp_path / 'none'}"
     )
     assert "there is no such folder" in caught.value.message
-    assert f"python3 containers/native.py {tmp_path / 'none'}" in caught.value.hint
+    assert f"hpcbench native {tmp_path / 'none'}" in caught.value.hint
 
 
 def test_nobody_is_told_to_delete_a_folder_that_is_perhaps_another_one(tmp_path: Path) -> None:

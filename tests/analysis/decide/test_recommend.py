@@ -29,10 +29,10 @@ from hpcbench.records.columns import Record
 from hpcbench.records.store import load_results
 from hpcbench.runtime import command as container
 from hpcbench.runtime import process
-from tests.conftest import wait_until
 from tests.helpers.builders import refusal
 from tests.helpers.measurements import T4, failed, loaded, measured, repeats, server, write
 from tests.helpers.real import quick_run, site_file
+from tests.helpers.waiting import wait_until
 
 TWO = server(instance_count=2)
 ONLY_TWO = '{"instance_count": 2}'
