@@ -14,7 +14,7 @@ MODELS := jobs/demo/models/jet_tagger/config.pbtxt
 
 export HPCBENCH_NATIVE := $(abspath $(NATIVE))
 
-.PHONY: help demo docs test test-box test-images test-fast lint bench native images venv browser clean
+.PHONY: help demo docs docs-site test test-box test-images test-fast lint bench native images venv browser clean
 
 help:
 	@echo "make demo       sets everything up, then scans a model on a real Triton (about 2 minutes)"
@@ -25,7 +25,7 @@ help:
 	@echo "make test-images  campaigns in Apptainer images, there"
 	@echo "make lint       ruff, mypy, import contracts"
 	@echo "make bench      hpcbench beside a bare loop over perf_analyzer, in one run"
-	@echo "make docs       the reference of columns and the pictures in docs/"
+	@echo "make docs       the figures and the reference of columns, and the site in docs/_build/"
 	@echo "make bench-records   a million records: merging, deciding, beside a loop over csv.reader"
 	@echo "make native     Triton and perf_analyzer from wheels into $(NATIVE);"
 	@echo "                with WITH=pytorch or tensorflow it serves such models, too"
@@ -61,6 +61,12 @@ bench: $(INSTALLED) $(MODELS) native
 
 docs: $(INSTALLED)
 	@$(BIN)/python docs/build.py
+	@$(MAKE) --no-print-directory docs-site
+
+# A warning of Sphinx is an error: a broken link, or a docstring that does not parse.
+docs-site: $(INSTALLED)
+	@$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
+	@echo "docs/_build/index.html"
 
 bench-records: $(INSTALLED)
 	@$(BIN)/python tests/benchmarks/million_records.py

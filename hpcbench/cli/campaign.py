@@ -139,16 +139,15 @@ def _job_scripts(todo: "Plan", account: str | None) -> dict[str, str | None]:
     if todo.site.scheduler == "local":
         return dict.fromkeys(todo.placements)
     # Only here: it imports Dask, which takes longer than all the rest of this command.
-    from hpcbench.cluster import jobqueue
+    from hpcbench.cluster import submission
 
     return {
-        pool: jobqueue.script(todo.site, todo.site.pools[pool], account=account)
-        for pool in todo.placements
+        pool: submission.job_script(todo.site, pool, account=account) for pool in todo.placements
     }
 
 
 def _plan_json(todo: "Plan", scripts: dict[str, str | None]) -> dict[str, Any]:
-    from hpcbench.plan.plan import plan_rows
+    from hpcbench.plan.initial_record import plan_rows
 
     grid = todo.grid
     return {
@@ -253,9 +252,9 @@ def status(results: Path, as_json: bool) -> None:
     from hpcbench.records import store
 
     where = store.Results(results)
-    active = store.is_locked(where)
+    active = store.is_folder_locked(where)
     state = run_state.read(where)
-    rows = _with_status(store.read_plan(where), store.statuses(where), state["running"])
+    rows = _with_status(store.read_plan(where), store.read_statuses(where), state["running"])
     counts = Counter(row["status"] for row in rows)
     if as_json:
         content = {

@@ -4,14 +4,14 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hpcbench.config.load_axes import COLUMNS
+from hpcbench.config.load_axes import LOAD_COLUMNS
 
 if TYPE_CHECKING:
     # Only for annotations: `hpcbench status` needs nothing of the plan.
     from hpcbench.plan.point import ServerVariant
 
 Row = Mapping[str, Any]
-"""A measurement, planned or done, with the columns of `store.PLAN`; missing values are None."""
+"""A measurement, planned or done: the columns of `store.PLAN_SCHEMA`; missing values are None."""
 
 NONE = "-"
 MOST_POINTS = 5
@@ -239,7 +239,7 @@ _SELF_EXPLAINING = ("server variant", "together")
 
 _SETTINGS = [
     name
-    for name in COLUMNS
+    for name in LOAD_COLUMNS
     if name not in ("batch_size", "concurrency", "request_rate", "input_data_digest")
 ]
 _TEXTS: dict[str, Callable[[Row], str]] = {

@@ -36,7 +36,7 @@ from hpcbench.cli.point_text import (
 )
 from hpcbench.doctor.findings import Check, State, Tell
 from hpcbench.records.columns import Status
-from hpcbench.records.store import PLAN
+from hpcbench.records.store import PLAN_SCHEMA
 
 if TYPE_CHECKING:
     # Only for annotations: these import Dask and pandas, which `hpcbench plan` does not need.
@@ -237,7 +237,7 @@ def results_table(frame: "pd.DataFrame") -> Table:
     rich.table.Table
         Columns that are the same in all lines are left out.
     """
-    points = frame[PLAN.names].astype(object)
+    points = frame[PLAN_SCHEMA.names].astype(object)
     # The label of a model that an ensemble calls has its version already.
     points["model_version"] = points["model_version"].mask(frame["part_of"].notna())
     rows = points.where(points.notna(), None).to_dict("records")

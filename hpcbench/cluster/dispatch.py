@@ -187,7 +187,7 @@ def _finish(
     else:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         log.error("placement %s: %s", placement.id, "".join(traceback.format_exception(error)))
-        left = placement.without_done(store.parts_of(where, placement.id))
+        left = placement.without_done(store.recorded_keys(where, placement.id))
         if left is not None:
             _give_up(left, reason, site, where, tell)
 
@@ -207,7 +207,7 @@ def _take(done: Done, pool: _Pool, placement: Placement, attempt: int, where: Re
             "lower measurement_interval_ms",
         )
     if done.records:
-        stored = store.parts_of(where, placement.id)
+        stored = store.recorded_keys(where, placement.id)
         for record in done.records:
             if record.key not in stored:
                 store.write_point(where, record)
@@ -241,7 +241,7 @@ def _try_again(
     pool: _Pool, placement: Placement, attempt: int, site: Site, where: Results, tell: Listener
 ) -> None:
     """A worker died: its placement goes on elsewhere, unless this is its second death here."""
-    parts = store.parts_of(where, placement.id)
+    parts = store.recorded_keys(where, placement.id)
     left = placement.without_done(parts)
     log.warning("placement %s, attempt %d: its worker was killed", placement.id, attempt)
     if left is None:

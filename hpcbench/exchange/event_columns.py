@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from hpcbench.config.yaml_model import nearest
+from hpcbench.config.yaml_model import did_you_mean
 from hpcbench.errors import BadInput
 
 BATCH_EVENTS = 256
@@ -51,7 +51,7 @@ class Events:
                 )
                 raise BadInput(
                     f"{self.source}: there is no column '{name}' for {wanted_by};"
-                    f"{nearest(name, self.types)} it has: {told or 'none'}",
+                    f"{did_you_mean(name, self.types)} it has: {told or 'none'}",
                     "--map says which columns make which input",
                 )
 

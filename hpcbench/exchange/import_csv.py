@@ -115,10 +115,10 @@ def import_csv_folder(folder: Path, results: Path, origin: CsvOrigin | None = No
     found = read_csv_folder(folder, origin or CsvOrigin())
     where = Results(results)
     where.create()
-    with store.locked(where):
+    with store.lock_folder(where):
         for placement_id in dict.fromkeys(record.placement_id for record in found.records):
             path = where.records / f"{placement_id}.parquet"
-            rows = parquet.read(path).to_pylist() if path.exists() else []
+            rows = parquet.read_file(path).to_pylist() if path.exists() else []
             rows += [
                 {**vars(record), "status": str(record.status)}
                 for record in found.records
@@ -216,12 +216,12 @@ def _of_loop(
     base = _base(path, model, origin, pool=origin.pool or _pool_name(folder, pool))
     for cells in perf_output.csv_rows(text) or [{}]:
         percentile = _percentile(cells, origin) if cells else None
-        figures = perf_output.csv_figures(cells, percentile)
+        figures = perf_output.csv_metrics(cells, percentile)
         yield replace(
             _with_figures(base, figures, path.relative_to(folder)),
             batch_size=batch,
             concurrency=_whole(cells.get("Concurrency")),
-            request_rate=perf_output.number(cells.get("Request Rate", "")),
+            request_rate=perf_output.parse_number(cells.get("Request Rate", "")),
             percentile=percentile,
         )
 
@@ -243,7 +243,7 @@ def _of_analyzer(path: Path, folder: Path, text: str, origin: CsvOrigin) -> Iter
             raise _NotOurs("is about several models at once, which have no figures of their own")
         figures: dict[str, Any] = {}
         for header, (column, factor) in _ANALYZER.items():
-            value = perf_output.number(cells.get(header, ""))
+            value = perf_output.parse_number(cells.get(header, ""))
             if value is not None:
                 figures[column] = value * factor
         groups = re.fullmatch(r"(\d+):(\w+)", cells.get("Instance Group", "").strip())
@@ -253,7 +253,7 @@ def _of_analyzer(path: Path, folder: Path, text: str, origin: CsvOrigin) -> Iter
             model_label=cells.get("Model Config Path") or cells["Model"],
             batch_size=_whole(cells["Batch"]),
             concurrency=_whole(cells.get("Concurrency")),
-            request_rate=perf_output.number(cells.get("Request Rate", "")),
+            request_rate=perf_output.parse_number(cells.get("Request Rate", "")),
             max_batch_size=_whole(cells.get("Max Batch Size")),
             instance_count=int(groups[1]) if groups else None,
             instance_kind=f"KIND_{groups[2]}" if groups else None,
@@ -306,5 +306,5 @@ def _pool_name(folder: Path, relative: Path) -> str:
 
 
 def _whole(text: str | None) -> int | None:
-    value = perf_output.number(text or "")
+    value = perf_output.parse_number(text or "")
     return int(value) if value is not None and value == int(value) and 0 <= value < 1e9 else None

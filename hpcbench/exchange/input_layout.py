@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 
-from hpcbench.config.yaml_model import nearest
+from hpcbench.config.triton_messages import DataType, ModelConfig
+from hpcbench.config.yaml_model import did_you_mean
 from hpcbench.errors import BadInput
 from hpcbench.exchange.event_columns import Events, innermost_type, list_depth, type_text
 from hpcbench.plan.model import TritonModel
@@ -132,7 +132,7 @@ def _check_names(model: TritonModel, inputs: Sequence[Any], options: InputOption
             if name not in names:
                 raise BadInput(
                     f"{option} {name}: model '{model.name}' has no such input;"
-                    f"{nearest(name, names)} its inputs: {', '.join(names)}"
+                    f"{did_you_mean(name, names)} its inputs: {', '.join(names)}"
                 )
 
 

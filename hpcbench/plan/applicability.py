@@ -7,14 +7,13 @@ import json
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
-from tritonclient.grpc.model_config_pb2 import TYPE_STRING, ModelConfig, ModelInstanceGroup
-
 from hpcbench.config import load_axes, server_axes
 from hpcbench.config.campaign import Dims, Model
 from hpcbench.config.load_axes import Load, Measurement
-from hpcbench.config.server_axes import BATCHING, Server
+from hpcbench.config.server_axes import BATCHING_AXES, Server
 from hpcbench.config.site import Pool
-from hpcbench.config.yaml_model import nearest
+from hpcbench.config.triton_messages import TYPE_STRING, ModelConfig, ModelInstanceGroup
+from hpcbench.config.yaml_model import did_you_mean
 from hpcbench.plan import model_config
 from hpcbench.plan.model import TritonModel
 from hpcbench.plan.point import Point, ServerVariant
@@ -28,7 +27,7 @@ def model_problems(
     known = triton_model.inputs is not None
     batching = triton_model.dynamic_batching if known else None
     found = [
-        *server_axes.problems(server, limit=own, batching=batching),
+        *server_axes.value_problems(server, limit=own, batching=batching),
         *_batches(model, triton_model, load, server_axes.largest_batch(server, own)),
     ]
     found += [
@@ -42,7 +41,7 @@ def model_problems(
         for name, shapes in model.shape_sets.items():
             key = "shapes" if name is None else f"shapes.{name}"
             found += [f"{key}: {told}" for told in _shapes(triton_model, shapes, from_file)]
-    refusal = load_axes.always_refused(measurement)
+    refusal = load_axes.always_unsupported_reason(measurement)
     return [*found, refusal] if refusal else found
 
 
@@ -96,7 +95,7 @@ def _shapes(model: TritonModel, shapes: Mapping[str, Dims], from_file: bool) -> 
     for name in shapes:
         if name not in inputs:
             there = ", ".join(inputs)
-            yield f"it has no input '{name}';{nearest(name, inputs)} its inputs: {there}"
+            yield f"it has no input '{name}';{did_you_mean(name, inputs)} its inputs: {there}"
     known = input_lengths(model, shapes)
     for name, dims in inputs.items():
         given = known.get(name)
@@ -164,7 +163,7 @@ def _of_load(point: Point, largest: int, gpus: int) -> str | None:
     """What speaks against its load, where batches may be that large; 0: there are none."""
     if point.load.batch_size > largest > 0:
         return f"batch_size {point.load.batch_size} is over max_batch_size {largest}"
-    return load_axes.refused(point.load, gpus=gpus > 0)
+    return load_axes.unsupported_reason(point.load, gpus=gpus > 0)
 
 
 @lru_cache  # the points of a grid come variant by variant
@@ -193,7 +192,7 @@ def _against(variant: ServerVariant, config: ModelConfig, gpus: int, native: boo
     if backend == "ensemble":
         yield from (
             f"{axis}: an ensemble has no instances of its own; set it for its models"
-            for axis in (*_OF_INSTANCES, *BATCHING, "dynamic_batching")
+            for axis in (*_OF_INSTANCES, *BATCHING_AXES, "dynamic_batching")
             if axes.get(axis) is not None
         )
         if axes.get("warmup"):

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hpcbench.config.campaign import NAMES, Campaign, Model, Rule
+from hpcbench.config.campaign import AXIS_NAMES, Campaign, ExcludeRule, Model
 
 Row = tuple[Any, ...]
 Combination = tuple[int, ...]
@@ -122,12 +122,14 @@ def _is_among(value: Any, values: Sequence[Any]) -> bool:
 Part = tuple[Model, Sequence[Factor]]
 """A part of the grid: a product, and of which model."""
 
-_NAMES = {field: name for name, field in NAMES.items()}
+_NAMES = {field: name for name, field in AXIS_NAMES.items()}
 
 
-def rule_text(rule: Rule) -> str:
+def rule_text(rule: ExcludeRule) -> str:
     """A rule as its writer would know it again."""
-    return ", ".join(f"{_NAMES.get(axis, axis)}: {_text(v)}" for axis, v in rule.given.items())
+    return ", ".join(
+        f"{_NAMES.get(axis, axis)}: {_text(v)}" for axis, v in rule.values_by_axis.items()
+    )
 
 
 def no_effect_warnings(
@@ -155,10 +157,10 @@ def _json(value: Any) -> str:
 def _rules(campaign: Campaign, parts: Sequence[Part], dropped: Sequence[int]) -> Iterator[str]:
     """The values in rules that no axis has, and the rules that take nothing nevertheless."""
     for rule, count in zip(campaign.exclude, dropped, strict=True):
-        concerned = [factors for model, factors in parts if rule.concerns(model)]
+        concerned = [factors for model, factors in parts if rule.applies_to(model)]
         where = f"exclude: {{{rule_text(rule)}}}"
         strange = False
-        for axis, values in rule.given.items():
+        for axis, values in rule.values_by_axis.items():
             if axis == "model":
                 continue
             there = axis_values(concerned, axis)
@@ -173,7 +175,7 @@ def _rules(campaign: Campaign, parts: Sequence[Part], dropped: Sequence[int]) ->
 
 def _zips(campaign: Campaign, parts: Sequence[Part]) -> Iterator[str]:
     for group in campaign.zip:
-        joined = {NAMES[name] for name in group}
+        joined = {AXIS_NAMES[name] for name in group}
         if not any(len(joined & set(f.names)) > 1 for _, factors in parts for f in factors):
             yield (
                 f"zip: [{', '.join(group)}] joins nothing: no model has several values on two of "

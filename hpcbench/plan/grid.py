@@ -9,20 +9,19 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from hpcbench.config import load_axes, server_axes
-from hpcbench.config.campaign import NAMES, Campaign, Member, Model, Variant
+from hpcbench.config.campaign import AXIS_NAMES, Campaign, GroupMember, Model, Variant
 from hpcbench.config.load_axes import LoadVariant
 from hpcbench.config.server_axes import Server
 from hpcbench.config.yaml_model import Axes
 from hpcbench.errors import BadInput
 from hpcbench.plan import applicability, axis_product
 from hpcbench.plan.axis_product import Combination, Factor
-from hpcbench.plan.model import TritonModel
+from hpcbench.plan.model import TritonModel, hash_id
 from hpcbench.plan.point import (
     Point,
     ServerVariant,
     Shapes,
     canonical_json,
-    hash_id,
     server_identity,
 )
 
@@ -108,7 +107,7 @@ def expand_grid(
     combinations = 0
     dropped = [0] * len(campaign.exclude)
     every: list[tuple[Model, Sequence[Factor]]] = []
-    single = [{model.label or model.name: Member()} for model in campaign.models]
+    single = [{model.label or model.name: GroupMember()} for model in campaign.models]
     for number, group in enumerate((*single, *campaign.together), -len(single)):
         members, labels, image = [], [], ""
         for position, model in enumerate(campaign.models):
@@ -167,18 +166,18 @@ class _Part:
 
 
 def _parts(
-    campaign: Campaign, models: Mapping[str, TritonModel], position: int, member: Member
+    campaign: Campaign, models: Mapping[str, TritonModel], position: int, member: GroupMember
 ) -> Iterator[_Part]:
     variants: list[tuple[str | None, Variant | None]] = [*campaign.variants.items()]
     model = campaign.models[position]
     for name, own in variants or [(None, None)]:
         server = _narrowed(campaign.server_axes, model.server, own, member.server)
-        load = load_axes.narrowed(campaign.load_axes, model.load, own, member.load)
+        load = load_axes.override_load(campaign.load_axes, model.load, own, member.load)
         measurement = _narrowed(campaign.measurement, model.measurement, own)
         where = f"{campaign.source}: model '{model.name}'"
         found = applicability.model_problems(model, models[model.name], server, load, measurement)
         problems = [f"{where}: {problem}" for problem in found]
-        for loop in load_axes.loops(load):
+        for loop in load_axes.split_loops(load):
             axes = {
                 "version": model.version,
                 **server.axes,
@@ -186,7 +185,7 @@ def _parts(
                 **loop,
                 **measurement.axes,
             }
-            together = [[NAMES[axis] for axis in group] for group in campaign.zip]
+            together = [[AXIS_NAMES[axis] for axis in group] for group in campaign.zip]
             factors: list[Factor] = []
             try:
                 factors = axis_product.make_factors(axes, together)
@@ -213,7 +212,7 @@ def _member(
     found: list[Point] = []
     for part in parts:
         if not part.problems:
-            rules = [r if r.concerns(part.model) else None for r in campaign.exclude]
+            rules = [r if r.applies_to(part.model) else None for r in campaign.exclude]
             found += _points(part, rules, dropped, image, input_data)
     return found
 
@@ -240,7 +239,7 @@ def _points(
     """Its points; each server variant and each load of it is made once."""
     served = {"version", *Server.model_fields}
     # A rule about other models takes nothing: no value is in an empty list.
-    given = [rule.given if rule else {"version": ()} for rule in rules]
+    given = [rule.values_by_axis if rule else {"version": ()} for rule in rules]
     for rule in given:
         rule.pop("model", None)
 
@@ -252,7 +251,7 @@ def _points(
             position=part.position,
             version=asked["version"],
             server_image=part.model.server_image,
-            changes=tuple(server_axes.changes(axes).items()),
+            changes=tuple(server_axes.config_changes(axes).items()),
         )
         return made, canonical_json(server_identity(made, image))
 
@@ -264,7 +263,7 @@ def _points(
         shapes = tuple(sorted(lengths.items()))
         settings = {key: value for key, value in asked.items() if key != "shapes"}
         digest = input_data.get(asked["input_data"])
-        made = load_axes.variant(settings, input_data_digest=digest, strings=strings)
+        made = load_axes.load_variant(settings, input_data_digest=digest, strings=strings)
         return (
             made,
             shapes,

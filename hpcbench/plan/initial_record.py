@@ -2,11 +2,13 @@
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 from hpcbench._version import __version__
 from hpcbench.config.site import Site
 from hpcbench.plan import model_config
 from hpcbench.plan.placement import Placement
+from hpcbench.plan.plan import Plan
 from hpcbench.plan.point import Point
 from hpcbench.records.columns import Record, Status
 from hpcbench.runtime import command
@@ -17,8 +19,8 @@ def initial_record(
 ) -> Record:
     """The record of a point of which nothing is known but what was asked for."""
     variant = point.variant
-    site = site.serving(variant.server_image)
-    software = command.software(site.container)
+    site = site.with_server_image(variant.server_image)
+    software = command.find_software(site.container)
     requests = dict(placement.requests).get(variant.model.name, ())
     return Record(
         point_id=point.id,
@@ -72,3 +74,25 @@ def co_located_json(point: Point) -> str | None:
             entry["load"] = None
         found.append(entry)
     return json.dumps(found) if found else None
+
+
+def plan_rows(todo: Plan) -> list[dict[str, Any]]:
+    """One row per measurement of the campaign, done or not, with the columns of store.PLAN."""
+    return [
+        {
+            "point_id": point.id,
+            "pool": pool,
+            "repeat": repeat,
+            "together_id": point.together_id,
+            "model_label": point.variant.label,
+            "model_version": point.variant.version,
+            "variant": json.dumps(point.variant.axes),
+            "variant_name": point.variant_name,
+            "beside": co_located_json(point),
+            "shapes_name": point.shapes_name,
+            **point.load.columns,
+        }
+        for pool in todo.placements
+        for repeat in range(todo.campaign.repeats)
+        for point in todo.grid.points
+    ]

@@ -5,8 +5,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
-
+from hpcbench.config.triton_messages import DataType, ModelConfig
 from hpcbench.errors import BadInput
 from hpcbench.plan.model import TritonModel, content_digest
 

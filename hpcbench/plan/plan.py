@@ -1,33 +1,27 @@
 """Plans a campaign on a site: its points, what of them is done, and the placements left to run."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hpcbench.config import yaml_model
 from hpcbench.config.campaign import Campaign
-from hpcbench.config.site import Pool, Site, walltime
+from hpcbench.config.site import Pool, Site, format_walltime
 from hpcbench.errors import BadInput
 from hpcbench.plan import applicability, grid, input_data
 from hpcbench.plan.grid import Grid
-from hpcbench.plan.initial_record import co_located_json
 from hpcbench.plan.model import TritonModel, read_model
-from hpcbench.plan.placement import (
-    ENGINE_S,
-    Placement,
-    builds_engines,
-    make_placements,
-    split_placements,
-)
+from hpcbench.plan.order import make_placements, split_placements
+from hpcbench.plan.placement import ENGINE_S, Placement, builds_engines
 from hpcbench.plan.point import Point
-from hpcbench.records import store
-from hpcbench.records.columns import Key
-from hpcbench.records.store import Results
 from hpcbench.runtime import command, images
+
+if TYPE_CHECKING:
+    # Importing the columns imports pyarrow, which planning does not use.
+    from hpcbench.records.columns import Key
 
 
 @dataclass(frozen=True)
@@ -51,7 +45,7 @@ class Plan:
     placements: Mapping[str, tuple[Placement, ...]]
     inapplicable: tuple[Inapplicable, ...] = ()
 
-    def without_done(self, done: AbstractSet[Key]) -> "Plan":
+    def without_done(self, done: "AbstractSet[Key]") -> "Plan":
         """What is left of it once ``done`` is taken away."""
         left = {
             pool: _spread(self.site.pools[pool], [p.without_done(done) for p in waiting])
@@ -150,7 +144,12 @@ def plan(
         placements=placements,
         inapplicable=tuple(inapplicable),
     )
-    return todo if results is None else todo.without_done(store.done(Results(Path(results))))
+    if results is None:
+        return todo
+    # Only this reads records. Without a results folder, `hpcbench plan` is spared pandas.
+    from hpcbench.records import store
+
+    return todo.without_done(store.finished_keys(store.Results(Path(results))))
 
 
 def _with_images(site: Site, campaign: Campaign) -> tuple[Site, dict[str | None, str]]:
@@ -164,14 +163,16 @@ def _with_images(site: Site, campaign: Campaign) -> tuple[Site, dict[str | None,
         if image is not None and image not in known:
             raise BadInput(
                 f"{campaign.source}: model '{model}': server_image: site '{site.name}' names no "
-                f"image '{image}';{yaml_model.nearest(image, known)} it names: "
+                f"image '{image}';{yaml_model.did_you_mean(image, known)} it names: "
                 f"{', '.join(known) or 'none'}",
                 "add it to container.server_images of the site file (runtime: apptainer), or leave "
                 "server_image out",
             )
     names = [image for image in asked if image is not None]
-    site = site.model_copy(update={"container": images.resolve(site.container, names)})
-    found = {image: command.software(site.container.serving(image)) for image in asked}
+    site = site.model_copy(update={"container": images.resolve_images(site.container, names)})
+    found = {
+        image: command.find_software(site.container.with_server_image(image)) for image in asked
+    }
     return site, {image: f"{s.server_digest} {s.sdk_digest}" for image, s in found.items()}
 
 
@@ -182,7 +183,7 @@ def chosen_pools(site: Site, pools: Sequence[str]) -> list[str]:
         if pool not in site.pools:
             raise BadInput(
                 f"--pool {pool}: site '{site.name}' has no such pool;"
-                f"{yaml_model.nearest(pool, site.pools)} its pools: {', '.join(site.pools)}"
+                f"{yaml_model.did_you_mean(pool, site.pools)} its pools: {', '.join(site.pools)}"
             )
     return chosen
 
@@ -202,8 +203,9 @@ def _check_walltime(site: Site, placements: Mapping[str, Sequence[Placement]]) -
         builds = any(map(builds_engines, longest.points[0].served))
         engines = f", {ENGINE_S / 60:.0f} min of it for TensorRT's engines" if builds else ""
         raise BadInput(
-            f"pool {name} of site '{site.name}': a job lasts {walltime(limit_s)}, and a point that "
-            f"does not settle takes up to {walltime(int(longest.needs_s(1)) + 1)} with its server"
+            f"pool {name} of site '{site.name}': a job lasts {format_walltime(limit_s)}, and a "
+            f"point that does not settle takes up to {format_walltime(int(longest.needs_s(1)) + 1)}"
+            " with its server"
             f"{engines}",
             "raise the pool's walltime, or lower measurement_interval_ms or max_trials",
         )
@@ -254,25 +256,3 @@ def _check_folders(campaign: Campaign, points: Iterable[Point]) -> None:
     ]
     if problems:
         raise BadInput("\n".join(dict.fromkeys(problems)))
-
-
-def plan_rows(todo: Plan) -> list[dict[str, Any]]:
-    """One row per measurement of the campaign, done or not, with the columns of store.PLAN."""
-    return [
-        {
-            "point_id": point.id,
-            "pool": pool,
-            "repeat": repeat,
-            "together_id": point.together_id,
-            "model_label": point.variant.label,
-            "model_version": point.variant.version,
-            "variant": json.dumps(point.variant.axes),
-            "variant_name": point.variant_name,
-            "beside": co_located_json(point),
-            "shapes_name": point.shapes_name,
-            **point.load.columns,
-        }
-        for pool in todo.placements
-        for repeat in range(todo.campaign.repeats)
-        for point in todo.grid.points
-    ]

@@ -11,7 +11,7 @@ import statistics
 import time
 from typing import Any
 
-from hpcbench.plan.placement import make_placements, split_placements
+from hpcbench.plan.order import make_placements, split_placements
 from tests.helpers.builders import campaign, expanded
 
 

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from hpcbench import Campaign, Site, __version__, plan
 from hpcbench.cli.main import main
-from hpcbench.plan.plan import plan_rows
+from hpcbench.plan.initial_record import plan_rows
 from hpcbench.records import store
 from hpcbench.records.columns import Status
 from hpcbench.records.store import Results
@@ -254,8 +254,10 @@ def plot_without(package: str) -> tuple[int, str]:
 def test_an_optional_package_that_is_missing_is_named_with_the_command_that_installs_it() -> None:
     assert plot_without("matplotlib") == (
         2,
-        "hpcbench: the package matplotlib is not installed\n"
-        "  -> pip install 'triton-hpcbench[analysis]'\n",
+        (
+            "hpcbench: the package matplotlib is not installed\n"
+            "  -> pip install 'triton-hpcbench[analysis]'\n"
+        ),
     )
 
 
@@ -430,7 +432,7 @@ def test_the_status_of_a_run_at_work_says_what_is_running(written: Written) -> N
     results = Results(written((Status.OK, None)))
     rows = store.read_plan(results)
     running = [(row["point_id"], row["pool"], row["repeat"]) for row in rows[:2]]
-    with store.locked(results):
+    with store.lock_folder(results):
         store.write_atomically(results.state, json.dumps({"running": running}).encode())
         told = json.loads(invoke("status", results.folder, "--json").stdout)
         text = invoke("status", results.folder).output

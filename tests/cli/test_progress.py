@@ -17,7 +17,8 @@ from hpcbench.cluster.worker import told
 from hpcbench.config.campaign import Campaign
 from hpcbench.config.site import Site
 from hpcbench.plan.grid import Grid
-from hpcbench.plan.placement import Placement, make_placements
+from hpcbench.plan.order import make_placements
+from hpcbench.plan.placement import Placement
 from hpcbench.plan.plan import Plan
 from hpcbench.records.columns import Record, Status
 from hpcbench.records.store import Results, load_results, write_point

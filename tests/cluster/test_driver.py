@@ -237,7 +237,7 @@ def test_two_runs_do_not_share_a_results_folder(
     campaign, site = quick_run(tmp_path, native_prefix, demo_models)
     results = store.Results(tmp_path / "results")
     results.create()
-    with store.locked(results), pytest.raises(BadInput, match="another run is at work"):
+    with store.lock_folder(results), pytest.raises(BadInput, match="another run is at work"):
         driver.run(campaign, site, results.folder)
 
 

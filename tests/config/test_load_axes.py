@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hpcbench.config.load_axes import LoadVariant, refused
+from hpcbench.config.load_axes import LoadVariant, unsupported_reason
 from hpcbench.config.site import Site
 from hpcbench.measure.measure import measure
 from hpcbench.plan import plan
@@ -112,7 +112,7 @@ def test_what_perf_analyzer_refuses_is_told_where_it_is_all_there_is(
 
 def test_what_perf_analyzer_refuses_is_kept_where_it_is_a_part_of_a_grid() -> None:
     study = campaign(measurement={"streaming": [False, True], "protocol": ["grpc", "http"]})
-    assert [refused(load, gpus=False) for load in loads(study)] == [
+    assert [unsupported_reason(load, gpus=False) for load in loads(study)] == [
         *(None, None, None),
         "streaming needs protocol: grpc",
     ]
@@ -120,8 +120,8 @@ def test_what_perf_analyzer_refuses_is_kept_where_it_is_a_part_of_a_grid() -> No
 
 def test_cuda_shared_memory_needs_a_gpu() -> None:
     (load,) = loads(campaign(measurement={"shared_memory": "cuda"}))
-    assert refused(load, gpus=True) is None
-    assert "needs a GPU" in (refused(load, gpus=False) or "")
+    assert unsupported_reason(load, gpus=True) is None
+    assert "needs a GPU" in (unsupported_reason(load, gpus=False) or "")
 
 
 # With the real ones

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 import yaml
 from google.protobuf import text_format
-from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from hpcbench import Campaign, Site, load_results, run
+from hpcbench.config.triton_messages import ModelConfig
 from tests.helpers.real import QUICK, SHAPES, site_file
 
 pytestmark = [pytest.mark.native, pytest.mark.usefixtures("leaves_nothing")]

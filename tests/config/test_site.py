@@ -198,7 +198,7 @@ def test_a_mistake_in_a_site_made_in_python_is_told_as_one_in_a_file() -> None:
     with pytest.raises(BadInput) as caught:
         Site(name="x", scheduler="slrum", container={"prefix": "/x"}, pools={"a": {"qoss": "b"}})
     scheduler, qos = str(caught.value).splitlines()
-    assert scheduler.startswith("Site: scheduler: allowed: local, slurm, htcondor; did you mean")
+    assert scheduler.startswith("Site: scheduler: allowed: local, htcondor, slurm; did you mean")
     assert qos.startswith("Site: pools.a.qoss: unknown key; did you mean 'qos'?")
     with pytest.raises(BadInput, match="Pool: walltime: must be"):
         Pool(walltime="soon")

@@ -21,6 +21,7 @@ from rich.console import Console
 
 from hpcbench.cli.main import main
 from hpcbench.cli.progress import check_text, show_checks
+from hpcbench.cluster import batch
 from hpcbench.config.site import Network, Pool, Site
 from hpcbench.doctor import doctor, host_checks, job_checks, worker_checks
 from hpcbench.doctor import worker_checks as visit
@@ -317,7 +318,7 @@ def test_ports_that_are_taken_are_counted() -> None:
 def test_commands_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None if "cancel" in name else f"/bin/{name}")
     with pytest.raises(SiteError, match="not found: scancel") as error:
-        host_checks.commands(site(), "slurm")
+        host_checks.commands(site(), batch.system("slurm"))
     assert "login node" in error.value.hint
 
 

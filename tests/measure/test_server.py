@@ -6,9 +6,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from hpcbench.config.site import Container
+from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.errors import ServerFailed
 from hpcbench.measure import model_repository
 from hpcbench.measure import server as triton

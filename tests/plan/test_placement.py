@@ -10,17 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpcbench.config.server_axes import SCHEDULING
+from hpcbench.config.server_axes import SCHEDULING_AXES
 from hpcbench.plan.model import is_swappable
-from hpcbench.plan.placement import (
-    ENGINE_S,
-    SERVER_START_S,
-    STOP_S,
-    SWAP_S,
-    Placement,
-    make_placements,
-    split_placements,
-)
+from hpcbench.plan.order import make_placements, split_placements
+from hpcbench.plan.placement import ENGINE_S, SERVER_START_S, STOP_S, SWAP_S, Placement
 from hpcbench.plan.point import Point, ServerVariant
 from tests.helpers.builders import campaign, expanded, parsed, point, triton_model, variant
 
@@ -75,7 +68,7 @@ def test_the_longest_come_first_and_none_is_empty(points: list[Point], repeats: 
 
 def family(one: ServerVariant) -> ServerVariant:
     """The variant without what may change while its server stays."""
-    kept = tuple((axis, value) for axis, value in one.changes if axis not in SCHEDULING)
+    kept = tuple((axis, value) for axis, value in one.changes if axis not in SCHEDULING_AXES)
     return replace(one, changes=kept)
 
 

@@ -15,8 +15,9 @@ from hpcbench import Campaign, Site, load_results, plan, run
 from hpcbench.cli.main import main
 from hpcbench.errors import SiteError
 from hpcbench.plan import plan as planning
-from hpcbench.plan.plan import Plan, plan_rows
-from hpcbench.records.store import PLAN, Results, write_point
+from hpcbench.plan.initial_record import plan_rows
+from hpcbench.plan.plan import Plan
+from hpcbench.records.store import PLAN_SCHEMA, Results, write_point
 from tests.helpers.builders import (
     record,
     refusal,
@@ -107,7 +108,7 @@ def test_the_rows_of_a_plan_name_every_measurement(planned: Planner) -> None:
     rows = plan_rows(planned(site=TWO_POOLS, load={"batch_size": [1, 2]}, repeats=2))
     assert len(rows) == 8
     assert len({(row["point_id"], row["pool"], row["repeat"]) for row in rows}) == 8
-    assert {tuple(row) for row in rows} == {tuple(PLAN.names)}
+    assert {tuple(row) for row in rows} == {tuple(PLAN_SCHEMA.names)}
     assert json.loads(rows[0]["variant"]) == {}
     assert [row["batch_size"] for row in rows[:2]] == [1, 2]
 
@@ -307,8 +308,10 @@ def test_tensorrt_on_real_models_is_planned_where_it_applies(
     tmp_path: Path, shared_models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ONNX with a GPU takes it, TorchScript nowhere, and a pool without GPUs not at all."""
-    monkeypatch.setattr(planning.images, "resolve", lambda container, _: container)
-    monkeypatch.setattr(planning.command, "software", lambda _: planning.command.Software("s", "p"))
+    monkeypatch.setattr(planning.images, "resolve_images", lambda container, _: container)
+    monkeypatch.setattr(
+        planning.command, "find_software", lambda _: planning.command.Software("s", "p")
+    )
     shapes = {"pf_points": [2, 50], "pf_features": [20, 50], "pf_mask": [1, 50]}
     shapes |= {"sv_points": [2, 4], "sv_features": [11, 4], "sv_mask": [1, 4]}
     numbered = {f"{name}__{i}": dims for i, (name, dims) in enumerate(shapes.items())}
@@ -377,8 +380,10 @@ def test_a_run_writes_down_what_does_not_apply_and_starts_nothing_for_it(tmp_pat
 def test_a_job_must_have_time_for_its_engines(
     planned: Planner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planning.images, "resolve", lambda container, _: container)
-    monkeypatch.setattr(planning.command, "software", lambda _: planning.command.Software("s", "p"))
+    monkeypatch.setattr(planning.images, "resolve_images", lambda container, _: container)
+    monkeypatch.setattr(
+        planning.command, "find_software", lambda _: planning.command.Software("s", "p")
+    )
     images = {"server_image": "/images/server.sif", "sdk_image": "/images/sdk.sif"}
     server = {"accelerator": [None, {"name": "tensorrt"}]}
 

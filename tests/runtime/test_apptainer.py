@@ -145,14 +145,14 @@ from hpcbench.runtime import command as commands, process
 folder = Path(sys.argv[1])
 todo = plan(Campaign.load(folder / "campaign.yaml"), Site.load(folder / "site.yaml"))
 (placement,) = todo.placements["cpu"]
-shows = model_repository.shows(placement.points[0].variant)
-room = commands.Room(folder=folder / "room", shows=shows)
-room.folder.mkdir()
+mounts = model_repository.paths_to_mount(placement.points[0].variant)
+access = commands.NodeAccess(folder=folder / "access", mounts=mounts)
+access.folder.mkdir()
 model = placement.points[0].variant.model.folder
 for path in (model / "config.pbtxt", model / "1" / "model.onnx"):
     words = ["sh", "-c", 'cat "$0" >/dev/null && ! echo x >>"$0"', str(path)]
-    command = commands.inside(todo.site.container, 0, words, room)
-    done = process.run(command.argv, folder=room.folder, timeout_s=60, env=command.env)
+    command = commands.image_command(todo.site.container, 0, words, access)
+    done = process.run(command.argv, folder=access.folder, timeout_s=60, env=command.env)
     assert done.returncode == 0, done
     assert "Read-only file system" in done.stderr, done
 """

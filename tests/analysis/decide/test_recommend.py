@@ -665,8 +665,8 @@ def _loaded(site: Site, repository: Path, log: Path) -> dict[str, Any]:
         *("--metrics-address=127.0.0.1", f"--metrics-port={metrics}"),
     ]
     shared = f"hpcbench-test-{uuid.uuid4().hex}-"
-    room = container.Room(folder=log.parent, shm=shared)
-    command = container.server(site.container, arguments, room)
+    access = container.NodeAccess(folder=log.parent, shm_prefix=shared)
+    command = container.server_command(site.container, arguments, access)
 
     def answer() -> dict[str, Any] | None:
         with contextlib.suppress(OSError, ValueError):
