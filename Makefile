@@ -14,15 +14,17 @@ MODELS := jobs/demo/models/jet_tagger/config.pbtxt
 
 export HPCBENCH_NATIVE := $(abspath $(NATIVE))
 
-.PHONY: help demo docs docs-site test test-box test-images test-fast lint bench native images venv browser clean
+.PHONY: help demo docs docs-site test setup packages soak box test-box test-images test-fast lint bench native \
+    images venv clean
 
 help:
 	@echo "make demo       sets everything up, then scans a model on a real Triton (about 2 minutes)"
-	@echo "make test       sets everything up, then runs all tests (about an hour); those"
+	@echo "make test       sets everything up, then runs all tests (20 minutes on two cores); those"
 	@echo "                that need root, a Debian family or a browser are skipped elsewhere, and counted"
 	@echo "make test-fast  the tests that need no Triton and no browser"
 	@echo "make test-box   a Slurm and an HTCondor on this machine (root, Debian family), and their tests"
 	@echo "make test-images  campaigns in Apptainer images, there"
+	@echo "make soak       the tests that run long or many times over, which 'make test' leaves out"
 	@echo "make lint       ruff, mypy, import contracts"
 	@echo "make bench      hpcbench beside a bare loop over perf_analyzer, in one run"
 	@echo "make docs       the figures and the reference of columns, and the site in docs/_build/"
@@ -36,8 +38,19 @@ demo: $(INSTALLED) $(MODELS) native
 	@$(BIN)/hpcbench run jobs/demo/campaign.yaml --site local --results results/demo
 	@$(BIN)/hpcbench plot results/demo --out results/demo/figures
 
-test: $(INSTALLED) $(MODELS) native browser
+# Apt works alone. What then waits for the network does so at the same time.
+test: packages
+	@$(MAKE) --no-print-directory --jobs=3 setup
 	@$(BIN)/python -m tests.side_by_side
+
+setup: box $(INSTALLED) $(MODELS) native
+
+# Only where it can be: elsewhere its tests are skipped.
+box:
+	@[ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || $(PYTHON) tests/box/box build
+
+soak: $(INSTALLED) $(MODELS) native
+	@$(BIN)/python -m pytest -m soak
 
 # The real Slurm and HTCondor of tests/box; as root on a Debian family.
 test-box: $(INSTALLED) $(MODELS)
@@ -73,11 +86,16 @@ bench-records: $(INSTALLED)
 
 venv: $(INSTALLED)
 
-# What looks at reports in the tests; where it cannot be installed, those tests are skipped.
-browser:
-	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
-	    { apt-get update -q && apt-get install -y -q --no-install-recommends chromium; } || \
-	    echo "chromium could not be installed: tests that look at reports are skipped" >&2
+# Debian packages that tests need. Those that cannot be had are tried again where they are used, or
+# tests are skipped.
+packages:
+	@[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null || exit 0; \
+	$(PYTHON) -c 'import ensurepip' 2>/dev/null || lacking="python3-venv"; \
+	command -v mmdebstrap >/dev/null || lacking="$$lacking mmdebstrap debian-archive-keyring"; \
+	command -v chromium >/dev/null || lacking="$$lacking chromium"; \
+	[ -z "$$lacking" ] || \
+	    { apt-get update -q && apt-get install -y -q --no-install-recommends $$lacking; } || \
+	    echo "could not be installed: $$lacking" >&2
 
 native:
 	@test -n "$(PYTHON)" || { $(NO_PYTHON); }

@@ -20,7 +20,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from hpcbench.analysis.figures.kinds import KINDS, Picture, pictures  # noqa: E402
 from hpcbench.analysis.figures.styles import PRESETS, preset  # noqa: E402
-from hpcbench.analysis.summary import table  # noqa: E402
+from hpcbench.analysis.summary.points import summarise  # noqa: E402
 from hpcbench.records.columns import COLUMNS, SCHEMA_VERSION, Record  # noqa: E402
 from hpcbench.records.store import load_results  # noqa: E402
 from tests.helpers.builders_results import results  # noqa: E402
@@ -120,11 +120,11 @@ def picture_of(name: str) -> Picture:
 
 def _points(name: str) -> pd.DataFrame:
     if name not in NEEDS_GPUS:
-        return table.summarise(load_results(MEASURED))
+        return summarise(load_results(MEASURED))
     frame = invented()
     if name in ("precision_accuracy", "gpu_scaling"):
         frame = with_everything(frame)
-    return table.summarise(frame)
+    return summarise(frame)
 
 
 def invented() -> pd.DataFrame:

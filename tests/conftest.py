@@ -54,6 +54,15 @@ def leaves_nothing() -> Iterator[None]:
     assert wait_until(lambda: not traces() - files), traces() - files
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out soaks, unless -m asks for them or rules on them itself."""
+    if "soak" in config.option.markexpr:
+        return
+    soaks = [item for item in items if item.get_closest_marker("soak")]
+    config.hook.pytest_deselected(items=soaks)
+    items[:] = [item for item in items if item not in soaks]
+
+
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Where everything is required, a skipped test is a failure."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")

@@ -16,7 +16,7 @@ from matplotlib.ticker import (
     NullLocator,
 )
 
-from hpcbench.analysis.summary.labels import plain_number
+from hpcbench.analysis.summary.number_format import plain_number
 
 _LEAST_SPAN = 5.0
 """Any stretch of more than this factor holds two of the ticks 1, 2, 5, 10, ..."""

@@ -9,10 +9,10 @@ from matplotlib.patches import Rectangle
 from hpcbench.analysis.figures import axes, captions, layout
 from hpcbench.analysis.figures.styles import DEFAULT, LABEL_PT, SMALL_PT, Preset, preset
 from hpcbench.analysis.summary import series
-from hpcbench.analysis.summary.labels import plain_number
-from hpcbench.analysis.summary.series import DoesNotApply, Pictures
-from hpcbench.analysis.summary.table import STAGES
-from hpcbench.analysis.summary.varied import BATCH_SIZE
+from hpcbench.analysis.summary.number_format import plain_number
+from hpcbench.analysis.summary.points import STAGES
+from hpcbench.analysis.summary.series import DoesNotApply, FigureTables
+from hpcbench.analysis.summary.varying_axes import BATCH_SIZE
 from hpcbench.records.columns import Status
 
 MOST_COLUMNS = 3
@@ -29,21 +29,21 @@ _TOTAL = "latency_avg_ms"
 _MAIN_IN, _SHARE_IN = 6.0, 3.2
 
 
-def breakdowns(points: pd.DataFrame) -> Pictures:
+def breakdowns(points: pd.DataFrame) -> FigureTables:
     """Mean times of the stages over batch size, with the share that no stage accounts for."""
     table = points.copy()
     known = table[list(STAGES)].notna().any(axis="columns")
-    if not (series.measured(points)["measured"] > 0)[known].any():
+    if not (series.require_measured(points)["measured"] > 0)[known].any():
         raise DoesNotApply("no measurement tells how its latency is made up")
     table[_REST] = (table[_TOTAL] - table[list(STAGES)].sum(axis="columns")).clip(lower=0)
     # Rounding leaves a little of everything unaccounted for, which is no news.
     table[_REST] = table[_REST].where(table[_REST] > 0.01 * table[_TOTAL], 0.0).where(known)
     for end in ("_n", "_low", "_high", "_min", "_max"):
         table[f"{_REST}{end}"] = np.nan
-    parts = series.pictures(series.along(table, BATCH_SIZE), MOST_COLUMNS)
+    parts = series.split_into_figures(series.series_along(table, BATCH_SIZE), MOST_COLUMNS)
     found = []
     for name, part in parts:
-        numbers = series.numbers(part, (_TOTAL, *_NAMES), MOST_COLUMNS)
+        numbers = series.plotted_numbers(part, (_TOTAL, *_NAMES), MOST_COLUMNS)
         numbers["drawn"] = numbers["drawn"].replace("grey", "no")
         shown = numbers.loc[numbers["drawn"] == "colour", list(STAGES)]
         if shown.notna().any(axis=None):
@@ -55,12 +55,12 @@ def breakdown_figure(numbers: pd.DataFrame, style: str) -> Figure:
     """One picture of `breakdowns`: a column per configuration, times above, shares below."""
     look = preset(style)
     shown = numbers[numbers["drawn"] == "colour"]
-    title, texts = captions.legend(shown, BATCH_SIZE.untold)
+    title, texts = captions.legend(shown, BATCH_SIZE.hidden_words)
     stages = [name for name in _NAMES if (shown[name] > 0).any()]
     width_in = layout.WIDE_IN if len(texts) > 1 else layout.NARROW_IN
     notes = [
         "Mean times per request. Server stages are the server's own, the others the client's.",
-        captions.conditions(shown, BATCH_SIZE.untold),
+        captions.conditions(shown, BATCH_SIZE.hidden_words),
         captions.repeats(shown, "Bars on top"),
         captions.absences(shown, texts, BATCH_SIZE, {_TOTAL: "mean latency [ms]"}),
         captions.selection(numbers, "Shown"),
@@ -179,4 +179,4 @@ def latency_breakdown(points: pd.DataFrame, style: str = DEFAULT) -> Figure:
     At most MOST_COLUMNS configurations side by side. A ring on top: did not settle; a cross: no
     result.
     """
-    return breakdown_figure(series.only(breakdowns(points)), style)
+    return breakdown_figure(series.single_figure(breakdowns(points)), style)

@@ -6,12 +6,12 @@ from typing import Any
 import pandas as pd
 
 from hpcbench.analysis.summary.configuration import BASE, CALLS, LOAD
-from hpcbench.analysis.summary.labels import plain_number
+from hpcbench.analysis.summary.configuration_names import describe_configuration, server_axes
+from hpcbench.analysis.summary.number_format import plain_number
+from hpcbench.analysis.summary.points import row_dicts
 from hpcbench.analysis.summary.series import differ_in_load_only
 from hpcbench.analysis.summary.statistics import CONFIDENCE
-from hpcbench.analysis.summary.table import records
-from hpcbench.analysis.summary.varied import Axis
-from hpcbench.analysis.summary.words import in_words, server_axes
+from hpcbench.analysis.summary.varying_axes import Axis
 from hpcbench.records.columns import Status
 
 _MOST_TOLD = 6
@@ -23,7 +23,7 @@ def legend(table: pd.DataFrame, ignore: Collection[str] = ()) -> tuple[str, dict
 
     The device is always in one of the two. ``ignore`` are columns that differ within a series.
     """
-    firsts = records(table.drop_duplicates("series"))
+    firsts = row_dicts(table.drop_duplicates("series"))
     parts = {row["series"]: _parts(row, ignore) for row in firsts}
     # What was never measured knows no device, which must not look like another one.
     measured = table.loc[table["measured"] > 0, "series"].unique()
@@ -57,7 +57,7 @@ def legend(table: pd.DataFrame, ignore: Collection[str] = ()) -> tuple[str, dict
 
 def conditions(table: pd.DataFrame, ignore: Collection[str] = ()) -> str:
     """What all series were measured under, as far as it is the same and worth telling."""
-    firsts = records(table.drop_duplicates("series"))
+    firsts = row_dicts(table.drop_duplicates("series"))
     parts = [_parts(row, ignore) for row in firsts]
     names = (*LOAD, *CALLS, "measurement_interval_ms")
     used = [name for name in names if not parts[0].get(name, "").startswith("no ")]
@@ -112,7 +112,7 @@ def absences(
     ``named`` are the quantities that it shows, with their names.
     """
     told: dict[str, dict[tuple[int, str], list[str]]] = {}
-    for row in records(table[table["series"].isin(list(texts))]):
+    for row in row_dicts(table[table["series"].isin(list(texts))]):
         for what, how in _missing(row, named):
             places = told.setdefault(what, {})
             places.setdefault((row["series"], how), []).append(plain_number(row["x"]))
@@ -170,6 +170,6 @@ def _server_axes(rows: Iterable[Mapping[str, Any]]) -> list[str]:
 def _parts(row: Mapping[str, Any], ignore: Collection[str]) -> dict[str, str]:
     return {
         name: text
-        for name, text in in_words(row).items()
+        for name, text in describe_configuration(row).items()
         if name not in ignore and name.removeprefix("found ") not in ignore
     }

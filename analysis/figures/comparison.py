@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from hpcbench.analysis.decide import compare_text
-from hpcbench.analysis.decide.compare import FIGURES, Comparison, Verdict
+from hpcbench.analysis.decide.compare import METRICS, Comparison, Verdict
 from hpcbench.analysis.figures import axes, layout
 from hpcbench.analysis.figures.styles import COLOURS, DEFAULT, GREY, SMALL_PT, preset
-from hpcbench.analysis.summary.limits import Figure as Quantity
+from hpcbench.analysis.summary.limits import Metric
 
 MOST_ROWS = 24
 
@@ -25,7 +25,7 @@ _MARKS: dict[Verdict, dict[str, Any]] = {
     Verdict.BETTER: {"color": COLOURS[0], "marker": "^"},
     Verdict.SAME: {"color": COLOURS[2], "marker": "o"},
     Verdict.NOISE: {"color": "0.35", "marker": "s"},
-    Verdict.UNJUDGED: {"color": "0.6", "marker": "X"},
+    Verdict.TOO_FEW: {"color": "0.6", "marker": "X"},
 }
 _LINE_IN = 0.28
 _NAME_CHARACTERS = 60
@@ -40,16 +40,16 @@ def changes(found: Comparison, names: tuple[str, str], style: str = DEFAULT) -> 
     """
     look = preset(style)
     shown = _of_most_changed(found)
-    quantities = [q for q in FIGURES if (shown["figure"] == q.column).any()]
+    quantities = [q for q in METRICS if (shown["metric"] == q.column).any()]
     configurations = list(dict.fromkeys(zip(shown["a"], shown["b"], strict=True)))
-    texts, shared = compare_text.configuration_names(found, shown.drop_duplicates(["a", "b"]))
+    texts, shared = compare_text.changed_configurations(found, shown.drop_duplicates(["a", "b"]))
     texts = [textwrap.fill(text, _NAME_CHARACTERS) for text in texts]
     row_in = _LINE_IN * (1.5 + max((text.count("\n") for text in texts), default=0))
     with look.active():
         figure = layout.blank(layout.WIDE_IN, wspace=0.03)
         panels = figure.subplots(1, max(len(quantities), 1), sharey=True, squeeze=False)[0]
         for ax, quantity in zip(panels, quantities, strict=False):
-            _panel(ax, shown[shown["figure"] == quantity.column], configurations, quantity, found)
+            _panel(ax, shown[shown["metric"] == quantity.column], configurations, quantity, found)
         panels[0].set_yticks(range(len(texts)), texts, fontsize=SMALL_PT, parse_math=False)
         panels[0].set_ylim(len(texts) - 0.4, -0.6)
         layout.write_header(panels[0], look, shared)
@@ -76,7 +76,7 @@ def _panel(
     ax: Axes,
     rows: pd.DataFrame,
     configurations: Sequence[tuple[int, int]],
-    quantity: Quantity,
+    quantity: Metric,
     found: Comparison,
 ) -> None:
     places = {pair: place for place, pair in enumerate(configurations)}
@@ -108,9 +108,9 @@ def _panel(
     axes.ratio_axis(ax, [value for value in extent if math.isfinite(value)], "x")
     ax.yaxis.set_minor_locator(NullLocator())
     ax.tick_params(axis="y", which="both", length=0)
-    better = "right" if quantity.highest else "left"
+    better = "right" if quantity.higher_is_better else "left"
     # The p of a percentile stays small.
-    name = quantity.words if quantity.words.startswith("p") else quantity.words.capitalize()
+    name = quantity.name if quantity.name.startswith("p") else quantity.name.capitalize()
     name = textwrap.fill(name, _TITLE_CHARACTERS)
     ax.set_xlabel(f"{name}\n({better} is better)", loc="center", fontsize="small")
 
@@ -122,7 +122,7 @@ def _notes(found: Comparison, names: tuple[str, str], shown: pd.DataFrame) -> li
         "measured once, no interval."
     )
     rest = f" {left} more figures, which changed less, are left out." if left else ""
-    return [*compare_text.summary(found, names), told + rest]
+    return [*compare_text.comparison_summary(found, names), told + rest]
 
 
 def write(found: Comparison, names: tuple[str, str], path: Path) -> None:

@@ -12,14 +12,15 @@ from hpcbench.analysis.figures import axes, captions, layout
 from hpcbench.analysis.figures.legends import Legend, finish
 from hpcbench.analysis.figures.panels import extent
 from hpcbench.analysis.figures.styles import DEFAULT, TICK_PT, Mark, preset
-from hpcbench.analysis.summary import labels, series
-from hpcbench.analysis.summary.configuration import CONFIGURATION, REQUEST, Array
-from hpcbench.analysis.summary.series import DEVICE, DoesNotApply, Pictures
-from hpcbench.analysis.summary.table import records
+from hpcbench.analysis.summary import series
+from hpcbench.analysis.summary.configuration import CONFIGURATION, REQUEST_CONTENT, Array
+from hpcbench.analysis.summary.configuration_names import distinctions
+from hpcbench.analysis.summary.points import row_dicts
+from hpcbench.analysis.summary.series import DEVICE, DoesNotApply, FigureTables
 from hpcbench.records.columns import Status
 
 MOST_MODELS = 16
-_FREE = tuple(name for name in CONFIGURATION if name not in (*DEVICE, *REQUEST))
+_FREE = tuple(name for name in CONFIGURATION if name not in (*DEVICE, *REQUEST_CONTENT))
 _THROUGHPUT, _ENERGY = "throughput_infer_per_s", "infer_per_j"
 _PANELS = {
     _THROUGHPUT: "Throughput [infer/s]",
@@ -28,18 +29,18 @@ _PANELS = {
 }
 
 
-def comparisons(points: pd.DataFrame) -> Pictures:
+def comparisons(points: pd.DataFrame) -> FigureTables:
     """The best point of each model on each device; ``series`` counts devices, ``x`` models.
 
     ``..._ratio`` is to the first device on which the model was measured.
     """
-    points = series.on_its_own(series.measured(points))
+    points = series.isolated_models(series.require_measured(points))
     # An ensemble has no kind of its own, and without a GPU there is but one.
     on_cpu = points["gpu_name"].notna() & (points["instance_kind"] == "KIND_CPU")
     points = points.assign(instance_kind=points["instance_kind"].where(on_cpu, None))
-    best = series.best_of(points, _FREE)
-    best["x"] = series.numbered(best, REQUEST).astype(float)
-    best["series"] = series.numbered(best.assign(position=0), DEVICE)
+    best = series.best_points(points, _FREE)
+    best["x"] = series.number_groups(best, REQUEST_CONTENT).astype(float)
+    best["series"] = series.number_groups(best.assign(position=0), DEVICE)
     if best["series"].max() < 1:
         raise DoesNotApply("everything was measured on one kind of device")
     best = _with_ratios(best.sort_values(["x", "series"], ignore_index=True))
@@ -47,7 +48,7 @@ def comparisons(points: pd.DataFrame) -> Pictures:
     return [
         (
             (f"{page + 1:.0f}",) if pages.max() else (),
-            series.numbers(best[pages == page], (_THROUGHPUT, _ENERGY, "gpu_power_w")),
+            series.plotted_numbers(best[pages == page], (_THROUGHPUT, _ENERGY, "gpu_power_w")),
         )
         for page in sorted(pages.unique())
     ]
@@ -64,7 +65,7 @@ def comparison_figure(numbers: pd.DataFrame, style: str) -> Figure:
     """One picture of `comparisons`: a row per model, a mark per device."""
     look = preset(style)
     shown = numbers[numbers["drawn"] == "colour"]
-    legend = Legend.of(numbers, (*_FREE, *REQUEST))
+    legend = Legend.of(numbers, (*_FREE, *REQUEST_CONTENT))
     panels = [name for name in _PANELS if (shown[name] > 0).any()]
     rows = shown.drop_duplicates("x").sort_values("x")
     models = dict(zip(rows["x"], _names(rows), strict=True))
@@ -95,7 +96,7 @@ def comparison_figure(numbers: pd.DataFrame, style: str) -> Figure:
 
 def _names(rows: pd.DataFrame) -> list[str]:
     """The models, with what else is asked of those of one name."""
-    told = labels.distinctions(records(rows.assign(**dict.fromkeys(DEVICE))))
+    told = distinctions(row_dicts(rows.assign(**dict.fromkeys(DEVICE))))
     twice = rows["model_label"].duplicated(keep=False)
     return [
         f"{label}, {more}" if several and more else str(label)
@@ -138,4 +139,4 @@ def device_comparison(points: pd.DataFrame, style: str = DEFAULT) -> Figure:
     """The best throughput [infer/s] of each model on each GPU or pool, its ratio to the first, and
     inferences per joule [1/J] where energy was measured.
     """
-    return comparison_figure(series.only(comparisons(points)), style)
+    return comparison_figure(series.single_figure(comparisons(points)), style)

@@ -15,11 +15,12 @@ from matplotlib.patches import Rectangle
 from hpcbench.analysis.figures import axes, captions, layout
 from hpcbench.analysis.figures.panels import sentence
 from hpcbench.analysis.figures.styles import DEFAULT, MAP, SMALL_PT, TICK_PT, Preset, preset
-from hpcbench.analysis.summary import series, varied, words
+from hpcbench.analysis.summary import series
 from hpcbench.analysis.summary.configuration import CONFIGURATION, group_numbers
-from hpcbench.analysis.summary.series import MOST_PICTURES, DoesNotApply, Pictures
-from hpcbench.analysis.summary.table import records
-from hpcbench.analysis.summary.varied import Axis
+from hpcbench.analysis.summary.configuration_names import device_name
+from hpcbench.analysis.summary.points import row_dicts
+from hpcbench.analysis.summary.series import MOST_FIGURES, DoesNotApply, FigureTables
+from hpcbench.analysis.summary.varying_axes import Axis, axis_named, axis_positions, varying_axes
 from hpcbench.records.columns import Status
 
 _MOST_PAIRS = 3
@@ -30,15 +31,15 @@ _LABEL_IN = 2.5
 _BOTH = ("throughput_infer_per_s", "latency_ms")
 
 
-def maps(points: pd.DataFrame) -> Pictures:
+def maps(points: pd.DataFrame) -> FigureTables:
     """A picture per pair of axes, model and device: the configuration with most cells."""
-    found: Pictures = []
-    for x, y in combinations(varied.axes(points), 2):
-        cells = _cells(series.measured(points), x, y)
+    found: FigureTables = []
+    for x, y in combinations(varying_axes(points), 2):
+        cells = _cells(series.require_measured(points), x, y)
         if not cells.empty:
             parts = _one_per_device(cells)
             found += [((f"{x.column}_{y.column}", *name), part) for name, part in parts]
-        if len(found) >= MOST_PICTURES or len({name[0] for name, _ in found}) == _MOST_PAIRS:
+        if len(found) >= MOST_FIGURES or len({name[0] for name, _ in found}) == _MOST_PAIRS:
             break
     if not found:
         raise DoesNotApply("no configuration was measured over two axes together")
@@ -49,11 +50,11 @@ def _cells(points: pd.DataFrame, x: Axis, y: Axis) -> pd.DataFrame:
     """The points of slices that have two measured values of each axis; others are dropped."""
     table = points.copy()
     for name, axis in (("x", x), ("y", y)):
-        places = varied.positions(table.assign(variant=points["variant"]), axis)
+        places = axis_positions(table.assign(variant=points["variant"]), axis)
         table[name], table[f"{name}_text"] = places["at"], places["text"]
-        table["variant"] = series.without(table["variant"], axis.column)
+        table["variant"] = series.variants_without(table["variant"], axis.column)
     table = table[table["x"].notna() & table["y"].notna()]
-    kept = [name for name in CONFIGURATION if name not in (*x.ignored, *y.ignored)]
+    kept = [name for name in CONFIGURATION if name not in (*x.merged_columns, *y.merged_columns)]
     table["series"] = group_numbers(table, kept)
     table["x_axis"], table["y_axis"] = x.column, y.column
     there = table[table["measured"] > 0].drop_duplicates(["series", "x", "y"])
@@ -68,11 +69,11 @@ def _cells(points: pd.DataFrame, x: Axis, y: Axis) -> pd.DataFrame:
     return table.drop_duplicates(["series", "x", "y"]).sort_index()
 
 
-def _one_per_device(cells: pd.DataFrame) -> Pictures:
+def _one_per_device(cells: pd.DataFrame) -> FigureTables:
     """The best configuration of each model and device; of each model where those are too many."""
-    found: Pictures = []
+    found: FigureTables = []
     device = ["model_label", "site", "pool", "gpu_name"]
-    if group_numbers(cells, device).max() >= MOST_PICTURES:
+    if group_numbers(cells, device).max() >= MOST_FIGURES:
         device = device[:1]
     columns = [name for name in device if len(cells[name].drop_duplicates()) > 1]
     groups = group_numbers(cells, device)
@@ -85,7 +86,7 @@ def _one_per_device(cells: pd.DataFrame) -> Pictures:
         best = order.sort_values(["cells", "peak"], ascending=False).index[0]
         chosen = part[part["series"] == best].copy()
         chosen["series"] = 0
-        numbers = series.numbers(chosen, _BOTH)
+        numbers = series.plotted_numbers(chosen, _BOTH)
         numbers.insert(2, "y", chosen["y"].to_numpy())
         for told in ("x_axis", "x_text", "y_axis", "y_text"):
             numbers[told] = chosen[told].to_numpy()
@@ -98,11 +99,11 @@ def _one_per_device(cells: pd.DataFrame) -> Pictures:
 def map_figure(numbers: pd.DataFrame, style: str) -> Figure:
     """One picture of `maps`."""
     look = preset(style)
-    x, y = (varied.axis(numbers[name].iloc[0]) for name in ("x_axis", "y_axis"))
-    ignore = (*x.untold, *y.untold)
+    x, y = (axis_named(numbers[name].iloc[0]) for name in ("x_axis", "y_axis"))
+    ignore = (*x.hidden_words, *y.hidden_words)
     title, _ = captions.legend(numbers, ignore)
-    row = records(numbers.iloc[:1])[0]
-    title = f"{row['model_label']}, {words.device(row)}" if title else title
+    row = row_dicts(numbers.iloc[:1])[0]
+    title = f"{row['model_label']}, {device_name(row)}" if title else title
     names = ("throughput [infer/s]", captions.latency(numbers))
     count = numbers["candidates"].iloc[0]
     notes = [
@@ -224,11 +225,11 @@ def heat_map(points: pd.DataFrame, x: str, y: str, style: str = DEFAULT) -> Figu
     ``x`` and ``y`` name what varies: a column, or an axis of the server variants. A ring:
     did not settle; a cross: no result; the frame is around the highest throughput.
     """
-    there = {one.column: one for one in varied.axes(points)}
+    there = {one.column: one for one in varying_axes(points)}
     for name in (x, y):
         if name not in there:
             raise DoesNotApply(f"nothing varies along {name!r}", f"take two of {', '.join(there)}")
-    cells = _cells(series.measured(points), there[x], there[y])
+    cells = _cells(series.require_measured(points), there[x], there[y])
     if cells.empty:
         raise DoesNotApply(f"nothing was measured over both {x} and {y}")
-    return map_figure(series.only(_one_per_device(cells)), style)
+    return map_figure(series.single_figure(_one_per_device(cells)), style)

@@ -28,10 +28,13 @@ from hpcbench.analysis.figures import (
     tradeoff,
 )
 from hpcbench.analysis.figures.styles import DEFAULT, preset
-from hpcbench.analysis.summary import series, table, words
+from hpcbench.analysis.summary import series
+from hpcbench.analysis.summary.axis_names import file_name_part
 from hpcbench.analysis.summary.configuration import CONFIGURATION
-from hpcbench.analysis.summary.series import DoesNotApply, Pictures
-from hpcbench.analysis.summary.varied import BATCH_SIZE, CONCURRENCY, REQUEST_RATE, Axis
+from hpcbench.analysis.summary.configuration_names import device_name
+from hpcbench.analysis.summary.points import row_dicts, summarise
+from hpcbench.analysis.summary.series import DoesNotApply, FigureTables
+from hpcbench.analysis.summary.varying_axes import BATCH_SIZE, CONCURRENCY, REQUEST_RATE, Axis
 from hpcbench.errors import BadInput
 
 FORMATS = ("png", "pdf")
@@ -41,19 +44,19 @@ FORMATS = ("png", "pdf")
 class Kind:
     """One kind of figure.
 
-    ``pictures`` gives, from a table of `table.summarise`, the numbers of each of its pictures with
+    ``pictures`` gives, from a table of `summarise`, the numbers of each of its pictures with
     the words that tell these apart, or raises DoesNotApply. ``draw`` makes a Figure of one of them
     in a style. ``shows`` says what it is good for.
     """
 
     name: str
     shows: str
-    pictures: Callable[[pd.DataFrame], Pictures]
+    pictures: Callable[[pd.DataFrame], FigureTables]
     draw: Callable[[pd.DataFrame, str], Figure]
 
     def of(self, points: pd.DataFrame, style: str = DEFAULT) -> Figure:
         """The figure, where the points make one picture of it. Raises DoesNotApply otherwise."""
-        return self.draw(series.only(self.pictures(points)), style)
+        return self.draw(series.single_figure(self.pictures(points)), style)
 
 
 @dataclass(frozen=True)
@@ -151,7 +154,7 @@ FIGURES = {kind.name: kind for kind in KINDS}
 def pictures(
     points: pd.DataFrame, names: Collection[str] = ()
 ) -> tuple[list[Picture], dict[str, str]]:
-    """The pictures that apply to a table of `table.summarise`, and why other figures do not.
+    """The pictures that apply to a table of `summarise`, and why other figures do not.
 
     ``names`` are those of FIGURES to make, all where there are none. Raises BadInput for others.
     """
@@ -168,7 +171,7 @@ def pictures(
             continue
         for told, numbers in parts:
             # File systems take names of 255 bytes.
-            name = "_".join(filter(None, [kind.name, words.file_name(told)]))[:120]
+            name = "_".join(filter(None, [kind.name, file_name_part(told)]))[:120]
             if name in found:
                 # Names that differ in letters which file names do without.
                 name += f"_{len(found)}"
@@ -188,7 +191,7 @@ def draw_all(
     preset(style)
     if frame.empty:
         raise BadInput("there are no results to draw", "hpcbench run measures them")
-    found, left_out = pictures(table.summarise(frame), names)
+    found, left_out = pictures(summarise(frame), names)
     files = []
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -215,7 +218,7 @@ def write(picture: Picture, out: Path, style: str = DEFAULT) -> list[Path]:
 
 def plotted(numbers: pd.DataFrame) -> pd.DataFrame:
     """The numbers of a picture for a reader: with the device in words, without empty columns."""
-    rows = table.records(numbers)
+    rows = row_dicts(numbers)
     # What differs within a series, as the load along a line does, names no series.
     varying = [
         name
@@ -225,5 +228,5 @@ def plotted(numbers: pd.DataFrame) -> pd.DataFrame:
     texts = captions.legend(numbers, varying)[1]
     found = numbers.drop(columns="x").dropna(axis="columns", how="all")
     found.insert(1, "legend", [texts[number] for number in numbers["series"]])
-    found.insert(2, "device", [words.device(row) for row in rows])
+    found.insert(2, "device", [device_name(row) for row in rows])
     return found

@@ -14,8 +14,8 @@ from hpcbench.analysis.figures.scan import THROUGHPUT, THROUGHPUT_NAME
 from hpcbench.analysis.figures.styles import DEFAULT, TICK_PT, Mark, preset
 from hpcbench.analysis.summary import series
 from hpcbench.analysis.summary.configuration import LOAD
-from hpcbench.analysis.summary.series import DoesNotApply, Pictures
-from hpcbench.analysis.summary.varied import GPUS, INSTANCES, Axis
+from hpcbench.analysis.summary.series import DoesNotApply, FigureTables
+from hpcbench.analysis.summary.varying_axes import GPUS, INSTANCES, Axis
 
 _UTILISATION = "gpu_utilization_percent"
 _EFFICIENCY = "efficiency"
@@ -24,21 +24,21 @@ _FREE = LOAD
 _PANEL_PT = (layout.NARROW_IN - 2.5) * 72
 
 
-def instances(points: pd.DataFrame) -> Pictures:
+def instances(points: pd.DataFrame) -> FigureTables:
     """Over the number of instances: the best throughput of all loads, and its GPU utilisation."""
-    if not series.varies(series.measured(points), INSTANCES):
+    if not series.varies_along(series.require_measured(points), INSTANCES):
         raise DoesNotApply("no configuration was measured with two numbers of instances")
-    table = series.along(series.best_of(points, _FREE), INSTANCES, _FREE)
+    table = series.series_along(series.best_points(points, _FREE), INSTANCES, _FREE)
     return [
-        (name, series.numbers(part, (THROUGHPUT, _UTILISATION), _MOST_TWIN))
-        for name, part in series.pictures(table, _MOST_TWIN)
+        (name, series.plotted_numbers(part, (THROUGHPUT, _UTILISATION), _MOST_TWIN))
+        for name, part in series.split_into_figures(table, _MOST_TWIN)
     ]
 
 
 def instances_figure(numbers: pd.DataFrame, style: str) -> Figure:
     """One picture of `instances`."""
     look = preset(style)
-    ignore = (*INSTANCES.untold, *_FREE)
+    ignore = (*INSTANCES.hidden_words, *_FREE)
     legend = Legend.of(numbers, ignore)
     used = bool(numbers[_UTILISATION].notna().any())
     notes = [
@@ -77,18 +77,18 @@ def throughput_utilisation_vs_instances(points: pd.DataFrame, style: str = DEFAU
 
     Each point is the load with the highest throughput that settled.
     """
-    return instances_figure(series.only(instances(points)), style)
+    return instances_figure(series.single_figure(instances(points)), style)
 
 
-def scaling(points: pd.DataFrame) -> Pictures:
+def scaling(points: pd.DataFrame) -> FigureTables:
     """Over the number of GPUs of one server: the best throughput of all loads, and its efficiency.
 
     Efficiency is the throughput by that of the fewest GPUs measured and by how many times more
     there are, in percent.
     """
-    if not series.varies(series.measured(points), GPUS):
+    if not series.varies_along(series.require_measured(points), GPUS):
         raise DoesNotApply("no configuration was measured with two numbers of GPUs")
-    table = series.along(series.best_of(points, _FREE), GPUS, _FREE)
+    table = series.series_along(series.best_points(points, _FREE), GPUS, _FREE)
     first = table.drop_duplicates("series").set_index("series")
     more = table["x"] / table["series"].map(first["x"])
     series.add_ratio(table, THROUGHPUT, first, table["series"], more == 1)
@@ -99,15 +99,15 @@ def scaling(points: pd.DataFrame) -> Pictures:
     # A series of one number of GPUs scales nowhere.
     table = table[table["series"].duplicated(keep=False)]
     return [
-        (name, series.numbers(part, (THROUGHPUT, _EFFICIENCY)))
-        for name, part in series.pictures(table)
+        (name, series.plotted_numbers(part, (THROUGHPUT, _EFFICIENCY)))
+        for name, part in series.split_into_figures(table)
     ]
 
 
 def scaling_figure(numbers: pd.DataFrame, style: str) -> Figure:
     """One picture of `scaling`: throughput with what ideal scaling would give, and efficiency."""
     look = preset(style)
-    ignore = (*GPUS.untold, *_FREE)
+    ignore = (*GPUS.hidden_words, *_FREE)
     legend = Legend.of(numbers, ignore)
     notes = [
         "Dotted: ideal scaling from the fewest GPUs. Efficiency: throughput over ideal.",
@@ -149,7 +149,7 @@ def gpu_scaling(points: pd.DataFrame, style: str = DEFAULT) -> Figure:
 
     Each point is the load with the highest throughput that settled.
     """
-    return scaling_figure(series.only(scaling(points)), style)
+    return scaling_figure(series.single_figure(scaling(points)), style)
 
 
 def _best_load(numbers: pd.DataFrame) -> str:

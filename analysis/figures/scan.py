@@ -1,7 +1,7 @@
 """Throughput and latency along one axis of the load: over batch size, over concurrency, and
 against each other.
 
-Each figure is a function from a table of `hpcbench.analysis.summary.table.summarise` to a
+Each figure is a function from a table of `hpcbench.analysis.summary.points.summarise` to a
 matplotlib Figure; what
 it shows are the numbers of `scan` and `curves`.
 """
@@ -24,9 +24,15 @@ from hpcbench.analysis.figures.panels import (
 )
 from hpcbench.analysis.figures.styles import DEFAULT, TICK_PT, Mark, preset
 from hpcbench.analysis.summary import series
-from hpcbench.analysis.summary.labels import plain_number
-from hpcbench.analysis.summary.series import DoesNotApply, Pictures
-from hpcbench.analysis.summary.varied import BATCH_SIZE, CONCURRENCY, LOADS, REQUEST_RATE, Axis
+from hpcbench.analysis.summary.number_format import plain_number
+from hpcbench.analysis.summary.series import DoesNotApply, FigureTables
+from hpcbench.analysis.summary.varying_axes import (
+    BATCH_SIZE,
+    CONCURRENCY,
+    LOADS,
+    REQUEST_RATE,
+    Axis,
+)
 from hpcbench.records.columns import Status
 
 THROUGHPUT = "throughput_infer_per_s"
@@ -36,13 +42,15 @@ _MAIN_IN, _RATIO_IN = 6.2, 2.1
 _PANEL_PT = (layout.WIDE_IN / 2 - 1.7) * 72
 
 
-def scan(points: pd.DataFrame, axis: Axis) -> Pictures:
+def scan(points: pd.DataFrame, axis: Axis) -> FigureTables:
     """The pictures of a scan along ``axis``: words that tell them apart, and their numbers."""
-    if axis is not BATCH_SIZE and not series.varies(series.measured(points), axis):
+    if axis is not BATCH_SIZE and not series.varies_along(series.require_measured(points), axis):
         raise DoesNotApply(f"no configuration was measured at two values of the {axis.phrase}")
     return [
-        (name, series.numbers(series.with_ratios(part, _BOTH), _BOTH))
-        for name, part in series.pictures(series.along(series.measured(points), axis))
+        (name, series.plotted_numbers(series.with_ratios(part, _BOTH), _BOTH))
+        for name, part in series.split_into_figures(
+            series.series_along(series.require_measured(points), axis)
+        )
         if (part[list(_BOTH)] > 0).any(axis=None)
     ]
 
@@ -50,10 +58,10 @@ def scan(points: pd.DataFrame, axis: Axis) -> Pictures:
 def scan_figure(numbers: pd.DataFrame, axis: Axis, style: str) -> Figure:
     """One picture of `scan`: throughput and latency, each over its ratio to the first series."""
     look = preset(style)
-    legend = Legend.of(numbers, axis.untold)
+    legend = Legend.of(numbers, axis.hidden_words)
     names = {THROUGHPUT: THROUGHPUT_NAME, "latency_ms": captions.latency(numbers)}
     notes = [
-        captions.conditions(numbers, axis.untold),
+        captions.conditions(numbers, axis.hidden_words),
         captions.repeats(numbers),
         captions.absences(numbers, legend.texts, axis, names),
         captions.selection(numbers),
@@ -92,33 +100,33 @@ def throughput_latency_vs_batch(points: pd.DataFrame, style: str = DEFAULT) -> F
     edge: no figures, as the note below says. The ratio is to the first series that was measured;
     with one series there is none.
     """
-    return scan_figure(series.only(scan(points, BATCH_SIZE)), BATCH_SIZE, style)
+    return scan_figure(series.single_figure(scan(points, BATCH_SIZE)), BATCH_SIZE, style)
 
 
 def throughput_latency_vs_concurrency(points: pd.DataFrame, style: str = DEFAULT) -> Figure:
     """As `throughput_latency_vs_batch`, against the number of requests in flight."""
-    return scan_figure(series.only(scan(points, CONCURRENCY)), CONCURRENCY, style)
+    return scan_figure(series.single_figure(scan(points, CONCURRENCY)), CONCURRENCY, style)
 
 
 def throughput_latency_vs_rate(points: pd.DataFrame, style: str = DEFAULT) -> Figure:
     """As `throughput_latency_vs_batch`, against the rate at which requests were sent."""
-    return scan_figure(series.only(scan(points, REQUEST_RATE)), REQUEST_RATE, style)
+    return scan_figure(series.single_figure(scan(points, REQUEST_RATE)), REQUEST_RATE, style)
 
 
 def curve_axis(points: pd.DataFrame) -> Axis:
     """Along which load the lines of `latency_vs_throughput` run: the first that varies."""
     for axis in LOADS:
-        if series.varies(series.measured(points), axis):
+        if series.varies_along(series.require_measured(points), axis):
             return axis
     raise DoesNotApply("no configuration was measured under two loads")
 
 
-def curves(points: pd.DataFrame) -> Pictures:
+def curves(points: pd.DataFrame) -> FigureTables:
     """The pictures of `latency_vs_throughput`, with ``load`` naming the column of ``x``."""
     axis = curve_axis(points)
     return [
-        (name, series.numbers(part, _BOTH).assign(load=axis.column))
-        for name, part in series.pictures(series.along(points, axis))
+        (name, series.plotted_numbers(part, _BOTH).assign(load=axis.column))
+        for name, part in series.split_into_figures(series.series_along(points, axis))
         if (part[list(_BOTH)] > 0).all(axis="columns").any()
     ]
 
@@ -127,12 +135,12 @@ def curve_figure(numbers: pd.DataFrame, style: str) -> Figure:
     """One picture of `curves`."""
     look = preset(style)
     axis = next(axis for axis in LOADS if axis.column == numbers["load"].iloc[0])
-    legend = Legend.of(numbers, axis.untold)
+    legend = Legend.of(numbers, axis.hidden_words)
     latency = captions.latency(numbers)
     names = {THROUGHPUT: THROUGHPUT_NAME, "latency_ms": latency}
     notes = [
         f"Numbers beside points: {axis.phrase}.",
-        captions.conditions(numbers, axis.untold),
+        captions.conditions(numbers, axis.hidden_words),
         captions.repeats(numbers, "Bars"),
         captions.absences(numbers, legend.texts, axis, names).replace(" (crosses)", ""),
         captions.selection(numbers),
@@ -169,4 +177,4 @@ def latency_vs_throughput(points: pd.DataFrame, style: str = DEFAULT) -> Figure:
     The load is the concurrency where it varies, else the request rate or the batch size, and its
     values stand beside the points.
     """
-    return curve_figure(series.only(curves(points)), style)
+    return curve_figure(series.single_figure(curves(points)), style)

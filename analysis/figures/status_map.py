@@ -12,10 +12,10 @@ from matplotlib.patches import Rectangle
 from hpcbench.analysis.figures import captions, layout
 from hpcbench.analysis.figures.styles import DEFAULT, SMALL_PT, preset
 from hpcbench.analysis.summary import series
-from hpcbench.analysis.summary.labels import plain_number
-from hpcbench.analysis.summary.series import DoesNotApply, Pictures
-from hpcbench.analysis.summary.table import records
-from hpcbench.analysis.summary.varied import BATCH_SIZE, LOADS, Axis
+from hpcbench.analysis.summary.number_format import plain_number
+from hpcbench.analysis.summary.points import row_dicts
+from hpcbench.analysis.summary.series import DoesNotApply, FigureTables
+from hpcbench.analysis.summary.varying_axes import BATCH_SIZE, LOADS, Axis
 from hpcbench.records.columns import Status
 
 MOST_ROWS = 40
@@ -42,14 +42,14 @@ _NAMES: dict[str, str] = {
 }
 
 
-def states(points: pd.DataFrame) -> Pictures:
+def states(points: pd.DataFrame) -> FigureTables:
     """One picture: every point of the configurations in which something went wrong, else none.
 
     ``state`` is that of the point; ``text`` names the configuration.
     """
     if points.empty:
         raise DoesNotApply("there are no measurements")
-    table = series.along(points, _axis(points))
+    table = series.series_along(points, _axis(points))
     some = (table["status"].isin([Status.OK, Status.UNSTABLE])) & (table["lacking"] != "")
     table["state"] = np.where(some & (table["status"] == Status.OK), _SOME, table["status"])
     wrong = table["state"] != Status.OK
@@ -58,8 +58,8 @@ def states(points: pd.DataFrame) -> Pictures:
     count = wrong.groupby(table["series"]).sum()
     most_wrong = count[count > 0].sort_values(ascending=False, kind="stable").index[:MOST_ROWS]
     shown = table[table["series"].isin(most_wrong)]
-    _, texts = captions.legend(shown, _axis(points).untold)
-    numbers = series.numbers(shown, ())
+    _, texts = captions.legend(shown, _axis(points).hidden_words)
+    numbers = series.plotted_numbers(shown, ())
     numbers["drawn"] = "colour"
     numbers.insert(1, "text", [texts[number] for number in numbers["series"]])
     numbers.insert(2, "state", shown["state"].to_numpy(dtype=object))
@@ -78,14 +78,14 @@ def state_figure(numbers: pd.DataFrame, style: str) -> Figure:
     """The picture of `states`."""
     look = preset(style)
     axis = next(axis for axis in LOADS if axis.column == numbers["axis"].iloc[0])
-    title, _ = captions.legend(numbers, axis.untold)
+    title, _ = captions.legend(numbers, axis.hidden_words)
     columns = sorted(numbers["x"].unique())
     rows = numbers["series"].drop_duplicates().tolist()
     texts = numbers.drop_duplicates("series").set_index("series")["text"]
     with look.active():
         figure = layout.blank(layout.WIDE_IN)
         ax = figure.subplots()
-        for row in records(numbers):
+        for row in row_dicts(numbers):
             place = columns.index(row["x"]), len(rows) - 1 - rows.index(row["series"])
             colour, marker = _LOOKS[row["state"]]
             ax.add_patch(Rectangle(place, 1, 1, **_cell(colour), gid=row["state"]))
@@ -146,7 +146,7 @@ def _reasons(numbers: pd.DataFrame) -> list[str]:
     wrong = numbers[(numbers["state"] != Status.OK) & numbers["reason"].notna()]
     examples: dict[str, str] = {}
     counts: Counter[str] = Counter()
-    for row in records(wrong):
+    for row in row_dicts(wrong):
         what = row["lacking"].replace("_", " ") or _NAMES[Status.UNSTABLE]
         reason = str(row["reason"]).partition("; ")[0][:160]
         text = reason if reason.startswith(what) else f"{what}: {reason}"
@@ -182,4 +182,4 @@ def status_map(points: pd.DataFrame, style: str = DEFAULT) -> Figure:
     Rows are configurations, those with the most such points if there are more than MOST_ROWS;
     columns are the values of the load that has the most of them; an empty cell was not asked for.
     """
-    return state_figure(series.only(states(points)), style)
+    return state_figure(series.single_figure(states(points)), style)

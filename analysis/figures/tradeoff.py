@@ -15,29 +15,29 @@ from hpcbench.analysis.figures.panels import draw_bars, draw_markers, extent, se
 from hpcbench.analysis.figures.scan import THROUGHPUT, THROUGHPUT_NAME
 from hpcbench.analysis.figures.styles import DEFAULT, SMALL_PT, Mark, preset
 from hpcbench.analysis.summary import series, statistics
-from hpcbench.analysis.summary.configuration import CONFIGURATION, REQUEST
-from hpcbench.analysis.summary.labels import plain_number
-from hpcbench.analysis.summary.series import DEVICE, DoesNotApply, Pictures
-from hpcbench.analysis.summary.table import OUTPUTS
+from hpcbench.analysis.summary.configuration import CONFIGURATION, REQUEST_CONTENT
+from hpcbench.analysis.summary.number_format import plain_number
+from hpcbench.analysis.summary.points import OUTPUTS
+from hpcbench.analysis.summary.series import DEVICE, DoesNotApply, FigureTables
 from hpcbench.records.columns import Status
 
 _P99 = "latency_p99_ms"
-_APART = (*REQUEST, *DEVICE)
+_APART = (*REQUEST_CONTENT, *DEVICE)
 _FREE = tuple(name for name in CONFIGURATION if name not in _APART)
 _DIFFERENCE = OUTPUTS[0]
 
 
-def fronts(points: pd.DataFrame) -> Pictures:
+def fronts(points: pd.DataFrame) -> FigureTables:
     """Every point with throughput and p99; ``series`` counts devices of a model.
 
     ``on_front`` are those of which no other of the same series is better in one and as good in the
     other; ``few_requests`` those whose p99 has too few requests behind it.
     """
-    points = series.on_its_own(points)
+    points = series.isolated_models(points)
     table = points[(points[[THROUGHPUT, _P99]] > 0).all(axis="columns")].copy()
     if table.empty:
         raise DoesNotApply("no measurement has a p99 latency")
-    table["series"] = series.numbered(table, _APART)
+    table["series"] = series.number_groups(table, _APART)
     table["x"] = table[THROUGHPUT]
     table["on_front"] = False
     for _, part in table.groupby("series"):
@@ -45,9 +45,9 @@ def fronts(points: pd.DataFrame) -> Pictures:
     counts = table["request_count"].astype("float64")
     table["few_requests"] = statistics.too_few_requests(counts, 99)
     table = table.sort_values(["series", "x"], ignore_index=True)
-    found: Pictures = []
-    for name, part in series.split(table, "model_label")[: series.MOST_PICTURES]:
-        numbers = series.numbers(part, (THROUGHPUT, _P99))
+    found: FigureTables = []
+    for name, part in series.split_by_column(table, "model_label")[: series.MOST_FIGURES]:
+        numbers = series.plotted_numbers(part, (THROUGHPUT, _P99))
         for column in ("on_front", "few_requests"):
             numbers[column] = part[column].to_numpy()
         found.append((name, numbers))
@@ -149,10 +149,10 @@ def pareto_front(points: pd.DataFrame, style: str = DEFAULT) -> Figure:
     """p99 latency [ms] against throughput [infer/s] of every configuration of one model, with the
     front of each device: what is not on it is beaten in both.
     """
-    return front_figure(series.only(fronts(points)), style)
+    return front_figure(series.single_figure(fronts(points)), style)
 
 
-def precisions(points: pd.DataFrame) -> Pictures:
+def precisions(points: pd.DataFrame) -> FigureTables:
     """The best throughput of each precision, with how far its outputs are from the reference.
 
     ``precision`` is the accelerator's, or what the model was given as. The columns that it needs,
@@ -167,14 +167,14 @@ def precisions(points: pd.DataFrame) -> Pictures:
             f"no outputs were compared: the results have no column {_DIFFERENCE} (root mean square "
             "difference from the reference's outputs)"
         )
-    table = series.best_of(table, [name for name in _FREE if name != "accelerator"])
+    table = series.best_points(table, [name for name in _FREE if name != "accelerator"])
     table["precision"] = [_precision(text) for text in table["accelerator"]]
     table["x"] = table[_DIFFERENCE]
-    table["series"] = series.numbered(table, _APART)
+    table["series"] = series.number_groups(table, _APART)
     table = table.sort_values(["series", "x"], ignore_index=True)
-    found: Pictures = []
-    for name, part in series.pictures(table):
-        numbers = series.numbers(part, (THROUGHPUT, *OUTPUTS))
+    found: FigureTables = []
+    for name, part in series.split_into_figures(table):
+        numbers = series.plotted_numbers(part, (THROUGHPUT, *OUTPUTS))
         numbers["precision"] = part["precision"].to_numpy()
         found.append((name, numbers))
     return found
@@ -233,4 +233,4 @@ def _draw_precisions(ax: Axes, part: pd.DataFrame, mark: Mark) -> list[Annotatio
 
 def precision_accuracy(points: pd.DataFrame, style: str = DEFAULT) -> Figure:
     """Throughput [infer/s] of each precision against how far its outputs are from a reference."""
-    return precision_figure(series.only(precisions(points)), style)
+    return precision_figure(series.single_figure(precisions(points)), style)

@@ -14,8 +14,10 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-from hpcbench.analysis.summary import configuration, statistics, words
-from hpcbench.analysis.summary.table import natural
+from hpcbench.analysis.summary import configuration, statistics
+from hpcbench.analysis.summary.axis_names import axis_name, axis_unit, value_text
+from hpcbench.analysis.summary.configuration_names import device_name
+from hpcbench.analysis.summary.points import natural_key
 from hpcbench.records.columns import COLUMNS, Status
 
 Json = dict[str, Any]
@@ -79,9 +81,9 @@ class Points:
 
 def points_of(frame: pd.DataFrame) -> Points:
     """Joins the repeats in what `load_results` returns."""
-    frame = configuration.prepared(frame.assign(**{ENERGY: statistics.energy_j_per_infer(frame)}))
-    names = [name for name in FIGURES if np.isfinite(configuration.floats(frame[name])).any()]
-    table = statistics.configurations(frame, names)
+    frame = configuration.normalised(frame.assign(**{ENERGY: statistics.energy_j_per_infer(frame)}))
+    names = [name for name in FIGURES if np.isfinite(configuration.as_floats(frame[name])).any()]
+    table = statistics.join_repeats(frame, names)
     numbers = configuration.group_numbers(frame, configuration.CONFIGURATION)
     status = frame["status"].astype(object).to_numpy()[table["row"]]
     status[(table["unstable"] > 0).to_numpy()] = str(Status.UNSTABLE)
@@ -93,7 +95,7 @@ def devices(table: pd.DataFrame) -> list[str]:
     names = ["gpu_name", "gpu_count", "cpu_name", "cpu_count", "instance_kind"]
     numbers = configuration.group_numbers(table, names)
     first = np.unique(numbers, return_index=True)[1]
-    short = [words.device(row) for row in configuration.plain_rows(table[names], first)]
+    short = [device_name(row) for row in configuration.plain_rows(table[names], first)]
     return [short[number] for number in numbers]
 
 
@@ -126,7 +128,7 @@ def repeats(points: Points) -> Json:
     order = np.argsort(points.numbers, kind="stable")
     frame = points.frame.iloc[order]
     latency = statistics.settled_latency_us(frame).to_numpy() * 1e-3
-    throughput = configuration.floats(frame["throughput_infer_per_s"])
+    throughput = configuration.as_floats(frame["throughput_infer_per_s"])
     ended = frame["ended_at"].dt.strftime("%Y-%m-%d %H:%M:%S")
     counts = np.bincount(points.numbers, minlength=len(points.table))
     return {
@@ -191,7 +193,7 @@ def _told(table: pd.DataFrame, name: str) -> pd.Series:
 def _said(table: pd.DataFrame, name: str) -> list[str | None]:
     missing = table[name].isna()
     return [
-        None if gone else words.value(name, value)
+        None if gone else value_text(name, value)
         for value, gone in zip(table[name], missing, strict=True)
     ]
 
@@ -200,9 +202,9 @@ def _setting(table: pd.DataFrame, name: str) -> Json:
     """A column of the load: numbers where it has numbers."""
     values = table[name]
     if is_numeric_dtype(values) and not is_bool_dtype(values):
-        number = configuration.floats(values)
-        return _number(name, words.name(name), words.unit(name), number, SETTINGS)
-    return _text(name, words.name(name), pd.Series(_said(table, name), dtype=object), SETTINGS)
+        number = configuration.as_floats(values)
+        return _number(name, axis_name(name), axis_unit(name), number, SETTINGS)
+    return _text(name, axis_name(name), pd.Series(_said(table, name), dtype=object), SETTINGS)
 
 
 def _variants(table: pd.DataFrame) -> list[Json]:
@@ -210,19 +212,21 @@ def _variants(table: pd.DataFrame) -> list[Json]:
     codes, texts = pd.factorize(table["variant"].astype(object))
     variants: list[dict[str, Any]] = [json.loads(text) for text in texts]
     found = []
-    for axis in sorted({name for variant in variants for name in variant}, key=configuration.place):
+    for axis in sorted(
+        {name for variant in variants for name in variant}, key=configuration.axis_sort_key
+    ):
         given = [variant.get(axis, configuration.BASE) for variant in variants]
         if _counts(given) and axis in table and is_numeric_dtype(table[axis]):
             asked = np.array(
                 [value if isinstance(value, int) else np.nan for value in [*given, None]]
             )
-            served = configuration.floats(table[axis])
+            served = configuration.as_floats(table[axis])
             number = np.where(np.isnan(asked[codes]), served, asked[codes])
-            found.append(_number(axis, words.name(axis), words.unit(axis), number, SETTINGS))
+            found.append(_number(axis, axis_name(axis), axis_unit(axis), number, SETTINGS))
             continue
-        said = [words.value(axis, value) for value in given]
+        said = [value_text(axis, value) for value in given]
         text = pd.Series([*said, None], dtype=object).iloc[codes]
-        found.append(_text(axis, words.name(axis), text, SETTINGS) | {"unit": words.unit(axis)})
+        found.append(_text(axis, axis_name(axis), text, SETTINGS) | {"unit": axis_unit(axis)})
     return found
 
 
@@ -267,7 +271,7 @@ def _text(name: str, label: str, values: pd.Series, group: str) -> Json:
     codes, found = pd.factorize(values.astype(object))
     order = list(range(len(found)))
     if group == SETTINGS and name != "model_label":
-        order.sort(key=lambda i: natural(str(found[i])))
+        order.sort(key=lambda i: natural_key(str(found[i])))
     places = np.empty(len(found) + 1, dtype=np.int64)
     places[order], places[-1] = np.arange(len(found)), -1
     column = {"name": name, "label": label, "unit": "", "group": group}

@@ -29,7 +29,9 @@ from hpcbench.analysis.report import pictures as report_figures
 from hpcbench.analysis.report import sections
 from hpcbench.analysis.report.data import Points
 from hpcbench.analysis.report.sections import NONE
-from hpcbench.analysis.summary import configuration, labels, statistics, words
+from hpcbench.analysis.summary import configuration, statistics
+from hpcbench.analysis.summary.configuration_names import describe_configuration
+from hpcbench.analysis.summary.number_format import format_number
 from hpcbench.errors import BadInput
 
 MOST_POINTS = 100_000
@@ -153,13 +155,13 @@ def _most_telling(points: Points) -> tuple[Points, str]:
 
 def _shared(table: pd.DataFrame) -> str:
     """How all points were measured, as far as it is the same for all."""
-    told = words.in_words(configuration.plain_rows(table, [0])[0])
+    told = describe_configuration(configuration.plain_rows(table, [0])[0])
     names = [name for name in configuration.MEASUREMENT if name in told]
     return ", ".join(told[name] for name in names if len(table[name].drop_duplicates()) == 1)
 
 
 def _column(table: pd.DataFrame, name: str) -> configuration.Array:
-    return configuration.floats(table[name]) if name in table else np.full(len(table), np.nan)
+    return configuration.as_floats(table[name]) if name in table else np.full(len(table), np.nan)
 
 
 def _lead(frame: pd.DataFrame) -> str:
@@ -219,7 +221,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "moment": _moment,
-        "plain": labels.number,
+        "plain": format_number,
         "gib": lambda value: NONE if value is None else f"{value / 2**30:.0f} GiB",
         "words": lambda text: text.replace("_", " "),
     }

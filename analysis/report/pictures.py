@@ -12,7 +12,7 @@ import pandas as pd
 from hpcbench.analysis.figures import kinds as figures
 from hpcbench.analysis.figures.kinds import Picture
 from hpcbench.analysis.figures.styles import DEFAULT, preset
-from hpcbench.analysis.summary import table
+from hpcbench.analysis.summary.points import summarise
 
 MOST_PICTURES = 10
 """A second each to draw, 30 kB each in the file."""
@@ -31,7 +31,7 @@ class Drawn:
 
 def drawn(frame: pd.DataFrame) -> tuple[list[Drawn], int]:
     """(at most MOST_PICTURES pictures, how many more there are) of what `load_results` gives."""
-    found, _ = figures.pictures(table.summarise(frame))
+    found, _ = figures.pictures(summarise(frame))
     chosen = _some_of_each(found, MOST_PICTURES)
     return [_draw(picture) for picture in chosen], len(found) - len(chosen)
 

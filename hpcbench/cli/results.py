@@ -33,7 +33,7 @@ class _Number(click.FloatRange):
         if isnan(number):
             self.fail(f"{value!r} is not a number", param, ctx)
         if number > LARGEST:
-            self.fail(f"{value} is larger than {LARGEST:g}", param, ctx)
+            self.fail(f"{value} is not in the range up to {LARGEST:g}", param, ctx)
         return number
 
 
@@ -149,7 +149,7 @@ def plot(results: Path, out: Path, style: str, names: tuple[str, ...]) -> None:
     help="Also write config.pbtxt of each model to this folder, with a note on its use.",
 )
 @JSON
-def recommend(results: Path, out: Path | None, as_json: bool, **wanted: Any) -> int:
+def recommend(results: Path, out: Path | None, as_json: bool, **limits: Any) -> int:
     """Recommend the best measured configuration per model and GPU.
 
     RESULTS is a results folder or a Parquet file.
@@ -160,23 +160,24 @@ def recommend(results: Path, out: Path | None, as_json: bool, **wanted: Any) -> 
     from rich.console import Console
 
     from hpcbench.analysis.decide import deploy, recommend_text
-    from hpcbench.analysis.decide import recommend as decision
-    from hpcbench.analysis.summary.limits import Wanted
+    from hpcbench.analysis.decide.recommend import RECOMMEND_COLUMNS, recommend_configurations
+    from hpcbench.analysis.summary.limits import Requirements
     from hpcbench.records.store import load_results
 
-    frame = load_results(results, decision.COLUMNS, categories=True)
-    advice = decision.recommend(frame, Wanted(**wanted))
+    frame = load_results(results, RECOMMEND_COLUMNS, categories=True)
+    advice = recommend_configurations(frame, Requirements(**limits))
     if as_json:
-        click.echo(json.dumps([recommend_text.as_json(each) for each in advice], indent=2))
+        rows = [recommend_text.recommendation_json(each) for each in advice]
+        click.echo(json.dumps(rows, indent=2))
     else:
-        recommend_text.show(advice, Console())
+        recommend_text.print_recommendations(advice, Console())
     if out is not None:
         # The configurations are long texts: only those of the recommended points are read.
         points = [each.best["point_id"] for each in advice if each.best]
         texts = load_results(results, ["point_id", "server_config"], points)
         known = texts.dropna().drop_duplicates("point_id")
         configs = dict(zip(known["point_id"], known["server_config"], strict=True))
-        for path in deploy.write(advice, configs, out):
+        for path in deploy.write_deployment(advice, configs, out):
             click.echo(path, err=as_json)
     return int(any(each.best is None for each in advice))
 
@@ -210,18 +211,18 @@ def compare(a: Path, b: Path, tolerance: float, out: Path | None, as_json: bool)
     """
     from rich.console import Console
 
-    from hpcbench.analysis.decide import compare as comparison
     from hpcbench.analysis.decide import compare_text
+    from hpcbench.analysis.decide.compare import COMPARE_COLUMNS, compare_results
     from hpcbench.records.store import load_results
 
     names = str(a), str(b)
-    compare_text.check_out(out)
-    reference, other = (load_results(path, comparison.COLUMNS, categories=True) for path in (a, b))
-    compared = comparison.compare(reference, other, tolerance)
+    compare_text.check_output(out)
+    reference, other = (load_results(path, COMPARE_COLUMNS, categories=True) for path in (a, b))
+    compared = compare_results(reference, other, tolerance)
     if as_json:
-        click.echo(json.dumps(compare_text.as_json(compared, names), indent=2))
+        click.echo(json.dumps(compare_text.comparison_json(compared, names), indent=2))
     else:
-        compare_text.show(compared, names, Console())
+        compare_text.print_comparison(compared, names, Console())
     if out is not None:
         write_comparison(compared, names, out)
         click.echo(out, err=as_json)
@@ -250,9 +251,9 @@ def write_comparison(compared: "Comparison", names: tuple[str, str], out: Path) 
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.suffix == ".md":
-            out.write_text(compare_text.markdown(compared, names), encoding="utf-8")
+            out.write_text(compare_text.comparison_markdown(compared, names), encoding="utf-8")
         elif out.suffix == ".json":
-            text = json.dumps(compare_text.as_json(compared, names), indent=2)
+            text = json.dumps(compare_text.comparison_json(compared, names), indent=2)
             out.write_text(text + "\n", encoding="utf-8")
         else:
             # Only here: the other kinds need no matplotlib, which is slow to import.

@@ -1,14 +1,14 @@
-"""Plans a campaign on a site: its points, what of them is done, and the placements left to run."""
+"""The plan of a campaign on a site: its points, what is done, and the placements left to run."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcbench.config import yaml_model
 from hpcbench.config.campaign import Campaign
+from hpcbench.config.container import Container
 from hpcbench.config.site import Pool, Site, format_walltime
 from hpcbench.errors import BadInput
 from hpcbench.plan import applicability, grid, input_data
@@ -26,7 +26,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Inapplicable:
-    """Points of one variant that a pool cannot measure, and why; still without their records."""
+    """Points of one variant that a pool cannot measure, and that have no record yet.
+
+    Attributes
+    ----------
+    placement
+        The points.
+    reason
+        Why the pool cannot measure them.
+    """
 
     placement: Placement
     reason: str
@@ -34,9 +42,20 @@ class Inapplicable:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would do. ``placements`` are those still to be measured, per pool.
+    """What a run would do.
 
-    ``inapplicable`` are those that it would only write down.
+    Attributes
+    ----------
+    campaign
+        The campaign.
+    site
+        The site, its images given by digest.
+    grid
+        All points of the campaign.
+    placements
+        What is left to measure, by pool.
+    inapplicable
+        What a run would only write records of.
     """
 
     campaign: Campaign
@@ -46,30 +65,41 @@ class Plan:
     inapplicable: tuple[Inapplicable, ...] = ()
 
     def without_done(self, done: "AbstractSet[Key]") -> "Plan":
-        """What is left of it once ``done`` is taken away."""
+        """Return the part of the plan that is left.
+
+        Parameters
+        ----------
+        done
+            Keys of the measurements that have their final record.
+
+        Returns
+        -------
+        Plan
+            The same campaign, with fewer placements.
+        """
         left = {
-            pool: _spread(self.site.pools[pool], [p.without_done(done) for p in waiting])
+            pool: _split(self.site.pools[pool], [p.without_done(done) for p in waiting])
             for pool, waiting in self.placements.items()
         }
         rest = [(each, each.placement.without_done(done)) for each in self.inapplicable]
-        told = tuple(Inapplicable(placement, each.reason) for each, placement in rest if placement)
-        return replace(self, placements=left, inapplicable=told)
+        inapplicable = tuple(Inapplicable(part, each.reason) for each, part in rest if part)
+        return replace(self, placements=left, inapplicable=inapplicable)
 
     @property
     def done(self) -> int:
-        """Measurements of the campaign that need not be made."""
+        """Number of measurements that need not be made: they are there already."""
         left = sum(len(p.points) for waiting in self.placements.values() for p in waiting)
-        told = sum(len(each.placement.points) for each in self.inapplicable)
-        return self.measurements - left - told
+        inapplicable = sum(len(each.placement.points) for each in self.inapplicable)
+        return self.measurements - left - inapplicable
 
     @property
     def measurements(self) -> int:
-        """All measurements of the campaign: points times repeats times pools."""
+        """Number of measurements of the campaign: points times repeats times pools."""
         return len(self.grid.points) * self.campaign.repeats * len(self.placements)
 
     @property
     def estimate_s(self) -> float:
-        """Seconds until the slowest pool is through, if every point settles at once."""
+        """Seconds until the slowest pool has finished, if every point settles at once."""
         return max(
             (
                 max(
@@ -83,7 +113,7 @@ class Plan:
 
     @property
     def gpu_s(self) -> float:
-        """GPU seconds that this takes, over all pools."""
+        """GPU seconds that the plan takes, over all pools, if every point settles at once."""
         return sum(
             p.estimate_s * self.site.pools[pool].gpus_per_job
             for pool, waiting in self.placements.items()
@@ -98,13 +128,32 @@ def plan(
     pools: Sequence[str] = (),
     results: str | Path | None = None,
 ) -> Plan:
-    """The points and placements of a campaign; starts nothing.
+    """Plan a campaign on a site, without starting anything.
 
-    ``pools`` are names of the site's pools, all of them by default. What ``results`` holds
-    already is left out. Raises BadInput with whatever the models cannot take, SiteError where
-    the site has no Triton.
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    site
+        The site.
+    pools
+        Names of the pools to use; all pools of the site by default.
+    results
+        A results folder. What it holds already is left out.
+
+    Returns
+    -------
+    Plan
+        Points and placements.
+
+    Raises
+    ------
+    BadInput
+        A model, a pool or an image is not there, or a model cannot take what the campaign asks for.
+    SiteError
+        The site has no Triton.
     """
-    chosen = chosen_pools(site, pools)
+    names = chosen_pools(site, pools)
     site, software = _with_images(site, campaign)
     models = _read_models(campaign)
     points = grid.expand_grid(
@@ -115,26 +164,17 @@ def plan(
     )
     _check_folders(campaign, points.points)
     inapplicable: list[Inapplicable] = []
-    placements = {}
-    native = site.container.runtime == "native"
-    for pool in chosen:
-        place_ = partial(
-            make_placements,
-            campaign=campaign.name,
-            pool=pool,
-            repeats=campaign.repeats,
-            fresh_servers=campaign.fresh_servers,
-        )
-        by_reason: dict[str | None, list[Point]] = {}
-        for point in points.points:
-            why = applicability.not_applicable_reason(point, site.pools[pool], native=native)
-            by_reason.setdefault(why, []).append(point)
-        placements[pool] = _spread(site.pools[pool], place_(by_reason.pop(None, [])))
+    placements: dict[str, tuple[Placement, ...]] = {}
+    for pool in names:
+        by_reason = _by_reason(points.points, site, pool)
+        measurable = _place(by_reason.pop(None, []), campaign, pool)
+        placements[pool] = _split(site.pools[pool], measurable)
+        # One variant per placement: that is how they are listed.
         inapplicable += [
-            Inapplicable(placement, why)
-            for why, members in by_reason.items()
-            if why is not None
-            for placement in place_(members, fresh_servers=True)
+            Inapplicable(placement, reason)
+            for reason, members in by_reason.items()
+            if reason is not None
+            for placement in _place(members, campaign, pool, fresh_servers=True)
         ]
     _check_walltime(site, placements)
     todo = Plan(
@@ -152,14 +192,33 @@ def plan(
     return todo.without_done(store.finished_keys(store.Results(Path(results))))
 
 
-def _with_images(site: Site, campaign: Campaign) -> tuple[Site, dict[str | None, str]]:
-    """The site with digests, and what stands for the software of each image that is asked for.
+def _by_reason(points: Iterable[Point], site: Site, pool: str) -> dict[str | None, list[Point]]:
+    """Return points by the reason why a pool cannot measure them; None for those that it can."""
+    native = site.container.runtime == "native"
+    found: dict[str | None, list[Point]] = {}
+    for point in points:
+        reason = applicability.not_applicable_reason(point, site.pools[pool], native=native)
+        found.setdefault(reason, []).append(point)
+    return found
 
-    Raises BadInput where a model asks for an image that the site does not name.
-    """
-    asked = {model.server_image: model.name for model in campaign.models}
+
+def _place(
+    points: Iterable[Point], campaign: Campaign, pool: str, *, fresh_servers: bool | None = None
+) -> list[Placement]:
+    return make_placements(
+        points,
+        campaign=campaign.name,
+        pool=pool,
+        repeats=campaign.repeats,
+        fresh_servers=campaign.fresh_servers if fresh_servers is None else fresh_servers,
+    )
+
+
+def _with_images(site: Site, campaign: Campaign) -> tuple[Site, dict[str | None, str]]:
+    """Return the site with digests of its images, and the software's digests by image name."""
+    wanted = {model.server_image: model.name for model in campaign.models}
     known = dict(site.container.server_images)
-    for image, model in asked.items():
+    for image, model in wanted.items():
         if image is not None and image not in known:
             raise BadInput(
                 f"{campaign.source}: model '{model}': server_image: site '{site.name}' names no "
@@ -168,16 +227,36 @@ def _with_images(site: Site, campaign: Campaign) -> tuple[Site, dict[str | None,
                 "add it to container.server_images of the site file (runtime: apptainer), or leave "
                 "server_image out",
             )
-    names = [image for image in asked if image is not None]
+    names = [image for image in wanted if image is not None]
     site = site.model_copy(update={"container": images.resolve_images(site.container, names)})
-    found = {
-        image: command.find_software(site.container.with_server_image(image)) for image in asked
-    }
-    return site, {image: f"{s.server_digest} {s.sdk_digest}" for image, s in found.items()}
+    return site, {image: _digests(site.container.with_server_image(image)) for image in wanted}
+
+
+def _digests(container: Container) -> str:
+    software = command.runtime_of(container).find_software(container)
+    return f"{software.server_digest} {software.sdk_digest}"
 
 
 def chosen_pools(site: Site, pools: Sequence[str]) -> list[str]:
-    """The pools that a user named, by default all. Raises BadInput where one is not there."""
+    """Return the names of the pools that a user chose.
+
+    Parameters
+    ----------
+    site
+        The site.
+    pools
+        Names; none for all pools of the site.
+
+    Returns
+    -------
+    list of str
+        Names of pools that the site has.
+
+    Raises
+    ------
+    BadInput
+        The site has no pool of that name.
+    """
     chosen = [pools] if isinstance(pools, str) else list(pools) or list(site.pools)
     for pool in chosen:
         if pool not in site.pools:
@@ -188,13 +267,13 @@ def chosen_pools(site: Site, pools: Sequence[str]) -> list[str]:
     return chosen
 
 
-def _spread(pool: Pool, placements: Iterable[Placement | None]) -> tuple[Placement, ...]:
+def _split(pool: Pool, placements: Iterable[Placement | None]) -> tuple[Placement, ...]:
     left = [placement for placement in placements if placement]
     return split_placements(left, jobs=pool.max_jobs, walltime_s=pool.walltime)
 
 
 def _check_walltime(site: Site, placements: Mapping[str, Sequence[Placement]]) -> None:
-    """Raises BadInput where a point would not be over before its job is."""
+    """Refuse a campaign with a point that could not finish within its job."""
     for name, waiting in placements.items():
         limit_s = site.pools[name].walltime
         longest = max(waiting, key=lambda placement: placement.needs_s(1), default=None)
@@ -229,7 +308,7 @@ def _read_models(campaign: Campaign) -> dict[str, TritonModel]:
 
 
 def _input_digests(campaign: Campaign) -> dict[str, str]:
-    """The digest of each data file by its path."""
+    """Return the digest of each data file by its path."""
     measured = [
         campaign.measurement,
         *(model.measurement for model in campaign.models),
@@ -242,7 +321,7 @@ def _input_digests(campaign: Campaign) -> dict[str, str]:
 
 
 def _check_folders(campaign: Campaign, points: Iterable[Point]) -> None:
-    """Raises BadInput where a folder of inputs does not have what a model of it takes."""
+    """Refuse folders of input data that do not hold what their model takes."""
     used = {
         (point.load.input_data, point.variant.model, point.shapes)
         for point in points

@@ -6,7 +6,6 @@ these are merged into one, so that shared file systems are not filled with small
 """
 
 import contextlib
-import fcntl
 import logging
 import os
 import socket
@@ -26,6 +25,7 @@ from hpcbench.config.load_axes import LOAD_COLUMNS
 from hpcbench.errors import BadInput
 from hpcbench.records import parquet
 from hpcbench.records.columns import FINAL, MEASURED, SCHEMA, Key, Record
+from hpcbench.runtime.process import lock_until_closed
 
 log = logging.getLogger(__name__)
 
@@ -382,16 +382,14 @@ def lock_folder(results: Results) -> Iterator[None]:
     """Keeps a second run out of the folder while the block lasts, and after a crash no longer."""
     with (results.folder / ".lock").open("a+") as stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not lock_until_closed(stream, wait=False):
+                log.warning("%s cannot be locked: its file system has no locks", results.folder)
         except BlockingIOError as error:
             stream.seek(0)
             raise BadInput(
-                f"--results {results.folder}: another run is at work in it: {stream.read()}",
+                f"--results {results.folder}: another run is using it: {stream.read()}",
                 "wait for it, end it, or name another folder",
             ) from error
-        except OSError as error:
-            # Some shared file systems are mounted without locks.
-            log.warning("%s cannot be locked: %s", results.folder, error.strerror)
         stream.seek(0)
         stream.truncate()
         stream.write(f"process {os.getpid()} on {socket.gethostname()}")
@@ -403,7 +401,8 @@ def is_folder_locked(results: Results) -> bool:
     """Whether a run is at work in the folder now."""
     try:
         with (results.folder / ".lock").open() as stream:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            # Shared, because several `hpcbench status` at once must not see each other.
+            lock_until_closed(stream, wait=False, shared=True)
     except BlockingIOError:
         return True
     except OSError:

@@ -139,7 +139,7 @@ def bad(place: Path, command: str, **changes: Any) -> Result:
         ({"repeats": "three"}, ":5: repeats: must be a whole number (given: 'three')"),
         ({"load": {"batch_size": []}}, ":6: load.batch_size: this axis is empty"),
         ({"models": [{"name": "taggr"}]}, "models: there is no model 'taggr'"),
-        ({"load": {"batch_size": [512]}}, "load.batch_size: 512 is over its max_batch_size"),
+        ({"load": {"batch_size": [512]}}, "load.batch_size: 512 is over max_batch_size"),
         ({"models": [{"name": "a/b"}]}, ":4: models.0.name: allowed are letters, digits"),
         ({"name": "a b; rm"}, ":1: name: allowed are letters, digits"),
     ],
@@ -355,7 +355,7 @@ def test_a_plan_tells_the_versions_of_a_model_apart(place: Path) -> None:
 def test_a_plan_says_which_rule_can_never_take_anything(place: Path) -> None:
     write_campaign(place, exclude=[{"batch_size": 63}])
     result = invoke("plan", place / "campaign.yaml", "--site", place / "site.yaml")
-    assert "exclude: {batch_size: 63}: batch_size is never 63; it is 1\n" in result.output
+    assert "exclude: {batch_size: 63}: batch_size is never 63; its values: 1\n" in result.output
 
 
 def test_a_plan_of_one_pool_leaves_the_others_out(place: Path) -> None:

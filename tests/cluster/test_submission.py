@@ -8,7 +8,6 @@ import re
 import shlex
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,9 @@ from hpcbench.cluster.tls import Keys
 from hpcbench.config.site import Site
 from hpcbench.errors import BadInput
 from hpcbench.records.store import Results
-from tests.box.fixture import Box
+from tests.box.fixture import Box, in_time
 from tests.helpers.builders import batch_site
 from tests.helpers.paths import CHECKOUT
-from tests.helpers.waiting import wait_until
 
 EVERY_LINE_END = re.compile(r"[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 EXPORT = "export HPCBENCH_BATCH_SYSTEM=hpcbench.cluster.htcondor"
@@ -380,9 +378,7 @@ def test_a_real_batch_system_takes_the_script_as_it_is_meant(
     box.said("tee", f"{folder}/job", stdin=text)
     box.said(*submit.format(file=f"{folder}/job").split())
     said = f"cat {folder}/logs/job-*.{'log' if scheduler == 'slurm' else 'out'}"
-    assert wait_until(
-        lambda: "hpcbench.cluster.job" in box.exec("bash", "-c", said).stdout or time.sleep(1), 60
-    )
+    assert in_time(lambda: "hpcbench.cluster.job" in box.exec("bash", "-c", said).stdout, 60)
     told, worker = box.said("bash", "-c", said).splitlines()
     assert told == "one;two it's two"
     assert worker.startswith("-m hpcbench.cluster.job tls://SCHEDULER:PORT --name hpcbench-RUN")

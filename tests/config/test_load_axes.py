@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,8 @@ import pytest
 
 from hpcbench.config.load_axes import LoadVariant, unsupported_reason
 from hpcbench.config.site import Site
-from hpcbench.measure.measure import measure
-from hpcbench.plan import plan
 from hpcbench.records.columns import Record, Status
-from tests.helpers import models
+from tests.helpers import models, real
 from tests.helpers.builders import campaign, expanded, refusal, triton_model
 from tests.helpers.real import QUICK, site_file
 
@@ -146,43 +145,44 @@ def measured(
         **{"load": {"concurrency": 2}} | changes | {"measurement": QUICK | sent},
     )
     site = Site.load(site_file(folder, prefix))
-    todo = plan.plan(study, site).placements["cpu"]
-    return [r for placement in todo for r in measure(placement, site, folder / "logs")]
+    return real.measured(study, site, folder / "logs")
 
 
-SETTINGS: tuple[tuple[dict[str, Any], str], ...] = (
-    ({"streaming": True}, "--streaming"),
-    ({"compression": "gzip"}, "--grpc-compression-algorithm gzip"),
-    ({"compression": "deflate"}, "--grpc-compression-algorithm deflate"),
-    ({"shared_memory": "system"}, "--shared-memory system"),
-    ({"shared_memory": "system", "protocol": "http"}, "--shared-memory system"),
-    ({"shared_memory": "system", "streaming": True}, "--shared-memory system"),
-    ({"max_threads": 1}, "--max-threads 1"),
-    (
-        {"measurement_mode": "count_windows", "measurement_request_count": 100},
-        "--measurement-mode count_windows --measurement-request-count 100",
-    ),
+SENDING: tuple[dict[str, Any], ...] = (
+    {"streaming": [True, False], "shared_memory": ["none", "system"]},
+    {"compression": ["gzip", "deflate"], "max_threads": [1]},
+    {
+        "protocol": ["http"],
+        "shared_memory": ["system"],
+        "measurement_mode": ["count_windows"],
+        "measurement_request_count": [100],
+    },
 )
+FLAGS: dict[tuple[str, object], str] = {
+    ("streaming", True): "--streaming",
+    ("compression", "gzip"): "--grpc-compression-algorithm gzip",
+    ("compression", "deflate"): "--grpc-compression-algorithm deflate",
+    ("shared_memory", "system"): "--shared-memory system",
+    ("max_threads", 1): "--max-threads 1",
+    ("measurement_mode", "count_windows"): "--measurement-mode count_windows",
+    ("measurement_request_count", 100): "--measurement-request-count 100",
+}
 
 
 @pytest.mark.native
 @pytest.mark.usefixtures("leaves_nothing")
-@pytest.mark.parametrize(("settings", "flags"), SETTINGS)
+@pytest.mark.parametrize("axes", SENDING, ids=" and ".join)
 def test_each_way_of_sending_is_measured_and_recorded(
-    tmp_path: Path,
-    native_prefix: Path,
-    repository: Path,
-    settings: dict[str, Any],
-    flags: str,
+    tmp_path: Path, native_prefix: Path, repository: Path, axes: dict[str, list[Any]]
 ) -> None:
-    (record,) = measured(
-        tmp_path, native_prefix, repository, {"name": "scale"}, measurement=settings
-    )
-    assert record.status in (Status.OK, Status.UNSTABLE), record.reason
-    assert (record.throughput_infer_per_s or 0) > 10
-    assert flags in (record.command or "")
-    for name, value in settings.items():
-        assert getattr(record, name) == value
+    records = measured(tmp_path, native_prefix, repository, {"name": "scale"}, measurement=axes)
+    found = {tuple(getattr(record, name) for name in axes): record for record in records}
+    assert set(found) == set(itertools.product(*axes.values()))
+    for values, record in found.items():
+        assert record.status in (Status.OK, Status.UNSTABLE), record.reason
+        assert (record.throughput_infer_per_s or 0) > 10
+        for way in zip(axes, values, strict=True):
+            assert FLAGS.get(way, "") in (record.command or "")
 
 
 @pytest.mark.native

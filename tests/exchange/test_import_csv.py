@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from hpcbench import load_results
-from hpcbench.analysis.summary import table
+from hpcbench.analysis.summary.points import summarise
 from hpcbench.cli.main import main
 from hpcbench.exchange.import_csv import CsvImport, CsvOrigin, import_csv_folder, read_csv_folder
 from hpcbench.records import store
@@ -209,7 +209,7 @@ def test_a_tree_without_such_files_is_refused_with_what_is_wanted(tmp_path: Path
 @pytest.mark.parametrize(
     ("name", "line", "told"),
     [
-        ("a_batch4.csv", "9" * 200_000 + ",1", "is no CSV: field larger than field limit"),
+        ("a_batch4.csv", "9" * 200_000 + ",1", "is not a CSV file: field larger than field limit"),
         ("a_batch0.csv", "4,832.253", "its name does not say model and batch size"),
         (f"a_batch{10**30}.csv", "4,832.253", "its name does not say model and batch size"),
     ],
@@ -339,6 +339,6 @@ def test_several_models_at_once_and_the_table_of_gpus_are_skipped_with_the_reaso
 def test_imported_points_are_summarised_like_measured_ones(tmp_path: Path) -> None:
     tree = write_loop(tmp_path / "tree", {"net": 500.0})
     frame, _ = imported(tree, tmp_path / "results", percentile=95)
-    points = table.summarise(frame)
+    points = summarise(frame)
     assert points["batch_size"].tolist() == list(BATCHES)
     assert points["latency_ms"].notna().all()

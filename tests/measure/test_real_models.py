@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,8 +17,9 @@ from hpcbench.exchange.input_layout import InputOptions
 from hpcbench.exchange.make_input import write_input
 from hpcbench.plan.model import read_model
 from tests.helpers.backend_server import versions
+from tests.helpers.measurements import loaded
 from tests.helpers.paths import CHECKOUT
-from tests.helpers.real import PARTICLENET_SHAPES, QUICK, site_file
+from tests.helpers.real import PARTICLENET_SHAPES, QUICK, measured, site_file
 from tests.helpers.tensorflow_models import as_configured
 
 pytestmark = [pytest.mark.native, pytest.mark.usefixtures("leaves_nothing")]
@@ -28,23 +30,35 @@ def scan(folder: Path, models: Path, names: list[str]) -> Path:
     content = yaml.safe_load((CHECKOUT / "jobs" / "particlenet.yaml").read_text())
     content["model_repository"] = str(models)
     content["models"] = [model for model in content["models"] if model["name"] in names]
-    # The largest batch takes about half a second per request on two cores.
-    content["measurement"] |= {"measurement_interval_ms": 1200, "max_trials": 4}
-    content["load"]["batch_size"] = [1, 8, 64]
+    # The largest batch takes more than a tenth of a second per request on two cores.
+    content["measurement"] |= {"measurement_interval_ms": 800, "max_trials": 4}
+    content["load"]["batch_size"] = [1, 4, 16]
     path = folder / "campaign.yaml"
     path.write_text(yaml.safe_dump(content))
     return path
 
 
-def test_particlenet_is_scanned_with_its_own_configuration(
-    tmp_path: Path, native_prefix: Path, shared_models: Path
-) -> None:
-    campaign = Campaign.load(scan(tmp_path, shared_models, ["particlenet_AK4"]))
-    site = Site.load(site_file(tmp_path, native_prefix))
-    summary = run(campaign, site, tmp_path / "results")
-    frame = load_results(tmp_path / "results")
+def has_torch(prefix: Path) -> bool:
+    return (prefix / ".parts" / "pytorch").exists()
+
+
+@pytest.fixture(scope="module")
+def particlenet(
+    tmp_path_factory: pytest.TempPathFactory, native_prefix: Path, shared_models: Path
+) -> pd.DataFrame:
+    """ParticleNet as it was scanned in ONNX, and in PyTorch where the prefix can serve that."""
+    folder = tmp_path_factory.mktemp("particlenet")
+    names = ["particlenet_AK4", *(["particlenet_AK4_PT"] if has_torch(native_prefix) else [])]
+    campaign = Campaign.load(scan(folder, shared_models, names))
+    summary = run(campaign, Site.load(site_file(folder, native_prefix)), folder / "results")
+    frame = load_results(folder / "results")
     assert summary.exit_code == 0, list(frame["reason"])
-    assert list(frame["batch_size"]) == [1, 8, 64]
+    return frame
+
+
+def test_particlenet_is_scanned_with_its_own_configuration(particlenet: pd.DataFrame) -> None:
+    frame = particlenet[particlenet["model"] == "particlenet_AK4"]
+    assert list(frame["batch_size"]) == [1, 4, 16]
     assert set(frame["status"]) <= {"ok", "unstable"}
     assert set(frame["platform"]) == {"onnxruntime_onnx"}
     assert set(frame["max_batch_size"]) == {500}
@@ -55,18 +69,12 @@ def test_particlenet_is_scanned_with_its_own_configuration(
 
 
 def test_the_figure_compares_onnx_with_pytorch(
-    tmp_path: Path, native_prefix: Path, shared_models: Path
+    tmp_path: Path, native_prefix: Path, particlenet: pd.DataFrame
 ) -> None:
-    if not (native_prefix / ".parts" / "pytorch").exists():
+    if not has_torch(native_prefix):
         pytest.skip("the native prefix has no torch: make native WITH=pytorch")
-    both = ["particlenet_AK4", "particlenet_AK4_PT"]
-    campaign = Campaign.load(scan(tmp_path, shared_models, both))
-    site = Site.load(site_file(tmp_path, native_prefix))
-    summary = run(campaign, site, tmp_path / "results")
-    frame = load_results(tmp_path / "results")
-    assert summary.exit_code == 0, list(frame["reason"])
-    assert len(frame) == 6
-    drawn = kinds.draw_all(frame, tmp_path / "figures").files
+    assert len(particlenet) == 6
+    drawn = kinds.draw_all(particlenet, tmp_path / "figures").files
     assert {path.suffix for path in drawn} == {".png", ".pdf", ".csv"}
     assert all(path.stat().st_size > 1000 for path in drawn if path.suffix != ".csv")
 
@@ -105,9 +113,9 @@ def test_particlenet_is_measured_on_events_of_a_file_and_of_a_folder(
     content["load"]["batch_size"] = [1, 4]
     (tmp_path / "campaign.yaml").write_text(yaml.safe_dump(content))
     campaign = Campaign.load(tmp_path / "campaign.yaml")
-    summary = run(campaign, Site.load(site_file(tmp_path, native_prefix)), tmp_path / "results")
-    frame = load_results(tmp_path / "results")
-    assert summary.exit_code == 0, list(frame["reason"])
+    site = Site.load(site_file(tmp_path, native_prefix))
+    frame = loaded(measured(campaign, site, tmp_path / "logs"))
+    assert set(frame["status"]) <= {"ok", "unstable"}, list(frame["reason"])
     assert sorted(zip(frame["input_data"], frame["batch_size"], strict=True)) == sorted(
         (str(tmp_path / name), size) for name in ("jets.json", "jet") for size in (1, 4)
     )
@@ -142,9 +150,9 @@ def test_both_versions_of_deepmet_are_scanned_with_its_own_configuration(
         {"name": "deepmet", "version": 2, "label": "response tune"},
     ]
     campaign = tensorflow_campaign(tmp_path, shared_models, models=tunes)
-    summary = run(campaign, Site.load(site_file(tmp_path, native_prefix)), tmp_path / "results")
-    frame = load_results(tmp_path / "results")
-    assert summary.exit_code == 0, list(frame["reason"])
+    site = Site.load(site_file(tmp_path, native_prefix))
+    frame = loaded(measured(campaign, site, tmp_path / "logs"))
+    assert set(frame["status"]) <= {"ok", "unstable"}, list(frame["reason"])
     assert sorted(zip(frame["model_label"], frame["batch_size"], strict=True)) == [
         ("resolution tune", 1),
         ("resolution tune", 4),
@@ -166,8 +174,8 @@ def test_a_graph_with_the_configuration_of_deeptau_is_scanned(
     campaign = tensorflow_campaign(
         tmp_path, tmp_path / "models", models=[{"name": "deeptau_nosplit"}]
     )
-    summary = run(campaign, Site.load(site_file(tmp_path, native_prefix)), tmp_path / "results")
-    frame = load_results(tmp_path / "results")
-    assert summary.exit_code == 0, list(frame["reason"])
+    site = Site.load(site_file(tmp_path, native_prefix))
+    frame = loaded(measured(campaign, site, tmp_path / "logs"))
+    assert set(frame["status"]) <= {"ok", "unstable"}, list(frame["reason"])
     assert set(frame["max_batch_size"]) == {1000}
     assert (frame["throughput_infer_per_s"] > 0).all()

@@ -153,6 +153,7 @@ def test_a_server_that_dies_while_it_swaps_says_so(
 
 
 @pytest.mark.native
+@pytest.mark.soak
 @pytest.mark.timeout(1200)
 @pytest.mark.usefixtures("leaves_nothing")
 def test_swapped_variants_and_fresh_servers_measure_alike(

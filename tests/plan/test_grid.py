@@ -313,7 +313,7 @@ def told(study: Campaign, **model: Any) -> str:
 def test_a_batch_over_the_models_limit_is_told_with_the_limit() -> None:
     message = told(campaign(load={"batch_size": [64, 128, 256]}), max_batch_size=100)
     assert message.splitlines() == [
-        f"campaign: model 'tagger': load.batch_size: {size} is over its max_batch_size; "
+        f"campaign: model 'tagger': load.batch_size: {size} is over max_batch_size 100; "
         "allowed: 1 to 100"
         for size in (128, 256)
     ]
@@ -323,8 +323,8 @@ def test_a_model_without_a_batch_dimension_takes_one_inference_per_request() -> 
     assert len(expanded(campaign(), {"tagger": triton_model(max_batch_size=0)}).points) == 1
     message = told(campaign(load={"batch_size": [1, 2]}), max_batch_size=0)
     assert message == (
-        "campaign: model 'tagger': load.batch_size: 2: its max_batch_size is 0, and none of its "
-        "inputs has a leading -1 that shapes leave out, where the batch could go; allowed: 1"
+        "campaign: model 'tagger': load.batch_size: 2: the model has max_batch_size 0, and none "
+        "of its inputs has a leading -1 that shapes leave out, where the batch could go; allowed: 1"
     )
 
 
@@ -350,7 +350,7 @@ def test_a_limit_that_is_an_axis_is_the_limit() -> None:
         )
     )
     assert "[32] goes over its max_batch_size of 16" in message
-    assert "load.batch_size: 64 is over its max_batch_size; allowed: 1 to 16" in message
+    assert "load.batch_size: 64 is over max_batch_size 16; allowed: 1 to 16" in message
 
 
 def test_a_model_without_a_batch_dimension_is_given_none() -> None:
@@ -472,7 +472,7 @@ def test_zipped_axes_of_unlike_lengths_are_told_with_both() -> None:
         zip=[["batch_size", "concurrency"]],
     )
     assert refusal(expanded, study) == (
-        "campaign: model 'tagger': zip: axes that go together need as many values: batch_size has "
+        "campaign: model 'tagger': zip: zipped axes need the same number of values: batch_size has "
         "3, concurrency has 2"
     )
 
@@ -503,7 +503,7 @@ def test_a_rule_may_be_about_one_model_and_about_server_axes() -> None:
     [
         (
             {"load": {"batch_size": [1, 8]}, "exclude": [{"batch_size": [8, 63]}]},
-            ["exclude: {batch_size: [8, 63]}: batch_size is never 63; it is 1 or 8"],
+            ["exclude: {batch_size: [8, 63]}: batch_size is never 63; its values: 1 or 8"],
         ),
         (
             {
@@ -511,8 +511,11 @@ def test_a_rule_may_be_about_one_model_and_about_server_axes() -> None:
                 "exclude": [{"model": "a", "instance_count": 4}, {"model": "a", "async": False}],
             },
             [
-                "exclude: {instance_count: 4, model: a}: instance_count is never 4; it is base",
-                "exclude: {async: false, model: a}: async is never false; it is true",
+                (
+                    "exclude: {instance_count: 4, model: a}: instance_count is never 4; its "
+                    "values: base"
+                ),
+                "exclude: {async: false, model: a}: async is never false; its values: true",
             ],
         ),
         (
@@ -524,7 +527,7 @@ def test_a_rule_may_be_about_one_model_and_about_server_axes() -> None:
             [
                 (
                     "exclude: {batch_size: 8, concurrency: 1}: no combination has all of these, or "
-                    "an earlier rule took those"
+                    "an earlier rule excludes them"
                 )
             ],
         ),
@@ -621,7 +624,7 @@ def test_a_batch_takes_the_leading_length_of_a_model_without_a_batch_dimension()
     (point,) = expanded(whole, {"tagger": triton_model(**flat)}).points
     assert point.shapes == (("x", (5, 16)),)
     both = campaign(models=[{"name": "tagger", "shapes": {"x": [5, 16]}}], load={"batch_size": [2]})
-    assert "load.batch_size: 2: its max_batch_size is 0" in told(both, **flat)
+    assert "load.batch_size: 2: the model has max_batch_size 0" in told(both, **flat)
 
 
 def test_a_model_in_another_server_image_has_points_of_its_own() -> None:
@@ -696,7 +699,7 @@ def test_server_axes_of_a_group_are_its_own() -> None:
 
 
 def test_what_a_model_of_a_group_cannot_take_is_told() -> None:
-    with pytest.raises(BadInput, match=r"load\.batch_size: 1000 is over its max_batch_size"):
+    with pytest.raises(BadInput, match=r"load\.batch_size: 1000 is over max_batch_size"):
         shared(together=[{"one": {"load": {"batch_size": 1000}}, "two": {}}])
 
 
@@ -706,7 +709,7 @@ def test_models_that_share_a_server_use_no_shared_memory() -> None:
 
 
 def test_a_group_of_which_a_rule_leaves_a_model_nothing_is_no_silent_loss() -> None:
-    with pytest.raises(BadInput, match=r"together\[0\]: exclude leaves nothing of 'two'"):
+    with pytest.raises(BadInput, match=r"together\[0\]: exclude leaves no point of 'two'"):
         shared(
             together=[{"one": {}, "two": {"load": {"batch_size": 64}}}],
             exclude=[{"model": "two", "batch_size": 64}],

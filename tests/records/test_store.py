@@ -565,7 +565,7 @@ def test_a_second_run_is_refused_and_told_who_is_at_work(results: Results) -> No
     with store.lock_folder(results):
         assert store.is_folder_locked(results)
         message = refusal(store.lock_folder(results).__enter__)
-        assert message.startswith(f"--results {results.folder}: another run is at work in it: ")
+        assert message.startswith(f"--results {results.folder}: another run is using it: ")
         assert f"process {os.getpid()} on " in message
         assert "name another folder" in message
     assert not store.is_folder_locked(results)

@@ -16,9 +16,10 @@ from hpcbench.analysis.figures import axes
 from hpcbench.analysis.figures import scan as figures_scan
 from hpcbench.analysis.figures.kinds import draw_all
 from hpcbench.analysis.figures.scan import throughput_latency_vs_batch
-from hpcbench.analysis.summary import series, table
-from hpcbench.analysis.summary.labels import plain_number
-from hpcbench.analysis.summary.varied import BATCH_SIZE
+from hpcbench.analysis.summary import series
+from hpcbench.analysis.summary.number_format import plain_number
+from hpcbench.analysis.summary.points import summarise
+from hpcbench.analysis.summary.varying_axes import BATCH_SIZE
 from hpcbench.errors import BadInput
 from hpcbench.records.columns import Record
 from tests.helpers.builders_scan import BATCHES, Load, record, scan, through_parquet, variant
@@ -85,7 +86,7 @@ def figure(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def drawn(frame: pd.DataFrame) -> Figure:
-    figure = throughput_latency_vs_batch(table.summarise(frame))
+    figure = throughput_latency_vs_batch(summarise(frame))
     figure.draw_without_rendering()
     return figure
 
@@ -254,7 +255,7 @@ def test_a_single_series_has_no_ratio_panel(load):
 def test_repeats_have_a_band_and_the_figure_says_of_what_kind(load):
     """Its edges are the interval; a point measured once has none, and that is said too."""
     frame = load(scan(repeats=3))
-    ((_, numbers),) = series_of_scan(table.summarise(frame))
+    ((_, numbers),) = series_of_scan(summarise(frame))
     repeated, once = drawn(frame), drawn(load(scan()))
     (band,) = bands(repeated.axes[0])
     edges = {(x, round(y, 3)) for x, y in band.get_paths()[0].vertices}
@@ -334,8 +335,8 @@ def test_more_than_eight_series_are_split_by_model(load, tmp_path):
 
 def test_many_models_share_figures_as_long_as_each_line_stands_out(load):
     """Twelve models of one line each are two figures, not twelve."""
-    points = table.summarise(load(record(f"model {n:02d}") for n in range(12)))
-    parts = series.pictures(series.along(points, BATCH_SIZE))
+    points = summarise(load(record(f"model {n:02d}") for n in range(12)))
+    parts = series.split_into_figures(series.series_along(points, BATCH_SIZE))
     assert [part["series"].nunique() for _, part in parts] == [8, 4]
 
 
@@ -369,7 +370,7 @@ def test_of_more_series_than_a_reader_can_tell_apart_the_best_stand_out(load):
         for delay in range(1, 20)
         for batch in (1, 4)
     ]
-    points = table.summarise(load(records))
+    points = summarise(load(records))
     ((_, numbers),) = series_of_scan(points)
     coloured = numbers.loc[numbers["drawn"] == "colour", "measurement_interval_ms"].unique()
     assert coloured.tolist() == [1, 13, 14, 15, 16, 17, 18, 19]
@@ -382,7 +383,7 @@ def test_of_more_series_than_a_reader_can_tell_apart_the_best_stand_out(load):
 def test_series_that_differ_in_the_load_only_are_spread_over_it(load):
     """The highest throughput would hide the smallest loads."""
     records = [record(concurrency=c, throughput_infer_per_s=10.0 * c) for c in range(1, 22)]
-    ((_, numbers),) = series_of_scan(table.summarise(load(records)))
+    ((_, numbers),) = series_of_scan(summarise(load(records)))
     coloured = numbers.loc[numbers["drawn"] == "colour", "concurrency"].tolist()
     assert coloured[0] == 1
     assert coloured[-1] == 21

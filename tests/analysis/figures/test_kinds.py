@@ -16,10 +16,10 @@ from hpcbench.analysis.figures import kinds as figures
 from hpcbench.analysis.figures import tradeoff
 from hpcbench.analysis.figures.kinds import FIGURES, KINDS, draw_all, pictures
 from hpcbench.analysis.figures.styles import COLOURS, PRESETS
-from hpcbench.analysis.summary import series, table
+from hpcbench.analysis.summary import series
+from hpcbench.analysis.summary.points import STAGES, row_dicts, summarise
 from hpcbench.analysis.summary.series import DoesNotApply
-from hpcbench.analysis.summary.table import STAGES
-from hpcbench.analysis.summary.varied import BATCH_SIZE
+from hpcbench.analysis.summary.varying_axes import BATCH_SIZE
 from hpcbench.errors import BadInput
 from tests.helpers.builders_results import results
 from tests.helpers.builders_scan import record, through_parquet, with_everything
@@ -49,14 +49,14 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def points(frame: pd.DataFrame) -> pd.DataFrame:
-    return table.summarise(frame)
+    return summarise(frame)
 
 
 @pytest.fixture(scope="module")
 def unsettled(frame: pd.DataFrame) -> pd.DataFrame:
     """The points if no measurement had settled."""
     ok = frame["status"] == "ok"
-    return table.summarise(frame.assign(status=frame["status"].mask(ok, "unstable")))
+    return summarise(frame.assign(status=frame["status"].mask(ok, "unstable")))
 
 
 @pytest.fixture(scope="module")
@@ -151,12 +151,12 @@ def test_what_shared_its_server_or_was_called_by_an_ensemble_is_the_best_of_noth
     faster = frame.assign(**{T: 10 * frame[T]}, point_id=frame["point_id"] + "x")
     called = faster.assign(part_of=frame["point_id"], model_label=frame["model_label"] + " / part")
     whole = pd.concat([frame, faster.assign(beside=beside), called], ignore_index=True)
-    own, found = (find(table.summarise(each)) for each in (frame, whole))
+    own, found = (find(summarise(each)) for each in (frame, whole))
     assert [name for name, _ in found] == [name for name, _ in own]
     for (_, numbers), (_, expected) in zip(found, own, strict=True):
         assert numbers[T].tolist() == expected[T].tolist()
     with pytest.raises(DoesNotApply, match="shared a server"):
-        find(table.summarise(called))
+        find(summarise(called))
 
 
 def test_an_ensemble_beside_other_models_on_a_processor_makes_no_second_device(frame):
@@ -165,7 +165,7 @@ def test_an_ensemble_beside_other_models_on_a_processor_makes_no_second_device(f
     ensemble = frame["model_label"] == frame["model_label"].iloc[0]
     one = frame.assign(**cpu, instance_kind=np.where(ensemble, None, "KIND_CPU"))
     with pytest.raises(DoesNotApply, match="one kind of device"):
-        figures_devices.comparisons(table.summarise(one))
+        figures_devices.comparisons(summarise(one))
 
 
 def test_inferences_per_joule_are_throughput_over_mean_power(frame, points):
@@ -186,7 +186,7 @@ def test_a_front_holds_what_nothing_beats(drawn):
     for _, part in numbers.groupby("series"):
         front, behind = part[part["on_front"]], part[~part["on_front"]]
         for values, expected in ((front, 0), (behind, 1)):
-            for row in table.records(values):
+            for row in row_dicts(values):
                 better = (part[T] >= row[T]) & (part[P99] <= row[P99])
                 better &= (part[T] > row[T]) | (part[P99] < row[P99])
                 assert min(better.sum(), 1) == expected
@@ -197,7 +197,7 @@ def test_a_front_holds_what_nothing_beats(drawn):
 
 def test_a_p99_of_too_few_requests_is_marked_on_the_front(frame):
     """662 are needed."""
-    points = table.summarise(frame.assign(request_count=600))
+    points = summarise(frame.assign(request_count=600))
     _, numbers = FIGURES["pareto_front"].pictures(points)[0]
     assert numbers["few_requests"].all()
     figure = FIGURES["pareto_front"].draw(numbers, "cms")
@@ -339,7 +339,7 @@ def without_figures(frame: pd.DataFrame, status: str | None) -> pd.DataFrame:
 def test_what_cannot_be_drawn_is_told_in_a_word(frame, tmp_path, edge):
     """Never a traceback; what is drawn is drawn whole."""
     small = frame[frame["model_label"] == frame["model_label"].iloc[0]]
-    found, left_out = pictures(table.summarise(EDGES[edge](small, tmp_path)))
+    found, left_out = pictures(summarise(EDGES[edge](small, tmp_path)))
     assert {picture.kind.name for picture in found} | set(left_out) == set(NAMES)
     assert all(reason and reason[0].islower() for reason in left_out.values())
     # One of each kind; the others differ in their numbers only.
@@ -350,7 +350,7 @@ def test_what_cannot_be_drawn_is_told_in_a_word(frame, tmp_path, edge):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_figure_of_nothing_says_that_it_does_not_apply(frame, name):
-    points = table.summarise(frame.iloc[:0])
+    points = summarise(frame.iloc[:0])
     with pytest.raises(DoesNotApply):
         FIGURES[name].of(points)
 
@@ -370,7 +370,7 @@ def test_every_picture_has_its_numbers_beside_it(frame, tmp_path):
     assert [path.name for path in drawn.files] == [
         f"{name}.{suffix}" for name in names for suffix in ("png", "pdf", "csv")
     ]
-    found, _ = pictures(table.summarise(small), names)
+    found, _ = pictures(summarise(small), names)
     for picture in found:
         numbers = pd.read_csv(tmp_path / f"{picture.name}.csv")
         assert numbers[T].to_numpy() == pytest.approx(picture.numbers[T].to_numpy())
@@ -379,7 +379,7 @@ def test_every_picture_has_its_numbers_beside_it(frame, tmp_path):
 def test_the_load_along_a_line_is_no_part_of_its_name(tmp_path):
     """Also where lines begin at different loads."""
     records = [record("A", 4), record("A", 8), record("B", 1), record("B", 8)]
-    points = table.summarise(through_parquet(records, tmp_path))
+    points = summarise(through_parquet(records, tmp_path))
     ((_, numbers),) = FIGURES["throughput_latency_vs_batch"].pictures(points)
     assert figures.plotted(numbers)["legend"].tolist() == ["A", "A", "B", "B"]
 
@@ -444,8 +444,8 @@ def test_two_hundred_configurations_stay_readable(tmp_path):
         repeats=1,
         troubles=False,
     )
-    points = table.summarise(frame)
-    assert series.along(points, BATCH_SIZE)["series"].nunique() == 200
+    points = summarise(frame)
+    assert series.series_along(points, BATCH_SIZE)["series"].nunique() == 200
     figure = FIGURES["throughput_latency_vs_batch"].of(points)
     (legend,) = figure.legends
     assert len(legend.get_texts()) == 8

@@ -100,7 +100,7 @@ def without_pictures(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_the_data_hold_every_configuration_with_the_means_of_its_repeats(
     page: _Page, frame: pd.DataFrame
 ) -> None:
-    table = statistics.configurations(frame, ["throughput_infer_per_s", "latency_p99_us"])
+    table = statistics.join_repeats(frame, ["throughput_infer_per_s", "latency_p99_us"])
 
     assert page.data["count"] == len(table)
     assert page.column("batch_size") == table["batch_size"].tolist()

@@ -45,7 +45,7 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def points(frame: pd.DataFrame) -> pd.DataFrame:
     """The configurations, in the order of the page."""
-    table = statistics.configurations(frame, FIGURES)
+    table = statistics.join_repeats(frame, FIGURES)
     return table.assign(status=frame["status"].to_numpy()[table["row"]])
 
 
