@@ -219,7 +219,7 @@ def run(
     from hpcbench.cluster import driver
     from hpcbench.config.campaign import Campaign
     from hpcbench.config.site import Site
-    from hpcbench.records.store import load_results
+    from hpcbench.records.frame import load_results
 
     # Progress goes to stderr, so that the table alone can be piped.
     console = Console(stderr=True)
@@ -250,9 +250,10 @@ def status(results: Path, as_json: bool) -> None:
     from hpcbench.cli import point_text
     from hpcbench.cluster import ledger, run_state
     from hpcbench.records import store
+    from hpcbench.records.folder import Results, is_folder_locked
 
-    where = store.Results(results)
-    active = store.is_folder_locked(where)
+    where = Results(results)
+    active = is_folder_locked(where)
     state = run_state.read(where)
     rows = _with_status(store.read_plan(where), store.read_statuses(where), state["running"])
     counts = Counter(row["status"] for row in rows)
@@ -307,9 +308,9 @@ def cancel(results: Path) -> None:
     Works from any shell that has the batch system's commands, even if the driver was killed.
     """
     from hpcbench.cluster import ledger
-    from hpcbench.records import store
+    from hpcbench.records.folder import Results
 
-    ledger.cancel(store.Results(results), click.echo)
+    ledger.cancel(Results(results), click.echo)
 
 
 COMMANDS = (doctor, plan, run, status, cancel)

@@ -230,7 +230,7 @@ def results_table(frame: "pd.DataFrame") -> Table:
     Parameters
     ----------
     frame
-        Measurements as `hpcbench.records.store.load_results` returns them.
+        Measurements as `hpcbench.records.frame.load_results` returns them.
 
     Returns
     -------

@@ -74,7 +74,7 @@ def report(results: Path, out: Path) -> None:
     needs no network, so that it can be mailed and archived.
     """
     from hpcbench.analysis.report import page
-    from hpcbench.records.store import load_results
+    from hpcbench.records.frame import load_results
 
     click.echo(page.write(load_results(results), out, source=str(results)))
 
@@ -110,7 +110,7 @@ def plot(results: Path, out: Path, style: str, names: tuple[str, ...]) -> None:
     docs/figures.md.
     """
     from hpcbench.analysis.figures import kinds
-    from hpcbench.records.store import load_results
+    from hpcbench.records.frame import load_results
 
     drawn = kinds.draw_all(load_results(results), out, style=style, names=names)
     for path in drawn.files:
@@ -162,7 +162,7 @@ def recommend(results: Path, out: Path | None, as_json: bool, **limits: Any) -> 
     from hpcbench.analysis.decide import deploy, recommend_text
     from hpcbench.analysis.decide.recommend import RECOMMEND_COLUMNS, recommend_configurations
     from hpcbench.analysis.summary.limits import Requirements
-    from hpcbench.records.store import load_results
+    from hpcbench.records.frame import load_results
 
     frame = load_results(results, RECOMMEND_COLUMNS, categories=True)
     advice = recommend_configurations(frame, Requirements(**limits))
@@ -213,7 +213,7 @@ def compare(a: Path, b: Path, tolerance: float, out: Path | None, as_json: bool)
 
     from hpcbench.analysis.decide import compare_text
     from hpcbench.analysis.decide.compare import COMPARE_COLUMNS, compare_results
-    from hpcbench.records.store import load_results
+    from hpcbench.records.frame import load_results
 
     names = str(a), str(b)
     compare_text.check_output(out)

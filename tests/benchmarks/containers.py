@@ -126,8 +126,8 @@ def main() -> None:
                     triton.serve(
                         placements[way].served[0],
                         sites[way].container,
-                        log_path=folder / f"{way}.log",
-                        cpus=2,
+                        folder / f"{way}.log",
+                        triton.ServerOptions(cpus=2),
                     )
                 )
                 for way in WAYS[:: 1 if number % 2 else -1]

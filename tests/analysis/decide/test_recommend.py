@@ -32,7 +32,7 @@ from hpcbench.config.site import Site
 from hpcbench.errors import BadInput
 from hpcbench.measure import server as triton
 from hpcbench.records.columns import Record
-from hpcbench.records.store import load_results
+from hpcbench.records.frame import load_results
 from hpcbench.runtime import command as container
 from hpcbench.runtime import process
 from tests.helpers.builders import refusal
