@@ -51,7 +51,7 @@ def plot(results: Path, out: Path, style: str, names: tuple[str, ...]) -> None:
         from hpcbench.analysis.figures import kinds
     except ImportError as error:
         raise _lacks(error) from error
-    from hpcbench.records.store import load_results
+    from hpcbench.records.frame import load_results
 
     drawn = kinds.draw_all(load_results(results), out, style=style, names=names)
     for path in drawn.files:
@@ -131,7 +131,7 @@ def recommend(results: Path, out: Path | None, as_json: bool, **wanted: Any) -> 
         raise _lacks(error) from error
     from rich.console import Console
 
-    from hpcbench.records.store import load_results
+    from hpcbench.records.frame import load_results
 
     advice = recommend_configurations(
         load_results(results, RECOMMEND_COLUMNS, categories=True), Requirements(**wanted)
@@ -183,7 +183,7 @@ def compare(a: Path, b: Path, tolerance: float, out: Path | None, as_json: bool)
         raise _lacks(error) from error
     from rich.console import Console
 
-    from hpcbench.records.store import load_results
+    from hpcbench.records.frame import load_results
 
     names = str(a), str(b)
     compare_text.check_output(out)
@@ -216,7 +216,7 @@ def report(results: Path, out: Path) -> None:
         from hpcbench.analysis.report import page
     except ImportError as error:
         raise _lacks(error) from error
-    from hpcbench.records.store import load_results
+    from hpcbench.records.frame import load_results
 
     click.echo(page.write(load_results(results), out, source=str(results)))
 

@@ -15,11 +15,12 @@ from distributed import get_worker
 
 from hpcbench.config.site import Site
 from hpcbench.errors import UnusableNode
-from hpcbench.measure import node
+from hpcbench.measure import device, node
 from hpcbench.measure.measure import measure
 from hpcbench.plan.placement import Placement
 from hpcbench.records import store
 from hpcbench.records.columns import Key, Record
+from hpcbench.records.folder import Results
 from hpcbench.runtime import command
 
 TOPIC = "hpcbench"
@@ -57,7 +58,7 @@ def work(placement: Placement, site: Site, folder: str) -> Done:
         return Done(name, {}, tuple(placement.keys))
     try:
         if site.scheduler == "local":
-            node.take_gpus(int(name), site.pools[placement.pool].gpus_per_job)
+            device.take_gpus(int(name), site.pools[placement.pool].gpus_per_job)
         _check_gpu(placement, site)
         with _place(site, folder) as results:
             done = _measured(placement, site, results, name)
@@ -79,7 +80,7 @@ def work(placement: Placement, site: Site, folder: str) -> Done:
         ) from error
 
 
-def _measured(placement: Placement, site: Site, results: store.Results, name: str) -> Done:
+def _measured(placement: Placement, site: Site, results: Results, name: str) -> Done:
     worker = get_worker()
     counts: Counter[str] = Counter()
     kept: list[Record] = []
@@ -104,21 +105,21 @@ def _measured(placement: Placement, site: Site, results: store.Results, name: st
 
 
 @contextmanager
-def _place(site: Site, folder: str) -> Iterator[store.Results]:
+def _place(site: Site, folder: str) -> Iterator[Results]:
     """The results folder, or one on this node that stands for it while the placement lasts."""
     if site.shared_filesystem:
-        yield store.Results(Path(folder))
+        yield Results(Path(folder))
         return
     scratch = command.scratch_folder(site.container)
     with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch) as own:
-        results = store.Results(Path(own))
+        results = Results(Path(own))
         results.logs.mkdir()
         yield results
 
 
 def _check_gpu(placement: Placement, site: Site) -> None:
     pool = site.pools[placement.pool]
-    broken = node.gpu_mismatch(pool.gpu, pool.gpus_per_job)
+    broken = device.gpu_mismatch(pool.gpu, pool.gpus_per_job)
     if broken:
         raise UnusableNode(
             f"{platform.node()}: pool {placement.pool}: {broken}",

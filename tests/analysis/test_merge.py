@@ -27,7 +27,8 @@ from hpcbench.analysis.merge import Merged, aggregate
 from hpcbench.cli.main import main
 from hpcbench.records import parquet, store
 from hpcbench.records.columns import SCHEMA, Record, Status
-from hpcbench.records.store import SORT_COLUMNS, Results
+from hpcbench.records.folder import Results
+from hpcbench.records.frame import SORT_COLUMNS
 from tests.helpers.builders import NOON, record, refusal
 
 
@@ -187,7 +188,7 @@ SAID = {
     "of a newer version": "has schema version 99; this hpcbench reads and writes version 2",
     "of another type": "column batch_size is string there; it must be int64",
     "with a status of its own": "column status holds 'fine'; it must be one of ok, unstable",
-    "without a key": "lacks what every record has: pool",
+    "without a key": "these columns are missing, which every record has: pool",
 }
 
 

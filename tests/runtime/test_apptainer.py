@@ -56,6 +56,9 @@ def test_the_demo_gives_each_point_once_from_both_images(clean: Box, base: Path)
     place = Place(clean, base)
     demo = yaml.safe_load((CHECKOUT / "jobs" / "demo" / "campaign.yaml").read_text())
     demo["measurement"] |= QUICK
+    if base != base_sites()[0]:
+        # A batch is measured in a job as it is here: a few show that jobs find the images.
+        demo["load"]["batch_size"] = demo["load"]["batch_size"][:3]
     place.campaign(**{**demo, "model_repository": str(CHECKOUT / "jobs" / "demo" / "models")})
     run = place.start()
     seen: set[str] = set()
@@ -155,7 +158,7 @@ model = placement.points[0].variant.model.folder
 for path in (model / "config.pbtxt", model / "1" / "model.onnx"):
     words = ["sh", "-c", 'cat "$0" >/dev/null && ! echo x >>"$0"', str(path)]
     command = apptainer.RUNTIME.image_command(todo.site.container, "server", words, access)
-    done = process.run(command.argv, folder=access.folder, timeout_s=60, env=command.env)
+    done = process.run(command, folder=access.folder, timeout_s=60)
     assert done.returncode == 0, done
     assert "Read-only file system" in done.stderr, done
 """
@@ -165,7 +168,7 @@ for path in (model / "config.pbtxt", model / "1" / "model.onnx"):
 
 def test_variants_are_swapped_on_one_server(place: Place) -> None:
     place.campaign(
-        server={"instance_count": [1, 2], "preferred_batch_size": [None, [2]]},
+        server={"instance_count": [1, 2]},
         fresh_servers=False,
         load={"batch_size": 1, "concurrency": 2},
     )
@@ -173,8 +176,8 @@ def test_variants_are_swapped_on_one_server(place: Place) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     rows = place.rows()
     assert {row["status"] for row in rows} == {"ok"}
-    assert sorted(row["instance_count"] for row in rows) == [1, 1, 2, 2]
-    assert sorted(row["server_fresh"] for row in rows) == [False] * 3 + [True]
+    assert sorted(row["instance_count"] for row in rows) == [1, 2]
+    assert sorted(row["server_fresh"] for row in rows) == [False, True]
     logs = place.box.said("sh", "-c", f"cat {place.results}/logs/*.server.log")
     assert logs.count("Started HTTPService") == 1
 
@@ -228,9 +231,9 @@ class TestAnotherImage:
         place.site(server_image=str(image))
         place.campaign(measurement={**QUICK, "measurement_interval_ms": 1500})
         run = place.start()
-        assert in_time(lambda: running(place.box, "perf_analyzer.*-b 1 "), 60)
+        assert in_time(lambda: running(place.box, "perf_analyzer.*-b 1 "), 120)
         place.box.said("mv", str(other), str(image))
-        output = run.communicate(timeout=90)[0]
+        output = run.communicate(timeout=200)[0]
         assert run.returncode == 3, output
         said = " ".join(output.split())
         assert f"{image} is not the image that this run began with" in said
@@ -424,10 +427,10 @@ class TestRegistry:
     ) -> None:
         place.site(sdk_image=f"docker://{HOST}/tools/sdk:1")
         run = place.start("env", f"SSL_CERT_FILE={registry}/cert.pem")
-        assert in_time(lambda: running(place.box, "apptainer pull"), 60)
+        assert in_time(lambda: running(place.box, "apptainer pull"), 120)
         driver = running(place.box, "^/opt/venv/bin/python.* /opt/venv/bin/hpcbench run")
         place.box.said("kill", "-9", *(line.split()[0] for line in driver))
-        run.communicate(timeout=60)
+        run.communicate(timeout=200)
         cache = ["ls", "-A", "--ignore=.lock-*", "--ignore=digests", f"{place.folder}/cache"]
         assert in_time(lambda: not place.box.said(*cache), 20), place.box.said(*cache)
         assert not running(place.box, "apptainer")
@@ -552,9 +555,9 @@ class TestFailures:
         try:
             run = place.start()
             measuring = lambda: running(place.box, "perf_analyzer.*-b 1 ")  # noqa: E731
-            assert in_time(measuring, 60)
+            assert in_time(measuring, 120)
             place.box.exec("dd", "if=/dev/zero", f"of={disk}/fill", "bs=1M")
-            output = run.communicate(timeout=60)[0]
+            output = run.communicate(timeout=200)[0]
         finally:
             place.box.said("umount", "-l", str(disk), root=True)
         assert run.returncode == 3, output
@@ -586,7 +589,7 @@ class TestDeaths:
 
     def measuring(self, place: Place) -> "list[int]":
         """Waits until perf_analyzer measures; the processes of the run's workers."""
-        assert in_time(lambda: running(place.box, "perf_analyzer.*-b 1 "), 60)
+        assert in_time(lambda: running(place.box, "perf_analyzer.*-b 1 "), 120)
         return self.pids(place, "multiprocessing.spawn.*spawn_main")
 
     def pids(self, place: Place, pattern: str) -> "list[int]":
@@ -609,7 +612,7 @@ class TestDeaths:
         assert driver
         self.kill(place, driver + workers)
         assert self.gone(place), running(place.box)
-        run.communicate(timeout=30)
+        run.communicate(timeout=200)
 
     def test_of_the_worker_alone(self, place: Place) -> None:
         place.campaign(measurement=LONG, load={"batch_size": 1, "concurrency": 2})
@@ -620,7 +623,7 @@ class TestDeaths:
         ended = lambda: not set(servers) & set(self.pids(place, "tritonserver"))  # noqa: E731
         assert in_time(ended, 10)
         run.send_signal(signal.SIGTERM)
-        run.communicate(timeout=60)
+        run.communicate(timeout=200)
         assert self.gone(place), running(place.box)
 
     def test_of_every_supervisor(self, place: Place) -> None:
@@ -629,7 +632,7 @@ class TestDeaths:
         run = place.start()
         self.measuring(place)
         self.kill(place, self.pids(place, "supervisor.py"))
-        output = run.communicate(timeout=60)[0]
+        output = run.communicate(timeout=200)[0]
         assert run.returncode == 1, output
         assert self.gone(place), running(place.box)
 
@@ -648,7 +651,7 @@ class TestDeaths:
             assert len(before) >= 6
             assert in_time(ended, 10), running(place.box)
             run.send_signal(signal.SIGTERM)
-            run.communicate(timeout=90)
+            run.communicate(timeout=200)
         finally:
             place.end()
         assert self.gone(place), running(place.box)
@@ -658,7 +661,7 @@ class TestDeaths:
         run = place.start()
         self.measuring(place)
         self.kill(place, self.pids(place, "^/opt/tritonserver/.*tritonserver"))
-        output = run.communicate(timeout=60)[0]
+        output = run.communicate(timeout=200)[0]
         assert run.returncode == 1, output
         assert "the server died during this point" in place.rows()[0]["reason"]
 
@@ -668,7 +671,7 @@ class TestDeaths:
         self.measuring(place)
         driver = self.pids(place, "^/opt/venv/bin/python.* /opt/venv/bin/hpcbench run")
         place.box.said("kill", "-TERM", *map(str, driver))
-        output = run.communicate(timeout=60)[0]
+        output = run.communicate(timeout=200)[0]
         assert run.returncode == 130, output
         assert not running(place.box), "it was gone before the run ended"
 
@@ -677,7 +680,7 @@ class TestDeaths:
         run = place.start()
         self.measuring(place)
         self.kill(place, self.pids(place, "squashfuse"))
-        output = run.communicate(timeout=90)[0]
+        output = run.communicate(timeout=200)[0]
         assert run.returncode == 1, output
         assert place.rows()[0]["status"] == "failed"
         assert self.gone(place), running(place.box)
