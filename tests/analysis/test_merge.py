@@ -188,7 +188,7 @@ SAID = {
     "of a newer version": "has schema version 99; this hpcbench reads and writes version 2",
     "of another type": "column batch_size is string there; it must be int64",
     "with a status of its own": "column status holds 'fine'; it must be one of ok, unstable",
-    "without a key": "lacks what every record has: pool",
+    "without a key": "these columns are missing, which every record has: pool",
 }
 
 
