@@ -39,7 +39,8 @@ from hpcbench.plan.point import Point
 from hpcbench.records.columns import Record, Status
 from hpcbench.runtime import command as container
 from hpcbench.runtime import process
-from hpcbench.runtime.command import Command, NodeAccess
+from hpcbench.runtime.command import NodeAccess
+from hpcbench.runtime.process import Command
 
 log = logging.getLogger(__name__)
 
@@ -329,7 +330,7 @@ def _run_perf_analyzer(
             if system
             else nullcontext()
         ):
-            done = process.run(command.argv, folder=folder, timeout_s=limit_s, env=command.env)
+            done = process.run(command, folder=folder, timeout_s=limit_s)
         written = folder / perf_output.CSV_NAME
         outcome = perf_output.parse_run(
             stdout=done.stdout,

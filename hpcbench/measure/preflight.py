@@ -68,7 +68,7 @@ def installed_perf_analyzer(sdk: Container) -> InstalledPerfAnalyzer:
             program = runtime_of(sdk).sdk_command(
                 sdk, list(arguments), NodeAccess(folder=Path(folder))
             )
-            answer = process.run(program.argv, folder=Path(folder), timeout_s=60, env=program.env)
+            answer = process.run(program, folder=Path(folder), timeout_s=60)
             return answer.stdout + answer.stderr
 
         version = output("--version")
@@ -172,7 +172,7 @@ def _probe(runtime: ImageRuntime, container: Container, image: Image, gpus: bool
         access = NodeAccess(folder=Path(name), gpus=gpus)
         words = ["sh", "-c", PROBE, program]
         command = runtime.image_command(container, image, words, access)
-        done = process.run(command.argv, folder=access.folder, timeout_s=TIMEOUT_S, env=command.env)
+        done = process.run(command, folder=access.folder, timeout_s=TIMEOUT_S)
     path = runtime.image_name(container, image)
     by_hand = shlex.join([command.argv[0], "exec", "--containall", path, program, "--version"])
     if done.timed_out:

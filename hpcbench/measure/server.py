@@ -292,12 +292,10 @@ def _launch(
     with (
         log_path.open("ab") as stream,
         running(
-            command.argv,
+            command,
             stdout=stream,
             stderr=stream,
-            env=command.env,
             grace_s=EXIT_TIMEOUT_S + 2,
-            remove=command.remove,
             orphaned=[glob.escape(str(access.folder))],
         ) as process,
     ):

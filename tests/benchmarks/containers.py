@@ -73,7 +73,7 @@ def measure(point: grid.Point, site: Site, server: triton.Server) -> Took | None
         command = container.runtime_of(site.container).sdk_command(
             site.container, words, container.NodeAccess(folder=folder)
         )
-        done = process.run(command.argv, folder=folder, timeout_s=60, env=command.env)
+        done = process.run(command, folder=folder, timeout_s=60)
         csv = folder / perf_output.CSV_NAME
         outcome = perf_output.parse_run(
             stdout=done.stdout,

@@ -158,7 +158,7 @@ model = placement.points[0].variant.model.folder
 for path in (model / "config.pbtxt", model / "1" / "model.onnx"):
     words = ["sh", "-c", 'cat "$0" >/dev/null && ! echo x >>"$0"', str(path)]
     command = apptainer.RUNTIME.image_command(todo.site.container, "server", words, access)
-    done = process.run(command.argv, folder=access.folder, timeout_s=60, env=command.env)
+    done = process.run(command, folder=access.folder, timeout_s=60)
     assert done.returncode == 0, done
     assert "Read-only file system" in done.stderr, done
 """
