@@ -1,8 +1,11 @@
 """The commands that measure: check a site, plan a campaign, run it, look at the run, end it."""
 
+import importlib
 import json
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -194,6 +197,25 @@ def _plan_json(todo: "Plan", scripts: dict[str, str | None]) -> dict[str, Any]:
     }
 
 
+def _load_pandas_at_the_end(
+    report: Callable[[Mapping[str, Any]], None],
+) -> Callable[[Mapping[str, Any]], None]:
+    """A listener that imports pandas while the last server stops, which takes seconds anyway."""
+    waiting: set[Any] = set()
+
+    def listener(event: Mapping[str, Any]) -> None:
+        report(event)
+        if event["kind"] == "planned":
+            placements = chain.from_iterable(event["plan"].placements.values())
+            waiting.update(key for placement in placements for key in placement.keys)
+        elif event["kind"] == "record":
+            waiting.discard(tuple(event["key"]))
+            if not waiting:
+                importlib.import_module("hpcbench.records.frame")
+
+    return listener
+
+
 @click.command()
 @CAMPAIGN
 @SITE
@@ -213,21 +235,28 @@ def run(
 
     It is safe to interrupt a run: the same command continues it, and tries failed points again.
     """
+    from hpcbench.cluster.fork_server import start_fork_server
+    from hpcbench.config.campaign import Campaign
+    from hpcbench.config.site import Site
+
+    chosen, where = Campaign.load(campaign), Site.load(site)
+    if where.scheduler == "local":
+        # Before the imports below, which take about as long as its own.
+        start_fork_server()
     from rich.console import Console
 
     from hpcbench.cli.progress import results_table, show_progress
     from hpcbench.cluster import driver
-    from hpcbench.config.campaign import Campaign
-    from hpcbench.config.site import Site
-    from hpcbench.records.frame import load_results
 
     # Progress goes to stderr, so that the table alone can be piped.
     console = Console(stderr=True)
-    chosen, where = Campaign.load(campaign), Site.load(site)
-    with show_progress(console) as listener:
+    with show_progress(console) as report:
+        listener = _load_pandas_at_the_end(report)
         summary = driver.run(
             chosen, where, results, pools=pools, account=account, listener=listener
         )
+    from hpcbench.records.frame import load_results
+
     frame = load_results(results)
     if len(frame) <= MOST_ROWS:
         Console().print(results_table(frame))

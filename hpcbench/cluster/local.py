@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import sys
 import types
 from collections.abc import Iterator, Sequence
@@ -10,12 +11,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import dask
-from distributed import Client, LocalCluster, SpecCluster
+from distributed import Client, LocalCluster, SpecCluster, utils
 from distributed.core import Status
 from distributed.security import Security
 
 from hpcbench.cluster import batch, tls
 from hpcbench.cluster.dask_settings import SETTINGS
+from hpcbench.cluster.fork_server import fork_server
 from hpcbench.config.site import Pool
 
 log = logging.getLogger(__name__)
@@ -102,7 +104,10 @@ def local_workers(pool: Pool) -> Iterator[Workers]:
     All connections are encrypted with keys that live in memory only: on a login node the
     loopback is shared with everyone who is logged in. Both are gone when the block is left.
     """
-    with dask_settings(), _blank_main():
+    # Dask would import NumPy and pandas here, for its own tests to start faster.
+    utils._forkserver_preload_set = True  # noqa: SLF001
+    settings = {"distributed.worker.multiprocessing-method": "forkserver"}
+    with dask_settings(), dask.config.set(settings), _blank_main(), fork_server():
         cluster = LocalCluster(
             n_workers=pool.max_jobs,
             threads_per_worker=1,
@@ -115,8 +120,9 @@ def local_workers(pool: Pool) -> Iterator[Workers]:
             worker_dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
             memory_limit=0,
-            # A driver may itself be in a batch job: the records say which.
-            env=batch.job_variables(batch.this_job()),
+            # The fork server may be older than a change of this process's environment. A driver
+            # may itself be in a batch job: the records say which.
+            env={**os.environ, **batch.job_variables(batch.this_job())},
         )
         with connected(cluster) as client:
             yield _Local(client, cluster)

@@ -1,8 +1,10 @@
 """What a Dask worker runs: one placement, each record durable before the next point starts."""
 
+import importlib
 import pickle
 import platform
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -87,6 +89,9 @@ def _measured(placement: Placement, site: Site, results: Results, name: str) -> 
     left = dict.fromkeys(placement.keys)
     # Records of one go come one after the other; none of them is left behind.
     next_s = placement.next_s
+    # pyarrow imports pandas when it builds the first table, that of the first record. Here it costs
+    # no time: the server takes longer to start.
+    threading.Thread(target=importlib.import_module, args=("pandas",), daemon=True).start()
     with closing(measure(placement, site, results.logs)) as records:
         for record in records:
             event = told(record)

@@ -5,11 +5,14 @@ files are merged into one, so that a shared file system is not filled with small
 """
 
 import contextlib
+import io
+import json
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.json
 import pyarrow.parquet as pq
 
 from hpcbench.config.load_axes import LOAD_COLUMNS
@@ -207,8 +210,9 @@ def read_table(
     names = SCHEMA.names if columns is None else list(dict.fromkeys(columns))
     parquet.check_columns(names)
     tables = _read_all(path, names, points)
-    empty = pa.schema([SCHEMA.field(name) for name in names], SCHEMA.metadata).empty_table()
-    return pa.concat_tables([empty, *tables])
+    schema = pa.schema([SCHEMA.field(name) for name in names], SCHEMA.metadata)
+    # Not schema.empty_table(): pyarrow imports pandas for it, which takes 0.3 s.
+    return pa.concat_tables([pa.Table.from_batches([], schema), *tables])
 
 
 def _read_all(path: Path, names: Sequence[str], points: Collection[str] | None) -> list[pa.Table]:
@@ -232,6 +236,8 @@ PLAN_SCHEMA = pa.schema(
 )
 """The columns of a plan. They are enough to say what is missing without reading the models."""
 
+_EMPTY_PLAN = pa.Table.from_batches([], PLAN_SCHEMA)
+
 
 def write_plan(results: Results, rows: list[dict[str, Any]]) -> None:
     """Replace the plan.
@@ -243,7 +249,12 @@ def write_plan(results: Results, rows: list[dict[str, Any]]) -> None:
     rows
         One mapping per measurement, with the columns of `PLAN_SCHEMA`.
     """
-    _write_table(results.plan, pa.Table.from_pylist(rows, schema=PLAN_SCHEMA))
+    # Through JSON: to build a table from Python's values, pyarrow imports pandas, and the workers
+    # would start 0.3 s later.
+    lines = io.BytesIO("\n".join(map(json.dumps, rows)).encode())
+    options = pyarrow.json.ParseOptions(explicit_schema=PLAN_SCHEMA)
+    table = pyarrow.json.read_json(lines, parse_options=options) if rows else _EMPTY_PLAN
+    _write_table(results.plan, table.replace_schema_metadata(PLAN_SCHEMA.metadata))
 
 
 def read_plan(results: Results) -> list[dict[str, Any]]:

@@ -1,0 +1,64 @@
+"""The process that local workers are forked from.
+
+A new Python needs about a second of CPU time to import what a worker needs. multiprocessing's fork
+server does that once, beside the driver, which imports and plans meanwhile; a worker that is forked
+from it starts and ends within a tenth of a second. This module does not import Dask, so that the
+command line can start the server before it imports anything that takes long.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import forkserver
+from typing import Any
+
+_PRELOADED = ["hpcbench.cluster.preloaded"]
+"""Not ``__main__``, which is there by default: a user's script would run once more."""
+
+
+def start_fork_server() -> None:
+    """Start the server, unless it is running; does not wait until it has imported anything."""
+    multiprocessing.get_context("forkserver").set_forkserver_preload(_PRELOADED)
+    if threading.current_thread() is not threading.main_thread():
+        # Only the main thread may change what a signal does.
+        forkserver.ensure_running()
+        return
+    # Ctrl-C in a terminal reaches the server and the workers, too. The driver is to stop them in
+    # order; the server would print a traceback. What is ignored stays ignored in a new program.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def fork_server() -> Iterator[None]:
+    """Run the server while the block lasts; start it before the block if that saves time.
+
+    Yields
+    ------
+    None
+        Workers can be forked now.
+    """
+    start_fork_server()
+    try:
+        yield
+    finally:
+        _stop_fork_server()
+
+
+def _stop_fork_server() -> None:
+    """End the server, so that workers of a later run have the environment variables of that time.
+
+    All workers have ended by now. The server is killed, because an orderly end of a Python that
+    has imported this much takes longer than a worker's.
+    """
+    # Python has no public names for these.
+    server: Any = forkserver._forkserver  # noqa: SLF001
+    if server._forkserver_pid is not None:  # noqa: SLF001
+        os.kill(server._forkserver_pid, signal.SIGKILL)  # noqa: SLF001
+        server._stop()  # noqa: SLF001

@@ -1,0 +1,13 @@
+"""What the fork server imports once for all workers.
+
+The collector of garbage would look through each import again and again, and later copy the pages of
+what a worker shares with the server. Python's manual advises this order of calls before forks.
+"""
+
+import gc
+import importlib
+
+gc.disable()
+importlib.import_module("hpcbench.cluster.worker")
+gc.freeze()
+gc.enable()
