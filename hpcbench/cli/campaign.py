@@ -236,18 +236,19 @@ def run(
     It is safe to interrupt a run: the same command continues it, and tries failed points again.
     """
     from hpcbench.cluster.fork_server import start_fork_server
-    from hpcbench.config.campaign import Campaign
     from hpcbench.config.site import Site
 
-    chosen, where = Campaign.load(campaign), Site.load(site)
+    where = Site.load(site)
     if where.scheduler == "local":
-        # Before the imports below, which take about as long as its own.
+        # Before the other imports, which take about as long as its own.
         start_fork_server()
     from rich.console import Console
 
     from hpcbench.cli.progress import results_table, show_progress
     from hpcbench.cluster import driver
+    from hpcbench.config.campaign import Campaign
 
+    chosen = Campaign.load(campaign)
     # Progress goes to stderr, so that the table alone can be piped.
     console = Console(stderr=True)
     with show_progress(console) as report:
