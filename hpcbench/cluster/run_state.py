@@ -13,17 +13,20 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import BaseModel
 
-from hpcbench.cluster.local import Jobs
 from hpcbench.config.site import Site
 from hpcbench.errors import BadInput, Interrupted
 from hpcbench.records.columns import Key
 from hpcbench.records.folder import Results, is_folder_locked, write_atomically
 from hpcbench.runtime.command import SAFE, SAFE_PATH
+
+if TYPE_CHECKING:
+    # Only for annotations: it imports Dask, and `hpcbench status` reads the state without it.
+    from hpcbench.cluster.local import Jobs
 
 ACCOUNT = "HPCBENCH_ACCOUNT"
 
@@ -73,7 +76,7 @@ class State:
         self._last: dict[str, Any] = {}
         self._not_before = 0.0
 
-    def write(self, running: Callable[[], Sequence[Key]], jobs: Mapping[str, Jobs]) -> None:
+    def write(self, running: Callable[[], Sequence[Key]], jobs: Mapping[str, "Jobs"]) -> None:
         """Tells what is being measured, and how the jobs stand; to be called about once a second.
 
         ``running`` is asked only where something is written.

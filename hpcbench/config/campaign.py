@@ -17,7 +17,8 @@ from pydantic import (
 from hpcbench.config import yaml_model
 from hpcbench.config.load_axes import Axis, Load, Measurement
 from hpcbench.config.server_axes import Server
-from hpcbench.config.yaml_model import Count, Frozen, Label, Name, as_axis, did_you_mean
+from hpcbench.config.yaml_model import Count, Frozen, Label, Name, as_axis
+from hpcbench.errors import did_you_mean
 
 Dims = tuple[int, ...]
 

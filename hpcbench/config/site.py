@@ -20,7 +20,7 @@ from pydantic_core import PydanticKnownError
 from hpcbench.config import yaml_model
 from hpcbench.config.container import Container
 from hpcbench.config.yaml_model import Count, Frozen, Name
-from hpcbench.errors import BadInput
+from hpcbench.errors import BadInput, did_you_mean
 
 
 def _line(value: str) -> str:
@@ -373,6 +373,6 @@ class Site(Frozen):
         known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
         raise BadInput(
             f"site '{given}': there is no site_configs/{given}.yaml;"
-            f"{yaml_model.did_you_mean(given, known)} known sites: {', '.join(known) or 'none'}",
+            f"{did_you_mean(given, known)} known sites: {', '.join(known) or 'none'}",
             "name one of these, or give the path of a site file",
         )

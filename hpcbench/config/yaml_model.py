@@ -3,7 +3,6 @@
 What the keys of campaign and site files have in common: kinds of values, axes, `base`.
 """
 
-import difflib
 import re
 import typing
 from pathlib import Path
@@ -13,7 +12,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from hpcbench.errors import BadInput
+from hpcbench.errors import BadInput, did_you_mean
 
 Location = tuple[int | str, ...]
 M = TypeVar("M", bound=BaseModel)
@@ -113,14 +112,6 @@ def mistake(location: Location, message: str) -> PydanticCustomError:
 
     """
     return PydanticCustomError("mistake", "{message}", {"message": message, "location": location})
-
-
-def did_you_mean(word: str, allowed: typing.Iterable[str]) -> str:
-    """`` did you mean 'x'?`` where one of ``allowed`` is close to ``word``, else ""."""
-    # Capitals are the most usual slip, and no likeness to difflib.
-    known = {each.lower(): each for each in allowed}
-    close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
-    return f" did you mean '{known[close[0]]}'?" if close else ""
 
 
 def _message(
