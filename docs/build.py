@@ -18,8 +18,8 @@ from PIL import Image
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from hpcbench.analysis.figures.kinds import KINDS, Picture, pictures  # noqa: E402
-from hpcbench.analysis.figures.styles import PRESETS, preset  # noqa: E402
+from hpcbench.analysis.figures.registry import FIGURES, PreparedFigure, prepare_figures  # noqa: E402
+from hpcbench.analysis.figures.styles import STYLES, get_style  # noqa: E402
 from hpcbench.analysis.summary import table  # noqa: E402
 from hpcbench.records.columns import COLUMNS, SCHEMA_VERSION, Record  # noqa: E402
 from hpcbench.records.store import load_results  # noqa: E402
@@ -110,9 +110,9 @@ def _parts() -> dict[str, list[str]]:
     return parts
 
 
-def picture_of(name: str) -> Picture:
+def example_figure(name: str) -> PreparedFigure:
     """The picture that the page of a figure shows."""
-    found, left_out = pictures(_points(name), [name])
+    found, left_out = prepare_figures(_points(name), [name])
     if not found:
         raise SystemExit(f"docs: {name} cannot be drawn: {left_out[name]}")
     return found[0]
@@ -152,11 +152,11 @@ def invented() -> pd.DataFrame:
     return pd.concat([frame, *rated], ignore_index=True).assign(campaign="invented numbers")
 
 
-def draw(picture: Picture, style: str, path: Path) -> None:
+def draw(picture: PreparedFigure, style: str, path: Path) -> None:
     """Writes the picture, small enough for a repository."""
     figure = picture.draw(style)
     stream = BytesIO()
-    with preset(style).active():
+    with get_style(style).context():
         figure.savefig(stream, dpi=_DPI)
     # A palette would be smaller still, but merges the colours of thin lines.
     Image.open(stream).convert("RGB").save(path, optimize=True)
@@ -165,10 +165,10 @@ def draw(picture: Picture, style: str, path: Path) -> None:
 def main() -> None:
     """Writes columns.md and every picture."""
     (HERE / "columns.md").write_text(columns())
-    for kind in KINDS:
-        draw(picture_of(kind.name), "cms", HERE / "figures" / f"{kind.name}.png")
-    scan = picture_of("latency_vs_throughput")
-    for style in PRESETS:
+    for name in FIGURES:
+        draw(example_figure(name), "cms", HERE / "figures" / f"{name}.png")
+    scan = example_figure("latency_vs_throughput")
+    for style in STYLES:
         draw(scan, style, HERE / "figures" / f"style_{style}.png")
 
 

@@ -48,15 +48,15 @@ def plot(results: Path, out: Path, style: str, names: tuple[str, ...]) -> None:
     told, with the reason. docs/figures.md shows them all.
     """
     try:
-        from hpcbench.analysis.figures import kinds
+        from hpcbench.analysis.figures.save import save_figures
     except ImportError as error:
         raise _lacks(error) from error
     from hpcbench.records.store import load_results
 
-    drawn = kinds.draw_all(load_results(results), out, style=style, names=names)
-    for path in drawn.files:
+    saved = save_figures(load_results(results), out, style=style, names=names)
+    for path in saved.files:
         click.echo(path)
-    for name, reason in drawn.left_out.items():
+    for name, reason in saved.not_drawn.items():
         click.echo(f"not drawn: {name}: {reason}", err=True)
 
 
@@ -211,12 +211,12 @@ def report(results: Path, out: Path) -> None:
     The file needs no network and no other file: it can be sent and kept.
     """
     try:
-        from hpcbench.analysis.report import page
+        from hpcbench.analysis.report.page import write_report
     except ImportError as error:
         raise _lacks(error) from error
     from hpcbench.records.store import load_results
 
-    click.echo(page.write(load_results(results), out, source=str(results)))
+    click.echo(write_report(load_results(results), out, source=str(results)))
 
 
 @click.command()
@@ -335,9 +335,9 @@ def write_comparison(found: "Comparison", names: tuple[str, str], out: Path) -> 
             out.write_text(text + "\n", encoding="utf-8")
         else:
             # Only here, for matplotlib takes its time.
-            from hpcbench.analysis.figures import comparison
+            from hpcbench.analysis.figures.results_comparison import save_results_comparison
 
-            comparison.write(found, names, out)
+            save_results_comparison(found, names, out)
     except OSError as error:
         raise BadInput(
             f"--out {out}: cannot be written: {error.strerror}",

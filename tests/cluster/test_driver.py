@@ -14,7 +14,7 @@ import pytest
 
 from hpcbench import load_results
 from hpcbench.analysis.decide.recommend import recommend
-from hpcbench.analysis.figures.kinds import draw_all
+from hpcbench.analysis.figures.save import save_figures
 from hpcbench.analysis.summary.limits import Wanted
 from hpcbench.cluster import driver
 from hpcbench.errors import BadInput
@@ -120,7 +120,7 @@ def test_a_second_run_keeps_what_never_applies_and_the_models_of_an_ensemble(
         ("Chain", True),
         ("shift", True),
     ]
-    drawn = draw_all(after, tmp_path / "figures")
+    drawn = save_figures(after, tmp_path / "figures")
     assert "one kind of device" in drawn.left_out["device_comparison"]
 
 

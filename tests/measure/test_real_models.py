@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from hpcbench import Campaign, Site, load_results, run
-from hpcbench.analysis.figures import kinds
+from hpcbench.analysis.figures.save import save_figures
 from hpcbench.exchange.event_columns import read
 from hpcbench.exchange.input_layout import Wish
 from hpcbench.exchange.make_input import write
@@ -66,9 +66,9 @@ def test_the_figure_compares_onnx_with_pytorch(
     frame = load_results(tmp_path / "results")
     assert summary.exit_code == 0, list(frame["reason"])
     assert len(frame) == 6
-    drawn = kinds.draw_all(frame, tmp_path / "figures").files
-    assert {path.suffix for path in drawn} == {".png", ".pdf", ".csv"}
-    assert all(path.stat().st_size > 1000 for path in drawn if path.suffix != ".csv")
+    saved = save_figures(frame, tmp_path / "figures").files
+    assert {path.suffix for path in saved} == {".png", ".pdf", ".csv"}
+    assert all(path.stat().st_size > 1000 for path in saved if path.suffix != ".csv")
 
 
 def jets(folder: Path) -> tuple[Path, dict[str, tuple[str, ...]]]:
