@@ -8,24 +8,27 @@ WITH ?=
 IMAGES ?= .images
 NO_PYTHON := echo "hpcbench needs Python 3.11 or newer, and none is on the PATH; name one:" \
     "make PYTHON=/path/to/python3.11" >&2; exit 3
+APT_INSTALL := apt-get -o DPkg::Lock::Timeout=600 install -y -q --no-install-recommends
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 MODELS := jobs/demo/models/jet_tagger/config.pbtxt
 
 export HPCBENCH_NATIVE := $(abspath $(NATIVE))
 
-.PHONY: help demo docs test test-box test-images test-fast lint bench native images venv browser clean
+.PHONY: help demo docs docs-site test setup soak box test-box test-images test-fast lint bench native images venv browser \
+    clean
 
 help:
 	@echo "make demo       sets everything up, then scans a model on a real Triton (about 2 minutes)"
-	@echo "make test       sets everything up, then runs all tests (about an hour); those"
+	@echo "make test       sets everything up, then runs all tests (20 minutes on two cores); those"
 	@echo "                that need root, a Debian family or a browser are skipped elsewhere, and counted"
 	@echo "make test-fast  the tests that need no Triton and no browser"
 	@echo "make test-box   a Slurm and an HTCondor on this machine (root, Debian family), and their tests"
 	@echo "make test-images  campaigns in Apptainer images, there"
+	@echo "make soak       the tests that run long or many times over, which 'make test' leaves out"
 	@echo "make lint       ruff, mypy, import contracts"
 	@echo "make bench      hpcbench beside a bare loop over perf_analyzer, in one run"
-	@echo "make docs       the reference of columns and the pictures in docs/"
+	@echo "make docs       the figures and the reference of columns, and the site in docs/_build/"
 	@echo "make bench-records   a million records: merging, deciding, beside a loop over csv.reader"
 	@echo "make native     Triton and perf_analyzer from wheels into $(NATIVE);"
 	@echo "                with WITH=pytorch or tensorflow it serves such models, too"
@@ -36,8 +39,19 @@ demo: $(INSTALLED) $(MODELS) native
 	@$(BIN)/hpcbench run jobs/demo/campaign.yaml --site local --results results/demo
 	@$(BIN)/hpcbench plot results/demo --out results/demo/figures
 
-test: $(INSTALLED) $(MODELS) native browser
+# What waits for the network is set up at the same time; apt, which works alone, goes first.
+test: browser
+	@$(MAKE) --no-print-directory --jobs=3 setup
 	@$(BIN)/python -m tests.side_by_side
+
+setup: $(INSTALLED) $(MODELS) native box
+
+# Only where it can be: elsewhere its tests are skipped.
+box:
+	@[ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || $(PYTHON) tests/box/box build
+
+soak: $(INSTALLED) $(MODELS) native
+	@$(BIN)/python -m pytest -m soak
 
 # The real Slurm and HTCondor of tests/box; as root on a Debian family.
 test-box: $(INSTALLED) $(MODELS)
@@ -61,6 +75,12 @@ bench: $(INSTALLED) $(MODELS) native
 
 docs: $(INSTALLED)
 	@$(BIN)/python docs/build.py
+	@$(MAKE) --no-print-directory docs-site
+
+# A warning of Sphinx is an error: a broken link, or a docstring that does not parse.
+docs-site: $(INSTALLED)
+	@$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
+	@echo "docs/_build/index.html"
 
 bench-records: $(INSTALLED)
 	@$(BIN)/python tests/benchmarks/million_records.py
@@ -70,7 +90,7 @@ venv: $(INSTALLED)
 # What looks at reports in the tests; where it cannot be installed, those tests are skipped.
 browser:
 	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
-	    { apt-get update -q && apt-get install -y -q --no-install-recommends chromium; } || \
+	    { apt-get update -q && $(APT_INSTALL) chromium; } || \
 	    echo "chromium could not be installed: tests that look at reports are skipped" >&2
 
 native:
@@ -85,7 +105,7 @@ $(INSTALLED): pyproject.toml
 	@echo "setting up $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || [ "$$(id -u)" != 0 ] || \
 	    ! command -v apt-get >/dev/null || \
-	    { apt-get update -q && apt-get install -y -q --no-install-recommends python3-venv; }
+	    { apt-get update -q && $(APT_INSTALL) python3-venv; }
 	@$(PYTHON) -m venv $(VENV) || { echo "this Python cannot make virtual environments;" \
 	    "on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 3; }
 	@[ -t 1 ] || quiet=--quiet; $(BIN)/python -m pip install --disable-pip-version-check $$quiet \

@@ -33,7 +33,13 @@ import pyarrow.parquet as pq
 from hpcbench.errors import BadInput
 from hpcbench.records import parquet
 from hpcbench.records.columns import SCHEMA
-from hpcbench.records.store import ATTEMPT, KEY, ORDER, kept, record_files
+from hpcbench.records.store import (
+    ATTEMPT_COLUMNS,
+    KEY_COLUMNS,
+    SORT_COLUMNS,
+    best_attempts,
+    record_files,
+)
 
 CHUNK_ROWS = 32_768
 
@@ -222,7 +228,7 @@ def _in_order(
     pool: ThreadPoolExecutor,
 ) -> Iterator[pa.Table]:
     """Fills ``merged``; the tables it gives hold all measurements, each once, in order."""
-    order = tuple(dict.fromkeys([*partition, *ORDER]))
+    order = tuple(dict.fromkeys([*partition, *SORT_COLUMNS]))
     parts = min(MOST_PARTS, 1 + sum(path.stat().st_size for path in files) // PART_BYTES)
     chance = np.random.default_rng(0)
     samples, rows = [], 0
@@ -267,14 +273,14 @@ def _readable(
         if small is not None:
             yield small
         else:
-            with parquet.opened(path) as file:
+            with parquet.open_records(path) as file:
                 yield from file.batches()
 
 
 def _read(path: Path) -> tuple[pa.Table | None, list[str]] | BadInput:
     """(all rows, None where they are many; columns that are not known), or what is wrong."""
     try:
-        with parquet.opened(path) as file:
+        with parquet.open_records(path) as file:
             if file.rows <= _SMALL:
                 return file.table(), file.unknown_columns
             for _ in file.batches():
@@ -294,8 +300,8 @@ class _Part:
 
 
 def _decide(table: pa.Table) -> _Part:
-    measurements = table.group_by([*KEY, *ATTEMPT]).aggregate([]).num_rows
-    counting = table.take(kept(table))
+    measurements = table.group_by([*KEY_COLUMNS, *ATTEMPT_COLUMNS]).aggregate([]).num_rows
+    counting = table.take(best_attempts(table))
     return _Part(
         counting,
         superseded=measurements - counting.num_rows,

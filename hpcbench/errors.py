@@ -68,7 +68,7 @@ class ServerFailed(HpcbenchError):
         self.not_applicable = not_applicable
 
 
-def causes(error: BaseException) -> list[BaseException]:
+def cause_chain(error: BaseException) -> list[BaseException]:
     """An error and those that led to it, the first of all last: a library's own words hide them."""
     found = [error]
     while (cause := found[-1].__cause__) is not None:

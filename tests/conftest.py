@@ -1,34 +1,24 @@
 """What several test files need: the programs under test, real models, and a clean machine after."""
 
-import contextlib
 import os
-import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from hypothesis import settings
 
 from tests.box.fixture import box  # noqa: F401 - a fixture
 from tests.helpers.backend_server import server  # noqa: F401 - a fixture
+from tests.helpers.leftovers import mark_session, programs_running, traces
 from tests.helpers.paths import CHECKOUT, SHARED
+from tests.helpers.waiting import wait_until
 
 # In CI the same code gets the same examples; new ones are found by whoever runs the tests. How long
 # an example takes says nothing about the code on a machine that does other things, too.
 settings.register_profile("tests", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("tests")
 
-MARK = "HPCBENCH_TEST_SESSION"
-os.environ[MARK] = uuid.uuid4().hex
-PROGRAMS = (
-    "tritonserver",
-    "triton_python_backend_stub",
-    "perf_analyzer",
-    "supervisor.py",
-    "hpcbench-guard",
-)
+mark_session()
 
 
 @pytest.fixture(scope="session")
@@ -55,34 +45,6 @@ def shared_models() -> Path:
     return SHARED / "models"
 
 
-def programs_running() -> list[str]:
-    """Command lines of what hpcbench started in these tests and that still runs."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        words = process.info["cmdline"] or []
-        if {Path(word).name for word in words[:4]} & set(PROGRAMS):
-            with contextlib.suppress(psutil.Error):
-                if process.environ().get(MARK) == os.environ[MARK]:
-                    found.append(" ".join(words)[:200])
-    return found
-
-
-def traces() -> set[str]:
-    """Temporary folders and shared memory of hpcbench on this machine."""
-    folders = Path("/tmp"), Path("/dev/shm")
-    return {str(path) for folder in folders for path in folder.glob("hpcbench-*")}
-
-
-def wait_until(condition: Callable[[], object], timeout_s: float = 20.0) -> bool:
-    """Whether ``condition()`` became true in time."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
-
-
 @pytest.fixture
 def leaves_nothing() -> Iterator[None]:
     """The test ends with the programs, folders and shared memory that it began with."""
@@ -90,6 +52,15 @@ def leaves_nothing() -> Iterator[None]:
     yield
     assert wait_until(lambda: not set(programs_running()) - set(running)), programs_running()
     assert wait_until(lambda: not traces() - files), traces() - files
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out soaks, unless -m asks for them or rules on them itself."""
+    if "soak" in config.option.markexpr:
+        return
+    soaks = [item for item in items if item.get_closest_marker("soak")]
+    config.hook.pytest_deselected(items=soaks)
+    items[:] = [item for item in items if item not in soaks]
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

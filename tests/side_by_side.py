@@ -1,33 +1,52 @@
-"""Runs all tests: those that need the box, which mostly wait, beside those that do not.
+"""Runs all tests in groups beside each other, as none of them keeps two cores busy.
 
     python -m tests.side_by_side [arguments of pytest]
 
-What the others print is seen at once, what those in the box print when they are through.
+Each group is one pytest, and is printed as a whole when it has ended; the last one is seen at work.
 """
 
 import contextlib
+import os
 import subprocess
 import sys
 import tempfile
 
+from tests.box.paths import Places
+
+GROUPS = {
+    "the box, Slurm and HTCondor": "box and not images",
+    "the box, images in Apptainer": "images",
+    "Triton, a browser, and all that is quick": "not box",
+}
+
 
 def main(arguments: list[str]) -> int:
-    """The exit code: 0 where both parts passed."""
-    # Two writers of one cache would trip over each other.
+    """The exit code: 0 where all groups passed."""
+    # Several writers of one cache would trip over each other.
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
-    with tempfile.TemporaryFile("w+") as printed:
-        parts = [
-            subprocess.Popen([*command, "-m", "box"], stdout=printed, stderr=subprocess.STDOUT),
-            subprocess.Popen([*command, "-m", "not box"]),
-        ]
-        for part in reversed(parts):
-            # The terminal interrupts both, and each ends what it has started.
-            while part.poll() is None:
+    # What the batch systems' tests break, those of the images need: they get a box of their own.
+    second = {**os.environ, "HPCBENCH_BOX": str(Places.here().second.home)}
+    with contextlib.ExitStack() as stack:
+        printed = {name: stack.enter_context(tempfile.TemporaryFile("w+")) for name in GROUPS}
+        *_, seen = GROUPS
+        running = {
+            name: subprocess.Popen(
+                [*command, "-m", which],
+                env=second if which == "images" else None,
+                stdout=None if name == seen else printed[name],
+                stderr=subprocess.STDOUT,
+            )
+            for name, which in GROUPS.items()
+        }
+        for name, group in reversed(running.items()):
+            # The terminal interrupts all groups, and each ends what it has started.
+            while group.poll() is None:
                 with contextlib.suppress(KeyboardInterrupt):
-                    part.wait()
-        printed.seek(0)
-        sys.stdout.write(f"\nin the box:\n{printed.read()}")
-    return max(abs(part.returncode) for part in parts)
+                    group.wait()
+            printed[name].seek(0)
+            sys.stdout.write(f"\n{name}:\n{printed[name].read()}" if name != seen else "")
+            sys.stdout.flush()
+    return max(abs(group.returncode) for group in running.values())
 
 
 if __name__ == "__main__":

@@ -13,53 +13,37 @@ import numpy.typing as npt
 import pandas as pd
 
 from hpcbench.errors import BadInput
-from hpcbench.records.columns import MEASURED, SCHEMA
+from hpcbench.records.columns import MEASURED, names_with
+from hpcbench.records.roles import Role
 
 BASE = "base"
 """The value of a server axis that leaves the model as its own config.pbtxt has it."""
 
-_PART = SCHEMA.names[SCHEMA.names.index("model") : SCHEMA.names.index("platform")]
-"""What was asked for. Whatever is added to this part of the records sets points apart."""
-
-
-def _those(*names: str) -> tuple[str, ...]:
-    return tuple(name for name in _PART if name in names)
-
-
-MODEL = ("model_label", "model", "model_version", "model_digest", "shapes")
-SERVER = ("variant",)
-LOAD = _those("batch_size", "concurrency", "request_rate", "request_distribution")
-PLACE = ("site", "pool")
-WINDOWS = _those(
-    *("measurement_mode", "measurement_interval_ms", "measurement_request_count"),
-    *("stability_percentage", "max_trials", "percentile"),
-)
+# Which columns separate configurations is said where they are defined. Of a few, the order here is
+# that in which people read them.
+MODEL = ("model_label", *(name for name in names_with(Role.MODEL) if name != "model_label"))
+SERVER = names_with(Role.SERVER)
+LOAD = names_with(Role.LOAD)
+PLACE = names_with(Role.PLACE)
+WINDOWS = names_with(Role.WINDOW)
 """For how long and until when it is measured, which changes nothing in what is measured."""
 
-CALLS = tuple(
-    name
-    for name in _PART
-    if name not in (*MODEL, *SERVER, *LOAD, *WINDOWS, "model_position", "input_data_digest")
-)
+CALLS = names_with(Role.CALL)
 """How and with what the client calls the server."""
 
 MEASUREMENT = (*CALLS, *WINDOWS)
-SOFTWARE = ("runtime", "server_image_digest", "sdk_image_digest")
+SOFTWARE = names_with(Role.SOFTWARE)
 
-REQUEST = ("model_label", "model", *_those("shapes", "input_data", "string_length", "string_data"))
+REQUEST = ("model_label", "model", "shapes", "input_data", "string_length", "string_data")
 """What a request asks of a server; what asks for something else is never weighed against it."""
 
 ASKED = (*MODEL, *SERVER, *LOAD, *PLACE, *MEASUREMENT, *SOFTWARE)
 """What is known of a point before it is measured."""
 
-HARDWARE = ("gpu_name", "gpu_count", "gpu_driver", "cpu_name", "cpu_count")
-RESOLVED = (
-    *("instance_kind", "instance_count", "gpus", "max_batch_size", "dynamic_batching"),
-    *("preferred_batch_size", "max_queue_delay_us", "preserve_ordering", "priority_levels"),
-    *("default_priority_level", "default_queue_policy", "accelerator"),
-    *("graph_level", "cuda_graphs", "response_cache", "rate_limiter"),
-)
-VERSIONS = ("triton_version", "perf_analyzer_version")
+HARDWARE = names_with(Role.HARDWARE)
+_FIRST = ("instance_kind", "instance_count", "gpus")
+RESOLVED = (*_FIRST, *(name for name in names_with(Role.RESOLVED) if name not in _FIRST))
+VERSIONS = names_with(Role.VERSION)
 
 FOUND = (*HARDWARE, *RESOLVED, *VERSIONS)
 """What only a node or a server can tell; missing where a point failed before they did."""
@@ -67,8 +51,8 @@ FOUND = (*HARDWARE, *RESOLVED, *VERSIONS)
 CONFIGURATION = ASKED + FOUND
 """Measurements that differ in one of these are never joined.
 
-Unlike hardware is never pooled, the processor included: perf_analyzer runs on it, so it shows also
-in the figures of a GPU. The node's name is left out, because a pool is nodes of one kind.
+Unlike hardware is never pooled, the CPUs included: perf_analyzer runs on them, so they show also
+in the metrics of a GPU. The node's name is left out, because a pool is nodes of one kind.
 """
 
 NEEDED = (*CONFIGURATION, "input_data_digest", "status")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from hpcbench import __version__
-from hpcbench.cli import make_input
+from hpcbench.cli import install, make_input
 from hpcbench.cli import results as cli_results
 from hpcbench.errors import HpcbenchError
 
@@ -111,15 +111,16 @@ def _job_script(planned: "Plan", pool: str, account: str | None) -> str | None:
 
     Words in capitals stand for what is known in a run only.
     """
-    from hpcbench.cluster import jobqueue
-
     if planned.site.scheduler == "local":
         return None
-    return jobqueue.script(planned.site, planned.site.pools[pool], account=account)
+    # Imported only where a script is made: it takes Dask, whose import costs a second.
+    from hpcbench.cluster import submission
+
+    return submission.job_script(planned.site, pool, account=account)
 
 
 def _plan_json(planned: Any, account: str | None) -> dict[str, Any]:
-    from hpcbench.plan import plan as planning
+    from hpcbench.plan.initial_record import plan_rows
 
     return {
         "campaign": planned.campaign.name,
@@ -129,7 +130,7 @@ def _plan_json(planned: Any, account: str | None) -> dict[str, Any]:
         "measurements": planned.measurements,
         "merged": planned.grid.merged,
         "excluded": [{"rule": rule, "count": count} for rule, count in planned.grid.excluded],
-        "idle": list(planned.grid.idle),
+        "idle": list(planned.grid.no_effect),
         "estimate_s": planned.estimate_s,
         "gpu_s": planned.gpu_s,
         "job_scripts": {pool: _job_script(planned, pool, account) for pool in planned.placements},
@@ -161,7 +162,7 @@ def _plan_json(planned: Any, account: str | None) -> dict[str, Any]:
             }
             for each in planned.inapplicable
         ],
-        "measurement_rows": planning.plan_rows(planned),
+        "measurement_rows": plan_rows(planned),
     }
 
 
@@ -234,7 +235,7 @@ def _print_grid(grid: Any, console: Any) -> None:
     for rule, count in grid.excluded:
         text = f"{count} combinations are excluded by the rule {{{rule}}}"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
-    for text in grid.idle:
+    for text in grid.no_effect:
         console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -311,7 +312,7 @@ def status(results: Path, as_json: bool) -> None:
     from hpcbench.records import store
 
     where = store.Results(results)
-    found = store.statuses(where)
+    found = store.read_statuses(where)
     planned = store.read_plan(where)
     state = run_state.read(where)
     running = {tuple(key) for key in state["running"]}
@@ -324,25 +325,25 @@ def status(results: Path, as_json: bool) -> None:
     if as_json:
         told = {
             "results": str(results),
-            "active": store.is_locked(where),
+            "active": store.is_folder_locked(where),
             "counts": dict(counts),
             "jobs": state["jobs"],
         }
         click.echo(json.dumps({**told, "measurements": rows}, indent=2))
         return
-    active = "a run is at work" if store.is_locked(where) else "no run is at work"
+    active = "a run is at work" if store.is_folder_locked(where) else "no run is at work"
     click.echo(f"{results}: {len(rows)} measurements, {active}")
     for name, count in sorted(counts.items()):
         click.echo(f"  {count:6d} {name}")
     for pool, jobs in state["jobs"].items():
         click.echo(f"pool {pool}: {progress.jobs_text(jobs)}")
-    if not store.is_locked(where) and (runs := ledger.unfinished(where)):
+    if not store.is_folder_locked(where) and (runs := ledger.unfinished(where)):
         names = ", ".join(run.name for run in runs)
         click.echo(
             f"the last driver was killed; jobs named {names} may be left: hpcbench cancel {results}"
         )
     _print_reasons(rows)
-    if counts["missing"] and not store.is_locked(where):
+    if counts["missing"] and not store.is_folder_locked(where):
         click.echo("run the same hpcbench run command again to measure what is missing")
 
 
@@ -427,5 +428,5 @@ def _print_reasons(rows: list[dict[str, Any]]) -> None:
         click.echo(f"{state}: {reason}\n    {points}{more}")
 
 
-for _command in (*cli_results.COMMANDS, make_input.make_input):
+for _command in (*cli_results.COMMANDS, make_input.make_input, *install.COMMANDS):
     main.add_command(_command)

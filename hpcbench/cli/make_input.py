@@ -82,13 +82,15 @@ def make_input(
     A campaign names the file as measurement.input_data. Types and lengths are compared with the
     model's config.pbtxt. docs/inputs.md has examples.
     """
-    from hpcbench.exchange import event_columns
-    from hpcbench.exchange import make_input as making
-    from hpcbench.exchange.input_layout import Wish
+    from hpcbench.exchange.event_columns import read_events
+    from hpcbench.exchange.input_layout import InputOptions
+    from hpcbench.exchange.make_input import write_input
     from hpcbench.plan.model import read_model
 
-    wish = Wish(columns=columns, shapes=shapes, events=events, pad=pad, truncate=truncate)
-    made = making.write(read_model(repository, model), event_columns.read(source), out, wish)
+    options = InputOptions(
+        columns=columns, shapes=shapes, events=events, pad=pad, truncate=truncate
+    )
+    made = write_input(read_model(repository, model), read_events(source), out, options)
     for layout in made.layouts:
         shape = " x ".join("own length" if size is None else str(size) for size in layout.shape)
         kind = layout.data_type.removeprefix("TYPE_")

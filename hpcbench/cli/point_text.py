@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from hpcbench.config.load_axes import COLUMNS
+from hpcbench.config.load_axes import LOAD_COLUMNS
 from hpcbench.plan.point import ServerVariant
 
 Row = Mapping[str, Any]
@@ -97,7 +97,7 @@ _PLAIN = ("server variant", "together")
 
 _SETTINGS = [
     name
-    for name in COLUMNS
+    for name in LOAD_COLUMNS
     if name not in ("batch_size", "concurrency", "request_rate", "input_data_digest")
 ]
 _TEXTS: dict[str, Callable[[Row], str]] = {

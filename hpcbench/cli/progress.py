@@ -29,7 +29,7 @@ from hpcbench.cluster.local import Jobs
 from hpcbench.doctor.findings import Check, State, Tell
 from hpcbench.plan.plan import Plan
 from hpcbench.records.columns import Status
-from hpcbench.records.store import PLAN
+from hpcbench.records.store import PLAN_SCHEMA
 
 COLOURS = {
     Status.OK: "green",
@@ -208,7 +208,7 @@ def results_table(frame: Any) -> Table:
 
     What is the same in all lines is left out.
     """
-    told = frame[PLAN.names].astype(object)
+    told = frame[PLAN_SCHEMA.names].astype(object)
     # The label of a model that an ensemble called says what it is.
     told["model_version"] = told["model_version"].mask(frame["part_of"].notna())
     rows = told.where(told.notna(), None).to_dict("records")

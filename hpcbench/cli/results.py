@@ -302,20 +302,20 @@ def import_csv(
     Known are {model}_batch{N}.csv, as a loop over perf_analyzer -f writes them, and
     metrics-model-inference.csv. What they do not say stays missing, and is told.
     """
-    from hpcbench.exchange import import_csv as importing
+    from hpcbench.exchange.import_csv import CsvOrigin, import_csv_folder
 
-    known = importing.Known(site=site, pool=pool, gpu=gpu, percentile=percentile)
-    found = importing.import_csv(folder, results, known)
+    origin = CsvOrigin(site=site, pool=pool, gpu=gpu, percentile=percentile)
+    found = import_csv_folder(folder, results, origin)
     models = len({record.model_label for record in found.records})
     click.echo(f"{len(found.records)} points of {models} model{'s' * (models != 1)} in {results}")
     for record in found.records:
         if record.reason:
             click.echo(f"failed: {record.reason}")
-    for path, reason in found.left_out.items():
+    for path, reason in found.skipped.items():
         click.echo(f"left out: {path}: {reason}")
-    if found.lacking:
+    if found.missing:
         click.echo("not in these files, and so missing in the records:")
-    for words in found.lacking:
+    for words in found.missing:
         click.echo(f"  {words}")
 
 

@@ -1,40 +1,36 @@
-"""Asks the batch system about the jobs of one run, and cancels them: one command for all.
+"""What hpcbench asks of a batch system, as a Protocol, and the plain data that it answers with.
 
-A run's jobs share a name of their own, so that they can be told from all others even where the
-driver was killed before it could write down a job's id.
+Each batch system is one module that implements the Protocol; `hpcbench.config.site.SYSTEMS` names
+them. All jobs of a run share a name, so that they can be found and cancelled even where the driver
+was killed before it could write down a job's id.
 """
 
-import getpass
-import json
-import logging
+import os
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib import import_module
 from pathlib import Path
-from typing import Literal
+from typing import Any, Protocol
 
+from hpcbench.config.site import SYSTEMS, Pool, Site
 from hpcbench.errors import SiteError
+from hpcbench.measure import node
 from hpcbench.runtime import process
 
-log = logging.getLogger(__name__)
-
-BatchSystem = Literal["slurm", "htcondor"]
-
-COMMANDS: Mapping[BatchSystem, Sequence[str]] = {
-    "slurm": ("sbatch", "squeue", "scancel"),
-    "htcondor": ("condor_submit", "condor_q", "condor_rm"),
-}
-"""What hpcbench calls of each: to submit, to ask and to cancel."""
-
 COMMAND_TIMEOUT_S = 60.0
-CONDOR_RUN = "HpcbenchRun"
-"""The attribute in which HTCondor keeps a run's name."""
+
+MODULE = "HPCBENCH_BATCH_SYSTEM"
+"""In the environment of a job: the dotted name of the module of its batch system."""
+
+WALLTIME = "HPCBENCH_WALLTIME_S"
+"""In the environment of a job: the seconds that the site file gives it."""
 
 
 class JobState(StrEnum):
-    """What matters of a job's state."""
+    """The states of a job that hpcbench tells apart."""
 
     WAITING = "waiting"
     RUNNING = "running"
@@ -44,9 +40,23 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True)
 class Job:
-    """A job as the batch system sees it; ``reason`` is in its own words.
+    """A job as the batch system sees it.
 
-    ``starts`` counts how often HTCondor has started it; it starts again what it has pushed aside.
+    Attributes
+    ----------
+    id
+        The id by which the batch system's commands know it.
+    state
+        What it is doing.
+    reason
+        Why it waits, is held or ended, in the batch system's own words; empty where it says none.
+    node
+        The node that it runs or ran on; empty before it has one.
+    starts
+        How often it was started, where the batch system starts a job again that it has evicted.
+    never_starts
+        Whether it waits for something that cannot come true.
+
     """
 
     id: str
@@ -54,132 +64,347 @@ class Job:
     reason: str = ""
     node: str = ""
     starts: int = 0
+    never_starts: bool = False
 
 
-def version(system: BatchSystem) -> str:
-    """What the commands say of their version. Raises SiteError where they do not run."""
-    words = _said([COMMANDS[system][1], "--version" if system == "slurm" else "-version"])
-    return words.strip().partition("\n")[0].strip("$ ")
+@dataclass(frozen=True)
+class ThisJob:
+    """The job that a process runs in, as the job's environment describes it.
 
+    Attributes
+    ----------
+    id
+        The id by which the batch system's commands know it; None where it is not said.
+    node
+        The batch system's name of the node; None where it is not said.
+    ends_at
+        When the batch system ends it, in seconds since the epoch; None where it is not said.
 
-def jobs(system: BatchSystem, run: str) -> dict[str, Job]:
-    """The jobs of a run by their ids; those that ended may be missing.
-
-    Raises SiteError where the batch system does not answer.
     """
-    found = _slurm_jobs(run) if system == "slurm" else _condor_jobs(run)
-    return {job.id: job for job in found}
+
+    id: str | None
+    node: str | None
+    ends_at: float | None = None
 
 
-def cancel(system: BatchSystem, run: str, ids: Iterable[str] = ()) -> None:
-    """Cancels the jobs ``ids``, by default all of the run; that there are none is no error."""
-    chosen = list(ids)
-    if system == "slurm":
-        whom = chosen or [f"--user={getpass.getuser()}", f"--name={run}"]
-        _said(["scancel", *whom], also=("Invalid job id", "already completing or completed"))
-    else:
-        whom = chosen or ["-constraint", f'{CONDOR_RUN} == "{run}"']
-        _said(["condor_rm", *whom], also=("Couldn't find/remove",))
+@dataclass(frozen=True)
+class JobRequest:
+    """What each job of a pool asks for.
+
+    Attributes
+    ----------
+    site, pool
+        As in the site file.
+    run
+        The name that all jobs of the run share.
+    account
+        Who is charged, with the suffix of the pool; None where nobody is named.
+    logs
+        The folder in which each job's standard error becomes ``job-ID.log``.
+    python
+        The interpreter, as a shell reads it.
+    exports
+        A shell command that exports what the job has to know, to run after the pool's prologue.
+    excluded
+        The nodes that get no job.
+    key_files
+        What has to travel with the job where the nodes do not see the driver's folders.
+
+    """
+
+    site: Site
+    pool: Pool
+    run: str
+    account: str | None
+    logs: Path
+    python: str
+    exports: str
+    excluded: tuple[str, ...] = ()
+    key_files: tuple[Path, ...] = ()
 
 
-def active(found: Mapping[str, Job]) -> list[str]:
-    """The ids of those jobs that wait, run or are held."""
-    return [job.id for job in found.values() if job.state is not JobState.ENDED]
+class BatchSystem(Protocol):
+    """One batch system: all that hpcbench knows of it."""
+
+    @property
+    def commands(self) -> tuple[str, str, str]:
+        """The programs that submit, query and cancel jobs."""
+
+    @property
+    def temporary_failures(self) -> Sequence[str]:
+        """Parts of messages that mean: the same command may work in a few seconds."""
+
+    @property
+    def cluster_class(self) -> str:
+        """The "package.module:Class" of dask-jobqueue that submits to it."""
+
+    def version(self) -> str:
+        """Return one line about its version.
+
+        Returns
+        -------
+        str
+            What the command that queries jobs prints.
+
+        Raises
+        ------
+        SiteError
+            Where the command does not run.
+
+        """
+
+    def jobs(self, run: str) -> dict[str, Job]:
+        """Query the jobs of a run.
+
+        Parameters
+        ----------
+        run
+            The name that these jobs share.
+
+        Returns
+        -------
+        dict of str to Job
+            The jobs by their ids; those that ended may be missing.
+
+        Raises
+        ------
+        SiteError
+            Where the batch system does not answer.
+
+        """
+
+    def cancel(self, run: str, ids: Iterable[str] = ()) -> None:
+        """Cancel jobs; that there are none is no error.
+
+        Parameters
+        ----------
+        run
+            The name that these jobs share.
+        ids
+            The ids of the jobs to cancel; by default all of the run.
+
+        Raises
+        ------
+        SiteError
+            Where the batch system does not answer.
+
+        """
+
+    def has_other_nodes(self, excluded: Sequence[str], *, gpus: bool) -> bool:
+        """Return whether a job could run anywhere else.
+
+        Parameters
+        ----------
+        excluded
+            The nodes that get no job.
+        gpus
+            Whether only nodes with GPUs count.
+
+        Returns
+        -------
+        bool
+            True also where the batch system does not say, or refuses such a job by itself.
+
+        """
+
+    def sees_queue_of(self, host: str) -> bool:
+        """Return whether the jobs that were submitted on another host are in this host's queue.
+
+        Parameters
+        ----------
+        host
+            The host's name, as `socket.gethostname` gives it there.
+
+        Returns
+        -------
+        bool
+            False where each login node has a queue of its own and ``host`` is not this one.
+
+        """
+
+    def job_settings(self, request: JobRequest) -> dict[str, Any]:
+        """Return the arguments of the cluster class that this batch system needs.
+
+        Parameters
+        ----------
+        request
+            What each job asks for.
+
+        Returns
+        -------
+        dict of str to object
+            They replace arguments of the same name that hold for every batch system.
+
+        """
+
+    def submission_environment(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """Return the environment for the command that submits.
+
+        Parameters
+        ----------
+        environment
+            The driver's, which may itself be in a job.
+
+        Returns
+        -------
+        dict of str to str
+            It without what would override the job script.
+
+        """
+
+    def this_job(self) -> ThisJob | None:
+        """Return the job that this process runs in.
+
+        Returns
+        -------
+        ThisJob or None
+            None outside of this batch system's jobs.
+
+        """
 
 
-def wait_for_end(system: BatchSystem, run: str, seconds: float = 30.0) -> list[str]:
-    """Waits until no job of the run is left, at most so long; the ids of those that are."""
+def system(name: str) -> BatchSystem:
+    """Return a batch system by its name in a site file.
+
+    Parameters
+    ----------
+    name
+        One of `hpcbench.config.site.SYSTEMS`.
+
+    Returns
+    -------
+    BatchSystem
+        What its module calls ``SYSTEM``.
+
+    """
+    return _loaded(SYSTEMS[name].module)
+
+
+def _loaded(module: str) -> BatchSystem:
+    found: BatchSystem = import_module(module).SYSTEM
+    return found
+
+
+def this_job() -> ThisJob | None:
+    """Return the job that this process runs in.
+
+    Returns
+    -------
+    ThisJob or None
+        None outside of a batch job.
+
+    """
+    # A job of hpcbench's knows its batch system. A driver that a user has started in a job, with
+    # workers of its own, does not: then each is asked.
+    own = os.environ.get(MODULE)
+    modules = [own] if own else [entry.module for entry in SYSTEMS.values()]
+    return next((job for module in modules if (job := _loaded(module).this_job())), None)
+
+
+def job_variables(job: ThisJob | None) -> dict[str, str]:
+    """Return the variables by which `hpcbench.measure.node` knows the job that it is in.
+
+    Parameters
+    ----------
+    job
+        The job, or None outside of one.
+
+    Returns
+    -------
+    dict of str to str
+        Empty strings where something is not known: else those of a job around this one would
+        be inherited.
+
+    """
+    return {
+        node.JOB_ID: (job.id if job else None) or "",
+        node.NODE_NAME: (job.node if job else None) or "",
+    }
+
+
+def active(jobs: Mapping[str, Job]) -> list[str]:
+    """Return the ids of the jobs that wait, run or are held.
+
+    Parameters
+    ----------
+    jobs
+        Jobs by their ids.
+
+    Returns
+    -------
+    list of str
+        In the order of ``jobs``.
+
+    """
+    return [job.id for job in jobs.values() if job.state is not JobState.ENDED]
+
+
+def wait_for_end(batch_system: BatchSystem, run: str, seconds: float = 30.0) -> list[str]:
+    """Wait until no job of a run is left.
+
+    Parameters
+    ----------
+    batch_system
+        Where the jobs are.
+    run
+        The name that the jobs share.
+    seconds
+        How long to wait at most.
+
+    Returns
+    -------
+    list of str
+        The ids of the jobs that are still there.
+
+    Raises
+    ------
+    SiteError
+        Where the batch system does not answer.
+
+    """
     deadline = time.monotonic() + seconds
     while True:
-        left = active(jobs(system, run))
+        left = active(batch_system.jobs(run))
         if not left or time.monotonic() > deadline:
             return left
         time.sleep(1)
 
 
-def has_other_nodes(system: BatchSystem, excluded: Sequence[str], *, gpus: bool) -> bool:
-    """Whether there is any node beside those ``excluded``; True where that cannot be told.
+def command_output(argv: Sequence[str], harmless: Sequence[str] = ()) -> str:
+    """Run a command of a batch system.
 
-    Slurm refuses a job that no node is left for. HTCondor lets it wait for ever.
+    Parameters
+    ----------
+    argv
+        The program and its arguments.
+    harmless
+        Parts of messages with which a failure counts as success.
+
+    Returns
+    -------
+    str
+        What the command printed.
+
+    Raises
+    ------
+    SiteError
+        Where it is not there, fails, or does not end within `COMMAND_TIMEOUT_S`.
+
     """
-    if system == "slurm":
-        return True
-    wanted = [f'Machine =!= "{node}"' for node in excluded] + ["TotalGPUs > 0"] * gpus
-    command = ["condor_status", "-limit", "1", "-autoformat", "Machine"]
-    try:
-        return bool(_said([*command, "-constraint", " && ".join(wanted)]).strip())
-    except SiteError as error:
-        log.warning("whether there are other nodes is not known: %s", error)
-        return True
-
-
-def _said(argv: Sequence[str], also: Sequence[str] = ()) -> str:
-    """What a command printed. A failure whose words are among ``also`` is none."""
     with tempfile.TemporaryDirectory(prefix="hpcbench-") as folder:
         try:
             done = process.run(argv, folder=Path(folder), timeout_s=COMMAND_TIMEOUT_S)
         except OSError as error:
             raise SiteError(f"{argv[0]}: {error.strerror}") from error
-    words = (done.stderr or done.stdout).strip()
+    message = (done.stderr or done.stdout).strip()
     if done.timed_out:
         raise SiteError(
             f"{argv[0]} gave no answer within {COMMAND_TIMEOUT_S:.0f} s",
-            "the batch system may be down; the same command goes on where this one stopped",
+            "the batch system may be down; run the same command again later",
         )
-    if done.returncode and not any(text in words for text in also):
+    if done.returncode and not any(text in message for text in harmless):
         hint = (
             "" if done.returncode != 127 else "run hpcbench where the batch system's commands are"
         )
-        raise SiteError(f"{argv[0]}: {words or f'exit code {done.returncode}'}", hint)
+        raise SiteError(f"{argv[0]}: {message or f'exit code {done.returncode}'}", hint)
     return done.stdout
-
-
-_SLURM_STATES = {
-    **dict.fromkeys(("PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT"), JobState.WAITING),
-    **dict.fromkeys(
-        ("RUNNING", "CONFIGURING", "SUSPENDED", "STOPPED", "COMPLETING", "SIGNALING", "STAGE_OUT"),
-        JobState.RUNNING,
-    ),
-}
-"""All other states of Slurm are ends. Until a job is one, its programs may still write."""
-
-
-def _slurm_jobs(run: str) -> list[Job]:
-    whose = [f"--user={getpass.getuser()}", f"--name={run}"]
-    text = _said(["squeue", *whose, "--noheader", "--states=all", "--format=%i|%T|%N|%r"])
-    found = []
-    for line in text.splitlines():
-        id_, name, node, reason = line.split("|", maxsplit=3)
-        state = _SLURM_STATES.get(name, JobState.ENDED)
-        ended = f"{name} ({reason})" if reason not in ("None", "") else name
-        waits = reason if reason != "None" else ""
-        found.append(Job(id_, state, ended if state is JobState.ENDED else waits, node))
-    return found
-
-
-_CONDOR_STATES = {
-    1: JobState.WAITING,
-    2: JobState.RUNNING,
-    3: JobState.RUNNING,  # removed, and gone from the queue once its programs are gone
-    5: JobState.HELD,
-    6: JobState.RUNNING,
-    7: JobState.RUNNING,
-}
-_CONDOR_ATTRIBUTES = (
-    "ClusterId,ProcId,JobStatus,HoldReason,RemoteHost,LastRejMatchReason,NumJobStarts"
-)
-
-
-def _condor_jobs(run: str) -> list[Job]:
-    chosen = ["-constraint", f'{CONDOR_RUN} == "{run}"']
-    text = _said(["condor_q", *chosen, "-json", "-attributes", _CONDOR_ATTRIBUTES])
-    found = []
-    for ad in json.loads(text) if text.strip() else ():
-        state = _CONDOR_STATES.get(ad["JobStatus"], JobState.ENDED)
-        reason = ad.get("HoldReason") if state is JobState.HELD else ad.get("LastRejMatchReason")
-        node = ad.get("RemoteHost", "").partition("@")[2]
-        waits = state in (JobState.HELD, JobState.WAITING)
-        id_ = f"{ad['ClusterId']}.{ad['ProcId']}"
-        why = (reason or "").strip() if waits else ""
-        found.append(Job(id_, state, why, node, ad.get("NumJobStarts", 0)))
-    return found

@@ -12,21 +12,22 @@ from typing import Any
 
 from distributed import Client
 
-from hpcbench.cluster import batch, ledger
+from hpcbench.cluster import ledger
 from hpcbench.cluster.batch import Job, JobState
 from hpcbench.cluster.connected_workers import Roster
-from hpcbench.cluster.jobqueue import own_settings
-from hpcbench.cluster.jobs import RETRY_S, Sent, after_refusal, judge
+from hpcbench.cluster.jobs import RETRY_S, Sent, Watcher, after_refusal, judge
 from hpcbench.cluster.local import Jobs, Workers, connected, dask_settings
 from hpcbench.cluster.reporting import Desk
-from hpcbench.cluster.submission import Submission
-from hpcbench.config.site import Site
+from hpcbench.cluster.submission import Submission, own_settings
 from hpcbench.errors import JobsDied, SiteError
 
 log = logging.getLogger(__name__)
 
 BURIAL_S = 5.0
 """Where others go on, each job that died unconnected delays the next one by so much more."""
+
+DEATHS = 3
+"""So many jobs in a row that die before they connect end a run."""
 
 FATAL_NODE = 2
 """So many jobs that die on a node before they connect, and it gets no further one."""
@@ -39,9 +40,10 @@ LEAVE_S = 3.0
 class _Batch:
     """The state of a pool's jobs. Names are those of workers; each job has one."""
 
-    site: Site
     pool_name: str
     submission: Submission
+    watcher: Watcher
+    max_deaths: int
     client: Client
     cluster: Any
     desk: Desk
@@ -68,7 +70,7 @@ class _Batch:
 
     @property
     def jobs(self) -> Jobs:
-        found = self.submission.watcher.answer
+        found = self.watcher.answer
         states = found[1] if found else {}
         waiting = [
             states[job.id]
@@ -83,7 +85,7 @@ class _Batch:
         notes = self._hear_refusals(now)
         self._see_who_is_there(now)
         notes += self._judge(now)
-        self._scale(min(wanted, self.site.pools[self.pool_name].max_jobs), now)
+        self._scale(min(wanted, self.submission.site.pools[self.pool_name].max_jobs), now)
         return notes
 
     def _hear_refusals(self, now: float) -> list[str]:
@@ -99,11 +101,16 @@ class _Batch:
         words = next(iter(refused.values()))
         self.refusals += 1
         self.refused_at = now
-        wait_s = after_refusal(words, refusals=self.refusals, others=bool(self.sent))
+        wait_s = after_refusal(
+            words,
+            self.submission.run.system.temporary_failures,
+            refusals=self.refusals,
+            others=bool(self.sent),
+        )
         if wait_s is None:
             raise SiteError(
                 f"pool {self.pool_name}: the batch system refused the job: {words}",
-                f"correct the pool in the site file of {self.site.name}, or --account; "
+                f"correct the pool in the site file of {self.submission.site.name}, or --account; "
                 "hpcbench plan shows the job script",
             )
         self.not_before = now + wait_s
@@ -127,7 +134,7 @@ class _Batch:
             self.deaths = 0
 
     def _judge(self, now: float) -> list[str]:
-        answer = self.submission.watcher.answer
+        answer = self.watcher.answer
         if answer is None or answer[0] <= self.judged:
             return []
         self.judged = answer[0]
@@ -142,7 +149,7 @@ class _Batch:
         if verdict.hopeless:
             raise SiteError(
                 f"pool {self.pool_name}: a job would wait for ever: {verdict.hopeless}",
-                f"correct the pool in the site file of {self.site.name}",
+                f"correct the pool in the site file of {self.submission.site.name}",
             )
         notes = []
         for name, reason in verdict.held.items():
@@ -154,7 +161,7 @@ class _Batch:
             log_tail = [] if reason.startswith("held: ") else self._log_tail(job_id)
             notes.append(f"pool {self.pool_name}: job {job_id} died before it connected: {reason}")
             notes += [f"    {line}" for line in log_tail[-1:]]
-            if self.deaths >= self.submission.deaths:
+            if self.deaths >= self.max_deaths:
                 died = f"{self.deaths} jobs died before they connected, the last one"
                 if self.deaths == 1:
                     died = "a job died before it connected"
@@ -162,7 +169,7 @@ class _Batch:
                 raise JobsDied(
                     f"pool {self.pool_name}: {died}, {job_id}: {reason}{tail}",
                     f"the job's log: {self._logs(job_id)}; hpcbench doctor --site "
-                    f"{self.site.name} looks closer",
+                    f"{self.submission.site.name} looks closer",
                 )
             if self.connected:
                 notes += self._mark_down(answer[1].get(job_id))
@@ -227,7 +234,7 @@ class _Batch:
         run = self.submission.run
         ids = [self.sent[name].id for name in names if name in self.sent]
         try:
-            batch.cancel(run.system, run.name, ids)
+            run.system.cancel(run.name, ids)
         except SiteError as error:
             # All jobs of the run are cancelled at its end, these among them.
             log.warning("jobs %s could not be cancelled: %s", ", ".join(ids), error)
@@ -262,35 +269,38 @@ class _Batch:
     def avoid(self, worker: str, node: str) -> bool:
         self.release(worker)
         self._exclude(node)
-        gpus = self.site.pools[self.pool_name].gpus_per_job > 0
-        return batch.has_other_nodes(self.submission.run.system, self.excluded, gpus=gpus)
+        gpus = self.submission.site.pools[self.pool_name].gpus_per_job > 0
+        return self.submission.run.system.has_other_nodes(self.excluded, gpus=gpus)
 
     def _exclude(self, node: str) -> None:
         if node not in self.excluded:
             self.excluded.append(node)
-        self.cluster.new_spec["options"] |= self.submission.settings(
-            self.site, self.pool_name, self.excluded
-        )
+        self.cluster.new_spec["options"] |= self.submission.settings(self.pool_name, self.excluded)
 
 
 @contextmanager
-def batch_workers(site: Site, pool_name: str, submission: Submission) -> Iterator[Workers]:
+def batch_workers(
+    pool_name: str, submission: Submission, watcher: Watcher, max_deaths: int = DEATHS
+) -> Iterator[Workers]:
     """The jobs of one pool; none is submitted before the first `keep`."""
     sent: dict[str, Sent] = {}
+    run = submission.run
 
     def taken(worker: str, job_id: str) -> None:
         sent[worker] = Sent(worker, job_id, time.monotonic())
-        ledger.add(submission.results, submission.run, pool_name, job_id)
+        ledger.add(submission.results, run, pool_name, job_id)
 
     desk = Desk(taken)
     with dask_settings(), own_settings():
-        cluster = submission.cluster(site, pool_name, desk)
+        cluster = submission.cluster(pool_name, desk)
         with connected(cluster) as client:
             try:
-                yield _Batch(site, pool_name, submission, client, cluster, desk, sent)
+                yield _Batch(
+                    pool_name, submission, watcher, max_deaths, client, cluster, desk, sent
+                )
             except BaseException:
                 with contextlib.suppress(SiteError):
-                    batch.cancel(submission.run.system, submission.run.name)
+                    run.system.cancel(run.name)
                 raise
             finally:
                 desk.close()

@@ -20,7 +20,7 @@ from hpcbench.cluster.pools import started
 from hpcbench.cluster.worker import TOPIC, Done, told, work
 from hpcbench.config.site import Site
 from hpcbench.errors import Interrupted, SiteError, UnusableNode
-from hpcbench.plan.initial_record import unmeasured
+from hpcbench.plan.initial_record import initial_record
 from hpcbench.plan.placement import Placement
 from hpcbench.plan.plan import Plan
 from hpcbench.records import store
@@ -187,7 +187,7 @@ def _finish(
     else:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         log.error("placement %s: %s", placement.id, "".join(traceback.format_exception(error)))
-        left = placement.without(store.parts_of(where, placement.id))
+        left = placement.without_done(store.recorded_keys(where, placement.id))
         if left is not None:
             _give_up(left, reason, site, where, tell)
 
@@ -207,7 +207,7 @@ def _take(done: Done, pool: _Pool, placement: Placement, attempt: int, where: Re
             "lower measurement_interval_ms",
         )
     if done.records:
-        stored = store.parts_of(where, placement.id)
+        stored = store.recorded_keys(where, placement.id)
         for record in done.records:
             if record.key not in stored:
                 store.write_point(where, record)
@@ -216,7 +216,7 @@ def _take(done: Done, pool: _Pool, placement: Placement, attempt: int, where: Re
         store.write_atomically(where.logs / name, text)
     if done.left:
         pool.workers.release(done.worker)
-        left = placement.without({key for key in placement.keys if key not in done.left})
+        left = placement.without_done({key for key in placement.keys if key not in done.left})
         if left is not None:
             log.info("the job of %s is nearly over: %d points go back", done.worker, len(done.left))
             pool.waiting.appendleft((left, attempt))
@@ -241,8 +241,8 @@ def _try_again(
     pool: _Pool, placement: Placement, attempt: int, site: Site, where: Results, tell: Listener
 ) -> None:
     """A worker died: its placement goes on elsewhere, unless this is its second death here."""
-    parts = store.parts_of(where, placement.id)
-    left = placement.without(parts)
+    parts = store.recorded_keys(where, placement.id)
+    left = placement.without_done(parts)
     log.warning("placement %s, attempt %d: its worker was killed", placement.id, attempt)
     if left is None:
         return
@@ -255,7 +255,7 @@ def _try_again(
 
 def _give_up(left: Placement, reason: str, site: Site, where: Results, tell: Listener) -> None:
     for point in left.points:
-        record = unmeasured(point, left, site, Status.FAILED, reason)
+        record = initial_record(point, left, site, Status.FAILED, reason)
         store.write_point(where, record)
         tell(told(record))
 

@@ -14,8 +14,8 @@ from hpcbench.cluster.worker import told
 from hpcbench.config.campaign import Campaign
 from hpcbench.config.site import Site
 from hpcbench.errors import SiteError
-from hpcbench.plan.initial_record import unmeasured
-from hpcbench.plan.plan import Plan, plan, plan_rows
+from hpcbench.plan.initial_record import initial_record, plan_rows
+from hpcbench.plan.plan import Plan, plan
 from hpcbench.records import store
 from hpcbench.records.columns import Status
 from hpcbench.records.store import Results
@@ -84,11 +84,11 @@ def _run(
     run_state.check_folder(where, site)
     account = run_state.account(account, site)
     where.create()
-    with store.locked(where), run_state.log_file(where), run_state.signals_interrupt():
+    with store.lock_folder(where), run_state.log_file(where), run_state.signals_interrupt():
         where.cancel.unlink(missing_ok=True)
         end_earlier_runs(where, lambda text: tell({"kind": "note", "text": text}))
-        store.merge_leftovers(where)
-        todo = todo.without(store.done(where))
+        store.recover_records(where)
+        todo = todo.without_done(store.finished_keys(where))
         run_state.write_yaml(where.campaign, campaign)
         run_state.write_yaml(where.site, site)
         store.write_plan(where, plan_rows(todo))
@@ -100,17 +100,17 @@ def _run(
         if any(todo.placements.values()):
             waiting = (p for placements in todo.placements.values() for p in placements)
             for name in {placement.server_image for placement in waiting}:
-                wanted = todo.site.container.serving(name)
-                images.pull(wanted, lambda image: tell({"kind": "pull", "image": image}))
+                wanted = todo.site.container.with_server_image(name)
+                images.pull_images(wanted, lambda image: tell({"kind": "pull", "image": image}))
             drive(todo, where, account, tell)
-        store.merge_leftovers(where)
+        store.recover_records(where)
         where.state.unlink(missing_ok=True)
     return summarise(where, started=started, done_before=todo.done)
 
 
 def summarise(where: Results, *, started: float = 0.0, done_before: int = 0) -> Summary:
     """Counts what the folder holds against what the newest run set out to measure."""
-    found = store.statuses(where)
+    found = store.read_statuses(where)
     wanted = [(row["point_id"], row["pool"], row["repeat"]) for row in store.read_plan(where)]
     counts = Counter(found[key][0] for key in wanted if key in found)
     return Summary(
@@ -126,7 +126,7 @@ def _tell_inapplicable(todo: Plan, where: Results, tell: Listener) -> None:
     """Writes the records of points that no worker need see."""
     for each in todo.inapplicable:
         records = [
-            unmeasured(point, each.placement, todo.site, Status.NOT_APPLICABLE, each.reason)
+            initial_record(point, each.placement, todo.site, Status.NOT_APPLICABLE, each.reason)
             for point in each.placement.points
         ]
         store.write_records(where.records / f"{each.placement.id}-told.parquet", records)

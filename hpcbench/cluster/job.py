@@ -13,21 +13,18 @@ import dask
 import psutil
 from distributed.cli.dask_worker import main
 
-from hpcbench.cluster import tls
+from hpcbench.cluster import batch, tls
+from hpcbench.cluster.batch import ThisJob
 from hpcbench.cluster.dask_settings import SETTINGS
-from hpcbench.errors import causes
+from hpcbench.errors import cause_chain
 from hpcbench.measure import node
 
-WALLTIME = "HPCBENCH_WALLTIME_S"
-"""In the job's environment: the seconds that its profile gives it."""
 
-
-def deadline() -> float | None:
+def deadline(job: ThisJob | None) -> float | None:
     """When this job ends, in seconds since the epoch: by the batch system, else by the profile."""
-    told = os.environ.get("SLURM_JOB_END_TIME")
-    if told:
-        return float(told)
-    walltime_s = os.environ.get(WALLTIME)
+    if job and job.ends_at:
+        return job.ends_at
+    walltime_s = os.environ.get(batch.WALLTIME)
     if not walltime_s:
         return None
     # The shell of the job script is as old as the job.
@@ -39,7 +36,9 @@ def deadline() -> float | None:
 tls.survive_closed_connections()
 
 if __name__ == "__main__":
-    ends = deadline()
+    job = batch.this_job()
+    os.environ.update(batch.job_variables(job))
+    ends = deadline(job)
     if ends is not None:
         os.environ[node.DEADLINE] = str(ends)
     node.name_gpus_by_uuid()
@@ -51,7 +50,7 @@ if __name__ == "__main__":
         main()
     except (RuntimeError, ValueError, OSError) as error:
         # Dask's first word of it is only that something failed to start.
-        words = "; ".join(f"{type(each).__name__}: {each}" for each in causes(error))
+        words = "; ".join(f"{type(each).__name__}: {each}" for each in cause_chain(error))
         sys.exit(f"the worker failed: {words}")
     except SystemExit as end:
         if isinstance(end.__context__, TimeoutError):

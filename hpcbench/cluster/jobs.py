@@ -6,7 +6,7 @@ Asks the batch system about a run's jobs while it lasts, and sees that none of t
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,28 +22,12 @@ LOST_S = 60.0
 """How long the worker of a job that still runs may be away: a restarted one is back by then."""
 
 STARTS = 4
-"""A job that HTCondor has started so often, and whose worker never connected, is given up."""
-
-NEVER_STARTS = frozenset(
-    {
-        "AssocMaxWallDurationPerJobLimit",
-        "BadConstraints",
-        "DependencyNeverSatisfied",
-        "InvalidAccount",
-        "InvalidQOS",
-        "PartitionNodeLimit",
-        "PartitionTimeLimit",
-        "QOSMaxWallDurationPerJobLimit",
-    }
-)
-"""Slurm's reasons for which a waiting job waits for ever."""
-
+"""A job that was started so often, and whose worker never connected, is given up."""
 
 RETRY_S = 60.0
 """After a refusal, so long no job is submitted where others were taken."""
 
 TRANSIENT = (
-    "Unable to contact",
     "timed out",
     "try again",
     "no answer within",
@@ -53,12 +37,15 @@ TRANSIENT_RETRY_S, TRANSIENT_RETRIES = 5.0, 3
 """A batch system that does not answer is asked again, so often, where it has no job of ours."""
 
 
-def after_refusal(words: str, *, refusals: int, others: bool) -> float | None:
+def after_refusal(
+    words: str, temporary: Sequence[str], *, refusals: int, others: bool
+) -> float | None:
     """Seconds until a job is submitted again; None where the run cannot go on.
 
+    ``temporary`` are the batch system's own words for a failure that passes, besides `TRANSIENT`.
     ``refusals`` counts those in a row, with this one; ``others`` of its jobs are there or wait.
     """
-    passing = any(text in words for text in TRANSIENT)
+    passing = any(text in words for text in (*TRANSIENT, *temporary))
     if passing and refusals <= TRANSIENT_RETRIES:
         return TRANSIENT_RETRY_S
     return RETRY_S if others else None
@@ -124,7 +111,7 @@ def judge(
         elif seen.state is JobState.RUNNING and job.gone_since is not None:
             if now - job.gone_since > LOST_S:
                 lost.add(name)
-        elif seen.state is JobState.WAITING and seen.reason in NEVER_STARTS:
+        elif seen.never_starts:
             hopeless = seen.reason
     return Verdict(died, held, frozenset(ended), frozenset(lost), hopeless)
 
@@ -162,7 +149,7 @@ class Watcher:
         while not self._stop.is_set():
             asked_at = time.monotonic()
             try:
-                self.answer = asked_at, batch.jobs(self._run.system, self._run.name)
+                self.answer = asked_at, self._run.system.jobs(self._run.name)
             except (SiteError, ValueError, KeyError) as error:
                 # A batch system that is busy or restarted answers again later.
                 log.warning("the batch system does not tell of its jobs: %s", error)
@@ -203,7 +190,7 @@ def _end_by_themselves(run: Run) -> bool:
 def _cancelled(run: Run) -> bool:
     """Cancels what is left of a run's jobs; whether the batch system says that none is."""
     try:
-        batch.cancel(run.system, run.name)
+        run.system.cancel(run.name)
         left = batch.wait_for_end(run.system, run.name)
     except SiteError as error:
         log.warning("whether all jobs of %s are gone is not known: %s", run.name, error)

@@ -8,6 +8,7 @@ Ends runs from outside: one that is at work, and whatever jobs a killed driver l
 
 import json
 import os
+import shutil
 import socket
 import time
 import uuid
@@ -17,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hpcbench.cluster import batch, tls
+from hpcbench.cluster import batch
 from hpcbench.cluster.batch import BatchSystem
 from hpcbench.errors import SiteError
 from hpcbench.records import store
@@ -29,14 +30,19 @@ class Run:
     """One run's jobs: the name that all of them have, and the host from which they were sent."""
 
     name: str
-    system: BatchSystem
+    scheduler: str
     host: str
 
+    @property
+    def system(self) -> BatchSystem:
+        """Where its jobs are."""
+        return batch.system(self.scheduler)
 
-def begin(results: Results, system: BatchSystem) -> Run:
+
+def begin(results: Results, scheduler: str) -> Run:
     """Notes a run with a new name, before its first job is submitted."""
-    run = Run(f"hpcbench-{uuid.uuid4().hex[:8]}", system, socket.gethostname())
-    _append(results.ledger, {"run": run.name, "scheduler": run.system, "host": run.host})
+    run = Run(f"hpcbench-{uuid.uuid4().hex[:8]}", scheduler, socket.gethostname())
+    _append(results.ledger, {"run": run.name, "scheduler": run.scheduler, "host": run.host})
     return run
 
 
@@ -101,18 +107,17 @@ def end_earlier_runs(where: Results, tell: Tell) -> list[Run]:
     """
     ended = []
     for run_ in unfinished(where):
-        left = batch.active(batch.jobs(run_.system, run_.name))
-        elsewhere = run_.system == "htcondor" and run_.host != socket.gethostname()
-        if elsewhere and not left:
+        left = batch.active(run_.system.jobs(run_.name))
+        if not left and not run_.system.sees_queue_of(run_.host):
             tell(
                 f"jobs of {run_.name} were sent from {run_.host}, whose queue is perhaps not this "
                 "host's: any that wait there end by themselves a minute after they start"
             )
         if left:
             tell(f"cancelling jobs of an earlier run: {', '.join(left)}")
-            batch.cancel(run_.system, run_.name)
+            run_.system.cancel(run_.name)
             left = batch.wait_for_end(run_.system, run_.name)
-        tls.remove(where.keys)
+        shutil.rmtree(where.keys, ignore_errors=True)
         if left:
             tell(f"jobs {', '.join(left)} of {run_.name} are cancelled, and still in the queue")
             continue
@@ -128,15 +133,15 @@ def cancel(where: Results, tell: Tell) -> None:
     does not answer and the batch system does not either.
     """
     store.read_plan(where)
-    if store.is_locked(where) or unfinished(where):
+    if store.is_folder_locked(where) or unfinished(where):
         # Where a file system keeps its locks to one host, a driver on another one seems gone.
         where.cancel.touch()
-    if store.is_locked(where):
+    if store.is_folder_locked(where):
         tell("asking the driver to end the run")
         deadline = time.monotonic() + CANCEL_S
-        while store.is_locked(where) and time.monotonic() < deadline:
+        while store.is_folder_locked(where) and time.monotonic() < deadline:
             time.sleep(0.5)
-        if not store.is_locked(where):
+        if not store.is_folder_locked(where):
             tell("the run has ended; what was measured is kept")
     for run_ in end_earlier_runs(where, tell):
         tell(f"no job of {run_.name} is left")

@@ -14,7 +14,7 @@ from distributed import Client, LocalCluster, SpecCluster
 from distributed.core import Status
 from distributed.security import Security
 
-from hpcbench.cluster import tls
+from hpcbench.cluster import batch, tls
 from hpcbench.cluster.dask_settings import SETTINGS
 from hpcbench.config.site import Pool
 
@@ -115,6 +115,8 @@ def local_workers(pool: Pool) -> Iterator[Workers]:
             worker_dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
             memory_limit=0,
+            # A driver may itself be in a batch job: the records say which.
+            env=batch.job_variables(batch.this_job()),
         )
         with connected(cluster) as client:
             yield _Local(client, cluster)

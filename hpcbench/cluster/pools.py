@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
 from hpcbench.cluster import ledger, tls
-from hpcbench.cluster.batch_workers import batch_workers
+from hpcbench.cluster.batch_workers import DEATHS, batch_workers
 from hpcbench.cluster.jobs import batch_run
 from hpcbench.cluster.local import Workers, local_workers
-from hpcbench.cluster.submission import DEATHS, Submission
+from hpcbench.cluster.submission import Submission
 from hpcbench.config.site import Site
 from hpcbench.records.store import Results
 
@@ -34,9 +34,9 @@ def started(
     run_ = ledger.begin(where, site.scheduler)
     watcher = stack.enter_context(batch_run(where, run_))
     made = stack.enter_context(tls.made(where.keys)) if site.network.tls else None
-    submission = Submission(where, run_, account, made, watcher, deaths)
+    submission = Submission(site, where, run_, account, made)
     for name in names:
-        yield name, stack.enter_context(batch_workers(site, name, submission))
+        yield name, stack.enter_context(batch_workers(name, submission, watcher, deaths))
 
 
 def allow_many_connections() -> None:

@@ -16,6 +16,8 @@ from distributed.core import Status
 from distributed.deploy.spec import ProcessInterface
 from distributed.security import Security
 
+from hpcbench.cluster.batch import BatchSystem
+
 SUBMISSIONS = 4
 """How many jobs are submitted at a time, so that a login node does not choke."""
 
@@ -68,6 +70,7 @@ class _ReportingJob(ProcessInterface):
     """Mixed into a job class of dask-jobqueue: a refusal is told, and closing costs no command."""
 
     desk: Desk
+    system: BatchSystem
     name: str
     job_id: str
     executable = "/bin/bash"
@@ -89,14 +92,14 @@ class _ReportingJob(ProcessInterface):
         """All jobs of a run are cancelled by one command elsewhere."""
         self.status = Status.closed
 
-    @staticmethod
-    async def _call(cmd: Sequence[str], **_: Any) -> str:
+    @classmethod
+    async def _call(cls, cmd: Sequence[str], **_: Any) -> str:
         process = await asyncio.create_subprocess_exec(
             *cmd,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=_submission_environment(),
+            env=cls.system.submission_environment(os.environ),
         )
         try:
             out, err = await asyncio.wait_for(process.communicate(), SUBMIT_TIMEOUT_S)
@@ -111,19 +114,10 @@ class _ReportingJob(ProcessInterface):
         return out.decode(errors="replace")
 
 
-def _submission_environment() -> dict[str, str]:
-    """Without what would override the job script, or belongs to the job that the driver is in."""
-    kept = ("SLURM_CONF",)
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name in kept or not name.startswith(("SLURM_", "SBATCH_"))
-    }
-
-
-def reporting(cluster: Any, desk: Desk) -> Any:
-    """The same class with jobs that report to ``desk``."""
-    job_cls = type("ReportingJob", (_ReportingJob, cluster.job_cls), {"desk": desk})
+def reporting(cluster: Any, desk: Desk, system: BatchSystem) -> Any:
+    """The same class with jobs that report to ``desk`` what the batch system said."""
+    attributes = {"desk": desk, "system": system}
+    job_cls = type("ReportingJob", (_ReportingJob, cluster.job_cls), attributes)
     return type("ReportingCluster", (_ReportingCluster, cluster), {"job_cls": job_cls})
 
 

@@ -100,7 +100,7 @@ class State:
 
 def read(where: Results) -> dict[str, Any]:
     """The state that the run at work in the folder wrote last; empty where there is no such run."""
-    if store.is_locked(where) and where.state.is_file():
+    if store.is_folder_locked(where) and where.state.is_file():
         state: dict[str, Any] = json.loads(where.state.read_text())
         return {"running": [], "jobs": {}, **state}
     return {"running": [], "jobs": {}}

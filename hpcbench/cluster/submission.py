@@ -1,50 +1,129 @@
-"""What the jobs of a run are submitted with, and a pool's Dask cluster that submits them."""
+"""What the jobs of a pool are submitted with, and the Dask cluster that submits them."""
 
+import contextlib
 import errno
+import importlib
 import logging
-from collections.abc import Sequence
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-from hpcbench.cluster import jobqueue
-from hpcbench.cluster.jobs import Watcher
+import dask
+import dask_jobqueue
+import yaml
+from dask_jobqueue.core import JobQueueCluster
+from distributed.security import Security
+
+from hpcbench.cluster import batch
+from hpcbench.cluster.batch import JobRequest
 from hpcbench.cluster.ledger import Run
 from hpcbench.cluster.reporting import Desk, reporting
 from hpcbench.cluster.tls import Keys
-from hpcbench.config.site import Site
-from hpcbench.errors import SiteError, causes
+from hpcbench.config.site import SYSTEMS, Pool, Site
+from hpcbench.errors import SiteError, cause_chain
 from hpcbench.records.store import Results
 
-DEATHS = 3
-"""So many jobs in a row that die before they connect end a run."""
+DEATH_TIMEOUT_S = 60
+"""How long a job looks for its scheduler before it ends."""
 
 
 @dataclass(frozen=True)
 class Submission:
-    """What all pools of a run share; ``deaths`` in a row before a job connects end the run."""
+    """What all pools of a run share.
 
+    Attributes
+    ----------
+    site
+        With a batch system.
+    results
+        Where the run writes.
+    run
+        Its entry in the ledger.
+    account
+        Who is charged; None where nobody is named.
+    keys
+        Its keys; None where connections are not encrypted.
+
+    """
+
+    site: Site
     results: Results
     run: Run
     account: str | None
     keys: Keys | None
-    watcher: Watcher
-    deaths: int = DEATHS
 
-    def settings(self, site: Site, pool_name: str, excluded: Sequence[str] = ()) -> dict[str, Any]:
-        """The arguments of dask-jobqueue for jobs that stay away from the nodes ``excluded``."""
-        return jobqueue.settings(
-            site,
-            site.pools[pool_name],
+    def settings(self, pool_name: str, excluded: Sequence[str] = ()) -> dict[str, Any]:
+        """Return the arguments of the cluster class for jobs of a pool.
+
+        Parameters
+        ----------
+        pool_name
+            The pool's name in the site file.
+        excluded
+            Nodes that get no job.
+
+        Returns
+        -------
+        dict of str to object
+            Keyword arguments of dask-jobqueue's classes.
+
+        """
+        site, pool = self.site, self.site.pools[pool_name]
+        request = JobRequest(
+            site=site,
+            pool=pool,
             run=self.run.name,
-            account=self.account,
+            account=_charged(self.account, pool),
             logs=self.results.logs,
-            excluded=excluded,
+            python=shlex.quote(site.python or sys.executable),
+            exports=_exports(site, pool),
+            excluded=tuple(excluded),
             key_files=self.keys.files if self.keys else (),
         )
+        ports = site.network.ports
+        listening = ["--worker-port", ports, "--nanny-port", ports] if ports else []
+        common = {
+            "cores": 1,
+            "processes": 1,
+            "memory": f"{pool.memory or 2**30} B",
+            "worker_command": "hpcbench.cluster.job",
+            "worker_extra_args": ["--dashboard-address", "127.0.0.1:0", *listening],
+            "death_timeout": DEATH_TIMEOUT_S,
+            "python": request.python,
+            # A prologue that failed would else end in a worker that fails in some later place.
+            "job_script_prologue": ["set -e", *pool.prologue, request.exports],
+            "log_directory": None,
+            "local_directory": None,
+        }
+        return common | self.run.system.job_settings(request)
 
-    def cluster(self, site: Site, pool_name: str, desk: Desk) -> Any:
-        """A pool's scheduler, started here, without a job. Raises SiteError where it does not."""
-        cls = reporting(jobqueue.cluster_class(site), desk)
+    def cluster(self, pool_name: str, desk: Desk) -> Any:
+        """Start the scheduler of a pool, without a job.
+
+        Parameters
+        ----------
+        pool_name
+            The pool's name in the site file.
+        desk
+            Where its jobs report.
+
+        Returns
+        -------
+        JobQueueCluster
+            The cluster, which has to be closed.
+
+        Raises
+        ------
+        SiteError
+            Where no scheduler can listen.
+
+        """
+        site = self.site
+        cls = reporting(cluster_class(site), desk, self.run.system)
         problem: BaseException
         for port in site.network.port_range:
             try:
@@ -53,13 +132,13 @@ class Submission:
                     interface=site.network.interface,
                     protocol="tls://" if self.keys else "tcp://",
                     security=self.keys.security() if self.keys else None,
-                    worker_security=jobqueue.key_security(site, self.keys),
+                    worker_security=self.worker_security,
                     scheduler_options={"dashboard_address": "127.0.0.1:0", "port": port},
                     silence_logs=logging.CRITICAL,
-                    **self.settings(site, pool_name),
+                    **self.settings(pool_name),
                 )
             except (RuntimeError, ValueError, OSError) as error:
-                problem = causes(error)[-1]
+                problem = cause_chain(error)[-1]
                 if getattr(problem, "errno", None) != errno.EADDRINUSE:
                     break
         else:
@@ -74,3 +153,126 @@ class Submission:
             f"pool {pool_name}: no scheduler could be started here: {problem}",
             f"look at network in the site file of {site.name}: interface and ports",
         ) from problem
+
+    def script(self, pool_name: str) -> str:
+        """Return what the batch system's command that submits gets for a job of a pool.
+
+        Parameters
+        ----------
+        pool_name
+            The pool's name in the site file.
+
+        Returns
+        -------
+        str
+            The job script, with words in capitals for the address of the scheduler.
+
+        """
+        protocol = "tls://" if self.keys else "tcp://"
+        desk = Desk(lambda *_: None)
+        jobs = reporting(cluster_class(self.site), desk, self.run.system).job_cls
+        with own_settings():
+            job = jobs(
+                f"{protocol}SCHEDULER:PORT",
+                name="hpcbench-RUN",
+                interface=self.site.network.interface,
+                protocol=protocol,
+                security=self.worker_security,
+                **self.settings(pool_name),
+            )
+            return str(job.job_script())
+
+    @property
+    def worker_security(self) -> Security | None:
+        """Where the jobs find the keys: where files are carried, in the folder they start in."""
+        if self.keys is None:
+            return None
+        return self.keys.security(None if self.site.shared_filesystem else Path())
+
+
+def _charged(account: str | None, pool: Pool) -> str | None:
+    suffix = pool.account_suffix or ""
+    return account if not account or account.endswith(suffix) else f"{account}{suffix}"
+
+
+def _exports(site: Site, pool: Pool) -> str:
+    variables = {batch.MODULE: SYSTEMS[site.scheduler].module}
+    if pool.walltime:
+        variables = {batch.WALLTIME: str(pool.walltime), **variables}
+    return f"export {' '.join(f'{name}={value}' for name, value in variables.items())}"
+
+
+def cluster_class(site: Site) -> Any:
+    """Return dask-jobqueue's class for a site's batch system, or the site's own.
+
+    Parameters
+    ----------
+    site
+        With a batch system.
+
+    Returns
+    -------
+    type
+        A subclass of JobQueueCluster.
+
+    Raises
+    ------
+    SiteError
+        Where the site's own cannot be imported, or is none.
+
+    """
+    name = site.cluster_class or batch.system(site.scheduler).cluster_class
+    module, _, attribute = name.partition(":")
+    hint = "install the package that brings it, or correct it"
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except Exception as error:
+        raise SiteError(f"cluster_class: {name}: {error}", hint) from error
+    if not (isinstance(found, type) and issubclass(found, JobQueueCluster)):
+        raise SiteError(f"cluster_class: {name}: is not one of dask-jobqueue's classes", hint)
+    return found
+
+
+@contextlib.contextmanager
+def own_settings() -> Iterator[None]:
+    """Hide what a user's own jobqueue.yaml says: the site file says it all."""
+    with dask.config.set(_shipped_settings()):
+        yield
+
+
+@cache
+def _shipped_settings() -> dict[str, Any]:
+    path = Path(dask_jobqueue.__file__).with_name("jobqueue.yaml")
+    sections = yaml.safe_load(path.read_text())["jobqueue"]
+    # Of all its values, this one only would end up in a job script that does not name its own.
+    own = {"walltime": None}
+    return {
+        f"jobqueue.{name}": section | {key: own[key] for key in own if key in section}
+        for name, section in sections.items()
+    }
+
+
+def job_script(site: Site, pool_name: str, *, account: str | None = None) -> str:
+    """Return the job script of a pool, with words in capitals for what is known only in a run.
+
+    A site's own ``cluster_class`` may add to it when it starts.
+
+    Parameters
+    ----------
+    site
+        With a batch system.
+    pool_name
+        The pool's name in the site file.
+    account
+        Who is charged; None where nobody is named.
+
+    Returns
+    -------
+    str
+        What the batch system's command that submits gets.
+
+    """
+    results = Results(Path("RESULTS"))
+    keys = Keys(results.keys) if site.network.tls else None
+    run = Run("hpcbench-RUN", site.scheduler, "")
+    return Submission(site, results, run, account, keys).script(pool_name)

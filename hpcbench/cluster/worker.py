@@ -109,7 +109,7 @@ def _place(site: Site, folder: str) -> Iterator[store.Results]:
     if site.shared_filesystem:
         yield store.Results(Path(folder))
         return
-    scratch = command.scratch(site.container)
+    scratch = command.scratch_folder(site.container)
     with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch) as own:
         results = store.Results(Path(own))
         results.logs.mkdir()
@@ -118,7 +118,7 @@ def _place(site: Site, folder: str) -> Iterator[store.Results]:
 
 def _check_gpu(placement: Placement, site: Site) -> None:
     pool = site.pools[placement.pool]
-    broken = node.broken_promise(pool.gpu, pool.gpus_per_job)
+    broken = node.gpu_mismatch(pool.gpu, pool.gpus_per_job)
     if broken:
         raise UnusableNode(
             f"{platform.node()}: pool {placement.pool}: {broken}",

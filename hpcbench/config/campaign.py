@@ -17,7 +17,7 @@ from pydantic import (
 from hpcbench.config import yaml_model
 from hpcbench.config.load_axes import Axis, Load, Measurement
 from hpcbench.config.server_axes import Server
-from hpcbench.config.yaml_model import Count, Frozen, Label, Name, axis, nearest
+from hpcbench.config.yaml_model import Count, Frozen, Label, Name, as_axis, did_you_mean
 
 Dims = tuple[int, ...]
 
@@ -38,7 +38,7 @@ def _named(value: Any) -> Any:
 
 
 def _texts(value: Any) -> Any:
-    return tuple(str(each) if type(each) is int else each for each in axis(value))
+    return tuple(str(each) if type(each) is int else each for each in as_axis(value))
 
 
 Shapes = dict[
@@ -86,7 +86,7 @@ class Variant(Server, Load, Measurement):
     """Values of any axes: those that a named variant has in place of the campaign's."""
 
 
-class Rule(Variant):
+class ExcludeRule(Variant):
     """Values of any axes: combinations that have one of each are excluded."""
 
     model: Annotated[tuple[Name | Label, ...], BeforeValidator(_texts)] = ()
@@ -94,22 +94,26 @@ class Rule(Variant):
     shapes: Annotated[tuple[str, ...], BeforeValidator(_texts)] = ()
 
     @property
-    def given(self) -> dict[str, tuple[Any, ...]]:
+    def values_by_axis(self) -> dict[str, tuple[Any, ...]]:
         """The values by axis, of those axes that it names."""
         return {
-            name: getattr(self, name) for name in Rule.model_fields if name in self.model_fields_set
+            name: getattr(self, name)
+            for name in ExcludeRule.model_fields
+            if name in self.model_fields_set
         }
 
-    def concerns(self, model: Model) -> bool:
+    def applies_to(self, model: Model) -> bool:
         """Whether it is about this model: it names it, or none."""
         return not self.model or not {model.name, model.label}.isdisjoint(self.model)
 
 
-NAMES = {(info.alias or name): name for name, info in Rule.model_fields.items() if name != "model"}
+AXIS_NAMES = {
+    (info.alias or name): name for name, info in ExcludeRule.model_fields.items() if name != "model"
+}
 """The axes as a file calls them, and the fields that hold them."""
 
 
-class Member(Frozen):
+class GroupMember(Frozen):
     """A model in a group that shares a server. ``server`` and ``load`` override its axes there."""
 
     server: Server | None = None
@@ -124,15 +128,15 @@ class Campaign(Frozen):
     """
 
     name: Name
-    model_repository: Annotated[Path, AfterValidator(yaml_model.absolute)]
+    model_repository: Annotated[Path, AfterValidator(yaml_model.absolute_path)]
     models: tuple[Model, ...]
     server_axes: Server = Field(default=Server(), alias="server")
     load_axes: Load = Field(default=Load(), alias="load")
     measurement: Measurement = Measurement()
     variants: dict[Label, Variant] = Field(default={})
     zip: tuple[tuple[str, ...], ...] = ()
-    exclude: tuple[Rule, ...] = ()
-    together: tuple[dict[Label, Member], ...] = ()
+    exclude: tuple[ExcludeRule, ...] = ()
+    together: tuple[dict[Label, GroupMember], ...] = ()
     repeats: Annotated[int, Field(strict=True, ge=1, le=1000)] = 1
     fresh_servers: Annotated[bool, Field(strict=True)] = True
 
@@ -149,10 +153,10 @@ class Campaign(Frozen):
         seen: set[str] = set()
         for group in groups:
             for name in group:
-                if name not in NAMES:
+                if name not in AXIS_NAMES:
                     raise ValueError(
-                        f"there is no axis '{name}';{nearest(name, NAMES)} the axes: "
-                        f"{', '.join(NAMES)}"
+                        f"there is no axis '{name}';{did_you_mean(name, AXIS_NAMES)} the axes: "
+                        f"{', '.join(AXIS_NAMES)}"
                     )
                 if name in seen:
                     raise ValueError(f"the axis '{name}' stands in it twice")
@@ -165,8 +169,8 @@ class Campaign(Frozen):
 
     @field_validator("exclude", mode="after")
     @classmethod
-    def _rules_name_something(cls, rules: tuple[Rule, ...]) -> Any:
-        if any(not rule.given for rule in rules):
+    def _rules_name_something(cls, rules: tuple[ExcludeRule, ...]) -> Any:
+        if any(not rule.values_by_axis for rule in rules):
             raise ValueError("a rule names no axis: it would exclude everything")
         return rules
 
@@ -191,10 +195,10 @@ class Campaign(Frozen):
             for name in rule.model:
                 if name not in known:
                     raise ValueError(
-                        f"exclude[{number}]: there is no model '{name}';{nearest(name, known)} the "
-                        f"models: {', '.join(labels)}"
+                        f"exclude[{number}]: there is no model '{name}';"
+                        f"{did_you_mean(name, known)} the models: {', '.join(labels)}"
                     )
-            concerned = [model for model in self.models if rule.concerns(model)]
+            concerned = [model for model in self.models if rule.applies_to(model)]
             shapes = list(dict.fromkeys(n for m in concerned for n in m.shape_sets if n))
             of = f" of {', '.join(rule.model)}" if rule.model else ""
             for name in rule.shapes:
@@ -202,7 +206,7 @@ class Campaign(Frozen):
                     there = f"the names: {', '.join(shapes)}" if shapes else "none has a name"
                     raise ValueError(
                         f"exclude[{number}]: no shapes{of} are called '{name}';"
-                        f"{nearest(name, shapes)} {there}"
+                        f"{did_you_mean(name, shapes)} {there}"
                     )
         return self
 
@@ -214,7 +218,7 @@ class Campaign(Frozen):
             for label in group:
                 if label not in names:
                     raise ValueError(
-                        f"{where}: no model is called '{label}';{yaml_model.nearest(label, names)} "
+                        f"{where}: no model is called '{label}';{did_you_mean(label, names)} "
                         f"the models: {', '.join(names)}"
                     )
             if len(group) < 2:
@@ -237,6 +241,6 @@ class Campaign(Frozen):
     @classmethod
     def load(cls, path: str | Path) -> "Campaign":
         """Reads a campaign file; raises BadInput with every mistake in it."""
-        campaign = yaml_model.load(Path(path), cls)
+        campaign = yaml_model.load_yaml(Path(path), cls)
         campaign._source = str(path)  # noqa: SLF001 - of this very class
         return campaign

@@ -24,12 +24,12 @@ _REFERENCE = re.compile(
 )
 
 
-TAKEN = ("/", "/tmp", "/var/tmp", "/dev", "/dev/shm", "/proc", "/sys")
+RESERVED_PATHS = ("/", "/tmp", "/var/tmp", "/dev", "/dev/shm", "/proc", "/sys")
 """What a container has of its own."""
 
 
 def _absolute(value: Path, info: ValidationInfo) -> Path:
-    return yaml_model.absolute(Path(os.path.expandvars(value)), info)
+    return yaml_model.absolute_path(Path(os.path.expandvars(value)), info)
 
 
 def _unresolved(text: str, info: ValidationInfo) -> str:
@@ -54,7 +54,7 @@ def _bind(text: str) -> str:
     if len(paths) > 2 or not all(Path(path).is_absolute() for path in paths):
         raise ValueError("must be an absolute path, or two of them: /outside:/inside")
     paths = [os.path.normpath(path) for path in paths]
-    if paths[-1] in TAKEN:
+    if paths[-1] in RESERVED_PATHS:
         raise ValueError(
             f"{paths[-1]} of the container is its own; name folders within it, or another place: "
             "/outside:/inside"
@@ -110,10 +110,29 @@ KEYS = {
 """The keys that each runtime cannot do without."""
 
 
+def default_prefix() -> Path:
+    """Return the prefix of a site file that names none, and of ``hpcbench native`` without one.
+
+    Returns
+    -------
+    Path
+        The value of HPCBENCH_NATIVE, where it is set; else ``.native`` in the folder above the
+        package, where that is a checkout; else a folder for data of the user.
+    """
+    named = os.environ.get("HPCBENCH_NATIVE")
+    if named:
+        return Path(named).absolute()
+    above = Path(__file__).resolve().parents[2]
+    if (above / "pyproject.toml").is_file():
+        return above / ".native"
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data) / "hpcbench" / "native"
+
+
 class Container(Frozen):
     """Where the two programs come from.
 
-    ``native`` runs them from ``prefix``, which ``make native`` fills. ``apptainer`` runs
+    ``native`` runs them from ``prefix``, which ``hpcbench native`` fills. ``apptainer`` runs
     tritonserver in ``server_image`` and perf_analyzer in ``sdk_image``: SIF files, sandbox
     folders, or docker:// references, which are pulled into ``cache``, a folder that all nodes
     see. ``server_images`` are others of Triton, by a name that a model of a campaign can ask for.
@@ -142,13 +161,15 @@ class Container(Frozen):
         if runtime is None:
             return value
         needed = info.field_name in KEYS[runtime]
+        if info.field_name == "prefix" and needed and value is None:
+            return default_prefix()
         if needed and value is None:
             raise PydanticCustomError("missing", "is missing")
         if value is not None and not needed:
             raise ValueError(f"has no meaning with runtime: {runtime}")
         return value
 
-    def serving(self, name: str | None) -> Self:
+    def with_server_image(self, name: str | None) -> Self:
         """The container whose server runs in that one of ``server_images``; itself for None."""
         if name is None:
             return self
@@ -162,20 +183,20 @@ class Container(Frozen):
         return self.server_image, self.sdk_image
 
 
-class Resolved(Container):
+class ResolvedContainer(Container):
     """A container with the digests of its images, those of ``server_images`` by their names.
 
-    ``seals``, by the names of images, are how a node knows them again. The driver makes all this,
-    once per run; it is never read from a file.
+    ``fingerprints``, by the names of images, are how a node knows them again. The driver makes
+    all this, once per run; it is never read from a file.
     """
 
     server_digest: str
     sdk_digest: str
     digests: tuple[tuple[str, str], ...] = ()
-    seals: tuple[tuple[str, str], ...] = ()
+    fingerprints: tuple[tuple[str, str], ...] = ()
 
-    def serving(self, name: str | None) -> Self:
+    def with_server_image(self, name: str | None) -> Self:
         if name is None:
             return self
         update = {"server_digest": dict(self.digests)[name]}
-        return super().serving(name).model_copy(update=update)
+        return super().with_server_image(name).model_copy(update=update)

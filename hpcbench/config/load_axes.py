@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from hpcbench.config import yaml_model
-from hpcbench.config.yaml_model import Axes, Count, axis
+from hpcbench.config.yaml_model import Axes, Count, as_axis
 
 REST_WINDOWS = 3
 """A point that did not settle is measured for so many windows more."""
@@ -19,7 +19,7 @@ WINDOW_STRETCH = 1.2
 """perf_analyzer sleeps this much longer than the window it was asked for."""
 
 T = TypeVar("T")
-Axis = Annotated[tuple[T, ...], BeforeValidator(axis)]
+Axis = Annotated[tuple[T, ...], BeforeValidator(as_axis)]
 Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
 
@@ -37,7 +37,7 @@ def _data_file(value: Any, info: ValidationInfo) -> Any:
     if value == "":
         raise ValueError("allowed: random, zero, or the path of a JSON file or folder")
     if isinstance(value, str) and value not in ("random", "zero"):
-        return str(yaml_model.absolute(Path(value), info))
+        return str(yaml_model.absolute_path(Path(value), info))
     return value
 
 
@@ -115,7 +115,7 @@ class LoadVariant:
     @property
     def columns(self) -> dict[str, Any]:
         """The columns of a record that tell what was asked for."""
-        return {name: getattr(self, name) for name in COLUMNS}
+        return {name: getattr(self, name) for name in LOAD_COLUMNS}
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -133,13 +133,15 @@ class LoadVariant:
         return found
 
 
-COLUMNS = tuple(field.name for field in fields(LoadVariant) if field.name != "timeout_s")
+LOAD_COLUMNS = tuple(field.name for field in fields(LoadVariant) if field.name != "timeout_s")
 """The columns of a record that tell what was asked of perf_analyzer."""
 
-_DEFAULTS = {field.name: field.default for field in fields(LoadVariant) if field.name in COLUMNS}
+_DEFAULTS = {
+    field.name: field.default for field in fields(LoadVariant) if field.name in LOAD_COLUMNS
+}
 
 
-def narrowed(load: Load, *overrides: Axes | None) -> Load:
+def override_load(load: Load, *overrides: Axes | None) -> Load:
     """The axes with those that a model, or a variant, sets itself in their place.
 
     One that sets either ``concurrency`` or ``request_rate`` has no use for the other's values.
@@ -160,7 +162,7 @@ def narrowed(load: Load, *overrides: Axes | None) -> Load:
     return Load.model_construct(**values)
 
 
-def loops(load: Load) -> list[dict[str, tuple[Any, ...]]]:
+def split_loops(load: Load) -> list[dict[str, tuple[Any, ...]]]:
     """The axes of the closed loops, and those of the open ones, of whichever there are."""
     axes = load.axes
     closed = axes | {"request_rate": (None,), "request_distribution": (None,)}
@@ -170,7 +172,7 @@ def loops(load: Load) -> list[dict[str, tuple[Any, ...]]]:
     return [closed, opened] if "concurrency" in load.model_fields_set else [opened]
 
 
-def variant(
+def load_variant(
     asked: Mapping[str, Any], *, input_data_digest: str | None, strings: bool
 ) -> LoadVariant:
     """What one value of each axis asks of perf_analyzer, less what has no meaning beside the rest.
@@ -190,7 +192,7 @@ def variant(
     return LoadVariant(**kept, input_data_digest=input_data_digest)
 
 
-def refusal(
+def _unsupported_reason(
     *,
     protocol: str,
     asynchronous: bool,
@@ -214,15 +216,16 @@ def refusal(
 _REFUSED = ("protocol", "asynchronous", "streaming", "compression", "shared_memory")
 
 
-def refused(load: LoadVariant, *, gpus: bool) -> str | None:
+def unsupported_reason(load: LoadVariant, *, gpus: bool) -> str | None:
     """Why a pool cannot measure with this load; None where nothing is known against it."""
-    return refusal(**{name: getattr(load, name) for name in _REFUSED}, gpus=gpus)
+    return _unsupported_reason(**{name: getattr(load, name) for name in _REFUSED}, gpus=gpus)
 
 
-def always_refused(measurement: Measurement) -> str | None:
+def always_unsupported_reason(measurement: Measurement) -> str | None:
     """Why no combination of these settings can be measured; None where some can."""
     axes = [getattr(measurement, name) for name in _REFUSED]
     told = [
-        refusal(**dict(zip(_REFUSED, values, strict=True))) for values in itertools.product(*axes)
+        _unsupported_reason(**dict(zip(_REFUSED, values, strict=True)))
+        for values in itertools.product(*axes)
     ]
     return None if None in told else f"measurement: {told[0]}"

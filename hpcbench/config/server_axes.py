@@ -22,18 +22,18 @@ from hpcbench.config.server_values import (
     Sizes,
     Switch,
 )
-from hpcbench.config.yaml_model import BASE, Axes, axis
+from hpcbench.config.yaml_model import BASE, Axes, as_axis
 
-BATCHING = (
+BATCHING_AXES = (
     *("preferred_batch_size", "max_queue_delay_us", "preserve_ordering"),
     *("priority_levels", "default_priority_level", "default_queue_policy"),
 )
 """The axes that mean something where the server batches dynamically."""
 
-COVERED = {
+FIELDS_OF_AXES = {
     "instance_group": ("instance_count", "instance_kind", "gpus", "rate_limiter"),
     "max_batch_size": ("max_batch_size",),
-    "dynamic_batching": ("dynamic_batching", *BATCHING),
+    "dynamic_batching": ("dynamic_batching", *BATCHING_AXES),
     "response_cache": ("response_cache",),
     "model_warmup": ("warmup",),
     "optimization.execution_accelerators": ("accelerator",),
@@ -50,10 +50,10 @@ def _axis_of_lists(value: Any) -> Any:
             f"each value of this axis is itself a list: write [{sizes}] for one configuration "
             f"with all of them together, {[[size] for size in sizes]} for one each"
         )
-    return axis(value)
+    return as_axis(value)
 
 
-_AXIS, _LISTS = BeforeValidator(axis), BeforeValidator(_axis_of_lists)
+_AXIS, _LISTS = BeforeValidator(as_axis), BeforeValidator(_axis_of_lists)
 
 
 class Server(Axes):
@@ -89,7 +89,7 @@ class Server(Axes):
                 "batching, contradict each other; keep one of the two axes"
             )
         for fragment in self.config:
-            for part, axes in COVERED.items():
+            for part, axes in FIELDS_OF_AXES.items():
                 clash = [name for name in axes if getattr(self, name) != (BASE,)]
                 if fragment != BASE and clash and _has(json.loads(fragment), part):
                     raise ValueError(
@@ -107,14 +107,14 @@ def _has(fragment: Any, path: str) -> bool:
     return True
 
 
-SCHEDULING = frozenset({"instance_count", "dynamic_batching", *BATCHING})
+SCHEDULING_AXES = frozenset({"instance_count", "dynamic_batching", *BATCHING_AXES})
 """The axes that say how many instances there are and how requests come to them, and no more.
 
 What decides where a model runs, how it is compiled or what its largest batch is, is not of them.
 """
 
 
-def changes(asked: Mapping[str, Any]) -> dict[str, Setting]:
+def config_changes(asked: Mapping[str, Any]) -> dict[str, Setting]:
     """What one value of each axis changes in a model's configuration: the same for equal variants.
 
     An axis at "base" changes nothing, and is left out; so is what means nothing beside the others.
@@ -125,7 +125,7 @@ def changes(asked: Mapping[str, Any]) -> dict[str, Setting]:
     if asked["preferred_batch_size"] is None or asked["dynamic_batching"] is False:
         # Without dynamic batching nothing waits in a queue for a batch to fill.
         asked |= {"preferred_batch_size": None}
-        idle |= {"dynamic_batching", *BATCHING} - {"preferred_batch_size"}
+        idle |= {"dynamic_batching", *BATCHING_AXES} - {"preferred_batch_size"}
     elif asked["preferred_batch_size"] != BASE:
         idle.add("dynamic_batching")
     if asked["priority_levels"] == 0:
@@ -144,7 +144,7 @@ def changes(asked: Mapping[str, Any]) -> dict[str, Setting]:
 _BASES: dict[str, Any] = dict.fromkeys(Server.model_fields, BASE)
 
 
-def problems(server: Server, *, limit: int | None, batching: bool | None) -> list[str]:
+def value_problems(server: Server, *, limit: int | None, batching: bool | None) -> list[str]:
     """Which values a model cannot take at all, each with its key and what is allowed.
 
     ``limit`` is the model's own max_batch_size, ``batching`` whether it batches dynamically; None
@@ -153,7 +153,11 @@ def problems(server: Server, *, limit: int | None, batching: bool | None) -> lis
     found = []
     largest = largest_batch(server, limit)
     if largest is not None:
-        on = [name for name in ("dynamic_batching", *BATCHING) if _asks_for_batching(server, name)]
+        on = [
+            name
+            for name in ("dynamic_batching", *BATCHING_AXES)
+            if _asks_for_batching(server, name)
+        ]
         if largest == 0 and on:
             found.append(
                 f"server.{on[0]}: dynamic batching needs a max_batch_size of at least 1, and this "
@@ -174,7 +178,7 @@ def problems(server: Server, *, limit: int | None, batching: bool | None) -> lis
         found += [
             f"server.{name}: the model has no dynamic batching to wait in; "
             "switch it on with dynamic_batching: true"
-            for name in BATCHING
+            for name in BATCHING_AXES
             if any(value != BASE for value in getattr(server, name))
             and name != "preferred_batch_size"
         ]

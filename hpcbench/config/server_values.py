@@ -14,9 +14,9 @@ from pydantic import (
     PlainValidator,
     model_validator,
 )
-from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from hpcbench.config.yaml_model import BASE, MOST, Frozen
+from hpcbench.config.triton_messages import ModelConfig
+from hpcbench.config.yaml_model import BASE, MAX_COUNT, Frozen
 
 Setting = bool | str | int | tuple[int, ...] | None
 """A value as a variant holds it: mappings are JSON texts, so that they compare and hash."""
@@ -43,7 +43,7 @@ def _whole(value: Any, least: int, most: int) -> bool:
 
 
 def _numbers(value: Any, least: int) -> bool:
-    return isinstance(value, list | tuple) and all(_whole(item, least, MOST) for item in value)
+    return isinstance(value, list | tuple) and all(_whole(item, least, MAX_COUNT) for item in value)
 
 
 class Accelerator(BaseModel):
@@ -88,11 +88,11 @@ class Accelerator(BaseModel):
             found["precision_mode"] = self.precision_mode or "FP32"
         if self.max_workspace_size_bytes is not None:
             found["max_workspace_size_bytes"] = self.max_workspace_size_bytes
-        found |= {key: False for key in OURS if not getattr(self, key)}
+        found |= {key: False for key in HPCBENCH_KEYS if not getattr(self, key)}
         return json.dumps({key: _plain(value) for key, value in found.items()}, sort_keys=True)
 
 
-OURS = ("engine_cache", "profiles")
+HPCBENCH_KEYS = ("engine_cache", "profiles")
 """Keys of an accelerator that tell hpcbench something, and not Triton."""
 
 
@@ -105,9 +105,9 @@ class QueuePolicy(Frozen):
     """What happens to requests that wait; as Triton's ModelQueuePolicy."""
 
     timeout_action: Literal["REJECT", "DELAY"] = "REJECT"
-    default_timeout_us: Annotated[int, Field(strict=True, ge=0, le=MOST)] = 0
+    default_timeout_us: Annotated[int, Field(strict=True, ge=0, le=MAX_COUNT)] = 0
     allow_timeout_override: Annotated[bool, Field(strict=True)] = False
-    max_queue_size: Annotated[int, Field(strict=True, ge=0, le=MOST)] = 0
+    max_queue_size: Annotated[int, Field(strict=True, ge=0, le=MAX_COUNT)] = 0
 
     @property
     def text(self) -> str:
@@ -119,7 +119,7 @@ class Resource(Frozen):
     """So much of a resource an instance needs to run; ``global`` ones exist once per server."""
 
     name: Annotated[str, Field(min_length=1)]
-    count: Annotated[int, Field(strict=True, ge=1, le=MOST)]
+    count: Annotated[int, Field(strict=True, ge=1, le=MAX_COUNT)]
     shared: Annotated[bool, Field(strict=True, alias="global")] = False
 
 
@@ -127,7 +127,7 @@ class RateLimiter(Frozen):
     """Which resources an instance needs and its priority for them; as ModelRateLimiter."""
 
     resources: tuple[Resource, ...] = ()
-    priority: Annotated[int, Field(strict=True, ge=0, le=MOST)] = 0
+    priority: Annotated[int, Field(strict=True, ge=0, le=MAX_COUNT)] = 0
 
     @property
     def text(self) -> str:
@@ -186,10 +186,10 @@ Level = Annotated[
     int | Base, _allowed(lambda v: _whole(v, 0, 1000), "a whole number from 0 to 1000"), _AS_IT_IS
 ]
 Delay = Annotated[
-    int | Base, _allowed(lambda v: _whole(v, 0, MOST), "whole microseconds from 0"), _AS_IT_IS
+    int | Base, _allowed(lambda v: _whole(v, 0, MAX_COUNT), "whole microseconds from 0"), _AS_IT_IS
 ]
 Batch = Annotated[
-    int | Base, _allowed(lambda v: _whole(v, 1, MOST), "a whole number from 1"), _AS_IT_IS
+    int | Base, _allowed(lambda v: _whole(v, 1, MAX_COUNT), "a whole number from 1"), _AS_IT_IS
 ]
 Sizes = Annotated[
     tuple[int, ...] | None | Base,

@@ -9,11 +9,13 @@ The site file: one HPC machine, its pools, and where Triton and perf_analyzer co
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
+from pydantic_core import PydanticKnownError
 
 from hpcbench.config import yaml_model
 from hpcbench.config.container import Container
@@ -29,7 +31,7 @@ def _line(value: str) -> str:
     return value
 
 
-def like(pattern: str, words: str) -> AfterValidator:
+def matching(pattern: str, words: str) -> AfterValidator:
     """A text that matches ``pattern`` from end to end, else ``words`` say what it must be."""
 
     def check(value: str) -> str:
@@ -44,17 +46,42 @@ Line = Annotated[str, AfterValidator(_line)]
 """Text that goes into a job script as one line."""
 
 Word = Annotated[
-    str, like(r"[^\s\"'`\\;#]+", "must be one word, without quotes, backslash, ; and #")
+    str, matching(r"[^\s\"'`\\;#]+", "must be one word, without quotes, backslash, ; and #")
 ]
 """Text that stands in a directive without quotes."""
 
 
 def _directives(value: Any) -> tuple[str, ...] | dict[str, str]:
+    """Check what holds for every batch system: strings, each of them one line."""
     if isinstance(value, list | tuple):
         return tuple(_option(option) for option in value)
     if isinstance(value, Mapping):
-        return {_attribute(key): _setting(key, setting) for key, setting in value.items()}
+        return {_key(key): _setting(key, setting) for key, setting in value.items()}
     raise ValueError("must be a list of options for Slurm, a mapping for HTCondor")
+
+
+def _option(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r}: must be a string, such as --exclusive")
+    try:
+        return _line(value)
+    except ValueError as error:
+        raise ValueError(f"{value!r}: {error}") from None
+
+
+def _key(key: Any) -> str:
+    if not isinstance(key, str):
+        raise ValueError(f"{key!r}: must be a string, such as request_gpus")
+    return key
+
+
+def _setting(key: Any, value: Any) -> str:
+    if not isinstance(value, str | int | float):
+        raise ValueError(f"{key}: {value!r} must be a string, a number, true or false")
+    try:
+        return _line(str(value))
+    except ValueError as error:
+        raise ValueError(f"{key}: {value!r} {error}") from None
 
 
 Directives = Annotated[tuple[str, ...] | dict[str, str], BeforeValidator(_directives)]
@@ -78,48 +105,37 @@ _CONDOR_OWN = {
 }
 
 
-def _option(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r}: must be a text, such as --exclusive")
-    try:
-        line = _line(value)
-    except ValueError as error:
-        raise ValueError(f"{value!r}: {error}") from None
-    if not line.startswith("-"):
-        raise ValueError(f"{value!r} must be an option of sbatch, such as --exclusive")
-    try:
-        shlex.split(line, comments=True)
-    except ValueError as error:
-        raise ValueError(f"{value!r}: sbatch could not read it: {error}") from None
-    for word in line.split():
-        name = word.partition("=")[0] if word.startswith("--") else word[:2]
-        if name in SBATCH_OWN:
-            raise ValueError(f"{name} is hpcbench's own: {SBATCH_OWN[name]}")
-    return line
+def _check_sbatch(directives: tuple[str, ...] | dict[str, str]) -> None:
+    if not isinstance(directives, tuple):
+        raise ValueError("slurm wants a list")
+    for option in directives:
+        if not option.startswith("-"):
+            raise ValueError(f"{option!r} must be an option of sbatch, such as --exclusive")
+        try:
+            shlex.split(option, comments=True)
+        except ValueError as error:
+            raise ValueError(f"{option!r}: sbatch could not read it: {error}") from None
+        for word in option.split():
+            name = word.partition("=")[0] if word.startswith("--") else word[:2]
+            if name in SBATCH_OWN:
+                raise ValueError(f"{name} is hpcbench's own: {SBATCH_OWN[name]}")
 
 
-def _attribute(key: Any) -> str:
-    if not isinstance(key, str) or not _ATTRIBUTE.fullmatch(key) or key.lower() in _STATEMENTS:
-        raise ValueError(
-            f"{key!r} must be a command or an attribute of an HTCondor job, such as "
-            "request_gpus or MY.JobFlavour"
-        )
-    own = _CONDOR_OWN.get(re.sub(r"^\+", "my.", key.lower()))
-    if own:
-        raise ValueError(f"{key} is hpcbench's own: {own}")
-    return key
+def _check_condor(directives: tuple[str, ...] | dict[str, str]) -> None:
+    if not isinstance(directives, dict):
+        raise ValueError("htcondor wants a mapping")
+    for key in directives:
+        if not _ATTRIBUTE.fullmatch(key) or key.lower() in _STATEMENTS:
+            raise ValueError(
+                f"{key!r} must be a command or an attribute of an HTCondor job, such as "
+                "request_gpus or MY.JobFlavour"
+            )
+        own = _CONDOR_OWN.get(re.sub(r"^\+", "my.", key.lower()))
+        if own:
+            raise ValueError(f"{key} is hpcbench's own: {own}")
 
 
-def _setting(key: Any, value: Any) -> str:
-    if not isinstance(value, str | int | float):
-        raise ValueError(f"{key}: {value!r} must be a text, a number, true or false")
-    try:
-        return _line(str(value))
-    except ValueError as error:
-        raise ValueError(f"{key}: {value!r} {error}") from None
-
-
-def asks_for_gpus(option: str) -> bool:
+def requests_gpus(option: str) -> bool:
     """Whether an option of sbatch says which GPUs a job gets."""
     return bool(re.search(r"(^|\s)(-G|--gpus\b|--gres[= ]gpu\b|--tres-per-\w+[= ]\S*gpu)", option))
 
@@ -130,7 +146,7 @@ def excluded_nodes(option: str) -> str | None:
     return found[1] if found else None
 
 
-SHIPPED = Path(__file__).resolve().parents[1] / "site_configs"
+SHIPPED_SITES = Path(__file__).resolve().parents[1] / "site_configs"
 """The sites that hpcbench brings."""
 
 _WALLTIME = re.compile(r"(?:(\d+)-)?(\d+):([0-5]?\d):([0-5]?\d)")
@@ -154,12 +170,12 @@ def _bytes(value: Any) -> int:
     return int(found[1]) * {"MiB": 2**20, "GiB": 2**30}[found[2]]
 
 
-def walltime(seconds: int) -> str:
+def format_walltime(seconds: int) -> str:
     """Seconds as the batch systems write them: hours may be more than 24."""
     return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
 
-Seconds = Annotated[int, BeforeValidator(_seconds), PlainSerializer(walltime)]
+Seconds = Annotated[int, BeforeValidator(_seconds), PlainSerializer(format_walltime)]
 Bytes = Annotated[int, BeforeValidator(_bytes), PlainSerializer(lambda n: f"{n >> 20}MiB")]
 
 
@@ -190,7 +206,7 @@ class Network(Frozen):
     """
 
     interface: (
-        Annotated[str, like(r"\w[\w.:-]*", "must be a network interface's name, such as ib0")]
+        Annotated[str, matching(r"\w[\w.:-]*", "must be a network interface's name, such as ib0")]
         | None
     ) = None
     ports: Annotated[Ports, AfterValidator(_two_for_each)] | None = None
@@ -232,21 +248,64 @@ class Pool(Frozen):
     requirements: Line | None = None
     disk: Bytes | None = None
     account_suffix: (
-        Annotated[str, like(r"[\w.@-]+", "allowed: letters, digits and _ . @ -")] | None
+        Annotated[str, matching(r"[\w.@-]+", "allowed: letters, digits and _ . @ -")] | None
     ) = None
     directives: Directives = ()
     prologue: tuple[Line, ...] = ()
 
 
-Scheduler = Literal["local", "slurm", "htcondor"]
+@dataclass(frozen=True)
+class SystemEntry:
+    """What a site file may say about one batch system, and where its code is.
+
+    Attributes
+    ----------
+    module
+        The module whose ``SYSTEM`` implements `hpcbench.cluster.batch.BatchSystem`. Its name only:
+        reading a site file must not load what submits jobs.
+    pool_keys
+        The keys of a pool that mean something to it, besides those that mean something everywhere.
+    check_directives
+        Raises ValueError where its job scripts could not hold these lines.
+    carries_files
+        Whether it can bring files to a node, so that a site may have no shared file system.
+
+    """
+
+    module: str
+    pool_keys: tuple[str, ...]
+    check_directives: Callable[[tuple[str, ...] | dict[str, str]], None]
+    carries_files: bool
+
 
 _BATCH = ("memory", "walltime", "account_suffix", "directives", "prologue")
-_BELONGS = {
-    "slurm": ("partition", "qos", "constraint", *_BATCH),
-    "htcondor": ("requirements", "disk", *_BATCH),
-    "local": (),
+
+# A process asks in this order whose job it is in. HTCondor comes first: its jobs may have
+# inherited the variables of a Slurm job in which they were submitted.
+SYSTEMS: dict[str, SystemEntry] = {
+    "htcondor": SystemEntry(
+        module="hpcbench.cluster.htcondor",
+        pool_keys=("requirements", "disk", *_BATCH),
+        check_directives=_check_condor,
+        carries_files=True,
+    ),
+    "slurm": SystemEntry(
+        module="hpcbench.cluster.slurm",
+        pool_keys=("partition", "qos", "constraint", *_BATCH),
+        check_directives=_check_sbatch,
+        carries_files=False,
+    ),
 }
-"""Which keys of a pool mean something to which scheduler; the others belong to all."""
+"""The batch systems, by the name that ``scheduler`` has in a site file. There is no other list."""
+
+
+def _scheduler(value: str) -> str:
+    allowed = ("local", *SYSTEMS)
+    if value not in allowed:
+        raise PydanticKnownError(
+            "literal_error", {"expected": ", ".join(f"'{name}'" for name in allowed)}
+        )
+    return value
 
 
 class Site(Frozen):
@@ -258,39 +317,45 @@ class Site(Frozen):
     """
 
     name: Name
-    scheduler: Scheduler = "local"
+    scheduler: Annotated[str, AfterValidator(_scheduler)] = "local"
     shared_filesystem: bool = True
     network: Network = Network()
     python: Word | None = None
-    cluster_class: Annotated[str, like(r"[\w.]+:\w+", 'must be "package.module:Class"')] | None = (
-        None
-    )
+    cluster_class: (
+        Annotated[str, matching(r"[\w.]+:\w+", 'must be "package.module:Class"')] | None
+    ) = None
     container: Container
     pools: Annotated[dict[Name, Pool], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _keys_mean_something(self) -> "Site":
-        known = set().union(*_BELONGS.values())
+        entry = SYSTEMS.get(self.scheduler)
+        here = entry.pool_keys if entry else ()
+        known = {key for each in SYSTEMS.values() for key in each.pool_keys}
         for name, pool in self.pools.items():
-            for key in sorted(pool.model_fields_set & (known - set(_BELONGS[self.scheduler]))):
-                raise ValueError(
-                    f"pools.{name}.{key}: means nothing where scheduler is {self.scheduler}; "
-                    f"take it out, or correct the scheduler"
+            for key in sorted(pool.model_fields_set & (known - set(here))):
+                raise yaml_model.mistake(
+                    ("pools", name, key),
+                    f"means nothing where scheduler is {self.scheduler}; "
+                    "take it out, or correct the scheduler",
                 )
-            wanted, kind = (tuple, "list") if self.scheduler == "slurm" else (dict, "mapping")
-            if pool.directives and not isinstance(pool.directives, wanted):
-                raise ValueError(f"pools.{name}.directives: {self.scheduler} wants a {kind}")
-        if not self.shared_filesystem and self.scheduler == "slurm":
-            raise ValueError(
-                "shared_filesystem: Slurm carries no files to its nodes; it must be true"
+            if entry and pool.directives:
+                try:
+                    entry.check_directives(pool.directives)
+                except ValueError as error:
+                    raise yaml_model.mistake(("pools", name, "directives"), str(error)) from None
+        if not self.shared_filesystem and entry and not entry.carries_files:
+            raise yaml_model.mistake(
+                ("shared_filesystem",),
+                f"must be true: {self.scheduler} carries no files to its nodes",
             )
         if self.cluster_class and self.scheduler == "local":
             raise ValueError("cluster_class: means nothing where scheduler is local")
         return self
 
-    def serving(self, name: str | None) -> "Site":
+    def with_server_image(self, name: str | None) -> "Site":
         """The site whose server runs in that one of its ``server_images``; itself for None."""
-        return self.model_copy(update={"container": self.container.serving(name)})
+        return self.model_copy(update={"container": self.container.with_server_image(name)})
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> "Site":
@@ -300,14 +365,14 @@ class Site(Frozen):
         """
         given = str(name_or_path)
         if given.endswith((".yaml", ".yml")) or os.sep in given:
-            return yaml_model.load(Path(given), cls)
-        folders = [Path.cwd() / "site_configs", SHIPPED]
+            return yaml_model.load_yaml(Path(given), cls)
+        folders = [Path.cwd() / "site_configs", SHIPPED_SITES]
         for folder in folders:
             if (folder / f"{given}.yaml").is_file():
-                return yaml_model.load(folder / f"{given}.yaml", cls)
+                return yaml_model.load_yaml(folder / f"{given}.yaml", cls)
         known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
         raise BadInput(
             f"site '{given}': there is no site_configs/{given}.yaml;"
-            f"{yaml_model.nearest(given, known)} known sites: {', '.join(known) or 'none'}",
+            f"{yaml_model.did_you_mean(given, known)} known sites: {', '.join(known) or 'none'}",
             "name one of these, or give the path of a site file",
         )

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from hpcbench.errors import BadInput
 
@@ -19,7 +19,7 @@ Location = tuple[int | str, ...]
 M = TypeVar("M", bound=BaseModel)
 
 
-def load(path: Path, model: type[M]) -> M:
+def load_yaml(path: Path, model: type[M]) -> M:
     """The validated content of ``path``; relative paths in it are relative to its folder.
 
     Raises BadInput, naming file, line, key, what is allowed and the nearest right spelling.
@@ -87,8 +87,8 @@ def _bad_input(
     return BadInput("\n".join(messages))
 
 
-def absolute(value: Path, info: ValidationInfo) -> Path:
-    """A path of a file that `load` reads, relative to that file's folder; for validators."""
+def absolute_path(value: Path, info: ValidationInfo) -> Path:
+    """A path of a file that `load_yaml` reads, relative to that file's folder; for validators."""
     folder: Path = (info.context or {}).get("folder", Path())
     try:
         return (folder / value.expanduser()).resolve()
@@ -96,7 +96,26 @@ def absolute(value: Path, info: ValidationInfo) -> Path:
         raise ValueError(str(error)) from error
 
 
-def nearest(word: str, allowed: typing.Iterable[str]) -> str:
+def mistake(location: Location, message: str) -> PydanticCustomError:
+    """Return what a validator of several keys raises, so that the message names one of them.
+
+    Parameters
+    ----------
+    location
+        The way to the key, from the model that the validator belongs to.
+    message
+        What is wrong with it.
+
+    Returns
+    -------
+    PydanticCustomError
+        An error whose line and key `load` finds.
+
+    """
+    return PydanticCustomError("mistake", "{message}", {"message": message, "location": location})
+
+
+def did_you_mean(word: str, allowed: typing.Iterable[str]) -> str:
     """`` did you mean 'x'?`` where one of ``allowed`` is close to ``word``, else ""."""
     # Capitals are the most usual slip, and no likeness to difflib.
     known = {each.lower(): each for each in allowed}
@@ -107,7 +126,7 @@ def nearest(word: str, allowed: typing.Iterable[str]) -> str:
 def _message(
     detail: ErrorDetails, model: type[BaseModel], source: str, lines: dict[Location, int]
 ) -> str:
-    location = detail["loc"]
+    location = (*detail["loc"], *detail.get("ctx", {}).get("location", ()))
     # Beyond what stands in the text, pydantic's location names its own validators.
     known = next((n for n in range(len(location), 0, -1) if location[:n] in lines), 0)
     where = f"{source}:{lines[location[:known]]}" if known else source
@@ -117,7 +136,7 @@ def _message(
     key = ".".join(str(part) for part in location)
     if kind == "extra_forbidden":
         allowed = _fields_at(model, location[:-1])
-        guess = nearest(str(location[-1]), allowed)
+        guess = did_you_mean(str(location[-1]), allowed)
         return f"{where}: {key}: unknown key;{guess} allowed here: {', '.join(allowed)}"
     if kind == "missing":
         return f"{where}: {key}: is missing"
@@ -126,7 +145,7 @@ def _message(
     text = _PLAIN.get(kind, text)
     if kind == "literal_error":
         allowed = re.findall(r"'([^']*)'", detail["ctx"]["expected"])
-        text = f"allowed: {', '.join(allowed)};{nearest(str(given), allowed)}".rstrip(";")
+        text = f"allowed: {', '.join(allowed)};{did_you_mean(str(given), allowed)}".rstrip(";")
     shown = "" if isinstance(given, dict | BaseModel) else f" (given: {given!r})"
     return f"{where}: {key}: {text}{shown}" if key else f"{where}: {text}"
 
@@ -199,7 +218,7 @@ BASE: Literal["base"] = "base"
 """The value of a server axis that leaves the model as its own config.pbtxt has it."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
-MOST = 10**9
+MAX_COUNT = 10**9
 
 
 def _name(value: str) -> str:
@@ -217,7 +236,7 @@ def _label(value: str) -> str:
     return value
 
 
-Count = Annotated[int, Field(strict=True, ge=1, le=MOST)]
+Count = Annotated[int, Field(strict=True, ge=1, le=MAX_COUNT)]
 Name = Annotated[str, AfterValidator(_name)]
 Label = Annotated[str, AfterValidator(_label)]
 
@@ -235,7 +254,7 @@ class Axes(Frozen):
         return {name: getattr(self, name) for name in type(self).model_fields}
 
 
-def axis(value: Any) -> Any:
+def as_axis(value: Any) -> Any:
     """One value is an axis of one; an axis has no value twice, and at least one."""
     values = tuple(value) if isinstance(value, list | tuple) else (value,)
     if not values:

@@ -17,9 +17,9 @@ from functools import partial
 from pathlib import Path
 
 from hpcbench.cluster import batch, run_state
-from hpcbench.cluster.jobqueue import own_settings
 from hpcbench.cluster.ledger import Run
 from hpcbench.cluster.local import dask_settings
+from hpcbench.cluster.submission import own_settings
 from hpcbench.config.site import Site
 from hpcbench.doctor import host_checks, job_checks
 from hpcbench.doctor.findings import Check, Findings, Tell
@@ -50,7 +50,7 @@ def examine(
     names = chosen_pools(site, pools)
     account = run_state.account(account, site)
     with contextlib.suppress(SiteError):  # it is told when it is looked at
-        site = site.model_copy(update={"container": images.resolve(site.container)})
+        site = site.model_copy(update={"container": images.resolve_images(site.container)})
     run_state.check_folder(Results(folder.absolute()), site)
     findings = Findings(tell)
     runs: list[Run] = []
@@ -112,7 +112,7 @@ def _told_left(runs: Sequence[Run], own: Path) -> str:
 
 
 def _left(runs: Sequence[Run], own: Path) -> str:
-    jobs = [id_ for run in runs for id_ in batch.active(batch.jobs(run.system, run.name))]
+    jobs = [id_ for run in runs for id_ in batch.active(run.system.jobs(run.name))]
     if jobs:
         raise SiteError(f"jobs {', '.join(jobs)} are still in the queue", "cancel them by hand")
     if own.exists():

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 from distributed.utils import get_ip
 
-from hpcbench.cluster import batch, jobqueue
+from hpcbench.cluster import batch, submission
 from hpcbench.cluster.batch import BatchSystem
 from hpcbench.config.container import Container
 from hpcbench.config.site import Network, Site
@@ -41,9 +41,9 @@ def listed(site: Site, pools: int, own: Path) -> list[tuple[str, Sequence[str], 
     ]
     if container.runtime == "apptainer":
         mine.insert(1, ("images", ("software here",), lambda: pulled(container)))
-    system = site.scheduler
-    if system == "local":
+    if site.scheduler == "local":
         return mine
+    system = batch.system(site.scheduler)
     return [
         ("batch commands", (), lambda: commands(site, system)),
         ("batch system", ("batch commands",), lambda: answer(system)),
@@ -55,22 +55,22 @@ def listed(site: Site, pools: int, own: Path) -> list[tuple[str, Sequence[str], 
 
 def commands(site: Site, system: BatchSystem) -> str:
     """The commands by which jobs are submitted, watched and cancelled."""
-    lacking = [name for name in batch.COMMANDS[system] if not shutil.which(name)]
+    lacking = [name for name in system.commands if not shutil.which(name)]
     if lacking:
         raise SiteError(
             f"not found: {', '.join(lacking)}",
             "run hpcbench on a login node, or load the module that brings these commands",
         )
     if site.cluster_class:
-        jobqueue.cluster_class(site)
-    return f"{', '.join(batch.COMMANDS[system])}: {batch.version(system)}"
+        submission.cluster_class(site)
+    return f"{', '.join(system.commands)}: {system.version()}"
 
 
 def answer(system: BatchSystem) -> str:
     """Whether the batch system's daemons are there, too."""
     asked = time.monotonic()
-    batch.jobs(system, "hpcbench-doctor")
-    return f"{batch.COMMANDS[system][1]} answers in {time.monotonic() - asked:.1f} s"
+    system.jobs("hpcbench-doctor")
+    return f"{system.commands[1]} answers in {time.monotonic() - asked:.1f} s"
 
 
 def interface(network: Network) -> str:
@@ -126,19 +126,19 @@ def _free(address: str, port: int) -> bool:
 
 def software(container: Container) -> str:
     """Triton and perf_analyzer, whose digest goes into the records of a run."""
-    return command.software(container).server_digest
+    return command.find_software(container).server_digest
 
 
 def pulled(container: Container) -> str:
     """Whether the images are where the nodes find them; those of registries are pulled."""
     pulls: list[str] = []
-    images.pull(container, pulls.append)
+    images.pull_images(container, pulls.append)
     return f"pulled {', '.join(pulls)}" if pulls else "both are there"
 
 
 def perf_analyzer(container: Container, folder: Path) -> str:
     """Whether what was installed runs, too; the scratch folder of the nodes may not be here."""
-    if container.runtime == "apptainer" and not images.found():
+    if container.runtime == "apptainer" and not images.find_apptainer():
         raise NothingToCheck("there is no Apptainer on this host")
     return worker_checks.perf_analyzer(container.model_copy(update={"scratch": str(folder)}))
 

@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from hpcbench.cluster import ledger, pools
-from hpcbench.cluster.jobqueue import DEATH_TIMEOUT_S
 from hpcbench.cluster.ledger import Run
+from hpcbench.cluster.submission import DEATH_TIMEOUT_S
 from hpcbench.config.site import Site
 from hpcbench.doctor.findings import Findings, NothingToCheck
 from hpcbench.doctor.worker_checks import ANSWER_S, CHECKS, Visit, connected

@@ -32,7 +32,7 @@ from hpcbench.doctor.findings import NothingToCheck
 from hpcbench.errors import HpcbenchError, ServerFailed, SiteError
 from hpcbench.measure import node, preflight
 from hpcbench.measure import server as triton
-from hpcbench.measure.preflight import check_scratch, sdk_tool
+from hpcbench.measure.preflight import check_scratch, installed_perf_analyzer
 from hpcbench.runtime import command
 
 FROM_DRIVER, FROM_NODE = "from-driver", "from-node"
@@ -108,7 +108,7 @@ def as_promised(pool: Pool, found: Mapping[str, Any]) -> str:
 
 def scratch(container: Container) -> str:
     """The node's own disk."""
-    where = command.scratch(container)
+    where = command.scratch_folder(container)
     check_scratch(where)
     with TemporaryDirectory(prefix="hpcbench-", dir=where) as own:
         (Path(own) / "probe").write_bytes(bytes(2**20))
@@ -123,25 +123,25 @@ def gigabytes(folder: Path) -> str:
 def software(container: Container, *, gpus: bool) -> str:
     """What the container section names, as a digest, where it can be used on this node."""
     try:
-        digest = command.software(container).server_digest
+        digest = command.find_software(container).server_digest
     except SiteError as error:
         raise SiteError(f"{node.facts()['node']}: {error.message}", error.hint) from error
-    preflight.check(container, gpus=gpus)
-    preflight.check_same(container)
+    preflight.check_images(container, gpus=gpus)
+    preflight.check_unchanged(container)
     return digest
 
 
 def perf_analyzer(container: Container) -> str:
     """The version of the program, which runs."""
-    return f"version {sdk_tool(container).version}"
+    return f"version {installed_perf_analyzer(container).version}"
 
 
 def server(container: Container, cpus: int | None, *, gpus: bool) -> str:
     """Triton, without a model: its version and how long it takes to be ready."""
-    with TemporaryDirectory(prefix="hpcbench-", dir=command.scratch(container)) as own:
+    with TemporaryDirectory(prefix="hpcbench-", dir=command.scratch_folder(container)) as own:
         log = Path(own) / "server.log"
         try:
-            version, ready_s = triton.trial(
+            version, ready_s = triton.start_without_models(
                 container, log_path=log, cpus=node.cpus(cpus), gpus=gpus
             )
         except ServerFailed as error:
@@ -287,7 +287,7 @@ def _software(visit: Visit) -> str:
     there = str(visit.ask(look, visit.site.container, seconds=SERVER_S))
     here = there
     with contextlib.suppress(SiteError):
-        here = command.software(visit.site.container).server_digest
+        here = command.find_software(visit.site.container).server_digest
     if here != there:
         raise SiteError(
             f"{there} there, {here} here",

@@ -10,15 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from hpcbench.config.yaml_model import nearest
+from hpcbench.config.yaml_model import did_you_mean
 from hpcbench.errors import BadInput
 
-PIECE = 256
+BATCH_EVENTS = 256
 """Events that are in memory at a time."""
 
 
 @dataclass(frozen=True)
-class Values:
+class ListColumn:
     """One column of some events, its lists taken apart.
 
     ``lengths`` are those of the lists, the outermost level first; ``flat`` is what is in the
@@ -46,18 +46,20 @@ class Events:
         """Raises BadInput for the first of ``names`` that is not there."""
         for name in names:
             if name not in self.types:
-                told = ", ".join(f"{known} ({shown(kind)})" for known, kind in self.types.items())
+                told = ", ".join(
+                    f"{known} ({type_text(kind)})" for known, kind in self.types.items()
+                )
                 raise BadInput(
                     f"{self.source}: there is no column '{name}' for {wanted_by};"
-                    f"{nearest(name, self.types)} it has: {told or 'none'}",
+                    f"{did_you_mean(name, self.types)} it has: {told or 'none'}",
                     "--map says which columns make which input",
                 )
 
-    def pieces(self, names: Sequence[str], events: int) -> Iterator[dict[str, pa.Array]]:
+    def batches(self, names: Sequence[str], events: int) -> Iterator[dict[str, pa.Array]]:
         """The first ``events`` events of some columns, some events at a time."""
         tops = list(dict.fromkeys(self._top(name) for name in names))
         left = events
-        for batch in self._batches(tops):
+        for batch in self._record_batches(tops):
             part = batch.slice(0, left)
             left -= part.num_rows
             if part.num_rows:
@@ -65,18 +67,18 @@ class Events:
             if not left:
                 return
 
-    def _batches(self, tops: list[str]) -> Iterator[pa.RecordBatch]:
+    def _record_batches(self, tops: list[str]) -> Iterator[pa.RecordBatch]:
         if isinstance(self.table, pq.ParquetFile):
-            yield from self.table.iter_batches(batch_size=PIECE, columns=tops)
+            yield from self.table.iter_batches(batch_size=BATCH_EVENTS, columns=tops)
         else:
-            yield from self.table.select(tops).to_batches(max_chunksize=PIECE)
+            yield from self.table.select(tops).to_batches(max_chunksize=BATCH_EVENTS)
 
     def _top(self, name: str) -> str:
         is_file = isinstance(self.table, pq.ParquetFile)
         known: list[str] = (self.table.schema_arrow if is_file else self.table.schema).names
         return max((n for n in known if name == n or name.startswith(f"{n}.")), key=len)
 
-    def values(self, name: str, array: pa.Array) -> Values:
+    def list_column(self, name: str, array: pa.Array) -> ListColumn:
         """The column ``name`` in a piece. Raises BadInput where something is missing in it."""
         fields = name[len(self._top(name)) + 1 :].split(".") if name != self._top(name) else []
         lengths = []
@@ -92,22 +94,22 @@ class Events:
                 lengths.append(pc.list_value_length(array).to_numpy(zero_copy_only=False))
                 array = array.flatten()
             else:
-                return Values(tuple(lengths), array)
+                return ListColumn(tuple(lengths), array)
 
 
-def rank(kind: pa.DataType) -> int:
+def list_depth(kind: pa.DataType) -> int:
     """How deep the lists of a column are nested."""
-    return 1 + rank(kind.value_type) if _is_list(kind) else 0
+    return 1 + list_depth(kind.value_type) if _is_list(kind) else 0
 
 
-def shown(kind: pa.DataType) -> str:
+def type_text(kind: pa.DataType) -> str:
     """A type in words."""
-    return f"lists of {shown(kind.value_type)}" if _is_list(kind) else str(kind)
+    return f"lists of {type_text(kind.value_type)}" if _is_list(kind) else str(kind)
 
 
-def innermost(kind: pa.DataType) -> pa.DataType:
+def innermost_type(kind: pa.DataType) -> pa.DataType:
     """What is in the lists."""
-    return innermost(kind.value_type) if _is_list(kind) else kind
+    return innermost_type(kind.value_type) if _is_list(kind) else kind
 
 
 def _is_list(kind: pa.DataType) -> bool:
@@ -115,7 +117,7 @@ def _is_list(kind: pa.DataType) -> bool:
     return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 
 
-def read(path: Path) -> Events:
+def read_events(path: Path) -> Events:
     """The columns of a .parquet, .npz or .npy file. Raises BadInput where it is not one."""
     readers = {".parquet": _parquet, ".pq": _parquet, ".npz": _numpy, ".npy": _numpy}
     if path.suffix not in readers:
@@ -139,10 +141,12 @@ def _parquet(path: Path) -> Events:
 
 def _numpy(path: Path) -> Events:
     loaded = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix == ".npy" else None)
-    return from_arrays({path.stem: loaded} if path.suffix == ".npy" else dict(loaded), str(path))
+    return events_from_arrays(
+        {path.stem: loaded} if path.suffix == ".npy" else dict(loaded), str(path)
+    )
 
 
-def from_arrays(columns: Mapping[str, Any], source: str = "columns") -> Events:
+def events_from_arrays(columns: Mapping[str, Any], source: str = "columns") -> Events:
     """Columns that are in memory: NumPy, Awkward, pandas or Arrow, all with one row per event."""
     arrays = {name: _arrow(values) for name, values in columns.items()}
     counts = {name: len(array) for name, array in arrays.items()}

@@ -39,7 +39,7 @@ _LACKING: dict[str, tuple[str, ...]] = {
 """What figures and recommendations would use, in words, and the columns that hold it."""
 
 
-def lacking(records: Sequence[Record]) -> Iterator[str]:
+def missing_information(records: Sequence[Record]) -> Iterator[str]:
     """What no record of them has, and which points there are no files of."""
     measured = [record for record in records if record.status in MEASURED]
     for words, columns in _LACKING.items():
@@ -89,7 +89,7 @@ _NOT_SAID = {"ended_at", "hpcbench_version"}
 
 
 @dataclass(frozen=True)
-class Known:
+class CsvOrigin:
     """What whoever imports the files knows, and the files do not say; None: not known either."""
 
     site: str = "imported"
@@ -99,26 +99,26 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Imported:
+class CsvImport:
     """The records, files that gave none with the reason, and what all records lack, in words."""
 
     records: tuple[Record, ...]
-    left_out: Mapping[Path, str]
-    lacking: tuple[str, ...]
+    skipped: Mapping[Path, str]
+    missing: tuple[str, ...]
 
 
-def import_csv(folder: Path, results: Path, known: Known | None = None) -> Imported:
+def import_csv_folder(folder: Path, results: Path, origin: CsvOrigin | None = None) -> CsvImport:
     """Adds what the CSV files under ``folder`` hold to a results folder, and says what they lack.
 
     Raises BadInput where there is nothing to import, or two files are about the same point.
     """
-    found = read_tree(folder, known or Known())
+    found = read_csv_folder(folder, origin or CsvOrigin())
     where = Results(results)
     where.create()
-    with store.locked(where):
+    with store.lock_folder(where):
         for placement_id in dict.fromkeys(record.placement_id for record in found.records):
             path = where.records / f"{placement_id}.parquet"
-            rows = parquet.read(path).to_pylist() if path.exists() else []
+            rows = parquet.read_file(path).to_pylist() if path.exists() else []
             rows += [
                 {**vars(record), "status": str(record.status)}
                 for record in found.records
@@ -133,21 +133,21 @@ def import_csv(folder: Path, results: Path, known: Known | None = None) -> Impor
     return found
 
 
-def read_tree(folder: Path, known: Known) -> Imported:
+def read_csv_folder(folder: Path, origin: CsvOrigin) -> CsvImport:
     """The records of all CSV files under ``folder``; writes nothing."""
     if not folder.is_dir():
         raise BadInput(f"{folder}: is not a folder", "name the folder that the loop wrote into")
     found: list[tuple[Path, Record]] = []
-    left_out: dict[Path, str] = {}
+    skipped: dict[Path, str] = {}
     for path in sorted(folder.rglob("*.csv")):
         try:
-            found += [(path, record) for record in list(_records(path, folder, known))]
+            found += [(path, record) for record in list(_records(path, folder, origin))]
         except _NotOurs as reason:
-            left_out[path] = str(reason)
+            skipped[path] = str(reason)
         except csv.Error as error:
-            left_out[path] = f"is no CSV: {error}"
+            skipped[path] = f"is no CSV: {error}"
     if not found:
-        told = "".join(f"\n{path}: {reason}" for path, reason in list(left_out.items())[:5])
+        told = "".join(f"\n{path}: {reason}" for path, reason in list(skipped.items())[:5])
         raise BadInput(
             f"{folder}: holds no CSV file of perf_analyzer or Model Analyzer{told}",
             "wanted: {model}_batch{N}.csv as perf_analyzer -f writes it, or "
@@ -165,7 +165,7 @@ def read_tree(folder: Path, known: Known) -> Imported:
             )
         records.append(replace(identified, repeat=len(places_of)))
         places_of.append(path)
-    return Imported(tuple(records), left_out, tuple(lacking(records)))
+    return CsvImport(tuple(records), skipped, tuple(missing_information(records)))
 
 
 def _with_load(record: Record, others: list[Record]) -> Record:
@@ -188,14 +188,14 @@ class _NotOurs(Exception):
     """The file is none of the two kinds; says why."""
 
 
-def _records(path: Path, folder: Path, known: Known) -> Iterator[Record]:
+def _records(path: Path, folder: Path, origin: CsvOrigin) -> Iterator[Record]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise _NotOurs(f"cannot be read: {error}") from error
     headers = set(perf_output.csv_headers(text))
     if {"Model", "Batch", "Throughput (infer/sec)"} <= headers:
-        return _of_analyzer(path, folder, text, known)
+        return _of_analyzer(path, folder, text, origin)
     if "GPU UUID" in headers:
         raise _NotOurs("has the GPUs only; the figures are in metrics-model-inference.csv")
     named = re.fullmatch(r"(?P<model>.+)_batch(?P<batch>[1-9]\d{0,8})\.csv", path.name)
@@ -204,56 +204,56 @@ def _records(path: Path, folder: Path, known: Known) -> Iterator[Record]:
             raise _NotOurs("its name does not say model and batch size: {model}_batch{N}.csv")
     elif named is None or headers:
         raise _NotOurs("has columns of neither perf_analyzer nor Model Analyzer")
-    return _of_loop(path, folder, text, named["model"], int(named["batch"]), known)
+    return _of_loop(path, folder, text, named["model"], int(named["batch"]), origin)
 
 
 def _of_loop(
-    path: Path, folder: Path, text: str, model: str, batch: int, known: Known
+    path: Path, folder: Path, text: str, model: str, batch: int, origin: CsvOrigin
 ) -> Iterator[Record]:
     """A record for each row, one concurrency or rate each; a failed one where there is none."""
     above = path.parent.relative_to(folder)
     pool = above.parent if above.name == model else above
-    base = _base(path, model, known, pool=known.pool or _pool_name(folder, pool))
+    base = _base(path, model, origin, pool=origin.pool or _pool_name(folder, pool))
     for cells in perf_output.csv_rows(text) or [{}]:
-        percentile = _percentile(cells, known) if cells else None
-        figures = perf_output.csv_figures(cells, percentile)
+        percentile = _percentile(cells, origin) if cells else None
+        figures = perf_output.csv_metrics(cells, percentile)
         yield replace(
             _with_figures(base, figures, path.relative_to(folder)),
             batch_size=batch,
             concurrency=_whole(cells.get("Concurrency")),
-            request_rate=perf_output.number(cells.get("Request Rate", "")),
+            request_rate=perf_output.parse_number(cells.get("Request Rate", "")),
             percentile=percentile,
         )
 
 
-def _percentile(cells: Cells, known: Known) -> int | None:
+def _percentile(cells: Cells, origin: CsvOrigin) -> int | None:
     """The percentile asked for: with one, perf_analyzer leaves the mean out."""
     if "Avg latency" in cells:
         return None
     named = {int(m[1]) for header in cells if (m := re.fullmatch(r"p(\d+) latency", header))}
-    return next(iter(named - _ALWAYS), known.percentile)
+    return next(iter(named - _ALWAYS), origin.percentile)
 
 
-def _of_analyzer(path: Path, folder: Path, text: str, known: Known) -> Iterator[Record]:
+def _of_analyzer(path: Path, folder: Path, text: str, origin: CsvOrigin) -> Iterator[Record]:
     """A record for each measurement of each configuration that Model Analyzer tried."""
     # Its own folders are called results and are no kind of node.
-    pool = known.pool or _pool_name(folder, Path())
+    pool = origin.pool or _pool_name(folder, Path())
     for cells in perf_output.csv_rows(text):
         if _whole(cells["Batch"]) is None:
             raise _NotOurs("is about several models at once, which have no figures of their own")
         figures: dict[str, Any] = {}
         for header, (column, factor) in _ANALYZER.items():
-            value = perf_output.number(cells.get(header, ""))
+            value = perf_output.parse_number(cells.get(header, ""))
             if value is not None:
                 figures[column] = value * factor
         groups = re.fullmatch(r"(\d+):(\w+)", cells.get("Instance Group", "").strip())
-        base = _base(path, cells["Model"], known, pool=pool)
+        base = _base(path, cells["Model"], origin, pool=pool)
         yield replace(
             _with_figures(base, figures, path.relative_to(folder)),
             model_label=cells.get("Model Config Path") or cells["Model"],
             batch_size=_whole(cells["Batch"]),
             concurrency=_whole(cells.get("Concurrency")),
-            request_rate=perf_output.number(cells.get("Request Rate", "")),
+            request_rate=perf_output.parse_number(cells.get("Request Rate", "")),
             max_batch_size=_whole(cells.get("Max Batch Size")),
             instance_count=int(groups[1]) if groups else None,
             instance_kind=f"KIND_{groups[2]}" if groups else None,
@@ -267,19 +267,19 @@ def _with_figures(record: Record, figures: Mapping[str, Any], source: Path) -> R
     return replace(record, status=Status.FAILED, reason=reason, **figures)
 
 
-def _base(path: Path, model: str, known: Known, pool: str) -> Record:
+def _base(path: Path, model: str, origin: CsvOrigin, pool: str) -> Record:
     """What is the same for all records of a file."""
     return Record(
         point_id="",
         campaign="imported",
-        site=known.site,
+        site=origin.site,
         pool=pool,
         repeat=0,
-        placement_id=_hash("csv", known.site, pool, model)[:12],
+        placement_id=_hash("csv", origin.site, pool, model)[:12],
         status=Status.OK,
         model=model,
         model_label=model,
-        gpu_name=known.gpu,
+        gpu_name=origin.gpu,
         # The loop writes no time; this is when perf_analyzer had ended, unless the file was copied.
         ended_at=datetime.fromtimestamp(path.stat().st_mtime, UTC),
         hpcbench_version=__version__,
@@ -306,5 +306,5 @@ def _pool_name(folder: Path, relative: Path) -> str:
 
 
 def _whole(text: str | None) -> int | None:
-    value = perf_output.number(text or "")
+    value = perf_output.parse_number(text or "")
     return int(value) if value is not None and value == int(value) and 0 <= value < 1e9 else None

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
 
-from hpcbench.config.yaml_model import nearest
+from hpcbench.config.triton_messages import DataType, ModelConfig
+from hpcbench.config.yaml_model import did_you_mean
 from hpcbench.errors import BadInput
-from hpcbench.exchange.event_columns import Events, innermost, rank, shown
+from hpcbench.exchange.event_columns import Events, innermost_type, list_depth, type_text
 from hpcbench.plan.model import TritonModel
 
 NUMPY_TYPES = {
@@ -33,7 +33,7 @@ TAKEN = {"b": "b", "i": "iub", "u": "iub", "f": "fiub", "O": "O"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
+class InputOptions:
     """What the user asked for.
 
     ``columns`` maps an input to the columns that make it, else the one of its name does.
@@ -77,7 +77,7 @@ class Layout:
 
 
 @dataclass
-class Lengths:
+class _ListLengths:
     """What the lists of one input's columns are at one level: how many, and how long."""
 
     shortest: int = 1 << 62
@@ -87,31 +87,31 @@ class Lengths:
     too_long: int = 0
 
 
-def plan(
-    model: TritonModel, events: Events, wish: Wish, count: int
+def plan_layouts(
+    model: TritonModel, events: Events, options: InputOptions, count: int
 ) -> tuple[tuple[Layout, ...], tuple[str, ...]]:
     """How the first ``count`` events make the model's inputs, and what is changed in them.
 
     Raises BadInput where they do not.
     """
     inputs = ModelConfig.FromString(model.config).input
-    _check_names(model, inputs, wish)
+    _check_names(model, inputs, options)
     layouts = []
     changed: list[str] = []
     for each in inputs:
-        columns = wish.columns.get(each.name, (each.name,))
-        if each.optional and each.name not in (*wish.columns, *events.types):
+        columns = options.columns.get(each.name, (each.name,))
+        if each.optional and each.name not in (*options.columns, *events.types):
             continue
         where = f"input '{each.name}' of model '{model.name}'"
         events.check(columns, where)
         data_type = DataType.Name(each.data_type)
         for column in columns:
             _check_type(events, column, data_type, where)
-        dims = _dims(tuple(each.dims), wish.shapes.get(each.name), where)
+        dims = _dims(tuple(each.dims), options.shapes.get(each.name), where)
         axis = _axis(events, columns, dims, where)
         asked = tuple(d for position, d in enumerate(dims) if position != axis)
         lengths = _survey(events, columns, asked, count, where)
-        sizes = _sizes(events, columns, asked, lengths, wish, where)
+        sizes = _sizes(events, columns, asked, lengths, options, where)
         changed += _told(each.name, lengths)
         layouts.append(
             Layout(name=each.name, columns=columns, data_type=data_type, axis=axis, sizes=sizes)
@@ -119,7 +119,7 @@ def plan(
     return tuple(layouts), tuple(changed)
 
 
-def _check_names(model: TritonModel, inputs: Sequence[Any], wish: Wish) -> None:
+def _check_names(model: TritonModel, inputs: Sequence[Any], options: InputOptions) -> None:
     names = [each.name for each in inputs]
     if not names:
         raise BadInput(
@@ -127,17 +127,17 @@ def _check_names(model: TritonModel, inputs: Sequence[Any], wish: Wish) -> None:
             "write its input entries into config.pbtxt, or start Triton with it and copy what "
             f"curl localhost:8000/v2/models/{model.name}/config says",
         )
-    for option, given in (("--map", wish.columns), ("--shape", wish.shapes)):
+    for option, given in (("--map", options.columns), ("--shape", options.shapes)):
         for name in given:
             if name not in names:
                 raise BadInput(
                     f"{option} {name}: model '{model.name}' has no such input;"
-                    f"{nearest(name, names)} its inputs: {', '.join(names)}"
+                    f"{did_you_mean(name, names)} its inputs: {', '.join(names)}"
                 )
 
 
 def _check_type(events: Events, column: str, data_type: str, where: str) -> None:
-    kind = innermost(events.types[column])
+    kind = innermost_type(events.types[column])
     told = f"{events.source}: column '{column}' holds {kind}, and {where} wants {data_type[5:]}"
     if data_type not in NUMPY_TYPES:
         raise BadInput(f"{where} is {data_type[5:]}, which perf_analyzer's JSON cannot hold")
@@ -165,8 +165,8 @@ def _dims(dims: tuple[int, ...], given: tuple[int, ...] | None, where: str) -> t
 
 def _axis(events: Events, columns: Sequence[str], dims: tuple[int, ...], where: str) -> int | None:
     """Where in the input's shape the columns lie side by side."""
-    ranks = {rank(events.types[column]) for column in columns}
-    told = ", ".join(f"{column} ({shown(events.types[column])})" for column in columns)
+    ranks = {list_depth(events.types[column]) for column in columns}
+    told = ", ".join(f"{column} ({type_text(events.types[column])})" for column in columns)
     wants = f"{where} has dims {list(dims)}"
     if len(columns) == 1 and ranks == {len(dims)}:
         return None
@@ -190,13 +190,13 @@ def _axis(events: Events, columns: Sequence[str], dims: tuple[int, ...], where: 
 
 def _survey(
     events: Events, columns: Sequence[str], asked: tuple[int, ...], count: int, where: str
-) -> list[Lengths]:
+) -> list[_ListLengths]:
     """Reads all lengths once, because the file's shape must be known before it is written."""
-    found = [Lengths() for _ in asked]
+    found = [_ListLengths() for _ in asked]
     if not asked:
         return found
-    for piece in events.pieces(columns, count):
-        first, *others = (events.values(name, piece[name]).lengths for name in columns)
+    for batch in events.batches(columns, count):
+        first, *others = (events.list_column(name, batch[name]).lengths for name in columns)
         for name, lengths in zip(columns[1:], others, strict=True):
             if any(not np.array_equal(a, b) for a, b in zip(first, lengths, strict=True)):
                 raise BadInput(
@@ -220,8 +220,8 @@ def _sizes(
     events: Events,
     columns: Sequence[str],
     asked: tuple[int, ...],
-    lengths: Sequence[Lengths],
-    wish: Wish,
+    lengths: Sequence[_ListLengths],
+    options: InputOptions,
     where: str,
 ) -> tuple[int | None, ...]:
     sizes: list[int | None] = []
@@ -230,14 +230,14 @@ def _sizes(
             f"{events.source}: column '{columns[0]}' has lists of {level.shortest} to "
             f"{level.longest} values, and {where} takes {size}"
         )
-        if size != -1 and level.too_long and not wish.truncate:
+        if size != -1 and level.too_long and not options.truncate:
             raise BadInput(told, f"--truncate cuts them to the first {size}")
-        if size != -1 and level.too_short and wish.pad is None:
+        if size != -1 and level.too_short and options.pad is None:
             raise BadInput(told, "--pad 0 fills them with zeros, --pad -999 with that number")
         alike = 0 < level.shortest == level.longest
         if size != -1:
             sizes.append(size)
-        elif alike or wish.pad is not None:
+        elif alike or options.pad is not None:
             sizes.append(max(level.longest, 1))
         elif level.shortest == 0:
             raise BadInput(
@@ -250,7 +250,7 @@ def _sizes(
     return tuple(sizes)
 
 
-def _told(name: str, lengths: Sequence[Lengths]) -> Iterator[str]:
+def _told(name: str, lengths: Sequence[_ListLengths]) -> Iterator[str]:
     for level in lengths:
         for what, lists in (("filled", level.too_short), ("cut", level.too_long)):
             if lists:

@@ -17,13 +17,13 @@ import pyarrow as pa
 
 from hpcbench.errors import BadInput
 from hpcbench.exchange import input_layout
-from hpcbench.exchange.event_columns import Events, Values
-from hpcbench.exchange.input_layout import NUMPY_TYPES, Layout, Wish
+from hpcbench.exchange.event_columns import Events, ListColumn
+from hpcbench.exchange.input_layout import NUMPY_TYPES, InputOptions, Layout
 from hpcbench.plan.model import TritonModel
 
 
 @dataclass(frozen=True)
-class Made:
+class WrittenInput:
     """What was written: ``changed`` tells of lists that were filled or cut."""
 
     events: int
@@ -32,33 +32,37 @@ class Made:
     changed: tuple[str, ...]
 
 
-def write(model: TritonModel, events: Events, out: Path, wish: Wish | None = None) -> Made:
-    """Writes the first events to ``out``; all of them where ``wish`` does not say how many.
+def write_input(
+    model: TritonModel, events: Events, out: Path, options: InputOptions | None = None
+) -> WrittenInput:
+    """Writes the first events to ``out``; all of them where ``options`` does not say how many.
 
     Raises BadInput where columns and inputs do not fit; then ``out`` is as it was.
     """
-    wish = wish or Wish()
-    count = min(events.rows, events.rows if wish.events is None else wish.events)
+    options = options or InputOptions()
+    count = min(events.rows, events.rows if options.events is None else options.events)
     if not count:
         raise BadInput(f"{events.source}: has no events")
-    layouts, changed = input_layout.plan(model, events, wish, count)
+    layouts, changed = input_layout.plan_layouts(model, events, options, count)
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         with temporary.open("w", encoding="utf-8") as file:
-            _write(file, layouts, events, count, wish)
+            _write(file, layouts, events, count, options)
         temporary.replace(out)
     except OSError as error:
         raise BadInput(f"{out}: cannot be written: {error.strerror}") from error
     finally:
         temporary.unlink(missing_ok=True)
-    return Made(count, out.stat().st_size, layouts, changed)
+    return WrittenInput(count, out.stat().st_size, layouts, changed)
 
 
-def _write(file: TextIO, layouts: Sequence[Layout], events: Events, count: int, wish: Wish) -> None:
+def _write(
+    file: TextIO, layouts: Sequence[Layout], events: Events, count: int, options: InputOptions
+) -> None:
     names = list(dict.fromkeys(column for layout in layouts for column in layout.columns))
     before = '{"data": [\n'
-    for piece in events.pieces(names, count):
-        inputs = {layout.name: _tensors(layout, events, piece, wish) for layout in layouts}
+    for batch in events.batches(names, count):
+        inputs = {layout.name: _tensors(layout, events, batch, options) for layout in layouts}
         for tensors in zip(*inputs.values(), strict=True):
             entry = {name: _json(t) for name, t in zip(inputs, tensors, strict=True)}
             file.write(before + json.dumps(entry))
@@ -67,22 +71,22 @@ def _write(file: TextIO, layouts: Sequence[Layout], events: Events, count: int, 
 
 
 def _tensors(
-    layout: Layout, events: Events, piece: Mapping[str, pa.Array], wish: Wish
+    layout: Layout, events: Events, batch: Mapping[str, pa.Array], options: InputOptions
 ) -> Iterator[Any]:
-    """One array for each event of the piece."""
+    """One array for each event of the batch."""
     if not layout.is_one_shape:
-        total = len(piece[layout.columns[0]])
+        total = len(batch[layout.columns[0]])
         for row in range(total):
-            one = {name: piece[name].slice(row, 1) for name in layout.columns}
+            one = {name: batch[name].slice(row, 1) for name in layout.columns}
             _check_rectangle(layout, events, one)
-            yield _filled(layout, events, one, wish)[0]
+            yield _filled(layout, events, one, options)[0]
     else:
-        yield from _filled(layout, events, piece, wish)
+        yield from _filled(layout, events, batch, options)
 
 
 def _check_rectangle(layout: Layout, events: Events, one: Mapping[str, pa.Array]) -> None:
     name = layout.columns[0]
-    for lengths in events.values(name, one[name]).lengths:
+    for lengths in events.list_column(name, one[name]).lengths:
         if lengths.min() != lengths.max():
             raise BadInput(
                 f"{events.source}: column '{name}' has an event whose lists differ in length: "
@@ -91,12 +95,14 @@ def _check_rectangle(layout: Layout, events: Events, one: Mapping[str, pa.Array]
             )
 
 
-def _filled(layout: Layout, events: Events, piece: Mapping[str, pa.Array], wish: Wish) -> Any:
+def _filled(
+    layout: Layout, events: Events, batch: Mapping[str, pa.Array], options: InputOptions
+) -> Any:
     parts = []
     for name in layout.columns:
-        values = events.values(name, piece[name])
+        values = events.list_column(name, batch[name])
         flat = _converted(values.flat, layout.data_type, f"{events.source}: column '{name}'")
-        parts.append(to_shape(values, flat, layout.sizes, _fill(layout, wish.pad)))
+        parts.append(pad_lists(values, flat, layout.sizes, _fill(layout, options.pad)))
     return parts[0] if layout.axis is None else np.stack(parts, axis=layout.axis + 1)
 
 
@@ -115,7 +121,7 @@ def _fill(layout: Layout, pad: float | None) -> Any:
     return fill
 
 
-def to_shape(values: Values, flat: Any, sizes: Sequence[int | None], fill: Any) -> Any:
+def pad_lists(values: ListColumn, flat: Any, sizes: Sequence[int | None], fill: Any) -> Any:
     """Lists of any length as one array (event, *sizes), filled and cut at the end of each list.
 
     A size of None is as long as the longest list.

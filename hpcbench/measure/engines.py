@@ -14,8 +14,7 @@ from hpcbench.errors import ServerFailed
 from hpcbench.measure import node, server_log
 from hpcbench.measure import server as triton
 from hpcbench.plan import accelerators, model_config
-from hpcbench.plan.model_config import Request
-from hpcbench.plan.point import ServerVariant
+from hpcbench.plan.point import Request, ServerVariant
 from hpcbench.runtime import command
 
 BUILT = "built.json"
@@ -32,7 +31,7 @@ class Engines:
     columns: Mapping[str, Any]
 
 
-def prepare(
+def prepare_engines(
     variant: ServerVariant,
     site: Container,
     *,
@@ -48,19 +47,19 @@ def prepare(
     used at all. Raises ServerFailed, as not applicable, where it is not.
     """
     config = model_config.configure(variant, requests)
-    names = accelerators.named(config)
+    names = accelerators.compiling_accelerators(config)
     if not names:
         return Engines(None, {})
     key = accelerators.cache_key(
         config,
         digest=variant.model.digest,
-        software=command.software(site).server_digest,
+        software=command.find_software(site).server_digest,
         tensorrt=tensorrt,
         architecture=node.gpu_architecture(),
     )
-    folder = command.scratch(site) / f"hpcbench-engines-{os.getuid()}" / key
+    folder = command.scratch_folder(site) / f"hpcbench-engines-{os.getuid()}" / key
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
+    with _engine_lock(folder):
         told = folder / BUILT
         cached = told.is_file()
         if not cached:
@@ -79,7 +78,7 @@ def prepare(
             with log_path.open("rb") as stream:
                 stream.seek(position)
                 log = stream.read().decode(errors="replace")
-            found = accelerators.verdict(log, names[0])
+            found = server_log.accelerator_use(log, names[0])
             if found.fell_back:
                 raise ServerFailed(
                     f"{names[0]} was asked for and not used: {found.fell_back}",
@@ -100,7 +99,7 @@ def prepare(
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _engine_lock(folder: Path) -> Iterator[None]:
     """Others on this node that want the same engines wait until they are built."""
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

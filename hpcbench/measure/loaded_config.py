@@ -7,11 +7,11 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
-from tritonclient.grpc.model_config_pb2 import (
+
+from hpcbench.config.triton_messages import (
     ModelConfig,
     ModelInstanceGroup,
 )
-
 from hpcbench.plan.point import ServerVariant
 
 OWN = ("trt_engine_cache_enable", "trt_engine_cache_path")
@@ -30,7 +30,7 @@ DECIDES = {
 """Parts that a server must not add to what it was given, and the axes that are about them."""
 
 
-def resolved(config: ModelConfig) -> dict[str, Any]:
+def resolved_columns(config: ModelConfig) -> dict[str, Any]:
     """What a loaded configuration means, under the names of the record's columns."""
     batching = config.HasField("dynamic_batching")
     scheduler = config.dynamic_batching
@@ -95,7 +95,9 @@ def _dict(message: Message) -> dict[str, Any]:
     )
 
 
-def differences(variant: ServerVariant, asked: ModelConfig, loaded: ModelConfig) -> list[str]:
+def config_differences(
+    variant: ServerVariant, asked: ModelConfig, loaded: ModelConfig
+) -> list[str]:
     """Each field on which the server loaded something else than it was given, with both values.
 
     What a server completes is no difference: names, kinds and devices of instance groups,

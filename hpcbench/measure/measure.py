@@ -1,6 +1,5 @@
 """``measure(placement, site)``: the only function that does work on a worker."""
 
-import hashlib
 import logging
 import shlex
 import tempfile
@@ -12,9 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tritonclient.grpc.model_config_pb2 import ModelConfig
-
 from hpcbench.config.site import Site
+from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.errors import ServerFailed
 from hpcbench.measure import (
     concurrent,
@@ -30,15 +28,16 @@ from hpcbench.measure import (
 )
 from hpcbench.measure import server as triton
 from hpcbench.measure.perf_output import Outcome
-from hpcbench.measure.preflight import Tool, check_scratch, sdk_tool
-from hpcbench.plan.initial_record import unmeasured
+from hpcbench.measure.preflight import InstalledPerfAnalyzer, check_scratch, installed_perf_analyzer
+from hpcbench.plan.initial_record import initial_record
 from hpcbench.plan.input_data import GENERATED
-from hpcbench.plan.placement import Placement, Together
+from hpcbench.plan.model import hash_id
+from hpcbench.plan.placement import Placement, PointGroup
 from hpcbench.plan.point import Point
 from hpcbench.records.columns import Record, Status
 from hpcbench.runtime import command as container
 from hpcbench.runtime import process
-from hpcbench.runtime.command import Command, Room
+from hpcbench.runtime.command import Command, NodeAccess
 
 log = logging.getLogger(__name__)
 
@@ -56,33 +55,33 @@ def measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, N
     try:
         yield from _measure(placement, site, logs)
     finally:
-        container.sweep(site.container)
+        container.kill_orphans(site.container)
 
 
 def _measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, None, None]:
-    site = site.serving(placement.server_image)
+    site = site.with_server_image(placement.server_image)
     pool = site.pools[placement.pool]
     gpus = pool.gpus_per_job > 0
-    check_scratch(container.scratch(site.container))
-    held = preflight.check(site.container, gpus=gpus)
-    work = _Work(placement, site, sdk_tool(site.container))
-    waiting = deque(placement.measurements)
+    check_scratch(container.scratch_folder(site.container))
+    contents = preflight.check_images(site.container, gpus=gpus)
+    work = _Work(placement, site, installed_perf_analyzer(site.container))
+    waiting = deque(placement.point_groups)
     requests = dict(placement.requests)
     while waiting:
         served = waiting[0][0].served
-        preflight.check_same(site.container)
+        preflight.check_unchanged(site.container)
         try:
             log_path = logs / f"{placement.id}.server.log"
             cpus = node.cpus(pool.cpus)
             built = {
-                variant: engines.prepare(
+                variant: engines.prepare_engines(
                     variant,
                     site.container,
                     requests=requests.get(variant.model.name, ()),
                     log_path=log_path,
                     cpus=cpus,
                     gpus=gpus,
-                    tensorrt=held.tensorrt,
+                    tensorrt=contents.tensorrt,
                 )
                 for variant in served
             }
@@ -98,19 +97,19 @@ def _measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, 
             ) as server:
                 for point, record in _measure_on(server, waiting, work):
                     columns = built[point.variant].columns if point.variant in built else {}
-                    yield replace(record, **columns, **held.columns)
+                    yield replace(record, **columns, **contents.columns)
         except ServerFailed as error:
             status = Status.NOT_APPLICABLE if error.not_applicable else Status.FAILED
             while waiting and waiting[0][0].served == served:
                 for point in waiting.popleft():
-                    record = unmeasured(point, placement, site, status, error.message)
+                    record = initial_record(point, placement, site, status, error.message)
                     yield replace(
-                        record, log_tail=error.log_tail or None, **node.facts(), **held.columns
+                        record, log_tail=error.log_tail or None, **node.facts(), **contents.columns
                     )
 
 
 def _measure_on(
-    server: triton.Server, waiting: deque[Together], work: "_Work"
+    server: triton.Server, waiting: deque[PointGroup], work: "_Work"
 ) -> Iterator[tuple[Point, Record]]:
     """Measures what is waiting, as long as this server, or what it can be swapped to, serves it.
 
@@ -123,14 +122,14 @@ def _measure_on(
             if failed:
                 return
             try:
-                server = variants.swapped(server, served)
+                server = variants.swap_variants(server, served)
             except ServerFailed as error:
                 log.warning("not swapped, a fresh server comes instead: %s", error)
                 return
-        check_scratch(container.scratch(work.site.container))
-        preflight.check_same(work.site.container)
+        check_scratch(container.scratch_folder(work.site.container))
+        preflight.check_unchanged(work.site.container)
         points = waiting.popleft()
-        for point, record in _measured(points, server, work):
+        for point, record in _measure_points(points, server, work):
             failed |= record.status in (Status.FAILED, Status.TIMEOUT)
             yield point, record
 
@@ -141,11 +140,11 @@ class _Work:
 
     placement: Placement
     site: Site
-    tool: Tool
+    tool: InstalledPerfAnalyzer
 
 
-def _measured(
-    points: Together, server: triton.Server, work: _Work
+def _measure_points(
+    points: PointGroup, server: triton.Server, work: _Work
 ) -> Iterator[tuple[Point, Record]]:
     """The records of these points, which are measured in one go, each with its point.
 
@@ -153,35 +152,38 @@ def _measured(
     what comes before it is on disk by then.
     """
     started_at = datetime.now(UTC)
-    if points[0].together is None:
-        outcomes = [_alone(points[0], server, work)]
+    if points[0].together_id is None:
+        outcomes = [_measure_isolated(points[0], server, work)]
     else:
-        outcomes = _together(points, server, work)
+        outcomes = _measure_concurrent(points, server, work)
     for point, (outcome, extra) in zip(points, outcomes, strict=True):
         record = _record(point, outcome, extra | {"started_at": started_at}, server, work)
         for part in outcome.composing if server.alive else ():
-            yield point, _part(record, point, part, server.config_of(part.model, part.version))
-        figures = dict(outcome.figures)
+            yield (
+                point,
+                _composing_record(record, point, part, server.config_of(part.model, part.version)),
+            )
+        metrics = dict(outcome.metrics)
         if not server.fresh:
-            figures.pop("gpu_memory_max_bytes", None)
-        yield point, replace(record, **figures)
+            metrics.pop("gpu_memory_max_bytes", None)
+        yield point, replace(record, **metrics)
 
 
 def _record(
     point: Point, outcome: Outcome, extra: dict[str, Any], server: triton.Server, work: _Work
 ) -> Record:
-    """The record of a point, less the figures that were measured."""
+    """The record of a point, less the metrics that were measured."""
     status, reason = outcome.status, outcome.reason
     if not server.alive:
         status = Status.FAILED
-        reason = f"the server died during this point; {reason or 'no figures were lost'}"
+        reason = f"the server died during this point; {reason or 'no metrics were lost'}"
         extra["log_tail"] = server.log_tail
     place = server.variants.index(point.variant)
     return replace(
-        unmeasured(point, work.placement, work.site, status, reason),
+        initial_record(point, work.placement, work.site, status, reason),
         **node.facts(),
-        **loaded_config.resolved(server.configs[place]),
-        server_config=model_repository.as_text(server.asked[place]),
+        **loaded_config.resolved_columns(server.configs[place]),
+        server_config=model_repository.config_pbtxt(server.asked[place]),
         server_ready_s=server.ready_s,
         server_fresh=server.fresh,
         triton_version=server.version,
@@ -191,31 +193,38 @@ def _record(
     )
 
 
-def _part(record: Record, point: Point, part: perf_output.Composing, config: ModelConfig) -> Record:
+def _composing_record(
+    record: Record, point: Point, part: perf_output.ComposingModel, config: ModelConfig
+) -> Record:
     """The record of a model that an ensemble called, while that was measured."""
     called = next((m for m in point.variant.model.composing if m.name == part.model), None)
     text = f"{record.point_id}/{part.model}/{part.version}"
     return replace(
         record,
-        **loaded_config.resolved(config),
-        **part.figures,
-        point_id=hashlib.sha256(text.encode()).hexdigest()[:16],
+        **loaded_config.resolved_columns(config),
+        **part.metrics,
+        point_id=hash_id(text),
         part_of=record.point_id,
         model=part.model,
         model_label=f"{record.model_label} / {part.model}",
         model_version=part.version,
         model_digest=called.digest if called else None,
         shapes=None,
-        server_config=model_repository.as_text(config),
+        server_config=model_repository.config_pbtxt(config),
     )
 
 
-def _alone(point: Point, server: triton.Server, work: _Work) -> tuple[Outcome, dict[str, Any]]:
+def _measure_isolated(
+    point: Point, server: triton.Server, work: _Work
+) -> tuple[Outcome, dict[str, Any]]:
     energy_before = node.energy_j()
-    outcome, extra = _run(point, server, work, settle=True)
+    outcome, extra = _run_perf_analyzer(point, server, work, settle=True)
     if outcome.status is Status.UNSTABLE and server.alive:
-        outcome, extra = _unsettled(
-            outcome, extra, _run(point, server, work, settle=False), point.load.percentile
+        outcome, extra = _join_runs(
+            outcome,
+            extra,
+            _run_perf_analyzer(point, server, work, settle=False),
+            point.load.percentile,
         )
     energy_after = node.energy_j()
     if energy_before is not None and energy_after is not None:
@@ -223,8 +232,8 @@ def _alone(point: Point, server: triton.Server, work: _Work) -> tuple[Outcome, d
     return outcome, extra
 
 
-def _together(
-    points: Together, server: triton.Server, work: _Work
+def _measure_concurrent(
+    points: PointGroup, server: triton.Server, work: _Work
 ) -> list[tuple[Outcome, dict[str, Any]]]:
     """The outcomes of points that are measured at the same time.
 
@@ -232,11 +241,11 @@ def _together(
     them, because an earlier job has kept their records.
     """
     asked = {point.variant: point for point in points}
-    others = [b for b in points[0].beside if isinstance(b, Point) and b.variant not in asked]
+    others = [b for b in points[0].co_located if isinstance(b, Point) and b.variant not in asked]
     everyone = [*points, *others]
-    scratch = container.scratch(work.site.container)
+    scratch = container.scratch_folder(work.site.container)
     with ExitStack() as stack:
-        loaders = []
+        generators = []
         for point in everyone:
             folder = tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch)
             place = Path(stack.enter_context(folder))
@@ -244,12 +253,14 @@ def _together(
             if lacking:
                 reason = f"perf_analyzer {work.tool.version} does not know {', '.join(lacking)}"
                 return [(Outcome(Status.FAILED, reason), {}) for _ in points]
-            loaders.append(concurrent.Loader(point.variant.label, point.load, command, place))
-        ran = concurrent.run(loaders)
+            generators.append(
+                concurrent.LoadGenerator(point.variant.label, point.load, command, place)
+            )
+        results = concurrent.run_concurrently(generators)
     found = []
-    for point, loader, each in zip(everyone, loaders, ran, strict=True):
+    for point, generator, each in zip(everyone, generators, results, strict=True):
         extra: dict[str, Any] = {
-            "command": shlex.join(loader.command.argv),
+            "command": shlex.join(generator.command.argv),
             "exit_code": each.exit_code,
             "perf_analyzer_s": each.seconds,
             "overlap": each.overlap,
@@ -267,30 +278,30 @@ def _command(
     """perf_analyzer's command line in ``folder``, and the flags that the installed one lacks."""
     load = point.load
     metrics_url = f"127.0.0.1:{server.metrics_port}/metrics" if node.facts()["gpu_count"] else None
-    words, lacking = perf_analyzer.fit_to(
+    words, lacking = perf_analyzer.drop_unknown_flags(
         perf_analyzer.arguments(
             point,
             url=f"127.0.0.1:{server.http_port if load.protocol == 'http' else server.grpc_port}",
-            metrics_url=None if point.together else metrics_url,
+            metrics_url=None if point.together_id else metrics_url,
             **how,
         ),
         work.tool.flags,
     )
     data = load.input_data
-    shows = () if data in GENERATED else container.shows([Path(data)])
+    mounts = () if data in GENERATED else container.linked_paths([Path(data)])
     shm = "" if load.shared_memory == "none" else server.shm
-    room = Room(folder=folder, shows=shows, shm=shm)
-    return container.sdk(work.site.container, words, room), lacking
+    access = NodeAccess(folder=folder, mounts=mounts, shm_prefix=shm)
+    return container.sdk_command(work.site.container, words, access), lacking
 
 
-def _run(
+def _run_perf_analyzer(
     point: Point, server: triton.Server, work: _Work, *, settle: bool
 ) -> tuple[Outcome, dict[str, Any]]:
     """One run of perf_analyzer: its outcome, and the columns that tell how it was run."""
     load = point.load
     limit_s = perf_analyzer.timeout_s(load, settle=settle)
     inferences = perf_analyzer.inferences_per_request(point)
-    scratch = container.scratch(work.site.container)
+    scratch = container.scratch_folder(work.site.container)
     with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch) as name:
         # A bare name for -f, in the folder where it runs: else files of ensembles get lost.
         folder = Path(name)
@@ -299,10 +310,10 @@ def _run(
             reason = f"perf_analyzer {work.tool.version} does not know {', '.join(lacking)}"
             return Outcome(Status.FAILED, reason), {}
         system = load.shared_memory == "system"
-        with container.alone(work.site.container) if system else nullcontext():
+        with container.exclusive_shared_memory(work.site.container) if system else nullcontext():
             done = process.run(command.argv, folder=folder, timeout_s=limit_s, env=command.env)
         written = folder / perf_output.CSV_NAME
-        outcome = perf_output.read(
+        outcome = perf_output.parse_run(
             stdout=done.stdout,
             stderr=done.stderr,
             csv_text=written.read_text() if written.is_file() else None,
@@ -316,32 +327,32 @@ def _run(
     }
     if done.timed_out:
         reason = f"perf_analyzer was killed after {limit_s:.0f} s, the time computed for this point"
-        outcome = Outcome(Status.TIMEOUT, reason, outcome.figures)
+        outcome = Outcome(Status.TIMEOUT, reason, outcome.metrics)
     if outcome.status in (Status.FAILED, Status.TIMEOUT):
         extra["log_tail"] = server_log.last_lines(done.stdout + done.stderr) or None
     return perf_output.in_inferences(outcome, inferences), extra
 
 
-def _unsettled(
+def _join_runs(
     first: Outcome,
     first_extra: Mapping[str, Any],
     rest: tuple[Outcome, Mapping[str, Any]],
     percentile: int | None,
 ) -> tuple[Outcome, dict[str, Any]]:
-    """The record of a point that did not settle, with the figures of three more windows.
+    """The record of a point that did not settle, with the metrics of three more windows.
 
     The windows of the first run stay, because they show how far it was from settling.
     """
     outcome, extra = rest
-    figures = {**outcome.figures, **first.figures}
+    metrics = {**outcome.metrics, **first.metrics}
     spent_s = first_extra["perf_analyzer_s"] + extra.get("perf_analyzer_s", 0.0)
-    if "throughput_infer_per_s" in figures:
-        reason = f"{first.reason}; the figures are those of three more windows"
+    if "throughput_infer_per_s" in metrics:
+        reason = f"{first.reason}; the metrics are those of three more windows"
     else:
-        reason = f"{first.reason}; three more windows gave no figures: {outcome.reason}"
-        figures |= _from_windows(first.figures, percentile)
+        reason = f"{first.reason}; three more windows gave no metrics: {outcome.reason}"
+        metrics |= _from_windows(first.metrics, percentile)
     return (
-        Outcome(Status.UNSTABLE, reason, figures, outcome.composing),
+        Outcome(Status.UNSTABLE, reason, metrics, outcome.composing),
         {
             **first_extra,
             "perf_analyzer_s": spent_s,
@@ -350,10 +361,10 @@ def _unsettled(
     )
 
 
-def _from_windows(figures: Mapping[str, Any], percentile: int | None) -> dict[str, Any]:
+def _from_windows(metrics: Mapping[str, Any], percentile: int | None) -> dict[str, Any]:
     """The mean of the last three windows, where there is nothing better."""
-    throughputs = figures.get("windows_throughput_infer_per_s", ())[-3:]
-    latencies = figures.get("windows_latency_us", ())[-3:]
+    throughputs = metrics.get("windows_throughput_infer_per_s", ())[-3:]
+    latencies = metrics.get("windows_latency_us", ())[-3:]
     if not throughputs:
         return {}
     latency = "latency_avg_us" if percentile is None else "latency_percentile_us"

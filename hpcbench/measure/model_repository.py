@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 from google.protobuf import text_format
-from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.plan.point import ServerVariant
 from hpcbench.runtime import command
 
@@ -23,7 +23,7 @@ def write_overlay(variant: ServerVariant, config: ModelConfig, repository: Path)
     for entry in variant.model.folder.iterdir():
         if entry.name != "config.pbtxt":
             (folder / entry.name).symlink_to(entry)
-    (folder / "config.pbtxt").write_text(as_text(config), encoding="utf-8")
+    (folder / "config.pbtxt").write_text(config_pbtxt(config), encoding="utf-8")
     repository.mkdir(exist_ok=True)
     for part in variant.model.composing:
         if not (repository / part.name).exists():
@@ -42,14 +42,14 @@ def remove_overlay(variant: ServerVariant, repository: Path) -> None:
     shutil.rmtree(gone)
 
 
-def shows(variant: ServerVariant) -> tuple[tuple[Path, Path], ...]:
+def paths_to_mount(variant: ServerVariant) -> tuple[tuple[Path, Path], ...]:
     """(path, path as links name it) of all that must be seen to read the model.
 
     That is its folder, those of the models that it calls, and whatever links in them lead to.
     """
-    return command.shows(m.folder for m in (variant.model, *variant.model.composing))
+    return command.linked_paths(m.folder for m in (variant.model, *variant.model.composing))
 
 
-def as_text(config: ModelConfig) -> str:
+def config_pbtxt(config: ModelConfig) -> str:
     """The configuration as Triton reads it from a file."""
     return str(text_format.MessageToString(config))

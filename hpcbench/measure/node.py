@@ -19,6 +19,12 @@ log = logging.getLogger(__name__)
 DEADLINE = "HPCBENCH_DEADLINE"
 """In the environment of a job: when it ends, in seconds since the epoch."""
 
+JOB_ID = "HPCBENCH_JOB_ID"
+"""In the environment of a job: its id in the batch system."""
+
+NODE_NAME = "HPCBENCH_NODE"
+"""In the environment of a job: what the batch system calls the node that it is on."""
+
 
 def time_left_s() -> float:
     """Seconds until this job ends; infinite where nothing ends it."""
@@ -28,13 +34,7 @@ def time_left_s() -> float:
 
 def batch_name() -> str:
     """What the batch system calls this node, so that jobs can be kept away from it."""
-    ad = os.environ.get("_CONDOR_MACHINE_AD")
-    if ad and Path(ad).is_file():
-        for line in Path(ad).read_text().splitlines():
-            key, _, value = line.partition("=")
-            if key.strip() == "Machine":
-                return value.strip().strip('"')
-    return os.environ.get("SLURMD_NODENAME") or platform.node()
+    return os.environ.get(NODE_NAME) or platform.node()
 
 
 @cache
@@ -46,19 +46,10 @@ def facts() -> Mapping[str, Any]:
         "cpu_count": len(os.sched_getaffinity(0)),
         "memory_bytes": psutil.virtual_memory().total,
         "kernel": f"{_distribution()}, Linux {platform.release()}",
-        "job_id": _job_id(),
+        "job_id": os.environ.get(JOB_ID) or None,
         "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
         **_gpu_facts(),
     }
-
-
-def _job_id() -> str | None:
-    condor = os.environ.get("_CONDOR_JOB_AD")
-    if condor and Path(condor).is_file():
-        pairs = (line.partition("=") for line in Path(condor).read_text().splitlines())
-        found = {key.strip(): value.strip() for key, _, value in pairs}
-        return f"{found.get('ClusterId')}.{found.get('ProcId')}"
-    return os.environ.get("SLURM_JOB_ID")
 
 
 def cpus(limit: int | None) -> int:
@@ -136,15 +127,15 @@ def _gpus() -> tuple[Any, ...]:
 def _handle(name: str) -> Any:
     if name.startswith(("GPU-", "MIG-")):
         return pynvml.nvmlDeviceGetHandleByUUID(name)
-    # HTCondor says CUDA0, Slurm says 0.
+    # Some batch systems say CUDA0, others 0.
     return pynvml.nvmlDeviceGetHandleByIndex(int(name.removeprefix("CUDA")))
 
 
 def name_gpus_by_uuid() -> None:
     """Makes CUDA_VISIBLE_DEVICES name the GPUs of this job in a way that means the same anywhere.
 
-    An index means another GPU where a container or a control group hides some, and HTCondor's
-    CUDA0 means nothing to CUDA.
+    An index means another GPU where a container or a control group hides some, and a batch
+    system's CUDA0 means nothing to CUDA.
     """
     handles = _gpus()
     if handles and os.environ.get("CUDA_VISIBLE_DEVICES"):
@@ -174,7 +165,7 @@ def take_gpus(worker: int, count: int) -> None:
     facts.cache_clear()
 
 
-def broken_promise(gpu: str | None, count: int) -> str | None:
+def gpu_mismatch(gpu: str | None, count: int) -> str | None:
     """What of a pool's promise this node does not keep; None where all is as promised."""
     if gpu is None:
         return None

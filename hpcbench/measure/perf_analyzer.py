@@ -117,7 +117,7 @@ OPTIONAL = {"--collect-metrics": 1, "--metrics-url": 2, "--metrics-interval": 2}
 """Flags that an older perf_analyzer may lack, with the words that go when they do."""
 
 
-def fit_to(words: list[str], known: frozenset[str]) -> tuple[list[str], list[str]]:
+def drop_unknown_flags(words: list[str], known: frozenset[str]) -> tuple[list[str], list[str]]:
     """(arguments that the installed version knows, the indispensable flags that it lacks)."""
     kept: list[str] = []
     lacking: list[str] = []

@@ -23,25 +23,25 @@ _PER_GPU_SUM = {"gpu_memory_max_bytes", "gpu_memory_total_bytes"}
 
 
 @dataclass(frozen=True)
-class Composing:
+class ComposingModel:
     """What one run says of a model that the measured one calls."""
 
     model: str
     version: int
-    figures: Mapping[str, Any]
+    metrics: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run of perf_analyzer says. ``figures`` are columns of the record."""
+    """What one run of perf_analyzer says. ``metrics`` are columns of the record."""
 
     status: Status
     reason: str | None
-    figures: Mapping[str, Any] = field(default_factory=dict)
-    composing: tuple[Composing, ...] = ()
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    composing: tuple[ComposingModel, ...] = ()
 
 
-def read(
+def parse_run(
     *,
     stdout: str,
     stderr: str,
@@ -49,23 +49,23 @@ def read(
     returncode: int,
     percentile: int | None,
 ) -> Outcome:
-    """The verdict on one run, with every figure that it printed or wrote."""
-    found = windows(stdout)
+    """The verdict on one run, with every metric that it printed or wrote."""
+    found = parse_windows(stdout)
     row = _row(csv_text, percentile)
-    figures = {**found, **_report(stdout), **row}
-    if "latency_avg_us" not in figures and "_transfer_us" in figures:
-        figures["latency_avg_us"] = figures["_transfer_us"]
-    figures.pop("_transfer_us", None)
+    metrics = {**found, **_report(stdout), **row}
+    if "latency_avg_us" not in metrics and "_transfer_us" in metrics:
+        metrics["latency_avg_us"] = metrics["_transfer_us"]
+    metrics.pop("_transfer_us", None)
     text = f"{stdout}\n{stderr}"
     if row.get("throughput_infer_per_s") is not None:
-        return Outcome(Status.OK, None, figures, composing(stdout, figures))
+        return Outcome(Status.OK, None, metrics, parse_composing_models(stdout, metrics))
     if "Failed to obtain stable measurement" in text:
-        return Outcome(Status.UNSTABLE, unstable_reason(figures), figures)
-    return Outcome(Status.FAILED, failure_reason(stdout, stderr, returncode), figures)
+        return Outcome(Status.UNSTABLE, unstable_reason(metrics), metrics)
+    return Outcome(Status.FAILED, failure_reason(stdout, stderr, returncode), metrics)
 
 
-def composing(text: str, figures: Mapping[str, Any]) -> tuple[Composing, ...]:
-    """The models that an ensemble called, from the report of a run and the ensemble's figures.
+def parse_composing_models(text: str, metrics: Mapping[str, Any]) -> tuple[ComposingModel, ...]:
+    """The models that an ensemble called, from the report of a run and the ensemble's metrics.
 
     Theirs are those of the server; what the client measured is the ensemble's alone, and each is
     called once for each of its inferences.
@@ -75,9 +75,9 @@ def composing(text: str, figures: Mapping[str, Any]) -> tuple[Composing, ...]:
     for match in _COMPOSING.finditer(parts):
         block = re.sub("^  ", "", match[3], flags=re.MULTILINE)
         its = {**_report(block), **_stages(block)}
-        if "throughput_infer_per_s" in figures:
-            its["throughput_infer_per_s"] = figures["throughput_infer_per_s"]
-        found.append(Composing(match[1], int(match[2]), its))
+        if "throughput_infer_per_s" in metrics:
+            its["throughput_infer_per_s"] = metrics["throughput_infer_per_s"]
+        found.append(ComposingModel(match[1], int(match[2]), its))
     return tuple(found)
 
 
@@ -86,13 +86,13 @@ _COMPOSING = re.compile(r"^  (\S+), version: (\d+)\n((?:      .*\n)+)", re.MULTI
 
 def in_inferences(outcome: Outcome, of_request: int) -> Outcome:
     """The outcome with throughputs in inferences, where perf_analyzer counted requests of them."""
-    parts = (replace(p, figures=_times(p.figures, of_request)) for p in outcome.composing)
-    figures = _times(outcome.figures, of_request)
-    return replace(outcome, figures=figures, composing=tuple(parts))
+    parts = (replace(p, metrics=_times(p.metrics, of_request)) for p in outcome.composing)
+    metrics = _times(outcome.metrics, of_request)
+    return replace(outcome, metrics=metrics, composing=tuple(parts))
 
 
-def _times(figures: Mapping[str, Any], inferences: int) -> dict[str, Any]:
-    found = dict(figures)
+def _times(metrics: Mapping[str, Any], inferences: int) -> dict[str, Any]:
+    found = dict(metrics)
     if "throughput_infer_per_s" in found:
         found["throughput_infer_per_s"] *= inferences
     of_windows = found.get("windows_throughput_infer_per_s")
@@ -101,7 +101,7 @@ def _times(figures: Mapping[str, Any], inferences: int) -> dict[str, Any]:
     return found
 
 
-def windows(stdout: str) -> dict[str, tuple[float, ...]]:
+def parse_windows(stdout: str) -> dict[str, tuple[float, ...]]:
     """Throughput and latency of each window, under the names of their columns."""
     lines = re.findall(
         r"Pass \[\d+\] throughput: ([\d.e+]+) infer/sec\. \S+ latency: ([\d.e+]+) usec", stdout
@@ -159,9 +159,9 @@ def _stages(text: str) -> dict[str, Any]:
     return {name: float(match[1]) for name, match in matches if match}
 
 
-def report(text: str, percentile: int | None) -> dict[str, Any]:
-    """The figures of one printed report with the windows before it, to whole microseconds."""
-    found = {**windows(text), **_report(text), **_stages(text)}
+def parse_report(text: str, percentile: int | None) -> dict[str, Any]:
+    """The metrics of one printed report with the windows before it, to whole microseconds."""
+    found = {**parse_windows(text), **_report(text), **_stages(text)}
     if percentile is not None:
         match = re.search(rf"^    p{percentile} latency: (\d+) usec", text, re.MULTILINE)
         found |= {"latency_percentile_us": float(match[1])} if match else {}
@@ -184,7 +184,7 @@ def csv_headers(csv_text: str) -> list[str]:
 
 def csv_rows(csv_text: str) -> list[dict[str, str]]:
     """The cells of each row by their headers; none of a row that was cut off."""
-    # Cut anywhere, a line lacks its end: its last figure may be half a number.
+    # Cut anywhere, a line lacks its end: its last metric may be half a number.
     lines = [line for line in csv_text.splitlines(keepends=True) if line.endswith("\n")]
     table = [next(csv.reader([line]), []) for line in lines]
     return [
@@ -194,30 +194,30 @@ def csv_rows(csv_text: str) -> list[dict[str, str]]:
     ]
 
 
-def csv_figures(cells: Mapping[str, str], percentile: int | None) -> dict[str, Any]:
-    """A row's figures under the names of their columns, without the load that was asked for."""
+def csv_metrics(cells: Mapping[str, str], percentile: int | None) -> dict[str, Any]:
+    """A row's metrics under the names of their columns, without the load that was asked for."""
     found: dict[str, Any] = {}
     for header, text in cells.items():
         if percentile is not None and header == f"p{percentile} latency" and text:
-            value = number(text)
+            value = parse_number(text)
             if value is not None:
                 found["latency_percentile_us"] = value
         column = _BY_HEADER.get(header)
         if column is None or not text or column.name in ("concurrency", "request_rate"):
             continue
-        value = _per_gpu(column.name, text) if ":" in text else number(text)
+        value = _per_gpu(column.name, text) if ":" in text else parse_number(text)
         if value is not None:
             found[column.name] = int(value) if column.type == pa.int64() else value
     return found
 
 
 def _row(csv_text: str | None, percentile: int | None) -> dict[str, Any]:
-    """The figures of a CSV that has one row, as that of one point has."""
+    """The metrics of a CSV that has one row, as that of one point has."""
     rows = csv_rows(csv_text or "")
-    return csv_figures(rows[0], percentile) if len(rows) == 1 else {}
+    return csv_metrics(rows[0], percentile) if len(rows) == 1 else {}
 
 
-def number(text: str) -> float | None:
+def parse_number(text: str) -> float | None:
     """The finite number that a cell holds, None where it holds none."""
     try:
         value = float(text)
@@ -227,23 +227,23 @@ def number(text: str) -> float | None:
 
 
 def _per_gpu(column: str, text: str) -> float | None:
-    """``GPU-uuid:value;GPU-uuid:value;`` as one figure."""
+    """``GPU-uuid:value;GPU-uuid:value;`` as one metric."""
     parts = [part for part in text.split(";") if part.strip()]
-    values = [v for v in (number(part.rpartition(":")[2]) for part in parts) if v is not None]
+    values = [v for v in (parse_number(part.rpartition(":")[2]) for part in parts) if v is not None]
     if not values or len(values) < len(parts):
         return None
     return sum(values) if column in _PER_GPU_SUM else sum(values) / len(values)
 
 
-def unstable_reason(figures: Mapping[str, Any]) -> str:
+def unstable_reason(metrics: Mapping[str, Any]) -> str:
     """How far from settling a point was, by the columns of its windows."""
-    throughputs = figures.get("windows_throughput_infer_per_s", ())
+    throughputs = metrics.get("windows_throughput_infer_per_s", ())
     reason = f"did not settle within {len(throughputs)} windows"
     told = [
         f"{name} by {max(last) / min(last) - 1:.0%}"
         for name, last in (
             ("throughput", throughputs[-3:]),
-            ("latency", figures.get("windows_latency_us", ())[-3:]),
+            ("latency", metrics.get("windows_latency_us", ())[-3:]),
         )
         if len(last) == 3 and min(last) > 0
     ]
@@ -251,7 +251,7 @@ def unstable_reason(figures: Mapping[str, Any]) -> str:
 
 
 def failure_reason(stdout: str, stderr: str, returncode: int) -> str:
-    """Why there is no figure, in perf_analyzer's words where it has any."""
+    """Why there is no metric, in perf_analyzer's words where it has any."""
     text = f"{stdout}\n{stderr}"
     for pattern in (
         r"Thread \[\d+\] had error: (.+)",
@@ -274,6 +274,6 @@ def failure_reason(stdout: str, stderr: str, returncode: int) -> str:
         return f"perf_analyzer was ended by signal {abs(returncode) % 128}"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if returncode == 0:
-        return "perf_analyzer exited with 0, but wrote no figures"
+        return "perf_analyzer exited with 0, but wrote no metrics"
     said = f": {lines[-1]}" if lines else ""
     return f"perf_analyzer exited with {returncode}{said}"

@@ -17,12 +17,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from hpcbench.config.container import Container, Resolved
+from hpcbench.config.container import Container, ResolvedContainer
 from hpcbench.errors import SiteError, UnusableNode
 from hpcbench.measure import node, perf_analyzer
 from hpcbench.runtime import command, images, process
 from hpcbench.runtime import command as containers
-from hpcbench.runtime.command import Room
+from hpcbench.runtime.command import NodeAccess
 
 SCRATCH_BYTES = 50_000_000
 
@@ -44,7 +44,7 @@ def check_scratch(scratch: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Tool:
+class InstalledPerfAnalyzer:
     """The installed perf_analyzer: its version, and the flags it knows."""
 
     version: str | None
@@ -52,18 +52,18 @@ class Tool:
 
 
 @cache
-def sdk_tool(sdk: Container) -> Tool:
+def installed_perf_analyzer(sdk: Container) -> InstalledPerfAnalyzer:
     """The perf_analyzer of this node. Raises UnusableNode where it does not run."""
-    with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=command.scratch(sdk)) as folder:
+    with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=command.scratch_folder(sdk)) as folder:
 
-        def said(*arguments: str) -> str:
-            program = command.sdk(sdk, list(arguments), Room(folder=Path(folder)))
+        def output(*arguments: str) -> str:
+            program = command.sdk_command(sdk, list(arguments), NodeAccess(folder=Path(folder)))
             answer = process.run(program.argv, folder=Path(folder), timeout_s=60, env=program.env)
             return answer.stdout + answer.stderr
 
-        version = said("--version")
+        version = output("--version")
         # None of them has a flag for its usage text; all print it where the model is missing.
-        usage = said()
+        usage = output()
     flags = perf_analyzer.known_flags(usage)
     if "-m" not in flags:
         raise UnusableNode(
@@ -71,7 +71,7 @@ def sdk_tool(sdk: Container) -> Tool:
             "start it there by hand, with --version",
         )
     words = version.split("Version")
-    return Tool(words[1].split()[0] if len(words) > 1 else None, flags)
+    return InstalledPerfAnalyzer(words[1].split()[0] if len(words) > 1 else None, flags)
 
 
 TIMEOUT_S = 120.0
@@ -93,7 +93,7 @@ and in the names of libraries, ours in the manifest of the native prefix that th
 
 
 @dataclass(frozen=True)
-class Held:
+class ImageContents:
     """What an image or a prefix says about itself; ``backends`` maps names to versions."""
 
     cuda: str | None
@@ -111,32 +111,32 @@ class Held:
 
 
 @cache
-def check(container: Container, *, gpus: bool) -> Held:
+def check_images(container: Container, *, gpus: bool) -> ImageContents:
     """What the server's image holds; once per process.
 
     Raises UnusableNode where the runtime or an image does not work on this node, with what to do.
     """
     if container.runtime == "native":
         assert container.prefix is not None
-        return _backends(containers.manifest(container.prefix).get("versions", {}))
+        return _backends(containers.read_manifest(container.prefix).get("versions", {}))
     try:
-        images.program()
+        images.require_apptainer()
     except SiteError as error:
         raise UnusableNode(f"{_here()}: {error.message}", error.hint) from error
     for position in (0, 1):
-        path = containers.image(container, position)
+        path = containers.image_path(container, position)
         if not os.access(path, os.R_OK):
             raise _unreadable(path)
-    for outside, _ in containers.binds(container):
+    for outside, _ in containers.bind_mounts(container):
         if not outside.exists():
             raise UnusableNode(
                 f"{_here()}: container.binds: {outside} does not exist on this node",
                 "remove it from the site file, or ask for nodes that have it",
             )
-    held = read(_probe(container, 0, "tritonserver", gpus))
+    contents = parse_probe(_probe(container, 0, "tritonserver", gpus))
     _probe(container, 1, "perf_analyzer", gpus=False)
-    check_driver(held, gpus=gpus)
-    return held
+    check_driver(contents, gpus=gpus)
+    return contents
 
 
 def _unreadable(path: str) -> UnusableNode:
@@ -147,16 +147,16 @@ def _unreadable(path: str) -> UnusableNode:
     )
 
 
-def check_same(container: Container) -> None:
+def check_unchanged(container: Container) -> None:
     """Raises UnusableNode where an image is not the one whose digest the records would carry."""
-    if not isinstance(container, Resolved):
+    if not isinstance(container, ResolvedContainer):
         return
     for image in container.images:
         try:
-            found = images.of(image)
+            found = images.image_fingerprint(image)
         except OSError as error:
             raise _unreadable(image) from error
-        if found != dict(container.seals)[image]:
+        if found != dict(container.fingerprints)[image]:
             raise UnusableNode(
                 f"{_here()}: {image} is not the image that this run began with: it was changed "
                 "meanwhile, or this node has another copy",
@@ -170,12 +170,14 @@ def _here() -> str:
 
 
 def _probe(container: Container, position: int, program: str, gpus: bool) -> str:
-    scratch = containers.scratch(container)
+    scratch = containers.scratch_folder(container)
     with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch) as name:
-        room = Room(folder=Path(name), gpus=gpus)
-        command = containers.inside(container, position, ["sh", "-c", PROBE, program], room)
-        done = process.run(command.argv, folder=room.folder, timeout_s=TIMEOUT_S, env=command.env)
-    image = containers.image(container, position)
+        access = NodeAccess(folder=Path(name), gpus=gpus)
+        command = containers.image_command(
+            container, position, ["sh", "-c", PROBE, program], access
+        )
+        done = process.run(command.argv, folder=access.folder, timeout_s=TIMEOUT_S, env=command.env)
+    image = containers.image_path(container, position)
     by_hand = shlex.join([command.argv[0], "exec", "--containall", image, program, "--version"])
     if done.timed_out:
         raise UnusableNode(
@@ -189,13 +191,13 @@ def _probe(container: Container, position: int, program: str, gpus: bool) -> str
         )
     if done.returncode:
         raise UnusableNode(
-            f"{_here()}: {image} does not open: {told(done.stderr)}",
-            (advice(done.stderr) or f"try there: {by_hand}"),
+            f"{_here()}: {image} does not open: {fatal_message(done.stderr)}",
+            (advice_for(done.stderr) or f"try there: {by_hand}"),
         )
     return done.stdout
 
 
-def told(stderr: str) -> str:
+def fatal_message(stderr: str) -> str:
     """The sentence in which Apptainer gives up."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     fatal = [line for line in lines if line.startswith(("FATAL:", "Error for command"))]
@@ -224,18 +226,18 @@ _ADVICE = {
 }
 
 
-def advice(stderr: str) -> str:
+def advice_for(stderr: str) -> str:
     """What to do about a failure of Apptainer that is known; "" about others."""
     return next((hint for pattern, hint in _ADVICE.items() if re.search(pattern, stderr)), "")
 
 
-def read(text: str) -> Held:
+def parse_probe(text: str) -> ImageContents:
     """What the probe printed."""
-    said = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-    cuda = said.get("CUDA_VERSION") or None
-    tensorrt = said.get("TENSORRT_VERSION") or said.get("TRT_VERSION") or None
-    if said.get("manifest"):
-        return _backends(json.loads(said["manifest"]).get("versions", {}))
+    output = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    cuda = output.get("CUDA_VERSION") or None
+    tensorrt = output.get("TENSORRT_VERSION") or output.get("TRT_VERSION") or None
+    if output.get("manifest"):
+        return _backends(json.loads(output["manifest"]).get("versions", {}))
     found: dict[str, str | None] = {}
     for line in text.splitlines():
         name, _, files = line.removeprefix("backend=").partition(" ")
@@ -247,24 +249,24 @@ def read(text: str) -> Held:
     python = re.search(r"^Python (\S+)", text, re.MULTILINE)
     if "python" in found and python:
         found["python"] = python[1]
-    return Held(cuda, tensorrt, found)
+    return ImageContents(cuda, tensorrt, found)
 
 
-def _backends(versions: Mapping[str, str]) -> Held:
+def _backends(versions: Mapping[str, str]) -> ImageContents:
     others = {k: v for k, v in versions.items() if k not in ("tritonserver", "perf_analyzer")}
-    return Held(None, None, others)
+    return ImageContents(None, None, others)
 
 
-def check_driver(held: Held, *, gpus: bool) -> None:
+def check_driver(contents: ImageContents, *, gpus: bool) -> None:
     """CUDA's minor versions need no newer driver, its major versions do (CUDA compatibility)."""
     supported = node.cuda_of_driver() if gpus else None
-    if supported is None or held.cuda is None:
+    if supported is None or contents.cuda is None:
         return
-    wanted = int(held.cuda.partition(".")[0])
+    wanted = int(contents.cuda.partition(".")[0])
     if wanted > supported[0]:
         driver = node.facts().get("gpu_driver")
         raise UnusableNode(
-            f"{_here()}: the server image needs CUDA {held.cuda}, and the driver {driver} of this "
-            f"node goes up to CUDA {supported[0]}.{supported[1]}",
+            f"{_here()}: the server image needs CUDA {contents.cuda}, and the driver {driver} of "
+            f"this node goes up to CUDA {supported[0]}.{supported[1]}",
             "name an image with an older CUDA, or ask for nodes with a newer driver",
         )

@@ -16,17 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
-from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from hpcbench.config.container import Container
+from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.errors import ServerFailed
 from hpcbench.measure import loaded_config, model_repository, server_log
 from hpcbench.plan import model_config
-from hpcbench.plan.model_config import Request
-from hpcbench.plan.point import ServerVariant
+from hpcbench.plan.point import Request, ServerVariant
 from hpcbench.runtime import command as containers
-from hpcbench.runtime.command import Room
-from hpcbench.runtime.process import Running, running
+from hpcbench.runtime.command import NodeAccess
+from hpcbench.runtime.process import RunningProgram, running
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ class Server:
     ready_s: float
     repository: Path
     log_path: Path
-    process: Running
+    process: RunningProgram
     shm: str
     """Its part of the node's shared memory, which a client needs that sends its tensors there."""
 
@@ -112,22 +111,24 @@ def serve(
     extra = [*dict.fromkeys(extra), *(["--log-verbose=1"] if verbose else [])]
     extra += POLLING if swaps else []
     with tempfile.TemporaryDirectory(
-        prefix="hpcbench-", dir=containers.scratch(container), ignore_cleanup_errors=True
+        prefix="hpcbench-", dir=containers.scratch_folder(container), ignore_cleanup_errors=True
     ) as folder:
         repository = Path(folder) / MODELS
         for variant, config in zip(variants, asked, strict=True):
             model_repository.write_overlay(variant, config, repository)
-        shows = dict.fromkeys(pair for v in variants for pair in model_repository.shows(v))
+        mounts = dict.fromkeys(
+            pair for v in variants for pair in model_repository.paths_to_mount(v)
+        )
         for attempt in range(PORT_ATTEMPTS):
             try:
-                room = Room(
+                access = NodeAccess(
                     folder=repository.parent,
-                    shows=tuple(shows),
-                    writes=tuple(engines.values()),
+                    mounts=tuple(mounts),
+                    writable=tuple(engines.values()),
                     gpus=gpus,
                     env={"HPCBENCH_CPUS": str(cpus)},
                 )
-                with _started(variants, container, room, log_path, extra) as launched:
+                with _launched_for(variants, container, access, log_path, extra) as launched:
                     server = Server(
                         http_port=launched.ports[0],
                         grpc_port=launched.ports[1],
@@ -144,7 +145,7 @@ def serve(
                         process=launched.process,
                         shm=launched.shm,
                     )
-                    check_configs(server)
+                    check_loaded_configs(server)
                     yield server
                     return
             except _PortTaken:
@@ -166,20 +167,20 @@ def _config(http_port: int, model: str) -> ModelConfig:
     return json_format.ParseDict(answer, ModelConfig(), ignore_unknown_fields=True)
 
 
-def check_configs(server: Server) -> None:
+def check_loaded_configs(server: Server) -> None:
     """Raises ServerFailed where the server loaded something else than was asked for."""
     wrong = [
         difference if len(server.variants) == 1 else f"{variant.model.name}: {difference}"
         for variant, asked, config in zip(
             server.variants, server.asked, server.configs, strict=True
         )
-        for difference in loaded_config.differences(variant, asked, config)
+        for difference in loaded_config.config_differences(variant, asked, config)
     ]
     if wrong:
         raise ServerFailed("the server did not take the configuration: " + "; ".join(wrong))
 
 
-def trial(
+def start_without_models(
     container: Container, *, log_path: Path, cpus: int, gpus: bool = False
 ) -> tuple[str, float]:
     """Starts Triton without a model and ends it: its version, and the seconds until it was ready.
@@ -187,35 +188,35 @@ def trial(
     Raises ServerFailed where it is not ready in the end.
     """
     with tempfile.TemporaryDirectory(
-        prefix="hpcbench-", dir=containers.scratch(container), ignore_cleanup_errors=True
+        prefix="hpcbench-", dir=containers.scratch_folder(container), ignore_cleanup_errors=True
     ) as folder:
         repository = Path(folder) / MODELS
         repository.mkdir()
-        room = Room(folder=Path(folder), gpus=gpus, env={"HPCBENCH_CPUS": str(cpus)})
+        access = NodeAccess(folder=Path(folder), gpus=gpus, env={"HPCBENCH_CPUS": str(cpus)})
         for _ in range(PORT_ATTEMPTS):
             with (
                 contextlib.suppress(_PortTaken),
-                _launched(container, room, log_path, ()) as launched,
+                _launch(container, access, log_path, ()) as launched,
             ):
                 return launched.version, launched.ready_s
     raise ServerFailed(f"no free ports in {PORT_ATTEMPTS} attempts", server_log.tail(log_path))
 
 
 @contextmanager
-def _started(
+def _launched_for(
     variants: Sequence[ServerVariant],
     container: Container,
-    room: Room,
+    access: NodeAccess,
     log_path: Path,
     extra: Sequence[str],
 ) -> "Iterator[_Launched]":
     with ExitStack() as stack:
         try:
-            launched = stack.enter_context(_launched(container, room, log_path, extra))
+            launched = stack.enter_context(_launch(container, access, log_path, extra))
         except ServerFailed as error:
             # The overlay is gone when somebody reads this; the model's own folder is not.
             own = str(variants[0].model.folder.parent)
-            message = error.message.replace(str(room.folder / MODELS), own)
+            message = error.message.replace(str(access.folder / MODELS), own)
             raise ServerFailed(message, error.log_tail, error.not_applicable) from error
         yield launched
 
@@ -227,18 +228,18 @@ class _Launched:
     ports: tuple[int, int, int]
     version: str
     ready_s: float
-    process: Running
+    process: RunningProgram
     shm: str
 
 
 @contextmanager
-def _launched(
-    container: Container, room: Room, log_path: Path, extra: Sequence[str]
+def _launch(
+    container: Container, access: NodeAccess, log_path: Path, extra: Sequence[str]
 ) -> Iterator[_Launched]:
     http_port, grpc_port, metrics_port = free_ports(3)
     identity = f"hpcbench-{uuid.uuid4().hex[:12]}"
     arguments = [
-        f"--model-repository={room.folder / MODELS}",
+        f"--model-repository={access.folder / MODELS}",
         f"--id={identity}",
         *("--http-address=127.0.0.1", f"--http-port={http_port}"),
         *("--grpc-address=127.0.0.1", f"--grpc-port={grpc_port}"),
@@ -247,7 +248,9 @@ def _launched(
         *([] if POLLING[0] in extra else ["--model-control-mode=none"]),
         *extra,
     ]
-    command = containers.server(container, arguments, replace(room, shm=f"{identity}-"))
+    command = containers.server_command(
+        container, arguments, replace(access, shm_prefix=f"{identity}-")
+    )
     started = time.monotonic()
     log_path.parent.mkdir(parents=True, exist_ok=True)
     position = log_path.stat().st_size if log_path.exists() else 0
@@ -260,7 +263,7 @@ def _launched(
             env=command.env,
             grace_s=EXIT_TIMEOUT_S + 2,
             remove=command.remove,
-            orphaned=[glob.escape(str(room.folder))],
+            orphaned=[glob.escape(str(access.folder))],
         ) as process,
     ):
         limit_s = BUILD_TIMEOUT_S if "--log-verbose=1" in extra else READY_TIMEOUT_S
@@ -271,7 +274,7 @@ def _launched(
 
 
 def _wait_until_ready(
-    process: Running, port: int, identity: str, log_path: Path, position: int, limit_s: float
+    process: RunningProgram, port: int, identity: str, log_path: Path, position: int, limit_s: float
 ) -> None:
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
@@ -283,7 +286,7 @@ def _wait_until_ready(
         try:
             if get_json(port, "/v2")["name"] != identity:
                 raise _PortTaken
-            if status(port, "/v2/health/ready") == 200:
+            if http_status(port, "/v2/health/ready") == 200:
                 return
         except (OSError, http.client.HTTPException, ValueError):
             continue
@@ -304,7 +307,7 @@ def get_json(port: int, path: str) -> dict[str, Any]:
         connection.close()
 
 
-def status(port: int, path: str) -> int:
+def http_status(port: int, path: str) -> int:
     """The status of the server's answer to a GET; OSError or HTTPException where there is none."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:

@@ -1,13 +1,32 @@
-"""What Triton's log tells."""
+"""What Triton's log says: why a model did not load, and whether an accelerator is used."""
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from hpcbench.errors import ServerFailed
-from hpcbench.plan import accelerators
+from hpcbench.plan.accelerators import PROVIDERS
 
 NOT_APPLICABLE = "hpcbench: not applicable: "
 """How a backend of the native runtime marks what it can never do, in its error."""
+
+BUILT_BY_TENSORFLOW = "Building a new TensorRT engine for"
+
+IGNORED = (
+    "Execution Accelerator will be ignored",
+    "is set, but platform doesn't support",
+    "is set, but GPU doesn't support",
+)
+"""Warnings of backends that go on without what was asked for."""
+
+REFUSED = (
+    r"unknown Execution Accelerator '\w+' is requested",
+    r"unknown parameter '\w+' is provided for \w+ Execution Accelerator",
+    r"unsupported precision mode '\w+' is requested",
+    r"[GC]PU Execution Accelerator (can only be set|is not supported) .*",
+)
+"""How backends refuse to load a model with what they do not have."""
 
 
 def load_failure(text: str) -> ServerFailed:
@@ -20,7 +39,7 @@ def load_failure(text: str) -> ServerFailed:
         reason = match[1].strip().strip('"').split("\\n\\nAt:")[0].replace("\\n", "\n").strip()
         if NOT_APPLICABLE in reason:
             return ServerFailed(reason.split(NOT_APPLICABLE)[1], last_lines(text), True)
-        refused = accelerators.refusal(reason)
+        refused = accelerator_refusal(reason)
         if refused:
             return ServerFailed(refused, last_lines(text), True)
         return ServerFailed(f"the model did not load: {reason}", last_lines(text))
@@ -58,3 +77,69 @@ def read_from(path: Path, position: int) -> str:
     with path.open("rb") as stream:
         stream.seek(position)
         return stream.read().decode(errors="replace")
+
+
+@dataclass(frozen=True)
+class AcceleratorUse:
+    """What a log tells: nodes of the model by what runs them, and why nothing was accelerated."""
+
+    nodes: Mapping[str, int]
+    fell_back: str | None
+
+
+def accelerator_use(log: str, accelerator: str) -> AcceleratorUse:
+    """Whether a server that logged verbosely while it loaded really uses the accelerator.
+
+    onnxruntime lists after each optimization where the nodes were placed, one line for each
+    provider; TensorFlow tells of each engine that it builds.
+    """
+    for line in log.splitlines():
+        if any(words in line for words in IGNORED):
+            return AcceleratorUse({}, f"the backend went on without it: {_message(line)}")
+    provider = PROVIDERS[accelerator]
+    nodes = _placement(log, provider)
+    if nodes.get(provider) or (not nodes and BUILT_BY_TENSORFLOW in log):
+        return AcceleratorUse(nodes, None)
+    if nodes:
+        placed = ", ".join(f"{count} on {name}" for name, count in nodes.items())
+        return AcceleratorUse(
+            nodes, f"no part of the model runs on {provider}; its nodes: {placed}"
+        )
+    return AcceleratorUse({}, f"the server's log does not tell that anything runs on {provider}")
+
+
+_PLACED = re.compile(
+    r"(?:Node\(s\)|All nodes)(?: have been)? placed on \[(\w+)\](?:\. Number of nodes: (\d+))?"
+)
+
+
+def _placement(log: str, provider: str) -> dict[str, int]:
+    """Nodes by provider: of the last list that names ``provider``, else of the last of all."""
+    lists: list[dict[str, int]] = []
+    for line in log.splitlines():
+        if "] Node placements" in line:
+            lists.append({})
+        found = _PLACED.search(line)
+        if found and lists:
+            lists[-1][found[1]] = int(found[2] or 1)
+    ours = [each for each in lists if provider in each]
+    return (ours or lists or [{}])[-1]
+
+
+def accelerator_refusal(message: str) -> str | None:
+    """The part of a failed load's message that says that the backend has no such accelerator."""
+    for pattern in REFUSED:
+        if found := re.search(pattern, message):
+            hint = (
+                "; with profiles: false and engine_cache: false the accelerator gets no such "
+                "parameter from hpcbench"
+                if "unknown parameter 'trt_" in found[0]
+                else ""
+            )
+            return f"this server's backend refuses it: {found[0]}{hint}"
+    return None
+
+
+def _message(line: str) -> str:
+    """A line of a log without its time and place."""
+    return re.sub(r"^.*?\] ", "", line).strip().strip('"')

@@ -12,8 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from tritonclient.grpc.model_config_pb2 import ModelConfig
-
+from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.errors import ServerFailed
 from hpcbench.measure import model_repository, server_log
 from hpcbench.measure import server as triton
@@ -24,7 +23,7 @@ from hpcbench.plan.point import ServerVariant
 UNLOAD_TIMEOUT_S = 60.0
 
 
-def swapped(server: Server, variants: Sequence[ServerVariant]) -> Server:
+def swap_variants(server: Server, variants: Sequence[ServerVariant]) -> Server:
     """The same Triton with ``variants`` loaded and checked, as after a start.
 
     Each must be of a model that the server has, or has had: a container shows no other folder.
@@ -48,7 +47,7 @@ def swapped(server: Server, variants: Sequence[ServerVariant]) -> Server:
         fresh=False,
         ready_s=time.monotonic() - started,
     )
-    triton.check_configs(after)
+    triton.check_loaded_configs(after)
     return after
 
 
@@ -66,7 +65,7 @@ def _unload(server: Server, leaving: Sequence[ServerVariant]) -> None:
     def gone() -> bool:
         # The model is not to be seen any more long before its memory is free: the log tells.
         text = server_log.read_from(server.log_path, position)
-        return waiting <= unloaded(text)
+        return waiting <= unloaded_versions(text)
 
     _wait(server, gone, UNLOAD_TIMEOUT_S, f"{len(waiting)} model versions were not unloaded")
 
@@ -77,10 +76,10 @@ def _load(server: Server, coming: Mapping[ServerVariant, ModelConfig]) -> None:
         model_repository.write_overlay(variant, config, server.repository)
 
     def ready() -> bool:
-        if refused(server_log.read_from(server.log_path, position)):
+        if load_refused(server_log.read_from(server.log_path, position)):
             raise server_log.load_failure(server_log.read_from(server.log_path, position))
         return all(
-            triton.status(server.http_port, path) == 200
+            triton.http_status(server.http_port, path) == 200
             for path in (
                 *(f"/v2/models/{variant.model.name}/ready" for variant in coming),
                 "/v2/health/ready",
@@ -96,12 +95,12 @@ def _versions(port: int, model: str) -> list[str]:
     return versions
 
 
-def unloaded(text: str) -> set[tuple[str, str]]:
+def unloaded_versions(text: str) -> set[tuple[str, str]]:
     """(model, version) of all that Triton's log says is unloaded."""
     return set(re.findall(r"successfully unloaded '([^']*)' version (\d+)", text))
 
 
-def refused(text: str) -> bool:
+def load_refused(text: str) -> bool:
     """Whether Triton's log says that a model cannot be loaded."""
     return re.search(r"failed to load '|Poll failed for model directory", text) is not None
 

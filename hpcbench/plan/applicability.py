@@ -1,35 +1,72 @@
-"""Checks the axes of a campaign against a model: what it cannot take is told before a job runs.
+"""What a model or a pool cannot do, as far as it is known before a job runs.
 
-Which points a pool cannot serve, as far as it is known before a job runs: pure functions.
+Two questions are answered here. Which values of the campaign can the model not take in any
+combination? These are errors of the campaign (`model_problems`). Which points can a pool not
+measure, though others can? These become records with the status ``not_applicable``
+(`not_applicable_reason`).
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
-
-from tritonclient.grpc.model_config_pb2 import TYPE_STRING, ModelConfig, ModelInstanceGroup
 
 from hpcbench.config import load_axes, server_axes
 from hpcbench.config.campaign import Dims, Model
 from hpcbench.config.load_axes import Load, Measurement
-from hpcbench.config.server_axes import BATCHING, Server
+from hpcbench.config.server_axes import BATCHING_AXES, Server
 from hpcbench.config.site import Pool
-from hpcbench.config.yaml_model import nearest
+from hpcbench.config.triton_messages import TYPE_STRING, ModelConfig, ModelInstanceGroup
+from hpcbench.config.yaml_model import did_you_mean
 from hpcbench.plan import model_config
+from hpcbench.plan.accelerators import SUPPORTED_PRECISIONS
 from hpcbench.plan.model import TritonModel
 from hpcbench.plan.point import Point, ServerVariant
 
 
-def problems(
+def over_max_batch_size(sizes: Iterable[int], limit: int) -> list[str]:
+    """Return a message for each batch size over a model's ``max_batch_size``.
+
+    Parameters
+    ----------
+    sizes
+        Batch sizes, in inferences.
+    limit
+        The model's ``max_batch_size``. 0 stands for a model without a batch dimension, which has
+        no such limit.
+
+    Returns
+    -------
+    list of str
+        Messages that begin with the size; the caller puts the key in front.
+    """
+    return [f"{size} is over max_batch_size {limit}" for size in sizes if size > limit > 0]
+
+
+def model_problems(
     model: Model, triton_model: TritonModel, server: Server, load: Load, measurement: Measurement
 ) -> list[str]:
-    """What this model cannot take, each with key, value and what is allowed."""
+    """Return what the model cannot take in any combination.
+
+    Parameters
+    ----------
+    model
+        The model as the campaign describes it.
+    triton_model
+        The model in the repository.
+    server, load, measurement
+        The axes that apply to this model.
+
+    Returns
+    -------
+    list of str
+        Messages with key, value and what is allowed.
+    """
     own = triton_model.max_batch_size
     known = triton_model.inputs is not None
     batching = triton_model.dynamic_batching if known else None
     found = [
-        *server_axes.problems(server, limit=own, batching=batching),
-        *_batches(model, triton_model, load, server_axes.largest_batch(server, own)),
+        *server_axes.value_problems(server, limit=own, batching=batching),
+        *_batch_problems(model, triton_model, load, server_axes.largest_batch(server, own)),
     ]
     found += [
         f"version: {version} is not there; it has: {', '.join(map(str, triton_model.versions))}"
@@ -37,20 +74,32 @@ def problems(
         if version is not None and version not in triton_model.versions
     ]
     if known:
-        # A data file brings its own shapes; a folder is looked at where it lies.
+        # A data file brings its own shapes; a folder is checked against them elsewhere.
         from_file = not {"random", "zero"} & set(measurement.input_data)
         for name, shapes in model.shape_sets.items():
             key = "shapes" if name is None else f"shapes.{name}"
-            found += [f"{key}: {told}" for told in _shapes(triton_model, shapes, from_file)]
-    refusal = load_axes.always_refused(measurement)
-    return [*found, refusal] if refusal else found
+            found += [f"{key}: {p}" for p in _shape_problems(triton_model, shapes, from_file)]
+    unsupported = load_axes.always_unsupported_reason(measurement)
+    return [*found, unsupported] if unsupported else found
 
 
-def lengths(model: TritonModel, shapes: Mapping[str, Dims]) -> dict[str, Dims]:
-    """The lengths of a point's inputs, without the batch dimension.
+def input_lengths(model: TritonModel, shapes: Mapping[str, Dims]) -> dict[str, Dims]:
+    """Return the lengths of a point's inputs, without the batch dimension.
 
-    Where a model has no batch dimension of its own (max_batch_size 0), inputs whose one length
-    that varies is the leading one take the batch there, if ``shapes`` do not name them.
+    A model without a batch dimension (``max_batch_size`` 0) may take the batch as a length: where
+    the only variable length of an input is the leading one, and the campaign does not set it.
+
+    Parameters
+    ----------
+    model
+        The model.
+    shapes
+        The lengths that the campaign gives.
+
+    Returns
+    -------
+    dict of str to tuple of int
+        Those, and what is left of inputs that take the batch.
     """
     found = dict(shapes)
     if model.max_batch_size == 0:
@@ -61,43 +110,55 @@ def lengths(model: TritonModel, shapes: Mapping[str, Dims]) -> dict[str, Dims]:
 
 
 def has_strings(model: TritonModel) -> bool:
-    """Whether an input holds texts, or might: nobody knows before the server does."""
+    """Whether an input holds strings.
+
+    Parameters
+    ----------
+    model
+        The model.
+
+    Returns
+    -------
+    bool
+        True also where the inputs are unknown until the server has loaded the model.
+    """
     config = ModelConfig.FromString(model.config)
     return model.inputs is None or any(i.data_type == TYPE_STRING for i in config.input)
 
 
-def _batches(
+def _batch_problems(
     model: Model, triton_model: TritonModel, load: Load, largest: int | None
 ) -> Iterator[str]:
     if largest is None:
         return
+    for message in over_max_batch_size(load.batch_size, largest):
+        yield f"load.batch_size: {message}; allowed: 1 to {largest}"
     if largest > 0:
-        yield from (
-            f"load.batch_size: {size} is over its max_batch_size; allowed: 1 to {largest}"
-            for size in load.batch_size
-            if size > largest
-        )
         return
     inputs = dict(triton_model.inputs or ())
     for shapes in model.shape_sets.values():
-        given = lengths(triton_model, shapes)
-        if not any(len(dims) < len(inputs.get(name, ())) for name, dims in given.items()):
+        lengths = input_lengths(triton_model, shapes)
+        if not any(len(dims) < len(inputs.get(name, ())) for name, dims in lengths.items()):
             yield from (
-                f"load.batch_size: {size}: its max_batch_size is 0, and none of its inputs has a "
-                "leading -1 that shapes leave out, where the batch could go; allowed: 1"
+                f"load.batch_size: {size}: the model has max_batch_size 0, and none of its inputs "
+                "has a leading -1 that shapes leave out, where the batch could go; allowed: 1"
                 for size in load.batch_size
                 if size > 1
             )
             return
 
 
-def _shapes(model: TritonModel, shapes: Mapping[str, Dims], from_file: bool) -> Iterator[str]:
+def _shape_problems(
+    model: TritonModel, shapes: Mapping[str, Dims], from_file: bool
+) -> Iterator[str]:
     inputs = dict(model.inputs or ())
     for name in shapes:
         if name not in inputs:
-            there = ", ".join(inputs)
-            yield f"it has no input '{name}';{nearest(name, inputs)} its inputs: {there}"
-    known = lengths(model, shapes)
+            yield (
+                f"it has no input '{name}';{did_you_mean(name, inputs)} its inputs: "
+                f"{', '.join(inputs)}"
+            )
+    known = input_lengths(model, shapes)
     for name, dims in inputs.items():
         given = known.get(name)
         if given is None:
@@ -120,16 +181,7 @@ def _fits(given: Dims, dims: Dims) -> bool:
     return len(given) == len(dims) and all(d in (-1, g) for d, g in zip(dims, given, strict=True))
 
 
-ACCELERATED: dict[str, dict[str, tuple[str, ...]]] = {
-    "tensorrt": {
-        "onnxruntime": ("FP32", "FP16", "BF16", "INT8"),
-        "tensorflow": ("FP32", "FP16"),
-    },
-    "openvino": {"onnxruntime": ()},
-}
-"""Accelerators, the backends that take them, and the precisions that they take."""
-
-_FILES = {
+_BACKEND_OF_FILE = {
     ".onnx": "onnxruntime",
     ".pt": "pytorch",
     ".plan": "tensorrt",
@@ -138,127 +190,151 @@ _FILES = {
     ".py": "python",
 }
 
-_OF_INSTANCES = ("instance_count", "instance_kind", "gpus", "rate_limiter", "accelerator")
+_INSTANCE_AXES = ("instance_count", "instance_kind", "gpus", "rate_limiter", "accelerator")
 _GPU, _CPU = ModelInstanceGroup.KIND_GPU, ModelInstanceGroup.KIND_CPU
 
 
-def reason(point: Point, pool: Pool, *, native: bool) -> str | None:
-    """Why a pool cannot measure this point; None where nothing is known against it.
+def not_applicable_reason(point: Point, pool: Pool, *, native: bool) -> str | None:
+    """Return why a pool cannot measure a point.
 
-    ``native`` is the runtime whose backends run on processors only.
+    Parameters
+    ----------
+    point
+        The point.
+    pool
+        The pool.
+    native
+        Whether the site uses the native runtime, whose backends run on CPUs only.
+
+    Returns
+    -------
+    str or None
+        None where nothing speaks against it. The server may still refuse it.
     """
     gpus = 0 if native else pool.gpus_per_job
-    why, largest = _of_variant(point.variant, gpus, native)
-    # A server that cannot hold one of its models is not ready for the others.
+    why, largest = _variant_reason(point.variant, gpus, native)
+    # A server that cannot hold one of its models does not become ready for the others.
     for variant in point.served:
-        why = why or _of_variant(variant, gpus, native)[0]
-    why = why or _of_load(point, largest, gpus)
-    for beside in point.beside:
-        if isinstance(beside, Point) and why is None:
-            against = _of_load(beside, _of_variant(beside.variant, gpus, native)[1], gpus)
-            why = against and f"{beside.variant.label}, beside it: {against}"
+        why = why or _variant_reason(variant, gpus, native)[0]
+    why = why or _load_reason(point, largest, gpus)
+    for other in point.co_located:
+        if isinstance(other, Point) and why is None:
+            against = _load_reason(other, _variant_reason(other.variant, gpus, native)[1], gpus)
+            why = against and f"{other.variant.label}, on the same server: {against}"
     return why
 
 
-def _of_load(point: Point, largest: int, gpus: int) -> str | None:
-    """What speaks against its load, where batches may be that large; 0: there are none."""
-    if point.load.batch_size > largest > 0:
-        return f"batch_size {point.load.batch_size} is over max_batch_size {largest}"
-    return load_axes.refused(point.load, gpus=gpus > 0)
+def _load_reason(point: Point, largest: int, gpus: int) -> str | None:
+    for message in over_max_batch_size([point.load.batch_size], largest):
+        return f"batch_size {message}"
+    return load_axes.unsupported_reason(point.load, gpus=gpus > 0)
 
 
 @lru_cache  # the points of a grid come variant by variant
-def _of_variant(variant: ServerVariant, gpus: int, native: bool) -> tuple[str | None, int]:
-    """(what speaks against a variant, its max_batch_size)."""
+def _variant_reason(variant: ServerVariant, gpus: int, native: bool) -> tuple[str | None, int]:
+    """Return (what speaks against a variant, its max_batch_size)."""
     config = model_config.configure(variant)
-    return next(_against(variant, config, gpus, native), None), config.max_batch_size
+    return next(_variant_problems(variant, config, gpus, native), None), config.max_batch_size
 
 
-def backend_of(variant: ServerVariant) -> str | None:
-    """Triton's name for what runs the model: from its config.pbtxt, else from its files."""
+def backend_name(variant: ServerVariant) -> str | None:
+    """Return Triton's name for the backend that runs a model.
+
+    Parameters
+    ----------
+    variant
+        A variant of the model.
+
+    Returns
+    -------
+    str or None
+        As config.pbtxt says it, or the model's file shows it; "ensemble" for an ensemble; None
+        where neither is known.
+    """
     config = ModelConfig.FromString(variant.model.config)
     if config.HasField("ensemble_scheduling") or config.platform == "ensemble":
         return "ensemble"
-    named = config.backend or config.platform.split("_")[0]
-    if not named:
+    backend = config.backend or config.platform.split("_")[0]
+    if not backend:
         files = sorted(variant.model.folder.glob("[0-9]*/model.*"))
-        named = next((_FILES[f.suffix] for f in files if f.suffix in _FILES), "")
-    return named or None
+        known = (_BACKEND_OF_FILE[f.suffix] for f in files if f.suffix in _BACKEND_OF_FILE)
+        backend = next(known, "")
+    return backend or None
 
 
-def _against(variant: ServerVariant, config: ModelConfig, gpus: int, native: bool) -> Iterator[str]:
-    """Everything that is known against it; ``gpus`` is how many its server will have."""
+def _variant_problems(
+    variant: ServerVariant, config: ModelConfig, gpus: int, native: bool
+) -> Iterator[str]:
+    """Yield everything that speaks against a variant; ``gpus`` is how many its server has."""
     axes = variant.axes
-    backend = backend_of(variant)
+    backend = backend_name(variant)
     if backend == "ensemble":
-        yield from (
-            f"{axis}: an ensemble has no instances of its own; set it for its models"
-            for axis in (*_OF_INSTANCES, *BATCHING, "dynamic_batching")
-            if axes.get(axis) is not None
-        )
-        if axes.get("warmup"):
-            yield "warmup: Triton warms up no ensemble; set it for its models"
-    yield from _devices(config, gpus, native)
-    yield from _accelerator(
-        json.loads(str(axes.get("accelerator") or "{}")), config, backend, gpus, native
-    )
+        yield from _ensemble_problems(variant)
+    yield from _device_problems(config, gpus, native)
+    accelerator = json.loads(str(axes.get("accelerator") or "{}"))
+    if accelerator:
+        yield from _accelerator_problems(accelerator, config, backend, gpus, native)
     if axes.get("cuda_graphs") and backend not in (None, "tensorrt"):
-        yield f"cuda_graphs: is of the tensorrt backend, and the model's is {backend}"
+        yield f"cuda_graphs: only the tensorrt backend has them, and the model's is {backend}"
     if "graph_level" in axes and backend not in (None, "onnxruntime", "tensorflow"):
         yield (
-            f"graph_level: is of the onnxruntime and tensorflow backends, and the model's is "
-            f"{backend}"
+            "graph_level: only the onnxruntime and tensorflow backends have it, and the model's "
+            f"is {backend}"
         )
     if axes.get("response_cache") and config.model_transaction_policy.decoupled:
-        yield "response_cache: Triton caches no answers of decoupled models"
-    over = [
-        n for n in config.dynamic_batching.preferred_batch_size if n > config.max_batch_size > 0
-    ]
-    if over:
-        yield f"preferred_batch_size {over[0]} is over max_batch_size {config.max_batch_size}"
-    levels = config.dynamic_batching.priority_levels
-    if levels > 1 and config.dynamic_batching.preserve_ordering:
-        yield "preserve_ordering: Triton keeps the order of requests of one priority only"
-    if config.dynamic_batching.default_priority_level > levels:
-        level = config.dynamic_batching.default_priority_level
-        yield f"default_priority_level {level} is over priority_levels {levels}"
+        yield "response_cache: Triton does not cache the responses of decoupled models"
+    batching = config.dynamic_batching
+    for message in over_max_batch_size(batching.preferred_batch_size, config.max_batch_size):
+        yield f"preferred_batch_size {message}"
+    if batching.priority_levels > 1 and batching.preserve_ordering:
+        yield "preserve_ordering: Triton preserves the order with one priority level only"
+    if batching.default_priority_level > batching.priority_levels:
+        yield (
+            f"default_priority_level {batching.default_priority_level} is over priority_levels "
+            f"{batching.priority_levels}"
+        )
 
 
-def _devices(config: ModelConfig, gpus: int, native: bool) -> Iterator[str]:
+def _ensemble_problems(variant: ServerVariant) -> Iterator[str]:
+    for axis in (*_INSTANCE_AXES, *BATCHING_AXES, "dynamic_batching"):
+        if variant.axes.get(axis) is not None:
+            yield f"{axis}: an ensemble has no instances of its own; set it for its models"
+    if variant.axes.get("warmup"):
+        yield "warmup: Triton does not warm up ensembles; set it for its models"
+
+
+def _device_problems(config: ModelConfig, gpus: int, native: bool) -> Iterator[str]:
     lacking = (
-        "the native runtime serves on processors only"
-        if native
-        else "the pool gives its jobs no GPU"
+        "the native runtime serves on CPUs only" if native else "the jobs of this pool have no GPU"
     )
     for group in config.instance_group:
         if (group.kind == _GPU or group.gpus) and not gpus:
-            yield f"instances on GPUs (KIND_GPU, gpus), and {lacking}"
+            yield f"the model has instances on GPUs (instance_kind, gpus), and {lacking}"
         elif group.gpus and group.kind == _CPU:
             yield "gpus: the model's instances are KIND_CPU; add instance_kind: KIND_GPU"
         elif max(group.gpus, default=0) >= max(gpus, 1):
-            yield f"gpus: {max(group.gpus)} is not there; a job of the pool has {gpus}, from 0"
+            yield f"gpus: there is no GPU {max(group.gpus)}; a job of the pool has {gpus}, from 0"
 
 
-def _accelerator(
-    asked: dict[str, str], config: ModelConfig, backend: str | None, gpus: int, native: bool
+def _accelerator_problems(
+    accelerator: dict[str, str], config: ModelConfig, backend: str | None, gpus: int, native: bool
 ) -> Iterator[str]:
-    if not asked:
-        return
-    name, precision = asked["name"], asked.get("precision_mode")
-    taken = ACCELERATED[name]
-    if backend is not None and backend not in taken:
-        yield f"{name} is for models of the backends {', '.join(taken)}, not of {backend}"
-    if backend in taken and precision is not None and precision not in taken[backend]:
-        yield f"precision_mode {precision}: the {backend} backend takes {', '.join(taken[backend])}"
+    name, precision = accelerator["name"], accelerator.get("precision_mode")
+    backends = SUPPORTED_PRECISIONS[name]
+    if backend is not None and backend not in backends:
+        yield f"{name}: only the {' and '.join(backends)} backends have it, not {backend}"
+    if backend in backends and precision is not None and precision not in backends[backend]:
+        accepted = ", ".join(backends[backend])
+        yield f"precision_mode {precision}: the {backend} backend accepts {accepted}"
     if native:
-        yield f"{name}: the native runtime serves on processors without accelerators"
+        yield f"{name}: the native runtime serves on CPUs without accelerators"
     kinds = {group.kind for group in config.instance_group}
     if name == "tensorrt" and not gpus:
-        yield "tensorrt needs a GPU, and the pool gives its jobs none"
+        yield "tensorrt needs a GPU, and the jobs of this pool have none"
     if name == "tensorrt" and kinds == {_CPU}:
         yield "tensorrt needs a GPU, and the model's instances are KIND_CPU"
     if name == "openvino" and gpus and kinds != {_CPU}:
         yield (
-            "openvino runs on processors, and on this pool the model's instances go to GPUs; add "
+            "openvino runs on CPUs, and on this pool the model's instances are placed on GPUs; add "
             "instance_kind: KIND_CPU"
         )

@@ -1,7 +1,4 @@
-"""Combines the values of axes: their product, axes that go together, rules that exclude.
-
-What stands in a campaign and changes nothing: most often a misspelt value.
-"""
+"""The product of axes: zipped axes, rules that exclude combinations, and what has no effect."""
 
 import itertools
 import json
@@ -9,31 +6,56 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hpcbench.config.campaign import NAMES, Campaign, Model, Rule
+from hpcbench.config.campaign import AXIS_NAMES, Campaign, ExcludeRule, Model
 
 Row = tuple[Any, ...]
-Choice = tuple[int, ...]
-"""A combination: the position of the row that it takes of each factor."""
+"""One value of each axis of a factor."""
+
+Combination = tuple[int, ...]
+"""For each factor the index of the row that is chosen. Indices are cheaper to compare than rows:
+a campaign may have millions of combinations."""
 
 
 @dataclass(frozen=True)
 class Factor:
-    """Axes that go together, and the rows of values that they take."""
+    """Axes whose values go together: one axis, or several that the campaign zips.
+
+    Attributes
+    ----------
+    names
+        Names of the axes.
+    rows
+        The values that they take, one of each axis per row.
+    """
 
     names: tuple[str, ...]
     rows: tuple[Row, ...]
 
 
-def factors(
-    axes: Mapping[str, Sequence[Any]], together: Sequence[Sequence[str]] = ()
+def make_factors(
+    axes: Mapping[str, Sequence[Any]], zipped: Sequence[Sequence[str]] = ()
 ) -> list[Factor]:
-    """What the grid is the product of, in the order of ``axes``.
+    """Return the factors whose product is the grid.
 
-    The axes of a group of ``together`` are one factor: the first value of each goes with the first
-    of the others. One that has a single value goes with all. Raises ValueError where the numbers
-    of their values differ.
+    Parameters
+    ----------
+    axes
+        The values of each axis.
+    zipped
+        Groups of axes that are joined into one factor: the first value of each goes with the first
+        value of the others. An axis with a single value goes with all.
+
+    Returns
+    -------
+    list of Factor
+        In the order of ``axes``.
+
+    Raises
+    ------
+    ValueError
+        The axes of a group have different numbers of values.
     """
-    group_of = {name: group for group in together for name in group}
+    group_of = {name: group for group in zipped for name in group}
     found: list[Factor] = []
     placed: set[str] = set()
     for name, values in axes.items():
@@ -46,17 +68,17 @@ def factors(
             continue
         counts = {n: len(axes[n]) for n in members}
         if len(set(counts.values())) > 1:
-            told = ", ".join(f"{n} has {count}" for n, count in counts.items())
-            raise ValueError(f"axes that go together need as many values: {told}")
+            numbers = ", ".join(f"{n} has {count}" for n, count in counts.items())
+            raise ValueError(f"zipped axes need the same number of values: {numbers}")
         found.append(Factor(tuple(members), tuple(zip(*(axes[n] for n in members), strict=True))))
         placed.update(members)
     return found
 
 
-def compiled(
+def _row_tests(
     rules: Sequence[Mapping[str, Sequence[Any]]], parts: Sequence[Factor]
 ) -> list[list[tuple[int, frozenset[int]]]]:
-    """Each rule as (factor, the rows that fit); None of its factors fits where one set is empty."""
+    """Return each rule as (index of a factor, indices of its rows that match)."""
     return [
         [
             (
@@ -65,7 +87,7 @@ def compiled(
                     number
                     for number, row in enumerate(part.rows)
                     if all(
-                        among(value, rule[name])
+                        _is_among(value, rule[name])
                         for name, value in zip(part.names, row, strict=True)
                         if name in rule
                     )
@@ -78,71 +100,127 @@ def compiled(
     ]
 
 
-def choices(
+def allowed_combinations(
     parts: Sequence[Factor], rules: Sequence[Mapping[str, Sequence[Any]]], dropped: list[int]
-) -> Iterator[Choice]:
-    """Every combination that no rule excludes; ``dropped`` counts what each rule took.
+) -> Iterator[Combination]:
+    """Yield every combination that no rule excludes.
 
-    A rule names axes and values; it excludes what has one of its values on each of these axes.
+    A rule names axes and values. It excludes the combinations that have one of its values on each
+    of these axes.
+
+    Parameters
+    ----------
+    parts
+        The factors of the grid.
+    rules
+        For each rule its values by axis.
+    dropped
+        For each rule how many combinations it has excluded; counted up here.
+
+    Yields
+    ------
+    Combination
+        In the order of the factors, the last one varying fastest.
     """
-    tests = compiled(rules, parts)
-    for choice in itertools.product(*(range(len(part.rows)) for part in parts)):
+    tests = _row_tests(rules, parts)
+    for combination in itertools.product(*(range(len(part.rows)) for part in parts)):
         for number, test in enumerate(tests):
-            if all(choice[position] in rows for position, rows in test):
+            if all(combination[position] in rows for position, rows in test):
                 dropped[number] += 1
                 break
         else:
-            yield choice
+            yield combination
 
 
-def asked(parts: Sequence[Factor], choice: Choice) -> dict[str, Any]:
-    """The value of each axis in a combination."""
+def combination_values(parts: Sequence[Factor], combination: Combination) -> dict[str, Any]:
+    """Return the value of each axis in a combination.
+
+    Parameters
+    ----------
+    parts
+        The factors of the grid.
+    combination
+        One of their combinations.
+
+    Returns
+    -------
+    dict
+        Values by the name of the axis.
+    """
     return {
         name: value
-        for part, number in zip(parts, choice, strict=True)
+        for part, number in zip(parts, combination, strict=True)
         for name, value in zip(part.names, part.rows[number], strict=True)
     }
 
 
-def axis_values(parts: Sequence[Sequence[Factor]], axis: str) -> list[Any]:
-    """The values that an axis has in any of some products, each once."""
+def _axis_values(parts: Sequence[Sequence[Factor]], axis: str) -> list[Any]:
+    """Return the values that an axis has in any of some products, each once."""
     found: list[Any] = []
     for factor in (factor for part in parts for factor in part if axis in factor.names):
         place = factor.names.index(axis)
-        found += [row[place] for row in factor.rows if not among(row[place], found)]
+        found += [row[place] for row in factor.rows if not _is_among(row[place], found)]
     return found
 
 
-def among(value: Any, values: Sequence[Any]) -> bool:
+def _is_among(value: Any, values: Sequence[Any]) -> bool:
     """Whether a value is one of these, of the same type."""
-    # `in` would take True for 1.
+    # For `in`, True equals 1.
     return any(type(value) is type(other) and value == other for other in values)
 
 
 Part = tuple[Model, Sequence[Factor]]
-"""A part of the grid: a product, and of which model."""
+"""A part of the grid: the factors of one product, with their model."""
 
-_NAMES = {field: name for name, field in NAMES.items()}
+_NAMES = {field: name for name, field in AXIS_NAMES.items()}
 
 
-def rule_text(rule: Rule) -> str:
-    """A rule as its writer would know it again."""
-    return ", ".join(f"{_NAMES.get(axis, axis)}: {_text(v)}" for axis, v in rule.given.items())
+def rule_text(rule: ExcludeRule) -> str:
+    """Return a rule of ``exclude`` as the campaign file has it.
+
+    Parameters
+    ----------
+    rule
+        The rule.
+
+    Returns
+    -------
+    str
+        Its keys and values in YAML's flow style, without the braces.
+    """
+    return ", ".join(
+        f"{_NAMES.get(axis, axis)}: {_text(v)}" for axis, v in rule.values_by_axis.items()
+    )
 
 
 def no_effect_warnings(
     campaign: Campaign, parts: Sequence[Part], dropped: Sequence[int]
 ) -> Iterator[str]:
-    """A sentence for each value in a rule that no axis has, each rule and each zip without effect.
+    """Yield a warning for each part of the campaign that changes nothing.
 
-    ``dropped`` counts what each rule took from the grid of these parts.
+    These are values in a rule that no axis has, most often misspelt, rules that exclude nothing,
+    and zips that join nothing.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    parts
+        All parts of its grid.
+    dropped
+        For each rule of ``exclude`` how many combinations it has excluded.
+
+    Yields
+    ------
+    str
+        One sentence.
     """
     yield from _rules(campaign, parts, dropped)
     yield from _zips(campaign, parts)
 
 
 def _text(values: Sequence[Any]) -> str:
-    """The values of an axis as they stand in a file."""
+    """Return the values of an axis as the campaign file has them."""
     plain = [value if isinstance(value, str) else _json(value) for value in values]
     return plain[0] if len(plain) == 1 else f"[{', '.join(plain)}]"
 
@@ -153,27 +231,27 @@ def _json(value: Any) -> str:
 
 
 def _rules(campaign: Campaign, parts: Sequence[Part], dropped: Sequence[int]) -> Iterator[str]:
-    """The values in rules that no axis has, and the rules that take nothing nevertheless."""
+    """Yield values in rules that no axis has, and rules that exclude nothing nevertheless."""
     for rule, count in zip(campaign.exclude, dropped, strict=True):
-        concerned = [factors for model, factors in parts if rule.concerns(model)]
+        concerned = [factors for model, factors in parts if rule.applies_to(model)]
         where = f"exclude: {{{rule_text(rule)}}}"
-        strange = False
-        for axis, values in rule.given.items():
+        unknown_values = False
+        for axis, values in rule.values_by_axis.items():
             if axis == "model":
                 continue
-            there = axis_values(concerned, axis)
-            unknown = [value for value in values if not among(value, there)]
-            strange |= bool(unknown)
+            there = _axis_values(concerned, axis)
+            unknown = [value for value in values if not _is_among(value, there)]
+            unknown_values |= bool(unknown)
             if unknown:
                 never, known = (" or ".join(_text([v]) for v in each) for each in (unknown, there))
-                yield f"{where}: {_NAMES[axis]} is never {never}; it is {known}"
-        if not count and not strange:
-            yield f"{where}: no combination has all of these, or an earlier rule took those"
+                yield f"{where}: {_NAMES[axis]} is never {never}; its values: {known}"
+        if not count and not unknown_values:
+            yield f"{where}: no combination has all of these, or an earlier rule excludes them"
 
 
 def _zips(campaign: Campaign, parts: Sequence[Part]) -> Iterator[str]:
     for group in campaign.zip:
-        joined = {NAMES[name] for name in group}
+        joined = {AXIS_NAMES[name] for name in group}
         if not any(len(joined & set(f.names)) > 1 for _, factors in parts for f in factors):
             yield (
                 f"zip: [{', '.join(group)}] joins nothing: no model has several values on two of "

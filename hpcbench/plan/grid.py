@@ -1,68 +1,27 @@
-"""Several models on one server: the points of each alone, and of all at the same time.
-
-Expands a campaign into points with stable ids: pure functions on plain data.
-"""
+"""The grid: a campaign becomes points with stable ids. Pure functions on plain data."""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from hpcbench.config import load_axes, server_axes
-from hpcbench.config.campaign import NAMES, Campaign, Member, Model, Variant
+from hpcbench.config.campaign import AXIS_NAMES, Campaign, GroupMember, Model, Variant
 from hpcbench.config.load_axes import LoadVariant
 from hpcbench.config.server_axes import Server
 from hpcbench.config.yaml_model import Axes
 from hpcbench.errors import BadInput
 from hpcbench.plan import applicability, axis_product
-from hpcbench.plan.axis_product import Choice, Factor
-from hpcbench.plan.model import TritonModel
-from hpcbench.plan.point import Point, ServerVariant, Shapes, canonical, hashed, identity
-
-
-def co_located_points(members: Sequence[Sequence[Point]], image: str) -> Iterator[Point]:
-    """All points on servers that hold these models: each alone, then all at the same time."""
-    by_variant: list[dict[ServerVariant, dict[str, Point]]] = []
-    for points in members:
-        found: dict[ServerVariant, dict[str, Point]] = {}
-        for point in points:
-            found.setdefault(point.variant, {})[point.id] = point
-        by_variant.append(found)
-    for served in itertools.product(*by_variant):
-        own = [found[variant].values() for found, variant in zip(by_variant, served, strict=True)]
-        for number, alone in enumerate(own):
-            idle = (*served[:number], *served[number + 1 :])
-            held = [canonical(identity(variant, image)) for variant in idle]
-            for point in alone:
-                yield replace(point, id=hashed(point.id, *held), beside=idle)
-        for loaded in itertools.product(*own):
-            together = hashed(*(point.id for point in loaded))
-            for number, point in enumerate(loaded):
-                others = (*loaded[:number], *loaded[number + 1 :])
-                yield replace(
-                    point,
-                    id=hashed(point.id, *(other.id for other in others)),
-                    beside=others,
-                    together=together,
-                )
-
-
-def co_location_problems(where: str, members: Mapping[str, Sequence[Point]]) -> list[str]:
-    """What the models of a group, by their labels, cannot be measured with."""
-    kinds = {each.load.shared_memory for points in members.values() for each in points} - {"none"}
-    nothing = [
-        f"{where}: exclude leaves nothing of '{label}' to measure beside the others; change the "
-        "rule, or leave the group out"
-        for label, points in members.items()
-        if not points
-    ]
-    return nothing + [
-        f"{where}: measurement.shared_memory: {kind} is not for "
-        "models that are measured together: each perf_analyzer is ended at work, and would leave "
-        "its memory behind; allowed: none"
-        for kind in sorted(kinds)
-    ]
-
+from hpcbench.plan.axis_product import Combination, Factor
+from hpcbench.plan.model import TritonModel, hash_id
+from hpcbench.plan.point import (
+    Point,
+    ServerVariant,
+    Shapes,
+    canonical_json,
+    server_identity,
+)
 
 A = TypeVar("A", bound=Axes)
 V = TypeVar("V")
@@ -72,54 +31,85 @@ V = TypeVar("V")
 class Grid:
     """The points of a campaign, and what became of the other combinations.
 
-    ``merged`` fell onto an equal one; ``excluded`` holds (rule, how many it took) of each rule.
-    ``idle`` says which parts of the campaign change nothing, and why.
+    Attributes
+    ----------
+    points
+        All points, in the order of the campaign.
+    merged
+        Number of combinations that equal another one.
+    excluded
+        (rule of ``exclude``, number of combinations that it excludes).
+    no_effect
+        Warnings about parts of the campaign that change nothing.
     """
 
     points: tuple[Point, ...]
     merged: int
     excluded: tuple[tuple[str, int], ...] = ()
-    idle: tuple[str, ...] = ()
+    no_effect: tuple[str, ...] = ()
 
 
-def expand(
+def expand_grid(
     campaign: Campaign,
     models: Mapping[str, TritonModel],
     *,
     software: Mapping[str | None, str],
     input_data: Mapping[str, str],
 ) -> Grid:
-    """All points of the campaign, in the order in which it was written.
+    """Expand a campaign into its points.
 
-    ``models`` maps the models' names to what was read of them, ``software`` the names of server
-    images (None for the usual one) to what will serve and measure then, ``input_data`` the data
-    files' paths to their digests.
-    Raises BadInput with everything that a model cannot take.
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    models
+        The models of the repository by their names.
+    software
+        Digests of what serves and measures, by the name of the server image; None is the site's
+        default.
+    input_data
+        Digests of the data files by their paths.
+
+    Returns
+    -------
+    Grid
+        The points in the order of the campaign.
+
+    Raises
+    ------
+    BadInput
+        Everything that a model cannot take, or nothing is left to measure.
     """
     points: dict[str, Point] = {}
-    problems: dict[str, None] = {}
+    problems: dict[str, None] = {}  # keeps the order, and says each only once
     combinations = 0
     dropped = [0] * len(campaign.exclude)
-    every: list[tuple[Model, Sequence[Factor]]] = []
-    single = [{model.label or model.name: Member()} for model in campaign.models]
-    for number, group in enumerate((*single, *campaign.together), -len(single)):
-        members, labels, image = [], [], ""
+    all_parts: list[tuple[Model, Sequence[Factor]]] = []
+    singles = [(None, {_label(model): GroupMember()}) for model in campaign.models]
+    for number, group in [*singles, *enumerate(campaign.together)]:
+        members: dict[str, list[Point]] = {}
+        image = ""
         for position, model in enumerate(campaign.models):
-            label = model.label or model.name
+            label = _label(model)
             if label in group:
-                labels.append(label)
                 image = software[model.server_image]
                 parts = list(_parts(campaign, models, position, group[label]))
-                every += [(model, part.factors) for part in parts]
-                problems |= dict.fromkeys(problem for part in parts for problem in part.problems)
-                members.append(_member(parts, campaign, dropped, image, input_data))
-        if number >= 0:
+                all_parts += [(model, part.factors) for part in parts]
+                problems |= dict.fromkeys(p for part in parts for p in part.problems)
+                members[label] = [
+                    point
+                    for part in parts
+                    if not part.problems
+                    for point in _points(part, campaign, dropped, image, input_data)
+                ]
+        if number is not None:
             where = f"{campaign.source}: together[{number}]"
-            told = co_location_problems(where, dict(zip(labels, members, strict=True)))
-            problems |= dict.fromkeys(told)
+            problems |= dict.fromkeys(_co_location_problems(where, members))
         if problems:
             continue
-        for point in co_located_points(members, image) if number >= 0 else members[0]:
+        alone = itertools.chain.from_iterable(members.values())
+        shared = _co_located_points([*members.values()], image)
+        for point in alone if number is None else shared:
             combinations += 1
             same = points.setdefault(point.id, point)
             if same.variant.position != point.variant.position:
@@ -139,8 +129,56 @@ def expand(
             (axis_product.rule_text(rule), count)
             for rule, count in zip(campaign.exclude, dropped, strict=True)
         ),
-        idle=tuple(axis_product.no_effect_warnings(campaign, every, dropped)),
+        no_effect=tuple(axis_product.no_effect_warnings(campaign, all_parts, dropped)),
     )
+
+
+def _label(model: Model) -> str:
+    return model.label or model.name
+
+
+def _co_located_points(members: Sequence[Sequence[Point]], image: str) -> Iterator[Point]:
+    """Yield all points on servers that hold several models: each alone, then all at once."""
+    by_variant: list[dict[ServerVariant, dict[str, Point]]] = []
+    for points in members:
+        found: dict[ServerVariant, dict[str, Point]] = {}
+        for point in points:
+            found.setdefault(point.variant, {})[point.id] = point
+        by_variant.append(found)
+    for served in itertools.product(*by_variant):
+        own = [found[variant].values() for found, variant in zip(by_variant, served, strict=True)]
+        for number, alone in enumerate(own):
+            idle = (*served[:number], *served[number + 1 :])
+            texts = [canonical_json(server_identity(variant, image)) for variant in idle]
+            for point in alone:
+                yield replace(point, id=hash_id(point.id, *texts), co_located=idle)
+        for loaded in itertools.product(*own):
+            together_id = hash_id(*(point.id for point in loaded))
+            for number, point in enumerate(loaded):
+                others = (*loaded[:number], *loaded[number + 1 :])
+                yield replace(
+                    point,
+                    id=hash_id(point.id, *(other.id for other in others)),
+                    co_located=others,
+                    together_id=together_id,
+                )
+
+
+def _co_location_problems(where: str, members: Mapping[str, Sequence[Point]]) -> list[str]:
+    """Return why the models of a group, by their labels, cannot be measured on one server."""
+    kinds = {each.load.shared_memory for points in members.values() for each in points} - {"none"}
+    nothing = [
+        f"{where}: exclude leaves no point of '{label}' to measure with the others; change the "
+        "rule, or leave the group out"
+        for label, points in members.items()
+        if not points
+    ]
+    return nothing + [
+        f"{where}: measurement.shared_memory: {kind} cannot be used for models that are measured "
+        "at the same time: perf_analyzer is stopped while it works, and would leave its shared "
+        "memory behind; allowed: none"
+        for kind in sorted(kinds)
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,24 +192,21 @@ class _Part:
     factors: Sequence[Factor]
     problems: Sequence[str]
 
-    @property
-    def label(self) -> str:
-        return self.model.label or self.model.name
-
 
 def _parts(
-    campaign: Campaign, models: Mapping[str, TritonModel], position: int, member: Member
+    campaign: Campaign, models: Mapping[str, TritonModel], position: int, member: GroupMember
 ) -> Iterator[_Part]:
     variants: list[tuple[str | None, Variant | None]] = [*campaign.variants.items()]
     model = campaign.models[position]
     for name, own in variants or [(None, None)]:
-        server = _narrowed(campaign.server_axes, model.server, own, member.server)
-        load = load_axes.narrowed(campaign.load_axes, model.load, own, member.load)
-        measurement = _narrowed(campaign.measurement, model.measurement, own)
+        server = _override(campaign.server_axes, model.server, own, member.server)
+        load = load_axes.override_load(campaign.load_axes, model.load, own, member.load)
+        measurement = _override(campaign.measurement, model.measurement, own)
         where = f"{campaign.source}: model '{model.name}'"
-        found = applicability.problems(model, models[model.name], server, load, measurement)
+        found = applicability.model_problems(model, models[model.name], server, load, measurement)
         problems = [f"{where}: {problem}" for problem in found]
-        for loop in load_axes.loops(load):
+        # Closed and open loops are products of their own: they have different axes.
+        for loop in load_axes.split_loops(load):
             axes = {
                 "version": model.version,
                 **server.axes,
@@ -179,10 +214,10 @@ def _parts(
                 **loop,
                 **measurement.axes,
             }
-            together = [[NAMES[axis] for axis in group] for group in campaign.zip]
+            zipped = [[AXIS_NAMES[axis] for axis in group] for group in campaign.zip]
             factors: list[Factor] = []
             try:
-                factors = axis_product.factors(axes, together)
+                factors = axis_product.make_factors(axes, zipped)
             except ValueError as error:
                 problems.append(f"{where}: zip: {error}")
             yield _Part(
@@ -195,24 +230,8 @@ def _parts(
             )
 
 
-def _member(
-    parts: Sequence[_Part],
-    campaign: Campaign,
-    dropped: list[int],
-    image: str,
-    input_data: Mapping[str, str],
-) -> list[Point]:
-    """All points of one model."""
-    found: list[Point] = []
-    for part in parts:
-        if not part.problems:
-            rules = [r if r.concerns(part.model) else None for r in campaign.exclude]
-            found += _points(part, rules, dropped, image, input_data)
-    return found
-
-
-def _narrowed(axes: A, *overrides: Axes | None) -> A:
-    """The axes with those that a model, or a variant, sets itself in their place."""
+def _override(axes: A, *overrides: Axes | None) -> A:
+    """Return the axes with those that a model, or a variant, sets itself in their place."""
     given = {
         name: getattr(override, name)
         for override in overrides
@@ -225,82 +244,90 @@ def _narrowed(axes: A, *overrides: Axes | None) -> A:
 
 def _points(
     part: _Part,
-    rules: Sequence[Any],
+    campaign: Campaign,
     dropped: list[int],
     image: str,
     input_data: Mapping[str, str],
 ) -> Iterator[Point]:
-    """Its points; each server variant and each load of it is made once."""
-    served = {"version", *Server.model_fields}
-    # A rule about other models takes nothing: no value is in an empty list.
-    given = [rule.given if rule else {"version": ()} for rule in rules]
-    for rule in given:
+    """Yield the points of a part; each server variant and each load of it is made once."""
+    # A rule about other models excludes nothing here: no value is in an empty list.
+    rules = [
+        rule.values_by_axis if rule.applies_to(part.model) else {"version": ()}
+        for rule in campaign.exclude
+    ]
+    for rule in rules:
         rule.pop("model", None)
-
-    def variant(asked: Mapping[str, Any]) -> tuple[ServerVariant, str]:
-        axes = {name: asked[name] for name in Server.model_fields}
-        made = ServerVariant(
-            model=part.triton_model,
-            label=part.label,
-            position=part.position,
-            version=asked["version"],
-            server_image=part.model.server_image,
-            changes=tuple(server_axes.changes(axes).items()),
-        )
-        return made, canonical(identity(made, image))
-
+    names = [name for factor in part.factors for name in factor.names]
+    server_names = {"version", *Server.model_fields}.intersection(names)
+    load_names = set(names) - server_names
     strings = applicability.has_strings(part.triton_model)
-
-    def load(asked: Mapping[str, Any]) -> tuple[LoadVariant, Shapes, str | None, str]:
-        name = asked["shapes"]
-        lengths = applicability.lengths(part.triton_model, part.model.shape_sets[name])
-        shapes = tuple(sorted(lengths.items()))
-        settings = {key: value for key, value in asked.items() if key != "shapes"}
-        digest = input_data.get(asked["input_data"])
-        made = load_axes.variant(settings, input_data_digest=digest, strings=strings)
-        return (
-            made,
-            shapes,
-            name,
-            canonical({"shapes": shapes} if shapes else {}) + canonical(made.identity),
-        )
-
-    variant_of = _once(part.factors, lambda name: name in served, variant)
-    load_of = _once(part.factors, lambda name: name not in served, load)
-    for choice in axis_product.choices(part.factors, given, dropped):
-        made, served_text = variant_of(choice)
-        asked, shapes, shapes_name, load_text = load_of(choice)
+    variant_of = _cached(part.factors, server_names, partial(_variant, part, image))
+    load_of = _cached(part.factors, load_names, partial(_load, part, input_data, strings))
+    for combination in axis_product.allowed_combinations(part.factors, rules, dropped):
+        variant, variant_text = variant_of(combination)
+        load, shapes, shapes_name, load_text = load_of(combination)
         yield Point(
-            id=hashed(served_text + load_text),
-            variant=made,
+            id=hash_id(variant_text + load_text),
+            variant=variant,
             shapes=shapes,
-            load=asked,
+            load=load,
             shapes_name=shapes_name,
             variant_name=part.variant_name,
         )
 
 
-def _once(
-    factors: Sequence[Factor],
-    concerned: Callable[[str], bool],
-    make: Callable[[Mapping[str, Any]], V],
-) -> Callable[[Choice], V]:
-    """``make`` of the axes that are ``concerned``, called once for each of their combinations."""
+def _variant(part: _Part, image: str, values: Mapping[str, Any]) -> tuple[ServerVariant, str]:
+    """Return a server variant, and the part of a point's identity that it is."""
+    axes = {name: values[name] for name in Server.model_fields}
+    variant = ServerVariant(
+        model=part.triton_model,
+        label=_label(part.model),
+        position=part.position,
+        version=values["version"],
+        server_image=part.model.server_image,
+        changes=tuple(server_axes.config_changes(axes).items()),
+    )
+    return variant, canonical_json(server_identity(variant, image))
+
+
+def _load(
+    part: _Part, input_data: Mapping[str, str], strings: bool, values: Mapping[str, Any]
+) -> tuple[LoadVariant, Shapes, str | None, str]:
+    """Return a load, its shapes with their name, and the part of the identity that they are."""
+    name = values["shapes"]
+    lengths = applicability.input_lengths(part.triton_model, part.model.shape_sets[name])
+    shapes = tuple(sorted(lengths.items()))
+    settings = {key: value for key, value in values.items() if key != "shapes"}
+    digest = input_data.get(values["input_data"])
+    load = load_axes.load_variant(settings, input_data_digest=digest, strings=strings)
+    text = canonical_json({"shapes": shapes} if shapes else {}) + canonical_json(load.identity)
+    return load, shapes, name, text
+
+
+def _cached(
+    factors: Sequence[Factor], names: Iterable[str], make: Callable[[Mapping[str, Any]], V]
+) -> Callable[[Combination], V]:
+    """Return ``make`` as a function of combinations, called once for the same values of its axes.
+
+    Most points share their server variant or their load with others, and making either is what
+    takes the time of a large grid.
+    """
+    concerned = frozenset(names)
     # A factor of one row is the same in all combinations.
     places = tuple(
         place
         for place, factor in enumerate(factors)
-        if len(factor.rows) > 1 and any(map(concerned, factor.names))
+        if len(factor.rows) > 1 and not concerned.isdisjoint(factor.names)
     )
-    made: dict[tuple[int, ...], V] = {}
+    known: dict[tuple[int, ...], V] = {}
 
-    def of(choice: Choice) -> V:
-        key = tuple([choice[place] for place in places])
-        found = made.get(key)
+    def of_combination(combination: Combination) -> V:
+        key = tuple([combination[place] for place in places])
+        found = known.get(key)
         if found is None:
-            asked = axis_product.asked(factors, choice)
-            found = make({name: value for name, value in asked.items() if concerned(name)})
-            made[key] = found
+            values = axis_product.combination_values(factors, combination)
+            found = make({name: value for name, value in values.items() if name in concerned})
+            known[key] = found
         return found
 
-    return of
+    return of_combination

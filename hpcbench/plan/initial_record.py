@@ -1,24 +1,45 @@
-"""The record of a point before anything is known but what was asked for."""
+"""What is written of a point before anything is measured: its record, and its row in the plan."""
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 from hpcbench._version import __version__
 from hpcbench.config.site import Site
 from hpcbench.plan import model_config
 from hpcbench.plan.placement import Placement
+from hpcbench.plan.plan import Plan
 from hpcbench.plan.point import Point
 from hpcbench.records.columns import Record, Status
 from hpcbench.runtime import command
 
 
-def unmeasured(
+def initial_record(
     point: Point, placement: Placement, site: Site, status: Status, reason: str | None
 ) -> Record:
-    """The record of a point of which nothing is known but what was asked for."""
+    """Return the record of a point with what the campaign and the site say about it.
+
+    Parameters
+    ----------
+    point
+        The point.
+    placement
+        Its placement.
+    site
+        The site.
+    status
+        How the point ended, as far as it is known.
+    reason
+        Why it was not measured; None for a point whose metrics are added to the record.
+
+    Returns
+    -------
+    Record
+        A record without metrics; both times are now.
+    """
     variant = point.variant
-    site = site.serving(variant.server_image)
-    software = command.software(site.container)
+    site = site.with_server_image(variant.server_image)
+    software = command.find_software(site.container)
     requests = dict(placement.requests).get(variant.model.name, ())
     return Record(
         point_id=point.id,
@@ -27,7 +48,7 @@ def unmeasured(
         pool=placement.pool,
         repeat=placement.repeat,
         placement_id=placement.id,
-        together_id=point.together,
+        together_id=point.together_id,
         status=status,
         reason=reason,
         model=variant.model.name,
@@ -37,7 +58,7 @@ def unmeasured(
         model_digest=variant.model.digest,
         variant=json.dumps(variant.axes),
         variant_name=point.variant_name,
-        beside=beside(point),
+        beside=_co_located_json(point),
         shapes=json.dumps(dict(point.shapes)) if point.shapes else None,
         shapes_name=point.shapes_name,
         **point.load.columns,
@@ -53,10 +74,43 @@ def unmeasured(
     )
 
 
-def beside(point: Point) -> str | None:
-    """What else the server holds, as the column of that name has it."""
+def plan_rows(todo: Plan) -> list[dict[str, Any]]:
+    """Return one row per measurement of the campaign, whether it is done or not.
+
+    Parameters
+    ----------
+    todo
+        The plan.
+
+    Returns
+    -------
+    list of dict
+        Values by the columns of plan.parquet.
+    """
+    return [
+        {
+            "point_id": point.id,
+            "pool": pool,
+            "repeat": repeat,
+            "together_id": point.together_id,
+            "model_label": point.variant.label,
+            "model_version": point.variant.version,
+            "variant": json.dumps(point.variant.axes),
+            "variant_name": point.variant_name,
+            "beside": _co_located_json(point),
+            "shapes_name": point.shapes_name,
+            **point.load.columns,
+        }
+        for pool in todo.placements
+        for repeat in range(todo.campaign.repeats)
+        for point in todo.grid.points
+    ]
+
+
+def _co_located_json(point: Point) -> str | None:
+    """Return what else the server holds, as the column ``beside`` has it; None for nothing."""
     found = []
-    for each in point.beside:
+    for each in point.co_located:
         variant = each.variant if isinstance(each, Point) else each
         entry = {
             "model_label": variant.label,
@@ -69,6 +123,6 @@ def beside(point: Point) -> str | None:
             amount = {"batch_size": load.batch_size, "concurrency": load.concurrency}
             entry |= {"shapes": dict(each.shapes), "load": amount | load.identity}
         else:
-            entry["load"] = None
+            entry["load"] = None  # loaded, but idle
         found.append(entry)
     return json.dumps(found) if found else None

@@ -1,57 +1,87 @@
-"""Files and folders that perf_analyzer sends: their digest, and what is checked before a run."""
+"""Files and folders that perf_analyzer sends: their digests, and the checks before a run."""
 
 import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig
-
+from hpcbench.config.triton_messages import DataType, ModelConfig
 from hpcbench.errors import BadInput
-from hpcbench.plan.model import TritonModel, digest
+from hpcbench.plan.model import TritonModel, content_digest
 
 GENERATED = ("random", "zero")
-HINT = (
+"""Input data that perf_analyzer makes itself."""
+
+_HINT = (
     "allowed: random, zero, or the path of a JSON file or folder, relative to the campaign file; "
     "hpcbench make-input writes such a file from events"
 )
-BYTES = {
+_VALUE_BYTES = {
     **dict.fromkeys(("TYPE_BOOL", "TYPE_UINT8", "TYPE_INT8"), 1),
     **dict.fromkeys(("TYPE_UINT16", "TYPE_INT16", "TYPE_FP16", "TYPE_BF16"), 2),
     **dict.fromkeys(("TYPE_UINT32", "TYPE_INT32", "TYPE_FP32"), 4),
     **dict.fromkeys(("TYPE_UINT64", "TYPE_INT64", "TYPE_FP64"), 8),
 }
-"""Of one value. Texts have none."""
+"""Size of one value in bytes. Strings have no fixed size."""
 
 
-def read_digest(name: str, where: str) -> str:
-    """The digest of a JSON file or folder; ``where`` begins messages.
+def input_digest(name: str, where: str) -> str:
+    """Return the digest of a JSON file or folder that a campaign names.
 
-    Raises BadInput where perf_analyzer could not read it.
+    Parameters
+    ----------
+    name
+        Path of the file or folder.
+    where
+        File and key of the campaign, for messages.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits.
+
+    Raises
+    ------
+    BadInput
+        perf_analyzer could not read it.
     """
     path = Path(name)
     try:
         if path.is_file() and "data" not in json.loads(path.read_text(encoding="utf-8")):
-            raise BadInput(f"{where}: {name} has no list 'data', as perf_analyzer wants it", HINT)
-        return digest(path)
+            raise BadInput(
+                f"{where}: {name} has no list 'data', which perf_analyzer expects", _HINT
+            )
+        return content_digest(path)
     except OSError as error:
-        raise BadInput(f"{where}: {name} cannot be read: {error.strerror}", HINT) from error
+        raise BadInput(f"{where}: {name} cannot be read: {error.strerror}", _HINT) from error
     except (ValueError, TypeError) as error:
-        raise BadInput(f"{where}: {name} is not JSON: {error}", HINT) from error
+        raise BadInput(f"{where}: {name} is not JSON: {error}", _HINT) from error
 
 
 def folder_problems(
     folder: Path, model: TritonModel, shapes: Mapping[str, tuple[int, ...]]
 ) -> list[str]:
-    """What perf_analyzer would not take of a folder, which has a file for each of the inputs.
+    """Return why perf_analyzer could not take its input from a folder.
 
-    ``shapes`` are those of inputs with a -1 in their dims.
+    Parameters
+    ----------
+    folder
+        A folder with one file per input, which holds the values of one event in binary.
+    model
+        The model that gets them.
+    shapes
+        Lengths of the inputs that have a -1 in their dims.
+
+    Returns
+    -------
+    list of str
+        One message per problem.
     """
     found = []
     for each in ModelConfig.FromString(model.config).input:
         path = folder / each.name
         dims = shapes.get(each.name, tuple(each.dims))
-        size = BYTES.get(DataType.Name(each.data_type))
+        size = _VALUE_BYTES.get(DataType.Name(each.data_type))
         if not path.is_file():
             if not each.optional:
                 found.append(
@@ -60,7 +90,7 @@ def folder_problems(
                 )
         elif -1 in dims:
             found.append(
-                f"{folder} does not tell how long the input '{each.name}' of model "
+                f"{folder} does not say how long the input '{each.name}' of model "
                 f"'{model.name}' is, and its dims are {list(dims)}; write shapes: into the campaign"
             )
         elif size is not None and path.stat().st_size != size * math.prod(dims):

@@ -1,4 +1,4 @@
-"""Reads one model of the user's repository: its configuration, its inputs, a hash of its files."""
+"""One model of the user's repository: its configuration, its inputs, a hash of its files."""
 
 import hashlib
 import os
@@ -8,22 +8,40 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from google.protobuf import text_format
-from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from hpcbench.config import yaml_model
+from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.errors import BadInput
 
 
 @dataclass(frozen=True, kw_only=True)
 class TritonModel:
-    """A model folder as Triton knows it.
+    """A model folder as Triton sees it.
 
-    ``config`` is the serialised ModelConfig of its config.pbtxt, empty where there is none (the
-    server then completes it from the model). ``max_batch_size`` and ``inputs`` are None where
-    only the server can know them. ``inputs`` holds (name, dims), dims without the batch
-    dimension and -1 where the length varies. ``composing`` are the models that an ensemble calls,
-    and those that they call; ``digest`` is over the files of all. A model that is not
-    ``swappable`` is never loaded anew on a server that has unloaded it.
+    Attributes
+    ----------
+    name
+        Name of the folder and of the model.
+    folder
+        The model's folder in the repository.
+    digest
+        Hash of the model's files, with those of the models that an ensemble calls.
+    config
+        Serialised ModelConfig of its config.pbtxt; empty where there is none. The server then
+        completes it from the model.
+    max_batch_size
+        The model's batch limit, 0 without a batch dimension; None where only the server knows it.
+    dynamic_batching
+        Whether config.pbtxt switches dynamic batching on.
+    inputs
+        (name, dims) of each input, without the batch dimension and with -1 for a variable length;
+        None where only the server knows them.
+    versions
+        Numbers of the version folders, in ascending order.
+    composing
+        The models that an ensemble calls, and those that they call in turn.
+    swappable
+        Whether a running server may unload the model and load it again.
     """
 
     name: str
@@ -39,63 +57,101 @@ class TritonModel:
 
 
 def read_model(repository: Path, name: str, callers: tuple[str, ...] = ()) -> TritonModel:
-    """The model ``name`` of a repository. Raises BadInput where there is none to serve.
+    """Read one model of a repository.
 
-    ``callers`` are the ensembles on the way to it.
+    Parameters
+    ----------
+    repository
+        Folder of model folders.
+    name
+        Name of the model.
+    callers
+        The ensembles that led to this model, outermost first.
+
+    Returns
+    -------
+    TritonModel
+        What hpcbench has to know of it.
+
+    Raises
+    ------
+    BadInput
+        There is no such model, or Triton would refuse it.
     """
     folder = repository / name
-    if not repository.is_dir():
-        raise BadInput(f"model_repository: {repository} is not a folder")
-    if not folder.is_dir():
-        present = sorted(path.name for path in repository.iterdir() if path.is_dir())
-        raise BadInput(
-            f"models: there is no model '{name}' in {repository};"
-            f"{yaml_model.nearest(name, present)} it holds: {', '.join(present) or 'nothing'}"
-        )
-    versions = tuple(
-        sorted(
-            int(path.name)
-            for path in folder.iterdir()
-            if path.is_dir() and re.fullmatch(r"[0-9]+", path.name)
-        )
-    )
-    if not versions:
-        raise BadInput(
-            f"models: {folder} has no version folder", "put the model file into a folder named 1"
-        )
-    config = ModelConfig()
-    path = folder / "config.pbtxt"
-    if path.is_file():
-        try:
-            text_format.Parse(path.read_text(encoding="utf-8"), config)
-        except (text_format.ParseError, UnicodeDecodeError, OSError) as error:
-            raise BadInput(f"{path}: is not a Triton model configuration: {error}") from error
-        if config.name and config.name != name:
-            raise BadInput(
-                f"{path}: says name: \"{config.name}\", but its folder is called '{name}'",
-                "Triton refuses this; make the two equal",
-            )
-    known = bool(config.input)
+    versions = _versions(repository, folder)
+    config = _read_config(folder / "config.pbtxt", name)
+    has_inputs = bool(config.input)
     composing = _composing(repository, name, config, callers)
-    whole = hashlib.sha256("".join(part.digest for part in composing).encode()).hexdigest()[:16]
+    digest = content_digest(folder)
+    if composing:
+        digest += f"-{hash_id(''.join(part.digest for part in composing))}"
     return TritonModel(
         name=name,
         folder=folder,
-        digest=f"{digest(folder)}-{whole}" if composing else digest(folder),
+        digest=digest,
         config=config.SerializeToString(deterministic=True),
-        max_batch_size=config.max_batch_size if known else None,
+        # Without inputs, config.pbtxt leaves them and max_batch_size to the server.
+        max_batch_size=config.max_batch_size if has_inputs else None,
         dynamic_batching=config.HasField("dynamic_batching"),
-        inputs=tuple((i.name, tuple(i.dims)) for i in config.input) if known else None,
+        inputs=tuple((i.name, tuple(i.dims)) for i in config.input) if has_inputs else None,
         versions=versions,
         composing=composing,
         swappable=is_swappable(config),
     )
 
 
-def is_swappable(config: ModelConfig) -> bool:
-    """Whether Triton can be trusted to unload the model and to load it again.
+def _versions(repository: Path, folder: Path) -> tuple[int, ...]:
+    if not repository.is_dir():
+        raise BadInput(f"model_repository: {repository} is not a folder")
+    if not folder.is_dir():
+        present = sorted(path.name for path in repository.iterdir() if path.is_dir())
+        raise BadInput(
+            f"models: there is no model '{folder.name}' in {repository};"
+            f"{yaml_model.did_you_mean(folder.name, present)} it holds: "
+            f"{', '.join(present) or 'nothing'}"
+        )
+    # As in Triton, folders with other names than numbers are no versions.
+    found = [path.name for path in folder.iterdir() if path.is_dir()]
+    versions = sorted(int(name) for name in found if re.fullmatch(r"[0-9]+", name))
+    if not versions:
+        raise BadInput(
+            f"models: {folder} has no version folder", "put the model file into a folder named 1"
+        )
+    return tuple(versions)
 
-    It has been known to crash at that with ensembles, and with accelerators such as TensorRT.
+
+def _read_config(path: Path, name: str) -> ModelConfig:
+    """Read a config.pbtxt; an empty configuration where there is none."""
+    config = ModelConfig()
+    if not path.is_file():
+        return config
+    try:
+        text_format.Parse(path.read_text(encoding="utf-8"), config)
+    except (text_format.ParseError, UnicodeDecodeError, OSError) as error:
+        raise BadInput(f"{path}: is not a Triton model configuration: {error}") from error
+    if config.name and config.name != name:
+        raise BadInput(
+            f"{path}: says name: \"{config.name}\", but its folder is called '{name}'",
+            "Triton requires both to be equal; change one of them",
+        )
+    return config
+
+
+def is_swappable(config: ModelConfig) -> bool:
+    """Whether a running Triton may unload the model and load it again.
+
+    Triton has crashed when it reloaded ensembles, and models with accelerators such as TensorRT.
+
+    Parameters
+    ----------
+    config
+        The model's configuration.
+
+    Returns
+    -------
+    bool
+        False for such models.
     """
     accelerated = config.optimization.HasField("execution_accelerators")
     return not (accelerated or config.HasField("ensemble_scheduling"))
@@ -104,7 +160,7 @@ def is_swappable(config: ModelConfig) -> bool:
 def _composing(
     repository: Path, name: str, config: ModelConfig, callers: tuple[str, ...]
 ) -> tuple[TritonModel, ...]:
-    """All models that an ensemble needs beside itself, each once."""
+    """Read all models that an ensemble needs besides itself, each once."""
     found: dict[str, TritonModel] = {}
     for called in dict.fromkeys(step.model_name for step in config.ensemble_scheduling.step):
         if called in (*callers, name):
@@ -120,10 +176,38 @@ def _composing(
     return tuple(found.values())
 
 
-def digest(path: Path) -> str:
-    """A hash over the names and contents of all files at or below ``path``."""
+def hash_id(*parts: str) -> str:
+    """Return an id for what these strings define.
+
+    Parameters
+    ----------
+    *parts
+        Strings without line breaks, in an order that matters.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits of a SHA-256.
+    """
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def content_digest(path: Path) -> str:
+    """Return a hash of the names and contents of all files at or below a path.
+
+    Parameters
+    ----------
+    path
+        A file, or a folder; links in it are followed.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits of a SHA-256.
+    """
     total = hashlib.sha256()
     for file in sorted(_files(path)) if path.is_dir() else [path]:
+        # The length keeps one file's end apart from the next file's name.
         total.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
         with file.open("rb") as stream:
             total.update(hashlib.file_digest(stream, "sha256").digest())
@@ -131,12 +215,12 @@ def digest(path: Path) -> str:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """All files below a folder, also through links, as Triton sees them; no loop is followed."""
+    """Yield all files below a folder, also through links, as Triton sees them."""
     seen: set[str] = set()
     for place, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
         if real in seen:
-            folders.clear()
+            folders.clear()  # a link that leads back up would be followed for ever
             continue
         seen.add(real)
         yield from (Path(place) / name for name in names if (Path(place) / name).is_file())

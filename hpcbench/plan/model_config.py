@@ -1,144 +1,108 @@
-"""What makes a server ready for the requests that will be measured: warm-up and profiles.
-
-The configuration of one server variant: the model's own, and what the axes change in it.
+"""The Triton configuration of one server variant: the model's own, changed by the server axes.
 
 Configurations are changed as protobuf messages, never as text.
 """
 
 import copy
 import json
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
-from tritonclient.grpc.model_config_pb2 import (
+
+from hpcbench.config.server_values import HPCBENCH_KEYS
+from hpcbench.config.triton_messages import (
     ModelConfig,
     ModelInstanceGroup,
     ModelOptimizationPolicy,
-    ModelWarmup,
 )
-
-from hpcbench.config.server_values import OURS
 from hpcbench.plan import accelerators
-from hpcbench.plan.point import ServerVariant
-
-Dims = tuple[int, ...]
-Request = tuple[tuple[tuple[str, Dims], ...], int]
-"""(shapes, batch size) of a request: the lengths given to inputs, and how many inferences."""
-
-
-def warmups(config: ModelConfig, requests: Iterable[Request]) -> list[ModelWarmup]:
-    """A warm-up of zeros for each kind of request.
-
-    Nothing for requests whose lengths are known to a data file only. Strings are empty, which is
-    what Triton makes of zeros.
-    """
-    found: list[ModelWarmup] = []
-    for shapes, batch_size in requests:
-        dims = _dims(config, dict(shapes))
-        if dims is None:
-            continue
-        entry = ModelWarmup(
-            name=f"hpcbench-{len(found)}",
-            # Of a model without a batch dimension, Triton takes 1 only.
-            batch_size=batch_size if config.max_batch_size else 1,
-            count=1,
-        )
-        for tensor in config.input:
-            each = entry.inputs[tensor.name]
-            each.data_type = tensor.data_type
-            each.dims[:] = dims[tensor.name]
-            each.zero_data = True
-        found.append(entry)
-    return found
-
-
-def profile(config: ModelConfig, requests: Sequence[Request]) -> dict[str, str]:
-    """TensorRT's optimization profile over all requests: parameters of Triton's onnxruntime.
-
-    From one inference to the largest batch that the server may form, best at the largest request.
-    Nothing where a length is not known.
-    """
-    asked = [(_dims(config, dict(shapes)), size) for shapes, size in requests]
-    known = [(dims, size) for dims, size in asked if dims is not None]
-    if not known or len(known) < len(asked):
-        return {}
-    all_dims = [dims for dims, _ in known]
-    largest, most = max(known, key=lambda request: (request[1], _elements(request[0])))
-    formed = config.max_batch_size if config.HasField("dynamic_batching") else most
-    names = [tensor.name for tensor in config.input]
-    shortest = {n: tuple(map(min, *(d[n] for d in all_dims), all_dims[0][n])) for n in names}
-    longest = {n: tuple(map(max, *(d[n] for d in all_dims), all_dims[0][n])) for n in names}
-    batched = config.max_batch_size > 0
-    return {
-        "trt_profile_min_shapes": _text(shortest, 1 if batched else None),
-        "trt_profile_opt_shapes": _text(largest, most if batched else None),
-        "trt_profile_max_shapes": _text(longest, formed if batched else None),
-    }
-
-
-def _dims(config: ModelConfig, shapes: Mapping[str, Dims]) -> dict[str, Dims] | None:
-    """The lengths of each input, without the batch; None where one is not known."""
-    found = {t.name: tuple(shapes.get(t.name, t.dims)) for t in config.input}
-    return found if found and all(min(d, default=1) >= 0 for d in found.values()) else None
-
-
-def _elements(dims: Mapping[str, Dims]) -> int:
-    return sum(math.prod(each) for each in dims.values())
-
-
-def _text(dims: Mapping[str, Dims], batch_size: int | None) -> str:
-    first = () if batch_size is None else (batch_size,)
-    return ",".join(f"{name}:{'x'.join(map(str, (*first, *d)))}" for name, d in dims.items())
+from hpcbench.plan.point import Request, ServerVariant
 
 
 def configure(
     variant: ServerVariant, requests: Sequence[Request] = (), engines: Path | None = None
 ) -> ModelConfig:
-    """The model's own configuration with the variant's axes applied to it.
+    """Return the model's own configuration with the variant's axes applied to it.
 
-    ``requests`` are those that will be measured: the server warms up with them where an engine
-    would else be built during a measurement, and wherever the axis ``warmup`` says so.
-    ``engines`` is the folder in which TensorRT keeps what it builds.
+    Parameters
+    ----------
+    variant
+        The server variant.
+    requests
+        The requests that will be measured. The server warms up with them where an engine would
+        otherwise be built during a measurement, and wherever the axis ``warmup`` asks for it.
+    engines
+        Folder in which TensorRT keeps the engines that it builds; None for none.
+
+    Returns
+    -------
+    ModelConfig
+        What is written into config.pbtxt.
     """
     config = ModelConfig.FromString(variant.model.config)
     config.name = variant.model.name
     if variant.version is not None:
         config.version_policy.specific.versions[:] = [variant.version]
-    # perf_analyzer repeats its input: from a cache that nobody asked for, it would get all answers.
+    # perf_analyzer repeats its input. A cache of the model's own config.pbtxt would answer all of
+    # its requests, and the model would not be measured. The axis response_cache switches it on.
     config.ClearField("response_cache")
     axes = variant.axes
     for axis, value in axes.items():
         _APPLY[axis](config, value)
-    _prepare(config, axes, requests, engines)
+    _add_engines_and_warmup(config, axes, requests, engines)
     return config
 
 
 def is_own(variant: ServerVariant, requests: Sequence[Request] = ()) -> bool:
-    """Whether its axes leave the configuration as it is served where all of them are `base`."""
+    """Whether the axes of a variant leave the model's configuration as it is.
+
+    Parameters
+    ----------
+    variant
+        The server variant.
+    requests
+        The requests that will be measured.
+
+    Returns
+    -------
+    bool
+        True where the server gets the same configuration as with all axes at ``base``.
+    """
     own = replace(variant, changes=())
-    return _plain(configure(variant, requests)) == _plain(configure(own, requests))
+    return _prune(configure(variant, requests)) == _prune(configure(own, requests))
 
 
-def _plain(message: Message) -> Message:
-    """The message without parts that are there and say nothing, changed in place."""
+def _prune(message: Message) -> Message:
+    """Remove submessages that are present but empty, in place."""
     for field, value in message.ListFields():
-        # Dynamic batching is on where it is there.
+        # An empty dynamic_batching says something: it switches dynamic batching on.
         single = field.message_type and not field.is_repeated
-        if single and not _plain(value).ListFields() and field.name != "dynamic_batching":
+        if single and not _prune(value).ListFields() and field.name != "dynamic_batching":
             message.ClearField(field.name)
     return message
 
 
 CACHE_BYTES = 256 << 20
+"""Size of the response cache in bytes."""
 
 
 def server_arguments(config: ModelConfig) -> list[str]:
-    """The options of tritonserver without which parts of the configuration mean nothing."""
+    """Return the options of tritonserver without which parts of a configuration have no effect.
+
+    Parameters
+    ----------
+    config
+        Configuration of a model that the server will hold.
+
+    Returns
+    -------
+    list of str
+        Command-line options.
+    """
     found = []
     if config.response_cache.enable:
         found.append(f"--cache-config=local,size={CACHE_BYTES}")
@@ -147,34 +111,36 @@ def server_arguments(config: ModelConfig) -> list[str]:
     return found
 
 
-def _prepare(
+def _add_engines_and_warmup(
     config: ModelConfig,
     axes: Mapping[str, Any],
     requests: Sequence[Request],
     engines: Path | None,
 ) -> None:
-    asked = json.loads(axes.get("accelerator") or "{}")
-    if asked.get("name") == "tensorrt":
+    accelerator = json.loads(axes.get("accelerator") or "{}")
+    if accelerator.get("name") == "tensorrt":
         own: dict[str, str] = {}
-        if engines is not None and asked.get("engine_cache") != "false":
+        if engines is not None and accelerator.get("engine_cache") != "false":
             own |= {"trt_engine_cache_enable": "true", "trt_engine_cache_path": str(engines)}
-        if asked.get("profiles") != "false":
-            own |= profile(config, requests)
+        if accelerator.get("profiles") != "false":
+            own |= accelerators.tensorrt_profile(config, requests)
         for entry in config.optimization.execution_accelerators.gpu_execution_accelerator:
             for key, value in own.items():
+                # What the user sets stays.
                 if key not in entry.parameters:
                     entry.parameters[key] = value
-    given = axes.get("warmup")
-    wanted = bool(accelerators.named(config)) and not config.model_warmup
-    if wanted if given is None else given:
-        entries = warmups(config, requests)
+    # The first requests of a compiled model would wait minutes for an engine. Where the campaign
+    # says nothing about warm-up, such models get one, unless they bring their own.
+    needed = bool(accelerators.compiling_accelerators(config)) and not config.model_warmup
+    if axes.get("warmup", needed):
+        entries = accelerators.warmup_requests(config, requests)
         if entries:
             del config.model_warmup[:]
             config.model_warmup.extend(entries)
 
 
-def _the_group(config: ModelConfig) -> ModelInstanceGroup:
-    """The one instance group that stays: the model's first."""
+def _only_group(config: ModelConfig) -> ModelInstanceGroup:
+    """Return the one instance group that stays: the model's first."""
     if not config.instance_group:
         config.instance_group.add()
     del config.instance_group[1:]
@@ -182,24 +148,25 @@ def _the_group(config: ModelConfig) -> ModelInstanceGroup:
 
 
 def _set_instance_count(config: ModelConfig, count: Any) -> None:
-    _the_group(config).count = count
+    _only_group(config).count = count
 
 
 def _set_instance_kind(config: ModelConfig, kind: Any) -> None:
-    group = _the_group(config)
+    group = _only_group(config)
     group.kind = ModelInstanceGroup.Kind.Value(kind)
+    # Triton refuses a list of GPUs for instances of these kinds.
     if kind in ("KIND_CPU", "KIND_MODEL"):
         del group.gpus[:]
 
 
 def _set_gpus(config: ModelConfig, gpus: Any) -> None:
-    _the_group(config).gpus[:] = gpus
+    _only_group(config).gpus[:] = gpus
 
 
 def _set_rate_limiter(config: ModelConfig, text: Any) -> None:
     if text is None and not config.instance_group:
         return
-    group = _the_group(config)
+    group = _only_group(config)
     group.ClearField("rate_limiter")
     if text is not None:
         json_format.ParseDict({"rate_limiter": json.loads(text)}, group)
@@ -210,7 +177,8 @@ def _set_max_batch_size(config: ModelConfig, size: Any) -> None:
 
 
 def _set_dynamic_batching(config: ModelConfig, on: Any) -> None:
-    assert on, "off is preferred_batch_size: null"
+    # config_changes turns "off" into preferred_batch_size: null.
+    assert on
     config.dynamic_batching.SetInParent()
 
 
@@ -233,7 +201,7 @@ def _set_preserve_ordering(config: ModelConfig, on: Any) -> None:
 def _set_priority_levels(config: ModelConfig, levels: Any) -> None:
     batching = config.dynamic_batching
     batching.priority_levels = levels
-    # Triton takes a default among the levels only.
+    # Triton accepts no default outside the levels.
     batching.default_priority_level = min(max(batching.default_priority_level, 1), levels)
 
 
@@ -254,7 +222,7 @@ def _set_accelerator(config: ModelConfig, text: Any) -> None:
     config.optimization.ClearField("execution_accelerators")
     if text is None:
         return
-    parameters = {key: v for key, v in json.loads(text).items() if key not in OURS}
+    parameters = {key: v for key, v in json.loads(text).items() if key not in HPCBENCH_KEYS}
     name = parameters.pop("name")
     chosen = config.optimization.execution_accelerators
     # Triton files OpenVINO under the CPU's accelerators, everything else under the GPU's.
@@ -286,7 +254,8 @@ def _set_warmup(config: ModelConfig, on: Any) -> None:
 
 
 def _merge(config: ModelConfig, text: Any) -> None:
-    """Lists of the fragment replace those of the model, maps take its entries."""
+    """Merge a fragment: its lists replace those of the model, its map entries are added."""
+    # ParseDict replaces maps, too: entries of the model that the fragment does not name come back.
     before = {name: getattr(config, name) for name in _MAPS}
     before = {name: copy.deepcopy(dict(entries)) for name, entries in before.items()}
     json_format.ParseDict(json.loads(text), config)

@@ -1,35 +1,39 @@
-"""Groups points into placements: one Triton launch and the points measured on it."""
+"""A placement: one Triton launch with the points that are measured on it, and their time."""
 
 import hashlib
-import heapq
 import itertools
 import json
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import lru_cache
-
-from tritonclient.grpc.model_config_pb2 import ModelConfig
+from typing import TYPE_CHECKING
 
 from hpcbench.config.load_axes import REST_WINDOWS
-from hpcbench.config.server_axes import SCHEDULING
+from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.config.yaml_model import BASE
 from hpcbench.plan import accelerators
-from hpcbench.plan.model_config import Request
-from hpcbench.plan.point import Point, ServerVariant
-from hpcbench.records.columns import Key
+from hpcbench.plan.point import Point, Request, ServerVariant
+
+if TYPE_CHECKING:
+    # Importing the columns imports pyarrow, which planning does not use.
+    from hpcbench.records.columns import Key
 
 SERVER_START_S = 10.0
+"""Time in seconds that a start of Triton is expected to take."""
+
 ENGINE_S = 600.0
-"""Of a server whose model TensorRT compiles first; whether a node that will be given has the
-engines already, nobody knows."""
+"""Time in seconds that TensorRT may take to compile a model. It is always expected: the node that a
+job will get may have the engines of an earlier run, or may not."""
 
 SWAP_S = 5.0
-STOP_S = 20.0
-"""What a worker keeps in hand at the end of its job: to stop Triton, and to tell the driver."""
+"""Time in seconds to replace a variant by another one on a running Triton."""
 
-Together = tuple[Point, ...]
-"""Points that are measured in one go: one, or those of several models at the same time."""
+STOP_S = 20.0
+"""Time in seconds that a worker keeps at the end of its job, to stop Triton and to report."""
+
+PointGroup = tuple[Point, ...]
+"""Points that are measured at the same time: one point, or one of each of several models."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +41,21 @@ class Placement:
     """One Triton launch: everything that a worker needs to measure its points.
 
     Variants that differ only in scheduling follow each other on the same Triton. Repeats are
-    placements of their own, so that their spread includes that of fresh servers.
+    placements of their own, so that their spread includes the spread of fresh servers.
+
+    Attributes
+    ----------
+    campaign
+        Name of the campaign.
+    pool
+        Name of the pool.
+    repeat
+        Number of the repeat, from 0.
+    points
+        The points in the order in which they are measured.
+    requests
+        (name of a model, what the campaign sends to it on such servers). All placements of these
+        servers warm up and build engines alike, however the points are split.
     """
 
     campaign: str
@@ -45,27 +63,26 @@ class Placement:
     repeat: int
     points: tuple[Point, ...]
     requests: tuple[tuple[str, tuple[Request, ...]], ...] = ()
-    """(name of a model, what the campaign sends to it on such servers): all their placements warm
-    up and build engines alike, however the points are split."""
 
     @property
     def id(self) -> str:
-        """Names the placement's log and files; depends on its points."""
+        """12 hexadecimal digits that name the placement's log and files."""
         text = f"{self.pool}/{self.repeat}/{'/'.join(point.id for point in self.points)}"
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
     def server_image(self) -> str | None:
-        """The site's name for the image of its Triton; None for the usual one."""
+        """The site's name for the server image; None for the site's default."""
         return self.points[0].variant.server_image
 
     @property
-    def keys(self) -> list[Key]:
+    def keys(self) -> "list[Key]":
+        """(point_id, pool, repeat) of each point."""
         return [(point.id, self.pool, self.repeat) for point in self.points]
 
     @property
     def served(self) -> tuple[tuple[ServerVariant, ...], ...]:
-        """What its Triton holds, one after the other; one model each unless several share it."""
+        """What its Triton holds, one after the other: one model each, or several that share it."""
         return tuple(served for served, _ in itertools.groupby(p.served for p in self.points))
 
     @property
@@ -75,191 +92,127 @@ class Placement:
         return [(served, replace(self, points=tuple(points))) for served, points in parts]
 
     @property
-    def measurements(self) -> tuple[Together, ...]:
-        """Its points in the order in which they are measured, those of one go together."""
-        return tuple(tuple(each) for _, each in itertools.groupby(self.points, _together))
+    def point_groups(self) -> tuple[PointGroup, ...]:
+        """The points in their order, those that are measured at the same time in one group."""
+        groups = itertools.groupby(self.points, lambda point: point.together_id or point.id)
+        return tuple(tuple(group) for _, group in groups)
 
     @property
     def estimate_s(self) -> float:
-        """Seconds it should take where every point settles within three windows."""
+        """Seconds that it takes if every point settles within three windows."""
         swaps_s = SWAP_S * (len(self.served) - 1)
-        starts_s = _start_s(self.points[0].served)
-        return starts_s + swaps_s + sum(map(_estimate_s, self.measurements))
+        starts_s = server_start_s(self.points[0].served)
+        return starts_s + swaps_s + sum(map(_estimate_s, self.point_groups))
 
     @property
-    def next_s(self) -> dict[Key, float]:
-        """Seconds that a job must have left to go on, by the last key of each measurement.
+    def next_s(self) -> "dict[Key, float]":
+        """Seconds that a job must have left to go on after a group, by the group's last key.
 
-        The very last is not in it. Where a swap fails, a server is started.
+        The last group is not in it. A swap may fail, so it counts as a start of Triton.
         """
         return {
-            (before[-1].id, self.pool, self.repeat): _longest_s(after)
+            (before[-1].id, self.pool, self.repeat): longest_s(after)
             + STOP_S
-            + (_start_s(after[0].served) if before[0].served != after[0].served else 0.0)
-            for before, after in itertools.pairwise(self.measurements)
+            + (server_start_s(after[0].served) if before[0].served != after[0].served else 0.0)
+            for before, after in itertools.pairwise(self.point_groups)
         }
 
-    def needs_s(self, measurements: int) -> float:
-        """Seconds that a job must have left for its first measurements, so many of them."""
-        first = self.measurements[:measurements]
-        starts_s = sum(map(_start_s, {each[0].served for each in first or self.measurements[:1]}))
-        return starts_s + sum(map(_longest_s, first)) + STOP_S
+    def needs_s(self, groups: int) -> float:
+        """Return the seconds that a job must have left to measure its first groups of points.
 
-    def without(self, done: AbstractSet[Key]) -> "Placement | None":
-        """What is left of it once ``done`` is taken away; None if nothing is."""
+        Parameters
+        ----------
+        groups
+            Number of groups; 0 asks for the first server only.
+
+        Returns
+        -------
+        float
+            The time even if no point settles, with the start and stop of the servers.
+        """
+        first = self.point_groups[:groups]
+        starts_s = sum(map(server_start_s, {g[0].served for g in first or self.point_groups[:1]}))
+        return starts_s + sum(map(longest_s, first)) + STOP_S
+
+    def without_done(self, done: "AbstractSet[Key]") -> "Placement | None":
+        """Return the part of the placement that is left to measure.
+
+        Parameters
+        ----------
+        done
+            Keys of what has been measured.
+
+        Returns
+        -------
+        Placement or None
+            None where nothing is left.
+        """
         left = tuple(p for p in self.points if (p.id, self.pool, self.repeat) not in done)
         return replace(self, points=left) if left else None
 
 
-def _start_s(served: Iterable[ServerVariant]) -> float:
-    """Seconds from the start of a Triton that holds these until it can be measured."""
+def server_start_s(served: Iterable[ServerVariant]) -> float:
+    """Return how long a Triton takes to start until it can be measured.
+
+    Parameters
+    ----------
+    served
+        The variants that it holds.
+
+    Returns
+    -------
+    float
+        Time in seconds; TensorRT compiles its models one after the other.
+    """
     return SERVER_START_S + ENGINE_S * sum(map(builds_engines, served))
 
 
 @lru_cache  # the points of a grid come variant by variant
 def builds_engines(variant: ServerVariant) -> bool:
-    """Whether TensorRT compiles the model, because an axis or its config.pbtxt asks for it."""
-    asked = variant.axes.get("accelerator", BASE)
-    if asked == BASE:
-        return "tensorrt" in accelerators.named(ModelConfig.FromString(variant.model.config))
-    return bool(asked) and json.loads(str(asked))["name"] == "tensorrt"
+    """Whether TensorRT compiles the model, because an axis or its config.pbtxt asks for it.
+
+    Parameters
+    ----------
+    variant
+        The server variant.
+
+    Returns
+    -------
+    bool
+        True where its first start takes minutes.
+    """
+    value = variant.axes.get("accelerator", BASE)
+    if value == BASE:
+        config = ModelConfig.FromString(variant.model.config)
+        return "tensorrt" in accelerators.compiling_accelerators(config)
+    return bool(value) and json.loads(str(value))["name"] == "tensorrt"
 
 
-def _together(point: Point) -> str:
-    return point.together or point.id
+def longest_s(group: PointGroup) -> float:
+    """Return how long the points of a group take at most.
 
+    Parameters
+    ----------
+    group
+        Points that are measured at the same time.
 
-def _loads(each: Together) -> list[Point]:
-    """All that loads the server in one go: also what was measured in an earlier job."""
-    return [each[0], *(b for b in each[0].beside if isinstance(b, Point))]
-
-
-def _estimate_s(each: Together) -> float:
-    loads = [point.load for point in _loads(each)]
-    # Several models are first brought under load, then measured.
-    rounds = 1 if len(loads) == 1 else 2
-    return rounds * max(load.estimate_s for load in loads)
-
-
-def _longest_s(each: Together) -> float:
-    loads = [point.load for point in _loads(each)]
+    Returns
+    -------
+    float
+        Time in seconds where none of them settles.
+    """
+    loads = [point.load for point in _loaded_points(group)]
     first_s = 0.0 if len(loads) == 1 else max(REST_WINDOWS * load.window_s for load in loads)
     return first_s + max(load.longest_s for load in loads)
 
 
-def place(
-    points: Iterable[Point],
-    *,
-    campaign: str,
-    pool: str,
-    repeats: int,
-    fresh_servers: bool,
-) -> list[Placement]:
-    """Every (point, repeat) in exactly one placement; the longest first.
-
-    With ``fresh_servers`` each variant has a Triton of its own. Otherwise those that differ only
-    in scheduling share one, and another comes first with every repeat.
-    """
-    by_server: dict[tuple[ServerVariant, ...], list[Point]] = {}
-    for point in points:
-        by_server.setdefault(point.served, []).append(point)
-    families: dict[Hashable, list[list[Point]]] = {}
-    for served, members in by_server.items():
-        # What an ensemble calls cannot leave a server that the ensemble stays on.
-        swaps = not fresh_servers and all(variant.model.swappable for variant in served)
-        family = tuple(map(_family, served)) if swaps else served
-        families.setdefault(family, []).append(members)
-    requests = {family: _requests(variants) for family, variants in families.items()}
-    placements = [
-        Placement(
-            campaign=campaign,
-            pool=pool,
-            repeat=repeat,
-            points=tuple(itertools.chain.from_iterable(_rotated(variants, repeat))),
-            requests=requests[family],
-        )
-        for repeat in range(repeats)
-        for family, variants in families.items()
-    ]
-    return list(longest_first(placements))
+def _loaded_points(group: PointGroup) -> list[Point]:
+    """Return all points that load the server, also those that an earlier job has measured."""
+    return [group[0], *(b for b in group[0].co_located if isinstance(b, Point))]
 
 
-def _family(variant: ServerVariant) -> ServerVariant:
-    """The same for all variants that may follow each other on one Triton."""
-    if not {"accelerator", "config"}.isdisjoint(variant.axes):
-        return variant
-    kept = tuple(change for change in variant.changes if change[0] not in SCHEDULING)
-    return replace(variant, changes=kept)
-
-
-def _requests(
-    variants: Iterable[Iterable[Point]],
-) -> tuple[tuple[str, tuple[Request, ...]], ...]:
-    found: dict[str, set[Request]] = {}
-    for point in itertools.chain.from_iterable(variants):
-        asked = found.setdefault(point.variant.model.name, set())
-        asked.add((point.lengths, point.load.batch_size))
-    return tuple((name, tuple(sorted(asked))) for name, asked in found.items())
-
-
-def _rotated(variants: Sequence[list[Point]], by: int) -> list[list[Point]]:
-    first = by % len(variants)
-    return [*variants[first:], *variants[:first]]
-
-
-def spread(
-    placements: Iterable[Placement], *, jobs: int, walltime_s: int | None
-) -> tuple[Placement, ...]:
-    """The same points in more placements where one would not fit a job, or jobs would be idle.
-
-    A placement is halved for the sake of idle jobs only while each half measures for longer than
-    its server takes to start; between two variants, where it has several.
-    """
-    parts = [part for placement in placements for part in _fitting(placement, walltime_s)]
-    heap = [(-part.estimate_s, number, part) for number, part in enumerate(parts)]
-    heapq.heapify(heap)
-    while heap and len(heap) < jobs:
-        _, number, longest = heap[0]
-        halves = _halves(longest)
-        if not halves or min(h.estimate_s for h in halves) < 2 * SERVER_START_S:
-            break
-        heapq.heapreplace(heap, (-halves[0].estimate_s, number, halves[0]))
-        heapq.heappush(heap, (-halves[1].estimate_s, len(heap) + len(parts), halves[1]))
-    return longest_first(part for _, _, part in heap)
-
-
-def _halves(placement: Placement) -> list[Placement]:
-    """Two parts, as equal as may be; none where it is one measurement."""
-    whole = placement.measurements
-    by_server = [list(each) for _, each in itertools.groupby(whole, lambda each: each[0].served)]
-    pieces = by_server if len(by_server) > 1 else [[each] for each in whole]
-    if len(pieces) == 1:
-        return []
-    ends = list(itertools.accumulate(sum(len(each) for each in piece) for piece in pieces))
-    cut = min(ends[:-1], key=lambda end: abs(2 * end - ends[-1]))
-    points = placement.points
-    return [replace(placement, points=part) for part in (points[:cut], points[cut:])]
-
-
-def _fitting(placement: Placement, walltime_s: int | None) -> list[Placement]:
-    """Runs of points that are done within one job even where none of them settles."""
-    if walltime_s is None:
-        return [placement]
-    parts: list[list[Point]] = []
-    served: tuple[ServerVariant, ...] = ()
-    left_s = 0.0
-    for each in placement.measurements:
-        # Where a swap fails, a server is started.
-        fresh = each[0].served != served
-        left_s -= _longest_s(each) + (_start_s(each[0].served) if fresh else 0.0)
-        if left_s < 0 or not parts:
-            parts.append([])
-            left_s = walltime_s - _start_s(each[0].served) - STOP_S - _longest_s(each)
-        parts[-1].extend(each)
-        served = each[0].served
-    return [replace(placement, points=tuple(points)) for points in parts]
-
-
-def longest_first(placements: Iterable[Placement | None]) -> tuple[Placement, ...]:
-    """The placements that have points left, in the order in which they are submitted."""
-    return tuple(sorted((p for p in placements if p), key=lambda p: -p.estimate_s))
+def _estimate_s(group: PointGroup) -> float:
+    loads = [point.load for point in _loaded_points(group)]
+    # Several models are first brought under load, and then measured.
+    cycles = 1 if len(loads) == 1 else 2
+    return cycles * max(load.estimate_s for load in loads)

@@ -1,32 +1,39 @@
-"""Plans a campaign on a site: its points, what of them is done, and the placements left to run."""
+"""The plan of a campaign on a site: its points, what is done, and the placements left to run."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hpcbench.config import yaml_model
 from hpcbench.config.campaign import Campaign
-from hpcbench.config.site import Pool, Site, walltime
+from hpcbench.config.site import Pool, Site, format_walltime
 from hpcbench.errors import BadInput
 from hpcbench.plan import applicability, grid, input_data
 from hpcbench.plan.grid import Grid
-from hpcbench.plan.initial_record import beside
 from hpcbench.plan.model import TritonModel, read_model
-from hpcbench.plan.placement import ENGINE_S, Placement, builds_engines, place, spread
+from hpcbench.plan.order import make_placements, split_placements
+from hpcbench.plan.placement import ENGINE_S, Placement, builds_engines
 from hpcbench.plan.point import Point
-from hpcbench.records import store
-from hpcbench.records.columns import Key
-from hpcbench.records.store import Results
 from hpcbench.runtime import command, images
+
+if TYPE_CHECKING:
+    # Importing the columns imports pyarrow, which planning does not use.
+    from hpcbench.records.columns import Key
 
 
 @dataclass(frozen=True)
 class Inapplicable:
-    """Points of one variant that a pool cannot measure, and why; still without their records."""
+    """Points of one variant that a pool cannot measure, and that have no record yet.
+
+    Attributes
+    ----------
+    placement
+        The points.
+    reason
+        Why the pool cannot measure them.
+    """
 
     placement: Placement
     reason: str
@@ -34,9 +41,20 @@ class Inapplicable:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would do. ``placements`` are those still to be measured, per pool.
+    """What a run would do.
 
-    ``inapplicable`` are those that it would only write down.
+    Attributes
+    ----------
+    campaign
+        The campaign.
+    site
+        The site, its images given by digest.
+    grid
+        All points of the campaign.
+    placements
+        What is left to measure, by pool.
+    inapplicable
+        What a run would only write records of.
     """
 
     campaign: Campaign
@@ -45,31 +63,42 @@ class Plan:
     placements: Mapping[str, tuple[Placement, ...]]
     inapplicable: tuple[Inapplicable, ...] = ()
 
-    def without(self, done: AbstractSet[Key]) -> "Plan":
-        """What is left of it once ``done`` is taken away."""
+    def without_done(self, done: "AbstractSet[Key]") -> "Plan":
+        """Return the part of the plan that is left.
+
+        Parameters
+        ----------
+        done
+            Keys of the measurements that have their final record.
+
+        Returns
+        -------
+        Plan
+            The same campaign, with fewer placements.
+        """
         left = {
-            pool: _spread(self.site.pools[pool], [p.without(done) for p in waiting])
+            pool: _split(self.site.pools[pool], [p.without_done(done) for p in waiting])
             for pool, waiting in self.placements.items()
         }
-        rest = [(each, each.placement.without(done)) for each in self.inapplicable]
-        told = tuple(Inapplicable(placement, each.reason) for each, placement in rest if placement)
-        return replace(self, placements=left, inapplicable=told)
+        rest = [(each, each.placement.without_done(done)) for each in self.inapplicable]
+        inapplicable = tuple(Inapplicable(part, each.reason) for each, part in rest if part)
+        return replace(self, placements=left, inapplicable=inapplicable)
 
     @property
     def done(self) -> int:
-        """Measurements of the campaign that need not be made."""
+        """Number of measurements that need not be made: they are there already."""
         left = sum(len(p.points) for waiting in self.placements.values() for p in waiting)
-        told = sum(len(each.placement.points) for each in self.inapplicable)
-        return self.measurements - left - told
+        inapplicable = sum(len(each.placement.points) for each in self.inapplicable)
+        return self.measurements - left - inapplicable
 
     @property
     def measurements(self) -> int:
-        """All measurements of the campaign: points times repeats times pools."""
+        """Number of measurements of the campaign: points times repeats times pools."""
         return len(self.grid.points) * self.campaign.repeats * len(self.placements)
 
     @property
     def estimate_s(self) -> float:
-        """Seconds until the slowest pool is through, if every point settles at once."""
+        """Seconds until the slowest pool has finished, if every point settles at once."""
         return max(
             (
                 max(
@@ -83,7 +112,7 @@ class Plan:
 
     @property
     def gpu_s(self) -> float:
-        """GPU seconds that this takes, over all pools."""
+        """GPU seconds that the plan takes, over all pools, if every point settles at once."""
         return sum(
             p.estimate_s * self.site.pools[pool].gpus_per_job
             for pool, waiting in self.placements.items()
@@ -98,16 +127,35 @@ def plan(
     pools: Sequence[str] = (),
     results: str | Path | None = None,
 ) -> Plan:
-    """The points and placements of a campaign; starts nothing.
+    """Plan a campaign on a site, without starting anything.
 
-    ``pools`` are names of the site's pools, all of them by default. What ``results`` holds
-    already is left out. Raises BadInput with whatever the models cannot take, SiteError where
-    the site has no Triton.
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    site
+        The site.
+    pools
+        Names of the pools to use; all pools of the site by default.
+    results
+        A results folder. What it holds already is left out.
+
+    Returns
+    -------
+    Plan
+        Points and placements.
+
+    Raises
+    ------
+    BadInput
+        A model, a pool or an image is not there, or a model cannot take what the campaign asks for.
+    SiteError
+        The site has no Triton.
     """
-    chosen = chosen_pools(site, pools)
+    names = chosen_pools(site, pools)
     site, software = _with_images(site, campaign)
     models = _read_models(campaign)
-    points = grid.expand(
+    points = grid.expand_grid(
         campaign,
         models,
         software=software,
@@ -115,26 +163,17 @@ def plan(
     )
     _check_folders(campaign, points.points)
     inapplicable: list[Inapplicable] = []
-    placements = {}
-    native = site.container.runtime == "native"
-    for pool in chosen:
-        place_ = partial(
-            place,
-            campaign=campaign.name,
-            pool=pool,
-            repeats=campaign.repeats,
-            fresh_servers=campaign.fresh_servers,
-        )
-        by_reason: dict[str | None, list[Point]] = {}
-        for point in points.points:
-            why = applicability.reason(point, site.pools[pool], native=native)
-            by_reason.setdefault(why, []).append(point)
-        placements[pool] = _spread(site.pools[pool], place_(by_reason.pop(None, [])))
+    placements: dict[str, tuple[Placement, ...]] = {}
+    for pool in names:
+        by_reason = _by_reason(points.points, site, pool)
+        measurable = _place(by_reason.pop(None, []), campaign, pool)
+        placements[pool] = _split(site.pools[pool], measurable)
+        # One variant per placement: that is how they are listed.
         inapplicable += [
-            Inapplicable(placement, why)
-            for why, members in by_reason.items()
-            if why is not None
-            for placement in place_(members, fresh_servers=True)
+            Inapplicable(placement, reason)
+            for reason, members in by_reason.items()
+            if reason is not None
+            for placement in _place(members, campaign, pool, fresh_servers=True)
         ]
     _check_walltime(site, placements)
     todo = Plan(
@@ -144,50 +183,94 @@ def plan(
         placements=placements,
         inapplicable=tuple(inapplicable),
     )
-    return todo if results is None else todo.without(store.done(Results(Path(results))))
+    if results is None:
+        return todo
+    # Only this reads records. Without a results folder, `hpcbench plan` is spared pandas.
+    from hpcbench.records import store
+
+    return todo.without_done(store.finished_keys(store.Results(Path(results))))
+
+
+def _by_reason(points: Iterable[Point], site: Site, pool: str) -> dict[str | None, list[Point]]:
+    """Return points by the reason why a pool cannot measure them; None for those that it can."""
+    native = site.container.runtime == "native"
+    found: dict[str | None, list[Point]] = {}
+    for point in points:
+        reason = applicability.not_applicable_reason(point, site.pools[pool], native=native)
+        found.setdefault(reason, []).append(point)
+    return found
+
+
+def _place(
+    points: Iterable[Point], campaign: Campaign, pool: str, *, fresh_servers: bool | None = None
+) -> list[Placement]:
+    return make_placements(
+        points,
+        campaign=campaign.name,
+        pool=pool,
+        repeats=campaign.repeats,
+        fresh_servers=campaign.fresh_servers if fresh_servers is None else fresh_servers,
+    )
 
 
 def _with_images(site: Site, campaign: Campaign) -> tuple[Site, dict[str | None, str]]:
-    """The site with digests, and what stands for the software of each image that is asked for.
-
-    Raises BadInput where a model asks for an image that the site does not name.
-    """
-    asked = {model.server_image: model.name for model in campaign.models}
+    """Return the site with digests of its images, and the software's digests by image name."""
+    wanted = {model.server_image: model.name for model in campaign.models}
     known = dict(site.container.server_images)
-    for image, model in asked.items():
+    for image, model in wanted.items():
         if image is not None and image not in known:
             raise BadInput(
                 f"{campaign.source}: model '{model}': server_image: site '{site.name}' names no "
-                f"image '{image}';{yaml_model.nearest(image, known)} it names: "
+                f"image '{image}';{yaml_model.did_you_mean(image, known)} it names: "
                 f"{', '.join(known) or 'none'}",
                 "add it to container.server_images of the site file (runtime: apptainer), or leave "
                 "server_image out",
             )
-    names = [image for image in asked if image is not None]
-    site = site.model_copy(update={"container": images.resolve(site.container, names)})
-    found = {image: command.software(site.container.serving(image)) for image in asked}
+    names = [image for image in wanted if image is not None]
+    site = site.model_copy(update={"container": images.resolve_images(site.container, names)})
+    found = {
+        image: command.find_software(site.container.with_server_image(image)) for image in wanted
+    }
     return site, {image: f"{s.server_digest} {s.sdk_digest}" for image, s in found.items()}
 
 
 def chosen_pools(site: Site, pools: Sequence[str]) -> list[str]:
-    """The pools that a user named, by default all. Raises BadInput where one is not there."""
+    """Return the names of the pools that a user chose.
+
+    Parameters
+    ----------
+    site
+        The site.
+    pools
+        Names; none for all pools of the site.
+
+    Returns
+    -------
+    list of str
+        Names of pools that the site has.
+
+    Raises
+    ------
+    BadInput
+        The site has no pool of that name.
+    """
     chosen = [pools] if isinstance(pools, str) else list(pools) or list(site.pools)
     for pool in chosen:
         if pool not in site.pools:
             raise BadInput(
                 f"--pool {pool}: site '{site.name}' has no such pool;"
-                f"{yaml_model.nearest(pool, site.pools)} its pools: {', '.join(site.pools)}"
+                f"{yaml_model.did_you_mean(pool, site.pools)} its pools: {', '.join(site.pools)}"
             )
     return chosen
 
 
-def _spread(pool: Pool, placements: Iterable[Placement | None]) -> tuple[Placement, ...]:
+def _split(pool: Pool, placements: Iterable[Placement | None]) -> tuple[Placement, ...]:
     left = [placement for placement in placements if placement]
-    return spread(left, jobs=pool.max_jobs, walltime_s=pool.walltime)
+    return split_placements(left, jobs=pool.max_jobs, walltime_s=pool.walltime)
 
 
 def _check_walltime(site: Site, placements: Mapping[str, Sequence[Placement]]) -> None:
-    """Raises BadInput where a point would not be over before its job is."""
+    """Refuse a campaign with a point that could not finish within its job."""
     for name, waiting in placements.items():
         limit_s = site.pools[name].walltime
         longest = max(waiting, key=lambda placement: placement.needs_s(1), default=None)
@@ -196,8 +279,9 @@ def _check_walltime(site: Site, placements: Mapping[str, Sequence[Placement]]) -
         builds = any(map(builds_engines, longest.points[0].served))
         engines = f", {ENGINE_S / 60:.0f} min of it for TensorRT's engines" if builds else ""
         raise BadInput(
-            f"pool {name} of site '{site.name}': a job lasts {walltime(limit_s)}, and a point that "
-            f"does not settle takes up to {walltime(int(longest.needs_s(1)) + 1)} with its server"
+            f"pool {name} of site '{site.name}': a job lasts {format_walltime(limit_s)}, and a "
+            f"point that does not settle takes up to {format_walltime(int(longest.needs_s(1)) + 1)}"
+            " with its server"
             f"{engines}",
             "raise the pool's walltime, or lower measurement_interval_ms or max_trials",
         )
@@ -221,7 +305,7 @@ def _read_models(campaign: Campaign) -> dict[str, TritonModel]:
 
 
 def _input_digests(campaign: Campaign) -> dict[str, str]:
-    """The digest of each data file by its path."""
+    """Return the digest of each data file by its path."""
     measured = [
         campaign.measurement,
         *(model.measurement for model in campaign.models),
@@ -230,11 +314,11 @@ def _input_digests(campaign: Campaign) -> dict[str, str]:
     names = {name for measurement in measured if measurement for name in measurement.input_data}
     where = f"{campaign.source}: measurement.input_data"
     files = sorted(names.difference(input_data.GENERATED))
-    return {name: input_data.read_digest(name, where) for name in files}
+    return {name: input_data.input_digest(name, where) for name in files}
 
 
 def _check_folders(campaign: Campaign, points: Iterable[Point]) -> None:
-    """Raises BadInput where a folder of inputs does not have what a model of it takes."""
+    """Refuse folders of input data that do not hold what their model takes."""
     used = {
         (point.load.input_data, point.variant.model, point.shapes)
         for point in points
@@ -248,25 +332,3 @@ def _check_folders(campaign: Campaign, points: Iterable[Point]) -> None:
     ]
     if problems:
         raise BadInput("\n".join(dict.fromkeys(problems)))
-
-
-def plan_rows(todo: Plan) -> list[dict[str, Any]]:
-    """One row per measurement of the campaign, done or not, with the columns of store.PLAN."""
-    return [
-        {
-            "point_id": point.id,
-            "pool": pool,
-            "repeat": repeat,
-            "together_id": point.together,
-            "model_label": point.variant.label,
-            "model_version": point.variant.version,
-            "variant": json.dumps(point.variant.axes),
-            "variant_name": point.variant_name,
-            "beside": beside(point),
-            "shapes_name": point.shapes_name,
-            **point.load.columns,
-        }
-        for pool in todo.placements
-        for repeat in range(todo.campaign.repeats)
-        for point in todo.grid.points
-    ]

@@ -1,6 +1,5 @@
-"""One element of the grid, the server that it is measured on, and what an id is made of."""
+"""One element of the grid, the server on which it is measured, and what their ids consist of."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,15 +11,30 @@ from hpcbench.config.server_values import Setting
 from hpcbench.plan.model import TritonModel
 
 Shapes = tuple[tuple[str, Dims], ...]
+"""Names of inputs with their lengths."""
+
+Request = tuple[Shapes, int]
+"""The lengths of the inputs of a request, and its batch size."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerVariant:
-    """One Triton configuration: a model of the repository and what is changed in it.
+    """One Triton configuration: a model of the repository and what the campaign changes in it.
 
-    ``position`` is the model's place in the campaign, which figures keep to, ``server_image``
-    the site's name for another image than its usual one. ``changes`` holds (axis, value) of each
-    axis that is not left as the model's own config.pbtxt has it.
+    Attributes
+    ----------
+    model
+        The model as it stands in the repository.
+    label
+        The model's name in figures and messages.
+    position
+        The model's place in the campaign, from 0. Figures keep this order.
+    version
+        The version to serve; None leaves the choice to the model's version policy.
+    server_image
+        The site's name for the server image; None for the site's default.
+    changes
+        (axis, value) of each server axis that differs from the model's own config.pbtxt.
     """
 
     model: TritonModel
@@ -32,7 +46,7 @@ class ServerVariant:
 
     @property
     def axes(self) -> dict[str, Setting]:
-        """The server axes by name that the campaign changes."""
+        """The values of the server axes that the campaign changes, by name."""
         return dict(self.changes)
 
 
@@ -40,11 +54,26 @@ class ServerVariant:
 class Point:
     """One element of the grid: a server variant and a load on it.
 
-    ``shapes`` are the lengths of inputs without the batch dimension. The names are those that
-    the campaign gives to shapes and to a variant, if any: they are no part of the id.
-    ``beside`` is what else the same server holds: a Point for a load that runs at the same time, a
-    ServerVariant that is loaded and idle. ``together`` is shared by points that are measured in
-    one go, None for a point that is measured alone.
+    Attributes
+    ----------
+    id
+        Hash of everything that defines the point. Names are no part of it.
+    variant
+        The server variant that is measured.
+    shapes
+        Lengths of the inputs, without the batch dimension.
+    load
+        What perf_analyzer sends.
+    shapes_name
+        The campaign's name for the shapes; None where it gives none.
+    variant_name
+        The campaign's name for the variant; None where it gives none.
+    co_located
+        What else the same server holds: a Point for a load that runs at the same time, a
+        ServerVariant that is loaded and idle.
+    together_id
+        Shared by all points that are measured at the same time; None for a point that is
+        measured alone.
     """
 
     id: str
@@ -53,13 +82,13 @@ class Point:
     load: LoadVariant
     shapes_name: str | None = None
     variant_name: str | None = None
-    beside: tuple["Point | ServerVariant", ...] = ()
-    together: str | None = None
+    co_located: tuple["Point | ServerVariant", ...] = ()
+    together_id: str | None = None
 
     @property
     def served(self) -> tuple[ServerVariant, ...]:
-        """All that its server holds, in the order of the campaign."""
-        others = (b.variant if isinstance(b, Point) else b for b in self.beside)
+        """All variants that the server holds, in the order of the campaign."""
+        others = (b.variant if isinstance(b, Point) else b for b in self.co_located)
         return tuple(sorted((self.variant, *others), key=lambda variant: variant.position))
 
     @property
@@ -79,10 +108,23 @@ class Point:
         )
 
 
-def identity(variant: ServerVariant, image: str) -> dict[str, Any]:
-    """What defines a server, less whatever is as it is by default.
+def server_identity(variant: ServerVariant, image: str) -> dict[str, Any]:
+    """Return what defines a server, without whatever has its default value.
 
-    So an axis that is added later moves no id, as long as its default changes nothing.
+    So an axis that is added to hpcbench later changes no id, as long as its default changes
+    nothing.
+
+    Parameters
+    ----------
+    variant
+        The server variant.
+    image
+        Digests of the software that serves and measures it.
+
+    Returns
+    -------
+    dict
+        Values that JSON can hold.
     """
     whole = {
         "model": variant.model.name,
@@ -94,11 +136,17 @@ def identity(variant: ServerVariant, image: str) -> dict[str, Any]:
     return {name: value for name, value in whole.items() if value not in (None, {})}
 
 
-def hashed(*texts: str) -> str:
-    """An id for what these texts define."""
-    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
+def canonical_json(value: Mapping[str, Any]) -> str:
+    """Return JSON that is the same string for equal content.
 
+    Parameters
+    ----------
+    value
+        Anything that JSON can hold.
 
-def canonical(described: Mapping[str, Any]) -> str:
-    """The same text for the same content."""
-    return json.dumps(described, sort_keys=True, separators=(",", ":"))
+    Returns
+    -------
+    str
+        JSON with sorted keys and without spaces.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

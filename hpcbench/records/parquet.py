@@ -110,7 +110,7 @@ class RecordFile:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[RecordFile]:
+def open_records(path: Path) -> Iterator[RecordFile]:
     """The file while the block lasts. Raises BadInput, naming it, where it cannot be read.
 
     FileNotFoundError passes: a run at work joins files while others read them.
@@ -130,24 +130,24 @@ def opened(path: Path) -> Iterator[RecordFile]:
         ) from error
 
 
-def check(path: Path) -> None:
+def check_file(path: Path) -> None:
     """Raises BadInput unless the file can be read: its version and its columns."""
-    with opened(path) as file:
+    with open_records(path) as file:
         file.check()
 
 
 def is_merged(path: Path) -> bool:
     """Whether the file holds each measurement once, in the order of a table of results."""
-    with opened(path) as file:
+    with open_records(path) as file:
         return MERGED.items() <= (file.schema.metadata or {}).items()
 
 
-def read(
+def read_file(
     path: Path, columns: Sequence[str] | None = None, points: Collection[str] | None = None
 ) -> pa.Table:
     """All rows of one file, or those of some ``points``, with all columns or some."""
     names = SCHEMA.names if columns is None else list(dict.fromkeys(columns))
-    with opened(path) as file:
+    with open_records(path) as file:
         if points is None:
             return file.table(names)
         ids = pa.array(points, pa.string())

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from hpcbench.config.load_axes import COLUMNS
+from hpcbench.config.load_axes import LOAD_COLUMNS
 from hpcbench.errors import BadInput
 from hpcbench.records import parquet
 from hpcbench.records.columns import FINAL, MEASURED, SCHEMA, Key, Record
@@ -139,7 +139,7 @@ def write_point(results: Results, record: Record) -> Path:
     return results.records / name
 
 
-def parts_of(results: Results, placement_id: str) -> set[Key]:
+def recorded_keys(results: Results, placement_id: str) -> set[Key]:
     """The points of a placement that were recorded since the run began, however they ended.
 
     Older ones lie in merged files by then.
@@ -149,7 +149,7 @@ def parts_of(results: Results, placement_id: str) -> set[Key]:
     return {
         (row["point_id"], row["pool"], row["repeat"])
         for path in parts
-        for row in parquet.read(path, names).to_pylist()
+        for row in parquet.read_file(path, names).to_pylist()
     }
 
 
@@ -162,7 +162,7 @@ def merge_points(results: Results, placement_id: str) -> None:
 
 def _merge(results: Results, placement_id: str, parts: list[Path]) -> None:
     whole = results.records / f"{placement_id}.parquet"
-    tables = [parquet.read(path) for path in ([whole] if whole.exists() else []) + parts]
+    tables = [parquet.read_file(path) for path in ([whole] if whole.exists() else []) + parts]
     # Killed between the renaming and the deleting, the last merge left its parts behind.
     rows = {str(row): row for table in tables for row in table.to_pylist()}
     write_records(whole, [Record(**row) for row in rows.values()])
@@ -170,7 +170,7 @@ def _merge(results: Results, placement_id: str, parts: list[Path]) -> None:
         path.unlink(missing_ok=True)
 
 
-def merge_leftovers(results: Results) -> None:
+def recover_records(results: Results) -> None:
     """Does what a killed run left undone: merges points, deletes half-written files.
 
     Raises BadInput, before any record is touched, where a file is not one of this schema.
@@ -179,7 +179,7 @@ def merge_leftovers(results: Results) -> None:
         for path in (*folder.glob(".*.tmp"), *folder.glob(".probe-*")):
             path.unlink(missing_ok=True)
     for path in record_files(results.folder):
-        parquet.check(path)
+        parquet.check_file(path)
     parts: dict[str, list[Path]] = {}
     for path in sorted(results.records.glob("*-*.parquet")):
         parts.setdefault(path.stem.split("-")[0], []).append(path)
@@ -222,7 +222,7 @@ def _read_all(path: Path, names: Sequence[str], points: Collection[str] | None) 
     """The tables of all files; those that a run at work has joined meanwhile are listed anew."""
     for _ in range(READ_ATTEMPTS):
         with contextlib.suppress(FileNotFoundError):
-            return [parquet.read(file, names, points) for file in record_files(path)]
+            return [parquet.read_file(file, names, points) for file in record_files(path)]
     raise BadInput(
         f"{path}: its files vanish while they are read", "read it when no run is at work"
     )
@@ -247,12 +247,14 @@ def load_results(
     names = SCHEMA.names if columns is None else list(columns)
     path = Path(path)
     if not (path.is_file() and parquet.is_merged(path)):
-        table = read_table(path, [*names, *KEY, "status", *ATTEMPT, *ORDER], points)
-        table = table.select(names).take(kept(table))
+        table = read_table(
+            path, [*names, *KEY_COLUMNS, "status", *ATTEMPT_COLUMNS, *SORT_COLUMNS], points
+        )
+        table = table.select(names).take(best_attempts(table))
         table = _in_categories([table]) if categories else table
     elif categories and points is None:
         parquet.check_columns(names)
-        with parquet.opened(path) as file:
+        with parquet.open_records(path) as file:
             table = _in_categories(file.batches(names)) if file.rows else file.table(names)
     else:
         table = read_table(path, names, points)
@@ -295,29 +297,31 @@ def _tuples(column: pa.ChunkedArray) -> Iterator[tuple[Any, ...] | None]:
 _MOST_KNOWN = 1000
 
 
-KEY = ("site", "point_id", "pool", "repeat")
+KEY_COLUMNS = ("site", "point_id", "pool", "repeat")
 """What names a measurement among those of many sites: pools of two may have one name."""
 
-ATTEMPT = ("ended_at", "placement_id")
+ATTEMPT_COLUMNS = ("ended_at", "placement_id")
 """What tells one attempt at a measurement from the next."""
 
-ORDER = (
+SORT_COLUMNS = (
     *("model_position", "model_label", "pool", "variant", "batch_size", "concurrency", "repeat"),
     *("site", "point_id"),
 )
 """The order of a table of results; what is missing comes last."""
 
 
-def kept(table: pa.Table) -> pa.Array:
+def best_attempts(table: pa.Table) -> pa.Array:
     """The positions of the rows that count in a table that has at least these columns, in ORDER."""
     measured = pc.is_in(table["status"], pa.array(sorted(MEASURED))).cast(pa.int8())
     ended = pc.fill_null(table["ended_at"].cast(pa.int64()), 0)
     rank = pa.table([measured, ended, table["placement_id"]], names=["1", "2", "3"])
     by_rank = pc.sort_indices(rank, sort_keys=[(name, "ascending") for name in rank.column_names])
-    keys = table.select(KEY).take(by_rank).to_pandas(types_mapper=_PANDAS_TYPES.get)
+    keys = table.select(KEY_COLUMNS).take(by_rank).to_pandas(types_mapper=_PANDAS_TYPES.get)
     last = by_rank.filter(pa.array(~keys.duplicated(keep="last").to_numpy()))
-    order = table.select(ORDER).take(last)
-    return last.take(pc.sort_indices(order, sort_keys=[(name, "ascending") for name in ORDER]))
+    order = table.select(SORT_COLUMNS).take(last)
+    return last.take(
+        pc.sort_indices(order, sort_keys=[(name, "ascending") for name in SORT_COLUMNS])
+    )
 
 
 _PANDAS_TYPES = {
@@ -327,12 +331,12 @@ _PANDAS_TYPES = {
 }
 
 
-PLAN = pa.schema(
+PLAN_SCHEMA = pa.schema(
     [
         SCHEMA.field(name)
         for name in (
             *("point_id", "pool", "repeat", "together_id", "model_label", "model_version"),
-            *("variant", "variant_name", "beside", "shapes_name", *COLUMNS),
+            *("variant", "variant_name", "beside", "shapes_name", *LOAD_COLUMNS),
         )
     ],
     metadata=SCHEMA.metadata,
@@ -342,7 +346,7 @@ PLAN = pa.schema(
 
 def write_plan(results: Results, rows: list[dict[str, Any]]) -> None:
     """Replaces the plan by these rows, with the columns of PLAN."""
-    _write_table(results.plan, pa.Table.from_pylist(rows, schema=PLAN))
+    _write_table(results.plan, pa.Table.from_pylist(rows, schema=PLAN_SCHEMA))
 
 
 def read_plan(results: Results) -> list[dict[str, Any]]:
@@ -352,11 +356,11 @@ def read_plan(results: Results) -> list[dict[str, Any]]:
             f"{results.folder}: no run has been started in this folder",
             "name the folder that was given to hpcbench run as --results",
         )
-    rows: list[dict[str, Any]] = parquet.read(results.plan, PLAN.names).to_pylist()
+    rows: list[dict[str, Any]] = parquet.read_file(results.plan, PLAN_SCHEMA.names).to_pylist()
     return rows
 
 
-def statuses(results: Results) -> dict[Key, tuple[str, str | None]]:
+def read_statuses(results: Results) -> dict[Key, tuple[str, str | None]]:
     """(status, reason) of every measurement there is, read without the other columns."""
     if not results.records.is_dir():
         return {}
@@ -368,13 +372,13 @@ def statuses(results: Results) -> dict[Key, tuple[str, str | None]]:
     return found
 
 
-def done(results: Results) -> set[Key]:
+def finished_keys(results: Results) -> set[Key]:
     """The measurements that need not be made again: measured, or never possible."""
-    return {key for key, (status, _) in statuses(results).items() if status in FINAL}
+    return {key for key, (status, _) in read_statuses(results).items() if status in FINAL}
 
 
 @contextmanager
-def locked(results: Results) -> Iterator[None]:
+def lock_folder(results: Results) -> Iterator[None]:
     """Keeps a second run out of the folder while the block lasts, and after a crash no longer."""
     with (results.folder / ".lock").open("a+") as stream:
         try:
@@ -395,7 +399,7 @@ def locked(results: Results) -> Iterator[None]:
         yield
 
 
-def is_locked(results: Results) -> bool:
+def is_folder_locked(results: Results) -> bool:
     """Whether a run is at work in the folder now."""
     try:
         with (results.folder / ".lock").open() as stream:

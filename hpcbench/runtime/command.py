@@ -22,12 +22,12 @@ from pathlib import Path
 
 import psutil
 
-from hpcbench.config.container import Container, Resolved
+from hpcbench.config.container import Container, ResolvedContainer
 from hpcbench.errors import SiteError
 from hpcbench.runtime import images
 
 
-def shows(paths: Iterable[Path]) -> tuple[tuple[Path, Path], ...]:
+def linked_paths(paths: Iterable[Path]) -> tuple[tuple[Path, Path], ...]:
     """(path, path as links name it) of files and folders, and of whatever links in them lead to.
 
     A container that has these at the second paths, reads what is read outside.
@@ -64,12 +64,12 @@ class Software:
     sdk_digest: str
 
 
-def software(container: Container) -> Software:
+def find_software(container: Container) -> Software:
     """What the container holds. Raises SiteError where it is missing or incomplete."""
     if container.runtime == "native":
         return _native(_prefix(container))
-    resolved = images.resolve(container)
-    assert isinstance(resolved, Resolved)
+    resolved = images.resolve_images(container)
+    assert isinstance(resolved, ResolvedContainer)
     return Software(resolved.server_digest, resolved.sdk_digest)
 
 
@@ -87,7 +87,7 @@ def _native(prefix: Path) -> Software:
             "install it into a folder with a plainer name",
         )
     try:
-        digest = f"native:{manifest(prefix)['digest']}"
+        digest = f"native:{read_manifest(prefix)['digest']}"
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _absent(prefix, error) from error
     for needed in ("bin/tritonserver", "bin/perf_analyzer", "python/bin/python3"):
@@ -98,7 +98,7 @@ def _native(prefix: Path) -> Software:
     return Software(server_digest=digest, sdk_digest=digest)
 
 
-def manifest(prefix: Path) -> Mapping[str, Mapping[str, str]]:
+def read_manifest(prefix: Path) -> Mapping[str, Mapping[str, str]]:
     """What containers/native.py wrote about a prefix that it finished."""
     content: Mapping[str, Mapping[str, str]] = json.loads((prefix / "manifest.json").read_text())
     return content
@@ -113,40 +113,39 @@ def _absent(prefix: Path, error: Exception) -> SiteError:
         what = "there is no such folder"
     return SiteError(
         f"{_LACKING} {prefix}: {what}",
-        f"install them: python3 containers/native.py {prefix} (or: make native); or correct "
-        "container.prefix in the site file",
+        f"install them: hpcbench native {prefix}; or correct container.prefix in the site file",
     )
 
 
 def _incomplete(prefix: Path, what: str) -> SiteError:
     return SiteError(
         f"{_LACKING} {prefix}: {what}",
-        f"install them: rm -r {prefix}; python3 containers/native.py {prefix}",
+        f"install them: rm -r {prefix}; hpcbench native {prefix}",
     )
 
 
 _LACKING = "there is no complete Triton and perf_analyzer in"
 
 
-def scratch(container: Container) -> Path:
-    """The node's folder for what a placement needs: $SLURM_TMPDIR is known only there."""
+def scratch_folder(container: Container) -> Path:
+    """The node's folder for what a placement needs: a variable in it is set only there."""
     return Path(os.path.expandvars(container.scratch))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Room:
+class NodeAccess:
     """What a program gets of the node, besides its image.
 
     ``folder`` is on the scratch disk and the program's to write, at its own path: it is the
-    working folder, and what is /tmp inside lies in it. ``shows`` are (path, path inside) to
-    read, ``writes`` are further folders to write, at their own paths. ``shm`` is its part of the
-    node's shared memory, a name that begins like no other.
+    working folder, and what is /tmp inside lies in it. ``mounts`` are (path, path inside) to
+    read, ``writable`` are further folders to write, at their own paths. ``shm_prefix`` is its
+    part of the node's shared memory, a name that begins like no other.
     """
 
     folder: Path
-    shows: tuple[tuple[Path, Path], ...] = ()
-    writes: tuple[Path, ...] = ()
-    shm: str = ""
+    mounts: tuple[tuple[Path, Path], ...] = ()
+    writable: tuple[Path, ...] = ()
+    shm_prefix: str = ""
     gpus: bool = False
     env: Mapping[str, str] = field(default_factory=dict)
 
@@ -155,15 +154,15 @@ class Room:
 class Mount:
     """A path of the node, and where it is inside."""
 
-    outside: Path
-    within: Path
+    source: Path
+    destination: Path
     read_only: bool = False
 
     @property
-    def text(self) -> str:
+    def option_value(self) -> str:
         """The value of --mount, which takes any path, where --bind stops at colons and commas."""
         text = io.StringIO()
-        words = ["type=bind", f"source={self.outside}", f"destination={self.within}"]
+        words = ["type=bind", f"source={self.source}", f"destination={self.destination}"]
         csv.writer(text, lineterminator="").writerow(words + ["ro"] * self.read_only)
         return text.getvalue()
 
@@ -177,26 +176,30 @@ class Command:
     remove: list[str]
 
 
-def server(container: Container, arguments: list[str], room: Room) -> Command:
+def server_command(container: Container, arguments: list[str], access: NodeAccess) -> Command:
     """The command of tritonserver; makes the folders that it needs."""
     if container.runtime == "native":
         prefix = _prefix(container)
         backends = sorted(path.name for path in (prefix / "backends").iterdir())
-        named = [f"--backend-config={b},shm-region-prefix-name={room.shm}" for b in backends]
+        named = [
+            f"--backend-config={b},shm-region-prefix-name={access.shm_prefix}" for b in backends
+        ]
         program = str(prefix / "bin" / "tritonserver")
-        return Command([program, *named, *arguments], room.env, [f"{SHARED_MEMORY}/{room.shm}*"])
-    return inside(container, 0, ["tritonserver", *arguments], room)
+        return Command(
+            [program, *named, *arguments], access.env, [f"{SHARED_MEMORY}/{access.shm_prefix}*"]
+        )
+    return image_command(container, 0, ["tritonserver", *arguments], access)
 
 
-def sdk(container: Container, arguments: list[str], room: Room) -> Command:
+def sdk_command(container: Container, arguments: list[str], access: NodeAccess) -> Command:
     """The command of perf_analyzer; makes the folders that it needs."""
     if container.runtime == "native":
         return Command([str(_prefix(container) / "bin" / "perf_analyzer"), *arguments], {}, [])
-    return inside(container, 1, ["perf_analyzer", *arguments], room)
+    return image_command(container, 1, ["perf_analyzer", *arguments], access)
 
 
 @contextmanager
-def alone(container: Container) -> Iterator[None]:
+def exclusive_shared_memory(container: Container) -> Iterator[None]:
     """Waits for, and then holds, what perf_analyzer's segments of shared memory need.
 
     They are called by the names of the model's inputs and outputs, so that those of two of them on
@@ -214,59 +217,62 @@ def alone(container: Container) -> Iterator[None]:
         os.close(folder)
 
 
-def image(container: Container, position: int) -> str:
+def image_path(container: Container, position: int) -> str:
     """The file or folder of the server's (0) or the SDK's (1) image."""
-    assert isinstance(container, Resolved)
+    assert isinstance(container, ResolvedContainer)
     digests = container.server_digest, container.sdk_digest
-    return images.location(container.images[position], digests[position], container.cache)
+    return images.image_location(container.images[position], digests[position], container.cache)
 
 
-def inside(container: Container, position: int, words: list[str], room: Room) -> Command:
+def image_command(
+    container: Container, position: int, words: list[str], access: NodeAccess
+) -> Command:
     """Any command in the server's (0) or the SDK's (1) image; makes the folders that it needs."""
-    tool = images.program()
-    own = room.folder / ".tmp"
+    tool = images.require_apptainer()
+    own = access.folder / ".tmp"
     own.mkdir(exist_ok=True)
     mounts = [
-        Mount(path, within, read_only=True) for path, within in (*binds(container), *room.shows)
+        Mount(path, within, read_only=True)
+        for path, within in (*bind_mounts(container), *access.mounts)
     ]
     mounts += [
         Mount(own, Path("/tmp")),
         Mount(own, Path("/var/tmp")),
-        Mount(room.folder, room.folder),
-        *(Mount(folder, folder) for folder in room.writes),
+        Mount(access.folder, access.folder),
+        *(Mount(folder, folder) for folder in access.writable),
     ]
     remove = []
-    if room.shm:
+    if access.shm_prefix:
         # Shared memory on a disk would cost throughput, and Apptainer's own is for one container.
-        memory = SHARED_MEMORY / f"{room.shm}shm"
+        memory = SHARED_MEMORY / f"{access.shm_prefix}shm"
         memory.mkdir(mode=0o700, exist_ok=True)
         # What is called /dev/... outside, Apptainer shows at the same place only, or not at all.
-        link = room.folder / f".{memory.name}"
+        link = access.folder / f".{memory.name}"
         if not link.is_symlink():
             link.symlink_to(memory)
         mounts.append(Mount(link, SHARED_MEMORY))
         remove.append(str(memory))
     # What is mounted later covers what was there: so a folder comes before those within it.
-    mounts.sort(key=lambda entry: len(entry.within.parts))
+    mounts.sort(key=lambda entry: len(entry.destination.parts))
     argv = [
         *(tool, "--quiet", "exec"),
         # No file, process, variable or memory of the user's session reaches a measurement.
         "--containall",
-        *(["--nv"] if room.gpus else []),
-        *(word for entry in mounts for word in ("--mount", entry.text)),
-        *("--pwd", str(room.folder)),
-        image(container, position),
+        *(["--nv"] if access.gpus else []),
+        *(word for entry in mounts for word in ("--mount", entry.option_value)),
+        *("--pwd", str(access.folder)),
+        image_path(container, position),
         *words,
     ]
     # By --env, "0,1" would be cut at its comma.
     prefix = f"{Path(tool).name.upper()}ENV_"
-    env = {f"{prefix}{name}": value for name, value in {**_cuda(), **room.env}.items()}
+    env = {f"{prefix}{name}": value for name, value in {**_cuda(), **access.env}.items()}
     # Where images cannot be mounted, they are unpacked at each start: on the scratch disk, then.
-    env[f"{Path(tool).name.upper()}_TMPDIR"] = str(room.folder)
+    env[f"{Path(tool).name.upper()}_TMPDIR"] = str(access.folder)
     return Command(argv, env, remove)
 
 
-def binds(container: Container) -> list[tuple[Path, Path]]:
+def bind_mounts(container: Container) -> list[tuple[Path, Path]]:
     """(path of the node, path inside) of each bind that the site file asks for."""
     pairs = (text.partition(":") for text in container.binds)
     return [(Path(outside), Path(inside or outside)) for outside, _, inside in pairs]
@@ -280,12 +286,12 @@ def _cuda() -> dict[str, str]:
     env = {"CUDA_CACHE_PATH": "/tmp/cuda"}
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
-        # HTCondor may say CUDA0, which the CUDA library does not understand.
+        # A batch system may say CUDA0, which the CUDA library does not understand.
         env["CUDA_VISIBLE_DEVICES"] = re.sub(r"\bCUDA(?=\d)", "", given)
     return env
 
 
-def sweep(container: Container) -> None:
+def kill_orphans(container: Container) -> None:
     """Ends this user's image servers on this node whose container is gone.
 
     Apptainer serves an image by a process of its own (squashfuse), in another process group. It

@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hpcbench.config.container import DOCKER, Container, Resolved
+from hpcbench.config.container import DOCKER, Container, ResolvedContainer
 from hpcbench.errors import SiteError
 from hpcbench.runtime import process, registry
 
@@ -31,8 +31,8 @@ ENDS_BYTES = 65_536
 where squashfs lists its files with their sizes and times."""
 
 
-def of(image: str) -> str:
-    """The seal of a SIF file or a folder; "" for docker://, whose file is called by its digest.
+def image_fingerprint(image: str) -> str:
+    """The fingerprint of a SIF file or a folder; "" for docker://, which names its digest.
 
     Copies of a file have the same one, whatever their times; those of a folder where times were
     kept. Raises OSError where there is no such image.
@@ -77,14 +77,14 @@ def _is_folder(path: Path) -> bool:
 PULL_TIMEOUT_S = 24 * 3600.0
 
 
-def found() -> str | None:
+def find_apptainer() -> str | None:
     """``apptainer``, or ``singularity`` where there is no apptainer."""
     return shutil.which("apptainer") or shutil.which("singularity")
 
 
-def program() -> str:
-    """As `found`. Raises SiteError where there is neither."""
-    tool = found()
+def require_apptainer() -> str:
+    """As `find_apptainer`. Raises SiteError where there is neither."""
+    tool = find_apptainer()
     if tool is None:
         raise SiteError(
             "neither apptainer nor singularity is in PATH",
@@ -93,37 +93,39 @@ def program() -> str:
     return tool
 
 
-def resolve(container: Container, names: Collection[str] = ()) -> Container:
+def resolve_images(container: Container, names: Collection[str] = ()) -> Container:
     """The container with the digests of its images, and of those ``names`` of its others.
 
     Pulls nothing.
 
     Raises SiteError where an image is missing or damaged, or its registry does not know it.
     """
-    if container.runtime == "native" or isinstance(container, Resolved):
+    if container.runtime == "native" or isinstance(container, ResolvedContainer):
         return container
     server, sdk = container.images
     named = {name: image for name, image in container.server_images if name in names}
     # Before the digests: what changes while it is hashed, is not known again.
-    seals = {image: _seal(image) for image in (server, sdk, *named.values())}
-    return Resolved(
+    fingerprints = {image: _fingerprint(image) for image in (server, sdk, *named.values())}
+    return ResolvedContainer(
         **container.model_dump(exclude_unset=True, exclude={"server_images"}),
         server_images=named,
-        digests=tuple((name, digest(image, container.cache)) for name, image in named.items()),
-        server_digest=digest(server, container.cache),
-        sdk_digest=digest(sdk, container.cache),
-        seals=tuple(seals.items()),
+        digests=tuple(
+            (name, image_digest(image, container.cache)) for name, image in named.items()
+        ),
+        server_digest=image_digest(server, container.cache),
+        sdk_digest=image_digest(sdk, container.cache),
+        fingerprints=tuple(fingerprints.items()),
     )
 
 
-def _seal(image: str) -> str:
+def _fingerprint(image: str) -> str:
     try:
-        return of(image)
+        return image_fingerprint(image)
     except OSError as error:
         raise _unreadable(image, error) from error
 
 
-def digest(image: str, folder: Path) -> str:
+def image_digest(image: str, folder: Path) -> str:
     """What stands for an image in every record: a hash of its content, not of its name.
 
     ``sha256:`` is the registry's digest of a docker:// reference, ``sif:`` and ``sandbox:``
@@ -132,7 +134,7 @@ def digest(image: str, folder: Path) -> str:
     are. Raises SiteError where there is no such image.
     """
     if image.startswith(DOCKER):
-        return registry.digest(image)
+        return registry.resolve_digest(image)
     path = Path(image)
     try:
         if path.is_dir():
@@ -242,25 +244,25 @@ def _of_entry(file: Path, mode: int) -> bytes:
         return b"unreadable"  # /etc/shadow: what a user cannot read, the user's container cannot
 
 
-def location(image: str, known: str, folder: Path) -> str:
+def image_location(image: str, known: str, folder: Path) -> str:
     """Where an image lies, or will lie once it is pulled."""
     return str(folder / f"{known.replace(':', '-')}.sif") if image.startswith(DOCKER) else image
 
 
-def pull(container: Container, tell: Callable[[str], None]) -> None:
+def pull_images(container: Container, tell: Callable[[str], None]) -> None:
     """Brings images of registries into the cache, unless they are there.
 
     ``tell`` gets the reference of each that has to be pulled. Raises SiteError with what the
     registry or the runtime said.
     """
-    if not isinstance(container, Resolved):
+    if not isinstance(container, ResolvedContainer):
         return
     for image, known in zip(
         container.images, (container.server_digest, container.sdk_digest), strict=True
     ):
-        path = Path(location(image, known, container.cache))
+        path = Path(image_location(image, known, container.cache))
         if image.startswith(DOCKER) and not path.is_file():
-            reference = registry.parse(image).at(known)
+            reference = registry.parse_reference(image).at(known)
             tell(reference)
             try:
                 _pull(reference, path)
@@ -277,7 +279,7 @@ def _pull(reference: str, path: Path) -> None:
     A second run that wants the same image waits for the first one's.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    tool = program()
+    tool = require_apptainer()
     with _alone(path) as alone:
         if path.is_file():
             return

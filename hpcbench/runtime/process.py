@@ -32,7 +32,7 @@ MARKS = (MARK, f"APPTAINERENV_{MARK}", f"SINGULARITYENV_{MARK}")
 """A container's processes get it by these. They must: Apptainer forgets that it is to die with its
 parent when it changes its user namespace, and the environment that it was started with."""
 
-_live: set["Running"] = set()
+_live: set["RunningProgram"] = set()
 _stopped = threading.Event()
 
 
@@ -49,7 +49,7 @@ def _check_not_stopped() -> None:
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedProgram:
     """How a program ended. ``returncode`` is 128 + signal where a signal ended it."""
 
     returncode: int
@@ -59,7 +59,7 @@ class Finished:
     timed_out: bool
 
 
-class Running:
+class RunningProgram:
     """A program that runs beside this one."""
 
     def __init__(self, popen: "subprocess.Popen[bytes]") -> None:
@@ -110,7 +110,7 @@ def running(
     grace_s: float = GRACE_S,
     remove: Sequence[str] = (),
     orphaned: Sequence[str] = (),
-) -> Iterator[Running]:
+) -> Iterator[RunningProgram]:
     """The program while the ``with`` block lasts; it is stopped when the block is left.
 
     ``env`` is added to this process's environment. ``remove`` are paths, with wildcards, that
@@ -135,7 +135,7 @@ def running(
         env={**_undisturbed(os.environ), **(env or {}), **dict.fromkeys(MARKS, mark)},
         start_new_session=True,
     )
-    program = Running(popen)
+    program = RunningProgram(popen)
     _live.add(program)
     try:
         yield program
@@ -177,7 +177,7 @@ def run(
     folder: Path,
     timeout_s: float,
     env: Mapping[str, str] | None = None,
-) -> Finished:
+) -> FinishedProgram:
     """Runs a program in ``folder`` to its end, or kills it after ``timeout_s`` seconds.
 
     ``env`` is added to this process's environment.
@@ -207,7 +207,7 @@ def run(
             program.stop(grace_s=0.5)
             code = program.wait(None)
     texts = [path.read_text(errors="replace") for path in paths]
-    return Finished(
+    return FinishedProgram(
         returncode=code if code is not None else -1,
         stdout=texts[0],
         stderr=texts[1],

@@ -38,18 +38,18 @@ LOGINS = (
 
 @dataclass(frozen=True)
 class Reference:
-    """A docker:// reference, taken apart. ``wanted`` is a tag, or a digest sha256:..."""
+    """A docker:// reference, taken apart. ``tag_or_digest`` is a tag, or a digest sha256:..."""
 
     host: str
     name: str
-    wanted: str
+    tag_or_digest: str
 
     def at(self, digest: str) -> str:
         """The reference of the image with this digest, whatever the tag will stand for."""
         return f"{DOCKER}{self.host}/{self.name}@{digest}"
 
 
-def parse(text: str) -> Reference:
+def parse_reference(text: str) -> Reference:
     """Takes a docker:// reference apart by Docker's rules for what may be left out."""
     rest, _, digest = text.removeprefix(DOCKER).partition("@")
     first, slash, path = rest.partition("/")
@@ -63,15 +63,15 @@ def parse(text: str) -> Reference:
     return Reference(host, name, digest or tag or "latest")
 
 
-def digest(text: str) -> str:
+def resolve_digest(text: str) -> str:
     """The digest sha256:... of the image that a docker:// reference stands for.
 
     Raises SiteError where the registry cannot be reached, or has no such image.
     """
-    reference = parse(text)
-    if reference.wanted.startswith("sha256:"):
-        return reference.wanted
-    url = f"https://{reference.host}/v2/{reference.name}/manifests/{reference.wanted}"
+    reference = parse_reference(text)
+    if reference.tag_or_digest.startswith("sha256:"):
+        return reference.tag_or_digest
+    url = f"https://{reference.host}/v2/{reference.name}/manifests/{reference.tag_or_digest}"
     try:
         return _digest(url, reference.host)
     except urllib.error.HTTPError as error:
@@ -96,7 +96,9 @@ def _refusal(code: int, reference: Reference) -> str:
             f"not exist; log in: apptainer registry login docker://{reference.host}"
         )
     if code == 404:
-        return f"the registry {reference.host} has no {reference.name} with {reference.wanted}"
+        return (
+            f"the registry {reference.host} has no {reference.name} with {reference.tag_or_digest}"
+        )
     return f"the registry {reference.host} answers with error {code}"
 
 

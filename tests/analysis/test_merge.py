@@ -27,7 +27,7 @@ from hpcbench.analysis.merge import Merged, aggregate
 from hpcbench.cli.main import main
 from hpcbench.records import parquet, store
 from hpcbench.records.columns import SCHEMA, Record, Status
-from hpcbench.records.store import ORDER, Results
+from hpcbench.records.store import SORT_COLUMNS, Results
 from tests.helpers.builders import NOON, record, refusal
 
 
@@ -56,7 +56,7 @@ def test_sites_are_merged_into_one_sorted_typed_file(tmp_path: Path) -> None:
     assert (merged.rows, merged.files, merged.sites) == (50, 50, {"north", "south"})
     assert (merged.superseded, merged.repeated, merged.set_aside) == (0, 0, [])
     both = pd.concat([load_results(north), load_results(south)])
-    expected = both.sort_values(list(ORDER), ignore_index=True)
+    expected = both.sort_values(list(SORT_COLUMNS), ignore_index=True)
     pd.testing.assert_frame_equal(frame, expected)
     assert pq.read_schema(tmp_path / "merged.parquet").equals(SCHEMA)
 

@@ -70,10 +70,10 @@ def measure(point: grid.Point, site: Site, server: triton.Server) -> Took | None
     before = used(server)
     with tempfile.TemporaryDirectory(prefix="hpcbench-") as name:
         folder = Path(name)
-        command = container.sdk(site.container, words, container.Room(folder=folder))
+        command = container.sdk_command(site.container, words, container.NodeAccess(folder=folder))
         done = process.run(command.argv, folder=folder, timeout_s=60, env=command.env)
         csv = folder / perf_output.CSV_NAME
-        outcome = perf_output.read(
+        outcome = perf_output.parse_run(
             stdout=done.stdout,
             stderr=done.stderr,
             csv_text=csv.read_text() if csv.exists() else None,
@@ -109,7 +109,8 @@ def main() -> None:
         sites[way] = todo.site
         ((placements[way],),) = todo.placements.values()
     held = {
-        way: preflight.check(site.container, gpus=False).backends for way, site in sites.items()
+        way: preflight.check_images(site.container, gpus=False).backends
+        for way, site in sites.items()
     }
     if held["native"] != held["apptainer"]:
         sys.exit(f"these are not the same software: {held}")

@@ -11,7 +11,7 @@ import statistics
 import time
 from typing import Any
 
-from hpcbench.plan.placement import place, spread
+from hpcbench.plan.order import make_placements, split_placements
 from tests.helpers.builders import campaign, expanded
 
 
@@ -43,8 +43,10 @@ def main() -> None:
             begun = time.process_time()
             grid = expanded(campaign(**keys))
             between = time.process_time()
-            placements = place(grid.points, campaign="study", pool="gpu", repeats=1)
-            parts = spread(placements, jobs=16, walltime_s=7200)
+            placements = make_placements(
+                grid.points, campaign="study", pool="gpu", repeats=1, fresh_servers=False
+            )
+            parts = split_placements(placements, jobs=16, walltime_s=7200)
             took["expanding"].append(between - begun)
             took["placing"].append(time.process_time() - between)
         told = ", ".join(f"{what} {statistics.median(each):.2f} s" for what, each in took.items())

@@ -30,7 +30,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hpcbench.records.columns import SCHEMA
-from hpcbench.records.store import KEY, ORDER, SMALL_FILE
+from hpcbench.records.store import KEY_COLUMNS, SMALL_FILE, SORT_COLUMNS
 
 SITES = {
     "north": {"a100": "NVIDIA A100-SXM4-40GB", "t4": "Tesla T4"},
@@ -313,11 +313,11 @@ def merge_loop(folder: str, out: str) -> int:
                 if i == 0:
                     places = {name: place for place, name in enumerate(row)}
                     continue
-                key = tuple(row[places[name]] for name in KEY)
+                key = tuple(row[places[name]] for name in KEY_COLUMNS)
                 ended = places["ended_at"]
                 if key not in found or found[key][ended] < row[ended]:
                     found[key] = row
-    order = [places[name] for name in ORDER]
+    order = [places[name] for name in SORT_COLUMNS]
     with open(out, "w", newline="") as csvfile:  # noqa: PTH123
         writer = csv.writer(csvfile)
         writer.writerow(places)

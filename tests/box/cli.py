@@ -82,6 +82,16 @@ def prepare_results() -> None:
     RESULTS.chmod(RESULTS.stat().st_mode | 0o070)
 
 
+def build_all(places: Places) -> None:
+    """Builds what is missing of this box and of the second one, and starts neither."""
+    hostside.check_machine()
+    with locked(places):
+        if build.missing(places):
+            world.end(places)
+            build.build(places)
+        build.copy(places)
+
+
 def up(places: Places) -> None:
     """Builds what is missing, starts everything, returns when both batch systems answer."""
     hostside.check_machine()
@@ -176,6 +186,7 @@ def main(arguments: list[str]) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("up", help="build it if need be, start it")
+    commands.add_parser("build", help="build it, and a second one, without starting them")
     commands.add_parser("images", help="build the images for Apptainer in its /opt/images")
     commands.add_parser("down", help="stop everything that runs in it")
     inside = commands.add_parser(
@@ -198,8 +209,9 @@ def main(arguments: list[str]) -> int:
             hostside.check_machine()
             return world.run(world.require(places), words, root=options.root)
         signal.signal(signal.SIGTERM, _interrupted)
-        if options.command in {"up", "down", "images"}:
-            {"up": up, "down": down, "images": images}[options.command](places)
+        plain = {"build": build_all, "up": up, "down": down, "images": images}
+        if options.command in plain:
+            plain[options.command](places)
         else:
             {"fail": fail, "restore": restore}[options.command](places, options.node)
     except BoxError as error:

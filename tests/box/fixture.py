@@ -3,10 +3,12 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.helpers.waiting import wait_until
 
 BOX = Path(__file__).resolve().parent / "box"
 
@@ -45,6 +47,14 @@ class Box:
         done = self.exec(*words, root=root, stdin=stdin)
         assert done.returncode == 0, f"{' '.join(words)}: {done.stdout}{done.stderr}"
         return done.stdout.strip()
+
+
+def in_time(condition: Callable[[], object], timeout_s: float) -> bool:
+    """As `wait_until`, for what is seen by commands in the box.
+
+    Each costs a process or two, whose CPU is taken from what is measured meanwhile.
+    """
+    return wait_until(condition, timeout_s, every_s=0.4)
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,11 @@ class Places:
         return cls(Path(os.environ.get("HPCBENCH_BOX") or CHECKOUT / ".box").absolute())
 
     @property
+    def second(self) -> "Places":
+        """The folders of a box that has the same software, and can run at the same time."""
+        return Places(self.home / "second")
+
+    @property
     def root(self) -> Path:
         """The root folder of the machine inside."""
         return self.home / "root"

@@ -1,20 +1,20 @@
 """The cluster on one machine, `tests/box/box`: what it promises to the tests that use it."""
 
+import contextlib
 import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.box.fixture import BOX, Box
-from tests.conftest import wait_until
+from tests.box.fixture import BOX, Box, in_time
+from tests.box.paths import Places
+from tests.helpers.waiting import wait_until
 
 # The first test waits for the box, which may have to be built.
 pytestmark = [pytest.mark.box, pytest.mark.timeout(600)]
@@ -46,11 +46,6 @@ def job(box: Box, number: str) -> str:
 def node(box: Box, name: str) -> str:
     words = box.said("scontrol", "--oneliner", "show", "node", name).split()
     return dict(word.partition("=")[::2] for word in words)["State"]
-
-
-def in_time(condition: Callable[[], object], timeout_s: float) -> bool:
-    """As wait_until, for conditions that take a command each."""
-    return wait_until(lambda: condition() or time.sleep(0.3), timeout_s)
 
 
 def text(box: Box, file: str) -> str:
@@ -200,8 +195,20 @@ def test_apptainer_runs_an_image_as_the_user_inside_a_job(box: Box, folder: str)
 
 
 def running(names: set[str]) -> dict[int, str]:
-    found = {process.pid: process.info["name"] for process in psutil.process_iter(["name"])}
+    """The programs of these names in this box; another one may be up on the same machine."""
+    first = psutil.Process(json.loads(Places.here().running.read_text())["pid"])
+    found = {}
+    for process in first.children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            found[process.pid] = process.name()
     return {pid: name for pid, name in found.items() if name in names}
+
+
+def alive(pid: int) -> bool:
+    # None where it is gone, and empty while it is being taken away.
+    with contextlib.suppress(psutil.Error):
+        return bool(psutil.Process(pid).cmdline())
+    return False
 
 
 def test_down_leaves_no_daemon_no_job_and_no_mount(box: Box, folder: str) -> None:
@@ -212,13 +219,8 @@ def test_down_leaves_no_daemon_no_job_and_no_mount(box: Box, folder: str) -> Non
     assert set(before.values()) >= {*DAEMONS, "sleep"}
     box.do("down")
     try:
-        # On this machine, there may be other daemons of these names: none may be new to us.
-        left = {pid: name for pid, name in running(DAEMONS).items() if pid in before}
-        assert not left
-        assert not [
-            p for p in psutil.process_iter(["cmdline"]) if "86395" in (p.info["cmdline"] or [])
-        ]
-        root = f"{os.environ.get('HPCBENCH_BOX', BOX.parent.parent.parent / '.box')}/root"
+        assert not [name for pid, name in before.items() if alive(pid)]
+        root = str(Places.here().root)
         assert root not in Path("/proc/self/mountinfo").read_text()
         box.do("down")
         done = box.exec("true")
@@ -235,4 +237,4 @@ def test_two_ups_at_once_make_one_box(box: Box) -> None:
     said = [up.communicate(timeout=120)[1].decode() for up in ups]
     assert [up.returncode for up in ups] == [0, 0]
     assert sum("already up" in words for words in said) == 1
-    assert len([name for name in running(DAEMONS).values() if name == "slurmctld"]) == 1
+    assert list(running(DAEMONS).values()).count("slurmctld") == 1

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from hpcbench import Campaign, Site, __version__, plan
 from hpcbench.cli.main import main
-from hpcbench.plan.plan import plan_rows
+from hpcbench.plan.initial_record import plan_rows
 from hpcbench.records import store
 from hpcbench.records.columns import Status
 from hpcbench.records.store import Results
@@ -137,7 +137,7 @@ def bad(place: Path, command: str, **changes: Any) -> Result:
         ({"repeats": "three"}, ":5: repeats: must be a whole number (given: 'three')"),
         ({"load": {"batch_size": []}}, ":6: load.batch_size: this axis is empty"),
         ({"models": [{"name": "taggr"}]}, "models: there is no model 'taggr'"),
-        ({"load": {"batch_size": [512]}}, "load.batch_size: 512 is over its max_batch_size"),
+        ({"load": {"batch_size": [512]}}, "load.batch_size: 512 is over max_batch_size"),
         ({"models": [{"name": "a/b"}]}, ":4: models.0.name: allowed are letters, digits"),
         ({"name": "a b; rm"}, ":1: name: allowed are letters, digits"),
     ],
@@ -289,7 +289,7 @@ def test_a_plan_tells_the_versions_of_a_model_apart(place: Path) -> None:
 def test_a_plan_says_which_rule_can_never_take_anything(place: Path) -> None:
     write_campaign(place, exclude=[{"batch_size": 63}])
     result = invoke("plan", place / "campaign.yaml", "--site", place / "site.yaml")
-    assert "exclude: {batch_size: 63}: batch_size is never 63; it is 1\n" in result.output
+    assert "exclude: {batch_size: 63}: batch_size is never 63; its values: 1\n" in result.output
 
 
 def test_a_plan_of_one_pool_leaves_the_others_out(place: Path) -> None:
@@ -365,7 +365,7 @@ def test_the_status_of_a_run_at_work_says_what_is_running(written: Written) -> N
     results = Results(written((Status.OK, None)))
     rows = store.read_plan(results)
     running = [(row["point_id"], row["pool"], row["repeat"]) for row in rows[:2]]
-    with store.locked(results):
+    with store.lock_folder(results):
         store.write_atomically(results.state, json.dumps({"running": running}).encode())
         told = json.loads(invoke("status", results.folder, "--json").stdout)
         text = invoke("status", results.folder).output

@@ -8,7 +8,8 @@ from typing import Any
 from hpcbench.cli.point_text import columns, differing, point_text, variant_text
 from hpcbench.config.site import Site
 from hpcbench.plan import grid
-from hpcbench.plan.plan import Plan, plan_rows
+from hpcbench.plan.initial_record import plan_rows
+from hpcbench.plan.plan import Plan
 from tests.helpers.builders import campaign, expanded, triton_model, variant
 
 TENSORRT = '{"engine_cache": "false", "name": "tensorrt", "precision_mode": "FP16"}'

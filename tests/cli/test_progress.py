@@ -16,7 +16,8 @@ from hpcbench.cluster.worker import told
 from hpcbench.config.campaign import Campaign
 from hpcbench.config.site import Site
 from hpcbench.plan.grid import Grid
-from hpcbench.plan.placement import Placement, place
+from hpcbench.plan.order import make_placements
+from hpcbench.plan.placement import Placement
 from hpcbench.plan.plan import Plan
 from hpcbench.records.columns import Record, Status
 from hpcbench.records.store import Results, load_results, write_point
@@ -36,7 +37,7 @@ def seen(*events: Mapping[str, Any], terminal: bool = False) -> str:
 def planned(study: Campaign, *, done: int = 0) -> Plan:
     grid: Grid = expanded(study)
     site = Site(name="here", container={"prefix": "/p"}, pools={"cpu": {}})
-    placements = place(
+    placements = make_placements(
         grid.points,
         campaign=study.name,
         pool="cpu",
@@ -44,7 +45,7 @@ def planned(study: Campaign, *, done: int = 0) -> Plan:
         fresh_servers=True,
     )
     keys = [key for placement in placements for key in placement.keys]
-    return Plan(study, site, grid, {"cpu": tuple(placements)}).without(set(keys[:done]))
+    return Plan(study, site, grid, {"cpu": tuple(placements)}).without_done(set(keys[:done]))
 
 
 def placement_of(study: Campaign) -> Placement:

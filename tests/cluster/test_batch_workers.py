@@ -23,8 +23,8 @@ from hpcbench.cluster.jobs import Sent
 from hpcbench.cluster.submission import Submission
 from hpcbench.errors import Interrupted, SiteError
 from hpcbench.records.store import Results
-from tests.conftest import wait_until
 from tests.helpers.builders import batch_site
+from tests.helpers.waiting import wait_until
 
 UNREACHABLE = (
     "sbatch: error: Batch job submission failed: "
@@ -48,11 +48,11 @@ def pool(
     run = ledger.begin(where, "slurm")
     watcher: Any = SimpleNamespace(answer=None)
     with tls.made(where.keys) as made:
-        submission = Submission(where, run, None, made, watcher)
 
         def started(**network: Any) -> contextlib.AbstractContextManager[Any]:
             site = batch_site(pool={"max_jobs": 4}, network={"interface": "lo", **network})
-            return batch_workers(site, "gpu", submission)
+            submission = Submission(site, where, run, None, made)
+            return batch_workers("gpu", submission, watcher)
 
         yield started
 
@@ -169,7 +169,7 @@ def test_a_job_that_is_held_while_it_works_is_told_and_does_not_end_the_run(pool
             workers.roster = SimpleNamespace(connected=frozenset(), ever={name}, idle=[])
             workers.sent[name] = Sent(name, str(number), now - 1)
             held = Job(str(number), JobState.HELD, "via condor_hold (by user ann)")
-            workers.submission.watcher.answer = now, {str(number): held}
+            workers.watcher.answer = now, {str(number): held}
             notes = workers.keep(0)
             assert notes == [f"pool gpu: job {number} was held: via condor_hold (by user ann)"]
             assert name not in workers.sent
@@ -185,7 +185,7 @@ def test_jobs_that_die_delay_the_next_more_and_more_and_their_node_gets_none(poo
             log = workers.submission.results.logs / f"job-{number}.log"
             log.write_text("set -e\npython: not found\n")
             ended = Job(str(number), JobState.ENDED, "FAILED (NonZeroExitCode)", "n1")
-            workers.submission.watcher.answer = before, {str(number): ended}
+            workers.watcher.answer = before, {str(number): ended}
             notes = list(workers.keep(1))
             assert before + number * BURIAL_S <= workers.not_before
             assert workers.not_before <= time.monotonic() + number * BURIAL_S

@@ -7,7 +7,7 @@ from typing import Any
 from distributed import Client, LocalCluster
 
 from hpcbench.cluster.connected_workers import Roster
-from tests.conftest import wait_until
+from tests.helpers.waiting import wait_until
 
 
 def test_workers_are_known_by_name_while_they_are_there_and_remembered() -> None:
@@ -21,7 +21,7 @@ def test_workers_are_known_by_name_while_they_are_there_and_remembered() -> None
         cluster.scheduler.add_plugin(roster)
         assert roster.connected == frozenset(), "those of before are not seen"
         cluster.scale(4)
-        assert wait_until(lambda: roster.connected == {"2", "3"})
+        assert wait_until(lambda: roster.connected == {"2", "3"} and len(cluster.workers) == 4)
         busy = client.submit(time.sleep, 1, workers=[cluster.workers[2].worker_address])
         assert wait_until(lambda: roster.idle == ["3"])
         busy.result()

@@ -33,7 +33,7 @@ def test_each_run_has_a_name_of_its_own(results: Results) -> None:
     assert first.name != second.name
     ledger.finish(results, first)
     (left,) = ledger.unfinished(results)
-    assert (left.name, left.system) == (second.name, "htcondor")
+    assert (left.name, left.scheduler) == (second.name, "htcondor")
 
 
 def test_a_line_that_was_cut_off_does_no_harm(results: Results) -> None:

@@ -15,7 +15,7 @@ from distributed.security import Security
 
 from hpcbench.cluster.local import local_workers
 from hpcbench.config.site import Pool
-from tests.conftest import wait_until
+from tests.helpers.waiting import wait_until
 
 
 def _page(port: int) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -10,8 +10,8 @@ from hpcbench.cluster import batch, ledger
 from hpcbench.errors import SiteError
 from hpcbench.records import store
 from hpcbench.records.store import Results
-from tests.cluster.test_batch import program, programs  # noqa: F401 - a fixture
-from tests.cluster.test_watch import queue, results  # noqa: F401 - a fixture
+
+Program = Callable[[str, str], None]
 
 
 @pytest.fixture(autouse=True)
@@ -20,11 +20,10 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "wait_for_end", lambda system, run: asked(system, run, 0.0))
 
 
+@pytest.mark.usefixtures("queue")
 def test_a_killed_runs_jobs_are_cancelled_and_it_is_over(
-    programs: Path,  # noqa: F811
-    results: Results,  # noqa: F811
+    results: Results,
 ) -> None:
-    queue(programs)
     run = ledger.begin(results, "slurm")
     told: list[str] = []
     assert ledger.end_earlier_runs(results, told.append) == [run]
@@ -33,12 +32,12 @@ def test_a_killed_runs_jobs_are_cancelled_and_it_is_over(
 
 
 def test_a_run_whose_cancelled_jobs_stay_is_not_over_and_cancel_says_so(
-    programs: Path,  # noqa: F811
-    results: Results,  # noqa: F811
+    program: Program,
+    results: Results,
 ) -> None:
     """HTCondor keeps jobs of a dead node for long."""
-    program(programs, "condor_q", """echo '[{"ClusterId": 7, "ProcId": 0, "JobStatus": 3}]'""")
-    program(programs, "condor_rm", "true")
+    program("condor_q", """echo '[{"ClusterId": 7, "ProcId": 0, "JobStatus": 3}]'""")
+    program("condor_rm", "true")
     run = ledger.begin(results, "htcondor")
     store.write_plan(results, [])
     told: list[str] = []
@@ -49,34 +48,32 @@ def test_a_run_whose_cancelled_jobs_stay_is_not_over_and_cancel_says_so(
 
 
 def test_a_run_that_was_sent_from_another_queue_is_told(
-    programs: Path,  # noqa: F811
-    results: Results,  # noqa: F811
+    program: Program,
+    results: Results,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    program(programs, "condor_q", "true")
+    program("condor_q", "true")
     monkeypatch.setattr(ledger.socket, "gethostname", lambda: "login07")
     run = ledger.begin(results, "htcondor")
-    monkeypatch.undo()
-    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    monkeypatch.setattr(ledger.socket, "gethostname", lambda: "login08")
     told: list[str] = []
     ledger.end_earlier_runs(results, told.append)
     assert told[0].startswith(f"jobs of {run.name} were sent from login07, whose queue is perhaps")
 
 
+@pytest.mark.usefixtures("queue")
 def test_cancel_is_left_for_a_driver_whose_lock_cannot_be_seen_from_here(
-    programs: Path,  # noqa: F811
-    results: Results,  # noqa: F811
+    results: Results,
 ) -> None:
-    queue(programs)
     ledger.begin(results, "slurm")
     store.write_plan(results, [])
     ledger.cancel(results, lambda _: None)
     assert results.cancel.exists()
 
 
+@pytest.mark.usefixtures("programs")
 def test_cancel_where_nothing_runs_leaves_no_trace(
-    programs: Path,  # noqa: F811
-    results: Results,  # noqa: F811
+    results: Results,
 ) -> None:
     store.write_plan(results, [])
     ledger.cancel(results, lambda _: None)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from distributed.deploy.spec import ProcessInterface
 
+from hpcbench.cluster import batch
 from hpcbench.cluster.reporting import SUBMISSIONS, Desk, reporting
 
 
@@ -41,7 +42,7 @@ def submit(names: list[str], desk: Desk, system: System) -> None:
             await super().start()
 
     numbers = itertools.count(1)
-    jobs = reporting(type("Cluster", (), {"job_cls": Job}), desk).job_cls
+    jobs = reporting(type("Cluster", (), {"job_cls": Job}), desk, batch.system("slurm")).job_cls
 
     async def all_of_them() -> None:
         await asyncio.gather(*(jobs(name=name) for name in names))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,6 @@ import pytest
 from hpcbench.cluster import batch, jobs, ledger
 from hpcbench.errors import Interrupted
 from hpcbench.records.store import Results
-from tests.cluster.test_batch import program, programs  # noqa: F401 - a fixture
 
 DOWN = 'echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1'
 
@@ -19,36 +19,23 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "GOODBYE_S", 0.0)
 
 
-@pytest.fixture
-def results(tmp_path: Path) -> Results:
-    (tmp_path / "results").mkdir()
-    return Results(tmp_path / "results")
-
-
-def queue(folder: Path) -> None:
-    """A Slurm whose one job is there until it is cancelled."""
-    program(folder, "squeue", f"test -e {folder}/gone || echo '7|RUNNING|n1|None'")
-    program(folder, "scancel", f"touch {folder}/gone")
-
-
 def test_a_run_of_which_nothing_is_left_is_over(
-    programs: Path,  # noqa: F811
+    queue: Path,
     results: Results,
 ) -> None:
-    queue(programs)
     with jobs.batch_run(results, ledger.begin(results, "slurm")):
-        assert not (programs / "gone").exists()
-    assert (programs / "gone").exists()
+        assert not queue.exists()
+    assert queue.exists()
     assert ledger.unfinished(results) == []
 
 
 def test_a_run_is_not_over_where_the_batch_system_does_not_say_so(
-    programs: Path,  # noqa: F811
+    program: Callable[[str, str], None],
     results: Results,
 ) -> None:
     """The next command in this folder looks again."""
-    program(programs, "squeue", DOWN)
-    program(programs, "scancel", DOWN)
+    program("squeue", DOWN)
+    program("scancel", DOWN)
     run = ledger.begin(results, "slurm")
     with jobs.batch_run(results, run):
         pass
@@ -56,11 +43,10 @@ def test_a_run_is_not_over_where_the_batch_system_does_not_say_so(
 
 
 def test_jobs_are_cancelled_also_where_a_signal_comes_while_they_are_waited_for(
-    programs: Path,  # noqa: F811
+    queue: Path,
     results: Results,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    queue(programs)
     asked = batch.wait_for_end
     signals = iter([Interrupted("stopped by SIGINT")])
 
@@ -75,5 +61,5 @@ def test_jobs_are_cancelled_also_where_a_signal_comes_while_they_are_waited_for(
         jobs.batch_run(results, ledger.begin(results, "slurm")),
     ):
         pass
-    assert (programs / "gone").exists()
+    assert queue.exists()
     assert ledger.unfinished(results) == []

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hpcbench.config.site import asks_for_gpus, excluded_nodes
-from tests.helpers.builders import batch_site, refusal
+from hpcbench.config.site import Site, excluded_nodes, requests_gpus
+from tests.helpers.builders import batch_site, refusal, write_site
 
 
 @pytest.mark.parametrize(
@@ -21,7 +22,7 @@ from tests.helpers.builders import batch_site, refusal
         ({"prologue": ["a \\"]}, "prologue.0: must not end with a backslash"),
         ({"directives": ["--a\nb"]}, "'--a\\nb': must be one line of printable characters"),
         ({"directives": ["exclusive"]}, "'exclusive' must be an option of sbatch"),
-        ({"directives": [5]}, "directives: 5: must be a text, such as --exclusive"),
+        ({"directives": [5]}, "directives: 5: must be a string, such as --exclusive"),
         ({"directives": "--exclusive"}, "must be a list of options for Slurm, a mapping for"),
         ({"directives": {"a": 1}}, "pools.gpu.directives: slurm wants a list"),
         ({"account_suffix": "a;b"}, "allowed: letters, digits and _ . @ -"),
@@ -46,10 +47,25 @@ def test_an_option_that_hpcbench_gives_itself_is_refused(directive: str) -> None
     assert "is hpcbench's own: " in message
 
 
-@pytest.mark.parametrize("key", ["queue", "include", "a b", "a=b", "x:", "", "if", "Use", 5])
-def test_a_directive_that_is_no_attribute_of_a_job_is_refused(key: Any) -> None:
+@pytest.mark.parametrize("key", ["queue", "include", "a b", "a=b", "x:", "", "if", "Use", "5"])
+def test_a_directive_that_is_no_attribute_of_a_job_is_refused(key: str) -> None:
     message = refusal(batch_site, "htcondor", {"directives": {key: "1"}})
     assert "must be a command or an attribute of an HTCondor job" in message
+
+
+@pytest.mark.parametrize("key", [5, True, None])
+def test_a_directive_whose_name_is_no_string_is_refused(key: Any) -> None:
+    message = refusal(batch_site, "htcondor", {"directives": {key: "1"}})
+    assert f"pools.gpu.directives: {key!r}: must be a string, such as request_gpus" in message
+
+
+def test_a_mistake_in_directives_is_told_with_its_line(tmp_path: Path) -> None:
+    pools = {"gpu": {"max_jobs": 2, "directives": ["--job-name=x"]}}
+    path = write_site(tmp_path, scheduler="slurm", pools=pools)
+    line = next(
+        n for n, text in enumerate(path.read_text().splitlines(), 1) if "directives" in text
+    )
+    assert f"{path}:{line}: pools.gpu.directives: --job-name" in refusal(Site.load, path)
 
 
 @pytest.mark.parametrize("key", ["Error", "LOG", "arguments", "+HpcbenchRun", "MY.hpcbenchrun"])
@@ -64,8 +80,8 @@ def test_an_attribute_that_hpcbench_gives_itself_is_refused(key: str) -> None:
         ("x\\", "must not end with a backslash"),
         ("x\ny", "one line"),
         ("", "one line"),
-        ([1], "must be a text, a number, true or false"),
-        (None, "must be a text, a number, true or false"),
+        ([1], "must be a string, a number, true or false"),
+        (None, "must be a string, a number, true or false"),
     ],
 )
 def test_a_value_that_is_not_one_line_is_refused(value: Any, words: str) -> None:
@@ -106,4 +122,4 @@ def test_nodes_to_stay_away_from_are_found_however_they_are_written(
     ],
 )
 def test_an_option_asks_for_gpus_or_only_names_them(option: str, asks: bool) -> None:
-    assert asks_for_gpus(option) == asks
+    assert requests_gpus(option) == asks

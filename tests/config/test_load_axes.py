@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hpcbench.config.load_axes import LoadVariant, refused
+from hpcbench.config.load_axes import LoadVariant, unsupported_reason
 from hpcbench.config.site import Site
 from hpcbench.measure.measure import measure
 from hpcbench.plan import plan
@@ -112,7 +113,7 @@ def test_what_perf_analyzer_refuses_is_told_where_it_is_all_there_is(
 
 def test_what_perf_analyzer_refuses_is_kept_where_it_is_a_part_of_a_grid() -> None:
     study = campaign(measurement={"streaming": [False, True], "protocol": ["grpc", "http"]})
-    assert [refused(load, gpus=False) for load in loads(study)] == [
+    assert [unsupported_reason(load, gpus=False) for load in loads(study)] == [
         *(None, None, None),
         "streaming needs protocol: grpc",
     ]
@@ -120,8 +121,8 @@ def test_what_perf_analyzer_refuses_is_kept_where_it_is_a_part_of_a_grid() -> No
 
 def test_cuda_shared_memory_needs_a_gpu() -> None:
     (load,) = loads(campaign(measurement={"shared_memory": "cuda"}))
-    assert refused(load, gpus=True) is None
-    assert "needs a GPU" in (refused(load, gpus=False) or "")
+    assert unsupported_reason(load, gpus=True) is None
+    assert "needs a GPU" in (unsupported_reason(load, gpus=False) or "")
 
 
 # With the real ones
@@ -150,39 +151,41 @@ def measured(
     return [r for placement in todo for r in measure(placement, site, folder / "logs")]
 
 
-SETTINGS: tuple[tuple[dict[str, Any], str], ...] = (
-    ({"streaming": True}, "--streaming"),
-    ({"compression": "gzip"}, "--grpc-compression-algorithm gzip"),
-    ({"compression": "deflate"}, "--grpc-compression-algorithm deflate"),
-    ({"shared_memory": "system"}, "--shared-memory system"),
-    ({"shared_memory": "system", "protocol": "http"}, "--shared-memory system"),
-    ({"shared_memory": "system", "streaming": True}, "--shared-memory system"),
-    ({"max_threads": 1}, "--max-threads 1"),
-    (
-        {"measurement_mode": "count_windows", "measurement_request_count": 100},
-        "--measurement-mode count_windows --measurement-request-count 100",
-    ),
+SENDING: tuple[dict[str, Any], ...] = (
+    {"streaming": [True, False], "shared_memory": ["none", "system"]},
+    {"compression": ["gzip", "deflate"], "max_threads": [1]},
+    {
+        "protocol": ["http"],
+        "shared_memory": ["system"],
+        "measurement_mode": ["count_windows"],
+        "measurement_request_count": [100],
+    },
 )
+FLAGS: dict[tuple[str, object], str] = {
+    ("streaming", True): "--streaming",
+    ("compression", "gzip"): "--grpc-compression-algorithm gzip",
+    ("compression", "deflate"): "--grpc-compression-algorithm deflate",
+    ("shared_memory", "system"): "--shared-memory system",
+    ("max_threads", 1): "--max-threads 1",
+    ("measurement_mode", "count_windows"): "--measurement-mode count_windows",
+    ("measurement_request_count", 100): "--measurement-request-count 100",
+}
 
 
 @pytest.mark.native
 @pytest.mark.usefixtures("leaves_nothing")
-@pytest.mark.parametrize(("settings", "flags"), SETTINGS)
+@pytest.mark.parametrize("axes", SENDING, ids=" and ".join)
 def test_each_way_of_sending_is_measured_and_recorded(
-    tmp_path: Path,
-    native_prefix: Path,
-    repository: Path,
-    settings: dict[str, Any],
-    flags: str,
+    tmp_path: Path, native_prefix: Path, repository: Path, axes: dict[str, list[Any]]
 ) -> None:
-    (record,) = measured(
-        tmp_path, native_prefix, repository, {"name": "scale"}, measurement=settings
-    )
-    assert record.status in (Status.OK, Status.UNSTABLE), record.reason
-    assert (record.throughput_infer_per_s or 0) > 10
-    assert flags in (record.command or "")
-    for name, value in settings.items():
-        assert getattr(record, name) == value
+    records = measured(tmp_path, native_prefix, repository, {"name": "scale"}, measurement=axes)
+    found = {tuple(getattr(record, name) for name in axes): record for record in records}
+    assert set(found) == set(itertools.product(*axes.values()))
+    for values, record in found.items():
+        assert record.status in (Status.OK, Status.UNSTABLE), record.reason
+        assert (record.throughput_infer_per_s or 0) > 10
+        for way in zip(axes, values, strict=True):
+            assert FLAGS.get(way, "") in (record.command or "")
 
 
 @pytest.mark.native

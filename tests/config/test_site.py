@@ -12,18 +12,42 @@ from typing import Any
 import pytest
 
 from hpcbench.cluster import run_state
+from hpcbench.config import container
 from hpcbench.config.site import Network, Pool, Site
 from hpcbench.errors import BadInput
 from tests.helpers.builders import batch_site, refusal, write_site
 from tests.helpers.paths import CHECKOUT
 
 
-def test_the_local_site_comes_with_the_project() -> None:
+def test_the_local_site_comes_with_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HPCBENCH_NATIVE", raising=False)
     site = Site.load("local")
     assert site.name == "local"
     assert site.scheduler == "local"
     assert site.container.prefix == (CHECKOUT / ".native").resolve()
     assert site.pools["cpu"].gpus_per_job == 0
+
+
+def test_a_site_without_a_prefix_takes_the_one_that_the_environment_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HPCBENCH_NATIVE", str(tmp_path / "mine"))
+    assert Site.load("local").container.prefix == tmp_path / "mine"
+    named = write_site(tmp_path, container={"prefix": "own"})
+    assert Site.load(named).container.prefix == tmp_path / "own"
+
+
+def test_outside_a_checkout_the_default_prefix_is_in_the_users_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "site-packages" / "hpcbench" / "config" / "container.py"
+    monkeypatch.setattr(container, "__file__", str(installed))
+    monkeypatch.delenv("HPCBENCH_NATIVE", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    assert container.default_prefix() == tmp_path / "data" / "hpcbench" / "native"
+    monkeypatch.delenv("XDG_DATA_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert container.default_prefix() == tmp_path / ".local" / "share" / "hpcbench" / "native"
 
 
 def test_every_site_of_the_project_can_be_read_and_is_called_as_its_file() -> None:
@@ -100,7 +124,11 @@ def test_variables_and_home_are_replaced_in_paths(
         ({"network": {"scheduler_ports": 8786}}, "network.scheduler_ports", "must be a text"),
         ({"network": {"interface": "a b"}}, "network.interface", "such as ib0"),
         ({"cluster_class": "Cluster"}, "cluster_class", 'must be "package.module:Class"'),
-        ({"container": {}}, "container.prefix", "is missing"),
+        (
+            {"container": {"runtime": "apptainer", "sdk_image": "x"}},
+            "container.server_image",
+            "is missing",
+        ),
         ({"container": {"prefix": 5}}, "container.prefix", "(given: 5)"),
         ({"container": {"prefix": "x", "scratsh": "/"}}, "container.scratsh", "'scratch'"),
     ],
@@ -170,7 +198,7 @@ def test_a_mistake_in_a_site_made_in_python_is_told_as_one_in_a_file() -> None:
     with pytest.raises(BadInput) as caught:
         Site(name="x", scheduler="slrum", container={"prefix": "/x"}, pools={"a": {"qoss": "b"}})
     scheduler, qos = str(caught.value).splitlines()
-    assert scheduler.startswith("Site: scheduler: allowed: local, slurm, htcondor; did you mean")
+    assert scheduler.startswith("Site: scheduler: allowed: local, htcondor, slurm; did you mean")
     assert qos.startswith("Site: pools.a.qoss: unknown key; did you mean 'qos'?")
     with pytest.raises(BadInput, match="Pool: walltime: must be"):
         Pool(walltime="soon")

@@ -33,7 +33,7 @@ class Bicycle(BaseModel):
 
 def load(path: Path, text: str) -> Bicycle:
     path.write_text(text)
-    return yaml_model.load(path, Bicycle)
+    return yaml_model.load_yaml(path, Bicycle)
 
 
 @pytest.fixture
@@ -157,17 +157,17 @@ def test_a_key_that_is_no_text_is_a_mistake_in_one_line(path: Path, text: str) -
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     path = tmp_path / "none.yaml"
-    message = refusal(yaml_model.load, path, Bicycle)
+    message = refusal(yaml_model.load_yaml, path, Bicycle)
     assert message == f"{path}: cannot be read: No such file or directory"
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    assert "Is a directory" in refusal(yaml_model.load, tmp_path, Bicycle)
+    assert "Is a directory" in refusal(yaml_model.load_yaml, tmp_path, Bicycle)
 
 
 def test_a_file_that_is_no_text_is_told(path: Path) -> None:
     path.write_bytes(b"name: \xff\xfe\n")
-    assert refusal(yaml_model.load, path, Bicycle).startswith(f"{path}: cannot be read: ")
+    assert refusal(yaml_model.load_yaml, path, Bicycle).startswith(f"{path}: cannot be read: ")
 
 
 def test_a_file_that_may_not_be_read_is_told(path: Path) -> None:
@@ -176,7 +176,7 @@ def test_a_file_that_may_not_be_read_is_told(path: Path) -> None:
     if os.access(path, os.R_OK):  # root may read everything: be somebody else for a moment
         os.seteuid(65534)
     try:
-        message = refusal(yaml_model.load, path, Bicycle)
+        message = refusal(yaml_model.load_yaml, path, Bicycle)
     finally:
         os.seteuid(os.getuid())
     assert message == f"{path}: cannot be read: Permission denied"
@@ -190,10 +190,10 @@ def test_a_mapping_from_elsewhere_is_validated_without_lines(tmp_path: Path) -> 
 
 
 def test_only_a_close_word_is_offered() -> None:
-    assert yaml_model.nearest("concurency", ["batch_size", "concurrency"]) == (
+    assert yaml_model.did_you_mean("concurency", ["batch_size", "concurrency"]) == (
         " did you mean 'concurrency'?"
     )
-    assert yaml_model.nearest("xyz", ["batch_size", "concurrency"]) == ""
+    assert yaml_model.did_you_mean("xyz", ["batch_size", "concurrency"]) == ""
 
 
 @settings(max_examples=150)
@@ -205,7 +205,7 @@ def test_no_text_at_all_ends_in_a_traceback(
     path.write_text(text)
     told = None
     try:
-        yaml_model.load(path, Bicycle)
+        yaml_model.load_yaml(path, Bicycle)
     except BadInput as error:
         told = str(error)
     assert told is None or told.startswith(str(path))

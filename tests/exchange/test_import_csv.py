@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from hpcbench import load_results
 from hpcbench.analysis.summary import table
 from hpcbench.cli.main import main
-from hpcbench.exchange.import_csv import Imported, Known, import_csv, read_tree
+from hpcbench.exchange.import_csv import CsvImport, CsvOrigin, import_csv_folder, read_csv_folder
 from hpcbench.records import store
 from hpcbench.records.columns import Record
 from tests.helpers.builders import PRINTED, refusal
@@ -63,8 +63,8 @@ def write_loop(folder: Path, models: dict[str, float]) -> Path:
     return folder
 
 
-def imported(tree: Path, results: Path, **known: object) -> tuple[pd.DataFrame, Imported]:
-    found = import_csv(tree, results, Known(**known))  # type: ignore[arg-type]
+def imported(tree: Path, results: Path, **known: object) -> tuple[pd.DataFrame, CsvImport]:
+    found = import_csv_folder(tree, results, CsvOrigin(**known))  # type: ignore[arg-type]
     return load_results(results), found
 
 
@@ -102,11 +102,11 @@ def test_the_percentile_is_only_what_one_is_told(tmp_path: Path) -> None:
     tree = write_loop(tmp_path / "tree", {"net": 500.0})
     frame, found = imported(tree, tmp_path / "unknown")
     assert frame["percentile"].isna().all()
-    assert any("--percentile" in words for words in found.lacking)
+    assert any("--percentile" in words for words in found.missing)
     frame, found = imported(tree, tmp_path / "known", percentile=95)
     assert set(frame["percentile"]) == {95}
     assert frame["latency_percentile_us"].tolist() == frame["latency_p95_us"].tolist()
-    assert not any("--percentile" in words for words in found.lacking)
+    assert not any("--percentile" in words for words in found.missing)
 
 
 def test_several_concurrencies_of_one_file_are_several_points(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_folders_above_the_models_are_pools_that_are_never_joined(tmp_path: Path
     frame, _ = imported(tmp_path / "tree", tmp_path / "results")
     assert frame.groupby("pool").size().to_dict() == {"A100": 7, "T4": 7}
     assert frame["point_id"].nunique() == 7
-    message = refusal(read_tree, tmp_path / "tree", Known(pool="gpu"))
+    message = refusal(read_csv_folder, tmp_path / "tree", CsvOrigin(pool="gpu"))
     assert "are about the same point" in message
     assert "A100/net/net_batch1.csv" in message
 
@@ -199,11 +199,11 @@ def test_what_the_files_lack_is_told_and_missing(tmp_path: Path) -> None:
 
 def test_a_tree_without_such_files_is_refused_with_what_is_wanted(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("x\n")
-    message = refusal(read_tree, tmp_path, Known())
+    message = refusal(read_csv_folder, tmp_path, CsvOrigin())
     assert "holds no CSV file of perf_analyzer or Model Analyzer" in message
     assert f"{tmp_path}/a.csv: has columns of neither" in message
     assert "{model}_batch{N}.csv" in message
-    assert "is not a folder" in refusal(read_tree, tmp_path / "none", Known())
+    assert "is not a folder" in refusal(read_csv_folder, tmp_path / "none", CsvOrigin())
 
 
 @pytest.mark.parametrize(
@@ -214,18 +214,18 @@ def test_a_tree_without_such_files_is_refused_with_what_is_wanted(tmp_path: Path
         (f"a_batch{10**30}.csv", "4,832.253", "its name does not say model and batch size"),
     ],
 )
-def test_a_file_that_no_perf_analyzer_has_written_is_left_out(
+def test_a_file_that_no_perf_analyzer_has_written_is_skipped(
     tmp_path: Path, name: str, line: str, told: str
 ) -> None:
     (tmp_path / name).write_text(f"Concurrency,Inferences/Second\n{line}\n")
-    assert told in refusal(read_tree, tmp_path, Known())
+    assert told in refusal(read_csv_folder, tmp_path, CsvOrigin())
 
 
 @pytest.mark.parametrize("throughput", ["-5", "0", "nan", "inf", ""])
 def test_a_throughput_that_cannot_be_is_none(tmp_path: Path, throughput: str) -> None:
     path = tmp_path / "a_batch4.csv"
     path.write_text(f"Concurrency,Inferences/Second\n{10**30},{throughput}\n")
-    (record,) = read_tree(tmp_path, Known()).records
+    (record,) = read_csv_folder(tmp_path, CsvOrigin()).records
     assert record.status == "failed"
     assert record.concurrency is None
 
@@ -305,7 +305,7 @@ def test_model_analyzers_configurations_become_records_in_the_units_of_the_colum
     assert (row["max_batch_size"], row["throughput_infer_per_s"]) == (64, 1265.4)
     assert row["latency_p99_us"] == pytest.approx(14900)
     assert pd.isna(row["latency_avg_us"])
-    assert "the server's own times" in found.lacking
+    assert "the server's own times" in found.missing
 
 
 def test_columns_that_model_analyzer_was_asked_for_are_found_wherever_they_stand(
@@ -323,14 +323,14 @@ def test_columns_that_model_analyzer_was_asked_for_are_found_wherever_they_stand
     assert row["model_label"] == "net"
 
 
-def test_several_models_at_once_and_the_table_of_gpus_are_left_out_with_the_reason(
+def test_several_models_at_once_and_the_table_of_gpus_are_skipped_with_the_reason(
     tmp_path: Path,
 ) -> None:
     tree = write_analyzer(tmp_path / "tree", 'a,"8, [4]",16,a_config_1,1:GPU,64,Yes,"9, [4]",1.0')
     (tree / "metrics-model-gpu.csv").write_text("Model,GPU UUID,Batch\nnet,GPU-1,8\n")
     write_loop(tree, {"net": 500.0})
     _, found = imported(tree, tmp_path / "results")
-    reasons = {path.name: reason for path, reason in found.left_out.items()}
+    reasons = {path.name: reason for path, reason in found.skipped.items()}
     assert "several models at once" in reasons["metrics-model-inference.csv"]
     assert "metrics-model-inference.csv" in reasons["metrics-model-gpu.csv"]
     assert len(found.records) == len(BATCHES)

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from hpcbench.cli.main import main
 from hpcbench.errors import BadInput
-from hpcbench.exchange.event_columns import Values, from_arrays, read
-from hpcbench.exchange.input_layout import Wish
-from hpcbench.exchange.make_input import Made, to_shape, write
+from hpcbench.exchange.event_columns import ListColumn, events_from_arrays, read_events
+from hpcbench.exchange.input_layout import InputOptions
+from hpcbench.exchange.make_input import WrittenInput, pad_lists, write_input
 from hpcbench.plan.model import TritonModel, read_model
 
 PT = [[1.0, 2.0, 3.0], [4.0], [5.0, 6.0]]
@@ -47,15 +47,17 @@ def entries(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def made(folder: Path, tagger: TritonModel, data: dict[str, Any], **wish: Any) -> Made:
-    return write(tagger, from_arrays(data), folder / "out.json", Wish(**wish))
+def made(folder: Path, tagger: TritonModel, data: dict[str, Any], **options: Any) -> WrittenInput:
+    return write_input(
+        tagger, events_from_arrays(data), folder / "out.json", InputOptions(**options)
+    )
 
 
-def refused(folder: Path, tagger: TritonModel, data: dict[str, Any], **wish: Any) -> str:
+def refused(folder: Path, tagger: TritonModel, data: dict[str, Any], **options: Any) -> str:
     """The message of what cannot be written; nothing is left in the folder."""
     before = set(folder.iterdir())
     with pytest.raises(BadInput) as caught:
-        made(folder, tagger, data, **wish)
+        made(folder, tagger, data, **options)
     assert set(folder.iterdir()) == before
     return str(caught.value)
 
@@ -120,7 +122,7 @@ def test_texts_are_written_as_texts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("declared", "values", "wish", "words"),
+    ("declared", "values", "options", "words"),
     [
         ("x FP32 2", PT, {}, "lists of 1 to 3 values, and input 'x' of model 'tagger' takes 2"),
         ("x FP32 2", PT, {}, "--truncate cuts them to the first 2"),
@@ -143,10 +145,10 @@ def test_texts_are_written_as_texts(tmp_path: Path) -> None:
     ],
 )
 def test_what_does_not_fit_is_told_and_leaves_nothing(
-    tmp_path: Path, declared: str, values: Any, wish: dict[str, Any], words: str
+    tmp_path: Path, declared: str, values: Any, options: dict[str, Any], words: str
 ) -> None:
     tagger = model(tmp_path, declared)
-    assert words in refused(tmp_path, tagger, {"x": pa.array(values)}, **wish)
+    assert words in refused(tmp_path, tagger, {"x": pa.array(values)}, **options)
 
 
 def test_columns_side_by_side_must_have_lists_of_one_length(tmp_path: Path) -> None:
@@ -171,7 +173,7 @@ def test_an_event_of_ragged_lists_is_not_filled_unasked(tmp_path: Path) -> None:
 
 def test_columns_of_different_numbers_of_events_are_refused() -> None:
     with pytest.raises(BadInput, match="different numbers of events: a: 1, b: 2"):
-        from_arrays({"a": np.zeros(1), "b": np.zeros(2)})
+        events_from_arrays({"a": np.zeros(1), "b": np.zeros(2)})
 
 
 def test_a_model_whose_configuration_has_no_inputs_is_told(tmp_path: Path) -> None:
@@ -195,17 +197,17 @@ def test_filled_and_cut_lists_are_those_of_a_loop(
         np.array([len(row) for event in events for row in event], int),
     )
     flat = np.array([value for event in events for row in event for value in row], float)
-    found = to_shape(Values(lengths, pa.array(flat)), flat, (rows, columns), -7.0)
+    found = pad_lists(ListColumn(lengths, pa.array(flat)), flat, (rows, columns), -7.0)
     np.testing.assert_array_equal(found, expected)
 
 
 def test_records_in_parquet_are_columns_with_dots(tmp_path: Path) -> None:
     jets = ak.zip({"pt": ak.Array(PT), "eta": ak.Array(ETA)})
     ak.to_parquet(ak.Array({"jet": jets, "met": [1.0, 2.0, 3.0]}), tmp_path / "events.parquet")
-    events = read(tmp_path / "events.parquet")
+    events = read_events(tmp_path / "events.parquet")
     assert list(events.types) == ["jet.pt", "jet.eta", "met"]
-    asked = Wish(columns={"x": ("jet.pt", "jet.eta"), "y": ("met",)}, pad=0)
-    write(model(tmp_path, "x FP32 2,-1", "y FP32 1"), events, tmp_path / "out.json", asked)
+    asked = InputOptions(columns={"x": ("jet.pt", "jet.eta"), "y": ("met",)}, pad=0)
+    write_input(model(tmp_path, "x FP32 2,-1", "y FP32 1"), events, tmp_path / "out.json", asked)
     found = entries(tmp_path / "out.json")
     np.testing.assert_array_equal(found[2]["x"], np.array([[5, 6, 0], [0.5, 0.6, 0]], np.float32))
     assert found[2]["y"].tolist() == [3.0]
@@ -219,7 +221,7 @@ def test_numpy_files_are_read_as_parquet_is(tmp_path: Path) -> None:
     tagger = model(tmp_path, "x FP32 2")
     found = []
     for name in ("x.npy", "all.npz", "x.parquet"):
-        write(tagger, read(tmp_path / name), tmp_path / f"{name}.json")
+        write_input(tagger, read_events(tmp_path / name), tmp_path / f"{name}.json")
         found.append((tmp_path / f"{name}.json").read_text())
     assert found[0] == found[1] == found[2]
 
@@ -239,7 +241,7 @@ def test_files_that_hold_no_events_are_told(
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(BadInput) as caught:
-        read(tmp_path / name)
+        read_events(tmp_path / name)
     assert words in str(caught.value)
 
 

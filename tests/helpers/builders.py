@@ -10,12 +10,12 @@ from typing import Any
 
 import yaml
 from google.protobuf import text_format
-from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from hpcbench.config import yaml_model
 from hpcbench.config.campaign import Campaign
 from hpcbench.config.load_axes import LoadVariant
 from hpcbench.config.site import Site
+from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.errors import BadInput
 from hpcbench.plan import grid
 from hpcbench.plan.model import TritonModel
@@ -104,7 +104,7 @@ def expanded(
 ) -> grid.Grid:
     """The grid of a campaign whose models are `triton_model`, unless others are given."""
     known = models or {model.name: triton_model(model.name) for model in study.models}
-    return grid.expand(
+    return grid.expand_grid(
         study, known, **({"software": {None: "native:1"}, "input_data": {}} | software)
     )
 

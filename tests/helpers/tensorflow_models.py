@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 
 from google.protobuf import text_format
-from tritonclient.grpc.model_config_pb2 import ModelConfig
 
+from hpcbench.config.triton_messages import ModelConfig
 from tests.helpers.paths import CHECKOUT
 
 SMALL = """

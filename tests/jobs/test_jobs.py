@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import pytest
 import yaml
 
 from hpcbench import Campaign
-from tests.box.fixture import Box
+from tests.box.fixture import Box, in_time
 from tests.helpers.paths import CHECKOUT
 
 JOBS = CHECKOUT / "jobs"
@@ -121,15 +120,6 @@ class TestDriverSbatch:
         done = self.run(tmp_path, "campaign.yaml")
         assert done.returncode == 2
         assert "CAMPAIGN SITE RESULTS" in done.stderr
-
-
-def in_time(condition: Callable[[], object], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(1)
-    return False
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ from hpcbench.measure.measure import measure
 from hpcbench.plan import plan
 from hpcbench.plan.placement import Placement
 from hpcbench.records.columns import Status
-from tests.conftest import wait_until
 from tests.helpers import models
 from tests.helpers.real import QUICK, SHAPES, quick_run
+from tests.helpers.waiting import wait_until
 
 native = pytest.mark.native
 clean = pytest.mark.usefixtures("leaves_nothing")
@@ -60,7 +60,7 @@ def shared(
 
 
 def only_together(placement: Placement) -> Placement:
-    return replace(placement, points=tuple(p for p in placement.points if p.together))
+    return replace(placement, points=tuple(p for p in placement.points if p.together_id))
 
 
 @native
@@ -96,7 +96,7 @@ def test_what_is_left_of_a_joint_measurement_is_measured_beside_the_same_load(
 ) -> None:
     placement, site = shared(tmp_path, native_prefix, two_models)
     both = only_together(placement)
-    left = both.without({both.keys[0]})
+    left = both.without_done({both.keys[0]})
     assert left is not None
     (record,) = measure(left, site, tmp_path / "logs")
     assert (record.model_label, record.status, record.overlap) == ("others", Status.OK, 1.0)

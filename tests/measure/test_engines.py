@@ -32,7 +32,7 @@ class Server:
 
 
 @pytest.fixture
-def prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Engines]:
+def prepare_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Engines]:
     """Prepares a variant with a server that prints the log of that name."""
     (tmp_path / "scratch").mkdir()
     site = Container(prefix=write_prefix(tmp_path), scratch=str(tmp_path / "scratch"))
@@ -50,7 +50,7 @@ def prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., En
             yield Server()
 
         monkeypatch.setattr(server, "serve", serve)
-        return engines.prepare(
+        return engines.prepare_engines(
             variant(triton_model(config=config, digest=digest), **axes),
             site,
             requests=REQUESTS,
@@ -64,32 +64,40 @@ def prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., En
     return make
 
 
-def test_a_variant_without_an_accelerator_needs_none(prepare: Callable[..., Engines]) -> None:
-    assert prepare(instance_count=2) == Engines(None, {})
-    assert prepare.started == []
+def test_a_variant_without_an_accelerator_needs_none(
+    prepare_engines: Callable[..., Engines],
+) -> None:
+    assert prepare_engines(instance_count=2) == Engines(None, {})
+    assert prepare_engines.started == []
 
 
-def test_engines_are_built_once_and_known_again(prepare: Callable[..., Engines]) -> None:
-    first, second = prepare(accelerator=FP16), prepare(accelerator=FP16, instance_count=2)
-    assert prepare.started == [first.folder]
+def test_engines_are_built_once_and_known_again(prepare_engines: Callable[..., Engines]) -> None:
+    first, second = (
+        prepare_engines(accelerator=FP16),
+        prepare_engines(accelerator=FP16, instance_count=2),
+    )
+    assert prepare_engines.started == [first.folder]
     assert first.folder == second.folder
     assert first.columns["engine_build_s"] == second.columns["engine_build_s"] == 42.0
     assert (first.columns["engine_cached"], second.columns["engine_cached"]) == (False, True)
     assert json.loads(first.columns["accelerator_nodes"]) == {"TensorrtExecutionProvider": 1}
 
 
-def test_another_model_has_engines_of_its_own(prepare: Callable[..., Engines]) -> None:
-    assert prepare(accelerator=FP16).folder != prepare(accelerator=FP16, digest="d2").folder
+def test_another_model_has_engines_of_its_own(prepare_engines: Callable[..., Engines]) -> None:
+    assert (
+        prepare_engines(accelerator=FP16).folder
+        != prepare_engines(accelerator=FP16, digest="d2").folder
+    )
 
 
 def test_an_engine_that_nothing_runs_on_is_not_applicable_each_time(
-    prepare: Callable[..., Engines],
+    prepare_engines: Callable[..., Engines],
 ) -> None:
     """A log that holds an older server's success, too, is read from this server's start."""
-    prepare(accelerator=FP16)
+    prepare_engines(accelerator=FP16)
     for _ in range(2):
         with pytest.raises(ServerFailed, match="tensorrt was asked for and not used") as caught:
-            prepare("no_tensorrt", accelerator=FP16, digest="d2")
+            prepare_engines("no_tensorrt", accelerator=FP16, digest="d2")
         assert caught.value.not_applicable
         assert "301 on CUDAExecutionProvider" in caught.value.message
-    assert len(prepare.started) == 3
+    assert len(prepare_engines.started) == 3

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from hpcbench.measure.loaded_config import differences, resolved
+from hpcbench.config.triton_messages import ModelConfig
+from hpcbench.measure.loaded_config import config_differences, resolved_columns
 from tests.helpers.builders import parsed, variant
 
 IO = 'input { name: "x" dims: 4 } output { name: "y" dims: 1 } '
@@ -15,7 +15,7 @@ IO = 'input { name: "x" dims: 4 } output { name: "y" dims: 1 } '
 
 
 def told(asked: str, loaded: str, **axes: Any) -> list[str]:
-    return differences(variant(**axes), parsed(asked), parsed(loaded))
+    return config_differences(variant(**axes), parsed(asked), parsed(loaded))
 
 
 def test_what_the_server_loaded_is_told_under_the_records_names() -> None:
@@ -29,7 +29,7 @@ def test_what_the_server_loaded_is_told_under_the_records_names() -> None:
         "response_cache { enable: true } model_warmup { batch_size: 4 } "
         "model_warmup { batch_size: 1 }"
     )
-    assert resolved(parsed(text)) == {
+    assert resolved_columns(parsed(text)) == {
         "platform": "onnxruntime_onnx",
         "max_batch_size": 8,
         "instance_count": 3,
@@ -55,7 +55,7 @@ def test_what_the_server_loaded_is_told_under_the_records_names() -> None:
 
 
 def test_what_the_server_did_not_say_is_missing() -> None:
-    found = resolved(ModelConfig())
+    found = resolved_columns(ModelConfig())
     known = {"dynamic_batching": False, "max_batch_size": 0, "cuda_graphs": False}
     known |= {"response_cache": False}
     assert {name: value for name, value in found.items() if value is not None} == known
@@ -69,7 +69,7 @@ def test_the_place_and_the_profile_of_engines_are_no_part_of_an_accelerators_nam
         "parameters { key: 'trt_engine_cache_path' value: '/tmp/1' } "
         "parameters { key: 'trt_profile_max_shapes' value: 'x:8x4' } } } }"
     )
-    assert resolved(parsed(text))["accelerator"] == (
+    assert resolved_columns(parsed(text))["accelerator"] == (
         '{"name": "tensorrt", "precision_mode": "FP16"}'
     )
 

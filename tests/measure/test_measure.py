@@ -11,9 +11,9 @@ from typing import Any
 import psutil
 import pytest
 from google.protobuf import text_format
-from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from hpcbench.config.site import Site
+from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.errors import UnusableNode
 from hpcbench.measure.measure import measure
 from hpcbench.plan import plan
@@ -36,7 +36,7 @@ def measured(folder: Path, prefix: Path, models: Path, **changes: Any) -> list[R
     return [record for placement in todo for record in measure(placement, site, folder / "logs")]
 
 
-def test_every_point_gets_its_figures(
+def test_every_point_gets_its_metrics(
     tmp_path: Path, native_prefix: Path, demo_models: Path
 ) -> None:
     records = measured(
@@ -60,7 +60,7 @@ def test_every_point_gets_its_figures(
             *("model_digest", "instance_count", "instance_kind", "max_batch_size", "platform"),
         ):
             assert getattr(record, name) is not None, name
-        # Requests in flight = rate of requests x their duration: else a figure was misread.
+        # Requests in flight = rate of requests x their duration: else a metric was misread.
         rate = record.throughput_infer_per_s / (record.batch_size or 0)
         assert rate * record.latency_avg_us / 1e6 == pytest.approx(2, rel=0.25)
 
@@ -77,7 +77,7 @@ def test_the_command_of_a_record_stands_as_it_was_run(
     assert " --shape pf_features:16,50 " in command
 
 
-def test_a_point_that_does_not_settle_keeps_all_its_figures(
+def test_a_point_that_does_not_settle_keeps_all_its_metrics(
     tmp_path: Path, native_prefix: Path, demo_models: Path
 ) -> None:
     (record,) = measured(
@@ -101,21 +101,22 @@ def test_a_point_that_does_not_settle_keeps_all_its_figures(
     assert "--max-trials 4" in (record.command or ""), "the command is the one asked for"
 
 
-@pytest.mark.parametrize("protocol", ["grpc", "http"])
-@pytest.mark.parametrize("asynchronous", [True, False])
 def test_both_protocols_are_measured_both_ways(
-    tmp_path: Path, native_prefix: Path, demo_models: Path, protocol: str, asynchronous: bool
+    tmp_path: Path, native_prefix: Path, demo_models: Path
 ) -> None:
-    (record,) = measured(
+    records = measured(
         tmp_path,
         native_prefix,
         demo_models,
         load={"batch_size": 2},
-        measurement={**QUICK, "protocol": protocol, "async": asynchronous},
+        measurement={**QUICK, "protocol": ["grpc", "http"], "async": [True, False]},
     )
-    assert record.status == Status.OK, record.reason
-    assert (record.protocol, record.asynchronous) == (protocol, asynchronous)
-    assert record.latency_std_us is not None
+    assert {record.status for record in records} == {Status.OK}, records[0].reason
+    assert sorted((record.protocol, record.asynchronous) for record in records) == [
+        *(("grpc", False), ("grpc", True)),
+        *(("http", False), ("http", True)),
+    ]
+    assert all(record.latency_std_us is not None for record in records)
 
 
 def test_server_axes_are_what_the_server_says_it_loaded(

@@ -37,51 +37,51 @@ ODD = (100.0, 100.0, 150.0)
 
 
 def test_a_round_is_over_when_the_next_begins() -> None:
-    found = concurrent.rounds(printed(EVEN, ODD, EVEN))
+    found = concurrent.measurement_cycles(printed(EVEN, ODD, EVEN))
     assert [(each.begin, each.end) for each in found] == [(0, 3.1), (3, 6.1)]
-    assert found[0].figures(None)["latency_p50_us"] == 15629
-    assert concurrent.rounds(printed(EVEN)) == []
+    assert found[0].metrics(None)["latency_p50_us"] == 15629
+    assert concurrent.measurement_cycles(printed(EVEN)) == []
 
 
 def test_the_spread_is_what_perf_analyzer_compares() -> None:
-    even, odd = concurrent.rounds(printed(EVEN, ODD, EVEN))
+    even, odd = concurrent.measurement_cycles(printed(EVEN, ODD, EVEN))
     assert even.spread == 0
     assert odd.spread == pytest.approx(0.5)
-    (dead,) = concurrent.rounds(printed((0.0, 100.0, 100.0), EVEN))
+    (dead,) = concurrent.measurement_cycles(printed((0.0, 100.0, 100.0), EVEN))
     assert dead.spread == float("inf")
 
 
 def test_of_more_windows_the_last_three_count() -> None:
-    (long,) = concurrent.rounds(printed((7.0, 100.0, 100.0, 100.0), EVEN))
+    (long,) = concurrent.measurement_cycles(printed((7.0, 100.0, 100.0, 100.0), EVEN))
     assert (long.begin, long.end) == (1, 4.1)
     assert long.spread == 0
 
 
 def test_the_first_round_that_settled_is_chosen_of_those_with_the_load_beside_it() -> None:
-    found = concurrent.rounds(printed(EVEN, ODD, EVEN, EVEN, EVEN))
+    found = concurrent.measurement_cycles(printed(EVEN, ODD, EVEN, EVEN, EVEN))
     load = LoadVariant(stability_percentage=10, max_trials=10)
-    assert concurrent.chosen(found, load, since=0) == found[0]
-    assert concurrent.chosen(found, load, since=0.5) == found[2]
-    assert concurrent.chosen(found[:2], load, since=0.5) is None
+    assert concurrent.select_cycle(found, load, since=0) == found[0]
+    assert concurrent.select_cycle(found, load, since=0.5) == found[2]
+    assert concurrent.select_cycle(found[:2], load, since=0.5) is None
 
 
 def test_what_never_settles_is_given_up_after_as_many_windows_as_alone() -> None:
-    found = concurrent.rounds(printed(*[ODD] * 9))
+    found = concurrent.measurement_cycles(printed(*[ODD] * 9))
     load = LoadVariant(stability_percentage=10, max_trials=10)
-    assert concurrent.chosen(found, load, since=0) == found[3]
-    assert not concurrent.settled(found[3], load)
+    assert concurrent.select_cycle(found, load, since=0) == found[3]
+    assert not concurrent.is_stable(found[3], load)
 
 
 def test_the_overlap_is_what_windows_have_shown_of_all_others() -> None:
-    (one, two, *_) = concurrent.rounds(printed(EVEN, EVEN, EVEN))
-    span = concurrent.under_load(printed(EVEN, EVEN, EVEN, start=0.5))
+    (one, two, *_) = concurrent.measurement_cycles(printed(EVEN, EVEN, EVEN))
+    span = concurrent.load_span(printed(EVEN, EVEN, EVEN, start=0.5))
     assert span == (1.6, 9.5)
-    assert concurrent.overlap(two, {"other": span}) == 1
-    assert concurrent.overlap(one, {"other": span}) == pytest.approx(1.5 / 3.1)
-    gone = concurrent.under_load(printed(EVEN, (100.0,)))
-    assert concurrent.overlap(two, {"other": span, "gone": gone}) == pytest.approx(1 / 3.1)
-    assert concurrent.overlap(two, {"other": span, "silent": None}) == 0
-    assert concurrent.under_load([]) is None
+    assert concurrent.load_overlap(two, {"other": span}) == 1
+    assert concurrent.load_overlap(one, {"other": span}) == pytest.approx(1.5 / 3.1)
+    gone = concurrent.load_span(printed(EVEN, (100.0,)))
+    assert concurrent.load_overlap(two, {"other": span, "gone": gone}) == pytest.approx(1 / 3.1)
+    assert concurrent.load_overlap(two, {"other": span, "silent": None}) == 0
+    assert concurrent.load_span([]) is None
 
 
 @pytest.mark.parametrize("case", ["grpc_async", "grpc_async_p95", "http", "rate"])
@@ -90,8 +90,8 @@ def test_a_report_says_what_the_csv_says_to_the_microsecond(case: str) -> None:
     percentile = 95 if case.endswith("p95") else None
     text = (folder / "stdout.txt").read_text()
     (cells,) = perf_output.csv_rows((folder / "result.csv").read_text())
-    expected = perf_output.csv_figures(cells, percentile)
-    found = perf_output.report(text, percentile)
+    expected = perf_output.csv_metrics(cells, percentile)
+    found = perf_output.parse_report(text, percentile)
     assert expected.keys() <= found.keys()
     for name, value in expected.items():
         # The printed parts of a request are cut to whole microseconds, each of them.

@@ -7,7 +7,6 @@ import platform
 import time
 import types
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -88,10 +87,13 @@ def test_every_fact_is_a_column_of_the_record() -> None:
 
 
 def test_the_job_is_named_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    assert node.facts()["job_id"] is None
-    node.facts.cache_clear()
-    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    for outside in (None, ""):
+        monkeypatch.delenv(node.JOB_ID, raising=False)
+        if outside is not None:
+            monkeypatch.setenv(node.JOB_ID, outside)
+        assert node.facts()["job_id"] is None
+        node.facts.cache_clear()
+    monkeypatch.setenv(node.JOB_ID, "4711")
     assert node.facts()["job_id"] == "4711"
 
 
@@ -239,10 +241,10 @@ def test_a_pool_that_promises_another_gpu_is_found_out(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     kind = "NVIDIA A100-SXM4-40GB"
-    assert node.broken_promise(None, 1) is None
-    assert node.broken_promise(kind, 1) is None
-    assert node.broken_promise(kind, 2) == f"2 x {kind} promised, 1 GPUs found"
-    assert node.broken_promise("NVIDIA H100", 1) == f"NVIDIA H100 promised, {kind} found"
+    assert node.gpu_mismatch(None, 1) is None
+    assert node.gpu_mismatch(kind, 1) is None
+    assert node.gpu_mismatch(kind, 2) == f"2 x {kind} promised, 1 GPUs found"
+    assert node.gpu_mismatch("NVIDIA H100", 1) == f"NVIDIA H100 promised, {kind} found"
 
 
 def test_a_job_that_nothing_ends_has_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,12 +255,9 @@ def test_a_job_that_nothing_ends_has_time(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_node_has_the_name_that_its_batch_system_gives_it(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.delenv(node.NODE_NAME, raising=False)
     assert node.batch_name() == platform.node()
-    monkeypatch.setenv("SLURMD_NODENAME", "nid001234")
+    monkeypatch.setenv(node.NODE_NAME, "nid001234")
     assert node.batch_name() == "nid001234"
-    ad = tmp_path / ".machine.ad"
-    ad.write_text('Cpus = 8\nMachine = "b7g33n2222.cern.ch"\nMyType = "Machine"\n')
-    monkeypatch.setenv("_CONDOR_MACHINE_AD", str(ad))
-    assert node.batch_name() == "b7g33n2222.cern.ch"

@@ -9,7 +9,7 @@ import pytest
 
 from hpcbench.config.load_axes import LoadVariant
 from hpcbench.measure import perf_analyzer
-from hpcbench.measure.perf_analyzer import fit_to, known_flags, timeout_s
+from hpcbench.measure.perf_analyzer import drop_unknown_flags, known_flags, timeout_s
 from tests.helpers.builders import PRINTED, point, triton_model, variant
 
 
@@ -128,8 +128,10 @@ def without(*flags: str) -> frozenset[str]:
 
 
 def test_the_installed_version_knows_every_flag_that_is_used() -> None:
-    assert fit_to(EVERYTHING, known_flags(USAGE)) == (EVERYTHING, [])
-    assert fit_to(words(protocol="http", asynchronous=False), known_flags(USAGE))[1] == []
+    assert drop_unknown_flags(EVERYTHING, known_flags(USAGE)) == (EVERYTHING, [])
+    assert (
+        drop_unknown_flags(words(protocol="http", asynchronous=False), known_flags(USAGE))[1] == []
+    )
 
 
 def test_flags_are_read_out_of_the_usage_text() -> None:
@@ -140,7 +142,7 @@ def test_flags_are_read_out_of_the_usage_text() -> None:
 
 
 def test_metrics_are_left_out_where_they_are_not_known() -> None:
-    kept, lacking = fit_to(
+    kept, lacking = drop_unknown_flags(
         EVERYTHING, without("--collect-metrics", "--metrics-url", "--metrics-interval")
     )
     assert lacking == []
@@ -150,7 +152,7 @@ def test_metrics_are_left_out_where_they_are_not_known() -> None:
 
 @pytest.mark.parametrize("flag", ["--verbose-csv", "--percentile", "--async", "-b", "--max-trials"])
 def test_a_flag_that_is_needed_and_not_known_is_named(flag: str) -> None:
-    lacking = fit_to(EVERYTHING, without(flag))[1]
+    lacking = drop_unknown_flags(EVERYTHING, without(flag))[1]
     assert lacking == [flag]
 
 
@@ -161,7 +163,7 @@ def test_a_flag_is_not_known_because_a_longer_one_is() -> None:
 
 def test_values_are_never_taken_for_flags() -> None:
     chosen = point(of=variant(triton_model("m-b")), shapes=(("--sync", (5,)),))
-    kept, lacking = fit_to(words(point=chosen), known_flags(USAGE))
+    kept, lacking = drop_unknown_flags(words(point=chosen), known_flags(USAGE))
     assert kept == words(point=chosen)
     assert lacking == []
 

@@ -28,7 +28,7 @@ def read(case: str, *, percentile: int | None = None, **changes: Any) -> Outcome
         "returncode": int(printed(case, "rc")),
         "percentile": percentile,
     }
-    return perf_output.read(**(left | changes))
+    return perf_output.parse_run(**(left | changes))
 
 
 PERCENTILES = {
@@ -37,7 +37,7 @@ PERCENTILES = {
     "last_windows": 95,
     "unstable_p95": 95,
 }
-FIGURES: dict[str, dict[str, Any]] = {
+METRICS: dict[str, dict[str, Any]] = {
     "grpc_async": {
         "throughput_infer_per_s": 832.253,
         "latency_avg_us": 18741.0,
@@ -131,32 +131,32 @@ FIGURES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("case", FIGURES)
-def test_a_point_that_settled_has_every_figure_that_was_printed(case: str) -> None:
+@pytest.mark.parametrize("case", METRICS)
+def test_a_point_that_settled_has_every_metric_that_was_printed(case: str) -> None:
     outcome = read(case, percentile=PERCENTILES.get(case))
     assert outcome.status is Status.OK
     assert outcome.reason is None
-    found = {name: outcome.figures.get(name) for name in FIGURES[case]}
-    assert found == FIGURES[case]
+    found = {name: outcome.metrics.get(name) for name in METRICS[case]}
+    assert found == METRICS[case]
 
 
 def test_every_recorded_run_has_its_verdict_here() -> None:
     cases = {path.name for path in PRINTED.iterdir()}
-    assert cases == set(FIGURES) | set(UNSTABLE) | set(FAILURES)
+    assert cases == set(METRICS) | set(UNSTABLE) | set(FAILURES)
 
 
-@pytest.mark.parametrize("case", FIGURES)
-def test_every_figure_is_a_column_of_its_type(case: str) -> None:
+@pytest.mark.parametrize("case", METRICS)
+def test_every_metric_is_a_column_of_its_type(case: str) -> None:
     types = {"int64": int, "double": float, "list<element: double>": tuple}
     columns = {column.name: types.get(str(column.type), tuple) for column in COLUMNS}
-    for name, value in read(case, percentile=95).figures.items():
+    for name, value in read(case, percentile=95).metrics.items():
         assert type(value) is columns[name], name
 
 
-@pytest.mark.parametrize("case", FIGURES)
+@pytest.mark.parametrize("case", METRICS)
 def test_every_column_of_the_csv_is_kept(case: str) -> None:
     header, row = printed(case, "result.csv").splitlines()
-    kept = read(case, percentile=PERCENTILES.get(case)).figures.values()
+    kept = read(case, percentile=PERCENTILES.get(case)).metrics.values()
     cells = dict(zip(header.split(","), row.split(","), strict=True))
     for name, text in cells.items():
         if text and name not in ("Concurrency", "Request Rate"):
@@ -165,19 +165,19 @@ def test_every_column_of_the_csv_is_kept(case: str) -> None:
 
 def test_what_was_asked_for_is_not_overwritten_by_what_was_printed() -> None:
     for case in ("grpc_async", "rate"):
-        assert not {"concurrency", "request_rate"} & set(read(case).figures)
+        assert not {"concurrency", "request_rate"} & set(read(case).metrics)
 
 
 def test_a_percentile_that_was_not_asked_for_is_not_made_up() -> None:
-    assert "latency_percentile_us" not in read("grpc_async").figures
-    assert "latency_percentile_us" not in read("grpc_async_p95", percentile=75).figures
+    assert "latency_percentile_us" not in read("grpc_async").metrics
+    assert "latency_percentile_us" not in read("grpc_async_p95", percentile=75).metrics
 
 
-def test_a_figure_that_is_missing_is_missing_and_not_nothing() -> None:
-    figures = read("metrics").figures
-    assert [name for name in figures if name.startswith("gpu_")] == []
-    assert "latency_std_us" not in read("grpc_p75", percentile=75).figures
-    assert None not in figures.values()
+def test_a_metric_that_is_missing_is_missing_and_not_nothing() -> None:
+    metrics = read("metrics").metrics
+    assert [name for name in metrics if name.startswith("gpu_")] == []
+    assert "latency_std_us" not in read("grpc_p75", percentile=75).metrics
+    assert None not in metrics.values()
 
 
 # Points that did not settle
@@ -198,7 +198,7 @@ UNSTABLE: dict[str, dict[str, Any]] = {
 def test_a_point_that_did_not_settle_keeps_its_windows(case: str) -> None:
     outcome = read(case, percentile=PERCENTILES.get(case))
     assert outcome.status is Status.UNSTABLE
-    assert outcome.figures == UNSTABLE[case]
+    assert outcome.metrics == UNSTABLE[case]
 
 
 def test_how_far_a_point_was_from_settling_is_told() -> None:
@@ -208,13 +208,13 @@ def test_how_far_a_point_was_from_settling_is_told() -> None:
     )
 
 
-def test_a_point_without_any_window_has_no_figure_to_tell() -> None:
+def test_a_point_without_any_window_has_no_metric_to_tell() -> None:
     outcome = read("unstable_avg", stdout="")
     assert outcome.status is Status.UNSTABLE
     assert outcome.reason == "did not settle within 0 windows"
 
 
-# Points without figures
+# Points without metrics
 
 FAILURES = {
     "bad_model": ("failed to get model metadata: Request for unknown model: 'nosuch' is not found"),
@@ -252,21 +252,21 @@ def test_a_point_that_failed_says_why_in_perf_analyzers_words(case: str) -> None
     outcome = read(case)
     assert outcome.status is Status.FAILED
     assert outcome.reason == FAILURES[case]
-    assert not outcome.figures
+    assert not outcome.metrics
 
 
 def test_an_exit_code_of_0_without_a_csv_is_no_success() -> None:
     outcome = read("grpc_async", csv_text=None)
     assert outcome.status is Status.FAILED
-    assert outcome.reason == "perf_analyzer exited with 0, but wrote no figures"
-    assert outcome.figures["windows_latency_us"] == (17802.0, 19900.0, 18667.0)
+    assert outcome.reason == "perf_analyzer exited with 0, but wrote no metrics"
+    assert outcome.metrics["windows_latency_us"] == (17802.0, 19900.0, 18667.0)
 
 
 @pytest.mark.parametrize("code", [1, 2, 99, 139])
 def test_an_exit_code_is_no_verdict_where_there_is_a_row(code: int) -> None:
     outcome = read("grpc_async", returncode=code)
     assert outcome.status is Status.OK
-    assert outcome.figures == read("grpc_async").figures
+    assert outcome.metrics == read("grpc_async").metrics
 
 
 def test_an_unstable_point_is_known_by_its_words_and_not_by_its_code() -> None:
@@ -292,7 +292,7 @@ def test_an_unstable_point_is_known_by_its_words_and_not_by_its_code() -> None:
     ],
 )
 def test_other_ends_are_told_as_well_as_they_can_be(stderr: str, code: int, reason: str) -> None:
-    outcome = perf_output.read(
+    outcome = perf_output.parse_run(
         stdout="", stderr=stderr, csv_text=None, returncode=code, percentile=None
     )
     assert (outcome.status, outcome.reason) == (Status.FAILED, reason)
@@ -301,13 +301,13 @@ def test_other_ends_are_told_as_well_as_they_can_be(stderr: str, code: int, reas
 # Numbers and files in unusual forms
 
 
-def test_figures_in_scientific_notation_are_figures() -> None:
+def test_metrics_in_scientific_notation_are_metrics() -> None:
     """A C++ stream prints them so from a million on."""
     text = printed("grpc_async", "result.csv").replace("832.253", "1.2e+06")
     report = printed("grpc_async", "stdout.txt").replace("870.654", "1.25e+06")
-    figures = read("grpc_async", csv_text=text, stdout=report).figures
-    assert figures["throughput_infer_per_s"] == 1.2e6
-    assert figures["windows_throughput_infer_per_s"] == (1.25e6, 762.573, 863.475)
+    metrics = read("grpc_async", csv_text=text, stdout=report).metrics
+    assert metrics["throughput_infer_per_s"] == 1.2e6
+    assert metrics["windows_throughput_infer_per_s"] == (1.25e6, 762.573, 863.475)
 
 
 HEADER, ROW = printed("metrics", "result.csv").splitlines()
@@ -315,32 +315,32 @@ HEADER, ROW = printed("metrics", "result.csv").splitlines()
 
 def with_gpus(cells: str) -> dict[str, Any]:
     row = ROW.removesuffix(",,,,") + "," + cells
-    return dict(read("metrics", csv_text=f"{HEADER}\n{row}\n").figures)
+    return dict(read("metrics", csv_text=f"{HEADER}\n{row}\n").metrics)
 
 
-def test_figures_of_several_gpus_are_joined() -> None:
-    figures = with_gpus(
+def test_metrics_of_several_gpus_are_joined() -> None:
+    metrics = with_gpus(
         "GPU-a:0.5;GPU-b:0.7;,GPU-a:100;GPU-b:51.5;,"
         "GPU-a:1000000000;GPU-b:1.2e+06;,GPU-a:85520809984;GPU-b:85520809984;"
     )
-    assert figures["gpu_utilization_avg"] == pytest.approx(0.6)
-    assert figures["gpu_power_avg_w"] == 75.75
-    assert figures["gpu_memory_max_bytes"] == 1_001_200_000
-    assert figures["gpu_memory_total_bytes"] == 171_041_619_968
-    assert type(figures["gpu_memory_max_bytes"]) is int
+    assert metrics["gpu_utilization_avg"] == pytest.approx(0.6)
+    assert metrics["gpu_power_avg_w"] == 75.75
+    assert metrics["gpu_memory_max_bytes"] == 1_001_200_000
+    assert metrics["gpu_memory_total_bytes"] == 171_041_619_968
+    assert type(metrics["gpu_memory_max_bytes"]) is int
 
 
-def test_figures_of_one_gpu_stay_what_they_are() -> None:
-    figures = with_gpus("GPU-0a-1b:0.25;,GPU-0a-1b:70;,GPU-0a-1b:5;,GPU-0a-1b:6;")
-    assert figures["gpu_utilization_avg"] == 0.25
-    assert figures["gpu_memory_max_bytes"] == 5
+def test_metrics_of_one_gpu_stay_what_they_are() -> None:
+    metrics = with_gpus("GPU-0a-1b:0.25;,GPU-0a-1b:70;,GPU-0a-1b:5;,GPU-0a-1b:6;")
+    assert metrics["gpu_utilization_avg"] == 0.25
+    assert metrics["gpu_memory_max_bytes"] == 5
 
 
 @pytest.mark.parametrize("text", ["", "\n", HEADER, HEADER + "\n"])
 def test_a_csv_without_a_row_is_no_measurement(text: str) -> None:
     outcome = read("metrics", csv_text=text)
     assert outcome.status is Status.FAILED
-    assert "throughput_infer_per_s" not in outcome.figures
+    assert "throughput_infer_per_s" not in outcome.metrics
 
 
 @pytest.mark.parametrize("length", [3, 7, 9, 12, 25])
@@ -350,30 +350,30 @@ def test_half_a_row_is_no_measurement(length: int) -> None:
     assert outcome.status is not Status.OK
 
 
-CASES = sorted(FIGURES)
+CASES = sorted(METRICS)
 
 
 @settings(max_examples=150)
 @given(case=st.sampled_from(CASES), data=st.data())
-def test_a_csv_cut_anywhere_is_read_without_a_wrong_figure(case: str, data: st.DataObject) -> None:
+def test_a_csv_cut_anywhere_is_read_without_a_wrong_metric(case: str, data: st.DataObject) -> None:
     text = printed(case, "result.csv")
     percentile = PERCENTILES.get(case)
     whole = read(case, percentile=percentile)
     cut = text[: data.draw(st.integers(0, len(text)))]
     outcome = read(case, percentile=percentile, csv_text=cut)
     if outcome.status is Status.OK:
-        assert outcome.figures == whole.figures
-    assert set(outcome.figures) <= set(whole.figures)
+        assert outcome.metrics == whole.metrics
+    assert set(outcome.metrics) <= set(whole.metrics)
 
 
 @pytest.mark.parametrize("cell", ["N/A", "-nan", "nan", "inf", "GPU-a:;", "GPU-a:x;GPU-b:1;", "::"])
-def test_a_cell_that_is_no_number_costs_that_figure_alone(cell: str) -> None:
-    """A bad cell is a missing figure, never an exception: the point is measured."""
-    figures = with_gpus(f"{cell},70,{cell},6")
-    assert figures["throughput_infer_per_s"] == 662.591
-    assert figures["gpu_power_avg_w"] == 70.0
-    assert figures["gpu_memory_total_bytes"] == 6
-    assert not {"gpu_utilization_avg", "gpu_memory_max_bytes"} & set(figures)
+def test_a_cell_that_is_no_number_costs_that_metric_alone(cell: str) -> None:
+    """A bad cell is a missing metric, never an exception: the point is measured."""
+    metrics = with_gpus(f"{cell},70,{cell},6")
+    assert metrics["throughput_infer_per_s"] == 662.591
+    assert metrics["gpu_power_avg_w"] == 70.0
+    assert metrics["gpu_memory_total_bytes"] == 6
+    assert not {"gpu_utilization_avg", "gpu_memory_max_bytes"} & set(metrics)
 
 
 @settings(max_examples=100)
@@ -386,17 +386,17 @@ def test_a_cell_that_is_no_number_costs_that_figure_alone(cell: str) -> None:
 def test_no_output_at_all_ends_in_a_traceback(
     stdout: str, stderr: str, csv_text: str | None
 ) -> None:
-    outcome = perf_output.read(
+    outcome = perf_output.parse_run(
         stdout=stdout, stderr=stderr, csv_text=csv_text, returncode=1, percentile=95
     )
     assert outcome.status is Status.FAILED
     assert outcome.reason
 
 
-def test_the_models_that_an_ensemble_calls_have_the_servers_figures_and_no_client() -> None:
+def test_the_models_that_an_ensemble_calls_have_the_servers_metrics_and_no_client() -> None:
     scale, shift = read("ensemble").composing
     assert (scale.model, scale.version, shift.model) == ("scale", 1, "shift")
-    assert scale.figures == {
+    assert scale.metrics == {
         "throughput_infer_per_s": 344.042,
         "server_queue_us": 163.0,
         "server_compute_input_us": 24.0,
@@ -410,8 +410,8 @@ def test_the_models_that_an_ensemble_calls_have_the_servers_figures_and_no_clien
     }
     # perf_analyzer writes the same into files of their own, if it is not ended at work.
     (row,) = perf_output.csv_rows(printed("ensemble", "scale_v1.result.csv"))
-    written = perf_output.csv_figures(row, None)
-    assert scale.figures.items() >= {
+    written = perf_output.csv_metrics(row, None)
+    assert scale.metrics.items() >= {
         (name, value) for name, value in written.items() if not name.startswith(("client", "netw"))
     }
 
@@ -422,8 +422,8 @@ def test_a_run_of_a_single_model_has_no_models_that_it_calls() -> None:
 
 def test_requests_that_hold_a_batch_in_their_shape_are_so_many_inferences() -> None:
     outcome = perf_output.in_inferences(read("ensemble"), 8)
-    assert outcome.figures["throughput_infer_per_s"] == 8 * 344.042
-    assert outcome.figures["windows_throughput_infer_per_s"][0] == 8 * 257.836
-    assert outcome.figures["inference_count"] == 636
-    assert outcome.composing[0].figures["throughput_infer_per_s"] == 8 * 344.042
+    assert outcome.metrics["throughput_infer_per_s"] == 8 * 344.042
+    assert outcome.metrics["windows_throughput_infer_per_s"][0] == 8 * 257.836
+    assert outcome.metrics["inference_count"] == 636
+    assert outcome.composing[0].metrics["throughput_infer_per_s"] == 8 * 344.042
     assert perf_output.in_inferences(read("ensemble"), 1) == read("ensemble")

@@ -10,7 +10,7 @@ import pytest
 from hpcbench.config.container import Container
 from hpcbench.errors import UnusableNode
 from hpcbench.measure import node, preflight
-from hpcbench.measure.preflight import Held
+from hpcbench.measure.preflight import ImageContents
 from hpcbench.runtime import images
 from tests.helpers.builders import write_prefix
 from tests.runtime.test_images import write_sif
@@ -33,7 +33,7 @@ FLAG = (
 
 
 def test_nvidias_images_tell_versions_in_variables_and_names_of_libraries() -> None:
-    held = preflight.read(
+    held = preflight.parse_probe(
         "CUDA_VERSION=12.6.1.006\nTENSORRT_VERSION=\nTRT_VERSION=10.4.0.26\n"
         "backend=onnxruntime libonnxruntime.so.1.19.2 libtriton_onnxruntime.so \n"
         "backend=tensorrt libtriton_tensorrt.so \n"
@@ -53,27 +53,27 @@ def test_nvidias_images_tell_versions_in_variables_and_names_of_libraries() -> N
 
 def test_our_own_images_tell_them_in_the_manifest_of_their_prefix() -> None:
     manifest = {"versions": {"tritonserver": "2.51.0", "python": "3.13.5", "onnxruntime": "1.28.0"}}
-    held = preflight.read(
+    held = preflight.parse_probe(
         "CUDA_VERSION=\nTENSORRT_VERSION=\nTRT_VERSION=\n"
         f"backend=python \nPython 3.13.5\nmanifest={json.dumps(manifest)}\n"
     )
-    assert held == Held(None, None, {"python": "3.13.5", "onnxruntime": "1.28.0"})
+    assert held == ImageContents(None, None, {"python": "3.13.5", "onnxruntime": "1.28.0"})
 
 
 def test_an_image_with_no_backends_where_they_usually_are_tells_none() -> None:
-    assert preflight.read("CUDA_VERSION=\nbackend=* \nmanifest=\n").backends == {}
+    assert preflight.parse_probe("CUDA_VERSION=\nbackend=* \nmanifest=\n").backends == {}
 
 
 def test_a_native_prefix_tells_its_backends_too(tmp_path: Path) -> None:
-    held = preflight.check(Container(prefix=write_prefix(tmp_path)), gpus=False)
-    assert held == Held(None, None, {"python": "3.11.7"})
+    held = preflight.check_images(Container(prefix=write_prefix(tmp_path)), gpus=False)
+    assert held == ImageContents(None, None, {"python": "3.11.7"})
 
 
 def test_the_reason_is_apptainers_last_word() -> None:
     noise = "INFO:    converting\nWARNING: nothing\n"
-    assert preflight.told(noise + CUT).startswith("While checking container encryption")
-    assert preflight.told(FLAG).endswith("unknown flag: --mount")
-    assert preflight.told("") == "it said nothing"
+    assert preflight.fatal_message(noise + CUT).startswith("While checking container encryption")
+    assert preflight.fatal_message(FLAG).endswith("unknown flag: --mount")
+    assert preflight.fatal_message("") == "it said nothing"
 
 
 @pytest.mark.parametrize(
@@ -87,8 +87,8 @@ def test_the_reason_is_apptainers_last_word() -> None:
     ],
 )
 def test_a_known_failure_comes_with_what_to_do(stderr: str, words: str) -> None:
-    assert words in preflight.advice(stderr)
-    assert preflight.advice("FATAL: something new") == ""
+    assert words in preflight.advice_for(stderr)
+    assert preflight.advice_for("FATAL: something new") == ""
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_driver_of_an_older_major_cuda_is_refused(
     usable: bool,
 ) -> None:
     monkeypatch.setattr(node, "cuda_of_driver", lambda: driver)
-    held = Held(image, None, {})
+    held = ImageContents(image, None, {})
     preflight.check_driver(held, gpus=False)
     if usable:
         preflight.check_driver(held, gpus=True)
@@ -122,11 +122,13 @@ def test_a_driver_of_an_older_major_cuda_is_refused(
 def test_an_image_that_is_not_the_drivers_makes_a_node_unusable(tmp_path: Path, name: str) -> None:
     server, sdk = (write_sif(tmp_path / each) for each in ("server.sif", "sdk.sif"))
     keys = {"runtime": "apptainer", "server_image": str(server), "sdk_image": str(sdk)}
-    container = images.resolve(Container.model_validate({**keys, "cache": tmp_path / "cache"}))
-    preflight.check_same(container)
+    container = images.resolve_images(
+        Container.model_validate({**keys, "cache": tmp_path / "cache"})
+    )
+    preflight.check_unchanged(container)
     write_sif(tmp_path / name, b"built again")
     with pytest.raises(UnusableNode, match=f"{name} is not the image that this run began with"):
-        preflight.check_same(container)
+        preflight.check_unchanged(container)
     (tmp_path / name).unlink()
     with pytest.raises(UnusableNode, match=f"{name} cannot be read on this node"):
-        preflight.check_same(container)
+        preflight.check_unchanged(container)

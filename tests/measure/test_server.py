@@ -6,15 +6,15 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from hpcbench.config.site import Container
+from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.errors import ServerFailed
 from hpcbench.measure import model_repository
 from hpcbench.measure import server as triton
 from hpcbench.plan import plan
 from hpcbench.plan.point import ServerVariant
-from tests.conftest import traces
+from tests.helpers.leftovers import traces
 from tests.helpers.real import quick_run
 
 

@@ -1,11 +1,14 @@
-"""Why a server did not start, out of its log."""
+"""What the log of a server says: why it did not start, and what its accelerator runs."""
 
 from pathlib import Path
 
 import pytest
 
 from hpcbench.measure import server_log
+from hpcbench.measure.server_log import accelerator_refusal, accelerator_use
+from tests.helpers.paths import DATA
 
+LOGS = DATA / "server_log"
 LOG = """I1123 00:13:31.641562 20277 cuda_memory_manager.cc:117] "CUDA memory pool disabled"
 {line}
 | particlenet_AK4 | 1       | UNAVAILABLE: Internal: TritonModelException: ... |
@@ -63,3 +66,86 @@ def test_the_tail_of_a_huge_log_is_read_without_the_rest(tmp_path: Path) -> None
     path.write_text("x" * 1_000_000 + "\n" + "\n".join(f"line {i}" for i in range(50)) + "\n")
     assert server_log.tail(path).splitlines() == [f"line {i}" for i in range(20, 50)]
     assert server_log.tail(tmp_path / "none") == ""
+
+
+def log(name: str) -> str:
+    return (LOGS / f"{name}.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "nodes"),
+    [
+        ("all_tensorrt", {"TensorrtExecutionProvider": 1}),
+        ("partly_tensorrt", {"TensorrtExecutionProvider": 11}),
+        ("tensorflow_engines", {}),
+    ],
+)
+def test_an_accelerator_that_is_used_is_told_with_what_runs_on_it(
+    name: str, nodes: dict[str, int]
+) -> None:
+    found = accelerator_use(log(name), "tensorrt")
+    assert found.fell_back is None
+    assert found.nodes == nodes
+
+
+def test_a_model_that_runs_on_others_has_fallen_back() -> None:
+    found = accelerator_use(log("no_tensorrt"), "tensorrt")
+    assert found.nodes == {"CPUExecutionProvider": 4, "CUDAExecutionProvider": 301}
+    assert found.fell_back == (
+        "no part of the model runs on TensorrtExecutionProvider; its nodes: 4 on "
+        "CPUExecutionProvider, 301 on CUDAExecutionProvider"
+    )
+    assert accelerator_use(log("all_tensorrt"), "openvino").fell_back is not None
+
+
+@pytest.mark.parametrize("text", ["", "I1123 model_lifecycle.cc:642] loading: m:1"])
+def test_a_log_that_tells_nothing_is_no_proof(text: str) -> None:
+    assert "does not tell" in (accelerator_use(text, "tensorrt").fell_back or "")
+    assert accelerator_use(log("tensorrt_without_verbose"), "tensorrt").fell_back is not None
+
+
+def test_of_several_sessions_the_one_with_the_accelerator_counts() -> None:
+    """Parts of a model, and the session that only reads its inputs, are listed, too."""
+    both = accelerator_use(
+        log("no_tensorrt") + log("all_tensorrt") + log("no_tensorrt"), "tensorrt"
+    )
+    assert both.fell_back is None
+    assert both.nodes == {"TensorrtExecutionProvider": 1}
+
+
+@pytest.mark.parametrize(
+    "warning",
+    [
+        "[TensorRT EP] ORT_TENSORRT_INT8_ENABLE is set, but platform doesn't support fast native",
+        "W0211 1] GPU Execution Accelerator will be ignored for model instance on CPU",
+    ],
+)
+def test_a_backend_that_goes_on_with_less_than_was_asked_has_fallen_back(warning: str) -> None:
+    found = accelerator_use(f"{log('all_tensorrt')}{warning}\n", "tensorrt")
+    assert warning.rpartition("] ")[2] in (found.fell_back or "")
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (log("refused_name"), "unknown Execution Accelerator 'tensorrt' is requested"),
+        (log("refused_kind"), "GPU Execution Accelerator can only be set on non-CPU"),
+        (
+            "unknown parameter 'trt_profile_a' is provided for TensorRT Execution Accelerator",
+            "with profiles: false and engine_cache: false",
+        ),
+        ("Invalid argument: unsupported precision mode 'BF16' is requested", "'BF16'"),
+    ],
+)
+def test_a_backend_without_the_accelerator_says_so(message: str, words: str) -> None:
+    assert words in (accelerator_refusal(message) or "")
+
+
+def test_other_failures_of_a_load_are_no_refusal() -> None:
+    assert accelerator_refusal("Internal: the file is no ONNX model") is None
+
+
+def test_a_server_that_refuses_an_accelerator_is_not_applicable() -> None:
+    error = server_log.load_failure(log("refused_kind"))
+    assert error.not_applicable
+    assert "can only be set on non-CPU backend context" in error.message

@@ -28,10 +28,12 @@ I1124 15:40:29.4 10027 model_lifecycle.cc:472] "loading: second:1"
 
 
 def test_what_is_unloaded_is_read_from_the_log() -> None:
-    assert variants.unloaded(LOG) == {("jets", "1"), ("jets", "12")}
-    assert not variants.refused(LOG)
-    assert variants.refused(LOG + "E1124 1 x.cc:6] \"failed to load 'jets' version 1: Internal\"\n")
-    assert variants.refused(
+    assert variants.unloaded_versions(LOG) == {("jets", "1"), ("jets", "12")}
+    assert not variants.load_refused(LOG)
+    assert variants.load_refused(
+        LOG + "E1124 1 x.cc:6] \"failed to load 'jets' version 1: Internal\"\n"
+    )
+    assert variants.load_refused(
         LOG + "E1124 1 x.cc:6] \"Poll failed for model directory 'jets': bad\"\n"
     )
 
@@ -93,7 +95,7 @@ def test_a_server_that_swaps_takes_no_orders_from_the_network(
             assert answer.status >= 400
             assert b"not allowed" in answer.read()
             connection.close()
-        after = variants.swapped(server, second)
+        after = variants.swap_variants(server, second)
         assert (after.fresh, after.variants) == (False, second)
         ports = {server.http_port, server.grpc_port, server.metrics_port}
         heard = {
@@ -147,10 +149,11 @@ def test_a_server_that_dies_while_it_swaps_says_so(
         triton_process.suspend()
         triton_process.kill()
         with pytest.raises((ServerFailed, OSError)):
-            variants.swapped(server, second)
+            variants.swap_variants(server, second)
 
 
 @pytest.mark.native
+@pytest.mark.soak
 @pytest.mark.timeout(1200)
 @pytest.mark.usefixtures("leaves_nothing")
 def test_swapped_variants_and_fresh_servers_measure_alike(

@@ -1,4 +1,4 @@
-"""What the logs of real servers tell of accelerators, and which engines stand for each other."""
+"""What compiled models need: warm-up requests, profiles, and folders for their engines."""
 
 from __future__ import annotations
 
@@ -6,97 +6,26 @@ from typing import Any
 
 import pytest
 
-from hpcbench.measure import server_log
-from hpcbench.plan.accelerators import cache_key, named, refusal, verdict
+from hpcbench.plan.accelerators import (
+    cache_key,
+    compiling_accelerators,
+    tensorrt_profile,
+    warmup_requests,
+)
 from hpcbench.plan.model_config import configure
-from tests.helpers.builders import triton_model, variant
-from tests.helpers.paths import DATA
+from tests.helpers.builders import parsed, triton_model, variant
 
-LOGS = DATA / "server_log"
 FP16 = '{"name": "tensorrt", "precision_mode": "FP16"}'
 FP32 = '{"name": "tensorrt", "precision_mode": "FP32"}'
 OPENVINO = '{"name": "openvino"}'
-
-
-def log(name: str) -> str:
-    return (LOGS / f"{name}.txt").read_text()
-
-
-@pytest.mark.parametrize(
-    ("name", "nodes"),
-    [
-        ("all_tensorrt", {"TensorrtExecutionProvider": 1}),
-        ("partly_tensorrt", {"TensorrtExecutionProvider": 11}),
-        ("tensorflow_engines", {}),
-    ],
+MODEL = parsed(
+    "max_batch_size: 64 dynamic_batching { } "
+    'input { name: "points" data_type: TYPE_FP32 dims: [2, -1] } '
+    'input { name: "words" data_type: TYPE_STRING dims: [3] } '
+    'input { name: "ids" data_type: TYPE_INT64 dims: [-1] }'
 )
-def test_an_accelerator_that_is_used_is_told_with_what_runs_on_it(
-    name: str, nodes: dict[str, int]
-) -> None:
-    found = verdict(log(name), "tensorrt")
-    assert found.fell_back is None
-    assert found.nodes == nodes
-
-
-def test_a_model_that_runs_on_others_has_fallen_back() -> None:
-    found = verdict(log("no_tensorrt"), "tensorrt")
-    assert found.nodes == {"CPUExecutionProvider": 4, "CUDAExecutionProvider": 301}
-    assert found.fell_back == (
-        "no part of the model runs on TensorrtExecutionProvider; its nodes: 4 on "
-        "CPUExecutionProvider, 301 on CUDAExecutionProvider"
-    )
-    assert verdict(log("all_tensorrt"), "openvino").fell_back is not None
-
-
-@pytest.mark.parametrize("text", ["", "I1123 model_lifecycle.cc:642] loading: m:1"])
-def test_a_log_that_tells_nothing_is_no_proof(text: str) -> None:
-    assert "does not tell" in (verdict(text, "tensorrt").fell_back or "")
-    assert verdict(log("tensorrt_without_verbose"), "tensorrt").fell_back is not None
-
-
-def test_of_several_sessions_the_one_with_the_accelerator_counts() -> None:
-    """Parts of a model, and the session that only reads its inputs, are listed, too."""
-    both = verdict(log("no_tensorrt") + log("all_tensorrt") + log("no_tensorrt"), "tensorrt")
-    assert both.fell_back is None
-    assert both.nodes == {"TensorrtExecutionProvider": 1}
-
-
-@pytest.mark.parametrize(
-    "warning",
-    [
-        "[TensorRT EP] ORT_TENSORRT_INT8_ENABLE is set, but platform doesn't support fast native",
-        "W0211 1] GPU Execution Accelerator will be ignored for model instance on CPU",
-    ],
-)
-def test_a_backend_that_goes_on_with_less_than_was_asked_has_fallen_back(warning: str) -> None:
-    found = verdict(f"{log('all_tensorrt')}{warning}\n", "tensorrt")
-    assert warning.rpartition("] ")[2] in (found.fell_back or "")
-
-
-@pytest.mark.parametrize(
-    ("message", "words"),
-    [
-        (log("refused_name"), "unknown Execution Accelerator 'tensorrt' is requested"),
-        (log("refused_kind"), "GPU Execution Accelerator can only be set on non-CPU"),
-        (
-            "unknown parameter 'trt_profile_a' is provided for TensorRT Execution Accelerator",
-            "with profiles: false and engine_cache: false",
-        ),
-        ("Invalid argument: unsupported precision mode 'BF16' is requested", "'BF16'"),
-    ],
-)
-def test_a_backend_without_the_accelerator_says_so(message: str, words: str) -> None:
-    assert words in (refusal(message) or "")
-
-
-def test_other_failures_of_a_load_are_no_refusal() -> None:
-    assert refusal("Internal: the file is no ONNX model") is None
-
-
-def test_a_server_that_refuses_an_accelerator_is_not_applicable() -> None:
-    error = server_log.load_failure(log("refused_kind"))
-    assert error.not_applicable
-    assert "can only be set on non-CPU backend context" in error.message
+SHORT = (("points", (2, 5)), ("ids", (5,)))
+LONG = (("points", (2, 50)), ("ids", (7,)))
 
 
 def key(axes: dict[str, Any], **changes: Any) -> str:
@@ -133,6 +62,59 @@ def test_engines_are_built_again_for_whatever_they_depend_on(changes: dict[str, 
 
 
 def test_only_accelerators_that_compile_are_named() -> None:
-    assert named(configure(variant(accelerator=FP16))) == ("tensorrt",)
-    assert named(configure(variant(accelerator=OPENVINO))) == ("openvino",)
-    assert named(configure(variant())) == ()
+    assert compiling_accelerators(configure(variant(accelerator=FP16))) == ("tensorrt",)
+    assert compiling_accelerators(configure(variant(accelerator=OPENVINO))) == ("openvino",)
+    assert compiling_accelerators(configure(variant())) == ()
+
+
+def test_each_kind_of_request_is_warmed_up_once() -> None:
+    found = warmup_requests(MODEL, [(SHORT, 1), (SHORT, 8), (LONG, 8)])
+    assert [(w.batch_size, list(w.inputs["points"].dims)) for w in found] == [
+        (1, [2, 5]),
+        (8, [2, 5]),
+        (8, [2, 50]),
+    ]
+    assert len({w.name for w in found}) == 3
+
+
+def test_strings_are_empty_and_numbers_zero() -> None:
+    (entry,) = warmup_requests(MODEL, [(SHORT, 4)])
+    assert (
+        entry
+        == parsed(
+            'model_warmup { name: "hpcbench-0" batch_size: 4 count: 1 '
+            'inputs { key: "points" value { data_type: TYPE_FP32 dims: [2, 5] zero_data: true } } '
+            'inputs { key: "words" value { data_type: TYPE_STRING dims: [3] zero_data: true } } '
+            'inputs { key: "ids" value { data_type: TYPE_INT64 dims: [5] zero_data: true } } }'
+        ).model_warmup[0]
+    )
+
+
+def test_what_only_a_data_file_knows_is_not_guessed() -> None:
+    assert warmup_requests(MODEL, [((), 4)]) == []
+    assert tensorrt_profile(MODEL, [((), 4), (SHORT, 4)]) == {}
+    assert tensorrt_profile(MODEL, []) == {}
+
+
+def test_a_model_without_a_batch_dimension_is_warmed_up_with_one() -> None:
+    model = parsed('input { name: "x" data_type: TYPE_FP32 dims: [-1, 4] }')
+    (entry,) = warmup_requests(model, [((("x", (9, 4)),), 1)])
+    assert (entry.batch_size, list(entry.inputs["x"].dims)) == (1, [9, 4])
+    assert tensorrt_profile(model, [((("x", (9, 4)),), 1), ((("x", (2, 4)),), 1)]) == {
+        "trt_profile_min_shapes": "x:2x4",
+        "trt_profile_opt_shapes": "x:9x4",
+        "trt_profile_max_shapes": "x:9x4",
+    }
+
+
+def test_a_profile_reaches_from_one_inference_to_the_largest_batch_that_may_form() -> None:
+    found = tensorrt_profile(MODEL, [(SHORT, 1), (LONG, 4), (SHORT, 16)])
+    assert found == {
+        "trt_profile_min_shapes": "points:1x2x5,words:1x3,ids:1x5",
+        "trt_profile_opt_shapes": "points:16x2x5,words:16x3,ids:16x5",
+        "trt_profile_max_shapes": "points:64x2x50,words:64x3,ids:64x7",
+    }
+    alone = parsed(str(MODEL).replace("dynamic_batching {\n}\n", ""))
+    assert tensorrt_profile(alone, [(SHORT, 1), (SHORT, 16)])["trt_profile_max_shapes"] == (
+        "points:16x2x5,words:16x3,ids:16x5"
+    )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hpcbench.config.site import Pool
-from hpcbench.plan.applicability import backend_of, reason
+from hpcbench.plan.applicability import backend_name, not_applicable_reason
 from tests.helpers.builders import point, triton_model, variant
 
 FP16 = '{"name": "tensorrt", "precision_mode": "FP16"}'
@@ -26,7 +26,7 @@ def why(
     **axes: Any,
 ) -> str | None:
     model = triton_model(config=f'platform: "{platform}" {config}')
-    return reason(point(of=variant(model, **axes)), pool, native=native)
+    return not_applicable_reason(point(of=variant(model, **axes)), pool, native=native)
 
 
 @pytest.mark.parametrize("platform", ["onnxruntime_onnx", "pytorch_libtorch", "tensorrt_plan"])
@@ -60,30 +60,33 @@ def test_what_backend_and_pool_take_is_applicable(arguments: dict[str, Any]) -> 
     [
         (
             {"accelerator": FP16, "platform": "pytorch_libtorch"},
-            "tensorrt is for models of the backends onnxruntime, tensorflow, not of pytorch",
+            "tensorrt: only the onnxruntime and tensorflow backends have it, not pytorch",
         ),
-        ({"accelerator": FP16, "platform": "tensorrt_plan"}, "not of tensorrt"),
-        ({"accelerator": FP16, "pool": CPU}, "tensorrt needs a GPU, and the pool gives"),
-        ({"accelerator": FP16, "native": True}, "the native runtime serves on processors without"),
+        ({"accelerator": FP16, "platform": "tensorrt_plan"}, "not tensorrt"),
+        ({"accelerator": FP16, "pool": CPU}, "tensorrt needs a GPU, and the jobs of this pool"),
+        ({"accelerator": FP16, "native": True}, "the native runtime serves on CPUs without"),
         ({"accelerator": OPENVINO, "pool": CPU, "native": True}, "openvino: the native runtime"),
         ({"accelerator": FP16, "instance_kind": "KIND_CPU"}, "the model's instances are KIND_CPU"),
         (
             {"accelerator": INT8, "platform": "tensorflow_savedmodel"},
-            "precision_mode INT8: the tensorflow backend takes FP32, FP16",
+            "precision_mode INT8: the tensorflow backend accepts FP32, FP16",
         ),
-        ({"accelerator": OPENVINO}, "openvino runs on processors, and on this pool"),
-        ({"instance_kind": "KIND_GPU", "pool": CPU}, "and the pool gives its jobs no GPU"),
-        ({"instance_kind": "KIND_GPU", "native": True}, "the native runtime serves on processors"),
-        ({"gpus": (0,), "pool": CPU}, "the pool gives its jobs no GPU"),
-        ({"gpus": (0, 2)}, "gpus: 2 is not there; a job of the pool has 2, from 0"),
+        ({"accelerator": OPENVINO}, "openvino runs on CPUs, and on this pool"),
+        ({"instance_kind": "KIND_GPU", "pool": CPU}, "and the jobs of this pool have no GPU"),
+        ({"instance_kind": "KIND_GPU", "native": True}, "the native runtime serves on CPUs"),
+        ({"gpus": (0,), "pool": CPU}, "the jobs of this pool have no GPU"),
+        ({"gpus": (0, 2)}, "gpus: there is no GPU 2; a job of the pool has 2, from 0"),
         (
             {"gpus": (0,), "config": "instance_group { kind: KIND_CPU }"},
             "add instance_kind: KIND_GPU",
         ),
         ({"config": "instance_group { kind: KIND_GPU }", "pool": CPU}, "instances on GPUs"),
-        ({"cuda_graphs": True}, "cuda_graphs: is of the tensorrt backend, and the model's is onnx"),
-        ({"graph_level": 1, "platform": "pytorch_libtorch"}, "graph_level: is of the onnxruntime"),
-        ({"warmup": True, "platform": "ensemble"}, "warmup: Triton warms up no ensemble"),
+        (
+            {"cuda_graphs": True},
+            "cuda_graphs: only the tensorrt backend has them, and the model's is onnx",
+        ),
+        ({"graph_level": 1, "platform": "pytorch_libtorch"}, "graph_level: only the onnxruntime"),
+        ({"warmup": True, "platform": "ensemble"}, "warmup: Triton does not warm up ensembles"),
         ({"instance_count": 2, "platform": "ensemble"}, "an ensemble has no instances of its own"),
         (
             {"preferred_batch_size": (), "platform": "ensemble"},
@@ -91,7 +94,7 @@ def test_what_backend_and_pool_take_is_applicable(arguments: dict[str, Any]) -> 
         ),
         (
             {"response_cache": True, "config": "model_transaction_policy { decoupled: true }"},
-            "Triton caches no answers of decoupled models",
+            "Triton does not cache the responses of decoupled models",
         ),
         (
             {"max_batch_size": 4, "preferred_batch_size": (2, 8)},
@@ -99,7 +102,7 @@ def test_what_backend_and_pool_take_is_applicable(arguments: dict[str, Any]) -> 
         ),
         (
             {"priority_levels": 2, "preserve_ordering": True},
-            "Triton keeps the order of requests of one priority only",
+            "Triton preserves the order with one priority level only",
         ),
         (
             {"priority_levels": 2, "default_priority_level": 3},
@@ -113,8 +116,11 @@ def test_what_they_cannot_take_is_told(arguments: dict[str, Any], words: str) ->
 
 def test_a_batch_over_a_variants_own_limit_is_told() -> None:
     big = point(of=variant(max_batch_size=4), batch_size=8)
-    assert reason(big, GPU, native=False) == "batch_size 8 is over max_batch_size 4"
-    assert reason(point(of=variant(max_batch_size=4), batch_size=4), GPU, native=False) is None
+    assert not_applicable_reason(big, GPU, native=False) == "batch_size 8 is over max_batch_size 4"
+    assert (
+        not_applicable_reason(point(of=variant(max_batch_size=4), batch_size=4), GPU, native=False)
+        is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -127,6 +133,6 @@ def test_a_model_without_a_configuration_is_known_by_its_file(
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / file).touch()
     model = triton_model(folder=tmp_path)
-    assert backend_of(variant(model)) == backend
-    assert backend_of(variant(triton_model(config='backend: "python"'))) == "python"
-    assert backend_of(variant(triton_model())) is None
+    assert backend_name(variant(model)) == backend
+    assert backend_name(variant(triton_model(config='backend: "python"'))) == "python"
+    assert backend_name(variant(triton_model())) is None

@@ -29,10 +29,10 @@ def combined(
     axes: dict[str, list[Any]], together: Any = (), rules: Any = ()
 ) -> tuple[list[dict[str, Any]], list[int]]:
     """The combinations that are left, and how many each rule took."""
-    parts = axis_product.factors(axes, together)
+    parts = axis_product.make_factors(axes, together)
     dropped = [0] * len(rules)
-    chosen = axis_product.choices(parts, rules, dropped)
-    return [axis_product.asked(parts, choice) for choice in chosen], dropped
+    chosen = axis_product.allowed_combinations(parts, rules, dropped)
+    return [axis_product.combination_values(parts, combination) for combination in chosen], dropped
 
 
 @given(axes=AXES, rules=RULES)
@@ -64,7 +64,7 @@ def test_an_axis_of_one_value_goes_with_all() -> None:
 
 def test_axes_that_go_together_have_as_many_values() -> None:
     with pytest.raises(ValueError, match="a has 2, b has 3"):
-        axis_product.factors({"a": [1, 2], "b": [1, 2, 3]}, [["a", "b"]])
+        axis_product.make_factors({"a": [1, 2], "b": [1, 2, 3]}, [["a", "b"]])
 
 
 def test_true_is_not_one() -> None:

@@ -313,7 +313,7 @@ def told(study: Campaign, **model: Any) -> str:
 def test_a_batch_over_the_models_limit_is_told_with_the_limit() -> None:
     message = told(campaign(load={"batch_size": [64, 128, 256]}), max_batch_size=100)
     assert message.splitlines() == [
-        f"campaign: model 'tagger': load.batch_size: {size} is over its max_batch_size; "
+        f"campaign: model 'tagger': load.batch_size: {size} is over max_batch_size 100; "
         "allowed: 1 to 100"
         for size in (128, 256)
     ]
@@ -323,8 +323,8 @@ def test_a_model_without_a_batch_dimension_takes_one_inference_per_request() -> 
     assert len(expanded(campaign(), {"tagger": triton_model(max_batch_size=0)}).points) == 1
     message = told(campaign(load={"batch_size": [1, 2]}), max_batch_size=0)
     assert message == (
-        "campaign: model 'tagger': load.batch_size: 2: its max_batch_size is 0, and none of its "
-        "inputs has a leading -1 that shapes leave out, where the batch could go; allowed: 1"
+        "campaign: model 'tagger': load.batch_size: 2: the model has max_batch_size 0, and none "
+        "of its inputs has a leading -1 that shapes leave out, where the batch could go; allowed: 1"
     )
 
 
@@ -350,7 +350,7 @@ def test_a_limit_that_is_an_axis_is_the_limit() -> None:
         )
     )
     assert "[32] goes over its max_batch_size of 16" in message
-    assert "load.batch_size: 64 is over its max_batch_size; allowed: 1 to 16" in message
+    assert "load.batch_size: 64 is over max_batch_size 16; allowed: 1 to 16" in message
 
 
 def test_a_model_without_a_batch_dimension_is_given_none() -> None:
@@ -472,7 +472,7 @@ def test_zipped_axes_of_unlike_lengths_are_told_with_both() -> None:
         zip=[["batch_size", "concurrency"]],
     )
     assert refusal(expanded, study) == (
-        "campaign: model 'tagger': zip: axes that go together need as many values: batch_size has "
+        "campaign: model 'tagger': zip: zipped axes need the same number of values: batch_size has "
         "3, concurrency has 2"
     )
 
@@ -503,7 +503,7 @@ def test_a_rule_may_be_about_one_model_and_about_server_axes() -> None:
     [
         (
             {"load": {"batch_size": [1, 8]}, "exclude": [{"batch_size": [8, 63]}]},
-            ["exclude: {batch_size: [8, 63]}: batch_size is never 63; it is 1 or 8"],
+            ["exclude: {batch_size: [8, 63]}: batch_size is never 63; its values: 1 or 8"],
         ),
         (
             {
@@ -511,8 +511,11 @@ def test_a_rule_may_be_about_one_model_and_about_server_axes() -> None:
                 "exclude": [{"model": "a", "instance_count": 4}, {"model": "a", "async": False}],
             },
             [
-                "exclude: {instance_count: 4, model: a}: instance_count is never 4; it is base",
-                "exclude: {async: false, model: a}: async is never false; it is true",
+                (
+                    "exclude: {instance_count: 4, model: a}: instance_count is never 4; its "
+                    "values: base"
+                ),
+                "exclude: {async: false, model: a}: async is never false; its values: true",
             ],
         ),
         (
@@ -524,7 +527,7 @@ def test_a_rule_may_be_about_one_model_and_about_server_axes() -> None:
             [
                 (
                     "exclude: {batch_size: 8, concurrency: 1}: no combination has all of these, or "
-                    "an earlier rule took those"
+                    "an earlier rule excludes them"
                 )
             ],
         ),
@@ -550,7 +553,7 @@ def test_a_rule_may_be_about_one_model_and_about_server_axes() -> None:
 def test_what_changes_nothing_is_told_with_what_there_is(
     changes: dict[str, Any], words: list[str]
 ) -> None:
-    assert list(expanded(campaign(**changes)).idle) == words
+    assert list(expanded(campaign(**changes)).no_effect) == words
 
 
 def test_a_campaign_of_which_nothing_is_left_is_refused() -> None:
@@ -621,7 +624,7 @@ def test_a_batch_takes_the_leading_length_of_a_model_without_a_batch_dimension()
     (point,) = expanded(whole, {"tagger": triton_model(**flat)}).points
     assert point.shapes == (("x", (5, 16)),)
     both = campaign(models=[{"name": "tagger", "shapes": {"x": [5, 16]}}], load={"batch_size": [2]})
-    assert "load.batch_size: 2: its max_batch_size is 0" in told(both, **flat)
+    assert "load.batch_size: 2: the model has max_batch_size 0" in told(both, **flat)
 
 
 def test_a_model_in_another_server_image_has_points_of_its_own() -> None:
@@ -649,16 +652,16 @@ def shared(**changes: Any) -> tuple[Point, ...]:
 
 def test_models_that_share_a_server_are_measured_alone_and_together_on_it() -> None:
     points = shared()
-    own = [p for p in points if not p.beside]
-    alone = [p for p in points if p.beside and not p.together]
-    together = [p for p in points if p.together]
+    own = [p for p in points if not p.co_located]
+    alone = [p for p in points if p.co_located and not p.together_id]
+    together = [p for p in points if p.together_id]
     assert [p.variant.label for p in own] == ["one"] * 2 + ["two"] * 3
     assert [(p.variant.label, p.load.batch_size, p.load.concurrency) for p in alone] == [
         ("one", 8, 1),
         *(("two", size, concurrency) for size in (1, 2, 4) for concurrency in (3, 5)),
     ]
     assert len(together) == 2 * 1 * 6
-    assert len({p.together for p in together}) == 6
+    assert len({p.together_id for p in together}) == 6
     assert {tuple(v.label for v in p.served) for p in alone + together} == {("one", "two")}
 
 
@@ -671,8 +674,8 @@ def test_points_on_a_shared_server_are_others_than_on_one_of_their_own() -> None
 
 def test_a_joint_point_says_what_runs_beside_it_and_its_id_depends_on_that() -> None:
     first, second = _first_pair()
-    assert first.together == second.together
-    (beside,) = first.beside
+    assert first.together_id == second.together_id
+    (beside,) = first.co_located
     assert isinstance(beside, Point)
     assert (beside.variant, beside.load) == (second.variant, second.load)
     other = _first_pair(load={"batch_size": [1, 2], "concurrency": [7]})
@@ -680,23 +683,23 @@ def test_a_joint_point_says_what_runs_beside_it_and_its_id_depends_on_that() -> 
 
 
 def _first_pair(**changes: Any) -> tuple[Point, Point]:
-    first, second, *_ = (p for p in shared(**changes) if p.together)
+    first, second, *_ = (p for p in shared(**changes) if p.together_id)
     return first, second
 
 
 def test_server_axes_of_a_group_are_its_own() -> None:
     group = {"one": {"server": {"instance_count": [1, 2]}}, "two": {}}
     points = shared(together=[group])
-    served = {p.served for p in points if p.beside}
+    served = {p.served for p in points if p.co_located}
     assert [[v.axes for v in each] for each in sorted(served, key=lambda s: str(s[0].axes))] == [
         [{"instance_count": 1}, {}],
         [{"instance_count": 2}, {}],
     ]
-    assert all(not p.variant.axes for p in points if not p.beside)
+    assert all(not p.variant.axes for p in points if not p.co_located)
 
 
 def test_what_a_model_of_a_group_cannot_take_is_told() -> None:
-    with pytest.raises(BadInput, match=r"load\.batch_size: 1000 is over its max_batch_size"):
+    with pytest.raises(BadInput, match=r"load\.batch_size: 1000 is over max_batch_size"):
         shared(together=[{"one": {"load": {"batch_size": 1000}}, "two": {}}])
 
 
@@ -706,7 +709,7 @@ def test_models_that_share_a_server_use_no_shared_memory() -> None:
 
 
 def test_a_group_of_which_a_rule_leaves_a_model_nothing_is_no_silent_loss() -> None:
-    with pytest.raises(BadInput, match=r"together\[0\]: exclude leaves nothing of 'two'"):
+    with pytest.raises(BadInput, match=r"together\[0\]: exclude leaves no point of 'two'"):
         shared(
             together=[{"one": {}, "two": {"load": {"batch_size": 64}}}],
             exclude=[{"model": "two", "batch_size": 64}],

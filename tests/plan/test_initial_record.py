@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hpcbench import Site
-from hpcbench.plan.initial_record import unmeasured
+from hpcbench.plan.initial_record import initial_record
 from hpcbench.plan.placement import Placement
 from hpcbench.records.columns import Status
 from tests.helpers.builders import point, write_prefix, write_site
@@ -19,5 +19,5 @@ def test_a_record_has_the_names_that_a_campaign_gives_to_shapes_and_variants(
     site = Site.load(write_site(tmp_path))
     named = replace(point(), shapes_name="20 particles", variant_name="for latency")
     placement = Placement(campaign="study", pool="cpu", repeat=0, points=(named,))
-    record = unmeasured(named, placement, site, Status.FAILED, "because")
+    record = initial_record(named, placement, site, Status.FAILED, "because")
     assert (record.shapes_name, record.variant_name) == ("20 particles", "for latency")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hpcbench.errors import BadInput
-from hpcbench.plan.input_data import folder_problems, read_digest
+from hpcbench.plan.input_data import folder_problems, input_digest
 from hpcbench.plan.model import TritonModel, read_model
 
 
@@ -57,14 +57,14 @@ def test_an_input_without_a_file_is_told(tagger: TritonModel, folder: Path) -> N
 
 
 def test_a_folder_counts_by_the_content_of_its_files(folder: Path) -> None:
-    before = read_digest(str(folder), "here")
+    before = input_digest(str(folder), "here")
     (folder / "x").write_bytes(np.ones((2, 3), np.float32).tobytes())
-    assert read_digest(str(folder), "here") != before
+    assert input_digest(str(folder), "here") != before
 
 
 def test_what_perf_analyzer_could_not_read_is_refused_with_what_is_allowed(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("[]")
     with pytest.raises(BadInput) as caught:
-        read_digest(str(tmp_path / "x.json"), "here")
+        input_digest(str(tmp_path / "x.json"), "here")
     assert str(caught.value).startswith(f"here: {tmp_path}/x.json has no list 'data'")
     assert "random, zero, or the path of a JSON file or folder" in str(caught.value)

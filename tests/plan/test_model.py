@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.plan.model import digest, read_model
+from hpcbench.plan.model import content_digest, read_model
 from tests.helpers.builders import parsed, refusal, write_model
 
 
@@ -122,13 +122,13 @@ def test_a_configuration_under_another_name_is_told_as_triton_would_refuse_it(
 
 def test_equal_models_in_different_places_have_equal_digests(tmp_path: Path) -> None:
     first, second = write_model(tmp_path / "a"), write_model(tmp_path / "b")
-    assert digest(first) == digest(second)
+    assert content_digest(first) == content_digest(second)
 
 
 @pytest.mark.parametrize("change", ["content", "name", "new", "config", "version"])
 def test_a_digest_sees_every_change_of_a_file(tmp_path: Path, change: str) -> None:
     folder = write_model(tmp_path)
-    before = digest(folder)
+    before = content_digest(folder)
     network = folder / "1" / "model.onnx"
     match change:
         case "content":
@@ -141,7 +141,7 @@ def test_a_digest_sees_every_change_of_a_file(tmp_path: Path, change: str) -> No
             (folder / "config.pbtxt").write_text("max_batch_size: 2\n")
         case _:
             (folder / "1").rename(folder / "2")
-    assert digest(folder) != before
+    assert content_digest(folder) != before
 
 
 def test_a_digest_sees_through_a_link_to_a_version(tmp_path: Path) -> None:
@@ -149,16 +149,16 @@ def test_a_digest_sees_through_a_link_to_a_version(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "repository")
     (folder / "1").rename(tmp_path / "elsewhere")
     (folder / "1").symlink_to(tmp_path / "elsewhere")
-    before = digest(folder)
+    before = content_digest(folder)
     (tmp_path / "elsewhere" / "model.onnx").write_bytes(b"another network")
-    assert digest(folder) != before
+    assert content_digest(folder) != before
 
 
 def test_a_digest_does_not_see_when_a_file_was_written(tmp_path: Path) -> None:
     folder = write_model(tmp_path)
-    before = digest(folder)
+    before = content_digest(folder)
     (folder / "1" / "model.onnx").write_bytes(b"not a real network")
-    assert digest(folder) == before
+    assert content_digest(folder) == before
 
 
 def test_files_cannot_be_split_otherwise_to_the_same_digest(tmp_path: Path) -> None:
@@ -166,10 +166,10 @@ def test_files_cannot_be_split_otherwise_to_the_same_digest(tmp_path: Path) -> N
         (tmp_path / name).mkdir()
         for file, content in files.items():
             (tmp_path / name / file).write_bytes(content)
-    assert digest(tmp_path / "a") != digest(tmp_path / "b")
+    assert content_digest(tmp_path / "a") != content_digest(tmp_path / "b")
 
 
 def test_a_single_file_has_a_digest_that_does_not_depend_on_its_name(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("{}")
     (tmp_path / "b.json").write_text("{}")
-    assert digest(tmp_path / "a.json") == digest(tmp_path / "b.json")
+    assert content_digest(tmp_path / "a.json") == content_digest(tmp_path / "b.json")

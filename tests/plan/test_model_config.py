@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from hpcbench.measure.loaded_config import differences, resolved
+from hpcbench.config.triton_messages import ModelConfig
+from hpcbench.measure.loaded_config import config_differences, resolved_columns
 from hpcbench.measure.model_repository import write_overlay
 from hpcbench.plan.model import TritonModel
 from hpcbench.plan.model_config import configure, is_own, server_arguments
@@ -121,11 +121,11 @@ def besides(config: ModelConfig, axes: dict[str, Any]) -> ModelConfig:
 
 def check_axes(config: ModelConfig, chosen: ServerVariant, axes: dict[str, Any]) -> None:
     """``config`` has what was asked for, and the server that loaded it would be believed."""
-    found = resolved(config)
+    found = resolved_columns(config)
     for axis, asked in axes.items():
         if axis in COLUMNS:
             assert found[axis] == asked or (axis == "rate_limiter" and not found[axis]), axis
-    assert differences(chosen, config, config) == []
+    assert config_differences(chosen, config, config) == []
 
 
 def check_round_trip(original: ModelConfig, axes: dict[str, Any]) -> None:
@@ -260,7 +260,7 @@ def test_accelerators_replace_each_other_and_keep_the_other_optimizations() -> N
     for accelerator in (TENSORRT, OPENVINO, None):
         config = configured(text, accelerator=accelerator)
         assert config.optimization.graph.level == -1
-        assert resolved(config)["accelerator"] == accelerator
+        assert resolved_columns(config)["accelerator"] == accelerator
 
 
 def test_openvino_is_an_accelerator_of_the_processor() -> None:
@@ -383,8 +383,8 @@ def test_tensorrt_keeps_its_engines_and_knows_what_will_be_measured() -> None:
         "trt_profile_opt_shapes": "x:8x2x50",
         "trt_profile_max_shapes": "x:8x2x50",
     }
-    assert resolved(config)["accelerator"] == TENSORRT
-    assert resolved(config)["warmup_batch_sizes"] == (1, 8)
+    assert resolved_columns(config)["accelerator"] == TENSORRT
+    assert resolved_columns(config)["warmup_batch_sizes"] == (1, 8)
 
 
 def test_a_user_may_keep_such_parameters_from_an_old_server_or_set_them() -> None:
@@ -411,7 +411,7 @@ def test_a_user_may_keep_such_parameters_from_an_old_server_or_set_them() -> Non
 def test_servers_that_build_at_first_use_warm_up_unless_told_otherwise(
     text: str, axes: dict[str, Any], sizes: tuple[int, ...] | None
 ) -> None:
-    assert resolved(prepared(INPUTS + text, **axes))["warmup_batch_sizes"] == sizes
+    assert resolved_columns(prepared(INPUTS + text, **axes))["warmup_batch_sizes"] == sizes
 
 
 def test_an_accelerator_of_the_models_own_is_warmed_up_and_else_as_it_is() -> None:
@@ -420,7 +420,7 @@ def test_an_accelerator_of_the_models_own_is_warmed_up_and_else_as_it_is() -> No
     )
     config = prepared(INPUTS + own)
     assert parameters(config) == {}
-    assert resolved(config)["warmup_batch_sizes"] == (1, 8)
+    assert resolved_columns(config)["warmup_batch_sizes"] == (1, 8)
 
 
 OWN = (

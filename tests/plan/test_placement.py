@@ -10,17 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpcbench.config.server_axes import SCHEDULING
+from hpcbench.config.server_axes import SCHEDULING_AXES
 from hpcbench.plan.model import is_swappable
-from hpcbench.plan.placement import (
-    ENGINE_S,
-    SERVER_START_S,
-    STOP_S,
-    SWAP_S,
-    Placement,
-    place,
-    spread,
-)
+from hpcbench.plan.order import make_placements, split_placements
+from hpcbench.plan.placement import ENGINE_S, SERVER_START_S, STOP_S, SWAP_S, Placement
 from hpcbench.plan.point import Point, ServerVariant
 from tests.helpers.builders import campaign, expanded, parsed, point, triton_model, variant
 
@@ -40,7 +33,7 @@ def placed(points: list[Point], **changes: Any) -> list[Placement]:
         "repeats": 1,
         "fresh_servers": False,
     }
-    return place(points, **(settings | changes))
+    return make_placements(points, **(settings | changes))
 
 
 grids = st.lists(st.sampled_from(VARIANTS), max_size=12).map(
@@ -57,7 +50,7 @@ def test_every_measurement_that_is_left_is_placed_exactly_once_and_no_other(
     done = set(data.draw(st.lists(st.sampled_from(everything)))) if everything else set()
     foreign = {(key[0], "another pool", key[2]) for key in everything}
     placements = placed(points, repeats=repeats)
-    left = [placement.without(done | foreign) for placement in placements]
+    left = [placement.without_done(done | foreign) for placement in placements]
     found = Counter(key for placement in left if placement for key in placement.keys)
     assert found == Counter(set(everything) - done)
 
@@ -75,7 +68,7 @@ def test_the_longest_come_first_and_none_is_empty(points: list[Point], repeats: 
 
 def family(one: ServerVariant) -> ServerVariant:
     """The variant without what may change while its server stays."""
-    kept = tuple((axis, value) for axis, value in one.changes if axis not in SCHEDULING)
+    kept = tuple((axis, value) for axis, value in one.changes if axis not in SCHEDULING_AXES)
     return replace(one, changes=kept)
 
 
@@ -150,7 +143,7 @@ def test_a_swap_is_in_the_estimate() -> None:
 def test_idle_jobs_take_whole_variants_where_they_can() -> None:
     points = [point(n, of=variant(instance_count=n // 5)) for n in range(5, 20)]
     (whole,) = placed(points)
-    parts = spread([whole], jobs=2, walltime_s=None)
+    parts = split_placements([whole], jobs=2, walltime_s=None)
     assert sorted(len(p.points) for p in parts) == [5, 10]
     assert all(len({p.variant for p in part.points}) * 5 == len(part.points) for part in parts)
 
@@ -175,36 +168,36 @@ def shared(loads: int = 2) -> list[Point]:
         load={"batch_size": list(range(1, loads + 1))},
         together=[{name: {} for name in names}],
     )
-    return [point for point in expanded(study).points if point.beside]
+    return [point for point in expanded(study).points if point.co_located]
 
 
 def test_points_that_are_measured_together_stay_together() -> None:
     (whole,) = placed(shared(4))
-    assert {len(each) for each in whole.measurements} == {1, 2}
-    pairs = [each for each in whole.measurements if len(each) == 2]
+    assert {len(each) for each in whole.point_groups} == {1, 2}
+    pairs = [each for each in whole.point_groups if len(each) == 2]
     assert len(pairs) == 16
-    assert all(one.together == other.together for one, other in pairs)
+    assert all(one.together_id == other.together_id for one, other in pairs)
     limit_s = int(whole.needs_s(3)) + 1
     for parts in (
-        spread([whole], jobs=1, walltime_s=limit_s),
-        spread([whole], jobs=7, walltime_s=None),
+        split_placements([whole], jobs=1, walltime_s=limit_s),
+        split_placements([whole], jobs=7, walltime_s=None),
     ):
         assert len(parts) > 2
-        kept = [each for part in parts for each in part.measurements]
-        assert sorted(kept, key=str) == sorted(whole.measurements, key=str)
+        kept = [each for part in parts for each in part.point_groups]
+        assert sorted(kept, key=str) == sorted(whole.point_groups, key=str)
 
 
 def test_of_points_measured_together_one_can_be_left() -> None:
     (whole,) = placed(shared())
-    pair = next(each for each in whole.measurements if len(each) == 2)
-    left = whole.without({(pair[0].id, "cpu", 0)})
+    pair = next(each for each in whole.point_groups if len(each) == 2)
+    left = whole.without_done({(pair[0].id, "cpu", 0)})
     assert left is not None
-    assert (pair[1],) in left.measurements
+    assert (pair[1],) in left.point_groups
     assert left.served == whole.served
 
 
 def test_models_together_are_first_brought_under_load() -> None:
-    alone, *_, pair = placed(shared(1))[0].measurements
+    alone, *_, pair = placed(shared(1))[0].point_groups
     parts = [placed(list(each))[0] for each in (alone, pair)]
     start_s = SERVER_START_S
     assert parts[1].estimate_s - start_s == 2 * (parts[0].estimate_s - start_s)
@@ -227,7 +220,7 @@ def test_an_id_is_the_same_each_time_and_stands_for_its_points() -> None:
     points = [point(1), point(2)]
     (whole,) = placed(points)
     (again,) = placed(points, campaign="renamed")
-    half = whole.without({(points[0].id, "cpu", 0)})
+    half = whole.without_done({(points[0].id, "cpu", 0)})
     assert half is not None
     assert whole.id == again.id
     assert whole.id != half.id
@@ -237,11 +230,11 @@ def test_an_id_is_the_same_each_time_and_stands_for_its_points() -> None:
 
 def test_what_is_done_can_be_taken_away_later() -> None:
     (placement,) = placed([point(1), point(2), point(3)])
-    left = placement.without({placement.keys[0], placement.keys[2], ("x", "cpu", 0)})
+    left = placement.without_done({placement.keys[0], placement.keys[2], ("x", "cpu", 0)})
     assert left is not None
     assert [p.id for p in left.points] == [point(2).id]
     assert left.served == placement.served
-    assert placement.without(set(placement.keys)) is None
+    assert placement.without_done(set(placement.keys)) is None
 
 
 def test_a_placement_carries_what_a_worker_needs() -> None:
@@ -276,7 +269,7 @@ def test_spreading_loses_no_point_and_fits_each_placement_into_a_job(
     points: list[Point], repeats: int, jobs: int, walltime_s: int | None
 ) -> None:
     placements = placed(points, repeats=repeats)
-    parts = spread(placements, jobs=jobs, walltime_s=walltime_s)
+    parts = split_placements(placements, jobs=jobs, walltime_s=walltime_s)
     assert Counter(key for part in parts for key in part.keys) == Counter(
         key for placement in placements for key in placement.keys
     )
@@ -289,9 +282,9 @@ def test_spreading_loses_no_point_and_fits_each_placement_into_a_job(
 
 def test_one_long_placement_is_shared_among_idle_jobs_but_not_beyond_what_a_start_costs() -> None:
     (whole,) = placed([point(n) for n in range(16)])
-    assert len(spread([whole], jobs=1, walltime_s=None)) == 1
-    assert [len(p.points) for p in spread([whole], jobs=2, walltime_s=None)] == [8, 8]
-    many = spread([whole], jobs=100, walltime_s=None)
+    assert len(split_placements([whole], jobs=1, walltime_s=None)) == 1
+    assert [len(p.points) for p in split_placements([whole], jobs=2, walltime_s=None)] == [8, 8]
+    many = split_placements([whole], jobs=100, walltime_s=None)
     assert 2 < len(many) <= 16
     assert all(part.estimate_s >= 2 * SERVER_START_S for part in many)
 
@@ -299,14 +292,16 @@ def test_one_long_placement_is_shared_among_idle_jobs_but_not_beyond_what_a_star
 def test_a_placement_that_outlasts_a_job_is_cut_where_the_job_ends() -> None:
     (whole,) = placed([point(n) for n in range(10)])
     limit_s = int(whole.needs_s(4)) + 1
-    parts = spread([whole], jobs=1, walltime_s=limit_s)
+    parts = split_placements([whole], jobs=1, walltime_s=limit_s)
     assert [len(p.points) for p in parts] == [4, 4, 2]
 
 
 def test_a_model_beside_an_ensemble_is_not_swapped_under_it() -> None:
     config = "ensemble_scheduling { step { model_name: 'a' model_version: 1 } }"
     ensemble = variant(replace(triton_model("chain"), swappable=is_swappable(parsed(config))))
-    points = [replace(point(n, of=variant(instance_count=n)), beside=(ensemble,)) for n in (1, 2)]
+    points = [
+        replace(point(n, of=variant(instance_count=n)), co_located=(ensemble,)) for n in (1, 2)
+    ]
     assert len(placed(points)) == 2
 
 
@@ -337,4 +332,6 @@ def test_time_is_kept_for_engines_where_some_are_built(
     assert placement.estimate_s == start_s + sum(p.load.estimate_s for p in placement.points)
     # Each part of it may come to a node without engines.
     limit_s = int(placement.needs_s(2)) + 1
-    assert [len(part.points) for part in spread([placement], jobs=1, walltime_s=limit_s)] == [2, 1]
+    assert [
+        len(part.points) for part in split_placements([placement], jobs=1, walltime_s=limit_s)
+    ] == [2, 1]

@@ -15,8 +15,9 @@ from hpcbench import Campaign, Site, load_results, plan, run
 from hpcbench.cli.main import main
 from hpcbench.errors import SiteError
 from hpcbench.plan import plan as planning
-from hpcbench.plan.plan import Plan, plan_rows
-from hpcbench.records.store import PLAN, Results, write_point
+from hpcbench.plan.initial_record import plan_rows
+from hpcbench.plan.plan import Plan
+from hpcbench.records.store import PLAN_SCHEMA, Results, write_point
 from tests.helpers.builders import (
     record,
     refusal,
@@ -107,7 +108,7 @@ def test_the_rows_of_a_plan_name_every_measurement(planned: Planner) -> None:
     rows = plan_rows(planned(site=TWO_POOLS, load={"batch_size": [1, 2]}, repeats=2))
     assert len(rows) == 8
     assert len({(row["point_id"], row["pool"], row["repeat"]) for row in rows}) == 8
-    assert {tuple(row) for row in rows} == {tuple(PLAN.names)}
+    assert {tuple(row) for row in rows} == {tuple(PLAN_SCHEMA.names)}
     assert json.loads(rows[0]["variant"]) == {}
     assert [row["batch_size"] for row in rows[:2]] == [1, 2]
 
@@ -203,7 +204,7 @@ def test_a_missing_repository_is_told_with_file_and_key(planned: Planner, tmp_pa
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"load": {"batch_size": [512]}}, "load.batch_size: 512 is over its max_batch_size"),
+        ({"load": {"batch_size": [512]}}, "load.batch_size: 512 is over max_batch_size"),
         ({"models": [{"name": "jets"}]}, "shapes: input 'pf' has dims [16, -1]; say how long"),
         ({"models": [{"name": "tagger", "version": 2}]}, "version: 2 is not there; it has: 1"),
         ({"models": [{"name": "tagger", "shapes": {"X": [16]}}]}, "it has no input 'X'"),
@@ -229,7 +230,7 @@ def test_a_site_without_complete_software_is_told_what_to_install(
     with pytest.raises(SiteError, match=r"no complete Triton and perf_analyzer") as caught:
         plan(Campaign.load(study), Site.load(site))
     assert str(tmp_path / ".native") in str(caught.value)
-    assert "make native" in caught.value.hint
+    assert "hpcbench native" in caught.value.hint
     assert caught.value.exit_code == 3
 
 
@@ -292,7 +293,7 @@ def test_points_that_a_pool_cannot_measure_stay_in_its_plan_with_the_reason(
 ) -> None:
     pools = {"pools": {"cpu": {}, "gpu": {"gpus_per_job": 1}}}
     found = planned(site=pools, server={"accelerator": ACCELERATORS}, repeats=2)
-    why = "tensorrt: the native runtime serves on processors without accelerators"
+    why = "tensorrt: the native runtime serves on CPUs without accelerators"
     assert {(pool, reason) for pool, _, _, reason in inapplicable(found)} == {
         ("cpu", why),
         ("gpu", why),
@@ -307,8 +308,10 @@ def test_tensorrt_on_real_models_is_planned_where_it_applies(
     tmp_path: Path, shared_models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ONNX with a GPU takes it, TorchScript nowhere, and a pool without GPUs not at all."""
-    monkeypatch.setattr(planning.images, "resolve", lambda container, _: container)
-    monkeypatch.setattr(planning.command, "software", lambda _: planning.command.Software("s", "p"))
+    monkeypatch.setattr(planning.images, "resolve_images", lambda container, _: container)
+    monkeypatch.setattr(
+        planning.command, "find_software", lambda _: planning.command.Software("s", "p")
+    )
     shapes = {"pf_points": [2, 50], "pf_features": [20, 50], "pf_mask": [1, 50]}
     shapes |= {"sv_points": [2, 4], "sv_features": [11, 4], "sv_mask": [1, 4]}
     numbered = {f"{name}__{i}": dims for i, (name, dims) in enumerate(shapes.items())}
@@ -340,8 +343,8 @@ def test_tensorrt_on_real_models_is_planned_where_it_applies(
         *((pool, name, None) for pool in ("cpu", "a100") for name in (m["name"] for m in models)),
         *(("a100", "particlenet_AK4", accelerator) for accelerator in (fp32, fp16)),
     }
-    no_gpu = "tensorrt needs a GPU, and the pool gives its jobs none"
-    torch = "tensorrt is for models of the backends onnxruntime, tensorflow, not of pytorch"
+    no_gpu = "tensorrt needs a GPU, and the jobs of this pool have none"
+    torch = "tensorrt: only the onnxruntime and tensorflow backends have it, not pytorch"
     assert inapplicable(found) == {
         (pool, name, accelerator, reason)
         for pool, name, reason in (
@@ -370,15 +373,17 @@ def test_a_run_writes_down_what_does_not_apply_and_starts_nothing_for_it(tmp_pat
     frame = load_results(tmp_path / "results")
     assert list(frame["status"]) == ["not_applicable"] * 4
     assert set(frame["reason"]) == {
-        "tensorrt: the native runtime serves on processors without accelerators"
+        "tensorrt: the native runtime serves on CPUs without accelerators"
     }
 
 
 def test_a_job_must_have_time_for_its_engines(
     planned: Planner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planning.images, "resolve", lambda container, _: container)
-    monkeypatch.setattr(planning.command, "software", lambda _: planning.command.Software("s", "p"))
+    monkeypatch.setattr(planning.images, "resolve_images", lambda container, _: container)
+    monkeypatch.setattr(
+        planning.command, "find_software", lambda _: planning.command.Software("s", "p")
+    )
     images = {"server_image": "/images/server.sif", "sdk_image": "/images/sdk.sif"}
     server = {"accelerator": [None, {"name": "tensorrt"}]}
 

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hpcbench.analysis.summary.configuration import CONFIGURATION
 from hpcbench.records.columns import (
     COLUMNS,
     FINAL,
@@ -24,7 +25,9 @@ from hpcbench.records.columns import (
     SCHEMA_VERSION,
     Record,
     Status,
+    names_with,
 )
+from hpcbench.records.roles import SEPARATING, Role
 from hpcbench.records.store import write_records
 from tests.helpers.builders import PRINTED, record
 
@@ -195,3 +198,32 @@ def test_a_figure_of_the_wrong_type_is_refused() -> None:
         read_back([record(node=3)])
     with pytest.raises((pa.ArrowInvalid, pa.ArrowTypeError)):
         read_back([record(request_count="3")])
+
+
+SEPARATING_COLUMNS = """accelerator, asynchronous, batch_size, beside, compression, concurrency,
+cpu_count, cpu_name, cuda_graphs, default_priority_level, default_queue_policy, dynamic_batching,
+gpu_count, gpu_driver, gpu_name, gpus, graph_level, input_data, instance_count, instance_kind,
+max_batch_size, max_queue_delay_us, max_threads, max_trials, measurement_interval_ms,
+measurement_mode, measurement_request_count, model, model_digest, model_label, model_version,
+output_shared_memory_bytes, percentile, perf_analyzer_version, pool, preferred_batch_size,
+preserve_ordering, priority_levels, protocol, rate_limiter, request_distribution, request_rate,
+response_cache, runtime, sdk_image_digest, server_image_digest, shapes, shapes_name,
+shared_memory, site, stability_percentage, streaming, string_data, string_length, triton_version,
+variant, variant_name"""
+
+
+def test_these_columns_and_no_others_separate_configurations() -> None:
+    assert sorted(names_with(*SEPARATING)) == re.split(r",\s+", SEPARATING_COLUMNS)
+    assert set(CONFIGURATION) == set(names_with(*SEPARATING))
+    assert len(CONFIGURATION) == len(set(CONFIGURATION))
+
+
+def test_what_has_a_unit_separates_nothing_unless_it_was_asked_for_or_resolved() -> None:
+    asked = {Role.LOAD, Role.CALL, Role.WINDOW, Role.RESOLVED, Role.HARDWARE}
+    described = {Role.METRIC, Role.PROVENANCE}
+    assert {column.role for column in COLUMNS if column.unit} <= asked | described
+
+
+def test_every_metric_is_a_number_with_a_unit() -> None:
+    metrics = [column for column in COLUMNS if column.role is Role.METRIC]
+    assert [column.name for column in metrics if not column.unit] == []

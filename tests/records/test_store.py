@@ -87,7 +87,7 @@ def test_a_second_merge_adds_to_the_first(results: Results) -> None:
 
 def test_merging_nothing_changes_nothing(results: Results) -> None:
     store.merge_points(results, "aaaaaaaaaaaa")
-    store.merge_leftovers(results)
+    store.recover_records(results)
     assert files(results) == []
 
 
@@ -99,7 +99,7 @@ def test_a_killed_runs_points_are_merged_and_its_half_written_files_deleted(
     half = results.records / ".aaaaaaaaaaaa-1-0.parquet.123.tmp"
     half.write_bytes(b"PAR1 half of it")
     assert len(hpcbench.load_results(results.folder)) == 2
-    store.merge_leftovers(results)
+    store.recover_records(results)
     assert files(results) == ["aaaaaaaaaaaa.parquet", "bbbbbbbbbbbb.parquet"]
     assert len(hpcbench.load_results(results.folder)) == 2
 
@@ -113,7 +113,7 @@ def test_a_merge_that_was_killed_before_it_deleted_the_parts_loses_and_doubles_n
     for part in kept:
         shutil.copy(part, results.records)
     before = hpcbench.load_results(results.folder)
-    store.merge_leftovers(results)
+    store.recover_records(results)
     pd.testing.assert_frame_equal(hpcbench.load_results(results.folder), before)
     assert len(before) == 3
     assert files(results) == ["aaaaaaaaaaaa.parquet"]
@@ -175,9 +175,9 @@ def test_results_are_typed_and_what_is_missing_is_missing(results: Results) -> N
 def test_columns_that_are_asked_for_are_read_alone_and_say_the_same(results: Results) -> None:
     for number in (3, 1, 2):
         store.write_point(results, record(number, preferred_batch_size=(4, 8)))
-        store.merge_leftovers(results)
+        store.recover_records(results)
         store.write_point(results, record(number, ended_at=NOON, status=Status.FAILED))
-        store.merge_leftovers(results)
+        store.recover_records(results)
     whole = hpcbench.load_results(results.folder)
     for names in (
         ["throughput_infer_per_s", "batch_size"],
@@ -238,7 +238,7 @@ def written(records: list[Record], order: random.Random) -> pd.DataFrame:
                 case 0:
                     store.merge_points(results, entry.placement_id)
                 case 1:
-                    store.merge_leftovers(results)
+                    store.recover_records(results)
                 case _:
                     pass
         return hpcbench.load_results(folder)
@@ -309,7 +309,7 @@ def test_points_that_differ_in_their_id_alone_stand_in_one_order(tmp_path: Path)
         results.create()
         for number in numbers:
             store.write_point(results, record(number, batch_size=1))
-            store.merge_leftovers(results)
+            store.recover_records(results)
         frames.append(hpcbench.load_results(results.folder))
     pd.testing.assert_frame_equal(frames[0], frames[1])
 
@@ -320,7 +320,7 @@ def test_points_that_differ_in_their_id_alone_stand_in_one_order(tmp_path: Path)
 def test_what_is_done_is_measured_or_can_never_be(results: Results) -> None:
     for number, status in enumerate(Status):
         store.write_point(results, record(number, status=status))
-    done = store.done(results)
+    done = store.finished_keys(results)
     assert done == {record(number).key for number, status in enumerate(Status) if status in FINAL}
     assert len(done) == 3
 
@@ -335,7 +335,7 @@ def test_what_is_left_is_a_set_difference(records: list[Record], seed: int) -> N
         for position, entry in enumerate(random.Random(seed).sample(records, len(records))):
             store.write_point(results, replace(entry, placement_id=f"{position:012x}"))
         wanted = {entry.key for entry in records} | {("another", "cpu", 0)}
-        left = wanted - store.done(results)
+        left = wanted - store.finished_keys(results)
     assert left == wanted - {e.key for e in records if e.status in ("ok", "unstable")}
 
 
@@ -358,12 +358,12 @@ def test_statuses_and_table_agree_on_every_measurement(results: Results) -> None
     table = {
         (row.point_id, row.pool, row.repeat): (row.status, row.reason) for row in frame.itertuples()
     }
-    assert store.statuses(results) == table
+    assert store.read_statuses(results) == table
     assert len(table) == 16
 
 
 def test_a_folder_that_does_not_exist_has_nothing_done(tmp_path: Path) -> None:
-    assert store.done(Results(tmp_path / "none")) == set()
+    assert store.finished_keys(Results(tmp_path / "none")) == set()
 
 
 # Files that are not what they should be
@@ -383,7 +383,9 @@ def spoil(path: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["empty", "cut", "text", "zeros inside"])
-@pytest.mark.parametrize("reader", [hpcbench.load_results, lambda f: store.done(Results(f))])
+@pytest.mark.parametrize(
+    "reader", [hpcbench.load_results, lambda f: store.finished_keys(Results(f))]
+)
 def test_a_damaged_file_is_named(results: Results, how: str, reader: object) -> None:
     store.write_point(results, record(1))
     path = store.write_point(results, record(2))
@@ -400,7 +402,7 @@ def test_a_damaged_file_is_named_before_anything_is_merged(results: Results, how
     path = store.write_point(results, record(2))
     spoil(path, how)
     before = files(results)
-    assert str(path) in refusal(store.merge_leftovers, results)
+    assert str(path) in refusal(store.recover_records, results)
     assert files(results) == before
 
 
@@ -431,7 +433,9 @@ def test_variants_of_version_1_are_read_as_what_they_change(
     assert json.loads(hpcbench.load_results(path)["variant"].item()) == read
 
 
-@pytest.mark.parametrize("reader", [hpcbench.load_results, lambda f: store.done(Results(f))])
+@pytest.mark.parametrize(
+    "reader", [hpcbench.load_results, lambda f: store.finished_keys(Results(f))]
+)
 def test_another_schema_version_is_refused_with_both_versions(
     results: Results, reader: object
 ) -> None:
@@ -452,10 +456,10 @@ def test_a_merge_that_was_killed_before_it_deleted_its_parts_doubles_no_row(
     for each in records:
         store.write_point(results, each)
     parts = {path: path.read_bytes() for path in results.records.iterdir()}
-    store.merge_leftovers(results)
+    store.recover_records(results)
     for path, content in parts.items():
         path.write_bytes(content)
-    store.merge_leftovers(results)
+    store.recover_records(results)
     assert len(store.read_table(tmp_path)) == 2
 
 
@@ -466,7 +470,7 @@ def test_points_of_another_schema_version_are_never_merged_into_this_one(
     path = store.write_point(results, record(1))
     write_other_version(path)
     content = path.read_bytes()
-    assert "has schema version 99" in refusal(store.merge_leftovers, results)
+    assert "has schema version 99" in refusal(store.recover_records, results)
     assert path.read_bytes() == content
 
 
@@ -492,7 +496,7 @@ def test_a_plan_of_another_version_is_refused(results: Results) -> None:
 def test_a_plan_comes_back_as_it_was_written(results: Results) -> None:
     rows = [
         {
-            **dict.fromkeys(store.PLAN.names),
+            **dict.fromkeys(store.PLAN_SCHEMA.names),
             "point_id": "a",
             "pool": "cpu",
             "repeat": 0,
@@ -557,36 +561,36 @@ def test_results_that_may_only_be_read_are_told() -> None:
 
 
 def test_a_second_run_is_refused_and_told_who_is_at_work(results: Results) -> None:
-    assert not store.is_locked(results)
-    with store.locked(results):
-        assert store.is_locked(results)
-        message = refusal(store.locked(results).__enter__)
+    assert not store.is_folder_locked(results)
+    with store.lock_folder(results):
+        assert store.is_folder_locked(results)
+        message = refusal(store.lock_folder(results).__enter__)
         assert message.startswith(f"--results {results.folder}: another run is at work in it: ")
         assert f"process {os.getpid()} on " in message
         assert "name another folder" in message
-    assert not store.is_locked(results)
-    with store.locked(results):
+    assert not store.is_folder_locked(results)
+    with store.lock_folder(results):
         pass
 
 
 def test_asking_does_not_take_the_lock(results: Results) -> None:
-    with store.locked(results):
+    with store.lock_folder(results):
         pass
-    store.is_locked(results)
-    with store.locked(results):
-        assert store.is_locked(results)
+    store.is_folder_locked(results)
+    with store.lock_folder(results):
+        assert store.is_folder_locked(results)
 
 
 def test_a_killed_run_holds_no_lock(results: Results) -> None:
     script = (
         "import os, signal, sys\nfrom pathlib import Path\nfrom hpcbench.records import store\n"
-        "with store.locked(store.Results(Path(sys.argv[1]))):\n"
+        "with store.lock_folder(store.Results(Path(sys.argv[1]))):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     ended = subprocess.run([sys.executable, "-c", script, str(results.folder)], check=False)
     assert ended.returncode == -9
-    assert not store.is_locked(results)
-    with store.locked(results):
+    assert not store.is_folder_locked(results)
+    with store.lock_folder(results):
         pass
 
 

@@ -14,11 +14,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.box.fixture import BOX, Box
-from tests.box.images import CHECKOUT, SDK, SERVER, Place, base_sites, running, traces
-from tests.box.paths import USER_ID, Places
+from tests.box.fixture import BOX, Box, in_time
+from tests.box.images import CHECKOUT, SDK, SERVER, Place, base_sites, host_path, running, traces
+from tests.box.paths import USER_ID
 from tests.box.registry import HOST
-from tests.conftest import wait_until
 from tests.helpers.real import QUICK, SHAPES
 
 # The first test may have to wait for the box and for its images.
@@ -40,7 +39,7 @@ def images(box: Box, demo_models: Path) -> Box:
 def clean(images: Box) -> Iterator[Box]:
     """The box, in which the test leaves no process, folder, memory or mount."""
     yield images
-    assert wait_until(lambda: not running(images), 10), running(images)
+    assert in_time(lambda: not running(images), 10), running(images)
     assert not traces(images)
 
 
@@ -51,17 +50,12 @@ def place(clean: Box) -> Iterator[Place]:
     made.end()
 
 
-def host_path(path: Path) -> Path:
-    """A path of the box on this machine."""
-    return Places.here().root / path.relative_to("/")
-
-
 @pytest.mark.parametrize("base", base_sites(), ids=lambda path: path.stem)
 def test_the_demo_gives_each_point_once_from_both_images(clean: Box, base: Path) -> None:
-    """All of the demo's campaign, but for the time that its points take to settle."""
+    """All of the demo's campaign, in windows as short as they may be."""
     place = Place(clean, base)
     demo = yaml.safe_load((CHECKOUT / "jobs" / "demo" / "campaign.yaml").read_text())
-    demo["measurement"] |= {"stability_percentage": 900}
+    demo["measurement"] |= QUICK
     place.campaign(**{**demo, "model_repository": str(CHECKOUT / "jobs" / "demo" / "models")})
     run = place.start()
     seen: set[str] = set()
@@ -75,7 +69,7 @@ def test_the_demo_gives_each_point_once_from_both_images(clean: Box, base: Path)
         return seen >= expected
 
     try:
-        assert wait_until(both, 90), seen
+        assert in_time(both, 90), seen
     finally:
         output = run.communicate(timeout=240)[0]
     assert run.returncode == 0, output
@@ -107,35 +101,44 @@ def in_images(box: Box, name: str) -> list[str]:
     return box.exec("sh", "-c", script, root=True).stdout.splitlines()
 
 
-def test_variables_of_the_session_do_not_reach_a_measurement(place: Place) -> None:
+def test_variables_of_a_job_of_slurm_do_not_reach_a_measurement(place: Place) -> None:
+    """Nor those of the session that it was submitted from."""
     done = place.run(
+        *("srun", "-w", "n1", "--gres=gpu:1"),
         *("env", "APPTAINER_BIND=/no/such/path", "SINGULARITY_NV=1", "APPTAINERENV_LD_PRELOAD=/x"),
         *("APPTAINERENV_PATH=/nowhere", "LD_LIBRARY_PATH=/nowhere", "HPCBENCH_CPUS=77"),
         *("LD_PRELOAD=/no/such.so", "PYTHONPATH=/nowhere", "TMPDIR=/nowhere", "HOME=/nowhere"),
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert {row["status"] for row in place.rows()} == {"ok"}
+    rows = place.rows()
+    assert {row["status"] for row in rows} == {"ok"}
+    assert {row["node"] for row in rows} == {"n1"}
 
 
-def test_a_job_of_slurm_measures_in_containers(place: Place) -> None:
-    done = place.run("srun", "-w", "n1", "--gres=gpu:1")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert {row["node"] for row in place.rows()} == {"n1"}
-
-
-def test_links_in_a_model_lead_to_their_ends_and_nothing_of_it_can_be_written(
+def test_links_in_models_and_input_lead_to_their_ends_and_no_model_can_be_written(
     place: Place,
 ) -> None:
+    """Links to a file, to a folder, and through another link."""
     make = """
-    mkdir -p "$0/models" "$0/store,1:a/v" "$0/shared"
+    mkdir -p "$0/models" "$0/store,1:a/v" "$0/shared" "$0/input" "$0/x"
     cp -r jobs/demo/models/jet_tagger "$0/models/"; cd "$0/models/jet_tagger"
     mv 1/model.onnx "$0/shared/"; rmdir 1
     ln -s "$0/store,1:a/v" 1; ln -s ../../shared/model.onnx 1/model.onnx
+    cd "$0/input"; head -c 200 /dev/zero >pf_mask; head -c 16 /dev/zero >sv_mask
+    head -c 3200 /dev/zero >"$0/store,1:a/pf_features"
+    ln -s "$0/store,1:a/pf_features" pf_features
+    head -c 160 /dev/zero >"$0/x/sv"; ln -s x/sv "$0/again"; ln -s ../again sv_features
     """
     place.box.said("bash", "-ec", make, str(place.folder))
-    place.campaign(model_repository=str(place.folder / "models"))
+    place.campaign(
+        model_repository=str(place.folder / "models"),
+        load={"batch_size": 1, "concurrency": 2},
+        measurement={**QUICK, "input_data": str(place.folder / "input")},
+    )
     done = place.run()
     assert done.returncode == 0, done.stdout + done.stderr
+    (row,) = place.rows()
+    assert (row["status"], row["input_data"]) == ("ok", str(place.folder / "input"))
     code = """
 import sys
 from pathlib import Path
@@ -145,14 +148,14 @@ from hpcbench.runtime import command as commands, process
 folder = Path(sys.argv[1])
 todo = plan(Campaign.load(folder / "campaign.yaml"), Site.load(folder / "site.yaml"))
 (placement,) = todo.placements["cpu"]
-shows = model_repository.shows(placement.points[0].variant)
-room = commands.Room(folder=folder / "room", shows=shows)
-room.folder.mkdir()
+mounts = model_repository.paths_to_mount(placement.points[0].variant)
+access = commands.NodeAccess(folder=folder / "access", mounts=mounts)
+access.folder.mkdir()
 model = placement.points[0].variant.model.folder
 for path in (model / "config.pbtxt", model / "1" / "model.onnx"):
     words = ["sh", "-c", 'cat "$0" >/dev/null && ! echo x >>"$0"', str(path)]
-    command = commands.inside(todo.site.container, 0, words, room)
-    done = process.run(command.argv, folder=room.folder, timeout_s=60, env=command.env)
+    command = commands.image_command(todo.site.container, 0, words, access)
+    done = process.run(command.argv, folder=access.folder, timeout_s=60, env=command.env)
     assert done.returncode == 0, done
     assert "Read-only file system" in done.stderr, done
 """
@@ -210,27 +213,6 @@ def test_a_response_cache_answers_only_where_it_was_asked_for(place: Place) -> N
     assert found[False]["server_cache_hit_us"] is None
 
 
-def test_links_in_a_folder_of_input_lead_to_their_ends(place: Place) -> None:
-    """One to a file, and one through another link."""
-    make = """
-    mkdir -p "$0/input" "$0/store,1:a"; cd "$0/input"
-    head -c 3200 /dev/zero >"$0/store,1:a/pf_features"; head -c 200 /dev/zero >pf_mask
-    head -c 160 /dev/zero >"$0/sv"; head -c 16 /dev/zero >sv_mask
-    ln -s "$0/store,1:a/pf_features" pf_features
-    ln -s ../sv "$0/again"; ln -s ../again sv_features; mkdir "$0/x"; mv "$0/sv" "$0/x/sv"
-    rm "$0/again"; ln -s x/sv "$0/again"
-    """
-    place.box.said("bash", "-ec", make, str(place.folder))
-    place.campaign(
-        load={"batch_size": 1, "concurrency": 2},
-        measurement={**QUICK, "input_data": str(place.folder / "input")},
-    )
-    done = place.run()
-    assert done.returncode == 0, done.stdout + done.stderr
-    (row,) = place.rows()
-    assert (row["status"], row["input_data"]) == ("ok", str(place.folder / "input"))
-
-
 class TestAnotherImage:
     """At the path of the one that the driver hashed; no record may carry the digest of that one."""
 
@@ -246,7 +228,7 @@ class TestAnotherImage:
         place.site(server_image=str(image))
         place.campaign(measurement={**QUICK, "measurement_interval_ms": 1500})
         run = place.start()
-        assert wait_until(lambda: running(place.box, "perf_analyzer.*-b 1 "), 60)
+        assert in_time(lambda: running(place.box, "perf_analyzer.*-b 1 "), 60)
         place.box.said("mv", str(other), str(image))
         output = run.communicate(timeout=90)[0]
         assert run.returncode == 3, output
@@ -353,7 +335,7 @@ def registry(images: Box) -> Iterator[Path]:
         root = f"{place.folder}/root"
         images.said("apptainer", "-q", "build", "--sandbox", root, SDK)
         answers = ["sh", "-c", f"ss -ltn | grep -q {HOST}"]
-        assert wait_until(lambda: images.exec(*answers).returncode == 0, 20)
+        assert in_time(lambda: images.exec(*answers).returncode == 0, 20)
         path = "/opt/sdk/bin:/usr/bin:/bin"
         words = [str(folder), "tools/sdk", "1", root, path]
         digest = images.exec("python", tool, "push", *words, timeout_s=200)
@@ -442,12 +424,12 @@ class TestRegistry:
     ) -> None:
         place.site(sdk_image=f"docker://{HOST}/tools/sdk:1")
         run = place.start("env", f"SSL_CERT_FILE={registry}/cert.pem")
-        assert wait_until(lambda: running(place.box, "apptainer pull"), 60)
+        assert in_time(lambda: running(place.box, "apptainer pull"), 60)
         driver = running(place.box, "^/opt/venv/bin/python.* /opt/venv/bin/hpcbench run")
         place.box.said("kill", "-9", *(line.split()[0] for line in driver))
         run.communicate(timeout=60)
         cache = ["ls", "-A", "--ignore=.lock-*", "--ignore=digests", f"{place.folder}/cache"]
-        assert wait_until(lambda: not place.box.said(*cache), 20), place.box.said(*cache)
+        assert in_time(lambda: not place.box.said(*cache), 20), place.box.said(*cache)
         assert not running(place.box, "apptainer")
 
     def test_the_definitions_for_gpus_build_from_images_that_are_here(
@@ -570,7 +552,7 @@ class TestFailures:
         try:
             run = place.start()
             measuring = lambda: running(place.box, "perf_analyzer.*-b 1 ")  # noqa: E731
-            assert wait_until(measuring, 60)
+            assert in_time(measuring, 60)
             place.box.exec("dd", "if=/dev/zero", f"of={disk}/fill", "bs=1M")
             output = run.communicate(timeout=60)[0]
         finally:
@@ -604,7 +586,7 @@ class TestDeaths:
 
     def measuring(self, place: Place) -> "list[int]":
         """Waits until perf_analyzer measures; the processes of the run's workers."""
-        assert wait_until(lambda: running(place.box, "perf_analyzer.*-b 1 "), 60)
+        assert in_time(lambda: running(place.box, "perf_analyzer.*-b 1 "), 60)
         return self.pids(place, "multiprocessing.spawn.*spawn_main")
 
     def pids(self, place: Place, pattern: str) -> "list[int]":
@@ -616,9 +598,7 @@ class TestDeaths:
         )  # some die with others before it is their turn
 
     def gone(self, place: Place) -> bool:
-        return wait_until(
-            lambda: not running(place.box, "tritonserver|perf_analyzer|squashfuse"), 10
-        )
+        return in_time(lambda: not running(place.box, "tritonserver|perf_analyzer|squashfuse"), 10)
 
     def test_of_the_worker_and_the_run(self, place: Place) -> None:
         place.campaign(measurement=LONG)
@@ -638,7 +618,7 @@ class TestDeaths:
         servers = self.pids(place, "tritonserver.*--id=")
         self.kill(place, workers)
         ended = lambda: not set(servers) & set(self.pids(place, "tritonserver"))  # noqa: E731
-        assert wait_until(ended, 10)
+        assert in_time(ended, 10)
         run.send_signal(signal.SIGTERM)
         run.communicate(timeout=60)
         assert self.gone(place), running(place.box)
@@ -653,7 +633,7 @@ class TestDeaths:
         assert run.returncode == 1, output
         assert self.gone(place), running(place.box)
 
-    @pytest.mark.parametrize("base", base_sites(), ids=lambda path: path.stem)
+    @pytest.mark.parametrize("base", base_sites()[:2], ids=lambda path: path.stem)
     def test_of_workers_and_their_supervisors_at_once(self, clean: Box, base: Path) -> None:
         """A job is still there then, and a worker in the place of the one that died."""
         place = Place(clean, base)
@@ -666,7 +646,7 @@ class TestDeaths:
             self.kill(place, workers + supervisors)
             ended = lambda: not set(before) & set(self.pids(place, "."))  # noqa: E731
             assert len(before) >= 6
-            assert wait_until(ended, 10), running(place.box)
+            assert in_time(ended, 10), running(place.box)
             run.send_signal(signal.SIGTERM)
             run.communicate(timeout=90)
         finally:
@@ -682,13 +662,12 @@ class TestDeaths:
         assert run.returncode == 1, output
         assert "the server died during this point" in place.rows()[0]["reason"]
 
-    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-    def test_of_the_run_by_a_signal(self, place: Place, number: signal.Signals) -> None:
+    def test_of_the_run_by_a_signal(self, place: Place) -> None:
         place.campaign(measurement=LONG)
         run = place.start()
         self.measuring(place)
         driver = self.pids(place, "^/opt/venv/bin/python.* /opt/venv/bin/hpcbench run")
-        place.box.said("kill", f"-{number.value}", *map(str, driver))
+        place.box.said("kill", "-TERM", *map(str, driver))
         output = run.communicate(timeout=60)[0]
         assert run.returncode == 130, output
         assert not running(place.box), "it was gone before the run ended"
@@ -728,14 +707,12 @@ def test_particlenet_runs_in_the_containers_with_its_own_configuration(
     place.campaign(
         model_repository=str(place.folder / "models"),
         models=[{"name": "particlenet_AK4", "shapes": shapes}],
-        load={"batch_size": [1, 4, 16], "concurrency": 4},
-        measurement={"measurement_interval_ms": 1500, "stability_percentage": 900},
+        load={"batch_size": [1, 4], "concurrency": 4},
+        measurement={"measurement_interval_ms": 600, "stability_percentage": 900},
     )
     done = place.run()
     assert done.returncode == 0, done.stdout + done.stderr
     rows = place.rows()
-    assert [(row["batch_size"], row["status"]) for row in rows] == [
-        *((1, "ok"), (4, "ok"), (16, "ok"))
-    ]
+    assert [(row["batch_size"], row["status"]) for row in rows] == [(1, "ok"), (4, "ok")]
     assert {row["platform"] for row in rows} == {"onnxruntime_onnx"}
     assert all(row["throughput_infer_per_s"] > 10 for row in rows)

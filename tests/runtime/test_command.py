@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.config.container import Container, Resolved
+from hpcbench.config.container import Container, ResolvedContainer
 from hpcbench.errors import SiteError
 from hpcbench.runtime import command as container
-from hpcbench.runtime.command import Room
+from hpcbench.runtime.command import NodeAccess
 from tests.helpers.builders import write_prefix
 
 
@@ -22,12 +22,12 @@ def native(tmp_path: Path) -> Container:
 
 
 @pytest.fixture
-def room(tmp_path: Path) -> Room:
-    return Room(folder=tmp_path, shm="hpcbench-1-")
+def access(tmp_path: Path) -> NodeAccess:
+    return NodeAccess(folder=tmp_path, shm_prefix="hpcbench-1-")
 
 
 @pytest.fixture
-def boxed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Resolved:
+def boxed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ResolvedContainer:
     """A container of two images, on a machine that has apptainer."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "apptainer").touch(mode=0o755)
@@ -36,8 +36,8 @@ def boxed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Resolved:
     return resolved()
 
 
-def resolved(**changes: object) -> Resolved:
-    return Resolved.model_validate(
+def resolved(**changes: object) -> ResolvedContainer:
+    return ResolvedContainer.model_validate(
         {
             "runtime": "apptainer",
             "server_image": "/images/server.sif",
@@ -50,7 +50,7 @@ def resolved(**changes: object) -> Resolved:
     )
 
 
-def mounts(argv: list[str]) -> list[list[str]]:
+def mount_rows(argv: list[str]) -> list[list[str]]:
     """(source, destination, options...) of each --mount."""
     values = [argv[i + 1] for i, word in enumerate(argv) if word == "--mount"]
     rows = [next(csv.reader([value])) for value in values]
@@ -59,14 +59,14 @@ def mounts(argv: list[str]) -> list[list[str]]:
 
 
 def test_the_digest_of_the_prefix_stands_for_both_images(native: Container) -> None:
-    software = container.software(native)
+    software = container.find_software(native)
     assert software.server_digest == "native:0123456789abcdef"
     assert software.sdk_digest == "native:0123456789abcdef"
 
 
 def test_another_prefix_has_another_digest(tmp_path: Path) -> None:
     digests = {
-        container.software(
+        container.find_software(
             Container(prefix=write_prefix(tmp_path / name, digest=name))
         ).server_digest
         for name in ("one", "two")
@@ -76,23 +76,23 @@ def test_another_prefix_has_another_digest(tmp_path: Path) -> None:
 
 def test_the_prefix_of_this_checkout_is_understood(native_prefix: Path) -> None:
     manifest = json.loads((native_prefix / "manifest.json").read_text())
-    found = container.software(Container(prefix=native_prefix))
+    found = container.find_software(Container(prefix=native_prefix))
     assert found.server_digest == f"native:{manifest['digest']}"
 
 
 def test_a_prefix_that_is_not_there_is_told_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(SiteError) as caught:
-        container.software(Container(prefix=tmp_path / "none"))
+        container.find_software(Container(prefix=tmp_path / "none"))
     assert caught.value.message.startswith(
         f"there is no complete Triton and perf_analyzer in {tmp_path / 'none'}"
     )
     assert "there is no such folder" in caught.value.message
-    assert f"python3 containers/native.py {tmp_path / 'none'}" in caught.value.hint
+    assert f"hpcbench native {tmp_path / 'none'}" in caught.value.hint
 
 
 def test_nobody_is_told_to_delete_a_folder_that_is_perhaps_another_one(tmp_path: Path) -> None:
     with pytest.raises(SiteError, match=r"no manifest\.json") as caught:
-        container.software(Container(prefix=tmp_path))
+        container.find_software(Container(prefix=tmp_path))
     assert "rm -r" not in caught.value.hint
     assert "correct container.prefix" in caught.value.hint
 
@@ -102,7 +102,7 @@ def test_a_prefix_that_cannot_be_read_is_told_as_such(tmp_path: Path) -> None:
     (prefix / "manifest.json").unlink()
     (prefix / "manifest.json").mkdir()
     with pytest.raises(SiteError, match=r"manifest\.json: Is a directory"):
-        container.software(Container(prefix=prefix))
+        container.find_software(Container(prefix=prefix))
 
 
 @pytest.mark.parametrize("lost", ["bin/tritonserver", "python", "backends"])
@@ -113,26 +113,26 @@ def test_a_prefix_of_which_a_part_is_lost_is_told_with_the_part(
     path = native.prefix / lost
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     with pytest.raises(SiteError, match=f"{lost}.* is not there"):
-        container.software(native)
+        container.find_software(native)
 
 
 def test_a_prefix_with_a_space_in_its_path_is_refused_because_triton_cannot_take_it(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(SiteError, match="characters that Triton cannot take"):
-        container.software(Container(prefix=write_prefix(tmp_path / "my folder")))
+        container.find_software(Container(prefix=write_prefix(tmp_path / "my folder")))
 
 
 def test_no_command_is_advised_that_would_do_something_else_in_a_shell(tmp_path: Path) -> None:
     with pytest.raises(SiteError) as caught:
-        container.software(Container(prefix=tmp_path / "none$(touch x)"))
+        container.find_software(Container(prefix=tmp_path / "none$(touch x)"))
     assert "$(" not in caught.value.hint
 
 
 def test_the_server_is_started_from_the_prefix_with_memory_of_its_own(
-    native: Container, room: Room
+    native: Container, access: NodeAccess
 ) -> None:
-    command = container.server(native, ["--http-port=1"], room)
+    command = container.server_command(native, ["--http-port=1"], access)
     assert command.argv == [
         f"{native.prefix}/bin/tritonserver",
         "--backend-config=onnxruntime,shm-region-prefix-name=hpcbench-1-",
@@ -142,24 +142,24 @@ def test_the_server_is_started_from_the_prefix_with_memory_of_its_own(
     assert command.remove == ["/dev/shm/hpcbench-1-*"]
 
 
-def test_perf_analyzer_gets_its_arguments_unchanged(native: Container, room: Room) -> None:
+def test_perf_analyzer_gets_its_arguments_unchanged(native: Container, access: NodeAccess) -> None:
     arguments = ["-m", "a model; rm -rf"]
-    assert container.sdk(native, arguments, room).argv == [
+    assert container.sdk_command(native, arguments, access).argv == [
         f"{native.prefix}/bin/perf_analyzer",
         *arguments,
     ]
 
 
 def test_in_a_container_nothing_of_the_session_is_seen_but_what_was_named(
-    boxed: Resolved, room: Room, tmp_path: Path
+    boxed: ResolvedContainer, access: NodeAccess, tmp_path: Path
 ) -> None:
-    command = container.server(boxed, ["--id=x"], room)
+    command = container.server_command(boxed, ["--id=x"], access)
     assert command.argv[:4] == [f"{tmp_path}/bin/apptainer", "--quiet", "exec", "--containall"]
     assert command.argv[-5:] == [
         *("--pwd", str(tmp_path), "/images/server.sif"),
         *("tritonserver", "--id=x"),
     ]
-    assert mounts(command.argv) == [
+    assert mount_rows(command.argv) == [
         [f"{tmp_path}/.tmp", "/tmp"],
         [f"{tmp_path}/.tmp", "/var/tmp"],
         [str(tmp_path), str(tmp_path)],
@@ -171,11 +171,11 @@ def test_in_a_container_nothing_of_the_session_is_seen_but_what_was_named(
     assert command.remove == [f"{tmp_path}/hpcbench-1-shm"]
 
 
-def test_models_and_the_sites_binds_are_read_only(boxed: Resolved, tmp_path: Path) -> None:
-    shows = ((Path("/real/model"), Path("/models/tagger")),)
+def test_models_and_the_sites_binds_are_read_only(boxed: ResolvedContainer, tmp_path: Path) -> None:
+    mounts = ((Path("/real/model"), Path("/models/tagger")),)
     site = resolved(binds=["/cvmfs", "/data:/input"])
-    command = container.server(site, [], Room(folder=tmp_path, shows=shows))
-    assert [row for row in mounts(command.argv) if row[-1] == "ro"] == [
+    command = container.server_command(site, [], NodeAccess(folder=tmp_path, mounts=mounts))
+    assert [row for row in mount_rows(command.argv) if row[-1] == "ro"] == [
         ["/cvmfs", "/cvmfs", "ro"],
         ["/data", "/input", "ro"],
         ["/real/model", "/models/tagger", "ro"],
@@ -183,63 +183,78 @@ def test_models_and_the_sites_binds_are_read_only(boxed: Resolved, tmp_path: Pat
 
 
 def test_a_bind_around_the_scratch_folder_or_the_models_does_not_cover_them(
-    boxed: Resolved, tmp_path: Path
+    boxed: ResolvedContainer, tmp_path: Path
 ) -> None:
-    model, room = tmp_path / "models" / "tagger", tmp_path / "room"
-    room.mkdir()
+    model, access = tmp_path / "models" / "tagger", tmp_path / "access"
+    access.mkdir()
     site = resolved(binds=[str(tmp_path), "/data:/tmp/data"])
-    command = container.server(site, [], Room(folder=room, shows=((model, model),)))
-    order = [row[1] for row in mounts(command.argv)]
+    command = container.server_command(
+        site, [], NodeAccess(folder=access, mounts=((model, model),))
+    )
+    order = [row[1] for row in mount_rows(command.argv)]
     assert order.index("/tmp") < order.index(str(tmp_path))
     assert order.index("/tmp") < order.index("/tmp/data")
-    assert order.index(str(tmp_path)) < order.index(str(room))
+    assert order.index(str(tmp_path)) < order.index(str(access))
     assert order.index(str(tmp_path)) < order.index(str(model))
 
 
 def test_an_image_that_has_to_be_unpacked_is_so_on_the_scratch_disk(
-    boxed: Resolved, room: Room
+    boxed: ResolvedContainer, access: NodeAccess
 ) -> None:
-    assert container.server(boxed, [], room).env["APPTAINER_TMPDIR"] == str(room.folder)
+    assert container.server_command(boxed, [], access).env["APPTAINER_TMPDIR"] == str(access.folder)
 
 
 @pytest.mark.parametrize("name", ["a,b", "a:b", 'a"b', "a b", "a=b", "ä"])
-def test_paths_with_any_characters_can_be_shown(boxed: Resolved, tmp_path: Path, name: str) -> None:
+def test_paths_with_any_characters_can_be_shown(
+    boxed: ResolvedContainer, tmp_path: Path, name: str
+) -> None:
     path = Path("/models") / name
-    command = container.sdk(boxed, [], Room(folder=tmp_path, shows=((path, path),)))
-    assert [str(path), str(path), "ro"] in mounts(command.argv)
+    command = container.sdk_command(boxed, [], NodeAccess(folder=tmp_path, mounts=((path, path),)))
+    assert [str(path), str(path), "ro"] in mount_rows(command.argv)
 
 
 def test_an_image_of_a_registry_is_run_from_the_cache_by_its_digest(
-    boxed: Resolved, room: Room
+    boxed: ResolvedContainer, access: NodeAccess
 ) -> None:
-    argv = container.sdk(boxed, ["-m", "x"], room).argv
+    argv = container.sdk_command(boxed, ["-m", "x"], access).argv
     assert argv[-4:] == ["/cache/sha256-1.sif", "perf_analyzer", "-m", "x"]
 
 
 def test_nvidias_libraries_are_asked_for_where_the_pool_has_gpus(
-    boxed: Resolved, tmp_path: Path
+    boxed: ResolvedContainer, tmp_path: Path
 ) -> None:
-    argvs = [container.server(boxed, [], Room(folder=tmp_path, gpus=g)).argv for g in (True, False)]
+    argvs = [
+        container.server_command(boxed, [], NodeAccess(folder=tmp_path, gpus=g)).argv
+        for g in (True, False)
+    ]
     assert ["--nv" in argv for argv in argvs] == [True, False]
 
 
 @pytest.mark.parametrize(("given", "inside"), [("0,1", "0,1"), ("CUDA1,CUDA0", "1,0")])
 def test_the_server_sees_the_gpus_that_the_batch_system_gave(
-    boxed: Resolved, room: Room, monkeypatch: pytest.MonkeyPatch, given: str, inside: str
+    boxed: ResolvedContainer,
+    access: NodeAccess,
+    monkeypatch: pytest.MonkeyPatch,
+    given: str,
+    inside: str,
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
-    env = container.server(boxed, [], room).env
+    env = container.server_command(boxed, [], access).env
     assert env["APPTAINERENV_CUDA_VISIBLE_DEVICES"] == inside
 
 
-def test_an_old_singularity_takes_the_place_of_apptainer(boxed: Resolved, tmp_path: Path) -> None:
+def test_an_old_singularity_takes_the_place_of_apptainer(
+    boxed: ResolvedContainer, tmp_path: Path
+) -> None:
     (tmp_path / "bin" / "apptainer").rename(tmp_path / "bin" / "singularity")
-    command = container.server(boxed, [], Room(folder=tmp_path, env={"A": "1"}))
+    command = container.server_command(boxed, [], NodeAccess(folder=tmp_path, env={"A": "1"}))
     assert command.argv[0] == f"{tmp_path}/bin/singularity"
     assert command.env["SINGULARITYENV_A"] == "1"
 
 
-def test_without_either_the_user_is_told_what_to_install(boxed: Resolved, tmp_path: Path) -> None:
+def test_without_either_the_user_is_told_what_to_install(
+    boxed: ResolvedContainer, tmp_path: Path
+) -> None:
     (tmp_path / "bin" / "apptainer").unlink()
     with pytest.raises(SiteError, match="neither apptainer nor singularity is in PATH"):
-        container.server(boxed, [], Room(folder=tmp_path))
+        container.server_command(boxed, [], NodeAccess(folder=tmp_path))

@@ -21,7 +21,7 @@ def test_a_copy_of_a_file_has_its_seal_at_another_time(tmp_path: Path) -> None:
     one = write_file(tmp_path / "one", CONTENT)
     other = shutil.copyfile(one, tmp_path / "other")
     os.utime(other, (0, 0))
-    assert images.of(one) == images.of(str(other))
+    assert images.image_fingerprint(one) == images.image_fingerprint(str(other))
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_a_copy_of_a_file_has_its_seal_at_another_time(tmp_path: Path) -> None:
 )
 def test_another_file_has_another_seal(tmp_path: Path, content: bytes) -> None:
     one, other = (write_file(tmp_path / name, it) for name, it in (("a", CONTENT), ("b", content)))
-    assert images.of(one) != images.of(other)
+    assert images.image_fingerprint(one) != images.image_fingerprint(other)
 
 
 def write_folder(folder: Path) -> Path:
@@ -44,12 +44,12 @@ def write_folder(folder: Path) -> Path:
 
 def test_a_folder_that_was_built_again_has_another_seal(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "image")
-    before = images.of(str(folder))
-    assert images.of(str(folder)) == before
+    before = images.image_fingerprint(str(folder))
+    assert images.image_fingerprint(str(folder)) == before
     copy = shutil.copytree(folder, tmp_path / "copy", symlinks=True)
-    assert images.of(str(copy)) == before, "times were kept"
+    assert images.image_fingerprint(str(copy)) == before, "times were kept"
     shutil.rmtree(folder)
-    assert images.of(str(write_folder(folder))) != before
+    assert images.image_fingerprint(str(write_folder(folder))) != before
 
 
 def test_a_folder_of_cvmfs_is_known_by_its_name(tmp_path: Path) -> None:
@@ -57,13 +57,13 @@ def test_a_folder_of_cvmfs_is_known_by_its_name(tmp_path: Path) -> None:
     folder = tmp_path / ".flat" / "ab" / name
     folder.mkdir(parents=True)
     (tmp_path / "tritonserver:22.07-py3").symlink_to(folder)
-    assert images.of(str(tmp_path / "tritonserver:22.07-py3")) == name
+    assert images.image_fingerprint(str(tmp_path / "tritonserver:22.07-py3")) == name
 
 
 def test_an_image_that_is_gone_has_none(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No such file"):
-        images.of(str(tmp_path / "none.sif"))
+        images.image_fingerprint(str(tmp_path / "none.sif"))
 
 
 def test_a_reference_needs_none() -> None:
-    assert images.of("docker://registry/name:tag") == ""
+    assert images.image_fingerprint("docker://registry/name:tag") == ""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.config.container import Container, Resolved
+from hpcbench.config.container import Container, ResolvedContainer
 from hpcbench.errors import SiteError
 from hpcbench.runtime import images
 
@@ -39,14 +39,14 @@ def cache(tmp_path: Path) -> Path:
 
 def refused(image: Path, cache: Path) -> str:
     with pytest.raises(SiteError) as caught:
-        images.digest(str(image), cache)
+        images.image_digest(str(image), cache)
     return str(caught.value)
 
 
 def test_the_digest_of_a_sif_is_that_of_its_content(tmp_path: Path, cache: Path) -> None:
     one, same = write_sif(tmp_path / "one.sif"), write_sif(tmp_path / "same.sif")
     other = write_sif(tmp_path / "other.sif", b"squashfz")
-    digests = [images.digest(str(path), cache) for path in (one, same, other)]
+    digests = [images.image_digest(str(path), cache) for path in (one, same, other)]
     assert digests[0] == digests[1] != digests[2]
     assert digests[0].startswith("sif:")
 
@@ -59,7 +59,7 @@ def test_the_digest_of_a_sandbox_is_that_of_its_files_names_modes_and_links(
     (folders[3] / "usr/bin/tritonserver").chmod(0o700)
     (folders[4] / "bin").unlink()
     (folders[4] / "bin").symlink_to("usr")
-    digests = [images.digest(str(folder), cache) for folder in folders]
+    digests = [images.image_digest(str(folder), cache) for folder in folders]
     assert digests[0] == digests[1]
     assert len(set(digests)) == 4
     assert digests[0].startswith("sandbox:")
@@ -69,7 +69,7 @@ def test_a_sandbox_may_hold_files_that_nobody_may_read(tmp_path: Path, cache: Pa
     folder = write_sandbox(tmp_path / "image")
     os.mkfifo(folder / "usr/pipe")
     (folder / "dead").symlink_to("nowhere")
-    assert images.digest(str(folder), cache).startswith("sandbox:")
+    assert images.image_digest(str(folder), cache).startswith("sandbox:")
 
 
 def test_an_unpacked_image_of_cvmfs_is_not_read_to_know_its_digest(
@@ -79,7 +79,7 @@ def test_an_unpacked_image_of_cvmfs_is_not_read_to_know_its_digest(
     folder = tmp_path / ".flat" / "ab" / name
     folder.mkdir(parents=True)
     (tmp_path / "tritonserver:22.07-py3").symlink_to(folder)
-    found = images.digest(str(tmp_path / "tritonserver:22.07-py3"), cache)
+    found = images.image_digest(str(tmp_path / "tritonserver:22.07-py3"), cache)
     assert found == f"unpacked:{name}"
 
 
@@ -87,17 +87,19 @@ def test_an_image_that_did_not_change_is_hashed_once(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = write_sif(tmp_path / "image.sif")
-    before = images.digest(str(image), cache)
+    before = images.image_digest(str(image), cache)
     monkeypatch.setattr(images, "_content", lambda path: pytest.fail("it was hashed again"))
-    assert images.digest(str(image), cache) == before
+    assert images.image_digest(str(image), cache) == before
     monkeypatch.undo()
     write_sif(image, b"new and longer")
-    assert images.digest(str(image), cache) != before
+    assert images.image_digest(str(image), cache) != before
 
 
 def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file")
-    assert images.digest(str(write_sif(tmp_path / "i.sif")), tmp_path / "cache").startswith("sif:")
+    assert images.image_digest(str(write_sif(tmp_path / "i.sif")), tmp_path / "cache").startswith(
+        "sif:"
+    )
 
 
 def test_a_missing_image_is_named(tmp_path: Path, cache: Path) -> None:
@@ -133,13 +135,13 @@ def test_the_driver_resolves_both_images_and_the_workers_never_again(
     container = Container.model_validate(
         {"runtime": "apptainer", "server_image": str(server), "sdk_image": str(sdk), "cache": cache}
     )
-    resolved = images.resolve(container)
-    assert isinstance(resolved, Resolved)
+    resolved = images.resolve_images(container)
+    assert isinstance(resolved, ResolvedContainer)
     assert resolved.server_digest != resolved.sdk_digest
     assert resolved.images == (str(server), str(sdk))
-    assert resolved.serving(None) is resolved
-    monkeypatch.setattr(images, "digest", lambda *_: pytest.fail("it was resolved again"))
-    assert images.resolve(resolved) is resolved
+    assert resolved.with_server_image(None) is resolved
+    monkeypatch.setattr(images, "image_digest", lambda *_: pytest.fail("it was resolved again"))
+    assert images.resolve_images(resolved) is resolved
 
 
 def test_a_named_image_takes_the_place_of_the_servers_with_its_digest(
@@ -149,12 +151,12 @@ def test_a_named_image_takes_the_place_of_the_servers_with_its_digest(
     keys = {"runtime": "apptainer", "server_image": paths["a"], "sdk_image": paths["b"]}
     named = {"old": paths["c"], "older": paths["d"]}
     container = Container.model_validate({**keys, "server_images": named, "cache": cache})
-    resolved = images.resolve(container, ["old"])
-    other = resolved.serving("old")
-    assert isinstance(other, Resolved)
+    resolved = images.resolve_images(container, ["old"])
+    other = resolved.with_server_image("old")
+    assert isinstance(other, ResolvedContainer)
     assert other.images == (paths["c"], paths["b"])
-    assert other.server_digest == images.digest(paths["c"], cache) != resolved.server_digest
-    assert other.serving("old") == other
+    assert other.server_digest == images.image_digest(paths["c"], cache) != resolved.server_digest
+    assert other.with_server_image("old") == other
     assert hash(other) != hash(resolved)
     assert dict(resolved.server_images) == {"old": paths["c"]}, "only what is asked for is resolved"
 
@@ -174,7 +176,7 @@ def test_two_pulls_of_one_image_at_once_are_one(
         time.sleep(0.3)
         write_sif(folder / "image.sif").rename(target)
 
-    monkeypatch.setattr(images, "program", lambda: "apptainer")
+    monkeypatch.setattr(images, "require_apptainer", lambda: "apptainer")
     monkeypatch.setattr(images, "_pull_into", slowly)
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda _: images._pull("docker://x/y@sha256:0", path), range(3)))

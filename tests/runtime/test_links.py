@@ -7,7 +7,7 @@ from hpcbench.runtime import command
 
 def shown(*paths: Path) -> dict[str, str]:
     """What is shown, by the path at which it is."""
-    return {str(named): str(real) for real, named in command.shows(paths)}
+    return {str(named): str(real) for real, named in command.linked_paths(paths)}
 
 
 def test_a_file_is_shown_alone(tmp_path: Path) -> None:

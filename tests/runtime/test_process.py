@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from hpcbench.runtime import process
-from tests.conftest import wait_until
+from tests.helpers.waiting import wait_until
 
 
 def alive(pid_file: Path) -> bool:

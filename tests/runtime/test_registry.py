@@ -31,13 +31,13 @@ DIGEST = f"sha256:{'5' * 64}"
 def test_what_may_be_left_out_of_a_reference_is_as_with_docker(
     text: str, host: str, name: str, wanted: str
 ) -> None:
-    assert registry.parse(f"docker://{text}") == Reference(host, name, wanted)
+    assert registry.parse_reference(f"docker://{text}") == Reference(host, name, wanted)
 
 
 def test_a_resolved_reference_does_not_move_with_its_tag() -> None:
-    reference = registry.parse("docker://nvcr.io/nvidia/tritonserver:26.07-py3")
+    reference = registry.parse_reference("docker://nvcr.io/nvidia/tritonserver:26.07-py3")
     assert reference.at(DIGEST) == f"docker://nvcr.io/nvidia/tritonserver@{DIGEST}"
-    assert registry.digest(reference.at(DIGEST)) == DIGEST, "no registry is asked for this"
+    assert registry.resolve_digest(reference.at(DIGEST)) == DIGEST, "no registry is asked for this"
 
 
 def test_a_registry_that_does_not_answer_is_named_with_what_to_do() -> None:
@@ -45,6 +45,6 @@ def test_a_registry_that_does_not_answer_is_named_with_what_to_do() -> None:
         closed.bind(("127.0.0.1", 0))
         host = f"127.0.0.1:{closed.getsockname()[1]}"
         with pytest.raises(SiteError) as caught:
-            registry.digest(f"docker://{host}/triton:1")
+            registry.resolve_digest(f"docker://{host}/triton:1")
     assert f"the registry {host} gives no answer: " in str(caught.value)
     assert "docker://name@sha256:..." in caught.value.hint

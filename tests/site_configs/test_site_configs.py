@@ -10,8 +10,8 @@ import re
 
 import pytest
 
-from hpcbench.cluster import jobqueue
-from hpcbench.config.site import Container, Network, Pool, Site, walltime
+from hpcbench.cluster import submission
+from hpcbench.config.site import Container, Network, Pool, Site, format_walltime
 from tests.helpers.paths import CHECKOUT, DATA
 
 FOLDER = CHECKOUT / "site_configs"
@@ -29,7 +29,7 @@ every_pool = pytest.mark.parametrize(("name", "pool"), POOLS)
 def script(name: str, pool: str, account: str | None = "ACCOUNT") -> str:
     """The job script of a pool, the same on every machine."""
     site = SITES[name].model_copy(update={"python": SITES[name].python or "/venv/bin/python"})
-    return jobqueue.script(site, site.pools[pool], account=account)
+    return submission.job_script(site, pool, account=account)
 
 
 def test_the_machines_that_are_spoken_of_are_there() -> None:
@@ -64,7 +64,7 @@ def test_every_job_has_an_end_that_the_batch_system_and_the_worker_know(
     assert seconds
     text = script(name, pool)
     assert f"export HPCBENCH_WALLTIME_S={seconds}" in text
-    slurm = f"#SBATCH -t {walltime(seconds)}\n"
+    slurm = f"#SBATCH -t {format_walltime(seconds)}\n"
     condor = f"allowed_job_duration = {seconds}\n"
     assert (slurm in text) + (condor in text) == 1
 

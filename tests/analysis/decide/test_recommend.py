@@ -29,10 +29,10 @@ from hpcbench.records.columns import Record
 from hpcbench.records.store import load_results
 from hpcbench.runtime import command as container
 from hpcbench.runtime import process
-from tests.conftest import wait_until
 from tests.helpers.builders import refusal
 from tests.helpers.measurements import T4, failed, loaded, measured, repeats, server, write
 from tests.helpers.real import quick_run, site_file
+from tests.helpers.waiting import wait_until
 
 TWO = server(instance_count=2)
 ONLY_TWO = '{"instance_count": 2}'
@@ -665,8 +665,8 @@ def _loaded(site: Site, repository: Path, log: Path) -> dict[str, Any]:
         *("--metrics-address=127.0.0.1", f"--metrics-port={metrics}"),
     ]
     shared = f"hpcbench-test-{uuid.uuid4().hex}-"
-    room = container.Room(folder=log.parent, shm=shared)
-    command = container.server(site.container, arguments, room)
+    access = container.NodeAccess(folder=log.parent, shm_prefix=shared)
+    command = container.server_command(site.container, arguments, access)
 
     def answer() -> dict[str, Any] | None:
         with contextlib.suppress(OSError, ValueError):

@@ -8,7 +8,6 @@ import re
 import shlex
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +15,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hpcbench.cluster import jobqueue, run_state
-from hpcbench.cluster.jobqueue import script, settings
+from hpcbench.cluster import run_state, submission
+from hpcbench.cluster.ledger import Run
+from hpcbench.cluster.submission import Submission
+from hpcbench.cluster.tls import Keys
 from hpcbench.config.site import Site
 from hpcbench.errors import BadInput
 from hpcbench.records.store import Results
-from tests.box.fixture import Box
-from tests.conftest import wait_until
+from tests.box.fixture import Box, in_time
 from tests.helpers.builders import batch_site
 from tests.helpers.paths import CHECKOUT
 
 EVERY_LINE_END = re.compile(r"[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+EXPORT = "export HPCBENCH_BATCH_SYSTEM=hpcbench.cluster.htcondor"
 WORKER = ["-m", "hpcbench.cluster.job", "tls://SCHEDULER:PORT", "--name", "hpcbench-RUN"]
+
+
+def script(site: Site, account: str | None = None) -> str:
+    """The job script of the one pool."""
+    return submission.job_script(site, "gpu", account=account)
+
+
+def submission_of(site: Site, results: Path = Path("/r"), keys: Keys | None = None) -> Submission:
+    """A run into a folder, and who is charged is not said."""
+    run = Run("hpcbench-RUN", site.scheduler, "")
+    return Submission(site, Results(results), run, None, keys)
 
 
 hostile = st.text(
@@ -109,7 +121,7 @@ class TestSlurm:
             "prologue": ["module load python"],
         }
         site = batch_site(pool=pool, network={"interface": "hsn0", "ports": "10000:10100"})
-        options, commands = of_slurm(script(site, site.pools["gpu"], account="physics"))
+        options, commands = of_slurm(script(site, account="physics"))
         assert options == [
             ["-J", "hpcbench-RUN"],
             ["-p", "gpu"],
@@ -129,7 +141,7 @@ class TestSlurm:
         assert commands[:3] == [
             "set -e",
             "module load python",
-            "export HPCBENCH_WALLTIME_S=93600",
+            "export HPCBENCH_WALLTIME_S=93600 HPCBENCH_BATCH_SYSTEM=hpcbench.cluster.slurm",
         ]
         worker = words(commands[3])
         assert worker[:6] == ["/venv/bin/python", *WORKER]
@@ -148,7 +160,7 @@ class TestSlurm:
         site = accepted(pool=pool)
         if site is None:
             return
-        options, commands = of_slurm(script(site, site.pools["gpu"], account="a"))
+        options, commands = of_slurm(script(site, account="a"))
         expected = [["-J", "hpcbench-RUN"]]
         expected += [["-p", pool["partition"]]] if "partition" in pool else []
         suffix = pool.get("account_suffix", "")
@@ -159,8 +171,9 @@ class TestSlurm:
         assert options[: len(expected)] == expected
         assert len(options) == len(expected) + len(pool.get("directives", ()))
         assert commands[0] == "set -e"
-        assert words(commands[1])[:6] == ["/venv/bin/python", *WORKER]
-        assert not commands[2:]
+        assert commands[1] == "export HPCBENCH_BATCH_SYSTEM=hpcbench.cluster.slurm"
+        assert words(commands[2])[:6] == ["/venv/bin/python", *WORKER]
+        assert not commands[3:]
 
     @given(hostile, hostile)
     def test_neither_the_interpreter_nor_the_interface_is_more_than_one_word(
@@ -168,7 +181,7 @@ class TestSlurm:
     ) -> None:
         site = accepted(python=python, network={"interface": interface})
         if site is not None:
-            _, (_, command) = of_slurm(script(site, site.pools["gpu"]))
+            _, (*_, command) = of_slurm(script(site))
             worker = words(command)
             assert worker[:6] == [python, *WORKER]
             assert worker[worker.index("--interface") + 1] == interface
@@ -181,15 +194,7 @@ class TestSlurm:
             run_state.check_folder(results, site)
         except BadInput:
             return
-        with jobqueue.own_settings():
-            made = jobqueue.cluster_class(site).job_cls(
-                "tcp://s",
-                name="w",
-                **settings(
-                    site, site.pools["gpu"], run="hpcbench-RUN", account=None, logs=results.logs
-                ),
-            )
-        options, _ = of_slurm(made.job_script())
+        options, _ = of_slurm(submission_of(site, results.folder).script("gpu"))
         written = str(results.logs).replace("%", "%%")
         assert [f"--output={written}/job-%j.log"] in options
 
@@ -197,9 +202,7 @@ class TestSlurm:
         """Of several, sbatch takes the last."""
         given_ = ["--exclude=n1,n2", "-x n3", "-xn4", "--exclude n5", "--exclusive"]
         site = batch_site(pool={"directives": given_})
-        found = settings(
-            site, site.pools["gpu"], run="r", account=None, logs=Path("/l"), excluded=["n6"]
-        )["job_extra_directives"]
+        found = submission_of(site).settings("gpu", ["n6"])["job_extra_directives"]
         assert found[2:] == ["--exclusive", "--exclude=n1,n2,n3,n4,n5,n6"]
 
     @pytest.mark.parametrize(
@@ -216,14 +219,13 @@ class TestSlurm:
     )
     def test_gpus_are_asked_for_once(self, directive: str, asked: bool) -> None:
         site = batch_site(pool={"gpus_per_job": 2, "directives": [directive]})
-        assert ("#SBATCH --gres=gpu:2" in script(site, site.pools["gpu"])) != asked
+        assert ("#SBATCH --gres=gpu:2" in script(site)) != asked
 
     def test_the_accounts_suffix_is_added_once_and_to_no_account_not(self) -> None:
         site = batch_site(pool={"account_suffix": "-gpu"})
-        pool = site.pools["gpu"]
-        assert "#SBATCH -A phy1-gpu\n" in script(site, pool, account="phy1")
-        assert "#SBATCH -A phy1-gpu\n" in script(site, pool, account="phy1-gpu")
-        assert "-A" not in script(site, pool)
+        assert "#SBATCH -A phy1-gpu\n" in script(site, account="phy1")
+        assert "#SBATCH -A phy1-gpu\n" in script(site, account="phy1-gpu")
+        assert "-A" not in script(site)
 
 
 class TestHTCondor:
@@ -239,7 +241,7 @@ class TestHTCondor:
             "prologue": ["export A=$(date)  # now"],
         }
         site = batch_site("htcondor", pool)
-        found, command = of_condor(script(site, site.pools["gpu"], account="physics"))
+        found, command = of_condor(script(site, account="physics"))
         assert {key: value for key, value in found.items() if not key.startswith("MY.Dask")} == {
             "batch_name": "hpcbench-RUN",
             "MY.JobId": '"$(ClusterId).$(ProcId)"',
@@ -259,29 +261,25 @@ class TestHTCondor:
             "getenv": "True",
         }
         before, _, worker = command.rpartition("; ")
-        assert before == ("set -e; eval 'export A=$(date)  # now'; export HPCBENCH_WALLTIME_S=7200")
+        assert before == (
+            "set -e; eval 'export A=$(date)  # now'; "
+            "export HPCBENCH_WALLTIME_S=7200 HPCBENCH_BATCH_SYSTEM=hpcbench.cluster.htcondor"
+        )
         assert words(worker)[:6] == ["/venv/bin/python", *WORKER]
 
     def test_nodes_to_stay_away_from_join_the_requirements(self) -> None:
         site = batch_site("htcondor", {"requirements": "a || b"})
-        found = settings(
-            site, site.pools["gpu"], run="r", account=None, logs=Path("/l"), excluded=["n1", "n2"]
-        )["job_extra_directives"]
+        found = submission_of(site).settings("gpu", ["n1", "n2"])["job_extra_directives"]
         away = '(TARGET.Machine =!= "n1") && (TARGET.Machine =!= "n2")'
         assert found["Requirements"] == f"(a || b) && {away}"
 
     def test_files_that_the_site_carries_do_not_replace_the_keys(self) -> None:
         pool = {"directives": {"Transfer_Input_Files": ".env"}}
         site = batch_site("htcondor", pool, shared_filesystem=False)
-        found = settings(
-            site,
-            site.pools["gpu"],
-            run="r",
-            account=None,
-            logs=Path("/l"),
-            key_files=[Path("/k/a.pem"), Path("/k/b.pem")],
-        )["job_extra_directives"]
-        assert found["transfer_input_files"] == "/k/a.pem,/k/b.pem,.env"
+        keys = Keys(Path("/k"))
+        found = submission_of(site, keys=keys).settings("gpu")["job_extra_directives"]
+        certificate, key = keys.files
+        assert found["transfer_input_files"] == f"{certificate},{key},.env"
 
     @given(pool=st.fixed_dictionaries({}, optional={
         "requirements": hostile,
@@ -292,7 +290,7 @@ class TestHTCondor:
         site = accepted("htcondor", pool)
         if site is None:
             return
-        found, command = of_condor(script(site, site.pools["gpu"]))
+        found, command = of_condor(script(site))
         added = dict(pool.get("directives", {}))
         own = [added.pop(key) for key in list(added) if key.lower() == "requirements"]
         demands = [pool["requirements"]] if "requirements" in pool else []
@@ -300,9 +298,11 @@ class TestHTCondor:
         assert found.pop("Requirements", "") == expected
         assert {key: found.pop(key) for key in added} == added
         plain = batch_site("htcondor")
-        assert found == of_condor(script(plain, plain.pools["gpu"]))[0]
+        assert found == of_condor(script(plain))[0]
         prologue = [f"eval {shlex.quote(line)}" for line in pool.get("prologue", ())]
-        start = "; ".join(["set -e", *prologue, "/venv/bin/python -m hpcbench.cluster.job "])
+        start = "; ".join(
+            ["set -e", *prologue, EXPORT, "/venv/bin/python -m hpcbench.cluster.job "]
+        )
         assert command.startswith(start)
         words(command[len(start) :])
 
@@ -310,8 +310,8 @@ class TestHTCondor:
     def test_the_interpreter_is_one_word(self, python: str) -> None:
         site = accepted("htcondor", python=python)
         if site is not None:
-            _, command = of_condor(script(site, site.pools["gpu"]))
-            assert words(command.removeprefix("set -e; "))[:6] == [python, *WORKER]
+            _, command = of_condor(script(site))
+            assert words(command.removeprefix(f"set -e; {EXPORT}; "))[:6] == [python, *WORKER]
 
 
 PROLOGUE = [
@@ -326,7 +326,7 @@ class TestInAShell:
     """The script is run by a real shell, with a program that prints in the worker's place."""
 
     def shell(self, site: Site) -> subprocess.CompletedProcess[str]:
-        text = script(site, site.pools["gpu"])
+        text = script(site)
         if site.scheduler == "htcondor":
             text = of_condor(text)[1]
         return subprocess.run(
@@ -374,13 +374,11 @@ def test_a_real_batch_system_takes_the_script_as_it_is_meant(
     site = batch_site(scheduler, pool, python="/bin/echo")
     folder = f"/home/physicist/script-{os.getpid()}-{scheduler}"
     box.said("mkdir", "-p", f"{folder}/logs")
-    text = script(site, site.pools["gpu"]).replace("RESULTS", folder)
+    text = script(site).replace("RESULTS", folder)
     box.said("tee", f"{folder}/job", stdin=text)
     box.said(*submit.format(file=f"{folder}/job").split())
     said = f"cat {folder}/logs/job-*.{'log' if scheduler == 'slurm' else 'out'}"
-    assert wait_until(
-        lambda: "hpcbench.cluster.job" in box.exec("bash", "-c", said).stdout or time.sleep(1), 60
-    )
+    assert in_time(lambda: "hpcbench.cluster.job" in box.exec("bash", "-c", said).stdout, 60)
     told, worker = box.said("bash", "-c", said).splitlines()
     assert told == "one;two it's two"
     assert worker.startswith("-m hpcbench.cluster.job tls://SCHEDULER:PORT --name hpcbench-RUN")
@@ -415,12 +413,12 @@ def own_jobqueue_yaml(tmp_path: Path) -> Path:
 
 def test_a_users_own_jobqueue_yaml_changes_nothing(own_jobqueue_yaml: Path) -> None:
     code = (
-        "import dask; from hpcbench.cluster import jobqueue; "
+        "import dask; from hpcbench.cluster import submission; "
         "from tests.helpers.builders import batch_site\n"
         "import dask_jobqueue; assert dask.config.get('jobqueue.slurm.queue') == 'evil'\n"
         "for system in ('slurm', 'htcondor'):\n"
         "    site = batch_site(system)\n"
-        "    print(jobqueue.script(site, site.pools['gpu']))\n"
+        "    print(submission.job_script(site, 'gpu'))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -433,11 +431,11 @@ def test_a_users_own_jobqueue_yaml_changes_nothing(own_jobqueue_yaml: Path) -> N
     )
     assert done.returncode == 0, done.stderr
     plain = [batch_site(system) for system in ("slurm", "htcondor")]
-    assert done.stdout == "".join(f"{script(site, site.pools['gpu'])}\n" for site in plain)
+    assert done.stdout == "".join(f"{script(site)}\n" for site in plain)
     assert "evil" not in done.stdout
 
 
 def test_a_cluster_class_that_cannot_be_imported_is_named() -> None:
     site = batch_site(cluster_class="no_such_package:Cluster")
     with pytest.raises(Exception, match="cluster_class: no_such_package:Cluster: No module named"):
-        jobqueue.cluster_class(site)
+        submission.cluster_class(site)

@@ -1,0 +1,28 @@
+"""How Sphinx makes the site of the documentation: `make docs`."""
+
+from hpcbench import __version__
+
+project = "hpcbench"
+author = "the hpcbench developers"
+project_copyright = author
+version = release = __version__
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx_click",
+]
+exclude_patterns = ["_build"]
+myst_enable_extensions = ["colon_fence"]
+myst_heading_anchors = 3
+suppress_warnings = ["myst.xref_missing"]  # links to files of the repository; a test checks them
+
+html_theme = "furo"
+html_title = f"hpcbench {version}"
+
+autodoc_typehints = "signature"
+autodoc_member_order = "bysource"
+numpydoc_show_class_members = False
+python_use_unqualified_type_names = True
