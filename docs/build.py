@@ -1,9 +1,8 @@
-"""Makes what the documentation shows from the code and from results: `make docs`.
+"""Write the parts of the documentation that come from code and results: `make docs`.
 
-columns.md is written from `hpcbench.records.columns`, and the pictures in figures/ from the
-results in
-results/ (of campaign.yaml, measured on a computer without a GPU). What such a computer cannot
-show is drawn from the invented results of the tests, whose pictures say so.
+columns.md comes from `hpcbench.records.columns`. The images in figures/ come from the results in
+results/, which were measured with campaign.yaml on a computer without a GPU. Figures that need
+GPUs are drawn from the invented results of the tests, and say so.
 """
 
 import inspect
@@ -19,7 +18,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from hpcbench.analysis.figures.registry import FIGURES, PreparedFigure, prepare_figures  # noqa: E402
-from hpcbench.analysis.figures.styles import STYLES, get_style  # noqa: E402
+from hpcbench.analysis.figures.styles import DEFAULT_STYLE, STYLES, get_style  # noqa: E402
 from hpcbench.analysis.summary import table  # noqa: E402
 from hpcbench.records.columns import COLUMNS, SCHEMA_VERSION, Record  # noqa: E402
 from hpcbench.records.store import load_results  # noqa: E402
@@ -34,7 +33,7 @@ NEEDS_GPUS = {
     "gpu_scaling",
     "precision_accuracy",
 }
-"""What a computer without a GPU has nothing to show of."""
+"""Figures for which a computer without a GPU has no data."""
 
 _DPI = 55
 
@@ -56,7 +55,13 @@ _SOURCES = {
 
 
 def columns() -> str:
-    """The reference of columns as Markdown, in the parts of `Record`."""
+    """Return the reference of columns.
+
+    Returns
+    -------
+    str
+        Markdown with a table for each part of `Record`.
+    """
     parts = _parts()
     lines = _HEAD.format(version=SCHEMA_VERSION).splitlines()
     for title, names in parts.items():
@@ -74,9 +79,8 @@ def columns() -> str:
 _HEAD = """\
 # Columns of a result
 
-Made from `hpcbench/records/columns.py` by `make docs`; change it there. One row is one
-measurement; a
-figure that is missing is missing (null), never 0. This is schema version {version}.
+`make docs` writes this page from `hpcbench/records/columns.py`. One row is one measurement. A value
+that is not known is null, never 0. This is schema version {version}.
 """
 
 _DERIVED = """
@@ -111,24 +115,35 @@ def _parts() -> dict[str, list[str]]:
 
 
 def example_figure(name: str) -> PreparedFigure:
-    """The picture that the page of a figure shows."""
-    found, left_out = prepare_figures(_points(name), [name])
-    if not found:
-        raise SystemExit(f"docs: {name} cannot be drawn: {left_out[name]}")
-    return found[0]
+    """Prepare the figure on the page of a kind of figure.
+
+    Parameters
+    ----------
+    name
+        A key of FIGURES.
+
+    Returns
+    -------
+    PreparedFigure
+        The first figure of that kind.
+    """
+    prepared, reasons = prepare_figures(_points(name), [name])
+    if not prepared:
+        raise SystemExit(f"docs: {name} cannot be drawn: {reasons[name]}")
+    return prepared[0]
 
 
 def _points(name: str) -> pd.DataFrame:
     if name not in NEEDS_GPUS:
         return table.summarise(load_results(MEASURED))
-    frame = invented()
+    frame = _invented()
     if name in ("precision_accuracy", "gpu_scaling"):
         frame = with_everything(frame)
     return table.summarise(frame)
 
 
-def invented() -> pd.DataFrame:
-    """Results of two models on three GPUs that nobody measured, with loads in open loop, too."""
+def _invented() -> pd.DataFrame:
+    """Return invented results of two models on three GPUs, in closed and open loop."""
     folder = HERE / "results" / ".invented"
     folder.mkdir(parents=True, exist_ok=True)
     frame = results(folder, models=2, batching=(None,), concurrencies=(4, 16))
@@ -152,9 +167,8 @@ def invented() -> pd.DataFrame:
     return pd.concat([frame, *rated], ignore_index=True).assign(campaign="invented numbers")
 
 
-def draw(picture: PreparedFigure, style: str, path: Path) -> None:
-    """Writes the picture, small enough for a repository."""
-    figure = picture.draw(style)
+def _save(prepared: PreparedFigure, style: str, path: Path) -> None:
+    figure = prepared.draw(style)
     stream = BytesIO()
     with get_style(style).context():
         figure.savefig(stream, dpi=_DPI)
@@ -163,13 +177,13 @@ def draw(picture: PreparedFigure, style: str, path: Path) -> None:
 
 
 def main() -> None:
-    """Writes columns.md and every picture."""
+    """Write columns.md and every image."""
     (HERE / "columns.md").write_text(columns())
     for name in FIGURES:
-        draw(example_figure(name), "cms", HERE / "figures" / f"{name}.png")
-    scan = example_figure("latency_vs_throughput")
+        _save(example_figure(name), DEFAULT_STYLE, HERE / "figures" / f"{name}.png")
+    curve = example_figure("latency_vs_throughput")
     for style in STYLES:
-        draw(scan, style, HERE / "figures" / f"style_{style}.png")
+        _save(curve, style, HERE / "figures" / f"style_{style}.png")
 
 
 if __name__ == "__main__":

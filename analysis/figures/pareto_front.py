@@ -129,7 +129,7 @@ def _notes(data: pd.DataFrame, shown: pd.DataFrame) -> list[str]:
     load = "concurrency" if shown["concurrency"].notna().any() else "request rate"
     large = f"the Pareto front of each device, labelled batch size {_TIMES} {load}"
     return [
-        f"Large points: {large}. Small points: all other configurations.",
+        f"Large: {large}. Small: the others.",
         f"Triangles: p99 from fewer than {needed} requests ({few} of {len(front)} points on the "
         "fronts)."
         if few

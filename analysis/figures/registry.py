@@ -195,7 +195,7 @@ _KINDS = (
     ),
     FigureKind(
         "pareto_front",
-        "p99 latency against throughput of all configurations, with the Pareto front",
+        "throughput and p99 latency of all configurations, with the Pareto front",
         prepare_pareto_front,
         draw_pareto_front,
     ),

@@ -205,7 +205,7 @@ def _left_out_note(data: pd.DataFrame) -> str:
     settled = data["configurations"].iloc[0] - wrong
     parts = []
     if wrong > shown:
-        parts.append(f"{wrong - shown} more configurations with fewer such points")
+        parts.append(f"{wrong - shown} configurations with fewer such points")
     if settled:
-        parts.append(f"{settled} in which every measurement settled")
+        parts.append(f"{settled} configurations in which every measurement settled")
     return f"Left out: {' and '.join(parts)}." if parts else ""
