@@ -8,15 +8,14 @@ WITH ?=
 IMAGES ?= .images
 NO_PYTHON := echo "hpcbench needs Python 3.11 or newer, and none is on the PATH; name one:" \
     "make PYTHON=/path/to/python3.11" >&2; exit 3
-APT_INSTALL := apt-get -o DPkg::Lock::Timeout=600 install -y -q --no-install-recommends
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 MODELS := jobs/demo/models/jet_tagger/config.pbtxt
 
 export HPCBENCH_NATIVE := $(abspath $(NATIVE))
 
-.PHONY: help demo docs docs-site test setup soak box test-box test-images test-fast lint bench native images venv browser \
-    clean
+.PHONY: help demo docs docs-site test setup packages soak box test-box test-images test-fast lint bench native \
+    images venv clean
 
 help:
 	@echo "make demo       sets everything up, then scans a model on a real Triton (about 2 minutes)"
@@ -39,12 +38,12 @@ demo: $(INSTALLED) $(MODELS) native
 	@$(BIN)/hpcbench run jobs/demo/campaign.yaml --site local --results results/demo
 	@$(BIN)/hpcbench plot results/demo --out results/demo/figures
 
-# What waits for the network is set up at the same time; apt, which works alone, goes first.
-test: browser
+# Apt works alone. What then waits for the network does so at the same time.
+test: packages
 	@$(MAKE) --no-print-directory --jobs=3 setup
 	@$(BIN)/python -m tests.side_by_side
 
-setup: $(INSTALLED) $(MODELS) native box
+setup: box $(INSTALLED) $(MODELS) native
 
 # Only where it can be: elsewhere its tests are skipped.
 box:
@@ -87,11 +86,16 @@ bench-records: $(INSTALLED)
 
 venv: $(INSTALLED)
 
-# What looks at reports in the tests; where it cannot be installed, those tests are skipped.
-browser:
-	@command -v chromium >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
-	    { apt-get update -q && $(APT_INSTALL) chromium; } || \
-	    echo "chromium could not be installed: tests that look at reports are skipped" >&2
+# Debian packages that tests need. Those that cannot be had are tried again where they are used, or
+# tests are skipped.
+packages:
+	@[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null || exit 0; \
+	$(PYTHON) -c 'import ensurepip' 2>/dev/null || lacking="python3-venv"; \
+	command -v mmdebstrap >/dev/null || lacking="$$lacking mmdebstrap debian-archive-keyring"; \
+	command -v chromium >/dev/null || lacking="$$lacking chromium"; \
+	[ -z "$$lacking" ] || \
+	    { apt-get update -q && apt-get install -y -q --no-install-recommends $$lacking; } || \
+	    echo "could not be installed: $$lacking" >&2
 
 native:
 	@test -n "$(PYTHON)" || { $(NO_PYTHON); }
@@ -105,7 +109,7 @@ $(INSTALLED): pyproject.toml
 	@echo "setting up $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || [ "$$(id -u)" != 0 ] || \
 	    ! command -v apt-get >/dev/null || \
-	    { apt-get update -q && $(APT_INSTALL) python3-venv; }
+	    { apt-get update -q && apt-get install -y -q --no-install-recommends python3-venv; }
 	@$(PYTHON) -m venv $(VENV) || { echo "this Python cannot make virtual environments;" \
 	    "on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 3; }
 	@[ -t 1 ] || quiet=--quiet; $(BIN)/python -m pip install --disable-pip-version-check $$quiet \

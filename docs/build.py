@@ -10,6 +10,7 @@ import re
 import sys
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 from PIL import Image
@@ -19,9 +20,9 @@ sys.path.insert(0, str(HERE.parent))
 
 from hpcbench.analysis.figures.registry import FIGURES, PreparedFigure, prepare_figures  # noqa: E402
 from hpcbench.analysis.figures.styles import DEFAULT_STYLE, STYLES, get_style  # noqa: E402
-from hpcbench.analysis.summary import table  # noqa: E402
+from hpcbench.analysis.summary.points import summarise  # noqa: E402
 from hpcbench.records.columns import COLUMNS, SCHEMA_VERSION, Record  # noqa: E402
-from hpcbench.records.store import load_results  # noqa: E402
+from hpcbench.records.frame import load_results  # noqa: E402
 from tests.helpers.builders_results import results  # noqa: E402
 from tests.helpers.builders_scan import with_everything  # noqa: E402
 
@@ -135,20 +136,17 @@ def example_figure(name: str) -> PreparedFigure:
 
 def _points(name: str) -> pd.DataFrame:
     if name not in NEEDS_GPUS:
-        return table.summarise(load_results(MEASURED))
+        return summarise(load_results(MEASURED))
     frame = _invented()
     if name in ("precision_accuracy", "gpu_scaling"):
         frame = with_everything(frame)
-    return table.summarise(frame)
+    return summarise(frame)
 
 
 def _invented() -> pd.DataFrame:
     """Return invented results of two models on three GPUs, in closed and open loop."""
-    folder = HERE / "results" / ".invented"
-    folder.mkdir(parents=True, exist_ok=True)
-    frame = results(folder, models=2, batching=(None,), concurrencies=(4, 16))
-    (folder / "results.parquet").unlink()
-    folder.rmdir()
+    with TemporaryDirectory() as folder:
+        frame = results(Path(folder), models=2, batching=(None,), concurrencies=(4, 16))
     open_loop = frame[(frame["concurrency"] == 4) & (frame["batch_size"] == 8)]
     rated = []
     for rate in (50.0, 100.0, 200.0, 400.0, 800.0):

@@ -24,22 +24,22 @@ from hpcbench.analysis.summary import limits, statistics
 from hpcbench.analysis.summary.configuration import (
     CALLS,
     CONFIGURATION,
+    CONFIGURATION_INPUTS,
     LOAD,
-    NEEDED,
     RESOLVED,
     Array,
     Numbers,
-    compact,
-    floats,
+    as_floats,
     group_numbers,
     plain_rows,
+    strings_as_categories,
 )
-from hpcbench.analysis.summary.limits import ENERGY, LATENCY, THROUGHPUT, Figure
+from hpcbench.analysis.summary.limits import ENERGY, LATENCY, THROUGHPUT, Metric
 from hpcbench.analysis.summary.statistics import Sample
 from hpcbench.errors import BadInput
 
-MEDIAN = Figure("latency_p50_ms", "p50 latency", "ms", highest=False)
-FIGURES = (THROUGHPUT, MEDIAN, LATENCY, ENERGY)
+MEDIAN = Metric("latency_p50_ms", "p50 latency", "ms", higher_is_better=False)
+METRICS = (THROUGHPUT, MEDIAN, LATENCY, ENERGY)
 """What is compared. The median and p99 are there whatever percentile was asked for."""
 
 PERCENTILES = {MEDIAN: 50, LATENCY: 99}
@@ -60,27 +60,31 @@ ALIKE = (
 
 FALSE_DISCOVERIES = 0.05
 
-COLUMNS = tuple(dict.fromkeys((*NEEDED, *limits.NEEDED, "latency_p50_us", "point_id", "reason")))
+COMPARE_COLUMNS = tuple(
+    dict.fromkeys(
+        (*CONFIGURATION_INPUTS, *limits.METRIC_COLUMNS, "latency_p50_us", "point_id", "reason")
+    )
+)
 """The columns of `hpcbench.records.columns` that `compare` reads."""
 
 
 class Verdict(StrEnum):
-    """What became of a figure; SAME is within the tolerance with its whole interval."""
+    """What became of a metric; SAME is within the tolerance with its whole interval."""
 
     WORSE = "worse"
     BETTER = "better"
     SAME = "same"
     NOISE = "within noise"
-    UNJUDGED = "too few requests"
+    TOO_FEW = "too few requests"
 
 
 @dataclass(frozen=True)
 class Comparison:
     """What `compare` found.
 
-    ``rows`` has one row per pair of configurations and figure, sorted by what changed most
+    ``rows`` has one row per pair of configurations and metric, sorted by what changed most
     (what is not judged comes last):
-    ``a`` and ``b``, positions in ``a_table`` and ``b_table``; ``figure``, a column of FIGURES;
+    ``a`` and ``b``, positions in ``a_table`` and ``b_table``; ``metric``, a column of METRICS;
     ``ratio`` (b / a) with ``low`` and ``high``; ``p``, the adjusted p-value of its being worse;
     ``verdict``; and ``once``, that there is no interval. ``lost`` holds the pairs (a, b) that were
     measured in A and not in B, where it was tried; ``gained`` those the other way round. ``only_a``
@@ -109,7 +113,7 @@ class Comparison:
         return bool(self.count(Verdict.WORSE) or len(self.lost))
 
 
-def compare(a: pd.DataFrame, b: pd.DataFrame, tolerance: float) -> Comparison:
+def compare_results(a: pd.DataFrame, b: pd.DataFrame, tolerance: float) -> Comparison:
     """Compares results B with the reference A; both have COLUMNS, as `load_results` reads them.
 
     ``tolerance`` is a fraction: with 0.05 a ratio of up to 1.05 for the worse is let pass. Raises
@@ -146,7 +150,7 @@ def compare(a: pd.DataFrame, b: pd.DataFrame, tolerance: float) -> Comparison:
 
 def _served(table: pd.DataFrame) -> npt.NDArray[np.bool_]:
     """Where something was measured that may be compared; a server that answers nothing is not."""
-    dead = floats(table[THROUGHPUT.column]) <= 0
+    dead = as_floats(table[THROUGHPUT.column]) <= 0
     return np.asarray((table["measured"].to_numpy() > 0) & ~dead, dtype=bool)
 
 
@@ -163,12 +167,14 @@ def _unlike(a_table: pd.DataFrame, b_table: pd.DataFrame) -> str:
 
 
 def _table(frame: pd.DataFrame) -> pd.DataFrame:
-    frame = compact(frame.reset_index(drop=True))
-    figures = limits.figures(frame, {})
-    figures[MEDIAN.column] = floats(frame["latency_p50_us"]) / 1000
-    names = [figure.column for figure in FIGURES]
-    added = {name: figures[name] for name in names} | {"requests": floats(frame["request_count"])}
-    table = statistics.configurations(frame.assign(**added), [*added])
+    frame = strings_as_categories(frame.reset_index(drop=True))
+    metrics = limits.metric_values(frame, {})
+    metrics[MEDIAN.column] = as_floats(frame["latency_p50_us"]) / 1000
+    names = [metric.column for metric in METRICS]
+    added = {name: metrics[name] for name in names} | {
+        "requests": as_floats(frame["request_count"])
+    }
+    table = statistics.join_repeats(frame.assign(**added), [*added])
     rows = table.pop("row").to_numpy()
     for name in ("point_id", "reason"):
         table[name] = frame[name].iloc[rows].to_numpy(dtype=object)
@@ -202,7 +208,7 @@ def _pairs(a_table: pd.DataFrame, b_table: pd.DataFrame) -> pd.DataFrame:
 def _rows(
     a_table: pd.DataFrame, b_table: pd.DataFrame, pairs: pd.DataFrame, tolerance: float
 ) -> pd.DataFrame:
-    parts = [_compared(a_table, b_table, pairs, figure, tolerance) for figure in FIGURES]
+    parts = [_compared(a_table, b_table, pairs, metric, tolerance) for metric in METRICS]
     rows = pd.concat(parts, ignore_index=True)
     for name in ("p", "p_better"):
         rows[name] = _adjusted(rows[name].to_numpy())
@@ -214,7 +220,7 @@ def _rows(
     better = np.where(once, factor < 1 / bound, p_better <= FALSE_DISCOVERIES)
     few = rows.pop("few").to_numpy(dtype=bool)
     same = once | ((rows["low"] >= 1 / bound) & (rows["high"] <= bound))
-    chosen = (Verdict.UNJUDGED, Verdict.WORSE, Verdict.BETTER, Verdict.SAME)
+    chosen = (Verdict.TOO_FEW, Verdict.WORSE, Verdict.BETTER, Verdict.SAME)
     rows["verdict"] = np.select(
         [few, worse, better, same], [v.value for v in chosen], Verdict.NOISE.value
     )
@@ -226,23 +232,23 @@ def _compared(
     a_table: pd.DataFrame,
     b_table: pd.DataFrame,
     pairs: pd.DataFrame,
-    figure: Figure,
+    metric: Metric,
     tolerance: float,
 ) -> pd.DataFrame:
-    """One figure of all pairs, of those that have it on both sides."""
+    """One metric of all pairs, of those that have it on both sides."""
     a, b = (
-        Sample.of(table.iloc[pairs[side]], figure.column)
+        Sample.of(table.iloc[pairs[side]], metric.column)
         for table, side in ((a_table, "a"), (b_table, "b"))
     )
-    ratio = statistics.ratio(b, a)
-    worse = (a, b) if figure.highest else (b, a)
+    ratio = statistics.welch_ratio(b, a)
+    worse = (a, b) if metric.higher_is_better else (b, a)
     few = np.zeros(len(pairs), dtype=bool)
-    if figure in PERCENTILES:
+    if metric in PERCENTILES:
         for table, side in ((a_table, "a"), (b_table, "b")):
-            requests = floats(table["requests_min"])[pairs[side]]
-            few |= statistics.too_few_requests(requests, PERCENTILES[figure])
-    p = statistics.p_ratio_above(*worse, 1 + tolerance)
-    p_better = statistics.p_ratio_above(*worse[::-1], 1 + tolerance)
+            requests = as_floats(table["requests_min"])[pairs[side]]
+            few |= statistics.too_few_requests(requests, PERCENTILES[metric])
+    p = statistics.ratio_p_value(*worse, 1 + tolerance)
+    p_better = statistics.ratio_p_value(*worse[::-1], 1 + tolerance)
     known = np.isfinite(ratio.value)
     columns = {
         "a": pairs["a"].to_numpy(),
@@ -250,7 +256,7 @@ def _compared(
         "ratio": ratio.value,
         "low": ratio.low,
         "high": ratio.high,
-        "worse_by": 1 / ratio.value if figure.highest else ratio.value,
+        "worse_by": 1 / ratio.value if metric.higher_is_better else ratio.value,
         # What is not judged must not cost the others of their power.
         "p": np.where(few, np.nan, p),
         "p_better": np.where(few, np.nan, p_better),
@@ -258,7 +264,7 @@ def _compared(
         "once": ~np.isfinite(ratio.low),
     }
     found = pd.DataFrame({name: values[known] for name, values in columns.items()})
-    found["figure"] = figure.column
+    found["metric"] = metric.column
     return found
 
 

@@ -10,24 +10,30 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hpcbench.analysis.decide.compare import FIGURES, Comparison, Verdict
-from hpcbench.analysis.summary import labels, words
+from hpcbench.analysis.decide.compare import METRICS, Comparison, Verdict
 from hpcbench.analysis.summary.configuration import CONFIGURATION, LOAD, plain_rows
+from hpcbench.analysis.summary.configuration_names import (
+    configuration_names,
+    device_name,
+    load_text,
+    server_text,
+)
+from hpcbench.analysis.summary.number_format import format_interval, format_with_error
 from hpcbench.errors import BadInput
 
-KINDS = (".md", ".json", ".png", ".pdf")
+OUTPUT_FORMATS = (".md", ".json", ".png", ".pdf")
 MOST_SHOWN = 20
 _WIDE = 120
 MOST_IN_MARKDOWN = 500
 
-_BY_COLUMN = {figure.column: figure for figure in FIGURES}
+_BY_COLUMN = {metric.column: metric for metric in METRICS}
 _COLOURS = {Verdict.WORSE.value: "red", Verdict.BETTER.value: "green"}
-_HEADINGS = ("configuration", "figure", "A", "B", "B / A", "verdict")
+_HEADINGS = ("configuration", "metric", "A", "B", "B / A", "verdict")
 
 
-def show(found: Comparison, names: tuple[str, str], console: Console) -> None:
+def print_comparison(found: Comparison, names: tuple[str, str], console: Console) -> None:
     """Prints what changed most."""
-    for line in summary(found, names):
+    for line in comparison_summary(found, names):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     shown = most_changed(found, MOST_SHOWN)
     for line in _shared(found, shown):
@@ -41,7 +47,7 @@ def show(found: Comparison, names: tuple[str, str], console: Console) -> None:
     for cells, verdict in zip(_cells(found, shown), shown["verdict"], strict=True):
         named = dict(zip(_HEADINGS, cells, strict=True))
         if console.width < _WIDE:
-            named["figure"], _, _ = named["figure"].partition(" [")
+            named["metric"], _, _ = named["metric"].partition(" [")
         table.add_row(*(escape(named[name]) for name in kept), style=_COLOURS.get(verdict))
     console.print(table)
     if len(found.rows) > len(shown):
@@ -49,7 +55,7 @@ def show(found: Comparison, names: tuple[str, str], console: Console) -> None:
         console.print(f"and {left} more; --out FILE.md or FILE.json has them", highlight=False)
 
 
-def summary(found: Comparison, names: tuple[str, str]) -> list[str]:
+def comparison_summary(found: Comparison, names: tuple[str, str]) -> list[str]:
     """What was compared, what differs between the two, and how it ended."""
     lines = [
         f"A: {names[0]}",
@@ -57,10 +63,10 @@ def summary(found: Comparison, names: tuple[str, str]) -> list[str]:
         _counts(found),
     ]
     lines += [f"{name.replace('_', ' ')}: {_changes(c)}" for name, c in found.differing.items()]
-    once = found.rows["once"] & (found.rows["verdict"] != Verdict.UNJUDGED)
+    once = found.rows["once"] & (found.rows["verdict"] != Verdict.TOO_FEW)
     counts = [(found.count(verdict), verdict.value) for verdict in Verdict]
     told = ", ".join(f"{count} {verdict}" for count, verdict in counts if count)
-    lines.append(f"tolerance {found.tolerance:.1%}; figures: {told or 'none'}")
+    lines.append(f"tolerance {found.tolerance:.1%}; metrics: {told or 'none'}")
     if once.any():
         lines.append(
             f"without interval, because measured once: {int(once.sum())}; there the tolerance "
@@ -70,7 +76,7 @@ def summary(found: Comparison, names: tuple[str, str]) -> list[str]:
     reasons = found.b_table["reason"].iloc[lost["b"]]
     for row, reason in zip(plain_rows(found.a_table, lost["a"].to_numpy()), reasons, strict=True):
         why = "" if pd.isna(reason) else f": {reason}"
-        what = f"{row['model_label']}, {labels.load(row)}, {labels.server(row)}"
+        what = f"{row['model_label']}, {load_text(row)}, {server_text(row)}"
         lines.append(f"not measured any more: {what}{why}")
     if len(found.lost) > MOST_SHOWN:
         lines.append(f"and {len(found.lost) - MOST_SHOWN} more not measured any more")
@@ -101,25 +107,25 @@ def most_changed(found: Comparison, most: int) -> pd.DataFrame:
     return found.rows.iloc[np.sort(chosen)]
 
 
-def configuration_names(found: Comparison, rows: pd.DataFrame) -> tuple[list[str], str]:
+def changed_configurations(found: Comparison, rows: pd.DataFrame) -> tuple[list[str], str]:
     """(the configuration of each row in words, what all of them share)."""
-    return labels.names(plain_rows(found.a_table, rows["a"].to_numpy()))
+    return configuration_names(plain_rows(found.a_table, rows["a"].to_numpy()))
 
 
 def _cells(found: Comparison, rows: pd.DataFrame) -> list[tuple[str, ...]]:
     a_rows = plain_rows(found.a_table, rows["a"].to_numpy())
     b_rows = plain_rows(found.b_table, rows["b"].to_numpy())
-    names, _ = configuration_names(found, rows)
+    names, _ = changed_configurations(found, rows)
     cells: list[tuple[str, ...]] = []
     for a, b, name, row in zip(a_rows, b_rows, names, _records(rows), strict=True):
-        figure = _BY_COLUMN[row["figure"]]
+        metric = _BY_COLUMN[row["metric"]]
         cells.append(
             (
                 name,
-                f"{figure.words} [{figure.unit}]",
-                labels.figure(a, figure.column),
-                labels.figure(b, figure.column),
-                labels.interval(row["ratio"], row["low"], row["high"]),
+                f"{metric.name} [{metric.unit}]",
+                format_with_error(a, metric.column),
+                format_with_error(b, metric.column),
+                format_interval(row["ratio"], row["low"], row["high"]),
                 f"{row['verdict']}{' (once)' if row['once'] else ''}",
             )
         )
@@ -127,7 +133,7 @@ def _cells(found: Comparison, rows: pd.DataFrame) -> list[tuple[str, ...]]:
 
 
 def _shared(found: Comparison, rows: pd.DataFrame) -> list[str]:
-    _, shared = configuration_names(found, rows)
+    _, shared = changed_configurations(found, rows)
     return [f"all below: {shared}"] if shared else []
 
 
@@ -135,10 +141,10 @@ def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
     return plain_rows(rows, range(len(rows)))
 
 
-def markdown(found: Comparison, names: tuple[str, str]) -> str:
+def comparison_markdown(found: Comparison, names: tuple[str, str]) -> str:
     """A report that a site can keep for every night."""
     shown = most_changed(found, MOST_IN_MARKDOWN)
-    told = [*summary(found, names), *_shared(found, shown)]
+    told = [*comparison_summary(found, names), *_shared(found, shown)]
     lines = ["# Comparison", "", *(f"- {_cell(line)}" for line in told), ""]
     lines += [f"| {' | '.join(_HEADINGS)} |", "|---|---|---:|---:|---:|---|"]
     lines += [f"| {' | '.join(map(_cell, cells))} |" for cells in _cells(found, shown)]
@@ -151,16 +157,16 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def as_json(found: Comparison, names: tuple[str, str]) -> dict[str, Any]:
-    """All of it as plain data; a missing figure is null."""
+def comparison_json(found: Comparison, names: tuple[str, str]) -> dict[str, Any]:
+    """All of it as plain data; a missing metric is null."""
     a_rows = plain_rows(found.a_table, found.rows["a"].to_numpy())
     b_rows = plain_rows(found.b_table, found.rows["b"].to_numpy())
     rows = [
         {
             **{name: a[name] for name in ("model", "variant", *LOAD)},
-            "figure": row["figure"],
-            "a": _side(a, row["figure"]),
-            "b": _side(b, row["figure"]),
+            "figure": row["metric"],
+            "a": _side(a, row["metric"]),
+            "b": _side(b, row["metric"]),
             **{name: row[name] for name in ("ratio", "low", "high")},
             "p_worse": row["p"],
             "measured_once": row["once"],
@@ -185,17 +191,19 @@ def as_json(found: Comparison, names: tuple[str, str]) -> dict[str, Any]:
     }
 
 
-def _side(row: dict[str, Any], figure: str) -> dict[str, Any]:
+def _side(row: dict[str, Any], metric: str) -> dict[str, Any]:
     endings = {"mean": "", "low": "_low", "high": "_high", "std": "_std", "n": "_n"}
-    figures = {name: row[f"{figure}{ending}"] for name, ending in endings.items()}
-    return {"point_id": row["point_id"], "device": words.device(row), **figures}
+    metrics = {name: row[f"{metric}{ending}"] for name, ending in endings.items()}
+    return {"point_id": row["point_id"], "device": device_name(row), **metrics}
 
 
 def _identity(row: dict[str, Any]) -> dict[str, Any]:
     return {name: row[name] for name in ("point_id", *CONFIGURATION) if row[name] is not None}
 
 
-def check_out(out: Path | None) -> None:
+def check_output(out: Path | None) -> None:
     """Raises BadInput for a file of a kind that `write` cannot write."""
-    if out is not None and out.suffix not in KINDS:
-        raise BadInput(f"--out {out}: cannot write that kind of file", f"take {', '.join(KINDS)}")
+    if out is not None and out.suffix not in OUTPUT_FORMATS:
+        raise BadInput(
+            f"--out {out}: cannot write that kind of file", f"take {', '.join(OUTPUT_FORMATS)}"
+        )

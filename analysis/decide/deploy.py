@@ -12,9 +12,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hpcbench.analysis.decide.recommend import Advice, Row
-from hpcbench.analysis.decide.recommend_text import as_json, device, distinctions, sentences, title
-from hpcbench.analysis.summary import labels, words
+from hpcbench.analysis.decide.recommend import Recommendation, Row
+from hpcbench.analysis.decide.recommend_text import (
+    recommendation_distinctions,
+    recommendation_json,
+    recommendation_title,
+    result_sentences,
+)
+from hpcbench.analysis.summary.axis_names import file_name_part
+from hpcbench.analysis.summary.configuration_names import (
+    describe_configuration,
+    device_name,
+    load_text,
+    server_text,
+)
+from hpcbench.analysis.summary.number_format import format_with_error
 from hpcbench.errors import BadInput
 
 LIST = "recommendation.json"
@@ -24,7 +36,9 @@ MOST_LETTERS = 120
 """Of a folder's name, which a file system limits."""
 
 
-def write(advice: list[Advice], configs: Mapping[str, str | None], out: Path) -> list[Path]:
+def write_deployment(
+    advice: list[Recommendation], configs: Mapping[str, str | None], out: Path
+) -> list[Path]:
     """Writes the folder, and gives the files in it.
 
     ``configs`` is the text of config.pbtxt by point_id. Results that know none, such as imported
@@ -44,7 +58,9 @@ def write(advice: list[Advice], configs: Mapping[str, str | None], out: Path) ->
                 path.parent.mkdir(parents=True)
                 path.write_text(config, encoding="utf-8")
                 written.append(path)
-            listed.append(as_json(one) | {"config": str(path.relative_to(out)) if path else None})
+            listed.append(
+                recommendation_json(one) | {"config": str(path.relative_to(out)) if path else None}
+            )
         (out / LIST).write_text(json.dumps(listed, indent=2) + "\n", encoding="utf-8")
         (out / README).write_text(_readme(advice, listed), encoding="utf-8")
     except OSError as error:
@@ -55,9 +71,9 @@ def write(advice: list[Advice], configs: Mapping[str, str | None], out: Path) ->
     return [*written, out / LIST, out / README]
 
 
-def _check(advice: list[Advice]) -> None:
+def _check(advice: list[Recommendation]) -> None:
     for one in advice:
-        model = str(one.about["model"])
+        model = str(one.identity["model"])
         if not re.fullmatch(r"\w[\w.+-]*", model):
             raise BadInput(
                 f"the model's name {model!r} cannot be that of a folder",
@@ -92,22 +108,22 @@ def _clear(out: Path) -> None:
             folder.rmdir()
 
 
-def _folders(advice: list[Advice]) -> list[Path]:
+def _folders(advice: list[Recommendation]) -> list[Path]:
     """Where each recommendation goes, relative to the folder: named by what differs."""
     taken: Counter[Path] = Counter()
     folders = []
-    for one, more in zip(advice, distinctions(advice), strict=True):
-        model = one.about["model"]
-        alike = [other for other in advice if other.best and other.about["model"] == model]
+    for one, more in zip(advice, recommendation_distinctions(advice), strict=True):
+        model = one.identity["model"]
+        alike = [other for other in advice if other.best and other.identity["model"] == model]
         named = [
             text
             for text, texts in (
-                (device(one.about), {device(other.about) for other in alike}),
-                (one.about["model_label"], {other.about["model_label"] for other in alike}),
+                (device_name(one.identity), {device_name(other.identity) for other in alike}),
+                (one.identity["model_label"], {other.identity["model_label"] for other in alike}),
             )
             if len(texts) > 1
         ]
-        above = words.file_name(filter(None, [*named, more]))[:MOST_LETTERS]
+        above = file_name_part(filter(None, [*named, more]))[:MOST_LETTERS]
         place = Path(above, str(model))
         if one.best:
             taken[place] += 1
@@ -117,48 +133,50 @@ def _folders(advice: list[Advice]) -> list[Path]:
     return folders
 
 
-def _readme(advice: list[Advice], listed: list[dict[str, Any]]) -> str:
+def _readme(advice: list[Recommendation], listed: list[dict[str, Any]]) -> str:
     sections = [
-        _section(one, title(one, more), entry["config"])
-        for one, more, entry in zip(advice, distinctions(advice), listed, strict=True)
+        _section(one, recommendation_title(one, more), entry["config"])
+        for one, more, entry in zip(
+            advice, recommendation_distinctions(advice), listed, strict=True
+        )
     ]
     return "\n".join(
         [
             "# Recommended configurations",
             "",
             "Each config.pbtxt is the one that Triton had when it was measured. Copy it over that",
-            "of the model in your repository. recommendation.json holds all figures.",
+            "of the model in your repository. recommendation.json holds all metrics.",
             "",
             *sections,
         ]
     )
 
 
-def _section(one: Advice, heading: str, config: str | None) -> str:
+def _section(one: Recommendation, heading: str, config: str | None) -> str:
     head = f"## {heading}\n"
     if one.best is None:
         return f"{head}\nNothing is recommended: {'; '.join(one.failing)}.\n"
-    lines = [head, *_use(one.best, config), f"- chosen for its {one.wanted.figure.words}"]
-    if one.wanted.limits:
-        lines[-1] += f", within {', '.join(map(str, one.wanted.limits))}"
-    lines += [f"- {sentence}" for sentence in sentences(one)]
+    lines = [head, *_use(one.best, config), f"- chosen for its {one.requirements.metric.name}"]
+    if one.requirements.limits:
+        lines[-1] += f", within {', '.join(map(str, one.requirements.limits))}"
+    lines += [f"- {sentence}" for sentence in result_sentences(one)]
     lines += [f"- note: {note}" for note in one.notes]
     return "\n".join(lines) + "\n"
 
 
 def _use(best: Row, config: str | None) -> list[str]:
     there = f"`{config}`" if config else "not known: these results hold no config.pbtxt"
-    latency = labels.figure(best, "latency_p99_ms")
+    latency = format_with_error(best, "latency_p99_ms")
     times = "once" if best["measured"] == 1 else f"{best['measured']} times"
     return [
         f"- configuration: {there}",
-        f"- server: {labels.server(best)}",
-        f"- clients: {', '.join(filter(None, [labels.load(best), _calls(best)]))}",
-        f"- throughput: {labels.figure(best, 'throughput_infer_per_s')} infer/s",
+        f"- server: {server_text(best)}",
+        f"- clients: {', '.join(filter(None, [load_text(best), _calls(best)]))}",
+        f"- throughput: {format_with_error(best, 'throughput_infer_per_s')} infer/s",
         f"- p99 latency: {latency} ms" if latency != "-" else "- p99 latency: not measured",
         f"- measured {times} on {best['site']}, pool {best['pool']}",
     ]
 
 
 def _calls(best: Row) -> str:
-    return words.in_words(best).get("protocol", "")
+    return describe_configuration(best).get("protocol", "")

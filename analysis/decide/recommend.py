@@ -1,7 +1,7 @@
 """Which configuration to deploy: the best that was measured within limits, per model and device.
 
 Everything here is measured, nothing is modelled. A configuration meets a limit where the mean over
-its repeats does. Those that did not settle take part, because their figures are real; where one
+its repeats does. Those that did not settle take part, because their metrics are real; where one
 of them is the best, that is said, and the best of those that settled stands beside it.
 """
 
@@ -14,24 +14,33 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hpcbench.analysis.decide.size import Sizing, size
+from hpcbench.analysis.decide.size import Sizing, size_for_rate
 from hpcbench.analysis.summary import limits, statistics
 from hpcbench.analysis.summary.configuration import (
+    CONFIGURATION_INPUTS,
     LOAD,
     MODEL,
-    NEEDED,
-    REQUEST,
-    compact,
-    floats,
+    REQUEST_CONTENT,
+    as_floats,
     group_numbers,
     plain_rows,
+    strings_as_categories,
 )
-from hpcbench.analysis.summary.limits import LATENCY, Figure, Limit, Wanted
+from hpcbench.analysis.summary.limits import LATENCY, Limit, Metric, Requirements
 from hpcbench.analysis.summary.statistics import Interval, Sample
 from hpcbench.errors import BadInput
 
-COLUMNS = tuple(
-    dict.fromkeys((*NEEDED, *limits.NEEDED, "point_id", "reason", "part_of", "own_config"))
+RECOMMEND_COLUMNS = tuple(
+    dict.fromkeys(
+        (
+            *CONFIGURATION_INPUTS,
+            *limits.METRIC_COLUMNS,
+            "point_id",
+            "reason",
+            "part_of",
+            "own_config",
+        )
+    )
 )
 """The columns of `hpcbench.records.columns` that `recommend` reads."""
 
@@ -39,11 +48,11 @@ MOST_RUNNERS_UP = 5
 
 Row = dict[str, Any]
 """A configuration: CONFIGURATION, ``point_id``, ``position`` among those of its model and device,
-counts, and figures as `statistics.configurations` has them; what is missing is None."""
+counts, and metrics as `statistics.join_repeats` has them; what is missing is None."""
 
 
 @dataclass(frozen=True)
-class Compared:
+class Alternative:
     """A configuration beside the recommended one: the objective's ratio, recommended to this.
 
     ``as_good``: their difference is within the noise; None where one was measured once, so that
@@ -58,34 +67,64 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Advice:
-    """What is recommended for one model on one device, or why nothing is.
+class Recommendation:
+    """What to deploy for one model on one device, or why there is nothing to recommend.
 
-    ``best`` is None where nothing meets the limits; then ``nearest`` is the configuration that is
-    the least beyond them, if any has the figures, and ``failing`` says in sentences which limits
-    cannot be met. ``base`` is the best of the model's own configuration, ``base_meets`` whether it
-    keeps to the limits. ``as_good`` counts the others that are statistically as good.
-    ``settled`` is the best one of which all measurements settled, where ``best`` is not.
+    Attributes
+    ----------
+    requirements
+        What the user asked for.
+    identity
+        A row that names the model and the device.
+    configurations
+        How many configurations of the model on the device there are in the results.
+    measured
+        How many of them have at least one measurement.
+    within_limits
+        How many of these keep to all limits.
+    best
+        The recommended configuration; None where none keeps to the limits.
+    notes
+        What to know before relying on ``best``, in sentences.
+    base
+        The best of the model's own configuration; None where that was not measured.
+    base_within_limits
+        Whether ``base`` keeps to the limits.
+    runners_up
+        The next best, at most MOST_RUNNERS_UP, those as good as ``best`` first.
+    as_good
+        How many others do not differ from ``best`` beyond the noise.
+    best_settled
+        The best configuration of which all measurements settled; None where that is ``best``.
+    nearest
+        Where ``best`` is None: the configuration that exceeds the limits least.
+    failing
+        Where ``best`` is None: the limits that cannot be met, in sentences.
+    sizing
+        How many servers the requested rate needs; None where no rate was requested.
+
     """
 
-    wanted: Wanted
-    about: Row
+    requirements: Requirements
+    identity: Row
     configurations: int
     measured: int
-    meeting: int
+    within_limits: int
     best: Row | None
     notes: tuple[str, ...]
-    base: Compared | None
-    base_meets: bool
-    runners_up: tuple[Compared, ...]
+    base: Alternative | None
+    base_within_limits: bool
+    runners_up: tuple[Alternative, ...]
     as_good: int
-    settled: Compared | None
+    best_settled: Alternative | None
     nearest: Row | None
     failing: tuple[str, ...]
     sizing: Sizing | None
 
 
-def recommend(frame: pd.DataFrame, wanted: Wanted) -> list[Advice]:
+def recommend_configurations(
+    frame: pd.DataFrame, requirements: Requirements
+) -> list[Recommendation]:
     """The advice for every model and device, in the order of the table.
 
     ``frame`` has COLUMNS, as `load_results` reads them. Unlike shapes and input data are unlike
@@ -101,21 +140,19 @@ def recommend(frame: pd.DataFrame, wanted: Wanted) -> list[Advice]:
             "these results are of models that shared a server or that an ensemble called, only",
             "measure the models alone, too: each model of the campaign is, under its own load",
         )
-    frame = compact(frame.reset_index(drop=True))
-    limits.check_prices(frame, wanted)
-    found = limits.figures(frame, wanted.prices)
-    requests = floats(frame["request_count"])
-    table = statistics.configurations(
-        frame.assign(**found, requests=requests), (*found, "requests")
-    )
-    if wanted.figure.column not in table:
-        table[wanted.figure.column] = np.nan
+    frame = strings_as_categories(frame.reset_index(drop=True))
+    limits.check_prices(frame, requirements)
+    found = limits.metric_values(frame, requirements.prices)
+    requests = as_floats(frame["request_count"])
+    table = statistics.join_repeats(frame.assign(**found, requests=requests), (*found, "requests"))
+    if requirements.metric.column not in table:
+        table[requirements.metric.column] = np.nan
     rows = table.pop("row").to_numpy()
     table["point_id"] = frame["point_id"].iloc[rows].to_numpy(dtype=object)
     table["own"] = is_base(frame)[rows]
     table["reason"] = frame["reason"].iloc[rows].to_numpy(dtype=object)
-    groups = group_numbers(_devices(table), (*MODEL, *REQUEST, *DEVICE))
-    return [_advise(part, wanted) for _, part in table.groupby(groups, sort=False)]
+    groups = group_numbers(_devices(table), (*MODEL, *REQUEST_CONTENT, *DEVICE))
+    return [_advise(part, requirements) for _, part in table.groupby(groups, sort=False)]
 
 
 DEVICE = ("gpu_name", "gpu_count", "cpu_name", "cpu_count")
@@ -129,37 +166,37 @@ def _devices(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**gpu, **cpu)
 
 
-def _advise(table: pd.DataFrame, wanted: Wanted) -> Advice:
+def _advise(table: pd.DataFrame, requirements: Requirements) -> Recommendation:
     table = table.reset_index(drop=True)
     table["position"] = np.arange(len(table))
-    figure = wanted.figure
+    metric = requirements.metric
     measured = table["measured"].to_numpy() > 0
-    values = floats(table[figure.column])
+    values = as_floats(table[metric.column])
     meets = measured & np.isfinite(values) & (values > 0)
-    for limit in wanted.limits:
-        meets &= limit.met(floats(table[limit.figure.column]))
-    order = _best_first(table, figure, meets)
+    for limit in requirements.limits:
+        meets &= limit.is_met(as_floats(table[limit.metric.column]))
+    order = _best_first(table, metric, meets)
     best = int(order[0]) if len(order) else None
-    about = _row(table, int(np.flatnonzero(measured)[0]) if measured.any() else 0)
-    base, base_meets = _base(table, figure, meets, best)
-    runners_up, as_good = _runners_up(table, figure, order)
-    nearest = _nearest(table, wanted.limits) if best is None and wanted.limits else None
-    return Advice(
-        wanted=wanted,
-        about=about,
+    identity = _row(table, int(np.flatnonzero(measured)[0]) if measured.any() else 0)
+    base, base_within_limits = _base(table, metric, meets, best)
+    runners_up, as_good = _runners_up(table, metric, order)
+    nearest = _nearest(table, requirements.limits) if best is None and requirements.limits else None
+    return Recommendation(
+        requirements=requirements,
+        identity=identity,
         configurations=len(table),
         measured=int(measured.sum()),
-        meeting=int(meets.sum()),
+        within_limits=int(meets.sum()),
         best=None if best is None else _row(table, best),
-        notes=() if best is None else _notes(_row(table, best), wanted),
-        base=None if base is None or best is None else _compare(table, figure, best, [base])[0],
-        base_meets=base_meets,
+        notes=() if best is None else _notes(_row(table, best), requirements),
+        base=None if base is None or best is None else _compare(table, metric, best, [base])[0],
+        base_within_limits=base_within_limits,
         runners_up=tuple(runners_up),
         as_good=as_good,
-        settled=_settled(table, figure, order),
+        best_settled=_best_settled(table, metric, order),
         nearest=None if nearest is None else _row(table, nearest),
-        failing=() if best is not None else _failing(table, wanted),
-        sizing=None if best is None else size(table, best, wanted),
+        failing=() if best is not None else _failing(table, requirements),
+        sizing=None if best is None else size_for_rate(table, best, requirements),
     )
 
 
@@ -168,41 +205,45 @@ def _row(table: pd.DataFrame, position: int) -> Row:
 
 
 def _best_first(
-    table: pd.DataFrame, figure: Figure, which: npt.NDArray[np.bool_]
+    table: pd.DataFrame, metric: Metric, which: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.int64]:
-    """The positions of those rows, by the figure; of equal ones those that settled first."""
-    values = floats(table[figure.column])
-    order = np.lexsort((table["unstable"].to_numpy(), -values if figure.highest else values))
+    """The positions of those rows, by the metric; of equal ones those that settled first."""
+    values = as_floats(table[metric.column])
+    order = np.lexsort(
+        (table["unstable"].to_numpy(), -values if metric.higher_is_better else values)
+    )
     return order[which[order]]
 
 
 def _runners_up(
-    table: pd.DataFrame, figure: Figure, order: npt.NDArray[np.int64]
-) -> tuple[list[Compared], int]:
+    table: pd.DataFrame, metric: Metric, order: npt.NDArray[np.int64]
+) -> tuple[list[Alternative], int]:
     """(the next best, those as good as the first before all others; how many are as good)."""
     if len(order) < 2:
         return [], 0
     best, others = int(order[0]), order[1:]
-    good, _ = _as_good(_ratio(table, figure, best, others))
+    good, _ = _as_good(_ratio(table, metric, best, others))
     shown = others[np.argsort(~good, kind="stable")[:MOST_RUNNERS_UP]]
-    return _compare(table, figure, best, shown), int(good.sum())
+    return _compare(table, metric, best, shown), int(good.sum())
 
 
-def _settled(table: pd.DataFrame, figure: Figure, order: npt.NDArray[np.int64]) -> Compared | None:
+def _best_settled(
+    table: pd.DataFrame, metric: Metric, order: npt.NDArray[np.int64]
+) -> Alternative | None:
     settled = order[table["unstable"].to_numpy()[order] == 0]
     if not len(settled) or settled[0] == order[0]:
         return None
-    return _compare(table, figure, int(order[0]), settled[:1])[0]
+    return _compare(table, metric, int(order[0]), settled[:1])[0]
 
 
 def _compare(
-    table: pd.DataFrame, figure: Figure, best: int, others: Sequence[int] | npt.NDArray[np.int64]
-) -> list[Compared]:
+    table: pd.DataFrame, metric: Metric, best: int, others: Sequence[int] | npt.NDArray[np.int64]
+) -> list[Alternative]:
     positions = np.asarray(others, dtype=np.int64)
-    ratio = _ratio(table, figure, best, positions)
+    ratio = _ratio(table, metric, best, positions)
     good, known = _as_good(ratio)
     return [
-        Compared(
+        Alternative(
             row=_row(table, int(position)),
             ratio=float(ratio.value[i]),
             low=float(ratio.low[i]),
@@ -219,28 +260,28 @@ def _as_good(ratio: Interval) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.boo
 
 
 def _ratio(
-    table: pd.DataFrame, figure: Figure, best: int, others: npt.NDArray[np.int64]
+    table: pd.DataFrame, metric: Metric, best: int, others: npt.NDArray[np.int64]
 ) -> Interval:
-    sample = Sample.of(table, figure.column)
+    sample = Sample.of(table, metric.column)
     one = Sample(*(v[np.full(len(others), best)] for v in (sample.n, sample.mean, sample.std)))
     rest = Sample(sample.n[others], sample.mean[others], sample.std[others])
-    return statistics.ratio(one, rest)
+    return statistics.welch_ratio(one, rest)
 
 
 def _base(
-    table: pd.DataFrame, figure: Figure, meets: npt.NDArray[np.bool_], best: int | None
+    table: pd.DataFrame, metric: Metric, meets: npt.NDArray[np.bool_], best: int | None
 ) -> tuple[int | None, bool]:
     """(the best of the model's own configuration, whether it keeps to the limits).
 
     Where none of it does, the one under the load of the recommended configuration.
     """
     own = table["own"].to_numpy(dtype=bool)
-    order = _best_first(table, figure, own & meets)
+    order = _best_first(table, metric, own & meets)
     if len(order) or best is None:
         return (int(order[0]), True) if len(order) else (None, False)
-    alike = own & (table["measured"].to_numpy() > 0) & np.isfinite(floats(table[figure.column]))
+    alike = own & (table["measured"].to_numpy() > 0) & np.isfinite(as_floats(table[metric.column]))
     loads = group_numbers(table, LOAD)
-    order = _best_first(table, figure, alike & (loads == loads[best]))
+    order = _best_first(table, metric, alike & (loads == loads[best]))
     return (int(order[0]) if len(order) else None), False
 
 
@@ -257,7 +298,7 @@ def is_base(frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
     return known.where(known.notna(), found).to_numpy(dtype=bool)
 
 
-def _notes(best: Row, wanted: Wanted) -> tuple[str, ...]:
+def _notes(best: Row, requirements: Requirements) -> tuple[str, ...]:
     """What a user must know before relying on it."""
     notes = []
     if best["unstable"]:
@@ -267,7 +308,10 @@ def _notes(best: Row, wanted: Wanted) -> tuple[str, ...]:
         )
     if best["measured"] == 1:
         notes.append("it was measured once, so nobody knows the spread: add repeats")
-    uses_latency = LATENCY in (wanted.figure, *(limit.figure for limit in wanted.limits))
+    uses_latency = LATENCY in (
+        requirements.metric,
+        *(limit.metric for limit in requirements.limits),
+    )
     requests = best["requests_min"]
     needed = statistics.requests_needed(99)
     if uses_latency and requests is not None and requests < needed:
@@ -275,25 +319,25 @@ def _notes(best: Row, wanted: Wanted) -> tuple[str, ...]:
             f"its p99 stands on {requests:.0f} requests; below {needed} the true one may be "
             "worse: measure for longer"
         )
-    for limit in wanted.limits:
-        low, high = (best[f"{limit.figure.column}_{end}"] for end in ("low", "high"))
-        beyond = low if limit.figure.highest else high
-        if beyond is not None and not limit.met(np.array([beyond]))[0]:
+    for limit in requirements.limits:
+        low, high = (best[f"{limit.metric.column}_{end}"] for end in ("low", "high"))
+        beyond = low if limit.metric.higher_is_better else high
+        if beyond is not None and not limit.is_met(np.array([beyond]))[0]:
             notes.append(
-                f"the interval of its {limit.figure.words} reaches {beyond:.4g} "
-                f"{limit.figure.unit}, beyond {limit}"
+                f"the interval of its {limit.metric.name} reaches {beyond:.4g} "
+                f"{limit.metric.unit}, beyond {limit}"
             )
     return tuple(notes)
 
 
-def _nearest(table: pd.DataFrame, wanted: Sequence[Limit]) -> int | None:
-    excess = np.max([w.excess(floats(table[w.figure.column])) for w in wanted], axis=0)
+def _nearest(table: pd.DataFrame, requirements: Sequence[Limit]) -> int | None:
+    excess = np.max([w.excess(as_floats(table[w.metric.column])) for w in requirements], axis=0)
     excess[table["measured"].to_numpy() == 0] = np.inf
     nearest = int(np.argmin(excess))
     return nearest if np.isfinite(excess[nearest]) else None
 
 
-def _failing(table: pd.DataFrame, wanted: Wanted) -> tuple[str, ...]:
+def _failing(table: pd.DataFrame, requirements: Requirements) -> tuple[str, ...]:
     """Why nothing can be recommended, a sentence for each limit that cannot be met."""
     measured = table[table["measured"] > 0]
     if measured.empty:
@@ -301,25 +345,27 @@ def _failing(table: pd.DataFrame, wanted: Wanted) -> tuple[str, ...]:
         why = f": {reasons.mode().iloc[0]}" if len(reasons) else ""
         return (f"none of its {len(table)} configurations was measured{why}",)
     sentences = []
-    for limit in wanted.limits:
-        values = floats(measured[limit.figure.column])
+    for limit in requirements.limits:
+        values = as_floats(measured[limit.metric.column])
         known = values[np.isfinite(values)]
         if not len(known):
-            sentences.append(f"{limit}: no measurement has a figure of the {limit.figure.words}")
-        elif not limit.met(values).any():
+            sentences.append(f"{limit}: no measurement has a value of the {limit.metric.name}")
+        elif not limit.is_met(values).any():
             closest, which = (
-                (known.max(), "highest") if limit.figure.highest else (known.min(), "lowest")
+                (known.max(), "highest")
+                if limit.metric.higher_is_better
+                else (known.min(), "lowest")
             )
             sentences.append(
-                f"{limit} is met by none: the {which} {limit.figure.words} measured is "
-                f"{closest:.4g} {limit.figure.unit}"
+                f"{limit} is met by none: the {which} {limit.metric.name} measured is "
+                f"{closest:.4g} {limit.metric.unit}"
             )
-    if not sentences and len(wanted.limits) > 1:
-        met = " and ".join(map(str, wanted.limits))
+    if not sentences and len(requirements.limits) > 1:
+        met = " and ".join(map(str, requirements.limits))
         sentences.append(f"{met} are each met by some, but not together by one")
-    if not np.isfinite(floats(measured[wanted.figure.column])).any():
+    if not np.isfinite(as_floats(measured[requirements.metric.column])).any():
         sentences.append(
-            f"--objective {wanted.objective}: no measurement has a figure of the "
-            f"{wanted.figure.words}"
+            f"--objective {requirements.objective}: no measurement has a value of the "
+            f"{requirements.metric.name}"
         )
     return tuple(sentences)

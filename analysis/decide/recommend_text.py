@@ -1,7 +1,7 @@
 """Recommendations as a page for the terminal, and as JSON."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from string import ascii_uppercase
 from typing import Any
@@ -10,12 +10,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hpcbench.analysis.decide.recommend import DEVICE, Advice, Compared, Row
-from hpcbench.analysis.summary import labels, words
-from hpcbench.analysis.summary.configuration import CONFIGURATION, LOAD, REQUEST
-from hpcbench.analysis.summary.limits import COST, ENERGY, LATENCY, MEMORY, THROUGHPUT, Wanted
+from hpcbench.analysis.decide.recommend import DEVICE, Alternative, Recommendation, Row
+from hpcbench.analysis.summary.axis_names import axis_name, value_text
+from hpcbench.analysis.summary.configuration import CONFIGURATION, LOAD, REQUEST_CONTENT
+from hpcbench.analysis.summary.configuration_names import device_name, distinctions, server_text
+from hpcbench.analysis.summary.limits import COST, ENERGY, LATENCY, MEMORY, THROUGHPUT, Requirements
+from hpcbench.analysis.summary.number_format import (
+    format_interval,
+    format_number,
+    format_with_error,
+)
 
-_FIGURES = (THROUGHPUT, LATENCY, MEMORY, ENERGY, COST)
+_METRICS = (THROUGHPUT, LATENCY, MEMORY, ENERGY, COST)
 _WIDE = 120
 _LOADS = {"concurrency": "concur-\nrency"}
 _HEADINGS = {
@@ -27,14 +33,9 @@ _HEADINGS = {
 }
 
 
-def device(row: Mapping[str, Any]) -> str:
-    """The short name of what the model ran on."""
-    return words.device(row)
-
-
-def show(advice: list[Advice], console: Console) -> None:
+def print_recommendations(advice: list[Recommendation], console: Console) -> None:
     """Prints a section for each model and device."""
-    for one, more in zip(advice, distinctions(advice), strict=True):
+    for one, more in zip(advice, recommendation_distinctions(advice), strict=True):
         console.print(_title(one, more), highlight=False, soft_wrap=True)
         if one.best is None:
             _show_nothing(one, console)
@@ -43,55 +44,57 @@ def show(advice: list[Advice], console: Console) -> None:
         console.print()
 
 
-def distinctions(advice: list[Advice]) -> list[str]:
+def recommendation_distinctions(advice: list[Recommendation]) -> list[str]:
     """What else is asked of those that have one name on one device, "" where nothing is."""
-    names = [(one.about["model_label"], device(one.about)) for one in advice]
+    names = [(one.identity["model_label"], device_name(one.identity)) for one in advice]
     told = [""] * len(advice)
     for name in {name for name in names if names.count(name) > 1}:
         alike = [i for i, other in enumerate(names) if other == name]
-        rows = [_request(advice[i].best or advice[i].about) for i in alike]
-        for i, text in zip(alike, labels.distinctions(rows), strict=True):
+        rows = [_request(advice[i].best or advice[i].identity) for i in alike]
+        for i, text in zip(alike, distinctions(rows), strict=True):
             told[i] = text
     return told
 
 
 def _request(row: Row) -> Row:
     """What is asked for, for which there is advice of its own, and nothing that was chosen."""
-    kept = (*REQUEST, "shapes_name", *DEVICE, "instance_kind")
+    kept = (*REQUEST_CONTENT, "shapes_name", *DEVICE, "instance_kind")
     return {name: value if name in kept else None for name, value in row.items()}
 
 
-def title(one: Advice, more: str) -> str:
+def recommendation_title(one: Recommendation, more: str) -> str:
     """The model and the device, with what else tells this advice from others."""
-    return f"{one.about['model_label']} on {device(one.about)}" + (f", {more}" if more else "")
+    return f"{one.identity['model_label']} on {device_name(one.identity)}" + (
+        f", {more}" if more else ""
+    )
 
 
-def _title(one: Advice, more: str) -> str:
-    limits = ", ".join(map(str, one.wanted.limits))
-    within = f", {one.meeting} within {limits}" if limits else ""
+def _title(one: Recommendation, more: str) -> str:
+    limits = ", ".join(map(str, one.requirements.limits))
+    within = f", {one.within_limits} within {limits}" if limits else ""
     return (
-        f"[bold]{escape(title(one, more))}[/]: "
+        f"[bold]{escape(recommendation_title(one, more))}[/]: "
         f"{one.configurations} configurations, {one.measured} measured{within}"
     )
 
 
-def _show_nothing(one: Advice, console: Console) -> None:
+def _show_nothing(one: Recommendation, console: Console) -> None:
     console.print("[red]nothing to recommend[/]", highlight=False)
     for sentence in one.failing:
         console.print(f"  {sentence}", highlight=False, markup=False, soft_wrap=True)
     if one.nearest is not None:
-        _print_table([("nearest", one.nearest)], one.wanted, console)
+        _print_table([("nearest", one.nearest)], one.requirements, console)
 
 
-def _show_best(one: Advice, best: Row, console: Console) -> None:
+def _show_best(one: Recommendation, best: Row, console: Console) -> None:
     rows = [("recommended", best)]
-    if one.settled is not None:
-        rows.append(("best settled", one.settled.row))
+    if one.best_settled is not None:
+        rows.append(("best settled", one.best_settled.row))
     if one.base is not None:
-        rows.append(("base" if one.base_meets else "base, over limit", one.base.row))
+        rows.append(("base" if one.base_within_limits else "base, over limit", one.base.row))
     rows += [(_standing(other), other.row) for other in one.runners_up]
-    _print_table(_once(rows), one.wanted, console)
-    for sentence in sentences(one):
+    _print_table(_once(rows), one.requirements, console)
+    for sentence in result_sentences(one):
         console.print(f"  {sentence}", highlight=False, markup=False, soft_wrap=True)
     for note in one.notes:
         console.print(f"  [yellow]note:[/] {escape(note)}", highlight=False, soft_wrap=True)
@@ -105,48 +108,53 @@ def _once(rows: list[tuple[str, Row]]) -> list[tuple[str, Row]]:
     return list(first.values())
 
 
-def sentences(one: Advice) -> list[str]:
+def result_sentences(one: Recommendation) -> list[str]:
     """What is gained over base, how sure that is, and what a rate needs."""
     return [*_gains(one), *_sizing(one)]
 
 
-def _standing(other: Compared) -> str:
+def _standing(other: Alternative) -> str:
     return {True: "as good", False: "next best", None: "next, once"}[other.as_good]
 
 
-def _print_table(rows: list[tuple[str, Row]], wanted: Wanted, console: Console) -> None:
-    """The configurations; a narrow terminal gets fewer figures, and the servers below the table."""
+def _print_table(rows: list[tuple[str, Row]], requirements: Requirements, console: Console) -> None:
+    """The configurations; a narrow terminal gets fewer metrics, and the servers below the table."""
     wide = console.width >= _WIDE
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     loads = [name for name in LOAD if any(row[name] is not None for _, row in rows)]
-    asked = {THROUGHPUT, LATENCY, wanted.figure, *(limit.figure for limit in wanted.limits)}
+    asked = {
+        THROUGHPUT,
+        LATENCY,
+        requirements.metric,
+        *(limit.metric for limit in requirements.limits),
+    }
     shown = [
-        figure
-        for figure in _FIGURES
-        if any(row.get(figure.column) is not None for _, row in rows)
-        if wide or figure in asked
+        metric
+        for metric in _METRICS
+        if any(row.get(metric.column) is not None for _, row in rows)
+        if wide or metric in asked
     ]
-    besides = labels.distinctions([row for _, row in rows])
+    besides = distinctions([row for _, row in rows])
     servers = [
-        "; ".join(filter(None, [labels.server(row), beside]))
+        "; ".join(filter(None, [server_text(row), beside]))
         for (_, row), beside in zip(rows, besides, strict=True)
     ]
     letters = dict(zip(dict.fromkeys(servers), ascii_uppercase, strict=False))
     table.add_column("", no_wrap=True)
     for name in loads:
-        heading = _LOADS.get(name, words.name(name).replace(" ", "\n"))
+        heading = _LOADS.get(name, axis_name(name).replace(" ", "\n"))
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("server", max_width=44)
-    for figure in shown:
-        table.add_column(escape(_HEADINGS[figure]), justify="right", no_wrap=True)
+    for metric in shown:
+        table.add_column(escape(_HEADINGS[metric]), justify="right", no_wrap=True)
     unsettled = any(row["unstable"] for _, row in rows)
     table.add_column("times\n(unsettled)" if unsettled else "times", no_wrap=True)
     for (standing, row), server in zip(rows, servers, strict=True):
         table.add_row(
             standing,
-            *("-" if row[name] is None else words.value(name, row[name]) for name in loads),
+            *("-" if row[name] is None else value_text(name, row[name]) for name in loads),
             escape(server if wide else letters[server]),
-            *(labels.figure(row, figure.column) for figure in shown),
+            *(format_with_error(row, metric.column) for metric in shown),
             f"{row['measured']}" + (f" ({row['unstable']})" if row["unstable"] else ""),
             style="bold" if standing == "recommended" else None,
         )
@@ -155,22 +163,22 @@ def _print_table(rows: list[tuple[str, Row]], wanted: Wanted, console: Console) 
         console.print(f"  server {letter}: {server}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _gains(one: Advice) -> Iterator[str]:
-    figure = one.wanted.figure
+def _gains(one: Recommendation) -> Iterator[str]:
+    metric = one.requirements.metric
     if one.base is None:
         yield "the model's own configuration (base) was not measured, so no gain can be told"
     elif one.best is not None and one.base.row["position"] == one.best["position"]:
         yield "this is the model's own configuration (base): none of the others was better"
     else:
-        ratio = labels.interval(one.base.ratio, one.base.low, one.base.high)
-        same = "; base never keeps to the limits" if not one.base_meets else ""
+        ratio = format_interval(one.base.ratio, one.base.low, one.base.high)
+        same = "; base never keeps to the limits" if not one.base_within_limits else ""
         doubt = {True: ", which may be noise", None: ", measured once", False: ""}
-        yield f"{figure.words}: {ratio} times that of base{doubt[one.base.as_good]}{same}"
+        yield f"{metric.name}: {ratio} times that of base{doubt[one.base.as_good]}{same}"
     if one.as_good > len(one.runners_up):
         yield f"{one.as_good} others are as good within the noise; more repeats tell them apart"
 
 
-def _sizing(one: Advice) -> Iterator[str]:
+def _sizing(one: Recommendation) -> Iterator[str]:
     sizing = one.sizing
     if sizing is None:
         return
@@ -187,11 +195,11 @@ def _sizing(one: Advice) -> Iterator[str]:
     plural = "" if count == 1 else "s"
     each = f" in servers of {per}" if per > 1 else ""
     text = (
-        f"for {labels.number(sizing.rate)} infer/s: {count:,} {unit}{plural}{spread}{each}, "
+        f"for {format_number(sizing.rate)} infer/s: {count:,} {unit}{plural}{spread}{each}, "
         f"at {sizing.share:.0%} of what was measured"
     )
     if sizing.cost_per_hour is not None:
-        text += f", {labels.number(sizing.cost_per_hour)} per hour"
+        text += f", {format_number(sizing.cost_per_hour)} per hour"
     yield text
     if sizing.clients is not None:
         whole = f"one {unit}" if per <= 1 else f"one server of {per} GPUs"
@@ -199,39 +207,39 @@ def _sizing(one: Advice) -> Iterator[str]:
         text = f"{whole} serves {sizing.clients} client{s} with a request in flight each (measured)"
         if sizing.clients_interpolated is not None:
             text += (
-                f", {sizing.clients_interpolated} until {LATENCY.words} reaches "
-                f"{one.wanted.max_latency_p99_ms:g} ms (interpolated, not measured)"
+                f", {sizing.clients_interpolated} until {LATENCY.name} reaches "
+                f"{one.requirements.max_latency_p99_ms:g} ms (interpolated, not measured)"
             )
         yield text
 
 
-def as_json(one: Advice) -> dict[str, Any]:
-    """The advice as plain data; a missing figure is null."""
+def recommendation_json(one: Recommendation) -> dict[str, Any]:
+    """The advice as plain data; a missing metric is null."""
     return {
-        "model": one.about["model"],
-        "model_label": one.about["model_label"],
-        "device": device(one.about),
-        "objective": one.wanted.objective,
-        "limits": {limit.option: limit.value for limit in one.wanted.limits},
+        "model": one.identity["model"],
+        "model_label": one.identity["model_label"],
+        "device": device_name(one.identity),
+        "objective": one.requirements.objective,
+        "limits": {limit.option: limit.value for limit in one.requirements.limits},
         "configurations": one.configurations,
         "measured": one.measured,
-        "within_limits": one.meeting,
+        "within_limits": one.within_limits,
         "recommended": _row(one.best),
         "notes": list(one.notes),
         "base": None
         if one.base is None
-        else {**_compared(one.base), "within_limits": one.base_meets},
+        else {**_compared(one.base), "within_limits": one.base_within_limits},
         "as_good": one.as_good,
         "runners_up": [_compared(other) for other in one.runners_up],
-        "best_settled": None if one.settled is None else _compared(one.settled),
+        "best_settled": None if one.best_settled is None else _compared(one.best_settled),
         "nearest": _row(one.nearest),
         "failing": list(one.failing),
         "sizing": None if one.sizing is None else asdict(one.sizing),
     }
 
 
-def _compared(other: Compared) -> dict[str, Any]:
-    ratio = {name: finite(getattr(other, name)) for name in ("ratio", "low", "high")}
+def _compared(other: Alternative) -> dict[str, Any]:
+    ratio = {name: finite_or_none(getattr(other, name)) for name in ("ratio", "low", "high")}
     return {**(_row(other.row) or {}), "recommended_over_this": ratio, "as_good": other.as_good}
 
 
@@ -245,13 +253,13 @@ def _row(row: Row | None) -> dict[str, Any] | None:
         "measured": row["measured"],
         "unstable": row["unstable"],
         "figures": {
-            figure.column: {k: row[f"{figure.column}{end}"] for k, end in endings.items()}
-            for figure in _FIGURES
-            if row.get(figure.column) is not None
+            metric.column: {k: row[f"{metric.column}{end}"] for k, end in endings.items()}
+            for metric in _METRICS
+            if row.get(metric.column) is not None
         },
     }
 
 
-def finite(value: float) -> float | None:
+def finite_or_none(value: float) -> float | None:
     """JSON knows no NaN."""
     return value if math.isfinite(value) else None

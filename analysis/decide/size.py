@@ -7,8 +7,13 @@ import numpy as np
 import pandas as pd
 
 from hpcbench.analysis.summary import limits
-from hpcbench.analysis.summary.configuration import CONFIGURATION, RESOLVED, floats, group_numbers
-from hpcbench.analysis.summary.limits import Wanted
+from hpcbench.analysis.summary.configuration import (
+    CONFIGURATION,
+    RESOLVED,
+    as_floats,
+    group_numbers,
+)
+from hpcbench.analysis.summary.limits import Requirements
 
 
 @dataclass(frozen=True)
@@ -35,29 +40,33 @@ class Sizing:
     cost_per_hour: float | None
 
 
-def size(table: pd.DataFrame, best: int, wanted: Wanted) -> Sizing | None:
+def size_for_rate(table: pd.DataFrame, best: int, requirements: Requirements) -> Sizing | None:
     """The sizing for row ``best`` of a table of one model and device; None without a rate."""
-    if wanted.rate is None:
+    if requirements.rate is None:
         return None
     column = limits.THROUGHPUT.column
     mean, low, high = (float(table[f"{column}{end}"].iloc[best]) for end in ("", "_low", "_high"))
     if not mean > 0:
         return None
-    servers = servers_for(wanted.rate, mean)
+    servers = servers_needed(requirements.rate, mean)
     gpus = table["gpu_count"].iloc[best]
     on_gpu = pd.notna(table["gpu_name"].iloc[best]) and (
         table["instance_kind"].iloc[best] != "KIND_CPU"
     )
     gpus_per_server = int(gpus) if on_gpu and pd.notna(gpus) else int(on_gpu)
-    price = limits.price_per_hour(table.iloc[[best]], wanted.prices)[0] if wanted.prices else np.nan
-    clients, interpolated = _clients(table, best, wanted)
+    price = (
+        limits.price_per_hour(table.iloc[[best]], requirements.prices)[0]
+        if requirements.prices
+        else np.nan
+    )
+    clients, interpolated = _clients(table, best, requirements)
     return Sizing(
-        rate=wanted.rate,
+        rate=requirements.rate,
         servers=servers,
-        servers_low=servers_for(wanted.rate, high) if high > 0 else None,
-        servers_high=servers_for(wanted.rate, low) if low > 0 else None,
+        servers_low=servers_needed(requirements.rate, high) if high > 0 else None,
+        servers_high=servers_needed(requirements.rate, low) if low > 0 else None,
         gpus_per_server=gpus_per_server,
-        share=wanted.rate / (servers * mean),
+        share=requirements.rate / (servers * mean),
         clients=clients,
         clients_interpolated=interpolated,
         cost_per_hour=(
@@ -66,30 +75,32 @@ def size(table: pd.DataFrame, best: int, wanted: Wanted) -> Sizing | None:
     )
 
 
-def servers_for(rate: float, throughput: float) -> int:
+def servers_needed(rate: float, throughput: float) -> int:
     """The fewest servers of that throughput that reach the rate (both in infer/s)."""
     # A quotient that is whole but for rounding needs no further server.
     return max(1, math.ceil(rate / throughput * (1 - 1e-12)))
 
 
-def _clients(table: pd.DataFrame, best: int, wanted: Wanted) -> tuple[int | None, int | None]:
+def _clients(
+    table: pd.DataFrame, best: int, requirements: Requirements
+) -> tuple[int | None, int | None]:
     if pd.isna(table["concurrency"].iloc[best]):
         return None, None
     rest = [name for name in CONFIGURATION if name not in ("concurrency", *RESOLVED)]
     numbers = group_numbers(table, rest)
     line = table[(numbers == numbers[best]) & (table["measured"] > 0)].sort_values("concurrency")
     meets = np.ones(len(line), dtype=bool)
-    for limit in wanted.limits:
-        meets &= limit.met(floats(line[limit.figure.column]))
+    for limit in requirements.limits:
+        meets &= limit.is_met(as_floats(line[limit.metric.column]))
     last = int(np.flatnonzero(meets)[-1])
-    concurrency = floats(line["concurrency"])
+    concurrency = as_floats(line["concurrency"])
     clients = int(concurrency[last])
-    if wanted.max_latency_p99_ms is None or last + 1 == len(line):
+    if requirements.max_latency_p99_ms is None or last + 1 == len(line):
         return clients, None
-    latency = floats(line[limits.LATENCY.column])[last : last + 2]
-    if not latency[1] > wanted.max_latency_p99_ms:
+    latency = as_floats(line[limits.LATENCY.column])[last : last + 2]
+    if not latency[1] > requirements.max_latency_p99_ms:
         return clients, None
     here, there = concurrency[last : last + 2]
-    part = (wanted.max_latency_p99_ms - latency[0]) / (latency[1] - latency[0])
+    part = (requirements.max_latency_p99_ms - latency[0]) / (latency[1] - latency[0])
     interpolated = math.floor(here + part * (there - here))
     return clients, interpolated if interpolated > clients else None

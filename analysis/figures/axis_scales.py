@@ -16,7 +16,7 @@ from matplotlib.ticker import (
     NullLocator,
 )
 
-from hpcbench.analysis.summary.labels import plain_number
+from hpcbench.analysis.summary.number_format import plain_number
 
 # Limits further apart than this factor always have one of the ticks 1, 2, 5, 10, ... between them.
 _LEAST_SPAN = 5.0

@@ -11,11 +11,11 @@ from hpcbench.analysis.figures.legends import (
     server_axis_names,
 )
 from hpcbench.analysis.summary.configuration import CALLS, LOAD
-from hpcbench.analysis.summary.labels import plain_number
+from hpcbench.analysis.summary.number_format import plain_number
+from hpcbench.analysis.summary.points import row_dicts
 from hpcbench.analysis.summary.series import differ_in_load_only
 from hpcbench.analysis.summary.statistics import CONFIDENCE
-from hpcbench.analysis.summary.table import records
-from hpcbench.analysis.summary.varied import Axis
+from hpcbench.analysis.summary.varying_axes import Axis
 from hpcbench.records.columns import Status
 
 _MOST_CONFIGURATIONS = 6
@@ -37,7 +37,7 @@ def conditions_note(data: pd.DataFrame, ignore: Collection[str] = ()) -> str:
     str
         A sentence, or "" if the series share no condition worth a note.
     """
-    firsts = records(data.drop_duplicates("series"))
+    firsts = row_dicts(data.drop_duplicates("series"))
     parts = [configuration_texts(row, ignore) for row in firsts]
     names = (*LOAD, *CALLS, "measurement_interval_ms")
     used = [name for name in names if not parts[0].get(name, "").startswith("no ")]
@@ -158,7 +158,7 @@ def missing_points_note(
         Sentences, or "" if nothing is missing.
     """
     lists: dict[str, dict[tuple[int, str], list[str]]] = {}
-    for row in records(data[data["series"].isin(list(labels))]):
+    for row in row_dicts(data[data["series"].isin(list(labels))]):
         for what, why in _missing(row, metrics):
             places = lists.setdefault(what, {})
             places.setdefault((row["series"], why), []).append(plain_number(row["x"]))

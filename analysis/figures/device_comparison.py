@@ -13,10 +13,11 @@ from hpcbench.analysis.figures.layout import Surroundings
 from hpcbench.analysis.figures.legends import SeriesLegend
 from hpcbench.analysis.figures.panels import THROUGHPUT, interval_lengths, values_in_view
 from hpcbench.analysis.figures.styles import TICK_PT, SeriesMark, Style
-from hpcbench.analysis.summary import labels, series
-from hpcbench.analysis.summary.configuration import CONFIGURATION, REQUEST, Array
-from hpcbench.analysis.summary.series import DEVICE, DoesNotApply, Pictures
-from hpcbench.analysis.summary.table import records
+from hpcbench.analysis.summary import series
+from hpcbench.analysis.summary.configuration import CONFIGURATION, REQUEST_CONTENT, Array
+from hpcbench.analysis.summary.configuration_names import distinctions
+from hpcbench.analysis.summary.points import row_dicts
+from hpcbench.analysis.summary.series import DEVICE, DoesNotApply, FigureTables
 from hpcbench.records.columns import Status
 
 MOST_MODELS = 16
@@ -29,21 +30,21 @@ _METRIC_LABELS = {
     _ENERGY: "Inferences per joule [1/J]",
 }
 # The best point is chosen over everything but the device and the work that is asked for.
-_FREE = tuple(name for name in CONFIGURATION if name not in (*DEVICE, *REQUEST))
+_FREE = tuple(name for name in CONFIGURATION if name not in (*DEVICE, *REQUEST_CONTENT))
 _MODEL_LABEL_IN = 4.5
 
 
-def prepare_device_comparison(points: pd.DataFrame) -> Pictures:
+def prepare_device_comparison(points: pd.DataFrame) -> FigureTables:
     """Prepare the best point of each model on each device.
 
     Parameters
     ----------
     points
-        Table of `table.summarise`.
+        Table of `points.summarise`.
 
     Returns
     -------
-    Pictures
+    FigureTables
         Data of each figure, with its number if there are several. ``series`` counts devices,
         ``x`` models. ``METRIC_ratio`` is the ratio to the first device that has the model.
 
@@ -52,14 +53,14 @@ def prepare_device_comparison(points: pd.DataFrame) -> Pictures:
     DoesNotApply
         If everything was measured on one kind of device.
     """
-    points = series.on_its_own(series.measured(points))
+    points = series.isolated_models(series.require_measured(points))
     # An ensemble has no instance kind, and without a GPU every instance runs on the CPU: neither
     # makes a device of its own.
     on_cpu = points["gpu_name"].notna() & (points["instance_kind"] == "KIND_CPU")
     points = points.assign(instance_kind=points["instance_kind"].where(on_cpu, None))
-    best = series.best_of(points, _FREE)
-    best["x"] = series.numbered(best, REQUEST).astype(float)
-    best["series"] = series.numbered(best.assign(position=0), DEVICE)
+    best = series.best_points(points, _FREE)
+    best["x"] = series.number_groups(best, REQUEST_CONTENT).astype(float)
+    best["series"] = series.number_groups(best.assign(position=0), DEVICE)
     if best["series"].max() < 1:
         raise DoesNotApply("everything was measured on one kind of device")
     best = _with_ratios(best.sort_values(["x", "series"], ignore_index=True))
@@ -67,7 +68,7 @@ def prepare_device_comparison(points: pd.DataFrame) -> Pictures:
     return [
         (
             (f"{page + 1:.0f}",) if pages.max() else (),
-            series.numbers(best[pages == page], (THROUGHPUT, _ENERGY, "gpu_power_w")),
+            series.plotted_numbers(best[pages == page], (THROUGHPUT, _ENERGY, "gpu_power_w")),
         )
         for page in sorted(pages.unique())
     ]
@@ -96,7 +97,7 @@ def draw_device_comparison(data: pd.DataFrame, style: Style) -> Figure:
         A panel for each metric that was measured, with a row for each model.
     """
     shown = data[data["drawn"] == "colour"]
-    legend = SeriesLegend.from_data(data, (*_FREE, *REQUEST))
+    legend = SeriesLegend.from_data(data, (*_FREE, *REQUEST_CONTENT))
     metrics = [name for name in _METRIC_LABELS if (shown[name] > 0).any()]
     rows = shown.drop_duplicates("x").sort_values("x")
     models = dict(zip(rows["x"], _model_names(rows), strict=True))
@@ -135,7 +136,7 @@ def _notes(data: pd.DataFrame, shown: pd.DataFrame, metrics: list[str]) -> list[
 
 def _model_names(rows: pd.DataFrame) -> list[str]:
     """Name the models, with what else sets requests of the same model apart."""
-    extras = labels.distinctions(records(rows.assign(**dict.fromkeys(DEVICE))))
+    extras = distinctions(row_dicts(rows.assign(**dict.fromkeys(DEVICE))))
     repeated = rows["model_label"].duplicated(keep=False)
     return [
         f"{label}, {extra}" if several and extra else str(label)

@@ -20,15 +20,15 @@ from hpcbench.analysis.figures.panels import (
 from hpcbench.analysis.figures.styles import TICK_PT, SeriesMark, Style
 from hpcbench.analysis.summary import series
 from hpcbench.analysis.summary.configuration import LOAD
-from hpcbench.analysis.summary.series import DoesNotApply, Pictures
-from hpcbench.analysis.summary.varied import GPUS
+from hpcbench.analysis.summary.series import DoesNotApply, FigureTables
+from hpcbench.analysis.summary.varying_axes import GPUS
 
 _EFFICIENCY = "efficiency"
 _MAIN_IN, _EFFICIENCY_IN = 6.2, 2.6
 _PANEL_PT = (layout.NARROW_IN - 2.5) * 72
 
 
-def prepare_gpu_scaling(points: pd.DataFrame) -> Pictures:
+def prepare_gpu_scaling(points: pd.DataFrame) -> FigureTables:
     """Prepare the best throughput of all loads against GPUs, with its efficiency.
 
     Efficiency in percent is throughput / (n * throughput of the fewest GPUs measured), where n is
@@ -37,11 +37,11 @@ def prepare_gpu_scaling(points: pd.DataFrame) -> Pictures:
     Parameters
     ----------
     points
-        Table of `table.summarise`.
+        Table of `points.summarise`.
 
     Returns
     -------
-    Pictures
+    FigureTables
         Data of each figure, with the words that tell the figures apart.
 
     Raises
@@ -49,9 +49,9 @@ def prepare_gpu_scaling(points: pd.DataFrame) -> Pictures:
     DoesNotApply
         If no configuration was measured with two numbers of GPUs.
     """
-    if not series.varies(series.measured(points), GPUS):
+    if not series.varies_along(series.require_measured(points), GPUS):
         raise DoesNotApply("no configuration was measured with two numbers of GPUs")
-    table = series.along(series.best_of(points, LOAD), GPUS, LOAD)
+    table = series.series_along(series.best_points(points, LOAD), GPUS, LOAD)
     first = table.drop_duplicates("series").set_index("series")
     more = table["x"] / table["series"].map(first["x"])
     series.add_ratio(table, THROUGHPUT, first, table["series"], more == 1)
@@ -62,8 +62,8 @@ def prepare_gpu_scaling(points: pd.DataFrame) -> Pictures:
     # A series with one number of GPUs says nothing about scaling.
     table = table[table["series"].duplicated(keep=False)]
     return [
-        (name, series.numbers(part, (THROUGHPUT, _EFFICIENCY)))
-        for name, part in series.pictures(table)
+        (name, series.plotted_numbers(part, (THROUGHPUT, _EFFICIENCY)))
+        for name, part in series.split_into_figures(table)
     ]
 
 
@@ -82,7 +82,7 @@ def draw_gpu_scaling(data: pd.DataFrame, style: Style) -> Figure:
     Figure
         Two panels.
     """
-    ignore = (*GPUS.untold, *LOAD)
+    ignore = (*GPUS.hidden_words, *LOAD)
     legend = SeriesLegend.from_data(data, ignore)
     figure = layout.new_figure(layout.NARROW_IN)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[_MAIN_IN, _EFFICIENCY_IN])

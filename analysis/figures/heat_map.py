@@ -20,11 +20,12 @@ from hpcbench.analysis.figures.layout import LegendEntry, Surroundings
 from hpcbench.analysis.figures.legends import series_labels
 from hpcbench.analysis.figures.panels import LATENCY, THROUGHPUT, THROUGHPUT_NAME, capitalised
 from hpcbench.analysis.figures.styles import COLOUR_MAP, SMALL_PT, TICK_PT, Style
-from hpcbench.analysis.summary import series, varied, words
+from hpcbench.analysis.summary import series
 from hpcbench.analysis.summary.configuration import CONFIGURATION, group_numbers
-from hpcbench.analysis.summary.series import MOST_PICTURES, DoesNotApply, Pictures
-from hpcbench.analysis.summary.table import records
-from hpcbench.analysis.summary.varied import Axis
+from hpcbench.analysis.summary.configuration_names import device_name
+from hpcbench.analysis.summary.points import row_dicts
+from hpcbench.analysis.summary.series import MOST_FIGURES, DoesNotApply, FigureTables
+from hpcbench.analysis.summary.varying_axes import Axis, axis_named, axis_positions, varying_axes
 from hpcbench.records.columns import Status
 
 _MOST_PAIRS = 3
@@ -53,7 +54,7 @@ _RING: dict[str, Any] = {
 _BEST: dict[str, Any] = {"fill": False, "edgecolor": "#d55e00", "linewidth": 5}
 
 
-def prepare_heat_map(points: pd.DataFrame, pair: tuple[str, str] | None = None) -> Pictures:
+def prepare_heat_map(points: pd.DataFrame, pair: tuple[str, str] | None = None) -> FigureTables:
     """Prepare a figure for each pair of axes, model and device.
 
     Of the configurations of a figure that with the most cells is shown, and of several such that
@@ -62,14 +63,14 @@ def prepare_heat_map(points: pd.DataFrame, pair: tuple[str, str] | None = None) 
     Parameters
     ----------
     points
-        Table of `table.summarise`.
+        Table of `points.summarise`.
     pair
         Names of the x and the y axis: columns, or axes of the server variants. By default the
         first three pairs that were scanned together.
 
     Returns
     -------
-    Pictures
+    FigureTables
         Data of each figure, with the words that tell the figures apart. ``x_axis`` and ``y_axis``
         name the axes, ``x_text`` and ``y_text`` their values, ``candidates`` how many
         configurations there were.
@@ -79,15 +80,15 @@ def prepare_heat_map(points: pd.DataFrame, pair: tuple[str, str] | None = None) 
     DoesNotApply
         If no configuration was measured over two axes, or an axis of ``pair`` does not vary.
     """
-    axes = varied.axes(points)
+    axes = varying_axes(points)
     pairs = list(combinations(axes, 2)) if pair is None else [_named_axes(axes, pair)]
-    found: Pictures = []
+    found: FigureTables = []
     for x, y in pairs:
-        cells = _cells(series.measured(points), x, y)
+        cells = _cells(series.require_measured(points), x, y)
         if not cells.empty:
             parts = _one_per_device(cells)
             found += [((f"{x.column}_{y.column}", *name), part) for name, part in parts]
-        if len(found) >= MOST_PICTURES or len({name[0] for name, _ in found}) == _MOST_PAIRS:
+        if len(found) >= MOST_FIGURES or len({name[0] for name, _ in found}) == _MOST_PAIRS:
             break
     if not found and pair is not None:
         raise DoesNotApply(f"nothing was measured over both {pair[0]} and {pair[1]}")
@@ -108,11 +109,11 @@ def _cells(points: pd.DataFrame, x: Axis, y: Axis) -> pd.DataFrame:
     """Return the points of the configurations that fill a grid of the two axes."""
     table = points.copy()
     for name, axis in (("x", x), ("y", y)):
-        places = varied.positions(table.assign(variant=points["variant"]), axis)
+        places = axis_positions(table.assign(variant=points["variant"]), axis)
         table[name], table[f"{name}_text"] = places["at"], places["text"]
-        table["variant"] = series.without(table["variant"], axis.column)
+        table["variant"] = series.variants_without(table["variant"], axis.column)
     table = table[table["x"].notna() & table["y"].notna()]
-    kept = [name for name in CONFIGURATION if name not in (*x.ignored, *y.ignored)]
+    kept = [name for name in CONFIGURATION if name not in (*x.merged_columns, *y.merged_columns)]
     table["series"] = group_numbers(table, kept)
     table["x_axis"], table["y_axis"] = x.column, y.column
     there = table[table["measured"] > 0].drop_duplicates(["series", "x", "y"])
@@ -127,11 +128,11 @@ def _cells(points: pd.DataFrame, x: Axis, y: Axis) -> pd.DataFrame:
     return table.drop_duplicates(["series", "x", "y"]).sort_index()
 
 
-def _one_per_device(cells: pd.DataFrame) -> Pictures:
+def _one_per_device(cells: pd.DataFrame) -> FigureTables:
     """Choose the configuration of each model and device; of each model if those are too many."""
-    found: Pictures = []
+    found: FigureTables = []
     device = ["model_label", "site", "pool", "gpu_name"]
-    if group_numbers(cells, device).max() >= MOST_PICTURES:
+    if group_numbers(cells, device).max() >= MOST_FIGURES:
         device = device[:1]
     columns = [name for name in device if len(cells[name].drop_duplicates()) > 1]
     groups = group_numbers(cells, device)
@@ -144,7 +145,7 @@ def _one_per_device(cells: pd.DataFrame) -> Pictures:
         best = order.sort_values(["cells", "peak"], ascending=False).index[0]
         chosen = part[part["series"] == best].copy()
         chosen["series"] = 0
-        data = series.numbers(chosen, _METRICS)
+        data = series.plotted_numbers(chosen, _METRICS)
         data.insert(2, "y", chosen["y"].to_numpy())
         for column in ("x_axis", "x_text", "y_axis", "y_text"):
             data[column] = chosen[column].to_numpy()
@@ -191,11 +192,11 @@ def draw_heat_map(data: pd.DataFrame, style: Style) -> Figure:
         Two panels. A frame is around the highest throughput, a ring in cells that did not
         settle, a cross in those without a result.
     """
-    x, y = (varied.axis(data[name].iloc[0]) for name in ("x_axis", "y_axis"))
-    ignore = (*x.untold, *y.untold)
+    x, y = (axis_named(data[name].iloc[0]) for name in ("x_axis", "y_axis"))
+    ignore = (*x.hidden_words, *y.hidden_words)
     title, _ = series_labels(data, ignore)
-    row = records(data.iloc[:1])[0]
-    title = f"{row['model_label']}, {words.device(row)}" if title else title
+    row = row_dicts(data.iloc[:1])[0]
+    title = f"{row['model_label']}, {device_name(row)}" if title else title
     grid = _Grid.of_data(data)
     figure = layout.new_figure(layout.WIDE_IN, wspace=0.06)
     panels = figure.subplots(1, 2)

@@ -12,10 +12,10 @@ from hpcbench.analysis.figures.legends import series_labels
 from hpcbench.analysis.figures.styles import LABEL_PT, SMALL_PT, Style
 from hpcbench.analysis.summary import series
 from hpcbench.analysis.summary.configuration import Array
-from hpcbench.analysis.summary.labels import plain_number
-from hpcbench.analysis.summary.series import DoesNotApply, Pictures
-from hpcbench.analysis.summary.table import STAGES
-from hpcbench.analysis.summary.varied import BATCH_SIZE
+from hpcbench.analysis.summary.number_format import plain_number
+from hpcbench.analysis.summary.points import STAGES
+from hpcbench.analysis.summary.series import DoesNotApply, FigureTables
+from hpcbench.analysis.summary.varying_axes import BATCH_SIZE
 from hpcbench.records.columns import Status
 
 MOST_COLUMNS = 3
@@ -36,17 +36,17 @@ _LEAST_REST = 0.01
 _MOST_TICKS = 12
 
 
-def prepare_latency_breakdown(points: pd.DataFrame) -> Pictures:
+def prepare_latency_breakdown(points: pd.DataFrame) -> FigureTables:
     """Prepare the mean times of the stages of a request against batch size.
 
     Parameters
     ----------
     points
-        Table of `table.summarise`.
+        Table of `points.summarise`.
 
     Returns
     -------
-    Pictures
+    FigureTables
         Data of each figure, with the words that tell the figures apart. ``rest_ms`` is the part
         of the mean latency that no stage accounts for.
 
@@ -57,17 +57,17 @@ def prepare_latency_breakdown(points: pd.DataFrame) -> Pictures:
     """
     table = points.copy()
     known = table[list(STAGES)].notna().any(axis="columns")
-    if not (series.measured(points)["measured"] > 0)[known].any():
+    if not (series.require_measured(points)["measured"] > 0)[known].any():
         raise DoesNotApply("no measurement has the stages of its latency")
     table[_REST] = (table[_TOTAL] - table[list(STAGES)].sum(axis="columns")).clip(lower=0)
     table[_REST] = table[_REST].where(table[_REST] > _LEAST_REST * table[_TOTAL], 0.0).where(known)
     # A difference of means has no interval of its own.
     for end in ("_n", "_low", "_high", "_min", "_max"):
         table[f"{_REST}{end}"] = np.nan
-    parts = series.pictures(series.along(table, BATCH_SIZE), MOST_COLUMNS)
+    parts = series.split_into_figures(series.series_along(table, BATCH_SIZE), MOST_COLUMNS)
     found = []
     for name, part in parts:
-        data = series.numbers(part, (_TOTAL, *_NAMES), MOST_COLUMNS)
+        data = series.plotted_numbers(part, (_TOTAL, *_NAMES), MOST_COLUMNS)
         data["drawn"] = data["drawn"].replace("grey", "no")
         shown = data.loc[data["drawn"] == "colour", list(STAGES)]
         if shown.notna().any(axis=None):
@@ -93,7 +93,7 @@ def draw_latency_breakdown(data: pd.DataFrame, style: Style) -> Figure:
         Two panels for each configuration, at most MOST_COLUMNS of them side by side.
     """
     shown = data[data["drawn"] == "colour"]
-    title, labels = series_labels(shown, BATCH_SIZE.untold)
+    title, labels = series_labels(shown, BATCH_SIZE.hidden_words)
     stages = [name for name in _NAMES if (shown[name] > 0).any()]
     width_in = layout.WIDE_IN if len(labels) > 1 else layout.NARROW_IN
     column_in = width_in / len(labels)
@@ -122,7 +122,7 @@ def draw_latency_breakdown(data: pd.DataFrame, style: Style) -> Figure:
         title = ", ".join(filter(None, [*labels.values(), title]))
     notes = [
         "Mean times per request. The server measures queue and compute, the client the rest.",
-        captions.conditions_note(shown, BATCH_SIZE.untold),
+        captions.conditions_note(shown, BATCH_SIZE.hidden_words),
         captions.repeats_note(shown, "Bars on top"),
         captions.missing_points_note(shown, labels, BATCH_SIZE, {_TOTAL: "mean latency [ms]"}),
         captions.selection_note(data, "shown"),

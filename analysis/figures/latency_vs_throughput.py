@@ -20,9 +20,9 @@ from hpcbench.analysis.figures.panels import (
 )
 from hpcbench.analysis.figures.styles import SeriesMark, Style
 from hpcbench.analysis.summary import series
-from hpcbench.analysis.summary.labels import plain_number
-from hpcbench.analysis.summary.series import DoesNotApply, Pictures
-from hpcbench.analysis.summary.varied import LOADS, Axis
+from hpcbench.analysis.summary.number_format import plain_number
+from hpcbench.analysis.summary.series import DoesNotApply, FigureTables
+from hpcbench.analysis.summary.varying_axes import LOADS, Axis
 from hpcbench.records.columns import Status
 
 _METRICS = (THROUGHPUT, LATENCY)
@@ -32,22 +32,22 @@ _PANEL_IN = 8.0
 def _curve_axis(points: pd.DataFrame) -> Axis:
     """Return the load along which the lines run: the first of LOADS that varies."""
     for axis in LOADS:
-        if series.varies(series.measured(points), axis):
+        if series.varies_along(series.require_measured(points), axis):
             return axis
     raise DoesNotApply("no configuration was measured under two loads")
 
 
-def prepare_latency_vs_throughput(points: pd.DataFrame) -> Pictures:
+def prepare_latency_vs_throughput(points: pd.DataFrame) -> FigureTables:
     """Prepare the data of latency-throughput curves.
 
     Parameters
     ----------
     points
-        Table of `table.summarise`.
+        Table of `points.summarise`.
 
     Returns
     -------
-    Pictures
+    FigureTables
         Data of each figure, with the words that tell the figures apart. ``load`` names the column
         along which the lines run: concurrency if it varies, else request rate or batch size.
 
@@ -58,8 +58,8 @@ def prepare_latency_vs_throughput(points: pd.DataFrame) -> Pictures:
     """
     axis = _curve_axis(points)
     return [
-        (name, series.numbers(part, _METRICS).assign(load=axis.column))
-        for name, part in series.pictures(series.along(points, axis))
+        (name, series.plotted_numbers(part, _METRICS).assign(load=axis.column))
+        for name, part in series.split_into_figures(series.series_along(points, axis))
         if (part[list(_METRICS)] > 0).all(axis="columns").any()
     ]
 
@@ -80,7 +80,7 @@ def draw_latency_vs_throughput(data: pd.DataFrame, style: Style) -> Figure:
         One panel, in which lower and further right is better.
     """
     axis = next(axis for axis in LOADS if axis.column == data["load"].iloc[0])
-    legend = SeriesLegend.from_data(data, axis.untold)
+    legend = SeriesLegend.from_data(data, axis.hidden_words)
     latency = captions.latency_name(data)
     figure = layout.new_figure(layout.NARROW_IN)
     ax = figure.subplots()
@@ -98,7 +98,7 @@ def draw_latency_vs_throughput(data: pd.DataFrame, style: Style) -> Figure:
     missing = captions.missing_points_note(data, legend.labels, axis, names)
     notes = [
         f"Numbers beside points: {axis.phrase}.",
-        captions.conditions_note(data, axis.untold),
+        captions.conditions_note(data, axis.hidden_words),
         captions.repeats_note(data, "Bars"),
         # This figure has no place for crosses.
         missing.replace(" (crosses)", ""),

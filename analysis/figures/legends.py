@@ -10,8 +10,8 @@ from matplotlib.lines import Line2D
 from hpcbench.analysis.figures.layout import LegendEntry
 from hpcbench.analysis.figures.styles import SeriesMark
 from hpcbench.analysis.summary.configuration import BASE, CALLS, LOAD
-from hpcbench.analysis.summary.table import records
-from hpcbench.analysis.summary.words import in_words, server_axes
+from hpcbench.analysis.summary.configuration_names import describe_configuration, server_axes
+from hpcbench.analysis.summary.points import row_dicts
 
 _DELAY = "max_queue_delay_us"
 
@@ -94,7 +94,7 @@ def series_labels(data: pd.DataFrame, ignore: Collection[str] = ()) -> tuple[str
         The title of the legend, which holds the model and the device if all series share them,
         and the label of each series by its number.
     """
-    firsts = records(data.drop_duplicates("series"))
+    firsts = row_dicts(data.drop_duplicates("series"))
     parts = {row["series"]: configuration_texts(row, ignore) for row in firsts}
     # A series without a result has no known device; that must not look like another device.
     measured = data.loc[data["measured"] > 0, "series"].unique()
@@ -139,11 +139,11 @@ def configuration_texts(row: Mapping[str, Any], ignore: Collection[str]) -> dict
     Returns
     -------
     dict[str, str]
-        Texts by the names of `words.in_words`, the most telling first.
+        Texts by the names of `configuration_names.describe_configuration`, the most telling first.
     """
     return {
         name: text
-        for name, text in in_words(row).items()
+        for name, text in describe_configuration(row).items()
         if name not in ignore and name.removeprefix("found ") not in ignore
     }
 

@@ -20,13 +20,13 @@ from hpcbench.analysis.figures.panels import (
 )
 from hpcbench.analysis.figures.styles import SMALL_PT, SeriesMark, Style
 from hpcbench.analysis.summary import series, statistics
-from hpcbench.analysis.summary.configuration import CONFIGURATION, REQUEST
-from hpcbench.analysis.summary.labels import plain_number
-from hpcbench.analysis.summary.series import DEVICE, DoesNotApply, Pictures
+from hpcbench.analysis.summary.configuration import CONFIGURATION, REQUEST_CONTENT
+from hpcbench.analysis.summary.number_format import plain_number
+from hpcbench.analysis.summary.series import DEVICE, DoesNotApply, FigureTables
 from hpcbench.records.columns import Status
 
 _P99 = "latency_p99_ms"
-_APART = (*REQUEST, *DEVICE)
+_APART = (*REQUEST_CONTENT, *DEVICE)
 _FREE = tuple(name for name in CONFIGURATION if name not in _APART)
 _PANEL_IN = 8.5
 _TIMES = "\N{MULTIPLICATION SIGN}"
@@ -35,17 +35,17 @@ _TIMES = "\N{MULTIPLICATION SIGN}"
 _MANY_POINTS, _MOST_VECTOR_POINTS = 100, 500
 
 
-def prepare_pareto_front(points: pd.DataFrame) -> Pictures:
+def prepare_pareto_front(points: pd.DataFrame) -> FigureTables:
     """Prepare every point that has a throughput and a p99 latency, one figure for each model.
 
     Parameters
     ----------
     points
-        Table of `table.summarise`.
+        Table of `points.summarise`.
 
     Returns
     -------
-    Pictures
+    FigureTables
         Data of each figure, with the words that tell the figures apart. ``series`` counts
         devices. ``on_front`` marks points that no other point of the series beats in one metric
         while being as good in the other, ``few_requests`` those with too few requests for a p99.
@@ -55,11 +55,11 @@ def prepare_pareto_front(points: pd.DataFrame) -> Pictures:
     DoesNotApply
         If no measurement has a p99 latency.
     """
-    points = series.on_its_own(points)
+    points = series.isolated_models(points)
     table = points[(points[[THROUGHPUT, _P99]] > 0).all(axis="columns")].copy()
     if table.empty:
         raise DoesNotApply("no measurement has a p99 latency")
-    table["series"] = series.numbered(table, _APART)
+    table["series"] = series.number_groups(table, _APART)
     table["x"] = table[THROUGHPUT]
     table["on_front"] = False
     for _, part in table.groupby("series"):
@@ -67,9 +67,9 @@ def prepare_pareto_front(points: pd.DataFrame) -> Pictures:
     counts = table["request_count"].astype("float64")
     table["few_requests"] = statistics.too_few_requests(counts, 99)
     table = table.sort_values(["series", "x"], ignore_index=True)
-    found: Pictures = []
-    for name, part in series.split(table, "model_label")[: series.MOST_PICTURES]:
-        data = series.numbers(part, (THROUGHPUT, _P99))
+    found: FigureTables = []
+    for name, part in series.split_by_column(table, "model_label")[: series.MOST_FIGURES]:
+        data = series.plotted_numbers(part, (THROUGHPUT, _P99))
         for column in ("on_front", "few_requests"):
             data[column] = part[column].to_numpy()
         found.append((name, data))

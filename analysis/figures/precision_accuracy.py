@@ -21,18 +21,18 @@ from hpcbench.analysis.figures.panels import (
 )
 from hpcbench.analysis.figures.styles import SeriesMark, Style
 from hpcbench.analysis.summary import series
-from hpcbench.analysis.summary.configuration import CONFIGURATION, REQUEST
-from hpcbench.analysis.summary.series import DEVICE, DoesNotApply, Pictures
-from hpcbench.analysis.summary.table import OUTPUTS
+from hpcbench.analysis.summary.configuration import CONFIGURATION, REQUEST_CONTENT
+from hpcbench.analysis.summary.points import OUTPUTS
+from hpcbench.analysis.summary.series import DEVICE, DoesNotApply, FigureTables
 from hpcbench.records.columns import Status
 
-_APART = (*REQUEST, *DEVICE)
+_APART = (*REQUEST_CONTENT, *DEVICE)
 _FREE = tuple(name for name in CONFIGURATION if name not in _APART)
 _RMS_DIFFERENCE, _MAX_DIFFERENCE = OUTPUTS
 _PANEL_IN = 8.0
 
 
-def prepare_precision_accuracy(points: pd.DataFrame) -> Pictures:
+def prepare_precision_accuracy(points: pd.DataFrame) -> FigureTables:
     """Prepare the best throughput of each precision with the difference of its outputs.
 
     hpcbench compares no outputs. Whoever did adds the columns OUTPUTS: the root mean square and
@@ -42,11 +42,11 @@ def prepare_precision_accuracy(points: pd.DataFrame) -> Pictures:
     Parameters
     ----------
     points
-        Table of `table.summarise` of results with these columns.
+        Table of `points.summarise` of results with these columns.
 
     Returns
     -------
-    Pictures
+    FigureTables
         Data of each figure, with the words that tell the figures apart. ``precision`` is that of
         the accelerator, else "as given".
 
@@ -61,14 +61,14 @@ def prepare_precision_accuracy(points: pd.DataFrame) -> Pictures:
             f"no outputs were compared: the results have no column {_RMS_DIFFERENCE} (root mean "
             "square difference from the outputs of a reference)"
         )
-    table = series.best_of(table, [name for name in _FREE if name != "accelerator"])
+    table = series.best_points(table, [name for name in _FREE if name != "accelerator"])
     table["precision"] = [_precision(text) for text in table["accelerator"]]
     table["x"] = table[_RMS_DIFFERENCE]
-    table["series"] = series.numbered(table, _APART)
+    table["series"] = series.number_groups(table, _APART)
     table = table.sort_values(["series", "x"], ignore_index=True)
-    found: Pictures = []
-    for name, part in series.pictures(table):
-        data = series.numbers(part, (THROUGHPUT, *OUTPUTS))
+    found: FigureTables = []
+    for name, part in series.split_into_figures(table):
+        data = series.plotted_numbers(part, (THROUGHPUT, *OUTPUTS))
         data["precision"] = part["precision"].to_numpy()
         found.append((name, data))
     return found

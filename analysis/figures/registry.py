@@ -49,9 +49,10 @@ from hpcbench.analysis.figures.throughput_utilisation_vs_instances import (
     draw_throughput_utilisation_vs_instances,
     prepare_throughput_utilisation_vs_instances,
 )
-from hpcbench.analysis.summary import series, words
-from hpcbench.analysis.summary.series import DoesNotApply, Pictures
-from hpcbench.analysis.summary.varied import BATCH_SIZE, CONCURRENCY, REQUEST_RATE, Axis
+from hpcbench.analysis.summary import series
+from hpcbench.analysis.summary.axis_names import file_name_part
+from hpcbench.analysis.summary.series import DoesNotApply, FigureTables
+from hpcbench.analysis.summary.varying_axes import BATCH_SIZE, CONCURRENCY, REQUEST_RATE, Axis
 from hpcbench.errors import BadInput
 
 # File systems take names of 255 bytes; a suffix and the number of a twin must fit in, too.
@@ -69,7 +70,7 @@ class FigureKind:
     description
         What the figure shows, as a phrase without a full stop.
     prepare
-        Turns a table of `table.summarise` into the data of each figure, with the words that tell
+        Turns a table of `points.summarise` into the data of each figure, with the words that tell
         the figures apart; raises DoesNotApply if the table lacks what the figure shows.
     draw_in_style
         Draws the data of one figure while the settings of its style are active.
@@ -77,7 +78,7 @@ class FigureKind:
 
     name: str
     description: str
-    prepare: Callable[[pd.DataFrame], Pictures]
+    prepare: Callable[[pd.DataFrame], FigureTables]
     draw_in_style: Callable[[pd.DataFrame, Style], Figure]
 
     def draw(self, data: pd.DataFrame, style: str = DEFAULT_STYLE) -> Figure:
@@ -105,7 +106,7 @@ class FigureKind:
         Parameters
         ----------
         points
-            Table of `table.summarise`.
+            Table of `points.summarise`.
         style
             A key of `styles.STYLES`.
 
@@ -119,7 +120,7 @@ class FigureKind:
         DoesNotApply
             If the points make no figure of this kind, or several.
         """
-        return self.draw(series.only(self.prepare(points)), style)
+        return self.draw(series.single_figure(self.prepare(points)), style)
 
 
 @dataclass(frozen=True)
@@ -236,7 +237,7 @@ def prepare_figures(
     Parameters
     ----------
     points
-        Table of `table.summarise`.
+        Table of `points.summarise`.
     names
         Keys of FIGURES to prepare; all if empty.
 
@@ -262,7 +263,7 @@ def prepare_figures(
             reasons[kind.name] = reason.message
             continue
         for distinction, data in parts:
-            name = "_".join(filter(None, [kind.name, words.file_name(distinction)]))
+            name = "_".join(filter(None, [kind.name, file_name_part(distinction)]))
             name = name[:_MOST_NAME_CHARACTERS]
             if name in found:
                 # "A b" and "A-b" make the same name of a file.

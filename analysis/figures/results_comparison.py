@@ -14,11 +14,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from hpcbench.analysis.decide import compare_text
-from hpcbench.analysis.decide.compare import FIGURES, Comparison, Verdict
+from hpcbench.analysis.decide.compare import METRICS, Comparison, Verdict
 from hpcbench.analysis.figures import axis_scales, layout
 from hpcbench.analysis.figures.layout import Surroundings
 from hpcbench.analysis.figures.styles import COLOURS, DEFAULT_STYLE, GREY, SMALL_PT, get_style
-from hpcbench.analysis.summary.limits import Figure as Quantity
+from hpcbench.analysis.summary.limits import Metric
 
 MOST_ROWS = 24
 """Configurations in the figure; the files of ``hpcbench compare`` have all."""
@@ -28,7 +28,7 @@ _MARKS: dict[Verdict, dict[str, Any]] = {
     Verdict.BETTER: {"color": COLOURS[0], "marker": "^"},
     Verdict.SAME: {"color": COLOURS[2], "marker": "o"},
     Verdict.NOISE: {"color": "0.35", "marker": "s"},
-    Verdict.UNJUDGED: {"color": "0.6", "marker": "X"},
+    Verdict.TOO_FEW: {"color": "0.6", "marker": "X"},
 }
 _LINE_IN = 0.28
 _NAME_CHARACTERS = 60
@@ -59,16 +59,16 @@ def draw_results_comparison(
     """
     look = get_style(style)
     shown = _most_changed(found)
-    metrics = [metric for metric in FIGURES if (shown["figure"] == metric.column).any()]
+    metrics = [metric for metric in METRICS if (shown["metric"] == metric.column).any()]
     configurations = list(dict.fromkeys(zip(shown["a"], shown["b"], strict=True)))
-    texts, shared = compare_text.configuration_names(found, shown.drop_duplicates(["a", "b"]))
+    texts, shared = compare_text.changed_configurations(found, shown.drop_duplicates(["a", "b"]))
     texts = [textwrap.fill(text, _NAME_CHARACTERS) for text in texts]
     row_in = _LINE_IN * (1.5 + max((text.count("\n") for text in texts), default=0))
     with look.context():
         figure = layout.new_figure(layout.WIDE_IN, wspace=0.03)
         panels = figure.subplots(1, max(len(metrics), 1), sharey=True, squeeze=False)[0]
         for ax, metric in zip(panels, metrics, strict=False):
-            rows = shown[shown["figure"] == metric.column]
+            rows = shown[shown["metric"] == metric.column]
             _draw_ratios(ax, rows, configurations, found.tolerance)
             _label_metric(ax, metric)
         panels[0].set_yticks(range(len(texts)), texts, fontsize=SMALL_PT, parse_math=False)
@@ -125,10 +125,10 @@ def _draw_ratios(
     ax.tick_params(axis="y", which="both", length=0)
 
 
-def _label_metric(ax: Axes, metric: Quantity) -> None:
-    better = "right" if metric.highest else "left"
+def _label_metric(ax: Axes, metric: Metric) -> None:
+    better = "right" if metric.higher_is_better else "left"
     # The p of a percentile stays small.
-    name = metric.words if metric.words.startswith("p") else metric.words.capitalize()
+    name = metric.name if metric.name.startswith("p") else metric.name.capitalize()
     name = textwrap.fill(name, _LABEL_CHARACTERS)
     ax.set_xlabel(f"{name}\n({better} is better)", loc="center", fontsize="small")
 
@@ -140,7 +140,7 @@ def _notes(found: Comparison, names: tuple[str, str], shown: pd.DataFrame) -> li
         "measured once, no interval."
     )
     rest = f" {left} more ratios, which changed less, are left out." if left else ""
-    return [*compare_text.summary(found, names), symbols + rest]
+    return [*compare_text.comparison_summary(found, names), symbols + rest]
 
 
 def save_results_comparison(found: Comparison, names: tuple[str, str], path: Path) -> None:

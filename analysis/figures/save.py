@@ -9,8 +9,9 @@ import pandas as pd
 from hpcbench.analysis.figures.legends import series_labels
 from hpcbench.analysis.figures.registry import PreparedFigure, prepare_figures
 from hpcbench.analysis.figures.styles import DEFAULT_STYLE, get_style
-from hpcbench.analysis.summary import table, words
 from hpcbench.analysis.summary.configuration import CONFIGURATION
+from hpcbench.analysis.summary.configuration_names import device_name
+from hpcbench.analysis.summary.points import row_dicts, summarise
 from hpcbench.errors import BadInput
 
 FORMATS = ("png", "pdf")
@@ -61,7 +62,7 @@ def save_figures(
     get_style(style)
     if frame.empty:
         raise BadInput("there are no results to draw", "hpcbench run measures them")
-    prepared, not_drawn = prepare_figures(table.summarise(frame), names)
+    prepared, not_drawn = prepare_figures(summarise(frame), names)
     files = []
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -116,7 +117,7 @@ def csv_table(data: pd.DataFrame) -> pd.DataFrame:
         The same rows with the columns ``legend`` (label of the series) and ``device`` in words,
         and without columns that are empty.
     """
-    rows = table.records(data)
+    rows = row_dicts(data)
     # What differs along a series, as the load does, is no part of its name.
     varying = [
         name
@@ -126,5 +127,5 @@ def csv_table(data: pd.DataFrame) -> pd.DataFrame:
     labels = series_labels(data, varying)[1]
     found = data.drop(columns="x").dropna(axis="columns", how="all")
     found.insert(1, "legend", [labels[number] for number in data["series"]])
-    found.insert(2, "device", [words.device(row) for row in rows])
+    found.insert(2, "device", [device_name(row) for row in rows])
     return found

@@ -16,10 +16,10 @@ from hpcbench.analysis.figures.layout import LegendEntry, Surroundings
 from hpcbench.analysis.figures.legends import series_labels
 from hpcbench.analysis.figures.styles import SMALL_PT, Style
 from hpcbench.analysis.summary import series
-from hpcbench.analysis.summary.labels import plain_number
-from hpcbench.analysis.summary.series import DoesNotApply, Pictures
-from hpcbench.analysis.summary.table import records
-from hpcbench.analysis.summary.varied import BATCH_SIZE, LOADS, Axis
+from hpcbench.analysis.summary.number_format import plain_number
+from hpcbench.analysis.summary.points import row_dicts
+from hpcbench.analysis.summary.series import DoesNotApply, FigureTables
+from hpcbench.analysis.summary.varying_axes import BATCH_SIZE, LOADS, Axis
 from hpcbench.records.columns import Status
 
 MOST_ROWS = 40
@@ -48,17 +48,17 @@ _NAMES: dict[str, str] = {
 }
 
 
-def prepare_status_map(points: pd.DataFrame) -> Pictures:
+def prepare_status_map(points: pd.DataFrame) -> FigureTables:
     """Prepare every point of the configurations in which something went wrong.
 
     Parameters
     ----------
     points
-        Table of `table.summarise`.
+        Table of `points.summarise`.
 
     Returns
     -------
-    Pictures
+    FigureTables
         Data of the one figure. ``state`` is the status of a point, or that some of its repeats
         have no result; ``text`` names the configuration.
 
@@ -70,7 +70,7 @@ def prepare_status_map(points: pd.DataFrame) -> Pictures:
     if points.empty:
         raise DoesNotApply("there are no measurements")
     axis = _column_axis(points)
-    table = series.along(points, axis)
+    table = series.series_along(points, axis)
     incomplete = (table["status"] == Status.OK) & (table["lacking"] != "")
     table["state"] = np.where(incomplete, _INCOMPLETE, table["status"])
     wrong = table["state"] != Status.OK
@@ -79,8 +79,8 @@ def prepare_status_map(points: pd.DataFrame) -> Pictures:
     count = wrong.groupby(table["series"]).sum()
     most_wrong = count[count > 0].sort_values(ascending=False, kind="stable").index[:MOST_ROWS]
     shown = table[table["series"].isin(most_wrong)]
-    _, labels = series_labels(shown, axis.untold)
-    data = series.numbers(shown, ())
+    _, labels = series_labels(shown, axis.hidden_words)
+    data = series.plotted_numbers(shown, ())
     data["drawn"] = "colour"
     data.insert(1, "text", [labels[number] for number in data["series"]])
     data.insert(2, "state", shown["state"].to_numpy(dtype=object))
@@ -111,7 +111,7 @@ def draw_status_map(data: pd.DataFrame, style: Style) -> Figure:
         One panel. A cell that is empty was not asked for.
     """
     axis = next(axis for axis in LOADS if axis.column == data["axis"].iloc[0])
-    title, _ = series_labels(data, axis.untold)
+    title, _ = series_labels(data, axis.hidden_words)
     rows = data["series"].drop_duplicates().tolist()
     texts = data.drop_duplicates("series").set_index("series")["text"]
     size_pt = SMALL_PT if len(rows) <= 25 else SMALL_PT - 3
@@ -133,7 +133,7 @@ def draw_status_map(data: pd.DataFrame, style: Style) -> Figure:
 
 def _draw_cells(ax: Axes, data: pd.DataFrame, rows: list[int]) -> None:
     columns = sorted(data["x"].unique())
-    for row in records(data):
+    for row in row_dicts(data):
         place = columns.index(row["x"]), len(rows) - 1 - rows.index(row["series"])
         colour, marker = _LOOKS[row["state"]]
         ax.add_patch(Rectangle(place, 1, 1, **_cell_keywords(colour), gid=row["state"]))
@@ -180,7 +180,7 @@ def _reason_notes(data: pd.DataFrame) -> list[str]:
     wrong = data[(data["state"] != Status.OK) & data["reason"].notna()]
     examples: dict[str, str] = {}
     counts: Counter[str] = Counter()
-    for row in records(wrong):
+    for row in row_dicts(wrong):
         status = row["lacking"].replace("_", " ") or _NAMES[Status.UNSTABLE]
         reason = str(row["reason"]).partition("; ")[0][:_MOST_REASON_CHARACTERS]
         text = reason if reason.startswith(status) else f"{status}: {reason}"

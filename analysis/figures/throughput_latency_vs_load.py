@@ -15,27 +15,27 @@ from hpcbench.analysis.figures.panels import (
 )
 from hpcbench.analysis.figures.styles import TICK_PT, Style
 from hpcbench.analysis.summary import series
-from hpcbench.analysis.summary.series import DoesNotApply, Pictures
-from hpcbench.analysis.summary.varied import BATCH_SIZE, Axis
+from hpcbench.analysis.summary.series import DoesNotApply, FigureTables
+from hpcbench.analysis.summary.varying_axes import BATCH_SIZE, Axis
 
 _METRICS = (THROUGHPUT, LATENCY)
 _MAIN_IN, _RATIO_IN = 6.2, 2.1
 _PANEL_PT = (layout.WIDE_IN / 2 - 1.7) * 72
 
 
-def prepare_throughput_latency_vs_load(points: pd.DataFrame, axis: Axis) -> Pictures:
+def prepare_throughput_latency_vs_load(points: pd.DataFrame, axis: Axis) -> FigureTables:
     """Prepare the data of a scan along an axis of the load.
 
     Parameters
     ----------
     points
-        Table of `table.summarise`.
+        Table of `points.summarise`.
     axis
         Axis of the load. A single batch size makes a figure, too; the other axes need two values.
 
     Returns
     -------
-    Pictures
+    FigureTables
         Data of each figure, with the words that tell the figures apart. ``METRIC_ratio`` is the
         ratio to the first series that was measured.
 
@@ -44,11 +44,13 @@ def prepare_throughput_latency_vs_load(points: pd.DataFrame, axis: Axis) -> Pict
     DoesNotApply
         If no configuration was measured at two values of the axis.
     """
-    if axis is not BATCH_SIZE and not series.varies(series.measured(points), axis):
+    if axis is not BATCH_SIZE and not series.varies_along(series.require_measured(points), axis):
         raise DoesNotApply(f"no configuration was measured at two values of the {axis.phrase}")
     return [
-        (name, series.numbers(series.with_ratios(part, _METRICS), _METRICS))
-        for name, part in series.pictures(series.along(series.measured(points), axis))
+        (name, series.plotted_numbers(series.with_ratios(part, _METRICS), _METRICS))
+        for name, part in series.split_into_figures(
+            series.series_along(series.require_measured(points), axis)
+        )
         if (part[list(_METRICS)] > 0).any(axis=None)
     ]
 
@@ -73,7 +75,7 @@ def draw_throughput_latency_vs_load(data: pd.DataFrame, style: Style, axis: Axis
     Figure
         Two panels, or four with ratios.
     """
-    legend = SeriesLegend.from_data(data, axis.untold)
+    legend = SeriesLegend.from_data(data, axis.hidden_words)
     names = {THROUGHPUT: THROUGHPUT_NAME, LATENCY: captions.latency_name(data)}
     figure = layout.new_figure(layout.WIDE_IN)
     heights = [_MAIN_IN, _RATIO_IN] if _has_ratio(data) else [_MAIN_IN]
@@ -91,7 +93,7 @@ def draw_throughput_latency_vs_load(data: pd.DataFrame, style: Style, axis: Axis
         )
         panels[-1].set_xlabel(axis.label)
     notes = [
-        captions.conditions_note(data, axis.untold),
+        captions.conditions_note(data, axis.hidden_words),
         captions.repeats_note(data),
         captions.missing_points_note(data, legend.labels, axis, names),
         captions.selection_note(data),

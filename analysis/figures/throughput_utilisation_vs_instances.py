@@ -18,8 +18,8 @@ from hpcbench.analysis.figures.panels import (
 from hpcbench.analysis.figures.styles import TICK_PT, SeriesMark, Style
 from hpcbench.analysis.summary import series
 from hpcbench.analysis.summary.configuration import LOAD
-from hpcbench.analysis.summary.series import DoesNotApply, Pictures
-from hpcbench.analysis.summary.varied import INSTANCES
+from hpcbench.analysis.summary.series import DoesNotApply, FigureTables
+from hpcbench.analysis.summary.varying_axes import INSTANCES
 
 MOST_SERIES = 4
 """Each series has two lines, one on either side."""
@@ -29,17 +29,17 @@ _PANEL_IN = 8.0
 _PANEL_PT = (layout.NARROW_IN - 2.5) * 72
 
 
-def prepare_throughput_utilisation_vs_instances(points: pd.DataFrame) -> Pictures:
+def prepare_throughput_utilisation_vs_instances(points: pd.DataFrame) -> FigureTables:
     """Prepare the best throughput of all loads, and its GPU utilisation, against instances.
 
     Parameters
     ----------
     points
-        Table of `table.summarise`.
+        Table of `points.summarise`.
 
     Returns
     -------
-    Pictures
+    FigureTables
         Data of each figure, with the words that tell the figures apart.
 
     Raises
@@ -47,12 +47,12 @@ def prepare_throughput_utilisation_vs_instances(points: pd.DataFrame) -> Picture
     DoesNotApply
         If no configuration was measured with two numbers of instances.
     """
-    if not series.varies(series.measured(points), INSTANCES):
+    if not series.varies_along(series.require_measured(points), INSTANCES):
         raise DoesNotApply("no configuration was measured with two numbers of instances")
-    table = series.along(series.best_of(points, LOAD), INSTANCES, LOAD)
+    table = series.series_along(series.best_points(points, LOAD), INSTANCES, LOAD)
     return [
-        (name, series.numbers(part, (THROUGHPUT, _UTILISATION), MOST_SERIES))
-        for name, part in series.pictures(table, MOST_SERIES)
+        (name, series.plotted_numbers(part, (THROUGHPUT, _UTILISATION), MOST_SERIES))
+        for name, part in series.split_into_figures(table, MOST_SERIES)
     ]
 
 
@@ -71,7 +71,7 @@ def draw_throughput_utilisation_vs_instances(data: pd.DataFrame, style: Style) -
     Figure
         One panel; without GPU utilisation it has no right axis.
     """
-    ignore = (*INSTANCES.untold, *LOAD)
+    ignore = (*INSTANCES.hidden_words, *LOAD)
     legend = SeriesLegend.from_data(data, ignore)
     used = bool(data[_UTILISATION].notna().any())
     figure = layout.new_figure(layout.NARROW_IN)

@@ -32,8 +32,10 @@ from hpcbench.analysis.figures.styles import DEFAULT_STYLE, get_style
 from hpcbench.analysis.report import page_data, sections
 from hpcbench.analysis.report.page_data import ReportPoints
 from hpcbench.analysis.report.sections import NO_VALUE, Problem
-from hpcbench.analysis.summary import configuration, labels, statistics, words
-from hpcbench.analysis.summary.table import summarise
+from hpcbench.analysis.summary import configuration, statistics
+from hpcbench.analysis.summary.configuration_names import describe_configuration
+from hpcbench.analysis.summary.number_format import format_number
+from hpcbench.analysis.summary.points import summarise
 from hpcbench.errors import BadInput
 
 MOST_POINTS = 100_000
@@ -112,7 +114,7 @@ def render_report(frame: pd.DataFrame, *, source: str, made_at: datetime) -> str
     str
         The page; the same arguments give the same page to the last byte.
     """
-    points = page_data.join_repeats(frame)
+    points = page_data.report_points(frame)
     shown, left_out = _most_telling(points)
     figures, more_figures = _report_figures(frame)
     data = {
@@ -238,13 +240,13 @@ def _most_telling(points: ReportPoints) -> tuple[ReportPoints, str]:
 
 def _shared_settings(table: pd.DataFrame) -> str:
     """Return how all points were measured, as far as it is the same for all."""
-    texts = words.in_words(configuration.plain_rows(table, [0])[0])
+    texts = describe_configuration(configuration.plain_rows(table, [0])[0])
     names = [name for name in configuration.MEASUREMENT if name in texts]
     return ", ".join(texts[name] for name in names if len(table[name].drop_duplicates()) == 1)
 
 
 def _floats(table: pd.DataFrame, name: str) -> configuration.Array:
-    return configuration.floats(table[name]) if name in table else np.full(len(table), np.nan)
+    return configuration.as_floats(table[name]) if name in table else np.full(len(table), np.nan)
 
 
 def _title(frame: pd.DataFrame) -> str:
@@ -310,7 +312,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "moment": _moment,
-        "plain": labels.number,
+        "plain": format_number,
         "gib": lambda value: NO_VALUE if value is None else f"{value / 2**30:.0f} GiB",
         "words": lambda text: text.replace("_", " "),
     }

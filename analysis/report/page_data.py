@@ -14,8 +14,10 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-from hpcbench.analysis.summary import configuration, statistics, words
-from hpcbench.analysis.summary.table import natural
+from hpcbench.analysis.summary import configuration, statistics
+from hpcbench.analysis.summary.axis_names import axis_name, axis_unit, value_text
+from hpcbench.analysis.summary.configuration_names import device_name
+from hpcbench.analysis.summary.points import natural_key
 from hpcbench.records.columns import COLUMNS, Status
 
 Json = dict[str, Any]
@@ -87,7 +89,7 @@ class ReportPoints:
     numbers: configuration.Numbers
 
 
-def join_repeats(frame: pd.DataFrame) -> ReportPoints:
+def report_points(frame: pd.DataFrame) -> ReportPoints:
     """Join the repeats of each configuration.
 
     Parameters
@@ -100,9 +102,9 @@ def join_repeats(frame: pd.DataFrame) -> ReportPoints:
     ReportPoints
         Configurations in the order in which they appear in ``frame``.
     """
-    frame = configuration.prepared(frame.assign(**{ENERGY: statistics.energy_j_per_infer(frame)}))
-    names = [name for name in METRICS if np.isfinite(configuration.floats(frame[name])).any()]
-    table = statistics.configurations(frame, names)
+    frame = configuration.normalised(frame.assign(**{ENERGY: statistics.energy_j_per_infer(frame)}))
+    names = [name for name in METRICS if np.isfinite(configuration.as_floats(frame[name])).any()]
+    table = statistics.join_repeats(frame, names)
     numbers = configuration.group_numbers(frame, configuration.CONFIGURATION)
     status = frame["status"].astype(object).to_numpy()[table["row"]]
     status[(table["unstable"] > 0).to_numpy()] = str(Status.UNSTABLE)
@@ -125,7 +127,7 @@ def device_names(table: pd.DataFrame) -> list[str]:
     names = ["gpu_name", "gpu_count", "cpu_name", "cpu_count", "instance_kind"]
     numbers = configuration.group_numbers(table, names)
     first = np.unique(numbers, return_index=True)[1]
-    short = [words.device(row) for row in configuration.plain_rows(table[names], first)]
+    short = [device_name(row) for row in configuration.plain_rows(table[names], first)]
     return [short[number] for number in numbers]
 
 
@@ -135,7 +137,7 @@ def point_columns(points: ReportPoints) -> list[Json]:
     Parameters
     ----------
     points
-        Points of `join_repeats`.
+        Points of `report_points`.
 
     Returns
     -------
@@ -172,7 +174,7 @@ def measurement_columns(points: ReportPoints) -> Json:
     Parameters
     ----------
     points
-        Points of `join_repeats`.
+        Points of `report_points`.
 
     Returns
     -------
@@ -183,7 +185,7 @@ def measurement_columns(points: ReportPoints) -> Json:
     order = np.argsort(points.numbers, kind="stable")
     frame = points.frame.iloc[order]
     latency = statistics.settled_latency_us(frame).to_numpy() * 1e-3
-    throughput = configuration.floats(frame["throughput_infer_per_s"])
+    throughput = configuration.as_floats(frame["throughput_infer_per_s"])
     ended = frame["ended_at"].dt.strftime("%Y-%m-%d %H:%M:%S")
     counts = np.bincount(points.numbers, minlength=len(points.table))
     return {
@@ -250,7 +252,7 @@ def _readable_values(table: pd.DataFrame, name: str) -> pd.Series:
 def _texts(table: pd.DataFrame, name: str) -> pd.Series:
     missing = table[name].isna()
     texts = [
-        None if gone else words.value(name, value)
+        None if gone else value_text(name, value)
         for value, gone in zip(table[name], missing, strict=True)
     ]
     return pd.Series(texts, dtype=object)
@@ -259,9 +261,9 @@ def _texts(table: pd.DataFrame, name: str) -> pd.Series:
 def _load_column(table: pd.DataFrame, name: str) -> Json:
     values = table[name]
     if is_numeric_dtype(values) and not is_bool_dtype(values):
-        number = configuration.floats(values)
-        return _number_column(name, words.name(name), words.unit(name), number, SETTINGS)
-    return _text_column(name, words.name(name), _texts(table, name), SETTINGS)
+        number = configuration.as_floats(values)
+        return _number_column(name, axis_name(name), axis_unit(name), number, SETTINGS)
+    return _text_column(name, axis_name(name), _texts(table, name), SETTINGS)
 
 
 def _server_axis_columns(table: pd.DataFrame) -> list[Json]:
@@ -269,21 +271,23 @@ def _server_axis_columns(table: pd.DataFrame) -> list[Json]:
     codes, texts = pd.factorize(table["variant"].astype(object))
     variants: list[dict[str, Any]] = [json.loads(text) for text in texts]
     found = []
-    for axis in sorted({name for variant in variants for name in variant}, key=configuration.place):
+    for axis in sorted(
+        {name for variant in variants for name in variant}, key=configuration.axis_sort_key
+    ):
         given = [variant.get(axis, configuration.BASE) for variant in variants]
         if _are_numbers(given) and axis in table and is_numeric_dtype(table[axis]):
             asked = np.array(
                 [value if isinstance(value, int) else np.nan for value in [*given, None]]
             )
             # Where the axis was left alone, the server reports the number that it chose.
-            served = configuration.floats(table[axis])
+            served = configuration.as_floats(table[axis])
             number = np.where(np.isnan(asked[codes]), served, asked[codes])
-            column = _number_column(axis, words.name(axis), words.unit(axis), number, SETTINGS)
+            column = _number_column(axis, axis_name(axis), axis_unit(axis), number, SETTINGS)
         else:
-            values = [*(words.value(axis, value) for value in given), None]
+            values = [*(value_text(axis, value) for value in given), None]
             text = pd.Series(values, dtype=object).iloc[codes]
-            column = _text_column(axis, words.name(axis), text, SETTINGS)
-            column |= {"unit": words.unit(axis)}
+            column = _text_column(axis, axis_name(axis), text, SETTINGS)
+            column |= {"unit": axis_unit(axis)}
         found.append(column)
     return found
 
@@ -334,7 +338,7 @@ def _text_column(name: str, label: str, values: pd.Series, group: str) -> Json:
     codes, found = pd.factorize(values.astype(object))
     order = list(range(len(found)))
     if group == SETTINGS and name != "model_label":
-        order.sort(key=lambda i: natural(str(found[i])))
+        order.sort(key=lambda i: natural_key(str(found[i])))
     # Code -1, a missing value, finds the last place.
     places = np.empty(len(found) + 1, dtype=np.int64)
     places[order], places[-1] = np.arange(len(found)), -1

@@ -7,12 +7,14 @@ from typing import Any
 
 import pandas as pd
 
-from hpcbench.analysis.decide.recommend import Advice, recommend
-from hpcbench.analysis.decide.recommend_text import distinctions
+from hpcbench.analysis.decide.recommend import Recommendation, recommend_configurations
+from hpcbench.analysis.decide.recommend_text import recommendation_distinctions
 from hpcbench.analysis.report.page_data import ReportPoints, device_names
-from hpcbench.analysis.summary import configuration, labels, words
-from hpcbench.analysis.summary.limits import Wanted
-from hpcbench.analysis.summary.table import records
+from hpcbench.analysis.summary import configuration
+from hpcbench.analysis.summary.configuration_names import device_name, load_text, server_text
+from hpcbench.analysis.summary.limits import Requirements
+from hpcbench.analysis.summary.number_format import format_interval, format_with_error
+from hpcbench.analysis.summary.points import row_dicts
 from hpcbench.records.columns import MEASURED, Status
 
 NO_VALUE = "\N{EN DASH}"
@@ -97,32 +99,32 @@ def best_configurations(points: ReportPoints) -> list[dict[str, Any]]:
         Texts for the summary. ``row`` is the position in ``points.table``, None where nothing is
         recommended.
     """
-    advice = recommend(points.frame, Wanted())
+    advice = recommend_configurations(points.frame, Requirements())
     return [
         {
-            "model": one.about["model_label"],
-            "device": words.device(one.about),
+            "model": one.identity["model_label"],
+            "device": device_name(one.identity),
             "distinction": distinction,
             "best": one.best,
-            "load": labels.load(one.best) if one.best else "",
-            "server": labels.server(one.best) if one.best else "",
-            "throughput": labels.figure(one.best or {}, "throughput_infer_per_s"),
-            "latency_ms": labels.figure(one.best or {}, "latency_p99_ms"),
+            "load": load_text(one.best) if one.best else "",
+            "server": server_text(one.best) if one.best else "",
+            "throughput": format_with_error(one.best or {}, "throughput_infer_per_s"),
+            "latency_ms": format_with_error(one.best or {}, "latency_p99_ms"),
             "gain": _gain(one),
             "notes": one.notes if one.best else one.failing,
             "row": _position(points, one.best) if one.best else None,
         }
-        for one, distinction in zip(advice, distinctions(advice), strict=True)
+        for one, distinction in zip(advice, recommendation_distinctions(advice), strict=True)
     ]
 
 
-def _gain(advice: Advice) -> str:
+def _gain(advice: Recommendation) -> str:
     base = advice.base
     if base is None:
         return ""
     if advice.best is not None and advice.best["own"]:
         return "is its own"
-    return f"{labels.interval(base.ratio, base.low, base.high)} {_TIMES}"
+    return f"{format_interval(base.ratio, base.low, base.high)} {_TIMES}"
 
 
 def _position(points: ReportPoints, row: Mapping[str, Any]) -> int | None:
@@ -338,4 +340,4 @@ def _count_measurements(frame: pd.DataFrame, keys: Sequence[str]) -> list[dict[s
 
 def _plain_records(table: pd.DataFrame) -> list[dict[str, Any]]:
     values = table.astype(object)
-    return records(values.where(values.notna(), None))
+    return row_dicts(values.where(values.notna(), None))

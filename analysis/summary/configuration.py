@@ -34,10 +34,10 @@ CALLS = names_with(Role.CALL)
 MEASUREMENT = (*CALLS, *WINDOWS)
 SOFTWARE = names_with(Role.SOFTWARE)
 
-REQUEST = ("model_label", "model", "shapes", "input_data", "string_length", "string_data")
+REQUEST_CONTENT = ("model_label", "model", "shapes", "input_data", "string_length", "string_data")
 """What a request asks of a server; what asks for something else is never weighed against it."""
 
-ASKED = (*MODEL, *SERVER, *LOAD, *PLACE, *MEASUREMENT, *SOFTWARE)
+PLANNED = (*MODEL, *SERVER, *LOAD, *PLACE, *MEASUREMENT, *SOFTWARE)
 """What is known of a point before it is measured."""
 
 HARDWARE = names_with(Role.HARDWARE)
@@ -45,17 +45,17 @@ _FIRST = ("instance_kind", "instance_count", "gpus")
 RESOLVED = (*_FIRST, *(name for name in names_with(Role.RESOLVED) if name not in _FIRST))
 VERSIONS = names_with(Role.VERSION)
 
-FOUND = (*HARDWARE, *RESOLVED, *VERSIONS)
+OBSERVED = (*HARDWARE, *RESOLVED, *VERSIONS)
 """What only a node or a server can tell; missing where a point failed before they did."""
 
-CONFIGURATION = ASKED + FOUND
+CONFIGURATION = PLANNED + OBSERVED
 """Measurements that differ in one of these are never joined.
 
 Unlike hardware is never pooled, the CPUs included: perf_analyzer runs on them, so they show also
 in the metrics of a GPU. The node's name is left out, because a pool is nodes of one kind.
 """
 
-NEEDED = (*CONFIGURATION, "input_data_digest", "status")
+CONFIGURATION_INPUTS = (*CONFIGURATION, "input_data_digest", "status")
 """The columns that `configurations` reads beside those of its figures."""
 
 _SERVED = (*MODEL, *SERVER, *PLACE, *SOFTWARE)
@@ -65,11 +65,11 @@ Array = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
 
 
-def prepared(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows with what grouping needs put right. ``frame`` has the columns of NEEDED.
+def normalised(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows, which have CONFIGURATION_INPUTS, with what grouping needs put right.
 
     An input file is known by its digest, wherever it lay, and a server variant by its axes,
-    in whichever order they were written. A row without figures that lacks FOUND
+    in whichever order they were written. A row without figures that lacks OBSERVED
     is given that of measured rows of the same server, or at least the hardware of its pool, where
     they agree with what it does know: a point that failed early then stands beside those it was
     to be compared with.
@@ -78,14 +78,16 @@ def prepared(frame: pd.DataFrame) -> pd.DataFrame:
     data = data.where(data.notna(), frame["input_data"].astype(object))
     _parsed("shapes", frame["shapes"])
     frame = frame.assign(input_data=data, variant=_variants(frame["variant"]))
-    frame = _with_facts(frame, FOUND, _SERVED)
+    frame = _with_facts(frame, OBSERVED, _SERVED)
     return _with_facts(frame, (*HARDWARE, *VERSIONS), (*PLACE, *SOFTWARE))
 
 
 def _variants(texts: pd.Series) -> pd.Series:
     """Each variant as JSON with its axes in one order, whoever wrote it."""
     codes, given = _parsed("variant", texts)
-    plain = [json.dumps({name: axes[name] for name in sorted(axes, key=place)}) for axes in given]
+    plain = [
+        json.dumps({name: axes[name] for name in sorted(axes, key=axis_sort_key)}) for axes in given
+    ]
     # Code -1, a variant that is not known, finds the last.
     found = pd.Series(pd.Categorical([*plain, None])[codes], index=texts.index)
     return found if isinstance(texts.dtype, pd.CategoricalDtype) else found.astype(texts.dtype)
@@ -106,12 +108,12 @@ def _parsed(name: str, texts: pd.Series) -> tuple[Numbers, list[dict[str, Any]]]
     return codes, found
 
 
-def place(axis: str) -> tuple[int, str]:
+def axis_sort_key(axis: str) -> tuple[int, str]:
     """Where an axis stands among others: in the order of RESOLVED, then of the alphabet."""
     return RESOLVED.index(axis) if axis in RESOLVED else len(RESOLVED), axis
 
 
-def compact(frame: pd.DataFrame) -> pd.DataFrame:
+def strings_as_categories(frame: pd.DataFrame) -> pd.DataFrame:
     """The same rows with each text held once: a tenth of the memory, and quick to group."""
     texts = [name for name in frame if isinstance(frame[name].dtype, pd.StringDtype)]
     return frame.astype({name: "category" for name in texts if name != "point_id"})
@@ -131,7 +133,7 @@ def group_numbers(frame: pd.DataFrame, columns: Sequence[str]) -> Numbers:
     return numbers
 
 
-def floats(column: pd.Series) -> Array:
+def as_floats(column: pd.Series) -> Array:
     """A column as 64-bit floats, missing as NaN."""
     return column.to_numpy(dtype=np.float64, na_value=np.nan)
 

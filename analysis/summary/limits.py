@@ -7,30 +7,30 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hpcbench.analysis.summary.configuration import Array, Numbers, floats, group_numbers
+from hpcbench.analysis.summary.configuration import Array, Numbers, as_floats, group_numbers
 from hpcbench.analysis.summary.statistics import energy_j_per_infer
 from hpcbench.errors import BadInput
 
 
 @dataclass(frozen=True)
-class Figure:
+class Metric:
     """A figure that can be limited or made best; ``highest``: the more of it the better."""
 
     column: str
-    words: str
+    name: str
     unit: str
-    highest: bool
+    higher_is_better: bool
 
 
-THROUGHPUT = Figure("throughput_infer_per_s", "throughput", "infer/s", highest=True)
-LATENCY = Figure("latency_p99_ms", "p99 latency", "ms", highest=False)
-MEMORY = Figure("gpu_memory_gib", "GPU memory", "GiB", highest=False)
-ENERGY = Figure("infer_per_j", "inferences per joule", "1/J", highest=True)
-COST = Figure("cost_per_million", "cost of a million inferences", "", highest=False)
+THROUGHPUT = Metric("throughput_infer_per_s", "throughput", "infer/s", higher_is_better=True)
+LATENCY = Metric("latency_p99_ms", "p99 latency", "ms", higher_is_better=False)
+MEMORY = Metric("gpu_memory_gib", "GPU memory", "GiB", higher_is_better=False)
+ENERGY = Metric("infer_per_j", "inferences per joule", "1/J", higher_is_better=True)
+COST = Metric("cost_per_million", "cost of a million inferences", "", higher_is_better=False)
 
 OBJECTIVES = {"throughput": THROUGHPUT, "latency": LATENCY, "energy": ENERGY, "cost": COST}
 
-NEEDED = (
+METRIC_COLUMNS = (
     *("throughput_infer_per_s", "latency_p99_us", "request_count", "gpu_memory_max_bytes"),
     *("gpu_energy_j", "gpu_power_avg_w", "gpu_count", "perf_analyzer_s", "site", "pool"),
 )
@@ -42,19 +42,19 @@ class Limit:
     """``value`` is the least of a figure that is ``highest`` the best, else the most."""
 
     option: str
-    figure: Figure
+    metric: Metric
     value: float
 
     def excess(self, values: Array) -> Array:
         """By which factor each value is beyond the limit; at most 1 where it is met, else inf."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            factor = self.value / values if self.figure.highest else values / self.value
+            factor = self.value / values if self.metric.higher_is_better else values / self.value
         return np.where(np.isfinite(factor) & (factor >= 0), factor, np.inf)
 
-    def met(self, values: Array) -> npt.NDArray[np.bool_]:
+    def is_met(self, values: Array) -> npt.NDArray[np.bool_]:
         """Where the limit is kept to; a missing value keeps to none."""
         # A figure at the very limit keeps it, whatever its change of unit does to the last digit.
-        within = values >= self.value if self.figure.highest else values <= self.value
+        within = values >= self.value if self.metric.higher_is_better else values <= self.value
         keeps = within | np.isclose(values, self.value, rtol=1e-9, atol=0)
         return np.asarray(keeps, dtype=bool)
 
@@ -63,7 +63,7 @@ class Limit:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Requirements:
     """An objective (a key of OBJECTIVES), limits, prices of pools, and a rate to be served.
 
     Prices are of one GPU for one hour, or of one node where a pool has none, in any currency, by
@@ -78,7 +78,7 @@ class Wanted:
     rate: float | None = None
 
     @property
-    def figure(self) -> Figure:
+    def metric(self) -> Metric:
         """What is made best."""
         return OBJECTIVES[self.objective]
 
@@ -95,20 +95,20 @@ class Wanted:
         )
 
 
-def figures(frame: pd.DataFrame, prices: Mapping[str, float]) -> dict[str, Array]:
-    """The figures of each measurement by the name of their column, from those of NEEDED.
+def metric_values(frame: pd.DataFrame, prices: Mapping[str, float]) -> dict[str, Array]:
+    """The figures of each measurement by the name of their column, from those of METRIC_COLUMNS.
 
     ``cost_per_million`` is missing where a pool has no price.
     """
-    throughput = floats(frame["throughput_infer_per_s"])
+    throughput = as_floats(frame["throughput_infer_per_s"])
     energy = energy_j_per_infer(frame).to_numpy()
-    gpus = np.nan_to_num(floats(frame["gpu_count"]), nan=1.0).clip(min=1)
+    gpus = np.nan_to_num(as_floats(frame["gpu_count"]), nan=1.0).clip(min=1)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         hours = gpus / (throughput * 3600)
         found = {
             THROUGHPUT.column: throughput,
-            LATENCY.column: floats(frame["latency_p99_us"]) / 1000,
-            MEMORY.column: floats(frame["gpu_memory_max_bytes"]) / 2**30,
+            LATENCY.column: as_floats(frame["latency_p99_us"]) / 1000,
+            MEMORY.column: as_floats(frame["gpu_memory_max_bytes"]) / 2**30,
             ENERGY.column: 1 / energy,
         }
     if prices:
@@ -123,11 +123,11 @@ def price_per_hour(frame: pd.DataFrame, prices: Mapping[str, float]) -> Array:
     return np.array(of_pool, dtype=np.float64)[numbers]
 
 
-def check_prices(frame: pd.DataFrame, wanted: Wanted) -> None:
+def check_prices(frame: pd.DataFrame, requirements: Requirements) -> None:
     """Raises BadInput where a price names no pool, or a pool has none and the cost is to be low."""
     _, pools = _pools(frame)
     there = ", ".join(sorted(f"{site}/{pool}" for site, pool in pools))
-    for name in wanted.prices:
+    for name in requirements.prices:
         if not any(name in (pool, f"{site}/{pool}") for site, pool in pools):
             raise BadInput(
                 f"--price {name}: no measurement comes from that pool; the pools are: {there}",
@@ -136,9 +136,9 @@ def check_prices(frame: pd.DataFrame, wanted: Wanted) -> None:
     lacking = sorted(
         f"{site}/{pool}"
         for site, pool in pools
-        if not {pool, f"{site}/{pool}"} & wanted.prices.keys()
+        if not {pool, f"{site}/{pool}"} & requirements.prices.keys()
     )
-    if wanted.objective == "cost" and lacking:
+    if requirements.objective == "cost" and lacking:
         raise BadInput(
             f"--objective cost: no price for {', '.join(lacking)}",
             f"add --price {lacking[0]}=X, the price of one GPU (or node without) per hour",

@@ -10,9 +10,9 @@ import pandas as pd
 
 from hpcbench.analysis.summary import statistics
 from hpcbench.analysis.summary.configuration import CONFIGURATION, group_numbers
+from hpcbench.analysis.summary.points import natural_ranks
 from hpcbench.analysis.summary.statistics import Sample
-from hpcbench.analysis.summary.table import rank
-from hpcbench.analysis.summary.varied import LOADS, Axis
+from hpcbench.analysis.summary.varying_axes import LOADS, Axis
 from hpcbench.errors import BadInput
 from hpcbench.records.columns import Status
 
@@ -25,10 +25,10 @@ MOST_SERIES = 8
 MOST_GREY = 200
 """Lines drawn in grey behind them, before they become one blot."""
 
-MOST_PICTURES = 12
+MOST_FIGURES = 12
 
 
-Pictures = list[tuple[tuple[str, ...], pd.DataFrame]]
+FigureTables = list[tuple[tuple[str, ...], pd.DataFrame]]
 """Tables that make a picture each, with the words that tell them apart."""
 
 
@@ -36,7 +36,7 @@ class DoesNotApply(BadInput):
     """A figure cannot be drawn from these results; the message says what they lack."""
 
 
-def along(points: pd.DataFrame, axis: Axis, free: Collection[str] = ()) -> pd.DataFrame:
+def series_along(points: pd.DataFrame, axis: Axis, free: Collection[str] = ()) -> pd.DataFrame:
     """The points with ``series``, which counts lines along ``axis`` from 0, and ``x``, ordered so.
 
     ``free`` are more columns that set no line apart. Where a series has an x twice (the default
@@ -45,27 +45,27 @@ def along(points: pd.DataFrame, axis: Axis, free: Collection[str] = ()) -> pd.Da
     table = points.copy()
     table["x"] = table[axis.column].astype("float64")
     table = table[table["x"] > 0]
-    kept = table.assign(variant=without(table["variant"], axis.column))
-    table["series"] = numbered(
-        kept, [name for name in CONFIGURATION if name not in (*axis.ignored, *free)]
+    kept = table.assign(variant=variants_without(table["variant"], axis.column))
+    table["series"] = number_groups(
+        kept, [name for name in CONFIGURATION if name not in (*axis.merged_columns, *free)]
     )
     table = table.sort_values(["series", "x", "measured"], ascending=[True, True, False])
     return table.drop_duplicates(["series", "x"], ignore_index=True)
 
 
-def numbered(table: pd.DataFrame, columns: Sequence[str]) -> npt.NDArray[np.int64]:
+def number_groups(table: pd.DataFrame, columns: Sequence[str]) -> npt.NDArray[np.int64]:
     """The number of each row's group: the order of the campaign, then that of ``columns``."""
     groups = group_numbers(table, columns)
     first = table.iloc[np.unique(groups, return_index=True)[1]]
     position = table["position"].groupby(groups).min().to_numpy(np.float64)
-    order = [*(rank(first[name]) for name in reversed(columns)), position]
+    order = [*(natural_ranks(first[name]) for name in reversed(columns)), position]
     places = np.empty(len(first), dtype=np.int64)
     places[np.lexsort(order)] = range(len(first))
     numbers: npt.NDArray[np.int64] = places[groups]
     return numbers
 
 
-def without(variants: pd.Series, axis: str) -> "pd.Series[Any]":
+def variants_without(variants: pd.Series, axis: str) -> "pd.Series[Any]":
     """The variants with one of their axes left out."""
     short = {
         text: json.dumps({name: value for name, value in json.loads(text).items() if name != axis})
@@ -74,7 +74,7 @@ def without(variants: pd.Series, axis: str) -> "pd.Series[Any]":
     return pd.Series([short.get(text) for text in variants], index=variants.index, dtype=object)
 
 
-def best_of(points: pd.DataFrame, free: Sequence[str]) -> pd.DataFrame:
+def best_points(points: pd.DataFrame, free: Sequence[str]) -> pd.DataFrame:
     """Of the points that differ only in ``free`` the one with the highest throughput.
 
     Those that settled come first. ``candidates`` tells among how many it was chosen; points
@@ -95,7 +95,7 @@ def best_of(points: pd.DataFrame, free: Sequence[str]) -> pd.DataFrame:
 def with_ratios(table: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
     """Adds each quantity's ratio to the first measured series, as ``..._ratio`` and its interval.
 
-    The interval is that of `statistics.ratio`, and there is none where either was measured less
+    The interval is that of `statistics.welch_ratio`; there is none where either was measured less
     than three times: of two values it would be wider than any panel. The reference has none to
     itself.
     """
@@ -117,7 +117,7 @@ def add_ratio(
     """
     columns = [f"{name}{end}" for end in ("", "_n", "_std")]
     base = pd.DataFrame({column: keys.map(reference[column]) for column in columns})
-    found = statistics.ratio(Sample.of(table, name), Sample.of(base, name))
+    found = statistics.welch_ratio(Sample.of(table, name), Sample.of(base, name))
     few = own | (table[f"{name}_n"] < 3) | (base[f"{name}_n"] < 3)
     value = table[name].where(table[name] > 0) / base[name].where(base[name] > 0)
     table[f"{name}_ratio"] = value
@@ -125,7 +125,7 @@ def add_ratio(
     table[f"{name}_ratio_high"] = np.where(few, np.nan, found.high)
 
 
-def with_bars(table: pd.DataFrame, quantities: Iterable[str]) -> pd.DataFrame:
+def with_error_bars(table: pd.DataFrame, quantities: Iterable[str]) -> pd.DataFrame:
     """The table with what is drawn of a spread as ``..._low`` and ``..._high``.
 
     The interval of the mean; of two repeats these two, because their interval is 13 times as wide
@@ -139,16 +139,16 @@ def with_bars(table: pd.DataFrame, quantities: Iterable[str]) -> pd.DataFrame:
     return table
 
 
-def numbers(
+def plotted_numbers(
     table: pd.DataFrame, quantities: Sequence[str], most: int = MOST_SERIES
 ) -> pd.DataFrame:
     """What a picture of these series shows: one row per point, with the columns that it uses.
 
     ``drawn`` is "colour" for the series that stand out and "grey" for the others; those beyond
-    MOST_GREY are "no". Each of ``quantities`` comes with the bars of `with_bars`, and with its
-    ratio where `with_ratios` has added that. ``most`` series stand out.
+    MOST_GREY are "no". Each of ``quantities`` comes with the bars of `with_error_bars`, and with
+    its ratio where `with_ratios` has added that. ``most`` series stand out.
     """
-    drawn = choose(table, most)
+    drawn = choose_series(table, most)
     others = [number for number in table["series"].unique() if number not in drawn]
     how = dict.fromkeys(others[:MOST_GREY], "grey") | dict.fromkeys(drawn, "colour")
     known = [name for q in quantities for name in (q, f"{q}_ratio") if name in table]
@@ -164,12 +164,12 @@ def numbers(
         "candidates",
     )
     kept = ["series", "x", *CONFIGURATION, *(name for name in told if name in table), *values]
-    found = with_bars(table, quantities)[kept].reset_index(drop=True)
+    found = with_error_bars(table, quantities)[kept].reset_index(drop=True)
     found.insert(1, "drawn", [how.get(number, "no") for number in found["series"]])
     return found
 
 
-def choose(table: pd.DataFrame, most: int = MOST_SERIES) -> list[int]:
+def choose_series(table: pd.DataFrame, most: int = MOST_SERIES) -> list[int]:
     """The series that stand out in a picture, at most so many.
 
     All if they are few; if they differ in one number only, evenly spread over it; else the first,
@@ -200,7 +200,7 @@ def differ_in_load_only(table: pd.DataFrame) -> bool:
     return len(differing) == 1 and differing[0] in {axis.column for axis in LOADS}
 
 
-def pictures(table: pd.DataFrame, most: int = MOST_SERIES) -> Pictures:
+def split_into_figures(table: pd.DataFrame, most: int = MOST_SERIES) -> FigureTables:
     """The parts of the table that have a picture each, with the words that tell them apart.
 
     Latencies of different percentiles never share one. Models share one as long as all their
@@ -209,18 +209,18 @@ def pictures(table: pd.DataFrame, most: int = MOST_SERIES) -> Pictures:
     """
     return [
         ((*words, *more), picture)
-        for words, part in split(table, "percentile")
+        for words, part in split_by_column(table, "percentile")
         for more, picture in _by_model(part, most)
     ]
 
 
-def _by_model(table: pd.DataFrame, most: int) -> Pictures:
+def _by_model(table: pd.DataFrame, most: int) -> FigureTables:
     if table["series"].nunique() <= most:
         return [((), table)]
-    models = split(table, "model_label")
-    if sum(part["series"].nunique() > most for _, part in models) > MOST_PICTURES:
+    models = split_by_column(table, "model_label")
+    if sum(part["series"].nunique() > most for _, part in models) > MOST_FIGURES:
         return [((), table)]
-    packs: list[Pictures] = []
+    packs: list[FigureTables] = []
     room = 0
     for found in models:
         if (size := found[1]["series"].nunique()) > room or not packs:
@@ -234,7 +234,7 @@ def _by_model(table: pd.DataFrame, most: int) -> Pictures:
     ]
 
 
-def split(table: pd.DataFrame, column: str) -> Pictures:
+def split_by_column(table: pd.DataFrame, column: str) -> FigureTables:
     """The rows of each value, in the order of the table; without a word where there is only one."""
     values = table[column].drop_duplicates().tolist()
     if len(values) <= 1:
@@ -248,14 +248,14 @@ def _value_name(column: str, value: Any) -> str:
     return f"no {column.replace('_', ' ')}" if value is None else str(value)
 
 
-def measured(points: pd.DataFrame) -> pd.DataFrame:
+def require_measured(points: pd.DataFrame) -> pd.DataFrame:
     """The points, if any has a throughput or a latency. Raises DoesNotApply otherwise."""
     if not (points[["throughput_infer_per_s", "latency_ms"]] > 0).any(axis=None):
         raise DoesNotApply("no measurement has figures")
     return points
 
 
-def on_its_own(points: pd.DataFrame) -> pd.DataFrame:
+def isolated_models(points: pd.DataFrame) -> pd.DataFrame:
     """The points of models with a server of their own that no ensemble called meanwhile: among
     them one looks for the best. Raises DoesNotApply where there are none.
     """
@@ -265,13 +265,13 @@ def on_its_own(points: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def varies(points: pd.DataFrame, axis: Axis) -> bool:
+def varies_along(points: pd.DataFrame, axis: Axis) -> bool:
     """Whether some series has two measured points along the axis."""
     there = points[points["measured"] > 0]
-    return bool(along(there, axis)["series"].duplicated().any())
+    return bool(series_along(there, axis)["series"].duplicated().any())
 
 
-def only(parts: Pictures) -> pd.DataFrame:
+def single_figure(parts: FigureTables) -> pd.DataFrame:
     """The table of the one picture. Raises DoesNotApply where there are several."""
     if len(parts) > 1:
         names = ", ".join(" ".join(name) for name, _ in parts)

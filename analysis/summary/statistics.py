@@ -22,16 +22,16 @@ from hpcbench.analysis.summary.configuration import (
     CONFIGURATION,
     Array,
     Numbers,
-    floats,
+    as_floats,
     group_numbers,
-    prepared,
+    normalised,
 )
 from hpcbench.records.columns import MEASURED, Status
 
 CONFIDENCE = 0.95
 
 
-def configurations(
+def join_repeats(
     frame: pd.DataFrame, figures: Sequence[str], columns: Sequence[str] = CONFIGURATION
 ) -> pd.DataFrame:
     """One row per configuration, in the order in which they first appear in ``frame``.
@@ -44,7 +44,7 @@ def configurations(
     interval of the mean at CONFIDENCE. From two values on there are all of them, of one there is
     no spread and no interval, and of none there is NaN. Rows that are not measured have no say.
     """
-    frame = prepared(frame)
+    frame = normalised(frame)
     numbers = group_numbers(frame, columns)
     count = int(numbers.max()) + 1 if len(numbers) else 0
     measured = frame["status"].isin(sorted(MEASURED)).to_numpy(dtype=bool)
@@ -58,13 +58,13 @@ def configurations(
         "unstable": np.bincount(numbers[unstable], minlength=count),
     }
     for figure in figures:
-        values = np.where(measured, floats(frame[figure]), np.nan)
-        for ending, column in describe(values, numbers, count).items():
+        values = np.where(measured, as_floats(frame[figure]), np.nan)
+        for ending, column in group_statistics(values, numbers, count).items():
             added[f"{figure}{ending}"] = column
     return pd.concat([table, pd.DataFrame(added)], axis=1)
 
 
-def describe(values: Array, numbers: Numbers, count: int) -> dict[str, npt.NDArray[Any]]:
+def group_statistics(values: Array, numbers: Numbers, count: int) -> dict[str, npt.NDArray[Any]]:
     """The statistics of `configurations` by their ending ("" is the mean), an array of each.
 
     ``numbers`` says to which of the ``count`` groups each value belongs; what is not finite is no
@@ -107,13 +107,15 @@ def describe(values: Array, numbers: Numbers, count: int) -> dict[str, npt.NDArr
 
 def settled_latency_us(frame: pd.DataFrame) -> pd.Series:
     """The latency by which each point was asked to settle: its percentile, else its mean [us]."""
-    latency = pd.Series(floats(frame["latency_percentile_us"]), index=frame.index)
-    asked = pd.Series(floats(frame["percentile"]), index=frame.index)
+    latency = pd.Series(as_floats(frame["latency_percentile_us"]), index=frame.index)
+    asked = pd.Series(as_floats(frame["percentile"]), index=frame.index)
     for percentile in asked.dropna().unique():
         if (column := f"latency_p{percentile:.0f}_us") in frame:
             lacking = (asked == percentile) & latency.isna()
-            latency = latency.mask(lacking, pd.Series(floats(frame[column]), index=frame.index))
-    return latency.mask(asked.isna(), pd.Series(floats(frame["latency_avg_us"]), index=frame.index))
+            latency = latency.mask(lacking, pd.Series(as_floats(frame[column]), index=frame.index))
+    return latency.mask(
+        asked.isna(), pd.Series(as_floats(frame["latency_avg_us"]), index=frame.index)
+    )
 
 
 def energy_j_per_infer(frame: pd.DataFrame) -> pd.Series:
@@ -122,11 +124,13 @@ def energy_j_per_infer(frame: pd.DataFrame) -> pd.Series:
     The power is NVML's energy over the time inside perf_analyzer, which warms up and starts within
     it; where there is none, the mean that Triton told, times the number of GPUs.
     """
-    power = floats(frame["gpu_energy_j"]) / _positive(floats(frame["perf_analyzer_s"]))
-    told = floats(frame["gpu_power_avg_w"]) * floats(frame["gpu_count"])
+    power = as_floats(frame["gpu_energy_j"]) / _positive(as_floats(frame["perf_analyzer_s"]))
+    told = as_floats(frame["gpu_power_avg_w"]) * as_floats(frame["gpu_count"])
     power = np.where(np.isfinite(power), power, told)
     return pd.Series(
-        power / _positive(floats(frame["throughput_infer_per_s"])), index=frame.index, dtype=float
+        power / _positive(as_floats(frame["throughput_infer_per_s"])),
+        index=frame.index,
+        dtype=float,
     )
 
 
@@ -158,7 +162,7 @@ class Sample:
     @classmethod
     def of(cls, table: pd.DataFrame, figure: str) -> "Sample":
         """The figure in every row of a table of `configurations`."""
-        return cls(*(floats(table[f"{figure}{ending}"]) for ending in ("_n", "", "_std")))
+        return cls(*(as_floats(table[f"{figure}{ending}"]) for ending in ("_n", "", "_std")))
 
 
 @dataclass(frozen=True)
@@ -170,7 +174,7 @@ class Interval:
     high: Array
 
 
-def difference(a: Sample, b: Sample) -> Interval:
+def welch_difference(a: Sample, b: Sample) -> Interval:
     """The difference a - b with Welch's interval; none where one was measured once."""
     value = a.mean - b.mean
     error, freedom = _welch(a.std, a.n, b.std, b.n)
@@ -178,7 +182,7 @@ def difference(a: Sample, b: Sample) -> Interval:
     return Interval(value, value - half, value + half)
 
 
-def ratio(a: Sample, b: Sample) -> Interval:
+def welch_ratio(a: Sample, b: Sample) -> Interval:
     """The ratio a / b with Welch's interval of its logarithm; none where one was measured once.
 
     The relative errors of the means stand for the errors of their logarithms, so that b / a has
@@ -190,7 +194,7 @@ def ratio(a: Sample, b: Sample) -> Interval:
         return Interval(np.exp(value), np.exp(value - half), np.exp(value + half))
 
 
-def p_ratio_above(a: Sample, b: Sample, bound: float) -> Array:
+def ratio_p_value(a: Sample, b: Sample, bound: float) -> Array:
     """p-value of a / b being larger than found though the truth is ``bound`` or less.
 
     One-sided Welch test of the logarithm, as in `ratio`; NaN where either was measured once.

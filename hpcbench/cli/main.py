@@ -284,7 +284,7 @@ def run(
     from hpcbench.cluster import driver
     from hpcbench.config.campaign import Campaign
     from hpcbench.config.site import Site
-    from hpcbench.records.store import load_results
+    from hpcbench.records.frame import load_results
 
     console = Console(stderr=True)
     chosen, where = Campaign.load(campaign), Site.load(site)
@@ -310,8 +310,9 @@ def status(results: Path, as_json: bool) -> None:
     from hpcbench.cli import progress
     from hpcbench.cluster import ledger, run_state
     from hpcbench.records import store
+    from hpcbench.records.folder import Results, is_folder_locked
 
-    where = store.Results(results)
+    where = Results(results)
     found = store.read_statuses(where)
     planned = store.read_plan(where)
     state = run_state.read(where)
@@ -325,25 +326,25 @@ def status(results: Path, as_json: bool) -> None:
     if as_json:
         told = {
             "results": str(results),
-            "active": store.is_folder_locked(where),
+            "active": is_folder_locked(where),
             "counts": dict(counts),
             "jobs": state["jobs"],
         }
         click.echo(json.dumps({**told, "measurements": rows}, indent=2))
         return
-    active = "a run is at work" if store.is_folder_locked(where) else "no run is at work"
+    active = "a run is at work" if is_folder_locked(where) else "no run is at work"
     click.echo(f"{results}: {len(rows)} measurements, {active}")
     for name, count in sorted(counts.items()):
         click.echo(f"  {count:6d} {name}")
     for pool, jobs in state["jobs"].items():
         click.echo(f"pool {pool}: {progress.jobs_text(jobs)}")
-    if not store.is_folder_locked(where) and (runs := ledger.unfinished(where)):
+    if not is_folder_locked(where) and (runs := ledger.unfinished(where)):
         names = ", ".join(run.name for run in runs)
         click.echo(
             f"the last driver was killed; jobs named {names} may be left: hpcbench cancel {results}"
         )
     _print_reasons(rows)
-    if counts["missing"] and not store.is_folder_locked(where):
+    if counts["missing"] and not is_folder_locked(where):
         click.echo("run the same hpcbench run command again to measure what is missing")
 
 
@@ -355,9 +356,9 @@ def cancel(results: Path) -> None:
     Works from any shell that has the batch system's commands, also after the driver was killed.
     """
     from hpcbench.cluster import ledger
-    from hpcbench.records import store
+    from hpcbench.records.folder import Results
 
-    ledger.cancel(store.Results(results), click.echo)
+    ledger.cancel(Results(results), click.echo)
 
 
 @main.command()

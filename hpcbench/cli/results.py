@@ -51,7 +51,7 @@ def plot(results: Path, out: Path, style: str, names: tuple[str, ...]) -> None:
         from hpcbench.analysis.figures.save import save_figures
     except ImportError as error:
         raise _lacks(error) from error
-    from hpcbench.records.store import load_results
+    from hpcbench.records.frame import load_results
 
     saved = save_figures(load_results(results), out, style=style, names=names)
     for path in saved.files:
@@ -125,27 +125,29 @@ def recommend(results: Path, out: Path | None, as_json: bool, **wanted: Any) -> 
     """
     try:
         from hpcbench.analysis.decide import deploy, recommend_text
-        from hpcbench.analysis.decide import recommend as choice
-        from hpcbench.analysis.summary.limits import Wanted
+        from hpcbench.analysis.decide.recommend import RECOMMEND_COLUMNS, recommend_configurations
+        from hpcbench.analysis.summary.limits import Requirements
     except ImportError as error:
         raise _lacks(error) from error
     from rich.console import Console
 
-    from hpcbench.records.store import load_results
+    from hpcbench.records.frame import load_results
 
-    advice = choice.recommend(
-        load_results(results, choice.COLUMNS, categories=True), Wanted(**wanted)
+    advice = recommend_configurations(
+        load_results(results, RECOMMEND_COLUMNS, categories=True), Requirements(**wanted)
     )
     if as_json:
-        click.echo(json.dumps([recommend_text.as_json(one) for one in advice], indent=2))
+        click.echo(
+            json.dumps([recommend_text.recommendation_json(one) for one in advice], indent=2)
+        )
     else:
-        recommend_text.show(advice, Console())
+        recommend_text.print_recommendations(advice, Console())
     if out is not None:
         points = [one.best["point_id"] for one in advice if one.best]
         texts = load_results(results, ["point_id", "server_config"], points)
         known = texts.dropna().drop_duplicates("point_id")
         configs = dict(zip(known["point_id"], known["server_config"], strict=True))
-        for path in deploy.write(advice, configs, out):
+        for path in deploy.write_deployment(advice, configs, out):
             click.echo(path, err=as_json)
     return int(any(one.best is None for one in advice))
 
@@ -175,22 +177,22 @@ def compare(a: Path, b: Path, tolerance: float, out: Path | None, as_json: bool)
     2 bad input.
     """
     try:
-        from hpcbench.analysis.decide import compare as comparison
         from hpcbench.analysis.decide import compare_text
+        from hpcbench.analysis.decide.compare import COMPARE_COLUMNS, compare_results
     except ImportError as error:
         raise _lacks(error) from error
     from rich.console import Console
 
-    from hpcbench.records.store import load_results
+    from hpcbench.records.frame import load_results
 
     names = str(a), str(b)
-    compare_text.check_out(out)
-    reference, other = (load_results(path, comparison.COLUMNS, categories=True) for path in (a, b))
-    found = comparison.compare(reference, other, tolerance)
+    compare_text.check_output(out)
+    reference, other = (load_results(path, COMPARE_COLUMNS, categories=True) for path in (a, b))
+    found = compare_results(reference, other, tolerance)
     if as_json:
-        click.echo(json.dumps(compare_text.as_json(found, names), indent=2))
+        click.echo(json.dumps(compare_text.comparison_json(found, names), indent=2))
     else:
-        compare_text.show(found, names, Console())
+        compare_text.print_comparison(found, names, Console())
     if out is not None:
         write_comparison(found, names, out)
         click.echo(out, err=as_json)
@@ -214,7 +216,7 @@ def report(results: Path, out: Path) -> None:
         from hpcbench.analysis.report.page import write_report
     except ImportError as error:
         raise _lacks(error) from error
-    from hpcbench.records.store import load_results
+    from hpcbench.records.frame import load_results
 
     click.echo(write_report(load_results(results), out, source=str(results)))
 
@@ -329,9 +331,9 @@ def write_comparison(found: "Comparison", names: tuple[str, str], out: Path) -> 
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.suffix == ".md":
-            out.write_text(compare_text.markdown(found, names), encoding="utf-8")
+            out.write_text(compare_text.comparison_markdown(found, names), encoding="utf-8")
         elif out.suffix == ".json":
-            text = json.dumps(compare_text.as_json(found, names), indent=2)
+            text = json.dumps(compare_text.comparison_json(found, names), indent=2)
             out.write_text(text + "\n", encoding="utf-8")
         else:
             # Only here, for matplotlib takes its time.

@@ -25,7 +25,7 @@ from hpcbench.plan.placement import Placement
 from hpcbench.plan.plan import Plan
 from hpcbench.records import store
 from hpcbench.records.columns import Key, Record, Status
-from hpcbench.records.store import Results
+from hpcbench.records.folder import Results, write_atomically
 from hpcbench.runtime import process
 
 log = logging.getLogger(__name__)
@@ -213,7 +213,7 @@ def _take(done: Done, pool: _Pool, placement: Placement, attempt: int, where: Re
                 store.write_point(where, record)
         store.merge_points(where, placement.id)
     for name, text in done.logs.items():
-        store.write_atomically(where.logs / name, text)
+        write_atomically(where.logs / name, text)
     if done.left:
         pool.workers.release(done.worker)
         left = placement.without_done({key for key in placement.keys if key not in done.left})

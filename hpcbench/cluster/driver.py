@@ -18,7 +18,7 @@ from hpcbench.plan.initial_record import initial_record, plan_rows
 from hpcbench.plan.plan import Plan, plan
 from hpcbench.records import store
 from hpcbench.records.columns import Status
-from hpcbench.records.store import Results
+from hpcbench.records.folder import Results, lock_folder
 from hpcbench.runtime import images
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ def _run(
     run_state.check_folder(where, site)
     account = run_state.account(account, site)
     where.create()
-    with store.lock_folder(where), run_state.log_file(where), run_state.signals_interrupt():
+    with lock_folder(where), run_state.log_file(where), run_state.signals_interrupt():
         where.cancel.unlink(missing_ok=True)
         end_earlier_runs(where, lambda text: tell({"kind": "note", "text": text}))
         store.recover_records(where)

@@ -16,7 +16,7 @@ from hpcbench.cluster import batch, ledger
 from hpcbench.cluster.batch import Job, JobState
 from hpcbench.cluster.ledger import Run
 from hpcbench.errors import SiteError
-from hpcbench.records.store import Results
+from hpcbench.records.folder import Results
 
 LOST_S = 60.0
 """How long the worker of a job that still runs may be away: a restarted one is back by then."""

@@ -22,7 +22,7 @@ from hpcbench.cluster import batch
 from hpcbench.cluster.batch import BatchSystem
 from hpcbench.errors import SiteError
 from hpcbench.records import store
-from hpcbench.records.store import Results
+from hpcbench.records.folder import Results, is_folder_locked
 
 
 @dataclass(frozen=True)
@@ -133,15 +133,15 @@ def cancel(where: Results, tell: Tell) -> None:
     does not answer and the batch system does not either.
     """
     store.read_plan(where)
-    if store.is_folder_locked(where) or unfinished(where):
+    if is_folder_locked(where) or unfinished(where):
         # Where a file system keeps its locks to one host, a driver on another one seems gone.
         where.cancel.touch()
-    if store.is_folder_locked(where):
+    if is_folder_locked(where):
         tell("asking the driver to end the run")
         deadline = time.monotonic() + CANCEL_S
-        while store.is_folder_locked(where) and time.monotonic() < deadline:
+        while is_folder_locked(where) and time.monotonic() < deadline:
             time.sleep(0.5)
-        if not store.is_folder_locked(where):
+        if not is_folder_locked(where):
             tell("the run has ended; what was measured is kept")
     for run_ in end_earlier_runs(where, tell):
         tell(f"no job of {run_.name} is left")

@@ -10,7 +10,7 @@ from hpcbench.cluster.jobs import batch_run
 from hpcbench.cluster.local import Workers, local_workers
 from hpcbench.cluster.submission import Submission
 from hpcbench.config.site import Site
-from hpcbench.records.store import Results
+from hpcbench.records.folder import Results
 
 
 def started(

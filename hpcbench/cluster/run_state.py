@@ -21,9 +21,8 @@ from pydantic import BaseModel
 from hpcbench.cluster.local import Jobs
 from hpcbench.config.site import Site
 from hpcbench.errors import BadInput, Interrupted
-from hpcbench.records import store
 from hpcbench.records.columns import Key
-from hpcbench.records.store import Results
+from hpcbench.records.folder import Results, is_folder_locked, write_atomically
 from hpcbench.runtime.command import SAFE, SAFE_PATH
 
 ACCOUNT = "HPCBENCH_ACCOUNT"
@@ -56,7 +55,7 @@ def write_yaml(path: Path, model: BaseModel) -> None:
     """Writes a campaign or a site so that it can be read again from anywhere."""
     data = model.model_dump(mode="json", by_alias=True, exclude_none=False, exclude_unset=True)
     text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
-    store.write_atomically(path, text.encode())
+    write_atomically(path, text.encode())
 
 
 SHARE = 0.02
@@ -94,13 +93,13 @@ class State:
                 "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
             }
             content = json.dumps({**whose, **state}).encode()
-            store.write_atomically(self._where.state, content, durable=False)
+            write_atomically(self._where.state, content, durable=False)
         self._not_before = begun + (time.monotonic() - begun) / SHARE
 
 
 def read(where: Results) -> dict[str, Any]:
     """The state that the run at work in the folder wrote last; empty where there is no such run."""
-    if store.is_folder_locked(where) and where.state.is_file():
+    if is_folder_locked(where) and where.state.is_file():
         state: dict[str, Any] = json.loads(where.state.read_text())
         return {"running": [], "jobs": {}, **state}
     return {"running": [], "jobs": {}}

@@ -20,6 +20,7 @@ from hpcbench.measure.measure import measure
 from hpcbench.plan.placement import Placement
 from hpcbench.records import store
 from hpcbench.records.columns import Key, Record
+from hpcbench.records.folder import Results
 from hpcbench.runtime import command
 
 TOPIC = "hpcbench"
@@ -79,7 +80,7 @@ def work(placement: Placement, site: Site, folder: str) -> Done:
         ) from error
 
 
-def _measured(placement: Placement, site: Site, results: store.Results, name: str) -> Done:
+def _measured(placement: Placement, site: Site, results: Results, name: str) -> Done:
     worker = get_worker()
     counts: Counter[str] = Counter()
     kept: list[Record] = []
@@ -104,14 +105,14 @@ def _measured(placement: Placement, site: Site, results: store.Results, name: st
 
 
 @contextmanager
-def _place(site: Site, folder: str) -> Iterator[store.Results]:
+def _place(site: Site, folder: str) -> Iterator[Results]:
     """The results folder, or one on this node that stands for it while the placement lasts."""
     if site.shared_filesystem:
-        yield store.Results(Path(folder))
+        yield Results(Path(folder))
         return
     scratch = command.scratch_folder(site.container)
     with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch) as own:
-        results = store.Results(Path(own))
+        results = Results(Path(own))
         results.logs.mkdir()
         yield results
 

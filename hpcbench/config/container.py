@@ -2,8 +2,9 @@
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
@@ -13,7 +14,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from hpcbench.config import yaml_model
 from hpcbench.config.yaml_model import Frozen, Name
@@ -23,9 +24,45 @@ _REFERENCE = re.compile(
     r"docker://[A-Za-z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)*(:[A-Za-z0-9._-]+)?(@sha256:[0-9a-f]{64})?"
 )
 
-
 RESERVED_PATHS = ("/", "/tmp", "/var/tmp", "/dev", "/dev/shm", "/proc", "/sys")
-"""What a container has of its own."""
+"""What every container has of its own, so that nothing can be mounted there."""
+
+
+@dataclass(frozen=True)
+class RuntimeEntry:
+    """What a site file says about one runtime, and where its code is.
+
+    Attributes
+    ----------
+    module
+        The module whose ``RUNTIME`` implements `hpcbench.runtime.command.Runtime`. Its name only:
+        reading a site file must not load what starts programs.
+    keys
+        The keys that this runtime needs; those of other runtimes mean nothing to it.
+    """
+
+    module: str
+    keys: tuple[str, ...]
+
+
+_IMAGES = ("server_image", "sdk_image")
+
+RUNTIMES: dict[str, RuntimeEntry] = {
+    "native": RuntimeEntry("hpcbench.runtime.native", ("prefix",)),
+    "apptainer": RuntimeEntry("hpcbench.runtime.apptainer", _IMAGES),
+}
+"""The runtimes, by the name that ``runtime`` has in a site file. There is no other list."""
+
+
+def _has_images(runtime: str | None) -> bool:
+    return runtime in RUNTIMES and RUNTIMES[runtime].keys == _IMAGES
+
+
+def _known_runtime(value: str) -> str:
+    if value not in RUNTIMES:
+        expected = ", ".join(f"'{name}'" for name in RUNTIMES)
+        raise PydanticKnownError("literal_error", {"expected": expected})
+    return value
 
 
 def _absolute(value: Path, info: ValidationInfo) -> Path:
@@ -71,14 +108,14 @@ def _binds(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _cache(value: Path, info: ValidationInfo) -> Path:
-    # Only images are kept there; without them, it does not matter that a user has no home.
-    if info.data.get("runtime") == "native":
+    # Only images are kept there. Without them it does not matter that a user has no home folder.
+    if not _has_images(info.data.get("runtime")):
         return value
     try:
         return _absolute(value, info)
     except ValueError as error:
         raise ValueError(
-            "cache: you have no home here; name a folder that all nodes see"
+            "cache: you have no home folder here; name a folder that all nodes see"
         ) from error
 
 
@@ -89,8 +126,9 @@ def _pairs(value: Any) -> Any:
 
 
 def _only_with_images(value: Any, info: ValidationInfo) -> Any:
-    if value and info.data.get("runtime") == "native":
-        raise ValueError("has no meaning with runtime: native")
+    runtime = info.data.get("runtime")
+    if value and runtime and not _has_images(runtime):
+        raise ValueError(f"has no meaning with runtime: {runtime}")
     return value
 
 
@@ -102,12 +140,6 @@ NamedImages = Annotated[
     AfterValidator(_only_with_images),
     PlainSerializer(dict),
 ]
-
-KEYS = {
-    "native": ("prefix",),
-    "apptainer": ("server_image", "sdk_image"),
-}
-"""The keys that each runtime cannot do without."""
 
 
 def default_prefix() -> Path:
@@ -130,18 +162,32 @@ def default_prefix() -> Path:
 
 
 class Container(Frozen):
-    """Where the two programs come from.
+    """Where Triton and perf_analyzer come from.
 
-    ``native`` runs them from ``prefix``, which ``hpcbench native`` fills. ``apptainer`` runs
-    tritonserver in ``server_image`` and perf_analyzer in ``sdk_image``: SIF files, sandbox
-    folders, or docker:// references, which are pulled into ``cache``, a folder that all nodes
-    see. ``server_images`` are others of Triton, by a name that a model of a campaign can ask for.
-    ``binds`` are further paths of the node that both see, read only.
-
-    ``scratch`` is a folder on the node's own disk for what a placement needs while it lasts.
+    Attributes
+    ----------
+    runtime
+        One of `RUNTIMES`: ``native`` runs the programs of ``prefix`` bare, ``apptainer`` runs them
+        in images.
+    prefix
+        The folder that ``hpcbench native`` fills.
+    server_image
+        Triton's image: a SIF file, a sandbox folder, or a docker:// reference.
+    sdk_image
+        The image with perf_analyzer, likewise.
+    server_images
+        Pairs (name, image) of other images of Triton. A model of a campaign can ask for one by its
+        name.
+    binds
+        Further paths of the node that both containers see and cannot write: "/path", or
+        "/outside:/inside".
+    cache
+        A folder that all nodes see. Images of registries are pulled into it.
+    scratch
+        A folder on the node's own disk for what a placement needs while it lasts.
     """
 
-    runtime: Literal["native", "apptainer"] = "native"
+    runtime: Annotated[str, AfterValidator(_known_runtime)] = "native"
     prefix: AbsolutePath | None = Field(default=None, validate_default=True)
     server_image: Image | None = Field(default=None, validate_default=True)
     sdk_image: Image | None = Field(default=None, validate_default=True)
@@ -160,7 +206,7 @@ class Container(Frozen):
         runtime = info.data.get("runtime")
         if runtime is None:
             return value
-        needed = info.field_name in KEYS[runtime]
+        needed = info.field_name in RUNTIMES[runtime].keys
         if info.field_name == "prefix" and needed and value is None:
             return default_prefix()
         if needed and value is None:
@@ -169,25 +215,51 @@ class Container(Frozen):
             raise ValueError(f"has no meaning with runtime: {runtime}")
         return value
 
-    def with_server_image(self, name: str | None) -> Self:
-        """The container whose server runs in that one of ``server_images``; itself for None."""
-        if name is None:
-            return self
-        return self.model_copy(update={"server_image": dict(self.server_images)[name]})
+    @property
+    def has_images(self) -> bool:
+        """Whether the programs run in images."""
+        return _has_images(self.runtime)
 
     @property
     def images(self) -> tuple[str, str]:
-        """(server_image, sdk_image) of ``runtime: apptainer``."""
+        """The two images (server_image, sdk_image) of a runtime that has images."""
         assert self.server_image is not None
         assert self.sdk_image is not None
         return self.server_image, self.sdk_image
 
+    def with_server_image(self, name: str | None) -> Self:
+        """Return the section for a server that runs in another image.
+
+        Parameters
+        ----------
+        name
+            One of ``server_images``; None for the usual image.
+
+        Returns
+        -------
+        Container
+            A copy; the section itself for None.
+        """
+        if name is None:
+            return self
+        return self.model_copy(update={"server_image": dict(self.server_images)[name]})
+
 
 class ResolvedContainer(Container):
-    """A container with the digests of its images, those of ``server_images`` by their names.
+    """A container section with what its images are. The driver makes it once per run.
 
-    ``fingerprints``, by the names of images, are how a node knows them again. The driver makes
-    all this, once per run; it is never read from a file.
+    It is never read from a file.
+
+    Attributes
+    ----------
+    server_digest
+        The digest of ``server_image``.
+    sdk_digest
+        The digest of ``sdk_image``.
+    digests
+        Pairs (name, digest) of the ``server_images``.
+    fingerprints
+        Pairs (image, fingerprint): a node compares them with the images that it has.
     """
 
     server_digest: str
@@ -196,6 +268,18 @@ class ResolvedContainer(Container):
     fingerprints: tuple[tuple[str, str], ...] = ()
 
     def with_server_image(self, name: str | None) -> Self:
+        """Return the section for a server that runs in another image, with that one's digest.
+
+        Parameters
+        ----------
+        name
+            One of ``server_images``; None for the usual image.
+
+        Returns
+        -------
+        ResolvedContainer
+            A copy; the section itself for None.
+        """
         if name is None:
             return self
         update = {"server_digest": dict(self.digests)[name]}

@@ -25,7 +25,7 @@ from hpcbench.doctor import host_checks, job_checks
 from hpcbench.doctor.findings import Check, Findings, Tell
 from hpcbench.errors import BadInput, HpcbenchError, Interrupted, SiteError
 from hpcbench.plan.plan import chosen_pools
-from hpcbench.records.store import Results
+from hpcbench.records.folder import Results
 from hpcbench.runtime import images, process
 
 TURN_S = 0.5

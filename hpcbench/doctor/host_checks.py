@@ -39,7 +39,7 @@ def listed(site: Site, pools: int, own: Path) -> list[tuple[str, Sequence[str], 
         ("perf_analyzer here", ("software here", "images"), lambda: perf_analyzer(container, own)),
         ("results folder", (), lambda: free_space(own.parent)),
     ]
-    if container.runtime == "apptainer":
+    if container.has_images:
         mine.insert(1, ("images", ("software here",), lambda: pulled(container)))
     if site.scheduler == "local":
         return mine
@@ -126,7 +126,7 @@ def _free(address: str, port: int) -> bool:
 
 def software(container: Container) -> str:
     """Triton and perf_analyzer, whose digest goes into the records of a run."""
-    return command.find_software(container).server_digest
+    return command.runtime_of(container).find_software(container).server_digest
 
 
 def pulled(container: Container) -> str:
@@ -138,8 +138,8 @@ def pulled(container: Container) -> str:
 
 def perf_analyzer(container: Container, folder: Path) -> str:
     """Whether what was installed runs, too; the scratch folder of the nodes may not be here."""
-    if container.runtime == "apptainer" and not images.find_apptainer():
-        raise NothingToCheck("there is no Apptainer on this host")
+    if not command.runtime_of(container).is_installed():
+        raise NothingToCheck(f"{container.runtime} is not installed on this host")
     return worker_checks.perf_analyzer(container.model_copy(update={"scratch": str(folder)}))
 
 

@@ -123,7 +123,7 @@ def gigabytes(folder: Path) -> str:
 def software(container: Container, *, gpus: bool) -> str:
     """What the container section names, as a digest, where it can be used on this node."""
     try:
-        digest = command.find_software(container).server_digest
+        digest = command.runtime_of(container).find_software(container).server_digest
     except SiteError as error:
         raise SiteError(f"{node.facts()['node']}: {error.message}", error.hint) from error
     preflight.check_images(container, gpus=gpus)
@@ -287,7 +287,8 @@ def _software(visit: Visit) -> str:
     there = str(visit.ask(look, visit.site.container, seconds=SERVER_S))
     here = there
     with contextlib.suppress(SiteError):
-        here = command.find_software(visit.site.container).server_digest
+        container = visit.site.container
+        here = command.runtime_of(container).find_software(container).server_digest
     if here != there:
         raise SiteError(
             f"{there} there, {here} here",

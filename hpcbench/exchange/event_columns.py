@@ -1,4 +1,4 @@
-"""Columns of real events, from Parquet, NumPy or Awkward: one row per event, read in pieces."""
+"""Columns of real events, from Parquet, NumPy or Awkward: one row per event, read in batches."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,15 +14,19 @@ from hpcbench.config.yaml_model import did_you_mean
 from hpcbench.errors import BadInput
 
 BATCH_EVENTS = 256
-"""Events that are in memory at a time."""
+"""Number of events that are in memory at a time."""
 
 
 @dataclass(frozen=True)
 class ListColumn:
-    """One column of some events, its lists taken apart.
+    """One column of some events, with its nested lists flattened.
 
-    ``lengths`` are those of the lists, the outermost level first; ``flat`` is what is in the
-    innermost ones, one after the other.
+    Attributes
+    ----------
+    lengths
+        Lengths of the lists, one array per level, the outermost level first.
+    flat
+        The values of the innermost lists, one after the other.
     """
 
     lengths: tuple[Any, ...]
@@ -31,7 +35,17 @@ class ListColumn:
 
 @dataclass(frozen=True)
 class Events:
-    """A file's columns. ``types`` has all of them; fields of records have names like ``jet.pt``."""
+    """The columns of a file of events.
+
+    Attributes
+    ----------
+    source
+        Where the events come from, for messages.
+    table
+        The events.
+    types
+        The type of each column. Fields of records are columns with names such as ``jet.pt``.
+    """
 
     source: str
     table: pa.Table | pq.ParquetFile
@@ -39,24 +53,51 @@ class Events:
 
     @property
     def rows(self) -> int:
+        """Number of events."""
         is_file = isinstance(self.table, pq.ParquetFile)
         return int(self.table.metadata.num_rows if is_file else self.table.num_rows)
 
     def check(self, names: Sequence[str], wanted_by: str) -> None:
-        """Raises BadInput for the first of ``names`` that is not there."""
+        """Refuse names of columns that are not there.
+
+        Parameters
+        ----------
+        names
+            Names of columns.
+        wanted_by
+            What the columns are for, for the message.
+
+        Raises
+        ------
+        BadInput
+            A column is not there.
+        """
         for name in names:
             if name not in self.types:
-                told = ", ".join(
+                present = ", ".join(
                     f"{known} ({type_text(kind)})" for known, kind in self.types.items()
                 )
                 raise BadInput(
                     f"{self.source}: there is no column '{name}' for {wanted_by};"
-                    f"{did_you_mean(name, self.types)} it has: {told or 'none'}",
+                    f"{did_you_mean(name, self.types)} it has: {present or 'none'}",
                     "--map says which columns make which input",
                 )
 
     def batches(self, names: Sequence[str], events: int) -> Iterator[dict[str, pa.Array]]:
-        """The first ``events`` events of some columns, some events at a time."""
+        """Yield the first events of some columns, a batch at a time.
+
+        Parameters
+        ----------
+        names
+            Names of columns.
+        events
+            Number of events.
+
+        Yields
+        ------
+        dict of str to pyarrow.Array
+            Top-level columns by the names above; `list_column` takes them apart.
+        """
         tops = list(dict.fromkeys(self._top(name) for name in names))
         left = events
         for batch in self._record_batches(tops):
@@ -79,7 +120,25 @@ class Events:
         return max((n for n in known if name == n or name.startswith(f"{n}.")), key=len)
 
     def list_column(self, name: str, array: pa.Array) -> ListColumn:
-        """The column ``name`` in a piece. Raises BadInput where something is missing in it."""
+        """Return a column of a batch with its nested lists flattened.
+
+        Parameters
+        ----------
+        name
+            Name of the column.
+        array
+            Its top-level column in the batch.
+
+        Returns
+        -------
+        ListColumn
+            Lengths and values.
+
+        Raises
+        ------
+        BadInput
+            A value or a list is missing.
+        """
         fields = name[len(self._top(name)) + 1 :].split(".") if name != self._top(name) else []
         lengths = []
         while True:
@@ -98,17 +157,50 @@ class Events:
 
 
 def list_depth(kind: pa.DataType) -> int:
-    """How deep the lists of a column are nested."""
+    """Return how deep the lists of a column are nested.
+
+    Parameters
+    ----------
+    kind
+        Type of the column.
+
+    Returns
+    -------
+    int
+        0 for a column of plain values.
+    """
     return 1 + list_depth(kind.value_type) if _is_list(kind) else 0
 
 
 def type_text(kind: pa.DataType) -> str:
-    """A type in words."""
+    """Return a type as messages name it.
+
+    Parameters
+    ----------
+    kind
+        Type of a column.
+
+    Returns
+    -------
+    str
+        Such as "lists of float".
+    """
     return f"lists of {type_text(kind.value_type)}" if _is_list(kind) else str(kind)
 
 
 def innermost_type(kind: pa.DataType) -> pa.DataType:
-    """What is in the lists."""
+    """Return the type of the values in the innermost lists.
+
+    Parameters
+    ----------
+    kind
+        Type of a column.
+
+    Returns
+    -------
+    pyarrow.DataType
+        A type that is no list.
+    """
     return innermost_type(kind.value_type) if _is_list(kind) else kind
 
 
@@ -118,11 +210,27 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def read_events(path: Path) -> Events:
-    """The columns of a .parquet, .npz or .npy file. Raises BadInput where it is not one."""
+    """Open a file of events.
+
+    Parameters
+    ----------
+    path
+        A .parquet, .npz or .npy file.
+
+    Returns
+    -------
+    Events
+        Its columns. The values are read later, batch by batch.
+
+    Raises
+    ------
+    BadInput
+        The file cannot be read, or is none of these.
+    """
     readers = {".parquet": _parquet, ".pq": _parquet, ".npz": _numpy, ".npy": _numpy}
     if path.suffix not in readers:
         raise BadInput(
-            f"{path}: allowed are files of events with the ending {', '.join(readers)}",
+            f"{path}: allowed are files of events that end in {', '.join(readers)}",
             "Awkward arrays: ak.to_parquet(array, 'events.parquet'); ROOT files: "
             "ak.to_parquet(uproot.open(file)[tree].arrays(names), 'events.parquet')",
         )
@@ -147,17 +255,36 @@ def _numpy(path: Path) -> Events:
 
 
 def events_from_arrays(columns: Mapping[str, Any], source: str = "columns") -> Events:
-    """Columns that are in memory: NumPy, Awkward, pandas or Arrow, all with one row per event."""
+    """Return events that are in memory.
+
+    Parameters
+    ----------
+    columns
+        Arrays of NumPy, Awkward, pandas or Arrow by their names, each with one row per event.
+    source
+        Where they come from, for messages.
+
+    Returns
+    -------
+    Events
+        Their columns.
+
+    Raises
+    ------
+    BadInput
+        The columns have different lengths, or an array has no dimension for events.
+    """
     arrays = {name: _arrow(values) for name, values in columns.items()}
     counts = {name: len(array) for name, array in arrays.items()}
     if len(set(counts.values())) > 1:
-        told = ", ".join(f"{name}: {count}" for name, count in counts.items())
-        raise BadInput(f"{source}: the columns have different numbers of events: {told}")
+        numbers = ", ".join(f"{name}: {count}" for name, count in counts.items())
+        raise BadInput(f"{source}: the columns have different numbers of events: {numbers}")
     table = pa.table(arrays)
     return Events(source, table, _types(table.schema))
 
 
 def _arrow(values: Any) -> pa.Array:
+    # Awkward is imported by whoever made such an array, and need not be installed otherwise.
     if type(values).__module__.startswith("awkward"):
         import awkward
 
@@ -183,7 +310,7 @@ def _types(schema: pa.Schema) -> dict[str, pa.DataType]:
 
 
 def _leaves(kind: pa.DataType) -> dict[str, pa.DataType]:
-    """The columns in one type: records in lists are lists of their fields."""
+    """Return the columns in one type: lists of records become one column of lists per field."""
     if pa.types.is_struct(kind):
         return {
             f".{field.name}{inner}": leaf

@@ -1,4 +1,4 @@
-"""How columns of events make the inputs of a model: their types, and the lengths of their lists."""
+"""How columns of events become the inputs of a model: their types and the lengths of lists."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,17 +28,28 @@ NUMPY_TYPES = {
     "TYPE_FP64": "float64",
     "TYPE_STRING": "object",
 }
-TAKEN = {"b": "b", "i": "iub", "u": "iub", "f": "fiub", "O": "O"}
-"""Kinds of NumPy types that become another without a change of meaning."""
+"""NumPy's types for those of Triton. BF16 is not among them: JSON cannot hold it."""
+
+_CONVERTIBLE_KINDS = {"b": "b", "i": "iub", "u": "iub", "f": "fiub", "O": "O"}
+"""For each kind of NumPy type the kinds that convert to it without a change of meaning."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputOptions:
-    """What the user asked for.
+    """How the user wants the inputs to be made.
 
-    ``columns`` maps an input to the columns that make it, else the one of its name does.
-    ``shapes`` replace an input's dims of -1. ``pad`` fills lists that are too short, ``truncate``
-    cuts those that are too long; without them such a list is an error. ``events`` None means all.
+    Attributes
+    ----------
+    columns
+        The columns that make an input, by its name. Other inputs take the column of their name.
+    shapes
+        Dims of inputs that replace those with a -1.
+    events
+        Number of events; None for all.
+    pad
+        Value that fills lists that are too short; None makes such a list an error.
+    truncate
+        Whether lists that are too long are cut; otherwise such a list is an error.
     """
 
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -52,8 +63,19 @@ class InputOptions:
 class Layout:
     """How columns make one input.
 
-    ``sizes`` are the lengths of a column's lists, None where each event keeps its own. The columns
-    are stacked along ``axis`` of the input, or are the input, where it is None.
+    Attributes
+    ----------
+    name
+        Name of the input.
+    columns
+        Names of the columns.
+    data_type
+        Triton's type of the input, such as ``TYPE_FP32``.
+    axis
+        Axis of the input along which the columns are stacked; None where one column is the input.
+    sizes
+        Lengths of a column's lists, the outermost level first; None where each event keeps its
+        own.
     """
 
     name: str
@@ -64,7 +86,7 @@ class Layout:
 
     @property
     def shape(self) -> tuple[int | None, ...]:
-        """As the model takes it, without a batch dimension."""
+        """Shape of the input, without the batch dimension."""
         sizes = list(self.sizes)
         if self.axis is not None:
             sizes.insert(self.axis, len(self.columns))
@@ -72,13 +94,13 @@ class Layout:
 
     @property
     def is_one_shape(self) -> bool:
-        """Whether all events have the same; else only a batch size of 1 can be measured."""
+        """Whether all events have the same shape. Otherwise only batch size 1 can be measured."""
         return None not in self.sizes
 
 
 @dataclass
 class _ListLengths:
-    """What the lists of one input's columns are at one level: how many, and how long."""
+    """The lists of an input's columns at one level: their number and their lengths."""
 
     shortest: int = 1 << 62
     longest: int = 0
@@ -90,14 +112,35 @@ class _ListLengths:
 def plan_layouts(
     model: TritonModel, events: Events, options: InputOptions, count: int
 ) -> tuple[tuple[Layout, ...], tuple[str, ...]]:
-    """How the first ``count`` events make the model's inputs, and what is changed in them.
+    """Decide how events become the inputs of a model.
 
-    Raises BadInput where they do not.
+    Parameters
+    ----------
+    model
+        The model.
+    events
+        The events.
+    options
+        How the user wants the inputs to be made.
+    count
+        Number of events that are used.
+
+    Returns
+    -------
+    layouts : tuple of Layout
+        One for each input.
+    changes : tuple of str
+        One sentence for each input in which lists are filled or cut.
+
+    Raises
+    ------
+    BadInput
+        The events do not fit the model.
     """
     inputs = ModelConfig.FromString(model.config).input
     _check_names(model, inputs, options)
     layouts = []
-    changed: list[str] = []
+    changes: list[str] = []
     for each in inputs:
         columns = options.columns.get(each.name, (each.name,))
         if each.optional and each.name not in (*options.columns, *events.types):
@@ -109,14 +152,14 @@ def plan_layouts(
             _check_type(events, column, data_type, where)
         dims = _dims(tuple(each.dims), options.shapes.get(each.name), where)
         axis = _axis(events, columns, dims, where)
-        asked = tuple(d for position, d in enumerate(dims) if position != axis)
-        lengths = _survey(events, columns, asked, count, where)
-        sizes = _sizes(events, columns, asked, lengths, options, where)
-        changed += _told(each.name, lengths)
+        wanted = tuple(d for position, d in enumerate(dims) if position != axis)
+        lengths = _survey(events, columns, wanted, count, where)
+        sizes = _sizes(events, columns, wanted, lengths, options, where)
+        changes += _changes(each.name, lengths)
         layouts.append(
             Layout(name=each.name, columns=columns, data_type=data_type, axis=axis, sizes=sizes)
         )
-    return tuple(layouts), tuple(changed)
+    return tuple(layouts), tuple(changes)
 
 
 def _check_names(model: TritonModel, inputs: Sequence[Any], options: InputOptions) -> None:
@@ -138,18 +181,20 @@ def _check_names(model: TritonModel, inputs: Sequence[Any], options: InputOption
 
 def _check_type(events: Events, column: str, data_type: str, where: str) -> None:
     kind = innermost_type(events.types[column])
-    told = f"{events.source}: column '{column}' holds {kind}, and {where} wants {data_type[5:]}"
     if data_type not in NUMPY_TYPES:
         raise BadInput(f"{where} is {data_type[5:]}, which perf_analyzer's JSON cannot hold")
-    texts = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind)
+    strings = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind)
     try:
-        seen = "O" if texts else np.dtype(kind.to_pandas_dtype()).kind
+        seen = "O" if strings else np.dtype(kind.to_pandas_dtype()).kind
     except (NotImplementedError, TypeError):
         seen = "?"
     wanted = np.dtype(NUMPY_TYPES[data_type]).kind
-    if (seen == "O") != texts or seen not in TAKEN[wanted]:
-        hint = {"O": "texts", "b": "true and false", "f": "numbers"}.get(wanted, "whole numbers")
-        raise BadInput(told, f"convert the column first: it must hold {hint}")
+    if (seen == "O") != strings or seen not in _CONVERTIBLE_KINDS[wanted]:
+        hint = {"O": "strings", "b": "booleans", "f": "numbers"}.get(wanted, "integers")
+        raise BadInput(
+            f"{events.source}: column '{column}' holds {kind}, and {where} takes {data_type[5:]}",
+            f"convert the column first: it must hold {hint}",
+        )
 
 
 def _dims(dims: tuple[int, ...], given: tuple[int, ...] | None, where: str) -> tuple[int, ...]:
@@ -164,9 +209,9 @@ def _dims(dims: tuple[int, ...], given: tuple[int, ...] | None, where: str) -> t
 
 
 def _axis(events: Events, columns: Sequence[str], dims: tuple[int, ...], where: str) -> int | None:
-    """Where in the input's shape the columns lie side by side."""
+    """Return the axis of the input along which the columns are stacked."""
     ranks = {list_depth(events.types[column]) for column in columns}
-    told = ", ".join(f"{column} ({type_text(events.types[column])})" for column in columns)
+    present = ", ".join(f"{column} ({type_text(events.types[column])})" for column in columns)
     wants = f"{where} has dims {list(dims)}"
     if len(columns) == 1 and ranks == {len(dims)}:
         return None
@@ -177,23 +222,23 @@ def _axis(events: Events, columns: Sequence[str], dims: tuple[int, ...], where: 
                 return axes[0]
             if axes:
                 raise BadInput(
-                    f"{events.source}: {wants}, so that it does not tell which of them are the "
-                    f"{len(columns)} columns {told}",
+                    f"{events.source}: {wants}: it is unclear which of them stands for the "
+                    f"{len(columns)} columns {present}",
                     "make one column of nested lists of that shape",
                 )
     raise BadInput(
-        f"{events.source}: {wants}, which the columns {told} do not make",
+        f"{events.source}: {wants}, which cannot be made of the columns {present}",
         "map one column of lists nested as deep as there are dims, or one column less deep for "
         "each element of one of the dims: --map input=column,column,...",
     )
 
 
 def _survey(
-    events: Events, columns: Sequence[str], asked: tuple[int, ...], count: int, where: str
+    events: Events, columns: Sequence[str], wanted: tuple[int, ...], count: int, where: str
 ) -> list[_ListLengths]:
-    """Reads all lengths once, because the file's shape must be known before it is written."""
-    found = [_ListLengths() for _ in asked]
-    if not asked:
+    """Read all lengths once: the shape of all events must be known before the first is written."""
+    found = [_ListLengths() for _ in wanted]
+    if not wanted:
         return found
     for batch in events.batches(columns, count):
         first, *others = (events.list_column(name, batch[name]).lengths for name in columns)
@@ -201,7 +246,7 @@ def _survey(
             if any(not np.array_equal(a, b) for a, b in zip(first, lengths, strict=True)):
                 raise BadInput(
                     f"{events.source}: the lists of '{columns[0]}' and '{name}' differ in length, "
-                    f"and side by side they make {where}",
+                    f"and together they make {where}",
                     "columns of one input must have the same number of values in each event",
                 )
         for level, lengths in zip(found, first, strict=True):
@@ -209,7 +254,7 @@ def _survey(
                 level.shortest = min(level.shortest, int(lengths.min()))
                 level.longest = max(level.longest, int(lengths.max()))
                 level.lists += len(lengths)
-        for level, lengths, size in zip(found, first, asked, strict=True):
+        for level, lengths, size in zip(found, first, wanted, strict=True):
             if size != -1:
                 level.too_short += int((lengths < size).sum())
                 level.too_long += int((lengths > size).sum())
@@ -219,21 +264,21 @@ def _survey(
 def _sizes(
     events: Events,
     columns: Sequence[str],
-    asked: tuple[int, ...],
+    wanted: tuple[int, ...],
     lengths: Sequence[_ListLengths],
     options: InputOptions,
     where: str,
 ) -> tuple[int | None, ...]:
     sizes: list[int | None] = []
-    for size, level in zip(asked, lengths, strict=True):
-        told = (
+    for size, level in zip(wanted, lengths, strict=True):
+        message = (
             f"{events.source}: column '{columns[0]}' has lists of {level.shortest} to "
             f"{level.longest} values, and {where} takes {size}"
         )
         if size != -1 and level.too_long and not options.truncate:
-            raise BadInput(told, f"--truncate cuts them to the first {size}")
+            raise BadInput(message, f"--truncate cuts them to the first {size}")
         if size != -1 and level.too_short and options.pad is None:
-            raise BadInput(told, "--pad 0 fills them with zeros, --pad -999 with that number")
+            raise BadInput(message, "--pad 0 fills them with zeros, --pad -999 with that number")
         alike = 0 < level.shortest == level.longest
         if size != -1:
             sizes.append(size)
@@ -250,7 +295,7 @@ def _sizes(
     return tuple(sizes)
 
 
-def _told(name: str, lengths: Sequence[_ListLengths]) -> Iterator[str]:
+def _changes(name: str, lengths: Sequence[_ListLengths]) -> Iterator[str]:
     for level in lengths:
         for what, lists in (("filled", level.too_short), ("cut", level.too_long)):
             if lists:

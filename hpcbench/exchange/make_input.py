@@ -1,7 +1,7 @@
-"""Writes real events as the JSON file that perf_analyzer sends, one entry per event.
+"""Real events as the JSON file that perf_analyzer sends, one entry per event.
 
-What a column holds is compared with what the model's config.pbtxt wants; lists of any length are
-brought to the model's shape where that is asked for, and never silently.
+Columns are compared with the inputs in the model's config.pbtxt. Lists are filled or cut to the
+model's shape only where the user asks for it.
 """
 
 import base64
@@ -24,7 +24,19 @@ from hpcbench.plan.model import TritonModel
 
 @dataclass(frozen=True)
 class WrittenInput:
-    """What was written: ``changed`` tells of lists that were filled or cut."""
+    """What was written.
+
+    Attributes
+    ----------
+    events
+        Number of events.
+    bytes
+        Size of the file.
+    layouts
+        How each input was made.
+    changed
+        One sentence for each input in which lists were filled or cut.
+    """
 
     events: int
     bytes: int
@@ -35,9 +47,28 @@ class WrittenInput:
 def write_input(
     model: TritonModel, events: Events, out: Path, options: InputOptions | None = None
 ) -> WrittenInput:
-    """Writes the first events to ``out``; all of them where ``options`` does not say how many.
+    """Write events as input for a model.
 
-    Raises BadInput where columns and inputs do not fit; then ``out`` is as it was.
+    Parameters
+    ----------
+    model
+        The model.
+    events
+        The events.
+    out
+        The JSON file; it is replaced only once the new one is whole.
+    options
+        How the inputs are made; by default all events, one column per input.
+
+    Returns
+    -------
+    WrittenInput
+        What was written, and what was changed in it.
+
+    Raises
+    ------
+    BadInput
+        Columns and inputs do not fit, or the file cannot be written.
     """
     options = options or InputOptions()
     count = min(events.rows, events.rows if options.events is None else options.events)
@@ -73,7 +104,7 @@ def _write(
 def _tensors(
     layout: Layout, events: Events, batch: Mapping[str, pa.Array], options: InputOptions
 ) -> Iterator[Any]:
-    """One array for each event of the batch."""
+    """Yield one array for each event of the batch."""
     if not layout.is_one_shape:
         total = len(batch[layout.columns[0]])
         for row in range(total):
@@ -107,7 +138,7 @@ def _filled(
 
 
 def _fill(layout: Layout, pad: float | None) -> Any:
-    """The number that fills, as the input's type. Raises BadInput where it has no such number."""
+    """Return the value that fills lists, as the input's type."""
     kind = np.dtype(NUMPY_TYPES[layout.data_type])
     if kind.kind == "O":
         return ""
@@ -122,10 +153,25 @@ def _fill(layout: Layout, pad: float | None) -> Any:
 
 
 def pad_lists(values: ListColumn, flat: Any, sizes: Sequence[int | None], fill: Any) -> Any:
-    """Lists of any length as one array (event, *sizes), filled and cut at the end of each list.
+    """Return nested lists as one array, filled and cut at the end of each list.
 
-    A size of None is as long as the longest list.
+    Parameters
+    ----------
+    values
+        The lists, whose lengths are used.
+    flat
+        NumPy array of their values, in the type of the result.
+    sizes
+        Length of the lists at each level, the outermost first; None for that of the longest.
+    fill
+        Value that fills lists that are too short.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of shape (events, one dimension per level).
     """
+    # From the innermost level outwards: what was made of a level are the elements of the next.
     array = flat
     for lengths, size in zip(reversed(values.lengths), reversed(sizes), strict=True):
         width = int(lengths.max()) if size is None else size
@@ -139,7 +185,7 @@ def pad_lists(values: ListColumn, flat: Any, sizes: Sequence[int | None], fill: 
 
 
 def _converted(flat: pa.Array, data_type: str, where: str) -> Any:
-    """Values as the input's type. Raises BadInput where one of them does not fit into it."""
+    """Return values in the input's type; refuse those that do not fit."""
     wanted = np.dtype(NUMPY_TYPES[data_type])
     found = flat.to_numpy(zero_copy_only=False)
     if wanted.kind == "O":
@@ -162,7 +208,7 @@ def _text(value: str | bytes, where: str) -> str:
 
 
 def _json(array: Any) -> dict[str, Any]:
-    """As perf_analyzer reads it; base64 keeps every bit of a number and is short."""
+    """Return a tensor as perf_analyzer reads it; base64 is short and keeps every bit."""
     shape = list(array.shape)
     if array.dtype.kind == "O":
         return {"content": array.ravel().tolist(), "shape": shape}

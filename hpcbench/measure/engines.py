@@ -1,6 +1,5 @@
 """Sees to it that engines are built, and really used, before anything is measured with them."""
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +14,8 @@ from hpcbench.measure import node, server_log
 from hpcbench.measure import server as triton
 from hpcbench.plan import accelerators, model_config
 from hpcbench.plan.point import Request, ServerVariant
-from hpcbench.runtime import command
+from hpcbench.runtime.command import runtime_of, scratch_folder
+from hpcbench.runtime.process import lock_until_closed
 
 BUILT = "built.json"
 """In a folder of engines: what the server told while it built them."""
@@ -53,11 +53,11 @@ def prepare_engines(
     key = accelerators.cache_key(
         config,
         digest=variant.model.digest,
-        software=command.find_software(site).server_digest,
+        software=runtime_of(site).find_software(site).server_digest,
         tensorrt=tensorrt,
         architecture=node.gpu_architecture(),
     )
-    folder = command.scratch_folder(site) / f"hpcbench-engines-{os.getuid()}" / key
+    folder = scratch_folder(site) / f"hpcbench-engines-{os.getuid()}" / key
     folder.mkdir(parents=True, exist_ok=True)
     with _engine_lock(folder):
         told = folder / BUILT
@@ -102,5 +102,5 @@ def prepare_engines(
 def _engine_lock(folder: Path) -> Iterator[None]:
     """Others on this node that want the same engines wait until they are built."""
     with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock_until_closed(lock)
         yield

@@ -30,8 +30,7 @@ from hpcbench.measure import server as triton
 from hpcbench.measure.perf_output import Outcome
 from hpcbench.measure.preflight import InstalledPerfAnalyzer, check_scratch, installed_perf_analyzer
 from hpcbench.plan.initial_record import initial_record
-from hpcbench.plan.input_data import GENERATED
-from hpcbench.plan.model import hash_id
+from hpcbench.plan.model import GENERATED_INPUT, hash_id
 from hpcbench.plan.placement import Placement, PointGroup
 from hpcbench.plan.point import Point
 from hpcbench.records.columns import Record, Status
@@ -55,7 +54,7 @@ def measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, N
     try:
         yield from _measure(placement, site, logs)
     finally:
-        container.kill_orphans(site.container)
+        container.runtime_of(site.container).kill_orphans()
 
 
 def _measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, None, None]:
@@ -288,10 +287,11 @@ def _command(
         work.tool.flags,
     )
     data = load.input_data
-    mounts = () if data in GENERATED else container.linked_paths([Path(data)])
+    mounts = () if data in GENERATED_INPUT else container.linked_paths([Path(data)])
     shm = "" if load.shared_memory == "none" else server.shm
     access = NodeAccess(folder=folder, mounts=mounts, shm_prefix=shm)
-    return container.sdk_command(work.site.container, words, access), lacking
+    runtime = container.runtime_of(work.site.container)
+    return runtime.sdk_command(work.site.container, words, access), lacking
 
 
 def _run_perf_analyzer(
@@ -310,7 +310,11 @@ def _run_perf_analyzer(
             reason = f"perf_analyzer {work.tool.version} does not know {', '.join(lacking)}"
             return Outcome(Status.FAILED, reason), {}
         system = load.shared_memory == "system"
-        with container.exclusive_shared_memory(work.site.container) if system else nullcontext():
+        with (
+            container.runtime_of(work.site.container).exclusive_shared_memory()
+            if system
+            else nullcontext()
+        ):
             done = process.run(command.argv, folder=folder, timeout_s=limit_s, env=command.env)
         written = folder / perf_output.CSV_NAME
         outcome = perf_output.parse_run(

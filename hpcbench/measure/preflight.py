@@ -21,8 +21,15 @@ from hpcbench.config.container import Container, ResolvedContainer
 from hpcbench.errors import SiteError, UnusableNode
 from hpcbench.measure import node, perf_analyzer
 from hpcbench.runtime import command, images, process
-from hpcbench.runtime import command as containers
-from hpcbench.runtime.command import NodeAccess
+from hpcbench.runtime.command import (
+    Image,
+    ImageRuntime,
+    NodeAccess,
+    image_runtime_of,
+    runtime_of,
+    scratch_folder,
+)
+from hpcbench.runtime.native import read_manifest
 
 SCRATCH_BYTES = 50_000_000
 
@@ -54,10 +61,12 @@ class InstalledPerfAnalyzer:
 @cache
 def installed_perf_analyzer(sdk: Container) -> InstalledPerfAnalyzer:
     """The perf_analyzer of this node. Raises UnusableNode where it does not run."""
-    with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=command.scratch_folder(sdk)) as folder:
+    with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch_folder(sdk)) as folder:
 
         def output(*arguments: str) -> str:
-            program = command.sdk_command(sdk, list(arguments), NodeAccess(folder=Path(folder)))
+            program = runtime_of(sdk).sdk_command(
+                sdk, list(arguments), NodeAccess(folder=Path(folder))
+            )
             answer = process.run(program.argv, folder=Path(folder), timeout_s=60, env=program.env)
             return answer.stdout + answer.stderr
 
@@ -116,35 +125,22 @@ def check_images(container: Container, *, gpus: bool) -> ImageContents:
 
     Raises UnusableNode where the runtime or an image does not work on this node, with what to do.
     """
-    if container.runtime == "native":
+    runtime = image_runtime_of(container)
+    if runtime is None:
         assert container.prefix is not None
-        return _backends(containers.read_manifest(container.prefix).get("versions", {}))
+        return _backends(read_manifest(container.prefix).get("versions", {}))
     try:
-        images.require_apptainer()
+        runtime.check_node(container)
     except SiteError as error:
-        raise UnusableNode(f"{_here()}: {error.message}", error.hint) from error
-    for position in (0, 1):
-        path = containers.image_path(container, position)
-        if not os.access(path, os.R_OK):
-            raise _unreadable(path)
-    for outside, _ in containers.bind_mounts(container):
-        if not outside.exists():
-            raise UnusableNode(
-                f"{_here()}: container.binds: {outside} does not exist on this node",
-                "remove it from the site file, or ask for nodes that have it",
-            )
-    contents = parse_probe(_probe(container, 0, "tritonserver", gpus))
-    _probe(container, 1, "perf_analyzer", gpus=False)
+        raise _unusable(error) from error
+    contents = parse_probe(_probe(runtime, container, "server", gpus))
+    _probe(runtime, container, "sdk", gpus=False)
     check_driver(contents, gpus=gpus)
     return contents
 
 
-def _unreadable(path: str) -> UnusableNode:
-    return UnusableNode(
-        f"{_here()}: the image {path} cannot be read on this node",
-        "put it into a folder that all nodes see, or its docker:// reference into the site file "
-        "with a cache: that they see",
-    )
+def _unusable(error: SiteError) -> UnusableNode:
+    return UnusableNode(f"{_here()}: {error.message}", error.hint)
 
 
 def check_unchanged(container: Container) -> None:
@@ -155,7 +151,7 @@ def check_unchanged(container: Container) -> None:
         try:
             found = images.image_fingerprint(image)
         except OSError as error:
-            raise _unreadable(image) from error
+            raise _unusable(images.unreadable_on_node(image)) from error
         if found != dict(container.fingerprints)[image]:
             raise UnusableNode(
                 f"{_here()}: {image} is not the image that this run began with: it was changed "
@@ -169,66 +165,35 @@ def _here() -> str:
     return str(node.facts()["node"])
 
 
-def _probe(container: Container, position: int, program: str, gpus: bool) -> str:
-    scratch = containers.scratch_folder(container)
+_PROGRAMS: dict[Image, str] = {"server": "tritonserver", "sdk": "perf_analyzer"}
+
+
+def _probe(runtime: ImageRuntime, container: Container, image: Image, gpus: bool) -> str:
+    program = _PROGRAMS[image]
+    scratch = scratch_folder(container)
     with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch) as name:
         access = NodeAccess(folder=Path(name), gpus=gpus)
-        command = containers.image_command(
-            container, position, ["sh", "-c", PROBE, program], access
-        )
+        words = ["sh", "-c", PROBE, program]
+        command = runtime.image_command(container, image, words, access)
         done = process.run(command.argv, folder=access.folder, timeout_s=TIMEOUT_S, env=command.env)
-    image = containers.image_path(container, position)
-    by_hand = shlex.join([command.argv[0], "exec", "--containall", image, program, "--version"])
+    path = runtime.image_name(container, image)
+    by_hand = shlex.join([command.argv[0], "exec", "--containall", path, program, "--version"])
     if done.timed_out:
         raise UnusableNode(
-            f"{_here()}: {image} did not open within {TIMEOUT_S:.0f} s", f"try there: {by_hand}"
+            f"{_here()}: {path} did not open within {TIMEOUT_S:.0f} s", f"try there: {by_hand}"
         )
     if done.returncode == NOT_IN_IMAGE:
         raise UnusableNode(
-            f"{_here()}: there is no {program} in the PATH of {image}",
+            f"{_here()}: there is no {program} in the PATH of {path}",
             "are server_image and sdk_image the right way round? perf_analyzer is in NVIDIA's "
             "images whose tag ends with -sdk, tritonserver in the others",
         )
     if done.returncode:
+        reason, advice = runtime.explain_failure(done.stderr)
         raise UnusableNode(
-            f"{_here()}: {image} does not open: {fatal_message(done.stderr)}",
-            (advice_for(done.stderr) or f"try there: {by_hand}"),
+            f"{_here()}: {path} does not open: {reason}", advice or f"try there: {by_hand}"
         )
     return done.stdout
-
-
-def fatal_message(stderr: str) -> str:
-    """The sentence in which Apptainer gives up."""
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    fatal = [line for line in lines if line.startswith(("FATAL:", "Error for command"))]
-    return re.sub(r"^FATAL:\s*", "", (fatal or lines[-1:] or ["it said nothing"])[-1])
-
-
-_UNPACK = "unpack the image once, apptainer build --sandbox FOLDER IMAGE, and name the folder"
-_ADVICE = {
-    r"unknown flag": "this Singularity is too old: load Apptainer, or a Singularity from 3.9 on",
-    r"/dev/fuse|fuse: (device not found|failed to open)": (
-        f"this node does not let users mount images: have /dev/fuse opened to them, or {_UNPACK}"
-    ),
-    r"user namespace|max_user_namespaces|newuidmap|[Oo]peration not permitted": (
-        "this node does not let users make namespaces: its administrators can allow them "
-        "(sysctl user.max_user_namespaces) or install Apptainer's setuid part (apptainer-suid)"
-    ),
-    r"unexpected EOF|reading descriptors|read the squashfs|not a valid|no such device or addr": (
-        "the image is damaged, or was cut while it was copied: copy, pull or build it again"
-    ),
-    r"[Nn]o space left|[Dd]isk quota": (
-        "free some space there, or set container.scratch to a folder on another disk"
-    ),
-    r"squashfuse\S* (was )?not found|image driver .*not found": (
-        f"install squashfuse on the nodes, or {_UNPACK}"
-    ),
-}
-
-
-def advice_for(stderr: str) -> str:
-    """What to do about a failure of Apptainer that is known; "" about others."""
-    return next((hint for pattern, hint in _ADVICE.items() if re.search(pattern, stderr)), "")
 
 
 def parse_probe(text: str) -> ImageContents:

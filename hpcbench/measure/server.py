@@ -248,7 +248,7 @@ def _launch(
         *([] if POLLING[0] in extra else ["--model-control-mode=none"]),
         *extra,
     ]
-    command = containers.server_command(
+    command = containers.runtime_of(container).server_command(
         container, arguments, replace(access, shm_prefix=f"{identity}-")
     )
     started = time.monotonic()

@@ -11,7 +11,7 @@ from hpcbench.plan.placement import Placement
 from hpcbench.plan.plan import Plan
 from hpcbench.plan.point import Point
 from hpcbench.records.columns import Record, Status
-from hpcbench.runtime import command
+from hpcbench.runtime.command import runtime_of
 
 
 def initial_record(
@@ -39,7 +39,7 @@ def initial_record(
     """
     variant = point.variant
     site = site.with_server_image(variant.server_image)
-    software = command.find_software(site.container)
+    software = runtime_of(site.container).find_software(site.container)
     requests = dict(placement.requests).get(variant.model.name, ())
     return Record(
         point_id=point.id,

@@ -8,11 +8,18 @@ from typing import TYPE_CHECKING
 
 from hpcbench.config import yaml_model
 from hpcbench.config.campaign import Campaign
+from hpcbench.config.container import Container
 from hpcbench.config.site import Pool, Site, format_walltime
 from hpcbench.errors import BadInput
-from hpcbench.plan import applicability, grid, input_data
+from hpcbench.plan import applicability, grid
 from hpcbench.plan.grid import Grid
-from hpcbench.plan.model import TritonModel, read_model
+from hpcbench.plan.model import (
+    GENERATED_INPUT,
+    TritonModel,
+    folder_problems,
+    input_digest,
+    read_model,
+)
 from hpcbench.plan.order import make_placements, split_placements
 from hpcbench.plan.placement import ENGINE_S, Placement, builds_engines
 from hpcbench.plan.point import Point
@@ -187,8 +194,9 @@ def plan(
         return todo
     # Only this reads records. Without a results folder, `hpcbench plan` is spared pandas.
     from hpcbench.records import store
+    from hpcbench.records.folder import Results
 
-    return todo.without_done(store.finished_keys(store.Results(Path(results))))
+    return todo.without_done(store.finished_keys(Results(Path(results))))
 
 
 def _by_reason(points: Iterable[Point], site: Site, pool: str) -> dict[str | None, list[Point]]:
@@ -228,10 +236,12 @@ def _with_images(site: Site, campaign: Campaign) -> tuple[Site, dict[str | None,
             )
     names = [image for image in wanted if image is not None]
     site = site.model_copy(update={"container": images.resolve_images(site.container, names)})
-    found = {
-        image: command.find_software(site.container.with_server_image(image)) for image in wanted
-    }
-    return site, {image: f"{s.server_digest} {s.sdk_digest}" for image, s in found.items()}
+    return site, {image: _digests(site.container.with_server_image(image)) for image in wanted}
+
+
+def _digests(container: Container) -> str:
+    software = command.runtime_of(container).find_software(container)
+    return f"{software.server_digest} {software.sdk_digest}"
 
 
 def chosen_pools(site: Site, pools: Sequence[str]) -> list[str]:
@@ -313,8 +323,8 @@ def _input_digests(campaign: Campaign) -> dict[str, str]:
     ]
     names = {name for measurement in measured if measurement for name in measurement.input_data}
     where = f"{campaign.source}: measurement.input_data"
-    files = sorted(names.difference(input_data.GENERATED))
-    return {name: input_data.input_digest(name, where) for name in files}
+    files = sorted(names.difference(GENERATED_INPUT))
+    return {name: input_digest(name, where) for name in files}
 
 
 def _check_folders(campaign: Campaign, points: Iterable[Point]) -> None:
@@ -328,7 +338,7 @@ def _check_folders(campaign: Campaign, points: Iterable[Point]) -> None:
         f"{campaign.source}: measurement.input_data: {problem}"
         for name, model, shapes in sorted(used, key=lambda each: (each[0], each[1].name, each[2]))
         if Path(name).is_dir()
-        for problem in input_data.folder_problems(Path(name), model, dict(shapes))
+        for problem in folder_problems(Path(name), model, dict(shapes))
     ]
     if problems:
         raise BadInput("\n".join(dict.fromkeys(problems)))

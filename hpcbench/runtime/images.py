@@ -1,12 +1,11 @@
-"""What tells an image from another one at the same path, without reading all of it.
+"""Images on the driver and the nodes: their digests, their fingerprints, and pulls into the cache.
 
-The driver hashes an image once; every node opens what lies at its path then. Built again meanwhile,
-or an older copy on that node's own disk, it would be measured under the digest of the other.
-
-Images on the driver: what they are, by digest, and their pull into the site's cache, once.
+A digest stands for an image in every record. Reading all of an image takes minutes, so the driver
+does it once; nodes compare the fingerprint, which reads a little of it. Otherwise an image that was
+built again meanwhile, or an older copy on a node's own disk, would be measured under the digest of
+the other.
 """
 
-import fcntl
 import hashlib
 import os
 import re
@@ -21,21 +20,37 @@ from pathlib import Path
 
 from hpcbench.config.container import DOCKER, Container, ResolvedContainer
 from hpcbench.errors import SiteError
-from hpcbench.runtime import process, registry
+from hpcbench.runtime import registry
+from hpcbench.runtime.command import ImageRuntime, image_runtime_of
+from hpcbench.runtime.process import lock_until_closed
 
-UNPACKED = re.compile(r"/\.flat/[0-9a-f]{2}/([0-9a-f]{64})$")
+_UNPACKED = re.compile(r"/\.flat/[0-9a-f]{2}/([0-9a-f]{64})$")
 """Where /cvmfs/unpacked.cern.ch keeps an image: the folder's name is its digest already."""
 
-ENDS_BYTES = 65_536
-"""So much of a SIF's beginning, which holds its id and the times of its parts, and of its end,
-where squashfs lists its files with their sizes and times."""
+# The beginning of a SIF holds its id and the times of its parts. At its end squashfs lists its
+# files with their sizes and times.
+_ENDS_BYTES = 65_536
 
 
 def image_fingerprint(image: str) -> str:
-    """The fingerprint of a SIF file or a folder; "" for docker://, which names its digest.
+    """Return what tells an image from another one at the same path.
 
-    Copies of a file have the same one, whatever their times; those of a folder where times were
-    kept. Raises OSError where there is no such image.
+    Parameters
+    ----------
+    image
+        A SIF file, a folder, or a docker:// reference.
+
+    Returns
+    -------
+    str
+        A hash in hexadecimal digits. Copies of a file have the same one, whatever their times;
+        copies of a folder, where the times were kept. "" for docker://: the file that it was
+        pulled into is named by its digest, so it cannot be mistaken.
+
+    Raises
+    ------
+    OSError
+        Where there is no such image.
     """
     if image.startswith(DOCKER):
         return ""
@@ -46,18 +61,19 @@ def image_fingerprint(image: str) -> str:
 def _of_file(path: Path) -> str:
     with path.open("rb") as stream:
         size = os.fstat(stream.fileno()).st_size
-        total = hashlib.sha256(f"{size}\0".encode() + stream.read(ENDS_BYTES))
-        stream.seek(max(0, size - ENDS_BYTES))
-        total.update(stream.read(ENDS_BYTES))
+        total = hashlib.sha256(f"{size}\0".encode() + stream.read(_ENDS_BYTES))
+        stream.seek(max(0, size - _ENDS_BYTES))
+        total.update(stream.read(_ENDS_BYTES))
     return total.hexdigest()
 
 
 def _of_folder(path: Path) -> str:
-    unpacked = UNPACKED.search(os.path.realpath(path))
+    unpacked = _UNPACKED.search(os.path.realpath(path))
     if unpacked:
         return unpacked[1]
     total = hashlib.sha256()
-    # All of it would be 100 000 files. What builds an image leaves its date in .singularity.d.
+    # A whole image has 100,000 files, so only the top two levels are read. Whatever builds an image
+    # leaves its date there, in .singularity.d.
     for folder in (path, *sorted(filter(_is_folder, path.iterdir()))):
         try:
             entries = sorted(folder.iterdir())
@@ -74,37 +90,32 @@ def _is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
-PULL_TIMEOUT_S = 24 * 3600.0
-
-
-def find_apptainer() -> str | None:
-    """``apptainer``, or ``singularity`` where there is no apptainer."""
-    return shutil.which("apptainer") or shutil.which("singularity")
-
-
-def require_apptainer() -> str:
-    """As `find_apptainer`. Raises SiteError where there is neither."""
-    tool = find_apptainer()
-    if tool is None:
-        raise SiteError(
-            "neither apptainer nor singularity is in PATH",
-            "install Apptainer, load its module (prologue of the pool), or use runtime: native",
-        )
-    return tool
-
-
 def resolve_images(container: Container, names: Collection[str] = ()) -> Container:
-    """The container with the digests of its images, and of those ``names`` of its others.
+    """Return a container section with the digests and fingerprints of its images. Pull nothing.
 
-    Pulls nothing.
+    Parameters
+    ----------
+    container
+        The section of the site file.
+    names
+        The keys of ``server_images`` that the campaign asks for; others are left out.
 
-    Raises SiteError where an image is missing or damaged, or its registry does not know it.
+    Returns
+    -------
+    Container
+        A `ResolvedContainer`; the section itself where there are no images, or it was resolved
+        before.
+
+    Raises
+    ------
+    SiteError
+        Where an image is missing or damaged, or its registry does not know it.
     """
-    if container.runtime == "native" or isinstance(container, ResolvedContainer):
+    if not container.has_images or isinstance(container, ResolvedContainer):
         return container
     server, sdk = container.images
     named = {name: image for name, image in container.server_images if name in names}
-    # Before the digests: what changes while it is hashed, is not known again.
+    # Taken before the digests: an image that changes while it is hashed must not match later.
     fingerprints = {image: _fingerprint(image) for image in (server, sdk, *named.values())}
     return ResolvedContainer(
         **container.model_dump(exclude_unset=True, exclude={"server_images"}),
@@ -126,25 +137,38 @@ def _fingerprint(image: str) -> str:
 
 
 def image_digest(image: str, folder: Path) -> str:
-    """What stands for an image in every record: a hash of its content, not of its name.
+    """Return what stands for an image in every record: a hash of its content, not of its name.
 
-    ``sha256:`` is the registry's digest of a docker:// reference, ``sif:`` and ``sandbox:``
-    are hashes of a SIF file and of a folder's files, ``unpacked:`` is the one that CVMFS knows.
-    ``folder`` is the site's cache, which also remembers the hashes of files that stay as they
-    are. Raises SiteError where there is no such image.
+    Parameters
+    ----------
+    image
+        A SIF file, a folder, or a docker:// reference.
+    folder
+        The site's cache. It also remembers the hashes of files that have not changed since.
+
+    Returns
+    -------
+    str
+        ``sha256:`` with the registry's digest of a reference; ``sif:`` or ``sandbox:`` with the
+        hash of a SIF file or of a folder's files; ``unpacked:`` with the digest that CVMFS knows.
+
+    Raises
+    ------
+    SiteError
+        Where there is no such image.
     """
     if image.startswith(DOCKER):
         return registry.resolve_digest(image)
     path = Path(image)
     try:
         if path.is_dir():
-            unpacked = UNPACKED.search(os.path.realpath(path))
+            unpacked = _UNPACKED.search(os.path.realpath(path))
             if unpacked:
                 return f"unpacked:{unpacked[1]}"
-            check_sandbox(path)
+            _check_sandbox(path)
             entries = repr(list(_entries(path))).encode()
             return f"sandbox:{_remembered(folder, path, hashlib.sha256(entries).hexdigest())}"
-        check_sif(path)
+        _check_sif(path)
         status = path.stat()
         fingerprint = f"{status.st_size} {status.st_mtime_ns} {status.st_ino}"
         return f"sif:{_remembered(folder, path, fingerprint)}"
@@ -159,8 +183,8 @@ def _unreadable(image: str, error: OSError) -> SiteError:
     )
 
 
-def check_sif(path: Path) -> None:
-    """Raises SiteError where a file is no SIF image, or only the beginning of one.
+def _check_sif(path: Path) -> None:
+    """Raise SiteError where a file is no SIF image, or only the beginning of one.
 
     The header's fields are those of https://github.com/apptainer/sif (pkg/sif/sif.go).
     """
@@ -180,8 +204,8 @@ def check_sif(path: Path) -> None:
         )
 
 
-def check_sandbox(path: Path) -> None:
-    """Raises SiteError where a folder holds no root file system."""
+def _check_sandbox(path: Path) -> None:
+    """Raise SiteError where a folder holds no root file system."""
     if not any((path / name).is_dir() for name in ("usr", "bin", "opt")):
         raise SiteError(
             f"{path} is a folder, but no unpacked image: there is no usr, bin or opt in it",
@@ -217,7 +241,7 @@ def _remembered(folder: Path, path: Path, fingerprint: str) -> str:
         new.write_text(found)
         new.rename(note)
     except OSError:
-        pass  # a folder that cannot be written costs time only
+        pass  # without the note the image is only hashed again
     return found
 
 
@@ -244,28 +268,89 @@ def _of_entry(file: Path, mode: int) -> bytes:
         return b"unreadable"  # /etc/shadow: what a user cannot read, the user's container cannot
 
 
-def image_location(image: str, known: str, folder: Path) -> str:
-    """Where an image lies, or will lie once it is pulled."""
-    return str(folder / f"{known.replace(':', '-')}.sif") if image.startswith(DOCKER) else image
+def image_location(image: str, digest: str, folder: Path) -> str:
+    """Return where an image is, or will be once it is pulled.
 
+    Parameters
+    ----------
+    image
+        A SIF file, a folder, or a docker:// reference.
+    digest
+        Its digest, as `image_digest` gives it.
+    folder
+        The site's cache.
 
-def pull_images(container: Container, tell: Callable[[str], None]) -> None:
-    """Brings images of registries into the cache, unless they are there.
-
-    ``tell`` gets the reference of each that has to be pulled. Raises SiteError with what the
-    registry or the runtime said.
+    Returns
+    -------
+    str
+        The image itself, or a file of the cache for a reference.
     """
-    if not isinstance(container, ResolvedContainer):
+    return str(folder / f"{digest.replace(':', '-')}.sif") if image.startswith(DOCKER) else image
+
+
+def check_readable(path: str) -> None:
+    """Raise SiteError where an image cannot be read on this node.
+
+    Parameters
+    ----------
+    path
+        A file or folder, as `image_location` gives it.
+
+    Raises
+    ------
+    SiteError
+        With what to do about it.
+    """
+    if not os.access(path, os.R_OK):
+        raise unreadable_on_node(path)
+
+
+def unreadable_on_node(path: str) -> SiteError:
+    """Return the error for an image that cannot be read on this node.
+
+    Parameters
+    ----------
+    path
+        The image.
+
+    Returns
+    -------
+    SiteError
+        With what to do about it.
+    """
+    return SiteError(
+        f"the image {path} cannot be read on this node",
+        "put it into a folder that all nodes see; or name its docker:// reference in the site "
+        "file, with a cache that all nodes see",
+    )
+
+
+def pull_images(container: Container, notify: Callable[[str], None]) -> None:
+    """Bring the images of registries into the cache, unless they are there.
+
+    Parameters
+    ----------
+    container
+        The section of the site file, with its digests.
+    notify
+        Called with the reference of each image that has to be pulled.
+
+    Raises
+    ------
+    SiteError
+        With what the registry or the runtime said.
+    """
+    runtime = image_runtime_of(container)
+    if runtime is None or not isinstance(container, ResolvedContainer):
         return
-    for image, known in zip(
-        container.images, (container.server_digest, container.sdk_digest), strict=True
-    ):
-        path = Path(image_location(image, known, container.cache))
+    digests = container.server_digest, container.sdk_digest
+    for image, digest in zip(container.images, digests, strict=True):
+        path = Path(image_location(image, digest, container.cache))
         if image.startswith(DOCKER) and not path.is_file():
-            reference = registry.parse_reference(image).at(known)
-            tell(reference)
+            reference = registry.parse_reference(image).at(digest)
+            notify(reference)
             try:
-                _pull(reference, path)
+                _pull(runtime, reference, path)
             except OSError as error:
                 raise SiteError(
                     f"container.cache: {error.filename or container.cache}: {error.strerror}",
@@ -273,52 +358,28 @@ def pull_images(container: Container, tell: Callable[[str], None]) -> None:
                 ) from error
 
 
-def _pull(reference: str, path: Path) -> None:
-    """Pulls under a temporary name and renames: whoever finds the file finds all of it.
-
-    A second run that wants the same image waits for the first one's.
-    """
+def _pull(runtime: ImageRuntime, reference: str, path: Path) -> None:
+    """Pull under a temporary name and rename: whoever finds the file finds all of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    tool = require_apptainer()
-    with _alone(path) as alone:
+    with _pull_lock(path) as locked:
+        # Another run may have pulled it while this one waited for the lock.
         if path.is_file():
             return
-        if alone:
-            for left in path.parent.glob(f".pull-{path.stem}-*"):
-                shutil.rmtree(left, ignore_errors=True)
+        if locked:
+            # What a killed run began. Without a lock it could be another run's that is at work.
+            for unfinished in path.parent.glob(f".pull-{path.stem}-*"):
+                shutil.rmtree(unfinished, ignore_errors=True)
         with tempfile.TemporaryDirectory(
             prefix=f".pull-{path.stem}-", dir=path.parent, ignore_cleanup_errors=True
-        ) as name:
-            _pull_into(Path(name), tool, reference, path)
+        ) as folder:
+            new = Path(folder) / "image.sif"
+            runtime.pull(reference, new)
+            _check_sif(new)
+            new.rename(path)
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[bool]:
-    """Waits until nobody else pulls this file; False where the file system cannot tell."""
+def _pull_lock(path: Path) -> Iterator[bool]:
+    """Wait until nobody else pulls this file; False where the file system has no locks."""
     with path.with_name(f".lock-{path.stem}").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            alone = True
-        except OSError:
-            alone = False
-        yield alone
-
-
-def _pull_into(folder: Path, tool: str, reference: str, path: Path) -> None:
-    new = folder / "image.sif"
-    # Layers of 10 GB do not fit into every /tmp; a user who knows better has said so.
-    env = {"APPTAINER_TMPDIR": str(folder), "SINGULARITY_TMPDIR": str(folder), **os.environ}
-    done = process.run(
-        [tool, "pull", "--disable-cache", str(new), reference],
-        folder=folder,
-        timeout_s=PULL_TIMEOUT_S,
-        env=env,
-    )
-    if done.returncode or not new.is_file():
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        raise SiteError(
-            f"{reference} could not be pulled: {' '.join(lines[-2:]) or 'no reason given'}",
-            f"try it by hand: {tool} pull {path.name} {reference}",
-        )
-    check_sif(new)
-    new.rename(path)
+        yield lock_until_closed(file)

@@ -1,11 +1,11 @@
-"""Runs other programs: logged, timed out, stopped with all they started, dead with this process.
+"""Start other programs and stop them with all that they started; locks that end with a process.
 
 Every program runs under `supervisor.py`, which sees by the closing of a pipe that this process
-has died, even by SIGKILL, and then ends the program. This is the one place of hpcbench that
-starts a program.
+has died, even by SIGKILL, and then ends the program. No other module of hpcbench starts a program.
 """
 
 import contextlib
+import fcntl
 import glob
 import logging
 import os
@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from hpcbench.errors import Interrupted
 from hpcbench.runtime import supervisor
@@ -147,6 +147,38 @@ def running(
         if popen.stdin is not None:
             # Not before: to the guard of a supervisor that was killed it means that we are, too.
             popen.stdin.close()
+
+
+def lock_until_closed(file: int | IO[Any], *, wait: bool = True, shared: bool = False) -> bool:
+    """Lock an open file or folder among processes, until it is closed or this process ends.
+
+    Parameters
+    ----------
+    file
+        A file, or the descriptor of a file or folder.
+    wait
+        Whether to wait for a process that holds the lock.
+    shared
+        Whether other processes may hold a shared lock at the same time.
+
+    Returns
+    -------
+    bool
+        False where the file system has no locks: some shared ones are mounted without.
+
+    Raises
+    ------
+    BlockingIOError
+        Where another process holds the lock and ``wait`` is false.
+    """
+    try:
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:
+        return False
+    return True
 
 
 def _undisturbed(environment: Mapping[str, str]) -> dict[str, str]:

@@ -27,7 +27,8 @@ from hpcbench.analysis.merge import Merged, aggregate
 from hpcbench.cli.main import main
 from hpcbench.records import parquet, store
 from hpcbench.records.columns import SCHEMA, Record, Status
-from hpcbench.records.store import SORT_COLUMNS, Results
+from hpcbench.records.folder import Results
+from hpcbench.records.frame import SORT_COLUMNS
 from tests.helpers.builders import NOON, record, refusal
 
 

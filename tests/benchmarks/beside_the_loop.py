@@ -74,7 +74,11 @@ def loop_command(point: grid.Point, site: Site, server: triton.Server, folder: s
     """The very flags of hpcbench, but for where the CSV goes."""
     words = perf_analyzer.arguments(point, url=f"127.0.0.1:{server.grpc_port}", metrics_url=None)
     words[words.index("-f") + 1] = f"batch{point.load.batch_size}.csv"
-    return command.sdk_command(site.container, words, command.NodeAccess(folder=Path(folder))).argv
+    return (
+        command.runtime_of(site.container)
+        .sdk_command(site.container, words, command.NodeAccess(folder=Path(folder)))
+        .argv
+    )
 
 
 def _has_figures(path: Path) -> bool:

@@ -70,7 +70,9 @@ def measure(point: grid.Point, site: Site, server: triton.Server) -> Took | None
     before = used(server)
     with tempfile.TemporaryDirectory(prefix="hpcbench-") as name:
         folder = Path(name)
-        command = container.sdk_command(site.container, words, container.NodeAccess(folder=folder))
+        command = container.runtime_of(site.container).sdk_command(
+            site.container, words, container.NodeAccess(folder=folder)
+        )
         done = process.run(command.argv, folder=folder, timeout_s=60, env=command.env)
         csv = folder / perf_output.CSV_NAME
         outcome = perf_output.parse_run(

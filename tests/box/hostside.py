@@ -42,16 +42,7 @@ def install_mmdebstrap(log: Path) -> None:
     if shutil.which("mmdebstrap") and keys.exists():
         return
     say("installing mmdebstrap on this machine (apt-get)")
-    # Another installation may be at work: `make test` sets several things up at once.
-    install = [
-        "apt-get",
-        "-o",
-        "DPkg::Lock::Timeout=600",
-        "install",
-        "-y",
-        "-q",
-        "--no-install-recommends",
-    ]
+    install = ["apt-get", "install", "-y", "-q", "--no-install-recommends"]
     install += ["mmdebstrap", "debian-archive-keyring"]
     env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     try:

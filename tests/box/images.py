@@ -112,7 +112,7 @@ class Place:
 
 def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as JSON has them: missing is None, and tuples are lists."""
-    found: list[dict[str, Any]] = json.loads(frame.to_json(orient="records"))
+    found: list[dict[str, Any]] = json.loads(frame.to_json(orient="records", date_format="iso"))
     return found
 
 

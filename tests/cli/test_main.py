@@ -17,7 +17,7 @@ from hpcbench.cli.main import main
 from hpcbench.plan.initial_record import plan_rows
 from hpcbench.records import store
 from hpcbench.records.columns import Status
-from hpcbench.records.store import Results
+from hpcbench.records.folder import Results, lock_folder, write_atomically
 from tests.helpers.builders import NOON, record, workplace, write_campaign, write_site
 
 COMMANDS = ["plan", "run", "status", "plot"]
@@ -365,8 +365,8 @@ def test_the_status_of_a_run_at_work_says_what_is_running(written: Written) -> N
     results = Results(written((Status.OK, None)))
     rows = store.read_plan(results)
     running = [(row["point_id"], row["pool"], row["repeat"]) for row in rows[:2]]
-    with store.lock_folder(results):
-        store.write_atomically(results.state, json.dumps({"running": running}).encode())
+    with lock_folder(results):
+        write_atomically(results.state, json.dumps({"running": running}).encode())
         told = json.loads(invoke("status", results.folder, "--json").stdout)
         text = invoke("status", results.folder).output
     assert told["active"] is True
@@ -379,7 +379,7 @@ def test_what_a_killed_run_had_begun_is_missing_and_not_running(written: Written
     results = Results(written((Status.OK, None)))
     rows = store.read_plan(results)
     running = [(row["point_id"], row["pool"], row["repeat"]) for row in rows]
-    store.write_atomically(results.state, json.dumps({"running": running}).encode())
+    write_atomically(results.state, json.dumps({"running": running}).encode())
     told = json.loads(invoke("status", results.folder, "--json").stdout)
     assert told["counts"] == {"ok": 1, "missing": 3}
 

@@ -20,7 +20,9 @@ from hpcbench.plan.order import make_placements
 from hpcbench.plan.placement import Placement
 from hpcbench.plan.plan import Plan
 from hpcbench.records.columns import Record, Status
-from hpcbench.records.store import Results, load_results, write_point
+from hpcbench.records.folder import Results
+from hpcbench.records.frame import load_results
+from hpcbench.records.store import write_point
 from tests.helpers.builders import campaign, expanded, record, variant
 
 

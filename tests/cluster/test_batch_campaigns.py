@@ -312,7 +312,7 @@ class TestEnding:
             assert in_time(lambda: study.records() >= 1, 120)
             (pid, *_) = study.driver()
             study.box.said("kill", f"-{number.value}", pid)
-            output, _ = process.communicate(timeout=90)
+            output, _ = process.communicate(timeout=200)
             assert process.returncode == 130, output
         study.check_nothing_is_left()
         assert 1 <= len(study.frame()) < 4 * 39
@@ -321,7 +321,7 @@ class TestEnding:
     def test_a_run_that_is_stopped_while_it_submits_submits_nothing_more(
         self, study: Study
     ) -> None:
-        delays = list(range(1, 401))
+        delays = list(range(1, 121))
         study.write(
             site={"pool": {"max_jobs": len(delays)}},
             server={"preferred_batch_size": [[4]], "max_queue_delay_us": delays},
@@ -335,7 +335,7 @@ class TestEnding:
         with study.running() as process:
             assert wait_until(lambda: jobs() >= 5, 60)
             process.send_signal(signal.SIGINT)
-            output, _ = process.communicate(timeout=90)
+            output, _ = process.communicate(timeout=200)
             assert process.returncode == 130, output
         assert jobs() < len(delays)
         study.check_nothing_is_left()
@@ -352,7 +352,7 @@ class TestEnding:
                 assert state["active"]
                 assert state["jobs"]["gpu"]["running"] >= 1
                 study.box.said(*study.command("cancel"))
-                output, _ = process.communicate(timeout=60)
+                output, _ = process.communicate(timeout=200)
                 assert process.returncode == 130, output
             assert foreign in study.queue()
         finally:

@@ -13,13 +13,14 @@ import psutil
 import pytest
 
 from hpcbench import load_results
-from hpcbench.analysis.decide.recommend import recommend
+from hpcbench.analysis.decide.recommend import recommend_configurations
 from hpcbench.analysis.figures.save import save_figures
-from hpcbench.analysis.summary.limits import Wanted
+from hpcbench.analysis.summary.limits import Requirements
 from hpcbench.cluster import driver
 from hpcbench.errors import BadInput
 from hpcbench.records import store
 from hpcbench.records.columns import Status
+from hpcbench.records.folder import Results, lock_folder
 from tests.helpers import models
 from tests.helpers.leftovers import programs_running
 from tests.helpers.paths import CHECKOUT
@@ -116,13 +117,13 @@ def test_a_second_run_keeps_what_never_applies_and_the_models_of_an_ensemble(
     after = load_results(results)
     assert after["ended_at"].tolist() == before["ended_at"].tolist()
     # What an ensemble called, or shared its server, is nobody's best.
-    advice = recommend(after, Wanted())
-    assert [(one.about["model_label"], one.base is not None) for one in advice] == [
+    advice = recommend_configurations(after, Requirements())
+    assert [(one.identity["model_label"], one.base is not None) for one in advice] == [
         ("Chain", True),
         ("shift", True),
     ]
-    drawn = save_figures(after, tmp_path / "figures")
-    assert "one kind of device" in drawn.left_out["device_comparison"]
+    saved = save_figures(after, tmp_path / "figures")
+    assert "one kind of device" in saved.not_drawn["device_comparison"]
 
 
 # SIGINT and SIGTERM end a run in the box, where there are jobs to cancel.
@@ -136,10 +137,10 @@ def test_a_run_killed_in_its_third_point_goes_on_where_it_stopped(
     }
     results = tmp_path / "results"
     run = started(tmp_path, native_prefix, demo_models, **changes)
-    assert wait_until(lambda: len(point_files(results)) == 2, 60), run.communicate()[0]
+    assert wait_until(lambda: len(point_files(results)) == 2, 120), run.communicate()[0]
     time.sleep(0.3)
     run.send_signal(number)
-    output = run.communicate(timeout=60)[0]
+    output = run.communicate(timeout=200)[0]
     if number == signal.SIGKILL:
         assert run.returncode == -signal.SIGKILL
         assert wait_until(lambda: not programs_running())
@@ -152,7 +153,7 @@ def test_a_run_killed_in_its_third_point_goes_on_where_it_stopped(
     assert list(first["batch_size"]) == [1, 2]
 
     again = started(tmp_path, native_prefix, demo_models, **changes)
-    output = again.communicate(timeout=120)[0]
+    output = again.communicate(timeout=200)[0]
     assert again.returncode == 0, output
     whole = load_results(results)
     assert list(whole["batch_size"]) == [1, 2, 4, 8]
@@ -166,9 +167,9 @@ def test_a_killed_worker_is_replaced_and_loses_no_point(
 ) -> None:
     results = tmp_path / "results"
     run = started(tmp_path, native_prefix, demo_models)
-    assert wait_until(lambda: len(point_files(results)) == 1, 60), run.communicate()[0]
+    assert wait_until(lambda: len(point_files(results)) == 1, 120), run.communicate()[0]
     _kill_worker(run.pid)
-    output = run.communicate(timeout=120)[0]
+    output = run.communicate(timeout=200)[0]
     assert run.returncode == 0, output
     assert "worker lost" in output
     frame = load_results(results)
@@ -187,10 +188,10 @@ def test_a_placement_that_kills_its_worker_twice_ends_as_failed_records(
         measurement={**QUICK, "measurement_interval_ms": 3000},
     )
     for _ in range(2):
-        assert wait_until(_measuring, 60)
+        assert wait_until(_measuring, 120)
         _kill_worker(run.pid)
         assert wait_until(lambda: not _measuring())
-    output = run.communicate(timeout=120)[0]
+    output = run.communicate(timeout=200)[0]
     assert run.returncode == 1, output
     frame = load_results(results)
     assert set(frame["status"]) == {"failed"}
@@ -215,7 +216,7 @@ def test_status_tells_what_is_running_and_what_is_missing(
     results = tmp_path / "results"
     slow = {**QUICK, "measurement_interval_ms": 4000}
     run = started(tmp_path, native_prefix, demo_models, measurement=slow)
-    assert wait_until(_measuring, 60), run.communicate()[0]
+    assert wait_until(_measuring, 120), run.communicate()[0]
     told = subprocess.run(
         hpcbench("status", results, "--json"), capture_output=True, text=True, check=True
     )
@@ -223,7 +224,7 @@ def test_status_tells_what_is_running_and_what_is_missing(
     assert during["active"] is True
     assert during["counts"] == {"running": 3}
     run.terminate()
-    run.communicate(timeout=60)
+    run.communicate(timeout=200)
     told = subprocess.run(
         hpcbench("status", results, "--json"), capture_output=True, text=True, check=True
     )
@@ -236,9 +237,9 @@ def test_two_runs_do_not_share_a_results_folder(
     tmp_path: Path, native_prefix: Path, demo_models: Path
 ) -> None:
     campaign, site = quick_run(tmp_path, native_prefix, demo_models)
-    results = store.Results(tmp_path / "results")
+    results = Results(tmp_path / "results")
     results.create()
-    with store.lock_folder(results), pytest.raises(BadInput, match="another run is at work"):
+    with lock_folder(results), pytest.raises(BadInput, match="another run is at work"):
         driver.run(campaign, site, results.folder)
 
 
@@ -260,13 +261,13 @@ def test_failed_points_give_exit_code_1_and_are_tried_again_by_the_next_run(
 ) -> None:
     changes = {"measurement": {**QUICK, "timeout_s": 0.2}, "load": {"batch_size": [1]}}
     run = started(tmp_path, native_prefix, demo_models, **changes)
-    output = run.communicate(timeout=60)[0]
+    output = run.communicate(timeout=200)[0]
     assert run.returncode == 1, output
     assert "hpcbench status" in output
     assert list(load_results(tmp_path / "results")["status"]) == [Status.TIMEOUT]
     changes["measurement"] = QUICK
     again = started(tmp_path, native_prefix, demo_models, **changes)
-    output = again.communicate(timeout=60)[0]
+    output = again.communicate(timeout=200)[0]
     assert again.returncode == 0, output
     frame = load_results(tmp_path / "results")
     assert list(frame["status"]) == [Status.OK], "the measured row supersedes the failed one"
@@ -308,7 +309,7 @@ def test_a_full_disk_ends_the_run_with_one_message(
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96k", "none", str(disk)], check=True)
     try:
         run = started(tmp_path, native_prefix, demo_models)
-        output = run.communicate(timeout=100)[0]
+        output = run.communicate(timeout=200)[0]
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
     assert run.returncode == 3, output

@@ -9,7 +9,7 @@ import pytest
 
 from hpcbench.cluster import batch, jobs, ledger
 from hpcbench.errors import Interrupted
-from hpcbench.records.store import Results
+from hpcbench.records.folder import Results
 
 DOWN = 'echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1'
 

@@ -97,4 +97,4 @@ def test_a_user_without_a_home_needs_a_cache_only_for_images(
     Site.load(write_site(tmp_path, container={"prefix": "x"}))
     Site.load(write_site(tmp_path, container={**APPTAINER, "cache": "cache"}))
     message = refusal(Site.load, write_site(tmp_path, container=APPTAINER))
-    assert "container: cache: you have no home here; name a folder" in message
+    assert "container: cache: you have no home folder here; name a folder" in message

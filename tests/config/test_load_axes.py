@@ -10,10 +10,8 @@ import pytest
 
 from hpcbench.config.load_axes import LoadVariant, unsupported_reason
 from hpcbench.config.site import Site
-from hpcbench.measure.measure import measure
-from hpcbench.plan import plan
 from hpcbench.records.columns import Record, Status
-from tests.helpers import models
+from tests.helpers import models, real
 from tests.helpers.builders import campaign, expanded, refusal, triton_model
 from tests.helpers.real import QUICK, site_file
 
@@ -147,8 +145,7 @@ def measured(
         **{"load": {"concurrency": 2}} | changes | {"measurement": QUICK | sent},
     )
     site = Site.load(site_file(folder, prefix))
-    todo = plan.plan(study, site).placements["cpu"]
-    return [r for placement in todo for r in measure(placement, site, folder / "logs")]
+    return real.measured(study, site, folder / "logs")
 
 
 SENDING: tuple[dict[str, Any], ...] = (

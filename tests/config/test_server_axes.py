@@ -11,9 +11,10 @@ import pytest
 import yaml
 from google.protobuf import text_format
 
-from hpcbench import Campaign, Site, load_results, run
+from hpcbench import Campaign, Site
 from hpcbench.config.triton_messages import ModelConfig
-from tests.helpers.real import QUICK, SHAPES, site_file
+from tests.helpers.measurements import loaded
+from tests.helpers.real import QUICK, SHAPES, measured, site_file
 
 pytestmark = [pytest.mark.native, pytest.mark.usefixtures("leaves_nothing")]
 
@@ -43,9 +44,8 @@ def test_each_record_of_a_scan_of_particlenet_has_its_axes_as_the_server_loaded_
     path = tmp_path / "campaign.yaml"
     path.write_text(yaml.safe_dump(content))
     site = Site.load(site_file(tmp_path, native_prefix))
-    summary = run(Campaign.load(path), site, tmp_path / "results")
-    frame = load_results(tmp_path / "results")
-    assert summary.exit_code == 0, list(frame["reason"])
+    frame = loaded(measured(Campaign.load(path), site, tmp_path / "logs"))
+    assert set(frame["status"]) <= {"ok", "unstable"}, list(frame["reason"])
     expected = {
         (count, batch, batching)
         for count, batch in itertools.product((1, 2), (1, 4))
@@ -82,8 +82,7 @@ def scanned(
     path = folder / "campaign.yaml"
     path.write_text(yaml.safe_dump(content))
     campaign, site = Campaign.load(path), Site.load(site_file(folder, prefix))
-    run(campaign, site, folder / "results")
-    return load_results(folder / "results")
+    return loaded(measured(campaign, site, folder / "logs"))
 
 
 def test_the_rest_of_the_scheduler_is_loaded_as_asked(
@@ -192,7 +191,7 @@ def test_strings_and_lengths_that_vary_are_warmed_up(tmp_path: Path, native_pref
         load={"batch_size": [3], "concurrency": 1},
     )
     assert list(frame["warmup_batch_sizes"].map(tuple)) == [(3,)], list(frame["reason"])
-    (log,) = (tmp_path / "results" / "logs").glob("*.server.log")
+    (log,) = (tmp_path / "logs").glob("*.server.log")
     # Triton makes a batch of single requests, which a backend joins.
     assert log.read_text().count("one of 3: (1, 2) b'' (1, 5)") % 3 == 0
     assert "one of 3: (1, 2) b'' (1, 5)" in log.read_text()

@@ -11,11 +11,12 @@ import pytest
 from click.testing import CliRunner
 
 from hpcbench import load_results
-from hpcbench.analysis.summary import table
+from hpcbench.analysis.summary.points import summarise
 from hpcbench.cli.main import main
 from hpcbench.exchange.import_csv import CsvImport, CsvOrigin, import_csv_folder, read_csv_folder
 from hpcbench.records import store
 from hpcbench.records.columns import Record
+from hpcbench.records.folder import Results
 from tests.helpers.builders import PRINTED, refusal
 
 HEADER = (
@@ -209,7 +210,7 @@ def test_a_tree_without_such_files_is_refused_with_what_is_wanted(tmp_path: Path
 @pytest.mark.parametrize(
     ("name", "line", "told"),
     [
-        ("a_batch4.csv", "9" * 200_000 + ",1", "is no CSV: field larger than field limit"),
+        ("a_batch4.csv", "9" * 200_000 + ",1", "is not a CSV file: field larger than field limit"),
         ("a_batch0.csv", "4,832.253", "its name does not say model and batch size"),
         (f"a_batch{10**30}.csv", "4,832.253", "its name does not say model and batch size"),
     ],
@@ -236,7 +237,7 @@ def test_the_figure_of_a_csv_tree_is_that_of_the_same_figures_in_parquet(tmp_pat
     tree = write_loop(tmp_path / "tree", models)
     frame, _ = imported(tree, tmp_path / "imported", percentile=95, gpu="Tesla T4")
     assert len(frame) == 14
-    direct = store.Results(tmp_path / "direct")
+    direct = Results(tmp_path / "direct")
     direct.create()
     rows = [
         Record(
@@ -339,6 +340,6 @@ def test_several_models_at_once_and_the_table_of_gpus_are_skipped_with_the_reaso
 def test_imported_points_are_summarised_like_measured_ones(tmp_path: Path) -> None:
     tree = write_loop(tmp_path / "tree", {"net": 500.0})
     frame, _ = imported(tree, tmp_path / "results", percentile=95)
-    points = table.summarise(frame)
+    points = summarise(frame)
     assert points["batch_size"].tolist() == list(BATCHES)
     assert points["latency_ms"].notna().all()

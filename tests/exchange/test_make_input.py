@@ -128,10 +128,15 @@ def test_texts_are_written_as_texts(tmp_path: Path) -> None:
         ("x FP32 2", PT, {}, "--truncate cuts them to the first 2"),
         ("x FP32 5", PT, {}, "--pad 0 fills them with zeros"),
         ("x FP32 -1", [[], [1.0]], {}, "has empty lists"),
-        ("x FP32 2,2", PT, {}, "has dims [2, 2], which the columns x (lists of double) do not"),
-        ("x INT64 3", [[1.0, 2.0, 3.0]], {}, "holds double, and input 'x' of model 'tagger' wants"),
-        ("x FP32 1", [["a"]], {}, "holds string, and input 'x' of model 'tagger' wants FP32"),
-        ("x STRING 1", [[1]], {}, "holds int64, and input 'x' of model 'tagger' wants STRING"),
+        (
+            "x FP32 2,2",
+            PT,
+            {},
+            "has dims [2, 2], which cannot be made of the columns x (lists of double)",
+        ),
+        ("x INT64 3", [[1.0, 2.0, 3.0]], {}, "holds double, and input 'x' of model 'tagger' takes"),
+        ("x FP32 1", [["a"]], {}, "holds string, and input 'x' of model 'tagger' takes FP32"),
+        ("x STRING 1", [[1]], {}, "holds int64, and input 'x' of model 'tagger' takes STRING"),
         ("x UINT8 1", [[300]], {}, "holds 300, which UINT8 cannot hold"),
         ("x FP16 1", [[1e6]], {}, "holds 1000000.0, which FP16 cannot hold"),
         ("x UINT8 3", [[1], [2]], {"pad": -1}, "--pad -1: input 'x' is UINT8"),
@@ -162,7 +167,7 @@ def test_two_dims_that_columns_could_lie_along_are_not_guessed(tmp_path: Path) -
     columns = {"pt": [[1.0, 2.0]], "eta": [[1.0, 2.0]]}
     asked = {"x": ("pt", "eta")}
     message = refused(tmp_path, model(tmp_path, "x FP32 2,2"), columns, columns=asked)
-    assert "does not tell which of them are the 2 columns" in message
+    assert "it is unclear which of them stands for the 2 columns" in message
 
 
 def test_an_event_of_ragged_lists_is_not_filled_unasked(tmp_path: Path) -> None:
@@ -229,7 +234,7 @@ def test_numpy_files_are_read_as_parquet_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("x.root", b"root", "allowed are files of events with the ending .parquet"),
+        ("x.root", b"root", "allowed are files of events that end in .parquet"),
         ("x.parquet", b"no", "is not a .parquet file of events"),
         ("x.npz", b"no", "is not a .npz file of events"),
         ("x.npy", None, "cannot be read: No such file"),

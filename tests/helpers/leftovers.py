@@ -1,7 +1,8 @@
-"""What hpcbench started or wrote on this machine, and must be gone when a test ends."""
+"""What hpcbench started and wrote on this machine, and must be gone when a test ends."""
 
 import contextlib
 import os
+import time
 import uuid
 from pathlib import Path
 
@@ -32,6 +33,19 @@ def programs_running() -> list[str]:
                 if process.environ().get(MARK) == os.environ[MARK]:
                     found.append(" ".join(words)[:200])
     return found
+
+
+def own_program(name: str, *words: str) -> psutil.Process:
+    """Wait for a program that this process started, with these words first in its command line.
+
+    Only its own descendants: other tests may run the same programs at the same time.
+    """
+    while True:
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if process.name() == name and process.cmdline()[1 : len(words) + 1] == list(words):
+                    return process
+        time.sleep(0.02)
 
 
 def traces() -> set[str]:

@@ -6,6 +6,9 @@ from typing import Any
 import yaml
 
 from hpcbench import Campaign, Site
+from hpcbench.measure.measure import measure
+from hpcbench.plan import plan
+from hpcbench.records.columns import Record
 
 SHAPES = {
     "pf_features": [16, 50],
@@ -64,3 +67,9 @@ def quick_run(folder: Path, prefix: Path, models: Path, /, **changes: Any) -> tu
         Campaign.load(campaign_file(folder, models, **changes)),
         Site.load(site_file(folder, prefix)),
     )
+
+
+def measured(campaign: Campaign, site: Site, logs: Path) -> list[Record]:
+    """Measure what is applicable here, without Dask, its workers, and the seconds they take."""
+    placements = plan.plan(campaign, site).placements["cpu"]
+    return [record for placement in placements for record in measure(placement, site, logs)]

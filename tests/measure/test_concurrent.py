@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from hpcbench.config.load_axes import LoadVariant
@@ -20,6 +19,7 @@ from hpcbench.plan import plan
 from hpcbench.plan.placement import Placement
 from hpcbench.records.columns import Status
 from tests.helpers import models
+from tests.helpers.leftovers import own_program
 from tests.helpers.real import QUICK, SHAPES, quick_run
 from tests.helpers.waiting import wait_until
 
@@ -154,19 +154,9 @@ def test_an_ensemble_and_a_model_without_a_batch_are_measured_together_as_alone(
             assert part.latency_avg_us is None
 
 
-def first_loader(model: str) -> psutil.Process:
-    """The perf_analyzer of a model, once it runs."""
-    while True:
-        for process in psutil.process_iter(["name", "cmdline"]):
-            words = process.info["cmdline"] or []
-            if process.info["name"] == "perf_analyzer" and ["-m", model] == words[1:3]:
-                return process
-        time.sleep(0.02)
-
-
 def signalled(model: str, number: signal.Signals, after_s: float) -> threading.Thread:
     def send() -> None:
-        process = first_loader(model)
+        process = own_program("perf_analyzer", "-m", model)
         time.sleep(after_s)
         process.send_signal(number)
 

@@ -1,14 +1,13 @@
 """A placement on the real Triton with the real perf_analyzer, without Dask."""
 
 import contextlib
-import os
 import shutil
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from google.protobuf import text_format
 
@@ -19,6 +18,8 @@ from hpcbench.measure.measure import measure
 from hpcbench.plan import plan
 from hpcbench.plan.placement import Placement
 from hpcbench.records.columns import Record, Status
+from tests.helpers import real
+from tests.helpers.leftovers import own_program
 from tests.helpers.real import QUICK, quick_run
 
 pytestmark = [pytest.mark.native, pytest.mark.usefixtures("leaves_nothing")]
@@ -32,8 +33,7 @@ def placements(
 
 
 def measured(folder: Path, prefix: Path, models: Path, **changes: Any) -> list[Record]:
-    todo, site = placements(folder, prefix, models, **changes)
-    return [record for placement in todo for record in measure(placement, site, folder / "logs")]
+    return real.measured(*quick_run(folder, prefix, models, **changes), folder / "logs")
 
 
 def test_every_point_gets_its_metrics(
@@ -84,9 +84,10 @@ def test_a_point_that_does_not_settle_keeps_all_its_metrics(
         tmp_path,
         native_prefix,
         demo_models,
-        load={"batch_size": 2, "concurrency": 2},
+        load={"batch_size": 1, "concurrency": 1},
         measurement={
-            "measurement_interval_ms": 100,
+            # A window in which a busy machine answers nothing does not count.
+            "measurement_interval_ms": 800,
             "stability_percentage": 0.001,
             "max_trials": 4,
             "percentile": 90,
@@ -198,8 +199,7 @@ def test_a_hung_perf_analyzer_is_a_timeout_and_the_next_point_goes_on(
     )
     logs = tmp_path / "logs"
     records: Iterator[Record] = measure(todo[0], site, logs)
-    freezer = _freeze_first_perf_analyzer()
-    next(freezer)
+    _once_perf_analyzer_runs(signal.SIGSTOP, "perf_analyzer")
     first = next(records)
     second = next(records)
     with contextlib.suppress(StopIteration):
@@ -208,19 +208,14 @@ def test_a_hung_perf_analyzer_is_a_timeout_and_the_next_point_goes_on(
     assert "killed after 6 s" in (first.reason or "")
 
 
-def _freeze_first_perf_analyzer() -> Iterator[None]:
-    import threading
+def _once_perf_analyzer_runs(number: signal.Signals, name: str) -> None:
+    """Send a signal to a program of this test, as soon as one measures."""
 
-    def freeze() -> None:
-        while True:
-            for process in psutil.process_iter(["name", "cmdline"]):
-                words = process.info["cmdline"] or []
-                if process.info["name"] == "perf_analyzer" and "-m" in words:
-                    os.kill(process.pid, signal.SIGSTOP)
-                    return
+    def send() -> None:
+        own_program("perf_analyzer", "-m")
+        own_program(name).send_signal(number)
 
-    threading.Thread(target=freeze, daemon=True).start()
-    yield
+    threading.Thread(target=send, daemon=True).start()
 
 
 def test_a_server_that_dies_costs_the_point_it_was_in_and_no_other(
@@ -229,23 +224,10 @@ def test_a_server_that_dies_costs_the_point_it_was_in_and_no_other(
     todo, site = placements(tmp_path, native_prefix, demo_models)
     records = measure(todo[0], site, tmp_path / "logs")
     kept = [next(records)]
-    _kill_tritonserver_once_perf_analyzer_runs()
+    _once_perf_analyzer_runs(signal.SIGKILL, "tritonserver")
     kept += records
     assert [record.status for record in kept] == [Status.OK, Status.FAILED, Status.OK]
     assert "the server died" in (kept[1].reason or "")
-
-
-def _kill_tritonserver_once_perf_analyzer_runs() -> None:
-    import threading
-
-    def kill() -> None:
-        while True:
-            programs = {p.info["name"]: p for p in psutil.process_iter(["name"])}
-            if "perf_analyzer" in programs and "tritonserver" in programs:
-                os.kill(programs["tritonserver"].pid, signal.SIGKILL)
-                return
-
-    threading.Thread(target=kill, daemon=True).start()
 
 
 def test_a_node_without_scratch_is_unusable(

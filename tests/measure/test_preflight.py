@@ -15,22 +15,6 @@ from hpcbench.runtime import images
 from tests.helpers.builders import write_prefix
 from tests.runtime.test_images import write_sif
 
-# Fails of the real Apptainer 1.4.5; the whole of each is in test_apptainer.py.
-FUSE = (
-    "FATAL:   container creation failed: image driver mount failure: image driver squashfuse_ll "
-    "instance exited with error: squashfuse_ll exited: fuse: failed to open /dev/fuse: "
-    "Permission denied\n"
-)
-CUT = (
-    "FATAL:   While checking container encryption: could not open image /i.sif: reading "
-    "descriptors: unexpected EOF\n"
-)
-
-FLAG = (
-    'Error for command "exec": unknown flag: --mount\n\nOptions for exec command:\n\n'
-    "      --add-caps string               a comma separated capability list to add\n"
-)
-
 
 def test_nvidias_images_tell_versions_in_variables_and_names_of_libraries() -> None:
     held = preflight.parse_probe(
@@ -67,28 +51,6 @@ def test_an_image_with_no_backends_where_they_usually_are_tells_none() -> None:
 def test_a_native_prefix_tells_its_backends_too(tmp_path: Path) -> None:
     held = preflight.check_images(Container(prefix=write_prefix(tmp_path)), gpus=False)
     assert held == ImageContents(None, None, {"python": "3.11.7"})
-
-
-def test_the_reason_is_apptainers_last_word() -> None:
-    noise = "INFO:    converting\nWARNING: nothing\n"
-    assert preflight.fatal_message(noise + CUT).startswith("While checking container encryption")
-    assert preflight.fatal_message(FLAG).endswith("unknown flag: --mount")
-    assert preflight.fatal_message("") == "it said nothing"
-
-
-@pytest.mark.parametrize(
-    ("stderr", "words"),
-    [
-        (FUSE, "have /dev/fuse opened"),
-        (CUT, "copy, pull or build it again"),
-        (FLAG, "Singularity from 3.9 on"),
-        ("FATAL: write /tmp/x: no space left on device", "container.scratch"),
-        ("ERROR: Failed to create user namespace: Operation not permitted", "max_user_namespaces"),
-    ],
-)
-def test_a_known_failure_comes_with_what_to_do(stderr: str, words: str) -> None:
-    assert words in preflight.advice_for(stderr)
-    assert preflight.advice_for("FATAL: something new") == ""
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,9 @@ from hpcbench.exchange.input_layout import InputOptions
 from hpcbench.exchange.make_input import write_input
 from hpcbench.plan.model import read_model
 from tests.helpers.backend_server import versions
+from tests.helpers.measurements import loaded
 from tests.helpers.paths import CHECKOUT
-from tests.helpers.real import PARTICLENET_SHAPES, QUICK, site_file
+from tests.helpers.real import PARTICLENET_SHAPES, QUICK, measured, site_file
 from tests.helpers.tensorflow_models import as_configured
 
 pytestmark = [pytest.mark.native, pytest.mark.usefixtures("leaves_nothing")]
@@ -112,9 +113,9 @@ def test_particlenet_is_measured_on_events_of_a_file_and_of_a_folder(
     content["load"]["batch_size"] = [1, 4]
     (tmp_path / "campaign.yaml").write_text(yaml.safe_dump(content))
     campaign = Campaign.load(tmp_path / "campaign.yaml")
-    summary = run(campaign, Site.load(site_file(tmp_path, native_prefix)), tmp_path / "results")
-    frame = load_results(tmp_path / "results")
-    assert summary.exit_code == 0, list(frame["reason"])
+    site = Site.load(site_file(tmp_path, native_prefix))
+    frame = loaded(measured(campaign, site, tmp_path / "logs"))
+    assert set(frame["status"]) <= {"ok", "unstable"}, list(frame["reason"])
     assert sorted(zip(frame["input_data"], frame["batch_size"], strict=True)) == sorted(
         (str(tmp_path / name), size) for name in ("jets.json", "jet") for size in (1, 4)
     )
@@ -149,9 +150,9 @@ def test_both_versions_of_deepmet_are_scanned_with_its_own_configuration(
         {"name": "deepmet", "version": 2, "label": "response tune"},
     ]
     campaign = tensorflow_campaign(tmp_path, shared_models, models=tunes)
-    summary = run(campaign, Site.load(site_file(tmp_path, native_prefix)), tmp_path / "results")
-    frame = load_results(tmp_path / "results")
-    assert summary.exit_code == 0, list(frame["reason"])
+    site = Site.load(site_file(tmp_path, native_prefix))
+    frame = loaded(measured(campaign, site, tmp_path / "logs"))
+    assert set(frame["status"]) <= {"ok", "unstable"}, list(frame["reason"])
     assert sorted(zip(frame["model_label"], frame["batch_size"], strict=True)) == [
         ("resolution tune", 1),
         ("resolution tune", 4),
@@ -173,8 +174,8 @@ def test_a_graph_with_the_configuration_of_deeptau_is_scanned(
     campaign = tensorflow_campaign(
         tmp_path, tmp_path / "models", models=[{"name": "deeptau_nosplit"}]
     )
-    summary = run(campaign, Site.load(site_file(tmp_path, native_prefix)), tmp_path / "results")
-    frame = load_results(tmp_path / "results")
-    assert summary.exit_code == 0, list(frame["reason"])
+    site = Site.load(site_file(tmp_path, native_prefix))
+    frame = loaded(measured(campaign, site, tmp_path / "logs"))
+    assert set(frame["status"]) <= {"ok", "unstable"}, list(frame["reason"])
     assert set(frame["max_batch_size"]) == {1000}
     assert (frame["throughput_infer_per_s"] > 0).all()

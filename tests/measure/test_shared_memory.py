@@ -20,7 +20,7 @@ def test_workers_of_one_node_wait_for_each_other_where_they_share_names() -> Non
     most: list[int] = []
 
     def hold() -> None:
-        with command.exclusive_shared_memory(native):
+        with command.runtime_of(native).exclusive_shared_memory():
             inside.append(1)
             most.append(len(inside))
             time.sleep(0.05)
@@ -36,7 +36,8 @@ def test_workers_of_one_node_wait_for_each_other_where_they_share_names() -> Non
 
 def test_containers_have_shared_memory_of_their_own() -> None:
     images = Container(runtime="apptainer", server_image="a.sif", sdk_image="b.sif")
-    with command.exclusive_shared_memory(images), command.exclusive_shared_memory(images):
+    runtime = command.runtime_of(images)
+    with runtime.exclusive_shared_memory(), runtime.exclusive_shared_memory():
         pass
 
 

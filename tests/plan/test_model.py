@@ -1,13 +1,21 @@
-"""Reads the user's models: configuration, inputs, versions, and a hash of what is served."""
+"""Models are read with a hash of what is served; input data is compared with them before a run."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from hpcbench.plan.model import content_digest, read_model
+from hpcbench.errors import BadInput
+from hpcbench.plan.model import (
+    TritonModel,
+    content_digest,
+    folder_problems,
+    input_digest,
+    read_model,
+)
 from tests.helpers.builders import parsed, refusal, write_model
 
 
@@ -173,3 +181,63 @@ def test_a_single_file_has_a_digest_that_does_not_depend_on_its_name(tmp_path: P
     (tmp_path / "a.json").write_text("{}")
     (tmp_path / "b.json").write_text("{}")
     assert content_digest(tmp_path / "a.json") == content_digest(tmp_path / "b.json")
+
+
+@pytest.fixture
+def tagger(tmp_path: Path) -> TritonModel:
+    version = tmp_path / "models" / "tagger" / "1"
+    version.mkdir(parents=True)
+    inputs = {"x": ("FP32", "2, -1"), "flavour": ("STRING", "1")}
+    text = "".join(
+        f'input {{ name: "{name}" data_type: TYPE_{kind} dims: [ {dims} ] }}\n'
+        for name, (kind, dims) in inputs.items()
+    )
+    (version.parent / "config.pbtxt").write_text(text)
+    return read_model(tmp_path / "models", "tagger")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "inputs"
+    folder.mkdir()
+    (folder / "x").write_bytes(np.zeros((2, 3), np.float32).tobytes())
+    (folder / "flavour").write_text("b\n")
+    return folder
+
+
+def test_a_folder_with_a_file_for_each_input_has_no_problems(
+    tagger: TritonModel, folder: Path
+) -> None:
+    assert folder_problems(folder, tagger, {"x": (2, 3)}) == []
+
+
+def test_a_file_of_another_size_is_told_with_both_sizes(tagger: TritonModel, folder: Path) -> None:
+    (problem,) = folder_problems(folder, tagger, {"x": (2, 4)})
+    assert problem == (
+        f"{folder}/x has 24 bytes; the input of model 'tagger' is FP32 [2, 4], which takes 32"
+    )
+
+
+def test_a_folder_does_not_tell_shapes(tagger: TritonModel, folder: Path) -> None:
+    (problem,) = folder_problems(folder, tagger, {})
+    assert "its dims are [2, -1]; write shapes: into the campaign" in problem
+
+
+def test_an_input_without_a_file_is_told(tagger: TritonModel, folder: Path) -> None:
+    (folder / "flavour").unlink()
+    (problem,) = folder_problems(folder, tagger, {"x": (2, 3)})
+    assert problem.startswith(f"{folder} has no file 'flavour' for that input of model 'tagger'")
+
+
+def test_a_folder_counts_by_the_content_of_its_files(folder: Path) -> None:
+    before = input_digest(str(folder), "here")
+    (folder / "x").write_bytes(np.ones((2, 3), np.float32).tobytes())
+    assert input_digest(str(folder), "here") != before
+
+
+def test_what_perf_analyzer_could_not_read_is_refused_with_what_is_allowed(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("[]")
+    with pytest.raises(BadInput) as caught:
+        input_digest(str(tmp_path / "x.json"), "here")
+    assert str(caught.value).startswith(f"here: {tmp_path}/x.json has no list 'data'")
+    assert "random, zero, or the path of a JSON file or folder" in str(caught.value)

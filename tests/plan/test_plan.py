@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,8 @@ from hpcbench.errors import SiteError
 from hpcbench.plan import plan as planning
 from hpcbench.plan.initial_record import plan_rows
 from hpcbench.plan.plan import Plan
-from hpcbench.records.store import PLAN_SCHEMA, Results, write_point
+from hpcbench.records.folder import Results
+from hpcbench.records.store import PLAN_SCHEMA, write_point
 from tests.helpers.builders import (
     record,
     refusal,
@@ -309,9 +311,9 @@ def test_tensorrt_on_real_models_is_planned_where_it_applies(
 ) -> None:
     """ONNX with a GPU takes it, TorchScript nowhere, and a pool without GPUs not at all."""
     monkeypatch.setattr(planning.images, "resolve_images", lambda container, _: container)
-    monkeypatch.setattr(
-        planning.command, "find_software", lambda _: planning.command.Software("s", "p")
-    )
+    software = planning.command.Software("s", "p")
+    runtime = SimpleNamespace(find_software=lambda _: software)
+    monkeypatch.setattr(planning.command, "runtime_of", lambda _: runtime)
     shapes = {"pf_points": [2, 50], "pf_features": [20, 50], "pf_mask": [1, 50]}
     shapes |= {"sv_points": [2, 4], "sv_features": [11, 4], "sv_mask": [1, 4]}
     numbered = {f"{name}__{i}": dims for i, (name, dims) in enumerate(shapes.items())}
@@ -381,9 +383,9 @@ def test_a_job_must_have_time_for_its_engines(
     planned: Planner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(planning.images, "resolve_images", lambda container, _: container)
-    monkeypatch.setattr(
-        planning.command, "find_software", lambda _: planning.command.Software("s", "p")
-    )
+    software = planning.command.Software("s", "p")
+    runtime = SimpleNamespace(find_software=lambda _: software)
+    monkeypatch.setattr(planning.command, "runtime_of", lambda _: runtime)
     images = {"server_image": "/images/server.sif", "sdk_image": "/images/sdk.sif"}
     server = {"accelerator": [None, {"name": "tensorrt"}]}
 

@@ -144,7 +144,7 @@ import sys
 from pathlib import Path
 from hpcbench import Campaign, Site, plan
 from hpcbench.measure import model_repository
-from hpcbench.runtime import command as commands, process
+from hpcbench.runtime import apptainer, command as commands, process
 folder = Path(sys.argv[1])
 todo = plan(Campaign.load(folder / "campaign.yaml"), Site.load(folder / "site.yaml"))
 (placement,) = todo.placements["cpu"]
@@ -154,7 +154,7 @@ access.folder.mkdir()
 model = placement.points[0].variant.model.folder
 for path in (model / "config.pbtxt", model / "1" / "model.onnx"):
     words = ["sh", "-c", 'cat "$0" >/dev/null && ! echo x >>"$0"', str(path)]
-    command = commands.image_command(todo.site.container, 0, words, access)
+    command = apptainer.RUNTIME.image_command(todo.site.container, "server", words, access)
     done = process.run(command.argv, folder=access.folder, timeout_s=60, env=command.env)
     assert done.returncode == 0, done
     assert "Read-only file system" in done.stderr, done
@@ -228,9 +228,9 @@ class TestAnotherImage:
         place.site(server_image=str(image))
         place.campaign(measurement={**QUICK, "measurement_interval_ms": 1500})
         run = place.start()
-        assert in_time(lambda: running(place.box, "perf_analyzer.*-b 1 "), 60)
+        assert in_time(lambda: running(place.box, "perf_analyzer.*-b 1 "), 120)
         place.box.said("mv", str(other), str(image))
-        output = run.communicate(timeout=90)[0]
+        output = run.communicate(timeout=200)[0]
         assert run.returncode == 3, output
         said = " ".join(output.split())
         assert f"{image} is not the image that this run began with" in said
@@ -424,10 +424,10 @@ class TestRegistry:
     ) -> None:
         place.site(sdk_image=f"docker://{HOST}/tools/sdk:1")
         run = place.start("env", f"SSL_CERT_FILE={registry}/cert.pem")
-        assert in_time(lambda: running(place.box, "apptainer pull"), 60)
+        assert in_time(lambda: running(place.box, "apptainer pull"), 120)
         driver = running(place.box, "^/opt/venv/bin/python.* /opt/venv/bin/hpcbench run")
         place.box.said("kill", "-9", *(line.split()[0] for line in driver))
-        run.communicate(timeout=60)
+        run.communicate(timeout=200)
         cache = ["ls", "-A", "--ignore=.lock-*", "--ignore=digests", f"{place.folder}/cache"]
         assert in_time(lambda: not place.box.said(*cache), 20), place.box.said(*cache)
         assert not running(place.box, "apptainer")
@@ -552,9 +552,9 @@ class TestFailures:
         try:
             run = place.start()
             measuring = lambda: running(place.box, "perf_analyzer.*-b 1 ")  # noqa: E731
-            assert in_time(measuring, 60)
+            assert in_time(measuring, 120)
             place.box.exec("dd", "if=/dev/zero", f"of={disk}/fill", "bs=1M")
-            output = run.communicate(timeout=60)[0]
+            output = run.communicate(timeout=200)[0]
         finally:
             place.box.said("umount", "-l", str(disk), root=True)
         assert run.returncode == 3, output
@@ -586,7 +586,7 @@ class TestDeaths:
 
     def measuring(self, place: Place) -> "list[int]":
         """Waits until perf_analyzer measures; the processes of the run's workers."""
-        assert in_time(lambda: running(place.box, "perf_analyzer.*-b 1 "), 60)
+        assert in_time(lambda: running(place.box, "perf_analyzer.*-b 1 "), 120)
         return self.pids(place, "multiprocessing.spawn.*spawn_main")
 
     def pids(self, place: Place, pattern: str) -> "list[int]":
@@ -609,7 +609,7 @@ class TestDeaths:
         assert driver
         self.kill(place, driver + workers)
         assert self.gone(place), running(place.box)
-        run.communicate(timeout=30)
+        run.communicate(timeout=200)
 
     def test_of_the_worker_alone(self, place: Place) -> None:
         place.campaign(measurement=LONG, load={"batch_size": 1, "concurrency": 2})
@@ -620,7 +620,7 @@ class TestDeaths:
         ended = lambda: not set(servers) & set(self.pids(place, "tritonserver"))  # noqa: E731
         assert in_time(ended, 10)
         run.send_signal(signal.SIGTERM)
-        run.communicate(timeout=60)
+        run.communicate(timeout=200)
         assert self.gone(place), running(place.box)
 
     def test_of_every_supervisor(self, place: Place) -> None:
@@ -629,7 +629,7 @@ class TestDeaths:
         run = place.start()
         self.measuring(place)
         self.kill(place, self.pids(place, "supervisor.py"))
-        output = run.communicate(timeout=60)[0]
+        output = run.communicate(timeout=200)[0]
         assert run.returncode == 1, output
         assert self.gone(place), running(place.box)
 
@@ -648,7 +648,7 @@ class TestDeaths:
             assert len(before) >= 6
             assert in_time(ended, 10), running(place.box)
             run.send_signal(signal.SIGTERM)
-            run.communicate(timeout=90)
+            run.communicate(timeout=200)
         finally:
             place.end()
         assert self.gone(place), running(place.box)
@@ -658,7 +658,7 @@ class TestDeaths:
         run = place.start()
         self.measuring(place)
         self.kill(place, self.pids(place, "^/opt/tritonserver/.*tritonserver"))
-        output = run.communicate(timeout=60)[0]
+        output = run.communicate(timeout=200)[0]
         assert run.returncode == 1, output
         assert "the server died during this point" in place.rows()[0]["reason"]
 
@@ -668,7 +668,7 @@ class TestDeaths:
         self.measuring(place)
         driver = self.pids(place, "^/opt/venv/bin/python.* /opt/venv/bin/hpcbench run")
         place.box.said("kill", "-TERM", *map(str, driver))
-        output = run.communicate(timeout=60)[0]
+        output = run.communicate(timeout=200)[0]
         assert run.returncode == 130, output
         assert not running(place.box), "it was gone before the run ended"
 
@@ -677,7 +677,7 @@ class TestDeaths:
         run = place.start()
         self.measuring(place)
         self.kill(place, self.pids(place, "squashfuse"))
-        output = run.communicate(timeout=90)[0]
+        output = run.communicate(timeout=200)[0]
         assert run.returncode == 1, output
         assert place.rows()[0]["status"] == "failed"
         assert self.gone(place), running(place.box)

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.config.container import Container, ResolvedContainer
+from hpcbench.config.container import RUNTIMES, Container, ResolvedContainer
 from hpcbench.errors import SiteError
-from hpcbench.runtime import command as container
-from hpcbench.runtime.command import NodeAccess
+from hpcbench.runtime import apptainer
+from hpcbench.runtime.command import NodeAccess, image_runtime_of, runtime_of
+from hpcbench.runtime.native import RUNTIME as NATIVE
 from tests.helpers.builders import write_prefix
+
+APPTAINER = apptainer.RUNTIME
 
 
 @pytest.fixture
@@ -32,7 +35,7 @@ def boxed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ResolvedContainer:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "apptainer").touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    monkeypatch.setattr(container, "SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(apptainer, "SHARED_MEMORY", tmp_path)
     return resolved()
 
 
@@ -59,14 +62,14 @@ def mount_rows(argv: list[str]) -> list[list[str]]:
 
 
 def test_the_digest_of_the_prefix_stands_for_both_images(native: Container) -> None:
-    software = container.find_software(native)
+    software = NATIVE.find_software(native)
     assert software.server_digest == "native:0123456789abcdef"
     assert software.sdk_digest == "native:0123456789abcdef"
 
 
 def test_another_prefix_has_another_digest(tmp_path: Path) -> None:
     digests = {
-        container.find_software(
+        NATIVE.find_software(
             Container(prefix=write_prefix(tmp_path / name, digest=name))
         ).server_digest
         for name in ("one", "two")
@@ -76,13 +79,13 @@ def test_another_prefix_has_another_digest(tmp_path: Path) -> None:
 
 def test_the_prefix_of_this_checkout_is_understood(native_prefix: Path) -> None:
     manifest = json.loads((native_prefix / "manifest.json").read_text())
-    found = container.find_software(Container(prefix=native_prefix))
+    found = NATIVE.find_software(Container(prefix=native_prefix))
     assert found.server_digest == f"native:{manifest['digest']}"
 
 
 def test_a_prefix_that_is_not_there_is_told_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(SiteError) as caught:
-        container.find_software(Container(prefix=tmp_path / "none"))
+        NATIVE.find_software(Container(prefix=tmp_path / "none"))
     assert caught.value.message.startswith(
         f"there is no complete Triton and perf_analyzer in {tmp_path / 'none'}"
     )
@@ -92,7 +95,7 @@ def test_a_prefix_that_is_not_there_is_told_with_what_to_do(tmp_path: Path) -> N
 
 def test_nobody_is_told_to_delete_a_folder_that_is_perhaps_another_one(tmp_path: Path) -> None:
     with pytest.raises(SiteError, match=r"no manifest\.json") as caught:
-        container.find_software(Container(prefix=tmp_path))
+        NATIVE.find_software(Container(prefix=tmp_path))
     assert "rm -r" not in caught.value.hint
     assert "correct container.prefix" in caught.value.hint
 
@@ -102,7 +105,7 @@ def test_a_prefix_that_cannot_be_read_is_told_as_such(tmp_path: Path) -> None:
     (prefix / "manifest.json").unlink()
     (prefix / "manifest.json").mkdir()
     with pytest.raises(SiteError, match=r"manifest\.json: Is a directory"):
-        container.find_software(Container(prefix=prefix))
+        NATIVE.find_software(Container(prefix=prefix))
 
 
 @pytest.mark.parametrize("lost", ["bin/tritonserver", "python", "backends"])
@@ -112,27 +115,27 @@ def test_a_prefix_of_which_a_part_is_lost_is_told_with_the_part(
     assert native.prefix is not None
     path = native.prefix / lost
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    with pytest.raises(SiteError, match=f"{lost}.* is not there"):
-        container.find_software(native)
+    with pytest.raises(SiteError, match=f"{lost}.* is missing"):
+        NATIVE.find_software(native)
 
 
 def test_a_prefix_with_a_space_in_its_path_is_refused_because_triton_cannot_take_it(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(SiteError, match="characters that Triton cannot take"):
-        container.find_software(Container(prefix=write_prefix(tmp_path / "my folder")))
+        NATIVE.find_software(Container(prefix=write_prefix(tmp_path / "my folder")))
 
 
 def test_no_command_is_advised_that_would_do_something_else_in_a_shell(tmp_path: Path) -> None:
     with pytest.raises(SiteError) as caught:
-        container.find_software(Container(prefix=tmp_path / "none$(touch x)"))
+        NATIVE.find_software(Container(prefix=tmp_path / "none$(touch x)"))
     assert "$(" not in caught.value.hint
 
 
 def test_the_server_is_started_from_the_prefix_with_memory_of_its_own(
     native: Container, access: NodeAccess
 ) -> None:
-    command = container.server_command(native, ["--http-port=1"], access)
+    command = NATIVE.server_command(native, ["--http-port=1"], access)
     assert command.argv == [
         f"{native.prefix}/bin/tritonserver",
         "--backend-config=onnxruntime,shm-region-prefix-name=hpcbench-1-",
@@ -144,7 +147,7 @@ def test_the_server_is_started_from_the_prefix_with_memory_of_its_own(
 
 def test_perf_analyzer_gets_its_arguments_unchanged(native: Container, access: NodeAccess) -> None:
     arguments = ["-m", "a model; rm -rf"]
-    assert container.sdk_command(native, arguments, access).argv == [
+    assert NATIVE.sdk_command(native, arguments, access).argv == [
         f"{native.prefix}/bin/perf_analyzer",
         *arguments,
     ]
@@ -153,7 +156,7 @@ def test_perf_analyzer_gets_its_arguments_unchanged(native: Container, access: N
 def test_in_a_container_nothing_of_the_session_is_seen_but_what_was_named(
     boxed: ResolvedContainer, access: NodeAccess, tmp_path: Path
 ) -> None:
-    command = container.server_command(boxed, ["--id=x"], access)
+    command = APPTAINER.server_command(boxed, ["--id=x"], access)
     assert command.argv[:4] == [f"{tmp_path}/bin/apptainer", "--quiet", "exec", "--containall"]
     assert command.argv[-5:] == [
         *("--pwd", str(tmp_path), "/images/server.sif"),
@@ -174,7 +177,7 @@ def test_in_a_container_nothing_of_the_session_is_seen_but_what_was_named(
 def test_models_and_the_sites_binds_are_read_only(boxed: ResolvedContainer, tmp_path: Path) -> None:
     mounts = ((Path("/real/model"), Path("/models/tagger")),)
     site = resolved(binds=["/cvmfs", "/data:/input"])
-    command = container.server_command(site, [], NodeAccess(folder=tmp_path, mounts=mounts))
+    command = APPTAINER.server_command(site, [], NodeAccess(folder=tmp_path, mounts=mounts))
     assert [row for row in mount_rows(command.argv) if row[-1] == "ro"] == [
         ["/cvmfs", "/cvmfs", "ro"],
         ["/data", "/input", "ro"],
@@ -188,7 +191,7 @@ def test_a_bind_around_the_scratch_folder_or_the_models_does_not_cover_them(
     model, access = tmp_path / "models" / "tagger", tmp_path / "access"
     access.mkdir()
     site = resolved(binds=[str(tmp_path), "/data:/tmp/data"])
-    command = container.server_command(
+    command = APPTAINER.server_command(
         site, [], NodeAccess(folder=access, mounts=((model, model),))
     )
     order = [row[1] for row in mount_rows(command.argv)]
@@ -201,7 +204,7 @@ def test_a_bind_around_the_scratch_folder_or_the_models_does_not_cover_them(
 def test_an_image_that_has_to_be_unpacked_is_so_on_the_scratch_disk(
     boxed: ResolvedContainer, access: NodeAccess
 ) -> None:
-    assert container.server_command(boxed, [], access).env["APPTAINER_TMPDIR"] == str(access.folder)
+    assert APPTAINER.server_command(boxed, [], access).env["APPTAINER_TMPDIR"] == str(access.folder)
 
 
 @pytest.mark.parametrize("name", ["a,b", "a:b", 'a"b', "a b", "a=b", "ä"])
@@ -209,14 +212,14 @@ def test_paths_with_any_characters_can_be_shown(
     boxed: ResolvedContainer, tmp_path: Path, name: str
 ) -> None:
     path = Path("/models") / name
-    command = container.sdk_command(boxed, [], NodeAccess(folder=tmp_path, mounts=((path, path),)))
+    command = APPTAINER.sdk_command(boxed, [], NodeAccess(folder=tmp_path, mounts=((path, path),)))
     assert [str(path), str(path), "ro"] in mount_rows(command.argv)
 
 
 def test_an_image_of_a_registry_is_run_from_the_cache_by_its_digest(
     boxed: ResolvedContainer, access: NodeAccess
 ) -> None:
-    argv = container.sdk_command(boxed, ["-m", "x"], access).argv
+    argv = APPTAINER.sdk_command(boxed, ["-m", "x"], access).argv
     assert argv[-4:] == ["/cache/sha256-1.sif", "perf_analyzer", "-m", "x"]
 
 
@@ -224,7 +227,7 @@ def test_nvidias_libraries_are_asked_for_where_the_pool_has_gpus(
     boxed: ResolvedContainer, tmp_path: Path
 ) -> None:
     argvs = [
-        container.server_command(boxed, [], NodeAccess(folder=tmp_path, gpus=g)).argv
+        APPTAINER.server_command(boxed, [], NodeAccess(folder=tmp_path, gpus=g)).argv
         for g in (True, False)
     ]
     assert ["--nv" in argv for argv in argvs] == [True, False]
@@ -239,7 +242,7 @@ def test_the_server_sees_the_gpus_that_the_batch_system_gave(
     inside: str,
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
-    env = container.server_command(boxed, [], access).env
+    env = APPTAINER.server_command(boxed, [], access).env
     assert env["APPTAINERENV_CUDA_VISIBLE_DEVICES"] == inside
 
 
@@ -247,7 +250,7 @@ def test_an_old_singularity_takes_the_place_of_apptainer(
     boxed: ResolvedContainer, tmp_path: Path
 ) -> None:
     (tmp_path / "bin" / "apptainer").rename(tmp_path / "bin" / "singularity")
-    command = container.server_command(boxed, [], NodeAccess(folder=tmp_path, env={"A": "1"}))
+    command = APPTAINER.server_command(boxed, [], NodeAccess(folder=tmp_path, env={"A": "1"}))
     assert command.argv[0] == f"{tmp_path}/bin/singularity"
     assert command.env["SINGULARITYENV_A"] == "1"
 
@@ -257,4 +260,54 @@ def test_without_either_the_user_is_told_what_to_install(
 ) -> None:
     (tmp_path / "bin" / "apptainer").unlink()
     with pytest.raises(SiteError, match="neither apptainer nor singularity is in PATH"):
-        container.server_command(boxed, [], NodeAccess(folder=tmp_path))
+        APPTAINER.server_command(boxed, [], NodeAccess(folder=tmp_path))
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_every_runtime_of_the_one_list_has_its_module(name: str) -> None:
+    container = Container.model_construct(runtime=name)
+    assert runtime_of(container).__class__.__module__ == RUNTIMES[name].module
+    assert (image_runtime_of(container) is None) == ("server_image" not in RUNTIMES[name].keys)
+
+
+# Fails of the real Apptainer 1.4.5; the whole of each is in test_apptainer.py.
+FUSE = (
+    "FATAL:   container creation failed: image driver mount failure: image driver squashfuse_ll "
+    "instance exited with error: squashfuse_ll exited: fuse: failed to open /dev/fuse: "
+    "Permission denied\n"
+)
+CUT = (
+    "FATAL:   While checking container encryption: could not open image /i.sif: reading "
+    "descriptors: unexpected EOF\n"
+)
+
+FLAG = (
+    'Error for command "exec": unknown flag: --mount\n\nOptions for exec command:\n\n'
+    "      --add-caps string               a comma separated capability list to add\n"
+)
+
+
+def explained(stderr: str) -> tuple[str, str]:
+    return APPTAINER.explain_failure(stderr)
+
+
+def test_the_reason_is_apptainers_last_word() -> None:
+    noise = "INFO:    converting\nWARNING: nothing\n"
+    assert explained(noise + CUT)[0].startswith("While checking container encryption")
+    assert explained(FLAG)[0].endswith("unknown flag: --mount")
+    assert explained("")[0] == "it printed nothing"
+
+
+@pytest.mark.parametrize(
+    ("stderr", "words"),
+    [
+        (FUSE, "have /dev/fuse opened"),
+        (CUT, "copy, pull or build it again"),
+        (FLAG, "Singularity from 3.9 on"),
+        ("FATAL: write /tmp/x: no space left on device", "container.scratch"),
+        ("ERROR: Failed to create user namespace: Operation not permitted", "max_user_namespaces"),
+    ],
+)
+def test_a_known_failure_comes_with_what_to_do(stderr: str, words: str) -> None:
+    assert words in explained(stderr)[1]
+    assert explained("FATAL: something new")[1] == ""

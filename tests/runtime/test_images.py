@@ -12,7 +12,7 @@ import pytest
 
 from hpcbench.config.container import Container, ResolvedContainer
 from hpcbench.errors import SiteError
-from hpcbench.runtime import images
+from hpcbench.runtime import apptainer, images
 
 
 def write_sif(path: Path, content: bytes = b"squashfs") -> Path:
@@ -171,15 +171,15 @@ def test_two_pulls_of_one_image_at_once_are_one(
     (left / "layer").write_text("half")
     pulls: list[Path] = []
 
-    def slowly(folder: Path, tool: str, reference: str, target: Path) -> None:
-        pulls.append(folder)
+    def slowly(reference: str, target: Path) -> None:
+        pulls.append(target)
         time.sleep(0.3)
-        write_sif(folder / "image.sif").rename(target)
+        write_sif(target)
 
-    monkeypatch.setattr(images, "require_apptainer", lambda: "apptainer")
-    monkeypatch.setattr(images, "_pull_into", slowly)
+    runtime = apptainer.RUNTIME
+    monkeypatch.setattr(runtime, "pull", slowly)
     with ThreadPoolExecutor(3) as pool:
-        list(pool.map(lambda _: images._pull("docker://x/y@sha256:0", path), range(3)))
+        list(pool.map(lambda _: images._pull(runtime, "docker://x/y@sha256:0", path), range(3)))
     assert len(pulls) == 1
     assert sorted(entry.name for entry in path.parent.iterdir()) == [
         ".lock-sha256-0",

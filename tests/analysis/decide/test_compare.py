@@ -11,7 +11,7 @@ from rich.console import Console
 from scipy import stats
 
 from hpcbench.analysis.decide import compare_text
-from hpcbench.analysis.decide.compare import COLUMNS, Comparison, Verdict, compare
+from hpcbench.analysis.decide.compare import COMPARE_COLUMNS, Comparison, Verdict, compare_results
 from hpcbench.analysis.figures.results_comparison import draw_results_comparison
 from hpcbench.cli.main import main
 from hpcbench.cli.results import write_comparison
@@ -24,12 +24,14 @@ NAMES = ("last month", "today")
 
 
 def compared(a: list[Record], b: list[Record], tolerance: float = 0.05) -> Comparison:
-    return compare(loaded(a)[list(COLUMNS)], loaded(b)[list(COLUMNS)], tolerance)
+    return compare_results(
+        loaded(a)[list(COMPARE_COLUMNS)], loaded(b)[list(COMPARE_COLUMNS)], tolerance
+    )
 
 
 def verdicts(found: Comparison) -> dict[str, str]:
     """The verdict of each figure, where there is one pair."""
-    return dict(zip(found.rows["figure"], found.rows["verdict"], strict=True))
+    return dict(zip(found.rows["metric"], found.rows["verdict"], strict=True))
 
 
 def scan(scale: float = 1.0, **changes: Any) -> list[Record]:
@@ -68,7 +70,7 @@ def test_a_change_within_the_tolerance_is_let_pass() -> None:
 
 def test_a_ratio_has_the_interval_of_welch() -> None:
     was, now = [990.0, 1000.0, 1010.0], [780.0, 800.0, 835.0]
-    found = compared(repeats(was), repeats(now)).rows.set_index("figure")
+    found = compared(repeats(was), repeats(now)).rows.set_index("metric")
     row = found.loc["throughput_infer_per_s"]
     a, b = (stats.sem(x) / np.mean(x) for x in (was, now))
     freedom = (a**2 + b**2) ** 2 / ((a**4 + b**4) / 2)
@@ -92,20 +94,20 @@ def test_of_what_was_measured_once_the_tolerance_alone_decides() -> None:
     assert not fine.is_worse
     worse = compared([measured(1000, 5.0)], [measured(900, 5.0)])
     assert worse.is_worse
-    row = worse.rows.set_index("figure").loc["throughput_infer_per_s"]
+    row = worse.rows.set_index("metric").loc["throughput_infer_per_s"]
     assert (row["verdict"], row["once"]) == (Verdict.WORSE, True)
     assert np.isnan([row["low"], row["high"], row["p"]]).all()
-    assert any("measured once" in line for line in compare_text.summary(worse, NAMES))
+    assert any("measured once" in line for line in compare_text.comparison_summary(worse, NAMES))
 
 
 def test_a_percentile_of_too_few_requests_is_not_judged() -> None:
     was = repeats([1000, 1001, 1002], 5.0, request_count=600)
     now = repeats([1000, 1001, 1002], 50.0, request_count=600)
     found = compared(was, now)
-    assert verdicts(found)["latency_p99_ms"] == Verdict.UNJUDGED
+    assert verdicts(found)["latency_p99_ms"] == Verdict.TOO_FEW
     # 600 requests are enough for a median.
     assert verdicts(found)["latency_p50_ms"] == Verdict.WORSE
-    assert found.rows["figure"].tolist()[-1] == "latency_p99_ms"
+    assert found.rows["metric"].tolist()[-1] == "latency_p99_ms"
 
 
 def test_what_changed_most_comes_first() -> None:
@@ -129,7 +131,7 @@ def test_hundreds_of_unchanged_configurations_raise_no_alarm() -> None:
 
     found = compared(night(), night(), tolerance=0.0)
     assert len(found.rows) == 900
-    changes = found.rows[found.rows["figure"] == "throughput_infer_per_s"]
+    changes = found.rows[found.rows["metric"] == "throughput_infer_per_s"]
     # Each alone, a test at 5 % would call about fifteen of them worse.
     alone = ((changes["high"] < 1) | (changes["low"] > 1)).sum()
     assert alone > 5
@@ -172,7 +174,7 @@ def test_what_is_meant_to_differ_does_not_part_what_is_compared(changes: dict[st
 def test_what_differs_is_told_with_both_values() -> None:
     found = compared(scan(), scan(gpu_name=T4, gpu_driver=None))
     assert found.differing == {"gpu_name": [(A100, T4)], "gpu_driver": [("550.54", None)]}
-    assert f"gpu name: {A100} -> {T4}" in compare_text.summary(found, NAMES)
+    assert f"gpu name: {A100} -> {T4}" in compare_text.comparison_summary(found, NAMES)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +224,9 @@ def test_what_cannot_be_measured_any_more_is_worse_and_told_with_its_reason() ->
     found = compared([*scan(), *repeats([5], batch_size=128)], [*scan(), failed(batch_size=128)])
     assert found.is_worse
     assert found.count(Verdict.WORSE) == 0
-    (line,) = [s for s in compare_text.summary(found, NAMES) if "not measured any more" in s]
+    (line,) = [
+        s for s in compare_text.comparison_summary(found, NAMES) if "not measured any more" in s
+    ]
     assert "batch size 128" in line
     assert line.endswith(": out of memory")
     back = compared([*scan(), failed(batch_size=128)], [*scan(), *repeats([5], batch_size=128)])
@@ -238,7 +242,7 @@ def test_results_in_which_all_failed_are_worse_than_any() -> None:
 def test_missing_percentiles_leave_the_throughput_to_compare() -> None:
     nan = {"latency_p50_us": float("nan"), "latency_p99_us": None}
     found = compared(scan(**nan), scan(0.5))
-    assert set(found.rows["figure"]) == {"throughput_infer_per_s"}
+    assert set(found.rows["metric"]) == {"throughput_infer_per_s"}
 
 
 def test_measurements_without_any_figure_have_nothing_to_compare_and_no_traceback(
@@ -247,17 +251,20 @@ def test_measurements_without_any_figure_have_nothing_to_compare_and_no_tracebac
     nothing = [measured(None, latency_p50_us=None, latency_p99_us=None)]
     found = compared(nothing, nothing)
     assert (len(found.rows), found.is_worse, found.pairs) == (0, False, 1)
-    for suffix in compare_text.KINDS:
+    for suffix in compare_text.OUTPUT_FORMATS:
         write_comparison(found, NAMES, tmp_path / f"x{suffix}")
-    compare_text.show(found, NAMES, Console(quiet=True))
+    compare_text.print_comparison(found, NAMES, Console(quiet=True))
 
 
 def test_what_a_client_did_not_use_is_as_good_as_not_known_yet() -> None:
     """A column that came with a later version is missing in the results of an earlier one."""
     before, after = (loaded([measured(1000, input_data=data)]) for data in (None, "none"))
-    assert compare(before[list(COLUMNS)], after[list(COLUMNS)], 0.05).pairs == 1
-    other = loaded([measured(1000, input_data="zero")])[list(COLUMNS)]
-    assert "counterpart" in refusal(compare, before[list(COLUMNS)], other, 0.05)
+    assert (
+        compare_results(before[list(COMPARE_COLUMNS)], after[list(COMPARE_COLUMNS)], 0.05).pairs
+        == 1
+    )
+    other = loaded([measured(1000, input_data="zero")])[list(COMPARE_COLUMNS)]
+    assert "counterpart" in refusal(compare_results, before[list(COMPARE_COLUMNS)], other, 0.05)
 
 
 def test_a_server_that_answers_nothing_any_more_is_worse() -> None:
@@ -308,7 +315,7 @@ def test_the_command_tells_json_that_any_reader_takes(nights: tuple[Path, Path])
 def test_the_comparison_is_written_as_what_the_suffix_says(
     nights: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    for suffix in compare_text.KINDS:
+    for suffix in compare_text.OUTPUT_FORMATS:
         out = tmp_path / "new" / f"night{suffix}"
         assert run(*nights, "--out", out).exit_code == 1
         assert out.stat().st_size > 1000
@@ -350,7 +357,7 @@ def test_the_terminal_shows_all_that_got_worse_before_what_merely_changed() -> N
     found = compared(was, now)
     assert len(compare_text.most_changed(found, 20)) == 20
     assert (compare_text.most_changed(found, 20)["verdict"] == Verdict.WORSE).sum() == 1
-    compare_text.show(found, NAMES, text)
+    compare_text.print_comparison(found, NAMES, text)
 
 
 def test_the_figure_has_a_panel_per_figure_and_a_row_per_configuration() -> None:

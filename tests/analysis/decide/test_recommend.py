@@ -17,16 +17,22 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from hpcbench.analysis.decide import deploy, recommend_text
-from hpcbench.analysis.decide.recommend import COLUMNS, MOST_RUNNERS_UP, Advice, recommend
-from hpcbench.analysis.decide.size import servers_for
-from hpcbench.analysis.summary import labels
-from hpcbench.analysis.summary.limits import Wanted
+from hpcbench.analysis.decide.recommend import (
+    MOST_RUNNERS_UP,
+    RECOMMEND_COLUMNS,
+    Recommendation,
+    recommend_configurations,
+)
+from hpcbench.analysis.decide.size import servers_needed
+from hpcbench.analysis.summary.configuration_names import device_name
+from hpcbench.analysis.summary.limits import Requirements
+from hpcbench.analysis.summary.number_format import format_number, format_with_error
 from hpcbench.cli.main import main
 from hpcbench.config.site import Site
 from hpcbench.errors import BadInput
 from hpcbench.measure import server as triton
 from hpcbench.records.columns import Record
-from hpcbench.records.store import load_results
+from hpcbench.records.frame import load_results
 from hpcbench.runtime import command as container
 from hpcbench.runtime import process
 from tests.helpers.builders import refusal
@@ -38,18 +44,20 @@ TWO = server(instance_count=2)
 ONLY_TWO = '{"instance_count": 2}'
 
 
-def advise(*records: Record, **wanted: Any) -> list[Advice]:
-    return recommend(loaded(records)[list(COLUMNS)], Wanted(**wanted))
+def advise(*records: Record, **wanted: Any) -> list[Recommendation]:
+    return recommend_configurations(
+        loaded(records)[list(RECOMMEND_COLUMNS)], Requirements(**wanted)
+    )
 
 
-def only(*records: Record, **wanted: Any) -> Advice:
+def only(*records: Record, **wanted: Any) -> Recommendation:
     (advice,) = advise(*records, **wanted)
     return advice
 
 
-def told(advice: Advice, width: int = 200) -> str:
+def told(advice: Recommendation, width: int = 200) -> str:
     text = StringIO()
-    recommend_text.show([advice], Console(width=width, file=text))
+    recommend_text.print_recommendations([advice], Console(width=width, file=text))
     return text.getvalue()
 
 
@@ -63,7 +71,7 @@ SCAN = [
 def test_without_limits_the_highest_throughput_wins() -> None:
     advice = only(*SCAN)
     assert (advice.best["batch_size"], advice.best["throughput_infer_per_s"]) == (64, 9090)
-    assert (advice.configurations, advice.measured, advice.meeting) == (3, 3, 3)
+    assert (advice.configurations, advice.measured, advice.within_limits) == (3, 3, 3)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +95,7 @@ def test_the_memory_of_the_gpus_is_limited_in_gib() -> None:
     large = repeats([2000], variant=TWO, gpu_memory_max_bytes=3 * 2**30)
     assert only(*repeats([1000]), *large).best["variant"] == ONLY_TWO
     small = only(*repeats([1000]), *large, max_gpu_memory_gib=2.5)
-    assert (small.best["gpu_memory_gib"], small.meeting) == (2, 1)
+    assert (small.best["gpu_memory_gib"], small.within_limits) == (2, 1)
 
 
 def test_the_most_inferences_per_joule_win() -> None:
@@ -123,10 +131,12 @@ def test_prices_of_several_pools_are_each_taken_for_their_own() -> None:
 
 def test_a_pool_without_a_price_and_a_price_without_a_pool_are_told() -> None:
     frame = loaded([measured(), measured(pool="t4", gpu_name=T4)])
-    lacking = refusal(recommend, frame, Wanted(objective="cost", prices={"t4": 1.0}))
+    lacking = refusal(
+        recommend_configurations, frame, Requirements(objective="cost", prices={"t4": 1.0})
+    )
     assert "no price for cern/a100" in lacking
     assert "--price cern/a100=X" in lacking
-    unknown = refusal(recommend, frame, Wanted(prices={"v100": 1.0}))
+    unknown = refusal(recommend_configurations, frame, Requirements(prices={"v100": 1.0}))
     assert "--price v100: no measurement comes from that pool" in unknown
     assert "cern/a100, cern/t4" in unknown
 
@@ -138,7 +148,7 @@ def test_each_model_on_each_gpu_has_its_own_advice() -> None:
         *repeats([100], model="other", model_label="Other", model_position=1),
         *repeats([300], pool="two", gpu_count=2),
     )
-    found = [(a.about["model"], recommend_text.device(a.about)) for a in advice]
+    found = [(a.identity["model"], device_name(a.identity)) for a in advice]
     assert sorted(found) == [
         ("other", "A100-SXM4-40GB"),
         ("tagger", "2 \N{MULTIPLICATION SIGN} A100-SXM4-40GB"),
@@ -173,7 +183,7 @@ def test_the_gain_over_base_is_that_of_the_best_over_the_best() -> None:
     assert advice.base.row["batch_size"] == 8
     assert advice.base.ratio == pytest.approx(1.5)
     assert 1.48 < advice.base.low < 1.5 < advice.base.high < 1.52
-    assert (advice.base.as_good, advice.base_meets) == (False, True)
+    assert (advice.base.as_good, advice.base_within_limits) == (False, True)
     assert "throughput: 1.5 [1.4" in told(advice)
 
 
@@ -184,7 +194,7 @@ def test_base_under_the_same_load_is_shown_where_none_of_it_keeps_to_the_limits(
         *repeats([1500], 5.0, batch_size=8, variant=TWO),
     ]
     advice = only(*records, max_latency_p99_ms=6)
-    assert (advice.base.row["batch_size"], advice.base_meets) == (8, False)
+    assert (advice.base.row["batch_size"], advice.base_within_limits) == (8, False)
     assert "base never keeps to the limits" in told(advice)
 
 
@@ -246,7 +256,7 @@ def test_a_narrow_terminal_cuts_no_number() -> None:
     advice = only(*records, *repeats([100000, 100001], variant=TWO), prices={"a100": 1.0})
     narrow = told(advice, width=80)
     assert "…" not in narrow
-    assert labels.figure(advice.best, "throughput_infer_per_s") in narrow
+    assert format_with_error(advice.best, "throughput_infer_per_s") in narrow
     assert "[infer/J]" not in narrow
     assert "[infer/J]" in told(advice, width=140)
 
@@ -258,7 +268,7 @@ def test_a_best_that_did_not_settle_is_told_beside_the_best_that_did() -> None:
     ]
     advice = only(*shaky, *repeats([1000, 1010]))
     assert advice.best["variant"] == ONLY_TWO
-    assert advice.settled.row["throughput_infer_per_s"] == 1005
+    assert advice.best_settled.row["throughput_infer_per_s"] == 1005
     assert any("1 of its 2 measurements did not settle" in note for note in advice.notes)
     assert "best settled" in told(advice)
 
@@ -299,7 +309,7 @@ def test_limits_that_cannot_be_met_together_are_named_together() -> None:
 def test_a_limit_on_what_was_not_measured_is_named() -> None:
     advice = only(*repeats([10], gpu_memory_max_bytes=None), max_gpu_memory_gib=4)
     assert advice.failing == (
-        "--max-gpu-memory-gib 4: no measurement has a figure of the GPU memory",
+        "--max-gpu-memory-gib 4: no measurement has a value of the GPU memory",
     )
     assert advice.nearest is None
 
@@ -310,11 +320,9 @@ def test_without_percentiles_throughput_can_be_chosen_and_latency_is_told_to_lac
 ) -> None:
     records = repeats([10, 12], latency_p99_us=missing, latency_p50_us=missing)
     assert only(*records).best["throughput_infer_per_s"] == 11
+    assert "no measurement has a value of the p99" in only(*records, objective="latency").failing[0]
     assert (
-        "no measurement has a figure of the p99" in only(*records, objective="latency").failing[0]
-    )
-    assert (
-        "no measurement has a figure of the p99" in only(*records, max_latency_p99_ms=5).failing[0]
+        "no measurement has a value of the p99" in only(*records, max_latency_p99_ms=5).failing[0]
     )
 
 
@@ -333,7 +341,7 @@ def test_one_point_alone_is_recommended_with_what_is_not_known() -> None:
 
 
 def test_no_results_at_all_are_told() -> None:
-    assert "there are no results" in refusal(recommend, loaded([]), Wanted())
+    assert "there are no results" in refusal(recommend_configurations, loaded([]), Requirements())
 
 
 results = st.lists(
@@ -378,7 +386,7 @@ def test_nothing_that_was_measured_within_the_limit_beats_the_recommendation(
 def test_a_rate_needs_as_many_servers_as_reach_it(
     rate: float, throughput: float, servers: int
 ) -> None:
-    assert servers_for(rate, throughput) == servers
+    assert servers_needed(rate, throughput) == servers
 
 
 def test_a_rate_is_sized_in_gpus_with_the_interval_of_the_throughput() -> None:
@@ -595,7 +603,7 @@ def test_a_list_that_is_not_ours_deletes_nothing(tmp_path: Path, text: str) -> N
 def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     advice = advise(*repeats([1], model="../tagger"))
     with pytest.raises(BadInput, match="cannot be that of a folder"):
-        deploy.write(advice, {}, tmp_path / "out")
+        deploy.write_deployment(advice, {}, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -619,15 +627,15 @@ def test_results_without_a_configuration_are_recommended_without_a_file(tmp_path
     ],
 )
 def test_numbers_have_four_digits(value: float | None, text: str) -> None:
-    assert labels.number(value) == text
+    assert format_number(value) == text
 
 
 def test_a_figure_is_told_with_two_digits_of_its_error() -> None:
     row = {"x": 1234.567, "x_high": 1234.567 + 0.0345, "y": 5.0, "y_high": None, "z": 2.0}
-    assert labels.figure(row, "x") == "1,234.567 ± 0.034"
-    assert labels.figure(row, "y") == "5"
-    assert labels.figure(row | {"z_high": 2.0}, "z") == "2.0 ± 0.0"
-    assert labels.figure({"x": 1e4, "x_high": 1e4 + 321.0}, "x") == "10,000 ± 321"
+    assert format_with_error(row, "x") == "1,234.567 ± 0.034"
+    assert format_with_error(row, "y") == "5"
+    assert format_with_error(row | {"z_high": 2.0}, "z") == "2.0 ± 0.0"
+    assert format_with_error({"x": 1e4, "x_high": 1e4 + 321.0}, "x") == "10,000 ± 321"
 
 
 @pytest.mark.native
@@ -666,7 +674,7 @@ def _loaded(site: Site, repository: Path, log: Path) -> dict[str, Any]:
     ]
     shared = f"hpcbench-test-{uuid.uuid4().hex}-"
     access = container.NodeAccess(folder=log.parent, shm_prefix=shared)
-    command = container.server_command(site.container, arguments, access)
+    command = container.runtime_of(site.container).server_command(site.container, arguments, access)
 
     def answer() -> dict[str, Any] | None:
         with contextlib.suppress(OSError, ValueError):

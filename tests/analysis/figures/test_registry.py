@@ -17,10 +17,10 @@ from hpcbench.analysis.figures.pareto_front import prepare_pareto_front
 from hpcbench.analysis.figures.registry import FIGURES, prepare_figures
 from hpcbench.analysis.figures.save import csv_table, save_figures
 from hpcbench.analysis.figures.styles import COLOURS, STYLES
-from hpcbench.analysis.summary import series, table
+from hpcbench.analysis.summary import series
+from hpcbench.analysis.summary.points import STAGES, row_dicts, summarise
 from hpcbench.analysis.summary.series import DoesNotApply
-from hpcbench.analysis.summary.table import STAGES
-from hpcbench.analysis.summary.varied import BATCH_SIZE
+from hpcbench.analysis.summary.varying_axes import BATCH_SIZE
 from hpcbench.errors import BadInput
 from tests.helpers.builders_results import results
 from tests.helpers.builders_scan import record, through_parquet, with_everything
@@ -50,14 +50,14 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def points(frame: pd.DataFrame) -> pd.DataFrame:
-    return table.summarise(frame)
+    return summarise(frame)
 
 
 @pytest.fixture(scope="module")
 def unsettled(frame: pd.DataFrame) -> pd.DataFrame:
     """The points if no measurement had settled."""
     ok = frame["status"] == "ok"
-    return table.summarise(frame.assign(status=frame["status"].mask(ok, "unstable")))
+    return summarise(frame.assign(status=frame["status"].mask(ok, "unstable")))
 
 
 @pytest.fixture(scope="module")
@@ -173,12 +173,12 @@ def test_what_shared_its_server_or_was_called_by_an_ensemble_is_the_best_of_noth
     faster = frame.assign(**{T: 10 * frame[T]}, point_id=frame["point_id"] + "x")
     called = faster.assign(part_of=frame["point_id"], model_label=frame["model_label"] + " / part")
     whole = pd.concat([frame, faster.assign(beside=beside), called], ignore_index=True)
-    own, found = (find(table.summarise(each)) for each in (frame, whole))
+    own, found = (find(summarise(each)) for each in (frame, whole))
     assert [name for name, _ in found] == [name for name, _ in own]
     for (_, data), (_, expected) in zip(found, own, strict=True):
         assert data[T].tolist() == expected[T].tolist()
     with pytest.raises(DoesNotApply, match="shared a server"):
-        find(table.summarise(called))
+        find(summarise(called))
 
 
 def test_an_ensemble_beside_other_models_on_a_processor_makes_no_second_device(frame):
@@ -187,7 +187,7 @@ def test_an_ensemble_beside_other_models_on_a_processor_makes_no_second_device(f
     ensemble = frame["model_label"] == frame["model_label"].iloc[0]
     one = frame.assign(**cpu, instance_kind=np.where(ensemble, None, "KIND_CPU"))
     with pytest.raises(DoesNotApply, match="one kind of device"):
-        prepare_device_comparison(table.summarise(one))
+        prepare_device_comparison(summarise(one))
 
 
 def test_inferences_per_joule_are_throughput_over_mean_power(frame, points):
@@ -208,7 +208,7 @@ def test_a_front_holds_what_nothing_beats(drawn):
     for _, part in data.groupby("series"):
         front, behind = part[part["on_front"]], part[~part["on_front"]]
         for values, expected in ((front, 0), (behind, 1)):
-            for row in table.records(values):
+            for row in row_dicts(values):
                 better = (part[T] >= row[T]) & (part[P99] <= row[P99])
                 better &= (part[T] > row[T]) | (part[P99] < row[P99])
                 assert min(better.sum(), 1) == expected
@@ -219,7 +219,7 @@ def test_a_front_holds_what_nothing_beats(drawn):
 
 def test_a_p99_of_too_few_requests_is_marked_on_the_front(frame):
     """662 are needed."""
-    points = table.summarise(frame.assign(request_count=600))
+    points = summarise(frame.assign(request_count=600))
     _, data = FIGURES["pareto_front"].prepare(points)[0]
     assert data["few_requests"].all()
     figure = FIGURES["pareto_front"].draw(data, "cms")
@@ -361,7 +361,7 @@ def without_figures(frame: pd.DataFrame, status: str | None) -> pd.DataFrame:
 def test_what_cannot_be_drawn_is_told_in_a_word(frame, tmp_path, edge):
     """Never a traceback; what is drawn is drawn whole."""
     small = frame[frame["model_label"] == frame["model_label"].iloc[0]]
-    found, reasons = prepare_figures(table.summarise(EDGES[edge](small, tmp_path)))
+    found, reasons = prepare_figures(summarise(EDGES[edge](small, tmp_path)))
     assert {prepared.kind.name for prepared in found} | set(reasons) == set(NAMES)
     assert all(reason and reason[0].islower() for reason in reasons.values())
     # One of each kind; the others differ in their data only.
@@ -372,7 +372,7 @@ def test_what_cannot_be_drawn_is_told_in_a_word(frame, tmp_path, edge):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_figure_of_nothing_says_that_it_does_not_apply(frame, name):
-    points = table.summarise(frame.iloc[:0])
+    points = summarise(frame.iloc[:0])
     with pytest.raises(DoesNotApply):
         FIGURES[name].plot(points)
 
@@ -392,7 +392,7 @@ def test_every_figure_has_its_data_beside_it(frame, tmp_path):
     assert [path.name for path in saved.files] == [
         f"{name}.{suffix}" for name in names for suffix in ("png", "pdf", "csv")
     ]
-    found, _ = prepare_figures(table.summarise(small), names)
+    found, _ = prepare_figures(summarise(small), names)
     for prepared in found:
         data = pd.read_csv(tmp_path / f"{prepared.name}.csv")
         assert data[T].to_numpy() == pytest.approx(prepared.data[T].to_numpy())
@@ -401,7 +401,7 @@ def test_every_figure_has_its_data_beside_it(frame, tmp_path):
 def test_the_load_along_a_line_is_no_part_of_its_name(tmp_path):
     """Also where lines begin at different loads."""
     records = [record("A", 4), record("A", 8), record("B", 1), record("B", 8)]
-    points = table.summarise(through_parquet(records, tmp_path))
+    points = summarise(through_parquet(records, tmp_path))
     ((_, data),) = FIGURES["throughput_latency_vs_batch"].prepare(points)
     assert csv_table(data)["legend"].tolist() == ["A", "A", "B", "B"]
 
@@ -466,8 +466,8 @@ def test_two_hundred_configurations_stay_readable(tmp_path):
         repeats=1,
         troubles=False,
     )
-    points = table.summarise(frame)
-    assert series.along(points, BATCH_SIZE)["series"].nunique() == 200
+    points = summarise(frame)
+    assert series.series_along(points, BATCH_SIZE)["series"].nunique() == 200
     figure = FIGURES["throughput_latency_vs_batch"].plot(points)
     (legend,) = figure.legends
     assert len(legend.get_texts()) == 8

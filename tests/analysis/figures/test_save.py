@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 
 from hpcbench.analysis.figures.save import save_figures
-from hpcbench.analysis.summary import series, table
-from hpcbench.analysis.summary.varied import BATCH_SIZE
+from hpcbench.analysis.summary import series
+from hpcbench.analysis.summary.points import summarise
+from hpcbench.analysis.summary.varying_axes import BATCH_SIZE
 from hpcbench.errors import BadInput
 from tests.helpers.builders_scan import BATCHES, Load, record, scan, through_parquet
 
@@ -48,8 +49,8 @@ def test_more_than_eight_series_are_split_by_model(load, tmp_path):
 
 def test_many_models_share_figures_as_long_as_each_line_stands_out(load):
     """Twelve models of one line each are two figures, not twelve."""
-    points = table.summarise(load(record(f"model {n:02d}") for n in range(12)))
-    parts = series.pictures(series.along(points, BATCH_SIZE))
+    points = summarise(load(record(f"model {n:02d}") for n in range(12)))
+    parts = series.split_into_figures(series.series_along(points, BATCH_SIZE))
     assert [part["series"].nunique() for _, part in parts] == [8, 4]
 
 

@@ -14,8 +14,8 @@ from matplotlib.transforms import Bbox
 
 from hpcbench.analysis.figures import axis_scales
 from hpcbench.analysis.figures.registry import FIGURES
-from hpcbench.analysis.summary import table
-from hpcbench.analysis.summary.labels import plain_number
+from hpcbench.analysis.summary.number_format import plain_number
+from hpcbench.analysis.summary.points import summarise
 from hpcbench.records.columns import Record
 from tests.helpers.builders_scan import BATCHES, Load, record, scan, through_parquet, variant
 
@@ -83,7 +83,7 @@ def figure(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def drawn(frame: pd.DataFrame) -> Figure:
-    figure = BATCH_SCAN.plot(table.summarise(frame))
+    figure = BATCH_SCAN.plot(summarise(frame))
     figure.draw_without_rendering()
     return figure
 
@@ -248,7 +248,7 @@ def test_a_single_series_has_no_ratio_panel(load):
 def test_repeats_have_a_band_and_the_figure_says_of_what_kind(load):
     """Its edges are the interval; a point measured once has none, and that is said too."""
     frame = load(scan(repeats=3))
-    ((_, numbers),) = BATCH_SCAN.prepare(table.summarise(frame))
+    ((_, numbers),) = BATCH_SCAN.prepare(summarise(frame))
     repeated, once = drawn(frame), drawn(load(scan()))
     (band,) = bands(repeated.axes[0])
     edges = {(x, round(y, 3)) for x, y in band.get_paths()[0].vertices}
@@ -306,7 +306,7 @@ def test_of_more_series_than_a_reader_can_tell_apart_the_best_stand_out(load):
         for delay in range(1, 20)
         for batch in (1, 4)
     ]
-    points = table.summarise(load(records))
+    points = summarise(load(records))
     ((_, numbers),) = BATCH_SCAN.prepare(points)
     coloured = numbers.loc[numbers["drawn"] == "colour", "measurement_interval_ms"].unique()
     assert coloured.tolist() == [1, 13, 14, 15, 16, 17, 18, 19]
@@ -322,7 +322,7 @@ def test_of_more_series_than_a_reader_can_tell_apart_the_best_stand_out(load):
 def test_series_that_differ_in_the_load_only_are_spread_over_it(load):
     """The highest throughput would hide the smallest loads."""
     records = [record(concurrency=c, throughput_infer_per_s=10.0 * c) for c in range(1, 22)]
-    ((_, numbers),) = BATCH_SCAN.prepare(table.summarise(load(records)))
+    ((_, numbers),) = BATCH_SCAN.prepare(summarise(load(records)))
     coloured = numbers.loc[numbers["drawn"] == "colour", "concurrency"].tolist()
     assert coloured[0] == 1
     assert coloured[-1] == 21

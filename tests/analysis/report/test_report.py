@@ -21,10 +21,11 @@ from click.testing import CliRunner
 from hpcbench.analysis.report import page as report_page
 from hpcbench.analysis.report import sections
 from hpcbench.analysis.report.page import render_report, write_report
-from hpcbench.analysis.report.page_data import join_repeats, point_columns
+from hpcbench.analysis.report.page_data import point_columns, report_points
 from hpcbench.analysis.summary import statistics
 from hpcbench.cli.main import main
-from hpcbench.records.store import load_results, write_records
+from hpcbench.records.frame import load_results
+from hpcbench.records.store import write_records
 from tests.helpers.builders import record, refusal
 from tests.helpers.builders_results import results, write_results
 
@@ -101,7 +102,7 @@ def without_figures(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_the_data_hold_every_configuration_with_the_means_of_its_repeats(
     page: _Page, frame: pd.DataFrame
 ) -> None:
-    table = statistics.configurations(frame, ["throughput_infer_per_s", "latency_p99_us"])
+    table = statistics.join_repeats(frame, ["throughput_infer_per_s", "latency_p99_us"])
 
     assert page.data["count"] == len(table)
     assert page.column("batch_size") == table["batch_size"].tolist()
@@ -135,7 +136,7 @@ def test_only_what_sets_points_apart_is_a_setting(page: _Page) -> None:
 def test_the_summary_has_the_recommended_configuration_of_each_model_and_device(
     page: _Page, frame: pd.DataFrame
 ) -> None:
-    points = join_repeats(frame)
+    points = report_points(frame)
     best = sections.best_configurations(points)
 
     pairs = frame[["model_label", "gpu_name"]].drop_duplicates()
@@ -169,7 +170,7 @@ def test_alike_failures_are_told_once_with_unlike_logs(tmp_path: Path) -> None:
             for i in range(3)
         ],
     )
-    points = join_repeats(load_results(tmp_path / "r.parquet"))
+    points = report_points(load_results(tmp_path / "r.parquet"))
 
     (problem,) = sections.find_problems(points)
 
@@ -181,7 +182,7 @@ def test_alike_failures_are_told_once_with_unlike_logs(tmp_path: Path) -> None:
 def test_a_long_log_is_told_by_its_end(tmp_path: Path) -> None:
     log = "x" * 100_000 + "the end"
     write_records(tmp_path / "r.parquet", [record(status="failed", reason="died", log_tail=log)])
-    (problem,) = sections.find_problems(join_repeats(load_results(tmp_path / "r.parquet")))
+    (problem,) = sections.find_problems(report_points(load_results(tmp_path / "r.parquet")))
 
     assert len(problem.log_tails[0]) == sections.MOST_TAIL_CHARACTERS
     assert problem.log_tails[0].endswith("the end")
@@ -371,7 +372,7 @@ def test_values_of_an_axis_are_numbers_where_they_can_be(tmp_path: Path) -> None
         batching=(None, (4, 8)),
         troubles=False,
     )
-    columns = point_columns(join_repeats(load_results(path)))
+    columns = point_columns(report_points(load_results(path)))
     found = {column["name"]: column for column in columns}
 
     assert set(found["instance_count"]["values"]) == {1, 2, 4}

@@ -14,7 +14,8 @@ from hpcbench.analysis.report import page as report_page
 from hpcbench.analysis.report.page import render_report
 from hpcbench.analysis.report.sections import NO_VALUE
 from hpcbench.analysis.summary import statistics
-from hpcbench.records.store import load_results, write_records
+from hpcbench.records.frame import load_results
+from hpcbench.records.store import write_records
 from tests.analysis.report.test_report import HOSTILE
 from tests.helpers import browser as looks
 from tests.helpers.builders import record
@@ -45,7 +46,7 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def points(frame: pd.DataFrame) -> pd.DataFrame:
     """The configurations, in the order of the page."""
-    table = statistics.configurations(frame, FIGURES)
+    table = statistics.join_repeats(frame, FIGURES)
     return table.assign(status=frame["status"].to_numpy()[table["row"]])
 
 

@@ -11,27 +11,27 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from hpcbench.analysis.summary.configuration import (
-    ASKED,
     CONFIGURATION,
-    FOUND,
     HARDWARE,
-    compact,
+    OBSERVED,
+    PLANNED,
     group_numbers,
+    normalised,
     plain_rows,
-    prepared,
+    strings_as_categories,
 )
 from hpcbench.analysis.summary.statistics import (
     CONFIDENCE,
     Sample,
-    configurations,
-    describe,
-    difference,
     energy_j_per_infer,
-    p_ratio_above,
-    ratio,
+    group_statistics,
+    join_repeats,
+    ratio_p_value,
     requests_needed,
     settled_latency_us,
     too_few_requests,
+    welch_difference,
+    welch_ratio,
 )
 from hpcbench.records.columns import SCHEMA
 from tests.helpers.measurements import A100, T4, failed, loaded, measured, repeats, server
@@ -64,7 +64,7 @@ FIGURE_PREFIXES = ("latency_", "client_", "network_", "server_", "windows_", "gp
 
 
 def summary(*records: Any) -> pd.DataFrame:
-    return configurations(loaded(records), [THROUGHPUT])
+    return join_repeats(loaded(records), [THROUGHPUT])
 
 
 def test_every_column_is_part_of_a_configuration_or_may_differ_between_repeats() -> None:
@@ -125,7 +125,7 @@ def test_groups_are_described_as_scipy_describes_each(groups: list[list[float]])
     numbers = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
     order = np.random.default_rng(0).permutation(len(numbers))
     flat = np.array([value for group in groups for value in group], dtype=float)
-    found = describe(flat[order], numbers[order].astype(np.int64), len(groups))
+    found = group_statistics(flat[order], numbers[order].astype(np.int64), len(groups))
     for place, group in enumerate(groups):
         assert found["_n"][place] == len(group)
         if group:
@@ -187,13 +187,13 @@ def test_a_row_that_did_not_settle_is_counted_and_has_a_say() -> None:
 
 
 def test_a_point_that_failed_early_stands_on_the_hardware_of_its_server() -> None:
-    frame = prepared(loaded([measured(batch_size=1), failed(batch_size=2)]))
+    frame = normalised(loaded([measured(batch_size=1), failed(batch_size=2)]))
     assert frame["gpu_name"].tolist() == [A100, A100]
     assert frame["instance_kind"].tolist() == ["KIND_GPU", "KIND_GPU"]
 
 
 def test_a_server_that_never_started_stands_on_the_hardware_of_its_pool() -> None:
-    frame = prepared(loaded([measured(), failed(variant=server(instance_count=9))]))
+    frame = normalised(loaded([measured(), failed(variant=server(instance_count=9))]))
     assert frame["gpu_name"].tolist() == [A100, A100]
     assert frame.set_index("status")["instance_kind"].isna().to_dict() == {
         "ok": False,
@@ -202,14 +202,14 @@ def test_a_server_that_never_started_stands_on_the_hardware_of_its_pool() -> Non
 
 
 def test_a_failed_point_keeps_the_hardware_that_it_knows() -> None:
-    frame = prepared(loaded([measured(batch_size=1), failed(batch_size=2, gpu_name=T4)]))
+    frame = normalised(loaded([measured(batch_size=1), failed(batch_size=2, gpu_name=T4)]))
     assert frame["gpu_name"].tolist() == [A100, T4]
     assert frame["gpu_driver"].isna().tolist() == [False, True]
 
 
 def test_nothing_is_filled_in_where_another_pool_was_measured() -> None:
-    frame = prepared(loaded([measured(), failed(pool="t4")]))
-    assert frame[list(FOUND)].isna().all(axis=1).tolist() == [False, True]
+    frame = normalised(loaded([measured(), failed(pool="t4")]))
+    assert frame[list(OBSERVED)].isna().all(axis=1).tolist() == [False, True]
 
 
 def test_groups_are_numbered_as_they_appear_and_missing_agrees_with_missing() -> None:
@@ -222,15 +222,15 @@ def test_groups_are_numbered_as_they_appear_and_missing_agrees_with_missing() ->
 
 def test_a_compact_table_has_the_same_configurations() -> None:
     frame = loaded([*repeats([1.0, 2.0]), *repeats([3.0], gpu_name=T4), failed(batch_size=9)])
-    plain, packed = (configurations(f, [THROUGHPUT]) for f in (frame, compact(frame)))
+    plain, packed = (join_repeats(f, [THROUGHPUT]) for f in (frame, strings_as_categories(frame)))
     places = range(len(plain))
     assert plain_rows(plain, places) == plain_rows(packed, places)
     assert len(plain) == 3
 
 
 def test_asked_and_found_are_all_of_a_configuration_once() -> None:
-    assert len(set(CONFIGURATION)) == len(CONFIGURATION) == len(ASKED) + len(FOUND)
-    assert set(HARDWARE) <= set(FOUND)
+    assert len(set(CONFIGURATION)) == len(CONFIGURATION) == len(PLANNED) + len(OBSERVED)
+    assert set(HARDWARE) <= set(OBSERVED)
 
 
 @pytest.mark.parametrize(("percentile", "needed"), [(90, 64), (95, 130), (99, 662)])
@@ -254,13 +254,13 @@ A, B = (105.0, 108.0, 102.0), (95.0, 99.0, 91.0, 97.0)
 
 def test_a_difference_has_the_interval_of_welch() -> None:
     expected = stats.ttest_ind(A, B, equal_var=False).confidence_interval(CONFIDENCE)
-    found = difference(sample(*A), sample(*B))
+    found = welch_difference(sample(*A), sample(*B))
     assert found.value[0] == pytest.approx(105 - 95.5)
     assert (found.low[0], found.high[0]) == pytest.approx((expected.low, expected.high))
 
 
 def test_a_ratio_has_the_interval_that_a_pocket_calculator_gives() -> None:
-    found = ratio(sample(12, 10, 14), sample(10, 9, 11))
+    found = welch_ratio(sample(12, 10, 14), sample(10, 9, 11))
     # Relative errors of the means: 2 / 12 / sqrt(3) and 1 / 10 / sqrt(3).
     a, b = (2 / 12) ** 2 / 3, (1 / 10) ** 2 / 3
     freedom = (a + b) ** 2 / (a**2 / 2 + b**2 / 2)
@@ -275,44 +275,44 @@ def test_a_ratio_has_the_interval_that_a_pocket_calculator_gives() -> None:
     st.lists(st.floats(1, 1e6), min_size=2, max_size=5),
 )
 def test_turned_round_a_ratio_has_the_reciprocal_interval(a: list[float], b: list[float]) -> None:
-    there, back = ratio(sample(*a), sample(*b)), ratio(sample(*b), sample(*a))
+    there, back = welch_ratio(sample(*a), sample(*b)), welch_ratio(sample(*b), sample(*a))
     assert np.log(there.value[0]) == pytest.approx(-np.log(back.value[0]), abs=1e-9)
     with np.errstate(divide="ignore"):
         assert np.log(there.low[0]) == pytest.approx(-np.log(back.high[0]), rel=1e-6, abs=1e-9)
     assert there.low[0] <= there.value[0] <= there.high[0]
 
 
-@pytest.mark.parametrize("compare", [difference, ratio])
+@pytest.mark.parametrize("compare", [welch_difference, welch_ratio])
 def test_what_was_measured_once_has_no_interval(compare: Any) -> None:
     for a, b in ((sample(1), sample(*B)), (sample(*B), sample(1)), (sample(1), sample(2))):
         found = compare(a, b)
         assert np.isfinite(found.value[0])
         assert np.isnan([found.low[0], found.high[0]]).all()
-    assert np.isnan(p_ratio_above(sample(1), sample(*B), 1)[0])
+    assert np.isnan(ratio_p_value(sample(1), sample(*B), 1)[0])
 
 
 def test_equal_repeats_on_both_sides_leave_no_doubt() -> None:
-    found = ratio(sample(2, 2), sample(1, 1))
+    found = welch_ratio(sample(2, 2), sample(1, 1))
     assert (found.low[0], found.value[0], found.high[0]) == pytest.approx((2, 2, 2))
-    assert p_ratio_above(sample(2, 2), sample(1, 1), 1.5)[0] == 0
-    assert p_ratio_above(sample(2, 2), sample(1, 1), 2.5)[0] == 1
+    assert ratio_p_value(sample(2, 2), sample(1, 1), 1.5)[0] == 0
+    assert ratio_p_value(sample(2, 2), sample(1, 1), 2.5)[0] == 1
 
 
 def test_a_ratio_of_what_is_not_positive_is_none() -> None:
-    assert np.isnan(ratio(sample(-1, 1), sample(*B)).value[0])
-    assert np.isnan(ratio(sample(*B), sample(0, 0)).value[0])
+    assert np.isnan(welch_ratio(sample(-1, 1), sample(*B)).value[0])
+    assert np.isnan(welch_ratio(sample(*B), sample(0, 0)).value[0])
 
 
 def test_the_p_value_is_a_half_at_the_bound_and_agrees_with_the_interval() -> None:
     a, b = sample(*A), sample(*B)
-    assert p_ratio_above(a, b, float(ratio(a, b).value[0]))[0] == pytest.approx(0.5)
-    assert p_ratio_above(a, b, float(ratio(a, b).low[0]))[0] == pytest.approx(0.025)
+    assert ratio_p_value(a, b, float(welch_ratio(a, b).value[0]))[0] == pytest.approx(0.5)
+    assert ratio_p_value(a, b, float(welch_ratio(a, b).low[0]))[0] == pytest.approx(0.025)
 
 
 def test_intervals_of_ratios_hold_the_truth_as_often_as_they_say() -> None:
     chance = np.random.default_rng(1)
     a, b = chance.normal(1200, 60, (4000, 4)), chance.normal(1000, 20, (4000, 3))
-    found = ratio(*(Sample(*_moments(x)) for x in (a, b)))
+    found = welch_ratio(*(Sample(*_moments(x)) for x in (a, b)))
     held = ((found.low < 1.2) & (found.high > 1.2)).mean()
     assert 0.93 < held < 0.97
 

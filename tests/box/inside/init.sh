@@ -45,6 +45,8 @@ mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts pts
 mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs shm
 
 show "$checkout"
+# The box's user must get to it through the box's own /root, which is closed.
+case $checkout in /root/*) chmod 711 "$root/root" ;; esac
 if [ -e "$root$results" ]; then mount --bind "$results" "$root$results"; fi
 # Triton of the box's own, built with its Python, where the project expects it.
 if [ -d "$root/opt/native" ] && [ -d "$root$native" ]; then

@@ -6,8 +6,10 @@ import pytest
 
 from hpcbench.analysis.figures.captions import conditions_note, missing_points_note
 from hpcbench.analysis.figures.legends import series_labels
-from hpcbench.analysis.summary import series, table, words
-from hpcbench.analysis.summary.varied import BATCH_SIZE
+from hpcbench.analysis.summary import series
+from hpcbench.analysis.summary.configuration_names import describe_configuration, device_name
+from hpcbench.analysis.summary.points import row_dicts, summarise
+from hpcbench.analysis.summary.varying_axes import BATCH_SIZE
 from hpcbench.records.columns import Record
 from tests.helpers.builders_scan import Load, record, through_parquet, variant
 
@@ -18,13 +20,13 @@ def load(tmp_path: Path) -> Load:
 
 
 def along_batches(frame):
-    return series.along(table.summarise(frame), BATCH_SIZE)
+    return series.series_along(summarise(frame), BATCH_SIZE)
 
 
 def test_repeats_become_their_mean_with_a_student_t_interval(load):
     """Three repeats 90, 100, 110 infer/s: mean 100, half-width 4.303 * 10 / sqrt(3)."""
     frame = load(record(repeat=i, throughput_infer_per_s=v) for i, v in enumerate((90, 100, 110)))
-    (row,) = table.records(table.summarise(frame))
+    (row,) = row_dicts(summarise(frame))
     assert row["throughput_infer_per_s"] == pytest.approx(100)
     assert row["throughput_infer_per_s_low"] == pytest.approx(100 - 24.84, abs=0.01)
     assert row["throughput_infer_per_s_high"] == pytest.approx(100 + 24.84, abs=0.01)
@@ -34,15 +36,15 @@ def test_repeats_become_their_mean_with_a_student_t_interval(load):
 def test_the_bar_of_two_repeats_is_these_two(load):
     """Student's t of two values reaches far out of any panel."""
     frame = load(record(repeat=i, throughput_infer_per_s=v) for i, v in enumerate((90, 100)))
-    numbers = series.numbers(along_batches(frame), ("throughput_infer_per_s",))
-    (row,) = table.records(numbers)
+    numbers = series.plotted_numbers(along_batches(frame), ("throughput_infer_per_s",))
+    (row,) = row_dicts(numbers)
     assert row["throughput_infer_per_s_low"] == pytest.approx(90)
     assert row["throughput_infer_per_s_high"] == pytest.approx(100)
 
 
 def test_a_point_measured_once_has_no_interval(load):
     """One repeat says nothing about the spread."""
-    (row,) = table.records(table.summarise(load([record()])))
+    (row,) = row_dicts(summarise(load([record()])))
     assert row["throughput_infer_per_s"] == 100
     assert np.isnan(row["throughput_infer_per_s_low"])
     assert np.isnan(row["throughput_infer_per_s_high"])
@@ -75,7 +77,7 @@ def test_measurements_that_differ_in_more_than_the_repeat_are_not_pooled(load, c
     """Unlike hardware, software, loads or settings make series of their own, named apart."""
     points = along_batches(load([record(), record(**changed)]))
     assert points["series"].tolist() == [0, 1]
-    _, texts = series_labels(points, BATCH_SIZE.ignored)
+    _, texts = series_labels(points, BATCH_SIZE.merged_columns)
     assert len(set(texts.values())) == 2
 
 
@@ -84,14 +86,14 @@ def test_what_a_name_of_node_or_campaign_tells_apart_is_pooled(load):
     frame = load(
         [record(node="n1", campaign="a"), record(node="n2", campaign="b", repeat=1, point_id="b")]
     )
-    (row,) = table.records(table.summarise(frame))
+    (row,) = row_dicts(summarise(frame))
     assert (row["measured"], row["campaigns"]) == (2, "a, b")
 
 
 def test_a_point_is_unstable_if_one_of_its_repeats_is(load):
     """A mean is no better than what it was made from."""
     frame = load([record(repeat=0), record(repeat=1, status="unstable")])
-    (row,) = table.records(table.summarise(frame))
+    (row,) = row_dicts(summarise(frame))
     assert (row["status"], row["measured"]) == ("unstable", 2)
 
 
@@ -100,7 +102,7 @@ def test_a_failed_repeat_counts_but_gives_no_figure(load):
     frame = load(
         [record(repeat=0), record(repeat=1, status="failed", throughput_infer_per_s=900.0)]
     )
-    (row,) = table.records(table.summarise(frame))
+    (row,) = row_dicts(summarise(frame))
     assert row["throughput_infer_per_s"] == 100
     assert (row["repeats"], row["measured"], row["lacking"]) == (2, 1, "failed")
 
@@ -132,7 +134,7 @@ def test_a_failure_that_knows_no_hardware_stays_in_its_series(load):
 )
 def test_latency_is_the_percentile_asked_for_or_else_the_mean(load, columns, latency_ms):
     """In ms."""
-    (row,) = table.records(table.summarise(load([record(**columns)])))
+    (row,) = row_dicts(summarise(load([record(**columns)])))
     assert row["latency_ms"] == pytest.approx(latency_ms)
 
 
@@ -140,7 +142,7 @@ def test_series_count_by_size_and_the_plain_variant_comes_first(load):
     """10 after 2, and a variant without accelerator is the reference."""
     fast = '{"name": "tensorrt"}'
     order = [(1, None), (1, fast), (2, None), (10, None)]
-    points = table.summarise(
+    points = summarise(
         load(record(variant=variant(instance_count=n, accelerator=a)) for n, a in reversed(order))
     )
     variants = [json.loads(text) for text in points["variant"]]
@@ -202,8 +204,8 @@ def test_the_reference_is_the_first_series_that_was_measured(load):
 )
 def test_devices_have_short_names(load, columns, name):
     """The GPU, or the processor where the model ran on none."""
-    (row,) = table.records(table.summarise(load([record(**columns)])))
-    assert words.device(row) == name
+    (row,) = row_dicts(summarise(load([record(**columns)])))
+    assert device_name(row) == name
 
 
 def test_what_else_a_server_held_is_told_in_words(load):
@@ -216,8 +218,8 @@ def test_what_else_a_server_held_is_told_in_words(load):
             "load": {"batch_size": 8, "concurrency": 2, "measurement_interval_ms": 250},
         },
     ]
-    (row,) = table.records(table.summarise(load([record(beside=json.dumps(beside))])))
-    assert words.in_words(row)["beside"] == (
+    (row,) = row_dicts(summarise(load([record(beside=json.dumps(beside))])))
+    assert describe_configuration(row)["beside"] == (
         "beside A (warmup, no accelerator) idle and B (x 16\N{MULTIPLICATION SIGN}50, "
         "batch size 8, concurrency 2)"
     )
@@ -227,7 +229,7 @@ def test_the_legend_names_only_what_differs_and_always_the_device(load):
     """What all share is its title."""
 
     def legend(*records: Record) -> tuple[str, list[str]]:
-        title, texts = series_labels(along_batches(load(records)), BATCH_SIZE.ignored)
+        title, texts = series_labels(along_batches(load(records)), BATCH_SIZE.merged_columns)
         return title, list(texts.values())
 
     one, t4 = record(), {"pool": "t4", "gpu_name": "Tesla T4"}
@@ -252,7 +254,7 @@ def test_the_legend_names_only_what_differs_and_always_the_device(load):
 def test_the_conditions_that_all_share_are_told_once(load):
     """Concurrency, protocol, input and windows."""
     points = along_batches(load([record("A"), record("B")]))
-    assert conditions_note(points, BATCH_SIZE.ignored) == (
+    assert conditions_note(points, BATCH_SIZE.merged_columns) == (
         "Conditions: concurrency 4, asynchronous gRPC, random input, 9 s windows."
     )
 
@@ -270,7 +272,7 @@ def test_no_absent_point_goes_untold(load):
         )
     )
     named = {"throughput_infer_per_s": "throughput [infer/s]", "latency_ms": "p95 latency [ms]"}
-    _, texts = series_labels(points, BATCH_SIZE.ignored)
+    _, texts = series_labels(points, BATCH_SIZE.merged_columns)
     told = missing_points_note(points, texts, BATCH_SIZE, named)
     assert "Fewer repeats: A at batch size 1 (1 of 2 timeout)." in told
     assert "No result (crosses): B at batch size 4 (not applicable)." in told

@@ -7,14 +7,16 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from hpcbench.analysis.decide.recommend import COLUMNS, recommend
-from hpcbench.analysis.decide.recommend_text import distinctions
+from hpcbench.analysis.decide.recommend import RECOMMEND_COLUMNS, recommend_configurations
+from hpcbench.analysis.decide.recommend_text import recommendation_distinctions
 from hpcbench.analysis.figures.legends import series_labels
 from hpcbench.analysis.figures.registry import FIGURES
-from hpcbench.analysis.summary import labels, varied, words
+from hpcbench.analysis.summary.axis_names import axis_phrase
 from hpcbench.analysis.summary.configuration import CONFIGURATION
-from hpcbench.analysis.summary.limits import Wanted
-from hpcbench.analysis.summary.table import summarise
+from hpcbench.analysis.summary.configuration_names import server_text
+from hpcbench.analysis.summary.limits import Requirements
+from hpcbench.analysis.summary.points import summarise
+from hpcbench.analysis.summary.varying_axes import axis_named, axis_positions, varying_axes
 from hpcbench.records.columns import Record
 from tests.helpers.builders import refusal
 from tests.helpers.builders_scan import record, through_parquet
@@ -60,16 +62,16 @@ def points(*records: Record, folder: Path) -> pd.DataFrame:
     ],
 )  # fmt: skip
 def test_any_axis_has_words(axis: str, value: Any, text: str) -> None:
-    assert words.phrase(axis, value) == text
+    assert axis_phrase(axis, value) == text
 
 
 def test_a_server_is_told_by_what_differs_from_base() -> None:
-    assert labels.server(row(variant="{}")) == "base"
-    assert labels.server(row(variant=json.dumps(NEW))) == (
+    assert server_text(row(variant="{}")) == "base"
+    assert server_text(row(variant=json.dumps(NEW))) == (
         "CUDA streams, max ragged size 64, no page locking, fusion level 2"
     )
-    assert labels.server(row()) == "unknown"
-    assert labels.server(row(instance_count=2)) == "2 instances"
+    assert server_text(row()) == "unknown"
+    assert server_text(row(instance_count=2)) == "2 instances"
 
 
 def test_axes_in_another_order_are_the_same_server(tmp_path: Path) -> None:
@@ -143,18 +145,20 @@ def test_the_protocol_and_the_shapes_are_axes_where_they_vary(tmp_path: Path) ->
         ),
         folder=tmp_path,
     )
-    assert [axis.column for axis in varied.axes(found)] == ["batch_size", "protocol", "shapes"]
-    places = varied.positions(found, varied.axis("shapes"))
+    assert [axis.column for axis in varying_axes(found)] == ["batch_size", "protocol", "shapes"]
+    places = axis_positions(found, axis_named("shapes"))
     assert set(zip(places["at"], places["text"], strict=True)) == {(1, "x 20"), (2, "x 100")}
 
 
 def test_shapes_of_one_model_are_advised_and_named_apart() -> None:
     small, large = ('{"x": [20]}', '{"x": [100]}')
-    advice = recommend(
-        loaded([*repeats([1000], shapes=small), *repeats([300], shapes=large)])[list(COLUMNS)],
-        Wanted(),
+    advice = recommend_configurations(
+        loaded([*repeats([1000], shapes=small), *repeats([300], shapes=large)])[
+            list(RECOMMEND_COLUMNS)
+        ],
+        Requirements(),
     )
-    assert sorted(distinctions(advice)) == ["x 100", "x 20"]
+    assert sorted(recommendation_distinctions(advice)) == ["x 100", "x 20"]
 
 
 def test_fronts_never_weigh_unlike_inputs_against_each_other(tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ import pandas as pd
 from hpcbench.analysis.summary import statistics
 from hpcbench.analysis.summary.configuration import (
     CONFIGURATION,
-    floats,
+    as_floats,
+    axis_sort_key,
     group_numbers,
-    place,
-    prepared,
+    normalised,
 )
 from hpcbench.records.columns import Status
 
@@ -52,7 +52,7 @@ _LACKING = (Status.FAILED, Status.TIMEOUT, Status.NOT_APPLICABLE)
 def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     """One row per point, in the order of the campaign and then of CONFIGURATION.
 
-    ``frame`` is what `load_results` returns. Beside what `statistics.configurations` gives of
+    ``frame`` is what `load_results` returns. Beside what `statistics.join_repeats` gives of
     QUANTITIES a row has ``status``, "unstable" if one repeat was, and that of the records where
     none has figures; ``lacking``, the statuses of repeats without figures; ``reason``,
     ``campaigns``, ``point_id``, ``request_count``, ``part_of``; ``position`` of the model in its
@@ -63,9 +63,9 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     `statistics.energy_j_per_infer`. A missing figure is NaN, any other missing value None.
     """
     rows = frame[frame["batch_size"].notna()].reset_index(drop=True)
-    rows = prepared(rows)
+    rows = normalised(rows)
     rows = rows.assign(**_quantities(rows))
-    points = statistics.configurations(rows, QUANTITIES)
+    points = statistics.join_repeats(rows, QUANTITIES)
     numbers = group_numbers(rows, CONFIGURATION)
     texts = [*CONFIGURATION]
     points[texts] = points[texts].astype(object).where(points[texts].notna(), None)
@@ -77,7 +77,7 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     points["position"] = pd.Series(position).groupby(numbers).min()
     _tell_statuses(points, rows, numbers)
     position = points["position"].to_numpy(np.float64)
-    order = [*(rank(points[name]) for name in reversed(CONFIGURATION)), position]
+    order = [*(natural_ranks(points[name]) for name in reversed(CONFIGURATION)), position]
     points = points.drop(columns="row")
     # A copy is of one piece: figures add columns, which a table in a hundred pieces takes badly.
     return points.iloc[np.lexsort(order)].reset_index(drop=True).copy()
@@ -87,7 +87,7 @@ def _quantities(rows: pd.DataFrame) -> dict[str, npt.NDArray[np.float64]]:
     def column(name: str) -> npt.NDArray[np.float64]:
         if name not in rows:
             return np.full(len(rows), np.nan)
-        return floats(rows[name])
+        return as_floats(rows[name])
 
     seconds, energy = column("perf_analyzer_s"), statistics.energy_j_per_infer(rows)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -131,10 +131,10 @@ def _tell_statuses(points: pd.DataFrame, rows: pd.DataFrame, numbers: npt.NDArra
     points["campaigns"] = pd.concat([alone, joined.astype(object)])
 
 
-def rank(values: pd.Series) -> npt.NDArray[np.int64]:
+def natural_ranks(values: pd.Series) -> npt.NDArray[np.int64]:
     """The place of each value in a reader's order: none first, then 2 before 10, also in text."""
     codes, uniques = pd.factorize(values.astype(object))
-    keys = _variant_keys(uniques) if values.name == "variant" else [natural(v) for v in uniques]
+    keys = _variant_keys(uniques) if values.name == "variant" else [natural_key(v) for v in uniques]
     order = sorted(range(len(uniques)), key=lambda code: keys[code])
     places = np.zeros(len(uniques) + 1, dtype=np.int64)
     places[order] = range(1, len(uniques) + 1)
@@ -148,11 +148,11 @@ _Key = list[tuple[int, float, str]]
 def _variant_keys(variants: Iterable[str]) -> list[list[_Key]]:
     """An axis that is left alone makes the natural reference, as one that is switched off does."""
     asked: list[dict[str, Any]] = [json.loads(text) for text in variants]
-    axes = sorted({axis for axes in asked for axis in axes}, key=place)
-    return [[natural(given.get(axis)) for axis in axes] for given in asked]
+    axes = sorted({axis for axes in asked for axis in axes}, key=axis_sort_key)
+    return [[natural_key(given.get(axis)) for axis in axes] for given in asked]
 
 
-def natural(value: Any) -> _Key:
+def natural_key(value: Any) -> _Key:
     """Sorts 2 before 10, also inside a text, and what is missing first."""
     if value is None:
         return []
@@ -164,7 +164,7 @@ def natural(value: Any) -> _Key:
     ]
 
 
-def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+def row_dicts(table: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows as dicts."""
     rows: list[Any] = table.to_dict("records")
     return rows

@@ -7,37 +7,44 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hpcbench.analysis.summary import words
-from hpcbench.analysis.summary.configuration import ASKED, BASE, CALLS, LOAD, RESOLVED, place
-from hpcbench.analysis.summary.labels import plain_number
-from hpcbench.analysis.summary.table import natural
+from hpcbench.analysis.summary.axis_names import axis_label, axis_name, value_text
+from hpcbench.analysis.summary.configuration import (
+    BASE,
+    CALLS,
+    LOAD,
+    PLANNED,
+    RESOLVED,
+    axis_sort_key,
+)
+from hpcbench.analysis.summary.number_format import plain_number
+from hpcbench.analysis.summary.points import natural_key
 
 
 @dataclass(frozen=True)
 class Axis:
     """What may run along the x axis of a figure.
 
-    ``column`` of a table of `hpcbench.analysis.summary.table`; ``label`` with its unit; ``phrase``
+    ``column`` of a table of `hpcbench.analysis.summary.points`; ``label`` with its unit; ``phrase``
     names a value of
-    it; ``absorbed`` are the columns that follow from it and so set no line apart.
+    it; ``implied_columns`` are the columns that follow from it and so set no line apart.
     """
 
     column: str
     label: str
     phrase: str
-    absorbed: tuple[str, ...] = ()
+    implied_columns: tuple[str, ...] = ()
     linear: bool = False
 
     @property
-    def ignored(self) -> tuple[str, ...]:
+    def merged_columns(self) -> tuple[str, ...]:
         """The columns that set no line apart."""
-        return self.column, *self.absorbed
+        return self.column, *self.implied_columns
 
     @property
-    def untold(self) -> tuple[str, ...]:
-        """What legends leave out, in the names of `words.in_words`."""
+    def hidden_words(self) -> tuple[str, ...]:
+        """What legends leave out, in the names of `describe_configuration`."""
         # What was asked for is told, also where what the server made of it follows from the axis.
-        follows = (f"found {name}" if name in RESOLVED else name for name in self.absorbed)
+        follows = (f"found {name}" if name in RESOLVED else name for name in self.implied_columns)
         return self.column, *follows
 
 
@@ -65,31 +72,33 @@ _ASKED = (*LOAD, *CALLS, "shapes")
 _FIRST = (BASE, "none", "off")
 
 
-def axis(name: str) -> Axis:
+def axis_named(name: str) -> Axis:
     """The axis of that name: a column of what was asked for, or an axis of the server variants."""
     # What the server resolved follows from its axes.
-    follows = () if name in ASKED else RESOLVED
-    return _NUMBERS.get(name) or Axis(name, words.label(name), words.name(name), follows)
+    follows = () if name in PLANNED else RESOLVED
+    return _NUMBERS.get(name) or Axis(name, axis_label(name), axis_name(name), follows)
 
 
-def axes(points: pd.DataFrame) -> list[Axis]:
-    """The axes along which a table of `table.summarise` varies, those of numbers first."""
+def varying_axes(points: pd.DataFrame) -> list[Axis]:
+    """The axes along which a table of `points.summarise` varies, those of numbers first."""
     asked = {name for text in points["variant"].dropna().unique() for name in json.loads(text)}
-    names = dict.fromkeys([*_NUMBERS, *_ASKED, *sorted(asked, key=place)])
-    found = (axis(name) for name in names)
+    names = dict.fromkeys([*_NUMBERS, *_ASKED, *sorted(asked, key=axis_sort_key)])
+    found = (axis_named(name) for name in names)
     return [
-        one for one in found if len(positions(points, one)["at"].dropna().drop_duplicates()) > 1
+        one
+        for one in found
+        if len(axis_positions(points, one)["at"].dropna().drop_duplicates()) > 1
     ]
 
 
-def positions(points: pd.DataFrame, along: Axis) -> pd.DataFrame:
+def axis_positions(points: pd.DataFrame, along: Axis) -> pd.DataFrame:
     """Where each point stands along the axis, as ``at``, with its ``text`` there.
 
     Numbers stand at themselves. Anything else stands at 1, 2, ... in a reader's order; a server
     axis that was left alone is "base". A point of which it is not known has NaN.
     """
     name = along.column
-    if name in _NUMBERS or name in ASKED:
+    if name in _NUMBERS or name in PLANNED:
         given = points[name].astype(object)
     else:
         variants = {
@@ -101,17 +110,19 @@ def positions(points: pd.DataFrame, along: Axis) -> pd.DataFrame:
     if name in _NUMBERS or all(_is_number(value) for value in given[known]):
         at = given.astype("float64")
         return pd.DataFrame({"at": at, "text": [plain_number(x) for x in at]}, index=points.index)
-    order = sorted(given[known].unique(), key=lambda value: (value not in _FIRST, natural(value)))
+    order = sorted(
+        given[known].unique(), key=lambda value: (value not in _FIRST, natural_key(value))
+    )
     at = given.map({value: place for place, value in enumerate(order, start=1)}).astype("float64")
     texts = [
-        words.value(name, value) if there else "" for value, there in zip(given, known, strict=True)
+        value_text(name, value) if there else "" for value, there in zip(given, known, strict=True)
     ]
     return pd.DataFrame({"at": at, "text": texts}, index=points.index)
 
 
 def _told(value: Any) -> Any:
     """A value that can be sorted and told from a missing one."""
-    return value if value == BASE else words.value("", value)
+    return value if value == BASE else value_text("", value)
 
 
 def _is_number(value: Any) -> bool:

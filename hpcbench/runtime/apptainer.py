@@ -1,0 +1,251 @@
+"""Apptainer, and Singularity from 3.9 on: how programs run in an image, and why one did not."""
+
+import contextlib
+import csv
+import io
+import os
+import re
+import shutil
+import signal
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from hpcbench.config.container import Container, ResolvedContainer
+from hpcbench.errors import SiteError
+from hpcbench.runtime import images, process
+from hpcbench.runtime.command import (
+    SHARED_MEMORY,
+    Command,
+    Image,
+    ImageRuntime,
+    NodeAccess,
+    Software,
+)
+
+PULL_TIMEOUT_S = 24 * 3600.0
+
+
+class _Apptainer:
+    """Apptainer, by its command; see `ImageRuntime` for what each method is for."""
+
+    def is_installed(self) -> bool:
+        return _program() is not None
+
+    def find_software(self, container: Container) -> Software:
+        resolved = images.resolve_images(container)
+        assert isinstance(resolved, ResolvedContainer)
+        return Software(resolved.server_digest, resolved.sdk_digest)
+
+    def server_command(
+        self, container: Container, arguments: list[str], access: NodeAccess
+    ) -> Command:
+        return self.image_command(container, "server", ["tritonserver", *arguments], access)
+
+    def sdk_command(
+        self, container: Container, arguments: list[str], access: NodeAccess
+    ) -> Command:
+        return self.image_command(container, "sdk", ["perf_analyzer", *arguments], access)
+
+    def exclusive_shared_memory(self) -> AbstractContextManager[None]:
+        # A container has shared memory of its own, together with its server and with nobody else.
+        return nullcontext()
+
+    def kill_orphans(self) -> None:
+        # Apptainer serves an image by a process of its own (squashfuse), in another process group.
+        # It outlives a container whose parent was killed, and nothing in its environment says whose
+        # it was. But one that is no longer a child of Apptainer serves nobody.
+        for each in psutil.process_iter(["name", "cmdline", "uids"]):
+            with contextlib.suppress(psutil.Error):
+                if _serves_an_image(each) and not _is_apptainer(each.parent()):
+                    each.send_signal(signal.SIGKILL)
+
+    def check_node(self, container: Container) -> None:
+        _require_program()
+        for image in ("server", "sdk"):
+            images.check_readable(self.image_name(container, image))
+        for source, _ in _binds(container):
+            if not source.exists():
+                raise SiteError(
+                    f"container.binds: {source} does not exist on this node",
+                    "remove it from the site file, or ask for nodes that have it",
+                )
+
+    def image_name(self, container: Container, image: Image) -> str:
+        assert isinstance(container, ResolvedContainer)
+        name, digest = {
+            "server": (container.images[0], container.server_digest),
+            "sdk": (container.images[1], container.sdk_digest),
+        }[image]
+        return images.image_location(name, digest, container.cache)
+
+    def image_command(
+        self, container: Container, image: Image, words: list[str], access: NodeAccess
+    ) -> Command:
+        tool = _require_program()
+        mounts = [
+            _Mount(source, destination, read_only=True)
+            for source, destination in (*_binds(container), *access.mounts)
+        ]
+        mounts += _writable(access)
+        memory = SHARED_MEMORY / f"{access.shm_prefix}shm"
+        if access.shm_prefix:
+            mounts.append(_shared_memory(memory, access.folder))
+        # A later mount covers what is below it, so a folder comes before those within it.
+        mounts.sort(key=lambda mount: len(mount.destination.parts))
+        argv = [
+            *(tool, "--quiet", "exec"),
+            # No file, process, variable or memory of the user's session reaches a measurement.
+            "--containall",
+            *(["--nv"] if access.gpus else []),
+            *(word for mount in mounts for word in ("--mount", mount.option_value)),
+            *("--pwd", str(access.folder)),
+            self.image_name(container, image),
+            *words,
+        ]
+        # Not by --env, which would cut "0,1" at its comma.
+        name = Path(tool).name.upper()
+        env = {f"{name}ENV_{key}": value for key, value in {**_cuda(), **access.env}.items()}
+        # A node that cannot mount images unpacks them at each start: then on the scratch disk.
+        env[f"{name}_TMPDIR"] = str(access.folder)
+        return Command(argv, env, [str(memory)] if access.shm_prefix else [])
+
+    def explain_failure(self, stderr: str) -> tuple[str, str]:
+        lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+        fatal = [line for line in lines if line.startswith(("FATAL:", "Error for command"))]
+        reason = (fatal or lines[-1:] or ["it printed nothing"])[-1]
+        advice = (text for pattern, text in _ADVICE.items() if re.search(pattern, stderr))
+        return re.sub(r"^FATAL:\s*", "", reason), next(advice, "")
+
+    def pull(self, reference: str, target: Path) -> None:
+        tool = _require_program()
+        folder = str(target.parent)
+        # Layers of 10 GB do not fit into every /tmp. A user who knows a better place has set it.
+        env = {"APPTAINER_TMPDIR": folder, "SINGULARITY_TMPDIR": folder, **os.environ}
+        done = process.run(
+            [tool, "pull", "--disable-cache", str(target), reference],
+            folder=target.parent,
+            timeout_s=PULL_TIMEOUT_S,
+            env=env,
+        )
+        if done.returncode or not target.is_file():
+            lines = [line for line in done.stderr.splitlines() if line.strip()]
+            raise SiteError(
+                f"{reference} could not be pulled: {' '.join(lines[-2:]) or 'no reason given'}",
+                f"try it by hand: {tool} pull image.sif {reference}",
+            )
+
+
+def _program() -> str | None:
+    return shutil.which("apptainer") or shutil.which("singularity")
+
+
+def _require_program() -> str:
+    tool = _program()
+    if tool is None:
+        raise SiteError(
+            "neither apptainer nor singularity is in PATH",
+            "install Apptainer, load its module (prologue of the pool), or use runtime: native",
+        )
+    return tool
+
+
+@dataclass(frozen=True)
+class _Mount:
+    """A path of the node, and where the container has it."""
+
+    source: Path
+    destination: Path
+    read_only: bool = False
+
+    @property
+    def option_value(self) -> str:
+        """The value of --mount, which takes any path; --bind stops at colons and commas."""
+        text = io.StringIO()
+        words = ["type=bind", f"source={self.source}", f"destination={self.destination}"]
+        csv.writer(text, lineterminator="").writerow(words + ["ro"] * self.read_only)
+        return text.getvalue()
+
+
+def _binds(container: Container) -> list[tuple[Path, Path]]:
+    """(path of the node, path in the container) of each bind in the site file."""
+    pairs = (text.partition(":") for text in container.binds)
+    return [(Path(outside), Path(inside or outside)) for outside, _, inside in pairs]
+
+
+def _writable(access: NodeAccess) -> list[_Mount]:
+    temporary = access.folder / ".tmp"
+    temporary.mkdir(exist_ok=True)
+    return [
+        _Mount(temporary, Path("/tmp")),
+        _Mount(temporary, Path("/var/tmp")),
+        _Mount(access.folder, access.folder),
+        *(_Mount(folder, folder) for folder in access.writable),
+    ]
+
+
+def _shared_memory(memory: Path, folder: Path) -> _Mount:
+    """A folder of the node's shared memory as /dev/shm of the container; makes it."""
+    # On a disk it would cost throughput, and Apptainer's own /dev/shm is for one container only:
+    # Triton's and perf_analyzer's must be the same.
+    memory.mkdir(mode=0o700, exist_ok=True)
+    # A source below /dev is mounted at its own path or not at all. A link elsewhere is not.
+    link = folder / f".{memory.name}"
+    if not link.is_symlink():
+        link.symlink_to(memory)
+    return _Mount(link, SHARED_MEMORY)
+
+
+def _cuda() -> dict[str, str]:
+    """Which GPUs the batch system gave, and where CUDA may keep what it compiles.
+
+    TensorRT keeps its engines in the working folder, which is on the scratch disk anyway.
+    """
+    env = {"CUDA_CACHE_PATH": "/tmp/cuda"}
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        # A batch system may say CUDA0, which the CUDA library does not understand.
+        env["CUDA_VISIBLE_DEVICES"] = re.sub(r"\bCUDA(?=\d)", "", visible)
+    return env
+
+
+def _serves_an_image(each: psutil.Process) -> bool:
+    return (
+        (each.info["name"] or "").startswith(("squashfuse", "fuse-overlayfs"))
+        and "/mnt/session/" in " ".join(each.info["cmdline"] or [])
+        and each.info["uids"].real == os.getuid()
+    )
+
+
+def _is_apptainer(parent: psutil.Process | None) -> bool:
+    if parent is None:
+        return False
+    title = " ".join(parent.cmdline())
+    return parent.name().startswith("starter") or bool(re.match(r"\w+ runtime parent", title))
+
+
+_UNPACK = "unpack the image once, apptainer build --sandbox FOLDER IMAGE, and name the folder"
+_ADVICE = {
+    r"unknown flag": "this Singularity is too old: load Apptainer, or a Singularity from 3.9 on",
+    r"/dev/fuse|fuse: (device not found|failed to open)": (
+        f"this node does not let users mount images: have /dev/fuse opened to them, or {_UNPACK}"
+    ),
+    r"user namespace|max_user_namespaces|newuidmap|[Oo]peration not permitted": (
+        "this node does not let users make namespaces: its administrators can allow them "
+        "(sysctl user.max_user_namespaces) or install Apptainer's setuid part (apptainer-suid)"
+    ),
+    r"unexpected EOF|reading descriptors|read the squashfs|not a valid|no such device or addr": (
+        "the image is damaged, or was cut while it was copied: copy, pull or build it again"
+    ),
+    r"[Nn]o space left|[Dd]isk quota": (
+        "free some space there, or set container.scratch to a folder on another disk"
+    ),
+    r"squashfuse\S* (was )?not found|image driver .*not found": (
+        f"install squashfuse on the nodes, or {_UNPACK}"
+    ),
+}
+"""What Apptainer prints, and what to do about it; the first that fits is used."""
+
+RUNTIME: ImageRuntime = _Apptainer()

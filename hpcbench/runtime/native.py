@@ -1,0 +1,135 @@
+"""The runtime without containers: programs of a prefix that ``hpcbench native`` has filled."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from hpcbench.config.container import Container
+from hpcbench.errors import SiteError
+from hpcbench.runtime.command import (
+    SAFE,
+    SAFE_PATH,
+    SHARED_MEMORY,
+    Command,
+    NodeAccess,
+    Runtime,
+    Software,
+)
+from hpcbench.runtime.process import lock_until_closed
+
+
+def read_manifest(prefix: Path) -> Mapping[str, Mapping[str, str]]:
+    """Return what the installer wrote about a prefix that it finished.
+
+    Parameters
+    ----------
+    prefix
+        The folder of the installation.
+
+    Returns
+    -------
+    mapping
+        Its sections; ``versions`` maps programs and backends to their versions.
+
+    Raises
+    ------
+    OSError, ValueError
+        Where there is no such file, or it is no JSON.
+    """
+    content: Mapping[str, Mapping[str, str]] = json.loads((prefix / "manifest.json").read_text())
+    return content
+
+
+class _Native:
+    """The programs of a prefix; see `Runtime` for what each method is for."""
+
+    def is_installed(self) -> bool:
+        return True
+
+    def find_software(self, container: Container) -> Software:
+        return _installed(_prefix(container))
+
+    def server_command(
+        self, container: Container, arguments: list[str], access: NodeAccess
+    ) -> Command:
+        prefix = _prefix(container)
+        backends = sorted(path.name for path in (prefix / "backends").iterdir())
+        shm = access.shm_prefix
+        options = [f"--backend-config={name},shm-region-prefix-name={shm}" for name in backends]
+        program = str(prefix / "bin" / "tritonserver")
+        return Command([program, *options, *arguments], access.env, [f"{SHARED_MEMORY}/{shm}*"])
+
+    def sdk_command(
+        self,
+        container: Container,
+        arguments: list[str],
+        access: NodeAccess,  # noqa: ARG002 - perf_analyzer runs as this user and sees all
+    ) -> Command:
+        return Command([str(_prefix(container) / "bin" / "perf_analyzer"), *arguments], {}, [])
+
+    @contextmanager
+    def exclusive_shared_memory(self) -> Iterator[None]:
+        # The folder itself is locked: every user has it, and no lock file is left behind.
+        folder = os.open(SHARED_MEMORY, os.O_RDONLY)
+        try:
+            lock_until_closed(folder)
+            yield
+        finally:
+            os.close(folder)
+
+    def kill_orphans(self) -> None:
+        """Nothing is left: the supervisor ends whatever a program has started."""
+
+
+def _prefix(container: Container) -> Path:
+    assert container.prefix is not None
+    return container.prefix
+
+
+# A placement asks for it again and again, and a prefix does not change while a run lasts.
+@cache
+def _installed(prefix: Path) -> Software:
+    # Checked first, because the hints below are commands that people copy into a shell.
+    if not SAFE_PATH.fullmatch(str(prefix)):
+        raise SiteError(
+            f"container.prefix: {prefix} has characters that Triton cannot take; allowed: {SAFE}",
+            "install it into a folder with a plainer name",
+        )
+    try:
+        digest = f"native:{read_manifest(prefix)['digest']}"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _absent(prefix, error) from error
+    for needed in ("bin/tritonserver", "bin/perf_analyzer", "python/bin/python3"):
+        if not os.access(prefix / needed, os.X_OK):
+            raise _incomplete(prefix, f"{needed} is missing, or may not be executed")
+    if not (prefix / "backends" / "python").is_dir():
+        raise _incomplete(prefix, "backends/python is missing")
+    return Software(server_digest=digest, sdk_digest=digest)
+
+
+def _absent(prefix: Path, error: Exception) -> SiteError:
+    """For a folder that is no installation, and perhaps somebody's own: it is not to be deleted."""
+    what = "no manifest.json of a finished installation"
+    if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+        what = f"{error.filename}: {error.strerror}"
+    elif not prefix.exists():
+        what = "there is no such folder"
+    return SiteError(
+        f"{_LACKING} {prefix}: {what}",
+        f"install them: hpcbench native {prefix}; or correct container.prefix in the site file",
+    )
+
+
+def _incomplete(prefix: Path, what: str) -> SiteError:
+    return SiteError(
+        f"{_LACKING} {prefix}: {what}",
+        f"install them: rm -r {prefix}; hpcbench native {prefix}",
+    )
+
+
+_LACKING = "there is no complete Triton and perf_analyzer in"
+
+RUNTIME: Runtime = _Native()

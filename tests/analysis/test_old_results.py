@@ -1,0 +1,104 @@
+"""Results of an older hpcbench give the same table, figures and recommendations as they did then.
+
+The numbers in tests/data/results_expected were made by hpcbench 0.1.0, which wrote the results.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hpcbench import load_results
+from hpcbench.analysis.decide.recommend import RECOMMEND_COLUMNS, recommend_configurations
+from hpcbench.analysis.decide.recommend_text import recommendation_json
+from hpcbench.analysis.figures.registry import prepare_figures
+from hpcbench.analysis.summary.limits import Requirements
+from hpcbench.analysis.summary.points import summarise
+from tests.helpers.paths import CHECKOUT, DATA
+
+RESULTS = {
+    "jet_tagger": CHECKOUT / "docs" / "results" / "jet_tagger.parquet",
+    "results_before": DATA / "results_before",
+}
+SENTENCES = ("notes", "failing")
+"""Of these there must be as many; what they say may be said better."""
+
+
+@pytest.fixture(params=RESULTS)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def results(name: str) -> Path:
+    return RESULTS[name]
+
+
+@pytest.fixture
+def expected(name: str) -> Any:
+    return json.loads((DATA / "results_expected" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def plain(value: Any) -> Any:
+    """A value of a table as JSON has it."""
+    if isinstance(value, list | tuple | np.ndarray):
+        return [plain(each) for each in value]
+    if pd.isna(value):
+        return None
+    if isinstance(value, pd.Timestamp):
+        return value.isoformat()
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def digest(column: pd.Series) -> str:
+    values = json.dumps([plain(value) for value in column])
+    return hashlib.sha256(values.encode()).hexdigest()[:16]
+
+
+def alike(found: Any, wanted: Any) -> bool:
+    """Whether two pieces of JSON are the same but for the last digits of their numbers."""
+    if isinstance(wanted, dict):
+        # Later versions may add columns and keys; none may go.
+        return isinstance(found, dict) and all(
+            key in found and alike(found[key], value) for key, value in wanted.items()
+        )
+    if isinstance(wanted, list):
+        return len(found) == len(wanted) and all(map(alike, found, wanted))
+    if isinstance(wanted, float) and isinstance(found, float):
+        return found == pytest.approx(wanted, rel=1e-8)
+    return bool(found == wanted)
+
+
+def test_the_table_is_the_same(results: Path, expected: Any) -> None:
+    frame = load_results(results)
+    found = {column: [str(frame[column].dtype), digest(frame[column])] for column in frame}
+    assert {column: found.get(column) for column in expected["table"]} == expected["table"]
+
+
+def test_the_figures_are_the_same(results: Path, expected: Any) -> None:
+    figures, reasons = prepare_figures(summarise(load_results(results)))
+    assert [figure.name for figure in figures] == list(expected["figures"])
+    assert sorted(reasons) == expected["not_drawn"]
+    for figure in figures:
+        for column, values in expected["figures"][figure.name].items():
+            found = [plain(value) for value in figure.data[column]]
+            # What is the same in every row stands there once.
+            wanted = values * len(found) if len(values) == 1 else values
+            assert alike(found, wanted), f"{figure.name}: {column}"
+
+
+def test_the_recommendations_are_the_same(results: Path, expected: Any) -> None:
+    frame = load_results(results, RECOMMEND_COLUMNS, categories=True)
+    for case in expected["recommendations"]:
+        requirements = Requirements(**case["requirements"])
+        found = map(recommendation_json, recommend_configurations(frame, requirements))
+        for now, before in zip(found, case["found"], strict=True):
+            assert [len(now[key]) for key in SENTENCES] == [len(before[key]) for key in SENTENCES]
+            for key, value in before.items():
+                assert key in SENTENCES or alike(now[key], value), (case["requirements"], key)
