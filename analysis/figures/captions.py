@@ -11,9 +11,9 @@ from hpcbench.analysis.figures.legends import (
     server_axis_names,
 )
 from hpcbench.analysis.summary.configuration import CALLS, LOAD
+from hpcbench.analysis.summary.figure_tables import differ_in_load_only
 from hpcbench.analysis.summary.number_format import plain_number
 from hpcbench.analysis.summary.points import row_dicts
-from hpcbench.analysis.summary.series import differ_in_load_only
 from hpcbench.analysis.summary.statistics import CONFIDENCE
 from hpcbench.analysis.summary.varying_axes import Axis
 from hpcbench.records.columns import Status

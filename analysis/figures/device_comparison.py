@@ -16,8 +16,9 @@ from hpcbench.analysis.figures.styles import TICK_PT, SeriesMark, Style
 from hpcbench.analysis.summary import series
 from hpcbench.analysis.summary.configuration import CONFIGURATION, REQUEST_CONTENT, Array
 from hpcbench.analysis.summary.configuration_names import distinctions
+from hpcbench.analysis.summary.figure_tables import FigureTables, plotted_numbers
 from hpcbench.analysis.summary.points import row_dicts
-from hpcbench.analysis.summary.series import DEVICE, DoesNotApply, FigureTables
+from hpcbench.analysis.summary.series import DEVICE, DoesNotApply
 from hpcbench.records.columns import Status
 
 MOST_MODELS = 16
@@ -68,7 +69,7 @@ def prepare_device_comparison(points: pd.DataFrame) -> FigureTables:
     return [
         (
             (f"{page + 1:.0f}",) if pages.max() else (),
-            series.plotted_numbers(best[pages == page], (THROUGHPUT, _ENERGY, "gpu_power_w")),
+            plotted_numbers(best[pages == page], (THROUGHPUT, _ENERGY, "gpu_power_w")),
         )
         for page in sorted(pages.unique())
     ]

@@ -20,7 +20,12 @@ from hpcbench.analysis.figures.panels import (
 from hpcbench.analysis.figures.styles import TICK_PT, SeriesMark, Style
 from hpcbench.analysis.summary import series
 from hpcbench.analysis.summary.configuration import LOAD
-from hpcbench.analysis.summary.series import DoesNotApply, FigureTables
+from hpcbench.analysis.summary.figure_tables import (
+    FigureTables,
+    plotted_numbers,
+    split_into_figures,
+)
+from hpcbench.analysis.summary.series import DoesNotApply
 from hpcbench.analysis.summary.varying_axes import GPUS
 
 _EFFICIENCY = "efficiency"
@@ -62,8 +67,8 @@ def prepare_gpu_scaling(points: pd.DataFrame) -> FigureTables:
     # A series with one number of GPUs says nothing about scaling.
     table = table[table["series"].duplicated(keep=False)]
     return [
-        (name, series.plotted_numbers(part, (THROUGHPUT, _EFFICIENCY)))
-        for name, part in series.split_into_figures(table)
+        (name, plotted_numbers(part, (THROUGHPUT, _EFFICIENCY)))
+        for name, part in split_into_figures(table)
     ]
 
 

@@ -23,8 +23,9 @@ from hpcbench.analysis.figures.styles import COLOUR_MAP, SMALL_PT, TICK_PT, Styl
 from hpcbench.analysis.summary import series
 from hpcbench.analysis.summary.configuration import CONFIGURATION, group_numbers
 from hpcbench.analysis.summary.configuration_names import device_name
+from hpcbench.analysis.summary.figure_tables import MOST_FIGURES, FigureTables, plotted_numbers
 from hpcbench.analysis.summary.points import row_dicts
-from hpcbench.analysis.summary.series import MOST_FIGURES, DoesNotApply, FigureTables
+from hpcbench.analysis.summary.series import DoesNotApply
 from hpcbench.analysis.summary.varying_axes import Axis, axis_named, axis_positions, varying_axes
 from hpcbench.records.columns import Status
 
@@ -145,7 +146,7 @@ def _one_per_device(cells: pd.DataFrame) -> FigureTables:
         best = order.sort_values(["cells", "peak"], ascending=False).index[0]
         chosen = part[part["series"] == best].copy()
         chosen["series"] = 0
-        data = series.plotted_numbers(chosen, _METRICS)
+        data = plotted_numbers(chosen, _METRICS)
         data.insert(2, "y", chosen["y"].to_numpy())
         for column in ("x_axis", "x_text", "y_axis", "y_text"):
             data[column] = chosen[column].to_numpy()

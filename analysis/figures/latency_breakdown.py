@@ -12,9 +12,14 @@ from hpcbench.analysis.figures.legends import series_labels
 from hpcbench.analysis.figures.styles import LABEL_PT, SMALL_PT, Style
 from hpcbench.analysis.summary import series
 from hpcbench.analysis.summary.configuration import Array
+from hpcbench.analysis.summary.figure_tables import (
+    FigureTables,
+    plotted_numbers,
+    split_into_figures,
+)
 from hpcbench.analysis.summary.number_format import plain_number
 from hpcbench.analysis.summary.points import STAGES
-from hpcbench.analysis.summary.series import DoesNotApply, FigureTables
+from hpcbench.analysis.summary.series import DoesNotApply
 from hpcbench.analysis.summary.varying_axes import BATCH_SIZE
 from hpcbench.records.columns import Status
 
@@ -64,10 +69,10 @@ def prepare_latency_breakdown(points: pd.DataFrame) -> FigureTables:
     # A difference of means has no interval of its own.
     for end in ("_n", "_low", "_high", "_min", "_max"):
         table[f"{_REST}{end}"] = np.nan
-    parts = series.split_into_figures(series.series_along(table, BATCH_SIZE), MOST_COLUMNS)
+    parts = split_into_figures(series.series_along(table, BATCH_SIZE), MOST_COLUMNS)
     found = []
     for name, part in parts:
-        data = series.plotted_numbers(part, (_TOTAL, *_NAMES), MOST_COLUMNS)
+        data = plotted_numbers(part, (_TOTAL, *_NAMES), MOST_COLUMNS)
         data["drawn"] = data["drawn"].replace("grey", "no")
         shown = data.loc[data["drawn"] == "colour", list(STAGES)]
         if shown.notna().any(axis=None):

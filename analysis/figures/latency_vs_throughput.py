@@ -20,8 +20,13 @@ from hpcbench.analysis.figures.panels import (
 )
 from hpcbench.analysis.figures.styles import SeriesMark, Style
 from hpcbench.analysis.summary import series
+from hpcbench.analysis.summary.figure_tables import (
+    FigureTables,
+    plotted_numbers,
+    split_into_figures,
+)
 from hpcbench.analysis.summary.number_format import plain_number
-from hpcbench.analysis.summary.series import DoesNotApply, FigureTables
+from hpcbench.analysis.summary.series import DoesNotApply
 from hpcbench.analysis.summary.varying_axes import LOADS, Axis
 from hpcbench.records.columns import Status
 
@@ -58,8 +63,8 @@ def prepare_latency_vs_throughput(points: pd.DataFrame) -> FigureTables:
     """
     axis = _curve_axis(points)
     return [
-        (name, series.plotted_numbers(part, _METRICS).assign(load=axis.column))
-        for name, part in series.split_into_figures(series.series_along(points, axis))
+        (name, plotted_numbers(part, _METRICS).assign(load=axis.column))
+        for name, part in split_into_figures(series.series_along(points, axis))
         if (part[list(_METRICS)] > 0).all(axis="columns").any()
     ]
 

@@ -21,8 +21,14 @@ from hpcbench.analysis.figures.panels import (
 from hpcbench.analysis.figures.styles import SMALL_PT, SeriesMark, Style
 from hpcbench.analysis.summary import series, statistics
 from hpcbench.analysis.summary.configuration import CONFIGURATION, REQUEST_CONTENT
+from hpcbench.analysis.summary.figure_tables import (
+    MOST_FIGURES,
+    FigureTables,
+    plotted_numbers,
+    split_by_column,
+)
 from hpcbench.analysis.summary.number_format import plain_number
-from hpcbench.analysis.summary.series import DEVICE, DoesNotApply, FigureTables
+from hpcbench.analysis.summary.series import DEVICE, DoesNotApply
 from hpcbench.records.columns import Status
 
 _P99 = "latency_p99_ms"
@@ -68,8 +74,8 @@ def prepare_pareto_front(points: pd.DataFrame) -> FigureTables:
     table["few_requests"] = statistics.too_few_requests(counts, 99)
     table = table.sort_values(["series", "x"], ignore_index=True)
     found: FigureTables = []
-    for name, part in series.split_by_column(table, "model_label")[: series.MOST_FIGURES]:
-        data = series.plotted_numbers(part, (THROUGHPUT, _P99))
+    for name, part in split_by_column(table, "model_label")[:MOST_FIGURES]:
+        data = plotted_numbers(part, (THROUGHPUT, _P99))
         for column in ("on_front", "few_requests"):
             data[column] = part[column].to_numpy()
         found.append((name, data))

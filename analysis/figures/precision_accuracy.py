@@ -22,8 +22,13 @@ from hpcbench.analysis.figures.panels import (
 from hpcbench.analysis.figures.styles import SeriesMark, Style
 from hpcbench.analysis.summary import series
 from hpcbench.analysis.summary.configuration import CONFIGURATION, REQUEST_CONTENT
+from hpcbench.analysis.summary.figure_tables import (
+    FigureTables,
+    plotted_numbers,
+    split_into_figures,
+)
 from hpcbench.analysis.summary.points import OUTPUTS
-from hpcbench.analysis.summary.series import DEVICE, DoesNotApply, FigureTables
+from hpcbench.analysis.summary.series import DEVICE, DoesNotApply
 from hpcbench.records.columns import Status
 
 _APART = (*REQUEST_CONTENT, *DEVICE)
@@ -67,8 +72,8 @@ def prepare_precision_accuracy(points: pd.DataFrame) -> FigureTables:
     table["series"] = series.number_groups(table, _APART)
     table = table.sort_values(["series", "x"], ignore_index=True)
     found: FigureTables = []
-    for name, part in series.split_into_figures(table):
-        data = series.plotted_numbers(part, (THROUGHPUT, *OUTPUTS))
+    for name, part in split_into_figures(table):
+        data = plotted_numbers(part, (THROUGHPUT, *OUTPUTS))
         data["precision"] = part["precision"].to_numpy()
         found.append((name, data))
     return found

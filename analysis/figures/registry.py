@@ -49,9 +49,9 @@ from hpcbench.analysis.figures.throughput_utilisation_vs_instances import (
     draw_throughput_utilisation_vs_instances,
     prepare_throughput_utilisation_vs_instances,
 )
-from hpcbench.analysis.summary import series
 from hpcbench.analysis.summary.axis_names import file_name_part
-from hpcbench.analysis.summary.series import DoesNotApply, FigureTables
+from hpcbench.analysis.summary.figure_tables import FigureTables, single_figure
+from hpcbench.analysis.summary.series import DoesNotApply
 from hpcbench.analysis.summary.varying_axes import BATCH_SIZE, CONCURRENCY, REQUEST_RATE, Axis
 from hpcbench.errors import BadInput
 
@@ -120,7 +120,7 @@ class FigureKind:
         DoesNotApply
             If the points make no figure of this kind, or several.
         """
-        return self.draw(series.single_figure(self.prepare(points)), style)
+        return self.draw(single_figure(self.prepare(points)), style)
 
 
 @dataclass(frozen=True)

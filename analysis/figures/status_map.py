@@ -16,9 +16,10 @@ from hpcbench.analysis.figures.layout import LegendEntry, Surroundings
 from hpcbench.analysis.figures.legends import series_labels
 from hpcbench.analysis.figures.styles import SMALL_PT, Style
 from hpcbench.analysis.summary import series
+from hpcbench.analysis.summary.figure_tables import FigureTables, plotted_numbers
 from hpcbench.analysis.summary.number_format import plain_number
 from hpcbench.analysis.summary.points import row_dicts
-from hpcbench.analysis.summary.series import DoesNotApply, FigureTables
+from hpcbench.analysis.summary.series import DoesNotApply
 from hpcbench.analysis.summary.varying_axes import BATCH_SIZE, LOADS, Axis
 from hpcbench.records.columns import Status
 
@@ -80,7 +81,7 @@ def prepare_status_map(points: pd.DataFrame) -> FigureTables:
     most_wrong = count[count > 0].sort_values(ascending=False, kind="stable").index[:MOST_ROWS]
     shown = table[table["series"].isin(most_wrong)]
     _, labels = series_labels(shown, axis.hidden_words)
-    data = series.plotted_numbers(shown, ())
+    data = plotted_numbers(shown, ())
     data["drawn"] = "colour"
     data.insert(1, "text", [labels[number] for number in data["series"]])
     data.insert(2, "state", shown["state"].to_numpy(dtype=object))

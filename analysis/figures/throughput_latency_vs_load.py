@@ -15,7 +15,12 @@ from hpcbench.analysis.figures.panels import (
 )
 from hpcbench.analysis.figures.styles import TICK_PT, Style
 from hpcbench.analysis.summary import series
-from hpcbench.analysis.summary.series import DoesNotApply, FigureTables
+from hpcbench.analysis.summary.figure_tables import (
+    FigureTables,
+    plotted_numbers,
+    split_into_figures,
+)
+from hpcbench.analysis.summary.series import DoesNotApply
 from hpcbench.analysis.summary.varying_axes import BATCH_SIZE, Axis
 
 _METRICS = (THROUGHPUT, LATENCY)
@@ -47,8 +52,8 @@ def prepare_throughput_latency_vs_load(points: pd.DataFrame, axis: Axis) -> Figu
     if axis is not BATCH_SIZE and not series.varies_along(series.require_measured(points), axis):
         raise DoesNotApply(f"no configuration was measured at two values of the {axis.phrase}")
     return [
-        (name, series.plotted_numbers(series.with_ratios(part, _METRICS), _METRICS))
-        for name, part in series.split_into_figures(
+        (name, plotted_numbers(series.with_ratios(part, _METRICS), _METRICS))
+        for name, part in split_into_figures(
             series.series_along(series.require_measured(points), axis)
         )
         if (part[list(_METRICS)] > 0).any(axis=None)

@@ -18,7 +18,12 @@ from hpcbench.analysis.figures.panels import (
 from hpcbench.analysis.figures.styles import TICK_PT, SeriesMark, Style
 from hpcbench.analysis.summary import series
 from hpcbench.analysis.summary.configuration import LOAD
-from hpcbench.analysis.summary.series import DoesNotApply, FigureTables
+from hpcbench.analysis.summary.figure_tables import (
+    FigureTables,
+    plotted_numbers,
+    split_into_figures,
+)
+from hpcbench.analysis.summary.series import DoesNotApply
 from hpcbench.analysis.summary.varying_axes import INSTANCES
 
 MOST_SERIES = 4
@@ -51,8 +56,8 @@ def prepare_throughput_utilisation_vs_instances(points: pd.DataFrame) -> FigureT
         raise DoesNotApply("no configuration was measured with two numbers of instances")
     table = series.series_along(series.best_points(points, LOAD), INSTANCES, LOAD)
     return [
-        (name, series.plotted_numbers(part, (THROUGHPUT, _UTILISATION), MOST_SERIES))
-        for name, part in series.split_into_figures(table, MOST_SERIES)
+        (name, plotted_numbers(part, (THROUGHPUT, _UTILISATION), MOST_SERIES))
+        for name, part in split_into_figures(table, MOST_SERIES)
     ]
 
 

@@ -17,7 +17,7 @@ from hpcbench.cluster import batch, tls
 from hpcbench.cluster.batch import ThisJob
 from hpcbench.cluster.dask_settings import SETTINGS
 from hpcbench.errors import cause_chain
-from hpcbench.measure import node
+from hpcbench.measure import device, node
 
 
 def deadline(job: ThisJob | None) -> float | None:
@@ -41,7 +41,7 @@ if __name__ == "__main__":
     ends = deadline(job)
     if ends is not None:
         os.environ[node.DEADLINE] = str(ends)
-    node.name_gpus_by_uuid()
+    device.name_gpus_by_uuid()
     dask.config.set(SETTINGS)
     # Else Dask tells of each connection, and the last lines of the log, which are shown where a
     # job dies, are those.

@@ -15,7 +15,7 @@ from distributed import get_worker
 
 from hpcbench.config.site import Site
 from hpcbench.errors import UnusableNode
-from hpcbench.measure import node
+from hpcbench.measure import device, node
 from hpcbench.measure.measure import measure
 from hpcbench.plan.placement import Placement
 from hpcbench.records import store
@@ -58,7 +58,7 @@ def work(placement: Placement, site: Site, folder: str) -> Done:
         return Done(name, {}, tuple(placement.keys))
     try:
         if site.scheduler == "local":
-            node.take_gpus(int(name), site.pools[placement.pool].gpus_per_job)
+            device.take_gpus(int(name), site.pools[placement.pool].gpus_per_job)
         _check_gpu(placement, site)
         with _place(site, folder) as results:
             done = _measured(placement, site, results, name)
@@ -119,7 +119,7 @@ def _place(site: Site, folder: str) -> Iterator[Results]:
 
 def _check_gpu(placement: Placement, site: Site) -> None:
     pool = site.pools[placement.pool]
-    broken = node.gpu_mismatch(pool.gpu, pool.gpus_per_job)
+    broken = device.gpu_mismatch(pool.gpu, pool.gpus_per_job)
     if broken:
         raise UnusableNode(
             f"{platform.node()}: pool {placement.pool}: {broken}",

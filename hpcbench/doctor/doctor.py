@@ -78,7 +78,7 @@ def _made(own: Path) -> Iterator[None]:
     """Makes the folder, and deletes it when the block is left, or this process killed; in that
     case, ends the jobs of the runs in it, too.
     """
-    guard = [sys.executable, "-m", "hpcbench.doctor.guard", str(own)]
+    guard = process.Command([sys.executable, "-m", "hpcbench.doctor.guard", str(own)])
     nowhere = subprocess.DEVNULL
     orphaned = [glob.escape(str(own))]
     with process.running(guard, stdout=nowhere, stderr=nowhere, grace_s=GUARD_S, orphaned=orphaned):

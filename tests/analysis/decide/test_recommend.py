@@ -685,12 +685,10 @@ def _loaded(site: Site, repository: Path, log: Path) -> dict[str, Any]:
     with (
         log.open("w") as stream,
         process.running(
-            command.argv,
+            command,
             stdout=stream,
             stderr=stream,
-            env=command.env,
             grace_s=10,
-            remove=command.remove,
         ),
     ):
         assert wait_until(answer, timeout_s=60), log.read_text()
