@@ -314,7 +314,7 @@ def status(results: Path, as_json: bool) -> None:
     where = store.Results(results)
     found = store.read_statuses(where)
     planned = store.read_plan(where)
-    state = run_state.read(where)
+    state = run_state.read_state(where)
     running = {tuple(key) for key in state["running"]}
     rows = []
     for row in planned:
@@ -357,7 +357,7 @@ def cancel(results: Path) -> None:
     from hpcbench.cluster import ledger
     from hpcbench.records import store
 
-    ledger.cancel(store.Results(results), click.echo)
+    ledger.cancel_run(store.Results(results), click.echo)
 
 
 @main.command()

@@ -24,8 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hpcbench.cli import point_text
-from hpcbench.cluster.dispatch import Listener
-from hpcbench.cluster.local import Jobs
+from hpcbench.cluster.run_state import Callback, PoolJobs
 from hpcbench.doctor.findings import Check, State, Tell
 from hpcbench.plan.plan import Plan
 from hpcbench.records.columns import Status
@@ -41,7 +40,7 @@ COLOURS = {
 
 
 @contextmanager
-def shown(console: Console) -> Iterator[Listener]:
+def shown(console: Console) -> Iterator[Callback]:
     """A listener for `hpcbench.cluster.driver.run` that shows what it hears while the block
     lasts.
     """
@@ -145,7 +144,7 @@ class _View:
                 "starting workers", total=self._total, completed=plan.done
             )
 
-    def _jobs(self, pools: Mapping[str, Jobs]) -> None:
+    def _jobs(self, pools: Mapping[str, PoolJobs]) -> None:
         """Says how jobs stand when that has changed, where they stand in a queue at all."""
         told = "; ".join(f"{pool}: {jobs_text(asdict(jobs))}" for pool, jobs in pools.items())
         if told != self._told and any(jobs.batch for jobs in pools.values()):
