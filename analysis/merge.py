@@ -4,7 +4,7 @@ Merges the records of any number of sites into one file, each measurement once, 
 
 Memory stays bounded however much there is, by two shuffles over the disk. First the rows are dealt
 out by a hash of point_id, so that all attempts at one measurement meet in one part, where the same
-rule as in `hpcbench.records.store.load_results` decides which counts. What is left is dealt out
+rule as in `hpcbench.records.load_results` decides which counts. What is left is dealt out
 again, by
 ranges of the final order whose limits come from a sample; each range is sorted by itself and
 written. In memory are never more than a few pieces of CHUNK_ROWS rows or a few parts, and there
@@ -33,13 +33,8 @@ import pyarrow.parquet as pq
 from hpcbench.errors import BadInput
 from hpcbench.records import parquet
 from hpcbench.records.columns import SCHEMA
-from hpcbench.records.store import (
-    ATTEMPT_COLUMNS,
-    KEY_COLUMNS,
-    SORT_COLUMNS,
-    best_attempts,
-    record_files,
-)
+from hpcbench.records.frame import ATTEMPT_COLUMNS, KEY_COLUMNS, SORT_COLUMNS, best_attempts
+from hpcbench.records.store import record_files
 
 CHUNK_ROWS = 32_768
 

@@ -22,7 +22,7 @@ from hpcbench.analysis.figures.kinds import KINDS, Picture, pictures  # noqa: E4
 from hpcbench.analysis.figures.styles import PRESETS, preset  # noqa: E402
 from hpcbench.analysis.summary.points import summarise  # noqa: E402
 from hpcbench.records.columns import COLUMNS, SCHEMA_VERSION, Record  # noqa: E402
-from hpcbench.records.store import load_results  # noqa: E402
+from hpcbench.records.frame import load_results  # noqa: E402
 from tests.helpers.builders_results import results  # noqa: E402
 from tests.helpers.builders_scan import with_everything  # noqa: E402
 

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from hpcbench.config.campaign import Campaign as Campaign
     from hpcbench.config.site import Site as Site
     from hpcbench.plan.plan import Plan
-    from hpcbench.records.store import load_results as load_results
+    from hpcbench.records.frame import load_results as load_results
 
 _HOMES = {
     "Campaign": "hpcbench.config.campaign",
     "Site": "hpcbench.config.site",
     "run": "hpcbench.cluster.driver",
-    "load_results": "hpcbench.records.store",
+    "load_results": "hpcbench.records.frame",
 }
 
 __all__ = ["Campaign", "Site", "load_results", "plan", "run"]

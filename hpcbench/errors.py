@@ -1,14 +1,21 @@
-"""One family of errors: each says what happened and what to do, and carries an exit code."""
+"""One family of errors. Each says what happened and what to do, and carries an exit code."""
 
 
 class HpcbenchError(Exception):
-    """Anything hpcbench tells its user about in one message instead of a traceback.
+    """Whatever a user sees as one message instead of a traceback.
 
-    ``hint`` says what to do about it. Both arguments go to ``Exception`` so that the error
-    survives pickling on its way back from a worker.
+    Parameters
+    ----------
+    message
+        What is wrong, and where.
+    hint
+        What to do about it.
     """
 
     exit_code = 1
+
+    # Whatever a subclass is made of goes to `args`: an error is pickled on its way back from a
+    # worker, and made again from these.
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message, hint)
@@ -20,13 +27,13 @@ class HpcbenchError(Exception):
 
 
 class BadInput(HpcbenchError):
-    """A file, a key, a value or a folder that the user gave cannot be used."""
+    """A file, key, value or folder that the user gave cannot be used."""
 
     exit_code = 2
 
 
 class SiteError(HpcbenchError):
-    """The site, its software or its batch system refused."""
+    """The site, its software or its batch system refuses."""
 
     exit_code = 3
 
@@ -36,9 +43,18 @@ class JobsDied(SiteError):
 
 
 class UnusableNode(SiteError):
-    """This node cannot measure anything; its work belongs elsewhere.
+    """This node cannot measure anything. Its work belongs on another one.
 
-    ``node`` and ``worker`` are their names for the batch system and for Dask.
+    Parameters
+    ----------
+    message
+        What is wrong with it.
+    hint
+        What to do about it.
+    node
+        Its name for the batch system.
+    worker
+        The name of its worker for Dask.
     """
 
     def __init__(self, message: str, hint: str = "", node: str = "", worker: str = "") -> None:
@@ -49,7 +65,7 @@ class UnusableNode(SiteError):
 
 
 class Interrupted(HpcbenchError):
-    """The run was stopped by a signal; the same command goes on where it stopped."""
+    """A signal stopped the run. The same command continues it."""
 
     exit_code = 130
 
@@ -57,8 +73,14 @@ class Interrupted(HpcbenchError):
 class ServerFailed(HpcbenchError):
     """Triton did not become ready, or died.
 
-    ``log_tail`` holds the last lines of its log; ``not_applicable`` is true where the backend
-    said that it cannot do what the configuration asks for.
+    Parameters
+    ----------
+    message
+        What happened.
+    log_tail
+        The last lines of its log.
+    not_applicable
+        Whether the backend said that it cannot do what the configuration asks for.
     """
 
     def __init__(self, message: str, log_tail: str = "", not_applicable: bool = False) -> None:
@@ -69,7 +91,20 @@ class ServerFailed(HpcbenchError):
 
 
 def cause_chain(error: BaseException) -> list[BaseException]:
-    """An error and those that led to it, the first of all last: a library's own words hide them."""
+    """Return an error and the errors that led to it.
+
+    Libraries wrap the first error, which says most, into others.
+
+    Parameters
+    ----------
+    error
+        What was caught.
+
+    Returns
+    -------
+    list of BaseException
+        The error itself first, the first cause last.
+    """
     found = [error]
     while (cause := found[-1].__cause__) is not None:
         found.append(cause)

@@ -237,7 +237,7 @@ def _compared(
 ) -> pd.DataFrame:
     """One metric of all pairs, of those that have it on both sides."""
     a, b = (
-        Sample.of(table.iloc[pairs[side]], metric.column)
+        Sample.from_table(table.iloc[pairs[side]], metric.column)
         for table, side in ((a_table, "a"), (b_table, "b"))
     )
     ratio = statistics.welch_ratio(b, a)

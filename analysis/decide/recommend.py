@@ -262,7 +262,7 @@ def _as_good(ratio: Interval) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.boo
 def _ratio(
     table: pd.DataFrame, metric: Metric, best: int, others: npt.NDArray[np.int64]
 ) -> Interval:
-    sample = Sample.of(table, metric.column)
+    sample = Sample.from_table(table, metric.column)
     one = Sample(*(v[np.full(len(others), best)] for v in (sample.n, sample.mean, sample.std)))
     rest = Sample(sample.n[others], sample.mean[others], sample.std[others])
     return statistics.welch_ratio(one, rest)

@@ -9,9 +9,15 @@ from matplotlib.patches import Rectangle
 from hpcbench.analysis.figures import axes, captions, layout
 from hpcbench.analysis.figures.styles import DEFAULT, LABEL_PT, SMALL_PT, Preset, preset
 from hpcbench.analysis.summary import series
+from hpcbench.analysis.summary.figure_tables import (
+    FigureTables,
+    plotted_numbers,
+    single_figure,
+    split_into_figures,
+)
 from hpcbench.analysis.summary.number_format import plain_number
 from hpcbench.analysis.summary.points import STAGES
-from hpcbench.analysis.summary.series import DoesNotApply, FigureTables
+from hpcbench.analysis.summary.series import DoesNotApply
 from hpcbench.analysis.summary.varying_axes import BATCH_SIZE
 from hpcbench.records.columns import Status
 
@@ -40,10 +46,10 @@ def breakdowns(points: pd.DataFrame) -> FigureTables:
     table[_REST] = table[_REST].where(table[_REST] > 0.01 * table[_TOTAL], 0.0).where(known)
     for end in ("_n", "_low", "_high", "_min", "_max"):
         table[f"{_REST}{end}"] = np.nan
-    parts = series.split_into_figures(series.series_along(table, BATCH_SIZE), MOST_COLUMNS)
+    parts = split_into_figures(series.series_along(table, BATCH_SIZE), MOST_COLUMNS)
     found = []
     for name, part in parts:
-        numbers = series.plotted_numbers(part, (_TOTAL, *_NAMES), MOST_COLUMNS)
+        numbers = plotted_numbers(part, (_TOTAL, *_NAMES), MOST_COLUMNS)
         numbers["drawn"] = numbers["drawn"].replace("grey", "no")
         shown = numbers.loc[numbers["drawn"] == "colour", list(STAGES)]
         if shown.notna().any(axis=None):
@@ -179,4 +185,4 @@ def latency_breakdown(points: pd.DataFrame, style: str = DEFAULT) -> Figure:
     At most MOST_COLUMNS configurations side by side. A ring on top: did not settle; a cross: no
     result.
     """
-    return breakdown_figure(series.single_figure(breakdowns(points)), style)
+    return breakdown_figure(single_figure(breakdowns(points)), style)

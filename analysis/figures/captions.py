@@ -7,9 +7,9 @@ import pandas as pd
 
 from hpcbench.analysis.summary.configuration import BASE, CALLS, LOAD
 from hpcbench.analysis.summary.configuration_names import describe_configuration, server_axes
+from hpcbench.analysis.summary.figure_tables import differ_in_load_only
 from hpcbench.analysis.summary.number_format import plain_number
 from hpcbench.analysis.summary.points import row_dicts
-from hpcbench.analysis.summary.series import differ_in_load_only
 from hpcbench.analysis.summary.statistics import CONFIDENCE
 from hpcbench.analysis.summary.varying_axes import Axis
 from hpcbench.records.columns import Status

@@ -15,8 +15,9 @@ from hpcbench.analysis.figures.styles import DEFAULT, TICK_PT, Mark, preset
 from hpcbench.analysis.summary import series
 from hpcbench.analysis.summary.configuration import CONFIGURATION, REQUEST_CONTENT, Array
 from hpcbench.analysis.summary.configuration_names import distinctions
+from hpcbench.analysis.summary.figure_tables import FigureTables, plotted_numbers, single_figure
 from hpcbench.analysis.summary.points import row_dicts
-from hpcbench.analysis.summary.series import DEVICE, DoesNotApply, FigureTables
+from hpcbench.analysis.summary.series import DEVICE, DoesNotApply
 from hpcbench.records.columns import Status
 
 MOST_MODELS = 16
@@ -48,7 +49,7 @@ def comparisons(points: pd.DataFrame) -> FigureTables:
     return [
         (
             (f"{page + 1:.0f}",) if pages.max() else (),
-            series.plotted_numbers(best[pages == page], (_THROUGHPUT, _ENERGY, "gpu_power_w")),
+            plotted_numbers(best[pages == page], (_THROUGHPUT, _ENERGY, "gpu_power_w")),
         )
         for page in sorted(pages.unique())
     ]
@@ -139,4 +140,4 @@ def device_comparison(points: pd.DataFrame, style: str = DEFAULT) -> Figure:
     """The best throughput [infer/s] of each model on each GPU or pool, its ratio to the first, and
     inferences per joule [1/J] where energy was measured.
     """
-    return comparison_figure(series.single_figure(comparisons(points)), style)
+    return comparison_figure(single_figure(comparisons(points)), style)

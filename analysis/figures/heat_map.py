@@ -18,8 +18,14 @@ from hpcbench.analysis.figures.styles import DEFAULT, MAP, SMALL_PT, TICK_PT, Pr
 from hpcbench.analysis.summary import series
 from hpcbench.analysis.summary.configuration import CONFIGURATION, group_numbers
 from hpcbench.analysis.summary.configuration_names import device_name
+from hpcbench.analysis.summary.figure_tables import (
+    MOST_FIGURES,
+    FigureTables,
+    plotted_numbers,
+    single_figure,
+)
 from hpcbench.analysis.summary.points import row_dicts
-from hpcbench.analysis.summary.series import MOST_FIGURES, DoesNotApply, FigureTables
+from hpcbench.analysis.summary.series import DoesNotApply
 from hpcbench.analysis.summary.varying_axes import Axis, axis_named, axis_positions, varying_axes
 from hpcbench.records.columns import Status
 
@@ -86,7 +92,7 @@ def _one_per_device(cells: pd.DataFrame) -> FigureTables:
         best = order.sort_values(["cells", "peak"], ascending=False).index[0]
         chosen = part[part["series"] == best].copy()
         chosen["series"] = 0
-        numbers = series.plotted_numbers(chosen, _BOTH)
+        numbers = plotted_numbers(chosen, _BOTH)
         numbers.insert(2, "y", chosen["y"].to_numpy())
         for told in ("x_axis", "x_text", "y_axis", "y_text"):
             numbers[told] = chosen[told].to_numpy()
@@ -232,4 +238,4 @@ def heat_map(points: pd.DataFrame, x: str, y: str, style: str = DEFAULT) -> Figu
     cells = _cells(series.require_measured(points), there[x], there[y])
     if cells.empty:
         raise DoesNotApply(f"nothing was measured over both {x} and {y}")
-    return map_figure(series.single_figure(_one_per_device(cells)), style)
+    return map_figure(single_figure(_one_per_device(cells)), style)

@@ -28,12 +28,12 @@ from hpcbench.analysis.figures import (
     tradeoff,
 )
 from hpcbench.analysis.figures.styles import DEFAULT, preset
-from hpcbench.analysis.summary import series
 from hpcbench.analysis.summary.axis_names import file_name_part
 from hpcbench.analysis.summary.configuration import CONFIGURATION
 from hpcbench.analysis.summary.configuration_names import device_name
+from hpcbench.analysis.summary.figure_tables import FigureTables, single_figure
 from hpcbench.analysis.summary.points import row_dicts, summarise
-from hpcbench.analysis.summary.series import DoesNotApply, FigureTables
+from hpcbench.analysis.summary.series import DoesNotApply
 from hpcbench.analysis.summary.varying_axes import BATCH_SIZE, CONCURRENCY, REQUEST_RATE, Axis
 from hpcbench.errors import BadInput
 
@@ -56,7 +56,7 @@ class Kind:
 
     def of(self, points: pd.DataFrame, style: str = DEFAULT) -> Figure:
         """The figure, where the points make one picture of it. Raises DoesNotApply otherwise."""
-        return self.draw(series.single_figure(self.pictures(points)), style)
+        return self.draw(single_figure(self.pictures(points)), style)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,13 @@ from hpcbench.analysis.figures.scan import THROUGHPUT, THROUGHPUT_NAME
 from hpcbench.analysis.figures.styles import DEFAULT, TICK_PT, Mark, preset
 from hpcbench.analysis.summary import series
 from hpcbench.analysis.summary.configuration import LOAD
-from hpcbench.analysis.summary.series import DoesNotApply, FigureTables
+from hpcbench.analysis.summary.figure_tables import (
+    FigureTables,
+    plotted_numbers,
+    single_figure,
+    split_into_figures,
+)
+from hpcbench.analysis.summary.series import DoesNotApply
 from hpcbench.analysis.summary.varying_axes import GPUS, INSTANCES, Axis
 
 _UTILISATION = "gpu_utilization_percent"
@@ -30,8 +36,8 @@ def instances(points: pd.DataFrame) -> FigureTables:
         raise DoesNotApply("no configuration was measured with two numbers of instances")
     table = series.series_along(series.best_points(points, _FREE), INSTANCES, _FREE)
     return [
-        (name, series.plotted_numbers(part, (THROUGHPUT, _UTILISATION), _MOST_TWIN))
-        for name, part in series.split_into_figures(table, _MOST_TWIN)
+        (name, plotted_numbers(part, (THROUGHPUT, _UTILISATION), _MOST_TWIN))
+        for name, part in split_into_figures(table, _MOST_TWIN)
     ]
 
 
@@ -77,7 +83,7 @@ def throughput_utilisation_vs_instances(points: pd.DataFrame, style: str = DEFAU
 
     Each point is the load with the highest throughput that settled.
     """
-    return instances_figure(series.single_figure(instances(points)), style)
+    return instances_figure(single_figure(instances(points)), style)
 
 
 def scaling(points: pd.DataFrame) -> FigureTables:
@@ -99,8 +105,8 @@ def scaling(points: pd.DataFrame) -> FigureTables:
     # A series of one number of GPUs scales nowhere.
     table = table[table["series"].duplicated(keep=False)]
     return [
-        (name, series.plotted_numbers(part, (THROUGHPUT, _EFFICIENCY)))
-        for name, part in series.split_into_figures(table)
+        (name, plotted_numbers(part, (THROUGHPUT, _EFFICIENCY)))
+        for name, part in split_into_figures(table)
     ]
 
 
@@ -149,7 +155,7 @@ def gpu_scaling(points: pd.DataFrame, style: str = DEFAULT) -> Figure:
 
     Each point is the load with the highest throughput that settled.
     """
-    return scaling_figure(series.single_figure(scaling(points)), style)
+    return scaling_figure(single_figure(scaling(points)), style)
 
 
 def _best_load(numbers: pd.DataFrame) -> str:

@@ -24,8 +24,14 @@ from hpcbench.analysis.figures.panels import (
 )
 from hpcbench.analysis.figures.styles import DEFAULT, TICK_PT, Mark, preset
 from hpcbench.analysis.summary import series
+from hpcbench.analysis.summary.figure_tables import (
+    FigureTables,
+    plotted_numbers,
+    single_figure,
+    split_into_figures,
+)
 from hpcbench.analysis.summary.number_format import plain_number
-from hpcbench.analysis.summary.series import DoesNotApply, FigureTables
+from hpcbench.analysis.summary.series import DoesNotApply
 from hpcbench.analysis.summary.varying_axes import (
     BATCH_SIZE,
     CONCURRENCY,
@@ -47,8 +53,8 @@ def scan(points: pd.DataFrame, axis: Axis) -> FigureTables:
     if axis is not BATCH_SIZE and not series.varies_along(series.require_measured(points), axis):
         raise DoesNotApply(f"no configuration was measured at two values of the {axis.phrase}")
     return [
-        (name, series.plotted_numbers(series.with_ratios(part, _BOTH), _BOTH))
-        for name, part in series.split_into_figures(
+        (name, plotted_numbers(series.with_ratios(part, _BOTH), _BOTH))
+        for name, part in split_into_figures(
             series.series_along(series.require_measured(points), axis)
         )
         if (part[list(_BOTH)] > 0).any(axis=None)
@@ -100,17 +106,17 @@ def throughput_latency_vs_batch(points: pd.DataFrame, style: str = DEFAULT) -> F
     edge: no figures, as the note below says. The ratio is to the first series that was measured;
     with one series there is none.
     """
-    return scan_figure(series.single_figure(scan(points, BATCH_SIZE)), BATCH_SIZE, style)
+    return scan_figure(single_figure(scan(points, BATCH_SIZE)), BATCH_SIZE, style)
 
 
 def throughput_latency_vs_concurrency(points: pd.DataFrame, style: str = DEFAULT) -> Figure:
     """As `throughput_latency_vs_batch`, against the number of requests in flight."""
-    return scan_figure(series.single_figure(scan(points, CONCURRENCY)), CONCURRENCY, style)
+    return scan_figure(single_figure(scan(points, CONCURRENCY)), CONCURRENCY, style)
 
 
 def throughput_latency_vs_rate(points: pd.DataFrame, style: str = DEFAULT) -> Figure:
     """As `throughput_latency_vs_batch`, against the rate at which requests were sent."""
-    return scan_figure(series.single_figure(scan(points, REQUEST_RATE)), REQUEST_RATE, style)
+    return scan_figure(single_figure(scan(points, REQUEST_RATE)), REQUEST_RATE, style)
 
 
 def curve_axis(points: pd.DataFrame) -> Axis:
@@ -125,8 +131,8 @@ def curves(points: pd.DataFrame) -> FigureTables:
     """The pictures of `latency_vs_throughput`, with ``load`` naming the column of ``x``."""
     axis = curve_axis(points)
     return [
-        (name, series.plotted_numbers(part, _BOTH).assign(load=axis.column))
-        for name, part in series.split_into_figures(series.series_along(points, axis))
+        (name, plotted_numbers(part, _BOTH).assign(load=axis.column))
+        for name, part in split_into_figures(series.series_along(points, axis))
         if (part[list(_BOTH)] > 0).all(axis="columns").any()
     ]
 
@@ -177,4 +183,4 @@ def latency_vs_throughput(points: pd.DataFrame, style: str = DEFAULT) -> Figure:
     The load is the concurrency where it varies, else the request rate or the batch size, and its
     values stand beside the points.
     """
-    return curve_figure(series.single_figure(curves(points)), style)
+    return curve_figure(single_figure(curves(points)), style)

@@ -12,9 +12,10 @@ from matplotlib.patches import Rectangle
 from hpcbench.analysis.figures import captions, layout
 from hpcbench.analysis.figures.styles import DEFAULT, SMALL_PT, preset
 from hpcbench.analysis.summary import series
+from hpcbench.analysis.summary.figure_tables import FigureTables, plotted_numbers, single_figure
 from hpcbench.analysis.summary.number_format import plain_number
 from hpcbench.analysis.summary.points import row_dicts
-from hpcbench.analysis.summary.series import DoesNotApply, FigureTables
+from hpcbench.analysis.summary.series import DoesNotApply
 from hpcbench.analysis.summary.varying_axes import BATCH_SIZE, LOADS, Axis
 from hpcbench.records.columns import Status
 
@@ -59,7 +60,7 @@ def states(points: pd.DataFrame) -> FigureTables:
     most_wrong = count[count > 0].sort_values(ascending=False, kind="stable").index[:MOST_ROWS]
     shown = table[table["series"].isin(most_wrong)]
     _, texts = captions.legend(shown, _axis(points).hidden_words)
-    numbers = series.plotted_numbers(shown, ())
+    numbers = plotted_numbers(shown, ())
     numbers["drawn"] = "colour"
     numbers.insert(1, "text", [texts[number] for number in numbers["series"]])
     numbers.insert(2, "state", shown["state"].to_numpy(dtype=object))
@@ -182,4 +183,4 @@ def status_map(points: pd.DataFrame, style: str = DEFAULT) -> Figure:
     Rows are configurations, those with the most such points if there are more than MOST_ROWS;
     columns are the values of the load that has the most of them; an empty cell was not asked for.
     """
-    return state_figure(series.single_figure(states(points)), style)
+    return state_figure(single_figure(states(points)), style)

@@ -16,9 +16,17 @@ from hpcbench.analysis.figures.scan import THROUGHPUT, THROUGHPUT_NAME
 from hpcbench.analysis.figures.styles import DEFAULT, SMALL_PT, Mark, preset
 from hpcbench.analysis.summary import series, statistics
 from hpcbench.analysis.summary.configuration import CONFIGURATION, REQUEST_CONTENT
+from hpcbench.analysis.summary.figure_tables import (
+    MOST_FIGURES,
+    FigureTables,
+    plotted_numbers,
+    single_figure,
+    split_by_column,
+    split_into_figures,
+)
 from hpcbench.analysis.summary.number_format import plain_number
 from hpcbench.analysis.summary.points import OUTPUTS
-from hpcbench.analysis.summary.series import DEVICE, DoesNotApply, FigureTables
+from hpcbench.analysis.summary.series import DEVICE, DoesNotApply
 from hpcbench.records.columns import Status
 
 _P99 = "latency_p99_ms"
@@ -46,8 +54,8 @@ def fronts(points: pd.DataFrame) -> FigureTables:
     table["few_requests"] = statistics.too_few_requests(counts, 99)
     table = table.sort_values(["series", "x"], ignore_index=True)
     found: FigureTables = []
-    for name, part in series.split_by_column(table, "model_label")[: series.MOST_FIGURES]:
-        numbers = series.plotted_numbers(part, (THROUGHPUT, _P99))
+    for name, part in split_by_column(table, "model_label")[:MOST_FIGURES]:
+        numbers = plotted_numbers(part, (THROUGHPUT, _P99))
         for column in ("on_front", "few_requests"):
             numbers[column] = part[column].to_numpy()
         found.append((name, numbers))
@@ -149,7 +157,7 @@ def pareto_front(points: pd.DataFrame, style: str = DEFAULT) -> Figure:
     """p99 latency [ms] against throughput [infer/s] of every configuration of one model, with the
     front of each device: what is not on it is beaten in both.
     """
-    return front_figure(series.single_figure(fronts(points)), style)
+    return front_figure(single_figure(fronts(points)), style)
 
 
 def precisions(points: pd.DataFrame) -> FigureTables:
@@ -173,8 +181,8 @@ def precisions(points: pd.DataFrame) -> FigureTables:
     table["series"] = series.number_groups(table, _APART)
     table = table.sort_values(["series", "x"], ignore_index=True)
     found: FigureTables = []
-    for name, part in series.split_into_figures(table):
-        numbers = series.plotted_numbers(part, (THROUGHPUT, *OUTPUTS))
+    for name, part in split_into_figures(table):
+        numbers = plotted_numbers(part, (THROUGHPUT, *OUTPUTS))
         numbers["precision"] = part["precision"].to_numpy()
         found.append((name, numbers))
     return found
@@ -233,4 +241,4 @@ def _draw_precisions(ax: Axes, part: pd.DataFrame, mark: Mark) -> list[Annotatio
 
 def precision_accuracy(points: pd.DataFrame, style: str = DEFAULT) -> Figure:
     """Throughput [infer/s] of each precision against how far its outputs are from a reference."""
-    return precision_figure(series.single_figure(precisions(points)), style)
+    return precision_figure(single_figure(precisions(points)), style)

@@ -17,6 +17,7 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from hpcbench.analysis.summary import configuration, statistics
 from hpcbench.analysis.summary.axis_names import axis_name, axis_unit, value_text
 from hpcbench.analysis.summary.configuration_names import device_name
+from hpcbench.analysis.summary.derived_metrics import energy_j_per_infer, settled_latency_us
 from hpcbench.analysis.summary.points import natural_key
 from hpcbench.records.columns import COLUMNS, Status
 
@@ -81,7 +82,7 @@ class Points:
 
 def points_of(frame: pd.DataFrame) -> Points:
     """Joins the repeats in what `load_results` returns."""
-    frame = configuration.normalised(frame.assign(**{ENERGY: statistics.energy_j_per_infer(frame)}))
+    frame = configuration.normalised(frame.assign(**{ENERGY: energy_j_per_infer(frame)}))
     names = [name for name in FIGURES if np.isfinite(configuration.as_floats(frame[name])).any()]
     table = statistics.join_repeats(frame, names)
     numbers = configuration.group_numbers(frame, configuration.CONFIGURATION)
@@ -127,7 +128,7 @@ def repeats(points: Points) -> Json:
     """Every measurement, ordered by point; those of point i are first[i] up to first[i + 1]."""
     order = np.argsort(points.numbers, kind="stable")
     frame = points.frame.iloc[order]
-    latency = statistics.settled_latency_us(frame).to_numpy() * 1e-3
+    latency = settled_latency_us(frame).to_numpy() * 1e-3
     throughput = configuration.as_floats(frame["throughput_infer_per_s"])
     ended = frame["ended_at"].dt.strftime("%Y-%m-%d %H:%M:%S")
     counts = np.bincount(points.numbers, minlength=len(points.table))

@@ -50,7 +50,6 @@ def axis_name(axis: str) -> str:
     -------
     str
         ``"queue delay"`` for ``max_queue_delay_us``.
-
     """
     if axis in _NAMES:
         return _NAMES[axis]
@@ -71,7 +70,6 @@ def axis_unit(axis: str) -> str:
     -------
     str
         The unit of that column, else the unit that the name ends with; ``""`` for none.
-
     """
     if known := _UNITS.get(axis, ""):
         return "" if known == "1" else {"us": "µs"}.get(known, known)
@@ -91,7 +89,6 @@ def axis_label(axis: str) -> str:
     -------
     str
         Its name with a capital letter, and its unit in brackets: ``"Queue delay [µs]"``.
-
     """
     name, unit = axis_name(axis), axis_unit(axis)
     name = name[:1].upper() + name[1:]
@@ -112,7 +109,6 @@ def value_text(axis: str, given: Any) -> str:
     -------
     str
         ``"none"``, ``"on"``, ``"4/8"``, ``"TensorRT FP16"``, ...
-
     """
     if isinstance(given, str) and given.startswith("{"):
         with contextlib.suppress(ValueError):
@@ -152,7 +148,6 @@ def axis_phrase(axis: str, given: Any) -> str:
     str
         ``"2 instances"``, ``"no dynamic batching"``, ``"queue delay 100 µs"``; ``""`` where there
         is nothing to say.
-
     """
     name, text = axis_name(axis), value_text(axis, given)
     if given == BASE:
@@ -190,7 +185,6 @@ def shape_texts(shapes: str) -> dict[str, str]:
     -------
     dict
         The lengths, joined by a multiplication sign, by the input's name.
-
     """
     given: dict[str, Any] = json.loads(shapes)
     return {
@@ -211,6 +205,5 @@ def file_name_part(words: Iterable[str]) -> str:
     -------
     str
         Lower-case ASCII letters, digits and underscores.
-
     """
     return "_".join(re.sub(r"[^a-z0-9]+", "_", word.lower()).strip("_") for word in words)

@@ -1,7 +1,8 @@
-"""What makes a configuration: everything that two measurements must share to be repeats.
+"""What separates configurations: everything in which two measurements must agree to be repeats.
 
-It is defined here, and nowhere else. Pure functions on pandas frames with the columns of
-`hpcbench.records.columns`; none holds a loop over rows or groups.
+Each column says where it is defined whether it separates (`hpcbench.records.roles`). Pure functions
+on pandas frames with the columns of `hpcbench.records.columns`; none loops over rows or groups in
+Python.
 """
 
 import json
@@ -35,7 +36,7 @@ MEASUREMENT = (*CALLS, *WINDOWS)
 SOFTWARE = names_with(Role.SOFTWARE)
 
 REQUEST_CONTENT = ("model_label", "model", "shapes", "input_data", "string_length", "string_data")
-"""What a request asks of a server; what asks for something else is never weighed against it."""
+"""What a request asks of a server. Different requests are never compared with each other."""
 
 PLANNED = (*MODEL, *SERVER, *LOAD, *PLACE, *MEASUREMENT, *SOFTWARE)
 """What is known of a point before it is measured."""
@@ -56,23 +57,36 @@ in the metrics of a GPU. The node's name is left out, because a pool is nodes of
 """
 
 CONFIGURATION_INPUTS = (*CONFIGURATION, "input_data_digest", "status")
-"""The columns that `configurations` reads beside those of its figures."""
+"""The columns that `normalised` needs."""
 
 _SERVED = (*MODEL, *SERVER, *PLACE, *SOFTWARE)
-"""What decides which servers on which nodes a point may meet, whatever the load."""
+"""What decides how a server behaves before any load arrives."""
 
 Array = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
 
 
 def normalised(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows, which have CONFIGURATION_INPUTS, with what grouping needs put right.
+    """Return measurements whose configurations can be compared column by column.
 
-    An input file is known by its digest, wherever it lay, and a server variant by its axes,
-    in whichever order they were written. A row without figures that lacks OBSERVED
-    is given that of measured rows of the same server, or at least the hardware of its pool, where
-    they agree with what it does know: a point that failed early then stands beside those it was
-    to be compared with.
+    Parameters
+    ----------
+    frame
+        Measurements with CONFIGURATION_INPUTS.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The same rows. ``input_data`` holds the digest of an input file instead of its path, and
+        ``variant`` has its axes in one order. A row without a measurement is given the OBSERVED
+        columns that it lacks from a measured row of the same server, or at least the hardware of
+        its pool, where that agrees with what the row does know: then a point that failed early
+        stands beside those that it was to be compared with.
+
+    Raises
+    ------
+    BadInput
+        A column that must hold JSON holds something else.
     """
     data = frame["input_data_digest"].astype(object)
     data = data.where(data.notna(), frame["input_data"].astype(object))
@@ -83,18 +97,18 @@ def normalised(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _variants(texts: pd.Series) -> pd.Series:
-    """Each variant as JSON with its axes in one order, whoever wrote it."""
+    """Return each variant as JSON with its axes in one order, whoever wrote it."""
     codes, given = _parsed("variant", texts)
     plain = [
         json.dumps({name: axes[name] for name in sorted(axes, key=axis_sort_key)}) for axes in given
     ]
-    # Code -1, a variant that is not known, finds the last.
+    # The code of a variant that is not known is -1, which picks the None at the end.
     found = pd.Series(pd.Categorical([*plain, None])[codes], index=texts.index)
     return found if isinstance(texts.dtype, pd.CategoricalDtype) else found.astype(texts.dtype)
 
 
 def _parsed(name: str, texts: pd.Series) -> tuple[Numbers, list[dict[str, Any]]]:
-    """(the number of each row's text, -1 for none; what the texts hold)."""
+    """Return the code of each row's text (-1: missing), and what each distinct text holds."""
     codes, given = pd.factorize(texts)
     found: list[dict[str, Any]] = []
     for text in given:
@@ -109,39 +123,97 @@ def _parsed(name: str, texts: pd.Series) -> tuple[Numbers, list[dict[str, Any]]]
 
 
 def axis_sort_key(axis: str) -> tuple[int, str]:
-    """Where an axis stands among others: in the order of RESOLVED, then of the alphabet."""
+    """Return a key that sorts server axes: those of RESOLVED in its order, then by name.
+
+    Parameters
+    ----------
+    axis
+        The name of a server axis.
+
+    Returns
+    -------
+    tuple
+        For `sorted`.
+    """
     return RESOLVED.index(axis) if axis in RESOLVED else len(RESOLVED), axis
 
 
 def strings_as_categories(frame: pd.DataFrame) -> pd.DataFrame:
-    """The same rows with each text held once: a tenth of the memory, and quick to group."""
+    """Return the rows with each string held once.
+
+    It takes a tenth of the memory, and groups faster.
+
+    Parameters
+    ----------
+    frame
+        Any columns. ``point_id`` stays as it is: nearly every row has its own.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns of strings as pandas categories.
+    """
     texts = [name for name in frame if isinstance(frame[name].dtype, pd.StringDtype)]
     return frame.astype({name: "category" for name in texts if name != "point_id"})
 
 
 def group_numbers(frame: pd.DataFrame, columns: Sequence[str]) -> Numbers:
-    """The number of each row's group, from 0 in the order in which groups first appear.
+    """Return the number of each row's group.
 
-    Rows are of one group where they agree in all ``columns``; missing agrees with missing.
+    Parameters
+    ----------
+    frame
+        n rows with ``columns``.
+    columns
+        Rows belong to one group where they agree in all of these; missing agrees with missing.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n,), from 0 in the order in which groups first appear.
     """
     numbers = np.zeros(len(frame), dtype=np.int64)
     for column in columns:
         codes = _codes(frame[column])
         if len(codes) and (codes != codes[0]).any():
-            # Densely numbered again at every step, or the product would outgrow 64 bits.
+            # Renumbered at every step: the product of many columns would overflow 64 bits.
             numbers = _codes(pd.Series(numbers * (codes.max() + 1) + codes)) - 1
     return numbers
 
 
 def as_floats(column: pd.Series) -> Array:
-    """A column as 64-bit floats, missing as NaN."""
+    """Return a column as 64-bit floats.
+
+    Parameters
+    ----------
+    column
+        Numbers of any type.
+
+    Returns
+    -------
+    numpy.ndarray
+        NaN where a value is missing.
+    """
     return column.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
 def plain_rows(table: pd.DataFrame, positions: Sequence[int] | Numbers) -> list[dict[str, Any]]:
-    """Those rows as dicts of plain Python values, with None for what is missing."""
+    """Return some rows as dicts of plain Python values.
+
+    Parameters
+    ----------
+    table
+        Any columns.
+    positions
+        The rows to take, from 0.
+
+    Returns
+    -------
+    list of dict
+        None where a value is missing.
+    """
     places = np.asarray(positions, dtype=np.int64)
-    # Column by column: a frame of few rows costs pandas milliseconds for each of its columns.
+    # Not `to_dict`: for a frame of few rows it takes milliseconds per column.
     columns = {str(name): _plain(table[name].array.take(places)) for name in table}
     return [
         dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
@@ -157,7 +229,7 @@ def _plain(values: Any) -> list[Any]:
 
 
 def _codes(column: pd.Series) -> Numbers:
-    """A number for each value, 0 for missing."""
+    """Return a number for each distinct value, 0 for missing."""
     codes: npt.NDArray[Any]
     if isinstance(column.dtype, pd.CategoricalDtype):
         codes = column.cat.codes.to_numpy()
@@ -167,9 +239,9 @@ def _codes(column: pd.Series) -> Numbers:
 
 
 def _with_facts(frame: pd.DataFrame, facts: Sequence[str], alike: Sequence[str]) -> pd.DataFrame:
-    """Gives unmeasured rows the ``facts`` of the first measured row that fits.
+    """Give rows without a measurement the ``facts`` of the first measured row that fits.
 
-    That is one that agrees in ``alike``, and in those of the facts that the row knows itself.
+    It fits where it agrees in ``alike``, and in those facts that the row knows itself.
     """
     measured = frame["status"].isin(sorted(MEASURED)).to_numpy(dtype=bool)
     if measured.all() or not measured.any():

@@ -39,7 +39,6 @@ def device_name(row: Mapping[str, Any]) -> str:
     -------
     str
         ``"Tesla T4"``, ``"AMD EPYC 7763 (32 CPUs)"`` or ``"unknown device"``.
-
     """
     on_gpu = row["gpu_name"] is not None and row["instance_kind"] != "KIND_CPU"
     name = row["gpu_name"] if on_gpu else row["cpu_name"]
@@ -65,7 +64,6 @@ def server_axes(row: Mapping[str, Any]) -> dict[str, Any]:
     -------
     dict
         The value of each axis by its name; empty for the model's own configuration.
-
     """
     if row["variant"] is not None:
         requested: dict[str, Any] = json.loads(row["variant"])
@@ -86,7 +84,6 @@ def describe_configuration(row: Mapping[str, Any]) -> dict[str, str]:
     dict
         A phrase by the name of its column or axis, the most telling first. What the server
         resolved stands under ``"found NAME"``, beside what was requested.
-
     """
     known = {column: row[column] for column in CONFIGURATION if row[column] is not None}
     parts = {"model_label": known["model_label"], "device": device_name(row)}
@@ -150,7 +147,6 @@ def load_text(row: Mapping[str, Any]) -> str:
     -------
     str
         ``"batch size 8, concurrency 4"``; axes without a value are left out.
-
     """
     phrases = describe_configuration(row)
     return ", ".join(phrases[name] for name in LOAD if name in phrases)
@@ -169,7 +165,6 @@ def server_text(row: Mapping[str, Any]) -> str:
     str
         ``"2 instances, TensorRT FP16"``; ``"base"`` where no axis differs; ``"unknown"`` where
         the results do not say.
-
     """
     phrases = [axis_phrase(axis, value) for axis, value in server_axes(row).items()]
     text = ", ".join(filter(None, phrases))
@@ -188,7 +183,6 @@ def distinctions(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     -------
     list of str
         A text for each row; ``""`` where there is nothing else.
-
     """
     described = [describe_configuration(row) for row in rows]
     known = list(_NAMED_ELSEWHERE)
@@ -219,7 +213,6 @@ def configuration_names(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], s
     -------
     tuple
         The names, without what is the same in all rows; and that, for a line above them.
-
     """
     parts = [
         [phrases["model_label"], *(phrases.get(name, "") for name in LOAD), server_text(row), more]

@@ -1,4 +1,4 @@
-"""What a user wants of a configuration: the figure to make best, and limits on others."""
+"""What a user requires of a configuration: a metric to optimise, and limits on others."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,13 +8,25 @@ import numpy.typing as npt
 import pandas as pd
 
 from hpcbench.analysis.summary.configuration import Array, Numbers, as_floats, group_numbers
-from hpcbench.analysis.summary.statistics import energy_j_per_infer
+from hpcbench.analysis.summary.derived_metrics import energy_j_per_infer
 from hpcbench.errors import BadInput
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure that can be limited or made best; ``highest``: the more of it the better."""
+    """A number that was measured, and that can be limited or optimised.
+
+    Attributes
+    ----------
+    column
+        Its name in tables.
+    name
+        Its name for people.
+    unit
+        ``""`` where it has none, as a cost in any currency.
+    higher_is_better
+        Whether more of it is better.
+    """
 
     column: str
     name: str
@@ -34,26 +46,58 @@ METRIC_COLUMNS = (
     *("throughput_infer_per_s", "latency_p99_us", "request_count", "gpu_memory_max_bytes"),
     *("gpu_energy_j", "gpu_power_avg_w", "gpu_count", "perf_analyzer_s", "site", "pool"),
 )
-"""The columns of `hpcbench.records.columns` from which the figures are made."""
+"""The columns of `hpcbench.records.columns` from which the metrics are made."""
 
 
 @dataclass(frozen=True)
 class Limit:
-    """``value`` is the least of a figure that is ``highest`` the best, else the most."""
+    """A limit on a metric.
+
+    Attributes
+    ----------
+    option
+        The option of the command line that sets it.
+    metric
+        What is limited.
+    value
+        In the metric's unit: the least allowed if ``metric.higher_is_better``, else the most.
+    """
 
     option: str
     metric: Metric
     value: float
 
     def excess(self, values: Array) -> Array:
-        """By which factor each value is beyond the limit; at most 1 where it is met, else inf."""
+        """Return by which factor each value is beyond the limit.
+
+        Parameters
+        ----------
+        values
+            Any shape, in the metric's unit.
+
+        Returns
+        -------
+        numpy.ndarray
+            At most 1 where the limit is met; inf where the value is missing.
+        """
         with np.errstate(divide="ignore", invalid="ignore"):
             factor = self.value / values if self.metric.higher_is_better else values / self.value
         return np.where(np.isfinite(factor) & (factor >= 0), factor, np.inf)
 
     def is_met(self, values: Array) -> npt.NDArray[np.bool_]:
-        """Where the limit is kept to; a missing value keeps to none."""
-        # A figure at the very limit keeps it, whatever its change of unit does to the last digit.
+        """Return where the limit is met.
+
+        Parameters
+        ----------
+        values
+            Any shape, in the metric's unit.
+
+        Returns
+        -------
+        numpy.ndarray
+            Booleans; a missing value meets no limit.
+        """
+        # A value exactly at the limit meets it, whatever the change of units did to its last digit.
         within = values >= self.value if self.metric.higher_is_better else values <= self.value
         keeps = within | np.isclose(values, self.value, rtol=1e-9, atol=0)
         return np.asarray(keeps, dtype=bool)
@@ -64,10 +108,23 @@ class Limit:
 
 @dataclass(frozen=True)
 class Requirements:
-    """An objective (a key of OBJECTIVES), limits, prices of pools, and a rate to be served.
+    """What a user requires of a configuration.
 
-    Prices are of one GPU for one hour, or of one node where a pool has none, in any currency, by
-    "pool" or "site/pool". ``rate`` is in inferences per second.
+    Attributes
+    ----------
+    objective
+        What to optimise: a key of OBJECTIVES.
+    max_latency_p99_ms
+        Limit of the p99 latency [ms]. None, here and below: no limit.
+    max_gpu_memory_gib
+        Limit of the memory in use on all GPUs of a server [GiB].
+    min_throughput
+        The least throughput [infer/s].
+    prices
+        Of one GPU for one hour, or of one node in a pool without GPUs, in any currency; by
+        ``"pool"`` or ``"site/pool"``.
+    rate
+        The rate to be served by all servers together [infer/s]; None: do not compute how many.
     """
 
     objective: str = "throughput"
@@ -79,12 +136,12 @@ class Requirements:
 
     @property
     def metric(self) -> Metric:
-        """What is made best."""
+        """Return the metric to optimise."""
         return OBJECTIVES[self.objective]
 
     @property
     def limits(self) -> tuple[Limit, ...]:
-        """The limits that were set."""
+        """Return the limits that were set."""
         given = (
             ("--max-latency-p99-ms", LATENCY, self.max_latency_p99_ms),
             ("--max-gpu-memory-gib", MEMORY, self.max_gpu_memory_gib),
@@ -96,12 +153,23 @@ class Requirements:
 
 
 def metric_values(frame: pd.DataFrame, prices: Mapping[str, float]) -> dict[str, Array]:
-    """The figures of each measurement by the name of their column, from those of METRIC_COLUMNS.
+    """Return the metrics of each measurement.
 
-    ``cost_per_million`` is missing where a pool has no price.
+    Parameters
+    ----------
+    frame
+        n measurements with METRIC_COLUMNS.
+    prices
+        As in `Requirements`; without any there is no cost.
+
+    Returns
+    -------
+    dict
+        Arrays of shape (n,), in the metric's unit, by its column; NaN where it is missing.
     """
     throughput = as_floats(frame["throughput_infer_per_s"])
     energy = energy_j_per_infer(frame).to_numpy()
+    # A price is of one GPU: a server of four costs four times as much.
     gpus = np.nan_to_num(as_floats(frame["gpu_count"]), nan=1.0).clip(min=1)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         hours = gpus / (throughput * 3600)
@@ -117,14 +185,40 @@ def metric_values(frame: pd.DataFrame, prices: Mapping[str, float]) -> dict[str,
 
 
 def price_per_hour(frame: pd.DataFrame, prices: Mapping[str, float]) -> Array:
-    """The price of a GPU (of a node without one) in each row's pool; NaN where none was given."""
+    """Return the price of a GPU, or of a node without GPUs, in the pool of each row.
+
+    Parameters
+    ----------
+    frame
+        n rows with ``site`` and ``pool``.
+    prices
+        As in `Requirements`; a price of ``"site/pool"`` goes before one of ``"pool"``.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n,), per hour; NaN where the pool has no price.
+    """
     numbers, pools = _pools(frame)
     of_pool = [prices.get(f"{site}/{pool}", prices.get(pool, np.nan)) for site, pool in pools]
     return np.array(of_pool, dtype=np.float64)[numbers]
 
 
 def check_prices(frame: pd.DataFrame, requirements: Requirements) -> None:
-    """Raises BadInput where a price names no pool, or a pool has none and the cost is to be low."""
+    """Check that the prices fit the results.
+
+    Parameters
+    ----------
+    frame
+        Measurements with ``site`` and ``pool``.
+    requirements
+        Its prices and its objective are checked.
+
+    Raises
+    ------
+    BadInput
+        A price names no pool of the results, or the cost is the objective and a pool has no price.
+    """
     _, pools = _pools(frame)
     there = ", ".join(sorted(f"{site}/{pool}" for site, pool in pools))
     for name in requirements.prices:
@@ -146,7 +240,7 @@ def check_prices(frame: pd.DataFrame, requirements: Requirements) -> None:
 
 
 def _pools(frame: pd.DataFrame) -> tuple[Numbers, list[tuple[str, str]]]:
-    """(the number of each row's pool, site and pool by that number)."""
+    """Return the number of each row's pool, and (site, pool) by that number."""
     numbers = group_numbers(frame, ("site", "pool"))
     first = frame.iloc[np.unique(numbers, return_index=True)[1]]
     sites, pools = (first[name].astype(str) for name in ("site", "pool"))

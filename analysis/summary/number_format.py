@@ -21,7 +21,6 @@ def plain_number(value: float, _position: int | None = None) -> str:
     -------
     str
         ``"0.25"``, ``"1024"``.
-
     """
     return np.format_float_positional(value, precision=6, fractional=False, trim="-")
 
@@ -38,7 +37,6 @@ def format_number(value: float | None) -> str:
     -------
     str
         ``"12,345"``, ``"1.234"``; ``"-"`` for a missing value.
-
     """
     if value is None or not math.isfinite(value):
         return "-"
@@ -61,7 +59,6 @@ def format_interval(value: float | None, low: float | None, high: float | None) 
     -------
     str
         ``"1.02 [0.98, 1.07]"``, or the value alone.
-
     """
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return format_number(value)
@@ -82,7 +79,6 @@ def format_with_error(row: Mapping[str, Any], column: str) -> str:
     -------
     str
         ``"832.3 ± 4.1"``; the value alone where the row has no interval.
-
     """
     value, high = row.get(column), row.get(f"{column}_high")
     if value is None or high is None or not math.isfinite(high):

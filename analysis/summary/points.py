@@ -1,7 +1,7 @@
-"""The table that every figure starts from: one row per point, with what is drawn of it.
+"""The table that every figure starts from: one row per point, repeats joined.
 
-What makes two measurements repeats of one point, and how they are joined, is
-`hpcbench.analysis.summary.statistics`.
+What separates points is defined in `hpcbench.analysis.summary.configuration`, how repeats are
+joined in `hpcbench.analysis.summary.statistics`.
 """
 
 import json
@@ -21,6 +21,11 @@ from hpcbench.analysis.summary.configuration import (
     group_numbers,
     normalised,
 )
+from hpcbench.analysis.summary.derived_metrics import (
+    energy_j_per_infer,
+    gpu_power_w,
+    settled_latency_us,
+)
 from hpcbench.records.columns import Status
 
 STAGES = {
@@ -32,10 +37,10 @@ STAGES = {
     "server_compute_output_ms": "compute output",
     "client_recv_ms": "client receive",
 }
-"""Where a request spends its time, in the order in which it does, with their names in figures."""
+"""The stages of a request in their order, as columns of the table and as names in figures."""
 
 OUTPUTS = ("output_rms_difference", "output_max_difference")
-"""What a comparison of outputs leaves, where there was one; see `figures.tradeoff`."""
+"""Columns that a user may add, who has compared the outputs of models; see `figures.tradeoff`."""
 
 _LATENCIES = tuple(f"latency_{which}_ms" for which in ("avg", "p50", "p90", "p95", "p99"))
 
@@ -44,23 +49,33 @@ QUANTITIES = (
     *("gpu_utilization_percent", "gpu_power_w", "gpu_memory_gib", "infer_per_j"),
     *OUTPUTS,
 )
-"""What a point has a mean and an interval of."""
+"""The metrics that a point has a mean and an interval of."""
 
-_LACKING = (Status.FAILED, Status.TIMEOUT, Status.NOT_APPLICABLE)
+_WITHOUT_RESULT = (Status.FAILED, Status.TIMEOUT, Status.NOT_APPLICABLE)
 
 
 def summarise(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per point, in the order of the campaign and then of CONFIGURATION.
+    """Return the points of a table of results, repeats joined.
 
-    ``frame`` is what `load_results` returns. Beside what `statistics.join_repeats` gives of
-    QUANTITIES a row has ``status``, "unstable" if one repeat was, and that of the records where
-    none has figures; ``lacking``, the statuses of repeats without figures; ``reason``,
-    ``campaigns``, ``point_id``, ``request_count``, ``part_of``; ``position`` of the model in its
-    campaign.
+    Parameters
+    ----------
+    frame
+        Measurements, as `load_results` returns them; also some of its rows, or with the columns of
+        OUTPUTS added.
 
-    Latencies are in ms. ``latency_ms`` is the percentile that was asked for, else the mean.
-    ``gpu_power_w`` is that of all GPUs, and ``infer_per_j`` the reciprocal of
-    `statistics.energy_j_per_infer`. A missing figure is NaN, any other missing value None.
+    Returns
+    -------
+    pandas.DataFrame
+        A row per point, in the order of the campaign and then of CONFIGURATION, with the columns
+        that `statistics.join_repeats` gives QUANTITIES, and
+
+        - ``status``: "unstable" if a repeat was; that of the records where none was measured;
+        - ``lacking``: the statuses of repeats that were not measured;
+        - ``reason``, ``campaigns``, ``point_id``, ``request_count``, ``part_of``;
+        - ``position``: of the model in its campaign, from 0.
+
+        Latencies are in ms; ``latency_ms`` is the requested percentile, else the mean.
+        ``gpu_power_w`` is that of all GPUs. A missing number is NaN, any other missing value None.
     """
     rows = frame[frame["batch_size"].notna()].reset_index(drop=True)
     rows = normalised(rows)
@@ -73,48 +88,46 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
         found = rows[name].astype(object).iloc[points["row"]].reset_index(drop=True)
         points[name] = found.where(found.notna(), None)
     position = rows["model_position"].to_numpy(dtype=np.float64, na_value=np.inf)
-    # Results that know no campaign have no place in one: they come last.
+    # Imported results belong to no campaign: they come last.
     points["position"] = pd.Series(position).groupby(numbers).min()
-    _tell_statuses(points, rows, numbers)
+    _add_statuses(points, rows, numbers)
     position = points["position"].to_numpy(np.float64)
     order = [*(natural_ranks(points[name]) for name in reversed(CONFIGURATION)), position]
     points = points.drop(columns="row")
-    # A copy is of one piece: figures add columns, which a table in a hundred pieces takes badly.
+    # A copy is one block of memory: pandas warns when figures add columns to a fragmented table.
     return points.iloc[np.lexsort(order)].reset_index(drop=True).copy()
 
 
 def _quantities(rows: pd.DataFrame) -> dict[str, npt.NDArray[np.float64]]:
     def column(name: str) -> npt.NDArray[np.float64]:
+        # The columns of OUTPUTS are there only if the user has added them.
         if name not in rows:
             return np.full(len(rows), np.nan)
         return as_floats(rows[name])
 
-    seconds, energy = column("perf_analyzer_s"), statistics.energy_j_per_infer(rows)
     with np.errstate(divide="ignore", invalid="ignore"):
-        counted = column("gpu_energy_j") / np.where(seconds > 0, seconds, np.nan)
-        infer_per_j = 1 / energy.to_numpy()
-    told = column("gpu_power_avg_w") * column("gpu_count")
+        infer_per_j = 1 / energy_j_per_infer(rows).to_numpy()
     return {
-        "latency_ms": statistics.settled_latency_us(rows).to_numpy() / 1000,
+        "latency_ms": settled_latency_us(rows).to_numpy() / 1000,
         **{name: column(f"{name.removesuffix('ms')}us") / 1000 for name in (*_LATENCIES, *STAGES)},
         "gpu_utilization_percent": column("gpu_utilization_avg") * 100,
-        "gpu_power_w": np.where(np.isfinite(counted), counted, told),
+        "gpu_power_w": gpu_power_w(rows),
         "gpu_memory_gib": column("gpu_memory_max_bytes") / 2**30,
         "infer_per_j": infer_per_j,
         **{name: column(name) for name in OUTPUTS},
     }
 
 
-def _tell_statuses(points: pd.DataFrame, rows: pd.DataFrame, numbers: npt.NDArray[Any]) -> None:
+def _add_statuses(points: pd.DataFrame, rows: pd.DataFrame, numbers: npt.NDArray[Any]) -> None:
     status = rows["status"].to_numpy(dtype=object)
     has = {
         which: np.bincount(numbers[status == which], minlength=len(points)) > 0
-        for which in sorted(_LACKING)
+        for which in sorted(_WITHOUT_RESULT)
     }
     nothing = points["measured"] == 0
     points["status"] = np.select(
-        [points["unstable"] > 0, *(nothing & has[which] for which in _LACKING)],
-        [str(which) for which in (Status.UNSTABLE, *_LACKING)],
+        [points["unstable"] > 0, *(nothing & has[which] for which in _WITHOUT_RESULT)],
+        [str(which) for which in (Status.UNSTABLE, *_WITHOUT_RESULT)],
         str(Status.OK),
     ).astype(object)
     points["lacking"] = [
@@ -132,7 +145,18 @@ def _tell_statuses(points: pd.DataFrame, rows: pd.DataFrame, numbers: npt.NDArra
 
 
 def natural_ranks(values: pd.Series) -> npt.NDArray[np.int64]:
-    """The place of each value in a reader's order: none first, then 2 before 10, also in text."""
+    """Return the place of each value in the order in which people read.
+
+    Parameters
+    ----------
+    values
+        A column of any type. Of one named ``variant`` the axes are compared one by one.
+
+    Returns
+    -------
+    numpy.ndarray
+        0 for a missing value, then from 1; equal values have equal places.
+    """
     codes, uniques = pd.factorize(values.astype(object))
     keys = _variant_keys(uniques) if values.name == "variant" else [natural_key(v) for v in uniques]
     order = sorted(range(len(uniques)), key=lambda code: keys[code])
@@ -146,14 +170,25 @@ _Key = list[tuple[int, float, str]]
 
 
 def _variant_keys(variants: Iterable[str]) -> list[list[_Key]]:
-    """An axis that is left alone makes the natural reference, as one that is switched off does."""
+    """Sort an axis that is not set, or switched off, before all its values: it is the reference."""
     asked: list[dict[str, Any]] = [json.loads(text) for text in variants]
     axes = sorted({axis for axes in asked for axis in axes}, key=axis_sort_key)
     return [[natural_key(given.get(axis)) for axis in axes] for given in asked]
 
 
 def natural_key(value: Any) -> _Key:
-    """Sorts 2 before 10, also inside a text, and what is missing first."""
+    """Return a key that sorts 2 before 10, also inside a string, and missing values first.
+
+    Parameters
+    ----------
+    value
+        A number, a string or None.
+
+    Returns
+    -------
+    list
+        For `sorted`.
+    """
     if value is None:
         return []
     if isinstance(value, int | float):
@@ -165,6 +200,17 @@ def natural_key(value: Any) -> _Key:
 
 
 def row_dicts(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows as dicts."""
+    """Return the rows of a table as dicts.
+
+    Parameters
+    ----------
+    table
+        Any columns.
+
+    Returns
+    -------
+    list of dict
+        Values by the name of their column.
+    """
     rows: list[Any] = table.to_dict("records")
     return rows

@@ -1,4 +1,4 @@
-"""From points to lines: what runs along an axis, what shares a picture, what stands out in it."""
+"""From points to series: what runs along an axis, what shares a figure, what stands out in it."""
 
 import json
 from collections.abc import Collection, Iterable, Sequence
@@ -12,24 +12,12 @@ from hpcbench.analysis.summary import statistics
 from hpcbench.analysis.summary.configuration import CONFIGURATION, group_numbers
 from hpcbench.analysis.summary.points import natural_ranks
 from hpcbench.analysis.summary.statistics import Sample
-from hpcbench.analysis.summary.varying_axes import LOADS, Axis
+from hpcbench.analysis.summary.varying_axes import Axis
 from hpcbench.errors import BadInput
 from hpcbench.records.columns import Status
 
 DEVICE = ("site", "pool", "gpu_name", "gpu_count", "cpu_name", "cpu_count", "instance_kind")
 """What a model ran on."""
-
-MOST_SERIES = 8
-"""As many as a reader can tell apart by colour and marker."""
-
-MOST_GREY = 200
-"""Lines drawn in grey behind them, before they become one blot."""
-
-MOST_FIGURES = 12
-
-
-FigureTables = list[tuple[tuple[str, ...], pd.DataFrame]]
-"""Tables that make a picture each, with the words that tell them apart."""
 
 
 class DoesNotApply(BadInput):
@@ -37,10 +25,23 @@ class DoesNotApply(BadInput):
 
 
 def series_along(points: pd.DataFrame, axis: Axis, free: Collection[str] = ()) -> pd.DataFrame:
-    """The points with ``series``, which counts lines along ``axis`` from 0, and ``x``, ordered so.
+    """Return the points as series along an axis.
 
-    ``free`` are more columns that set no line apart. Where a series has an x twice (the default
-    and the same value written out), the one measured more often stays, else the first.
+    Parameters
+    ----------
+    points
+        A table of `points.summarise`.
+    axis
+        What runs along the x axis.
+    free
+        More columns that separate no series.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The points with ``series``, numbered from 0, and ``x``, sorted by both. Where a series has
+        an x twice (the model's default, and the same value written out), the point with more
+        measurements stays, else the first.
     """
     table = points.copy()
     table["x"] = table[axis.column].astype("float64")
@@ -54,7 +55,20 @@ def series_along(points: pd.DataFrame, axis: Axis, free: Collection[str] = ()) -
 
 
 def number_groups(table: pd.DataFrame, columns: Sequence[str]) -> npt.NDArray[np.int64]:
-    """The number of each row's group: the order of the campaign, then that of ``columns``."""
+    """Return the number of each row's group, in the order of the campaign and then of ``columns``.
+
+    Parameters
+    ----------
+    table
+        n rows with ``columns`` and ``position``.
+    columns
+        Rows belong to one group where they agree in all of these.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n,), from 0.
+    """
     groups = group_numbers(table, columns)
     first = table.iloc[np.unique(groups, return_index=True)[1]]
     position = table["position"].groupby(groups).min().to_numpy(np.float64)
@@ -66,7 +80,20 @@ def number_groups(table: pd.DataFrame, columns: Sequence[str]) -> npt.NDArray[np
 
 
 def variants_without(variants: pd.Series, axis: str) -> "pd.Series[Any]":
-    """The variants with one of their axes left out."""
+    """Return the variants with one of their axes left out.
+
+    Parameters
+    ----------
+    variants
+        JSON with the value of each server axis by its name.
+    axis
+        The name of the axis.
+
+    Returns
+    -------
+    pandas.Series
+        JSON with the other axes; None where the variant is not known.
+    """
     short = {
         text: json.dumps({name: value for name, value in json.loads(text).items() if name != axis})
         for text in variants.dropna().unique()
@@ -75,10 +102,25 @@ def variants_without(variants: pd.Series, axis: str) -> "pd.Series[Any]":
 
 
 def best_points(points: pd.DataFrame, free: Sequence[str]) -> pd.DataFrame:
-    """Of the points that differ only in ``free`` the one with the highest throughput.
+    """Return the point of highest throughput of those that differ only in ``free``.
 
-    Those that settled come first. ``candidates`` tells among how many it was chosen; points
-    without throughput are left out. Raises DoesNotApply where none has any.
+    Parameters
+    ----------
+    points
+        A table of `points.summarise`.
+    free
+        Columns of CONFIGURATION.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each group. Points that settled come before those that did not; points without
+        throughput are left out. ``candidates`` is the number of points it was chosen from.
+
+    Raises
+    ------
+    DoesNotApply
+        No point has a throughput.
     """
     found = points[points["throughput_infer_per_s"] > 0].copy()
     if found.empty:
@@ -93,11 +135,21 @@ def best_points(points: pd.DataFrame, free: Sequence[str]) -> pd.DataFrame:
 
 
 def with_ratios(table: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
-    """Adds each quantity's ratio to the first measured series, as ``..._ratio`` and its interval.
+    """Return the table with the ratio of each metric to that of the first measured series.
 
-    The interval is that of `statistics.welch_ratio`; there is none where either was measured less
-    than three times: of two values it would be wider than any panel. The reference has none to
-    itself.
+    Parameters
+    ----------
+    table
+        Points with ``series`` and ``x``.
+    quantities
+        Names of metrics.
+
+    Returns
+    -------
+    pandas.DataFrame
+        With ``NAME_ratio``, ``NAME_ratio_low`` and ``NAME_ratio_high``. The interval is that of
+        `statistics.welch_ratio`. There is none for the first series, nor where one of the two was
+        measured less than three times: of two values it would be wider than any panel.
     """
     table = table.copy()
     measured = table.loc[table["measured"] > 0, "series"]
@@ -111,13 +163,24 @@ def with_ratios(table: pd.DataFrame, quantities: Sequence[str]) -> pd.DataFrame:
 def add_ratio(
     table: pd.DataFrame, name: str, reference: pd.DataFrame, keys: pd.Series, own: Any
 ) -> None:
-    """Adds the quantity's ratio to the row of ``reference`` with that key, as `with_ratios` does.
+    """Add the ratio of a metric to its reference as columns of ``table``, as `with_ratios` does.
 
-    Those that are their ``own`` reference get no interval.
+    Parameters
+    ----------
+    table
+        Points; changed in place.
+    name
+        The metric.
+    reference
+        Points by key, each key once.
+    keys
+        The key of each row of ``table``.
+    own
+        Where a row is its own reference, and so has no interval.
     """
     columns = [f"{name}{end}" for end in ("", "_n", "_std")]
     base = pd.DataFrame({column: keys.map(reference[column]) for column in columns})
-    found = statistics.welch_ratio(Sample.of(table, name), Sample.of(base, name))
+    found = statistics.welch_ratio(Sample.from_table(table, name), Sample.from_table(base, name))
     few = own | (table[f"{name}_n"] < 3) | (base[f"{name}_n"] < 3)
     value = table[name].where(table[name] > 0) / base[name].where(base[name] > 0)
     table[f"{name}_ratio"] = value
@@ -126,10 +189,20 @@ def add_ratio(
 
 
 def with_error_bars(table: pd.DataFrame, quantities: Iterable[str]) -> pd.DataFrame:
-    """The table with what is drawn of a spread as ``..._low`` and ``..._high``.
+    """Return the table with the ends of the bars to draw as ``NAME_low`` and ``NAME_high``.
 
-    The interval of the mean; of two repeats these two, because their interval is 13 times as wide
-    as they are apart.
+    Parameters
+    ----------
+    table
+        Points with the statistics of ``quantities``.
+    quantities
+        Names of metrics.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The interval of the mean. Of two repeats it is 13 times as wide as they are apart, so that
+        the bar ends at these two instead.
     """
     table = table.copy()
     for name in quantities:
@@ -139,125 +212,48 @@ def with_error_bars(table: pd.DataFrame, quantities: Iterable[str]) -> pd.DataFr
     return table
 
 
-def plotted_numbers(
-    table: pd.DataFrame, quantities: Sequence[str], most: int = MOST_SERIES
-) -> pd.DataFrame:
-    """What a picture of these series shows: one row per point, with the columns that it uses.
-
-    ``drawn`` is "colour" for the series that stand out and "grey" for the others; those beyond
-    MOST_GREY are "no". Each of ``quantities`` comes with the bars of `with_error_bars`, and with
-    its ratio where `with_ratios` has added that. ``most`` series stand out.
-    """
-    drawn = choose_series(table, most)
-    others = [number for number in table["series"].unique() if number not in drawn]
-    how = dict.fromkeys(others[:MOST_GREY], "grey") | dict.fromkeys(drawn, "colour")
-    known = [name for q in quantities for name in (q, f"{q}_ratio") if name in table]
-    values = [f"{name}{end}" for name in known for end in ("", "_low", "_high")]
-    told = (
-        "point_id",
-        "repeats",
-        "measured",
-        "status",
-        "lacking",
-        "reason",
-        "campaigns",
-        "candidates",
-    )
-    kept = ["series", "x", *CONFIGURATION, *(name for name in told if name in table), *values]
-    found = with_error_bars(table, quantities)[kept].reset_index(drop=True)
-    found.insert(1, "drawn", [how.get(number, "no") for number in found["series"]])
-    return found
-
-
-def choose_series(table: pd.DataFrame, most: int = MOST_SERIES) -> list[int]:
-    """The series that stand out in a picture, at most so many.
-
-    All if they are few; if they differ in one number only, evenly spread over it; else the first,
-    which ratios are made to, and those of the highest throughput, each model and device in turn.
-    """
-    measured = table[table["measured"] > 0]
-    series = measured["series"].unique().tolist()
-    rest = [number for number in table["series"].unique().tolist() if number not in set(series)]
-    if len(series) + len(rest) <= most:
-        return sorted([*series, *rest])
-    if len(series) <= most:
-        return sorted([*series, *rest[: most - len(series)]])
-    if differ_in_load_only(measured):
-        places = np.linspace(0, len(series) - 1, most).round().astype(int)
-        return [series[place] for place in places]
-    peaks = measured.groupby("series")["throughput_infer_per_s"].max()
-    firsts = measured.drop_duplicates("series").set_index("series").assign(peak=peaks)
-    firsts = firsts.drop(series[0]).sort_values("peak", ascending=False, kind="stable")
-    turn = pd.Series(group_numbers(firsts, ("model_label", *DEVICE)), index=firsts.index)
-    turn = turn.groupby(turn).cumcount().sort_values(kind="stable")
-    return sorted([series[0], *(int(number) for number in turn.index[: most - 1])])
-
-
-def differ_in_load_only(table: pd.DataFrame) -> bool:
-    """Whether one number of the load is all that sets the series apart."""
-    firsts = table.drop_duplicates("series")
-    differing = [name for name in CONFIGURATION if len(firsts[name].drop_duplicates()) > 1]
-    return len(differing) == 1 and differing[0] in {axis.column for axis in LOADS}
-
-
-def split_into_figures(table: pd.DataFrame, most: int = MOST_SERIES) -> FigureTables:
-    """The parts of the table that have a picture each, with the words that tell them apart.
-
-    Latencies of different percentiles never share one. Models share one as long as all their
-    series stand out in it; a model with more of them has its own. Beyond MOST_PICTURES all share
-    one.
-    """
-    return [
-        ((*words, *more), picture)
-        for words, part in split_by_column(table, "percentile")
-        for more, picture in _by_model(part, most)
-    ]
-
-
-def _by_model(table: pd.DataFrame, most: int) -> FigureTables:
-    if table["series"].nunique() <= most:
-        return [((), table)]
-    models = split_by_column(table, "model_label")
-    if sum(part["series"].nunique() > most for _, part in models) > MOST_FIGURES:
-        return [((), table)]
-    packs: list[FigureTables] = []
-    room = 0
-    for found in models:
-        if (size := found[1]["series"].nunique()) > room or not packs:
-            packs.append([])
-            room = most
-        packs[-1].append(found)
-        room -= size
-    return [
-        (pack[0][0] if len(pack) == 1 else (f"{place}",), pd.concat([part for _, part in pack]))
-        for place, pack in enumerate(packs, start=1)
-    ]
-
-
-def split_by_column(table: pd.DataFrame, column: str) -> FigureTables:
-    """The rows of each value, in the order of the table; without a word where there is only one."""
-    values = table[column].drop_duplicates().tolist()
-    if len(values) <= 1:
-        return [((), table)]
-    return [((_value_name(column, value),), table[table[column].isin([value])]) for value in values]
-
-
-def _value_name(column: str, value: Any) -> str:
-    if column == "percentile":
-        return "mean" if value is None else f"p{value}"
-    return f"no {column.replace('_', ' ')}" if value is None else str(value)
-
-
 def require_measured(points: pd.DataFrame) -> pd.DataFrame:
-    """The points, if any has a throughput or a latency. Raises DoesNotApply otherwise."""
+    """Return the points as they are, if any of them was measured.
+
+    Parameters
+    ----------
+    points
+        A table of `points.summarise`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The same table.
+
+    Raises
+    ------
+    DoesNotApply
+        No point has a throughput or a latency.
+    """
     if not (points[["throughput_infer_per_s", "latency_ms"]] > 0).any(axis=None):
         raise DoesNotApply("no measurement has figures")
     return points
 
 
 def isolated_models(points: pd.DataFrame) -> pd.DataFrame:
-    """The points of models with a server of their own that no ensemble called meanwhile: among
-    them one looks for the best. Raises DoesNotApply where there are none.
+    """Return the points of models that had a server of their own and were called by no ensemble.
+
+    Only among these can one look for the best configuration.
+
+    Parameters
+    ----------
+    points
+        A table of `points.summarise`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Some of its rows.
+
+    Raises
+    ------
+    DoesNotApply
+        There are no such points.
     """
     found = points[points["beside"].isna() & points["part_of"].isna()]
     if found.empty:
@@ -266,17 +262,19 @@ def isolated_models(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def varies_along(points: pd.DataFrame, axis: Axis) -> bool:
-    """Whether some series has two measured points along the axis."""
+    """Return whether some series has two measured points along an axis.
+
+    Parameters
+    ----------
+    points
+        A table of `points.summarise`.
+    axis
+        The axis.
+
+    Returns
+    -------
+    bool
+        Whether a figure along this axis shows anything.
+    """
     there = points[points["measured"] > 0]
     return bool(series_along(there, axis)["series"].duplicated().any())
-
-
-def single_figure(parts: FigureTables) -> pd.DataFrame:
-    """The table of the one picture. Raises DoesNotApply where there are several."""
-    if len(parts) > 1:
-        names = ", ".join(" ".join(name) for name, _ in parts)
-        raise DoesNotApply(
-            f"these results make {len(parts)} pictures ({names}), not one",
-            "choose rows of the table first, or use hpcbench.analysis.figures.kinds.draw_all",
-        )
-    return parts[0][1]

@@ -1,11 +1,20 @@
-"""Statistics over repeats: what a configuration's figures are, and whether two differ.
+"""Statistics over repeats: mean and spread of a metric, and whether two configurations differ.
 
-Pure functions on pandas frames with the columns of `hpcbench.records.columns`, and on arrays; none
-holds
-a loop over rows or groups, so a million rows take seconds.
+Pure functions on pandas frames with the columns of `hpcbench.records.columns`, and on arrays. None
+loops over rows or groups in Python, so a million rows take seconds.
 
-Repeats are taken as independent and roughly normal. Of a single one no interval can be known, and
-none is given.
+Repeats are taken as independent and roughly normal. One measurement has no interval.
+
+References
+----------
+.. [1] Student, "The probable error of a mean", Biometrika 6 (1908) 1-25.
+.. [2] B. L. Welch, "The generalization of 'Student's' problem when several different population
+   variances are involved", Biometrika 34 (1947) 28-35.
+.. [3] F. E. Satterthwaite, "An approximate distribution of estimates of variance components",
+   Biometrics Bulletin 2 (1946) 110-114.
+.. [4] G. Casella and R. L. Berger, "Statistical Inference", 2nd edition (2002), section 5.5.4: the
+   delta method.
+.. [5] MLCommons, "MLPerf Inference Rules", early stopping criterion.
 """
 
 from collections.abc import Sequence
@@ -29,20 +38,30 @@ from hpcbench.analysis.summary.configuration import (
 from hpcbench.records.columns import MEASURED, Status
 
 CONFIDENCE = 0.95
+"""Of every interval."""
 
 
 def join_repeats(
-    frame: pd.DataFrame, figures: Sequence[str], columns: Sequence[str] = CONFIGURATION
+    frame: pd.DataFrame, metrics: Sequence[str], columns: Sequence[str] = CONFIGURATION
 ) -> pd.DataFrame:
-    """One row per configuration, in the order in which they first appear in ``frame``.
+    """Return one row per configuration, with the statistics of its repeats.
 
-    It has ``columns``, and ``row``, the position in ``frame`` of its first measured row (of its
-    first row where none is); ``repeats``, ``measured`` and ``unstable``, which count rows; and for
-    each of ``figures``, which are columns of numbers: its mean under its own name, and with the
-    endings ``_n`` (values there are), ``_median``, ``_std`` (n - 1 degrees of freedom), ``_cv``
-    (standard deviation over mean), ``_min``, ``_max``, and ``_low`` and ``_high``, Student's t
-    interval of the mean at CONFIDENCE. From two values on there are all of them, of one there is
-    no spread and no interval, and of none there is NaN. Rows that are not measured have no say.
+    Parameters
+    ----------
+    frame
+        Measurements, a row each, with CONFIGURATION_INPUTS, ``columns`` and ``metrics``.
+    metrics
+        Names of columns of numbers. Rows without a measurement do not count.
+    columns
+        Rows that agree in all of these are repeats.
+
+    Returns
+    -------
+    pandas.DataFrame
+        In the order in which configurations first appear in ``frame``. It has ``columns``;
+        ``row``, the position in ``frame`` of the first measured row, or of the first row where none
+        is measured; the counts ``repeats``, ``measured`` and ``unstable``; and for each of
+        ``metrics`` the columns that `group_statistics` names, in the metric's own unit.
     """
     frame = normalised(frame)
     numbers = group_numbers(frame, columns)
@@ -57,18 +76,33 @@ def join_repeats(
         "measured": np.bincount(numbers[measured], minlength=count),
         "unstable": np.bincount(numbers[unstable], minlength=count),
     }
-    for figure in figures:
-        values = np.where(measured, as_floats(frame[figure]), np.nan)
+    for metric in metrics:
+        values = np.where(measured, as_floats(frame[metric]), np.nan)
         for ending, column in group_statistics(values, numbers, count).items():
-            added[f"{figure}{ending}"] = column
+            added[f"{metric}{ending}"] = column
     return pd.concat([table, pd.DataFrame(added)], axis=1)
 
 
 def group_statistics(values: Array, numbers: Numbers, count: int) -> dict[str, npt.NDArray[Any]]:
-    """The statistics of `configurations` by their ending ("" is the mean), an array of each.
+    """Return the statistics of each group of values.
 
-    ``numbers`` says to which of the ``count`` groups each value belongs; what is not finite is no
-    value.
+    Parameters
+    ----------
+    values
+        Shape (n,), in any unit. What is not finite is missing.
+    numbers
+        Shape (n,), the number of each value's group, from 0.
+    count
+        How many groups there are.
+
+    Returns
+    -------
+    dict
+        Arrays of shape (count,), by the ending of their column: ``""`` the mean, ``_n`` how many
+        values there are, ``_median``, ``_std`` (n - 1 degrees of freedom), ``_cv`` (standard
+        deviation over mean), ``_min``, ``_max``, and ``_low`` and ``_high``, the limits of
+        Student's t interval of the mean at CONFIDENCE [1]_. NaN where there is no value; spread
+        and interval need two values.
     """
     known = np.isfinite(values)
     values, numbers = values[known], numbers[known]
@@ -85,7 +119,7 @@ def group_statistics(values: Array, numbers: Numbers, count: int) -> dict[str, n
 
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         lowest, highest = at(start), at(start + n - 1)
-        # Of equal values the mean is that value, to the last digit.
+        # Means of differences from the smallest: the mean of equal values is that value exactly.
         mean = lowest + np.bincount(groups, ordered - lowest[groups], minlength=count) / n
         squares = np.bincount(groups, (ordered - mean[groups]) ** 2, minlength=count)
         std = np.where(n > 1, np.sqrt(squares / np.maximum(n - 1, 1)), np.nan)
@@ -105,69 +139,97 @@ def group_statistics(values: Array, numbers: Numbers, count: int) -> dict[str, n
     }
 
 
-def settled_latency_us(frame: pd.DataFrame) -> pd.Series:
-    """The latency by which each point was asked to settle: its percentile, else its mean [us]."""
-    latency = pd.Series(as_floats(frame["latency_percentile_us"]), index=frame.index)
-    asked = pd.Series(as_floats(frame["percentile"]), index=frame.index)
-    for percentile in asked.dropna().unique():
-        if (column := f"latency_p{percentile:.0f}_us") in frame:
-            lacking = (asked == percentile) & latency.isna()
-            latency = latency.mask(lacking, pd.Series(as_floats(frame[column]), index=frame.index))
-    return latency.mask(
-        asked.isna(), pd.Series(as_floats(frame["latency_avg_us"]), index=frame.index)
-    )
-
-
-def energy_j_per_infer(frame: pd.DataFrame) -> pd.Series:
-    """Energy that the GPUs drew for one inference [J]: mean power over throughput.
-
-    The power is NVML's energy over the time inside perf_analyzer, which warms up and starts within
-    it; where there is none, the mean that Triton told, times the number of GPUs.
-    """
-    power = as_floats(frame["gpu_energy_j"]) / _positive(as_floats(frame["perf_analyzer_s"]))
-    told = as_floats(frame["gpu_power_avg_w"]) * as_floats(frame["gpu_count"])
-    power = np.where(np.isfinite(power), power, told)
-    return pd.Series(
-        power / _positive(as_floats(frame["throughput_infer_per_s"])),
-        index=frame.index,
-        dtype=float,
-    )
-
-
 @cache
 def requests_needed(percentile: float) -> int:
-    """Requests that must stand behind a percentile: 64 for p90, 130 for p95, 662 for p99.
+    """Return how many requests a percentile needs before it may be trusted.
 
-    The fewest of which two or more lie beyond the true percentile with 99 % probability: MLPerf's
-    early stopping (MLCommons' inference rules), which trusts no percentile of fewer.
+    Parameters
+    ----------
+    percentile
+        Between 0 and 100.
+
+    Returns
+    -------
+    int
+        64 for p90, 130 for p95, 662 for p99.
+
+    Notes
+    -----
+    The smallest n for which the binomial probability that at most one of n requests is slower than
+    the true percentile, is 1 % or less. It is MLPerf's early stopping criterion [5]_.
     """
     beyond = 1 - percentile / 100
+    # 20 / beyond is far above the answer for every percentile: about 6.6 / beyond.
     counts = np.arange(1, int(20 / beyond))
     return int(counts[special.bdtr(1, counts, beyond) <= 0.01][0])
 
 
 def too_few_requests(request_count: npt.ArrayLike, percentile: float) -> npt.NDArray[np.bool_]:
-    """Where a percentile stands on too few requests; an unknown count is not marked."""
+    """Return where a percentile comes from fewer requests than `requests_needed`.
+
+    Parameters
+    ----------
+    request_count
+        Requests behind each percentile, any shape; NaN: not known.
+    percentile
+        Between 0 and 100.
+
+    Returns
+    -------
+    numpy.ndarray
+        True where there are too few; False where the count is not known.
+    """
     return np.asarray(request_count, dtype=float) < requests_needed(percentile)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Measurements of one figure, or of many in arrays of one length."""
+    """Repeats of one metric for m configurations, summarised.
+
+    Attributes
+    ----------
+    n
+        Shape (m,), how many values there are.
+    mean
+        Shape (m,), in the metric's unit.
+    std
+        Shape (m,), standard deviation with n - 1 degrees of freedom; NaN below two values.
+    """
 
     n: Array
     mean: Array
     std: Array
 
     @classmethod
-    def of(cls, table: pd.DataFrame, figure: str) -> "Sample":
-        """The figure in every row of a table of `configurations`."""
-        return cls(*(as_floats(table[f"{figure}{ending}"]) for ending in ("_n", "", "_std")))
+    def from_table(cls, table: pd.DataFrame, metric: str) -> "Sample":
+        """Take a metric out of a table of `join_repeats`.
+
+        Parameters
+        ----------
+        table
+            With the columns of the metric.
+        metric
+            Its name.
+
+        Returns
+        -------
+        Sample
+            An element for each row.
+        """
+        return cls(*(as_floats(table[f"{metric}{ending}"]) for ending in ("_n", "", "_std")))
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and its interval at CONFIDENCE; NaN where there is none."""
+    """Estimates with their intervals at CONFIDENCE.
+
+    Attributes
+    ----------
+    value
+        Shape (m,), the estimates; NaN where there is none.
+    low, high
+        Shape (m,), the limits; NaN where there is no interval.
+    """
 
     value: Array
     low: Array
@@ -175,7 +237,18 @@ class Interval:
 
 
 def welch_difference(a: Sample, b: Sample) -> Interval:
-    """The difference a - b with Welch's interval; none where one was measured once."""
+    """Return the difference of two means with Welch's interval [2]_.
+
+    Parameters
+    ----------
+    a, b
+        Samples of one length and unit.
+
+    Returns
+    -------
+    Interval
+        a - b, without an interval where one of them was measured once.
+    """
     value = a.mean - b.mean
     error, freedom = _welch(a.std, a.n, b.std, b.n)
     half = _t_quantile(freedom) * error
@@ -183,10 +256,22 @@ def welch_difference(a: Sample, b: Sample) -> Interval:
 
 
 def welch_ratio(a: Sample, b: Sample) -> Interval:
-    """The ratio a / b with Welch's interval of its logarithm; none where one was measured once.
+    """Return the ratio of two means with Welch's interval of its logarithm.
 
-    The relative errors of the means stand for the errors of their logarithms, so that b / a has
-    the reciprocal interval, and no limit is negative. NaN where either mean is not positive.
+    Parameters
+    ----------
+    a, b
+        Samples of one length and unit.
+
+    Returns
+    -------
+    Interval
+        a / b; NaN where a mean is not positive, no interval where one was measured once.
+
+    Notes
+    -----
+    By the delta method [4]_ the standard error of log(mean) is std / (mean * sqrt(n)). On
+    logarithms the interval of b / a is the reciprocal of that of a / b, and no limit is negative.
     """
     value, error, freedom = _log_ratio(a, b)
     half = _t_quantile(freedom) * error
@@ -195,39 +280,55 @@ def welch_ratio(a: Sample, b: Sample) -> Interval:
 
 
 def ratio_p_value(a: Sample, b: Sample, bound: float) -> Array:
-    """p-value of a / b being larger than found though the truth is ``bound`` or less.
+    """Return the p-value of the hypothesis that a / b is at most ``bound``.
 
-    One-sided Welch test of the logarithm, as in `ratio`; NaN where either was measured once.
+    Parameters
+    ----------
+    a, b
+        Samples of one length and unit.
+    bound
+        A ratio above 0.
+
+    Returns
+    -------
+    numpy.ndarray
+        One-sided p-values of Welch's test [2]_ of log(a / b), as in `welch_ratio`; NaN where either
+        was measured once.
     """
     value, error, freedom = _log_ratio(a, b)
     excess = value - np.log(bound)
     with np.errstate(invalid="ignore", divide="ignore"):
         p = special.stdtr(freedom, -excess / error)
+    # Without any spread the test has no t: the ratio is above the bound or it is not.
     exact = error == 0
     return np.where(exact, np.where(excess > 0, 0.0, 1.0), p)
 
 
 def _log_ratio(a: Sample, b: Sample) -> tuple[Array, Array, Array]:
-    """(logarithm of a / b, its standard error, degrees of freedom)."""
+    """Return log(a / b), its standard error by the delta method [4]_, and degrees of freedom."""
     mean_a, mean_b = _positive(a.mean), _positive(b.mean)
     error, freedom = _welch(a.std / mean_a, a.n, b.std / mean_b, b.n)
     return np.log(mean_a / mean_b), error, freedom
 
 
 def _welch(std_a: Array, n_a: Array, std_b: Array, n_b: Array) -> tuple[Array, Array]:
-    """(standard error of a difference of means, Welch and Satterthwaite's degrees of freedom)."""
+    """Return the standard error of a difference of means, and its degrees of freedom [2]_ [3]_."""
     with np.errstate(invalid="ignore", divide="ignore"):
         of_a = np.where(n_a > 1, std_a**2 / n_a, np.nan)
         of_b = np.where(n_b > 1, std_b**2 / n_b, np.nan)
         total = of_a + of_b
         freedom = total**2 / (of_a**2 / (n_a - 1) + of_b**2 / (n_b - 1))
-    # Repeats that are all equal have no error; any number of degrees gives that.
+    # Repeats that are all equal have no error, and 0 / 0 degrees of freedom: any number will do.
     return np.sqrt(total), np.where(total == 0, n_a + n_b - 2, freedom)
 
 
 def _t_quantile(freedom: npt.NDArray[Any]) -> Array:
-    """How many standard errors the interval reaches to each side; NaN below one degree."""
+    """Return the quantile of Student's t [1]_ for a two-sided interval at CONFIDENCE.
+
+    Welch's degrees of freedom are no whole numbers; below one there is no usable interval: NaN.
+    """
     usable = np.where(freedom >= 1, freedom, np.nan)
+    # stdtrit is slow, and most configurations have equally many repeats.
     distinct, where = np.unique(usable, return_inverse=True)
     quantiles: Array = special.stdtrit(distinct, (1 + CONFIDENCE) / 2)[where]
     return quantiles
@@ -238,10 +339,10 @@ def _positive(values: Array) -> Array:
 
 
 def _first(numbers: Numbers, preferred: npt.NDArray[np.bool_], count: int) -> Numbers:
-    """The position of each group's first preferred member, of its first where it has none."""
+    """Return the position of each group's first preferred member, else of its first one."""
     first = np.empty(count, dtype=np.int64)
     positions = np.arange(len(numbers))
-    # Written backwards, the earliest of a group is the one that stays.
+    # Assignment keeps the last of several values for one index, so it runs backwards.
     first[numbers[::-1]] = positions[::-1]
     first[numbers[preferred][::-1]] = positions[preferred][::-1]
     return first

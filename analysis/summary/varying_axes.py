@@ -1,4 +1,4 @@
-"""Whatever varies in results as an axis: by its numbers, else by its words in a reader's order."""
+"""The axes along which results vary: numbers at their value, anything else one beside the other."""
 
 import json
 from dataclasses import dataclass
@@ -24,9 +24,18 @@ from hpcbench.analysis.summary.points import natural_key
 class Axis:
     """What may run along the x axis of a figure.
 
-    ``column`` of a table of `hpcbench.analysis.summary.points`; ``label`` with its unit; ``phrase``
-    names a value of
-    it; ``implied_columns`` are the columns that follow from it and so set no line apart.
+    Attributes
+    ----------
+    column
+        A column of the table of `points.summarise`, or the name of a server axis.
+    label
+        With its unit, for the axis of a figure.
+    phrase
+        Names a value of it in a sentence.
+    implied_columns
+        The columns that follow from it, and so separate no series.
+    linear
+        Whether the axis is linear; else it is logarithmic.
     """
 
     column: str
@@ -37,13 +46,13 @@ class Axis:
 
     @property
     def merged_columns(self) -> tuple[str, ...]:
-        """The columns that set no line apart."""
+        """The columns that separate no series along this axis."""
         return self.column, *self.implied_columns
 
     @property
     def hidden_words(self) -> tuple[str, ...]:
-        """What legends leave out, in the names of `describe_configuration`."""
-        # What was asked for is told, also where what the server made of it follows from the axis.
+        """What legends leave out, by the names of `describe_configuration`."""
+        # What the server resolved follows from the axis; what was requested is still shown.
         follows = (f"found {name}" if name in RESOLVED else name for name in self.implied_columns)
         return self.column, *follows
 
@@ -68,19 +77,41 @@ _NUMBERS = {
 }
 _ASKED = (*LOAD, *CALLS, "shapes")
 
-
 _FIRST = (BASE, "none", "off")
+"""What a reader expects before all other values: the reference."""
 
 
 def axis_named(name: str) -> Axis:
-    """The axis of that name: a column of what was asked for, or an axis of the server variants."""
+    """Return an axis by its name.
+
+    Parameters
+    ----------
+    name
+        A column of CONFIGURATION, or a server axis.
+
+    Returns
+    -------
+    Axis
+        With the label and the phrase for it.
+    """
     # What the server resolved follows from its axes.
     follows = () if name in PLANNED else RESOLVED
     return _NUMBERS.get(name) or Axis(name, axis_label(name), axis_name(name), follows)
 
 
 def varying_axes(points: pd.DataFrame) -> list[Axis]:
-    """The axes along which a table of `points.summarise` varies, those of numbers first."""
+    """Return the axes along which results vary.
+
+    Parameters
+    ----------
+    points
+        A table of `points.summarise`.
+
+    Returns
+    -------
+    list of Axis
+        Those of numbers first.
+    """
     asked = {name for text in points["variant"].dropna().unique() for name in json.loads(text)}
     names = dict.fromkeys([*_NUMBERS, *_ASKED, *sorted(asked, key=axis_sort_key)])
     found = (axis_named(name) for name in names)
@@ -92,17 +123,28 @@ def varying_axes(points: pd.DataFrame) -> list[Axis]:
 
 
 def axis_positions(points: pd.DataFrame, along: Axis) -> pd.DataFrame:
-    """Where each point stands along the axis, as ``at``, with its ``text`` there.
+    """Return where each point stands along an axis.
 
-    Numbers stand at themselves. Anything else stands at 1, 2, ... in a reader's order; a server
-    axis that was left alone is "base". A point of which it is not known has NaN.
+    Parameters
+    ----------
+    points
+        A table of `points.summarise`.
+    along
+        The axis.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``at``: a number stands at itself; anything else at 1, 2, ... in natural order, a server
+        axis that was not set as "base"; NaN where the value is not known. ``text``: its
+        label there.
     """
     name = along.column
     if name in _NUMBERS or name in PLANNED:
         given = points[name].astype(object)
     else:
         variants = {
-            text: _told(json.loads(text).get(name, BASE))
+            text: _sortable(json.loads(text).get(name, BASE))
             for text in points["variant"].dropna().unique()
         }
         given = points["variant"].map(variants).astype(object)
@@ -120,8 +162,8 @@ def axis_positions(points: pd.DataFrame, along: Axis) -> pd.DataFrame:
     return pd.DataFrame({"at": at, "text": texts}, index=points.index)
 
 
-def _told(value: Any) -> Any:
-    """A value that can be sorted and told from a missing one."""
+def _sortable(value: Any) -> Any:
+    """Return a value that can be sorted, and that differs from a missing one."""
     return value if value == BASE else value_text("", value)
 
 

@@ -364,7 +364,9 @@ def command_output(argv: Sequence[str], harmless: Sequence[str] = ()) -> str:
     """
     with tempfile.TemporaryDirectory(prefix="hpcbench-") as folder:
         try:
-            done = process.run(argv, folder=Path(folder), timeout_s=COMMAND_TIMEOUT_S)
+            done = process.run(
+                process.Command(argv), folder=Path(folder), timeout_s=COMMAND_TIMEOUT_S
+            )
         except OSError as error:
             raise SiteError(f"{argv[0]}: {error.strerror}") from error
     message = (done.stderr or done.stdout).strip()

@@ -25,7 +25,7 @@ from hpcbench.plan.placement import Placement
 from hpcbench.plan.plan import Plan
 from hpcbench.records import store
 from hpcbench.records.columns import Key, Record, Status
-from hpcbench.records.store import Results
+from hpcbench.records.folder import Results, write_atomically
 from hpcbench.runtime import process
 
 log = logging.getLogger(__name__)
@@ -237,7 +237,7 @@ class _Dispatcher:
                     store.write_point(self.results, record)
             store.merge_points(self.results, placement.id)
         for name, text in result.logs.items():
-            store.write_atomically(self.results.logs / name, text)
+            write_atomically(self.results.logs / name, text)
         if result.left:
             pool.workers.release(result.worker)
             left = placement.without_done({key for key in placement.keys if key not in result.left})

@@ -19,7 +19,7 @@ from hpcbench.plan.initial_record import initial_record, plan_rows
 from hpcbench.plan.plan import Plan, plan
 from hpcbench.records import store
 from hpcbench.records.columns import Status
-from hpcbench.records.store import Results
+from hpcbench.records.folder import Results, lock_folder
 from hpcbench.runtime import images
 
 log = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ def _run(
     run_state.check_results_path(results, site)
     account = run_state.charged_account(account, site)
     results.create()
-    with store.lock_folder(results), run_state.log_file(results), run_state.signals_interrupt():
+    with lock_folder(results), run_state.log_file(results), run_state.signals_interrupt():
         # A cancel that came after the last run had ended is not meant for this one.
         results.cancel.unlink(missing_ok=True)
         cancel_orphaned_jobs(results, lambda text: notify({"kind": "note", "text": text}))

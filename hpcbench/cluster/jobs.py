@@ -19,7 +19,7 @@ from hpcbench.cluster import batch, ledger
 from hpcbench.cluster.batch import Job, JobState
 from hpcbench.cluster.ledger import Run
 from hpcbench.errors import SiteError
-from hpcbench.records.store import Results
+from hpcbench.records.folder import Results
 
 log = logging.getLogger(__name__)
 

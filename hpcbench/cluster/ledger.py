@@ -20,7 +20,7 @@ from hpcbench.cluster import batch
 from hpcbench.cluster.batch import BatchSystem
 from hpcbench.errors import SiteError
 from hpcbench.records import store
-from hpcbench.records.store import Results
+from hpcbench.records.folder import Results, is_folder_locked
 
 CANCEL_S = 90.0
 """Seconds that a driver may take to end its run before its jobs are cancelled without it."""
@@ -223,15 +223,15 @@ def cancel_run(results: Results, notify: Callable[[str], None]) -> None:
         either, or has not let go of all jobs.
     """
     store.read_plan(results)
-    if store.is_folder_locked(results) or unfinished(results):
+    if is_folder_locked(results) or unfinished(results):
         # Some file systems keep locks to one host: there, a driver on another one seems gone.
         results.cancel.touch()
-    if store.is_folder_locked(results):
+    if is_folder_locked(results):
         notify("asking the driver to end the run")
         deadline = time.monotonic() + CANCEL_S
-        while store.is_folder_locked(results) and time.monotonic() < deadline:
+        while is_folder_locked(results) and time.monotonic() < deadline:
             time.sleep(0.5)
-        if not store.is_folder_locked(results):
+        if not is_folder_locked(results):
             notify("the run has ended; what was measured is kept")
     for run in cancel_orphaned_jobs(results, notify):
         notify(f"no job of {run.name} is left")

@@ -20,9 +20,8 @@ from pydantic import BaseModel
 
 from hpcbench.config.site import Site
 from hpcbench.errors import BadInput, Interrupted
-from hpcbench.records import store
 from hpcbench.records.columns import Key
-from hpcbench.records.store import Results
+from hpcbench.records.folder import Results, is_folder_locked, write_atomically
 from hpcbench.runtime.command import SAFE, SAFE_PATH
 
 ACCOUNT = "HPCBENCH_ACCOUNT"
@@ -124,7 +123,7 @@ def write_yaml(path: Path, model: BaseModel) -> None:
     """
     data = model.model_dump(mode="json", by_alias=True, exclude_none=False, exclude_unset=True)
     text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
-    store.write_atomically(path, text.encode())
+    write_atomically(path, text.encode())
 
 
 class StateFile:
@@ -167,7 +166,7 @@ class StateFile:
             }
             content = json.dumps({**driver, **state}).encode()
             # It is of use for seconds, and need not survive a crash of the machine.
-            store.write_atomically(self._results.state, content, durable=False)
+            write_atomically(self._results.state, content, durable=False)
         self._not_before = begun + (time.monotonic() - begun) / SHARE
 
 
@@ -184,7 +183,7 @@ def read_state(results: Results) -> dict[str, Any]:
     dict of str to object
         What its driver has written last; empty lists where no run is at work.
     """
-    if store.is_folder_locked(results) and results.state.is_file():
+    if is_folder_locked(results) and results.state.is_file():
         state: dict[str, Any] = json.loads(results.state.read_text())
         return {"running": [], "jobs": {}, **state}
     return {"running": [], "jobs": {}}

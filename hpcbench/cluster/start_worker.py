@@ -16,7 +16,7 @@ import psutil
 from hpcbench.cluster import batch, dask_internals
 from hpcbench.cluster.batch import ThisJob
 from hpcbench.errors import cause_chain
-from hpcbench.measure import node
+from hpcbench.measure import device, node
 
 
 def _deadline(job: ThisJob | None) -> float | None:
@@ -37,7 +37,7 @@ def _main() -> None:
     deadline = _deadline(job)
     if deadline is not None:
         os.environ[node.DEADLINE] = str(deadline)
-    node.name_gpus_by_uuid()
+    device.name_gpus_by_uuid()
     dask.config.set(dask_internals.SETTINGS)
     # Else Dask logs each connection. Where a job dies, the last lines of its log are shown: they
     # must be the error.

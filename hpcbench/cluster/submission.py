@@ -20,7 +20,7 @@ from hpcbench.cluster.ledger import Run
 from hpcbench.cluster.tls import Keys
 from hpcbench.config.site import SYSTEMS, Pool, Site
 from hpcbench.errors import SiteError, cause_chain
-from hpcbench.records.store import Results
+from hpcbench.records.folder import Results
 
 DEATH_TIMEOUT_S = 60
 """How long a job looks for its scheduler before it ends."""

@@ -15,11 +15,12 @@ from distributed import get_worker
 
 from hpcbench.config.site import Site
 from hpcbench.errors import UnusableNode
-from hpcbench.measure import node
+from hpcbench.measure import device, node
 from hpcbench.measure.measure import measure
 from hpcbench.plan.placement import Placement
 from hpcbench.records import store
 from hpcbench.records.columns import Key, Record
+from hpcbench.records.folder import Results
 from hpcbench.runtime import command
 
 TOPIC = "hpcbench"
@@ -83,7 +84,7 @@ def run_placement(placement: Placement, site: Site, folder: str) -> PlacementRes
     try:
         if site.scheduler == "local":
             # Batch systems give each job its own GPUs; here, workers share what there is.
-            node.take_gpus(int(name), site.pools[placement.pool].gpus_per_job)
+            device.take_gpus(int(name), site.pools[placement.pool].gpus_per_job)
         _check_gpu(placement, site)
         with _results_here(site, folder) as results:
             result = _measure(placement, site, results, name)
@@ -105,9 +106,7 @@ def run_placement(placement: Placement, site: Site, folder: str) -> PlacementRes
         ) from error
 
 
-def _measure(
-    placement: Placement, site: Site, results: store.Results, name: str
-) -> PlacementResult:
+def _measure(placement: Placement, site: Site, results: Results, name: str) -> PlacementResult:
     worker = get_worker()
     counts: Counter[str] = Counter()
     carried: list[Record] = []
@@ -133,21 +132,21 @@ def _measure(
 
 
 @contextmanager
-def _results_here(site: Site, folder: str) -> Iterator[store.Results]:
+def _results_here(site: Site, folder: str) -> Iterator[Results]:
     """Give the results folder, or one on this node that stands for it while the placement lasts."""
     if site.shared_filesystem:
-        yield store.Results(Path(folder))
+        yield Results(Path(folder))
         return
     scratch = command.scratch_folder(site.container)
     with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch) as own:
-        results = store.Results(Path(own))
+        results = Results(Path(own))
         results.logs.mkdir()
         yield results
 
 
 def _check_gpu(placement: Placement, site: Site) -> None:
     pool = site.pools[placement.pool]
-    broken = node.gpu_mismatch(pool.gpu, pool.gpus_per_job)
+    broken = device.gpu_mismatch(pool.gpu, pool.gpus_per_job)
     if broken:
         raise UnusableNode(
             f"{platform.node()}: pool {placement.pool}: {broken}",

@@ -14,7 +14,7 @@ from hpcbench.cluster.local import local_workers
 from hpcbench.cluster.run_state import PoolJobs
 from hpcbench.cluster.submission import Submission
 from hpcbench.config.site import Site
-from hpcbench.records.store import Results
+from hpcbench.records.folder import Results
 
 
 class Workers(Protocol):

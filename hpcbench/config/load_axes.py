@@ -209,7 +209,7 @@ def _unsupported_reason(
     if compression != "none" and protocol != "grpc":
         return f"compression: {compression} needs protocol: grpc; perf_analyzer has none for HTTP"
     if shared_memory == "cuda" and not gpus:
-        return "shared_memory: cuda needs a GPU, and the pool gives its jobs none"
+        return "shared_memory: cuda needs a GPU, and the jobs of this pool have none"
     return None
 
 

@@ -24,7 +24,7 @@ from hpcbench.doctor import host_checks, job_checks
 from hpcbench.doctor.findings import Check, Findings, Tell
 from hpcbench.errors import BadInput, HpcbenchError, Interrupted, SiteError
 from hpcbench.plan.plan import chosen_pools
-from hpcbench.records.store import Results
+from hpcbench.records.folder import Results
 from hpcbench.runtime import images, process
 
 TURN_S = 0.5
@@ -77,7 +77,7 @@ def _made(own: Path) -> Iterator[None]:
     """Makes the folder, and deletes it when the block is left, or this process killed; in that
     case, ends the jobs of the runs in it, too.
     """
-    guard = [sys.executable, "-m", "hpcbench.doctor.guard", str(own)]
+    guard = process.Command([sys.executable, "-m", "hpcbench.doctor.guard", str(own)])
     nowhere = subprocess.DEVNULL
     orphaned = [glob.escape(str(own))]
     with process.running(guard, stdout=nowhere, stderr=nowhere, grace_s=GUARD_S, orphaned=orphaned):

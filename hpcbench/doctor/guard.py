@@ -20,7 +20,7 @@ def main(folder: Path) -> None:
     time.sleep(SUBMITTING_S)
     # Imported only now: in most cases, they are not needed.
     from hpcbench.cluster import ledger
-    from hpcbench.records.store import Results
+    from hpcbench.records.folder import Results
 
     for path in folder.glob("*/jobs.jsonl"):
         ledger.cancel_orphaned_jobs(Results(path.parent), lambda _: None)

@@ -18,7 +18,7 @@ from hpcbench.config.site import Site
 from hpcbench.doctor.findings import Findings, NothingToCheck
 from hpcbench.doctor.worker_checks import ANSWER_S, CHECKS, Visit, connected
 from hpcbench.errors import JobsDied, SiteError
-from hpcbench.records.store import Results
+from hpcbench.records.folder import Results
 
 WALLTIME_S = 300
 """What a job asks for. It takes less than a minute, but for software on a slow file system."""

@@ -10,6 +10,7 @@ What runs on the node is in `node_checks`.
 
 import contextlib
 import os
+import platform
 import queue
 import shutil
 import time
@@ -30,7 +31,7 @@ from hpcbench.config.container import Container
 from hpcbench.config.site import Pool, Site
 from hpcbench.doctor.findings import NothingToCheck
 from hpcbench.errors import HpcbenchError, ServerFailed, SiteError
-from hpcbench.measure import node, preflight
+from hpcbench.measure import device, node, preflight
 from hpcbench.measure import server as triton
 from hpcbench.measure.preflight import check_scratch, installed_perf_analyzer
 from hpcbench.runtime import command
@@ -48,7 +49,7 @@ NOT_SHARED = (
 def arrival() -> tuple[str, float]:
     """The node's name, and the seconds since this job's first Python process was started."""
     first = psutil.Process(os.getppid())
-    return str(node.facts()["node"]), time.time() - first.create_time()
+    return platform.node(), time.time() - first.create_time()
 
 
 def shared_folder(folder: str, word: str) -> str:
@@ -59,12 +60,10 @@ def shared_folder(folder: str, word: str) -> str:
         (where / FROM_NODE).write_text(word)
     except OSError as error:
         raise SiteError(
-            f"{node.facts()['node']}: {error.filename}: {error.strerror}", NOT_SHARED
+            f"{platform.node()}: {error.filename}: {error.strerror}", NOT_SHARED
         ) from error
     if seen != word:
-        raise SiteError(
-            f"{node.facts()['node']}: another {where / FROM_DRIVER} is seen", NOT_SHARED
-        )
+        raise SiteError(f"{platform.node()}: another {where / FROM_DRIVER} is seen", NOT_SHARED)
     return "seen"
 
 
@@ -76,7 +75,7 @@ def send(word: str) -> str:
 
 def gpus(pool: Pool) -> str:
     """The GPUs that this job was given, where they are those that the pool promises."""
-    return as_promised(pool, node.facts())
+    return as_promised(pool, device.gpu_columns())
 
 
 def as_promised(pool: Pool, found: Mapping[str, Any]) -> str:
@@ -125,7 +124,7 @@ def software(container: Container, *, gpus: bool) -> str:
     try:
         digest = command.runtime_of(container).find_software(container).server_digest
     except SiteError as error:
-        raise SiteError(f"{node.facts()['node']}: {error.message}", error.hint) from error
+        raise SiteError(f"{platform.node()}: {error.message}", error.hint) from error
     preflight.check_images(container, gpus=gpus)
     preflight.check_unchanged(container)
     return digest
@@ -142,12 +141,12 @@ def server(container: Container, cpus: int | None, *, gpus: bool) -> str:
         log = Path(own) / "server.log"
         try:
             version, ready_s = triton.start_without_models(
-                container, log_path=log, cpus=node.cpus(cpus), gpus=gpus
+                container, log_path=log, cpus=node.usable_cpus(cpus), gpus=gpus
             )
         except ServerFailed as error:
             tail = "".join(f"\n    {line}" for line in error.log_tail.splitlines()[-8:])
             raise SiteError(
-                f"{node.facts()['node']}: {error.message}{tail}",
+                f"{platform.node()}: {error.message}{tail}",
                 "install it again on a system like that of the nodes, or load what it lacks in "
                 "the pool's prologue",
             ) from error

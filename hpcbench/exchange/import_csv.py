@@ -20,7 +20,7 @@ from hpcbench.measure import perf_output
 from hpcbench.plan.model import hash_id
 from hpcbench.records import parquet, store
 from hpcbench.records.columns import MEASURED, Record, Status
-from hpcbench.records.store import Results
+from hpcbench.records.folder import Results, lock_folder
 
 Cells = Mapping[str, str]
 """One row of a CSV file by the headers of its columns."""
@@ -112,7 +112,7 @@ def import_csv_folder(folder: Path, results: Path, origin: CsvOrigin | None = No
     found = read_csv_folder(folder, origin or CsvOrigin())
     where = Results(results)
     where.create()
-    with store.lock_folder(where):
+    with lock_folder(where):
         for placement_id in dict.fromkeys(record.placement_id for record in found.records):
             path = where.records / f"{placement_id}.parquet"
             rows = parquet.read_file(path).to_pylist() if path.exists() else []
@@ -187,8 +187,8 @@ def read_csv_folder(folder: Path, origin: CsvOrigin) -> CsvImport:
 def _with_load(record: Record, others: list[Record]) -> Record:
     """Return a failed record with the load of its model's other batch sizes.
 
-    perf_analyzer leaves an empty file where it fails, so the record itself has no load. Where the
-    other files disagree on one, it stays without.
+    A file without rows does not say which load failed. Where the other files disagree on one, the
+    record stays without.
     """
     if record.status in MEASURED:
         return record
@@ -210,6 +210,7 @@ class _UnknownFile(Exception):
 
 def _records(path: Path, folder: Path, origin: CsvOrigin) -> Iterator[Record]:
     try:
+        # Spreadsheets save CSV files with a byte order mark.
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise _UnknownFile(f"cannot be read: {error}") from error
@@ -236,6 +237,7 @@ def _loop_records(
     above = path.parent.relative_to(folder)
     pool = above.parent if above.name == model else above
     base = _base(path, model, origin, pool=origin.pool or _pool_name(folder, pool))
+    # A file without rows is a measurement that failed: it becomes a record, not a silent gap.
     for cells in perf_output.csv_rows(text) or [{}]:
         percentile = _percentile(cells, origin) if cells else None
         metrics = perf_output.csv_metrics(cells, percentile)
@@ -367,7 +369,7 @@ def _missing_information(records: Sequence[Record]) -> Iterator[str]:
 
 def _missing_points(records: Sequence[Record]) -> Iterator[str]:
     """Yield batch sizes that one model has and another lacks."""
-    # perf_analyzer writes no file where it fails.
+    # Where perf_analyzer fails, there may be no file at all.
     batches: dict[tuple[str, str], set[int]] = {}
     for record in records:
         batches.setdefault((record.pool, record.model_label), set()).add(record.batch_size or 0)

@@ -212,5 +212,6 @@ def _json(array: Any) -> dict[str, Any]:
     shape = list(array.shape)
     if array.dtype.kind == "O":
         return {"content": array.ravel().tolist(), "shape": shape}
+    # perf_analyzer copies the bytes as they are, and Triton expects little-endian values.
     data = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
     return {"b64": base64.b64encode(data).decode(), "shape": shape}

@@ -28,8 +28,7 @@ from hpcbench.measure import perf_analyzer, perf_output
 from hpcbench.measure.perf_output import Outcome
 from hpcbench.records.columns import Status
 from hpcbench.runtime import process
-from hpcbench.runtime.command import Command
-from hpcbench.runtime.process import RunningProgram
+from hpcbench.runtime.process import Command, RunningProgram
 
 _BEGIN = re.compile(r"Request concurrency: |Request Rate: ")
 _PASS = re.compile(r"  Pass \[\d+\] ")
@@ -199,11 +198,10 @@ def _start(generator: LoadGenerator, stack: ExitStack, started: float) -> _Watch
     stdout, stderr = (stack.enter_context(path.open("wb")) for path in paths)
     program = stack.enter_context(
         process.running(
-            generator.command.argv,
+            generator.command,
             stdout=stdout,
             stderr=stderr,
             cwd=generator.folder,
-            env=generator.command.env,
             grace_s=0.5,
             orphaned=[glob.escape(str(generator.folder))],
         )

@@ -2,18 +2,18 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hpcbench.config.container import Container
 from hpcbench.errors import ServerFailed
-from hpcbench.measure import node, server_log
+from hpcbench.measure import device, server_log
 from hpcbench.measure import server as triton
 from hpcbench.plan import accelerators, model_config
-from hpcbench.plan.point import Request, ServerVariant
+from hpcbench.plan.point import ServerVariant
 from hpcbench.runtime.command import runtime_of, scratch_folder
 from hpcbench.runtime.process import lock_until_closed
 
@@ -33,12 +33,9 @@ class Engines:
 
 def prepare_engines(
     variant: ServerVariant,
-    site: Container,
-    *,
-    requests: Sequence[Request],
+    container: Container,
     log_path: Path,
-    cpus: int,
-    gpus: bool,
+    options: triton.ServerOptions,
     tensorrt: str | None,
 ) -> Engines:
     """The engines of a variant, built by a server of their own unless they are there.
@@ -46,34 +43,26 @@ def prepare_engines(
     That server logs everything, which would cost others time: it tells whether the accelerator is
     used at all. Raises ServerFailed, as not applicable, where it is not.
     """
-    config = model_config.configure(variant, requests)
+    config = model_config.configure(variant, options.requests.get(variant.model.name, ()))
     names = accelerators.compiling_accelerators(config)
     if not names:
         return Engines(None, {})
     key = accelerators.cache_key(
         config,
         digest=variant.model.digest,
-        software=runtime_of(site).find_software(site).server_digest,
+        software=runtime_of(container).find_software(container).server_digest,
         tensorrt=tensorrt,
-        architecture=node.gpu_architecture(),
+        architecture=device.gpu_architecture(),
     )
-    folder = scratch_folder(site) / f"hpcbench-engines-{os.getuid()}" / key
+    folder = scratch_folder(container) / f"hpcbench-engines-{os.getuid()}" / key
     folder.mkdir(parents=True, exist_ok=True)
     with _engine_lock(folder):
         told = folder / BUILT
         cached = told.is_file()
         if not cached:
             position = log_path.stat().st_size if log_path.exists() else 0
-            with triton.serve(
-                [variant],
-                site,
-                log_path=log_path,
-                cpus=cpus,
-                gpus=gpus,
-                requests={variant.model.name: requests},
-                engines={variant.model.name: folder},
-                verbose=True,
-            ) as server:
+            own = replace(options, engines={variant.model.name: folder}, verbose=True)
+            with triton.serve([variant], container, log_path, own) as server:
                 ready_s = server.ready_s
             with log_path.open("rb") as stream:
                 stream.seek(position)

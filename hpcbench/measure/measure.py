@@ -5,6 +5,7 @@ import shlex
 import tempfile
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.errors import ServerFailed
 from hpcbench.measure import (
     concurrent,
+    device,
     engines,
     loaded_config,
     model_repository,
@@ -29,6 +31,7 @@ from hpcbench.measure import (
 from hpcbench.measure import server as triton
 from hpcbench.measure.perf_output import Outcome
 from hpcbench.measure.preflight import InstalledPerfAnalyzer, check_scratch, installed_perf_analyzer
+from hpcbench.measure.server import ServerOptions
 from hpcbench.plan.initial_record import initial_record
 from hpcbench.plan.model import GENERATED_INPUT, hash_id
 from hpcbench.plan.placement import Placement, PointGroup
@@ -36,20 +39,37 @@ from hpcbench.plan.point import Point
 from hpcbench.records.columns import Record, Status
 from hpcbench.runtime import command as container
 from hpcbench.runtime import process
-from hpcbench.runtime.command import Command, NodeAccess
+from hpcbench.runtime.command import NodeAccess
+from hpcbench.runtime.process import Command
 
 log = logging.getLogger(__name__)
 
 
 def measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, None, None]:
-    """Serves the placement's variants and measures its points, one record after the other.
+    """Serve the variants of a placement and measure its points on this node.
 
-    Each record is yielded before the next point starts, so that whoever iterates can make it
-    durable, or stop between two points by closing the iterator; records of points that are
-    measured together come one after the other. A point that cannot be measured is a record with
-    its reason. ``logs`` is the folder for the server's log.
+    Each record is yielded before the next point starts. The caller can write it to disk first,
+    or stop between two points by closing the iterator. Records of points that are measured
+    together come one after the other. A point that cannot be measured is a record with a reason.
 
-    Raises UnusableNode if nothing can be measured on this node.
+    Parameters
+    ----------
+    placement
+        What to serve and which points to measure on it.
+    site
+        The site with the pool that this node belongs to.
+    logs
+        The folder for the server's log, named after the placement.
+
+    Yields
+    ------
+    Record
+        One for each point; before an ensemble's, one for each model that the ensemble calls.
+
+    Raises
+    ------
+    UnusableNode
+        If nothing can be measured on this node.
     """
     try:
         yield from _measure(placement, site, logs)
@@ -63,48 +83,42 @@ def _measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, 
     gpus = pool.gpus_per_job > 0
     check_scratch(container.scratch_folder(site.container))
     contents = preflight.check_images(site.container, gpus=gpus)
-    work = _Work(placement, site, installed_perf_analyzer(site.container))
+    # Once: a GPU that fails later must not take its name out of the records that say so.
+    columns = {**node.node_columns(), **contents.columns}
+    options = ServerOptions(
+        cpus=node.usable_cpus(pool.cpus), gpus=gpus, requests=dict(placement.requests)
+    )
+    log_path = logs / f"{placement.id}.server.log"
     waiting = deque(placement.point_groups)
-    requests = dict(placement.requests)
-    while waiting:
-        served = waiting[0][0].served
-        preflight.check_unchanged(site.container)
-        try:
-            log_path = logs / f"{placement.id}.server.log"
-            cpus = node.cpus(pool.cpus)
-            built = {
-                variant: engines.prepare_engines(
-                    variant,
-                    site.container,
-                    requests=requests.get(variant.model.name, ()),
-                    log_path=log_path,
-                    cpus=cpus,
-                    gpus=gpus,
-                    tensorrt=contents.tensorrt,
-                )
-                for variant in served
-            }
-            with triton.serve(
-                served,
-                site.container,
-                log_path=log_path,
-                cpus=cpus,
-                gpus=gpus,
-                requests=requests,
-                engines={v.model.name: e.folder for v, e in built.items() if e.folder},
-                swaps=waiting[-1][0].served != served,
-            ) as server:
-                for point, record in _measure_on(server, waiting, work):
-                    columns = built[point.variant].columns if point.variant in built else {}
-                    yield replace(record, **columns, **contents.columns)
-        except ServerFailed as error:
-            status = Status.NOT_APPLICABLE if error.not_applicable else Status.FAILED
-            while waiting and waiting[0][0].served == served:
-                for point in waiting.popleft():
-                    record = initial_record(point, placement, site, status, error.message)
-                    yield replace(
-                        record, log_tail=error.log_tail or None, **node.facts(), **contents.columns
+    with ThreadPoolExecutor(1) as background:
+        # Beside the start of the server, which mostly waits. Its outcome is asked for before any
+        # record is made: where perf_analyzer does not run, the node is to blame, not the point.
+        tool = background.submit(installed_perf_analyzer, site.container)
+        while waiting:
+            served = waiting[0][0].served
+            preflight.check_unchanged(site.container)
+            try:
+                built = {
+                    variant: engines.prepare_engines(
+                        variant, site.container, log_path, options, contents.tensorrt
                     )
+                    for variant in served
+                }
+                folders = {v.model.name: e.folder for v, e in built.items() if e.folder}
+                swaps = waiting[-1][0].served != served
+                own = replace(options, engines=folders, poll_repository=swaps)
+                with triton.serve(served, site.container, log_path, own) as server:
+                    work = _Work(placement, site, columns, tool.result())
+                    for point, record in _measure_on(server, waiting, work):
+                        engine = built[point.variant].columns if point.variant in built else {}
+                        yield replace(record, **engine)
+            except ServerFailed as error:
+                tool.result()
+                status = Status.NOT_APPLICABLE if error.not_applicable else Status.FAILED
+                while waiting and waiting[0][0].served == served:
+                    for point in waiting.popleft():
+                        record = initial_record(point, placement, site, status, error.message)
+                        yield replace(record, log_tail=error.log_tail or None, **columns)
 
 
 def _measure_on(
@@ -135,10 +149,11 @@ def _measure_on(
 
 @dataclass(frozen=True)
 class _Work:
-    """What every measurement of a placement needs to know."""
+    """What every measurement of a placement needs; ``columns`` are those of the node."""
 
     placement: Placement
     site: Site
+    columns: Mapping[str, Any]
     tool: InstalledPerfAnalyzer
 
 
@@ -180,7 +195,7 @@ def _record(
     place = server.variants.index(point.variant)
     return replace(
         initial_record(point, work.placement, work.site, status, reason),
-        **node.facts(),
+        **work.columns,
         **loaded_config.resolved_columns(server.configs[place]),
         server_config=model_repository.config_pbtxt(server.asked[place]),
         server_ready_s=server.ready_s,
@@ -216,7 +231,7 @@ def _composing_record(
 def _measure_isolated(
     point: Point, server: triton.Server, work: _Work
 ) -> tuple[Outcome, dict[str, Any]]:
-    energy_before = node.energy_j()
+    energy_before = device.energy_j()
     outcome, extra = _run_perf_analyzer(point, server, work, settle=True)
     if outcome.status is Status.UNSTABLE and server.alive:
         outcome, extra = _join_runs(
@@ -225,7 +240,7 @@ def _measure_isolated(
             _run_perf_analyzer(point, server, work, settle=False),
             point.load.percentile,
         )
-    energy_after = node.energy_j()
+    energy_after = device.energy_j()
     if energy_before is not None and energy_after is not None:
         extra["gpu_energy_j"] = energy_after - energy_before
     return outcome, extra
@@ -276,7 +291,7 @@ def _command(
 ) -> tuple[Command, list[str]]:
     """perf_analyzer's command line in ``folder``, and the flags that the installed one lacks."""
     load = point.load
-    metrics_url = f"127.0.0.1:{server.metrics_port}/metrics" if node.facts()["gpu_count"] else None
+    metrics_url = f"127.0.0.1:{server.metrics_port}/metrics" if work.columns["gpu_count"] else None
     words, lacking = perf_analyzer.drop_unknown_flags(
         perf_analyzer.arguments(
             point,
@@ -315,7 +330,7 @@ def _run_perf_analyzer(
             if system
             else nullcontext()
         ):
-            done = process.run(command.argv, folder=folder, timeout_s=limit_s, env=command.env)
+            done = process.run(command, folder=folder, timeout_s=limit_s)
         written = folder / perf_output.CSV_NAME
         outcome = perf_output.parse_run(
             stdout=done.stdout,

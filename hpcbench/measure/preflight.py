@@ -7,6 +7,7 @@ What the images say about themselves while they are checked goes into the record
 
 import json
 import os
+import platform
 import re
 import shlex
 import shutil
@@ -19,7 +20,7 @@ from typing import Any
 
 from hpcbench.config.container import Container, ResolvedContainer
 from hpcbench.errors import SiteError, UnusableNode
-from hpcbench.measure import node, perf_analyzer
+from hpcbench.measure import device, perf_analyzer
 from hpcbench.runtime import command, images, process
 from hpcbench.runtime.command import (
     Image,
@@ -45,7 +46,7 @@ def check_scratch(scratch: Path) -> None:
         problem = f"has less than {SCRATCH_BYTES / 1e6:.0f} MB free"
     if problem:
         raise UnusableNode(
-            f"{node.facts()['node']}: the scratch folder {scratch} {problem}",
+            f"{platform.node()}: the scratch folder {scratch} {problem}",
             "set container.scratch in the site file to a folder on the node's own disk",
         )
 
@@ -67,7 +68,7 @@ def installed_perf_analyzer(sdk: Container) -> InstalledPerfAnalyzer:
             program = runtime_of(sdk).sdk_command(
                 sdk, list(arguments), NodeAccess(folder=Path(folder))
             )
-            answer = process.run(program.argv, folder=Path(folder), timeout_s=60, env=program.env)
+            answer = process.run(program, folder=Path(folder), timeout_s=60)
             return answer.stdout + answer.stderr
 
         version = output("--version")
@@ -76,7 +77,7 @@ def installed_perf_analyzer(sdk: Container) -> InstalledPerfAnalyzer:
     flags = perf_analyzer.known_flags(usage)
     if "-m" not in flags:
         raise UnusableNode(
-            f"{node.facts()['node']}: perf_analyzer does not run here: {usage.strip()[:500]}",
+            f"{platform.node()}: perf_analyzer does not run here: {usage.strip()[:500]}",
             "start it there by hand, with --version",
         )
     words = version.split("Version")
@@ -140,7 +141,7 @@ def check_images(container: Container, *, gpus: bool) -> ImageContents:
 
 
 def _unusable(error: SiteError) -> UnusableNode:
-    return UnusableNode(f"{_here()}: {error.message}", error.hint)
+    return UnusableNode(f"{platform.node()}: {error.message}", error.hint)
 
 
 def check_unchanged(container: Container) -> None:
@@ -154,15 +155,11 @@ def check_unchanged(container: Container) -> None:
             raise _unusable(images.unreadable_on_node(image)) from error
         if found != dict(container.fingerprints)[image]:
             raise UnusableNode(
-                f"{_here()}: {image} is not the image that this run began with: it was changed "
-                "meanwhile, or this node has another copy",
+                f"{platform.node()}: {image} is not the image that this run began with: it has "
+                "changed since, or this node has another copy",
                 "give the same command again: what was measured is kept, and what the new image "
                 "gives are points of their own; where nodes have copies, renew them all",
             )
-
-
-def _here() -> str:
-    return str(node.facts()["node"])
 
 
 _PROGRAMS: dict[Image, str] = {"server": "tritonserver", "sdk": "perf_analyzer"}
@@ -175,23 +172,24 @@ def _probe(runtime: ImageRuntime, container: Container, image: Image, gpus: bool
         access = NodeAccess(folder=Path(name), gpus=gpus)
         words = ["sh", "-c", PROBE, program]
         command = runtime.image_command(container, image, words, access)
-        done = process.run(command.argv, folder=access.folder, timeout_s=TIMEOUT_S, env=command.env)
+        done = process.run(command, folder=access.folder, timeout_s=TIMEOUT_S)
     path = runtime.image_name(container, image)
     by_hand = shlex.join([command.argv[0], "exec", "--containall", path, program, "--version"])
     if done.timed_out:
         raise UnusableNode(
-            f"{_here()}: {path} did not open within {TIMEOUT_S:.0f} s", f"try there: {by_hand}"
+            f"{platform.node()}: {path} did not open within {TIMEOUT_S:.0f} s",
+            f"try there: {by_hand}",
         )
     if done.returncode == NOT_IN_IMAGE:
         raise UnusableNode(
-            f"{_here()}: there is no {program} in the PATH of {path}",
+            f"{platform.node()}: there is no {program} in the PATH of {path}",
             "are server_image and sdk_image the right way round? perf_analyzer is in NVIDIA's "
             "images whose tag ends with -sdk, tritonserver in the others",
         )
     if done.returncode:
         reason, advice = runtime.explain_failure(done.stderr)
         raise UnusableNode(
-            f"{_here()}: {path} does not open: {reason}", advice or f"try there: {by_hand}"
+            f"{platform.node()}: {path} does not open: {reason}", advice or f"try there: {by_hand}"
         )
     return done.stdout
 
@@ -224,14 +222,14 @@ def _backends(versions: Mapping[str, str]) -> ImageContents:
 
 def check_driver(contents: ImageContents, *, gpus: bool) -> None:
     """CUDA's minor versions need no newer driver, its major versions do (CUDA compatibility)."""
-    supported = node.cuda_of_driver() if gpus else None
+    supported = device.driver_cuda_version() if gpus else None
     if supported is None or contents.cuda is None:
         return
     wanted = int(contents.cuda.partition(".")[0])
     if wanted > supported[0]:
-        driver = node.facts().get("gpu_driver")
+        driver = device.gpu_columns().get("gpu_driver")
         raise UnusableNode(
-            f"{_here()}: the server image needs CUDA {contents.cuda}, and the driver {driver} of "
-            f"this node goes up to CUDA {supported[0]}.{supported[1]}",
+            f"{platform.node()}: the server image needs CUDA {contents.cuda}, and the driver "
+            f"{driver} of this node goes up to CUDA {supported[0]}.{supported[1]}",
             "name an image with an older CUDA, or ask for nodes with a newer driver",
         )

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,37 +79,72 @@ class Server:
         return _config(self.http_port, f"{model}/versions/{version}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """How Triton is started, besides what it serves.
+
+    Attributes
+    ----------
+    cpus
+        How many CPUs the backends may use.
+    gpus
+        Whether Triton gets the GPUs that this process was given.
+    requests
+        Requests that the models must be ready for, by the name of the model: TensorRT builds its
+        profiles and warmup runs for them.
+    engines
+        Folders for the engines that a backend builds, by the name of the model.
+    verbose
+        Log everything, and allow as much time as building engines takes.
+    poll_repository
+        Look for changes in the model repository every second. That is how variants are swapped:
+        Triton takes no commands over the network, which any user of this node could send.
+    """
+
+    cpus: int
+    gpus: bool = False
+    requests: Mapping[str, Sequence[Request]] = field(default_factory=dict)
+    engines: Mapping[str, Path] = field(default_factory=dict)
+    verbose: bool = False
+    poll_repository: bool = False
+
+
 @contextmanager
 def serve(
-    variants: Sequence[ServerVariant],
-    container: Container,
-    *,
-    log_path: Path,
-    cpus: int,
-    gpus: bool = False,
-    requests: Mapping[str, Sequence[Request]] | None = None,
-    engines: Mapping[str, Path] | None = None,
-    verbose: bool = False,
-    swaps: bool = False,
+    variants: Sequence[ServerVariant], container: Container, log_path: Path, options: ServerOptions
 ) -> Iterator[Server]:
-    """Triton with these variants loaded and checked; it is gone when the block is left.
+    """Run Triton with these variants; it is gone when the block is left.
 
-    ``log_path`` receives what it prints. ``cpus`` is how many processors the backends may use,
-    ``gpus`` whether it is given the GPUs that this process was given. ``requests`` are those that
-    it makes itself ready for, ``engines`` the folders of what it builds for them, both by the name
-    of a model. ``verbose``: it tells what it does, and may take as long as building engines does.
-    With ``swaps`` it looks for changes in its repository, which is how others come in the place of
-    these: over the network it takes no orders, which anybody on this node could give.
-    Raises ServerFailed if one does not load, or loads as something else than was asked for.
+    Parameters
+    ----------
+    variants
+        What to serve, one variant per model.
+    container
+        Where tritonserver comes from.
+    log_path
+        The file to which Triton's output is appended.
+    options
+        How it is started.
+
+    Yields
+    ------
+    Server
+        The server when it is ready, with every configuration checked.
+
+    Raises
+    ------
+    ServerFailed
+        If a model does not load, or loads with another configuration than requested.
     """
-    requests, engines = requests or {}, engines or {}
     asked = tuple(
-        model_config.configure(v, requests.get(v.model.name, ()), engines.get(v.model.name))
+        model_config.configure(
+            v, options.requests.get(v.model.name, ()), options.engines.get(v.model.name)
+        )
         for v in variants
     )
     extra = [word for config in asked for word in model_config.server_arguments(config)]
-    extra = [*dict.fromkeys(extra), *(["--log-verbose=1"] if verbose else [])]
-    extra += POLLING if swaps else []
+    extra = [*dict.fromkeys(extra), *(["--log-verbose=1"] if options.verbose else [])]
+    extra += POLLING if options.poll_repository else []
     with tempfile.TemporaryDirectory(
         prefix="hpcbench-", dir=containers.scratch_folder(container), ignore_cleanup_errors=True
     ) as folder:
@@ -124,9 +159,9 @@ def serve(
                 access = NodeAccess(
                     folder=repository.parent,
                     mounts=tuple(mounts),
-                    writable=tuple(engines.values()),
-                    gpus=gpus,
-                    env={"HPCBENCH_CPUS": str(cpus)},
+                    writable=tuple(options.engines.values()),
+                    gpus=options.gpus,
+                    env={"HPCBENCH_CPUS": str(options.cpus)},
                 )
                 with _launched_for(variants, container, access, log_path, extra) as launched:
                     server = Server(
@@ -137,7 +172,7 @@ def serve(
                         variants=tuple(variants),
                         asked=asked,
                         configs=loaded_configs(launched.ports[0], variants),
-                        requests=requests,
+                        requests=options.requests,
                         fresh=True,
                         ready_s=launched.ready_s,
                         repository=repository,
@@ -257,12 +292,10 @@ def _launch(
     with (
         log_path.open("ab") as stream,
         running(
-            command.argv,
+            command,
             stdout=stream,
             stderr=stream,
-            env=command.env,
             grace_s=EXIT_TIMEOUT_S + 2,
-            remove=command.remove,
             orphaned=[glob.escape(str(access.folder))],
         ) as process,
     ):

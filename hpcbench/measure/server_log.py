@@ -11,22 +11,23 @@ from hpcbench.plan.accelerators import PROVIDERS
 NOT_APPLICABLE = "hpcbench: not applicable: "
 """How a backend of the native runtime marks what it can never do, in its error."""
 
-BUILT_BY_TENSORFLOW = "Building a new TensorRT engine for"
+_BUILT_BY_TENSORFLOW = "Building a new TensorRT engine for"
+"""TensorFlow logs this for each engine that it builds."""
 
-IGNORED = (
+_IGNORED = (
     "Execution Accelerator will be ignored",
     "is set, but platform doesn't support",
     "is set, but GPU doesn't support",
 )
-"""Warnings of backends that go on without what was asked for."""
+"""Warnings of backends that load the model without the accelerator."""
 
-REFUSED = (
+_REFUSED = (
     r"unknown Execution Accelerator '\w+' is requested",
     r"unknown parameter '\w+' is provided for \w+ Execution Accelerator",
     r"unsupported precision mode '\w+' is requested",
     r"[GC]PU Execution Accelerator (can only be set|is not supported) .*",
 )
-"""How backends refuse to load a model with what they do not have."""
+"""Errors of backends that do not have the accelerator, or not in this form."""
 
 
 def load_failure(text: str) -> ServerFailed:
@@ -81,31 +82,52 @@ def read_from(path: Path, position: int) -> str:
 
 @dataclass(frozen=True)
 class AcceleratorUse:
-    """What a log tells: nodes of the model by what runs them, and why nothing was accelerated."""
+    """What a server made of an accelerator.
+
+    Attributes
+    ----------
+    nodes
+        Number of the model's nodes by ONNX Runtime's name of what runs them; empty for other
+        backends.
+    fell_back
+        Why the accelerator is not used; None where it is.
+    """
 
     nodes: Mapping[str, int]
     fell_back: str | None
 
 
 def accelerator_use(log: str, accelerator: str) -> AcceleratorUse:
-    """Whether a server that logged verbosely while it loaded really uses the accelerator.
+    """Find out whether a server really uses an accelerator.
 
-    onnxruntime lists after each optimization where the nodes were placed, one line for each
-    provider; TensorFlow tells of each engine that it builds.
+    ONNX Runtime logs after each optimization where it placed the nodes, one line per provider;
+    TensorFlow logs each engine that it builds.
+
+    Parameters
+    ----------
+    log
+        What the server logged verbosely while it loaded the model.
+    accelerator
+        Triton's name of the accelerator.
+
+    Returns
+    -------
+    AcceleratorUse
+        A log that says nothing about it counts as not used.
     """
     for line in log.splitlines():
-        if any(words in line for words in IGNORED):
+        if any(words in line for words in _IGNORED):
             return AcceleratorUse({}, f"the backend went on without it: {_message(line)}")
     provider = PROVIDERS[accelerator]
     nodes = _placement(log, provider)
-    if nodes.get(provider) or (not nodes and BUILT_BY_TENSORFLOW in log):
+    if nodes.get(provider) or (not nodes and _BUILT_BY_TENSORFLOW in log):
         return AcceleratorUse(nodes, None)
     if nodes:
         placed = ", ".join(f"{count} on {name}" for name, count in nodes.items())
         return AcceleratorUse(
             nodes, f"no part of the model runs on {provider}; its nodes: {placed}"
         )
-    return AcceleratorUse({}, f"the server's log does not tell that anything runs on {provider}")
+    return AcceleratorUse({}, f"the server's log does not say that anything runs on {provider}")
 
 
 _PLACED = re.compile(
@@ -114,7 +136,8 @@ _PLACED = re.compile(
 
 
 def _placement(log: str, provider: str) -> dict[str, int]:
-    """Nodes by provider: of the last list that names ``provider``, else of the last of all."""
+    """Return nodes by provider: of the last list with ``provider``, else of the last list."""
+    # Parts of a model, and a session that only reads its inputs, have lists of their own.
     lists: list[dict[str, int]] = []
     for line in log.splitlines():
         if "] Node placements" in line:
@@ -127,8 +150,19 @@ def _placement(log: str, provider: str) -> dict[str, int]:
 
 
 def accelerator_refusal(message: str) -> str | None:
-    """The part of a failed load's message that says that the backend has no such accelerator."""
-    for pattern in REFUSED:
+    """Return why a backend does not have the accelerator that a model asks for.
+
+    Parameters
+    ----------
+    message
+        Error of a model that did not load.
+
+    Returns
+    -------
+    str or None
+        None where the load failed for another reason.
+    """
+    for pattern in _REFUSED:
         if found := re.search(pattern, message):
             hint = (
                 "; with profiles: false and engine_cache: false the accelerator gets no such "
@@ -141,5 +175,5 @@ def accelerator_refusal(message: str) -> str | None:
 
 
 def _message(line: str) -> str:
-    """A line of a log without its time and place."""
+    """Return a line of a log without its time and source."""
     return re.sub(r"^.*?\] ", "", line).strip().strip('"')

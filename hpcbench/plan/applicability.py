@@ -130,7 +130,7 @@ def _batch_problems(
     model: Model, triton_model: TritonModel, load: Load, largest: int | None
 ) -> Iterator[str]:
     if largest is None:
-        return
+        return  # only the server knows the limit
     for message in over_max_batch_size(load.batch_size, largest):
         yield f"load.batch_size: {message}; allowed: 1 to {largest}"
     if largest > 0:
@@ -211,6 +211,7 @@ def not_applicable_reason(point: Point, pool: Pool, *, native: bool) -> str | No
     str or None
         None where nothing speaks against it. The server may still refuse it.
     """
+    # A job may have GPUs that the native runtime cannot use.
     gpus = 0 if native else pool.gpus_per_job
     why, largest = _variant_reason(point.variant, gpus, native)
     # A server that cannot hold one of its models does not become ready for the others.
@@ -254,6 +255,7 @@ def backend_name(variant: ServerVariant) -> str | None:
     config = ModelConfig.FromString(variant.model.config)
     if config.HasField("ensemble_scheduling") or config.platform == "ensemble":
         return "ensemble"
+    # The older field names backend and format, as in onnxruntime_onnx.
     backend = config.backend or config.platform.split("_")[0]
     if not backend:
         files = sorted(variant.model.folder.glob("[0-9]*/model.*"))
@@ -284,6 +286,7 @@ def _variant_problems(
     if axes.get("response_cache") and config.model_transaction_policy.decoupled:
         yield "response_cache: Triton does not cache the responses of decoupled models"
     batching = config.dynamic_batching
+    # An axis may set a smaller limit under the preferred sizes of the model's config.pbtxt.
     for message in over_max_batch_size(batching.preferred_batch_size, config.max_batch_size):
         yield f"preferred_batch_size {message}"
     if batching.priority_levels > 1 and batching.preserve_ordering:
@@ -307,6 +310,7 @@ def _device_problems(config: ModelConfig, gpus: int, native: bool) -> Iterator[s
     lacking = (
         "the native runtime serves on CPUs only" if native else "the jobs of this pool have no GPU"
     )
+    # Without an instance group, or with KIND_AUTO, Triton takes what there is.
     for group in config.instance_group:
         if (group.kind == _GPU or group.gpus) and not gpus:
             yield f"the model has instances on GPUs (instance_kind, gpus), and {lacking}"

@@ -92,6 +92,7 @@ def expand_grid(
         for position, model in enumerate(campaign.models):
             label = _label(model)
             if label in group:
+                # The campaign makes sure that all models of a group have the same image.
                 image = software[model.server_image]
                 parts = list(_parts(campaign, models, position, group[label]))
                 all_parts += [(model, part.factors) for part in parts]
@@ -106,11 +107,14 @@ def expand_grid(
             where = f"{campaign.source}: together[{number}]"
             problems |= dict.fromkeys(_co_location_problems(where, members))
         if problems:
-            continue
+            continue  # look for more of them, but expand nothing that will not be used
         alone = itertools.chain.from_iterable(members.values())
         shared = _co_located_points([*members.values()], image)
         for point in alone if number is None else shared:
             combinations += 1
+            # Different combinations may mean the same, e.g. a delay without dynamic batching. The
+            # first one stays. Equal points of two models are an error: figures could not tell them
+            # apart.
             same = points.setdefault(point.id, point)
             if same.variant.position != point.variant.position:
                 problem = (
@@ -147,6 +151,7 @@ def _co_located_points(members: Sequence[Sequence[Point]], image: str) -> Iterat
         by_variant.append(found)
     for served in itertools.product(*by_variant):
         own = [found[variant].values() for found, variant in zip(by_variant, served, strict=True)]
+        # The others are loaded, but idle: that shows what sharing costs without their load.
         for number, alone in enumerate(own):
             idle = (*served[:number], *served[number + 1 :])
             texts = [canonical_json(server_identity(variant, image)) for variant in idle]
@@ -154,6 +159,7 @@ def _co_located_points(members: Sequence[Sequence[Point]], image: str) -> Iterat
                 yield replace(point, id=hash_id(point.id, *texts), co_located=idle)
         for loaded in itertools.product(*own):
             together_id = hash_id(*(point.id for point in loaded))
+            # One point per model: each has its own record, with the others in it.
             for number, point in enumerate(loaded):
                 others = (*loaded[:number], *loaded[number + 1 :])
                 yield replace(
@@ -255,6 +261,7 @@ def _points(
         rule.values_by_axis if rule.applies_to(part.model) else {"version": ()}
         for rule in campaign.exclude
     ]
+    # Which models a rule is about has been answered; the model is no axis.
     for rule in rules:
         rule.pop("model", None)
     names = [name for factor in part.factors for name in factor.names]

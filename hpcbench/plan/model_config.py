@@ -45,6 +45,7 @@ def configure(
     """
     config = ModelConfig.FromString(variant.model.config)
     config.name = variant.model.name
+    # The version policy, by default the latest version only, might not serve it.
     if variant.version is not None:
         config.version_policy.specific.versions[:] = [variant.version]
     # perf_analyzer repeats its input. A cache of the model's own config.pbtxt would answer all of

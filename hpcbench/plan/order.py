@@ -157,6 +157,7 @@ def split_placements(
     while heap and len(heap) < jobs:
         _, number, longest = heap[0]
         halves = _halves(longest)
+        # Below that, starting another server would take longer than it saves.
         if not halves or min(h.estimate_s for h in halves) < 2 * SERVER_START_S:
             break
         heapq.heapreplace(heap, (-halves[0].estimate_s, number, halves[0]))
@@ -168,6 +169,7 @@ def _halves(placement: Placement) -> list[Placement]:
     """Return two parts, as equal as possible; none where there is one group of points."""
     groups = placement.point_groups
     by_server = [list(each) for _, each in itertools.groupby(groups, lambda g: g[0].served)]
+    # A cut between servers costs nothing: the second one would have to be started anyway.
     pieces = by_server if len(by_server) > 1 else [[group] for group in groups]
     if len(pieces) == 1:
         return []

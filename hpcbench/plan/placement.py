@@ -67,6 +67,7 @@ class Placement:
     @property
     def id(self) -> str:
         """12 hexadecimal digits that name the placement's log and files."""
+        # Parts of a placement that was split have other points, and so logs of their own.
         text = f"{self.pool}/{self.repeat}/{'/'.join(point.id for point in self.points)}"
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -106,6 +106,7 @@ class Plan:
     @property
     def estimate_s(self) -> float:
         """Seconds until the slowest pool has finished, if every point settles at once."""
+        # Jobs share the work evenly at best, and no job can split its longest placement.
         return max(
             (
                 max(
@@ -194,8 +195,9 @@ def plan(
         return todo
     # Only this reads records. Without a results folder, `hpcbench plan` is spared pandas.
     from hpcbench.records import store
+    from hpcbench.records.folder import Results
 
-    return todo.without_done(store.finished_keys(store.Results(Path(results))))
+    return todo.without_done(store.finished_keys(Results(Path(results))))
 
 
 def _by_reason(points: Iterable[Point], site: Site, pool: str) -> dict[str | None, list[Point]]:
@@ -222,6 +224,7 @@ def _place(
 
 def _with_images(site: Site, campaign: Campaign) -> tuple[Site, dict[str | None, str]]:
     """Return the site with digests of its images, and the software's digests by image name."""
+    # The digests are part of every point's id: another image measures other points.
     wanted = {model.server_image: model.name for model in campaign.models}
     known = dict(site.container.server_images)
     for image, model in wanted.items():
@@ -234,6 +237,7 @@ def _with_images(site: Site, campaign: Campaign) -> tuple[Site, dict[str | None,
                 "server_image out",
             )
     names = [image for image in wanted if image is not None]
+    # From here on a tag cannot change its meaning in the middle of a campaign.
     site = site.model_copy(update={"container": images.resolve_images(site.container, names)})
     return site, {image: _digests(site.container.with_server_image(image)) for image in wanted}
 

@@ -1,11 +1,10 @@
-"""Reads one Parquet file of records as a table of today's columns, or says why it cannot.
+"""One Parquet file of records: read as a table of today's columns, or refused with the reason.
 
-Nothing is guessed: a file says which version of the table of columns it was written with. An older
-one is migrated step by step, a newer one is refused. Within a version columns may only be added:
-one that a file does not have yet is null in all its rows.
+Nothing is guessed: a file says with which version of the columns it was written. An older one
+is migrated step by step, a newer one is refused. Within a version, columns may only be added: one
+that a file does not have yet is null in all its rows.
 """
 
-import difflib
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from hpcbench.config.yaml_model import did_you_mean
 from hpcbench.errors import BadInput
 from hpcbench.records.columns import SCHEMA, SCHEMA_VERSION, Record, Status
 
@@ -40,34 +40,59 @@ def _changes_only(variant: str) -> str:
 
 
 MIGRATIONS: dict[int, Migration] = {1: _variant_without_base}
-"""What turns a table of version n, with all columns of that version, into one of version n + 1."""
+"""By version n: the function that turns a table of version n, with all its columns, into one of
+version n + 1."""
 
 BATCH_ROWS = 16_384
+"""How many rows of a large file are in memory at once."""
+
 MERGED = {b"hpcbench_merged": b"1"}
-"""Beside the version in a file that holds each measurement once, and in order."""
+"""Metadata of a file that holds each measurement once, and in order."""
 
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
-"""What Hive's naming of folders, which Arrow, Spark and DuckDB share, has for a missing value."""
+"""A missing value in the name of a folder, as Hive, Arrow, Spark and DuckDB write it."""
 
 _NAMES = frozenset(SCHEMA.names)
 _REQUIRED = tuple(entry.name for entry in fields(Record) if entry.default is MISSING)
 
 
 def check_columns(names: Iterable[str]) -> None:
-    """Raises BadInput for a name that is not a column, with the nearest that is."""
+    """Check that these are columns of the table.
+
+    Parameters
+    ----------
+    names
+        Names that a user gave.
+
+    Raises
+    ------
+    BadInput
+        For a name that is not a column, with the nearest that is.
+    """
     for name in names:
         if name not in SCHEMA.names:
-            close = difflib.get_close_matches(name, SCHEMA.names, n=1)
-            guess = f"; did you mean '{close[0]}'?" if close else ""
+            guess = did_you_mean(name, SCHEMA.names)
             raise BadInput(
-                f"there is no column '{name}'{guess}",
+                f"there is no column '{name}'{guess and ';' + guess}",
                 "hpcbench/records/columns.py lists all columns",
             )
 
 
 @dataclass(frozen=True)
 class RecordFile:
-    """A Parquet file of records, open for reading. Whatever is wrong with it is a BadInput."""
+    """A Parquet file of records, open for reading. Whatever is wrong with it raises BadInput.
+
+    Attributes
+    ----------
+    path
+        The file.
+    parquet
+        Arrow's reader of it.
+    schema
+        The columns that it has.
+    version
+        The version of the columns that it was written with.
+    """
 
     path: Path
     parquet: pq.ParquetFile
@@ -76,27 +101,56 @@ class RecordFile:
 
     @property
     def rows(self) -> int:
+        """How many rows it has."""
         return int(self.parquet.metadata.num_rows)
 
     @property
     def unknown_columns(self) -> list[str]:
-        """What a newer hpcbench of this schema version has added; it is left out."""
+        """Columns that a newer hpcbench of this schema version has added; they are not read."""
         names = self.schema.names if self.version == SCHEMA_VERSION else []
         return [name for name in names if name not in _NAMES]
 
     def check(self) -> None:
-        """Raises BadInput where a column is lacking or is not what it must be."""
+        """Check the columns without reading the rows.
+
+        Raises
+        ------
+        BadInput
+            Where a column is missing or has another type.
+        """
         _conformed(self.schema.empty_table(), SCHEMA.names, self.path)
 
     def table(self, columns: Sequence[str] = tuple(SCHEMA.names)) -> pa.Table:
-        """All rows, with these columns."""
-        # Threads cost more than they bring where there are few rows.
+        """Return all rows.
+
+        Parameters
+        ----------
+        columns
+            The columns to read; all by default.
+
+        Returns
+        -------
+        pyarrow.Table
+            With the types of today.
+        """
+        # For a few rows, starting threads takes longer than reading.
         threads = self.rows > BATCH_ROWS
         table = self.parquet.read(columns=self._stored(columns), use_threads=threads)
         return _conformed(_migrated(table, self.version), columns, self.path)
 
     def batches(self, columns: Sequence[str] = tuple(SCHEMA.names)) -> Iterator[pa.Table]:
-        """The same in pieces of at most BATCH_ROWS rows: never more is in memory at once."""
+        """Return all rows in pieces, so that a large file need not fit into memory.
+
+        Parameters
+        ----------
+        columns
+            The columns to read; all by default.
+
+        Yields
+        ------
+        pyarrow.Table
+            At most `BATCH_ROWS` rows.
+        """
         for batch in self.parquet.iter_batches(BATCH_ROWS, columns=self._stored(columns)):
             table = _migrated(pa.Table.from_batches([batch]), self.version)
             yield _conformed(table, columns, self.path)
@@ -111,9 +165,24 @@ class RecordFile:
 
 @contextmanager
 def open_records(path: Path) -> Iterator[RecordFile]:
-    """The file while the block lasts. Raises BadInput, naming it, where it cannot be read.
+    """Open a file of records.
 
-    FileNotFoundError passes: a run at work joins files while others read them.
+    Parameters
+    ----------
+    path
+        The file.
+
+    Yields
+    ------
+    RecordFile
+        The file, while the block lasts.
+
+    Raises
+    ------
+    BadInput
+        Where it cannot be read. The message names it.
+    FileNotFoundError
+        Where it is not there: a run at work merges files while others read them.
     """
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
@@ -126,18 +195,40 @@ def open_records(path: Path) -> Iterator[RecordFile]:
     except (pa.ArrowException, OSError, ValueError) as error:
         raise BadInput(
             f"{path}: is not a whole Parquet file: {error}",
-            "move it elsewhere; what it held is measured again by the next run",
+            "move it elsewhere; the next run measures again what it held",
         ) from error
 
 
 def check_file(path: Path) -> None:
-    """Raises BadInput unless the file can be read: its version and its columns."""
+    """Check the version and the columns of a file.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Raises
+    ------
+    BadInput
+        Where it cannot be read.
+    """
     with open_records(path) as file:
         file.check()
 
 
 def is_merged(path: Path) -> bool:
-    """Whether the file holds each measurement once, in the order of a table of results."""
+    """Return whether a file holds each measurement once, in the order of a table of results.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    bool
+        True for what ``hpcbench aggregate`` wrote.
+    """
     with open_records(path) as file:
         return MERGED.items() <= (file.schema.metadata or {}).items()
 
@@ -145,7 +236,27 @@ def is_merged(path: Path) -> bool:
 def read_file(
     path: Path, columns: Sequence[str] | None = None, points: Collection[str] | None = None
 ) -> pa.Table:
-    """All rows of one file, or those of some ``points``, with all columns or some."""
+    """Return rows of one file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    columns
+        The columns to read; all by default.
+    points
+        The point_ids whose rows to read; all by default.
+
+    Returns
+    -------
+    pyarrow.Table
+        With the types of today.
+
+    Raises
+    ------
+    BadInput
+        Where the file cannot be read.
+    """
     names = SCHEMA.names if columns is None else list(dict.fromkeys(columns))
     with open_records(path) as file:
         if points is None:
@@ -177,7 +288,7 @@ def _version(path: Path, metadata: dict[bytes, bytes]) -> int:
         raise BadInput(reads, hint)
     if any(step not in MIGRATIONS for step in range(version, SCHEMA_VERSION)):
         hint = "read it with the hpcbench that wrote it, and give --results another folder"
-        raise BadInput(f"{reads}, and nothing leads from there to here", hint)
+        raise BadInput(f"{reads} and cannot convert the older one", hint)
     return version
 
 
@@ -198,7 +309,7 @@ def _conformed(table: pa.Table, names: Sequence[str], path: Path) -> pa.Table:
     columns = dict(zip(table.column_names, table.columns, strict=True))
     if missing := [n for n in names if n in _REQUIRED and n not in columns and n not in given]:
         raise BadInput(
-            f"{path}: lacks what every record has: {', '.join(missing)}",
+            f"{path}: these columns are missing, which every record has: {', '.join(missing)}",
             "name files that hpcbench has written",
         )
     arrays = [

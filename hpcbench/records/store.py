@@ -1,118 +1,37 @@
-"""Writes, reads and merges results: Parquet files under a results folder.
+"""The records and the plan in a results folder: written, merged and read as Parquet files.
 
-Files appear whole or not at all: each is written under a hidden name, flushed to the disk and
-renamed. A point is durable in a file of its own as soon as it ends; when its placement ends,
-these are merged into one, so that shared file systems are not filled with small files.
+A point is durable in a file of its own as soon as it ends. When its placement ends, these
+files are merged into one, so that a shared file system is not filled with small files.
 """
 
 import contextlib
-import logging
-import os
-import socket
-import uuid
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hpcbench.config.load_axes import LOAD_COLUMNS
 from hpcbench.errors import BadInput
 from hpcbench.records import parquet
 from hpcbench.records.columns import FINAL, MEASURED, SCHEMA, Key, Record
-from hpcbench.runtime.process import lock_until_closed
+from hpcbench.records.folder import Results, write_atomically
 
-log = logging.getLogger(__name__)
-
-READ_ATTEMPTS = 10
-"""How often a folder is listed anew where a run at work joins files meanwhile."""
-
-
-@dataclass(frozen=True)
-class Results:
-    """The only place that knows the names inside a results folder."""
-
-    folder: Path
-
-    @property
-    def records(self) -> Path:
-        return self.folder / "records"
-
-    @property
-    def logs(self) -> Path:
-        return self.folder / "logs"
-
-    @property
-    def campaign(self) -> Path:
-        return self.folder / "campaign.yaml"
-
-    @property
-    def site(self) -> Path:
-        return self.folder / "site.yaml"
-
-    @property
-    def plan(self) -> Path:
-        return self.folder / "plan.parquet"
-
-    @property
-    def state(self) -> Path:
-        return self.folder / "run.json"
-
-    @property
-    def ledger(self) -> Path:
-        return self.folder / "jobs.jsonl"
-
-    @property
-    def keys(self) -> Path:
-        return self.folder / ".keys"
-
-    @property
-    def cancel(self) -> Path:
-        return self.folder / ".cancel"
-
-    def create(self) -> None:
-        """Makes the folder. Raises BadInput where that, or writing into it, is not possible."""
-        try:
-            for path in (self.records, self.logs):
-                path.mkdir(parents=True, exist_ok=True)
-            for path in (self.folder, self.records, self.logs):
-                probe = path / f".probe-{uuid.uuid4().hex}"
-                probe.write_bytes(b"")
-                probe.unlink()
-        except OSError as error:
-            raise BadInput(
-                f"--results {self.folder}: cannot be written: {error.strerror}",
-                "name a folder in which you may create files",
-            ) from error
-
-
-def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """``path`` holds ``content`` after this, or what it held before, whatever happens.
-
-    Where it is not to be ``durable``, only a crash of the machine may leave neither.
-    """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    with temporary.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        if durable:
-            os.fsync(stream.fileno())
-    temporary.rename(path)
-    if durable:
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+# A run at work merges files while others read them. The folder is then listed again.
+_READ_ATTEMPTS = 10
 
 
 def write_records(path: Path, records: Sequence[Record]) -> None:
-    """One Parquet file with these records, in their order."""
+    """Write one Parquet file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    records
+        Its rows, in this order.
+    """
     columns = {name: [getattr(record, name) for record in records] for name in SCHEMA.names}
     _write_table(path, pa.table(columns, schema=SCHEMA))
 
@@ -123,7 +42,8 @@ SMALL_FILE: dict[str, Any] = {
     "write_statistics": False,
     "write_page_checksum": True,
 }
-"""How a file of a few hundred rows is written: as small as with zstd, and read twice as fast."""
+"""How a file of a few hundred rows is written. It is as small as with zstd, and reads in half the
+time."""
 
 
 def _write_table(path: Path, table: pa.Table) -> None:
@@ -133,16 +53,39 @@ def _write_table(path: Path, table: pa.Table) -> None:
 
 
 def write_point(results: Results, record: Record) -> Path:
-    """Makes one record durable in a file of its own."""
+    """Make one record durable in a file of its own.
+
+    Parameters
+    ----------
+    results
+        The results folder.
+    record
+        What was measured.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
     name = f"{record.placement_id}-{record.point_id}-{record.repeat}.parquet"
     write_records(results.records / name, [record])
     return results.records / name
 
 
 def recorded_keys(results: Results, placement_id: str) -> set[Key]:
-    """The points of a placement that were recorded since the run began, however they ended.
+    """Return the points of a placement that this run has recorded, however they ended.
 
-    Older ones lie in merged files by then.
+    Parameters
+    ----------
+    results
+        The results folder.
+    placement_id
+        The placement.
+
+    Returns
+    -------
+    set of Key
+        Only those in files of their own: records of earlier runs were merged when this one began.
     """
     names = ("point_id", "pool", "repeat")
     parts = results.records.glob(f"{placement_id}-*.parquet")
@@ -154,7 +97,15 @@ def recorded_keys(results: Results, placement_id: str) -> set[Key]:
 
 
 def merge_points(results: Results, placement_id: str) -> None:
-    """Joins the files of a placement's points into one, then deletes them."""
+    """Merge the files of a placement's points into one, then delete them.
+
+    Parameters
+    ----------
+    results
+        The results folder.
+    placement_id
+        The placement.
+    """
     parts = sorted(results.records.glob(f"{placement_id}-*.parquet"))
     if parts:
         _merge(results, placement_id, parts)
@@ -163,7 +114,8 @@ def merge_points(results: Results, placement_id: str) -> None:
 def _merge(results: Results, placement_id: str, parts: list[Path]) -> None:
     whole = results.records / f"{placement_id}.parquet"
     tables = [parquet.read_file(path) for path in ([whole] if whole.exists() else []) + parts]
-    # Killed between the renaming and the deleting, the last merge left its parts behind.
+    # A merge that was killed between renaming and deleting left its parts behind. Then each of
+    # their rows is here twice.
     rows = {str(row): row for table in tables for row in table.to_pylist()}
     write_records(whole, [Record(**row) for row in rows.values()])
     for path in parts:
@@ -171,9 +123,17 @@ def _merge(results: Results, placement_id: str, parts: list[Path]) -> None:
 
 
 def recover_records(results: Results) -> None:
-    """Does what a killed run left undone: merges points, deletes half-written files.
+    """Finish what a killed run left undone: merge points, delete half-written files.
 
-    Raises BadInput, before any record is touched, where a file is not one of this schema.
+    Parameters
+    ----------
+    results
+        The results folder.
+
+    Raises
+    ------
+    BadInput
+        Where a file of records cannot be read. No record has been touched then.
     """
     for folder in (results.folder, results.records):
         for path in (*folder.glob(".*.tmp"), *folder.glob(".probe-*")):
@@ -188,7 +148,23 @@ def recover_records(results: Results) -> None:
 
 
 def record_files(path: Path) -> list[Path]:
-    """The Parquet files of a results folder or of a partitioned dataset, or the one file named."""
+    """Return the files of records.
+
+    Parameters
+    ----------
+    path
+        A results folder, a partitioned dataset, or one file.
+
+    Returns
+    -------
+    list of Path
+        The Parquet files, sorted; the file itself where one was named.
+
+    Raises
+    ------
+    BadInput
+        Where it is none of these.
+    """
     if path.is_file():
         return [path]
     records = Results(path).records
@@ -207,9 +183,26 @@ def record_files(path: Path) -> list[Path]:
 def read_table(
     path: Path, columns: Sequence[str] | None = None, points: Collection[str] | None = None
 ) -> pa.Table:
-    """All rows under ``path``, also superseded ones. Raises BadInput for a file it can't read.
+    """Return all rows of a results folder or file, superseded ones included.
 
-    Of these ``columns`` only, and of the points with these ids only, where they are given.
+    Parameters
+    ----------
+    path
+        A results folder, a partitioned dataset, or one file.
+    columns
+        The columns to read; all by default.
+    points
+        The point_ids whose rows to read; all by default.
+
+    Returns
+    -------
+    pyarrow.Table
+        The rows, in the order of the files.
+
+    Raises
+    ------
+    BadInput
+        Where a file cannot be read, or there is no such column.
     """
     names = SCHEMA.names if columns is None else list(dict.fromkeys(columns))
     parquet.check_columns(names)
@@ -219,116 +212,12 @@ def read_table(
 
 
 def _read_all(path: Path, names: Sequence[str], points: Collection[str] | None) -> list[pa.Table]:
-    """The tables of all files; those that a run at work has joined meanwhile are listed anew."""
-    for _ in range(READ_ATTEMPTS):
+    for _ in range(_READ_ATTEMPTS):
         with contextlib.suppress(FileNotFoundError):
             return [parquet.read_file(file, names, points) for file in record_files(path)]
     raise BadInput(
-        f"{path}: its files vanish while they are read", "read it when no run is at work"
+        f"{path}: its files disappear while they are read", "read it when no run is using it"
     )
-
-
-def load_results(
-    path: str | Path,
-    columns: Sequence[str] | None = None,
-    points: Collection[str] | None = None,
-    *,
-    categories: bool = False,
-) -> pd.DataFrame:
-    """One row per measurement: columns as in `hpcbench.records.columns`, typed, missing is NA or
-    None.
-
-    ``path`` is a results folder, or what ``hpcbench aggregate`` made of several. With ``columns``
-    only these are read, with ``points`` only the rows of these point_ids; both save time and
-    memory. Where a measurement was made more than once, a measured row comes before a failed one,
-    then the later before the earlier. With ``categories`` texts other than point_id are pandas
-    categories, which takes a fifth of the memory. Raises BadInput if ``path`` holds no results.
-    """
-    names = SCHEMA.names if columns is None else list(columns)
-    path = Path(path)
-    if not (path.is_file() and parquet.is_merged(path)):
-        table = read_table(
-            path, [*names, *KEY_COLUMNS, "status", *ATTEMPT_COLUMNS, *SORT_COLUMNS], points
-        )
-        table = table.select(names).take(best_attempts(table))
-        table = _in_categories([table]) if categories else table
-    elif categories and points is None:
-        parquet.check_columns(names)
-        with parquet.open_records(path) as file:
-            table = _in_categories(file.batches(names)) if file.rows else file.table(names)
-    else:
-        table = read_table(path, names, points)
-    lists = [field.name for field in table.schema if pa.types.is_list(field.type)]
-    rest = table.drop_columns(lists)
-    frame: pd.DataFrame = rest.to_pandas(types_mapper=_PANDAS_TYPES.get)
-    for name in lists:
-        frame[name] = pd.Series(list(_tuples(table[name])), index=frame.index, dtype=object)
-    ordered: pd.DataFrame = frame[table.column_names]
-    del table, rest
-    # What was only needed for reading would else be kept for later.
-    pa.default_memory_pool().release_unused()
-    return ordered
-
-
-def _in_categories(tables: Iterable[pa.Table]) -> pa.Table:
-    """The tables as one, in which each text but a point_id is held once."""
-
-    def coded(table: pa.Table) -> pa.Table:
-        for place, field in enumerate(table.schema):
-            if pa.types.is_string(field.type) and field.name != "point_id":
-                table = table.set_column(place, field.name, table[field.name].dictionary_encode())
-        return table
-
-    return pa.concat_tables(map(coded, tables)).unify_dictionaries()
-
-
-def _tuples(column: pa.ChunkedArray) -> Iterator[tuple[Any, ...] | None]:
-    """Each list as a tuple; equal ones are one object as long as they are few."""
-    known: dict[tuple[Any, ...], tuple[Any, ...]] = {}
-    for start in range(0, len(column), parquet.BATCH_ROWS):
-        for values in column.slice(start, parquet.BATCH_ROWS).to_pylist():
-            if values is None:
-                yield None
-                continue
-            found = tuple(values)
-            yield known.setdefault(found, found) if len(known) < _MOST_KNOWN else found
-
-
-_MOST_KNOWN = 1000
-
-
-KEY_COLUMNS = ("site", "point_id", "pool", "repeat")
-"""What names a measurement among those of many sites: pools of two may have one name."""
-
-ATTEMPT_COLUMNS = ("ended_at", "placement_id")
-"""What tells one attempt at a measurement from the next."""
-
-SORT_COLUMNS = (
-    *("model_position", "model_label", "pool", "variant", "batch_size", "concurrency", "repeat"),
-    *("site", "point_id"),
-)
-"""The order of a table of results; what is missing comes last."""
-
-
-def best_attempts(table: pa.Table) -> pa.Array:
-    """The positions of the rows that count in a table that has at least these columns, in ORDER."""
-    measured = pc.is_in(table["status"], pa.array(sorted(MEASURED))).cast(pa.int8())
-    ended = pc.fill_null(table["ended_at"].cast(pa.int64()), 0)
-    rank = pa.table([measured, ended, table["placement_id"]], names=["1", "2", "3"])
-    by_rank = pc.sort_indices(rank, sort_keys=[(name, "ascending") for name in rank.column_names])
-    keys = table.select(KEY_COLUMNS).take(by_rank).to_pandas(types_mapper=_PANDAS_TYPES.get)
-    last = by_rank.filter(pa.array(~keys.duplicated(keep="last").to_numpy()))
-    order = table.select(SORT_COLUMNS).take(last)
-    return last.take(
-        pc.sort_indices(order, sort_keys=[(name, "ascending") for name in SORT_COLUMNS])
-    )
-
-
-_PANDAS_TYPES = {
-    pa.int64(): pd.Int64Dtype(),
-    pa.bool_(): pd.BooleanDtype(),
-    pa.string(): pd.StringDtype(),
-}
 
 
 PLAN_SCHEMA = pa.schema(
@@ -341,16 +230,40 @@ PLAN_SCHEMA = pa.schema(
     ],
     metadata=SCHEMA.metadata,
 )
-"""What a run sets out to measure; with it, what is missing can be told without the models."""
+"""The columns of a plan. They are enough to say what is missing without reading the models."""
 
 
 def write_plan(results: Results, rows: list[dict[str, Any]]) -> None:
-    """Replaces the plan by these rows, with the columns of PLAN."""
+    """Replace the plan.
+
+    Parameters
+    ----------
+    results
+        The results folder.
+    rows
+        One mapping per measurement, with the columns of `PLAN_SCHEMA`.
+    """
     _write_table(results.plan, pa.Table.from_pylist(rows, schema=PLAN_SCHEMA))
 
 
 def read_plan(results: Results) -> list[dict[str, Any]]:
-    """What the newest run set out to measure. Raises BadInput where none has been started."""
+    """Return what the newest run set out to measure.
+
+    Parameters
+    ----------
+    results
+        The results folder.
+
+    Returns
+    -------
+    list of dict
+        One mapping per measurement, with the columns of `PLAN_SCHEMA`.
+
+    Raises
+    ------
+    BadInput
+        Where no run has been started in the folder.
+    """
     if not results.plan.is_file():
         raise BadInput(
             f"{results.folder}: no run has been started in this folder",
@@ -361,7 +274,19 @@ def read_plan(results: Results) -> list[dict[str, Any]]:
 
 
 def read_statuses(results: Results) -> dict[Key, tuple[str, str | None]]:
-    """(status, reason) of every measurement there is, read without the other columns."""
+    """Return how each measurement ended.
+
+    Parameters
+    ----------
+    results
+        The results folder.
+
+    Returns
+    -------
+    dict
+        (status, reason) by key. Of several attempts, the last measured one; where none was
+        measured, the last.
+    """
     if not results.records.is_dir():
         return {}
     names = ("point_id", "pool", "repeat", "status", "reason", "ended_at")
@@ -373,38 +298,16 @@ def read_statuses(results: Results) -> dict[Key, tuple[str, str | None]]:
 
 
 def finished_keys(results: Results) -> set[Key]:
-    """The measurements that need not be made again: measured, or never possible."""
+    """Return the measurements that a run need not make again.
+
+    Parameters
+    ----------
+    results
+        The results folder.
+
+    Returns
+    -------
+    set of Key
+        Those whose status is in `hpcbench.records.columns.FINAL`.
+    """
     return {key for key, (status, _) in read_statuses(results).items() if status in FINAL}
-
-
-@contextmanager
-def lock_folder(results: Results) -> Iterator[None]:
-    """Keeps a second run out of the folder while the block lasts, and after a crash no longer."""
-    with (results.folder / ".lock").open("a+") as stream:
-        try:
-            if not lock_until_closed(stream, wait=False):
-                log.warning("%s cannot be locked: its file system has no locks", results.folder)
-        except BlockingIOError as error:
-            stream.seek(0)
-            raise BadInput(
-                f"--results {results.folder}: another run is using it: {stream.read()}",
-                "wait for it, end it, or name another folder",
-            ) from error
-        stream.seek(0)
-        stream.truncate()
-        stream.write(f"process {os.getpid()} on {socket.gethostname()}")
-        stream.flush()
-        yield
-
-
-def is_folder_locked(results: Results) -> bool:
-    """Whether a run is at work in the folder now."""
-    try:
-        with (results.folder / ".lock").open() as stream:
-            # Shared, because several `hpcbench status` at once must not see each other.
-            lock_until_closed(stream, wait=False, shared=True)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False

@@ -18,12 +18,12 @@ from hpcbench.errors import SiteError
 from hpcbench.runtime import images, process
 from hpcbench.runtime.command import (
     SHARED_MEMORY,
-    Command,
     Image,
     ImageRuntime,
     NodeAccess,
     Software,
 )
+from hpcbench.runtime.process import Command
 
 PULL_TIMEOUT_S = 24 * 3600.0
 
@@ -110,7 +110,7 @@ class _Apptainer:
         env = {f"{name}ENV_{key}": value for key, value in {**_cuda(), **access.env}.items()}
         # A node that cannot mount images unpacks them at each start: then on the scratch disk.
         env[f"{name}_TMPDIR"] = str(access.folder)
-        return Command(argv, env, [str(memory)] if access.shm_prefix else [])
+        return Command(argv, env, (str(memory),) if access.shm_prefix else ())
 
     def explain_failure(self, stderr: str) -> tuple[str, str]:
         lines = [line.strip() for line in stderr.splitlines() if line.strip()]
@@ -125,10 +125,9 @@ class _Apptainer:
         # Layers of 10 GB do not fit into every /tmp. A user who knows a better place has set it.
         env = {"APPTAINER_TMPDIR": folder, "SINGULARITY_TMPDIR": folder, **os.environ}
         done = process.run(
-            [tool, "pull", "--disable-cache", str(target), reference],
+            Command([tool, "pull", "--disable-cache", str(target), reference], env),
             folder=target.parent,
             timeout_s=PULL_TIMEOUT_S,
-            env=env,
         )
         if done.returncode or not target.is_file():
             lines = [line for line in done.stderr.splitlines() if line.strip()]

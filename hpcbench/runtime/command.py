@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from hpcbench.config.container import RUNTIMES, Container
+from hpcbench.runtime.process import Command
 
 SAFE = "letters, digits and . _ / + , @ % = -"
 SAFE_PATH = re.compile(r"[A-Za-z0-9._/+,@%=-]+")
@@ -68,25 +69,6 @@ class NodeAccess:
     shm_prefix: str = ""
     gpus: bool = False
     env: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Command:
-    """A command line and what belongs to it.
-
-    Attributes
-    ----------
-    argv
-        The program and its arguments.
-    env
-        Added to the environment.
-    remove
-        Paths, with wildcards, to delete once the program has ended.
-    """
-
-    argv: list[str]
-    env: Mapping[str, str]
-    remove: list[str]
 
 
 class Runtime(Protocol):

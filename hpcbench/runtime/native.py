@@ -13,12 +13,11 @@ from hpcbench.runtime.command import (
     SAFE,
     SAFE_PATH,
     SHARED_MEMORY,
-    Command,
     NodeAccess,
     Runtime,
     Software,
 )
-from hpcbench.runtime.process import lock_until_closed
+from hpcbench.runtime.process import Command, lock_until_closed
 
 
 def read_manifest(prefix: Path) -> Mapping[str, Mapping[str, str]]:
@@ -60,7 +59,7 @@ class _Native:
         shm = access.shm_prefix
         options = [f"--backend-config={name},shm-region-prefix-name={shm}" for name in backends]
         program = str(prefix / "bin" / "tritonserver")
-        return Command([program, *options, *arguments], access.env, [f"{SHARED_MEMORY}/{shm}*"])
+        return Command([program, *options, *arguments], access.env, (f"{SHARED_MEMORY}/{shm}*",))
 
     def sdk_command(
         self,
@@ -68,7 +67,7 @@ class _Native:
         arguments: list[str],
         access: NodeAccess,  # noqa: ARG002 - perf_analyzer runs as this user and sees all
     ) -> Command:
-        return Command([str(_prefix(container) / "bin" / "perf_analyzer"), *arguments], {}, [])
+        return Command([str(_prefix(container) / "bin" / "perf_analyzer"), *arguments])
 
     @contextmanager
     def exclusive_shared_memory(self) -> Iterator[None]:

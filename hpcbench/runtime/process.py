@@ -17,7 +17,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,18 +27,64 @@ from hpcbench.runtime import supervisor
 log = logging.getLogger(__name__)
 
 GRACE_S = 5.0
+"""Seconds between SIGTERM and SIGKILL, unless a caller asks for others."""
+
 MARK = supervisor.MARK
-MARKS = (MARK, f"APPTAINERENV_{MARK}", f"SINGULARITYENV_{MARK}")
-"""A container's processes get it by these. They must: Apptainer forgets that it is to die with its
-parent when it changes its user namespace, and the environment that it was started with."""
+# A container's processes get the mark by the other two. They need it: Apptainer forgets that it is
+# to die with its parent, and the environment that it was started with, when it changes its user
+# namespace.
+_MARKS = (MARK, f"APPTAINERENV_{MARK}", f"SINGULARITYENV_{MARK}")
 
 _live: set["RunningProgram"] = set()
 _stopped = threading.Event()
 
 
+@dataclass(frozen=True)
+class Command:
+    """A command line and what belongs to it.
+
+    Attributes
+    ----------
+    argv
+        The program and its arguments.
+    env
+        Added to this process's environment.
+    remove
+        Paths, with wildcards, to delete once the program has ended.
+    """
+
+    argv: Sequence[str]
+    env: Mapping[str, str] = field(default_factory=dict)
+    remove: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class FinishedProgram:
+    """How a program ended.
+
+    Attributes
+    ----------
+    returncode
+        Its exit code; 128 + signal where a signal ended it.
+    stdout, stderr
+        What it printed.
+    seconds
+        How long it ran.
+    timed_out
+        Whether it was killed because its time was over.
+    """
+
+    returncode: int
+    stdout: str
+    stderr: str
+    seconds: float
+    timed_out: bool
+
+
 def stop_all() -> None:
-    """Ends every program of this process, and lets it start no other: Interrupted instead."""
+    """Stop every program of this process, and let it start no other: Interrupted instead."""
     _stopped.set()
+    # A copy: another thread may leave its `with` block meanwhile.
     for program in list(_live):
         program.release()
 
@@ -48,33 +94,52 @@ def _check_not_stopped() -> None:
         raise Interrupted("the run was interrupted")
 
 
-@dataclass(frozen=True)
-class FinishedProgram:
-    """How a program ended. ``returncode`` is 128 + signal where a signal ended it."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-    seconds: float
-    timed_out: bool
-
-
 class RunningProgram:
-    """A program that runs beside this one."""
+    """A program that runs beside this one.
+
+    Parameters
+    ----------
+    popen
+        Its supervisor.
+    """
 
     def __init__(self, popen: "subprocess.Popen[bytes]") -> None:
         self._popen = popen
 
     def poll(self) -> int | None:
-        """The exit code, or None while the program runs."""
+        """Return whether the program has ended.
+
+        Returns
+        -------
+        int or None
+            The exit code; None while the program runs.
+
+        Raises
+        ------
+        Interrupted
+            Where `stop_all` ended the program.
+        """
         code = self._popen.poll()
         _check_not_stopped()
         return code
 
     def wait(self, timeout_s: float | None) -> int | None:
-        """The exit code, or None if the program still runs after ``timeout_s`` seconds.
+        """Wait for the end of the program.
 
-        Raises Interrupted where `stop_all` ended the program meanwhile.
+        Parameters
+        ----------
+        timeout_s
+            How long at most, in seconds; None for ever.
+
+        Returns
+        -------
+        int or None
+            The exit code; None if the program still runs.
+
+        Raises
+        ------
+        Interrupted
+            Where `stop_all` ended the program.
         """
         try:
             code = self._popen.wait(timeout_s)
@@ -84,15 +149,22 @@ class RunningProgram:
         return code
 
     def release(self) -> None:
-        """Lets the supervisor know that the program is to end; does not wait for it."""
+        """Ask the supervisor to stop the program. Do not wait for it."""
         if self._popen.stdin is not None and not self._popen.stdin.closed:
             with contextlib.suppress(BrokenPipeError):
                 self._popen.stdin.write(supervisor.STOP)
 
     def stop(self, grace_s: float = GRACE_S) -> None:
-        """Ends the program and whatever it started; returns when all of it is gone."""
+        """Stop the program and whatever it started; return when all of it is gone.
+
+        Parameters
+        ----------
+        grace_s
+            Seconds between SIGTERM and SIGKILL.
+        """
         self.release()
         try:
+            # The supervisor needs a little longer than the program that it stops.
             self._popen.wait(grace_s + 10)
         except subprocess.TimeoutExpired:
             self._popen.kill()
@@ -101,38 +173,56 @@ class RunningProgram:
 
 @contextmanager
 def running(
-    argv: Sequence[str],
+    command: Command,
     *,
     stdout: int | IO[bytes],
     stderr: int | IO[bytes],
     cwd: Path | None = None,
-    env: Mapping[str, str] | None = None,
     grace_s: float = GRACE_S,
-    remove: Sequence[str] = (),
     orphaned: Sequence[str] = (),
 ) -> Iterator[RunningProgram]:
-    """The program while the ``with`` block lasts; it is stopped when the block is left.
+    """Run a program while the ``with`` block lasts; stop it when the block is left.
 
-    ``env`` is added to this process's environment. ``remove`` are paths, with wildcards, that
-    are deleted once the program is gone; ``orphaned`` those that are deleted only where this
-    process has died meanwhile and can no longer do it.
+    Parameters
+    ----------
+    command
+        The program.
+    stdout, stderr
+        Where its output goes: open files, or constants of `subprocess`.
+    cwd
+        Its working folder; this process's by default.
+    grace_s
+        Seconds between SIGTERM and SIGKILL.
+    orphaned
+        Paths, with wildcards, to delete only where this process has died and cannot do it itself.
+
+    Yields
+    ------
+    RunningProgram
+        The program.
+
+    Raises
+    ------
+    Interrupted
+        Where `stop_all` was called before.
     """
     _check_not_stopped()
-    log.debug("starting: %s", shlex.join(argv))
+    log.debug("starting: %s", shlex.join(command.argv))
     mark = uuid.uuid4().hex
-    options = [word for path in remove for word in ("--remove", path)]
+    options = [word for path in command.remove for word in ("--remove", path)]
     options += [word for path in orphaned for word in ("--orphaned", path)]
     popen = subprocess.Popen(
         [
             *(sys.executable, "-I", "-S", supervisor.__file__),
-            *("--grace", str(grace_s), *options, "--", *argv),
+            *("--grace", str(grace_s), *options, "--", *command.argv),
         ],
         stdin=subprocess.PIPE,
         bufsize=0,
         stdout=stdout,
         stderr=stderr,
         cwd=cwd,
-        env={**_undisturbed(os.environ), **(env or {}), **dict.fromkeys(MARKS, mark)},
+        env={**_undisturbed(os.environ), **command.env, **dict.fromkeys(_MARKS, mark)},
+        # Ctrl-C in a terminal goes to this process alone, which then stops programs in order.
         start_new_session=True,
     )
     program = RunningProgram(popen)
@@ -143,10 +233,81 @@ def running(
         program.stop(grace_s)
         _live.discard(program)
         if popen.returncode < 0:
-            _do_the_supervisors_work(mark, remove)
+            # The supervisor was killed: nobody else would end what its program has started.
+            supervisor.kill_marked(mark)
+            for pattern in command.remove:
+                supervisor.delete(pattern)
         if popen.stdin is not None:
-            # Not before: to the guard of a supervisor that was killed it means that we are, too.
+            # Not earlier: the guard of a killed supervisor takes it for the death of this process.
             popen.stdin.close()
+
+
+def run(command: Command, *, folder: Path, timeout_s: float) -> FinishedProgram:
+    """Run a program to its end, or kill it when its time is over.
+
+    Parameters
+    ----------
+    command
+        The program.
+    folder
+        Its working folder. Output goes to files there, so that the output of a hung or huge
+        program is neither lost nor held in memory. If this process dies, the folder is deleted.
+    timeout_s
+        How long it may run, in seconds.
+
+    Returns
+    -------
+    FinishedProgram
+        How it ended. One that could not be started has the code 127.
+
+    Raises
+    ------
+    Interrupted
+        Where `stop_all` ended the program, or was called before.
+    """
+    paths = folder / "stdout.txt", folder / "stderr.txt"
+    started = time.monotonic()
+    with (
+        paths[0].open("wb") as stdout,
+        paths[1].open("wb") as stderr,
+        running(
+            command,
+            stdout=stdout,
+            stderr=stderr,
+            cwd=folder,
+            grace_s=0.5,
+            orphaned=[glob.escape(str(folder))],
+        ) as program,
+    ):
+        code = program.wait(timeout_s)
+        seconds = time.monotonic() - started
+        timed_out = code is None
+        if timed_out:
+            program.stop(grace_s=0.5)
+            code = program.wait(None)
+    texts = [path.read_text(errors="replace") for path in paths]
+    return FinishedProgram(
+        returncode=code if code is not None else -1,
+        stdout=texts[0],
+        stderr=texts[1],
+        seconds=seconds,
+        timed_out=timed_out,
+    )
+
+
+def _undisturbed(environment: Mapping[str, str]) -> dict[str, str]:
+    """Without what would change a measurement unnoticed.
+
+    All that is started here talks to the loopback, which no proxy reaches. Variables of Apptainer
+    can bind folders and set variables in every container.
+    """
+    proxies = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
+    runtimes = ("APPTAINER", "SINGULARITY")
+    return {
+        name: value
+        for name, value in environment.items()
+        if name.lower() not in proxies and not name.startswith(runtimes)
+    }
 
 
 def lock_until_closed(file: int | IO[Any], *, wait: bool = True, shared: bool = False) -> bool:
@@ -179,70 +340,3 @@ def lock_until_closed(file: int | IO[Any], *, wait: bool = True, shared: bool = 
     except OSError:
         return False
     return True
-
-
-def _undisturbed(environment: Mapping[str, str]) -> dict[str, str]:
-    """Without what would change a measurement behind its back.
-
-    All that is started here talks to the loopback, which no proxy reaches; and variables of
-    Apptainer can bind folders and set variables in every container.
-    """
-    proxies = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
-    runtimes = ("APPTAINER", "SINGULARITY")
-    return {
-        name: value
-        for name, value in environment.items()
-        if name.lower() not in proxies and not name.startswith(runtimes)
-    }
-
-
-def _do_the_supervisors_work(mark: str, remove: Sequence[str]) -> None:
-    """Ends and deletes what a killed supervisor could not: its program's own children."""
-    supervisor.kill_marked(mark)
-    for pattern in remove:
-        supervisor.delete(pattern)
-
-
-def run(
-    argv: Sequence[str],
-    *,
-    folder: Path,
-    timeout_s: float,
-    env: Mapping[str, str] | None = None,
-) -> FinishedProgram:
-    """Runs a program in ``folder`` to its end, or kills it after ``timeout_s`` seconds.
-
-    ``env`` is added to this process's environment.
-
-    What it prints goes to files there, so that the text of a hung or huge program is neither
-    lost nor held in memory while it runs. The folder is deleted if this process dies meanwhile.
-    """
-    paths = folder / "stdout.txt", folder / "stderr.txt"
-    started = time.monotonic()
-    with (
-        paths[0].open("wb") as stdout,
-        paths[1].open("wb") as stderr,
-        running(
-            argv,
-            stdout=stdout,
-            stderr=stderr,
-            cwd=folder,
-            env=env,
-            grace_s=0.5,
-            orphaned=[glob.escape(str(folder))],
-        ) as program,
-    ):
-        code = program.wait(timeout_s)
-        seconds = time.monotonic() - started
-        timed_out = code is None
-        if timed_out:
-            program.stop(grace_s=0.5)
-            code = program.wait(None)
-    texts = [path.read_text(errors="replace") for path in paths]
-    return FinishedProgram(
-        returncode=code if code is not None else -1,
-        stdout=texts[0],
-        stderr=texts[1],
-        seconds=seconds,
-        timed_out=timed_out,
-    )

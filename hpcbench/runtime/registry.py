@@ -1,4 +1,4 @@
-"""Asks a container registry which image a docker:// reference stands for today.
+"""Ask a container registry which image a docker:// reference stands for today.
 
 The protocol is that of the OCI distribution specification, as far as a pull needs it:
 https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md
@@ -20,53 +20,98 @@ from pathlib import Path
 from hpcbench.config.container import DOCKER
 from hpcbench.errors import SiteError
 
-TIMEOUT_S = 30
-ACCEPTED = (
+_TIMEOUT_S = 30
+_ACCEPTED = (
     "application/vnd.oci.image.index.v1+json, "
     "application/vnd.oci.image.manifest.v1+json, "
     "application/vnd.docker.distribution.manifest.list.v2+json, "
     "application/vnd.docker.distribution.manifest.v2+json"
 )
-HUB = "registry-1.docker.io"
-LOGINS = (
+_HUB = "registry-1.docker.io"
+_LOGINS = (
     "~/.apptainer/docker-config.json",
     "~/.singularity/docker-config.json",
     "~/.docker/config.json",
 )
-"""Where ``apptainer registry login`` and ``docker login`` keep what they were given."""
+"""Where ``apptainer registry login`` and ``docker login`` store passwords."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A docker:// reference, taken apart. ``tag_or_digest`` is a tag, or a digest sha256:..."""
+    """A docker:// reference, taken apart.
+
+    Attributes
+    ----------
+    host
+        The registry.
+    name
+        The repository in it.
+    tag_or_digest
+        A tag, or a digest sha256:...
+    """
 
     host: str
     name: str
     tag_or_digest: str
 
     def at(self, digest: str) -> str:
-        """The reference of the image with this digest, whatever the tag will stand for."""
+        """Return the reference of an image that the tag can no longer change.
+
+        Parameters
+        ----------
+        digest
+            sha256:...
+
+        Returns
+        -------
+        str
+            docker://host/name@digest.
+        """
         return f"{DOCKER}{self.host}/{self.name}@{digest}"
 
 
 def parse_reference(text: str) -> Reference:
-    """Takes a docker:// reference apart by Docker's rules for what may be left out."""
+    """Take a docker:// reference apart by Docker's rules for what may be left out.
+
+    Parameters
+    ----------
+    text
+        The reference.
+
+    Returns
+    -------
+    Reference
+        With the host, ``library/`` and ``latest`` filled in.
+    """
     rest, _, digest = text.removeprefix(DOCKER).partition("@")
     first, slash, path = rest.partition("/")
     if slash and ("." in first or ":" in first or first == "localhost"):
-        host = HUB if first == "docker.io" else first
+        host = _HUB if first == "docker.io" else first
     else:
-        host, path = HUB, rest
+        host, path = _HUB, rest
     name, _, tag = path.partition(":")
-    if host == HUB and "/" not in name:
+    if host == _HUB and "/" not in name:
         name = f"library/{name}"
     return Reference(host, name, digest or tag or "latest")
 
 
 def resolve_digest(text: str) -> str:
-    """The digest sha256:... of the image that a docker:// reference stands for.
+    """Return the digest of the image that a docker:// reference stands for.
 
-    Raises SiteError where the registry cannot be reached, or has no such image.
+    Parameters
+    ----------
+    text
+        The reference. One with a digest is not looked up.
+
+    Returns
+    -------
+    str
+        sha256:...
+
+    Raises
+    ------
+    SiteError
+        Where the registry cannot be reached, or has no such image.
     """
     reference = parse_reference(text)
     if reference.tag_or_digest.startswith("sha256:"):
@@ -79,21 +124,22 @@ def resolve_digest(text: str) -> str:
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise SiteError(
-            f"{text}: the registry {reference.host} gives no answer: {reason}", _HINT
+            f"{text}: the registry {reference.host} does not answer: {reason}", _HINT
         ) from error
 
 
 _HINT = (
-    "check the name; where this machine has no way out, pull the image elsewhere (apptainer pull "
-    "image.sif docker://...) and name the SIF file, or give the digest: docker://name@sha256:..."
+    "check the name; if this machine cannot reach the internet, pull the image elsewhere "
+    "(apptainer pull image.sif docker://...) and name the SIF file, or give the digest: "
+    "docker://name@sha256:..."
 )
 
 
 def _refusal(code: int, reference: Reference) -> str:
     if code in (401, 403):
         return (
-            f"the registry {reference.host} says that this user may not read it, or that it does "
-            f"not exist; log in: apptainer registry login docker://{reference.host}"
+            f"the registry {reference.host} says that you may not read it, or that it does not "
+            f"exist; log in: apptainer registry login docker://{reference.host}"
         )
     if code == 404:
         return (
@@ -103,7 +149,7 @@ def _refusal(code: int, reference: Reference) -> str:
 
 
 def _digest(url: str, host: str) -> str:
-    headers = {"Accept": ACCEPTED}
+    headers = {"Accept": _ACCEPTED}
     try:
         answer = _ask(url, headers, "HEAD")
     except urllib.error.HTTPError as error:
@@ -111,10 +157,10 @@ def _digest(url: str, host: str) -> str:
             raise
         headers["Authorization"] = _authorization(error.headers.get("WWW-Authenticate", ""), host)
         answer = _ask(url, headers, "HEAD")
-    told = answer.headers.get("Docker-Content-Digest")
-    if told and re.fullmatch(r"sha256:[0-9a-f]{64}", told):
-        return told
-    # Only recommended by the specification; the digest is that of the answer's very bytes.
+    digest = answer.headers.get("Docker-Content-Digest")
+    if digest and re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
+        return digest
+    # The specification only recommends the header. The digest is that of the manifest's bytes.
     return f"sha256:{hashlib.sha256(_ask(url, headers, 'GET').body).hexdigest()}"
 
 
@@ -126,21 +172,21 @@ class _Answer:
 
 def _ask(url: str, headers: Mapping[str, str], method: str) -> _Answer:
     request = urllib.request.Request(url, headers=dict(headers), method=method)  # noqa: S310
-    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
         return _Answer(response.headers, response.read())
 
 
 def _authorization(challenge: str, host: str) -> str:
-    """The header that a registry asks for; anyone may read public images, but with a token."""
+    """The header that a registry asks for: also public images need a token, which anyone gets."""
     login = _login(host)
     scheme, _, rest = challenge.partition(" ")
     if scheme.lower() != "bearer":
         return f"Basic {login}"
-    said = dict(re.findall(r'(\w+)="([^"]*)"', rest))
-    realm = said.pop("realm")
+    fields = dict(re.findall(r'(\w+)="([^"]*)"', rest))
+    realm = fields.pop("realm")
     if not realm.startswith("https://"):
         raise ValueError(f"it asks for a login at {realm}, which is not encrypted")
-    query = urllib.parse.urlencode({k: v for k, v in said.items() if k in ("service", "scope")})
+    query = urllib.parse.urlencode({k: v for k, v in fields.items() if k in ("service", "scope")})
     answer = _ask(f"{realm}?{query}", {"Authorization": f"Basic {login}"} if login else {}, "GET")
     token = json.loads(answer.body)
     return f"Bearer {token.get('token') or token['access_token']}"
@@ -151,7 +197,7 @@ def _login(host: str) -> str:
     user, password = (os.environ.get(f"APPTAINER_DOCKER_{n}") for n in ("USERNAME", "PASSWORD"))
     if user and password:
         return base64.b64encode(f"{user}:{password}".encode()).decode()
-    for file in LOGINS:
+    for file in _LOGINS:
         try:
             known = json.loads(Path(file).expanduser().read_text()).get("auths", {})
             found = known.get(host, known.get(f"https://{host}", {})).get("auth")

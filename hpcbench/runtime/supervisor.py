@@ -1,14 +1,15 @@
-"""Keeps one program from outliving the process that started it.
+"""Keep one program from outliving the process that started it.
 
 Run as ``python -I -S supervisor.py [OPTION VALUE]... -- COMMAND...`` with a pipe as standard
 input. The starter holds the other end: when it writes STOP there, or dies by any signal at all,
-the read here ends and the program is stopped with everything it started.
+the read here ends, and the program is stopped with everything it started.
 
-A second process, the guard, waits for the death of both, by SIGKILL at the same time, and then ends
-what is left. Apptainer's containers would otherwise stay: they do not die with their parent.
+A second process, the guard, covers the case that starter and supervisor are killed at the same
+time: it waits for the death of both, then kills what is left. Apptainer's containers would stay
+otherwise, because they do not die with their parent.
 
-``--grace SECONDS`` lie between SIGTERM and SIGKILL, ``--remove GLOB`` is deleted once the program
-is gone, ``--orphaned GLOB`` too where the starter has died.
+``--grace SECONDS`` is the time between SIGTERM and SIGKILL. ``--remove GLOB`` is deleted once the
+program is gone, ``--orphaned GLOB`` only if the starter has died.
 
 Standard library only, and few imports: one of these starts before every measurement. It exits
 with the program's own code, or 128 plus the signal that ended it.
@@ -27,21 +28,33 @@ PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 STOP = b"stop"
 MARK = "HPCBENCH_PROGRAM"
-"""In the environment of a program and all that it starts: by it they can be told from others."""
+"""A variable in the environment of a program and of all that it starts: they are found by it."""
 GUARD = "hpcbench-guard"
-"""What process lists call the guard."""
+"""The guard's name in lists of processes."""
 HANDLED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
-_heard: list[bytes] = []
-"""What was read from the pipe, if anything: STOP, or nothing where the starter died."""
+# What was read from the pipe, if anything: STOP, or b"" where the starter died.
+_pipe_data: list[bytes] = []
 
 
 def main(arguments: list[str]) -> int:
+    """Run a program to its end, or stop it when the starter asks or dies.
+
+    Parameters
+    ----------
+    arguments
+        The command line without the program's own name.
+
+    Returns
+    -------
+    int
+        The program's exit code, or 128 plus the signal that ended it.
+    """
     grace_s, remove, orphaned, command = _parse(arguments)
     libc = ctypes.CDLL(None)
     # Orphans of the program are handed to this process rather than to init, so they can be found.
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    _post_a_guard(remove + orphaned)
+    _start_guard(remove + orphaned)
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
@@ -51,7 +64,7 @@ def main(arguments: list[str]) -> int:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
     child = os.fork()
     if child == 0:
-        _become(command, libc, before)
+        _exec_program(command, libc, before)
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
         code = _wait(child, wake_read)
@@ -66,9 +79,9 @@ def main(arguments: list[str]) -> int:
 
 def _starter_died() -> bool:
     """Whether the other end of the pipe was closed without a STOP."""
-    if not _heard and select.select([0], [], [], 0)[0]:
-        _heard.append(os.read(0, 512))
-    return bool(_heard) and STOP not in _heard[0]
+    if not _pipe_data and select.select([0], [], [], 0)[0]:
+        _pipe_data.append(os.read(0, 512))
+    return bool(_pipe_data) and STOP not in _pipe_data[0]
 
 
 def _parse(arguments: list[str]) -> tuple[float, list[str], list[str], list[str]]:
@@ -90,7 +103,7 @@ def _parse(arguments: list[str]) -> tuple[float, list[str], list[str], list[str]
     return grace_s, remove, orphaned, arguments[position + 1 :]
 
 
-def _become(command: list[str], libc: ctypes.CDLL, mask: set[int | signal.Signals]) -> None:
+def _exec_program(command: list[str], libc: ctypes.CDLL, mask: set[int | signal.Signals]) -> None:
     parent = os.getppid()
     os.setsid()
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -111,23 +124,24 @@ def _become(command: list[str], libc: ctypes.CDLL, mask: set[int | signal.Signal
     os._exit(127)
 
 
-def _post_a_guard(patterns: list[str]) -> None:
-    """Starts the guard. It is among what this process ends at last, if it lives to do so."""
-    # Nobody writes; that nobody can any more, tells that this process is dead.
-    ours, kept = os.pipe()
+def _start_guard(patterns: list[str]) -> None:
+    """Start the guard. It is a child like any other, and killed last if this process lives."""
+    # Nobody writes into this pipe. Only this process holds the writing end, so the guard's read
+    # ends when this process is dead.
+    read_end, write_end = os.pipe()
     if os.fork():
-        os.close(ours)
+        os.close(read_end)
         return
-    os.close(kept)
+    os.close(write_end)
     os.setsid()
     for number in HANDLED:
         signal.signal(number, signal.SIG_IGN)
-    _call_this_process(GUARD)
+    _rename_process(GUARD)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 1)
     os.dup2(null, 2)
-    os.read(ours, 1)
-    # The starter would do the work itself, and end this process with all that is marked.
+    os.read(read_end, 1)
+    # While the starter lives, it does the work itself, and kills this process as one of the marked.
     while os.read(0, 512):
         pass
     kill_marked(os.environ[MARK])
@@ -136,8 +150,8 @@ def _post_a_guard(patterns: list[str]) -> None:
     os._exit(0)
 
 
-def _call_this_process(name: str) -> None:
-    """Writes over the words of the command line, where ps reads them."""
+def _rename_process(name: str) -> None:
+    """Write over the command line, where ps reads it."""
     with open("/proc/self/stat") as stat:
         fields = stat.read().rpartition(")")[2].split()
     start, end = int(fields[45]), int(fields[46])
@@ -145,7 +159,13 @@ def _call_this_process(name: str) -> None:
 
 
 def kill_marked(mark: str) -> None:
-    """Ends the processes of the program that has this mark, as long as any appear."""
+    """Kill the processes of a program, again until there are no new ones.
+
+    Parameters
+    ----------
+    mark
+        The value of `MARK` in their environment.
+    """
     wanted = f"{MARK}={mark}".encode()
     own = os.getpid()
     for _ in range(100):
@@ -155,7 +175,7 @@ def kill_marked(mark: str) -> None:
 
 
 def _kill(pids: list[int]) -> bool:
-    """Sends SIGKILL to each of these; whether there was any."""
+    """Send SIGKILL to each; return whether there was any."""
     for pid in pids:
         try:
             os.kill(pid, signal.SIGKILL)
@@ -188,7 +208,7 @@ def _wait(child: int, wake: int) -> int | None:
             if any(number != signal.SIGCHLD for number in numbers):
                 return None
         if 0 in ready:
-            _heard.append(os.read(0, 512))
+            _pipe_data.append(os.read(0, 512))
             return None
 
 
@@ -224,7 +244,7 @@ def _stop(child: int, grace_s: float) -> int:
 
 
 def _kill_descendants() -> None:
-    """Ends what the program left behind, whatever group or session it had moved to."""
+    """Kill what the program left behind, whatever group or session it has moved to."""
     own = os.getpid()
     for _ in range(100):
         if not _kill(_children(own)):
@@ -247,7 +267,13 @@ def _children(parent: int) -> list[int]:
 
 
 def delete(pattern: str) -> None:
-    """Deletes files and folders by a pattern with wildcards; what is not there is fine."""
+    """Delete files and folders, if they are there.
+
+    Parameters
+    ----------
+    pattern
+        A path with wildcards.
+    """
     for path in glob.glob(pattern):
         if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path, ignore_errors=True)

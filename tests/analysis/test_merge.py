@@ -27,7 +27,8 @@ from hpcbench.analysis.merge import Merged, aggregate
 from hpcbench.cli.main import main
 from hpcbench.records import parquet, store
 from hpcbench.records.columns import SCHEMA, Record, Status
-from hpcbench.records.store import SORT_COLUMNS, Results
+from hpcbench.records.folder import Results
+from hpcbench.records.frame import SORT_COLUMNS
 from tests.helpers.builders import NOON, record, refusal
 
 
@@ -187,7 +188,7 @@ SAID = {
     "of a newer version": "has schema version 99; this hpcbench reads and writes version 2",
     "of another type": "column batch_size is string there; it must be int64",
     "with a status of its own": "column status holds 'fine'; it must be one of ok, unstable",
-    "without a key": "lacks what every record has: pool",
+    "without a key": "these columns are missing, which every record has: pool",
 }
 
 
@@ -208,7 +209,7 @@ def test_a_file_that_cannot_be_read_is_named_and_the_rest_goes_through(
     )
     assert ended.exit_code == 1
     assert "3 measurements of 1 site from 3 files" in ended.output
-    assert "1 file set aside; the result does not hold what is in there" in ended.output
+    assert "1 file left out of the merged results" in ended.output
     assert f"{bad}: {SAID[how]}" in ended.output
     assert bad.read_bytes() == before
     assert load_results(tmp_path / "merged.parquet")["batch_size"].tolist() == [1, 2, 3]
@@ -282,7 +283,7 @@ def test_columns_that_came_later_are_missing_and_those_of_the_future_are_told(
         main, ["aggregate", str(north), "--out", str(tmp_path / "merged.parquet")]
     )
     assert ended.exit_code == 0, ended.output
-    assert f"column colour of 1 files left out, as {new}" in ended.output
+    assert f"column colour left out of 1 file, as {new}" in ended.output
     assert load_results(tmp_path / "merged.parquet")["node"].tolist() == [pd.NA, "n2"]
 
 

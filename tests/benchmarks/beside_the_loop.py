@@ -49,7 +49,8 @@ def the_loop(campaign: Campaign, site: Site) -> Took:
     with tempfile.TemporaryDirectory() as folder:
         started = time.monotonic()
         log = Path(folder) / "server.log"
-        with triton.serve(placement.served[0], site.container, log_path=log, cpus=2) as server:
+        options = triton.ServerOptions(cpus=2)
+        with triton.serve(placement.served[0], site.container, log, options) as server:
             ready = time.monotonic()
             for point in placement.points:
                 argv = loop_command(point, site, server, folder)

@@ -73,7 +73,7 @@ def measure(point: grid.Point, site: Site, server: triton.Server) -> Took | None
         command = container.runtime_of(site.container).sdk_command(
             site.container, words, container.NodeAccess(folder=folder)
         )
-        done = process.run(command.argv, folder=folder, timeout_s=60, env=command.env)
+        done = process.run(command, folder=folder, timeout_s=60)
         csv = folder / perf_output.CSV_NAME
         outcome = perf_output.parse_run(
             stdout=done.stdout,
@@ -126,8 +126,8 @@ def main() -> None:
                     triton.serve(
                         placements[way].served[0],
                         sites[way].container,
-                        log_path=folder / f"{way}.log",
-                        cpus=2,
+                        folder / f"{way}.log",
+                        triton.ServerOptions(cpus=2),
                     )
                 )
                 for way in WAYS[:: 1 if number % 2 else -1]

@@ -30,7 +30,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hpcbench.records.columns import SCHEMA
-from hpcbench.records.store import KEY_COLUMNS, SMALL_FILE, SORT_COLUMNS
+from hpcbench.records.frame import KEY_COLUMNS, SORT_COLUMNS
+from hpcbench.records.store import SMALL_FILE
 
 SITES = {
     "north": {"a100": "NVIDIA A100-SXM4-40GB", "t4": "Tesla T4"},

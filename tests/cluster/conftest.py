@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hpcbench.records.store import Results
+from hpcbench.records.folder import Results
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from hpcbench.cluster.batch_workers import STARTUP_BACKOFF_S, batch_workers
 from hpcbench.cluster.jobs import SubmittedJob
 from hpcbench.cluster.submission import Submission
 from hpcbench.errors import Interrupted, SiteError
-from hpcbench.records.store import Results
+from hpcbench.records.folder import Results
 from tests.helpers.builders import batch_site
 from tests.helpers.waiting import wait_until
 

@@ -20,6 +20,7 @@ from hpcbench.cluster import driver
 from hpcbench.errors import BadInput
 from hpcbench.records import store
 from hpcbench.records.columns import Status
+from hpcbench.records.folder import Results, lock_folder
 from tests.helpers import models
 from tests.helpers.leftovers import programs_running
 from tests.helpers.paths import CHECKOUT
@@ -75,13 +76,23 @@ def test_a_run_gives_each_point_and_repeat_once(
 def test_a_second_run_measures_nothing_again(
     tmp_path: Path, native_prefix: Path, demo_models: Path
 ) -> None:
-    campaign, site = quick_run(tmp_path, native_prefix, demo_models, load={"batch_size": [1, 2]})
+    """Nor does one with the files that the first has resolved, which repeat it from anywhere."""
+    server = {"preferred_batch_size": [None]}
+    campaign, site = quick_run(
+        tmp_path, native_prefix, demo_models, load={"batch_size": [1, 2]}, server=server
+    )
     driver.run(campaign, site, tmp_path / "results")
     before = load_results(tmp_path / "results")
-    again = driver.run(campaign, site, tmp_path / "results")
-    assert again.measured_now == 0
+    again = driver.run(
+        driver.Campaign.load(tmp_path / "results" / "campaign.yaml"),
+        driver.Site.load(tmp_path / "results" / "site.yaml"),
+        tmp_path / "results",
+    )
+    assert (again.measured_now, again.counts) == (0, {"ok": 2})
     assert load_results(tmp_path / "results").equals(before)
-    wider, _ = quick_run(tmp_path, native_prefix, demo_models, load={"batch_size": [1, 2, 8]})
+    wider, _ = quick_run(
+        tmp_path, native_prefix, demo_models, load={"batch_size": [1, 2, 8]}, server=server
+    )
     added = driver.run(wider, site, tmp_path / "results")
     assert added.measured_now == 1
     after = load_results(tmp_path / "results")
@@ -236,20 +247,21 @@ def test_two_runs_do_not_share_a_results_folder(
     tmp_path: Path, native_prefix: Path, demo_models: Path
 ) -> None:
     campaign, site = quick_run(tmp_path, native_prefix, demo_models)
-    results = store.Results(tmp_path / "results")
+    results = Results(tmp_path / "results")
     results.create()
-    with store.lock_folder(results), pytest.raises(BadInput, match="another run is at work"):
+    with lock_folder(results), pytest.raises(BadInput, match="another run is at work"):
         driver.run(campaign, site, results.folder)
 
 
 def test_two_workers_share_the_work_and_no_port(
     tmp_path: Path, native_prefix: Path, demo_models: Path
 ) -> None:
-    campaign, _ = quick_run(tmp_path, native_prefix, demo_models, repeats=4)
+    load = {"batch_size": [1, 2], "concurrency": 2}
+    campaign, _ = quick_run(tmp_path, native_prefix, demo_models, repeats=4, load=load)
     site = driver.Site.load(site_file(tmp_path, native_prefix, max_jobs=2))
     summary = driver.run(campaign, site, tmp_path / "results")
     frame = load_results(tmp_path / "results")
-    assert summary.counts == {"ok": 12}
+    assert summary.counts == {"ok": 8}
     spans = frame.groupby("placement_id").agg({"started_at": "min", "ended_at": "max"})
     spans = spans.sort_values("started_at")
     assert (spans["started_at"].iloc[1:].to_numpy() < spans["ended_at"].iloc[:-1].to_numpy()).any()
@@ -315,22 +327,3 @@ def test_a_full_disk_ends_the_run_with_one_message(
     assert "No space left" in output
     assert "run the same command again" in output
     assert "Traceback" not in output
-
-
-def test_the_resolved_files_repeat_the_run_from_anywhere(
-    tmp_path: Path, native_prefix: Path, demo_models: Path
-) -> None:
-    campaign, site = quick_run(
-        tmp_path,
-        native_prefix,
-        demo_models,
-        load={"batch_size": [1]},
-        server={"preferred_batch_size": [None]},
-    )
-    driver.run(campaign, site, tmp_path / "results")
-    again = driver.run(
-        driver.Campaign.load(tmp_path / "results" / "campaign.yaml"),
-        driver.Site.load(tmp_path / "results" / "site.yaml"),
-        tmp_path / "results",
-    )
-    assert (again.measured_now, again.counts) == (0, {"ok": 1})

@@ -26,7 +26,7 @@ from hpcbench.cluster.jobs import (
     seconds_to_wait,
 )
 from hpcbench.errors import Interrupted
-from hpcbench.records.store import Results
+from hpcbench.records.folder import Results
 from tests.helpers.waiting import wait_until
 
 

@@ -9,7 +9,7 @@ import pytest
 from hpcbench.cluster import batch, ledger
 from hpcbench.errors import SiteError
 from hpcbench.records import store
-from hpcbench.records.store import Results
+from hpcbench.records.folder import Results
 
 Program = Callable[[str, str], None]
 

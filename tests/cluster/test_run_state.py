@@ -14,7 +14,7 @@ from hpcbench.cluster import run_state
 from hpcbench.cluster.run_state import PoolJobs
 from hpcbench.errors import BadInput
 from hpcbench.records.columns import Key
-from hpcbench.records.store import Results
+from hpcbench.records.folder import Results
 from tests.helpers.builders import batch_site
 
 POINTS: list[Key] = [("aa", "gpu", 0), ("bb", "gpu", 0)]

@@ -21,7 +21,7 @@ from hpcbench.cluster.submission import Submission
 from hpcbench.cluster.tls import Keys
 from hpcbench.config.site import Site
 from hpcbench.errors import BadInput
-from hpcbench.records.store import Results
+from hpcbench.records.folder import Results
 from tests.box.fixture import Box, in_time
 from tests.helpers.builders import batch_site
 from tests.helpers.paths import CHECKOUT

@@ -10,7 +10,7 @@ import yaml
 from hpcbench import Campaign, Site, load_results
 from hpcbench.cluster import batch, driver, ledger
 from hpcbench.config.site import SYSTEMS, SystemEntry
-from hpcbench.records.store import Results
+from hpcbench.records.folder import Results
 from tests.cluster import folder_queue
 from tests.helpers.builders import refusal
 from tests.helpers.paths import CHECKOUT

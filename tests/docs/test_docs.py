@@ -14,7 +14,7 @@ from hpcbench.cli.main import main
 from hpcbench.config.campaign import Campaign, Model
 from hpcbench.config.load_axes import Load, Measurement
 from hpcbench.records.columns import COLUMNS
-from hpcbench.records.store import load_results
+from hpcbench.records.frame import load_results
 from tests.helpers.builders import expanded
 from tests.helpers.paths import CHECKOUT
 

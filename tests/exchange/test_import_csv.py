@@ -16,6 +16,7 @@ from hpcbench.cli.main import main
 from hpcbench.exchange.import_csv import CsvImport, CsvOrigin, import_csv_folder, read_csv_folder
 from hpcbench.records import store
 from hpcbench.records.columns import Record
+from hpcbench.records.folder import Results
 from tests.helpers.builders import PRINTED, refusal
 
 HEADER = (
@@ -236,7 +237,7 @@ def test_the_figure_of_a_csv_tree_is_that_of_the_same_figures_in_parquet(tmp_pat
     tree = write_loop(tmp_path / "tree", models)
     frame, _ = imported(tree, tmp_path / "imported", percentile=95, gpu="Tesla T4")
     assert len(frame) == 14
-    direct = store.Results(tmp_path / "direct")
+    direct = Results(tmp_path / "direct")
     direct.create()
     rows = [
         Record(

@@ -19,6 +19,8 @@ from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.errors import BadInput
 from hpcbench.plan import grid
 from hpcbench.plan.model import TritonModel
+from hpcbench.plan.order import make_placements
+from hpcbench.plan.placement import Placement
 from hpcbench.plan.point import Point, ServerVariant
 from hpcbench.records.columns import Record, Status
 from tests.helpers.paths import DATA
@@ -107,6 +109,27 @@ def expanded(
     return grid.expand_grid(
         study, known, **({"software": {None: "native:1"}, "input_data": {}} | software)
     )
+
+
+def placed(points: list[Point], **changes: Any) -> list[Placement]:
+    settings: dict[str, Any] = {
+        "campaign": "study",
+        "pool": "cpu",
+        "repeats": 1,
+        "fresh_servers": False,
+    }
+    return make_placements(points, **(settings | changes))
+
+
+def co_located_points(loads: int = 2) -> list[Point]:
+    """The points of two models on one server, each with so many loads."""
+    names = ("one", "two")
+    study = campaign(
+        models=[{"name": name} for name in names],
+        load={"batch_size": list(range(1, loads + 1))},
+        together=[{name: {} for name in names}],
+    )
+    return [point for point in expanded(study).points if point.co_located]
 
 
 def write_model(

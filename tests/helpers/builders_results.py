@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from hpcbench.records.columns import SCHEMA
-from hpcbench.records.store import load_results
+from hpcbench.records.frame import load_results
 
 GPUS = {
     # name: (site, pool, driver, speed, memory [GiB], idle power, power)

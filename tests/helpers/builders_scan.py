@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from hpcbench.records.columns import Record
-from hpcbench.records.store import load_results, write_records
+from hpcbench.records.frame import load_results
+from hpcbench.records.store import write_records
 
 BATCHES = (1, 4, 8, 16, 32, 64, 128)
 

@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from hpcbench.records.columns import Record, Status
-from hpcbench.records.store import load_results, write_records
+from hpcbench.records.frame import load_results
+from hpcbench.records.store import write_records
 from tests.helpers import builders
 
 A100 = "NVIDIA A100-SXM4-40GB"

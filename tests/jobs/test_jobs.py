@@ -133,7 +133,7 @@ def study(box: Box, demo_models: Path) -> Callable[..., str]:
             "models": [{"name": "jet_tagger", "shapes": SHAPES}],
             "load": {"batch_size": [1, 8], "concurrency": 1},
             "measurement": {
-                "measurement_interval_ms": 1000,
+                "measurement_interval_ms": 600,
                 "max_trials": 3,
                 "stability_percentage": 50,
             },
@@ -174,7 +174,7 @@ class TestInTheBox:
     def test_a_driver_in_a_job_ends_its_jobs_with_itself_and_goes_on_when_submitted_again(
         self, box: Box, study: Callable[..., str], system: type[Slurm | HTCondor]
     ) -> None:
-        sizes = list(range(1, 10))
+        sizes = list(range(1, 8))
         folder = study(load={"batch_size": sizes, "concurrency": 1}, server={"instance_count": 2})
 
         def shell(command: str) -> str:

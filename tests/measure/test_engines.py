@@ -18,6 +18,7 @@ from hpcbench.config.container import Container
 from hpcbench.errors import ServerFailed
 from hpcbench.measure import engines, server
 from hpcbench.measure.engines import Engines
+from hpcbench.measure.server import ServerOptions
 from tests.helpers.builders import triton_model, variant, write_prefix
 from tests.helpers.paths import DATA
 
@@ -41,10 +42,10 @@ def prepare_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
 
     def make(log: str = "all_tensorrt", *, digest: str = "d1", **axes: Any) -> Engines:
         @contextmanager
-        def serve(*_: Any, log_path: Path, verbose: bool, **options: Any) -> Iterator[Server]:
-            assert verbose
-            assert options["requests"] == {"tagger": REQUESTS}
-            make.started.append(options["engines"]["tagger"])
+        def serve(_: Any, __: Any, log_path: Path, options: ServerOptions) -> Iterator[Server]:
+            assert options.verbose
+            assert options.requests == {"tagger": REQUESTS}
+            make.started.append(options.engines["tagger"])
             with log_path.open("a") as stream:
                 stream.write((LOGS / f"{log}.txt").read_text())
             yield Server()
@@ -53,11 +54,9 @@ def prepare_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
         return engines.prepare_engines(
             variant(triton_model(config=config, digest=digest), **axes),
             site,
-            requests=REQUESTS,
-            log_path=log_path,
-            cpus=1,
-            gpus=True,
-            tensorrt="10.3",
+            log_path,
+            ServerOptions(cpus=1, gpus=True, requests={"tagger": REQUESTS}),
+            "10.3",
         )
 
     make.started = []

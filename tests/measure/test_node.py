@@ -1,80 +1,20 @@
-"""What this node is. This machine may have no GPU: then a stand-in speaks for NVML."""
+"""What the records say of a node, and how long its job may still run."""
 
 from __future__ import annotations
 
 import os
 import platform
 import time
-import types
-from collections.abc import Callable, Iterator
-from typing import Any
 
 import psutil
-import pynvml
 import pytest
 
-from hpcbench.errors import UnusableNode
 from hpcbench.measure import node
 from hpcbench.records.columns import COLUMNS
 
 
-@pytest.fixture(autouse=True)
-def fresh() -> Iterator[None]:
-    """What a node is, is asked once in a process: each test asks anew."""
-    node.facts.cache_clear()
-    caches = node.facts, node._gpus, node.take_gpus
-    for function in caches:
-        function.cache_clear()
-    yield
-    for function in caches:
-        function.cache_clear()
-
-
-UUIDS = ("GPU-11111111-aaaa", "GPU-22222222-bbbb")
-
-
-def nvml(**changes: Any) -> types.SimpleNamespace:
-    """NVML with two GPUs: texts and whole millijoules, as nvidia-ml-py returns them."""
-
-    def by_index(index: int) -> int:
-        if not 0 <= index < len(UUIDS):
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
-        return index
-
-    def by_uuid(uuid: str) -> int:
-        if uuid not in UUIDS:
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
-        return UUIDS.index(uuid)
-
-    functions = {
-        "NVMLError": pynvml.NVMLError,
-        "nvmlInit": lambda: None,
-        "nvmlDeviceGetCount": lambda: len(UUIDS),
-        "nvmlDeviceGetHandleByIndex": by_index,
-        "nvmlDeviceGetHandleByUUID": by_uuid,
-        "nvmlDeviceGetName": lambda _: "NVIDIA A100-SXM4-40GB",
-        "nvmlDeviceGetUUID": lambda handle: UUIDS[handle],
-        "nvmlSystemGetDriverVersion": lambda: "550.90.07",
-        "nvmlDeviceGetTotalEnergyConsumption": lambda handle: (handle + 1) * 1_500_000,
-    }
-    return types.SimpleNamespace(**(functions | changes))
-
-
-def refuse(code: int) -> Callable[..., Any]:
-    def raising(*_: Any) -> Any:
-        raise pynvml.NVMLError(code)
-
-    return raising
-
-
-@pytest.fixture
-def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(node, "pynvml", nvml())
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-
-
-def test_a_node_says_its_name_processors_and_memory() -> None:
-    found = node.facts()
+def test_a_node_says_its_name_cpus_and_memory() -> None:
+    found = node.node_columns()
     assert found["node"]
     assert found["cpu_name"]
     assert found["cpu_count"] == len(os.sched_getaffinity(0))
@@ -83,7 +23,7 @@ def test_a_node_says_its_name_processors_and_memory() -> None:
 
 
 def test_every_fact_is_a_column_of_the_record() -> None:
-    assert set(node.facts()) <= {column.name for column in COLUMNS}
+    assert set(node.node_columns()) <= {column.name for column in COLUMNS}
 
 
 def test_the_job_is_named_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,160 +31,26 @@ def test_the_job_is_named_where_there_is_one(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.delenv(node.JOB_ID, raising=False)
         if outside is not None:
             monkeypatch.setenv(node.JOB_ID, outside)
-        assert node.facts()["job_id"] is None
-        node.facts.cache_clear()
+        assert node.node_columns()["job_id"] is None
     monkeypatch.setenv(node.JOB_ID, "4711")
-    assert node.facts()["job_id"] == "4711"
+    assert node.node_columns()["job_id"] == "4711"
 
 
-def test_processors_are_those_of_this_process_and_no_more_than_the_pool_gives() -> None:
+def test_cpus_are_those_of_this_process_and_no_more_than_the_pool_gives() -> None:
     allowed = len(os.sched_getaffinity(0))
-    assert node.cpus(None) == allowed
-    assert node.cpus(1) == 1
-    assert node.cpus(10_000) == allowed
+    assert node.usable_cpus(None) == allowed
+    assert node.usable_cpus(1) == 1
+    assert node.usable_cpus(10_000) == allowed
 
 
-def test_a_process_that_may_use_one_processor_says_one() -> None:
+def test_a_process_that_may_use_one_cpu_says_one() -> None:
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(allowed)})
     try:
-        assert node.facts()["cpu_count"] == 1
-        assert node.cpus(8) == 1
+        assert node.node_columns()["cpu_count"] == 1
+        assert node.usable_cpus(8) == 1
     finally:
         os.sched_setaffinity(0, allowed)
-
-
-# Without a GPU
-
-
-def test_a_node_without_a_driver_has_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    absent = nvml(nvmlInit=refuse(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND))
-    monkeypatch.setattr(node, "pynvml", absent)
-    found = node.facts()
-    assert found["gpu_count"] == 0
-    assert "gpu_name" not in found
-    assert node.energy_j() is None
-
-
-def test_this_very_machine_can_be_asked() -> None:
-    """Whatever it has: no GPU is a count of none, a GPU has a name."""
-    found = node.facts()
-    assert (found["gpu_count"] > 0) == bool(found.get("gpu_name"))
-    assert (node.energy_j() is None) or node.energy_j() > 0
-
-
-@pytest.mark.parametrize("given", ["", " ", "-1", "NoDevFiles"])
-def test_a_worker_that_was_given_no_gpu_has_none(
-    two_gpus: None, monkeypatch: pytest.MonkeyPatch, given: str
-) -> None:
-    """Slurm says NoDevFiles, people say -1."""
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
-    assert node.facts()["gpu_count"] == 0
-    assert node.energy_j() is None
-
-
-# With GPUs
-
-
-def test_gpus_are_told_by_name_uuid_and_driver(two_gpus: None) -> None:
-    found = node.facts()
-    assert found["gpu_count"] == 2
-    assert found["gpu_name"] == "NVIDIA A100-SXM4-40GB"
-    assert found["gpu_uuid"] == ",".join(UUIDS)
-    assert found["gpu_driver"] == "550.90.07"
-
-
-def test_gpus_of_two_kinds_are_both_named(two_gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    kinds = ("NVIDIA A100-SXM4-40GB", "Tesla T4")
-    monkeypatch.setattr(node, "pynvml", nvml(nvmlDeviceGetName=lambda handle: kinds[handle]))
-    assert node.facts()["gpu_name"] == "NVIDIA A100-SXM4-40GB, Tesla T4"
-
-
-@pytest.mark.parametrize(
-    ("given", "uuids"),
-    [
-        ("1", UUIDS[1:]),
-        ("CUDA1", UUIDS[1:]),
-        (UUIDS[1], UUIDS[1:]),
-        ("0, 1", UUIDS),
-        ("1,0", UUIDS[::-1]),
-    ],
-)
-def test_only_the_gpus_that_a_worker_was_given_count(
-    two_gpus: None, monkeypatch: pytest.MonkeyPatch, given: str, uuids: tuple[str, ...]
-) -> None:
-    """Slurm counts, HTCondor says CUDA0 or the UUID."""
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
-    found = node.facts()
-    assert found["gpu_count"] == len(uuids)
-    assert found["gpu_uuid"] == ",".join(uuids)
-
-
-def test_energy_is_the_sum_over_the_workers_gpus_in_joules(
-    two_gpus: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert node.energy_j() == 4500.0
-    node._gpus.cache_clear()
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    assert node.energy_j() == 1500.0
-
-
-def test_a_gpu_without_an_energy_counter_has_none(
-    two_gpus: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lacking = nvml(nvmlDeviceGetTotalEnergyConsumption=refuse(pynvml.NVML_ERROR_NOT_SUPPORTED))
-    monkeypatch.setattr(node, "pynvml", lacking)
-    assert node.energy_j() is None
-    assert node.facts()["gpu_count"] == 2
-
-
-def test_a_gpu_that_does_not_say_its_name_does_not_stop_the_work(
-    two_gpus: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A lost GPU, or one in a container without rights: a fact is missing, no more."""
-    monkeypatch.setattr(
-        node, "pynvml", nvml(nvmlDeviceGetName=refuse(pynvml.NVML_ERROR_GPU_IS_LOST))
-    )
-    assert node.facts()["node"]
-
-
-def test_workers_of_one_computer_take_different_gpus(
-    two_gpus: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    node.take_gpus(1, 1)
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == UUIDS[1]
-    assert node.facts()["gpu_uuid"] == UUIDS[1]
-    node.take_gpus(1, 1)
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == UUIDS[1], "taken twice"
-
-
-def test_a_worker_for_which_no_gpu_is_left_says_so(
-    two_gpus: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    with pytest.raises(UnusableNode, match="too few"):
-        node.take_gpus(1, 2)
-
-
-@pytest.mark.parametrize("given", ["0", "CUDA0", UUIDS[0]])
-def test_the_gpus_of_a_job_are_named_by_their_uuid(
-    two_gpus: None, monkeypatch: pytest.MonkeyPatch, given: str
-) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
-    node.name_gpus_by_uuid()
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == UUIDS[0]
-
-
-def test_a_pool_that_promises_another_gpu_is_found_out(
-    two_gpus: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    kind = "NVIDIA A100-SXM4-40GB"
-    assert node.gpu_mismatch(None, 1) is None
-    assert node.gpu_mismatch(kind, 1) is None
-    assert node.gpu_mismatch(kind, 2) == f"2 x {kind} promised, 1 GPUs found"
-    assert node.gpu_mismatch("NVIDIA H100", 1) == f"NVIDIA H100 promised, {kind} found"
 
 
 def test_a_job_that_nothing_ends_has_time(monkeypatch: pytest.MonkeyPatch) -> None:

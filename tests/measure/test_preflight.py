@@ -9,7 +9,7 @@ import pytest
 
 from hpcbench.config.container import Container
 from hpcbench.errors import UnusableNode
-from hpcbench.measure import node, preflight
+from hpcbench.measure import device, preflight
 from hpcbench.measure.preflight import ImageContents
 from hpcbench.runtime import images
 from tests.helpers.builders import write_prefix
@@ -70,7 +70,7 @@ def test_a_driver_of_an_older_major_cuda_is_refused(
     driver: tuple[int, int] | None,
     usable: bool,
 ) -> None:
-    monkeypatch.setattr(node, "cuda_of_driver", lambda: driver)
+    monkeypatch.setattr(device, "driver_cuda_version", lambda: driver)
     held = ImageContents(image, None, {})
     preflight.check_driver(held, gpus=False)
     if usable:

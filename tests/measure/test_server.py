@@ -17,6 +17,8 @@ from hpcbench.plan.point import ServerVariant
 from tests.helpers.leftovers import traces
 from tests.helpers.real import quick_run
 
+OPTIONS = triton.ServerOptions(cpus=2)
+
 
 def test_free_ports_are_different_and_free() -> None:
     ports = triton.free_ports(3)
@@ -55,7 +57,7 @@ def test_a_port_that_is_taken_meanwhile_is_replaced_by_another(
         monkeypatch.setattr(triton, "free_ports", sometimes_busy)
         variant, container = served
         log = tmp_path / "logs" / "server.log"
-        with triton.serve([variant], container, log_path=log, cpus=2) as server:
+        with triton.serve([variant], container, log, OPTIONS) as server:
             assert server.alive
             assert server.http_port == offered[1][0]
     assert "already in use" in log.read_text()
@@ -67,7 +69,7 @@ def test_all_ports_of_a_server_are_on_the_loopback(
     tmp_path: Path, served: tuple[ServerVariant, Container]
 ) -> None:
     variant, container = served
-    with triton.serve([variant], container, log_path=tmp_path / "log", cpus=2) as server:
+    with triton.serve([variant], container, tmp_path / "log", OPTIONS) as server:
         ports = {server.http_port, server.grpc_port, server.metrics_port}
         addresses = {
             (entry.laddr.port, entry.laddr.ip.removeprefix("::ffff:"))
@@ -83,7 +85,7 @@ def test_shared_memory_of_a_server_carries_its_name_and_goes_with_it(
 ) -> None:
     variant, container = served
     before = traces()
-    with triton.serve([variant], container, log_path=tmp_path / "log", cpus=2):
+    with triton.serve([variant], container, tmp_path / "log", OPTIONS):
         assert [path for path in traces() - before if path.startswith("/dev/shm/hpcbench-")]
     assert traces() == before
 
@@ -109,6 +111,6 @@ def test_a_configuration_that_the_server_changed_is_refused_with_both_values(
     message = r"instance_group\[0\].count: asked for 3, the server loaded 2"
     with (
         pytest.raises(ServerFailed, match=message),
-        triton.serve([asked], container, log_path=tmp_path / "log", cpus=2),
+        triton.serve([asked], container, tmp_path / "log", OPTIONS),
     ):
         pass

@@ -100,7 +100,7 @@ def test_a_model_that_runs_on_others_has_fallen_back() -> None:
 
 @pytest.mark.parametrize("text", ["", "I1123 model_lifecycle.cc:642] loading: m:1"])
 def test_a_log_that_tells_nothing_is_no_proof(text: str) -> None:
-    assert "does not tell" in (accelerator_use(text, "tensorrt").fell_back or "")
+    assert "does not say" in (accelerator_use(text, "tensorrt").fell_back or "")
     assert accelerator_use(log("tensorrt_without_verbose"), "tensorrt").fell_back is not None
 
 

@@ -56,7 +56,8 @@ def swapping(
     (placement,), site = placed(folder, prefix, models, server={"instance_count": [1, 2]})
     first, second = placement.served
     log = folder / "log"
-    with triton.serve(first, site.container, log_path=log, cpus=2, swaps=True) as server:
+    options = triton.ServerOptions(cpus=2, poll_repository=True)
+    with triton.serve(first, site.container, log, options) as server:
         yield server, first, second
 
 

@@ -18,7 +18,8 @@ from hpcbench.errors import SiteError
 from hpcbench.plan import plan as planning
 from hpcbench.plan.initial_record import plan_rows
 from hpcbench.plan.plan import Plan
-from hpcbench.records.store import PLAN_SCHEMA, Results, write_point
+from hpcbench.records.folder import Results
+from hpcbench.records.store import PLAN_SCHEMA, write_point
 from tests.helpers.builders import (
     record,
     refusal,

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 import hpcbench
 from hpcbench.records import store
 from hpcbench.records.columns import FINAL, SCHEMA, SCHEMA_VERSION, Record, Status
-from hpcbench.records.store import Results
+from hpcbench.records.folder import Results, is_folder_locked, lock_folder, write_atomically
 from tests.helpers.builders import NOON, record, refusal
 
 
@@ -126,9 +126,10 @@ def test_a_process_killed_while_it_writes_leaves_what_was_there(
     path = tmp_path / "state"
     path.write_bytes(b"whole")
     script = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom hpcbench.records import store\n"
+        "import os, signal, sys\nfrom pathlib import Path\n"
+        "from hpcbench.records.folder import write_atomically\n"
         f"{moment} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "store.write_atomically(Path(sys.argv[1]), b'new')\n"
+        "write_atomically(Path(sys.argv[1]), b'new')\n"
     )
     ended = subprocess.run([sys.executable, "-c", script, str(path)], check=False)
     assert ended.returncode == -9
@@ -137,8 +138,8 @@ def test_a_process_killed_while_it_writes_leaves_what_was_there(
 
 def test_a_write_replaces_the_whole_content(tmp_path: Path) -> None:
     path = tmp_path / "state"
-    store.write_atomically(path, b"a long first content")
-    store.write_atomically(path, b"short")
+    write_atomically(path, b"a long first content")
+    write_atomically(path, b"short")
     assert path.read_bytes() == b"short"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -450,7 +451,7 @@ def test_another_schema_version_is_refused_with_both_versions(
 def test_a_merge_that_was_killed_before_it_deleted_its_parts_doubles_no_row(
     tmp_path: Path,
 ) -> None:
-    results = store.Results(tmp_path)
+    results = Results(tmp_path)
     results.create()
     records = [record(batch_size=size, point_id=f"{size:016x}") for size in (1, 2)]
     for each in records:
@@ -561,43 +562,44 @@ def test_results_that_may_only_be_read_are_told() -> None:
 
 
 def test_a_second_run_is_refused_and_told_who_is_at_work(results: Results) -> None:
-    assert not store.is_folder_locked(results)
-    with store.lock_folder(results):
-        assert store.is_folder_locked(results)
-        message = refusal(store.lock_folder(results).__enter__)
+    assert not is_folder_locked(results)
+    with lock_folder(results):
+        assert is_folder_locked(results)
+        message = refusal(lock_folder(results).__enter__)
         assert message.startswith(f"--results {results.folder}: another run is using it: ")
         assert f"process {os.getpid()} on " in message
         assert "name another folder" in message
-    assert not store.is_folder_locked(results)
-    with store.lock_folder(results):
+    assert not is_folder_locked(results)
+    with lock_folder(results):
         pass
 
 
 def test_asking_does_not_take_the_lock(results: Results) -> None:
-    with store.lock_folder(results):
+    with lock_folder(results):
         pass
-    store.is_folder_locked(results)
-    with store.lock_folder(results):
-        assert store.is_folder_locked(results)
+    is_folder_locked(results)
+    with lock_folder(results):
+        assert is_folder_locked(results)
 
 
 def test_a_killed_run_holds_no_lock(results: Results) -> None:
     script = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom hpcbench.records import store\n"
-        "with store.lock_folder(store.Results(Path(sys.argv[1]))):\n"
+        "import os, signal, sys\nfrom pathlib import Path\n"
+        "from hpcbench.records.folder import Results, lock_folder\n"
+        "with lock_folder(Results(Path(sys.argv[1]))):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     ended = subprocess.run([sys.executable, "-c", script, str(results.folder)], check=False)
     assert ended.returncode == -9
-    assert not store.is_folder_locked(results)
-    with store.lock_folder(results):
+    assert not is_folder_locked(results)
+    with lock_folder(results):
         pass
 
 
 def test_files_that_a_run_joins_while_they_are_read_are_found_in_the_joined_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    results = store.Results(tmp_path)
+    results = Results(tmp_path)
     results.create()
     for number in range(3):
         store.write_point(results, record(point_id=f"p{number}"))
@@ -612,4 +614,4 @@ def test_files_that_a_run_joins_while_they_are_read_are_found_in_the_joined_one(
         return found
 
     monkeypatch.setattr(store, "record_files", listing)
-    assert sorted(store.load_results(tmp_path)["point_id"]) == ["p0", "p1", "p2"]
+    assert sorted(hpcbench.load_results(tmp_path)["point_id"]) == ["p0", "p1", "p2"]

@@ -56,6 +56,9 @@ def test_the_demo_gives_each_point_once_from_both_images(clean: Box, base: Path)
     place = Place(clean, base)
     demo = yaml.safe_load((CHECKOUT / "jobs" / "demo" / "campaign.yaml").read_text())
     demo["measurement"] |= QUICK
+    if base != base_sites()[0]:
+        # A batch is measured in a job as it is here: a few show that jobs find the images.
+        demo["load"]["batch_size"] = demo["load"]["batch_size"][:3]
     place.campaign(**{**demo, "model_repository": str(CHECKOUT / "jobs" / "demo" / "models")})
     run = place.start()
     seen: set[str] = set()
@@ -155,7 +158,7 @@ model = placement.points[0].variant.model.folder
 for path in (model / "config.pbtxt", model / "1" / "model.onnx"):
     words = ["sh", "-c", 'cat "$0" >/dev/null && ! echo x >>"$0"', str(path)]
     command = apptainer.RUNTIME.image_command(todo.site.container, "server", words, access)
-    done = process.run(command.argv, folder=access.folder, timeout_s=60, env=command.env)
+    done = process.run(command, folder=access.folder, timeout_s=60)
     assert done.returncode == 0, done
     assert "Read-only file system" in done.stderr, done
 """
@@ -165,7 +168,7 @@ for path in (model / "config.pbtxt", model / "1" / "model.onnx"):
 
 def test_variants_are_swapped_on_one_server(place: Place) -> None:
     place.campaign(
-        server={"instance_count": [1, 2], "preferred_batch_size": [None, [2]]},
+        server={"instance_count": [1, 2]},
         fresh_servers=False,
         load={"batch_size": 1, "concurrency": 2},
     )
@@ -173,8 +176,8 @@ def test_variants_are_swapped_on_one_server(place: Place) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     rows = place.rows()
     assert {row["status"] for row in rows} == {"ok"}
-    assert sorted(row["instance_count"] for row in rows) == [1, 1, 2, 2]
-    assert sorted(row["server_fresh"] for row in rows) == [False] * 3 + [True]
+    assert sorted(row["instance_count"] for row in rows) == [1, 2]
+    assert sorted(row["server_fresh"] for row in rows) == [False, True]
     logs = place.box.said("sh", "-c", f"cat {place.results}/logs/*.server.log")
     assert logs.count("Started HTTPService") == 1
 

@@ -142,7 +142,7 @@ def test_the_server_is_started_from_the_prefix_with_memory_of_its_own(
         "--backend-config=python,shm-region-prefix-name=hpcbench-1-",
         "--http-port=1",
     ]
-    assert command.remove == ["/dev/shm/hpcbench-1-*"]
+    assert command.remove == ("/dev/shm/hpcbench-1-*",)
 
 
 def test_perf_analyzer_gets_its_arguments_unchanged(native: Container, access: NodeAccess) -> None:
@@ -171,7 +171,7 @@ def test_in_a_container_nothing_of_the_session_is_seen_but_what_was_named(
     # Apptainer skips a bind whose source is called /dev/... and whose end is not.
     assert (tmp_path / ".hpcbench-1-shm").readlink() == tmp_path / "hpcbench-1-shm"
     assert (tmp_path / "hpcbench-1-shm").stat().st_mode & 0o777 == 0o700
-    assert command.remove == [f"{tmp_path}/hpcbench-1-shm"]
+    assert command.remove == (f"{tmp_path}/hpcbench-1-shm",)
 
 
 def test_models_and_the_sites_binds_are_read_only(boxed: ResolvedContainer, tmp_path: Path) -> None:

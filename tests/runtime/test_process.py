@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from hpcbench.runtime import process
+from hpcbench.runtime.process import Command
 from tests.helpers.waiting import wait_until
 
 
@@ -38,25 +39,25 @@ SLEEPER_IN_ITS_OWN_SESSION = """
 
 def test_output_and_exit_code_of_a_program_are_told(tmp_path: Path) -> None:
     argv = ["sh", "-c", "echo out; echo err >&2; exit 7"]
-    done = process.run(argv, folder=tmp_path, timeout_s=20)
+    done = process.run(Command(argv), folder=tmp_path, timeout_s=20)
     assert (done.stdout, done.stderr) == ("out\n", "err\n")
     assert (done.returncode, done.timed_out) == (7, False)
 
 
 def test_a_program_ended_by_a_signal_has_code_128_plus_signal(tmp_path: Path) -> None:
-    done = process.run(["sh", "-c", "kill -ABRT $$"], folder=tmp_path, timeout_s=20)
+    done = process.run(Command(["sh", "-c", "kill -ABRT $$"]), folder=tmp_path, timeout_s=20)
     assert done.returncode == 128 + signal.SIGABRT
 
 
 def test_a_program_that_is_not_there_is_told_by_name(tmp_path: Path) -> None:
-    done = process.run(["no-such-program"], folder=tmp_path, timeout_s=20)
+    done = process.run(Command(["no-such-program"]), folder=tmp_path, timeout_s=20)
     assert done.returncode == 127
     assert "cannot start no-such-program: No such file" in done.stderr
 
 
 def test_arguments_reach_the_program_as_they_are(tmp_path: Path) -> None:
     words = ["$(touch x)", "a b", "--", ";", "*"]
-    done = process.run(["printf", "%s\n", *words], folder=tmp_path, timeout_s=20)
+    done = process.run(Command(["printf", "%s\n", *words]), folder=tmp_path, timeout_s=20)
     assert done.stdout.splitlines() == words
     assert not (tmp_path / "x").exists()
 
@@ -64,14 +65,14 @@ def test_arguments_reach_the_program_as_they_are(tmp_path: Path) -> None:
 def test_a_hung_program_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     argv = python(SLEEPER_IN_ITS_OWN_SESSION, pid_file)
-    done = process.run(argv, folder=tmp_path, timeout_s=1.5)
+    done = process.run(Command(argv), folder=tmp_path, timeout_s=1.5)
     assert done.timed_out
     assert not alive(pid_file)
 
 
 def test_a_program_that_ignores_sigterm_is_killed_after_its_grace(tmp_path: Path) -> None:
     argv = ["sh", "-c", "trap '' TERM; echo $$ > pid; while :; do sleep 0.1; done"]
-    done = process.run(argv, folder=tmp_path, timeout_s=1)
+    done = process.run(Command(argv), folder=tmp_path, timeout_s=1)
     assert done.timed_out
     assert not alive(tmp_path / "pid")
 
@@ -80,7 +81,7 @@ def test_a_program_that_is_stopped_at_once_does_not_take_its_grace() -> None:
     nowhere = subprocess.DEVNULL
     for wait_s in (0, 0.02, 0.05):
         started = time.monotonic()
-        with process.running(["sleep", "60"], stdout=nowhere, stderr=nowhere, grace_s=30):
+        with process.running(Command(["sleep", "60"]), stdout=nowhere, stderr=nowhere, grace_s=30):
             time.sleep(wait_s)
         assert time.monotonic() - started < 20
 
@@ -88,7 +89,7 @@ def test_a_program_that_is_stopped_at_once_does_not_take_its_grace() -> None:
 def test_what_a_program_leaves_running_ends_with_it(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     argv = ["sh", "-c", f"setsid sleep 60 & echo $! > {pid_file}"]
-    assert process.run(argv, folder=tmp_path, timeout_s=20).returncode == 0
+    assert process.run(Command(argv), folder=tmp_path, timeout_s=20).returncode == 0
     assert not alive(pid_file)
 
 
@@ -105,7 +106,7 @@ def test_a_program_dies_with_the_process_that_started_it(
             from pathlib import Path
             from hpcbench.runtime import process
             argv = ["sh", "-c", 'echo $$ > "$0"; exec sleep 60', sys.argv[2]]
-            process.run(argv, folder=Path(sys.argv[1]), timeout_s=60)
+            process.run(process.Command(argv), folder=Path(sys.argv[1]), timeout_s=60)
             """,
             folder,
             tmp_path / "pid",
@@ -121,7 +122,8 @@ def test_a_program_dies_with_the_process_that_started_it(
 
 def test_a_program_dies_with_its_supervisor(tmp_path: Path) -> None:
     argv = ["sh", "-c", "echo $PPID > supervisor; echo $$ > pid; exec sleep 60"]
-    with process.running(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path):
+    nowhere = subprocess.DEVNULL
+    with process.running(Command(argv), stdout=nowhere, stderr=nowhere, cwd=tmp_path):
         assert wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
         os.kill(int((tmp_path / "supervisor").read_text()), signal.SIGKILL)
         assert wait_until(lambda: not alive(tmp_path / "pid"), 5)
@@ -138,11 +140,10 @@ def test_a_killed_supervisor_leaves_neither_children_nor_files(tmp_path: Path) -
         """
     )
     with process.running(
-        argv,
+        Command(argv, remove=[f"{tmp_path}/region-*"]),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd=tmp_path,
-        remove=[f"{tmp_path}/region-*"],
     ) as program:
         assert wait_until(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text())
         supervisor, child = map(int, (tmp_path / "pids").read_text().split())
@@ -172,8 +173,8 @@ def test_a_starter_and_a_supervisor_that_are_killed_at_once_leave_nothing(tmp_pa
             from hpcbench.runtime import process
             quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             own = Path(sys.argv[1])
-            paths = dict(remove=[f"{own}/region-*"], orphaned=[str(own)])
-            with process.running(sys.argv[2:], cwd=own, **quiet, **paths):
+            command = process.Command(sys.argv[2:], remove=[f"{own}/region-*"])
+            with process.running(command, cwd=own, orphaned=[str(own)], **quiet):
                 time.sleep(60)
             """,
             *(folder, *python(program, tmp_path / "pids")),
@@ -207,7 +208,7 @@ def test_programs_do_not_inherit_what_changes_every_container(
     for name in names:
         monkeypatch.setenv(name, "/nowhere")
     env = {"APPTAINERENV_OURS": "1"}
-    done = process.run(["env"], folder=tmp_path, timeout_s=20, env=env)
+    done = process.run(Command(["env"], env), folder=tmp_path, timeout_s=20)
     told = [line for line in done.stdout.splitlines() if line.startswith(("APPT", "SING"))]
     assert [line for line in told if process.MARK not in line] == ["APPTAINERENV_OURS=1"]
 
@@ -215,7 +216,7 @@ def test_programs_do_not_inherit_what_changes_every_container(
 def test_programs_do_not_inherit_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTPS_PROXY", "grpc_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    done = process.run(["env"], folder=tmp_path, timeout_s=20)
+    done = process.run(Command(["env"]), folder=tmp_path, timeout_s=20)
     assert "PATH=" in done.stdout
     assert "127.0.0.1:9" not in done.stdout
 
@@ -226,10 +227,9 @@ def test_files_of_a_program_are_removed_when_it_is_gone(tmp_path: Path) -> None:
     for name in ("region-1", "region-2", "other"):
         (folder / name).touch()
     with process.running(
-        ["true"],
+        Command(["true"], remove=[f"{folder}/region-*"]),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        remove=[f"{folder}/region-*"],
         orphaned=[str(folder / "other")],
     ) as program:
         program.wait(20)
@@ -245,7 +245,8 @@ def test_stopping_all_programs_interrupts_whoever_waits_for_one(tmp_path: Path) 
         threading.Timer(0.5, process.stop_all).start()
         for attempt in ("running", "new"):
             try:
-                process.run(["sleep", "60"], folder=Path(sys.argv[1]), timeout_s=60)
+                command = process.Command(["sleep", "60"])
+                process.run(command, folder=Path(sys.argv[1]), timeout_s=60)
             except Interrupted:
                 print(attempt, "interrupted")
     """

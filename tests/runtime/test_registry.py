@@ -22,10 +22,10 @@ DIGEST = f"sha256:{'5' * 64}"
         ("localhost/a:1", "localhost", "a", "1"),
         ("localhost:5000/a/b/c:1", "localhost:5000", "a/b/c", "1"),
         ("127.0.0.1:5000/a", "127.0.0.1:5000", "a", "latest"),
-        ("debian", registry.HUB, "library/debian", "latest"),
-        ("debian:13", registry.HUB, "library/debian", "13"),
-        ("fastml/triton:22.07", registry.HUB, "fastml/triton", "22.07"),
-        ("docker.io/fastml/triton:1", registry.HUB, "fastml/triton", "1"),
+        ("debian", registry._HUB, "library/debian", "latest"),
+        ("debian:13", registry._HUB, "library/debian", "13"),
+        ("fastml/triton:22.07", registry._HUB, "fastml/triton", "22.07"),
+        ("docker.io/fastml/triton:1", registry._HUB, "fastml/triton", "1"),
     ],
 )
 def test_what_may_be_left_out_of_a_reference_is_as_with_docker(
@@ -46,5 +46,5 @@ def test_a_registry_that_does_not_answer_is_named_with_what_to_do() -> None:
         host = f"127.0.0.1:{closed.getsockname()[1]}"
         with pytest.raises(SiteError) as caught:
             registry.resolve_digest(f"docker://{host}/triton:1")
-    assert f"the registry {host} gives no answer: " in str(caught.value)
+    assert f"the registry {host} does not answer: " in str(caught.value)
     assert "docker://name@sha256:..." in caught.value.hint

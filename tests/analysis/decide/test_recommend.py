@@ -32,7 +32,7 @@ from hpcbench.config.site import Site
 from hpcbench.errors import BadInput
 from hpcbench.measure import server as triton
 from hpcbench.records.columns import Record
-from hpcbench.records.store import load_results
+from hpcbench.records.frame import load_results
 from hpcbench.runtime import command as container
 from hpcbench.runtime import process
 from tests.helpers.builders import refusal
@@ -685,12 +685,10 @@ def _loaded(site: Site, repository: Path, log: Path) -> dict[str, Any]:
     with (
         log.open("w") as stream,
         process.running(
-            command.argv,
+            command,
             stdout=stream,
             stderr=stream,
-            env=command.env,
             grace_s=10,
-            remove=command.remove,
         ),
     ):
         assert wait_until(answer, timeout_s=60), log.read_text()

@@ -17,6 +17,7 @@ from hpcbench.analysis.figures import scan as figures_scan
 from hpcbench.analysis.figures.kinds import draw_all
 from hpcbench.analysis.figures.scan import throughput_latency_vs_batch
 from hpcbench.analysis.summary import series
+from hpcbench.analysis.summary.figure_tables import split_into_figures
 from hpcbench.analysis.summary.number_format import plain_number
 from hpcbench.analysis.summary.points import summarise
 from hpcbench.analysis.summary.varying_axes import BATCH_SIZE
@@ -336,7 +337,7 @@ def test_more_than_eight_series_are_split_by_model(load, tmp_path):
 def test_many_models_share_figures_as_long_as_each_line_stands_out(load):
     """Twelve models of one line each are two figures, not twelve."""
     points = summarise(load(record(f"model {n:02d}") for n in range(12)))
-    parts = series.split_into_figures(series.series_along(points, BATCH_SIZE))
+    parts = split_into_figures(series.series_along(points, BATCH_SIZE))
     assert [part["series"].nunique() for _, part in parts] == [8, 4]
 
 

@@ -23,7 +23,8 @@ from hpcbench.analysis.report import page as report
 from hpcbench.analysis.report import pictures, sections
 from hpcbench.analysis.summary import statistics
 from hpcbench.cli.main import main
-from hpcbench.records.store import load_results, write_records
+from hpcbench.records.frame import load_results
+from hpcbench.records.store import write_records
 from tests.helpers.builders import record, refusal
 from tests.helpers.builders_results import results, write_results
 

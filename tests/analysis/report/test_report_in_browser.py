@@ -14,7 +14,8 @@ from hpcbench.analysis.report import page as report
 from hpcbench.analysis.report import pictures
 from hpcbench.analysis.report.sections import NONE
 from hpcbench.analysis.summary import statistics
-from hpcbench.records.store import load_results, write_records
+from hpcbench.records.frame import load_results
+from hpcbench.records.store import write_records
 from tests.analysis.report.test_report import HOSTILE
 from tests.helpers import browser as looks
 from tests.helpers.builders import record

@@ -7,6 +7,7 @@ import pytest
 from hpcbench.analysis.figures import captions
 from hpcbench.analysis.summary import series
 from hpcbench.analysis.summary.configuration_names import describe_configuration, device_name
+from hpcbench.analysis.summary.figure_tables import plotted_numbers
 from hpcbench.analysis.summary.points import row_dicts, summarise
 from hpcbench.analysis.summary.varying_axes import BATCH_SIZE
 from hpcbench.records.columns import Record
@@ -35,7 +36,7 @@ def test_repeats_become_their_mean_with_a_student_t_interval(load):
 def test_the_bar_of_two_repeats_is_these_two(load):
     """Student's t of two values reaches far out of any panel."""
     frame = load(record(repeat=i, throughput_infer_per_s=v) for i, v in enumerate((90, 100)))
-    numbers = series.plotted_numbers(along_batches(frame), ("throughput_infer_per_s",))
+    numbers = plotted_numbers(along_batches(frame), ("throughput_infer_per_s",))
     (row,) = row_dicts(numbers)
     assert row["throughput_infer_per_s_low"] == pytest.approx(90)
     assert row["throughput_infer_per_s_high"] == pytest.approx(100)

@@ -23,12 +23,10 @@ from hpcbench.analysis.summary.configuration import (
 from hpcbench.analysis.summary.statistics import (
     CONFIDENCE,
     Sample,
-    energy_j_per_infer,
     group_statistics,
     join_repeats,
     ratio_p_value,
     requests_needed,
-    settled_latency_us,
     too_few_requests,
     welch_difference,
     welch_ratio,
@@ -319,29 +317,3 @@ def test_intervals_of_ratios_hold_the_truth_as_often_as_they_say() -> None:
 
 def _moments(x: Any) -> tuple[Any, Any, Any]:
     return np.full(len(x), float(x.shape[1])), x.mean(axis=1), x.std(axis=1, ddof=1)
-
-
-def test_the_latency_of_a_point_is_the_percentile_asked_for_else_its_mean() -> None:
-    frame = loaded(
-        [
-            measured(batch_size=1, latency_percentile_us=7.0),
-            measured(batch_size=2, latency_p95_us=8.0, latency_avg_us=1.0),
-            measured(batch_size=3, percentile=None, latency_avg_us=9.0),
-            measured(batch_size=4, latency_avg_us=1.0),
-        ]
-    )
-    assert settled_latency_us(frame).fillna(-1).tolist() == [7, 8, 9, -1]
-
-
-def test_the_energy_of_an_inference_is_power_over_throughput() -> None:
-    counted = {"gpu_energy_j": 2000.0, "perf_analyzer_s": 10.0}
-    told = {"gpu_power_avg_w": 150.0, "gpu_count": 2}
-    frame = loaded(
-        [
-            measured(1000.0, batch_size=1, **counted, **told),
-            measured(1000.0, batch_size=2, **told),
-            measured(1000.0, batch_size=3),
-            measured(0.0, batch_size=4, **told),
-        ]
-    )
-    assert energy_j_per_infer(frame).fillna(-1).tolist() == [0.2, 0.3, -1, -1]

@@ -1,0 +1,79 @@
+"""Metrics that are computed from the columns of a record: the latency that counts, power, energy.
+
+Pure functions on pandas frames with the columns of `hpcbench.records.columns`.
+"""
+
+import numpy as np
+import pandas as pd
+
+from hpcbench.analysis.summary.configuration import Array, as_floats
+
+
+def settled_latency_us(frame: pd.DataFrame) -> pd.Series:
+    """Return the latency by which each point was asked to settle.
+
+    Parameters
+    ----------
+    frame
+        Measurements with the columns ``percentile`` and ``latency_*_us``.
+
+    Returns
+    -------
+    pandas.Series
+        Microseconds: the requested percentile, or the mean where none was requested.
+    """
+    latency = pd.Series(as_floats(frame["latency_percentile_us"]), index=frame.index)
+    asked = pd.Series(as_floats(frame["percentile"]), index=frame.index)
+    for percentile in asked.dropna().unique():
+        if (column := f"latency_p{percentile:.0f}_us") in frame:
+            lacking = (asked == percentile) & latency.isna()
+            latency = latency.mask(lacking, pd.Series(as_floats(frame[column]), index=frame.index))
+    return latency.mask(
+        asked.isna(), pd.Series(as_floats(frame["latency_avg_us"]), index=frame.index)
+    )
+
+
+def gpu_power_w(frame: pd.DataFrame) -> Array:
+    """Return the mean power of all GPUs of a measurement.
+
+    Parameters
+    ----------
+    frame
+        Measurements with ``gpu_energy_j``, ``perf_analyzer_s``, ``gpu_power_avg_w`` and
+        ``gpu_count``.
+
+    Returns
+    -------
+    numpy.ndarray
+        Watts; NaN where neither NVML nor Triton measured it.
+
+    Notes
+    -----
+    It is NVML's energy over the time inside perf_analyzer, which includes its start and warm-up.
+    Where there is no energy, it is the mean power of a GPU that Triton reports, times the number of
+    GPUs.
+    """
+    measured = as_floats(frame["gpu_energy_j"]) / _positive(as_floats(frame["perf_analyzer_s"]))
+    reported = as_floats(frame["gpu_power_avg_w"]) * as_floats(frame["gpu_count"])
+    return np.where(np.isfinite(measured), measured, reported)
+
+
+def energy_j_per_infer(frame: pd.DataFrame) -> pd.Series:
+    """Return the energy that the GPUs drew for one inference: mean power over throughput.
+
+    Parameters
+    ----------
+    frame
+        Measurements with ``throughput_infer_per_s`` and the columns of `gpu_power_w`.
+
+    Returns
+    -------
+    pandas.Series
+        Joules per inference; NaN without power or throughput.
+    """
+    throughput = _positive(as_floats(frame["throughput_infer_per_s"]))
+    return pd.Series(gpu_power_w(frame) / throughput, index=frame.index, dtype=float)
+
+
+def _positive(values: Array) -> Array:
+    return np.where(values > 0, values, np.nan)

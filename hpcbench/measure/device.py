@@ -1,0 +1,197 @@
+"""The GPUs that this process was given, as NVIDIA's management library (NVML) sees them.
+
+Nothing is kept between two calls: which GPUs belong to this process stands in
+CUDA_VISIBLE_DEVICES alone, so that who changes that variable need not tell anybody.
+"""
+
+import logging
+import os
+import platform
+from typing import Any
+
+import pynvml
+
+from hpcbench.errors import UnusableNode
+
+log = logging.getLogger(__name__)
+
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+_TAKEN = "HPCBENCH_GPUS_TAKEN"
+"""In the environment of a local worker that has its share of the computer's GPUs."""
+
+
+def gpu_columns() -> dict[str, Any]:
+    """Return what the records say of the GPUs of this process.
+
+    Returns
+    -------
+    dict of str to Any
+        ``cuda_visible_devices`` and ``gpu_count`` always; ``gpu_name``, ``gpu_uuid`` and
+        ``gpu_driver`` where there is a GPU and it answers.
+    """
+    handles = _handles()
+    found = {"cuda_visible_devices": os.environ.get(_VISIBLE), "gpu_count": len(handles)}
+    if not handles:
+        return found
+    try:
+        return found | {
+            "gpu_name": ", ".join(dict.fromkeys(pynvml.nvmlDeviceGetName(h) for h in handles)),
+            "gpu_uuid": ",".join(pynvml.nvmlDeviceGetUUID(h) for h in handles),
+            "gpu_driver": pynvml.nvmlSystemGetDriverVersion(),
+        }
+    except pynvml.NVMLError as error:
+        log.warning("NVML does not return the GPU's name: %s", error)
+        return found
+
+
+def energy_j() -> float | None:
+    """Return the energy that the GPUs of this process have used since their driver was loaded.
+
+    Returns
+    -------
+    float or None
+        Joules, summed over the GPUs; None without a GPU, or where one has no energy counter
+        (before Volta).
+    """
+    handles = _handles()
+    if not handles:
+        return None
+    try:
+        millijoules = [pynvml.nvmlDeviceGetTotalEnergyConsumption(h) for h in handles]
+    except pynvml.NVMLError as error:
+        log.debug("no energy counter: %s", error)
+        return None
+    return float(sum(millijoules)) / 1000
+
+
+def driver_cuda_version() -> tuple[int, int] | None:
+    """Return the newest CUDA version that the node's driver supports.
+
+    Returns
+    -------
+    tuple of int or None
+        Major and minor version; None without a driver.
+    """
+    if not _handles():
+        return None
+    try:
+        number = pynvml.nvmlSystemGetCudaDriverVersion_v2()
+    except pynvml.NVMLError as error:
+        log.debug("the driver does not return its CUDA version: %s", error)
+        return None
+    # NVML codes 12.4 as 12040.
+    return number // 1000, number % 1000 // 10
+
+
+def gpu_architecture() -> str:
+    """Return what TensorRT engines are built for: they run on no other architecture.
+
+    Returns
+    -------
+    str
+        The compute capabilities, such as "sm80"; "cpu" without a GPU, "gpu" where it does not
+        answer.
+    """
+    try:
+        found = {pynvml.nvmlDeviceGetCudaComputeCapability(handle) for handle in _handles()}
+    except pynvml.NVMLError as error:
+        log.debug("NVML does not return the GPU's compute capability: %s", error)
+        return "gpu"
+    return "-".join(f"sm{major}{minor}" for major, minor in sorted(found)) or "cpu"
+
+
+def gpu_mismatch(gpu: str | None, count: int) -> str | None:
+    """Compare the GPUs of this process with what the site file says of the pool.
+
+    Parameters
+    ----------
+    gpu
+        The name of the pool's GPU, as NVML spells it; None if the site file names none.
+    count
+        How many GPUs each job of the pool asks for.
+
+    Returns
+    -------
+    str or None
+        What differs; None if nothing does.
+    """
+    if gpu is None:
+        return None
+    found = gpu_columns()
+    if found["gpu_count"] < count:
+        return f"{count} x {gpu} promised, {found['gpu_count']} GPUs found"
+    if found.get("gpu_name") != gpu:
+        return f"{gpu} promised, {found.get('gpu_name')} found"
+    return None
+
+
+def name_gpus_by_uuid() -> None:
+    """Rewrite CUDA_VISIBLE_DEVICES so that it names the GPUs of this job by their UUIDs.
+
+    An index means another GPU where a container or a control group hides some, and HTCondor's
+    "CUDA0" means nothing to CUDA.
+    """
+    handles = _handles()
+    if handles and os.environ.get(_VISIBLE):
+        _make_visible(handles)
+
+
+def take_gpus(worker: int, count: int) -> None:
+    """Leave this process its share of the computer's GPUs, in CUDA_VISIBLE_DEVICES.
+
+    For local workers, which no batch system gives GPUs of their own. A worker takes its share
+    once; a computer without GPUs is left as it is.
+
+    Parameters
+    ----------
+    worker
+        The number of this worker, from 0. No two workers with different numbers share a GPU.
+    count
+        GPUs per worker.
+
+    Raises
+    ------
+    UnusableNode
+        If the computer has too few GPUs for this worker.
+    """
+    handles = _handles()
+    # Once, because the share is counted among the GPUs that are visible before it is taken.
+    if not handles or not count or _TAKEN in os.environ:
+        return
+    own = handles[worker * count : (worker + 1) * count]
+    if len(own) < count:
+        raise UnusableNode(
+            f"{platform.node()}: {len(handles)} GPUs are too few for worker number {worker + 1} "
+            f"with {count} GPUs per worker",
+            "lower max_jobs or gpus_per_job in the site file",
+        )
+    _make_visible(own)
+    os.environ[_TAKEN] = str(worker)
+
+
+def _make_visible(handles: tuple[Any, ...]) -> None:
+    os.environ[_VISIBLE] = ",".join(pynvml.nvmlDeviceGetUUID(handle) for handle in handles)
+
+
+def _handles() -> tuple[Any, ...]:
+    """NVML's handles of the GPUs in CUDA_VISIBLE_DEVICES; none without a driver."""
+    try:
+        # NVML counts these calls: all but the first cost nothing.
+        pynvml.nvmlInit()
+        visible = os.environ.get(_VISIBLE)
+        if visible is None:
+            indices = range(pynvml.nvmlDeviceGetCount())
+            return tuple(pynvml.nvmlDeviceGetHandleByIndex(index) for index in indices)
+        names = [name.strip() for name in visible.split(",") if name.strip()]
+        return tuple(_handle(name) for name in names)
+    # ValueError: Slurm's "NoDevFiles" is no number.
+    except (pynvml.NVMLError, ValueError) as error:
+        log.debug("no GPU here: %s", error)
+        return ()
+
+
+def _handle(name: str) -> Any:
+    if name.startswith(("GPU-", "MIG-")):
+        return pynvml.nvmlDeviceGetHandleByUUID(name)
+    # HTCondor says CUDA0, Slurm says 0.
+    return pynvml.nvmlDeviceGetHandleByIndex(int(name.removeprefix("CUDA")))

@@ -1,0 +1,148 @@
+"""Results as a pandas frame: one row per measurement, however often it was tried."""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hpcbench.records import parquet
+from hpcbench.records.columns import MEASURED, SCHEMA
+from hpcbench.records.store import read_table
+
+KEY_COLUMNS = ("site", "point_id", "pool", "repeat")
+"""What names a measurement among those of many sites: pools of two may have one name."""
+
+ATTEMPT_COLUMNS = ("ended_at", "placement_id")
+"""What separates one attempt at a measurement from the next."""
+
+SORT_COLUMNS = (
+    *("model_position", "model_label", "pool", "variant", "batch_size", "concurrency", "repeat"),
+    *("site", "point_id"),
+)
+"""The order of a table of results; missing values come last."""
+
+
+def load_results(
+    path: str | Path,
+    columns: Sequence[str] | None = None,
+    points: Collection[str] | None = None,
+    *,
+    categories: bool = False,
+) -> pd.DataFrame:
+    """Return the measurements of a results folder or file.
+
+    Where a measurement was made more than once, a measured row counts before a failed one, and a
+    later row before an earlier one.
+
+    Parameters
+    ----------
+    path
+        A results folder, or what ``hpcbench aggregate`` made of several.
+    columns
+        The columns to read; all by default. Fewer columns take less time and memory.
+    points
+        The point_ids whose rows to read; all by default.
+    categories
+        Whether strings other than point_id become pandas categories. This takes a fifth of the
+        memory.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per measurement, in the order of `SORT_COLUMNS`. The columns are those of
+        `hpcbench.records.columns.Record`, with their units. Integers, floats, booleans and strings
+        have pandas' nullable types, lists are tuples; a missing value is NA or None.
+
+    Raises
+    ------
+    BadInput
+        Where there are no results, a file cannot be read, or there is no such column.
+    """
+    names = SCHEMA.names if columns is None else list(columns)
+    path = Path(path)
+    if not (path.is_file() and parquet.is_merged(path)):
+        table = read_table(
+            path, [*names, *KEY_COLUMNS, "status", *ATTEMPT_COLUMNS, *SORT_COLUMNS], points
+        )
+        table = table.select(names).take(best_attempts(table))
+        table = _in_categories([table]) if categories else table
+    elif categories and points is None:
+        parquet.check_columns(names)
+        with parquet.open_records(path) as file:
+            table = _in_categories(file.batches(names)) if file.rows else file.table(names)
+    else:
+        table = read_table(path, names, points)
+    lists = [field.name for field in table.schema if pa.types.is_list(field.type)]
+    rest = table.drop_columns(lists)
+    frame: pd.DataFrame = rest.to_pandas(types_mapper=_PANDAS_TYPES.get)
+    for name in lists:
+        frame[name] = pd.Series(list(_tuples(table[name])), index=frame.index, dtype=object)
+    ordered: pd.DataFrame = frame[table.column_names]
+    del table, rest
+    # Arrow would keep the memory that was needed only for reading.
+    pa.default_memory_pool().release_unused()
+    return ordered
+
+
+def _in_categories(tables: Iterable[pa.Table]) -> pa.Table:
+    """The tables as one, in which each text but a point_id is held once."""
+
+    def coded(table: pa.Table) -> pa.Table:
+        for place, field in enumerate(table.schema):
+            if pa.types.is_string(field.type) and field.name != "point_id":
+                table = table.set_column(place, field.name, table[field.name].dictionary_encode())
+        return table
+
+    return pa.concat_tables(map(coded, tables)).unify_dictionaries()
+
+
+def _tuples(column: pa.ChunkedArray) -> Iterator[tuple[Any, ...] | None]:
+    """Each list as a tuple; equal ones are one object as long as they are few."""
+    known: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+    for start in range(0, len(column), parquet.BATCH_ROWS):
+        for values in column.slice(start, parquet.BATCH_ROWS).to_pylist():
+            if values is None:
+                yield None
+                continue
+            found = tuple(values)
+            yield known.setdefault(found, found) if len(known) < _MOST_KNOWN else found
+
+
+_MOST_KNOWN = 1000
+
+
+def best_attempts(table: pa.Table) -> pa.Array:
+    """Return the rows that count: one for each measurement.
+
+    Parameters
+    ----------
+    table
+        Rows of any number of attempts, with `KEY_COLUMNS`, `ATTEMPT_COLUMNS`, `SORT_COLUMNS` and
+        the column status.
+
+    Returns
+    -------
+    pyarrow.Array
+        Positions of rows, in the order of `SORT_COLUMNS`. Of several attempts at a measurement,
+        the last measured one; where none was measured, the last.
+    """
+    measured = pc.is_in(table["status"], pa.array(sorted(MEASURED))).cast(pa.int8())
+    ended = pc.fill_null(table["ended_at"].cast(pa.int64()), 0)
+    rank = pa.table([measured, ended, table["placement_id"]], names=["1", "2", "3"])
+    by_rank = pc.sort_indices(rank, sort_keys=[(name, "ascending") for name in rank.column_names])
+    keys = table.select(KEY_COLUMNS).take(by_rank).to_pandas(types_mapper=_PANDAS_TYPES.get)
+    last = by_rank.filter(pa.array(~keys.duplicated(keep="last").to_numpy()))
+    order = table.select(SORT_COLUMNS).take(last)
+    return last.take(
+        pc.sort_indices(order, sort_keys=[(name, "ascending") for name in SORT_COLUMNS])
+    )
+
+
+_PANDAS_TYPES = {
+    pa.int64(): pd.Int64Dtype(),
+    pa.bool_(): pd.BooleanDtype(),
+    pa.string(): pd.StringDtype(),
+}
