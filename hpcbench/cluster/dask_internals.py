@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SUBMIT_TIMEOUT_S = 60.0
+_numbers = itertools.count()
 
 SETTINGS = {
     # A worker that died in a task must not take others down by trying the same task.
@@ -60,7 +61,7 @@ SETTINGS = {
 
 @contextmanager
 def dask_settings() -> Iterator[None]:
-    """Set Dask in this process as hpcbench needs it, and quiet.
+    """Set Dask in this process as hpcbench needs it.
 
     Yields
     ------
@@ -88,9 +89,8 @@ def jobqueue_settings() -> Iterator[None]:
 
 @cache
 def _shipped_jobqueue_settings() -> dict[str, Any]:
-    # dask-jobqueue has no function that gives its defaults: they stand in a file of the package,
-    # with which its import fills the gaps of the user's. Imported here, because runs without
-    # batch jobs do not need it.
+    # dask-jobqueue has no function that gives its defaults: they are in a file of the package,
+    # whose import fills the gaps of the user's. Imported here: local runs do not need it.
     import dask_jobqueue  # noqa: F401
 
     spec = find_spec("dask_jobqueue")
@@ -109,8 +109,8 @@ def survive_closed_connections() -> None:
 
     A peer that closes without saying so in TLS makes OpenSSL send it an alert. Where that fails,
     the error stays in OpenSSL's queue and is taken for that of the next connection that is read
-    (seen with Python 3.13 and OpenSSL 3.5). Dask's messages carry their lengths, so that nothing
-    cut off is taken for whole where such an end is no error.
+    (seen with Python 3.13 and OpenSSL 3.5). Dask's messages carry their lengths: none is cut off
+    unseen where such an end is no error.
     """
     dask_security: Any = Security
     # Dask has no setting for the options of its TLS contexts.
@@ -152,7 +152,7 @@ def hidden_main_module() -> Iterator[None]:
     Yields
     ------
     None
-        The script is the main module again when the block is left.
+        The script is back when the block is left.
     """
     script = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")
@@ -275,7 +275,7 @@ def job_script(cluster: Any, scheduler: str, **settings: Any) -> str:
     Returns
     -------
     str
-        What the command that submits gets.
+        The file that is submitted.
     """
     # The cluster's own method needs a cluster, and so a scheduler, that runs.
     return str(cluster.job_cls(scheduler, **settings).job_script())
@@ -354,7 +354,7 @@ class _ReportingCluster:
             raise
 
     def scale(self, n: int | None = None, jobs: int = 0, **more: Any) -> Any:
-        # One job is one worker: dask-jobqueue's own count of it takes a scheduler that runs.
+        # One job is one worker: dask-jobqueue's own count of it asks the scheduler.
         scale: Any = super().scale  # type: ignore[misc]
         return scale(jobs=jobs if n is None else n, **more)
 
@@ -396,6 +396,3 @@ class _ReportingCluster:
     def _new_worker_name(self, _: int) -> str:
         # Dask's own gives the name of a worker that is gone to another one.
         return f"{self._name}-{next(_numbers)}"
-
-
-_numbers = itertools.count()
