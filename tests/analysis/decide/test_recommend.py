@@ -30,6 +30,7 @@ from hpcbench.analysis.summary.number_format import format_number, format_with_e
 from hpcbench.cli.main import main
 from hpcbench.config.site import Site
 from hpcbench.errors import BadInput
+from hpcbench.measure import loaded_config
 from hpcbench.measure import server as triton
 from hpcbench.records.columns import Record
 from hpcbench.records.frame import load_results
@@ -678,7 +679,7 @@ def _loaded(site: Site, repository: Path, log: Path) -> dict[str, Any]:
 
     def answer() -> dict[str, Any] | None:
         with contextlib.suppress(OSError, ValueError):
-            told = triton.get_json(http, "/v2/models/jet_tagger/config")
+            told = loaded_config.get_json(http, "/v2/models/jet_tagger/config")
             return None if "error" in told else told
         return None
 
