@@ -1,8 +1,25 @@
-"""hpcbench: benchmark campaigns for Triton models over the GPU nodes of an HPC cluster.
+"""Benchmark campaigns for Triton models over the GPU nodes of an HPC cluster.
+
+The public interface is five names::
 
     from hpcbench import Campaign, Site, plan, run, load_results
 
-These five are the public interface; they are imported when they are first used.
+    campaign = Campaign.load("campaign.yaml")
+    site = Site.load("perlmutter")
+    todo = plan(campaign, site)             # starts nothing
+    run(campaign, site, results="results")  # measures what is missing
+    frame = load_results("results")         # one row per measurement
+
+`Campaign`
+    A campaign file, or the same written in Python: models, axes, how to measure.
+`Site`
+    A site file: a batch system, its pools, and where Triton and perf_analyzer come from.
+`plan`
+    The points of a campaign and the Triton launches that measure them.
+`run`
+    Submits jobs, measures, and returns a summary. It can be interrupted and given again.
+`load_results`
+    Results as a pandas frame.
 """
 
 from importlib import import_module
@@ -20,6 +37,8 @@ if TYPE_CHECKING:
     from hpcbench.plan.plan import Plan
     from hpcbench.records.frame import load_results as load_results
 
+# Imported when they are first used: `run` loads Dask and `load_results` pandas, which takes longer
+# than most commands.
 _HOMES = {
     "Campaign": "hpcbench.config.campaign",
     "Site": "hpcbench.config.site",
@@ -29,8 +48,8 @@ _HOMES = {
 
 __all__ = ["Campaign", "Site", "load_results", "plan", "run"]
 
-# The function `plan` stands in the place of the package of this name. A package becomes an
-# attribute of its parent once, when it is first imported: so that is done before.
+# The function `plan` has the name of a package. Importing a package for the first time sets it as
+# an attribute of its parent, which would replace the function: so it is imported before.
 import_module("hpcbench.plan")
 
 
@@ -41,7 +60,31 @@ def plan(
     pools: "Sequence[str]" = (),
     results: "str | Path | None" = None,
 ) -> "Plan":
-    """The points and placements of a campaign; see `hpcbench.plan.plan.plan`."""
+    """Return the points and placements of a campaign. Start nothing.
+
+    Parameters
+    ----------
+    campaign
+        What to measure.
+    site
+        Where.
+    pools
+        The pools of the site to use; all by default.
+    results
+        A results folder. What it holds already is left out.
+
+    Returns
+    -------
+    Plan
+        The points, and the placements of each pool.
+
+    Raises
+    ------
+    BadInput
+        Where the campaign does not fit the site or the model repository.
+    SiteError
+        Where Triton's image, or the prefix, cannot be used.
+    """
     from hpcbench.plan.plan import plan
 
     return plan(campaign, site, pools=pools, results=results)

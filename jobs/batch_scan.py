@@ -14,7 +14,7 @@ from rich.console import Console
 
 from hpcbench import Campaign, Site, load_results, run
 from hpcbench.analysis.figures.kinds import draw_all
-from hpcbench.cli.progress import shown
+from hpcbench.cli.progress import show_progress
 
 HERE = Path(__file__).parent
 
@@ -24,7 +24,7 @@ def main(campaign_file: str, site_name: str, results: str) -> int:
     campaign = Campaign.load(campaign_file)
     site = Site.load(site_name)
 
-    with shown(Console(stderr=True)) as progress:
+    with show_progress(Console(stderr=True)) as progress:
         summary = run(campaign, site, results, listener=progress)
 
     frame = load_results(results)

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from hpcbench import Campaign, Site, load_results, run
 from hpcbench.cli.point_text import variant_text
-from hpcbench.cli.progress import shown
+from hpcbench.cli.progress import show_progress
 
 HERE = Path(__file__).parent
 
@@ -40,7 +40,7 @@ def main(campaign_file: str, site_name: str, results: str, *chosen: str) -> int:
     site = Site.load(site_name)
     pools = list(chosen or site.pools)
 
-    with shown(Console(stderr=True)) as progress:
+    with show_progress(Console(stderr=True)) as progress:
         summary = run(campaign, site, results, pools=pools, listener=progress)
 
     frame = load_results(results)

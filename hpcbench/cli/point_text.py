@@ -1,18 +1,100 @@
-"""Points in a few words for the terminal, and what sets some of them apart."""
+"""Points, their loads and their reasons in words, as commands print them."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hpcbench.config.load_axes import LOAD_COLUMNS
-from hpcbench.plan.point import ServerVariant
+
+if TYPE_CHECKING:
+    # Only for annotations: `hpcbench status` needs nothing of the plan.
+    from hpcbench.plan.point import ServerVariant
 
 Row = Mapping[str, Any]
-"""A measurement, planned or made, with the columns of `store.PLAN`; what is missing is None."""
+"""A measurement, planned or done: the columns of `store.PLAN_SCHEMA`; missing values are None."""
+
+NONE = "-"
+MOST_POINTS = 5
+"""How many points are listed below a reason that they share."""
+
+
+# Words
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, as in "no jobs", "1 job" and "2 jobs".
+
+    Parameters
+    ----------
+    number
+        How many there are.
+    noun
+        The singular of a noun with a regular plural.
+
+    Returns
+    -------
+    str
+        Both.
+    """
+    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in the unit that suits it.
+
+    Parameters
+    ----------
+    seconds
+        The time [s].
+
+    Returns
+    -------
+    str
+        As in "89 s", "83 min" or "1.5 h".
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def jobs_text(jobs: Mapping[str, Any]) -> str:
+    """Return the state of a pool's jobs in words.
+
+    Parameters
+    ----------
+    jobs
+        The fields of `hpcbench.cluster.local.Jobs`.
+
+    Returns
+    -------
+    str
+        Workers and waiting jobs, with the batch system's own reason why they wait.
+    """
+    text = counted(jobs["running"], "worker")
+    if jobs["waiting"]:
+        why = f" ({jobs['reason']})" if jobs["reason"] else ""
+        text += f", {counted(jobs['waiting'], 'job')} waiting{why}"
+    return text
+
+
+# Points
 
 
 def columns(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """The model, the batch, and whatever else differs between these rows, a text for each row."""
+    """Return the model, the batch size, and whatever else differs between rows.
+
+    Parameters
+    ----------
+    rows
+        Measurements.
+
+    Returns
+    -------
+    dict
+        For each heading, a string per row.
+    """
     return {
         name: [_TEXTS[name](row) for row in rows]
         for name in _TEXTS
@@ -21,31 +103,92 @@ def columns(rows: Sequence[Row]) -> dict[str, list[str]]:
 
 
 def differing(rows: Sequence[Row]) -> list[str]:
-    """What besides model, batch and load differs between these rows; for `point_text`."""
-    return [name for name in _TEXTS if name not in _SAID and _differs(name, rows)]
+    """Return what differs between rows besides model, batch size and load.
+
+    Parameters
+    ----------
+    rows
+        Measurements.
+
+    Returns
+    -------
+    list of str
+        Names for `point_text`.
+    """
+    return [name for name in _TEXTS if name not in _ALWAYS and _differs(name, rows)]
 
 
 def point_text(row: Row, names: Sequence[str]) -> str:
-    """A point: its model, its load, and what stands under the ``names`` of `differing`."""
+    """Return a point in words.
+
+    Parameters
+    ----------
+    row
+        A measurement of the point.
+    names
+        What to add to its model and load: names from `differing`.
+
+    Returns
+    -------
+    str
+        As in "tagger batch 8 concurrency 4, instances 2".
+    """
     more = [(name, _TEXTS[name](row)) for name in names]
-    said = [text if name in _PLAIN else f"{name} {text}" for name, text in more if text != NONE]
-    return ", ".join([f"{row['model_label']} batch {row['batch_size']} {loop_text(row)}", *said])
+    added = [
+        text if name in _SELF_EXPLAINING else f"{name} {text}"
+        for name, text in more
+        if text != NONE
+    ]
+    return ", ".join([f"{row['model_label']} batch {row['batch_size']} {loop_text(row)}", *added])
 
 
 def loop_text(row: Row) -> str:
-    """How much load arrived: requests kept in flight, or requests per second."""
+    """Return the load that perf_analyzer makes, in words.
+
+    Parameters
+    ----------
+    row
+        A measurement.
+
+    Returns
+    -------
+    str
+        The requests in flight of a closed loop, or the request rate of an open one.
+    """
     rate = row["request_rate"]
     return f"concurrency {row['concurrency']}" if rate is None else f"rate {rate:g}/s"
 
 
-def served_text(variant: ServerVariant) -> str:
-    """A model that a server holds, with the version where one was asked for."""
+def served_text(variant: "ServerVariant") -> str:
+    """Return the label of a model on a server, with its version if the campaign chooses one.
+
+    Parameters
+    ----------
+    variant
+        The model with its configuration.
+
+    Returns
+    -------
+    str
+        As in "tagger version 2".
+    """
     version = "" if variant.version is None else f" version {variant.version}"
     return f"{variant.label}{version}"
 
 
 def variant_text(variant: str | None) -> str:
-    """The server axes, given as JSON, that differ from the model's own configuration."""
+    """Return in words which server axes change the model's own configuration.
+
+    Parameters
+    ----------
+    variant
+        A JSON object of these axes; None for no axes.
+
+    Returns
+    -------
+    str
+        As in "instances 2, batching [4, 8]", or "base" if no axis changes it.
+    """
     axes = json.loads(variant) if isinstance(variant, str) else {}
     words = {
         "instance_count": "instances {}",
@@ -55,13 +198,13 @@ def variant_text(variant: str | None) -> str:
     if "preferred_batch_size" in axes and axes["preferred_batch_size"] is None:
         axes = {**axes, "preferred_batch_size": "off"}
     if axes.get("accelerator"):
-        asked = json.loads(axes["accelerator"])
-        parts = [asked.pop("name"), asked.pop("precision_mode", "")]
-        parts += [f"{key} {value}" for key, value in asked.items()]
+        accelerator = json.loads(axes["accelerator"])
+        parts = [accelerator.pop("name"), accelerator.pop("precision_mode", "")]
+        parts += [f"{key} {value}" for key, value in accelerator.items()]
         axes = {**axes, "accelerator": " ".join(filter(None, parts))}
         words["accelerator"] = "{}"
-    told = [words.get(k, f"{k} {{}}").format(_value(v)) for k, v in axes.items()]
-    return ", ".join(told) or "base"
+    texts = [words.get(k, f"{k} {{}}").format(_value(v)) for k, v in axes.items()]
+    return ", ".join(texts) or "base"
 
 
 def _value(value: Any) -> str:
@@ -76,9 +219,6 @@ def _value(value: Any) -> str:
             return str(value)
 
 
-NONE = "-"
-
-
 def _together(row: Row) -> str:
     """With what a model shared its server, and whether that was at work."""
     if row["beside"] is None:
@@ -91,9 +231,11 @@ def _setting(column: str) -> Callable[[Row], str]:
     return lambda row: NONE if row[column] is None else _value(row[column])
 
 
-_SAID = ("model", "batch", "concurrency", "requests/s")
-_PLAIN = ("server variant", "together")
-"""What says by itself of what it is."""
+_ALWAYS = ("model", "batch", "concurrency", "requests/s")
+"""What the text of every point says."""
+
+_SELF_EXPLAINING = ("server variant", "together")
+"""What needs no name before it."""
 
 _SETTINGS = [
     name
@@ -119,3 +261,32 @@ _TEXTS: dict[str, Callable[[Row], str]] = {
 def _differs(name: str, rows: Sequence[Row]) -> bool:
     text = _TEXTS[name]
     return len({text(row) for row in rows}) > 1
+
+
+def reason_lines(rows: Sequence[Row]) -> list[str]:
+    """Return why measurements are not ok: each reason once, with the points below it.
+
+    Parameters
+    ----------
+    rows
+        Measurements with their ``status`` and ``reason``.
+
+    Returns
+    -------
+    list of str
+        The lines to print.
+    """
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        if row["reason"] and row["status"] != "ok":
+            # The rest of this reason are numbers, which differ from point to point.
+            reason = row["reason"].split(":")[0] if row["status"] == "unstable" else row["reason"]
+            groups.setdefault((row["status"], reason), []).append(row)
+    names = differing(rows) if groups else []
+    lines = []
+    for (status, reason), members in groups.items():
+        lines.append(f"{status}: {reason}")
+        lines += [f"    {point_text(row, names)}" for row in members[:MOST_POINTS]]
+        if len(members) > MOST_POINTS:
+            lines.append(f"    and {len(members) - MOST_POINTS} more")
+    return lines

@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from hpcbench.cluster.batch import (
     ThisJob,
     command_output,
 )
-from hpcbench.config.site import excluded_nodes, format_walltime, requests_gpus
+from hpcbench.config.values import format_walltime
 
 # All other states are ends. Until a job is in one of those, its programs may still write: so a
 # job that is COMPLETING still runs.
@@ -133,6 +134,39 @@ def _directives(request: JobRequest) -> list[str]:
 def _escaped(path: Path) -> str:
     # In the name of a log, sbatch replaces %j and the like.
     return str(path).replace("%", "%%")
+
+
+def requests_gpus(option: str) -> bool:
+    """Return whether an option of sbatch says which GPUs a job gets.
+
+    Parameters
+    ----------
+    option
+        A line of the directives.
+
+    Returns
+    -------
+    bool
+        True for ``-G``, ``--gpus...``, and ``--gres`` or ``--tres-per-...`` with gpu.
+    """
+    return bool(re.search(r"(^|\s)(-G|--gpus\b|--gres[= ]gpu\b|--tres-per-\w+[= ]\S*gpu)", option))
+
+
+def excluded_nodes(option: str) -> str | None:
+    """Return the nodes that an option of sbatch excludes.
+
+    Parameters
+    ----------
+    option
+        A line of the directives.
+
+    Returns
+    -------
+    str or None
+        Slurm's list of nodes; None where the option is another one.
+    """
+    found = re.fullmatch(r"\s*(?:--exclude[= ]|-x ?)\s*(\S+)\s*", option)
+    return found[1] if found else None
 
 
 SYSTEM: BatchSystem = _Slurm()

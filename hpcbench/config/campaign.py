@@ -17,9 +17,11 @@ from pydantic import (
 from hpcbench.config import yaml_model
 from hpcbench.config.load_axes import Axis, Load, Measurement
 from hpcbench.config.server_axes import Server
-from hpcbench.config.yaml_model import Count, Frozen, Label, Name, as_axis, did_you_mean
+from hpcbench.config.values import Count, Label, Name, as_axis
+from hpcbench.config.yaml_model import FileSection, did_you_mean
 
 Dims = tuple[int, ...]
+"""The lengths of a tensor, without the batch dimension."""
 
 
 def _dims_or_named(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
@@ -37,7 +39,7 @@ def _named(value: Any) -> Any:
     return {str(key): each for key, each in value.items()} if isinstance(value, dict) else value
 
 
-def _texts(value: Any) -> Any:
+def _strings(value: Any) -> Any:
     return tuple(str(each) if type(each) is int else each for each in as_axis(value))
 
 
@@ -47,12 +49,24 @@ Shapes = dict[
 ]
 
 
-class Model(Frozen):
-    """One model of the repository. ``server``, ``load`` and ``measurement`` override axes.
+class Model(FileSection):
+    """One model of the repository.
 
-    ``shapes`` are the lengths of the inputs, or several such mappings by their names: an axis.
-    ``server_image`` names one of the site's ``server_images``, for a model that its usual
-    ``server_image`` does not serve.
+    Attributes
+    ----------
+    name
+        Its folder in the repository.
+    label
+        Its name in figures and tables; ``name`` by default.
+    version
+        An axis of its versions; None for the server's choice.
+    server_image
+        One of the site's ``server_images``, for a model that the usual one cannot serve.
+    shapes
+        The lengths of the inputs, without the batch dimension; or several such mappings by name,
+        which are an axis.
+    server, load, measurement
+        Axes that replace the campaign's for this model.
     """
 
     name: Name
@@ -69,33 +83,43 @@ class Model(Frozen):
         kinds = {isinstance(value, dict) for value in self.shapes.values()}
         if len(kinds) > 1:
             raise ValueError(
-                "shapes: has both inputs with their lengths and names of several shapes; below "
-                "a name, give the lengths of all inputs"
+                "shapes: mixes inputs with their lengths and names of several shapes; below a "
+                "name, give the lengths of all inputs"
             )
         return self
 
     @property
     def shape_sets(self) -> dict[str | None, dict[str, Dims]]:
-        """The lengths of the inputs for each name of the axis; None is that of no name."""
+        """The lengths of the inputs by the name of the shapes; None where they have no name."""
         given: dict[Any, Any] = dict(self.shapes)
         named = any(isinstance(value, dict) for value in given.values())
         return given if named else {None: given}
 
 
-class Variant(Server, Load, Measurement):
-    """Values of any axes: those that a named variant has in place of the campaign's."""
+class NamedVariant(Server, Load, Measurement):
+    """Values of any axes, which replace the campaign's in the variant of this name."""
 
 
-class ExcludeRule(Variant):
-    """Values of any axes: combinations that have one of each are excluded."""
+class ExcludeRule(Server, Load, Measurement):
+    """Values of any axes. Combinations that have one of each are excluded.
 
-    model: Annotated[tuple[Name | Label, ...], BeforeValidator(_texts)] = ()
+    Attributes
+    ----------
+    model
+        Names or labels of the models that it applies to; empty for all.
+    version
+        Versions of the model.
+    shapes
+        Names of shapes.
+    """
+
+    model: Annotated[tuple[Name | Label, ...], BeforeValidator(_strings)] = ()
     version: Axis[Count | None] = ()
-    shapes: Annotated[tuple[str, ...], BeforeValidator(_texts)] = ()
+    shapes: Annotated[tuple[str, ...], BeforeValidator(_strings)] = ()
 
     @property
     def values_by_axis(self) -> dict[str, tuple[Any, ...]]:
-        """The values by axis, of those axes that it names."""
+        """The values by axis, of those axes that the rule names."""
         return {
             name: getattr(self, name)
             for name in ExcludeRule.model_fields
@@ -103,28 +127,73 @@ class ExcludeRule(Variant):
         }
 
     def applies_to(self, model: Model) -> bool:
-        """Whether it is about this model: it names it, or none."""
+        """Return whether the rule is about a model.
+
+        Parameters
+        ----------
+        model
+            One of the campaign's.
+
+        Returns
+        -------
+        bool
+            True where the rule names it, or no model at all.
+        """
         return not self.model or not {model.name, model.label}.isdisjoint(self.model)
 
 
 AXIS_NAMES = {
     (info.alias or name): name for name, info in ExcludeRule.model_fields.items() if name != "model"
 }
-"""The axes as a file calls them, and the fields that hold them."""
+"""By the name of each axis in a file: the field that holds it."""
 
 
-class GroupMember(Frozen):
-    """A model in a group that shares a server. ``server`` and ``load`` override its axes there."""
+class GroupMember(FileSection):
+    """A model in a group that shares a server.
+
+    Attributes
+    ----------
+    server, load
+        Axes that replace the model's in this group.
+    """
 
     server: Server | None = None
     load: Load | None = None
 
 
-class Campaign(Frozen):
+class Campaign(FileSection):
     """One study: models, the grid of their axes, and how to measure it.
 
-    Written in Python, ``server=`` and ``load=`` take a Server and a Load, as the keys of the
-    file do; ``Campaign.load`` is the function that reads a file.
+    Written in Python, ``server=`` takes a `Server` and ``load=`` a `Load`, like the keys of the
+    file. `Campaign.load` is something else: it reads a file.
+
+    Attributes
+    ----------
+    name
+        The name of the study, in records and in the results folder.
+    model_repository
+        The folder with the models.
+    models
+        The models that are measured.
+    server_axes
+        Axes that need another Triton configuration.
+    load_axes
+        Axes that are swept against one server.
+    measurement
+        How perf_analyzer measures.
+    variants
+        Values of axes by the name of a variant.
+    zip
+        Groups of axes whose values go together instead of being multiplied.
+    exclude
+        Combinations to leave out.
+    together
+        Groups of models that share a server and are measured at the same time.
+    repeats
+        How often each point is measured.
+    fresh_servers
+        Whether each placement has a Triton of its own; otherwise variants that differ only in
+        scheduling follow each other on one.
     """
 
     name: Name
@@ -133,7 +202,7 @@ class Campaign(Frozen):
     server_axes: Server = Field(default=Server(), alias="server")
     load_axes: Load = Field(default=Load(), alias="load")
     measurement: Measurement = Measurement()
-    variants: dict[Label, Variant] = Field(default={})
+    variants: dict[Label, NamedVariant] = Field(default={})
     zip: tuple[tuple[str, ...], ...] = ()
     exclude: tuple[ExcludeRule, ...] = ()
     together: tuple[dict[Label, GroupMember], ...] = ()
@@ -159,7 +228,7 @@ class Campaign(Frozen):
                         f"{', '.join(AXIS_NAMES)}"
                     )
                 if name in seen:
-                    raise ValueError(f"the axis '{name}' stands in it twice")
+                    raise ValueError(f"the axis '{name}' appears in it twice")
                 seen.add(name)
             if len(group) < 2:
                 raise ValueError(
@@ -240,7 +309,23 @@ class Campaign(Frozen):
 
     @classmethod
     def load(cls, path: str | Path) -> "Campaign":
-        """Reads a campaign file; raises BadInput with every mistake in it."""
+        """Read a campaign file.
+
+        Parameters
+        ----------
+        path
+            The file.
+
+        Returns
+        -------
+        Campaign
+            Its content.
+
+        Raises
+        ------
+        BadInput
+            With every mistake: line, key, what is allowed, and the nearest right spelling.
+        """
         campaign = yaml_model.load_yaml(Path(path), cls)
         campaign._source = str(path)  # noqa: SLF001 - of this very class
         return campaign

@@ -17,7 +17,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from hpcbench.config import yaml_model
-from hpcbench.config.yaml_model import Frozen, Name
+from hpcbench.config.values import Name
+from hpcbench.config.yaml_model import FileSection
 
 DOCKER = "docker://"
 _REFERENCE = re.compile(
@@ -70,7 +71,7 @@ def _absolute(value: Path, info: ValidationInfo) -> Path:
 
 
 def _unresolved(text: str, info: ValidationInfo) -> str:
-    """A path made absolute, its links as they are: they name an image better than their ends."""
+    """A path made absolute, with its links: "latest.sif" says more than what it points to."""
     folder: Path = (info.context or {}).get("folder", Path())
     path = folder / Path(os.path.expandvars(text)).expanduser()
     return os.path.normpath(path.absolute())
@@ -93,8 +94,8 @@ def _bind(text: str) -> str:
     paths = [os.path.normpath(path) for path in paths]
     if paths[-1] in RESERVED_PATHS:
         raise ValueError(
-            f"{paths[-1]} of the container is its own; name folders within it, or another place: "
-            "/outside:/inside"
+            f"a container has a {paths[-1]} of its own; bind folders in it, or bind to another "
+            "place: /outside:/inside"
         )
     return ":".join(paths)
 
@@ -103,7 +104,7 @@ def _binds(value: tuple[str, ...]) -> tuple[str, ...]:
     inside = [text.rpartition(":")[2] for text in value]
     twice = sorted({path for path in inside if inside.count(path) > 1})
     if twice:
-        raise ValueError(f"two of these want to be {', '.join(twice)} inside; leave one out")
+        raise ValueError(f"two of these would be {', '.join(twice)} inside; leave one out")
     return value
 
 
@@ -161,7 +162,7 @@ def default_prefix() -> Path:
     return Path(data) / "hpcbench" / "native"
 
 
-class Container(Frozen):
+class Container(FileSection):
     """Where Triton and perf_analyzer come from.
 
     Attributes

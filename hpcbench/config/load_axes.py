@@ -10,13 +10,14 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from hpcbench.config import yaml_model
-from hpcbench.config.yaml_model import Axes, Count, as_axis
+from hpcbench.config.values import Count, as_axis
+from hpcbench.config.yaml_model import FileSection, axis_values
 
 REST_WINDOWS = 3
-"""A point that did not settle is measured for so many windows more."""
+"""How many more windows are measured of a point that did not settle."""
 
 WINDOW_STRETCH = 1.2
-"""perf_analyzer sleeps this much longer than the window it was asked for."""
+"""perf_analyzer sleeps by this factor longer than the window it was asked for."""
 
 T = TypeVar("T")
 Axis = Annotated[tuple[T, ...], BeforeValidator(as_axis)]
@@ -24,8 +25,20 @@ Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
 
 
-class Load(Axes):
-    """How much load arrives: requests in flight, or requests per second."""
+class Load(FileSection):
+    """How much load arrives: requests in flight, or requests per second.
+
+    Attributes
+    ----------
+    batch_size
+        Inferences per request: perf_analyzer's ``-b``.
+    concurrency
+        Requests in flight, in a closed loop.
+    request_rate
+        Requests per second, in an open loop.
+    request_distribution
+        The distribution of the times between requests of an open loop.
+    """
 
     batch_size: Axis[Count] = (1,)
     concurrency: Axis[Count] = (1,)
@@ -41,8 +54,11 @@ def _data_file(value: Any, info: ValidationInfo) -> Any:
     return value
 
 
-class Measurement(Axes):
-    """How perf_analyzer sends its requests, and when it has seen enough of them."""
+class Measurement(FileSection):
+    """How perf_analyzer sends its requests, and when it has seen enough of them.
+
+    docs/axes.md says what each axis becomes on its command line.
+    """
 
     protocol: Axis[Literal["grpc", "http"]] = ("grpc",)
     asynchronous: Axis[Flag] = Field(default=(True,), alias="async")
@@ -69,9 +85,9 @@ class Measurement(Axes):
 class LoadVariant:
     """What perf_analyzer is asked for at one point, under the names of the record's columns.
 
-    ``concurrency`` is None in an open loop, ``request_rate`` and ``request_distribution`` are in a
-    closed one. Other settings that are None are left to perf_analyzer. ``input_data_digest`` is
-    that of the data file.
+    ``concurrency`` is None in an open loop; ``request_rate`` and ``request_distribution`` are None
+    in a closed one. Other settings that are None are left to perf_analyzer. ``input_data_digest``
+    stands for the content of the data file. ``timeout_s`` is no column: it changes no metric.
     """
 
     batch_size: int = 1
@@ -99,29 +115,29 @@ class LoadVariant:
 
     @property
     def window_s(self) -> float:
-        """Seconds that a window takes; with count_windows, those that it is expected to take."""
+        """Seconds that a window takes; with count_windows, the seconds that are expected."""
         return self.measurement_interval_ms / 1000 * WINDOW_STRETCH
 
     @cached_property
     def estimate_s(self) -> float:
-        """Seconds that the point takes where it settles within three windows."""
+        """Seconds that the point takes if it settles within three windows."""
         return 3 * self.window_s + 1
 
     @cached_property
     def longest_s(self) -> float:
-        """Seconds that it takes at most, unless its perf_analyzer hangs: it never settles."""
+        """Seconds that it takes if it never settles. Only a perf_analyzer that hangs takes more."""
         return (self.max_trials + REST_WINDOWS) * self.window_s + 2
 
     @property
     def columns(self) -> dict[str, Any]:
-        """The columns of a record that tell what was asked for."""
+        """The columns of a record that say what was asked for."""
         return {name: getattr(self, name) for name in LOAD_COLUMNS}
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The settings that change a figure, where they are not what they are by default.
+        """The settings that change a metric, where they differ from the defaults.
 
-        A time-out changes none, nor does where the data file lies.
+        Neither the time-out nor the place of the data file changes a metric.
         """
         found = {
             name: getattr(self, name)
@@ -134,17 +150,28 @@ class LoadVariant:
 
 
 LOAD_COLUMNS = tuple(field.name for field in fields(LoadVariant) if field.name != "timeout_s")
-"""The columns of a record that tell what was asked of perf_analyzer."""
+"""The columns of a record that say what was asked of perf_analyzer."""
 
 _DEFAULTS = {
     field.name: field.default for field in fields(LoadVariant) if field.name in LOAD_COLUMNS
 }
 
 
-def override_load(load: Load, *overrides: Axes | None) -> Load:
-    """The axes with those that a model, or a variant, sets itself in their place.
+def override_load(load: Load, *overrides: FileSection | None) -> Load:
+    """Return load axes with those of a model or a variant in their place.
 
-    One that sets either ``concurrency`` or ``request_rate`` has no use for the other's values.
+    Parameters
+    ----------
+    load
+        The campaign's axes.
+    *overrides
+        Sections that may set some of these axes; later ones win.
+
+    Returns
+    -------
+    Load
+        The axes. Whoever sets ``concurrency`` or ``request_rate`` drops the other's values: it
+        chooses between a closed and an open loop.
     """
     values = {name: getattr(load, name) for name in load.model_fields_set}
     for override in overrides:
@@ -163,8 +190,19 @@ def override_load(load: Load, *overrides: Axes | None) -> Load:
 
 
 def split_loops(load: Load) -> list[dict[str, tuple[Any, ...]]]:
-    """The axes of the closed loops, and those of the open ones, of whichever there are."""
-    axes = load.axes
+    """Return the axes of closed loops and of open loops apart.
+
+    Parameters
+    ----------
+    load
+        The load axes of a model.
+
+    Returns
+    -------
+    list of dict
+        Values by axis, for the closed loops, the open loops, or both.
+    """
+    axes = axis_values(load)
     closed = axes | {"request_rate": (None,), "request_distribution": (None,)}
     if not load.request_rate:
         return [closed]
@@ -175,21 +213,36 @@ def split_loops(load: Load) -> list[dict[str, tuple[Any, ...]]]:
 def load_variant(
     asked: Mapping[str, Any], *, input_data_digest: str | None, strings: bool
 ) -> LoadVariant:
-    """What one value of each axis asks of perf_analyzer, less what has no meaning beside the rest.
+    """Return what one value of each axis asks of perf_analyzer.
 
-    ``strings``: the model has inputs of texts.
+    Parameters
+    ----------
+    asked
+        One value by axis. Values that have no effect beside the others are dropped, so that equal
+        measurements are equal points.
+    input_data_digest
+        Stands for the content of the data file; None for generated data.
+    strings
+        Whether the model has inputs of strings.
+
+    Returns
+    -------
+    LoadVariant
+        The settings of the point.
     """
-    idle = set()
+    no_effect = set()
     if asked["measurement_mode"] == "time_windows":
-        idle.add("measurement_request_count")
+        no_effect.add("measurement_request_count")
     if asked["shared_memory"] == "none":
-        idle.add("output_shared_memory_bytes")
+        no_effect.add("output_shared_memory_bytes")
     if not strings or asked["string_data"] is not None:
-        idle.add("string_length")
+        no_effect.add("string_length")
     if not strings:
-        idle.add("string_data")
-    kept: dict[str, Any] = {name: None if name in idle else value for name, value in asked.items()}
-    return LoadVariant(**kept, input_data_digest=input_data_digest)
+        no_effect.add("string_data")
+    settings: dict[str, Any] = {
+        name: None if name in no_effect else value for name, value in asked.items()
+    }
+    return LoadVariant(**settings, input_data_digest=input_data_digest)
 
 
 def _unsupported_reason(
@@ -217,15 +270,39 @@ _REFUSED = ("protocol", "asynchronous", "streaming", "compression", "shared_memo
 
 
 def unsupported_reason(load: LoadVariant, *, gpus: bool) -> str | None:
-    """Why a pool cannot measure with this load; None where nothing is known against it."""
+    """Return why a pool cannot measure with a load.
+
+    Parameters
+    ----------
+    load
+        The settings of a point.
+    gpus
+        Whether the pool gives its jobs GPUs.
+
+    Returns
+    -------
+    str or None
+        The reason; None where none is known.
+    """
     return _unsupported_reason(**{name: getattr(load, name) for name in _REFUSED}, gpus=gpus)
 
 
 def always_unsupported_reason(measurement: Measurement) -> str | None:
-    """Why no combination of these settings can be measured; None where some can."""
+    """Return why no combination of these settings can be measured.
+
+    Parameters
+    ----------
+    measurement
+        Axes of a model.
+
+    Returns
+    -------
+    str or None
+        The reason; None where some combination can be measured.
+    """
     axes = [getattr(measurement, name) for name in _REFUSED]
-    told = [
+    reasons = [
         _unsupported_reason(**dict(zip(_REFUSED, values, strict=True)))
         for values in itertools.product(*axes)
     ]
-    return None if None in told else f"measurement: {told[0]}"
+    return None if None in reasons else f"measurement: {reasons[0]}"

@@ -22,13 +22,14 @@ from hpcbench.config.server_values import (
     Sizes,
     Switch,
 )
-from hpcbench.config.yaml_model import BASE, Axes, as_axis
+from hpcbench.config.values import BASE, as_axis
+from hpcbench.config.yaml_model import FileSection
 
 BATCHING_AXES = (
     *("preferred_batch_size", "max_queue_delay_us", "preserve_ordering"),
     *("priority_levels", "default_priority_level", "default_queue_policy"),
 )
-"""The axes that mean something where the server batches dynamically."""
+"""The axes that have an effect only where the server batches dynamically."""
 
 FIELDS_OF_AXES = {
     "instance_group": ("instance_count", "instance_kind", "gpus", "rate_limiter"),
@@ -40,7 +41,7 @@ FIELDS_OF_AXES = {
     "optimization.graph": ("graph_level",),
     "optimization.cuda": ("cuda_graphs",),
 }
-"""Parts of a ModelConfig, and the axes that write them."""
+"""By the part of a ModelConfig: the axes that write it."""
 
 
 def _axis_of_lists(value: Any) -> Any:
@@ -56,10 +57,10 @@ def _axis_of_lists(value: Any) -> Any:
 _AXIS, _LISTS = BeforeValidator(as_axis), BeforeValidator(_axis_of_lists)
 
 
-class Server(Axes):
+class Server(FileSection):
     """The axes that need another Triton configuration, hence another placement.
 
-    docs/axes.md tells what each becomes in a config.pbtxt.
+    docs/axes.md says what each becomes in a config.pbtxt. "base" keeps what the model has.
     """
 
     instance_count: Annotated[tuple[Count, ...], _AXIS] = (BASE,)
@@ -85,8 +86,8 @@ class Server(Axes):
     def _says_each_thing_once(self) -> "Server":
         if True in self.dynamic_batching and None in self.preferred_batch_size:
             raise ValueError(
-                "dynamic_batching: true and preferred_batch_size: null, which is without dynamic "
-                "batching, contradict each other; keep one of the two axes"
+                "dynamic_batching: true contradicts preferred_batch_size: null, which means no "
+                "dynamic batching; keep one of the two axes"
             )
         for fragment in self.config:
             for part, axes in FIELDS_OF_AXES.items():
@@ -108,36 +109,45 @@ def _has(fragment: Any, path: str) -> bool:
 
 
 SCHEDULING_AXES = frozenset({"instance_count", "dynamic_batching", *BATCHING_AXES})
-"""The axes that say how many instances there are and how requests come to them, and no more.
+"""The axes that only say how many instances there are and how requests are given to them.
 
-What decides where a model runs, how it is compiled or what its largest batch is, is not of them.
+Others decide where a model runs, how it is compiled, or its largest batch.
 """
 
 
 def config_changes(asked: Mapping[str, Any]) -> dict[str, Setting]:
-    """What one value of each axis changes in a model's configuration: the same for equal variants.
+    """Return what one value of each axis changes in a model's configuration.
 
-    An axis at "base" changes nothing, and is left out; so is what means nothing beside the others.
-    Mappings are JSON texts, so that variants can be compared and hashed.
+    Parameters
+    ----------
+    asked
+        One value by axis; axes that are missing are at "base".
+
+    Returns
+    -------
+    dict
+        The changes by axis, the same for equal variants. An axis at "base" changes nothing and is
+        left out; so is one that has no effect beside the others. Mappings are JSON strings, so
+        that variants can be compared and hashed.
     """
     asked = {**_BASES, **asked}
-    idle: set[str] = set()
+    no_effect: set[str] = set()
     if asked["preferred_batch_size"] is None or asked["dynamic_batching"] is False:
         # Without dynamic batching nothing waits in a queue for a batch to fill.
         asked |= {"preferred_batch_size": None}
-        idle |= {"dynamic_batching", *BATCHING_AXES} - {"preferred_batch_size"}
+        no_effect |= {"dynamic_batching", *BATCHING_AXES} - {"preferred_batch_size"}
     elif asked["preferred_batch_size"] != BASE:
-        idle.add("dynamic_batching")
+        no_effect.add("dynamic_batching")
     if asked["priority_levels"] == 0:
-        idle.add("default_priority_level")
+        no_effect.add("default_priority_level")
     if asked["instance_kind"] in ("KIND_CPU", "KIND_MODEL"):
-        idle.add("gpus")
+        no_effect.add("gpus")
     if asked["warmup"] is True and isinstance(asked["accelerator"], BaseModel):
-        idle.add("warmup")
+        no_effect.add("warmup")
     return {
         name: getattr(asked[name], "text", asked[name])
         for name in Server.model_fields
-        if asked[name] != BASE and name not in idle
+        if asked[name] != BASE and name not in no_effect
     }
 
 
@@ -145,10 +155,22 @@ _BASES: dict[str, Any] = dict.fromkeys(Server.model_fields, BASE)
 
 
 def value_problems(server: Server, *, limit: int | None, batching: bool | None) -> list[str]:
-    """Which values a model cannot take at all, each with its key and what is allowed.
+    """Return which values a model cannot take in any combination.
 
-    ``limit`` is the model's own max_batch_size, ``batching`` whether it batches dynamically; None
-    where only the server knows. What some combinations cannot take, those will tell.
+    Parameters
+    ----------
+    server
+        The model's server axes.
+    limit
+        The model's own max_batch_size; None where only the server knows it.
+    batching
+        Whether the model batches dynamically; None where only the server knows it.
+
+    Returns
+    -------
+    list of str
+        A message for each: the key, and what is allowed. What only some combinations cannot take
+        is found when they are made.
     """
     found = []
     largest = largest_batch(server, limit)
@@ -176,8 +198,8 @@ def value_problems(server: Server, *, limit: int | None, batching: bool | None) 
     stays_off = batching is False and {BASE} & set(server.dynamic_batching)
     if stays_off and BASE in server.preferred_batch_size:
         found += [
-            f"server.{name}: the model has no dynamic batching to wait in; "
-            "switch it on with dynamic_batching: true"
+            f"server.{name}: the model has no dynamic batching; switch it on with "
+            "dynamic_batching: true"
             for name in BATCHING_AXES
             if any(value != BASE for value in getattr(server, name))
             and name != "preferred_batch_size"
@@ -193,7 +215,20 @@ def value_problems(server: Server, *, limit: int | None, batching: bool | None) 
 
 
 def largest_batch(server: Server, limit: int | None) -> int | None:
-    """The largest max_batch_size among the variants of a model whose own is ``limit``."""
+    """Return the largest max_batch_size among the variants of a model.
+
+    Parameters
+    ----------
+    server
+        The model's server axes.
+    limit
+        The model's own max_batch_size; None where only the server knows it.
+
+    Returns
+    -------
+    int or None
+        None where it depends on what only the server knows.
+    """
     asked = [size for size in server.max_batch_size if size != BASE]
     if len(asked) == len(server.max_batch_size):
         return max(asked)

@@ -1,4 +1,4 @@
-"""What a value of a server axis may be: each is checked when the campaign is read."""
+"""What a value of a server axis may be. Each is checked when the campaign is read."""
 
 import json
 import re
@@ -16,10 +16,11 @@ from pydantic import (
 )
 
 from hpcbench.config.triton_messages import ModelConfig
-from hpcbench.config.yaml_model import BASE, MAX_COUNT, Frozen
+from hpcbench.config.values import BASE, MAX_COUNT
+from hpcbench.config.yaml_model import FileSection
 
 Setting = bool | str | int | tuple[int, ...] | None
-"""A value as a variant holds it: mappings are JSON texts, so that they compare and hash."""
+"""A value as a variant holds it: mappings are JSON strings, so that they compare and hash."""
 
 KINDS = ("KIND_AUTO", "KIND_GPU", "KIND_CPU", "KIND_MODEL")
 
@@ -28,7 +29,7 @@ _AS_IT_IS = PlainSerializer(lambda value: value)
 
 
 def _allowed(test: Callable[[Any], bool], what: str) -> PlainValidator:
-    """Takes ``base``, and what passes the test; refuses with what is allowed."""
+    """Accept ``base`` and what passes the test; say what is allowed otherwise."""
 
     def check(value: Any) -> Any:
         if (type(value) is str and value == BASE) or test(value):
@@ -47,11 +48,21 @@ def _numbers(value: Any, least: int) -> bool:
 
 
 class Accelerator(BaseModel):
-    """An execution accelerator of Triton; keys beside the fields are parameters of its own.
+    """An execution accelerator of Triton. Further keys are parameters of the accelerator.
 
-    ``precision_mode`` is TensorRT's. ``engine_cache`` keeps its engines on the scratch disk,
-    ``profiles`` tells it the shapes and batch sizes of the scan: false for servers whose backend
-    knows no such parameters.
+    Attributes
+    ----------
+    name
+        tensorrt or openvino.
+    precision_mode
+        TensorRT's precision; FP32 by default.
+    max_workspace_size_bytes
+        The most GPU memory for TensorRT's temporary data.
+    engine_cache
+        Whether TensorRT keeps its engines on the scratch disk. False for servers whose backend
+        has no such parameter.
+    profiles
+        Whether TensorRT is given the shapes and batch sizes of the scan, likewise.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -68,7 +79,7 @@ class Accelerator(BaseModel):
         for key, value in data.items() if isinstance(data, dict) else ():
             if not isinstance(value, str | int | float | None):
                 raise ValueError(
-                    f"{key}: must be a text, a number, true or false, not {value!r}; for an axis "
+                    f"{key}: must be a string, a number, true or false, not {value!r}; for an axis "
                     "over it, write one mapping for each of its values"
                 )
         return data
@@ -77,7 +88,7 @@ class Accelerator(BaseModel):
     def _openvino_has_no_parameters_of_tensorrt(self) -> "Accelerator":
         mine = self.model_fields_set - {"name"}
         if self.name == "openvino" and mine & set(type(self).model_fields):
-            raise ValueError(f"{', '.join(sorted(mine))}: are TensorRT's, openvino has no such key")
+            raise ValueError(f"{', '.join(sorted(mine))}: openvino has no such key; TensorRT has")
         return self
 
     @property
@@ -93,7 +104,7 @@ class Accelerator(BaseModel):
 
 
 HPCBENCH_KEYS = ("engine_cache", "profiles")
-"""Keys of an accelerator that tell hpcbench something, and not Triton."""
+"""Keys of an accelerator that are for hpcbench and not for Triton."""
 
 
 def _plain(value: Any) -> str:
@@ -101,8 +112,8 @@ def _plain(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-class QueuePolicy(Frozen):
-    """What happens to requests that wait; as Triton's ModelQueuePolicy."""
+class QueuePolicy(FileSection):
+    """What happens to requests that wait: Triton's ModelQueuePolicy."""
 
     timeout_action: Literal["REJECT", "DELAY"] = "REJECT"
     default_timeout_us: Annotated[int, Field(strict=True, ge=0, le=MAX_COUNT)] = 0
@@ -115,16 +126,26 @@ class QueuePolicy(Frozen):
         return json.dumps(self.model_dump(), sort_keys=True)
 
 
-class Resource(Frozen):
-    """So much of a resource an instance needs to run; ``global`` ones exist once per server."""
+class Resource(FileSection):
+    """How much of a resource an instance needs to run.
+
+    Attributes
+    ----------
+    name
+        The name of the resource.
+    count
+        How much an instance needs.
+    shared
+        The key ``global``: whether the resource exists once per server, not once per device.
+    """
 
     name: Annotated[str, Field(min_length=1)]
     count: Annotated[int, Field(strict=True, ge=1, le=MAX_COUNT)]
     shared: Annotated[bool, Field(strict=True, alias="global")] = False
 
 
-class RateLimiter(Frozen):
-    """Which resources an instance needs and its priority for them; as ModelRateLimiter."""
+class RateLimiter(FileSection):
+    """Which resources an instance needs, and its priority: Triton's ModelRateLimiter."""
 
     resources: tuple[Resource, ...] = ()
     priority: Annotated[int, Field(strict=True, ge=0, le=MAX_COUNT)] = 0
@@ -147,13 +168,13 @@ def _mapping(kind: type[BaseModel], example: str) -> PlainValidator:
 
 
 def _fragment(value: Any) -> Any:
-    """A part of a ModelConfig as its JSON text."""
+    """A part of a ModelConfig as JSON."""
     if type(value) is str and value == BASE:
         return value
     if isinstance(value, str):
         if re.search(r":\s*(false|0)\b", value):
             raise ValueError(
-                "a text cannot say false or 0, which look like left out; write it as a mapping"
+                "protobuf text cannot say false or 0, which look like left out; write a mapping"
             )
         try:
             message = text_format.Parse(value, ModelConfig())
@@ -163,16 +184,16 @@ def _fragment(value: Any) -> Any:
     if not isinstance(value, dict) or not value:
         raise ValueError(
             "allowed: a part of Triton's ModelConfig, as a mapping such as "
-            "{optimization: {eager_batching: true}} or as text of a config.pbtxt, or base"
+            "{optimization: {eager_batching: true}} or as lines of a config.pbtxt, or base"
         )
     try:
         json_format.ParseDict(value, ModelConfig())
     except json_format.ParseError as error:
-        # Protobuf adds every field there is.
-        said = str(error).partition(" Available Fields")[0].rstrip(".\n ")
-        raise ValueError(f"is no part of Triton's ModelConfig: {said}") from None
+        # Protobuf appends the names of all fields.
+        problem = str(error).partition(" Available Fields")[0].rstrip(".\n ")
+        raise ValueError(f"is no part of Triton's ModelConfig: {problem}") from None
     if "name" in value:
-        raise ValueError("name: a model is called as its folder is")
+        raise ValueError("name: the name of a model is that of its folder")
     return json.dumps(value, sort_keys=True)
 
 

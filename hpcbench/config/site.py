@@ -1,9 +1,8 @@
-"""What a site file may put into a job script: always on the line, and to the effect, that it says.
+"""The site file: one HPC machine, its pools, and where Triton and perf_analyzer come from.
 
-A job script is lines. A value with a newline, a trailing backslash or a word of its own like
-HTCondor's ``queue`` would make other lines than those that were meant.
-
-The site file: one HPC machine, its pools, and where Triton and perf_analyzer come from.
+Values of the file go into job scripts, which consist of lines. A value with a newline, with a
+backslash at its end, or with a word like HTCondor's ``queue`` would make other lines than those
+that were meant: so the kinds of values here refuse it.
 """
 
 import os
@@ -14,41 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticKnownError
 
 from hpcbench.config import yaml_model
 from hpcbench.config.container import Container
-from hpcbench.config.yaml_model import Count, Frozen, Name
+from hpcbench.config.values import Bytes, Count, Line, Name, Seconds, Word, check_line, matching
+from hpcbench.config.yaml_model import FileSection
 from hpcbench.errors import BadInput
-
-
-def _line(value: str) -> str:
-    if not value.strip() or not value.isprintable():
-        raise ValueError("must be one line of printable characters")
-    if value.endswith("\\"):
-        raise ValueError("must not end with a backslash, which would draw the next line into it")
-    return value
-
-
-def matching(pattern: str, words: str) -> AfterValidator:
-    """A text that matches ``pattern`` from end to end, else ``words`` say what it must be."""
-
-    def check(value: str) -> str:
-        if not value.isprintable() or not re.fullmatch(pattern, value, re.ASCII):
-            raise ValueError(words)
-        return value
-
-    return AfterValidator(check)
-
-
-Line = Annotated[str, AfterValidator(_line)]
-"""Text that goes into a job script as one line."""
-
-Word = Annotated[
-    str, matching(r"[^\s\"'`\\;#]+", "must be one word, without quotes, backslash, ; and #")
-]
-"""Text that stands in a directive without quotes."""
 
 
 def _directives(value: Any) -> tuple[str, ...] | dict[str, str]:
@@ -64,7 +36,7 @@ def _option(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{value!r}: must be a string, such as --exclusive")
     try:
-        return _line(value)
+        return check_line(value)
     except ValueError as error:
         raise ValueError(f"{value!r}: {error}") from None
 
@@ -79,7 +51,7 @@ def _setting(key: Any, value: Any) -> str:
     if not isinstance(value, str | int | float):
         raise ValueError(f"{key}: {value!r} must be a string, a number, true or false")
     try:
-        return _line(str(value))
+        return check_line(str(value))
     except ValueError as error:
         raise ValueError(f"{key}: {value!r} {error}") from None
 
@@ -88,7 +60,7 @@ Directives = Annotated[tuple[str, ...] | dict[str, str], BeforeValidator(_direct
 """Options of sbatch as a list, or attributes of an HTCondor job with their values."""
 
 SBATCH_OWN = {
-    **dict.fromkeys(("-J", "--job-name"), "jobs are told from others by it"),
+    **dict.fromkeys(("-J", "--job-name"), "hpcbench finds its jobs by it"),
     **dict.fromkeys(("-o", "--output", "-e", "--error"), "the log is in the results folder"),
     **dict.fromkeys(("-a", "--array"), "each job is submitted by itself"),
     **dict.fromkeys(("-W", "--wait"), "the driver watches the jobs"),
@@ -101,7 +73,7 @@ _STATEMENTS = {"queue", "include", "if", "elif", "else", "endif", "use", "warnin
 _CONDOR_OWN = {
     **dict.fromkeys(("executable", "arguments", "universe"), "the job is a worker"),
     **dict.fromkeys(("output", "error", "log"), "logs are in the results folder"),
-    "my.hpcbenchrun": "jobs are told from others by it",
+    "my.hpcbenchrun": "hpcbench finds its jobs by it",
 }
 
 
@@ -135,48 +107,8 @@ def _check_condor(directives: tuple[str, ...] | dict[str, str]) -> None:
             raise ValueError(f"{key} is hpcbench's own: {own}")
 
 
-def requests_gpus(option: str) -> bool:
-    """Whether an option of sbatch says which GPUs a job gets."""
-    return bool(re.search(r"(^|\s)(-G|--gpus\b|--gres[= ]gpu\b|--tres-per-\w+[= ]\S*gpu)", option))
-
-
-def excluded_nodes(option: str) -> str | None:
-    """The nodes that an option of sbatch keeps jobs away from; None where it is another one."""
-    found = re.fullmatch(r"\s*(?:--exclude[= ]|-x ?)\s*(\S+)\s*", option)
-    return found[1] if found else None
-
-
 SHIPPED_SITES = Path(__file__).resolve().parents[1] / "site_configs"
-"""The sites that hpcbench brings."""
-
-_WALLTIME = re.compile(r"(?:(\d+)-)?(\d+):([0-5]?\d):([0-5]?\d)")
-
-
-def _seconds(value: Any) -> int:
-    # YAML itself reads 12:00:00 without quotes as the number of seconds.
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return value
-    found = _WALLTIME.fullmatch(value) if isinstance(value, str) else None
-    if not found:
-        raise ValueError('must be "HH:MM:SS" or "D-HH:MM:SS"')
-    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
-    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
-
-
-def _bytes(value: Any) -> int:
-    found = re.fullmatch(r"(\d+) ?(MiB|GiB)", value) if isinstance(value, str) else None
-    if not found or not int(found[1]):
-        raise ValueError('must be a number of MiB or GiB, such as "64GiB"')
-    return int(found[1]) * {"MiB": 2**20, "GiB": 2**30}[found[2]]
-
-
-def format_walltime(seconds: int) -> str:
-    """Seconds as the batch systems write them: hours may be more than 24."""
-    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
-
-
-Seconds = Annotated[int, BeforeValidator(_seconds), PlainSerializer(format_walltime)]
-Bytes = Annotated[int, BeforeValidator(_bytes), PlainSerializer(lambda n: f"{n >> 20}MiB")]
+"""The site files that come with hpcbench."""
 
 
 def _ports(value: str) -> str:
@@ -196,13 +128,19 @@ def _two_for_each(value: str) -> str:
 Ports = Annotated[str, AfterValidator(_ports)]
 
 
-class Network(Frozen):
+class Network(FileSection):
     """How scheduler and workers find each other.
 
-    ``interface`` is one that login and GPU nodes share, ``ports`` a range "first:last" that the
-    site's firewall lets through, of which each job on a node takes two; ``scheduler_ports`` is
-    that of the driver's side where it is another one. Without ``tls`` everyone on that network
-    could run code as you.
+    Attributes
+    ----------
+    interface
+        A network interface that login and GPU nodes share.
+    ports
+        The range "first:last" that the site's firewall lets through. Each job on a node takes two.
+    scheduler_ports
+        The range on the driver's side, where it is another one.
+    tls
+        Whether connections are encrypted. Otherwise everyone on that network could run code as you.
     """
 
     interface: (
@@ -225,15 +163,34 @@ class Network(Frozen):
         return range(int(first), int(last) + 1)
 
 
-class Pool(Frozen):
+class Pool(FileSection):
     """One kind of node: what one job gets, and how many jobs there may be.
 
-    ``gpu`` is the name that NVML gives for the GPU that the pool promises. ``partition``,
-    ``qos`` and ``constraint`` are Slurm's, ``requirements`` and ``disk`` HTCondor's.
-    ``directives`` are further lines of the job: a list for Slurm, a mapping for HTCondor.
-    ``prologue`` holds shell commands, each complete in itself, that run in the job before the
-    worker; the first that fails ends the job. ``account_suffix`` is what the site appends to a
-    project's name for the account that pays for these nodes.
+    Attributes
+    ----------
+    gpu
+        The name that NVML gives for the GPU that the pool promises.
+    gpus_per_job
+        GPUs of one job.
+    cpus
+        CPUs of one job.
+    max_jobs
+        The most jobs at the same time.
+    memory, disk
+        Bytes of one job; ``disk`` is HTCondor's.
+    walltime
+        Seconds that one job may last.
+    partition, qos, constraint
+        Slurm's.
+    requirements
+        HTCondor's.
+    account_suffix
+        What the site appends to a project's name for the account that pays for these nodes.
+    directives
+        Further lines of the job: a list for Slurm, a mapping for HTCondor.
+    prologue
+        Shell commands, each complete in itself, that run in the job before the worker. The first
+        that fails ends the job.
     """
 
     gpu: Line | None = None
@@ -269,7 +226,6 @@ class SystemEntry:
         Raises ValueError where its job scripts could not hold these lines.
     carries_files
         Whether it can bring files to a node, so that a site may have no shared file system.
-
     """
 
     module: str
@@ -308,12 +264,28 @@ def _scheduler(value: str) -> str:
     return value
 
 
-class Site(Frozen):
-    """One machine: ``local`` runs its workers as processes of this computer.
+class Site(FileSection):
+    """One HPC machine.
 
-    ``python`` is the interpreter of the jobs, the one of the driver by default. ``cluster_class``
-    names a class "package.module:Class" derived from dask-jobqueue's, where the site brings its
-    own. Without ``shared_filesystem``, records and logs travel to the driver through Dask.
+    Attributes
+    ----------
+    name
+        Its name, in records and on the command line.
+    scheduler
+        Its batch system; ``local`` starts workers as processes of this computer.
+    shared_filesystem
+        Whether nodes and driver see the same files. Otherwise records and logs travel to the
+        driver through Dask.
+    network
+        How workers reach the driver.
+    python
+        The interpreter of the jobs; that of the driver by default.
+    cluster_class
+        "package.module:Class", a class of the site's own that is derived from dask-jobqueue's.
+    container
+        Where Triton and perf_analyzer come from.
+    pools
+        The kinds of nodes by name.
     """
 
     name: Name
@@ -354,14 +326,39 @@ class Site(Frozen):
         return self
 
     def with_server_image(self, name: str | None) -> "Site":
-        """The site whose server runs in that one of its ``server_images``; itself for None."""
+        """Return the site for a server that runs in another image.
+
+        Parameters
+        ----------
+        name
+            One of the ``server_images``; None for the usual image.
+
+        Returns
+        -------
+        Site
+            A copy.
+        """
         return self.model_copy(update={"container": self.container.with_server_image(name)})
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> "Site":
-        """Reads a site file, or finds the one of that name in a folder ``site_configs``.
+        """Read a site file.
 
-        The folder is looked for in the working folder, then among those that hpcbench brings.
+        Parameters
+        ----------
+        name_or_path
+            The path of a file; or a name, for a file in the folder ``site_configs`` of the working
+            folder, or else of those that come with hpcbench.
+
+        Returns
+        -------
+        Site
+            Its content.
+
+        Raises
+        ------
+        BadInput
+            With every mistake, or the names of the sites that there are.
         """
         given = str(name_or_path)
         if given.endswith((".yaml", ".yml")) or os.sep in given:

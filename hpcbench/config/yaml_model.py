@@ -1,16 +1,16 @@
-"""Reads a YAML file that a person wrote into a pydantic model, with messages for that person.
+"""A YAML file that a person wrote becomes a pydantic model, with messages for that person.
 
-What the keys of campaign and site files have in common: kinds of values, axes, `base`.
+Here is also what the keys of campaign and site files have in common: kinds of values, axes, `base`.
 """
 
 import difflib
 import re
 import typing
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from hpcbench.errors import BadInput
@@ -20,9 +20,24 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def load_yaml(path: Path, model: type[M]) -> M:
-    """The validated content of ``path``; relative paths in it are relative to its folder.
+    """Read and validate a file.
 
-    Raises BadInput, naming file, line, key, what is allowed and the nearest right spelling.
+    Parameters
+    ----------
+    path
+        The file. Relative paths in it are relative to its folder.
+    model
+        What it must hold.
+
+    Returns
+    -------
+    BaseModel
+        The content, as ``model``.
+
+    Raises
+    ------
+    BadInput
+        With every mistake: the file, line and key, what is allowed, and the nearest right spelling.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -49,8 +64,11 @@ else:
     ModelMetaclass = type(BaseModel)
 
 
-class _TellsMistakes(ModelMetaclass):
-    """Lets a model that is made in Python raise what one that is read from a file does."""
+class _RaisesBadInput(ModelMetaclass):
+    """Makes a model that is written in Python raise the same error as one that is read."""
+
+    # Not `__init__`: pydantic would call it for the nested models of a file, too, and their errors
+    # would lose the line and the key.
 
     def __call__(cls: type[M], *arguments: Any, **values: Any) -> M:  # type: ignore[misc] # noqa: N805
         try:
@@ -59,8 +77,14 @@ class _TellsMistakes(ModelMetaclass):
             raise _bad_input(error, cls, cls.__name__, {}) from error
 
 
-class Checked(BaseModel, metaclass=_TellsMistakes):
-    """Whatever becomes part of a file. Raises BadInput where it is made of something wrong."""
+class FileSection(BaseModel, metaclass=_RaisesBadInput):
+    """A part of a file. Nothing in it changes, and unknown keys are refused.
+
+    Raises
+    ------
+    BadInput
+        Where it is made of something wrong.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -73,7 +97,31 @@ def validate(
     folder: Path,
     lines: dict[Location, int] | None = None,
 ) -> M:
-    """``data`` as a ``model``; every mistake in it is told in one BadInput."""
+    """Validate the content of a file.
+
+    Parameters
+    ----------
+    data
+        Mappings, lists and values.
+    model
+        What it must be.
+    source
+        The file, for messages.
+    folder
+        What relative paths are relative to.
+    lines
+        The line of each key and list item, for messages.
+
+    Returns
+    -------
+    BaseModel
+        The content, as ``model``.
+
+    Raises
+    ------
+    BadInput
+        With every mistake.
+    """
     try:
         return model.model_validate(data, context={"folder": folder})
     except ValidationError as error:
@@ -88,7 +136,25 @@ def _bad_input(
 
 
 def absolute_path(value: Path, info: ValidationInfo) -> Path:
-    """A path of a file that `load_yaml` reads, relative to that file's folder; for validators."""
+    """Make a path absolute; for validators.
+
+    Parameters
+    ----------
+    value
+        As the file has it: relative to the folder of the file, or beginning with ~.
+    info
+        What pydantic knows of the value.
+
+    Returns
+    -------
+    Path
+        Absolute and without links.
+
+    Raises
+    ------
+    ValueError
+        Where ~ stands for nothing.
+    """
     folder: Path = (info.context or {}).get("folder", Path())
     try:
         return (folder / value.expanduser()).resolve()
@@ -109,15 +175,27 @@ def mistake(location: Location, message: str) -> PydanticCustomError:
     Returns
     -------
     PydanticCustomError
-        An error whose line and key `load` finds.
-
+        An error whose line and key `load_yaml` finds.
     """
     return PydanticCustomError("mistake", "{message}", {"message": message, "location": location})
 
 
 def did_you_mean(word: str, allowed: typing.Iterable[str]) -> str:
-    """`` did you mean 'x'?`` where one of ``allowed`` is close to ``word``, else ""."""
-    # Capitals are the most usual slip, and no likeness to difflib.
+    """Return a suggestion for a word that is not allowed.
+
+    Parameters
+    ----------
+    word
+        What the user wrote.
+    allowed
+        What could have been meant.
+
+    Returns
+    -------
+    str
+        " did you mean 'x'?" with the most similar word, or "" where none is similar.
+    """
+    # Wrong capitals are the most usual mistake, but to difflib A is as far from a as from z.
     known = {each.lower(): each for each in allowed}
     close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
     return f" did you mean '{known[close[0]]}'?" if close else ""
@@ -127,7 +205,7 @@ def _message(
     detail: ErrorDetails, model: type[BaseModel], source: str, lines: dict[Location, int]
 ) -> str:
     location = (*detail["loc"], *detail.get("ctx", {}).get("location", ()))
-    # Beyond what stands in the text, pydantic's location names its own validators.
+    # Behind the keys of the file, pydantic's location goes on with the names of validators.
     known = next((n for n in range(len(location), 0, -1) if location[:n] in lines), 0)
     where = f"{source}:{lines[location[:known]]}" if known else source
     kind = detail["type"]
@@ -158,17 +236,17 @@ _PLAIN = {
     "float_parsing": "must be a number",
     "bool_type": "must be true or false",
     "bool_parsing": "must be true or false",
-    "string_type": "must be a text",
+    "string_type": "must be a string",
     "tuple_type": "must be a list",
     "dict_type": "must be a mapping of keys to values",
     "model_type": "must be a mapping of keys to values",
     "too_short": "is empty; give at least one",
 }
-"""Pydantic's words for Python's types, in those of a YAML file."""
+"""Pydantic speaks of Python's types; these are the words for a YAML file."""
 
 
 def _fields_at(model: type[BaseModel], location: Location) -> list[str]:
-    """The keys allowed at ``location``: walks the annotations of ``model``."""
+    """The keys that the annotations of ``model`` allow at ``location``."""
     current: Any = model
     for part in location:
         if typing.get_origin(current) is dict:
@@ -193,16 +271,16 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _lines(path: Path, node: yaml.Node, prefix: Location = ()) -> dict[Location, int]:
-    """The line of every key and list item; a key that stands twice is an error, not a choice."""
+    """The line of every key and list item. PyYAML would silently take the last of equal keys."""
     lines: dict[Location, int] = {}
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise BadInput(f"{path}:{key.start_mark.line + 1}: a key must be a text")
+                raise BadInput(f"{path}:{key.start_mark.line + 1}: a key must be a string")
             here = (*prefix, key.value)
             if here in lines:
                 raise BadInput(
-                    f"{path}:{key.start_mark.line + 1}: {'.'.join(map(str, here))}: stands "
+                    f"{path}:{key.start_mark.line + 1}: {'.'.join(map(str, here))}: appears "
                     f"twice; the first is in line {lines[here]}"
                 )
             lines[here] = key.start_mark.line + 1
@@ -214,53 +292,17 @@ def _lines(path: Path, node: yaml.Node, prefix: Location = ()) -> dict[Location,
     return lines
 
 
-BASE: Literal["base"] = "base"
-"""The value of a server axis that leaves the model as its own config.pbtxt has it."""
+def axis_values(section: FileSection) -> dict[str, tuple[Any, ...]]:
+    """Return the axes of a section whose fields are axes.
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
-MAX_COUNT = 10**9
+    Parameters
+    ----------
+    section
+        A section ``server:``, ``load:`` or ``measurement:``.
 
-
-def _name(value: str) -> str:
-    if not NAME.fullmatch(value):
-        raise ValueError(
-            "allowed are letters, digits and . _ + -, beginning with a letter or digit, because "
-            "names become folders and command lines"
-        )
-    return value
-
-
-def _label(value: str) -> str:
-    if not value.strip() or not value.isprintable():
-        raise ValueError("must be a text on one line, without control characters")
-    return value
-
-
-Count = Annotated[int, Field(strict=True, ge=1, le=MAX_COUNT)]
-Name = Annotated[str, AfterValidator(_name)]
-Label = Annotated[str, AfterValidator(_label)]
-
-
-class Frozen(Checked):
-    """A part of a file: nothing in it changes, and no key is taken that is not known."""
-
-
-class Axes(Frozen):
-    """Axes of a grid, one a field."""
-
-    @property
-    def axes(self) -> dict[str, tuple[Any, ...]]:
-        """The values of each axis by its name, in the order of the fields."""
-        return {name: getattr(self, name) for name in type(self).model_fields}
-
-
-def as_axis(value: Any) -> Any:
-    """One value is an axis of one; an axis has no value twice, and at least one."""
-    values = tuple(value) if isinstance(value, list | tuple) else (value,)
-    if not values:
-        raise ValueError("this axis is empty; give at least one value, or leave the key out")
-    for position, item in enumerate(values):
-        # `in` would take True for 1.
-        if any(type(item) is type(other) and item == other for other in values[:position]):
-            raise ValueError(f"{item!r} stands twice in this axis")
-    return values
+    Returns
+    -------
+    dict
+        The values by the name of the axis, in the order of the fields.
+    """
+    return {name: getattr(section, name) for name in type(section).model_fields}

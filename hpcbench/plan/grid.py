@@ -7,10 +7,10 @@ from functools import partial
 from typing import Any, TypeVar
 
 from hpcbench.config import load_axes, server_axes
-from hpcbench.config.campaign import AXIS_NAMES, Campaign, GroupMember, Model, Variant
+from hpcbench.config.campaign import AXIS_NAMES, Campaign, GroupMember, Model, NamedVariant
 from hpcbench.config.load_axes import LoadVariant
 from hpcbench.config.server_axes import Server
-from hpcbench.config.yaml_model import Axes
+from hpcbench.config.yaml_model import FileSection, axis_values
 from hpcbench.errors import BadInput
 from hpcbench.plan import applicability, axis_product
 from hpcbench.plan.axis_product import Combination, Factor
@@ -23,7 +23,7 @@ from hpcbench.plan.point import (
     server_identity,
 )
 
-A = TypeVar("A", bound=Axes)
+A = TypeVar("A", bound=FileSection)
 V = TypeVar("V")
 
 
@@ -202,7 +202,7 @@ class _Part:
 def _parts(
     campaign: Campaign, models: Mapping[str, TritonModel], position: int, member: GroupMember
 ) -> Iterator[_Part]:
-    variants: list[tuple[str | None, Variant | None]] = [*campaign.variants.items()]
+    variants: list[tuple[str | None, NamedVariant | None]] = [*campaign.variants.items()]
     model = campaign.models[position]
     for name, own in variants or [(None, None)]:
         server = _override(campaign.server_axes, model.server, own, member.server)
@@ -215,10 +215,10 @@ def _parts(
         for loop in load_axes.split_loops(load):
             axes = {
                 "version": model.version,
-                **server.axes,
+                **axis_values(server),
                 "shapes": tuple(model.shape_sets),
                 **loop,
-                **measurement.axes,
+                **axis_values(measurement),
             }
             zipped = [[AXIS_NAMES[axis] for axis in group] for group in campaign.zip]
             factors: list[Factor] = []
@@ -236,7 +236,7 @@ def _parts(
             )
 
 
-def _override(axes: A, *overrides: Axes | None) -> A:
+def _override(axes: A, *overrides: FileSection | None) -> A:
     """Return the axes with those that a model, or a variant, sets itself in their place."""
     given = {
         name: getattr(override, name)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from hpcbench.config.load_axes import REST_WINDOWS
 from hpcbench.config.triton_messages import ModelConfig
-from hpcbench.config.yaml_model import BASE
+from hpcbench.config.values import BASE
 from hpcbench.plan import accelerators
 from hpcbench.plan.point import Point, Request, ServerVariant
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from hpcbench.config import yaml_model
 from hpcbench.config.campaign import Campaign
 from hpcbench.config.container import Container
-from hpcbench.config.site import Pool, Site, format_walltime
+from hpcbench.config.site import Pool, Site
+from hpcbench.config.values import format_walltime
 from hpcbench.errors import BadInput
 from hpcbench.plan import applicability, grid
 from hpcbench.plan.grid import Grid

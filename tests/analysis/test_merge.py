@@ -209,7 +209,7 @@ def test_a_file_that_cannot_be_read_is_named_and_the_rest_goes_through(
     )
     assert ended.exit_code == 1
     assert "3 measurements of 1 site from 3 files" in ended.output
-    assert "1 file set aside; the result does not hold what is in there" in ended.output
+    assert "1 file left out of the merged results" in ended.output
     assert f"{bad}: {SAID[how]}" in ended.output
     assert bad.read_bytes() == before
     assert load_results(tmp_path / "merged.parquet")["batch_size"].tolist() == [1, 2, 3]
@@ -283,7 +283,7 @@ def test_columns_that_came_later_are_missing_and_those_of_the_future_are_told(
         main, ["aggregate", str(north), "--out", str(tmp_path / "merged.parquet")]
     )
     assert ended.exit_code == 0, ended.output
-    assert f"column colour of 1 files left out, as {new}" in ended.output
+    assert f"column colour left out of 1 file, as {new}" in ended.output
     assert load_results(tmp_path / "merged.parquet")["node"].tolist() == [pd.NA, "n2"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -53,7 +55,7 @@ def test_help_names_every_command_in_the_order_of_work(flag: str) -> None:
     assert set(main.commands) >= set(COMMANDS)
     for name in COMMANDS:
         assert f"\n  {name} " in result.output
-    assert "Exit codes: 0 all measured" in result.output
+    assert "0    every point was measured\n" in result.output
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -219,6 +221,70 @@ def test_a_folder_without_results_ends_with_2(
     assert words in result.stderr
 
 
+# Packages that are not installed
+
+
+WITHOUT = """
+import sys
+
+class Without:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "{0}":
+            raise ModuleNotFoundError("No module named '{0}'", name="{0}")
+
+sys.meta_path.insert(0, Without())
+from hpcbench.cli.main import main
+main(["plot", "results", "--out", "figures"])
+"""
+
+
+def plot_without(package: str) -> tuple[int, str]:
+    """(exit code, stderr) of `hpcbench plot` where a package is not installed."""
+    ended = subprocess.run(
+        [sys.executable, "-c", WITHOUT.format(package)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ended.stdout == ""
+    return ended.returncode, ended.stderr
+
+
+def test_an_optional_package_that_is_missing_is_named_with_the_command_that_installs_it() -> None:
+    assert plot_without("matplotlib") == (
+        2,
+        (
+            "hpcbench: the package matplotlib is not installed\n"
+            "  -> pip install 'triton-hpcbench[analysis]'\n"
+        ),
+    )
+
+
+def test_another_module_that_is_missing_is_not_taken_for_an_optional_package() -> None:
+    """A broken installation, or a mistake in somebody's own module, needs the traceback."""
+    code, stderr = plot_without("pyarrow")
+    assert code == 1
+    assert stderr.splitlines()[-1] == "ModuleNotFoundError: No module named 'pyarrow'"
+    assert "pip install" not in stderr
+
+
+def test_an_error_in_a_module_that_is_there_is_not_taken_for_a_missing_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "their_cluster.py").write_text("from hpcbench import no_such_name\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    @click.command()
+    def broken() -> None:
+        importlib.import_module("their_cluster")
+
+    monkeypatch.setitem(main.commands, "broken", broken)
+    result = CliRunner().invoke(main, ["broken"])
+    assert type(result.exception) is ImportError
+    assert "pip install" not in result.output
+
+
 # plan
 
 
@@ -258,8 +324,8 @@ def test_a_plan_for_people_says_how_much_and_how_long(place: Path) -> None:
     write_campaign(place, load={"batch_size": [1, 2, 4], "concurrency": [4]}, repeats=2)
     result = invoke("plan", place / "campaign.yaml", "--site", place / "site.yaml")
     assert result.exit_code == 0
-    assert "3 points x 2 repeats x 1 pools = 6 measurements" in " ".join(result.output.split())
-    for part in ("tagger", "base", "1 2 4", "about"):
+    assert "3 points x 2 repeats x 1 pool = 6 measurements" in " ".join(result.output.split())
+    for part in ("tagger", "base", "1 2 4", "estimated time"):
         assert part in result.output
 
 
@@ -275,7 +341,7 @@ def test_a_plan_says_what_is_measured_once_only(place: Path) -> None:
         place, server={"preferred_batch_size": [None, [4]], "max_queue_delay_us": [1, 2]}
     )
     result = invoke("plan", place / "campaign.yaml", "--site", place / "site.yaml")
-    assert "1 combinations are the same as another one" in " ".join(result.output.split())
+    assert "1 combination equal to another one, measured once" in " ".join(result.output.split())
 
 
 def test_a_plan_tells_the_versions_of_a_model_apart(place: Path) -> None:
@@ -327,18 +393,19 @@ def test_the_status_counts_what_is_done_and_names_what_is_missing(written: Writt
     folder = written((Status.OK, None), (Status.UNSTABLE, "did not settle: by 20%"))
     result = invoke("status", folder)
     assert result.exit_code == 0
-    assert f"{folder}: 4 measurements, no run is at work\n" in result.output
+    assert f"{folder}: 4 measurements, no run is active\n" in result.output
     for line in ("1 ok", "1 unstable", "2 missing"):
         assert line in result.output
     assert "unstable: did not settle\n    tagger batch 2 concurrency 1\n" in result.output
-    assert "run the same hpcbench run command again to measure what is missing" in result.output
+    assert "to measure the missing points, repeat the same hpcbench run command" in result.output
 
 
 def test_the_status_tells_equal_reasons_once(written: Written) -> None:
     folder = written(*[(Status.FAILED, "the model did not load: no: file")] * 3)
     output = invoke("status", folder).output
     assert output.count("the model did not load: no: file") == 1
-    assert "tagger batch 1 concurrency 1; tagger batch 2 concurrency 1; tagger batch 4" in output
+    for batch in (1, 2, 4):
+        assert f"\n    tagger batch {batch} concurrency 1\n" in output
 
 
 def test_the_status_as_json_has_one_row_for_each_measurement(written: Written) -> None:
@@ -371,8 +438,8 @@ def test_the_status_of_a_run_at_work_says_what_is_running(written: Written) -> N
         text = invoke("status", results.folder).output
     assert told["active"] is True
     assert told["counts"] == {"ok": 1, "running": 1, "missing": 2}
-    assert "a run is at work" in text
-    assert "again to measure" not in text
+    assert "a run is active" in text
+    assert "missing points" not in text
 
 
 def test_what_a_killed_run_had_begun_is_missing_and_not_running(written: Written) -> None:

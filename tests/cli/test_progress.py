@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from hpcbench.cli.progress import duration, results_table, shown
+from hpcbench.cli.point_text import duration
+from hpcbench.cli.progress import results_table, show_progress
 from hpcbench.cluster.local import Jobs
 from hpcbench.cluster.worker import told
 from hpcbench.config.campaign import Campaign
@@ -30,7 +31,7 @@ def seen(*events: Mapping[str, Any], terminal: bool = False) -> str:
     """What is printed while these events are heard."""
     out = io.StringIO()
     console = Console(file=out, width=120, force_terminal=terminal)
-    with shown(console) as listener:
+    with show_progress(console) as listener:
         for event in events:
             listener(event)
     return out.getvalue()
@@ -57,18 +58,18 @@ def placement_of(study: Campaign) -> Placement:
 def test_a_run_begins_with_what_it_will_do() -> None:
     study = campaign(load={"batch_size": [1, 2]}, repeats=3)
     text = seen({"kind": "planned", "plan": planned(study)})
-    assert "study on here: 6 measurements; about" in text
-    assert "there already" not in text
+    assert "study on here: 6 measurements, about" in text
+    assert "already done" not in text
 
 
 def test_a_resumed_run_says_what_it_keeps() -> None:
     text = seen({"kind": "planned", "plan": planned(campaign(repeats=3), done=2)})
-    assert "3 measurements, 2 of them are there already; about" in text
+    assert "3 measurements, 2 of them already done, about" in text
 
 
 def test_a_run_with_nothing_left_promises_no_time() -> None:
     text = seen({"kind": "planned", "plan": planned(campaign(), done=1)})
-    assert "1 measurements, 1 of them are there already\n" in text
+    assert "1 measurement, 1 of them already done\n" in text
 
 
 @pytest.mark.parametrize("status", list(Status))
@@ -107,7 +108,7 @@ def test_a_lost_worker_is_told_with_the_points_that_are_tried_again() -> None:
     text = seen(
         {"kind": "retry", "placement": placement_of(study), "reason": "KilledWorker: [/tmp/x]"}
     )
-    assert "worker lost (KilledWorker: [/tmp/x]); 3 points are tried again" in text
+    assert "worker lost (KilledWorker: [/tmp/x]), trying 3 points again" in text
 
 
 def test_workers_and_jobs_are_told_in_words_where_there_is_a_queue() -> None:

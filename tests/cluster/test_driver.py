@@ -249,7 +249,7 @@ def test_two_runs_do_not_share_a_results_folder(
     campaign, site = quick_run(tmp_path, native_prefix, demo_models)
     results = Results(tmp_path / "results")
     results.create()
-    with lock_folder(results), pytest.raises(BadInput, match="another run is at work"):
+    with lock_folder(results), pytest.raises(BadInput, match="another run is using it"):
         driver.run(campaign, site, results.folder)
 
 

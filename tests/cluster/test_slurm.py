@@ -9,7 +9,7 @@ import pytest
 
 from hpcbench.cluster import batch
 from hpcbench.cluster.batch import Job, JobState, ThisJob
-from hpcbench.cluster.slurm import NEVER_STARTS, SYSTEM
+from hpcbench.cluster.slurm import NEVER_STARTS, SYSTEM, excluded_nodes, requests_gpus
 from tests.helpers.paths import DATA
 
 Program = Callable[[str, str], None]
@@ -75,3 +75,38 @@ def test_a_job_knows_its_id_its_node_and_its_end(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("SLURMD_NODENAME", "nid001234")
     monkeypatch.setenv("SLURM_JOB_END_TIME", "1790000000")
     assert SYSTEM.this_job() == ThisJob("4711", "nid001234", 1790000000.0)
+
+
+@pytest.mark.parametrize(
+    ("option", "nodes"),
+    [
+        ("--exclude=n1,n[3-4]", "n1,n[3-4]"),
+        ("--exclude n1", "n1"),
+        ("-x n1", "n1"),
+        ("-xn1", "n1"),
+        ("--exclusive", None),
+        ("--exclusive=user", None),
+    ],
+)
+def test_nodes_to_stay_away_from_are_found_however_they_are_written(
+    option: str, nodes: str | None
+) -> None:
+    assert excluded_nodes(option) == nodes
+
+
+@pytest.mark.parametrize(
+    ("option", "asks"),
+    [
+        ("--gres=gpu:a100:1", True),
+        ("--gres gpu:1", True),
+        ("--gpus=h100:1", True),
+        ("--gpus-per-node=1", True),
+        ("-G 1", True),
+        ("--exclusive --gpus=1", True),
+        ("--exclude=gpu17", False),
+        ("--comment=gpu", False),
+        ("--gres=lustre:1", False),
+    ],
+)
+def test_an_option_asks_for_gpus_or_only_names_them(option: str, asks: bool) -> None:
+    assert requests_gpus(option) == asks

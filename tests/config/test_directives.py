@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hpcbench.config.site import Site, excluded_nodes, requests_gpus
+from hpcbench.config.site import Site
 from tests.helpers.builders import batch_site, refusal, write_site
 
 
@@ -17,7 +17,7 @@ from tests.helpers.builders import batch_site, refusal, write_site
         ({"partition": "a\nb"}, "partition: must be one word"),
         ({"qos": "a b"}, "qos: must be one word"),
         ({"constraint": "a\x85b"}, "constraint: must be one word"),
-        ({"partition": 5}, "partition: must be a text"),
+        ({"partition": 5}, "partition: must be a string"),
         ({"prologue": ["a\nb"]}, "prologue.0: must be one line of printable characters"),
         ({"prologue": ["a \\"]}, "prologue.0: must not end with a backslash"),
         ({"directives": ["--a\nb"]}, "'--a\\nb': must be one line of printable characters"),
@@ -88,38 +88,3 @@ def test_a_value_that_is_not_one_line_is_refused(value: Any, words: str) -> None
     message = refusal(batch_site, "htcondor", {"directives": {"MY.Flavour": value}})
     assert "pools.gpu.directives: MY.Flavour: " in message
     assert words in message
-
-
-@pytest.mark.parametrize(
-    ("option", "nodes"),
-    [
-        ("--exclude=n1,n[3-4]", "n1,n[3-4]"),
-        ("--exclude n1", "n1"),
-        ("-x n1", "n1"),
-        ("-xn1", "n1"),
-        ("--exclusive", None),
-        ("--exclusive=user", None),
-    ],
-)
-def test_nodes_to_stay_away_from_are_found_however_they_are_written(
-    option: str, nodes: str | None
-) -> None:
-    assert excluded_nodes(option) == nodes
-
-
-@pytest.mark.parametrize(
-    ("option", "asks"),
-    [
-        ("--gres=gpu:a100:1", True),
-        ("--gres gpu:1", True),
-        ("--gpus=h100:1", True),
-        ("--gpus-per-node=1", True),
-        ("-G 1", True),
-        ("--exclusive --gpus=1", True),
-        ("--exclude=gpu17", False),
-        ("--comment=gpu", False),
-        ("--gres=lustre:1", False),
-    ],
-)
-def test_an_option_asks_for_gpus_or_only_names_them(option: str, asks: bool) -> None:
-    assert requests_gpus(option) == asks

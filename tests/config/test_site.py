@@ -121,7 +121,7 @@ def test_variables_and_home_are_replaced_in_paths(
         ({"container": {"runtime": "nativ", "prefix": "x"}}, "container.runtime", "'native'"),
         ({"network": {"ports": "9:5"}}, "network.ports", 'a range such as "10000:10100"'),
         ({"network": {"ports": "1:99999"}}, "network.ports", "a range"),
-        ({"network": {"scheduler_ports": 8786}}, "network.scheduler_ports", "must be a text"),
+        ({"network": {"scheduler_ports": 8786}}, "network.scheduler_ports", "must be a string"),
         ({"network": {"interface": "a b"}}, "network.interface", "such as ib0"),
         ({"cluster_class": "Cluster"}, "cluster_class", 'must be "package.module:Class"'),
         (

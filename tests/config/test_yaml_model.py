@@ -63,7 +63,7 @@ def test_a_right_file_is_read(path: Path) -> None:
         ("name: b\nwheels:\n- spokes: x\n", 3, "wheels.0.spokes", "whole number (given: 'x')"),
         ("name: b\nwheels:\n- spokes: 0\n", 3, "wheels.0.spokes", "equal to 1 (given: 0)"),
         ("name: b\nwheels: 3\n", 2, "wheels", "must be a list (given: 3)"),
-        ("name: 3\n", 1, "name", "must be a text (given: 3)"),
+        ("name: 3\n", 1, "name", "must be a string (given: 3)"),
         ("name: b\nspare: x\n", 2, "spare", "must be a mapping of keys to values"),
     ],
 )
@@ -140,12 +140,12 @@ def test_an_anchor_may_stand_in_several_places(path: Path) -> None:
 
 def test_a_key_that_stands_twice_is_a_mistake_and_not_a_choice(path: Path) -> None:
     message = refusal(load, path, "name: b\ncolour: red\nspare: {}\ncolour: blue\n")
-    assert message == f"{path}:4: colour: stands twice; the first is in line 2"
+    assert message == f"{path}:4: colour: appears twice; the first is in line 2"
 
 
 def test_a_key_that_stands_twice_further_down_is_found_too(path: Path) -> None:
     message = refusal(load, path, "name: b\nwheels:\n- spokes: 1\n  spokes: 2\n")
-    assert message == f"{path}:4: wheels.0.spokes: stands twice; the first is in line 3"
+    assert message == f"{path}:4: wheels.0.spokes: appears twice; the first is in line 3"
 
 
 @pytest.mark.parametrize("text", ["name: b\n1: 2\n", "name: b\ntrue: 2\n", "name: b\nno: 2\n"])

@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 from rich.console import Console
 
 from hpcbench.cli.main import main
-from hpcbench.cli.progress import check_text, examined
+from hpcbench.cli.progress import check_text, show_checks
 from hpcbench.cluster import batch
 from hpcbench.config.site import Network, Pool, Site
 from hpcbench.doctor import doctor, host_checks, job_checks, worker_checks
@@ -115,7 +115,7 @@ def test_every_check_is_a_line_and_what_to_do_is_another() -> None:
 
 
 def test_what_is_waited_for_is_told_once_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
-    with examined(Console(width=40)) as tell:
+    with show_checks(Console(width=40)) as tell:
         for _ in range(3):
             tell("pool gpu: job 1 waits (Resources)")
         tell(Check("ports", State.OK, "a line that is longer than the console is wide"))

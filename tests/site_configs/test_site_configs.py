@@ -11,7 +11,8 @@ import re
 import pytest
 
 from hpcbench.cluster import submission
-from hpcbench.config.site import Container, Network, Pool, Site, format_walltime
+from hpcbench.config.site import Container, Network, Pool, Site
+from hpcbench.config.values import format_walltime
 from tests.helpers.paths import CHECKOUT, DATA
 
 FOLDER = CHECKOUT / "site_configs"

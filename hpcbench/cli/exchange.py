@@ -1,0 +1,176 @@
+"""The commands for data from elsewhere: other people's CSV files, and events as input."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+
+def _parse_columns(
+    _context: click.Context, option: click.Parameter, values: Iterable[str]
+) -> dict[str, tuple[str, ...]]:
+    """The columns by input, from strings of the form INPUT=COLUMN[,COLUMN...]."""
+    columns = {}
+    for text in values:
+        name, _, listed = text.partition("=")
+        columns[name] = tuple(listed.split(","))
+        if not (name and all(columns[name])):
+            raise click.BadParameter(f"{text!r} is not {option.metavar}")
+    return columns
+
+
+def _parse_shapes(
+    context: click.Context, option: click.Parameter, values: Iterable[str]
+) -> dict[str, tuple[int, ...]]:
+    """The sizes of the dims by input, from strings of the form INPUT=N[,N...]."""
+    shapes = _parse_columns(context, option, values)
+    if not all(size.isdigit() and int(size) for sizes in shapes.values() for size in sizes):
+        raise click.BadParameter("sizes are integers from 1, as in pf_features=20,50")
+    return {name: tuple(map(int, sizes)) for name, sizes in shapes.items()}
+
+
+@click.command("import-csv")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--results",
+    required=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Results folder to add the records to.",
+)
+@click.option(
+    "--site",
+    metavar="NAME",
+    default="imported",
+    show_default=True,
+    help="Site where the files were measured.",
+)
+@click.option(
+    "--pool",
+    metavar="NAME",
+    help="Kind of node on which they were measured. Default: the path of the folders above the "
+    "models' folders, or the name of DIR.",
+)
+@click.option("--gpu", metavar="NAME", help="GPU on which they were measured, as in nvidia-smi -L.")
+@click.option(
+    "--percentile",
+    metavar="N",
+    type=click.IntRange(1, 99),
+    help="The value of perf_analyzer --percentile, if it was used.",
+)
+def import_csv(
+    folder: Path,
+    results: Path,
+    site: str,
+    pool: str | None,
+    gpu: str | None,
+    percentile: int | None,
+) -> None:
+    """Import CSV files of perf_analyzer or Model Analyzer from DIR.
+
+    Reads files named {model}_batch{N}.csv, written by perf_analyzer -f, and
+    metrics-model-inference.csv, written by Model Analyzer. Values that the files do not contain
+    stay missing; the command lists them.
+    """
+    from hpcbench.exchange.import_csv import CsvOrigin, import_csv_folder
+
+    origin = CsvOrigin(site=site, pool=pool, gpu=gpu, percentile=percentile)
+    imported = import_csv_folder(folder, results, origin)
+    models = len({record.model_label for record in imported.records})
+    click.echo(
+        f"{len(imported.records)} points of {models} model{'s' * (models != 1)} in {results}"
+    )
+    for record in imported.records:
+        if record.reason:
+            click.echo(f"failed: {record.reason}")
+    for path, reason in imported.skipped.items():
+        click.echo(f"left out: {path}: {reason}")
+    if imported.missing:
+        click.echo("not in these files, therefore missing in the records:")
+    for what in imported.missing:
+        click.echo(f"  {what}")
+
+
+@click.command("make-input")
+@click.argument("repository", type=click.Path(path_type=Path))
+@click.argument("model")
+@click.option(
+    "--from",
+    "source",
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="File with the events, one row each: .parquet, .npz or .npy.",
+)
+@click.option(
+    "--map",
+    "columns",
+    multiple=True,
+    metavar="INPUT=COLUMN[,COLUMN...]",
+    callback=_parse_columns,
+    help="Columns that make up this input of the model, stacked along one of its dims. Repeat the "
+    "option for several inputs. Default: the column with the input's name.",
+)
+@click.option(
+    "--shape",
+    "shapes",
+    multiple=True,
+    metavar="INPUT=N[,N...]",
+    callback=_parse_shapes,
+    help="Sizes of the dims that are -1 in config.pbtxt. Default: as in the events.",
+)
+@click.option(
+    "--events",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Use only the first N events. Default: all.",
+)
+@click.option("--pad", metavar="VALUE", type=float, help="Fill up short lists with VALUE.")
+@click.option("--truncate", is_flag=True, help="Cut long lists.")
+@click.option(
+    "--out",
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="JSON file to write; an existing one is replaced.",
+)
+def make_input(
+    repository: Path,
+    model: str,
+    source: Path,
+    columns: dict[str, tuple[str, ...]],
+    shapes: dict[str, tuple[int, ...]],
+    events: int | None,
+    pad: float | None,
+    truncate: bool,
+    out: Path,
+) -> None:
+    """Write events as input data for MODEL in REPOSITORY.
+
+    Name the file in a campaign as measurement.input_data. Data types and sizes are checked against
+    the model's config.pbtxt. Examples: docs/inputs.md.
+    """
+    from hpcbench.exchange.event_columns import read_events
+    from hpcbench.exchange.input_layout import InputOptions
+    from hpcbench.exchange.make_input import write_input
+    from hpcbench.plan.model import read_model
+
+    options = InputOptions(
+        columns=columns, shapes=shapes, events=events, pad=pad, truncate=truncate
+    )
+    written = write_input(read_model(repository, model), read_events(source), out, options)
+    for layout in written.layouts:
+        shape = " x ".join("own length" if size is None else str(size) for size in layout.shape)
+        kind = layout.data_type.removeprefix("TYPE_")
+        click.echo(f"{layout.name}: {kind} {shape} from {', '.join(layout.columns)}")
+    for change in written.changed:
+        click.echo(change)
+    click.echo(f"{written.events} events, {written.bytes / 1e6:.1f} MB in {out}")
+    if not all(layout.is_one_shape for layout in written.layouts):
+        click.echo(
+            "the events differ in shape: only batch_size 1 can be measured; --pad makes the shapes "
+            "equal"
+        )
+
+
+COMMANDS = (import_csv, make_input)
