@@ -56,7 +56,6 @@ class Job:
         How often it was started, where the batch system starts a job again that it has evicted.
     never_starts
         Whether it waits for something that cannot come true.
-
     """
 
     id: str
@@ -79,7 +78,6 @@ class ThisJob:
         The batch system's name of the node; None where it is not said.
     ends_at
         When the batch system ends it, in seconds since the epoch; None where it is not said.
-
     """
 
     id: str | None
@@ -109,7 +107,6 @@ class JobRequest:
         The nodes that get no job.
     key_files
         What has to travel with the job where the nodes do not see the driver's folders.
-
     """
 
     site: Site
@@ -150,7 +147,6 @@ class BatchSystem(Protocol):
         ------
         SiteError
             Where the command does not run.
-
         """
 
     def jobs(self, run: str) -> dict[str, Job]:
@@ -170,7 +166,6 @@ class BatchSystem(Protocol):
         ------
         SiteError
             Where the batch system does not answer.
-
         """
 
     def cancel(self, run: str, ids: Iterable[str] = ()) -> None:
@@ -187,7 +182,6 @@ class BatchSystem(Protocol):
         ------
         SiteError
             Where the batch system does not answer.
-
         """
 
     def has_other_nodes(self, excluded: Sequence[str], *, gpus: bool) -> bool:
@@ -204,7 +198,6 @@ class BatchSystem(Protocol):
         -------
         bool
             True also where the batch system does not say, or refuses such a job by itself.
-
         """
 
     def sees_queue_of(self, host: str) -> bool:
@@ -219,7 +212,6 @@ class BatchSystem(Protocol):
         -------
         bool
             False where each login node has a queue of its own and ``host`` is not this one.
-
         """
 
     def job_settings(self, request: JobRequest) -> dict[str, Any]:
@@ -234,7 +226,6 @@ class BatchSystem(Protocol):
         -------
         dict of str to object
             They replace arguments of the same name that hold for every batch system.
-
         """
 
     def submission_environment(self, environment: Mapping[str, str]) -> dict[str, str]:
@@ -249,7 +240,6 @@ class BatchSystem(Protocol):
         -------
         dict of str to str
             It without what would override the job script.
-
         """
 
     def this_job(self) -> ThisJob | None:
@@ -259,7 +249,6 @@ class BatchSystem(Protocol):
         -------
         ThisJob or None
             None outside of this batch system's jobs.
-
         """
 
 
@@ -275,7 +264,6 @@ def system(name: str) -> BatchSystem:
     -------
     BatchSystem
         What its module calls ``SYSTEM``.
-
     """
     return _loaded(SYSTEMS[name].module)
 
@@ -292,7 +280,6 @@ def this_job() -> ThisJob | None:
     -------
     ThisJob or None
         None outside of a batch job.
-
     """
     # A job of hpcbench's knows its batch system. A driver that a user has started in a job, with
     # workers of its own, does not: then each is asked.
@@ -314,7 +301,6 @@ def job_variables(job: ThisJob | None) -> dict[str, str]:
     dict of str to str
         Empty strings where something is not known: else those of a job around this one would
         be inherited.
-
     """
     return {
         node.JOB_ID: (job.id if job else None) or "",
@@ -334,7 +320,6 @@ def active(jobs: Mapping[str, Job]) -> list[str]:
     -------
     list of str
         In the order of ``jobs``.
-
     """
     return [job.id for job in jobs.values() if job.state is not JobState.ENDED]
 
@@ -360,7 +345,6 @@ def wait_for_end(batch_system: BatchSystem, run: str, seconds: float = 30.0) -> 
     ------
     SiteError
         Where the batch system does not answer.
-
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -389,7 +373,6 @@ def command_output(argv: Sequence[str], harmless: Sequence[str] = ()) -> str:
     ------
     SiteError
         Where it is not there, fails, or does not end within `COMMAND_TIMEOUT_S`.
-
     """
     with tempfile.TemporaryDirectory(prefix="hpcbench-") as folder:
         try:

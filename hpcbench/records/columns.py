@@ -31,7 +31,7 @@ class Status(StrEnum):
 
 MEASURED = frozenset({Status.OK, Status.UNSTABLE})
 FINAL = MEASURED | {Status.NOT_APPLICABLE}
-"""What a later run does not try again."""
+"""What a later run does not measure again."""
 
 Key = tuple[str, str, int]
 """(point_id, pool, repeat): names one measurement."""
@@ -57,7 +57,7 @@ _provenance = partial(column, Role.PROVENANCE)
 class Record:
     """One measurement of one point: what was asked, what came out, where and with what.
 
-    A figure that is missing is None, never 0 or "".
+    A value that is missing is None, never 0 or "".
     """
 
     # What it is
@@ -74,13 +74,13 @@ class Record:
         "the Triton launch it belongs to; its server log has this name", required=True
     )
     together_id: str | None = _identity(
-        "shared by the rows of models that were measured at the same time; missing: alone"
+        "shared by the rows of models that were measured at the same time; missing: measured alone"
     )
     status: str = _outcome("ok | unstable | failed | timeout | not_applicable", required=True)
     reason: str | None = _outcome("why the status is not ok, in a sentence")
 
     part_of: str | None = _identity(
-        "point_id of the ensemble that called this model meanwhile; missing: measured itself"
+        "point_id of the ensemble that called this model; missing: it was measured itself"
     )
 
     # What was asked for
@@ -97,7 +97,7 @@ class Record:
     variant_name: str | None = _call("the campaign's name for this variant, if it has named ones")
     beside: str | None = _call(
         "what else the server held, as JSON: each model with its server axes and the load that "
-        "ran at the same time, null where it was idle; missing: nothing"
+        "ran at the same time, null where it had none; missing: nothing"
     )
     shapes: str | None = _model(
         "the lengths given to the inputs, without the batch dimension, as JSON"
@@ -123,7 +123,7 @@ class Record:
     compression: str | None = _call("none | gzip | deflate, of gRPC requests")
     shared_memory: str | None = _call("none | system | cuda: how tensors reached the server")
     output_shared_memory_bytes: int | None = _call(
-        "room for each output whose size varies, in shared memory; missing: 100 KB",
+        "shared memory for each output whose size varies; missing: 100 KB",
         unit="B",
     )
     max_threads: int | None = _call(
@@ -138,11 +138,15 @@ class Record:
     )
     stability_percentage: float | None = _window("spread allowed among three windows", unit="%")
     max_trials: int | None = _window("windows tried before the point is unstable", unit="1")
-    percentile: int | None = _window("the percentile by which it was asked to settle", unit="%")
+    percentile: int | None = _window(
+        "the percentile of latency that was asked to settle; missing: the mean", unit="%"
+    )
     input_data: str | None = _call("random | zero | the path of the file or folder")
     input_data_digest: str | None = _provenance("hash of the file or folder")
-    string_length: int | None = _call("letters of each random text, BYTES inputs only", unit="1")
-    string_data: str | None = _call("the text sent as each element, BYTES inputs only")
+    string_length: int | None = _call(
+        "characters of each random string, BYTES inputs only", unit="1"
+    )
+    string_data: str | None = _call("the string sent as each element, BYTES inputs only")
 
     # What the server says that it loaded
     platform: str | None = _provenance("the model's platform or backend")
@@ -152,11 +156,13 @@ class Record:
     gpus: tuple[int, ...] | None = _resolved(
         "GPUs of the instances, counted from 0 among those of the job", unit="1"
     )
-    dynamic_batching: bool | None = _resolved("the server joins requests into batches")
+    dynamic_batching: bool | None = _resolved("the server combines requests into batches")
     preferred_batch_size: tuple[int, ...] | None = _resolved(
-        "batches the server tries to form; missing: no dynamic batching", unit="1"
+        "batch sizes that the server prefers; missing: no dynamic batching", unit="1"
     )
-    max_queue_delay_us: int | None = _resolved("how long the server waits for them", unit="us")
+    max_queue_delay_us: int | None = _resolved(
+        "how long the server waits for a preferred batch", unit="us"
+    )
     preserve_ordering: bool | None = _resolved("responses in the order of requests")
     priority_levels: int | None = _resolved("priorities that requests may have; 0: none", unit="1")
     default_priority_level: int | None = _resolved("that of a request that names none", unit="1")
@@ -169,9 +175,9 @@ class Record:
         "nodes of the optimized model by what runs them, as JSON; a whole engine is one node"
     )
     engine_build_s: float | None = _metric(
-        "time until a server was ready that found no engines; it logged all that it did", unit="s"
+        "time until a server that found no engines was ready; it logged everything", unit="s"
     )
-    engine_cached: bool | None = _provenance("engines were there already, of an earlier placement")
+    engine_cached: bool | None = _provenance("the engines of an earlier placement were used")
     graph_level: int | None = _resolved(
         "how far the backend optimizes the model; missing: its default", unit="1"
     )
@@ -185,12 +191,12 @@ class Record:
     )
     server_config: str | None = _provenance("the whole config.pbtxt that the server was given")
     own_config: bool | None = _provenance(
-        "whether that is the model's own: no axis changes anything in it, as accelerator: null of "
-        "a model that has none"
+        "whether that is the model's own: no axis changes anything in it, as with "
+        "accelerator: null of a model that has none"
     )
     server_ready_s: float | None = _metric(
-        "from the start of Triton until ready; of a variant that came in the place of another, "
-        "from the order to swap them",
+        "from the start of Triton until ready; of a variant that replaced another one, from the "
+        "order to load it",
         unit="s",
     )
     server_fresh: bool | None = _provenance("nothing else had been loaded on this server before")
@@ -233,13 +239,13 @@ class Record:
     client_overhead_percent: float | None = _metric(
         "share of the time that perf_analyzer spent on itself", unit="%"
     )
-    send_request_rate: float | None = _metric("rate that was really sent", unit="1/s")
+    send_request_rate: float | None = _metric("rate at which requests were really sent", unit="1/s")
     delayed_requests_percent: float | None = _metric("requests sent too late", unit="%")
     request_count: int | None = _metric("requests completed in the windows counted", unit="1")
 
     # Time inside the server, mean per request
     server_request_us: float | None = _metric("whole request inside the server", unit="us")
-    server_overhead_us: float | None = _metric("of it, accounted to no stage", unit="us")
+    server_overhead_us: float | None = _metric("part of it that belongs to no stage", unit="us")
     server_queue_us: float | None = _metric(
         "waiting for an instance", unit="us", header="Server Queue"
     )
@@ -258,13 +264,13 @@ class Record:
     server_cache_miss_us: float | None = _metric(
         "response cache, misses", unit="us", header="Server Cache Miss"
     )
-    inference_count: int | None = _metric("inferences the server says it made", unit="1")
-    execution_count: int | None = _metric("batches it made them in", unit="1")
-    success_count: int | None = _metric("requests it answered", unit="1")
+    inference_count: int | None = _metric("inferences, as the server counts them", unit="1")
+    execution_count: int | None = _metric("batches that they ran in", unit="1")
+    success_count: int | None = _metric("requests that it answered", unit="1")
 
     # Stability
     windows_throughput_infer_per_s: tuple[float, ...] | None = _metric(
-        "throughput of each window until it settled or gave up", unit="infer/s"
+        "throughput of each window until perf_analyzer stopped", unit="infer/s"
     )
     windows_latency_us: tuple[float, ...] | None = _metric(
         "latency of each window: mean, or the percentile asked for", unit="us"
@@ -293,8 +299,8 @@ class Record:
         "sum over GPUs, from Triton", unit="B", header="Total GPU Memory"
     )
     gpu_energy_j: float | None = _metric(
-        "drawn by the GPUs while perf_analyzer ran, from NVML; missing where several models "
-        "were measured at the same time, as it cannot be told whose it was",
+        "energy of the GPUs while perf_analyzer ran, from NVML; missing where several models "
+        "were measured at the same time, because it cannot be divided among them",
         unit="J",
     )
 
@@ -304,8 +310,8 @@ class Record:
     gpu_uuid: str | None = _provenance("its UUID; several are joined by commas")
     gpu_count: int | None = _hardware("GPUs that this worker saw", unit="1")
     gpu_driver: str | None = _hardware("version of NVIDIA's driver")
-    cpu_name: str | None = _hardware("model of the processor")
-    cpu_count: int | None = _hardware("processors this worker was allowed to use", unit="1")
+    cpu_name: str | None = _hardware("model of the CPU")
+    cpu_count: int | None = _hardware("CPUs this worker was allowed to use", unit="1")
     memory_bytes: int | None = _provenance("main memory of the node", unit="B")
     kernel: str | None = _provenance("operating system and kernel")
     job_id: str | None = _provenance("id of the batch job")
@@ -328,7 +334,7 @@ class Record:
     perf_analyzer_version: str | None = _version("as it says itself")
     command: str | None = _provenance("perf_analyzer's command line, as the campaign asks for it")
     figures_command: str | None = _provenance(
-        "the command line of the three more windows that an unstable point's figures come from"
+        "the command line of the three more windows that an unstable point's metrics come from"
     )
     exit_code: int | None = _outcome("perf_analyzer's; 128 + signal where a signal ended it")
     log_tail: str | None = _outcome("last lines of what went wrong")

@@ -1,0 +1,57 @@
+"""Rules of the house that no linter checks: the size of modules, and how deep classes are."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hpcbench.config.container import RUNTIMES
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted(
+    path
+    for package in ("hpcbench", "analysis")
+    for path in (ROOT / package).rglob("*.py")
+    if not any(parent.is_symlink() for parent in path.parents)
+)
+MAX_LINES = 400
+FAMILIES = {"FileSection", "HpcbenchError"}
+"""Classes that stand for pydantic's BaseModel and for Exception here: whatever is derived from them
+is as deep as what is derived from those."""
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_can_be_read_at_one_sitting(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+
+
+def _classes() -> Iterator[tuple[str, list[str]]]:
+    """(name, names of its bases) of every class of the two packages."""
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                bases = [ast.unparse(base).partition("[")[0] for base in node.bases]
+                yield node.name, [name.rpartition(".")[2] for name in bases]
+
+
+def test_no_class_is_more_than_one_deep() -> None:
+    """Protocols extend each other without code to look up, and so may be deeper."""
+    bases = dict(_classes())
+    protocols = {name for name, its in bases.items() if "Protocol" in its}
+    ours = bases.keys() - FAMILIES - protocols
+
+    def depth(name: str) -> int:
+        return max((1 + depth(base) for base in bases[name] if base in ours), default=0)
+
+    assert {name: depth(name) for name in ours if depth(name) > 1} == {}
+
+
+def test_a_container_runtime_is_named_in_its_module_and_in_the_one_list() -> None:
+    """What starts programs asks the Protocol, never which runtime it is."""
+    assert all(entry.module.startswith("hpcbench.runtime.") for entry in RUNTIMES.values())
+    for package in ("measure", "cluster", "doctor"):
+        for path in (ROOT / "hpcbench" / package).glob("*.py"):
+            assert ".runtime ==" not in path.read_text(encoding="utf-8"), path
