@@ -210,6 +210,6 @@ def single_figure(parts: FigureTables) -> pd.DataFrame:
         names = ", ".join(" ".join(name) for name, _ in parts)
         raise DoesNotApply(
             f"these results make {len(parts)} pictures ({names}), not one",
-            "choose rows of the table first, or use hpcbench.analysis.figures.kinds.draw_all",
+            "choose rows of the table first, or use hpcbench.analysis.figures.save.save_figures",
         )
     return parts[0][1]

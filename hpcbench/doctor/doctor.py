@@ -17,9 +17,8 @@ from functools import partial
 from pathlib import Path
 
 from hpcbench.cluster import batch, run_state
+from hpcbench.cluster.dask_internals import dask_settings, jobqueue_settings
 from hpcbench.cluster.ledger import Run
-from hpcbench.cluster.local import dask_settings
-from hpcbench.cluster.submission import own_settings
 from hpcbench.config.site import Site
 from hpcbench.doctor import host_checks, job_checks
 from hpcbench.doctor.findings import Check, Findings, Tell
@@ -48,10 +47,10 @@ def examine(
     started, Interrupted after SIGINT, SIGTERM or SIGHUP, when jobs, programs and files are gone.
     """
     names = chosen_pools(site, pools)
-    account = run_state.account(account, site)
+    account = run_state.charged_account(account, site)
     with contextlib.suppress(SiteError):  # it is told when it is looked at
         site = site.model_copy(update={"container": images.resolve_images(site.container)})
-    run_state.check_folder(Results(folder.absolute()), site)
+    run_state.check_results_path(Results(folder.absolute()), site)
     findings = Findings(tell)
     runs: list[Run] = []
     own = folder.absolute() / f"hpcbench-doctor-{uuid.uuid4().hex[:8]}"
@@ -125,7 +124,7 @@ def _take_turns(jobs: Sequence[Generator[str, None, None]], tell: Tell) -> None:
     with ExitStack() as stack:
         # Each pool sets the same, and takes it back: only from here on, the order is right.
         stack.enter_context(dask_settings())
-        stack.enter_context(own_settings())
+        stack.enter_context(jobqueue_settings())
         for job in jobs:
             stack.enter_context(closing(job))
         waiting = list(jobs)

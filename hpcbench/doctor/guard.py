@@ -23,7 +23,7 @@ def main(folder: Path) -> None:
     from hpcbench.records.folder import Results
 
     for path in folder.glob("*/jobs.jsonl"):
-        ledger.end_earlier_runs(Results(path.parent), lambda _: None)
+        ledger.cancel_orphaned_jobs(Results(path.parent), lambda _: None)
 
 
 if __name__ == "__main__":

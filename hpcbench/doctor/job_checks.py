@@ -10,9 +10,10 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from hpcbench.cluster import ledger, pools
+from hpcbench.cluster import ledger
 from hpcbench.cluster.ledger import Run
 from hpcbench.cluster.submission import DEATH_TIMEOUT_S
+from hpcbench.cluster.workers import start_workers
 from hpcbench.config.site import Site
 from hpcbench.doctor.findings import Findings, NothingToCheck
 from hpcbench.doctor.worker_checks import ANSWER_S, CHECKS, Visit, connected
@@ -59,7 +60,7 @@ def examine(
             where.create()
             with ExitStack() as stack:
                 one = one_short_job(site, name)
-                ((_, workers),) = pools.started(one, [name], where, account, stack, deaths=1)
+                ((_, workers),) = start_workers(one, [name], where, account, stack, max_deaths=1)
                 visit = Visit(one, name, folder, workers)
                 if site.scheduler != "local":
                     runs += ledger.unfinished(where)
@@ -101,7 +102,7 @@ def _until_connected(
 
     begun = time.monotonic()
     while not visit.workers.live:
-        visit.workers.keep(1)
+        visit.workers.scale(1)
         waited = time.monotonic() - begun
         ids = accepted()
         jobs = visit.workers.jobs
