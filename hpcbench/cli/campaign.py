@@ -254,7 +254,7 @@ def status(results: Path, as_json: bool) -> None:
 
     where = Results(results)
     active = is_folder_locked(where)
-    state = run_state.read(where)
+    state = run_state.read_state(where)
     rows = _with_status(store.read_plan(where), store.read_statuses(where), state["running"])
     counts = Counter(row["status"] for row in rows)
     if as_json:
@@ -310,7 +310,7 @@ def cancel(results: Path) -> None:
     from hpcbench.cluster import ledger
     from hpcbench.records.folder import Results
 
-    ledger.cancel(Results(results), click.echo)
+    ledger.cancel_run(Results(results), click.echo)
 
 
 COMMANDS = (doctor, plan, run, status, cancel)

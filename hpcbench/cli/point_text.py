@@ -65,7 +65,7 @@ def jobs_text(jobs: Mapping[str, Any]) -> str:
     Parameters
     ----------
     jobs
-        The fields of `hpcbench.cluster.local.Jobs`.
+        The fields of `hpcbench.cluster.run_state.PoolJobs`.
 
     Returns
     -------

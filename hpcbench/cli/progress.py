@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     # Only for annotations: these import Dask and pandas, which `hpcbench plan` does not need.
     import pandas as pd
 
-    from hpcbench.cluster.local import Jobs
+    from hpcbench.cluster.run_state import PoolJobs
     from hpcbench.plan.grid import Grid
     from hpcbench.plan.plan import Plan
     from hpcbench.plan.point import Point
@@ -187,7 +187,7 @@ class _View:
         if left:
             self._task = self._bar.add_task("starting workers", total=total, completed=plan.done)
 
-    def _jobs(self, pools: Mapping[str, "Jobs"]) -> None:
+    def _jobs(self, pools: Mapping[str, "PoolJobs"]) -> None:
         """Print the state of the jobs when it has changed, on sites with a batch system."""
         text = "; ".join(f"{pool}: {jobs_text(asdict(jobs))}" for pool, jobs in pools.items())
         if text != self._last_jobs and any(jobs.batch for jobs in pools.values()):

@@ -17,8 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from hpcbench.cluster import batch, ledger, run_state
-from hpcbench.cluster.local import dask_settings
-from hpcbench.cluster.submission import own_settings
+from hpcbench.cluster.dask_internals import dask_settings, jobqueue_settings
 from hpcbench.config.site import Site
 from hpcbench.doctor import host_checks
 from hpcbench.doctor.findings import Check, Findings, Report
@@ -87,11 +86,11 @@ def check_site(
         After SIGINT, SIGTERM or SIGHUP, when jobs, processes and files are gone.
     """
     names = chosen_pools(site, pools)
-    account = run_state.account(account, site)
+    account = run_state.charged_account(account, site)
     # Where an image cannot be found, the check "software here" says so.
     with contextlib.suppress(SiteError):
         site = site.model_copy(update={"container": images.resolve_images(site.container)})
-    run_state.check_folder(Results(folder.absolute()), site)
+    run_state.check_results_path(Results(folder.absolute()), site)
     findings = Findings(report)
     own = folder.absolute() / f"hpcbench-doctor-{uuid.uuid4().hex[:8]}"
     examinations = [
@@ -153,7 +152,7 @@ def cancel_jobs_of(folder: str) -> None:
     """
     time.sleep(SUBMITTING_S)
     for path in Path(folder).glob("*/jobs.jsonl"):
-        ledger.end_earlier_runs(Results(path.parent), lambda _: None)
+        ledger.cancel_orphaned_jobs(Results(path.parent), lambda _: None)
 
 
 def _what_is_left(examinations: Sequence[PoolExamination], own: Path) -> str:
@@ -178,7 +177,7 @@ def _take_turns(pools: Sequence[Generator[str, None, None]], report: Report) -> 
     with ExitStack() as stack:
         # Each pool sets these again and takes them back, in whatever order the pools end.
         stack.enter_context(dask_settings())
-        stack.enter_context(own_settings())
+        stack.enter_context(jobqueue_settings())
         for pool in pools:
             stack.enter_context(closing(pool))
         waiting = list(pools)

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from hpcbench.cluster import ledger, pools
+from hpcbench.cluster import ledger
 from hpcbench.cluster.ledger import Run
 from hpcbench.cluster.submission import DEATH_TIMEOUT_S
+from hpcbench.cluster.workers import start_workers
 from hpcbench.config.site import Site
 from hpcbench.doctor.findings import Findings, NotChecked
 from hpcbench.doctor.worker_checks import ANSWER_S, CHECKS, ConnectedWorker, connection
@@ -111,7 +112,7 @@ class PoolExamination:
         results.create()
         site = with_one_short_job(self.site, self.pool)
         with ExitStack() as stack:
-            started = pools.started(site, [self.pool], results, self.account, stack, deaths=1)
+            started = start_workers(site, [self.pool], results, self.account, stack, max_deaths=1)
             ((_, workers),) = started
             if site.scheduler != "local":
                 self.runs += ledger.unfinished(results)
@@ -126,7 +127,7 @@ class PoolExamination:
         """Raise SiteError if the job is refused, dies, or does not start in time."""
         begun = time.monotonic()
         while not worker.workers.live:
-            worker.workers.keep(1)
+            worker.workers.scale(1)
             waited = time.monotonic() - begun
             ids = self._accepted(results)
             jobs = worker.workers.jobs

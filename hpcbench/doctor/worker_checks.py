@@ -22,8 +22,8 @@ from typing import Any
 import psutil
 from distributed import CancelledError, KilledWorker, get_worker
 
-from hpcbench.cluster.local import Workers
 from hpcbench.cluster.worker import TOPIC
+from hpcbench.cluster.workers import Workers
 from hpcbench.config.container import Container
 from hpcbench.config.site import Pool, Site
 from hpcbench.doctor.findings import NotChecked

@@ -128,7 +128,7 @@ def gpu_mismatch(gpu: str | None, count: int) -> str | None:
 def name_gpus_by_uuid() -> None:
     """Rewrite CUDA_VISIBLE_DEVICES so that it names the GPUs of this job by their UUIDs.
 
-    An index means another GPU where a container or a control group hides some, and HTCondor's
+    An index means another GPU where a container or a control group hides some, and a batch system's
     "CUDA0" means nothing to CUDA.
     """
     handles = _handles()
@@ -184,7 +184,7 @@ def _handles() -> tuple[Any, ...]:
             return tuple(pynvml.nvmlDeviceGetHandleByIndex(index) for index in indices)
         names = [name.strip() for name in visible.split(",") if name.strip()]
         return tuple(_handle(name) for name in names)
-    # ValueError: Slurm's "NoDevFiles" is no number.
+    # ValueError: a batch system may say "NoDevFiles", which is no number.
     except (pynvml.NVMLError, ValueError) as error:
         log.debug("no GPU here: %s", error)
         return ()
@@ -193,5 +193,5 @@ def _handles() -> tuple[Any, ...]:
 def _handle(name: str) -> Any:
     if name.startswith(("GPU-", "MIG-")):
         return pynvml.nvmlDeviceGetHandleByUUID(name)
-    # HTCondor says CUDA0, Slurm says 0.
+    # Some batch systems say CUDA0, others 0.
     return pynvml.nvmlDeviceGetHandleByIndex(int(name.removeprefix("CUDA")))

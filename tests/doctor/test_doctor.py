@@ -610,7 +610,7 @@ class TestInTheBox:
             process.kill()
             process.communicate(timeout=60)
         assert in_time(lambda: ward.left() == "", 60)
-        programs = "hpcbench.cluster.job|tritonserver|cancel_jobs_of"
+        programs = "hpcbench.cluster.start_worker|tritonserver|cancel_jobs_of"
         gone = lambda: box.exec("pgrep", "-f", programs, root=True).returncode == 1  # noqa: E731
         assert in_time(gone, 90)
 
