@@ -78,13 +78,13 @@ def doctor(
 
     from hpcbench.cli.progress import show_checks
     from hpcbench.config.site import Site
-    from hpcbench.doctor import doctor as doctors
+    from hpcbench.doctor.doctor import check_site
     from hpcbench.doctor.findings import State
 
     where = Site.load(site)
     with show_checks(Console(stderr=as_json)) as report:
-        checks = doctors.examine(
-            where, results, pools=pools, account=account, wait_s=60 * wait_min, tell=report
+        checks = check_site(
+            where, results, pools=pools, account=account, wait_s=60 * wait_min, report=report
         )
     failed = [check for check in checks if check.state is State.FAILED]
     if as_json:

@@ -34,7 +34,7 @@ from hpcbench.cli.point_text import (
     served_text,
     variant_text,
 )
-from hpcbench.doctor.findings import Check, State, Tell
+from hpcbench.doctor.findings import Check, Report, State
 from hpcbench.records.columns import Status
 from hpcbench.records.store import PLAN_SCHEMA
 
@@ -85,8 +85,8 @@ def show_progress(console: Console) -> Iterator[Callable[[Mapping[str, Any]], No
 
 
 @contextmanager
-def show_checks(console: Console) -> Iterator[Tell]:
-    """Print a line for each check of `hpcbench.doctor.doctor.examine` while the block lasts.
+def show_checks(console: Console) -> Iterator[Report]:
+    """Print a line for each check of `hpcbench.doctor.doctor.check_site` while the block lasts.
 
     Parameters
     ----------

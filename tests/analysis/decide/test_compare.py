@@ -225,7 +225,7 @@ def test_what_cannot_be_measured_any_more_is_worse_and_told_with_its_reason() ->
     assert found.is_worse
     assert found.count(Verdict.WORSE) == 0
     (line,) = [
-        s for s in compare_text.comparison_summary(found, NAMES) if "not measured any more" in s
+        s for s in compare_text.comparison_summary(found, NAMES) if "no longer measured" in s
     ]
     assert "batch size 128" in line
     assert line.endswith(": out of memory")
