@@ -282,7 +282,7 @@ def _measure_concurrent(
         if each.outcome.status in (Status.FAILED, Status.TIMEOUT):
             extra["log_tail"] = server_log.last_lines(each.printed) or None
         inferences = perf_analyzer.inferences_per_request(point)
-        found.append((perf_output.in_inferences(each.outcome, inferences), extra))
+        found.append((perf_analyzer.in_inferences(each.outcome, inferences), extra))
     return found[: len(points)]
 
 
@@ -349,7 +349,7 @@ def _run_perf_analyzer(
         outcome = Outcome(Status.TIMEOUT, reason, outcome.metrics)
     if outcome.status in (Status.FAILED, Status.TIMEOUT):
         extra["log_tail"] = server_log.last_lines(done.stdout + done.stderr) or None
-    return perf_output.in_inferences(outcome, inferences), extra
+    return perf_analyzer.in_inferences(outcome, inferences), extra
 
 
 def _join_runs(

@@ -1,10 +1,12 @@
 """The command line of perf_analyzer, the flags that it knows, and how long a run may take."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from hpcbench.config.load_axes import REST_WINDOWS, LoadVariant
-from hpcbench.measure.perf_output import CSV_NAME
+from hpcbench.measure.perf_output import CSV_NAME, Outcome
 from hpcbench.plan.point import Point
 
 _START_ALLOWANCE_S = 60.0
@@ -127,6 +129,36 @@ def inferences_per_request(point: Point) -> int:
         The batch size for such a point, else 1.
     """
     return point.load.batch_size if point.batch_in_shapes else 1
+
+
+def in_inferences(outcome: Outcome, of_request: int) -> Outcome:
+    """Convert an outcome whose throughputs perf_analyzer counted in requests.
+
+    Parameters
+    ----------
+    outcome
+        What perf_analyzer measured.
+    of_request
+        Inferences per request, as `inferences_per_request` returns them.
+
+    Returns
+    -------
+    Outcome
+        With throughputs in inferences per second; everything else is the same.
+    """
+    parts = (replace(p, metrics=_times(p.metrics, of_request)) for p in outcome.composing)
+    metrics = _times(outcome.metrics, of_request)
+    return replace(outcome, metrics=metrics, composing=tuple(parts))
+
+
+def _times(metrics: Mapping[str, Any], inferences: int) -> dict[str, Any]:
+    found = dict(metrics)
+    if "throughput_infer_per_s" in found:
+        found["throughput_infer_per_s"] *= inferences
+    of_windows = found.get("windows_throughput_infer_per_s")
+    if of_windows is not None:
+        found["windows_throughput_infer_per_s"] = tuple(inferences * each for each in of_windows)
+    return found
 
 
 def timeout_s(load: LoadVariant, *, settle: bool = True) -> float:
