@@ -1,7 +1,7 @@
 """The GPUs that this process was given, as NVIDIA's management library (NVML) sees them.
 
-Nothing is kept between two calls: which GPUs belong to this process stands in
-CUDA_VISIBLE_DEVICES alone, so that who changes that variable need not tell anybody.
+Nothing is kept between two calls. CUDA_VISIBLE_DEVICES alone says which GPUs belong to this
+process, so code that changes it need not inform this module.
 """
 
 import logging
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _TAKEN = "HPCBENCH_GPUS_TAKEN"
-"""In the environment of a local worker that has its share of the computer's GPUs."""
+"""In the environment of a local worker that has taken its share of the computer's GPUs."""
 
 
 def gpu_columns() -> dict[str, Any]:
@@ -174,10 +174,12 @@ def _make_visible(handles: tuple[Any, ...]) -> None:
 
 
 def _handles() -> tuple[Any, ...]:
-    """NVML's handles of the GPUs in CUDA_VISIBLE_DEVICES; none without a driver."""
+    """Return NVML's handles of the GPUs in CUDA_VISIBLE_DEVICES; none without a driver."""
     try:
         # NVML counts these calls: all but the first cost nothing.
         pynvml.nvmlInit()
+        # NVML ignores CUDA_VISIBLE_DEVICES and lists all GPUs of the node. If the variable is set
+        # but empty, this process has none.
         visible = os.environ.get(_VISIBLE)
         if visible is None:
             indices = range(pynvml.nvmlDeviceGetCount())

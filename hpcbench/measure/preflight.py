@@ -31,7 +31,7 @@ from hpcbench.runtime.command import (
 )
 from hpcbench.runtime.native import read_manifest
 
-# On a full disk perf_analyzer and Triton cut their files without an error.
+# On a full disk what Triton and perf_analyzer write would be cut.
 _SCRATCH_BYTES = 50_000_000
 
 
@@ -78,6 +78,7 @@ class InstalledPerfAnalyzer:
     flags: frozenset[str]
 
 
+# Cached: starting a container takes seconds, and a worker measures many placements.
 @cache
 def installed_perf_analyzer(sdk: Container) -> InstalledPerfAnalyzer:
     """Run perf_analyzer on this node to learn its version and flags, once per process.
