@@ -25,7 +25,7 @@ help:
 	@echo "make test-box   a Slurm and an HTCondor on this machine (root, Debian family), and their tests"
 	@echo "make test-images  campaigns in Apptainer images, there"
 	@echo "make soak       the tests that run long or many times over, which 'make test' leaves out"
-	@echo "make lint       ruff, mypy, import contracts"
+	@echo "make lint       ruff, mypy, import contracts, docstrings"
 	@echo "make bench      hpcbench beside a bare loop over perf_analyzer, in one run"
 	@echo "make docs       the figures and the reference of columns, and the site in docs/_build/"
 	@echo "make bench-records   a million records: merging, deciding, beside a loop over csv.reader"
@@ -68,6 +68,7 @@ lint: $(INSTALLED)
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python docs/check_docstrings.py $$(git ls-files "hpcbench/*.py" "analysis/*.py")
 
 bench: $(INSTALLED) $(MODELS) native
 	@$(BIN)/python tests/benchmarks/beside_the_loop.py

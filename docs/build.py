@@ -1,9 +1,8 @@
-"""Makes what the documentation shows from the code and from results: `make docs`.
+"""Write the parts of the documentation that come from code and results: `make docs`.
 
-columns.md is written from `hpcbench.records.columns`, and the pictures in figures/ from the
-results in
-results/ (of campaign.yaml, measured on a computer without a GPU). What such a computer cannot
-show is drawn from the invented results of the tests, whose pictures say so.
+columns.md comes from `hpcbench.records.columns`. The images in figures/ come from the results in
+results/, which were measured with campaign.yaml on a computer without a GPU. Figures that need
+GPUs are drawn from the invented results of the tests, and say so.
 """
 
 import inspect
@@ -11,6 +10,7 @@ import re
 import sys
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 from PIL import Image
@@ -18,8 +18,8 @@ from PIL import Image
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from hpcbench.analysis.figures.kinds import KINDS, Picture, pictures  # noqa: E402
-from hpcbench.analysis.figures.styles import PRESETS, preset  # noqa: E402
+from hpcbench.analysis.figures.registry import FIGURES, PreparedFigure, prepare_figures  # noqa: E402
+from hpcbench.analysis.figures.styles import DEFAULT_STYLE, STYLES, get_style  # noqa: E402
 from hpcbench.analysis.summary.points import summarise  # noqa: E402
 from hpcbench.records.columns import COLUMNS, SCHEMA_VERSION, Record  # noqa: E402
 from hpcbench.records.frame import load_results  # noqa: E402
@@ -34,7 +34,7 @@ NEEDS_GPUS = {
     "gpu_scaling",
     "precision_accuracy",
 }
-"""What a computer without a GPU has nothing to show of."""
+"""Figures for which a computer without a GPU has no data."""
 
 _DPI = 55
 
@@ -56,7 +56,13 @@ _SOURCES = {
 
 
 def columns() -> str:
-    """The reference of columns as Markdown, in the parts of `Record`."""
+    """Return the reference of columns.
+
+    Returns
+    -------
+    str
+        Markdown with a table for each part of `Record`.
+    """
     parts = _parts()
     lines = _HEAD.format(version=SCHEMA_VERSION).splitlines()
     for title, names in parts.items():
@@ -74,9 +80,8 @@ def columns() -> str:
 _HEAD = """\
 # Columns of a result
 
-Made from `hpcbench/records/columns.py` by `make docs`; change it there. One row is one
-measurement; a
-figure that is missing is missing (null), never 0. This is schema version {version}.
+`make docs` writes this page from `hpcbench/records/columns.py`. One row is one measurement. A value
+that is not known is null, never 0. This is schema version {version}.
 """
 
 _DERIVED = """
@@ -110,30 +115,38 @@ def _parts() -> dict[str, list[str]]:
     return parts
 
 
-def picture_of(name: str) -> Picture:
-    """The picture that the page of a figure shows."""
-    found, left_out = pictures(_points(name), [name])
-    if not found:
-        raise SystemExit(f"docs: {name} cannot be drawn: {left_out[name]}")
-    return found[0]
+def example_figure(name: str) -> PreparedFigure:
+    """Prepare the figure on the page of a kind of figure.
+
+    Parameters
+    ----------
+    name
+        A key of FIGURES.
+
+    Returns
+    -------
+    PreparedFigure
+        The first figure of that kind.
+    """
+    prepared, reasons = prepare_figures(_points(name), [name])
+    if not prepared:
+        raise SystemExit(f"docs: {name} cannot be drawn: {reasons[name]}")
+    return prepared[0]
 
 
 def _points(name: str) -> pd.DataFrame:
     if name not in NEEDS_GPUS:
         return summarise(load_results(MEASURED))
-    frame = invented()
+    frame = _invented()
     if name in ("precision_accuracy", "gpu_scaling"):
         frame = with_everything(frame)
     return summarise(frame)
 
 
-def invented() -> pd.DataFrame:
-    """Results of two models on three GPUs that nobody measured, with loads in open loop, too."""
-    folder = HERE / "results" / ".invented"
-    folder.mkdir(parents=True, exist_ok=True)
-    frame = results(folder, models=2, batching=(None,), concurrencies=(4, 16))
-    (folder / "results.parquet").unlink()
-    folder.rmdir()
+def _invented() -> pd.DataFrame:
+    """Return invented results of two models on three GPUs, in closed and open loop."""
+    with TemporaryDirectory() as folder:
+        frame = results(Path(folder), models=2, batching=(None,), concurrencies=(4, 16))
     open_loop = frame[(frame["concurrency"] == 4) & (frame["batch_size"] == 8)]
     rated = []
     for rate in (50.0, 100.0, 200.0, 400.0, 800.0):
@@ -152,24 +165,23 @@ def invented() -> pd.DataFrame:
     return pd.concat([frame, *rated], ignore_index=True).assign(campaign="invented numbers")
 
 
-def draw(picture: Picture, style: str, path: Path) -> None:
-    """Writes the picture, small enough for a repository."""
-    figure = picture.draw(style)
+def _save(prepared: PreparedFigure, style: str, path: Path) -> None:
+    figure = prepared.draw(style)
     stream = BytesIO()
-    with preset(style).active():
+    with get_style(style).context():
         figure.savefig(stream, dpi=_DPI)
     # A palette would be smaller still, but merges the colours of thin lines.
     Image.open(stream).convert("RGB").save(path, optimize=True)
 
 
 def main() -> None:
-    """Writes columns.md and every picture."""
+    """Write columns.md and every image."""
     (HERE / "columns.md").write_text(columns())
-    for kind in KINDS:
-        draw(picture_of(kind.name), "cms", HERE / "figures" / f"{kind.name}.png")
-    scan = picture_of("latency_vs_throughput")
-    for style in PRESETS:
-        draw(scan, style, HERE / "figures" / f"style_{style}.png")
+    for name in FIGURES:
+        _save(example_figure(name), DEFAULT_STYLE, HERE / "figures" / f"{name}.png")
+    curve = example_figure("latency_vs_throughput")
+    for style in STYLES:
+        _save(curve, style, HERE / "figures" / f"style_{style}.png")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """One family of errors. Each says what happened and what to do, and carries an exit code."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class HpcbenchError(Exception):
     """Whatever a user sees as one message instead of a traceback.
@@ -109,3 +112,24 @@ def cause_chain(error: BaseException) -> list[BaseException]:
     while (cause := found[-1].__cause__) is not None:
         found.append(cause)
     return found
+
+
+def did_you_mean(word: str, allowed: Iterable[str]) -> str:
+    """Return a question for an error message about an unknown word.
+
+    Parameters
+    ----------
+    word
+        What the user wrote.
+    allowed
+        The words that are known.
+
+    Returns
+    -------
+    str
+        As in " did you mean 'batch_size'?", with the space before it; empty if no word is close.
+    """
+    # The most usual slip is a wrong case, which difflib counts as another letter.
+    known = {each.lower(): each for each in allowed}
+    close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
+    return f" did you mean '{known[close[0]]}'?" if close else ""

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from hpcbench import Campaign, Site, load_results, run
-from hpcbench.analysis.figures.kinds import draw_all
+from hpcbench.analysis.figures.save import save_figures
 from hpcbench.cli.progress import show_progress
 
 HERE = Path(__file__).parent
@@ -30,7 +30,7 @@ def main(campaign_file: str, site_name: str, results: str) -> int:
     frame = load_results(results)
     columns = ["model_label", "batch_size", "status", "throughput_infer_per_s", "latency_p95_us"]
     print(frame[columns].to_string(index=False))
-    for path in draw_all(frame, Path(results) / "figures").files:
+    for path in save_figures(frame, Path(results) / "figures").files:
         print(path)
     return summary.exit_code
 

@@ -1,14 +1,20 @@
 """What changed between two sets of results: another Triton, driver, GPU or site, or last month.
 
-Two configurations are compared where they are the same work: WORK. Anything else may differ, for
-that is what is compared; of several that do the same work those are paired that are most alike,
-by ALIKE in its order, and of these only such that are so from either side.
+Two configurations are compared if they do the same work: if they agree in WORK. Everything else may
+differ, for that is what is compared. Where several do the same work, those are paired that agree in
+the first columns of ALIKE, seen from both sides.
 
-Something is worse where it is so by more than the tolerance and beyond the noise: a one-sided
-Welch test of the logarithm of the ratio against the tolerance, with the false discoveries among
-all that is compared held to FALSE_DISCOVERIES (Benjamini and Hochberg), so that a nightly
-comparison of a thousand unchanged configurations raises no alarm. What was measured once has no
-noise that could be known: there the tolerance alone decides.
+A metric is worse if it is so beyond the tolerance and beyond the noise: by a one-sided Welch test
+of the logarithm of the ratio against the tolerance [1]_, with the false discovery rate of all that
+is compared held at FALSE_DISCOVERY_RATE [2]_, so that a nightly comparison of a thousand unchanged
+configurations raises no alarm. One measurement has no spread: there the tolerance alone decides.
+
+References
+----------
+.. [1] B. L. Welch, "The generalization of 'Student's' problem when several different population
+   variances are involved", Biometrika 34 (1947) 28-35.
+.. [2] Y. Benjamini and Y. Hochberg, "Controlling the false discovery rate", Journal of the Royal
+   Statistical Society B 57 (1995) 289-300.
 """
 
 from dataclasses import dataclass
@@ -40,7 +46,7 @@ from hpcbench.errors import BadInput
 
 MEDIAN = Metric("latency_p50_ms", "p50 latency", "ms", higher_is_better=False)
 METRICS = (THROUGHPUT, MEDIAN, LATENCY, ENERGY)
-"""What is compared. The median and p99 are there whatever percentile was asked for."""
+"""What is compared. Records have the median and p99 whatever percentile was requested."""
 
 PERCENTILES = {MEDIAN: 50, LATENCY: 99}
 
@@ -49,27 +55,27 @@ WORK = (
     *LOAD,
     *CALLS,
 )
-"""What two configurations must share to be compared. Where nobody asked for a server variant, as
-in imported results, what the server had (RESOLVED) stands for it."""
+"""What two configurations must agree in to be compared. Where no server variant was requested, as
+in imported results, what the server resolved (RESOLVED) stands for it."""
 
 ALIKE = (
     *("gpu_name", "gpu_count", "cpu_name", "cpu_count", "pool", "site", "model_digest"),
     *(name for name in CONFIGURATION if name not in WORK),
 )
-"""What may differ, the most telling first; a column that stands twice counts where it is first."""
+"""What may differ, the most important first; of a column that stands twice the first counts."""
 
-FALSE_DISCOVERIES = 0.05
+FALSE_DISCOVERY_RATE = 0.05
 
 COMPARE_COLUMNS = tuple(
     dict.fromkeys(
         (*CONFIGURATION_INPUTS, *limits.METRIC_COLUMNS, "latency_p50_us", "point_id", "reason")
     )
 )
-"""The columns of `hpcbench.records.columns` that `compare` reads."""
+"""The columns of `hpcbench.records.columns` that `compare_results` needs."""
 
 
 class Verdict(StrEnum):
-    """What became of a metric; SAME is within the tolerance with its whole interval."""
+    """What became of a metric. SAME: its whole interval is within the tolerance."""
 
     WORSE = "worse"
     BETTER = "better"
@@ -80,16 +86,29 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found.
+    """What `compare_results` found.
 
-    ``rows`` has one row per pair of configurations and metric, sorted by what changed most
-    (what is not judged comes last):
-    ``a`` and ``b``, positions in ``a_table`` and ``b_table``; ``metric``, a column of METRICS;
-    ``ratio`` (b / a) with ``low`` and ``high``; ``p``, the adjusted p-value of its being worse;
-    ``verdict``; and ``once``, that there is no interval. ``lost`` holds the pairs (a, b) that were
-    measured in A and not in B, where it was tried; ``gained`` those the other way round. ``only_a``
-    and ``only_b`` are positions that have no counterpart. ``differing`` tells, for each column in
-    which paired configurations differ, the pairs of values.
+    Attributes
+    ----------
+    a_table, b_table
+        The configurations of A and of B, from `statistics.join_repeats`.
+    tolerance
+        The fraction by which a metric may get worse.
+    rows
+        A row per pair of configurations and metric, what changed most first, what has too few
+        requests last: ``a`` and ``b``, positions in the tables; ``metric``, a column of METRICS;
+        ``ratio`` (b / a) with ``low`` and ``high``; ``p``, the adjusted p-value of getting worse;
+        ``verdict``; ``once``, that there is no interval.
+    lost
+        Pairs (a, b) that were measured in A, and tried without success in B.
+    gained
+        Pairs (a, b) that were measured in B, and tried without success in A.
+    only_a, only_b
+        Positions of configurations without a counterpart.
+    differing
+        The pairs of values of each column in which paired configurations differ.
+    pairs
+        How many pairs of configurations were measured on both sides.
     """
 
     a_table: pd.DataFrame
@@ -104,20 +123,45 @@ class Comparison:
     pairs: int
 
     def count(self, verdict: Verdict) -> int:
-        """How many rows have that verdict."""
+        """Return how many rows have a verdict.
+
+        Parameters
+        ----------
+        verdict
+            The verdict.
+
+        Returns
+        -------
+        int
+            A number of rows.
+        """
         return int((self.rows["verdict"] == verdict).sum())
 
     @property
     def is_worse(self) -> bool:
-        """Whether anything got worse beyond tolerance and noise, or cannot be measured any more."""
+        """Whether a metric got worse beyond tolerance and noise, or can no longer be measured."""
         return bool(self.count(Verdict.WORSE) or len(self.lost))
 
 
 def compare_results(a: pd.DataFrame, b: pd.DataFrame, tolerance: float) -> Comparison:
-    """Compares results B with the reference A; both have COLUMNS, as `load_results` reads them.
+    """Compare results B with the reference A.
 
-    ``tolerance`` is a fraction: with 0.05 a ratio of up to 1.05 for the worse is let pass. Raises
-    BadInput where one of them is empty, or no configuration of A has a counterpart in B.
+    Parameters
+    ----------
+    a, b
+        Measurements with COMPARE_COLUMNS, as `load_results` returns them.
+    tolerance
+        A fraction: 0.05 accepts a ratio of up to 1.05 for the worse.
+
+    Returns
+    -------
+    Comparison
+        All pairs of configurations that do the same work.
+
+    Raises
+    ------
+    BadInput
+        One of the two is empty, nothing was measured, or nothing of A has a counterpart in B.
     """
     for name, frame in (("A", a), ("B", b)):
         if frame.empty:
@@ -126,14 +170,14 @@ def compare_results(a: pd.DataFrame, b: pd.DataFrame, tolerance: float) -> Compa
     pairs = _pairs(a_table, b_table)
     if pairs.empty:
         raise BadInput(
-            f"no configuration of A has a counterpart in B{_unlike(a_table, b_table)}",
+            f"no configuration of A has a counterpart in B{_first_difference(a_table, b_table)}",
             f"they must agree in {', '.join(WORK)}",
         )
     in_a = _served(a_table)[pairs["a"]]
     in_b = _served(b_table)[pairs["b"]]
     both = pairs[in_a & in_b]
     if not in_a.any() and not in_b.any():
-        raise BadInput("nothing was measured, neither in A nor in B", "hpcbench status tells why")
+        raise BadInput("nothing was measured, neither in A nor in B", "hpcbench status shows why")
     return Comparison(
         a_table=a_table,
         b_table=b_table,
@@ -149,13 +193,13 @@ def compare_results(a: pd.DataFrame, b: pd.DataFrame, tolerance: float) -> Compa
 
 
 def _served(table: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    """Where something was measured that may be compared; a server that answers nothing is not."""
+    """Return where there is a throughput to compare: a server that answers nothing has none."""
     dead = as_floats(table[THROUGHPUT.column]) <= 0
     return np.asarray((table["measured"].to_numpy() > 0) & ~dead, dtype=bool)
 
 
-def _unlike(a_table: pd.DataFrame, b_table: pd.DataFrame) -> str:
-    """The first column of WORK in which the two have no value in common."""
+def _first_difference(a_table: pd.DataFrame, b_table: pd.DataFrame) -> str:
+    """Return the first column of WORK in which the two have no value in common."""
     for name in WORK:
         a, b = (
             table[name].astype(object).map(str).unique().tolist() for table in (a_table, b_table)
@@ -182,10 +226,10 @@ def _table(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _pairs(a_table: pd.DataFrame, b_table: pd.DataFrame) -> pd.DataFrame:
-    """The positions ``a`` and ``b`` of what is to be compared."""
+    """Return the positions ``a`` and ``b`` of the configurations to compare."""
     both = pd.concat([a_table[[*CONFIGURATION]], b_table[[*CONFIGURATION]]], ignore_index=True)
     for name in (name for name in CALLS if name != "asynchronous"):
-        # What was not used is as missing as it is in results that know no such column yet.
+        # Results of an older version lack the column of a feature: the same as not using it.
         both[name] = both[name].mask(both[name].isin([False, "none"]).fillna(value=False))
     unasked = both["variant"].isna().to_numpy()
     served = np.where(unasked, group_numbers(both, RESOLVED), -1)
@@ -193,6 +237,7 @@ def _pairs(a_table: pd.DataFrame, b_table: pd.DataFrame) -> pd.DataFrame:
     a_side = pd.DataFrame({"a": np.arange(len(a_table)), "work": work[: len(a_table)]})
     b_side = pd.DataFrame({"b": np.arange(len(b_table)), "work": work[len(a_table) :]})
     pairs = a_side.merge(b_side, on="work")[["a", "b"]]
+    # Read as a binary number: agreeing in a column outweighs agreeing in all columns after it.
     likeness = np.zeros(len(pairs), dtype=np.int64)
     for column in dict.fromkeys(ALIKE):
         codes = group_numbers(both, [column])
@@ -208,7 +253,7 @@ def _pairs(a_table: pd.DataFrame, b_table: pd.DataFrame) -> pd.DataFrame:
 def _rows(
     a_table: pd.DataFrame, b_table: pd.DataFrame, pairs: pd.DataFrame, tolerance: float
 ) -> pd.DataFrame:
-    parts = [_compared(a_table, b_table, pairs, metric, tolerance) for metric in METRICS]
+    parts = [_compare_metric(a_table, b_table, pairs, metric, tolerance) for metric in METRICS]
     rows = pd.concat(parts, ignore_index=True)
     for name in ("p", "p_better"):
         rows[name] = _adjusted(rows[name].to_numpy())
@@ -216,8 +261,8 @@ def _rows(
     p_better = rows.pop("p_better").to_numpy()
     once = rows["once"].to_numpy()
     bound = 1 + tolerance
-    worse = np.where(once, factor > bound, rows["p"] <= FALSE_DISCOVERIES)
-    better = np.where(once, factor < 1 / bound, p_better <= FALSE_DISCOVERIES)
+    worse = np.where(once, factor > bound, rows["p"] <= FALSE_DISCOVERY_RATE)
+    better = np.where(once, factor < 1 / bound, p_better <= FALSE_DISCOVERY_RATE)
     few = rows.pop("few").to_numpy(dtype=bool)
     same = once | ((rows["low"] >= 1 / bound) & (rows["high"] <= bound))
     chosen = (Verdict.TOO_FEW, Verdict.WORSE, Verdict.BETTER, Verdict.SAME)
@@ -228,14 +273,14 @@ def _rows(
     return rows.iloc[order].reset_index(drop=True)
 
 
-def _compared(
+def _compare_metric(
     a_table: pd.DataFrame,
     b_table: pd.DataFrame,
     pairs: pd.DataFrame,
     metric: Metric,
     tolerance: float,
 ) -> pd.DataFrame:
-    """One metric of all pairs, of those that have it on both sides."""
+    """Return one metric of all pairs that have it on both sides."""
     a, b = (
         Sample.from_table(table.iloc[pairs[side]], metric.column)
         for table, side in ((a_table, "a"), (b_table, "b"))
@@ -257,7 +302,7 @@ def _compared(
         "low": ratio.low,
         "high": ratio.high,
         "worse_by": 1 / ratio.value if metric.higher_is_better else ratio.value,
-        # What is not judged must not cost the others of their power.
+        # A p-value more makes the correction stricter for all others.
         "p": np.where(few, np.nan, p),
         "p_better": np.where(few, np.nan, p_better),
         "few": few,

@@ -1,4 +1,4 @@
-"""A comparison as a page for the terminal, as Markdown and as JSON."""
+"""A comparison as text for the terminal, as Markdown and as JSON."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +32,17 @@ _HEADINGS = ("configuration", "metric", "A", "B", "B / A", "verdict")
 
 
 def print_comparison(found: Comparison, names: tuple[str, str], console: Console) -> None:
-    """Prints what changed most."""
+    """Print a summary, and what changed most.
+
+    Parameters
+    ----------
+    found
+        The comparison.
+    names
+        How the user calls A and B.
+    console
+        Where to print. Below 120 characters it does not get the columns A and B.
+    """
     for line in comparison_summary(found, names):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     shown = most_changed(found, MOST_SHOWN)
@@ -56,7 +66,20 @@ def print_comparison(found: Comparison, names: tuple[str, str], console: Console
 
 
 def comparison_summary(found: Comparison, names: tuple[str, str]) -> list[str]:
-    """What was compared, what differs between the two, and how it ended."""
+    """Return what was compared, what differs between the two, and how it ended.
+
+    Parameters
+    ----------
+    found
+        The comparison.
+    names
+        How the user calls A and B.
+
+    Returns
+    -------
+    list of str
+        Lines.
+    """
     lines = [
         f"A: {names[0]}",
         f"B: {names[1]}",
@@ -65,23 +88,23 @@ def comparison_summary(found: Comparison, names: tuple[str, str]) -> list[str]:
     lines += [f"{name.replace('_', ' ')}: {_changes(c)}" for name, c in found.differing.items()]
     once = found.rows["once"] & (found.rows["verdict"] != Verdict.TOO_FEW)
     counts = [(found.count(verdict), verdict.value) for verdict in Verdict]
-    told = ", ".join(f"{count} {verdict}" for count, verdict in counts if count)
-    lines.append(f"tolerance {found.tolerance:.1%}; metrics: {told or 'none'}")
+    verdicts = ", ".join(f"{count} {verdict}" for count, verdict in counts if count)
+    lines.append(f"tolerance {found.tolerance:.1%}; metrics: {verdicts or 'none'}")
     if once.any():
         lines.append(
-            f"without interval, because measured once: {int(once.sum())}; there the tolerance "
-            "alone decides"
+            f"measured once, so without an interval: {int(once.sum())}; there the tolerance alone "
+            "decides"
         )
     lost = found.lost.head(MOST_SHOWN)
     reasons = found.b_table["reason"].iloc[lost["b"]]
     for row, reason in zip(plain_rows(found.a_table, lost["a"].to_numpy()), reasons, strict=True):
         why = "" if pd.isna(reason) else f": {reason}"
         what = f"{row['model_label']}, {load_text(row)}, {server_text(row)}"
-        lines.append(f"not measured any more: {what}{why}")
+        lines.append(f"no longer measured: {what}{why}")
     if len(found.lost) > MOST_SHOWN:
-        lines.append(f"and {len(found.lost) - MOST_SHOWN} more not measured any more")
+        lines.append(f"and {len(found.lost) - MOST_SHOWN} more no longer measured")
     if len(found.gained):
-        lines.append(f"{len(found.gained)} configurations were measured in B only, tried in both")
+        lines.append(f"{len(found.gained)} configurations failed in A and were measured in B")
     return lines
 
 
@@ -91,8 +114,8 @@ def _counts(found: Comparison) -> str:
 
 
 def _changes(changes: Sequence[tuple[Any, Any]]) -> str:
-    told = [f"{_short(was)} -> {_short(now)}" for was, now in changes[:3]]
-    return "; ".join(told) + (f"; and {len(changes) - 3} more" if len(changes) > 3 else "")
+    texts = [f"{_short(was)} -> {_short(now)}" for was, now in changes[:3]]
+    return "; ".join(texts) + (f"; and {len(changes) - 3} more" if len(changes) > 3 else "")
 
 
 def _short(value: Any) -> str:
@@ -101,14 +124,40 @@ def _short(value: Any) -> str:
 
 
 def most_changed(found: Comparison, most: int) -> pd.DataFrame:
-    """What changed most; what got worse is there in any case, as far as there is room."""
+    """Return the rows that changed most; whatever got worse comes first.
+
+    Parameters
+    ----------
+    found
+        The comparison.
+    most
+        At most so many rows.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Some rows of ``found.rows``, in their order.
+    """
     worse = (found.rows["verdict"] == Verdict.WORSE).to_numpy()
     chosen = np.argsort(~worse, kind="stable")[:most]
     return found.rows.iloc[np.sort(chosen)]
 
 
 def changed_configurations(found: Comparison, rows: pd.DataFrame) -> tuple[list[str], str]:
-    """(the configuration of each row in words, what all of them share)."""
+    """Return the configuration of each row in words.
+
+    Parameters
+    ----------
+    found
+        The comparison.
+    rows
+        Some of its rows.
+
+    Returns
+    -------
+    tuple
+        As `configuration_names`: the names, and what all of them have in common.
+    """
     return configuration_names(plain_rows(found.a_table, rows["a"].to_numpy()))
 
 
@@ -142,14 +191,27 @@ def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def comparison_markdown(found: Comparison, names: tuple[str, str]) -> str:
-    """A report that a site can keep for every night."""
+    """Return the comparison as Markdown, which a site can keep for every night.
+
+    Parameters
+    ----------
+    found
+        The comparison.
+    names
+        How the user calls A and B.
+
+    Returns
+    -------
+    str
+        With a table of at most MOST_IN_MARKDOWN rows.
+    """
     shown = most_changed(found, MOST_IN_MARKDOWN)
-    told = [*comparison_summary(found, names), *_shared(found, shown)]
-    lines = ["# Comparison", "", *(f"- {_cell(line)}" for line in told), ""]
+    above = [*comparison_summary(found, names), *_shared(found, shown)]
+    lines = ["# Comparison", "", *(f"- {_cell(line)}" for line in above), ""]
     lines += [f"| {' | '.join(_HEADINGS)} |", "|---|---|---:|---:|---:|---|"]
     lines += [f"| {' | '.join(map(_cell, cells))} |" for cells in _cells(found, shown)]
     if len(found.rows) > len(shown):
-        lines += ["", f"{len(found.rows) - len(shown)} more changed less."]
+        lines += ["", f"{len(found.rows) - len(shown)} more metrics changed less."]
     return "\n".join(lines) + "\n"
 
 
@@ -158,7 +220,20 @@ def _cell(text: str) -> str:
 
 
 def comparison_json(found: Comparison, names: tuple[str, str]) -> dict[str, Any]:
-    """All of it as plain data; a missing metric is null."""
+    """Return the comparison as plain data.
+
+    Parameters
+    ----------
+    found
+        The comparison.
+    names
+        How the user calls A and B.
+
+    Returns
+    -------
+    dict
+        For `json.dumps`; None where a number is missing.
+    """
     a_rows = plain_rows(found.a_table, found.rows["a"].to_numpy())
     b_rows = plain_rows(found.b_table, found.rows["b"].to_numpy())
     rows = [
@@ -202,7 +277,18 @@ def _identity(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_output(out: Path | None) -> None:
-    """Raises BadInput for a file of a kind that `write` cannot write."""
+    """Check that a comparison can be written to a file.
+
+    Parameters
+    ----------
+    out
+        The file, or None for none.
+
+    Raises
+    ------
+    BadInput
+        The suffix is not one of OUTPUT_FORMATS.
+    """
     if out is not None and out.suffix not in OUTPUT_FORMATS:
         raise BadInput(
             f"--out {out}: cannot write that kind of file", f"take {', '.join(OUTPUT_FORMATS)}"

@@ -1,8 +1,8 @@
-"""Writes what is recommended into a folder: config.pbtxt as the server had it, and how to use it.
+"""Write recommendations into a folder: config.pbtxt as the server had it, and how to use it.
 
-The layout is OUT/MODEL/config.pbtxt, so that OUT can be copied over a model repository; where a
-model has several recommendations, OUT/WHAT_DIFFERS/MODEL/config.pbtxt: the device, the label, the
-shapes.
+The layout is OUT/MODEL/config.pbtxt, so that OUT can be copied over a model repository. A model
+with several recommendations has OUT/DIFFERENCE/MODEL/config.pbtxt, named by the device, the label
+or the shapes.
 """
 
 import json
@@ -33,17 +33,33 @@ LIST = "recommendation.json"
 README = "README.md"
 
 MOST_LETTERS = 120
-"""Of a folder's name, which a file system limits."""
+"""Of a folder's name: file systems allow 255 bytes."""
 
 
 def write_deployment(
     advice: list[Recommendation], configs: Mapping[str, str | None], out: Path
 ) -> list[Path]:
-    """Writes the folder, and gives the files in it.
+    """Write the recommendations into a folder.
 
-    ``configs`` is the text of config.pbtxt by point_id. Results that know none, such as imported
-    ones, are listed without a file. A folder of an earlier recommendation is replaced; raises
-    BadInput for one that holds anything else, and where it cannot be written.
+    Parameters
+    ----------
+    advice
+        The recommendations.
+    configs
+        The text of config.pbtxt by ``point_id``. Imported results have none: such a recommendation
+        is listed without a file.
+    out
+        The folder. An earlier recommendation in it is replaced.
+
+    Returns
+    -------
+    list of Path
+        The files that were written.
+
+    Raises
+    ------
+    BadInput
+        The folder holds anything else, or cannot be written.
     """
     _check(advice)
     try:
@@ -76,13 +92,13 @@ def _check(advice: list[Recommendation]) -> None:
         model = str(one.identity["model"])
         if not re.fullmatch(r"\w[\w.+-]*", model):
             raise BadInput(
-                f"the model's name {model!r} cannot be that of a folder",
-                "without --out everything else is told",
+                f"the model's name {model!r} cannot be the name of a folder",
+                "leave out --out: the recommendations are printed",
             )
 
 
 def _clear(out: Path) -> None:
-    """Removes what an earlier recommendation left, and only that."""
+    """Remove the files of an earlier recommendation, and nothing else."""
     if not out.is_dir() or not any(out.iterdir()):
         return
     if not (out / LIST).is_file():
@@ -97,8 +113,9 @@ def _clear(out: Path) -> None:
             if entry["config"]
         ]
     except (ValueError, TypeError, KeyError) as error:
-        raise BadInput(f"{out / LIST}: is not of hpcbench", "name a new folder") from error
+        raise BadInput(f"{out / LIST}: was not written by hpcbench", "name a new folder") from error
     for path in paths:
+        # The list is a file that anybody may have edited: it must not make us delete other files.
         if path.is_absolute() or ".." in path.parts or path.name != "config.pbtxt":
             raise BadInput(f"{out / LIST}: names the file {path}", "name a new folder")
         (out / path).unlink(missing_ok=True)
@@ -109,7 +126,7 @@ def _clear(out: Path) -> None:
 
 
 def _folders(advice: list[Recommendation]) -> list[Path]:
-    """Where each recommendation goes, relative to the folder: named by what differs."""
+    """Return where each recommendation goes, relative to the folder: named by what differs."""
     taken: Counter[Path] = Counter()
     folders = []
     for one, more in zip(advice, recommendation_distinctions(advice), strict=True):
@@ -145,7 +162,7 @@ def _readme(advice: list[Recommendation], listed: list[dict[str, Any]]) -> str:
             "# Recommended configurations",
             "",
             "Each config.pbtxt is the one that Triton had when it was measured. Copy it over that",
-            "of the model in your repository. recommendation.json holds all metrics.",
+            "of the model in your repository. recommendation.json holds all numbers.",
             "",
             *sections,
         ]

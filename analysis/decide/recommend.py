@@ -1,11 +1,10 @@
-"""Which configuration to deploy: the best that was measured within limits, per model and device.
+"""Which configuration to deploy: the best one measured within the limits, per model and device.
 
-Everything here is measured, nothing is modelled. A configuration meets a limit where the mean over
-its repeats does. Those that did not settle take part, because their metrics are real; where one
-of them is the best, that is said, and the best of those that settled stands beside it.
+Everything is measured, nothing is modelled. A configuration meets a limit if the mean of its
+repeats does. Measurements that did not settle are used; if one of them is the best, a note says so,
+and the best configuration that settled stands beside it.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,7 @@ from hpcbench.analysis.summary.configuration import (
     REQUEST_CONTENT,
     as_floats,
     group_numbers,
+    is_base,
     plain_rows,
     strings_as_categories,
 )
@@ -42,21 +42,30 @@ RECOMMEND_COLUMNS = tuple(
         )
     )
 )
-"""The columns of `hpcbench.records.columns` that `recommend` reads."""
+"""The columns of `hpcbench.records.columns` that `recommend_configurations` needs."""
 
 MOST_RUNNERS_UP = 5
 
 Row = dict[str, Any]
 """A configuration: CONFIGURATION, ``point_id``, ``position`` among those of its model and device,
-counts, and metrics as `statistics.join_repeats` has them; what is missing is None."""
+and the counts and metrics of `statistics.join_repeats`; None where a value is missing."""
 
 
 @dataclass(frozen=True)
 class Alternative:
-    """A configuration beside the recommended one: the objective's ratio, recommended to this.
+    """Another configuration, compared with the recommended one.
 
-    ``as_good``: their difference is within the noise; None where one was measured once, so that
-    nobody knows.
+    Attributes
+    ----------
+    row
+        The configuration.
+    ratio
+        The objective of the recommended configuration over that of this one.
+    low, high
+        The interval of ``ratio``; NaN where one of the two was measured once.
+    as_good
+        Whether the interval contains 1: the difference is within the noise. None where there is no
+        interval.
     """
 
     row: Row
@@ -102,7 +111,6 @@ class Recommendation:
         Where ``best`` is None: the limits that cannot be met, in sentences.
     sizing
         How many servers the requested rate needs; None where no rate was requested.
-
     """
 
     requirements: Requirements
@@ -125,20 +133,34 @@ class Recommendation:
 def recommend_configurations(
     frame: pd.DataFrame, requirements: Requirements
 ) -> list[Recommendation]:
-    """The advice for every model and device, in the order of the table.
+    """Return what to deploy for every model on every device.
 
-    ``frame`` has COLUMNS, as `load_results` reads them. Unlike shapes and input data are unlike
-    work, and get advice of their own. What shared its server with another model, and what was
-    called by an ensemble, is no configuration of a server that could be deployed as it is, and is
-    left out. Raises BadInput where nothing could be chosen from.
+    Parameters
+    ----------
+    frame
+        Measurements with RECOMMEND_COLUMNS, as `load_results` returns them.
+    requirements
+        The objective, the limits, prices, and the rate to be served.
+
+    Returns
+    -------
+    list of Recommendation
+        In the order of the table. Different shapes or input data are different work, and have a
+        recommendation of their own. Models that shared a server, or that an ensemble called, are
+        left out: no server like theirs could be deployed.
+
+    Raises
+    ------
+    BadInput
+        There is nothing to choose from, or the prices do not fit the results.
     """
     if frame.empty:
         raise BadInput("there are no results to choose from", "hpcbench run measures them")
     frame = frame[frame["part_of"].isna() & frame["beside"].isna()]
     if frame.empty:
         raise BadInput(
-            "these results are of models that shared a server or that an ensemble called, only",
-            "measure the models alone, too: each model of the campaign is, under its own load",
+            "all models in these results shared a server, or were called by an ensemble",
+            "measure the models alone, too: a campaign does so with each, under its own load",
         )
     frame = strings_as_categories(frame.reset_index(drop=True))
     limits.check_prices(frame, requirements)
@@ -152,21 +174,23 @@ def recommend_configurations(
     table["own"] = is_base(frame)[rows]
     table["reason"] = frame["reason"].iloc[rows].to_numpy(dtype=object)
     groups = group_numbers(_devices(table), (*MODEL, *REQUEST_CONTENT, *DEVICE))
-    return [_advise(part, requirements) for _, part in table.groupby(groups, sort=False)]
+    return [
+        _recommend_for_device(part, requirements) for _, part in table.groupby(groups, sort=False)
+    ]
 
 
 DEVICE = ("gpu_name", "gpu_count", "cpu_name", "cpu_count")
 
 
 def _devices(table: pd.DataFrame) -> pd.DataFrame:
-    """With a GPU that serves, the processor beside it does not make another device."""
+    """Return the table without the CPUs of nodes whose GPU serves: they make no other device."""
     on_gpu = table["gpu_name"].notna() & (table["instance_kind"] != "KIND_CPU").fillna(True)
     gpu = {name: table[name].where(on_gpu) for name in ("gpu_name", "gpu_count")}
     cpu = {name: table[name].mask(on_gpu) for name in ("cpu_name", "cpu_count")}
     return table.assign(**gpu, **cpu)
 
 
-def _advise(table: pd.DataFrame, requirements: Requirements) -> Recommendation:
+def _recommend_for_device(table: pd.DataFrame, requirements: Requirements) -> Recommendation:
     table = table.reset_index(drop=True)
     table["position"] = np.arange(len(table))
     metric = requirements.metric
@@ -207,7 +231,7 @@ def _row(table: pd.DataFrame, position: int) -> Row:
 def _best_first(
     table: pd.DataFrame, metric: Metric, which: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.int64]:
-    """The positions of those rows, by the metric; of equal ones those that settled first."""
+    """Return the positions of those rows, best first; of equal ones, those that settled first."""
     values = as_floats(table[metric.column])
     order = np.lexsort(
         (table["unstable"].to_numpy(), -values if metric.higher_is_better else values)
@@ -218,7 +242,7 @@ def _best_first(
 def _runners_up(
     table: pd.DataFrame, metric: Metric, order: npt.NDArray[np.int64]
 ) -> tuple[list[Alternative], int]:
-    """(the next best, those as good as the first before all others; how many are as good)."""
+    """Return the next best, those as good as the best first, and how many are as good."""
     if len(order) < 2:
         return [], 0
     best, others = int(order[0]), order[1:]
@@ -255,7 +279,7 @@ def _compare(
 
 
 def _as_good(ratio: Interval) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """(where a ratio of the best to another leaves that as good, where that can be told)."""
+    """Return where a configuration is as good as the best, and where that is known."""
     return (ratio.low <= 1) & (ratio.high >= 1), np.isfinite(ratio.low)
 
 
@@ -271,9 +295,9 @@ def _ratio(
 def _base(
     table: pd.DataFrame, metric: Metric, meets: npt.NDArray[np.bool_], best: int | None
 ) -> tuple[int | None, bool]:
-    """(the best of the model's own configuration, whether it keeps to the limits).
+    """Return the best of the model's own configuration, and whether it meets the limits.
 
-    Where none of it does, the one under the load of the recommended configuration.
+    Where none of it does, it is the one under the load of the recommended configuration.
     """
     own = table["own"].to_numpy(dtype=bool)
     order = _best_first(table, metric, own & meets)
@@ -285,21 +309,8 @@ def _base(
     return (int(order[0]) if len(order) else None), False
 
 
-def is_base(frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    """Where the server had the model's own configuration, whatever the campaign says of its axes.
-
-    Records that do not tell, because they are old, have it where no axis is changed.
-    """
-    codes, texts = pd.factorize(frame["variant"])
-    unchanged = [all(v == "base" for v in json.loads(text).values()) for text in texts]
-    # Code -1, a variant that is not known, finds the last.
-    found = pd.Series(np.array([*unchanged, False], dtype=bool)[codes], index=frame.index)
-    known = frame["own_config"]
-    return known.where(known.notna(), found).to_numpy(dtype=bool)
-
-
 def _notes(best: Row, requirements: Requirements) -> tuple[str, ...]:
-    """What a user must know before relying on it."""
+    """Return what a user must know before relying on it."""
     notes = []
     if best["unstable"]:
         notes.append(
@@ -307,7 +318,7 @@ def _notes(best: Row, requirements: Requirements) -> tuple[str, ...]:
             "again on a quiet machine, or with longer windows"
         )
     if best["measured"] == 1:
-        notes.append("it was measured once, so nobody knows the spread: add repeats")
+        notes.append("it was measured once, so its spread is not known: add repeats")
     uses_latency = LATENCY in (
         requirements.metric,
         *(limit.metric for limit in requirements.limits),
@@ -316,15 +327,15 @@ def _notes(best: Row, requirements: Requirements) -> tuple[str, ...]:
     needed = statistics.requests_needed(99)
     if uses_latency and requests is not None and requests < needed:
         notes.append(
-            f"its p99 stands on {requests:.0f} requests; below {needed} the true one may be "
-            "worse: measure for longer"
+            f"its p99 comes from {requests:.0f} requests; with fewer than {needed} the true p99 "
+            "may be higher: use longer windows"
         )
     for limit in requirements.limits:
         low, high = (best[f"{limit.metric.column}_{end}"] for end in ("low", "high"))
         beyond = low if limit.metric.higher_is_better else high
         if beyond is not None and not limit.is_met(np.array([beyond]))[0]:
             notes.append(
-                f"the interval of its {limit.metric.name} reaches {beyond:.4g} "
+                f"the interval of its {limit.metric.name} extends to {beyond:.4g} "
                 f"{limit.metric.unit}, beyond {limit}"
             )
     return tuple(notes)
@@ -338,7 +349,7 @@ def _nearest(table: pd.DataFrame, requirements: Sequence[Limit]) -> int | None:
 
 
 def _failing(table: pd.DataFrame, requirements: Requirements) -> tuple[str, ...]:
-    """Why nothing can be recommended, a sentence for each limit that cannot be met."""
+    """Return why there is nothing to recommend, a sentence for each limit that cannot be met."""
     measured = table[table["measured"] > 0]
     if measured.empty:
         reasons = table["reason"].dropna()
@@ -349,7 +360,7 @@ def _failing(table: pd.DataFrame, requirements: Requirements) -> tuple[str, ...]
         values = as_floats(measured[limit.metric.column])
         known = values[np.isfinite(values)]
         if not len(known):
-            sentences.append(f"{limit}: no measurement has a value of the {limit.metric.name}")
+            sentences.append(f"{limit}: the {limit.metric.name} was not measured")
         elif not limit.is_met(values).any():
             closest, which = (
                 (known.max(), "highest")
@@ -357,15 +368,14 @@ def _failing(table: pd.DataFrame, requirements: Requirements) -> tuple[str, ...]
                 else (known.min(), "lowest")
             )
             sentences.append(
-                f"{limit} is met by none: the {which} {limit.metric.name} measured is "
+                f"no configuration meets {limit}: the {which} {limit.metric.name} measured is "
                 f"{closest:.4g} {limit.metric.unit}"
             )
     if not sentences and len(requirements.limits) > 1:
-        met = " and ".join(map(str, requirements.limits))
-        sentences.append(f"{met} are each met by some, but not together by one")
+        limits_text = " and ".join(map(str, requirements.limits))
+        sentences.append(f"no configuration meets {limits_text} together")
     if not np.isfinite(as_floats(measured[requirements.metric.column])).any():
         sentences.append(
-            f"--objective {requirements.objective}: no measurement has a value of the "
-            f"{requirements.metric.name}"
+            f"--objective {requirements.objective}: the {requirements.metric.name} was not measured"
         )
     return tuple(sentences)

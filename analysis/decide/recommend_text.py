@@ -1,4 +1,4 @@
-"""Recommendations as a page for the terminal, and as JSON."""
+"""Recommendations as text for the terminal, and as JSON."""
 
 import math
 from collections.abc import Iterator
@@ -34,7 +34,15 @@ _HEADINGS = {
 
 
 def print_recommendations(advice: list[Recommendation], console: Console) -> None:
-    """Prints a section for each model and device."""
+    """Print a section for each model and device.
+
+    Parameters
+    ----------
+    advice
+        The recommendations.
+    console
+        Where to print. Below 120 characters it gets fewer columns.
+    """
     for one, more in zip(advice, recommendation_distinctions(advice), strict=True):
         console.print(_title(one, more), highlight=False, soft_wrap=True)
         if one.best is None:
@@ -45,25 +53,49 @@ def print_recommendations(advice: list[Recommendation], console: Console) -> Non
 
 
 def recommendation_distinctions(advice: list[Recommendation]) -> list[str]:
-    """What else is asked of those that have one name on one device, "" where nothing is."""
+    """Return what else is requested of models that have one name on one device.
+
+    Parameters
+    ----------
+    advice
+        The recommendations.
+
+    Returns
+    -------
+    list of str
+        For each of them ``""``, or what tells it from the others of its name: shapes, input data.
+    """
     names = [(one.identity["model_label"], device_name(one.identity)) for one in advice]
-    told = [""] * len(advice)
+    texts = [""] * len(advice)
     for name in {name for name in names if names.count(name) > 1}:
         alike = [i for i, other in enumerate(names) if other == name]
         rows = [_request(advice[i].best or advice[i].identity) for i in alike]
         for i, text in zip(alike, distinctions(rows), strict=True):
-            told[i] = text
-    return told
+            texts[i] = text
+    return texts
 
 
 def _request(row: Row) -> Row:
-    """What is asked for, for which there is advice of its own, and nothing that was chosen."""
+    """Return the row without what was chosen: only what separates recommendations."""
     kept = (*REQUEST_CONTENT, "shapes_name", *DEVICE, "instance_kind")
     return {name: value if name in kept else None for name, value in row.items()}
 
 
 def recommendation_title(one: Recommendation, more: str) -> str:
-    """The model and the device, with what else tells this advice from others."""
+    """Return the model and the device of a recommendation.
+
+    Parameters
+    ----------
+    one
+        The recommendation.
+    more
+        What else tells it from others, from `recommendation_distinctions`.
+
+    Returns
+    -------
+    str
+        ``"Jet tagger on Tesla T4"``.
+    """
     return f"{one.identity['model_label']} on {device_name(one.identity)}" + (
         f", {more}" if more else ""
     )
@@ -101,7 +133,7 @@ def _show_best(one: Recommendation, best: Row, console: Console) -> None:
 
 
 def _once(rows: list[tuple[str, Row]]) -> list[tuple[str, Row]]:
-    """Each configuration where it stands first."""
+    """Return each configuration once, where it stands first."""
     first: dict[int, tuple[str, Row]] = {}
     for standing, row in rows:
         first.setdefault(row["position"], (standing, row))
@@ -109,7 +141,18 @@ def _once(rows: list[tuple[str, Row]]) -> list[tuple[str, Row]]:
 
 
 def result_sentences(one: Recommendation) -> list[str]:
-    """What is gained over base, how sure that is, and what a rate needs."""
+    """Return what is gained over the base configuration, and how many servers a rate needs.
+
+    Parameters
+    ----------
+    one
+        A recommendation with a ``best``.
+
+    Returns
+    -------
+    list of str
+        Sentences without a full stop.
+    """
     return [*_gains(one), *_sizing(one)]
 
 
@@ -118,7 +161,7 @@ def _standing(other: Alternative) -> str:
 
 
 def _print_table(rows: list[tuple[str, Row]], requirements: Requirements, console: Console) -> None:
-    """The configurations; a narrow terminal gets fewer metrics, and the servers below the table."""
+    """Print the configurations; a narrow terminal gets fewer metrics, and servers below them."""
     wide = console.width >= _WIDE
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     loads = [name for name in LOAD if any(row[name] is not None for _, row in rows)]
@@ -166,14 +209,14 @@ def _print_table(rows: list[tuple[str, Row]], requirements: Requirements, consol
 def _gains(one: Recommendation) -> Iterator[str]:
     metric = one.requirements.metric
     if one.base is None:
-        yield "the model's own configuration (base) was not measured, so no gain can be told"
+        yield "the model's own configuration (base) was not measured, so the gain is not known"
     elif one.best is not None and one.base.row["position"] == one.best["position"]:
         yield "this is the model's own configuration (base): none of the others was better"
     else:
         ratio = format_interval(one.base.ratio, one.base.low, one.base.high)
-        same = "; base never keeps to the limits" if not one.base_within_limits else ""
+        exceeds = "; base never keeps to the limits" if not one.base_within_limits else ""
         doubt = {True: ", which may be noise", None: ", measured once", False: ""}
-        yield f"{metric.name}: {ratio} times that of base{doubt[one.base.as_good]}{same}"
+        yield f"{metric.name}: {ratio} times that of base{doubt[one.base.as_good]}{exceeds}"
     if one.as_good > len(one.runners_up):
         yield f"{one.as_good} others are as good within the noise; more repeats tell them apart"
 
@@ -214,7 +257,18 @@ def _sizing(one: Recommendation) -> Iterator[str]:
 
 
 def recommendation_json(one: Recommendation) -> dict[str, Any]:
-    """The advice as plain data; a missing metric is null."""
+    """Return a recommendation as plain data.
+
+    Parameters
+    ----------
+    one
+        The recommendation.
+
+    Returns
+    -------
+    dict
+        For `json.dumps`; None where a number is missing.
+    """
     return {
         "model": one.identity["model"],
         "model_label": one.identity["model_label"],
@@ -239,7 +293,7 @@ def recommendation_json(one: Recommendation) -> dict[str, Any]:
 
 
 def _compared(other: Alternative) -> dict[str, Any]:
-    ratio = {name: finite_or_none(getattr(other, name)) for name in ("ratio", "low", "high")}
+    ratio = {name: _finite_or_none(getattr(other, name)) for name in ("ratio", "low", "high")}
     return {**(_row(other.row) or {}), "recommended_over_this": ratio, "as_good": other.as_good}
 
 
@@ -260,6 +314,6 @@ def _row(row: Row | None) -> dict[str, Any] | None:
     }
 
 
-def finite_or_none(value: float) -> float | None:
-    """JSON knows no NaN."""
+def _finite_or_none(value: float) -> float | None:
+    """Return the number, or None for NaN and infinity, which JSON does not have."""
     return value if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""How many GPUs a rate of inferences needs, and how many clients one of them serves."""
+"""How many GPUs a rate of inferences needs, and how many clients one server can have."""
 
 import math
 from dataclasses import dataclass
@@ -18,15 +18,29 @@ from hpcbench.analysis.summary.limits import Requirements
 
 @dataclass(frozen=True)
 class Sizing:
-    """What a rate needs of one device with the recommended configuration.
+    """What a rate needs with the recommended configuration on one device.
 
-    ``servers`` is the number of Tritons with ``gpus_per_server`` GPUs each (0: none has one), each
-    as loaded as it was measured, or less. ``servers_low`` and ``servers_high`` come of the interval
-    of the throughput, None where there is none or it has no end. ``share`` is the part of the
-    measured throughput that is used. ``clients`` is the highest concurrency measured with this
-    server variant and batch size that keeps to all limits, None in open loop;
-    ``clients_interpolated`` how many would keep to the p99 limit on a straight line from there to
-    the next point measured, None where they are not more. ``cost_per_hour`` is for all servers.
+    Attributes
+    ----------
+    rate
+        The rate to be served [infer/s].
+    servers
+        How many Triton servers it takes, each loaded as it was measured, or less.
+    servers_low, servers_high
+        The same from the limits of the interval of the throughput. None: there is no interval, or
+        its lower limit is not above 0.
+    gpus_per_server
+        0 on nodes without GPUs.
+    share
+        The part of the measured throughput that is used, at most 1.
+    clients
+        The highest concurrency measured, with this server variant and batch size, that meets all
+        limits. None in open loop.
+    clients_interpolated
+        How many clients would just meet the p99 limit, on a straight line from there to the next
+        concurrency measured. None where that is not more than ``clients``.
+    cost_per_hour
+        Of all servers; None without a price.
     """
 
     rate: float
@@ -41,7 +55,22 @@ class Sizing:
 
 
 def size_for_rate(table: pd.DataFrame, best: int, requirements: Requirements) -> Sizing | None:
-    """The sizing for row ``best`` of a table of one model and device; None without a rate."""
+    """Return how many servers the requested rate needs.
+
+    Parameters
+    ----------
+    table
+        The configurations of one model on one device, from `statistics.join_repeats`.
+    best
+        The row of the recommended configuration.
+    requirements
+        The rate [infer/s], prices and limits.
+
+    Returns
+    -------
+    Sizing or None
+        None where no rate is requested, or the configuration has no throughput.
+    """
     if requirements.rate is None:
         return None
     column = limits.THROUGHPUT.column
@@ -76,8 +105,21 @@ def size_for_rate(table: pd.DataFrame, best: int, requirements: Requirements) ->
 
 
 def servers_needed(rate: float, throughput: float) -> int:
-    """The fewest servers of that throughput that reach the rate (both in infer/s)."""
-    # A quotient that is whole but for rounding needs no further server.
+    """Return how many servers reach a rate.
+
+    Parameters
+    ----------
+    rate
+        The rate [infer/s].
+    throughput
+        Of one server [infer/s].
+
+    Returns
+    -------
+    int
+        At least 1.
+    """
+    # 3.0000000000000004 servers are 3: the quotient is not exact.
     return max(1, math.ceil(rate / throughput * (1 - 1e-12)))
 
 

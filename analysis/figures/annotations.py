@@ -1,4 +1,4 @@
-"""Words beside the points of a figure, where they touch least."""
+"""Short texts beside the points of a figure, placed where they cover least."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,23 +11,42 @@ from matplotlib.path import Path
 from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
-from hpcbench.analysis.figures.styles import SMALL_PT, Mark
+from hpcbench.analysis.figures.styles import SMALL_PT, SeriesMark
 
+# Right (1) or left (-1) of the point, above (1) or below (-1) it, best first.
 _SIDES = ((1, -1), (1, 1), (-1, 1), (-1, -1), (1, 0), (-1, 0), (0, 1), (0, -1))
-"""Right or left, above or below of the point; the earlier the better."""
-_ROOM_PT = 4
-_CUT_OFF = 1000
+_CLEARANCE_PT = 4
+_CUT_OFF_COST = 1000
 
 
-def write_beside(
+def annotate_points(
     ax: Axes,
     texts: Iterable[str],
     x: Iterable[float],
     y: Iterable[float],
-    mark: Mark,
+    mark: SeriesMark,
     size_pt: float = SMALL_PT,
 ) -> list[Annotation]:
-    """A word for each point, in the colour of its series; `place` puts it beside the point."""
+    """Write a text for each point of a series, in the colour of the series.
+
+    Parameters
+    ----------
+    ax
+        Axes with the points.
+    texts
+        One text for each point.
+    x, y
+        Coordinates of the points in the units of the axes.
+    mark
+        Mark of the series.
+    size_pt
+        Font size in points.
+
+    Returns
+    -------
+    list[Annotation]
+        The texts, still on top of their points: `place_annotations` moves them aside.
+    """
     return [
         ax.annotate(
             text,
@@ -42,63 +61,71 @@ def write_beside(
     ]
 
 
-def place(ax: Axes, words: Sequence[Annotation]) -> None:
-    """Each word to that side of its point where it touches least; after the layout is made.
+def place_annotations(ax: Axes, annotations: Sequence[Annotation]) -> None:
+    """Move each text to the side of its point where it covers fewest lines and markers.
 
-    It lies on a line or a marker, or is cut off, only where there is nothing better; where it would
-    touch a word before it at every side, it is hidden.
+    A text that would touch an earlier one on every side is hidden. Call it after the layout is
+    done: a later change of the limits or the size would move the points.
+
+    Parameters
+    ----------
+    ax
+        Axes with everything drawn that the texts should keep clear of.
+    annotations
+        Texts of `annotate_points`.
     """
-    if not words:
+    if not annotations:
         return
-    drawn = _Drawn.on(ax)
+    obstacles = _Obstacles.of_axes(ax)
     taken: list[Bbox] = []
-    for word in words:
-        found: list[tuple[int, int, Bbox]] = []
+    for annotation in annotations:
+        free: list[tuple[int, int, Bbox]] = []
         for rank, side in enumerate(_SIDES):
-            box = _put(word, side)
+            box = _move(annotation, side)
             if not any(box.overlaps(other) for other in taken):
-                found.append((drawn.touched(box), rank, box))
-        word.set_visible(bool(found))
-        if found:
-            _, rank, box = min(found, key=lambda each: each[:2])
-            _put(word, _SIDES[rank])
+                free.append((obstacles.cost(box), rank, box))
+        annotation.set_visible(bool(free))
+        if free:
+            _, rank, box = min(free, key=lambda each: each[:2])
+            _move(annotation, _SIDES[rank])
             taken.append(box)
 
 
-def _put(word: Annotation, side: tuple[int, int]) -> Bbox:
+def _move(annotation: Annotation, side: tuple[int, int]) -> Bbox:
     right, up = side
-    word.xyann = (right * (9 if up else 11), up * (6 if right else 10))
-    word.set_horizontalalignment("left" if right > 0 else "right" if right else "center")
-    word.set_verticalalignment("bottom" if up > 0 else "top" if up else "center")
-    return word.get_window_extent()
+    annotation.xyann = (right * (9 if up else 11), up * (6 if right else 10))
+    annotation.set_horizontalalignment("left" if right > 0 else "right" if right else "center")
+    annotation.set_verticalalignment("bottom" if up > 0 else "top" if up else "center")
+    return annotation.get_window_extent()
 
 
 @dataclass(frozen=True)
-class _Drawn:
+class _Obstacles:
     """What is drawn in some axes, in pixels."""
 
     frame: Bbox
     lines: Sequence[Path]
     points: npt.NDArray[np.float64]
-    room: float
+    clearance: float
 
     @classmethod
-    def on(cls, ax: Axes) -> "_Drawn":
+    def of_axes(cls, ax: Axes) -> "_Obstacles":
         lines, points = [], [np.empty((0, 2))]
         for line in ax.get_lines():
+            # Steps are drawn between the data: they are what a text would cover.
             stepped = STEP_LOOKUP_MAP[line.get_drawstyle()](*line.get_data(orig=False))
             pixels = line.get_transform().transform(np.column_stack(stepped))
             if line.get_linestyle() != "None":
                 lines.append(Path(pixels))
             if line.get_marker() != "None":
                 points.append(pixels)
-        room = _ROOM_PT * ax.figure.dpi / 72
-        return cls(ax.bbox, lines, np.concatenate(points), room)
+        clearance = _CLEARANCE_PT * ax.figure.dpi / 72
+        return cls(ax.bbox, lines, np.concatenate(points), clearance)
 
-    def touched(self, box: Bbox) -> int:
-        """How many lines and markers a word in this box would touch; many where it is cut off."""
+    def cost(self, box: Bbox) -> int:
+        """Return how many lines and markers a text in this box covers; many if it is cut off."""
         inside = self.frame.x0 <= box.x0 and box.x1 <= self.frame.x1
         inside &= self.frame.y0 <= box.y0 and box.y1 <= self.frame.y1
         crossed = sum(bool(path.intersects_bbox(box, filled=False)) for path in self.lines)
-        covered = int(box.padded(self.room).count_contains(self.points))
-        return crossed + covered + (0 if inside else _CUT_OFF)
+        covered = int(box.padded(self.clearance).count_contains(self.points))
+        return crossed + covered + (0 if inside else _CUT_OFF_COST)

@@ -1,12 +1,16 @@
-"""What is written around figures: what sets their series apart, and notes on what they show."""
+"""Notes below figures: how it was measured, what the bars mean, and which points are missing."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
-from hpcbench.analysis.summary.configuration import BASE, CALLS, LOAD
-from hpcbench.analysis.summary.configuration_names import describe_configuration, server_axes
+from hpcbench.analysis.figures.legends import (
+    configuration_texts,
+    differs,
+    server_axis_names,
+)
+from hpcbench.analysis.summary.configuration import CALLS, LOAD
 from hpcbench.analysis.summary.figure_tables import differ_in_load_only
 from hpcbench.analysis.summary.number_format import plain_number
 from hpcbench.analysis.summary.points import row_dicts
@@ -14,61 +18,50 @@ from hpcbench.analysis.summary.statistics import CONFIDENCE
 from hpcbench.analysis.summary.varying_axes import Axis
 from hpcbench.records.columns import Status
 
-_MOST_TOLD = 6
-_DELAY = "max_queue_delay_us"
+_MOST_CONFIGURATIONS = 6
+_MOST_CAMPAIGN_CHARACTERS = 60
 
 
-def legend(table: pd.DataFrame, ignore: Collection[str] = ()) -> tuple[str, dict[int, str]]:
-    """The legend's title, and the text of each series in it: there what all share, here the rest.
+def conditions_note(data: pd.DataFrame, ignore: Collection[str] = ()) -> str:
+    """Say under which conditions all series were measured.
 
-    The device is always in one of the two. ``ignore`` are columns that differ within a series.
+    Parameters
+    ----------
+    data
+        Data of a figure, one row for each point.
+    ignore
+        Columns that differ along a series.
+
+    Returns
+    -------
+    str
+        A sentence, or "" if the series share no condition worth a note.
     """
-    firsts = row_dicts(table.drop_duplicates("series"))
-    parts = {row["series"]: _parts(row, ignore) for row in firsts}
-    # What was never measured knows no device, which must not look like another one.
-    measured = table.loc[table["measured"] > 0, "series"].unique()
-    drawn = [parts[number] for number in (measured if len(measured) else parts)]
-    # What a reader wants named wherever it differs, even if the series could be told without it.
-    servers = _server_axes(firsts)
-    primary = ("model_label", "device", *servers, *LOAD, *CALLS)
-    named = [name for name in primary if _differs(drawn, name)]
-    for name in dict.fromkeys(name for described in parts.values() for name in described):
-        if len(_distinct(parts.values(), [*named, name])) > len(_distinct(parts.values(), named)):
-            named.append(name)
-    # Without dynamic batching there is no queue delay, which sets nothing apart.
-    delays = {text for described in parts.values() if (text := described.get(_DELAY))}
-    if len(delays) == 1 and _DELAY in named:
-        named.remove(_DELAY)
-    texts = {
-        number: ", ".join(text for name in named if (text := described.get(name)))
-        for number, described in parts.items()
-    }
-    for row in firsts:
-        if row["variant"] == "{}" and set(servers) & set(named):
-            texts[row["series"]] = ", ".join(filter(None, [texts[row["series"]], BASE]))
-    if not named:
-        known = [drawn[0].get(name, "") for name in ("device", "model_label")]
-        return known[0], dict.fromkeys(parts, known[1] or "as configured")
-    shared = [drawn[0].get(name, "") for name in ("model_label", "device") if name not in named]
-    return ", ".join(filter(None, shared)), {
-        number: text or "as configured" for number, text in texts.items()
-    }
-
-
-def conditions(table: pd.DataFrame, ignore: Collection[str] = ()) -> str:
-    """What all series were measured under, as far as it is the same and worth telling."""
-    firsts = row_dicts(table.drop_duplicates("series"))
-    parts = [_parts(row, ignore) for row in firsts]
+    firsts = row_dicts(data.drop_duplicates("series"))
+    parts = [configuration_texts(row, ignore) for row in firsts]
     names = (*LOAD, *CALLS, "measurement_interval_ms")
     used = [name for name in names if not parts[0].get(name, "").startswith("no ")]
-    same = [name for name in (*used, *_server_axes(firsts)) if not _differs(parts, name)]
-    told = [text for name in same if (text := parts[0].get(name))]
-    return f"Conditions: {', '.join(told)}." if told else ""
+    same = [name for name in (*used, *server_axis_names(firsts)) if not differs(parts, name)]
+    texts = [text for name in same if (text := parts[0].get(name))]
+    return f"Conditions: {', '.join(texts)}." if texts else ""
 
 
-def repeats(table: pd.DataFrame, bars: str | None = "Bands and bars") -> str:
-    """How the points and their ``bars``, if the figure has any, were made from the measurements."""
-    counts = table.loc[table["measured"] > 0, "measured"]
+def repeats_note(data: pd.DataFrame, bars: str | None = "Bands and bars") -> str:
+    """Say how points and bars were made from the measurements.
+
+    Parameters
+    ----------
+    data
+        Data of a figure, one row for each point.
+    bars
+        What the intervals look like in this figure; None if it shows none.
+
+    Returns
+    -------
+    str
+        One to three sentences.
+    """
+    counts = data.loc[data["measured"] > 0, "measured"]
     if counts.empty:
         return "No point was measured."
     most = counts.max()
@@ -77,58 +70,113 @@ def repeats(table: pd.DataFrame, bars: str | None = "Bands and bars") -> str:
     if bars is None:
         return text
     if most > 1:
+        # Of two repeats the interval is 13 times as wide as they are apart, so bars show the two.
         interval = f"{CONFIDENCE:.0%} interval of the mean (Student's t)"
         both = "the two measurements"
         shown = both if most == 2 else interval
         if most > 2 and (counts == 2).any():
             shown = f"{interval}; where there are only two, {both}"
         text = f"{text} {bars}: {shown}."
-    if (table["status"] == Status.UNSTABLE).any():
+    if (data["status"] == Status.UNSTABLE).any():
         text += " Hollow: at least one measurement did not settle."
     return text
 
 
-def selection(table: pd.DataFrame, which: str = "In colour") -> str:
-    """Which series stand out in the figure, and what became of the others; "" if all do."""
-    counts = table.drop_duplicates("series")["drawn"].value_counts()
+def selection_note(data: pd.DataFrame, shown_how: str = "in colour") -> str:
+    """Say which series stand out in the figure and what happened to the others.
+
+    Parameters
+    ----------
+    data
+        Data of a figure, one row for each point.
+    shown_how
+        How the series that stand out are shown.
+
+    Returns
+    -------
+    str
+        One or two sentences, or "" if all series stand out.
+    """
+    counts = data.drop_duplicates("series")["drawn"].value_counts()
     if (shown := counts.get("colour", 0)) == (total := counts.sum()):
         return ""
     grey, left_out = int(counts.get("grey", 0)), int(counts.get("no", 0))
-    rule = "the first and those of the highest throughput, each model and device in turn"
-    if differ_in_load_only(table):
+    rule = "the first, and those with the highest throughput of each model and device in turn"
+    if differ_in_load_only(data):
         rule = "spread evenly over all"
-    others = [f"{grey} are grey lines" * (grey > 0), f"{left_out} are left out" * (left_out > 0)]
+    others = [
+        f"{grey} {'is a grey line' if grey == 1 else 'are grey lines'}" if grey else "",
+        f"{left_out} {'is' if left_out == 1 else 'are'} in the CSV only" if left_out else "",
+    ]
     return (
-        f"{which}: {shown} of {total} configurations, {rule}; of the others "
-        f"{' and '.join(filter(None, others))}."
+        f"{shown} of {total} configurations are {shown_how}: {rule}. "
+        f"Of the others, {' and '.join(filter(None, others))}."
     )
 
 
-def absences(
-    table: pd.DataFrame, texts: Mapping[int, str], axis: Axis, named: Mapping[str, str]
-) -> str:
-    """Every point of which something is missing in the figure; "" if none is.
+def best_load_note(data: pd.DataFrame) -> str:
+    """Say that each point is the best of several loads.
 
-    ``named`` are the quantities that it shows, with their names.
+    Parameters
+    ----------
+    data
+        Data of a figure with the column ``candidates``.
+
+    Returns
+    -------
+    str
+        A sentence, or "" if there was never a choice.
     """
-    told: dict[str, dict[tuple[int, str], list[str]]] = {}
-    for row in row_dicts(table[table["series"].isin(list(texts))]):
-        for what, how in _missing(row, named):
-            places = told.setdefault(what, {})
-            places.setdefault((row["series"], how), []).append(plain_number(row["x"]))
-    several = len(texts) > 1
+    most = int(data["candidates"].max())
+    if most < 2:
+        return ""
+    return (
+        "Each point is the load with the highest throughput that settled, chosen from up to "
+        f"{most}; the CSV says which."
+    )
+
+
+def missing_points_note(
+    data: pd.DataFrame, labels: Mapping[int, str], axis: Axis, metrics: Mapping[str, str]
+) -> str:
+    """List every point that lacks a result, a repeat or a metric.
+
+    Parameters
+    ----------
+    data
+        Data of a figure, one row for each point.
+    labels
+        Labels of the series in the legend, by their numbers; other series are not listed.
+    axis
+        Axis along which the series run.
+    metrics
+        Names of the metrics that the figure shows, by their columns.
+
+    Returns
+    -------
+    str
+        Sentences, or "" if nothing is missing.
+    """
+    lists: dict[str, dict[tuple[int, str], list[str]]] = {}
+    for row in row_dicts(data[data["series"].isin(list(labels))]):
+        for what, why in _missing(row, metrics):
+            places = lists.setdefault(what, {})
+            places.setdefault((row["series"], why), []).append(plain_number(row["x"]))
+    several = len(labels) > 1
     sentences = []
-    for what, places in told.items():
+    for what, places in lists.items():
         parts = [
-            (f"{texts[number]} " if several else "") + f"at {axis.phrase} {', '.join(values)}{how}"
-            for (number, how), values in places.items()
+            (f"{labels[number]} " if several else "") + f"at {axis.phrase} {', '.join(values)}{why}"
+            for (number, why), values in places.items()
         ]
-        more = f"; and {len(parts) - _MOST_TOLD} more configurations" if parts[_MOST_TOLD:] else ""
-        sentences.append(f"{what}: {'; '.join(parts[:_MOST_TOLD])}{more}.")
+        rest = len(parts) - _MOST_CONFIGURATIONS
+        more = f"; and {rest} more configurations" if rest > 0 else ""
+        sentences.append(f"{what}: {'; '.join(parts[:_MOST_CONFIGURATIONS])}{more}.")
     return " ".join(sentences)
 
 
-def _missing(row: Mapping[str, Any], named: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _missing(row: Mapping[str, Any], metrics: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield what is missing of a point, and the reason in brackets."""
     statuses = row["lacking"].replace("_", " ")
     if not row["measured"]:
         yield "No result (crosses)", f" ({statuses})"
@@ -136,40 +184,44 @@ def _missing(row: Mapping[str, Any], named: Mapping[str, str]) -> Iterator[tuple
     if statuses:
         lost = row["repeats"] - row["measured"]
         yield "Fewer repeats", f" ({lost} of {row['repeats']} {statuses})"
-    # What is not positive cannot be drawn on a logarithmic axis; NaN is not positive either.
-    for quantity, name in named.items():
-        if not row[quantity] > 0:
+    # A logarithmic axis has no place for 0 or less. NaN is not above 0 either.
+    for metric, name in metrics.items():
+        if not row[metric] > 0:
             yield f"No {name.partition(' [')[0]}", ""
 
 
-def latency(table: pd.DataFrame) -> str:
-    """The name of what ``latency_ms`` is in a table of one percentile, with its unit."""
-    percentile = table["percentile"].iloc[0]
+def latency_name(data: pd.DataFrame) -> str:
+    """Name the latency that a campaign asked for, with its unit.
+
+    Parameters
+    ----------
+    data
+        Data of a figure whose rows have one value of ``percentile``.
+
+    Returns
+    -------
+    str
+        For example ``p95 latency [ms]``.
+    """
+    percentile = data["percentile"].iloc[0]
     return "mean latency [ms]" if percentile is None else f"p{percentile} latency [ms]"
 
 
-def campaigns(table: pd.DataFrame) -> str:
-    """The names of the campaigns, or how many there are."""
-    names = sorted({name for text in table["campaigns"] for name in text.split(", ")})
+def campaign_names(data: pd.DataFrame) -> str:
+    """Name the campaigns of a figure for its header.
+
+    Parameters
+    ----------
+    data
+        Data of a figure, one row for each point.
+
+    Returns
+    -------
+    str
+        At most 60 characters: the names, or how many campaigns there are.
+    """
+    names = sorted({name for text in data["campaigns"] for name in text.split(", ")})
     text = ", ".join(names)
-    return text if len(text) <= 60 else f"{len(names)} campaigns" if names[1:] else f"{text[:59]}…"
-
-
-def _distinct(parts: Iterable[Mapping[str, str]], names: list[str]) -> set[tuple[str, ...]]:
-    return {tuple(described.get(name, "") for name in names) for described in parts}
-
-
-def _differs(parts: Iterable[Mapping[str, str]], name: str) -> bool:
-    return len(_distinct(parts, [name])) > 1
-
-
-def _server_axes(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(axis for row in rows for axis in server_axes(row)))
-
-
-def _parts(row: Mapping[str, Any], ignore: Collection[str]) -> dict[str, str]:
-    return {
-        name: text
-        for name, text in describe_configuration(row).items()
-        if name not in ignore and name.removeprefix("found ") not in ignore
-    }
+    if len(text) <= _MOST_CAMPAIGN_CHARACTERS:
+        return text
+    return f"{len(names)} campaigns" if names[1:] else f"{text[: _MOST_CAMPAIGN_CHARACTERS - 1]}…"

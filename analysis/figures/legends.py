@@ -1,56 +1,186 @@
-"""The series that stand out in a figure, with their names and marks, and what closes a figure."""
+"""Names and marks of the series of a figure."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.text import Annotation
+from matplotlib.lines import Line2D
 
-from hpcbench.analysis.figures import annotations, captions, layout
-from hpcbench.analysis.figures.styles import Mark, Preset
+from hpcbench.analysis.figures.layout import LegendEntry
+from hpcbench.analysis.figures.styles import SeriesMark
+from hpcbench.analysis.summary.configuration import BASE, CALLS, LOAD
+from hpcbench.analysis.summary.configuration_names import describe_configuration, server_axes
+from hpcbench.analysis.summary.points import row_dicts
+
+_DELAY = "max_queue_delay_us"
 
 
 @dataclass(frozen=True)
-class Legend:
-    """``texts`` and ``marks`` are by the number of a series; ``title`` is what all share."""
+class SeriesLegend:
+    """Legend of the series that stand out in a figure.
+
+    Attributes
+    ----------
+    title
+        What all series share.
+    labels
+        Label of each series, by its number.
+    marks
+        Colour and marker of each series, by its number.
+    """
 
     title: str
-    texts: Mapping[int, str]
-    marks: Mapping[int, Mark]
+    labels: Mapping[int, str]
+    marks: Mapping[int, SeriesMark]
 
     @classmethod
-    def of(cls, numbers: pd.DataFrame, ignore: Collection[str] = ()) -> "Legend":
-        """The legend of what stands out in a table of `series.numbers`."""
-        title, texts = captions.legend(numbers[numbers["drawn"] == "colour"], ignore)
-        return cls(title, texts, {number: Mark(rank) for rank, number in enumerate(sorted(texts))})
+    def from_data(cls, data: pd.DataFrame, ignore: Collection[str] = ()) -> "SeriesLegend":
+        """Name and mark the series that are drawn in colour.
 
-    def entries(self, numbers: pd.DataFrame, *, line: bool = True) -> list[layout.Entry]:
-        """A mark for each series; a cross for those without a single result."""
-        drawn = set(numbers.loc[numbers["measured"] > 0, "series"])
+        Parameters
+        ----------
+        data
+            Data of a figure, one row for each point.
+        ignore
+            Columns that differ along a series and so name none.
+
+        Returns
+        -------
+        SeriesLegend
+            The legend, with marks in the order of the series.
+        """
+        title, labels = series_labels(data[data["drawn"] == "colour"], ignore)
+        marks = {number: SeriesMark(rank) for rank, number in enumerate(sorted(labels))}
+        return cls(title, labels, marks)
+
+    def entries(self, data: pd.DataFrame, *, line: bool = True) -> list[LegendEntry]:
+        """Return an entry for each series, with a cross for those without any result.
+
+        Parameters
+        ----------
+        data
+            Data of the figure.
+        line
+            Show the line that connects the points.
+
+        Returns
+        -------
+        list[LegendEntry]
+            Entries for `layout.Surroundings`.
+        """
+        measured = set(data.loc[data["measured"] > 0, "series"])
         return [
-            (text, layout.line(**self.marks[number].keywords(line=line)))
-            if number in drawn
-            else (f"{text} (no result)", layout.line(**self.marks[number].cross()))
-            for number, text in self.texts.items()
+            (label, Line2D([], [], **self.marks[number].point_keywords(line=line)))
+            if number in measured
+            else (f"{label} (no result)", Line2D([], [], **self.marks[number].missing_keywords()))
+            for number, label in self.labels.items()
         ]
 
 
-def finish(
-    figure: Figure,
-    ax: Axes,
-    look: Preset,
-    panels_in: float,
-    numbers: pd.DataFrame,
-    legend: Legend,
-    notes: Sequence[str],
-    words: Sequence[Annotation] = (),
-    *,
-    line: bool = True,
-) -> None:
-    """Header above ``ax``, legend and notes around; ``words`` beside their points."""
-    layout.write_header(ax, look, captions.campaigns(numbers))
-    entries = legend.entries(numbers, line=line)
-    layout.write_around(figure, look, panels_in, legend.title, entries, notes)
-    annotations.place(ax, words)
+def series_labels(data: pd.DataFrame, ignore: Collection[str] = ()) -> tuple[str, dict[int, str]]:
+    """Name the series of a figure by what sets them apart.
+
+    Parameters
+    ----------
+    data
+        Data of a figure, one row for each point.
+    ignore
+        Columns that differ along a series and so name none.
+
+    Returns
+    -------
+    tuple[str, dict[int, str]]
+        The title of the legend, which holds the model and the device if all series share them,
+        and the label of each series by its number.
+    """
+    firsts = row_dicts(data.drop_duplicates("series"))
+    parts = {row["series"]: configuration_texts(row, ignore) for row in firsts}
+    # A series without a result has no known device; that must not look like another device.
+    measured = data.loc[data["measured"] > 0, "series"].unique()
+    drawn = [parts[number] for number in (measured if len(measured) else parts)]
+    servers = server_axis_names(firsts)
+    # These are named wherever they differ, even if fewer would tell the series apart.
+    primary = ("model_label", "device", *servers, *LOAD, *CALLS)
+    named = [name for name in primary if differs(drawn, name)]
+    for name in dict.fromkeys(name for described in parts.values() for name in described):
+        if len(_distinct(parts.values(), [*named, name])) > len(_distinct(parts.values(), named)):
+            named.append(name)
+    # Without dynamic batching there is no queue delay: a single value sets nothing apart.
+    delays = {text for described in parts.values() if (text := described.get(_DELAY))}
+    if len(delays) == 1 and _DELAY in named:
+        named.remove(_DELAY)
+    labels = {
+        number: ", ".join(text for name in named if (text := described.get(name)))
+        for number, described in parts.items()
+    }
+    for row in firsts:
+        if row["variant"] == "{}" and set(servers) & set(named):
+            labels[row["series"]] = ", ".join(filter(None, [labels[row["series"]], BASE]))
+    if not named:
+        known = [drawn[0].get(name, "") for name in ("device", "model_label")]
+        return known[0], dict.fromkeys(parts, known[1] or "as configured")
+    shared = [drawn[0].get(name, "") for name in ("model_label", "device") if name not in named]
+    return ", ".join(filter(None, shared)), {
+        number: label or "as configured" for number, label in labels.items()
+    }
+
+
+def configuration_texts(row: Mapping[str, Any], ignore: Collection[str]) -> dict[str, str]:
+    """Describe everything that can set the configuration of a row apart.
+
+    Parameters
+    ----------
+    row
+        A row of the data of a figure.
+    ignore
+        Columns to leave out, also where they are what the server reported.
+
+    Returns
+    -------
+    dict[str, str]
+        Texts by the names of `configuration_names.describe_configuration`, the most telling first.
+    """
+    return {
+        name: text
+        for name, text in describe_configuration(row).items()
+        if name not in ignore and name.removeprefix("found ") not in ignore
+    }
+
+
+def server_axis_names(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the server axes that occur in rows of the data of a figure.
+
+    Parameters
+    ----------
+    rows
+        Rows of the data of a figure.
+
+    Returns
+    -------
+    list[str]
+        Names of axes, each once, in the order in which they appear.
+    """
+    return list(dict.fromkeys(axis for row in rows for axis in server_axes(row)))
+
+
+def differs(parts: Iterable[Mapping[str, str]], name: str) -> bool:
+    """Return whether configurations differ in one of their texts.
+
+    Parameters
+    ----------
+    parts
+        Texts of `configuration_texts`, one mapping for each configuration.
+    name
+        Key of these texts.
+
+    Returns
+    -------
+    bool
+        True if the text differs, or is missing in some of them only.
+    """
+    return len(_distinct(parts, [name])) > 1
+
+
+def _distinct(parts: Iterable[Mapping[str, str]], names: list[str]) -> set[tuple[str, ...]]:
+    return {tuple(described.get(name, "") for name in names) for described in parts}

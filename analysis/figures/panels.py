@@ -1,8 +1,8 @@
-"""What is drawn inside a panel: series as lines with markers and bands, and their ratios.
+"""What is drawn inside a panel: series as lines with markers, bands, error bars and ratios.
 
-A row of the tables here is a point of `hpcbench.analysis.summary.series.numbers`: its place is
-``x``, and
-``drawn`` says whether its series stands out.
+The tables here are the data of a figure (`hpcbench.analysis.summary.series`): a row is a point at
+``x``, and ``drawn`` says whether its series stands out ("colour"), stays behind ("grey") or is left
+out ("no").
 """
 
 from collections.abc import Mapping
@@ -13,30 +13,49 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 
-from hpcbench.analysis.figures import axes
-from hpcbench.analysis.figures.styles import GREY, Mark
+from hpcbench.analysis.figures import axis_scales
+from hpcbench.analysis.figures.styles import GREY, SeriesMark
 from hpcbench.records.columns import Status
+
+THROUGHPUT = "throughput_infer_per_s"
+THROUGHPUT_NAME = "throughput [infer/s]"
+LATENCY = "latency_ms"
 
 _CROSS_HEIGHT = 0.045
 
+# Ends of error bars below 0 are drawn at this share of the value: a logarithmic axis has no 0.
+_SMALLEST_SHARE = 1e-3
 
-def draw_values(
-    ax: Axes, points: pd.DataFrame, quantity: str, marks: Mapping[int, Mark], name: str
+
+def draw_metric_panel(
+    ax: Axes, data: pd.DataFrame, metric: str, marks: Mapping[int, SeriesMark], name: str
 ) -> None:
-    """The lines of one quantity, and a cross at the lower edge for each point without figures.
+    """Draw the series of a metric on a logarithmic y axis.
 
-    ``name`` is that of the quantity, with its unit; ``marks`` are those of the series that stand
-    out.
+    A point without a result is a cross at the lower edge, one row of crosses for each series.
+
+    Parameters
+    ----------
+    ax
+        Axes of the panel.
+    data
+        Data of the figure, one row for each point.
+    metric
+        Column of the metric.
+    marks
+        Marks of the series that stand out, by their numbers.
+    name
+        Name of the metric with its unit, as in ``throughput [infer/s]``.
     """
-    shown = points[points["series"].isin(list(marks))]
+    shown = data[data["series"].isin(list(marks))]
     absent = shown[shown["measured"] == 0]
     rows = {number: row for row, number in enumerate(absent["series"].unique())}
     room = min(_CROSS_HEIGHT * (len(rows) + 0.5), 0.4) if rows else 0.0
-    axes.log_value_axis(ax, extent(points, quantity), room_below=room)
-    draw_grey(ax, points, quantity)
+    axis_scales.set_log_y_axis(ax, values_in_view(data, metric), room_below=room)
+    draw_grey_lines(ax, data, metric)
     for number, mark in marks.items():
-        series = points[points["series"] == number]
-        draw_series(ax, series, quantity, mark, band=_band(marks))
+        series = data[data["series"] == number]
+        draw_series(ax, series, metric, mark, band_alpha=_band_alpha(marks))
         if number in rows:
             missing = series.loc[series["measured"] == 0, "x"]
             height = room * (rows[number] + 1) / (len(rows) + 0.5)
@@ -44,70 +63,129 @@ def draw_values(
                 missing,
                 [height] * len(missing),
                 transform=ax.get_xaxis_transform(),
-                **mark.cross(),
+                **mark.missing_keywords(),
                 gid="absent",
             )
-    if not (points[quantity] > 0).any():
-        write_none(ax, name)
-    ax.set_ylabel(sentence(name))
+    if not (data[metric] > 0).any():
+        _write_no_data(ax, name)
+    ax.set_ylabel(capitalised(name))
 
 
-def write_none(ax: Axes, name: str) -> None:
-    """Says in the panel that there is nothing of what it would show."""
+def _write_no_data(ax: Axes, name: str) -> None:
     what, _, _ = name.partition(" [")
     ax.text(0.5, 0.5, f"no {what}", transform=ax.transAxes, ha="center", va="center")
     ax.set_yticks([])
     ax.set_yticks([], minor=True)
 
 
-def sentence(name: str) -> str:
-    """The name with a capital; the p of a percentile stays small."""
+def capitalised(name: str) -> str:
+    """Begin the name of a metric with a capital letter, except for percentiles.
+
+    Parameters
+    ----------
+    name
+        Name such as ``throughput [infer/s]`` or ``p99 latency [ms]``.
+
+    Returns
+    -------
+    str
+        The name for the label of an axis.
+    """
     return name if name[:2] in ("p9", "p5") else name[:1].upper() + name[1:]
 
 
-def draw_ratios(ax: Axes, points: pd.DataFrame, quantity: str, marks: Mapping[int, Mark]) -> None:
-    """The lines of one quantity's ratio to the first series."""
-    name = f"{quantity}_ratio"
-    axes.ratio_axis(ax, extent(points[points["series"].isin(list(marks))], name))
+def draw_ratio_panel(
+    ax: Axes, data: pd.DataFrame, metric: str, marks: Mapping[int, SeriesMark]
+) -> None:
+    """Draw the ratio of each series to the first.
+
+    Parameters
+    ----------
+    ax
+        Axes of the panel.
+    data
+        Data of the figure, with the column ``METRIC_ratio``.
+    metric
+        Column of the metric.
+    marks
+        Marks of the series that stand out, by their numbers.
+    """
+    ratio = f"{metric}_ratio"
+    shown = data[data["series"].isin(list(marks))]
+    axis_scales.set_ratio_axis(ax, values_in_view(shown, ratio))
     ax.axhline(1, color="0.6", linewidth=1.5, linestyle=":", zorder=0)
     for number, mark in marks.items():
-        draw_series(ax, points[points["series"] == number], name, mark, band=_band(marks))
+        series = data[data["series"] == number]
+        draw_series(ax, series, ratio, mark, band_alpha=_band_alpha(marks))
     ax.set_ylabel("Ratio to first", loc="center", fontsize="small")
 
 
-def draw_grey(ax: Axes, points: pd.DataFrame, quantity: str, x: str = "x") -> None:
-    """The series that do not stand out, as thin lines behind the others."""
-    grey = points[(points["drawn"] == "grey") & (points[quantity] > 0) & (points[x] > 0)]
+def draw_grey_lines(ax: Axes, data: pd.DataFrame, metric: str, x: str = "x") -> None:
+    """Draw the series that do not stand out as thin lines behind the others.
+
+    Parameters
+    ----------
+    ax
+        Axes of the panel.
+    data
+        Data of the figure.
+    metric, x
+        Columns of the y and the x coordinate.
+    """
+    grey = data[(data["drawn"] == "grey") & (data[metric] > 0) & (data[x] > 0)]
     for _, series in grey.groupby("series"):
-        ax.plot(series[x], series[quantity], color=GREY, linewidth=1, zorder=1, gid="grey")
+        ax.plot(series[x], series[metric], color=GREY, linewidth=1, zorder=1, gid="grey")
 
 
 def draw_series(
     ax: Axes,
     series: pd.DataFrame,
-    quantity: str,
-    mark: Mark,
+    metric: str,
+    mark: SeriesMark,
     *,
     linestyle: str = "-",
-    band: float = 0.2,
+    band_alpha: float = 0.2,
 ) -> None:
-    """One line over ``x``: a band where neighbours have intervals, else bars; hollow: unstable.
+    """Draw one series as a line with markers and its intervals.
 
-    ``band`` is how opaque it is.
+    Neighbours with intervals get a band, a single point with an interval an error bar. Points
+    that did not settle are hollow.
+
+    Parameters
+    ----------
+    ax
+        Axes of the panel.
+    series
+        Rows of one series, ordered along ``x``.
+    metric
+        Column of the metric.
+    mark
+        Mark of the series.
+    linestyle
+        Style of the line, as in matplotlib.
+    band_alpha
+        Opacity of the band, from 0 to 1.
     """
-    # What is not positive has no place on a logarithmic axis; the note tells of it.
-    drawn = series[series[quantity] > 0]
-    x, y = drawn["x"].to_numpy(float), drawn[quantity].to_numpy(float)
-    low, high = (drawn[f"{quantity}{end}"].to_numpy(float) for end in ("_low", "_high"))
-    # A limit below zero must not tear a hole into the band.
-    low = np.maximum(low, y * 1e-3)
+    # The note below the figure lists points that a logarithmic axis has no place for.
+    drawn = series[series[metric] > 0]
+    x, y = drawn["x"].to_numpy(float), drawn[metric].to_numpy(float)
+    low, high = (drawn[f"{metric}{end}"].to_numpy(float) for end in ("_low", "_high"))
+    low = np.maximum(low, y * _SMALLEST_SHARE)
     ax.plot(x, y, color=mark.colour, linewidth=2.2, linestyle=linestyle, zorder=2, gid="line")
-    barred = np.isfinite(low) & np.isfinite(high)
-    if (np.diff(np.flatnonzero(barred)) == 1).any():
+    has_interval = np.isfinite(low) & np.isfinite(high)
+    if (np.diff(np.flatnonzero(has_interval)) == 1).any():
         ax.fill_between(
-            x, low, high, where=barred, color=mark.colour, alpha=band, linewidth=0, zorder=1.5
+            x,
+            low,
+            high,
+            where=has_interval,
+            color=mark.colour,
+            alpha=band_alpha,
+            linewidth=0,
+            zorder=1.5,
         )
-    alone = barred & ~_beside(barred)
+    # A band needs two neighbours; a single interval would not be seen.
+    alone = has_interval & ~_has_neighbour(has_interval)
     ax.errorbar(
         x[alone],
         y[alone],
@@ -123,8 +201,8 @@ def draw_series(
     draw_markers(ax, x, y, (drawn["status"] == Status.UNSTABLE).to_numpy(bool), mark)
 
 
-def _band(marks: Mapping[int, Mark]) -> float:
-    """Many bands over each other must not hide the lines."""
+def _band_alpha(marks: Mapping[int, SeriesMark]) -> float:
+    # Many bands on top of each other would hide the lines.
     return 0.2 if len(marks) <= 3 else 0.1
 
 
@@ -133,40 +211,102 @@ def draw_markers(
     x: npt.NDArray[np.float64],
     y: npt.NDArray[np.float64],
     unstable: npt.NDArray[np.bool_],
-    mark: Mark,
+    mark: SeriesMark,
 ) -> None:
-    """Points: filled where all repeats settled, else hollow."""
+    """Draw points: filled where all repeats settled, else hollow.
+
+    Parameters
+    ----------
+    ax
+        Axes of the panel.
+    x, y
+        Coordinates, shape (n,).
+    unstable
+        Whether some repeat of a point did not settle, shape (n,).
+    mark
+        Mark of the series.
+    """
     for hollow in (False, True):
         if (chosen := unstable == hollow).any():
             ax.plot(
                 x[chosen],
                 y[chosen],
-                **mark.keywords(hollow=hollow),
+                **mark.point_keywords(hollow=hollow),
+                # The first series stays on top: others are compared with it.
                 zorder=3 - 0.01 * mark.rank,
                 gid="hollow" if hollow else "settled",
             )
 
 
-def draw_bars(ax: Axes, table: pd.DataFrame, x: str, y: str, colour: str, *, opaque: float) -> None:
-    """The intervals of both quantities as thin bars through each point."""
-    for quantity, way in ((x, "xerr"), (y, "yerr")):
-        value, low, high = (
-            table[f"{quantity}{end}"].to_numpy(float) for end in ("", "_low", "_high")
-        )
-        bars = np.nan_to_num(np.stack([value - np.maximum(low, value * 1e-3), high - value]))
-        look: dict[str, Any] = {"fmt": "none", "ecolor": colour, "elinewidth": 1.2, way: bars}
-        ax.errorbar(table[x], table[y], alpha=opaque, **look)
+def draw_error_bars(
+    ax: Axes, data: pd.DataFrame, metrics: tuple[str, str], colour: str, *, alpha: float
+) -> None:
+    """Draw the intervals of two metrics as thin bars through each point.
+
+    Parameters
+    ----------
+    ax
+        Axes of the panel.
+    data
+        Rows of the points.
+    metrics
+        Columns of the x and the y coordinate.
+    colour
+        Colour of the bars.
+    alpha
+        Opacity of the bars, from 0 to 1.
+    """
+    x, y = (data[metric] for metric in metrics)
+    for metric, direction in zip(metrics, ("xerr", "yerr"), strict=True):
+        bars = {direction: interval_lengths(data, metric)}
+        look: dict[str, Any] = {"fmt": "none", "ecolor": colour, "elinewidth": 1.2, **bars}
+        ax.errorbar(x, y, alpha=alpha, **look)
 
 
-def _beside(there: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Where a neighbour is there."""
-    padded = np.concatenate([[False], there, [False]])
+def interval_lengths(data: pd.DataFrame, metric: str) -> npt.NDArray[np.float64]:
+    """Return how far the intervals of a metric reach below and above its values.
+
+    Parameters
+    ----------
+    data
+        Rows of n points.
+    metric
+        Column of the metric.
+
+    Returns
+    -------
+    npt.NDArray[np.float64]
+        Shape (2, n), as ``errorbar`` takes it; 0 where a point has no interval.
+    """
+    value, low, high = (data[f"{metric}{end}"].to_numpy(float) for end in ("", "_low", "_high"))
+    lengths: npt.NDArray[np.float64] = np.nan_to_num(
+        np.stack([value - np.maximum(low, value * _SMALLEST_SHARE), high - value])
+    )
+    return lengths
+
+
+def _has_neighbour(present: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    padded = np.concatenate([[False], present, [False]])
     found: npt.NDArray[np.bool_] = padded[:-2] | padded[2:]
     return found
 
 
-def extent(points: pd.DataFrame, quantity: str) -> list[float]:
-    """The values that the axis must show: means, and bars that are not far longer than they."""
-    means = points[quantity]
-    low, high = points[f"{quantity}_low"], points[f"{quantity}_high"]
+def values_in_view(data: pd.DataFrame, metric: str) -> list[float]:
+    """Return the values that an axis must show.
+
+    Parameters
+    ----------
+    data
+        Rows of the points.
+    metric
+        Column of the metric.
+
+    Returns
+    -------
+    list[float]
+        Means and ends of intervals. An end further than a factor of 1.5 from its mean is cut
+        there: one wide interval would leave the others no room.
+    """
+    means = data[metric]
+    low, high = data[f"{metric}_low"], data[f"{metric}_high"]
     return [*means, *low.clip(lower=means / 1.5), *high.clip(upper=means * 1.5)]

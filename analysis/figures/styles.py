@@ -1,6 +1,6 @@
-"""How figures look: presets after the experiments' own, and marks that everybody can tell apart.
+"""Styles of the experiments, and a colour and marker for each series.
 
-The presets share one scale of sizes, so that a figure has the same layout in each.
+All styles share one scale of font sizes, so that a figure has the same layout in each.
 """
 
 from collections.abc import Mapping
@@ -30,54 +30,73 @@ _SIZES: dict[str, Any] = {
     "figure.facecolor": "white",
     "figure.dpi": 100,
 }
+# Settings that decide the layout; they must not differ from style to style.
 _OURS = ("figure.", "savefig.", "font.", "legend.", "axes.prop_cycle", "axes.autolimit_mode")
 
 
-def _after(style: Mapping[str, Any], fonts: list[str], **more: Any) -> dict[str, Any]:
-    """Lines, ticks and labels as the experiment has them; sizes as here."""
+def _derived(style: Mapping[str, Any], fonts: list[str], **more: Any) -> dict[str, Any]:
+    """Return an experiment's lines, ticks and frames with the sizes of this module."""
     theirs = {name: value for name, value in style.items() if not name.startswith(_OURS)}
     return {**theirs, **_SIZES, "font.family": fonts, **more}
 
 
 @dataclass(frozen=True)
-class Preset:
-    """One look. ``mark`` is how the program's name is written, ``campaign`` how the rest is."""
+class Style:
+    """One look of a figure.
+
+    Attributes
+    ----------
+    name
+        Name that users give to ``--style``.
+    rc
+        Settings of matplotlib, as in ``matplotlib.rcParams``.
+    program_text
+        Keywords of matplotlib's Text for the program's name above the figure.
+    campaign_text
+        Keywords of matplotlib's Text for the campaign's name beside it.
+    """
 
     name: str
     rc: Mapping[str, Any]
-    mark: Mapping[str, Any] = field(default_factory=dict)
-    campaign: Mapping[str, Any] = field(default_factory=dict)
+    program_text: Mapping[str, Any] = field(default_factory=dict)
+    campaign_text: Mapping[str, Any] = field(default_factory=dict)
 
-    def active(self) -> AbstractContextManager[None]:
-        """Matplotlib's settings are these while the block lasts, and then as they were."""
+    def context(self) -> AbstractContextManager[None]:
+        """Apply the settings for the length of a ``with`` block.
+
+        Returns
+        -------
+        AbstractContextManager[None]
+            Restores matplotlib's settings at its end, so that a notebook keeps its own.
+        """
         return matplotlib.style.context(dict(self.rc))
 
 
-# The fonts come with mplhep; DejaVu, which comes with matplotlib, has the letters that they lack.
+# The fonts come with mplhep. They lack some letters, which DejaVu of matplotlib has.
 _HEROS, _TERMES = ["TeX Gyre Heros", "DejaVu Sans"], ["TeX Gyre Termes", "DejaVu Serif"]
 
-PRESETS = {
-    preset.name: preset
-    for preset in (
-        Preset(
+STYLES = {
+    style.name: style
+    for style in (
+        Style(
             "cms",
-            _after(mplhep.style.CMS, _HEROS),
+            _derived(mplhep.style.CMS, _HEROS),
             {"weight": "bold"},
             {"style": "italic", "fontsize": "small"},
         ),
-        Preset(
+        Style(
             "atlas",
-            _after(mplhep.style.ATLAS, _HEROS, **{"axes.linewidth": 1.5, "xtick.major.size": 10}),
+            _derived(mplhep.style.ATLAS, _HEROS, **{"axes.linewidth": 1.5, "xtick.major.size": 10}),
             {"weight": "bold", "style": "italic"},
             {"fontsize": "small"},
         ),
-        Preset(
+        Style(
             "lhcb",
-            _after(mplhep.style.LHCb2, _TERMES, **{"xtick.major.pad": 6, "ytick.major.pad": 6}),
+            _derived(mplhep.style.LHCb2, _TERMES, **{"xtick.major.pad": 6, "ytick.major.pad": 6}),
             {},
             {"fontsize": "small"},
         ),
-        Preset(
+        Style(
             "plain",
             {
                 **_SIZES,
@@ -101,32 +120,54 @@ PRESETS = {
         ),
     )
 }
-DEFAULT = "cms"
+DEFAULT_STYLE = "cms"
 
 
-def preset(name: str) -> Preset:
-    """The look of that name. Raises BadInput where there is none."""
-    if name not in PRESETS:
-        raise BadInput(f"no style is called {name!r}", f"take one of {', '.join(PRESETS)}")
-    return PRESETS[name]
+def get_style(name: str) -> Style:
+    """Return the style of that name.
+
+    Parameters
+    ----------
+    name
+        A key of STYLES.
+
+    Returns
+    -------
+    Style
+        The settings of that style.
+
+    Raises
+    ------
+    BadInput
+        If no style has that name.
+    """
+    if name not in STYLES:
+        raise BadInput(f"no style is called {name!r}", f"choose one of {', '.join(STYLES)}")
+    return STYLES[name]
 
 
-# Okabe and Ito's colours, which the colour-blind can tell apart, less their yellow, which is too
-# pale for lines on white.
+# The palette of Okabe and Ito (https://jfly.uni-koeln.de/color/), which colour-blind readers can
+# tell apart, without its yellow, which is too pale for lines on white.
 COLOURS = (
     *("#0072b2", "#d55e00", "#009e73", "#cc79a7"),
     *("#e69f00", "#56b4e9", "#000000", "#7f7f7f"),
 )
 GREY = "0.78"
-MAP = "cividis"
-"""A colour map whose order also the colour-blind, and a black and white printer, see."""
+COLOUR_MAP = "cividis"
+"""Colour map whose order colour-blind readers and black-and-white printers keep."""
 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "*", "h")
 _MARKER_SIZES = (11, 10, 12, 9.5, 12, 12.5, 16, 12.5)
 
 
-class Mark:
-    """Colour and marker of the series of that rank in a figure."""
+class SeriesMark:
+    """Colour and marker of one series of a figure.
+
+    Parameters
+    ----------
+    rank
+        Place of the series in the legend, from 0. Marks repeat after ``len(COLOURS)`` series.
+    """
 
     def __init__(self, rank: int) -> None:
         self.rank = rank
@@ -134,8 +175,21 @@ class Mark:
         self.marker = _MARKERS[rank % len(COLOURS)]
         self.size = _MARKER_SIZES[rank % len(COLOURS)]
 
-    def keywords(self, *, hollow: bool = False, line: bool = False) -> dict[str, Any]:
-        """What Line2D takes."""
+    def point_keywords(self, *, hollow: bool = False, line: bool = False) -> dict[str, Any]:
+        """Return matplotlib's keywords for the points of the series.
+
+        Parameters
+        ----------
+        hollow
+            Leave the markers empty, as for points that did not settle.
+        line
+            Connect the points.
+
+        Returns
+        -------
+        dict[str, Any]
+            Keywords of ``matplotlib.lines.Line2D``.
+        """
         return {
             "color": self.colour,
             "marker": self.marker,
@@ -146,8 +200,14 @@ class Mark:
             "linewidth": 2.2,
         }
 
-    def cross(self) -> dict[str, Any]:
-        """What Line2D takes for a point without figures."""
+    def missing_keywords(self) -> dict[str, Any]:
+        """Return matplotlib's keywords for points of the series that have no result.
+
+        Returns
+        -------
+        dict[str, Any]
+            Keywords of ``matplotlib.lines.Line2D``.
+        """
         return {
             "color": self.colour,
             "marker": "x",

@@ -1,19 +1,21 @@
 """The report: all results in one HTML file that needs no network and no other file.
 
-Texts in results come from users, servers and logs, so none of them is trusted: what stands in the
-page is escaped by the template, what the scripts show is compressed data that they only ever write
-as text, and the page's own policy lets no script run but its own and nothing be fetched.
+Strings in results come from users, servers and logs, and none of them is trusted: the template
+escapes them, the scripts write them as text only, and the page's Content-Security-Policy lets no
+other script run and nothing be loaded.
 
-The figure and the table are drawn by scripts of this package (analysis/report/templates, 40 kB)
-rather
-than by a plotting library: plotly's takes 4.8 MB and its own time to start in each report, and has
-no table. Data of 10,000 points in 30,000 measurements take 1.8 MB, those of 100,000 points 7 MB.
+The figure and the table are drawn by the scripts in ``templates`` (40 kB) and not by a plotting
+library: plotly alone adds 4.8 MB to each report, starts slowly and has no table. The data of
+10,000 points in 30,000 measurements take 1.8 MB, those of 100,000 points 7 MB.
 """
 
 import base64
 import gzip
 import hashlib
+import io
+import itertools
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata, resources
@@ -21,33 +23,70 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
-from hpcbench.analysis.report import data as report_columns
-from hpcbench.analysis.report import pictures as report_figures
-from hpcbench.analysis.report import sections
-from hpcbench.analysis.report.data import Points
-from hpcbench.analysis.report.sections import NONE
+from hpcbench.analysis.figures.registry import PreparedFigure, prepare_figures
+from hpcbench.analysis.figures.styles import DEFAULT_STYLE, get_style
+from hpcbench.analysis.report import page_data, sections
+from hpcbench.analysis.report.page_data import ReportPoints
+from hpcbench.analysis.report.sections import NO_VALUE, Problem
 from hpcbench.analysis.summary import configuration, statistics
 from hpcbench.analysis.summary.configuration_names import describe_configuration
 from hpcbench.analysis.summary.number_format import format_number
+from hpcbench.analysis.summary.points import summarise
 from hpcbench.errors import BadInput
 
 MOST_POINTS = 100_000
-"""A browser sorts and filters as many without a pause."""
+"""A browser sorts and filters so many without a pause."""
+
+MOST_FIGURES = 10
+"""Each takes a second to draw and 30 kB of the file."""
 
 _SCRIPTS = ("data", "scale", "drawing", "picks", "pointer", "chart", "table", "page")
+_MOST_CAMPAIGNS = 4
+
+# Width of the bar of statuses in the units of its SVG, and the least share that can be seen.
+_BAR_WIDTH, _LEAST_SHARE = 1000, 0.004
 
 
-def write(frame: pd.DataFrame, out: Path, source: str = "") -> Path:
-    """Writes the report of ``frame``, as `load_results` gives it. ``source`` is its name.
+@dataclass(frozen=True)
+class _ReportFigure:
+    """A figure as SVG; ``name`` is that of the files that ``hpcbench plot`` writes."""
 
-    Raises BadInput where there are no results, or ``out`` cannot be written.
+    name: str
+    description: str
+    svg: str
+    width_in: float
+    height_in: float
+
+
+def write_report(frame: pd.DataFrame, out: Path, source: str = "") -> Path:
+    """Write the report of results to a file.
+
+    Parameters
+    ----------
+    frame
+        Results, as `hpcbench.load_results` returns them.
+    out
+        File to write; it is replaced.
+    source
+        Where the results come from, for the last line of the page.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    BadInput
+        If there are no results, or the file cannot be written.
     """
     if frame.empty:
         raise BadInput(f"{source or 'this'}: there are no results yet", "hpcbench run makes them")
-    page = render(frame, source=source, made_at=datetime.now(UTC))
+    page = render_report(frame, source=source, made_at=datetime.now(UTC))
     try:
         out.write_text(page, encoding="utf-8")
     except OSError as error:
@@ -58,83 +97,129 @@ def write(frame: pd.DataFrame, out: Path, source: str = "") -> Path:
     return out
 
 
-def render(frame: pd.DataFrame, *, source: str, made_at: datetime) -> str:
-    """The whole page. ``frame`` has at least one row."""
-    points = report_columns.points_of(frame)
+def render_report(frame: pd.DataFrame, *, source: str, made_at: datetime) -> str:
+    """Return the report of results as one HTML page.
+
+    Parameters
+    ----------
+    frame
+        Results, as `hpcbench.load_results` returns them; at least one row.
+    source
+        Where the results come from, for the last line of the page.
+    made_at
+        Time for the last line of the page, in UTC.
+
+    Returns
+    -------
+    str
+        The page; the same arguments give the same page to the last byte.
+    """
+    points = page_data.report_points(frame)
     shown, left_out = _most_telling(points)
-    columns = report_columns.columns(shown)
-    pictures, more_pictures = report_figures.drawn(frame)
+    figures, more_figures = _report_figures(frame)
     data = {
-        "figures": [picture.svg for picture in pictures],
+        "figures": [figure.svg for figure in figures],
         "count": len(shown.table),
-        "columns": columns,
-        "repeats": report_columns.repeats(shown),
-        "bars": f"Bars: {statistics.CONFIDENCE:.0%} interval of the mean (Student's t), of three "
-        "measurements or more.",
+        "columns": page_data.point_columns(shown),
+        "repeats": page_data.measurement_columns(shown),
+        "bars": f"Bars: {statistics.CONFIDENCE:.0%} interval of the mean (Student's t), from three "
+        "measurements on.",
     }
-    style, script = _part("report.css"), "\n".join(_part(f"report_{n}.js") for n in _SCRIPTS)
-    troubles = sections.troubles(points)
-    configs = sections.server_configs(frame)
-    campaigns = [str(name) for name in frame["campaign"].drop_duplicates()]
+    style = _template_file("report.css")
+    script = "\n".join(_template_file(f"report_{name}.js") for name in _SCRIPTS)
     return (
         _environment()
         .get_template("report.html.j2")
         .render(
-            title=", ".join(campaigns[:4])
-            + (f" and {len(campaigns[4:])} more" if campaigns[4:] else ""),
+            title=_title(frame),
             lead=_lead(frame),
-            policy=_policy(style, script),
+            policy=_security_policy(style, script),
             style=style,
             script=script,
-            data=packed(data),
-            sizes={
-                "points": len(points.table),
-                "measurements": len(frame),
-                "models": frame["model_label"].nunique(),
-                "devices": points.table["device"].nunique(),
-                "sites": frame["site"].nunique(),
-            },
-            statuses=(counts := sections.counts(frame)),
-            shares=_shares(counts),
-            best=sections.best(shown),
-            confidence=f"{statistics.CONFIDENCE:.0%}",
-            origins=sections.origins(points),
-            figures=pictures,
-            more_figures=more_pictures,
+            data=_packed(data),
+            figures=figures,
+            more_figures=more_figures,
             left_out=left_out,
-            shared=_shared(shown.table),
-            troubles=troubles[: sections.MOST_GROUPS],
-            troubles_left_out=_others(troubles),
-            software=sections.software(frame),
-            machines=sections.machines(frame),
-            models=sections.models(frame),
-            commands=sections.commands(frame),
-            configs=configs[: sections.MOST_CONFIGS],
-            configs_left_out=len(configs[sections.MOST_CONFIGS :]),
+            shared=_shared_settings(shown.table),
+            best=sections.best_configurations(shown),
+            confidence=f"{statistics.CONFIDENCE:.0%}",
             version=metadata.version("triton-hpcbench"),
             source=source,
             made_at=made_at,
+            **_section_values(frame, points),
         )
     )
 
 
-def packed(data: Any) -> str:
-    """JSON in gzip in base64: small, and without a character that means anything to HTML."""
+def _section_values(frame: pd.DataFrame, points: ReportPoints) -> dict[str, Any]:
+    """Return what the sections of all results show, by its name in the template."""
+    problems = sections.find_problems(points)
+    configs = sections.server_configs(frame)
+    counts = sections.status_counts(frame)
+    return {
+        "sizes": {
+            "points": len(points.table),
+            "measurements": len(frame),
+            "models": frame["model_label"].nunique(),
+            "devices": points.table["device"].nunique(),
+            "sites": frame["site"].nunique(),
+        },
+        "statuses": counts,
+        "shares": _status_bar(counts),
+        "campaigns": sections.campaigns_run(points),
+        "problems": problems[: sections.MOST_PROBLEMS],
+        "problems_left_out": _problems_left_out(problems),
+        "software": sections.software_used(frame),
+        "nodes": sections.node_types(frame),
+        "models": sections.models_served(frame),
+        "commands": sections.first_commands(frame),
+        "configs": configs[: sections.MOST_CONFIGS],
+        "configs_left_out": len(configs[sections.MOST_CONFIGS :]),
+    }
+
+
+def _packed(data: Any) -> str:
+    # Base64 has no character with a meaning in HTML.
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     return base64.b64encode(gzip.compress(text.encode(), compresslevel=6, mtime=0)).decode()
 
 
-def _most_telling(points: Points) -> tuple[Points, str]:
-    """The points that the page has room for, and a note on the others.
+def _report_figures(frame: pd.DataFrame) -> tuple[list[_ReportFigure], int]:
+    """Return at most MOST_FIGURES figures of the results, and how many more there are."""
+    prepared, _ = prepare_figures(summarise(frame))
+    chosen = _some_of_each_kind(prepared, MOST_FIGURES)
+    return [_draw_svg(figure) for figure in chosen], len(prepared) - len(chosen)
 
-    Of each model on each device those of the highest throughput come first, so that no model and
-    no device is lost.
+
+def _some_of_each_kind(prepared: list[PreparedFigure], most: int) -> list[PreparedFigure]:
+    """Choose the first figure of every kind, then the second of every kind, and so on."""
+    kinds = [list(group) for _, group in itertools.groupby(prepared, lambda one: one.kind.name)]
+    turns = itertools.chain.from_iterable(itertools.zip_longest(*kinds))
+    names = {one.name for one in itertools.islice((one for one in turns if one), most)}
+    return [one for one in prepared if one.name in names]
+
+
+def _draw_svg(prepared: PreparedFigure) -> _ReportFigure:
+    figure = prepared.draw()
+    sink = io.StringIO()
+    # Without a salt and with a date matplotlib writes another file each time.
+    with get_style(DEFAULT_STYLE).context(), mpl.rc_context({"svg.hashsalt": prepared.name}):
+        figure.savefig(sink, format="svg", metadata={"Date": None})
+    width, height = (float(size) for size in figure.get_size_inches())
+    return _ReportFigure(prepared.name, prepared.kind.description, sink.getvalue(), width, height)
+
+
+def _most_telling(points: ReportPoints) -> tuple[ReportPoints, str]:
+    """Return the points that the page has room for, and a note on the others.
+
+    Those with the highest throughput of each model on each device come first, so that no model
+    and no device is lost.
     """
     total = len(points.table)
     if total <= MOST_POINTS:
         return points, ""
     table = points.table
-    throughput = _column(table, "throughput_infer_per_s")
+    throughput = _floats(table, "throughput_infer_per_s")
     ranked = table.assign(throughput=np.nan_to_num(throughput, nan=-1.0))
     groups = ranked.groupby(["model_label", "device"], dropna=False, sort=False)
     places = groups["throughput"].rank(method="first", ascending=False).to_numpy()
@@ -146,67 +231,73 @@ def _most_telling(points: Points) -> tuple[Points, str]:
     table = table.iloc[chosen].reset_index(drop=True)
     table["row"] = np.searchsorted(rows, table["row"])
     frame = points.frame.iloc[rows].reset_index(drop=True)
-    return Points(frame, table, numbers[rows]), (
-        f"This page holds {MOST_POINTS:,} of {total:,} points: of each model on each device those "
-        "of the highest throughput. The summary counts all. Make a report of fewer results for "
-        "the others; the records have them all."
+    return ReportPoints(frame, table, numbers[rows]), (
+        f"This page holds {MOST_POINTS:,} of {total:,} points: those with the highest throughput "
+        "of each model on each device. The summary counts all. The records hold the others; a "
+        "report of fewer results shows them."
     )
 
 
-def _shared(table: pd.DataFrame) -> str:
-    """How all points were measured, as far as it is the same for all."""
-    told = describe_configuration(configuration.plain_rows(table, [0])[0])
-    names = [name for name in configuration.MEASUREMENT if name in told]
-    return ", ".join(told[name] for name in names if len(table[name].drop_duplicates()) == 1)
+def _shared_settings(table: pd.DataFrame) -> str:
+    """Return how all points were measured, as far as it is the same for all."""
+    texts = describe_configuration(configuration.plain_rows(table, [0])[0])
+    names = [name for name in configuration.MEASUREMENT if name in texts]
+    return ", ".join(texts[name] for name in names if len(table[name].drop_duplicates()) == 1)
 
 
-def _column(table: pd.DataFrame, name: str) -> configuration.Array:
+def _floats(table: pd.DataFrame, name: str) -> configuration.Array:
     return configuration.as_floats(table[name]) if name in table else np.full(len(table), np.nan)
 
 
+def _title(frame: pd.DataFrame) -> str:
+    campaigns = [str(name) for name in frame["campaign"].drop_duplicates()]
+    more = len(campaigns[_MOST_CAMPAIGNS:])
+    return ", ".join(campaigns[:_MOST_CAMPAIGNS]) + (f" and {more} more" if more else "")
+
+
 def _lead(frame: pd.DataFrame) -> str:
-    """When and on how many nodes the results were made."""
+    """Return when and on how many nodes the results were measured."""
     times = [_moment(frame["started_at"].min()), _moment(frame["ended_at"].max())]
     nodes = frame["node"].nunique()
-    told = [f"{nodes} node{'s' * (nodes != 1)} at {', '.join(sorted(set(frame['site'])))}"]
-    if NONE not in times:
-        told.append(f"measured from {times[0]} to {times[1]} UTC")
-    return ", ".join(told)
+    parts = [f"{nodes} node{'s' * (nodes != 1)} at {', '.join(sorted(set(frame['site'])))}"]
+    if NO_VALUE not in times:
+        parts.append(f"measured from {times[0]} to {times[1]} UTC")
+    return ", ".join(parts)
 
 
-def _shares(counts: list[tuple[str, int, str]]) -> list[dict[str, Any]]:
-    """The bar of statuses, 1000 units wide; what occurs at all can be seen."""
-    present = [
-        (status, max(count, sum(c for _, c, _ in counts) * 0.004))
-        for status, count, _ in counts
-        if count
-    ]
+def _status_bar(counts: list[tuple[str, int, str]]) -> list[dict[str, Any]]:
+    """Return the parts of the bar of statuses; each status that occurs can be seen."""
+    least = _LEAST_SHARE * sum(count for _, count, _ in counts)
+    present = [(status, max(count, least)) for status, count, _ in counts if count]
     total = sum(size for _, size in present)
     shares, x = [], 0.0
     for status, size in present:
-        width = 1000 * size / total
+        width = _BAR_WIDTH * size / total
         shares.append({"status": status, "x": round(x, 2), "width": round(width, 2)})
         x += width
     return shares
 
 
-def _others(troubles: list[sections.Trouble]) -> str:
-    rest = troubles[sections.MOST_GROUPS :]
+def _problems_left_out(problems: list[Problem]) -> str:
+    rest = problems[sections.MOST_PROBLEMS :]
     if not rest:
         return ""
-    return f"And {len(rest)} more reasons for {sum(t.count for t in rest)} measurements."
+    return f"And {len(rest)} more reasons for {sum(one.count for one in rest)} measurements."
 
 
-def _policy(style: str, script: str) -> str:
-    """Only this style and this script, images from inside the page, and no connection at all."""
+def _security_policy(style: str, script: str) -> str:
+    """Return a Content-Security-Policy: this style, this script, images of the page, no network.
 
-    def known(text: str) -> str:
+    See https://www.w3.org/TR/CSP3/#external-hash for the hashes.
+    """
+
+    def hashed(text: str) -> str:
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         return f"'sha256-{digest}'"
 
     return (
-        f"default-src 'none'; img-src blob:; style-src {known(style)}; "
-        f"script-src {known(script)}; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; img-src blob:; style-src {hashed(style)}; "
+        f"script-src {hashed(script)}; base-uri 'none'; form-action 'none'"
     )
 
 
@@ -222,13 +313,13 @@ def _environment() -> jinja2.Environment:
     environment.filters |= {
         "moment": _moment,
         "plain": format_number,
-        "gib": lambda value: NONE if value is None else f"{value / 2**30:.0f} GiB",
+        "gib": lambda value: NO_VALUE if value is None else f"{value / 2**30:.0f} GiB",
         "words": lambda text: text.replace("_", " "),
     }
     return environment
 
 
-def _part(name: str) -> str:
+def _template_file(name: str) -> str:
     return (
         resources.files("hpcbench.analysis.report")
         .joinpath("templates", name)
@@ -237,4 +328,4 @@ def _part(name: str) -> str:
 
 
 def _moment(time: Any) -> str:
-    return NONE if pd.isna(time) else f"{time:%Y-%m-%d %H:%M}"
+    return NO_VALUE if pd.isna(time) else f"{time:%Y-%m-%d %H:%M}"

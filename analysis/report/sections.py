@@ -1,4 +1,4 @@
-"""The parts of a report that are text: what was run where, what failed and why, with what."""
+"""The sections of a report that are text: what ran where, what went wrong, and with what."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ import pandas as pd
 
 from hpcbench.analysis.decide.recommend import Recommendation, recommend_configurations
 from hpcbench.analysis.decide.recommend_text import recommendation_distinctions
-from hpcbench.analysis.report.data import Points, devices
+from hpcbench.analysis.report.page_data import ReportPoints, device_names
 from hpcbench.analysis.summary import configuration
 from hpcbench.analysis.summary.configuration_names import device_name, load_text, server_text
 from hpcbench.analysis.summary.limits import Requirements
@@ -17,50 +17,87 @@ from hpcbench.analysis.summary.number_format import format_interval, format_with
 from hpcbench.analysis.summary.points import row_dicts
 from hpcbench.records.columns import MEASURED, Status
 
-NONE = "\N{EN DASH}"
+NO_VALUE = "\N{EN DASH}"
 """What stands where there is no value."""
 
 _TIMES = "\N{MULTIPLICATION SIGN}"
 
-MOST_TAILS = 3
+MOST_LOG_TAILS = 3
 MOST_TAIL_CHARACTERS = 6000
-MOST_GROUPS = 100
+MOST_PROBLEMS = 100
 MOST_CONFIGS = 40
+_MOST_PLACES = 12
 
-MEANINGS = {
-    Status.OK: "measured: three windows agreed",
+STATUS_MEANINGS = {
+    Status.OK: "measured; three windows agreed",
     Status.UNSTABLE: "measured, but no three windows agreed",
-    Status.FAILED: "no figures",
-    Status.TIMEOUT: "no figures in time",
-    Status.NOT_APPLICABLE: "this model or backend cannot take an axis",
+    Status.FAILED: "no result",
+    Status.TIMEOUT: "no result in time",
+    Status.NOT_APPLICABLE: "the model or the backend does not support a setting",
 }
 
-# What differs between two cases of the same trouble: addresses, ids, counts and times.
-_PARTICULAR = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{8,}\b|\d+(?:\.\d+)?", re.IGNORECASE)
+# What differs between two cases of the same problem: addresses, ids, counts and times.
+_PARTICULARS = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{8,}\b|\d+(?:\.\d+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Trouble:
-    """Measurements that went wrong in the same way."""
+class Problem:
+    """Measurements that went wrong in the same way.
+
+    Attributes
+    ----------
+    status
+        Status of all of them.
+    reason
+        Reason of the first.
+    count
+        Number of measurements.
+    places
+        Models, devices and batch sizes, at most twelve.
+    more_places
+        Number of places left out.
+    log_tails
+        Ends of their logs, at most MOST_LOG_TAILS that differ.
+    """
 
     status: str
     reason: str
     count: int
-    where: list[str]
-    more: int
-    tails: list[str]
+    places: list[str]
+    more_places: int
+    log_tails: list[str]
 
 
-def counts(frame: pd.DataFrame) -> list[tuple[str, int, str]]:
-    """(status, measurements that ended so, what it means), all statuses."""
+def status_counts(frame: pd.DataFrame) -> list[tuple[str, int, str]]:
+    """Count the measurements of each status.
+
+    Parameters
+    ----------
+    frame
+        Results, as `hpcbench.load_results` returns them.
+
+    Returns
+    -------
+    list[tuple[str, int, str]]
+        Status, number of measurements, and meaning of every status.
+    """
     found = frame["status"].value_counts()
-    return [(str(status), int(found.get(status, 0)), MEANINGS[status]) for status in Status]
+    return [(str(status), int(found.get(status, 0)), STATUS_MEANINGS[status]) for status in Status]
 
 
-def best(points: Points) -> list[dict[str, Any]]:
-    """For each model on each device the configuration that `recommend` gives without any limit.
+def best_configurations(points: ReportPoints) -> list[dict[str, Any]]:
+    """Recommend a configuration for each model on each device, without any limit.
 
-    ``row`` is its place in the table of points, None where nothing is recommended.
+    Parameters
+    ----------
+    points
+        Points of the page.
+
+    Returns
+    -------
+    list[dict[str, Any]]
+        Texts for the summary. ``row`` is the position in ``points.table``, None where nothing is
+        recommended.
     """
     advice = recommend_configurations(points.frame, Requirements())
     return [
@@ -75,7 +112,7 @@ def best(points: Points) -> list[dict[str, Any]]:
             "latency_ms": format_with_error(one.best or {}, "latency_p99_ms"),
             "gain": _gain(one),
             "notes": one.notes if one.best else one.failing,
-            "row": _place(points, one.best) if one.best else None,
+            "row": _position(points, one.best) if one.best else None,
         }
         for one, distinction in zip(advice, recommendation_distinctions(advice), strict=True)
     ]
@@ -90,9 +127,10 @@ def _gain(advice: Recommendation) -> str:
     return f"{format_interval(base.ratio, base.low, base.high)} {_TIMES}"
 
 
-def _place(points: Points, row: Mapping[str, Any]) -> int | None:
-    """Where the table has that configuration."""
+def _position(points: ReportPoints, row: Mapping[str, Any]) -> int | None:
+    """Return the position of a configuration in ``points.table``."""
     ids = points.frame["point_id"].to_numpy(dtype=object)[points.table["row"]]
+    # Points of different pools or software share an id.
     for place in (ids == row["point_id"]).nonzero()[0]:
         mine = points.table.iloc[place]
         if all(_same(mine[name], row[name]) for name in configuration.CONFIGURATION):
@@ -106,8 +144,20 @@ def _same(value: Any, other: Any) -> bool:
     return type(value) is not type(pd.NA) and bool(value == other)
 
 
-def origins(points: Points) -> list[dict[str, Any]]:
-    """One row per campaign, site, pool and what was found there, with counts and times."""
+def campaigns_run(points: ReportPoints) -> list[dict[str, Any]]:
+    """Summarize what ran where.
+
+    Parameters
+    ----------
+    points
+        All points.
+
+    Returns
+    -------
+    list[dict[str, Any]]
+        For each campaign, site, pool, device, driver and Triton version the numbers of
+        measurements and nodes, and the first and last time.
+    """
     frame = points.frame.assign(device=points.table["device"].to_numpy()[points.numbers])
     keys = ["campaign", "site", "pool", "device", "gpu_driver", "triton_version"]
     groups = frame.groupby(keys, dropna=False, sort=False, observed=True)
@@ -118,104 +168,176 @@ def origins(points: Points) -> list[dict[str, Any]]:
         first=("started_at", "min"),
         last=("ended_at", "max"),
     ).reset_index()
-    return _records(table)
+    return _plain_records(table)
 
 
-def software(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Each combination of images and versions, and how many measurements were made with it."""
+def software_used(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Count the measurements of each combination of images and versions.
+
+    Parameters
+    ----------
+    frame
+        Results, as `hpcbench.load_results` returns them.
+
+    Returns
+    -------
+    list[dict[str, Any]]
+        One row for each combination.
+    """
     keys = [
         *("runtime", "server_image_digest", "sdk_image_digest", "triton_version"),
         *("perf_analyzer_version", "hpcbench_version"),
     ]
-    return _grouped(frame, keys)
+    return _count_measurements(frame, keys)
 
 
-def machines(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Each kind of node."""
+def node_types(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Count the measurements of each type of node.
+
+    Parameters
+    ----------
+    frame
+        Results, as `hpcbench.load_results` returns them.
+
+    Returns
+    -------
+    list[dict[str, Any]]
+        One row for each combination of pool, GPU, CPU, memory and kernel.
+    """
     keys = [
         *("site", "pool", "gpu_name", "gpu_count", "gpu_driver", "cpu_name", "cpu_count"),
         *("memory_bytes", "kernel"),
     ]
-    return _grouped(frame, keys)
+    return _count_measurements(frame, keys)
 
 
-def models(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Each model, as it was served."""
+def models_served(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Count the measurements of each model.
+
+    Parameters
+    ----------
+    frame
+        Results, as `hpcbench.load_results` returns them.
+
+    Returns
+    -------
+    list[dict[str, Any]]
+        One row for each combination of label, files and shapes.
+    """
     keys = [
         *("model_label", "model", "model_version", "model_digest", "platform", "max_batch_size"),
         "shapes",
     ]
-    return _grouped(frame, keys)
+    return _count_measurements(frame, keys)
 
 
 def server_configs(frame: pd.DataFrame) -> list[tuple[str, str, int]]:
-    """(model, config.pbtxt, measurements with it), each file once, in their order."""
+    """Return every config.pbtxt that Triton was given.
+
+    Parameters
+    ----------
+    frame
+        Results, as `hpcbench.load_results` returns them.
+
+    Returns
+    -------
+    list[tuple[str, str, int]]
+        Label of the model, content of the file, and number of measurements with it.
+    """
     known = frame[frame["server_config"].notna()]
-    rows = _grouped(known, ["model_label", "server_config"])
+    rows = _count_measurements(known, ["model_label", "server_config"])
     return [(row["model_label"], row["server_config"], row["measurements"]) for row in rows]
 
 
-def commands(frame: pd.DataFrame) -> list[tuple[str, str]]:
-    """(model, command) of the first measurement of each model that has one."""
+def first_commands(frame: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return the first command of perf_analyzer for each model.
+
+    Parameters
+    ----------
+    frame
+        Results, as `hpcbench.load_results` returns them.
+
+    Returns
+    -------
+    list[tuple[str, str]]
+        Label of the model and command line, for models that have one.
+    """
     first = frame[frame["command"].notna()].drop_duplicates("model_label")
     return list(zip(first["model_label"].astype(str), first["command"].astype(str), strict=True))
 
 
-def troubles(points: Points) -> list[Trouble]:
-    """Everything that is not ok, alike reasons together, the commonest of each status first."""
+def find_problems(points: ReportPoints) -> list[Problem]:
+    """Group the measurements that are not ok by what went wrong.
+
+    Parameters
+    ----------
+    points
+        All points.
+
+    Returns
+    -------
+    list[Problem]
+        Failures first, then timeouts, unstable and not applicable measurements; the most
+        frequent of each status first.
+    """
     bad = points.frame[(points.frame["status"] != Status.OK).to_numpy(dtype=bool)]
-    bad = bad.assign(device=devices(bad), told=bad["reason"].astype(object))
-    bad["told"] = bad["told"].where(bad["told"].notna(), "no reason was recorded")
+    bad = bad.assign(device=device_names(bad), full_reason=bad["reason"].astype(object))
+    known = bad["full_reason"].notna()
+    bad["full_reason"] = bad["full_reason"].where(known, "no reason was recorded")
     bad["kind"] = [
-        _PARTICULAR.sub("#", _essence(status, reason))
-        for status, reason in zip(bad["status"], bad["told"], strict=True)
+        _PARTICULARS.sub("#", _short_reason(status, reason))
+        for status, reason in zip(bad["status"], bad["full_reason"], strict=True)
     ]
     worst_first = [Status.FAILED, Status.TIMEOUT, Status.UNSTABLE, Status.NOT_APPLICABLE]
     found = [
-        _trouble(str(status), rows)
+        _problem(str(status), rows)
         for status, rows in (
             (rows["status"].iloc[0], rows)
             for _, rows in bad.groupby(["status", "kind"], sort=False)
         )
     ]
-    return sorted(found, key=lambda t: (worst_first.index(Status(t.status)), -t.count))
+    return sorted(found, key=lambda one: (worst_first.index(Status(one.status)), -one.count))
 
 
-def _essence(status: str, reason: str) -> str:
-    # Points that did not settle differ in their figures only.
+def _short_reason(status: str, reason: str) -> str:
+    # Behind the colon of an unstable point stand the numbers of its windows.
     return reason.partition(":")[0] if status == Status.UNSTABLE else reason
 
 
-def _trouble(status: str, rows: pd.DataFrame) -> Trouble:
-    reason = _essence(status, str(rows["told"].iloc[0]))
+def _problem(status: str, rows: pd.DataFrame) -> Problem:
     tails = rows["log_tail"].dropna()
-    unlike = tails[~tails.map(lambda text: _PARTICULAR.sub("#", str(text))).duplicated()]
-    places: dict[str, set[int]] = {}
-    for label, device, size in zip(
-        rows["model_label"], rows["device"], rows["batch_size"], strict=True
-    ):
-        sizes = places.setdefault(f"{label} on {device}", set())
-        if not pd.isna(size):
-            sizes.add(int(size))
-    where = [
-        place + (f", batch size {', '.join(map(str, sorted(sizes)))}" if sizes else "")
-        for place, sizes in places.items()
-    ]
-    return Trouble(
+    different = tails[~tails.map(lambda text: _PARTICULARS.sub("#", str(text))).duplicated()]
+    places = _places(rows)
+    return Problem(
         status=status,
-        reason=reason,
+        reason=_short_reason(status, str(rows["full_reason"].iloc[0])),
         count=len(rows),
-        where=where[:12],
-        more=len(where[12:]),
-        tails=[str(tail)[-MOST_TAIL_CHARACTERS:] for tail in unlike[:MOST_TAILS]],
+        places=places[:_MOST_PLACES],
+        more_places=len(places[_MOST_PLACES:]),
+        log_tails=[str(tail)[-MOST_TAIL_CHARACTERS:] for tail in different[:MOST_LOG_TAILS]],
     )
 
 
-def _grouped(frame: pd.DataFrame, keys: Sequence[str]) -> list[dict[str, Any]]:
+def _places(rows: pd.DataFrame) -> list[str]:
+    """Return each model and device of the rows with its batch sizes."""
+    found: dict[str, set[int]] = {}
+    for label, device, size in zip(
+        rows["model_label"], rows["device"], rows["batch_size"], strict=True
+    ):
+        sizes = found.setdefault(f"{label} on {device}", set())
+        if not pd.isna(size):
+            sizes.add(int(size))
+    return [
+        place + (f", batch size {', '.join(map(str, sorted(sizes)))}" if sizes else "")
+        for place, sizes in found.items()
+    ]
+
+
+def _count_measurements(frame: pd.DataFrame, keys: Sequence[str]) -> list[dict[str, Any]]:
     groups = frame.groupby(list(keys), dropna=False, sort=False, observed=True)
-    return _records(groups.size().reset_index(name="measurements"))
+    return _plain_records(groups.size().reset_index(name="measurements"))
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+def _plain_records(table: pd.DataFrame) -> list[dict[str, Any]]:
     values = table.astype(object)
     return row_dicts(values.where(values.notna(), None))

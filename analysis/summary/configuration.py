@@ -122,6 +122,28 @@ def _parsed(name: str, texts: pd.Series) -> tuple[Numbers, list[dict[str, Any]]]
     return codes, found
 
 
+def is_base(frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Return where the server had the model's own configuration.
+
+    Parameters
+    ----------
+    frame
+        n measurements with ``variant`` and ``own_config``.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n,), booleans. What counts is the configuration that the server had, not the words of
+        the campaign. Old records do not say it: there it is the one with no axis changed.
+    """
+    codes, texts = pd.factorize(frame["variant"])
+    unchanged = [all(v == BASE for v in json.loads(text).values()) for text in texts]
+    # The code of a variant that is not known is -1, which picks the False at the end.
+    found = pd.Series(np.array([*unchanged, False], dtype=bool)[codes], index=frame.index)
+    known = frame["own_config"]
+    return known.where(known.notna(), found).to_numpy(dtype=bool)
+
+
 def axis_sort_key(axis: str) -> tuple[int, str]:
     """Return a key that sorts server axes: those of RESOLVED in its order, then by name.
 

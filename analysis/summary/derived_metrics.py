@@ -23,13 +23,13 @@ def settled_latency_us(frame: pd.DataFrame) -> pd.Series:
         Microseconds: the requested percentile, or the mean where none was requested.
     """
     latency = pd.Series(as_floats(frame["latency_percentile_us"]), index=frame.index)
-    asked = pd.Series(as_floats(frame["percentile"]), index=frame.index)
-    for percentile in asked.dropna().unique():
+    requested = pd.Series(as_floats(frame["percentile"]), index=frame.index)
+    for percentile in requested.dropna().unique():
         if (column := f"latency_p{percentile:.0f}_us") in frame:
-            lacking = (asked == percentile) & latency.isna()
+            lacking = (requested == percentile) & latency.isna()
             latency = latency.mask(lacking, pd.Series(as_floats(frame[column]), index=frame.index))
     return latency.mask(
-        asked.isna(), pd.Series(as_floats(frame["latency_avg_us"]), index=frame.index)
+        requested.isna(), pd.Series(as_floats(frame["latency_avg_us"]), index=frame.index)
     )
 
 

@@ -48,7 +48,7 @@ def plotted_numbers(
     how = dict.fromkeys(others[:MOST_GREY], "grey") | dict.fromkeys(drawn, "colour")
     known = [name for q in quantities for name in (q, f"{q}_ratio") if name in table]
     values = [f"{name}{end}" for name in known for end in ("", "_low", "_high")]
-    told = (
+    details = (
         "point_id",
         "repeats",
         "measured",
@@ -58,7 +58,7 @@ def plotted_numbers(
         "campaigns",
         "candidates",
     )
-    kept = ["series", "x", *CONFIGURATION, *(name for name in told if name in table), *values]
+    kept = ["series", "x", *CONFIGURATION, *(name for name in details if name in table), *values]
     found = with_error_bars(table, quantities)[kept].reset_index(drop=True)
     found.insert(1, "drawn", [how.get(number, "no") for number in found["series"]])
     return found
@@ -210,6 +210,6 @@ def single_figure(parts: FigureTables) -> pd.DataFrame:
         names = ", ".join(" ".join(name) for name, _ in parts)
         raise DoesNotApply(
             f"these results make {len(parts)} pictures ({names}), not one",
-            "choose rows of the table first, or use hpcbench.analysis.figures.kinds.draw_all",
+            "choose rows of the table first, or use hpcbench.analysis.figures.save.save_figures",
         )
     return parts[0][1]

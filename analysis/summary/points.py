@@ -171,9 +171,9 @@ _Key = list[tuple[int, float, str]]
 
 def _variant_keys(variants: Iterable[str]) -> list[list[_Key]]:
     """Sort an axis that is not set, or switched off, before all its values: it is the reference."""
-    asked: list[dict[str, Any]] = [json.loads(text) for text in variants]
-    axes = sorted({axis for axes in asked for axis in axes}, key=axis_sort_key)
-    return [[natural_key(given.get(axis)) for axis in axes] for given in asked]
+    requested: list[dict[str, Any]] = [json.loads(text) for text in variants]
+    axes = sorted({axis for axes in requested for axis in axes}, key=axis_sort_key)
+    return [[natural_key(given.get(axis)) for axis in axes] for given in requested]
 
 
 def natural_key(value: Any) -> _Key:

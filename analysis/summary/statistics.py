@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import special
 
 from hpcbench.analysis.summary.configuration import (
     CONFIGURATION,
@@ -161,7 +160,8 @@ def requests_needed(percentile: float) -> int:
     beyond = 1 - percentile / 100
     # 20 / beyond is far above the answer for every percentile: about 6.6 / beyond.
     counts = np.arange(1, int(20 / beyond))
-    return int(counts[special.bdtr(1, counts, beyond) <= 0.01][0])
+    at_most_one = (1 - beyond) ** counts + counts * beyond * (1 - beyond) ** (counts - 1)
+    return int(counts[at_most_one <= 0.01][0])
 
 
 def too_few_requests(request_count: npt.ArrayLike, percentile: float) -> npt.NDArray[np.bool_]:
@@ -295,6 +295,8 @@ def ratio_p_value(a: Sample, b: Sample, bound: float) -> Array:
         One-sided p-values of Welch's test [2]_ of log(a / b), as in `welch_ratio`; NaN where either
         was measured once.
     """
+    from scipy import special  # Only here, as in _t_quantile.
+
     value, error, freedom = _log_ratio(a, b)
     excess = value - np.log(bound)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -328,6 +330,12 @@ def _t_quantile(freedom: npt.NDArray[Any]) -> Array:
     Welch's degrees of freedom are no whole numbers; below one there is no usable interval: NaN.
     """
     usable = np.where(freedom >= 1, freedom, np.nan)
+    if np.isnan(usable).all():
+        return usable
+    # Importing scipy.special takes a quarter of the time of `hpcbench recommend`, which needs it
+    # only where something was measured more than once.
+    from scipy import special
+
     # stdtrit is slow, and most configurations have equally many repeats.
     distinct, where = np.unique(usable, return_inverse=True)
     quantiles: Array = special.stdtrit(distinct, (1 + CONFIDENCE) / 2)[where]

@@ -75,7 +75,7 @@ _NUMBERS = {
     axis.column: axis
     for axis in (BATCH_SIZE, CONCURRENCY, REQUEST_RATE, INSTANCES, QUEUE_DELAY, GPUS)
 }
-_ASKED = (*LOAD, *CALLS, "shapes")
+_REQUESTED = (*LOAD, *CALLS, "shapes")
 
 _FIRST = (BASE, "none", "off")
 """What a reader expects before all other values: the reference."""
@@ -112,8 +112,8 @@ def varying_axes(points: pd.DataFrame) -> list[Axis]:
     list of Axis
         Those of numbers first.
     """
-    asked = {name for text in points["variant"].dropna().unique() for name in json.loads(text)}
-    names = dict.fromkeys([*_NUMBERS, *_ASKED, *sorted(asked, key=axis_sort_key)])
+    requested = {name for text in points["variant"].dropna().unique() for name in json.loads(text)}
+    names = dict.fromkeys([*_NUMBERS, *_REQUESTED, *sorted(requested, key=axis_sort_key)])
     found = (axis_named(name) for name in names)
     return [
         one

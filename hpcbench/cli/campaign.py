@@ -81,13 +81,13 @@ def doctor(
 
     from hpcbench.cli.progress import show_checks
     from hpcbench.config.site import Site
-    from hpcbench.doctor import doctor as doctors
+    from hpcbench.doctor.doctor import check_site
     from hpcbench.doctor.findings import State
 
     where = Site.load(site)
     with show_checks(Console(stderr=as_json)) as report:
-        checks = doctors.examine(
-            where, results, pools=pools, account=account, wait_s=60 * wait_min, tell=report
+        checks = check_site(
+            where, results, pools=pools, account=account, wait_s=60 * wait_min, report=report
         )
     failed = [check for check in checks if check.state is State.FAILED]
     if as_json:
@@ -284,7 +284,7 @@ def status(results: Path, as_json: bool) -> None:
 
     where = Results(results)
     active = is_folder_locked(where)
-    state = run_state.read(where)
+    state = run_state.read_state(where)
     rows = _with_status(store.read_plan(where), store.read_statuses(where), state["running"])
     counts = Counter(row["status"] for row in rows)
     if as_json:
@@ -340,7 +340,7 @@ def cancel(results: Path) -> None:
     from hpcbench.cluster import ledger
     from hpcbench.records.folder import Results
 
-    ledger.cancel(Results(results), click.echo)
+    ledger.cancel_run(Results(results), click.echo)
 
 
 COMMANDS = (doctor, plan, run, status, cancel)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hpcbench.config.load_axes import LOAD_COLUMNS
+from hpcbench.records.store import ASKED_COLUMNS
 
 if TYPE_CHECKING:
     # Only for annotations: `hpcbench status` needs nothing of the plan.
@@ -65,7 +65,7 @@ def jobs_text(jobs: Mapping[str, Any]) -> str:
     Parameters
     ----------
     jobs
-        The fields of `hpcbench.cluster.local.Jobs`.
+        The fields of `hpcbench.cluster.run_state.PoolJobs`.
 
     Returns
     -------
@@ -239,8 +239,9 @@ _SELF_EXPLAINING = ("server variant", "together")
 
 _SETTINGS = [
     name
-    for name in LOAD_COLUMNS
-    if name not in ("batch_size", "concurrency", "request_rate", "input_data_digest")
+    for name in ASKED_COLUMNS
+    if name not in ("variant_name", "beside", "shapes_name")
+    and name not in ("batch_size", "concurrency", "request_rate")
 ]
 _TEXTS: dict[str, Callable[[Row], str]] = {
     "model": lambda row: str(row["model_label"]),

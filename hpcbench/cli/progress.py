@@ -34,7 +34,7 @@ from hpcbench.cli.point_text import (
     served_text,
     variant_text,
 )
-from hpcbench.doctor.findings import Check, State, Tell
+from hpcbench.doctor.findings import Check, Report, State
 from hpcbench.records.columns import Status
 from hpcbench.records.store import PLAN_SCHEMA
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     # Only for annotations: these import Dask and pandas, which `hpcbench plan` does not need.
     import pandas as pd
 
-    from hpcbench.cluster.local import Jobs
+    from hpcbench.cluster.run_state import PoolJobs
     from hpcbench.plan.grid import Grid
     from hpcbench.plan.plan import Plan
     from hpcbench.plan.point import Point
@@ -85,8 +85,8 @@ def show_progress(console: Console) -> Iterator[Callable[[Mapping[str, Any]], No
 
 
 @contextmanager
-def show_checks(console: Console) -> Iterator[Tell]:
-    """Print a line for each check of `hpcbench.doctor.doctor.examine` while the block lasts.
+def show_checks(console: Console) -> Iterator[Report]:
+    """Print a line for each check of `hpcbench.doctor.doctor.check_site` while the block lasts.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ class _View:
         if left:
             self._task = self._bar.add_task("starting workers", total=total, completed=plan.done)
 
-    def _jobs(self, pools: Mapping[str, "Jobs"]) -> None:
+    def _jobs(self, pools: Mapping[str, "PoolJobs"]) -> None:
         """Print the state of the jobs when it has changed, on sites with a batch system."""
         text = "; ".join(f"{pool}: {jobs_text(asdict(jobs))}" for pool, jobs in pools.items())
         if text != self._last_jobs and any(jobs.batch for jobs in pools.values()):

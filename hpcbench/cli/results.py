@@ -73,10 +73,10 @@ def report(results: Path, out: Path) -> None:
     RESULTS is a results folder or a Parquet file. The report contains all figures and tables and
     needs no network, so that it can be mailed and archived.
     """
-    from hpcbench.analysis.report import page
+    from hpcbench.analysis.report.page import write_report
     from hpcbench.records.frame import load_results
 
-    click.echo(page.write(load_results(results), out, source=str(results)))
+    click.echo(write_report(load_results(results), out, source=str(results)))
 
 
 @click.command()
@@ -109,13 +109,13 @@ def plot(results: Path, out: Path, style: str, names: tuple[str, ...]) -> None:
     numbers. Figures that do not apply to these results are listed with the reason. All figures:
     docs/figures.md.
     """
-    from hpcbench.analysis.figures import kinds
+    from hpcbench.analysis.figures.save import save_figures
     from hpcbench.records.frame import load_results
 
-    drawn = kinds.draw_all(load_results(results), out, style=style, names=names)
-    for path in drawn.files:
+    saved = save_figures(load_results(results), out, style=style, names=names)
+    for path in saved.files:
         click.echo(path)
-    for name, reason in drawn.left_out.items():
+    for name, reason in saved.not_drawn.items():
         click.echo(f"not drawn: {name}: {reason}", err=True)
 
 
@@ -257,9 +257,9 @@ def write_comparison(compared: "Comparison", names: tuple[str, str], out: Path) 
             out.write_text(text + "\n", encoding="utf-8")
         else:
             # Only here: the other kinds need no matplotlib, which is slow to import.
-            from hpcbench.analysis.figures import comparison
+            from hpcbench.analysis.figures.results_comparison import save_results_comparison
 
-            comparison.write(compared, names, out)
+            save_results_comparison(compared, names, out)
     except OSError as error:
         raise BadInput(
             f"--out {out}: cannot be written: {error.strerror}",

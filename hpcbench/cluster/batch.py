@@ -121,7 +121,10 @@ class JobRequest:
 
 
 class BatchSystem(Protocol):
-    """One batch system: all that hpcbench knows of it."""
+    """One batch system: all that hpcbench knows of it.
+
+    Methods that run a command raise SiteError where the batch system does not answer.
+    """
 
     @property
     def commands(self) -> tuple[str, str, str]:
@@ -142,11 +145,6 @@ class BatchSystem(Protocol):
         -------
         str
             What the command that queries jobs prints.
-
-        Raises
-        ------
-        SiteError
-            Where the command does not run.
         """
 
     def jobs(self, run: str) -> dict[str, Job]:
@@ -161,11 +159,6 @@ class BatchSystem(Protocol):
         -------
         dict of str to Job
             The jobs by their ids; those that ended may be missing.
-
-        Raises
-        ------
-        SiteError
-            Where the batch system does not answer.
         """
 
     def cancel(self, run: str, ids: Iterable[str] = ()) -> None:
@@ -177,11 +170,6 @@ class BatchSystem(Protocol):
             The name that these jobs share.
         ids
             The ids of the jobs to cancel; by default all of the run.
-
-        Raises
-        ------
-        SiteError
-            Where the batch system does not answer.
         """
 
     def has_other_nodes(self, excluded: Sequence[str], *, gpus: bool) -> bool:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcbench.cluster import run_state
-from hpcbench.cluster.dispatch import Listener, drive
-from hpcbench.cluster.ledger import end_earlier_runs
-from hpcbench.cluster.worker import told
+from hpcbench.cluster.dispatch import dispatch
+from hpcbench.cluster.ledger import cancel_orphaned_jobs
+from hpcbench.cluster.run_state import Callback
+from hpcbench.cluster.worker import record_event
 from hpcbench.config.campaign import Campaign
 from hpcbench.config.site import Site
 from hpcbench.errors import SiteError
@@ -30,7 +31,21 @@ UNENCRYPTED = (
 
 @dataclass(frozen=True)
 class Summary:
-    """How a run ended: how many measurements have which status, and how many were made now."""
+    """How a run ended.
+
+    Attributes
+    ----------
+    results
+        The results folder.
+    counts
+        How many measurements have which status.
+    missing
+        How many have no record.
+    measured_now
+        How many this run has added.
+    seconds
+        How long it took.
+    """
 
     results: Path
     counts: Mapping[str, int]
@@ -40,7 +55,7 @@ class Summary:
 
     @property
     def exit_code(self) -> int:
-        """0 where every point has its record and none failed."""
+        """0 where every point has its record and none failed, else 1."""
         bad = self.counts.get(Status.FAILED, 0) + self.counts.get(Status.TIMEOUT, 0)
         return 1 if bad or self.missing else 0
 
@@ -52,84 +67,132 @@ def run(
     *,
     pools: Sequence[str] = (),
     account: str | None = None,
-    listener: Listener | None = None,
+    listener: Callback | None = None,
 ) -> Summary:
-    """Measures what ``results`` does not hold yet, and returns how it ended.
+    """Measure what a results folder does not hold yet.
 
-    ``account`` is charged for the jobs where the site wants to know; by default the environment
-    variable HPCBENCH_ACCOUNT. Killed at any moment, the same call goes on where it stopped.
-    Raises BadInput before anything is started, SiteError where the site refuses, Interrupted
-    after SIGINT, SIGTERM or SIGHUP, when all workers and their programs are gone.
+    Killed at any moment, the same call goes on where it stopped.
+
+    Parameters
+    ----------
+    campaign
+        What to measure.
+    site
+        Where to measure it.
+    results
+        The results folder; it is made where there is none.
+    pools
+        The names of the pools to use; by default all of the site.
+    account
+        Who is charged for the jobs, where the site wants to know; by default what the environment
+        variable HPCBENCH_ACCOUNT says.
+    listener
+        Called with each event of the run, for progress bars and logs.
+
+    Returns
+    -------
+    Summary
+        How it ended.
+
+    Raises
+    ------
+    BadInput
+        Before anything is started.
+    SiteError
+        Where the site refuses.
+    Interrupted
+        After SIGINT, SIGTERM or SIGHUP, when all workers and their programs are gone.
     """
-    where = Results(Path(results).absolute())
+    folder = Results(Path(results).absolute())
     try:
-        return _run(campaign, site, where, pools, account, listener or (lambda _: None))
+        return _run(campaign, site, folder, pools, account, listener or (lambda _: None))
     except OSError as error:
         raise SiteError(
-            f"{error.filename or where.folder}: {error.strerror or error}",
-            "what was measured is kept; mend this and run the same command again",
+            f"{error.filename or folder.folder}: {error.strerror or error}",
+            "what was measured is kept; repair this and run the same command again",
         ) from error
 
 
 def _run(
     campaign: Campaign,
     site: Site,
-    where: Results,
+    results: Results,
     pools: Sequence[str],
     account: str | None,
-    tell: Listener,
+    notify: Callback,
 ) -> Summary:
     started = time.monotonic()
     todo = plan(campaign, site, pools=pools)
-    run_state.check_folder(where, site)
-    account = run_state.account(account, site)
-    where.create()
-    with lock_folder(where), run_state.log_file(where), run_state.signals_interrupt():
-        where.cancel.unlink(missing_ok=True)
-        end_earlier_runs(where, lambda text: tell({"kind": "note", "text": text}))
-        store.recover_records(where)
-        todo = todo.without_done(store.finished_keys(where))
-        run_state.write_yaml(where.campaign, campaign)
-        run_state.write_yaml(where.site, site)
-        store.write_plan(where, plan_rows(todo))
-        tell({"kind": "planned", "plan": todo})
+    run_state.check_results_path(results, site)
+    account = run_state.charged_account(account, site)
+    results.create()
+    with lock_folder(results), run_state.log_file(results), run_state.signals_interrupt():
+        # A cancel that came after the last run had ended is not meant for this one.
+        results.cancel.unlink(missing_ok=True)
+        cancel_orphaned_jobs(results, lambda text: notify({"kind": "note", "text": text}))
+        store.recover_records(results)
+        todo = todo.without_done(store.finished_keys(results))
+        run_state.write_yaml(results.campaign, campaign)
+        run_state.write_yaml(results.site, site)
+        store.write_plan(results, plan_rows(todo))
+        notify({"kind": "planned", "plan": todo})
         if site.scheduler != "local" and not site.network.tls:
             log.warning(UNENCRYPTED, site.name)
-            tell({"kind": "note", "text": UNENCRYPTED % site.name})
-        _tell_inapplicable(todo, where, tell)
+            notify({"kind": "note", "text": UNENCRYPTED % site.name})
+        _record_inapplicable(todo, results, notify)
         if any(todo.placements.values()):
-            waiting = (p for placements in todo.placements.values() for p in placements)
-            for name in {placement.server_image for placement in waiting}:
-                wanted = todo.site.container.with_server_image(name)
-                images.pull_images(wanted, lambda image: tell({"kind": "pull", "image": image}))
-            drive(todo, where, account, tell)
-        store.recover_records(where)
-        where.state.unlink(missing_ok=True)
-    return summarise(where, started=started, done_before=todo.done)
+            _pull_images(todo, notify)
+            dispatch(todo, results, account, notify)
+        store.recover_records(results)
+        results.state.unlink(missing_ok=True)
+    return summarise(results, started=started, done_before=todo.done)
 
 
-def summarise(where: Results, *, started: float = 0.0, done_before: int = 0) -> Summary:
-    """Counts what the folder holds against what the newest run set out to measure."""
-    found = store.read_statuses(where)
-    wanted = [(row["point_id"], row["pool"], row["repeat"]) for row in store.read_plan(where)]
-    counts = Counter(found[key][0] for key in wanted if key in found)
+def _pull_images(todo: Plan, notify: Callback) -> None:
+    """Pull what the workers need: the nodes may have no way to the registry."""
+    waiting = (p for placements in todo.placements.values() for p in placements)
+    for name in {placement.server_image for placement in waiting}:
+        container = todo.site.container.with_server_image(name)
+        images.pull_images(container, lambda image: notify({"kind": "pull", "image": image}))
+
+
+def summarise(results: Results, *, started: float = 0.0, done_before: int = 0) -> Summary:
+    """Count what a folder holds against what the newest run set out to measure.
+
+    Parameters
+    ----------
+    results
+        The results folder.
+    started
+        When the run started, by `time.monotonic`.
+    done_before
+        How many measurements were there before.
+
+    Returns
+    -------
+    Summary
+        How the run ended.
+    """
+    found = store.read_statuses(results)
+    planned = [(row["point_id"], row["pool"], row["repeat"]) for row in store.read_plan(results)]
+    counts = Counter(found[key][0] for key in planned if key in found)
     return Summary(
-        results=where.folder,
+        results=results.folder,
         counts=dict(counts),
-        missing=sum(key not in found for key in wanted),
+        missing=sum(key not in found for key in planned),
         measured_now=max(0, counts.total() - done_before),
         seconds=time.monotonic() - started,
     )
 
 
-def _tell_inapplicable(todo: Plan, where: Results, tell: Listener) -> None:
-    """Writes the records of points that no worker need see."""
+def _record_inapplicable(todo: Plan, results: Results, notify: Callback) -> None:
+    """Write the records of points that no worker need see."""
     for each in todo.inapplicable:
         records = [
             initial_record(point, each.placement, todo.site, Status.NOT_APPLICABLE, each.reason)
             for point in each.placement.points
         ]
-        store.write_records(where.records / f"{each.placement.id}-told.parquet", records)
-        store.merge_points(where, each.placement.id)
+        store.write_records(results.records / f"{each.placement.id}-inapplicable.parquet", records)
+        store.merge_points(results, each.placement.id)
         for record in records:
-            tell(told(record))
+            notify(record_event(record))

@@ -6,6 +6,7 @@ from it starts and ends within a tenth of a second. This module does not import 
 command line can start the server before it imports anything that takes long.
 """
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -13,7 +14,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver
-from typing import Any
+
+import psutil
 
 _PRELOADED = ["hpcbench.cluster.preloaded"]
 """Not ``__main__``, which is there by default: a user's script would run once more."""
@@ -57,8 +59,9 @@ def _stop_fork_server() -> None:
     All workers have ended by now. The server is killed, because an orderly end of a Python that
     has imported this much takes longer than a worker's.
     """
-    # Python has no public names for these.
-    server: Any = forkserver._forkserver  # noqa: SLF001
-    if server._forkserver_pid is not None:  # noqa: SLF001
-        os.kill(server._forkserver_pid, signal.SIGKILL)  # noqa: SLF001
-        server._stop()  # noqa: SLF001
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if any("multiprocessing.forkserver" in word for word in child.cmdline()):
+                child.kill()
+                # Dead, and not collected: Python does that before it starts the next one.
+                os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)

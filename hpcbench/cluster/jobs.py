@@ -1,6 +1,7 @@
-"""Judges a pool's jobs by what the batch system and the scheduler say of them; pure functions.
+"""What becomes of a run's jobs: what the batch system and Dask's scheduler say of each.
 
-Asks the batch system about a run's jobs while it lasts, and sees that none of them is left.
+`classify_jobs` and `seconds_to_wait` are pure functions; `Watcher` asks the batch system while a
+run lasts, and `watch_jobs` sees that none of the run's jobs is left at its end.
 """
 
 import logging
@@ -10,7 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
+
+from distributed.diagnostics.plugin import SchedulerPlugin
 
 from hpcbench.cluster import batch, ledger
 from hpcbench.cluster.batch import Job, JobState
@@ -18,42 +21,74 @@ from hpcbench.cluster.ledger import Run
 from hpcbench.errors import SiteError
 from hpcbench.records.folder import Results
 
+log = logging.getLogger(__name__)
+
 LOST_S = 60.0
-"""How long the worker of a job that still runs may be away: a restarted one is back by then."""
+"""Seconds that a running job's worker may be away; a worker that Dask restarts is back by then."""
 
 STARTS = 4
-"""A job that was started so often, and whose worker never connected, is given up."""
+"""A job that was started this often, and whose worker never connected, is given up."""
 
 RETRY_S = 60.0
-"""After a refusal, so long no job is submitted where others were taken."""
+"""Seconds without a submission after a refusal, where the run has other jobs."""
 
-TRANSIENT = (
-    "timed out",
-    "try again",
-    "no answer within",
-    "Connection refused",
-)
-TRANSIENT_RETRY_S, TRANSIENT_RETRIES = 5.0, 3
-"""A batch system that does not answer is asked again, so often, where it has no job of ours."""
+TEMPORARY_FAILURES = ("timed out", "try again", "no answer within", "Connection refused")
+"""Parts of messages of any batch system that does not answer, but may do so soon."""
+
+TEMPORARY_RETRY_S, TEMPORARY_RETRIES = 5.0, 3
+"""Seconds between submissions to a batch system that does not answer, and how many there are."""
+
+EARLY_POLL_S, LATE_POLL_S = 5.0, 20.0
+EARLY_S = 120.0
+"""Seconds in which the batch system is asked more often: most failures come at the start."""
+
+GOODBYE_S = 15.0
+"""Seconds that jobs may take to end by themselves at the end of a run."""
 
 
-def after_refusal(
-    words: str, temporary: Sequence[str], *, refusals: int, others: bool
+def seconds_to_wait(
+    refusal: str, temporary_failures: Sequence[str], *, refusals: int, other_jobs: bool
 ) -> float | None:
-    """Seconds until a job is submitted again; None where the run cannot go on.
+    """Return when to submit again after a refusal.
 
-    ``temporary`` are the batch system's own words for a failure that passes, besides `TRANSIENT`.
-    ``refusals`` counts those in a row, with this one; ``others`` of its jobs are there or wait.
+    Parameters
+    ----------
+    refusal
+        What the batch system said.
+    temporary_failures
+        Parts of messages that mean, in this batch system, that it may answer soon.
+    refusals
+        How many there were in a row, with this one.
+    other_jobs
+        Whether the run has jobs that were accepted.
+
+    Returns
+    -------
+    float or None
+        Seconds to wait; None where the run cannot go on.
     """
-    passing = any(text in words for text in (*TRANSIENT, *temporary))
-    if passing and refusals <= TRANSIENT_RETRIES:
-        return TRANSIENT_RETRY_S
-    return RETRY_S if others else None
+    temporary = any(part in refusal for part in (*TEMPORARY_FAILURES, *temporary_failures))
+    if temporary and refusals <= TEMPORARY_RETRIES:
+        return TEMPORARY_RETRY_S
+    return RETRY_S if other_jobs else None
 
 
 @dataclass(frozen=True)
-class Sent:
-    """A job that was submitted, under its worker's name. Times are from `time.monotonic`."""
+class SubmittedJob:
+    """A job that the batch system has accepted.
+
+    Attributes
+    ----------
+    worker
+        The name of the Dask worker that it runs.
+    id
+        Its id in the batch system.
+    at
+        When it was accepted, by `time.monotonic`.
+    gone_since
+        When its worker was first seen to be away, by `time.monotonic`; None while it is connected
+        or has never been.
+    """
 
     worker: str
     id: str
@@ -62,12 +97,21 @@ class Sent:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What became of a pool's jobs, by their workers' names.
+class ClassifiedJobs:
+    """What became of a pool's jobs, by the names of their workers.
 
-    ``died`` never connected, ``held`` had done so; their words are the batch system's. ``ended``
-    had connected, too. ``lost`` run on without a worker. ``hopeless`` is the reason why jobs wait
-    for ever.
+    Attributes
+    ----------
+    died
+        Those that never connected, and why, in the batch system's words.
+    held
+        Those that were held after they had connected, and why.
+    ended
+        Those that ended after they had connected.
+    lost
+        Those that run on without a worker.
+    hopeless
+        Why a job waits for ever; None where none does.
     """
 
     died: Mapping[str, str]
@@ -77,30 +121,48 @@ class Verdict:
     hopeless: str | None
 
 
-def judge(
-    sent: Mapping[str, Sent],
-    found: Mapping[str, Job],
+def classify_jobs(
+    submitted: Mapping[str, SubmittedJob],
+    queue: Mapping[str, Job],
     *,
     asked_at: float,
     connected: AbstractSet[str],
     ever_connected: AbstractSet[str],
     now: float,
-) -> Verdict:
-    """``found`` is what the batch system answered to a question of ``asked_at``, by job id.
+) -> ClassifiedJobs:
+    """Say what became of each job whose worker is not connected.
 
-    Jobs that were submitted later are not judged; nor is one whose worker is connected.
+    Parameters
+    ----------
+    submitted
+        The jobs, by the names of their workers.
+    queue
+        What the batch system answered, by the jobs' ids.
+    asked_at
+        When it was asked, by `time.monotonic`: it cannot know of jobs that are younger.
+    connected
+        The names of the workers that are connected now.
+    ever_connected
+        The names of the workers that were connected at any time.
+    now
+        The time, by `time.monotonic`.
+
+    Returns
+    -------
+    ClassifiedJobs
+        Jobs of which nothing can be said yet are in none of its groups.
     """
     died: dict[str, str] = {}
     held: dict[str, str] = {}
     ended: set[str] = set()
     lost: set[str] = set()
     hopeless = None
-    for name, job in sent.items():
-        seen = found.get(job.id, Job(job.id, JobState.ENDED, "gone from the queue"))
+    for name, job in submitted.items():
+        seen = queue.get(job.id, Job(job.id, JobState.ENDED, "gone from the queue"))
         if name in connected or job.at >= asked_at:
             continue
         if seen.starts >= STARTS and name not in ever_connected:
-            died[name] = f"started {seen.starts} times, each time in vain"
+            died[name] = f"was started {seen.starts} times, and never connected"
         elif seen.state is JobState.HELD:
             (held if name in ever_connected else died)[name] = f"held: {seen.reason}"
         elif seen.state is JobState.ENDED:
@@ -113,28 +175,85 @@ def judge(
                 lost.add(name)
         elif seen.never_starts:
             hopeless = seen.reason
-    return Verdict(died, held, frozenset(ended), frozenset(lost), hopeless)
+    return ClassifiedJobs(died, held, frozenset(ended), frozenset(lost), hopeless)
 
 
-log = logging.getLogger(__name__)
+class ConnectedWorkers(SchedulerPlugin):
+    """The workers that are connected to one scheduler, by their names.
 
-EARLY_POLL_S, LATE_POLL_S = 5.0, 20.0
-EARLY_S = 120.0
-"""So long after the start the batch system is asked more often: what goes wrong does so then."""
+    The scheduler's own table cannot be read from another thread: it is sorted by Python code, and
+    going through it while a worker comes or leaves fails.
 
-GOODBYE_S = 15.0
-"""At the end of a run, so long its jobs may take to end by themselves."""
+    Attributes
+    ----------
+    ever
+        The names of all workers that have connected since the plugin was added.
+    """
+
+    def __init__(self) -> None:
+        self._workers: dict[str, Any] = {}
+        self.ever: set[str] = set()
+
+    def add_worker(self, scheduler: Any, worker: str) -> None:
+        """Note a worker that has connected; called by Dask.
+
+        Parameters
+        ----------
+        scheduler
+            Dask's scheduler.
+        worker
+            The worker's address.
+        """
+        state = scheduler.workers[worker]
+        self._workers[worker] = state
+        self.ever.add(str(state.name))
+
+    def remove_worker(self, scheduler: Any, worker: str, **_: Any) -> None:  # noqa: ARG002
+        """Note that a worker is gone; called by Dask.
+
+        Parameters
+        ----------
+        scheduler
+            Dask's scheduler.
+        worker
+            The worker's address.
+        **_
+            What newer versions of Dask tell besides.
+        """
+        self._workers.pop(worker, None)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Those that are connected now."""
+        return frozenset(str(state.name) for state in list(self._workers.values()))
+
+    @property
+    def idle(self) -> list[str]:
+        """Those of them that have nothing to do."""
+        workers = list(self._workers.values())
+        return [str(state.name) for state in workers if not state.processing]
 
 
 class Watcher:
-    """Asks the batch system about a run's jobs every few seconds, in a thread of its own."""
+    """Asks the batch system about a run's jobs every few seconds, in a thread of its own.
+
+    Parameters
+    ----------
+    run
+        The run, as it stands in the ledger.
+
+    Attributes
+    ----------
+    answer
+        When the batch system was asked last, by `time.monotonic`, and its answer, by the jobs'
+        ids; None before the first answer.
+    """
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
-        self.answer: tuple[float, dict[str, batch.Job]] | None = None
-        """When it was asked, by `time.monotonic`, and what it said."""
+        self.answer: tuple[float, dict[str, Job]] | None = None
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -152,18 +271,31 @@ class Watcher:
                 self.answer = asked_at, self._run.system.jobs(self._run.name)
             except (SiteError, ValueError, KeyError) as error:
                 # A batch system that is busy or restarted answers again later.
-                log.warning("the batch system does not tell of its jobs: %s", error)
+                log.warning("the batch system does not say how its jobs are: %s", error)
             took_s = time.monotonic() - asked_at
             early = time.monotonic() - started < EARLY_S
+            # A batch system that is slow is asked less often.
             self._stop.wait(max(EARLY_POLL_S if early else LATE_POLL_S, 10 * took_s))
 
 
 @contextmanager
-def batch_run(where: Results, run: Run) -> Iterator[Watcher]:
-    """Watches a run's jobs, and sees that none of them is left when the block is left.
+def watch_jobs(results: Results, run: Run) -> Iterator[Watcher]:
+    """Watch a run's jobs, and see that none of them is left when the block is left.
 
-    The run is noted as finished where the batch system has said so, and not otherwise: then
+    The ledger says that the run is finished only where the batch system has said so: else
     `hpcbench cancel`, or the next run in this folder, looks again.
+
+    Parameters
+    ----------
+    results
+        The folder with the ledger.
+    run
+        The run, as it stands in the ledger.
+
+    Yields
+    ------
+    Watcher
+        It has the batch system's last answer.
     """
     gone = False
     try:
@@ -173,27 +305,27 @@ def batch_run(where: Results, run: Run) -> Iterator[Watcher]:
         try:
             gone = _end_by_themselves(run)
         finally:
-            # Also where a signal has come while it was waited.
-            if gone or _cancelled(run):
-                ledger.finish(where, run)
+            # Also where a signal interrupted the wait.
+            if gone or _cancel_jobs(run):
+                ledger.finish(results, run)
 
 
 def _end_by_themselves(run: Run) -> bool:
-    """Gives a run's jobs a moment to end; whether none is left."""
+    """Give a run's jobs a moment to end; return whether none is left."""
     try:
         return not batch.wait_for_end(run.system, run.name, GOODBYE_S)
     except SiteError as error:
-        log.warning("whether jobs of %s are left is not known: %s", run.name, error)
+        log.warning("it is not known whether jobs of %s are left: %s", run.name, error)
         return False
 
 
-def _cancelled(run: Run) -> bool:
-    """Cancels what is left of a run's jobs; whether the batch system says that none is."""
+def _cancel_jobs(run: Run) -> bool:
+    """Cancel what is left of a run's jobs; return whether the batch system says that none is."""
     try:
         run.system.cancel(run.name)
         left = batch.wait_for_end(run.system, run.name)
     except SiteError as error:
-        log.warning("whether all jobs of %s are gone is not known: %s", run.name, error)
+        log.warning("it is not known whether all jobs of %s are gone: %s", run.name, error)
         return False
     if left:
         log.warning("jobs %s of %s are cancelled, and still there", ", ".join(left), run.name)

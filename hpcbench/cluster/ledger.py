@@ -1,9 +1,7 @@
-"""Which batch jobs a results folder has ever asked for: written before, and as, they are submitted.
+"""The ledger of a results folder: which runs have submitted batch jobs, and which jobs.
 
-With it, `status` and `cancel` work from another shell, and the next run ends what a killed driver
-left behind.
-
-Ends runs from outside: one that is at work, and whatever jobs a killed driver left behind.
+An entry is written before, and as, a job is submitted. So `hpcbench status` and `hpcbench cancel`
+work from another shell, and the next run cancels the jobs that a killed driver has orphaned.
 """
 
 import json
@@ -24,10 +22,23 @@ from hpcbench.errors import SiteError
 from hpcbench.records import store
 from hpcbench.records.folder import Results, is_folder_locked
 
+CANCEL_S = 90.0
+"""Seconds that a driver may take to end its run before its jobs are cancelled without it."""
+
 
 @dataclass(frozen=True)
 class Run:
-    """One run's jobs: the name that all of them have, and the host from which they were sent."""
+    """A run as it stands in the ledger.
+
+    Attributes
+    ----------
+    name
+        The name that all its jobs share, and no job of another run has.
+    scheduler
+        The batch system, by its name in the site file.
+    host
+        The host on which the jobs were submitted.
+    """
 
     name: str
     scheduler: str
@@ -35,29 +46,73 @@ class Run:
 
     @property
     def system(self) -> BatchSystem:
-        """Where its jobs are."""
+        """The batch system that has its jobs."""
         return batch.system(self.scheduler)
 
 
 def begin(results: Results, scheduler: str) -> Run:
-    """Notes a run with a new name, before its first job is submitted."""
+    """Enter a run with a new name, before its first job is submitted.
+
+    Parameters
+    ----------
+    results
+        The folder with the ledger.
+    scheduler
+        The batch system, by its name in the site file.
+
+    Returns
+    -------
+    Run
+        The run, submitted from this host.
+    """
     run = Run(f"hpcbench-{uuid.uuid4().hex[:8]}", scheduler, socket.gethostname())
     _append(results.ledger, {"run": run.name, "scheduler": run.scheduler, "host": run.host})
     return run
 
 
-def add(results: Results, run: Run, pool: str, job_id: str) -> None:
-    """Notes a job that the batch system has taken."""
+def add_job(results: Results, run: Run, pool: str, job_id: str) -> None:
+    """Enter a job that the batch system has accepted.
+
+    Parameters
+    ----------
+    results
+        The folder with the ledger.
+    run
+        Whose job it is.
+    pool
+        The name of its pool.
+    job_id
+        Its id.
+    """
     _append(results.ledger, {"run": run.name, "pool": pool, "job": job_id})
 
 
 def finish(results: Results, run: Run) -> None:
-    """Notes that none of a run's jobs is left."""
+    """Enter that none of a run's jobs is left.
+
+    Parameters
+    ----------
+    results
+        The folder with the ledger.
+    run
+        The run.
+    """
     _append(results.ledger, {"run": run.name, "finished": True})
 
 
 def unfinished(results: Results) -> list[Run]:
-    """The runs that may have left jobs behind, the newest last."""
+    """Return the runs that may have jobs.
+
+    Parameters
+    ----------
+    results
+        The folder with the ledger.
+
+    Returns
+    -------
+    list of Run
+        The newest last.
+    """
     lines = _lines(results.ledger)
     over = {line["run"] for line in lines if line.get("finished")}
     return [
@@ -68,7 +123,20 @@ def unfinished(results: Results) -> list[Run]:
 
 
 def job_ids(results: Results, run: Run) -> list[str]:
-    """The jobs that the batch system took from a run."""
+    """Return the jobs of a run that the batch system has accepted.
+
+    Parameters
+    ----------
+    results
+        The folder with the ledger.
+    run
+        The run.
+
+    Returns
+    -------
+    list of str
+        Their ids, in the order in which they were accepted.
+    """
     return [
         line["job"] for line in _lines(results.ledger) if line["run"] == run.name and "job" in line
     ]
@@ -84,69 +152,91 @@ def _append(path: Path, entry: dict[str, Any]) -> None:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """The entries; a last line that was cut off says no more than what the run's name says."""
     found = []
     for line in path.read_text().split("\n") if path.exists() else ():
         try:
             found.append(json.loads(line))
         except ValueError:
+            # Empty, or cut off: the name of the run, in an earlier line, finds all its jobs.
             continue
     return found
 
 
-Tell = Callable[[str], None]
+def cancel_orphaned_jobs(results: Results, notify: Callable[[str], None]) -> list[Run]:
+    """Cancel the jobs of runs that were killed: they would measure the same points as the next.
 
-CANCEL_S = 90.0
-"""How long a driver may take to end its run before its jobs are ended without it."""
+    Parameters
+    ----------
+    results
+        The folder with the ledger. No run may be at work in it.
+    notify
+        Called with each line that the user should read.
 
+    Returns
+    -------
+    list of Run
+        The runs of which no job is left.
 
-def end_earlier_runs(where: Results, tell: Tell) -> list[Run]:
-    """Cancels the jobs that killed runs left, which would measure the same points beside us.
-
-    Returns the runs of which nothing is left.
+    Raises
+    ------
+    SiteError
+        Where the batch system does not answer.
     """
     ended = []
-    for run_ in unfinished(where):
-        left = batch.active(run_.system.jobs(run_.name))
-        if not left and not run_.system.sees_queue_of(run_.host):
-            tell(
-                f"jobs of {run_.name} were sent from {run_.host}, whose queue is perhaps not this "
-                "host's: any that wait there end by themselves a minute after they start"
+    for run in unfinished(results):
+        left = batch.active(run.system.jobs(run.name))
+        if not left and not run.system.sees_queue_of(run.host):
+            notify(
+                f"jobs of {run.name} were submitted on {run.host}, whose queue this host may not "
+                "see: any that wait there end by themselves a minute after they start"
             )
         if left:
-            tell(f"cancelling jobs of an earlier run: {', '.join(left)}")
-            run_.system.cancel(run_.name)
-            left = batch.wait_for_end(run_.system, run_.name)
-        shutil.rmtree(where.keys, ignore_errors=True)
+            notify(f"cancelling jobs of an earlier run: {', '.join(left)}")
+            run.system.cancel(run.name)
+            left = batch.wait_for_end(run.system, run.name)
+        # Its keys are of no use to anybody any more.
+        shutil.rmtree(results.keys, ignore_errors=True)
         if left:
-            tell(f"jobs {', '.join(left)} of {run_.name} are cancelled, and still in the queue")
+            notify(f"jobs {', '.join(left)} of {run.name} are cancelled, and still in the queue")
             continue
-        finish(where, run_)
-        ended.append(run_)
+        finish(results, run)
+        ended.append(run)
     return ended
 
 
-def cancel(where: Results, tell: Tell) -> None:
-    """Ends the run at work in a results folder, and whatever jobs of earlier ones are left.
+def cancel_run(results: Results, notify: Callable[[str], None]) -> None:
+    """End the run at work in a results folder, and cancel the jobs that earlier ones orphaned.
 
-    Raises BadInput where there is no run, SiteError where its driver, perhaps on another host,
-    does not answer and the batch system does not either.
+    Parameters
+    ----------
+    results
+        The results folder.
+    notify
+        Called with each line that the user should read.
+
+    Raises
+    ------
+    BadInput
+        Where the folder holds no run.
+    SiteError
+        Where the driver, perhaps on another host, does not answer and the batch system does not
+        either, or has not let go of all jobs.
     """
-    store.read_plan(where)
-    if is_folder_locked(where) or unfinished(where):
-        # Where a file system keeps its locks to one host, a driver on another one seems gone.
-        where.cancel.touch()
-    if is_folder_locked(where):
-        tell("asking the driver to end the run")
+    store.read_plan(results)
+    if is_folder_locked(results) or unfinished(results):
+        # Some file systems keep locks to one host: there, a driver on another one seems gone.
+        results.cancel.touch()
+    if is_folder_locked(results):
+        notify("asking the driver to end the run")
         deadline = time.monotonic() + CANCEL_S
-        while is_folder_locked(where) and time.monotonic() < deadline:
+        while is_folder_locked(results) and time.monotonic() < deadline:
             time.sleep(0.5)
-        if not is_folder_locked(where):
-            tell("the run has ended; what was measured is kept")
-    for run_ in end_earlier_runs(where, tell):
-        tell(f"no job of {run_.name} is left")
-    if unfinished(where):
+        if not is_folder_locked(results):
+            notify("the run has ended; what was measured is kept")
+    for run in cancel_orphaned_jobs(results, notify):
+        notify(f"no job of {run.name} is left")
+    if unfinished(results):
         raise SiteError(
-            f"{where.folder}: the batch system has not let go of all jobs yet",
-            "give the same command again in a few minutes",
+            f"{results.folder}: the batch system still has jobs of this run",
+            "run the same command again in a few minutes",
         )

@@ -1,76 +1,30 @@
-"""A pool of the site as a Dask cluster of one-thread workers."""
+"""Workers that are processes of this computer."""
 
-import contextlib
 import logging
 import os
-import sys
-import types
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-import dask
-from distributed import Client, LocalCluster, SpecCluster, utils
-from distributed.core import Status
+from distributed import Client, LocalCluster
 from distributed.security import Security
 
-from hpcbench.cluster import batch, tls
-from hpcbench.cluster.dask_settings import SETTINGS
+from hpcbench.cluster import batch
+from hpcbench.cluster.dask_internals import (
+    connected_client,
+    dask_settings,
+    forked_workers,
+    hidden_main_module,
+)
 from hpcbench.cluster.fork_server import fork_server
+from hpcbench.cluster.run_state import PoolJobs
 from hpcbench.config.site import Pool
 
-log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
-class Jobs:
-    """How many workers a pool has and how many jobs wait, and why; ``batch``: in a queue."""
-
-    running: int
-    waiting: int = 0
-    reason: str = ""
-    batch: bool = True
-
-
-class Workers(Protocol):
-    """A pool's workers while a run lasts."""
-
-    @property
-    def client(self) -> Client:
-        """Sends them work."""
-
-    @property
-    def live(self) -> int:
-        """How many are connected."""
-
-    def keep(self, wanted: int) -> Sequence[str]:
-        """Sees to it that ``wanted`` jobs are there or on their way, within the pool's limit.
-
-        To be called about once a second; never waits. Returns what a user should know, as lines.
-        Raises SiteError where the site refuses, or its jobs die before they connect.
-        """
-
-    def avoid(self, worker: str, node: str) -> bool:
-        """Ends a worker whose node is unusable, and keeps further jobs away from that node.
-
-        False where there is no other node.
-        """
-
-    def release(self, worker: str) -> None:
-        """Ends a worker that is idle, or whose time is nearly over."""
-
-    def submit_no_more(self) -> None:
-        """What was not submitted yet is not: the run ends."""
-
-    @property
-    def jobs(self) -> Jobs:
-        """For those who look on."""
-
-
-@dataclass(frozen=True)
-class _Local:
-    """Workers that are processes of this computer; Dask itself replaces one that dies."""
+class _LocalWorkers:
+    """See `hpcbench.cluster.workers.Workers`; Dask itself replaces a worker that dies."""
 
     client: Client
     cluster: LocalCluster
@@ -80,34 +34,41 @@ class _Local:
         scheduler: Any = self.cluster.scheduler
         return len(scheduler.workers)
 
-    def keep(self, wanted: int) -> Sequence[str]:  # noqa: ARG002 - they are always there
+    @property
+    def jobs(self) -> PoolJobs:
+        return PoolJobs(self.live, batch=False)
+
+    def scale(self, wanted: int) -> Sequence[str]:  # noqa: ARG002 - they are always there
         return ()
 
-    def avoid(self, worker: str, node: str) -> bool:  # noqa: ARG002 - there is one node
+    def exclude_node(self, worker: str, node: str) -> bool:  # noqa: ARG002 - there is one node
         return False
 
     def release(self, worker: str) -> None:
-        """They hold nothing that others wait for."""
+        """Do nothing: they hold nothing that others wait for."""
 
-    def submit_no_more(self) -> None:
-        """There is nothing to submit."""
-
-    @property
-    def jobs(self) -> Jobs:
-        return Jobs(self.live, batch=False)
+    def stop_submitting(self) -> None:
+        """Do nothing: there is nothing to submit."""
 
 
 @contextmanager
-def local_workers(pool: Pool) -> Iterator[Workers]:
-    """``pool.max_jobs`` worker processes on this computer.
+def local_workers(pool: Pool) -> Iterator[_LocalWorkers]:
+    """Start the worker processes of a pool.
 
     All connections are encrypted with keys that live in memory only: on a login node the
-    loopback is shared with everyone who is logged in. Both are gone when the block is left.
+    loopback is shared with everyone who is logged in.
+
+    Parameters
+    ----------
+    pool
+        It has ``max_jobs`` workers.
+
+    Yields
+    ------
+    Workers
+        They are gone when the block is left.
     """
-    # Dask would import NumPy and pandas here, for its own tests to start faster.
-    utils._forkserver_preload_set = True  # noqa: SLF001
-    settings = {"distributed.worker.multiprocessing-method": "forkserver"}
-    with dask_settings(), dask.config.set(settings), _blank_main(), fork_server():
+    with dask_settings(), forked_workers(), hidden_main_module(), fork_server():
         cluster = LocalCluster(
             n_workers=pool.max_jobs,
             threads_per_worker=1,
@@ -124,63 +85,5 @@ def local_workers(pool: Pool) -> Iterator[Workers]:
             # may itself be in a batch job: the records say which.
             env={**os.environ, **batch.job_variables(batch.this_job())},
         )
-        with connected(cluster) as client:
-            yield _Local(client, cluster)
-
-
-@contextmanager
-def connected(cluster: Any) -> Iterator[Client]:
-    """A client of the cluster; both end with the block.
-
-    Where Dask fails at that, it is logged and no more: a broken connection must not replace the
-    reason for which a run ends, nor make a run fail that has measured all.
-    """
-    with contextlib.ExitStack() as stack:
-        stack.callback(_close, cluster)
-        client = Client(cluster)
-        stack.callback(_close, client)
-        yield client
-
-
-def _close(part: Any) -> None:
-    try:
-        part.close()
-    except Exception as error:  # noqa: BLE001 - Dask's connections fail in many ways
-        log.warning("Dask closed with an error: %s", error)
-        if isinstance(part, SpecCluster):
-            # It stopped in the middle, and would try again when the interpreter ends.
-            with contextlib.suppress(Exception):
-                part.sync(_let_go, part)
-                part.close()
-
-
-async def _let_go(cluster: Any) -> None:
-    """Leaves Dask nothing to talk about, and lets it close once more."""
-    for worker in cluster.workers.values():
-        await worker.close()
-    cluster.workers.clear()
-    cluster.worker_spec.clear()
-    cluster.status = Status.running
-
-
-@contextmanager
-def dask_settings() -> Iterator[None]:
-    """Dask as hpcbench needs it, and quiet."""
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    tls.survive_closed_connections()
-    with dask.config.set(SETTINGS):
-        yield
-
-
-@contextmanager
-def _blank_main() -> Iterator[None]:
-    """Hides the user's script from new worker processes, which would else run it once more.
-
-    Tasks name functions of hpcbench only, so that workers need nothing of the script.
-    """
-    script = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = script
+        with connected_client(cluster) as client:
+            yield _LocalWorkers(client, cluster)

@@ -1,4 +1,4 @@
-"""What others see of a run while it lasts: log, state, settings; and how they end it."""
+"""What others see of a run while it lasts: its log, state and settings, and signals that end it."""
 
 import json
 import logging
@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from hpcbench.cluster.local import Jobs
 from hpcbench.config.site import Site
 from hpcbench.errors import BadInput, Interrupted
 from hpcbench.records.columns import Key
@@ -26,57 +25,130 @@ from hpcbench.records.folder import Results, is_folder_locked, write_atomically
 from hpcbench.runtime.command import SAFE, SAFE_PATH
 
 ACCOUNT = "HPCBENCH_ACCOUNT"
+"""The variable that says who is charged for the jobs, where the command line does not."""
+
+SHARE = 0.02
+"""The part of the driver's time that may go into writing how the run stands."""
+
+Callback = Callable[[Mapping[str, Any]], None]
+"""Called with each event of a run: a mapping whose ``kind`` says what the other keys are."""
 
 
-def account(given: str | None, site: Site) -> str | None:
-    """Whom the jobs are charged to: what was given, else what the environment says."""
+@dataclass(frozen=True)
+class PoolJobs:
+    """How the jobs of a pool stand.
+
+    Attributes
+    ----------
+    running
+        How many workers are connected.
+    waiting
+        How many jobs wait in the queue.
+    reason
+        Why they wait, in the batch system's words; empty where it says none.
+    batch
+        Whether they are jobs of a batch system.
+    """
+
+    running: int
+    waiting: int = 0
+    reason: str = ""
+    batch: bool = True
+
+
+def charged_account(given: str | None, site: Site) -> str | None:
+    """Return who is charged for the jobs.
+
+    Parameters
+    ----------
+    given
+        What the user asks for; None to take what the environment says.
+    site
+        Where the jobs run.
+
+    Returns
+    -------
+    str or None
+        None where nobody is named, or nothing is charged.
+
+    Raises
+    ------
+    BadInput
+        Where it is more than a name: it becomes part of a job script.
+    """
     chosen = given or os.environ.get(ACCOUNT)
     if site.scheduler == "local" or not chosen:
         return None
     if not re.fullmatch(r"\w[\w.@-]*", chosen, re.ASCII):
         raise BadInput(
-            f"--account {chosen}: allowed: letters, digits and _ . @ -, of which - . @ not first",
+            f"--account {chosen}: allowed are letters, digits and _ . @ -, and the first must be a "
+            "letter, a digit or _",
             f"give the account's name, here or in {ACCOUNT}",
         )
     return chosen
 
 
-def check_folder(where: Results, site: Site) -> None:
-    """Raises BadInput where the folder's name would not survive a job script."""
-    if site.scheduler != "local" and not SAFE_PATH.fullmatch(str(where.folder)):
+def check_results_path(results: Results, site: Site) -> None:
+    """Check that the name of a results folder can be part of a job script.
+
+    Parameters
+    ----------
+    results
+        The results folder.
+    site
+        Where the jobs run.
+
+    Raises
+    ------
+    BadInput
+        Where it has characters that mean something in a job script.
+    """
+    if site.scheduler != "local" and not SAFE_PATH.fullmatch(str(results.folder)):
         raise BadInput(
-            f"--results {where.folder}: has characters that a job script cannot take; allowed: "
+            f"--results {results.folder}: has characters that a job script cannot take; allowed: "
             f"{SAFE}",
             "name a folder with a plainer path",
         )
 
 
 def write_yaml(path: Path, model: BaseModel) -> None:
-    """Writes a campaign or a site so that it can be read again from anywhere."""
+    """Write a campaign or a site so that it can be read again from anywhere.
+
+    Parameters
+    ----------
+    path
+        The file; one that is there is replaced as a whole.
+    model
+        The campaign or the site.
+    """
     data = model.model_dump(mode="json", by_alias=True, exclude_none=False, exclude_unset=True)
     text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
     write_atomically(path, text.encode())
 
 
-SHARE = 0.02
-"""So much of the driver's time at most goes into telling others how the run stands."""
-
-
-class State:
+class StateFile:
     """The file by which `hpcbench status` sees a run: written where something has changed.
 
-    What it says is of use for seconds, so that it need not survive a crash of the machine.
+    Parameters
+    ----------
+    results
+        The results folder.
     """
 
-    def __init__(self, where: Results) -> None:
-        self._where = where
+    def __init__(self, results: Results) -> None:
+        self._results = results
         self._last: dict[str, Any] = {}
         self._not_before = 0.0
 
-    def write(self, running: Callable[[], Sequence[Key]], jobs: Mapping[str, Jobs]) -> None:
-        """Tells what is being measured, and how the jobs stand; to be called about once a second.
+    def write(self, running: Callable[[], Sequence[Key]], jobs: Mapping[str, PoolJobs]) -> None:
+        """Write how the run stands; to be called about once a second.
 
-        ``running`` is asked only where something is written.
+        Parameters
+        ----------
+        running
+            Returns the points that are being measured; called only where something is written.
+        jobs
+            How the jobs of each pool stand.
         """
         begun = time.monotonic()
         if begun < self._not_before:
@@ -87,33 +159,56 @@ class State:
         }
         if state != self._last:
             self._last = state
-            whose = {
+            driver = {
                 "process": os.getpid(),
                 "host": socket.gethostname(),
                 "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
             }
-            content = json.dumps({**whose, **state}).encode()
-            write_atomically(self._where.state, content, durable=False)
+            content = json.dumps({**driver, **state}).encode()
+            # It is of use for seconds, and need not survive a crash of the machine.
+            write_atomically(self._results.state, content, durable=False)
         self._not_before = begun + (time.monotonic() - begun) / SHARE
 
 
-def read(where: Results) -> dict[str, Any]:
-    """The state that the run at work in the folder wrote last; empty where there is no such run."""
-    if is_folder_locked(where) and where.state.is_file():
-        state: dict[str, Any] = json.loads(where.state.read_text())
+def read_state(results: Results) -> dict[str, Any]:
+    """Read how the run at work in a results folder stands.
+
+    Parameters
+    ----------
+    results
+        The results folder.
+
+    Returns
+    -------
+    dict of str to object
+        What its driver has written last; empty lists where no run is at work.
+    """
+    if is_folder_locked(results) and results.state.is_file():
+        state: dict[str, Any] = json.loads(results.state.read_text())
         return {"running": [], "jobs": {}, **state}
     return {"running": [], "jobs": {}}
 
 
 class _LogFile(logging.FileHandler):
     def handleError(self, _: logging.LogRecord) -> None:  # noqa: N802
-        """Says nothing: on a full disk, the run itself tells why it ends."""
+        """Say nothing: on a full disk, the run itself reports why it ends."""
 
 
 @contextmanager
-def log_file(where: Results) -> Iterator[None]:
-    """What hpcbench logs goes to the driver's log, too, while the block lasts."""
-    handler = _LogFile(where.logs / "driver.log")
+def log_file(results: Results) -> Iterator[None]:
+    """Write what hpcbench logs to the driver's log, too.
+
+    Parameters
+    ----------
+    results
+        The results folder.
+
+    Yields
+    ------
+    None
+        The log is closed when the block is left.
+    """
+    handler = _LogFile(results.logs / "driver.log")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("hpcbench")
     logger.addHandler(handler)
@@ -127,10 +222,21 @@ def log_file(where: Results) -> Iterator[None]:
 
 @contextmanager
 def signals_interrupt() -> Iterator[None]:
-    """Turns SIGINT, SIGTERM and SIGHUP into Interrupted; a second one changes nothing.
+    """Turn SIGINT, SIGTERM and SIGHUP into Interrupted; a second one changes nothing.
 
-    One that this process was started to ignore stays ignored: that is what nohup is for.
+    A signal that this process was started to ignore stays ignored: that is what nohup is for.
+
+    Yields
+    ------
+    None
+        The handlers before come back when the block is left.
+
+    Raises
+    ------
+    Interrupted
+        In the block, where a signal comes.
     """
+    # Python lets only the main thread set handlers; a notebook may run campaigns in another one.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -142,7 +248,7 @@ def signals_interrupt() -> Iterator[None]:
             signal.signal(each, signal.SIG_IGN)
         raise Interrupted(
             f"stopped by {signal.Signals(number).name}; what was measured is kept",
-            "the same command goes on where this one stopped",
+            "run the same command again: it goes on where this one stopped",
         )
 
     before = {number: signal.signal(number, interrupt) for number in numbers}

@@ -1,27 +1,22 @@
 """What the jobs of a pool are submitted with, and the Dask cluster that submits them."""
 
-import contextlib
+import asyncio
 import errno
 import importlib
 import logging
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import dask
-import dask_jobqueue
-import yaml
 from dask_jobqueue.core import JobQueueCluster
 from distributed.security import Security
 
-from hpcbench.cluster import batch
+from hpcbench.cluster import batch, dask_internals
 from hpcbench.cluster.batch import JobRequest
 from hpcbench.cluster.ledger import Run
-from hpcbench.cluster.reporting import Desk, reporting
 from hpcbench.cluster.tls import Keys
 from hpcbench.config.site import SYSTEMS, Pool, Site
 from hpcbench.errors import SiteError, cause_chain
@@ -29,6 +24,103 @@ from hpcbench.records.folder import Results
 
 DEATH_TIMEOUT_S = 60
 """How long a job looks for its scheduler before it ends."""
+
+
+SUBMISSIONS = 4
+"""How many jobs are submitted at a time, so that a login node does not choke."""
+
+
+@dataclass
+class SubmissionGate:
+    """Where the jobs of a pool ask whether to be submitted, and report the answer.
+
+    Jobs are known by the names of their workers. They ask and report in the thread of Dask's event
+    loop; everything else is called in the driver's thread.
+
+    Attributes
+    ----------
+    on_accepted
+        Called with the names of the worker and its job's id when a job was accepted.
+    slots
+        Lets so many jobs be submitted at the same time.
+    """
+
+    on_accepted: Callable[[str, str], None]
+    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SUBMISSIONS))
+    _refused: dict[str, str] = field(default_factory=dict)
+    _withdrawn: set[str] = field(default_factory=set)
+    _closed: bool = False
+
+    def refusals(self) -> dict[str, str]:
+        """Return what was refused since the last call.
+
+        Returns
+        -------
+        dict of str to str
+            The batch system's messages.
+        """
+        return {name: self._refused.pop(name) for name in list(self._refused)}
+
+    def withdraw(self, names: Iterable[str]) -> None:
+        """Submit jobs no more that have not been submitted yet.
+
+        Parameters
+        ----------
+        names
+            The names of their workers.
+        """
+        self._withdrawn.update(names)
+
+    def close(self) -> None:
+        """Submit no job any more: a run that ends must not go on with its queue."""
+        self._closed = True
+
+    def admits(self, name: str) -> bool:
+        """Return whether a job is to be submitted now.
+
+        After a refusal that the driver has not seen yet, it is refused as well, unasked: one that
+        is over a limit of the site's must not ask a thousand times.
+
+        Parameters
+        ----------
+        name
+            The name of its worker.
+
+        Returns
+        -------
+        bool
+            False also where it is not wanted any more.
+        """
+        if self._closed or name in self._withdrawn:
+            return False
+        message = next(iter(list(self._refused.values())), None)
+        if message is not None:
+            self._refused[name] = message
+        return message is None
+
+    def accept(self, name: str, job_id: str) -> None:
+        """Note that the batch system has accepted a job.
+
+        Parameters
+        ----------
+        name
+            The name of its worker.
+        job_id
+            Its id.
+        """
+        self.on_accepted(name, job_id)
+
+    def refuse(self, name: str, message: str) -> None:
+        """Note that the batch system has refused a job.
+
+        Parameters
+        ----------
+        name
+            The name of its worker.
+        message
+            What the batch system said.
+        """
+        self._refused[name] = message
 
 
 @dataclass(frozen=True)
@@ -47,7 +139,6 @@ class Submission:
         Who is charged; None where nobody is named.
     keys
         Its keys; None where connections are not encrypted.
-
     """
 
     site: Site
@@ -70,7 +161,6 @@ class Submission:
         -------
         dict of str to object
             Keyword arguments of dask-jobqueue's classes.
-
         """
         site, pool = self.site, self.site.pools[pool_name]
         request = JobRequest(
@@ -90,7 +180,7 @@ class Submission:
             "cores": 1,
             "processes": 1,
             "memory": f"{pool.memory or 2**30} B",
-            "worker_command": "hpcbench.cluster.job",
+            "worker_command": "hpcbench.cluster.start_worker",
             "worker_extra_args": ["--dashboard-address", "127.0.0.1:0", *listening],
             "death_timeout": DEATH_TIMEOUT_S,
             "python": request.python,
@@ -101,14 +191,14 @@ class Submission:
         }
         return common | self.run.system.job_settings(request)
 
-    def cluster(self, pool_name: str, desk: Desk) -> Any:
+    def start_cluster(self, pool_name: str, gate: SubmissionGate) -> Any:
         """Start the scheduler of a pool, without a job.
 
         Parameters
         ----------
         pool_name
             The pool's name in the site file.
-        desk
+        gate
             Where its jobs report.
 
         Returns
@@ -120,10 +210,9 @@ class Submission:
         ------
         SiteError
             Where no scheduler can listen.
-
         """
         site = self.site
-        cls = reporting(cluster_class(site), desk, self.run.system)
+        cls = dask_internals.reporting_cluster(cluster_class(site), gate, self.run.system)
         problem: BaseException
         for port in site.network.port_range:
             try:
@@ -166,13 +255,13 @@ class Submission:
         -------
         str
             The job script, with words in capitals for the address of the scheduler.
-
         """
         protocol = "tls://" if self.keys else "tcp://"
-        desk = Desk(lambda *_: None)
-        jobs = reporting(cluster_class(self.site), desk, self.run.system).job_cls
-        with own_settings():
-            job = jobs(
+        gate = SubmissionGate(lambda *_: None)
+        cls = dask_internals.reporting_cluster(cluster_class(self.site), gate, self.run.system)
+        with dask_internals.jobqueue_settings():
+            return dask_internals.job_script(
+                cls,
                 f"{protocol}SCHEDULER:PORT",
                 name="hpcbench-RUN",
                 interface=self.site.network.interface,
@@ -180,7 +269,6 @@ class Submission:
                 security=self.worker_security,
                 **self.settings(pool_name),
             )
-            return str(job.job_script())
 
     @property
     def worker_security(self) -> Security | None:
@@ -219,7 +307,6 @@ def cluster_class(site: Site) -> Any:
     ------
     SiteError
         Where the site's own cannot be imported, or is none.
-
     """
     name = site.cluster_class or batch.system(site.scheduler).cluster_class
     module, _, attribute = name.partition(":")
@@ -231,25 +318,6 @@ def cluster_class(site: Site) -> Any:
     if not (isinstance(found, type) and issubclass(found, JobQueueCluster)):
         raise SiteError(f"cluster_class: {name}: is not one of dask-jobqueue's classes", hint)
     return found
-
-
-@contextlib.contextmanager
-def own_settings() -> Iterator[None]:
-    """Hide what a user's own jobqueue.yaml says: the site file says it all."""
-    with dask.config.set(_shipped_settings()):
-        yield
-
-
-@cache
-def _shipped_settings() -> dict[str, Any]:
-    path = Path(dask_jobqueue.__file__).with_name("jobqueue.yaml")
-    sections = yaml.safe_load(path.read_text())["jobqueue"]
-    # Of all its values, this one only would end up in a job script that does not name its own.
-    own = {"walltime": None}
-    return {
-        f"jobqueue.{name}": section | {key: own[key] for key in own if key in section}
-        for name, section in sections.items()
-    }
 
 
 def job_script(site: Site, pool_name: str, *, account: str | None = None) -> str:
@@ -270,7 +338,6 @@ def job_script(site: Site, pool_name: str, *, account: str | None = None) -> str
     -------
     str
         What the batch system's command that submits gets.
-
     """
     results = Results(Path("RESULTS"))
     keys = Keys(results.keys) if site.network.tls else None

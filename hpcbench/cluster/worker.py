@@ -26,18 +26,26 @@ from hpcbench.records.folder import Results
 from hpcbench.runtime import command
 
 TOPIC = "hpcbench"
-"""Where workers tell the driver about each record as soon as it is on disk."""
+"""The topic of Dask's events by which workers report each record as soon as it is on disk."""
 
 LOG_BYTES = 1_000_000
-"""So much of a server's log travels to the driver where no file system is shared."""
+"""Bytes of a server's log that travel to the driver where no file system is shared."""
 
 
 @dataclass(frozen=True)
-class Done:
-    """How a placement went on ``worker``: how many records ended in which status.
+class PlacementResult:
+    """How a placement went on a worker.
 
-    ``left`` was not begun, because the job would have ended before it did. Without a shared file
-    system, ``records`` and ``logs`` are what the driver has to write.
+    Attributes
+    ----------
+    worker
+        The worker's name.
+    counts
+        How many records ended in which status.
+    left
+        The points that were not started, because the job would have ended before they did.
+    records, logs
+        What the driver has to write where no file system is shared; else empty.
     """
 
     worker: str
@@ -47,29 +55,47 @@ class Done:
     logs: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def work(placement: Placement, site: Site, folder: str) -> Done:
-    """Measures a placement into the results folder, or as much of it as the job has time for.
+def run_placement(placement: Placement, site: Site, folder: str) -> PlacementResult:
+    """Measure a placement into the results folder, or as much of it as the job has time for.
 
-    Raises UnusableNode, with the names of worker and node, where nothing can be measured here.
+    Parameters
+    ----------
+    placement
+        What to measure.
+    site
+        Where this is.
+    folder
+        The path of the results folder.
+
+    Returns
+    -------
+    PlacementResult
+        How it went.
+
+    Raises
+    ------
+    UnusableNode
+        With the names of worker and node, where nothing can be measured here.
     """
     worker = get_worker()
     name = str(worker.name)
     which = {"placement_id": placement.id, "pool": placement.pool, "worker": name}
     worker.log_event(TOPIC, {"kind": "started", **which, "at": time.time()})
     if node.time_left_s() < placement.needs_s(1):
-        return Done(name, {}, tuple(placement.keys))
+        return PlacementResult(name, {}, tuple(placement.keys))
     try:
         if site.scheduler == "local":
+            # Batch systems give each job its own GPUs; here, workers share what there is.
             device.take_gpus(int(name), site.pools[placement.pool].gpus_per_job)
         _check_gpu(placement, site)
-        with _place(site, folder) as results:
-            done = _measured(placement, site, results, name)
+        with _results_here(site, folder) as results:
+            result = _measure(placement, site, results, name)
             worker.log_event(TOPIC, {"kind": "ended", **which, "at": time.time()})
             if site.shared_filesystem:
                 store.merge_points(results, placement.id)
-                return done
+                return result
             logs = {path.name: path.read_bytes()[-LOG_BYTES:] for path in results.logs.iterdir()}
-            return Done(name, done.counts, done.left, done.records, logs)
+            return PlacementResult(name, result.counts, result.left, result.records, logs)
     except UnusableNode as error:
         raise UnusableNode(error.message, error.hint, node.batch_name(), name) from error
     except OSError as error:
@@ -82,23 +108,24 @@ def work(placement: Placement, site: Site, folder: str) -> Done:
         ) from error
 
 
-def _measured(placement: Placement, site: Site, results: Results, name: str) -> Done:
+def _measure(placement: Placement, site: Site, results: Results, name: str) -> PlacementResult:
     worker = get_worker()
     counts: Counter[str] = Counter()
-    kept: list[Record] = []
+    carried: list[Record] = []
     left = dict.fromkeys(placement.keys)
-    # Records of one go come one after the other; none of them is left behind.
+    # Points that are measured together give their records one after the other: in between, there
+    # is no next point, and so no time that it would need.
     next_s = placement.next_s
     # pyarrow imports pandas when it builds the first table, that of the first record. Here it costs
     # no time: the server takes longer to start.
     threading.Thread(target=importlib.import_module, args=("pandas",), daemon=True).start()
     with closing(measure(placement, site, results.logs)) as records:
         for record in records:
-            event = told(record)
+            event = record_event(record)
             if site.shared_filesystem:
                 store.write_point(results, record)
             else:
-                kept.append(record)
+                carried.append(record)
                 event["pickle"] = pickle.dumps(record)
             if record.part_of is None:
                 counts[record.status] += 1
@@ -106,12 +133,12 @@ def _measured(placement: Placement, site: Site, results: Results, name: str) -> 
             worker.log_event(TOPIC, event)
             if node.time_left_s() < next_s.get(record.key, 0.0):
                 break
-    return Done(name, dict(counts), tuple(left), tuple(kept))
+    return PlacementResult(name, dict(counts), tuple(left), tuple(carried))
 
 
 @contextmanager
-def _place(site: Site, folder: str) -> Iterator[Results]:
-    """The results folder, or one on this node that stands for it while the placement lasts."""
+def _results_here(site: Site, folder: str) -> Iterator[Results]:
+    """Give the results folder, or one on this node that stands for it while the placement lasts."""
     if site.shared_filesystem:
         yield Results(Path(folder))
         return
@@ -132,8 +159,19 @@ def _check_gpu(placement: Placement, site: Site) -> None:
         )
 
 
-def told(record: Record) -> dict[str, Any]:
-    """What the driver and its user hear of a record at once."""
+def record_event(record: Record) -> dict[str, Any]:
+    """Return what the driver and its user see of a record at once.
+
+    Parameters
+    ----------
+    record
+        The record of a point, or of a part of one.
+
+    Returns
+    -------
+    dict of str to object
+        An event as `hpcbench.cluster.run_state.Callback` gets it.
+    """
     return {
         "kind": "record" if record.part_of is None else "part",
         "key": record.key,

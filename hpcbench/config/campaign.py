@@ -18,7 +18,8 @@ from hpcbench.config import yaml_model
 from hpcbench.config.load_axes import Axis, Load, Measurement
 from hpcbench.config.server_axes import Server
 from hpcbench.config.values import Count, Label, Name, as_axis
-from hpcbench.config.yaml_model import FileSection, did_you_mean
+from hpcbench.config.yaml_model import FileSection
+from hpcbench.errors import did_you_mean
 
 Dims = tuple[int, ...]
 """The lengths of a tensor, without the batch dimension."""

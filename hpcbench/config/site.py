@@ -20,7 +20,7 @@ from hpcbench.config import yaml_model
 from hpcbench.config.container import Container
 from hpcbench.config.values import Bytes, Count, Line, Name, Seconds, Word, check_line, matching
 from hpcbench.config.yaml_model import FileSection
-from hpcbench.errors import BadInput
+from hpcbench.errors import BadInput, did_you_mean
 
 
 def _directives(value: Any) -> tuple[str, ...] | dict[str, str]:
@@ -370,6 +370,6 @@ class Site(FileSection):
         known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
         raise BadInput(
             f"site '{given}': there is no site_configs/{given}.yaml;"
-            f"{yaml_model.did_you_mean(given, known)} known sites: {', '.join(known) or 'none'}",
+            f"{did_you_mean(given, known)} known sites: {', '.join(known) or 'none'}",
             "name one of these, or give the path of a site file",
         )

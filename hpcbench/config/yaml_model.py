@@ -3,7 +3,6 @@
 Here is also what the keys of campaign and site files have in common: kinds of values, axes, `base`.
 """
 
-import difflib
 import re
 import typing
 from pathlib import Path
@@ -13,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from hpcbench.errors import BadInput
+from hpcbench.errors import BadInput, did_you_mean
 
 Location = tuple[int | str, ...]
 M = TypeVar("M", bound=BaseModel)
@@ -178,27 +177,6 @@ def mistake(location: Location, message: str) -> PydanticCustomError:
         An error whose line and key `load_yaml` finds.
     """
     return PydanticCustomError("mistake", "{message}", {"message": message, "location": location})
-
-
-def did_you_mean(word: str, allowed: typing.Iterable[str]) -> str:
-    """Return a suggestion for a word that is not allowed.
-
-    Parameters
-    ----------
-    word
-        What the user wrote.
-    allowed
-        What could have been meant.
-
-    Returns
-    -------
-    str
-        " did you mean 'x'?" with the most similar word, or "" where none is similar.
-    """
-    # Wrong capitals are the most usual mistake, but to difflib A is as far from a as from z.
-    known = {each.lower(): each for each in allowed}
-    close = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
-    return f" did you mean '{known[close[0]]}'?" if close else ""
 
 
 def _message(

@@ -1,7 +1,7 @@
-"""Checks a site before it costs GPU hours: this host, then one short job for each pool.
+"""Check a site: this host first, then one short job in each pool.
 
-The jobs are those of a run, by the same code. Nothing that is started here outlives it, and its
-folder goes with it, also where this process is killed.
+The jobs are submitted by the same code as those of a run. No job, process or file outlives the
+checks, even if this process is killed.
 """
 
 import contextlib
@@ -16,124 +16,176 @@ from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 
-from hpcbench.cluster import batch, run_state
-from hpcbench.cluster.ledger import Run
-from hpcbench.cluster.local import dask_settings
-from hpcbench.cluster.submission import own_settings
+from hpcbench.cluster import batch, ledger, run_state
+from hpcbench.cluster.dask_internals import dask_settings, jobqueue_settings
 from hpcbench.config.site import Site
-from hpcbench.doctor import host_checks, job_checks
-from hpcbench.doctor.findings import Check, Findings, Tell
+from hpcbench.doctor import host_checks
+from hpcbench.doctor.findings import Check, Findings, Report
+from hpcbench.doctor.job_checks import PoolExamination
 from hpcbench.errors import BadInput, HpcbenchError, Interrupted, SiteError
 from hpcbench.plan.plan import chosen_pools
 from hpcbench.records.folder import Results
 from hpcbench.runtime import images, process
 
 TURN_S = 0.5
+"""How often each pool gets its turn [s]."""
+
 GUARD_S = 120.0
-"""So long may take what is left to do where this process is killed."""
+"""How long the guard may take to cancel the jobs of a killed process [s]."""
+
+SUBMITTING_S = 3.0
+"""By then a submission has ended that was under way when the process was killed [s]."""
+
+# A program of its own, and a string: it must block SIGTERM before anything slow is imported.
+_GUARD = """
+import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+signal.sigwait([signal.SIGTERM])
+if os.path.isdir(sys.argv[1]):
+    from hpcbench.doctor.doctor import cancel_jobs_of
+    cancel_jobs_of(sys.argv[1])
+"""
 
 
-def examine(
+def check_site(
     site: Site,
     folder: Path,
     *,
     pools: Sequence[str] = (),
     account: str | None = None,
     wait_s: float = 300.0,
-    tell: Tell = lambda _: None,
+    report: Report = lambda _: None,
 ) -> list[Check]:
-    """Checks the site, with a folder of its own in ``folder``, where results would be written.
+    """Check a site.
 
-    A job that has not started after ``wait_s`` is cancelled. Raises BadInput before anything is
-    started, Interrupted after SIGINT, SIGTERM or SIGHUP, when jobs, programs and files are gone.
+    Parameters
+    ----------
+    site
+        The site.
+    folder
+        Where results would be stored. A folder of its own in there is used, and deleted.
+    pools
+        Names of the pools to check; all by default.
+    account
+        Account to charge; by default the environment variable HPCBENCH_ACCOUNT.
+    wait_s
+        Seconds after which a job that has not started is cancelled.
+    report
+        Called with each check when it is finished, and with what is waited for.
+
+    Returns
+    -------
+    list of Check
+        All checks.
+
+    Raises
+    ------
+    BadInput
+        Before anything is started.
+    Interrupted
+        After SIGINT, SIGTERM or SIGHUP, when jobs, processes and files are gone.
     """
     names = chosen_pools(site, pools)
-    account = run_state.account(account, site)
-    with contextlib.suppress(SiteError):  # it is told when it is looked at
+    account = run_state.charged_account(account, site)
+    # Where an image cannot be found, the check "software here" says so.
+    with contextlib.suppress(SiteError):
         site = site.model_copy(update={"container": images.resolve_images(site.container)})
-    run_state.check_folder(Results(folder.absolute()), site)
-    findings = Findings(tell)
-    runs: list[Run] = []
+    run_state.check_results_path(Results(folder.absolute()), site)
+    findings = Findings(report)
     own = folder.absolute() / f"hpcbench-doctor-{uuid.uuid4().hex[:8]}"
+    examinations = [
+        PoolExamination(site, name, own / name, account, wait_s, findings) for name in names
+    ]
     with run_state.signals_interrupt():
         try:
-            with _made(own):
-                for name, needs, action in host_checks.listed(site, len(names), own):
-                    findings.look(name, action, needs)
-                jobs = [
-                    job_checks.examine(site, name, own / name, account, wait_s, findings, runs)
-                    for name in names
-                ]
-                _take_turns(jobs, tell)
-            findings.look("nothing is left", partial(_left, runs, own))
+            with _temporary_folder(own):
+                for name, needs, action in host_checks.checks_of_host(site, len(names), own):
+                    findings.check(name, action, needs)
+                _take_turns([each.steps() for each in examinations], report)
+            findings.check("nothing is left", partial(_check_nothing_left, examinations, own))
         except Interrupted as error:
-            raise Interrupted(
-                f"the examination was interrupted; {_told_left(runs, own)}"
-            ) from error
+            left = _what_is_left(examinations, own)
+            raise Interrupted(f"the checks were interrupted; {left}") from error
     return findings.checks
 
 
 @contextmanager
-def _made(own: Path) -> Iterator[None]:
-    """Makes the folder, and deletes it when the block is left, or this process killed; in that
-    case, ends the jobs of the runs in it, too.
+def _temporary_folder(own: Path) -> Iterator[None]:
+    """Create the folder and delete it at the end.
+
+    If this process is killed, the supervisor does both: it ends the guard, which cancels the jobs
+    that the ledgers in the folder name, and then deletes the folder.
     """
-    guard = process.Command([sys.executable, "-m", "hpcbench.doctor.guard", str(own)])
+    guard = process.Command([sys.executable, "-c", _GUARD, str(own)])
     nowhere = subprocess.DEVNULL
     orphaned = [glob.escape(str(own))]
     with process.running(guard, stdout=nowhere, stderr=nowhere, grace_s=GUARD_S, orphaned=orphaned):
         try:
-            _make(own)
+            _create(own)
             yield
         finally:
             deadline = time.monotonic() + 10
             shutil.rmtree(own, ignore_errors=True)
-            # On NFS, a file that is open somewhere leaves another one behind for a moment.
+            # NFS keeps a file that is still open somewhere under another name for a moment.
             while own.exists() and time.monotonic() < deadline:
                 time.sleep(0.2)
                 shutil.rmtree(own, ignore_errors=True)
 
 
-def _make(own: Path) -> None:
+def _create(own: Path) -> None:
     try:
         own.mkdir(mode=0o700)
     except OSError as error:
         raise BadInput(
-            f"--results {own.parent}: no folder can be made there: {error.strerror}",
+            f"--results {own.parent}: no folder can be created there: {error.strerror}",
             "name a folder in which you may create files, and which every node sees",
         ) from error
 
 
-def _told_left(runs: Sequence[Run], own: Path) -> str:
+def cancel_jobs_of(folder: str) -> None:
+    """Cancel the jobs that killed checks have left; called by the guard.
+
+    Parameters
+    ----------
+    folder
+        The folder of these checks, with a ledger of jobs for each pool.
+    """
+    time.sleep(SUBMITTING_S)
+    for path in Path(folder).glob("*/jobs.jsonl"):
+        ledger.cancel_orphaned_jobs(Results(path.parent), lambda _: None)
+
+
+def _what_is_left(examinations: Sequence[PoolExamination], own: Path) -> str:
     try:
-        return _left(runs, own)
+        return _check_nothing_left(examinations, own)
     except HpcbenchError as error:
         return error.message
 
 
-def _left(runs: Sequence[Run], own: Path) -> str:
+def _check_nothing_left(examinations: Sequence[PoolExamination], own: Path) -> str:
+    runs = [run for each in examinations for run in each.runs]
     jobs = [id_ for run in runs for id_ in batch.active(run.system.jobs(run.name))]
     if jobs:
         raise SiteError(f"jobs {', '.join(jobs)} are still in the queue", "cancel them by hand")
     if own.exists():
         raise SiteError(f"{own} is still there", "delete it by hand")
-    return "no job, no program and no file is left"
+    return "no job, no process and no file is left"
 
 
-def _take_turns(jobs: Sequence[Generator[str, None, None]], tell: Tell) -> None:
-    """Lets all go on until none has anything left to do: jobs of several pools wait together."""
+def _take_turns(pools: Sequence[Generator[str, None, None]], report: Report) -> None:
+    """Let each pool make its next step until all have ended: their jobs wait at the same time."""
     with ExitStack() as stack:
-        # Each pool sets the same, and takes it back: only from here on, the order is right.
+        # Each pool sets these again and takes them back, in whatever order the pools end.
         stack.enter_context(dask_settings())
-        stack.enter_context(own_settings())
-        for job in jobs:
-            stack.enter_context(closing(job))
-        waiting = list(jobs)
+        stack.enter_context(jobqueue_settings())
+        for pool in pools:
+            stack.enter_context(closing(pool))
+        waiting = list(pools)
         while waiting:
-            for job in list(waiting):
-                words = next(job, None)
-                if words is None:
-                    waiting.remove(job)
-                elif words:
-                    tell(words)
+            for pool in list(waiting):
+                message = next(pool, None)
+                if message is None:
+                    waiting.remove(pool)
+                elif message:
+                    report(message)
             time.sleep(TURN_S if waiting else 0)

@@ -1,4 +1,4 @@
-"""What `hpcbench doctor` checked: each check with what was found, and what to do about it."""
+"""The result of each check of `hpcbench doctor`: what was found, and what to do about it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,21 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Check:
-    """What was checked, on this host or for a job of ``pool``; what was found; what to do."""
+    """A finished check.
+
+    Attributes
+    ----------
+    name
+        What was checked.
+    state
+        How it ended.
+    found
+        What was found.
+    todo
+        What the user can do about it; empty where there is nothing to do, or nothing known.
+    pool
+        The pool whose job made the check; None for a check of this host.
+    """
 
     name: str
     state: State
@@ -26,36 +40,62 @@ class Check:
     pool: str | None = None
 
 
-class NothingToCheck(Exception):
-    """Why there is nothing."""
+class NotChecked(Exception):
+    """A check does not apply here; the message says why."""
 
 
-Tell = Callable[[Check | str], None]
-"""Hears each check as it is made, and between them what is waited for."""
+Report = Callable[[Check | str], None]
+"""Takes each check when it is finished, and between them a line on what is waited for."""
 
 
 @dataclass
 class Findings:
-    """The checks that were made so far."""
+    """The checks that are finished.
 
-    tell: Tell
+    Attributes
+    ----------
+    report
+        Called with each of them.
+    checks
+        All of them, in the order in which they ended.
+    """
+
+    report: Report
     checks: list[Check] = field(default_factory=list)
 
-    def look(
+    def check(
         self,
         name: str,
         action: Callable[[], str],
         needs: Sequence[str] = (),
         pool: str | None = None,
     ) -> None:
-        """Makes a check, unless another one that it ``needs`` was made and is not ok."""
-        unmet = self.unmet(needs, pool)
+        """Make a check, unless one that it needs has failed or was skipped.
+
+        Parameters
+        ----------
+        name
+            What is checked.
+        action
+            Returns what it found. Raises `HpcbenchError` or OSError where that is wrong, and
+            `NotChecked` where the check does not apply.
+        needs
+            Names of checks of this host or the same pool.
+        pool
+            The pool whose job makes the check; None for a check of this host.
+
+        Raises
+        ------
+        Interrupted
+            After a signal.
+        """
+        failed = self.failed(needs, pool)
         try:
-            if unmet:
-                check = Check(name, State.SKIPPED, f"needs {unmet[0]}", pool=pool)
+            if failed:
+                check = Check(name, State.SKIPPED, f"needs {failed[0]}", pool=pool)
             else:
                 check = Check(name, State.OK, action(), pool=pool)
-        except NothingToCheck as reason:
+        except NotChecked as reason:
             check = Check(name, State.SKIPPED, str(reason), pool=pool)
         except Interrupted:
             raise
@@ -65,13 +105,39 @@ class Findings:
             found = f"{error.filename}: {error.strerror}" if error.filename else str(error)
             check = Check(name, State.FAILED, found, pool=pool)
         self.checks.append(check)
-        self.tell(check)
+        self.report(check)
 
-    def unmet(self, needs: Sequence[str], pool: str | None = None) -> list[str]:
-        """Which of these checks, on this host or for the pool, were made and are not ok."""
+    def failed(self, names: Sequence[str], pool: str | None = None) -> list[str]:
+        """Return which checks have failed or were skipped.
+
+        Parameters
+        ----------
+        names
+            The checks asked for. One that is not finished has not failed.
+        pool
+            Also look at the checks of this pool, not only at those of this host.
+
+        Returns
+        -------
+        list of str
+            Their names.
+        """
         bad = {c.name for c in self.checks if c.state is not State.OK and c.pool in (None, pool)}
-        return [need for need in needs if need in bad]
+        return [name for name in names if name in bad]
 
-    def made(self, name: str, pool: str) -> bool:
-        """Whether the check was made or skipped."""
+    def has(self, name: str, pool: str) -> bool:
+        """Return whether a check of a pool is finished, in whatever state.
+
+        Parameters
+        ----------
+        name
+            What was checked.
+        pool
+            The pool.
+
+        Returns
+        -------
+        bool
+            True also for a check that was skipped.
+        """
         return any((check.name, check.pool) == (name, pool) for check in self.checks)

@@ -1,6 +1,6 @@
-"""What `hpcbench doctor` looks at on the host that it runs on, each check a function.
+"""The checks that `hpcbench doctor` makes on the host that it runs on.
 
-A check returns what was found, as text, and raises SiteError with what to do about it otherwise.
+A check returns what was found. It raises SiteError where that is wrong, with a hint on what to do.
 """
 
 import contextlib
@@ -18,67 +18,81 @@ from hpcbench.cluster.batch import BatchSystem
 from hpcbench.config.container import Container
 from hpcbench.config.site import Network, Site
 from hpcbench.doctor import worker_checks
-from hpcbench.doctor.findings import NothingToCheck
+from hpcbench.doctor.findings import NotChecked
 from hpcbench.errors import SiteError
 from hpcbench.runtime import command, images
 
-Action = Callable[[], str]
+HostCheck = tuple[str, Sequence[str], Callable[[], str]]
+"""A check: its name, the names of those that it needs, and the function that makes it."""
 
 FREE_BYTES = 1e9
-"""A results folder with less than that is too small for a campaign."""
+"""A results folder with less space is too small for a campaign."""
 
 
-def listed(site: Site, pools: int, own: Path) -> list[tuple[str, Sequence[str], Action]]:
-    """The checks in their order: name, names of those that it needs, and the check itself.
+def checks_of_host(site: Site, pools: int, own: Path) -> list[HostCheck]:
+    """Return the checks of this host in their order.
 
-    ``own`` is an empty folder in the one for results; ``pools`` are to be used at the same time.
+    Parameters
+    ----------
+    site
+        The site.
+    pools
+        How many pools are used at the same time; each needs a port.
+    own
+        An empty folder in the folder for results.
+
+    Returns
+    -------
+    list of HostCheck
+        The checks, none of which has been made.
     """
     container = site.container
-    mine: list[tuple[str, Sequence[str], Action]] = [
-        ("software here", (), lambda: software(container)),
-        ("perf_analyzer here", ("software here", "images"), lambda: perf_analyzer(container, own)),
-        ("results folder", (), lambda: free_space(own.parent)),
+    checks: list[HostCheck] = [
+        ("software here", (), lambda: _software(container)),
+        ("perf_analyzer here", ("software here", "images"), lambda: _perf_analyzer(container, own)),
+        ("results folder", (), lambda: _free_space(own.parent)),
     ]
     if container.has_images:
-        mine.insert(1, ("images", ("software here",), lambda: pulled(container)))
+        checks.insert(1, ("images", ("software here",), lambda: _pull_images(container)))
     if site.scheduler == "local":
-        return mine
+        return checks
     system = batch.system(site.scheduler)
     return [
-        ("batch commands", (), lambda: commands(site, system)),
-        ("batch system", ("batch commands",), lambda: answer(system)),
-        ("network interface", (), lambda: interface(site.network)),
-        ("ports", ("network interface",), lambda: ports(site.network, pools)),
-        *mine,
+        ("batch commands", (), lambda: _commands(site, system)),
+        ("batch system", ("batch commands",), lambda: _answer(system)),
+        ("network interface", (), lambda: _interface(site.network)),
+        ("ports", ("network interface",), lambda: _ports(site.network, pools)),
+        *checks,
     ]
 
 
-def commands(site: Site, system: BatchSystem) -> str:
-    """The commands by which jobs are submitted, watched and cancelled."""
-    lacking = [name for name in system.commands if not shutil.which(name)]
-    if lacking:
+def _commands(site: Site, system: BatchSystem) -> str:
+    """The commands that submit, watch and cancel jobs."""
+    missing = [name for name in system.commands if not shutil.which(name)]
+    if missing:
         raise SiteError(
-            f"not found: {', '.join(lacking)}",
+            f"not found: {', '.join(missing)}",
             "run hpcbench on a login node, or load the module that brings these commands",
         )
+    # A class of the site's own may be misspelt, or its module be missing.
     if site.cluster_class:
         submission.cluster_class(site)
     return f"{', '.join(system.commands)}: {system.version()}"
 
 
-def answer(system: BatchSystem) -> str:
-    """Whether the batch system's daemons are there, too."""
+def _answer(system: BatchSystem) -> str:
+    """Whether the daemons answer: the commands may be installed without them."""
     asked = time.monotonic()
     system.jobs("hpcbench-doctor")
     return f"{system.commands[1]} answers in {time.monotonic() - asked:.1f} s"
 
 
-def interface(network: Network) -> str:
-    """The address at which workers have to reach this host."""
+def _interface(network: Network) -> str:
+    """The address at which workers must reach this host."""
     name = network.interface
     if name is None:
         return f"none named: {get_ip()}, by which this host reaches others"
-    addresses = ipv4()
+    addresses = _ipv4()
     if name not in addresses:
         there = ", ".join(f"{key} ({value})" for key, value in addresses.items())
         raise SiteError(
@@ -89,21 +103,21 @@ def interface(network: Network) -> str:
     return f"{name} is {addresses[name]}{only}"
 
 
-def ipv4() -> dict[str, str]:
+def _ipv4() -> dict[str, str]:
     """The first IPv4 address of each interface that has one."""
     return {
         name: entry.address
         for name, entries in psutil.net_if_addrs().items()
-        for entry in reversed(entries)
+        for entry in reversed(entries)  # the first one of an interface comes last, and stays
         if entry.family == socket.AF_INET
     }
 
 
-def ports(network: Network, schedulers: int) -> str:
-    """Whether the site's ports are free, on which each pool's scheduler listens."""
+def _ports(network: Network, schedulers: int) -> str:
+    """Whether enough ports of the site are free: the Dask scheduler of each pool takes one."""
     if not network.listening:
         return "any: the site file names no range"
-    address = ipv4()[network.interface] if network.interface else ""
+    address = _ipv4()[network.interface] if network.interface else ""
     taken = [port for port in network.port_range if not _free(address, port)]
     total = len(network.port_range)
     key = "scheduler_ports" if network.scheduler_ports else "ports"
@@ -117,6 +131,7 @@ def ports(network: Network, schedulers: int) -> str:
 
 def _free(address: str, port: int) -> bool:
     with socket.socket() as entry:
+        # As Dask does: a port that a connection has just left counts as free.
         entry.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         with contextlib.suppress(OSError):
             entry.bind((address, port))
@@ -124,28 +139,26 @@ def _free(address: str, port: int) -> bool:
     return False
 
 
-def software(container: Container) -> str:
-    """Triton and perf_analyzer, whose digest goes into the records of a run."""
+def _software(container: Container) -> str:
     return command.runtime_of(container).find_software(container).server_digest
 
 
-def pulled(container: Container) -> str:
-    """Whether the images are where the nodes find them; those of registries are pulled."""
-    pulls: list[str] = []
-    images.pull_images(container, pulls.append)
-    return f"pulled {', '.join(pulls)}" if pulls else "both are there"
+def _pull_images(container: Container) -> str:
+    """Images of a registry are pulled to where the nodes find them."""
+    pulled: list[str] = []
+    images.pull_images(container, pulled.append)
+    return f"pulled {', '.join(pulled)}" if pulled else "both are there"
 
 
-def perf_analyzer(container: Container, folder: Path) -> str:
-    """Whether what was installed runs, too; the scratch folder of the nodes may not be here."""
+def _perf_analyzer(container: Container, folder: Path) -> str:
+    """Whether it starts. The scratch folder of the nodes may not exist on this host."""
     if not command.runtime_of(container).is_installed():
-        raise NothingToCheck(f"{container.runtime} is not installed on this host")
-    return worker_checks.perf_analyzer(container.model_copy(update={"scratch": str(folder)}))
+        raise NotChecked(f"{container.runtime} is not installed on this host")
+    return worker_checks.start_perf_analyzer(container.model_copy(update={"scratch": str(folder)}))
 
 
-def free_space(folder: Path) -> str:
-    """What is left where results are to be written."""
-    found = f"{folder}: {worker_checks.gigabytes(folder)} free"
+def _free_space(folder: Path) -> str:
+    found = f"{folder}: {worker_checks.free_space(folder)}"
     if shutil.disk_usage(folder).free < FREE_BYTES:
         raise SiteError(found, "free some space, or give --results a folder on another disk")
     return found

@@ -1,11 +1,8 @@
-"""What `hpcbench doctor` looks at from within a job, each check a function that a worker runs.
+"""The checks that the worker of a pool's job makes on its node.
 
-A check returns what was found, as text, and raises SiteError with what to do about it otherwise.
-
-A worker that has connected, asked about its node: each check a function.
-
-A check returns what was found, as text, and raises SiteError with what to do about it otherwise.
-What runs on the node is in `node_checks`.
+A check takes the connected worker and returns what was found. It raises SiteError where that is
+wrong, with a hint on what to do. The first half of this module runs on the node, the second half
+on this host.
 """
 
 import contextlib
@@ -25,11 +22,11 @@ from typing import Any
 import psutil
 from distributed import CancelledError, KilledWorker, get_worker
 
-from hpcbench.cluster.local import Workers
 from hpcbench.cluster.worker import TOPIC
+from hpcbench.cluster.workers import Workers
 from hpcbench.config.container import Container
 from hpcbench.config.site import Pool, Site
-from hpcbench.doctor.findings import NothingToCheck
+from hpcbench.doctor.findings import NotChecked
 from hpcbench.errors import HpcbenchError, ServerFailed, SiteError
 from hpcbench.measure import device, node, preflight
 from hpcbench.measure import server as triton
@@ -39,21 +36,23 @@ from hpcbench.runtime import command
 FROM_DRIVER, FROM_NODE = "from-driver", "from-node"
 """Files by which driver and node see whether they share a folder."""
 
-
 NOT_SHARED = (
     "give --results a folder that every node sees, or say shared_filesystem: false in the site "
     "file where the batch system carries files"
 )
 
 
-def arrival() -> tuple[str, float]:
+# On the node. Dask sends these functions by name: they must be at the top of the module.
+
+
+def _arrival() -> tuple[str, float]:
     """The node's name, and the seconds since this job's first Python process was started."""
     first = psutil.Process(os.getppid())
     return platform.node(), time.time() - first.create_time()
 
 
-def shared_folder(folder: str, word: str) -> str:
-    """Reads the driver's file, and leaves one for it."""
+def _read_and_write(folder: str, word: str) -> str:
+    """Read the driver's file and leave one for it."""
     where = Path(folder)
     try:
         seen = (where / FROM_DRIVER).read_text()
@@ -63,64 +62,73 @@ def shared_folder(folder: str, word: str) -> str:
             f"{platform.node()}: {error.filename}: {error.strerror}", NOT_SHARED
         ) from error
     if seen != word:
-        raise SiteError(f"{platform.node()}: another {where / FROM_DRIVER} is seen", NOT_SHARED)
+        raise SiteError(f"{platform.node()}: sees another {where / FROM_DRIVER}", NOT_SHARED)
     return "seen"
 
 
-def send(word: str) -> str:
-    """Sends ``word`` on the way that records take where no file system is shared."""
+def _send(word: str) -> str:
+    """Send a word on the way that records take where no file system is shared."""
     get_worker().log_event(TOPIC, {"kind": "doctor", "word": word})
     return "sent"
 
 
-def gpus(pool: Pool) -> str:
-    """The GPUs that this job was given, where they are those that the pool promises."""
-    return as_promised(pool, device.gpu_columns())
+def _gpus_on_node(pool: Pool) -> str:
+    return _check_gpus(pool, device.gpu_columns())
 
 
-def as_promised(pool: Pool, found: Mapping[str, Any]) -> str:
-    """As `gpus`, for the node's facts ``found``."""
+def _check_gpus(pool: Pool, found: Mapping[str, Any]) -> str:
+    """The GPUs of a job in words, if they are those that the site file promises."""
     wanted, visible, count = pool.gpus_per_job, found["cuda_visible_devices"], found["gpu_count"]
     words = (visible or "").split(",")
     given = [word for word in words if word.strip() not in ("", "-1", "NoDevFiles", "none")]
-    told = f"{count} x {found.get('gpu_name')}" if count else "none that NVML can name"
-    told += f"; CUDA_VISIBLE_DEVICES={visible}" if visible else "; CUDA_VISIBLE_DEVICES is not set"
+    text = f"{count} x {found.get('gpu_name')}" if count else "none that NVML can name"
+    text += f"; CUDA_VISIBLE_DEVICES={visible}" if visible else "; CUDA_VISIBLE_DEVICES is not set"
     if pool.gpu is not None and (count < wanted or found.get("gpu_name") != pool.gpu):
         raise SiteError(
-            f"{wanted} x {pool.gpu} promised, found {told}",
+            f"{wanted} x {pool.gpu} promised, found {text}",
             "correct gpu, or what the pool asks for (gpus_per_job, constraint, requirements, "
             "directives), in the site file",
         )
     if (count or len(given)) < wanted:
         raise SiteError(
-            f"{wanted} promised, found {told}",
+            f"{wanted} promised, found {text}",
             "the job was given no GPU: look at gpus_per_job and directives of the pool",
         )
     if count > wanted and not given:
         raise SiteError(
-            f"{wanted} promised, found {told}",
+            f"{wanted} promised, found {text}",
             "the job sees GPUs that may be another job's: let the batch system set "
             "CUDA_VISIBLE_DEVICES, or ask for whole nodes",
         )
-    return told
+    return text
 
 
-def scratch(container: Container) -> str:
-    """The node's own disk."""
+def _write_scratch(container: Container) -> str:
     where = command.scratch_folder(container)
     check_scratch(where)
     with TemporaryDirectory(prefix="hpcbench-", dir=where) as own:
         (Path(own) / "probe").write_bytes(bytes(2**20))
-    return f"{where}: {gigabytes(where)} free"
+    return f"{where}: {free_space(where)}"
 
 
-def gigabytes(folder: Path) -> str:
-    """Free space as text."""
-    return f"{shutil.disk_usage(folder).free / 1e9:.1f} GB"
+def free_space(folder: Path) -> str:
+    """Return how much space is left in a folder.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+
+    Returns
+    -------
+    str
+        As in "12.3 GB free".
+    """
+    return f"{shutil.disk_usage(folder).free / 1e9:.1f} GB free"
 
 
-def software(container: Container, *, gpus: bool) -> str:
-    """What the container section names, as a digest, where it can be used on this node."""
+def _find_software(container: Container, *, gpus: bool) -> str:
+    """The digest of Triton's installation or image, if it can be used on this node."""
     try:
         digest = command.runtime_of(container).find_software(container).server_digest
     except SiteError as error:
@@ -130,13 +138,24 @@ def software(container: Container, *, gpus: bool) -> str:
     return digest
 
 
-def perf_analyzer(container: Container) -> str:
-    """The version of the program, which runs."""
+def start_perf_analyzer(container: Container) -> str:
+    """Start perf_analyzer once.
+
+    Parameters
+    ----------
+    container
+        Where it is installed.
+
+    Returns
+    -------
+    str
+        Its version.
+    """
     return f"version {installed_perf_analyzer(container).version}"
 
 
-def server(container: Container, cpus: int | None, *, gpus: bool) -> str:
-    """Triton, without a model: its version and how long it takes to be ready."""
+def _start_triton(container: Container, cpus: int | None, *, gpus: bool) -> str:
+    """Start Triton without a model: its version and how long it takes to be ready."""
     with TemporaryDirectory(prefix="hpcbench-", dir=command.scratch_folder(container)) as own:
         log = Path(own) / "server.log"
         try:
@@ -153,18 +172,36 @@ def server(container: Container, cpus: int | None, *, gpus: bool) -> str:
     return f"version {version}, ready after {ready_s:.1f} s"
 
 
+# On this host
+
 ANSWER_S = 60.0
+"""How long a check on the node may take [s]."""
+
 SERVER_S = 300.0
+"""How long Triton may take to start, and its image to be read from a slow file system [s]."""
+
 SHARED_S = 30.0
-"""How long what one side wrote or sent may take to be seen on the other."""
+"""How long what one side writes or sends may take to be seen on the other [s]. NFS caches."""
 
 CLOCKS_S = 5.0
-"""So far apart, workers would misjudge when their jobs end."""
+"""Workers misjudge when their jobs end if clocks differ by more [s]."""
 
 
 @dataclass(frozen=True)
-class Visit:
-    """A worker that is connected, and the folder that its job shares with the driver."""
+class ConnectedWorker:
+    """The worker of a pool's job.
+
+    Attributes
+    ----------
+    site
+        The site, with this pool only.
+    name
+        The name of the pool.
+    folder
+        The folder that the job shares with this host, where the site has a shared file system.
+    workers
+        The pool's workers: one at most.
+    """
 
     site: Site
     name: str
@@ -173,23 +210,50 @@ class Visit:
 
     @property
     def pool(self) -> Pool:
+        """The pool as the site file describes it."""
         return self.site.pools[self.name]
 
-    def ask(self, function: Callable[..., Any], *arguments: Any, seconds: float = ANSWER_S) -> Any:
-        """What the function returns on the node. Raises what it raises; all else as SiteError."""
+    def call(
+        self, function: Callable[..., Any], *arguments: Any, timeout_s: float = ANSWER_S
+    ) -> Any:
+        """Call a function on the node.
+
+        Parameters
+        ----------
+        function
+            A function of a module that the node can import.
+        *arguments
+            Its arguments.
+        timeout_s
+            How long it may take [s].
+
+        Returns
+        -------
+        object
+            What it returns.
+
+        Raises
+        ------
+        HpcbenchError, OSError
+            What the function raises.
+        SiteError
+            If it raises anything else, takes too long, or if the worker is lost.
+        """
         if not self.workers.live:
             raise SiteError("the worker is gone", "its job may have been ended: see the pool's QOS")
         future = self.workers.client.submit(
             function, *arguments, key=f"doctor-{uuid.uuid4().hex}", pure=False
         )
         try:
-            error = future.exception(timeout=seconds)
+            error = future.exception(timeout=timeout_s)
         except (TimeoutError, CancelledError) as late:
-            raise SiteError(f"no answer from the node within {seconds:.0f} s") from late
+            raise SiteError(f"no answer from the node within {timeout_s:.0f} s") from late
         if error is None:
             return future.result()
         if isinstance(error, KilledWorker):
-            raise SiteError("the worker died meanwhile", "did the job run out of memory, or time?")
+            raise SiteError(
+                "the worker died during this check", "did the job run out of memory or time?"
+            )
         if isinstance(error, HpcbenchError | OSError):
             raise error
         raise SiteError(
@@ -198,23 +262,34 @@ class Visit:
         )
 
 
-def connected(visit: Visit) -> str:
-    """Both addresses, and how long it took."""
-    info = visit.workers.client.scheduler_info()
-    told = f"{', '.join(info['workers'])} to {info['address']}"
-    if visit.site.scheduler == "local":
-        return told
+def connection(worker: ConnectedWorker) -> str:
+    """Return both addresses of the connection.
+
+    Parameters
+    ----------
+    worker
+        The worker.
+
+    Returns
+    -------
+    str
+        Also the node, and how long the worker took to connect.
+    """
+    info = worker.workers.client.scheduler_info()
+    text = f"{', '.join(info['workers'])} to {info['address']}"
+    if worker.site.scheduler == "local":
+        return text
     with contextlib.suppress(SiteError):
-        node, seconds = visit.ask(arrival)
-        told += f"; node {node}, {seconds:.1f} s after the job's Python began"
-    return told
+        node, seconds = worker.call(_arrival)
+        text += f"; node {node}, {seconds:.1f} s after the job's Python began"
+    return text
 
 
-def _versions(visit: Visit) -> str:
-    info: Any = visit.workers.client.get_versions(packages=["triton-hpcbench"])
+def _versions(worker: ConnectedWorker) -> str:
+    info: Any = worker.workers.client.get_versions(packages=["triton-hpcbench"])
     here = _plain(info["client"]["packages"])
     for there in info["workers"].values():
-        wrong = different(here, _plain(there["packages"]))
+        wrong = _differences(here, _plain(there["packages"]))
         if wrong:
             raise SiteError(
                 "; ".join(wrong),
@@ -230,63 +305,63 @@ def _plain(packages: Mapping[str, str | None]) -> dict[str, str]:
     return {name: str(packages.get(name)).replace(".final.0", "") for name in VERSIONS}
 
 
-def different(here: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
-    """What differs between two sides, as text."""
+def _differences(here: Mapping[str, str], there: Mapping[str, str]) -> list[str]:
     return [f"{k} {v} here, {there[k]} there" for k, v in here.items() if there[k] != v]
 
 
-def _shared_folder(visit: Visit) -> str:
+def _shared_folder(worker: ConnectedWorker) -> str:
     word, begun = uuid.uuid4().hex, time.monotonic()
-    if not visit.site.shared_filesystem:
-        heard: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        visit.workers.client.subscribe_topic(TOPIC, lambda event: heard.put(event[1]))
-        visit.ask(send, word)
+    if not worker.site.shared_filesystem:
+        received: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        worker.workers.client.subscribe_topic(TOPIC, lambda event: received.put(event[1]))
+        worker.call(_send, word)
         with contextlib.suppress(queue.Empty):
-            while heard.get(timeout=SHARED_S).get("word") != word:
+            while received.get(timeout=SHARED_S).get("word") != word:
                 continue
-            return f"none, as said; records travel, in {time.monotonic() - begun:.1f} s"
-        raise SiteError(f"what a worker tells did not arrive within {SHARED_S:.0f} s")
-    (visit.folder / FROM_DRIVER).write_text(word)
-    visit.ask(shared_folder, str(visit.folder), word)
-    back = visit.folder / FROM_NODE
+            seconds = time.monotonic() - begun
+            return f"none, as the site file says; records travel, in {seconds:.1f} s"
+        raise SiteError(f"what the worker sent did not arrive within {SHARED_S:.0f} s")
+    (worker.folder / FROM_DRIVER).write_text(word)
+    worker.call(_read_and_write, str(worker.folder), word)
+    back = worker.folder / FROM_NODE
     deadline = time.monotonic() + SHARED_S
     while not (back.exists() and back.read_text() == word):
         if time.monotonic() > deadline:
             raise SiteError(
-                f"{visit.folder.parent}: what the node wrote is not seen here",
+                f"{worker.folder.parent}: what the node wrote is not seen here",
                 NOT_SHARED,
             )
         time.sleep(0.1)
-    return f"{visit.folder.parent.parent}: both sides see it, in {time.monotonic() - begun:.1f} s"
+    return f"{worker.folder.parent.parent}: both sides see it, in {time.monotonic() - begun:.1f} s"
 
 
-def _clocks(visit: Visit) -> str:
+def _clocks(worker: ConnectedWorker) -> str:
     trips = []
     for _ in range(3):
         before = time.time()
-        there = visit.ask(time.time)
+        there = worker.call(time.time)
         trips.append((time.time() - before, there - (before + time.time()) / 2))
     took, apart = min(trips)
     if abs(apart) - took > CLOCKS_S:
         raise SiteError(
             f"the node's clock is {apart:+.1f} s from this one",
-            "tell the site's administrators; workers would misjudge when their jobs end",
+            "tell the site's administrators; workers misjudge when their jobs end",
         )
     return f"{abs(apart):.2f} s apart, to {took:.2f} s"
 
 
-def _gpus(visit: Visit) -> str:
-    if not visit.pool.gpus_per_job and visit.pool.gpu is None:
-        raise NothingToCheck("the pool asks for none")
-    return str(visit.ask(gpus, visit.pool))
+def _gpus(worker: ConnectedWorker) -> str:
+    if not worker.pool.gpus_per_job and worker.pool.gpu is None:
+        raise NotChecked("the pool asks for none")
+    return str(worker.call(_gpus_on_node, worker.pool))
 
 
-def _software(visit: Visit) -> str:
-    look = partial(software, gpus=visit.pool.gpus_per_job > 0)
-    there = str(visit.ask(look, visit.site.container, seconds=SERVER_S))
+def _software(worker: ConnectedWorker) -> str:
+    call = partial(_find_software, gpus=worker.pool.gpus_per_job > 0)
+    there = str(worker.call(call, worker.site.container, timeout_s=SERVER_S))
     here = there
     with contextlib.suppress(SiteError):
-        container = visit.site.container
+        container = worker.site.container
         here = command.runtime_of(container).find_software(container).server_digest
     if here != there:
         raise SiteError(
@@ -296,29 +371,29 @@ def _software(visit: Visit) -> str:
     return there
 
 
-def _scratch(visit: Visit) -> str:
-    return str(visit.ask(scratch, visit.site.container))
+def _scratch(worker: ConnectedWorker) -> str:
+    return str(worker.call(_write_scratch, worker.site.container))
 
 
-def _perf_analyzer(visit: Visit) -> str:
-    return str(visit.ask(perf_analyzer, visit.site.container))
+def _perf_analyzer(worker: ConnectedWorker) -> str:
+    return str(worker.call(start_perf_analyzer, worker.site.container))
 
 
-def _triton(visit: Visit) -> str:
-    container, cpus = visit.site.container, visit.pool.cpus
-    look = partial(server, gpus=visit.pool.gpus_per_job > 0)
-    return str(visit.ask(look, container, cpus, seconds=SERVER_S))
+def _triton(worker: ConnectedWorker) -> str:
+    container, cpus = worker.site.container, worker.pool.cpus
+    call = partial(_start_triton, gpus=worker.pool.gpus_per_job > 0)
+    return str(worker.call(call, container, cpus, timeout_s=SERVER_S))
 
 
-_HERE = ("worker connects",)
-CHECKS: Sequence[tuple[str, Sequence[str], Callable[[Visit], str]]] = (
-    ("versions", _HERE, _versions),
-    ("shared folder", _HERE, _shared_folder),
-    ("clocks", _HERE, _clocks),
-    ("GPUs", _HERE, _gpus),
-    ("scratch folder", _HERE, _scratch),
-    ("software", _HERE, _software),
-    ("perf_analyzer", (*_HERE, "scratch folder", "software"), _perf_analyzer),
-    ("Triton starts", (*_HERE, "scratch folder", "software"), _triton),
+_CONNECTED = ("worker connects",)
+CHECKS: Sequence[tuple[str, Sequence[str], Callable[[ConnectedWorker], str]]] = (
+    ("versions", _CONNECTED, _versions),
+    ("shared folder", _CONNECTED, _shared_folder),
+    ("clocks", _CONNECTED, _clocks),
+    ("GPUs", _CONNECTED, _gpus),
+    ("scratch folder", _CONNECTED, _scratch),
+    ("software", _CONNECTED, _software),
+    ("perf_analyzer", (*_CONNECTED, "scratch folder", "software"), _perf_analyzer),
+    ("Triton starts", (*_CONNECTED, "scratch folder", "software"), _triton),
 )
-"""What is looked at in the job: name, names of those that it needs, and the check itself."""
+"""The checks on a node in their order: name, names of the checks that it needs, function."""

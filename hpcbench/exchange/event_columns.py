@@ -10,8 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from hpcbench.config.yaml_model import did_you_mean
-from hpcbench.errors import BadInput
+from hpcbench.errors import BadInput, did_you_mean
 
 BATCH_EVENTS = 256
 """Number of events that are in memory at a time."""

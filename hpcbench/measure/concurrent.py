@@ -1,15 +1,12 @@
-"""Reads what a perf_analyzer prints that measures the same load over and over, until it is ended.
+"""Measure several models of one server at the same time, with one perf_analyzer for each.
 
-It goes in rounds: three windows, then a report of them, while the load goes on. Pure functions on
-lines and the times at which they were seen; times are seconds of one clock.
+Each perf_analyzer repeats its load in measurement cycles (three windows, then a report) until it is
+ended. A cycle counts if it began after all models were under load. All of them keep loading the
+server until each has its cycle and has printed one more window, which shows that its load lasted.
+So the load of the other models covers the whole cycle, and the times at which windows were printed
+prove it.
 
-Measures several models of one server at the same time: one perf_analyzer for each.
-
-All start together, and each measures its load in rounds, over and over. What counts begins once all
-of them load the server, and all keep loading it until each has its metrics and has shown once more
-that it was still at work. So none is measured while another is still to come, or has ended: the
-load beside it is there for the whole of the time that its metrics cover, and that it was, is
-measured by the times at which the windows were printed.
+Times are seconds of one monotonic clock.
 """
 
 import glob
@@ -30,13 +27,22 @@ from hpcbench.records.columns import Status
 from hpcbench.runtime import process
 from hpcbench.runtime.process import Command, RunningProgram
 
+# perf_analyzer prints this line before it measures a load, and again in each cycle.
 _BEGIN = re.compile(r"Request concurrency: |Request Rate: ")
 _PASS = re.compile(r"  Pass \[\d+\] ")
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line that was printed after ``after`` and not later than ``by``."""
+    """A line that perf_analyzer printed.
+
+    Attributes
+    ----------
+    text
+        The line with its newline.
+    after, by
+        Times between which it was printed, in seconds: last look without it, first look with it.
+    """
 
     text: str
     after: float
@@ -45,21 +51,40 @@ class Line:
 
 @dataclass(frozen=True)
 class MeasurementCycle:
-    """A finished round. All that its metrics count happened between ``begin`` and ``end``."""
+    """A finished cycle of windows and the report on them.
+
+    Attributes
+    ----------
+    begin, end
+        All that its metrics count happened between these times, in seconds.
+    text
+        The lines of its windows and its report.
+    """
 
     begin: float
     end: float
     text: str
 
     def metrics(self, percentile: int | None) -> dict[str, Any]:
-        """The columns that it gives."""
+        """Return the metrics of the report.
+
+        Parameters
+        ----------
+        percentile
+            The percentile that perf_analyzer was asked for, in percent; None for the mean latency.
+
+        Returns
+        -------
+        dict of str to Any
+            Values by the names of their columns.
+        """
         return perf_output.parse_report(self.text, percentile)
 
     @property
     def spread(self) -> float:
-        """By how much the largest of its windows is over the smallest, of rates and of latencies.
+        """Largest window divided by smallest, less one: of rates or of latencies, the larger one.
 
-        It is what perf_analyzer compares with --stability-percentage.
+        perf_analyzer compares it with --stability-percentage. It is infinite without windows.
         """
         metrics = perf_output.parse_windows(self.text)
         columns = [values[-REST_WINDOWS:] for values in metrics.values()]
@@ -69,7 +94,18 @@ class MeasurementCycle:
 
 
 def measurement_cycles(lines: Sequence[Line]) -> list[MeasurementCycle]:
-    """The finished rounds, in their order."""
+    """Find the finished cycles in what a perf_analyzer has printed so far.
+
+    Parameters
+    ----------
+    lines
+        All lines so far, in the order in which they were printed.
+
+    Returns
+    -------
+    list of MeasurementCycle
+        In the order of time, without the one that still runs.
+    """
     begins = [number for number, line in enumerate(lines) if _BEGIN.match(line.text)]
     found = []
     for begin, end in itertools.pairwise(begins):
@@ -84,36 +120,87 @@ def measurement_cycles(lines: Sequence[Line]) -> list[MeasurementCycle]:
 
 
 def load_span(lines: Sequence[Line]) -> tuple[float, float] | None:
-    """From when until when its windows show that the server was under its load; None: never."""
+    """Return the time in which a perf_analyzer is known to have loaded the server.
+
+    Parameters
+    ----------
+    lines
+        All lines that it has printed so far.
+
+    Returns
+    -------
+    tuple of float or None
+        Time of the first and of the last window, in seconds; None before the first window.
+    """
     passes = [line for line in lines if _PASS.match(line.text)]
+    # The shortest span that is certain: a line was printed at some time from after to by.
     return (passes[0].by, passes[-1].after) if passes else None
 
 
-def max_cycles(load: LoadVariant) -> int:
-    """How many rounds it has to settle: as many windows as it had alone."""
+def _max_cycles(load: LoadVariant) -> int:
+    # As many windows as the load would have if it were measured alone.
     return math.ceil(load.max_trials / REST_WINDOWS)
 
 
 def select_cycle(
     found: Sequence[MeasurementCycle], load: LoadVariant, since: float
 ) -> MeasurementCycle | None:
-    """The round that counts: the first that settled, else the last of those that it has.
+    """Select the cycle whose metrics go into the record.
 
-    Only those count that began after ``since``. None while there may be a better one.
+    Parameters
+    ----------
+    found
+        The finished cycles of one perf_analyzer.
+    load
+        Its load, which says when a cycle is stable and how many there may be.
+    since
+        The time from which all models were under load, in seconds. Earlier cycles do not count.
+
+    Returns
+    -------
+    MeasurementCycle or None
+        The first stable cycle; the last one if all were unstable; None while another may follow.
     """
-    candidates = [each for each in found if each.begin >= since][: max_cycles(load)]
+    candidates = [each for each in found if each.begin >= since][: _max_cycles(load)]
     for each in candidates:
         if is_stable(each, load):
             return each
-    return candidates[-1] if len(candidates) == max_cycles(load) else None
+    return candidates[-1] if len(candidates) == _max_cycles(load) else None
 
 
 def is_stable(each: MeasurementCycle, load: LoadVariant) -> bool:
+    """Return whether the windows of a cycle agree as perf_analyzer demands it.
+
+    Parameters
+    ----------
+    each
+        A finished cycle.
+    load
+        The load with its ``stability_percentage``.
+
+    Returns
+    -------
+    bool
+        True if rates and latencies differ by no more than that.
+    """
     return each.spread <= load.stability_percentage / 100
 
 
 def load_overlap(each: MeasurementCycle, others: Mapping[str, tuple[float, float] | None]) -> float:
-    """The share of a round's time in which the server was under the load of all others."""
+    """Return the share of a cycle in which all other models were under load, too.
+
+    Parameters
+    ----------
+    each
+        The cycle.
+    others
+        For each other model the time in which it was under load, in seconds; None if it never was.
+
+    Returns
+    -------
+    float
+        Between 0 and 1.
+    """
     begin, end = each.begin, each.end
     for span in others.values():
         if span is None:
@@ -122,12 +209,25 @@ def load_overlap(each: MeasurementCycle, others: Mapping[str, tuple[float, float
     return max(0.0, (end - begin) / (each.end - each.begin))
 
 
-POLL_S = 0.05
+# A line's time is known to this precision; reading more often would cost the measured CPUs.
+_POLL_S = 0.05
 
 
 @dataclass(frozen=True)
 class LoadGenerator:
-    """One of the perf_analyzers: ``name`` tells it from the others, ``folder`` is its own."""
+    """One perf_analyzer to start.
+
+    Attributes
+    ----------
+    name
+        The model's label, by which messages name it.
+    load
+        The load that it makes.
+    command
+        Its command line.
+    folder
+        An empty folder of its own, where it runs and where its output goes.
+    """
 
     name: str
     load: LoadVariant
@@ -137,7 +237,21 @@ class LoadGenerator:
 
 @dataclass(frozen=True)
 class GeneratorResult:
-    """How one of them went. ``exit_code`` is None where it was at work until it was ended."""
+    """What one perf_analyzer measured.
+
+    Attributes
+    ----------
+    outcome
+        Status, reason and metrics of its point.
+    overlap
+        Share of the cycle in which all other models were under load; None without a cycle.
+    exit_code
+        None if it ran until it was ended.
+    seconds
+        How long all of them ran.
+    printed
+        Its standard output.
+    """
 
     outcome: Outcome
     overlap: float | None
@@ -161,6 +275,7 @@ class _Watched:
     def look(self) -> None:
         self.code = self.program.poll() if self.code is None else self.code
         text = self.begun + self.stream.read()
+        # What follows the last newline is a line that is still being written.
         *whole, self.begun = text.split("\n")
         now = time.monotonic()
         self.lines += [Line(f"{line}\n", self.seen, now) for line in whole]
@@ -171,20 +286,25 @@ class _Watched:
         return "".join(line.text for line in self.lines) + self.begun
 
 
-def limit_s(loads: Sequence[LoadVariant]) -> float:
-    """Seconds after which the slowest of them must be hung."""
-    first_s = max(2 * REST_WINDOWS * load.window_s for load in loads)
-    return first_s + max(perf_analyzer.timeout_s(load) for load in loads)
-
-
 def run_concurrently(generators: Sequence[LoadGenerator]) -> list[GeneratorResult]:
-    """Measures all of them together, and ends them."""
+    """Measure several loads at the same time, and end their perf_analyzers.
+
+    Parameters
+    ----------
+    generators
+        What to start, all on one server.
+
+    Returns
+    -------
+    list of GeneratorResult
+        In the order of ``generators``.
+    """
     started = time.monotonic()
-    deadline = started + limit_s([generator.load for generator in generators])
+    deadline = started + perf_analyzer.limit_s([generator.load for generator in generators])
     with ExitStack() as stack:
         watched = [_start(generator, stack, started) for generator in generators]
         while not _over(watched) and time.monotonic() < deadline:
-            time.sleep(POLL_S)
+            time.sleep(_POLL_S)
             for each in watched:
                 each.look()
         for each in watched:
@@ -211,7 +331,7 @@ def _start(generator: LoadGenerator, stack: ExitStack, started: float) -> _Watch
 
 
 def _since(watched: Sequence[_Watched]) -> float | None:
-    """When all of them were at work for the first time; None while one is not."""
+    """Return when the last of them began its load; None before that."""
     spans = [load_span(each.lines) for each in watched]
     begins = [span[0] for span in spans if span is not None]
     return max(begins) if len(begins) == len(watched) else None
@@ -224,12 +344,14 @@ def _selected_cycle(each: _Watched, since: float | None) -> MeasurementCycle | N
 
 
 def _over(watched: Sequence[_Watched]) -> bool:
-    """Whether there is nothing to wait for: one has ended by itself, or all have what they need."""
+    """Return whether waiting is of no more use."""
+    # One that ended by itself takes its load away: no cycle of the others can count any more.
     if any(each.code is not None for each in watched):
         return True
     since = _since(watched)
     found = [_selected_cycle(each, since) for each in watched]
     ends = [each.end for each in found if each is not None]
+    # Each must have been at work until after the last cycle that counts.
     shown = [span[1] for each in watched if (span := load_span(each.lines)) is not None]
     return len(ends) == len(shown) == len(watched) and min(shown) >= max(ends)
 
@@ -257,19 +379,17 @@ def _outcome(
     ended = [other.generator.name for other in watched if other.code is not None]
     if best is None or share is None:
         if ended:
-            reason = (
-                f"{', '.join(ended)}, measured at the same time, ended before there was a metric"
-            )
+            reason = f"{', '.join(ended)}, measured at the same time, ended before this had metrics"
             return Outcome(Status.FAILED, reason)
-        reason = "perf_analyzer was killed: no metrics within the time computed for these points"
+        reason = "perf_analyzer was killed: no metrics in the time computed for these points"
         return Outcome(Status.TIMEOUT, reason)
     parts = perf_output.parse_composing_models(best.text, metrics)
     if share < 1:
-        why = f"{', '.join(ended)} ended" if ended else "the others were not all at work"
-        reason = f"only {share:.0%} of its time had the whole load beside it: {why}"
+        why = f"{', '.join(ended)} ended" if ended else "not all of them ran all the time"
+        reason = f"the other models loaded the server for only {share:.0%} of this cycle: {why}"
         return Outcome(Status.UNSTABLE, reason, metrics, parts)
     if not is_stable(best, load):
         why = perf_output.unstable_reason(metrics)
-        reason = f"{why}, in the last of {max_cycles(load)} measurement cycles"
+        reason = f"{why}, in the last of {_max_cycles(load)} measurement cycles"
         return Outcome(Status.UNSTABLE, reason, metrics, parts)
     return Outcome(Status.OK, None, metrics, parts)

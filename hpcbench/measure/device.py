@@ -1,7 +1,7 @@
 """The GPUs that this process was given, as NVIDIA's management library (NVML) sees them.
 
-Nothing is kept between two calls: which GPUs belong to this process stands in
-CUDA_VISIBLE_DEVICES alone, so that who changes that variable need not tell anybody.
+Nothing is kept between two calls. CUDA_VISIBLE_DEVICES alone says which GPUs belong to this
+process, so code that changes it need not inform this module.
 """
 
 import logging
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _TAKEN = "HPCBENCH_GPUS_TAKEN"
-"""In the environment of a local worker that has its share of the computer's GPUs."""
+"""In the environment of a local worker that has taken its share of the computer's GPUs."""
 
 
 def gpu_columns() -> dict[str, Any]:
@@ -128,7 +128,7 @@ def gpu_mismatch(gpu: str | None, count: int) -> str | None:
 def name_gpus_by_uuid() -> None:
     """Rewrite CUDA_VISIBLE_DEVICES so that it names the GPUs of this job by their UUIDs.
 
-    An index means another GPU where a container or a control group hides some, and HTCondor's
+    An index means another GPU where a container or a control group hides some, and a batch system's
     "CUDA0" means nothing to CUDA.
     """
     handles = _handles()
@@ -174,17 +174,19 @@ def _make_visible(handles: tuple[Any, ...]) -> None:
 
 
 def _handles() -> tuple[Any, ...]:
-    """NVML's handles of the GPUs in CUDA_VISIBLE_DEVICES; none without a driver."""
+    """Return NVML's handles of the GPUs in CUDA_VISIBLE_DEVICES; none without a driver."""
     try:
         # NVML counts these calls: all but the first cost nothing.
         pynvml.nvmlInit()
+        # NVML ignores CUDA_VISIBLE_DEVICES and lists all GPUs of the node. If the variable is set
+        # but empty, this process has none.
         visible = os.environ.get(_VISIBLE)
         if visible is None:
             indices = range(pynvml.nvmlDeviceGetCount())
             return tuple(pynvml.nvmlDeviceGetHandleByIndex(index) for index in indices)
         names = [name.strip() for name in visible.split(",") if name.strip()]
         return tuple(_handle(name) for name in names)
-    # ValueError: Slurm's "NoDevFiles" is no number.
+    # ValueError: a batch system may say "NoDevFiles", which is no number.
     except (pynvml.NVMLError, ValueError) as error:
         log.debug("no GPU here: %s", error)
         return ()
@@ -193,5 +195,5 @@ def _handles() -> tuple[Any, ...]:
 def _handle(name: str) -> Any:
     if name.startswith(("GPU-", "MIG-")):
         return pynvml.nvmlDeviceGetHandleByUUID(name)
-    # HTCondor says CUDA0, Slurm says 0.
+    # Some batch systems say CUDA0, others 0.
     return pynvml.nvmlDeviceGetHandleByIndex(int(name.removeprefix("CUDA")))

@@ -1,4 +1,8 @@
-"""Sees to it that engines are built, and really used, before anything is measured with them."""
+"""Build the engines of accelerators before anything is measured with them.
+
+An engine takes minutes to build, and a server that cannot build one loads the model without it and
+says so in its log only.
+"""
 
 import json
 import os
@@ -17,14 +21,20 @@ from hpcbench.plan.point import ServerVariant
 from hpcbench.runtime.command import runtime_of, scratch_folder
 from hpcbench.runtime.process import lock_until_closed
 
-BUILT = "built.json"
-"""In a folder of engines: what the server told while it built them."""
+_BUILT = "built.json"
+"""In a folder of engines: how long they took to build, and where the model's nodes run."""
 
 
 @dataclass(frozen=True)
 class Engines:
-    """``folder`` holds engines and is None where a variant has no accelerator; ``columns`` are
-    those of its records.
+    """The engines of a variant.
+
+    Attributes
+    ----------
+    folder
+        Where they are; None if the variant has no accelerator that builds engines.
+    columns
+        What the records say of them, by the names of the columns.
     """
 
     folder: Path | None
@@ -38,10 +48,33 @@ def prepare_engines(
     options: triton.ServerOptions,
     tensorrt: str | None,
 ) -> Engines:
-    """The engines of a variant, built by a server of their own unless they are there.
+    """Build the engines of a variant with a server of its own, unless this node has them.
 
-    That server logs everything, which would cost others time: it tells whether the accelerator is
-    used at all. Raises ServerFailed, as not applicable, where it is not.
+    That server logs verbosely: only then does Triton say whether the accelerator is used. The
+    measured server does not, because that costs time.
+
+    Parameters
+    ----------
+    variant
+        The variant that will be served.
+    container
+        Where tritonserver comes from, and where the scratch folder is.
+    log_path
+        The file to which Triton's output is appended.
+    options
+        How the measured server will be started.
+    tensorrt
+        Version of TensorRT in the image; None if it is not known.
+
+    Returns
+    -------
+    Engines
+        The folder to give to the measured server, and the columns.
+
+    Raises
+    ------
+    ServerFailed
+        If the model does not load; as not applicable if the accelerator is not used.
     """
     config = model_config.configure(variant, options.requests.get(variant.model.name, ()))
     names = accelerators.compiling_accelerators(config)
@@ -54,11 +87,13 @@ def prepare_engines(
         tensorrt=tensorrt,
         architecture=device.gpu_architecture(),
     )
+    # An engine runs only with the software and on the GPU architecture that it was built with, so
+    # these are part of the folder's name. The user's id is, because others use the same scratch.
     folder = scratch_folder(container) / f"hpcbench-engines-{os.getuid()}" / key
     folder.mkdir(parents=True, exist_ok=True)
     with _engine_lock(folder):
-        told = folder / BUILT
-        cached = told.is_file()
+        summary = folder / _BUILT
+        cached = summary.is_file()
         if not cached:
             position = log_path.stat().st_size if log_path.exists() else 0
             own = replace(options, engines={variant.model.name: folder}, verbose=True)
@@ -75,10 +110,11 @@ def prepare_engines(
                     True,
                 )
             text = json.dumps({"build_s": ready_s, "nodes": dict(found.nodes)})
-            part = folder / f"{BUILT}.part"
+            # Renamed, so that a build that is killed leaves no summary and is done again.
+            part = folder / f"{_BUILT}.part"
             part.write_text(text)
-            part.rename(told)
-        content = json.loads(told.read_text())
+            part.rename(summary)
+        content = json.loads(summary.read_text())
     columns = {
         "engine_build_s": content["build_s"],
         "engine_cached": cached,

@@ -1,9 +1,11 @@
-"""What a server says that it loaded: as columns of a record, and compared with what was asked."""
+"""What a running Triton says that it loaded: asked over HTTP, compared, and as columns."""
 
+import http.client
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
@@ -12,14 +14,14 @@ from hpcbench.config.triton_messages import (
     ModelConfig,
     ModelInstanceGroup,
 )
+from hpcbench.errors import ServerFailed
 from hpcbench.plan.point import ServerVariant
 
-OWN = ("trt_engine_cache_enable", "trt_engine_cache_path")
-PROFILE = ("trt_profile_min_shapes", "trt_profile_opt_shapes", "trt_profile_max_shapes")
-"""Parameters of an accelerator that hpcbench adds, and that differ from node to node or from scan
-to scan."""
+_OWN = ("trt_engine_cache_enable", "trt_engine_cache_path")
+_PROFILE = ("trt_profile_min_shapes", "trt_profile_opt_shapes", "trt_profile_max_shapes")
+"""Parameters that hpcbench adds to an accelerator. They differ between nodes and between scans."""
 
-DECIDES = {
+_DECIDES = {
     "dynamic_batching": ("dynamic_batching", "preferred_batch_size"),
     "sequence_batching": (),
     "model_warmup": ("warmup",),
@@ -27,11 +29,127 @@ DECIDES = {
     "optimization.execution_accelerators": ("accelerator",),
     "optimization.cuda": ("cuda_graphs",),
 }
-"""Parts that a server must not add to what it was given, and the axes that are about them."""
+"""Parts that Triton must not add by itself, with the axes that set them."""
+
+
+def get_json(port: int, path: str) -> dict[str, Any]:
+    """Return the JSON that Triton answers to a GET.
+
+    Parameters
+    ----------
+    port
+        Its HTTP port on the loopback.
+    path
+        The path with its leading slash, such as ``/v2``.
+
+    Returns
+    -------
+    dict of str to Any
+        The answer, whatever its status.
+
+    Raises
+    ------
+    OSError
+        If there is no connection.
+    HTTPException
+        If the answer is no HTTP.
+    ValueError
+        If the answer is no JSON.
+    """
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        answer: dict[str, Any] = json.loads(response.read())
+        return answer
+    finally:
+        connection.close()
+
+
+def http_status(port: int, path: str) -> int:
+    """Return the status that Triton answers to a GET.
+
+    Parameters
+    ----------
+    port
+        Its HTTP port on the loopback.
+    path
+        The path with its leading slash.
+
+    Returns
+    -------
+    int
+        HTTP's status code.
+
+    Raises
+    ------
+    OSError
+        If there is no connection.
+    HTTPException
+        If the answer is no HTTP.
+    """
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def get_config(http_port: int, model: str) -> ModelConfig:
+    """Return the configuration with which Triton serves a model.
+
+    Parameters
+    ----------
+    http_port
+        Its HTTP port on the loopback.
+    model
+        Name of the model, with ``/versions/N`` for a version that is not the latest.
+
+    Returns
+    -------
+    ModelConfig
+        Fields that only a newer Triton has are left out.
+    """
+    answer = get_json(http_port, f"/v2/models/{model}/config")
+    return json_format.ParseDict(answer, ModelConfig(), ignore_unknown_fields=True)
+
+
+def loaded_configs(http_port: int, variants: Sequence[ServerVariant]) -> tuple[ModelConfig, ...]:
+    """Return the configurations with which Triton serves variants.
+
+    Parameters
+    ----------
+    http_port
+        Its HTTP port on the loopback.
+    variants
+        The variants, all loaded.
+
+    Returns
+    -------
+    tuple of ModelConfig
+        In the order of ``variants``.
+    """
+    found = []
+    for variant in variants:
+        suffix = f"/versions/{variant.version}" if variant.version is not None else ""
+        found.append(get_config(http_port, f"{variant.model.name}{suffix}"))
+    return tuple(found)
 
 
 def resolved_columns(config: ModelConfig) -> dict[str, Any]:
-    """What a loaded configuration means, under the names of the record's columns."""
+    """Return what a loaded configuration means for the record.
+
+    Parameters
+    ----------
+    config
+        The configuration with all that Triton completed.
+
+    Returns
+    -------
+    dict of str to Any
+        Values by the names of their columns; those of the dynamic batcher are None without it.
+    """
     batching = config.HasField("dynamic_batching")
     scheduler = config.dynamic_batching
     groups = config.instance_group
@@ -77,8 +195,8 @@ _SCHEDULER = (
 def _accelerators(config: ModelConfig) -> Iterator[str]:
     both = config.optimization.execution_accelerators
     for entry in (*both.gpu_execution_accelerator, *both.cpu_execution_accelerator):
-        told = {key: value for key, value in entry.parameters.items() if key not in OWN + PROFILE}
-        yield json.dumps({"name": entry.name, **told}, sort_keys=True)
+        parameters = {k: v for k, v in entry.parameters.items() if k not in _OWN + _PROFILE}
+        yield json.dumps({"name": entry.name, **parameters}, sort_keys=True)
 
 
 def _queue_policy(config: ModelConfig) -> str | None:
@@ -98,21 +216,63 @@ def _dict(message: Message) -> dict[str, Any]:
 def config_differences(
     variant: ServerVariant, asked: ModelConfig, loaded: ModelConfig
 ) -> list[str]:
-    """Each field on which the server loaded something else than it was given, with both values.
+    """Compare the configuration that Triton loaded with the one that it was given.
 
-    What a server completes is no difference: names, kinds and devices of instance groups,
-    defaults, and what a model without inputs in its config.pbtxt leaves to it.
+    What Triton completes is no difference: names, kinds and devices of instance groups, defaults,
+    and what a config.pbtxt without inputs leaves to it.
+
+    Parameters
+    ----------
+    variant
+        The variant, whose axes no server may complete.
+    asked
+        The configuration that Triton was given.
+    loaded
+        The configuration that it loaded.
+
+    Returns
+    -------
+    list of str
+        One message for each field that differs, with both values.
     """
     found = list(_changed(asked, loaded, "", loaded.max_batch_size))
     complete = bool(asked.input and asked.output)
-    for path, axes in DECIDES.items():
+    for path, axes in _DECIDES.items():
         if (complete or any(axis in variant.axes for axis in axes)) and _added(asked, loaded, path):
             found.append(f"{path}: not asked for, the server loaded {_short(_at(loaded, path))}")
     return found
 
 
+def check_loaded_configs(
+    variants: Sequence[ServerVariant], asked: Sequence[ModelConfig], loaded: Sequence[ModelConfig]
+) -> None:
+    """Check that Triton loaded what it was given.
+
+    Parameters
+    ----------
+    variants
+        The variants that it serves.
+    asked
+        For each variant the configuration that Triton was given.
+    loaded
+        For each variant the configuration that it loaded.
+
+    Raises
+    ------
+    ServerFailed
+        If they differ.
+    """
+    wrong = [
+        difference if len(variants) == 1 else f"{variant.model.name}: {difference}"
+        for variant, its, config in zip(variants, asked, loaded, strict=True)
+        for difference in config_differences(variant, its, config)
+    ]
+    if wrong:
+        raise ServerFailed("Triton did not load the requested configuration: " + "; ".join(wrong))
+
+
 def _changed(asked: Any, loaded: Any, where: str, largest: int) -> Iterator[str]:
-    """What is set in ``asked`` and not the same in ``loaded``."""
+    """Compare what is set in ``asked`` with the same field of ``loaded``."""
     for field, value in asked.ListFields():
         path = f"{where}{field.name}"
         other = getattr(loaded, field.name)
@@ -153,7 +313,7 @@ def _entry(value: Any, other: Any, key: Any, path: str, largest: int) -> Iterato
 
 
 def _defaults(asked: Any, loaded: Any, where: str, largest: int) -> Iterator[str]:
-    """Zeros of dynamic batching, which are left out of a message and yet asked for."""
+    """Compare zeros of dynamic batching: they were asked for, but protobuf does not list them."""
     if where != "dynamic_batching.":
         return
     for field in loaded.DESCRIPTOR.fields:
@@ -180,7 +340,7 @@ def _added(asked: Any, loaded: Any, path: str) -> bool:
 
 
 def _at(message: Any, path: str) -> Any:
-    """What stands there: a message, a list, or None."""
+    """Return the message, list or None that stands at a path."""
     for name in path.split("."):
         if message is None:
             return None

@@ -83,7 +83,7 @@ def _measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, 
     gpus = pool.gpus_per_job > 0
     check_scratch(container.scratch_folder(site.container))
     contents = preflight.check_images(site.container, gpus=gpus)
-    # Once: a GPU that fails later must not take its name out of the records that say so.
+    # Read once: if a GPU fails later, the records that say so must still have its name.
     columns = {**node.node_columns(), **contents.columns}
     options = ServerOptions(
         cpus=node.usable_cpus(pool.cpus), gpus=gpus, requests=dict(placement.requests)
@@ -91,8 +91,8 @@ def _measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, 
     log_path = logs / f"{placement.id}.server.log"
     waiting = deque(placement.point_groups)
     with ThreadPoolExecutor(1) as background:
-        # Beside the start of the server, which mostly waits. Its outcome is asked for before any
-        # record is made: where perf_analyzer does not run, the node is to blame, not the point.
+        # In the background, because starting a server is mostly waiting. No record is made before
+        # its result: if perf_analyzer does not run, the node is to blame, not the point.
         tool = background.submit(installed_perf_analyzer, site.container)
         while waiting:
             served = waiting[0][0].served
@@ -113,6 +113,7 @@ def _measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, 
                         engine = built[point.variant].columns if point.variant in built else {}
                         yield replace(record, **engine)
             except ServerFailed as error:
+                # Raises UnusableNode if perf_analyzer does not run either.
                 tool.result()
                 status = Status.NOT_APPLICABLE if error.not_applicable else Status.FAILED
                 while waiting and waiting[0][0].served == served:
@@ -124,9 +125,9 @@ def _measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, 
 def _measure_on(
     server: triton.Server, waiting: deque[PointGroup], work: "_Work"
 ) -> Iterator[tuple[Point, Record]]:
-    """Measures what is waiting, as long as this server, or what it can be swapped to, serves it.
+    """Measure waiting points until they need a server that this one cannot be swapped to.
 
-    After a failure it is not trusted with another variant.
+    After a failed point the next variant gets a new server, because this one may be broken.
     """
     failed = False
     while waiting and server.alive:
@@ -137,7 +138,7 @@ def _measure_on(
             try:
                 server = variants.swap_variants(server, served)
             except ServerFailed as error:
-                log.warning("not swapped, a fresh server comes instead: %s", error)
+                log.warning("variants not swapped, starting a new server: %s", error)
                 return
         check_scratch(container.scratch_folder(work.site.container))
         preflight.check_unchanged(work.site.container)
@@ -149,7 +150,7 @@ def _measure_on(
 
 @dataclass(frozen=True)
 class _Work:
-    """What every measurement of a placement needs; ``columns`` are those of the node."""
+    """What every measurement of a placement needs, with the columns of the node."""
 
     placement: Placement
     site: Site
@@ -160,10 +161,10 @@ class _Work:
 def _measure_points(
     points: PointGroup, server: triton.Server, work: _Work
 ) -> Iterator[tuple[Point, Record]]:
-    """The records of these points, which are measured in one go, each with its point.
+    """Measure points at the same time and yield their records, each with its point.
 
-    The records of models that an ensemble calls come before its own, which makes the point done:
-    what comes before it is on disk by then.
+    The models that an ensemble calls come first: the ensemble's record says that the point is done,
+    so the others must be on disk by then.
     """
     started_at = datetime.now(UTC)
     if points[0].together_id is None:
@@ -178,6 +179,7 @@ def _measure_points(
                 _composing_record(record, point, part, server.config_of(part.model, part.version)),
             )
         metrics = dict(outcome.metrics)
+        # Triton keeps some of the memory of the variants that it served before.
         if not server.fresh:
             metrics.pop("gpu_memory_max_bytes", None)
         yield point, replace(record, **metrics)
@@ -186,7 +188,7 @@ def _measure_points(
 def _record(
     point: Point, outcome: Outcome, extra: dict[str, Any], server: triton.Server, work: _Work
 ) -> Record:
-    """The record of a point, less the metrics that were measured."""
+    """Return the record of a point without the metrics."""
     status, reason = outcome.status, outcome.reason
     if not server.alive:
         status = Status.FAILED
@@ -210,7 +212,7 @@ def _record(
 def _composing_record(
     record: Record, point: Point, part: perf_output.ComposingModel, config: ModelConfig
 ) -> Record:
-    """The record of a model that an ensemble called, while that was measured."""
+    """Return the record of a model that an ensemble called while it was measured."""
     called = next((m for m in point.variant.model.composing if m.name == part.model), None)
     text = f"{record.point_id}/{part.model}/{part.version}"
     return replace(
@@ -249,10 +251,9 @@ def _measure_isolated(
 def _measure_concurrent(
     points: PointGroup, server: triton.Server, work: _Work
 ) -> list[tuple[Outcome, dict[str, Any]]]:
-    """The outcomes of points that are measured at the same time.
+    """Measure points at the same time and return their outcomes.
 
-    All models of their server are loaded as they ask for, also those whose points are not among
-    them, because an earlier job has kept their records.
+    Models whose records an earlier job has kept are put under load again, without a record.
     """
     asked = {point.variant: point for point in points}
     others = [b for b in points[0].co_located if isinstance(b, Point) and b.variant not in asked]
@@ -282,14 +283,14 @@ def _measure_concurrent(
         if each.outcome.status in (Status.FAILED, Status.TIMEOUT):
             extra["log_tail"] = server_log.last_lines(each.printed) or None
         inferences = perf_analyzer.inferences_per_request(point)
-        found.append((perf_output.in_inferences(each.outcome, inferences), extra))
+        found.append((perf_analyzer.in_inferences(each.outcome, inferences), extra))
     return found[: len(points)]
 
 
 def _command(
     point: Point, server: triton.Server, work: _Work, folder: Path, **how: bool
 ) -> tuple[Command, list[str]]:
-    """perf_analyzer's command line in ``folder``, and the flags that the installed one lacks."""
+    """Return perf_analyzer's command in ``folder``, and needed flags that it does not know."""
     load = point.load
     metrics_url = f"127.0.0.1:{server.metrics_port}/metrics" if work.columns["gpu_count"] else None
     words, lacking = perf_analyzer.drop_unknown_flags(
@@ -312,13 +313,14 @@ def _command(
 def _run_perf_analyzer(
     point: Point, server: triton.Server, work: _Work, *, settle: bool
 ) -> tuple[Outcome, dict[str, Any]]:
-    """One run of perf_analyzer: its outcome, and the columns that tell how it was run."""
+    """Run perf_analyzer once; return its outcome, and columns that say how it was run."""
     load = point.load
     limit_s = perf_analyzer.timeout_s(load, settle=settle)
     inferences = perf_analyzer.inferences_per_request(point)
     scratch = container.scratch_folder(work.site.container)
     with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch) as name:
-        # A bare name for -f, in the folder where it runs: else files of ensembles get lost.
+        # perf_analyzer puts the name of a composing model before the whole of -f. With a path that
+        # file cannot be written, so it runs in this folder and -f is a bare name.
         folder = Path(name)
         command, lacking = _command(point, server, work, folder, settle=settle)
         if lacking:
@@ -349,7 +351,7 @@ def _run_perf_analyzer(
         outcome = Outcome(Status.TIMEOUT, reason, outcome.metrics)
     if outcome.status in (Status.FAILED, Status.TIMEOUT):
         extra["log_tail"] = server_log.last_lines(done.stdout + done.stderr) or None
-    return perf_output.in_inferences(outcome, inferences), extra
+    return perf_analyzer.in_inferences(outcome, inferences), extra
 
 
 def _join_runs(
@@ -358,7 +360,7 @@ def _join_runs(
     rest: tuple[Outcome, Mapping[str, Any]],
     percentile: int | None,
 ) -> tuple[Outcome, dict[str, Any]]:
-    """The record of a point that did not settle, with the metrics of three more windows.
+    """Add the metrics of three more windows to the outcome of a point that did not settle.
 
     The windows of the first run stay, because they show how far it was from settling.
     """
@@ -381,7 +383,7 @@ def _join_runs(
 
 
 def _from_windows(metrics: Mapping[str, Any], percentile: int | None) -> dict[str, Any]:
-    """The mean of the last three windows, where there is nothing better."""
+    """Return the mean of the last three windows, if there is nothing better."""
     throughputs = metrics.get("windows_throughput_infer_per_s", ())[-3:]
     latencies = metrics.get("windows_latency_us", ())[-3:]
     if not throughputs:

@@ -1,6 +1,6 @@
-"""The overlay repository of one server variant: links to the model's files, its own config.pbtxt.
+"""The overlay repository of a server: links to the models' files, and a config.pbtxt of its own.
 
-The user's repository is never written to.
+Nothing is ever written to the user's repository.
 """
 
 import shutil
@@ -14,10 +14,21 @@ from hpcbench.runtime import command
 
 
 def write_overlay(variant: ServerVariant, config: ModelConfig, repository: Path) -> None:
-    """Makes ``repository`` hold the model with ``config``, all at once: Triton may be watching.
+    """Add a model with its configuration to an overlay repository.
 
-    The models that an ensemble calls are there as they are, unless they have an overlay themselves.
+    The models that an ensemble calls are added as they are, unless they have an overlay already.
+
+    Parameters
+    ----------
+    variant
+        Whose model to add.
+    config
+        What to write into its config.pbtxt.
+    repository
+        The overlay repository; created if it is missing.
     """
+    # Built beside the repository and renamed into it: Triton may be polling, and would load a
+    # folder that is half written.
     folder = repository.with_name(f"{repository.name}.coming") / variant.model.name
     folder.mkdir(parents=True)
     for entry in variant.model.folder.iterdir():
@@ -30,26 +41,55 @@ def write_overlay(variant: ServerVariant, config: ModelConfig, repository: Path)
             (repository / part.name).symlink_to(part.folder)
     own = repository / variant.model.name
     if own.is_symlink():
-        # An ensemble that shares the server calls it, and brought it as it is.
+        # An ensemble on the same server calls this model and has linked it as it is.
         own.unlink()
     folder.rename(own)
 
 
 def remove_overlay(variant: ServerVariant, repository: Path) -> None:
-    """Makes ``repository`` hold the model no longer, all at once."""
+    """Remove the model of a variant from an overlay repository.
+
+    Parameters
+    ----------
+    variant
+        Whose model to remove.
+    repository
+        The overlay repository.
+    """
+    # Renamed first: Triton may be polling, and would see a folder that is half deleted.
     gone = repository.with_name(f"{repository.name}.gone")
     (repository / variant.model.name).rename(gone)
     shutil.rmtree(gone)
 
 
 def paths_to_mount(variant: ServerVariant) -> tuple[tuple[Path, Path], ...]:
-    """(path, path as links name it) of all that must be seen to read the model.
+    """Return what a container must see to read the model of a variant.
 
-    That is its folder, those of the models that it calls, and whatever links in them lead to.
+    Parameters
+    ----------
+    variant
+        The variant.
+
+    Returns
+    -------
+    tuple of tuple of Path
+        (path, path as links name it): the model's folder, those of the models that it calls, and
+        what the links in them lead to.
     """
     return command.linked_paths(m.folder for m in (variant.model, *variant.model.composing))
 
 
 def config_pbtxt(config: ModelConfig) -> str:
-    """The configuration as Triton reads it from a file."""
+    """Write a configuration as Triton reads it from config.pbtxt.
+
+    Parameters
+    ----------
+    config
+        The configuration of one model.
+
+    Returns
+    -------
+    str
+        Protobuf's text format.
+    """
     return str(text_format.MessageToString(config))

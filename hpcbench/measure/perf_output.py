@@ -1,15 +1,14 @@
-"""Reads what one run of perf_analyzer left: its CSV files and what it printed.
+"""Read what perf_analyzer printed and the CSV file that it wrote.
 
-The verdict on a point comes from the CSV row and the lines of the windows, never from the exit code
-alone, because perf_analyzer exits with 0 without a row, and with 2 after having measured for
-minutes.
+Whether a point was measured is decided by the CSV row and the lines of the windows, never by the
+exit code alone: perf_analyzer exits with 0 without a row, and with 2 after minutes of measuring.
 """
 
 import csv
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -24,7 +23,17 @@ _PER_GPU_SUM = {"gpu_memory_max_bytes", "gpu_memory_total_bytes"}
 
 @dataclass(frozen=True)
 class ComposingModel:
-    """What one run says of a model that the measured one calls."""
+    """What a run says of a model that the measured ensemble calls.
+
+    Attributes
+    ----------
+    model
+        Its name.
+    version
+        Its version.
+    metrics
+        Values by the names of their columns.
+    """
 
     model: str
     version: int
@@ -33,7 +42,19 @@ class ComposingModel:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one run of perf_analyzer says. ``metrics`` are columns of the record."""
+    """What a run of perf_analyzer measured.
+
+    Attributes
+    ----------
+    status
+        Whether the point was measured, and settled.
+    reason
+        Why it is not ok; None if it is.
+    metrics
+        Values by the names of their columns; empty if nothing was measured.
+    composing
+        The models that an ensemble calls.
+    """
 
     status: Status
     reason: str | None
@@ -49,7 +70,24 @@ def parse_run(
     returncode: int,
     percentile: int | None,
 ) -> Outcome:
-    """The verdict on one run, with every metric that it printed or wrote."""
+    """Return what one run of perf_analyzer measured.
+
+    Parameters
+    ----------
+    stdout, stderr
+        What it printed.
+    csv_text
+        The content of its CSV file; None if it wrote none.
+    returncode
+        Its exit code.
+    percentile
+        The percentile that it was asked for, in percent; None for the mean latency.
+
+    Returns
+    -------
+    Outcome
+        With every metric that it printed or wrote, also where the point did not settle.
+    """
     found = parse_windows(stdout)
     row = _row(csv_text, percentile)
     metrics = {**found, **_report(stdout), **row}
@@ -59,16 +97,27 @@ def parse_run(
     text = f"{stdout}\n{stderr}"
     if row.get("throughput_infer_per_s") is not None:
         return Outcome(Status.OK, None, metrics, parse_composing_models(stdout, metrics))
+    # perf_analyzer writes no CSV row for a point that did not settle; only the windows are left.
     if "Failed to obtain stable measurement" in text:
         return Outcome(Status.UNSTABLE, unstable_reason(metrics), metrics)
     return Outcome(Status.FAILED, failure_reason(stdout, stderr, returncode), metrics)
 
 
 def parse_composing_models(text: str, metrics: Mapping[str, Any]) -> tuple[ComposingModel, ...]:
-    """The models that an ensemble called, from the report of a run and the ensemble's metrics.
+    """Return the models that an ensemble called, from the printed report.
 
-    Theirs are those of the server; what the client measured is the ensemble's alone, and each is
-    called once for each of its inferences.
+    Parameters
+    ----------
+    text
+        What perf_analyzer printed.
+    metrics
+        The ensemble's metrics.
+
+    Returns
+    -------
+    tuple of ComposingModel
+        With the server's times only. The throughput is the ensemble's, which calls each model once
+        per inference.
     """
     _, _, parts = text.partition("\n  Composing models:")
     found = []
@@ -84,25 +133,19 @@ def parse_composing_models(text: str, metrics: Mapping[str, Any]) -> tuple[Compo
 _COMPOSING = re.compile(r"^  (\S+), version: (\d+)\n((?:      .*\n)+)", re.MULTILINE)
 
 
-def in_inferences(outcome: Outcome, of_request: int) -> Outcome:
-    """The outcome with throughputs in inferences, where perf_analyzer counted requests of them."""
-    parts = (replace(p, metrics=_times(p.metrics, of_request)) for p in outcome.composing)
-    metrics = _times(outcome.metrics, of_request)
-    return replace(outcome, metrics=metrics, composing=tuple(parts))
-
-
-def _times(metrics: Mapping[str, Any], inferences: int) -> dict[str, Any]:
-    found = dict(metrics)
-    if "throughput_infer_per_s" in found:
-        found["throughput_infer_per_s"] *= inferences
-    of_windows = found.get("windows_throughput_infer_per_s")
-    if of_windows is not None:
-        found["windows_throughput_infer_per_s"] = tuple(inferences * each for each in of_windows)
-    return found
-
-
 def parse_windows(stdout: str) -> dict[str, tuple[float, ...]]:
-    """Throughput and latency of each window, under the names of their columns."""
+    """Return throughput and latency of each window.
+
+    Parameters
+    ----------
+    stdout
+        What perf_analyzer printed.
+
+    Returns
+    -------
+    dict of str to tuple of float
+        By the names of the columns; empty without windows.
+    """
     lines = re.findall(
         r"Pass \[\d+\] throughput: ([\d.e+]+) infer/sec\. \S+ latency: ([\d.e+]+) usec", stdout
     )
@@ -131,7 +174,7 @@ _REPORT: tuple[tuple[str, str, type], ...] = (
 
 
 def _report(stdout: str) -> dict[str, Any]:
-    """Figures that stand in the printed report only."""
+    """Return the metrics that stand in the printed report only."""
     found: dict[str, Any] = {}
     for name, pattern, kind in _REPORT:
         match = re.search(pattern, stdout, re.MULTILINE)
@@ -151,7 +194,7 @@ _STAGES: tuple[tuple[str, str], ...] = (
     ("server_compute_infer_us", r"compute infer (\d+) usec"),
     ("server_compute_output_us", r"compute output (\d+) usec"),
 )
-"""What stands in the CSV, too, which there is none of before perf_analyzer has ended."""
+"""What stands in the CSV, too. Until perf_analyzer has ended, there is no CSV."""
 
 
 def _stages(text: str) -> dict[str, Any]:
@@ -160,7 +203,20 @@ def _stages(text: str) -> dict[str, Any]:
 
 
 def parse_report(text: str, percentile: int | None) -> dict[str, Any]:
-    """The metrics of one printed report with the windows before it, to whole microseconds."""
+    """Return the metrics of one printed report and the windows before it.
+
+    Parameters
+    ----------
+    text
+        The part of the output that holds them.
+    percentile
+        The percentile that perf_analyzer was asked for, in percent; None for the mean latency.
+
+    Returns
+    -------
+    dict of str to Any
+        Values by the names of their columns. Times are whole microseconds; a CSV has more digits.
+    """
     found = {**parse_windows(text), **_report(text), **_stages(text)}
     if percentile is not None:
         match = re.search(rf"^    p{percentile} latency: (\d+) usec", text, re.MULTILINE)
@@ -177,14 +233,20 @@ def parse_report(text: str, percentile: int | None) -> dict[str, Any]:
     return found
 
 
-def csv_headers(csv_text: str) -> list[str]:
-    """The names of a CSV's columns."""
-    return next(csv.reader(csv_text.splitlines()[:1]), [])
-
-
 def csv_rows(csv_text: str) -> list[dict[str, str]]:
-    """The cells of each row by their headers; none of a row that was cut off."""
-    # Cut anywhere, a line lacks its end: its last metric may be half a number.
+    """Return the rows of a CSV file of perf_analyzer.
+
+    Parameters
+    ----------
+    csv_text
+        Its content.
+
+    Returns
+    -------
+    list of dict
+        The cells of each row by their headers, without a row that was cut off.
+    """
+    # In a line without a newline the last number may be cut, and would still look like one.
     lines = [line for line in csv_text.splitlines(keepends=True) if line.endswith("\n")]
     table = [next(csv.reader([line]), []) for line in lines]
     return [
@@ -195,7 +257,20 @@ def csv_rows(csv_text: str) -> list[dict[str, str]]:
 
 
 def csv_metrics(cells: Mapping[str, str], percentile: int | None) -> dict[str, Any]:
-    """A row's metrics under the names of their columns, without the load that was asked for."""
+    """Return the metrics of a CSV row.
+
+    Parameters
+    ----------
+    cells
+        The cells of the row by their headers.
+    percentile
+        The percentile that perf_analyzer was asked for, in percent; None for the mean latency.
+
+    Returns
+    -------
+    dict of str to Any
+        Values by the names of their columns, without the load that was asked for.
+    """
     found: dict[str, Any] = {}
     for header, text in cells.items():
         if percentile is not None and header == f"p{percentile} latency" and text:
@@ -212,13 +287,24 @@ def csv_metrics(cells: Mapping[str, str], percentile: int | None) -> dict[str, A
 
 
 def _row(csv_text: str | None, percentile: int | None) -> dict[str, Any]:
-    """The metrics of a CSV that has one row, as that of one point has."""
+    """Return the metrics of a CSV file with exactly one row, as that of one point has."""
     rows = csv_rows(csv_text or "")
     return csv_metrics(rows[0], percentile) if len(rows) == 1 else {}
 
 
 def parse_number(text: str) -> float | None:
-    """The finite number that a cell holds, None where it holds none."""
+    """Return the number in a cell.
+
+    Parameters
+    ----------
+    text
+        The cell.
+
+    Returns
+    -------
+    float or None
+        None if it holds no finite number.
+    """
     try:
         value = float(text)
     except ValueError:
@@ -227,7 +313,7 @@ def parse_number(text: str) -> float | None:
 
 
 def _per_gpu(column: str, text: str) -> float | None:
-    """``GPU-uuid:value;GPU-uuid:value;`` as one metric."""
+    """Return ``GPU-uuid:value;GPU-uuid:value;`` as one number."""
     parts = [part for part in text.split(";") if part.strip()]
     values = [v for v in (parse_number(part.rpartition(":")[2]) for part in parts) if v is not None]
     if not values or len(values) < len(parts):
@@ -236,10 +322,21 @@ def _per_gpu(column: str, text: str) -> float | None:
 
 
 def unstable_reason(metrics: Mapping[str, Any]) -> str:
-    """How far from settling a point was, by the columns of its windows."""
+    """Return how far from settling a point was.
+
+    Parameters
+    ----------
+    metrics
+        Its metrics with those of the windows.
+
+    Returns
+    -------
+    str
+        A sentence for the record.
+    """
     throughputs = metrics.get("windows_throughput_infer_per_s", ())
     reason = f"did not settle within {len(throughputs)} windows"
-    told = [
+    spreads = [
         f"{name} by {max(last) / min(last) - 1:.0%}"
         for name, last in (
             ("throughput", throughputs[-3:]),
@@ -247,11 +344,24 @@ def unstable_reason(metrics: Mapping[str, Any]) -> str:
         )
         if len(last) == 3 and min(last) > 0
     ]
-    return reason + (f": the last three differ in {', in '.join(told)}" if told else "")
+    return reason + (f": the last three differ in {', in '.join(spreads)}" if spreads else "")
 
 
 def failure_reason(stdout: str, stderr: str, returncode: int) -> str:
-    """Why there is no metric, in perf_analyzer's words where it has any."""
+    """Return why there are no metrics, in perf_analyzer's own words where possible.
+
+    Parameters
+    ----------
+    stdout, stderr
+        What perf_analyzer printed.
+    returncode
+        Its exit code; negative if a signal ended it.
+
+    Returns
+    -------
+    str
+        A sentence for the record.
+    """
     text = f"{stdout}\n{stderr}"
     for pattern in (
         r"Thread \[\d+\] had error: (.+)",
@@ -270,10 +380,11 @@ def failure_reason(stdout: str, stderr: str, returncode: int) -> str:
             "no request was answered within a window; give measurement.measurement_interval_ms "
             "more time than four requests need"
         )
+    # A shell or a container runtime reports the signal as 128 plus its number.
     if returncode < 0 or returncode > 128:
         return f"perf_analyzer was ended by signal {abs(returncode) % 128}"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if returncode == 0:
         return "perf_analyzer exited with 0, but wrote no metrics"
-    said = f": {lines[-1]}" if lines else ""
-    return f"perf_analyzer exited with {returncode}{said}"
+    last = f": {lines[-1]}" if lines else ""
+    return f"perf_analyzer exited with {returncode}{last}"

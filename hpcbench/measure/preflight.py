@@ -1,8 +1,7 @@
-"""What a node must have before anything is measured: a scratch folder and a perf_analyzer.
+"""Check a node before anything is measured: scratch folder, images, driver, perf_analyzer.
 
-Checks a node before it measures: the runtime runs, the images open and hold what they must.
-
-What the images say about themselves while they are checked goes into the records.
+A check that fails raises UnusableNode: the points are then measured on another node. What the
+images say of themselves goes into the records.
 """
 
 import json
@@ -32,18 +31,30 @@ from hpcbench.runtime.command import (
 )
 from hpcbench.runtime.native import read_manifest
 
-SCRATCH_BYTES = 50_000_000
+# On a full disk what Triton and perf_analyzer write would be cut.
+_SCRATCH_BYTES = 50_000_000
 
 
 def check_scratch(scratch: Path) -> None:
-    """Raises UnusableNode where a measurement could not keep its files; outputs would be cut."""
+    """Check that a measurement can keep its files on this node.
+
+    Parameters
+    ----------
+    scratch
+        The scratch folder.
+
+    Raises
+    ------
+    UnusableNode
+        If it is missing, full, not writable, or has a name that Triton does not take.
+    """
     problem = ""
     if not (scratch.is_dir() and os.access(scratch, os.W_OK)):
         problem = "is missing or not writable"
     elif not command.SAFE_PATH.fullmatch(str(scratch)):
         problem = f"has characters that Triton cannot take; allowed: {command.SAFE}"
-    elif shutil.disk_usage(scratch).free < SCRATCH_BYTES:
-        problem = f"has less than {SCRATCH_BYTES / 1e6:.0f} MB free"
+    elif shutil.disk_usage(scratch).free < _SCRATCH_BYTES:
+        problem = f"has less than {_SCRATCH_BYTES / 1e6:.0f} MB free"
     if problem:
         raise UnusableNode(
             f"{platform.node()}: the scratch folder {scratch} {problem}",
@@ -53,15 +64,40 @@ def check_scratch(scratch: Path) -> None:
 
 @dataclass(frozen=True)
 class InstalledPerfAnalyzer:
-    """The installed perf_analyzer: its version, and the flags it knows."""
+    """The installed perf_analyzer.
+
+    Attributes
+    ----------
+    version
+        Its version; None if it does not print one.
+    flags
+        The flags that it knows, with their dashes.
+    """
 
     version: str | None
     flags: frozenset[str]
 
 
+# Cached: starting a container takes seconds, and a worker measures many placements.
 @cache
 def installed_perf_analyzer(sdk: Container) -> InstalledPerfAnalyzer:
-    """The perf_analyzer of this node. Raises UnusableNode where it does not run."""
+    """Run perf_analyzer on this node to learn its version and flags, once per process.
+
+    Parameters
+    ----------
+    sdk
+        Where perf_analyzer comes from.
+
+    Returns
+    -------
+    InstalledPerfAnalyzer
+        Its version and flags.
+
+    Raises
+    ------
+    UnusableNode
+        If it does not run.
+    """
     with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch_folder(sdk)) as folder:
 
         def output(*arguments: str) -> str:
@@ -72,22 +108,22 @@ def installed_perf_analyzer(sdk: Container) -> InstalledPerfAnalyzer:
             return answer.stdout + answer.stderr
 
         version = output("--version")
-        # None of them has a flag for its usage text; all print it where the model is missing.
+        # No version has a flag for its usage text. All of them print it when -m is missing.
         usage = output()
     flags = perf_analyzer.known_flags(usage)
     if "-m" not in flags:
         raise UnusableNode(
             f"{platform.node()}: perf_analyzer does not run here: {usage.strip()[:500]}",
-            "start it there by hand, with --version",
+            "run perf_analyzer --version on that node",
         )
     words = version.split("Version")
     return InstalledPerfAnalyzer(words[1].split()[0] if len(words) > 1 else None, flags)
 
 
-TIMEOUT_S = 120.0
-NOT_IN_IMAGE = 86
+_TIMEOUT_S = 120.0
+_NOT_IN_IMAGE = 86  # an exit code that neither sh nor a container runtime uses
 
-PROBE = """\
+_PROBE = """\
 command -v "$0" >/dev/null || exit 86
 for name in CUDA_VERSION TENSORRT_VERSION TRT_VERSION; do
     eval "echo \\"$name=\\${$name:-}\\""
@@ -98,13 +134,23 @@ done
 python3 --version 2>/dev/null
 echo "manifest=$(tr -d '\\n' </opt/tritonserver/manifest.json 2>/dev/null)"
 """
-"""Run by sh in an image, with a program's name as $0. NGC's images tell their versions in variables
-and in the names of libraries, ours in the manifest of the native prefix that they hold."""
+"""Run by sh in an image, with a program's name as $0. NVIDIA's images have their versions in
+variables and in the names of libraries, ours in the manifest of the native prefix inside."""
 
 
 @dataclass(frozen=True)
 class ImageContents:
-    """What an image or a prefix says about itself; ``backends`` maps names to versions."""
+    """What a server image or a prefix says of itself.
+
+    Attributes
+    ----------
+    cuda
+        Version of CUDA; None if there is none or it is not known.
+    tensorrt
+        Version of TensorRT; None in the same cases.
+    backends
+        Versions by the names of the backends; None for a version that is not known.
+    """
 
     cuda: str | None
     tensorrt: str | None
@@ -112,7 +158,7 @@ class ImageContents:
 
     @property
     def columns(self) -> dict[str, Any]:
-        """The columns of a record."""
+        """The values by the names of the record's columns."""
         return {
             "cuda_version": self.cuda,
             "tensorrt_version": self.tensorrt,
@@ -122,9 +168,24 @@ class ImageContents:
 
 @cache
 def check_images(container: Container, *, gpus: bool) -> ImageContents:
-    """What the server's image holds; once per process.
+    """Check that the container runtime and the images work on this node, once per process.
 
-    Raises UnusableNode where the runtime or an image does not work on this node, with what to do.
+    Parameters
+    ----------
+    container
+        The runtime and its images, or a prefix.
+    gpus
+        Whether the server gets GPUs.
+
+    Returns
+    -------
+    ImageContents
+        What the server's image or the prefix holds.
+
+    Raises
+    ------
+    UnusableNode
+        If they do not work, or if the driver is too old for the image.
     """
     runtime = image_runtime_of(container)
     if runtime is None:
@@ -145,7 +206,18 @@ def _unusable(error: SiteError) -> UnusableNode:
 
 
 def check_unchanged(container: Container) -> None:
-    """Raises UnusableNode where an image is not the one whose digest the records would carry."""
+    """Check that the images are those whose digests the records carry.
+
+    Parameters
+    ----------
+    container
+        The container as the driver resolved it; one that is not resolved is not checked.
+
+    Raises
+    ------
+    UnusableNode
+        If an image cannot be read here, or is another one.
+    """
     if not isinstance(container, ResolvedContainer):
         return
     for image in container.images:
@@ -157,8 +229,8 @@ def check_unchanged(container: Container) -> None:
             raise UnusableNode(
                 f"{platform.node()}: {image} is not the image that this run began with: it has "
                 "changed since, or this node has another copy",
-                "give the same command again: what was measured is kept, and what the new image "
-                "gives are points of their own; where nodes have copies, renew them all",
+                "run the same command again: records are kept, and points of the new image are "
+                "measured anew; if each node has a copy of the image, update all copies",
             )
 
 
@@ -170,17 +242,17 @@ def _probe(runtime: ImageRuntime, container: Container, image: Image, gpus: bool
     scratch = scratch_folder(container)
     with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch) as name:
         access = NodeAccess(folder=Path(name), gpus=gpus)
-        words = ["sh", "-c", PROBE, program]
+        words = ["sh", "-c", _PROBE, program]
         command = runtime.image_command(container, image, words, access)
-        done = process.run(command, folder=access.folder, timeout_s=TIMEOUT_S)
+        done = process.run(command, folder=access.folder, timeout_s=_TIMEOUT_S)
     path = runtime.image_name(container, image)
     by_hand = shlex.join([command.argv[0], "exec", "--containall", path, program, "--version"])
     if done.timed_out:
         raise UnusableNode(
-            f"{platform.node()}: {path} did not open within {TIMEOUT_S:.0f} s",
-            f"try there: {by_hand}",
+            f"{platform.node()}: {path} did not open within {_TIMEOUT_S:.0f} s",
+            f"try on that node: {by_hand}",
         )
-    if done.returncode == NOT_IN_IMAGE:
+    if done.returncode == _NOT_IN_IMAGE:
         raise UnusableNode(
             f"{platform.node()}: there is no {program} in the PATH of {path}",
             "are server_image and sdk_image the right way round? perf_analyzer is in NVIDIA's "
@@ -189,13 +261,25 @@ def _probe(runtime: ImageRuntime, container: Container, image: Image, gpus: bool
     if done.returncode:
         reason, advice = runtime.explain_failure(done.stderr)
         raise UnusableNode(
-            f"{platform.node()}: {path} does not open: {reason}", advice or f"try there: {by_hand}"
+            f"{platform.node()}: {path} does not open: {reason}",
+            advice or f"try on that node: {by_hand}",
         )
     return done.stdout
 
 
 def parse_probe(text: str) -> ImageContents:
-    """What the probe printed."""
+    """Read what the probe printed in an image.
+
+    Parameters
+    ----------
+    text
+        Its standard output.
+
+    Returns
+    -------
+    ImageContents
+        What the image holds.
+    """
     output = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
     cuda = output.get("CUDA_VERSION") or None
     tensorrt = output.get("TENSORRT_VERSION") or output.get("TRT_VERSION") or None
@@ -221,7 +305,23 @@ def _backends(versions: Mapping[str, str]) -> ImageContents:
 
 
 def check_driver(contents: ImageContents, *, gpus: bool) -> None:
-    """CUDA's minor versions need no newer driver, its major versions do (CUDA compatibility)."""
+    """Check that the node's driver is new enough for the image.
+
+    Only CUDA's major version counts: within one, newer minor versions run on older drivers (CUDA
+    Compatibility, "minor version compatibility").
+
+    Parameters
+    ----------
+    contents
+        What the server's image holds.
+    gpus
+        Whether the server gets GPUs.
+
+    Raises
+    ------
+    UnusableNode
+        If the image needs a newer driver.
+    """
     supported = device.driver_cuda_version() if gpus else None
     if supported is None or contents.cuda is None:
         return
@@ -230,6 +330,6 @@ def check_driver(contents: ImageContents, *, gpus: bool) -> None:
         driver = device.gpu_columns().get("gpu_driver")
         raise UnusableNode(
             f"{platform.node()}: the server image needs CUDA {contents.cuda}, and the driver "
-            f"{driver} of this node goes up to CUDA {supported[0]}.{supported[1]}",
-            "name an image with an older CUDA, or ask for nodes with a newer driver",
+            f"{driver} of this node supports at most CUDA {supported[0]}.{supported[1]}",
+            "choose an image with an older CUDA, or nodes with a newer driver",
         )

@@ -1,9 +1,8 @@
-"""Serves variants: ``with serve(...) as server:`` is ready, or raises an error that says why."""
+"""Start Triton with variants: inside ``with serve(...) as server:`` it is ready and checked."""
 
 import contextlib
 import glob
 import http.client
-import json
 import logging
 import socket
 import tempfile
@@ -13,9 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
-
-from google.protobuf import json_format
 
 from hpcbench.config.container import Container
 from hpcbench.config.triton_messages import ModelConfig
@@ -29,25 +25,49 @@ from hpcbench.runtime.process import RunningProgram, running
 
 log = logging.getLogger(__name__)
 
-MODELS = "models"
+_MODELS = "models"
 READY_TIMEOUT_S = 300.0
-BUILD_TIMEOUT_S = 3600.0
-PORT_ATTEMPTS = 5
-EXIT_TIMEOUT_S = 8
-POLLING = ("--model-control-mode=poll", "--repository-poll-secs=1")
+_BUILD_TIMEOUT_S = 3600.0  # TensorRT may build engines for minutes per instance
+# Triton cannot choose free ports itself, and on a shared node others take them, too.
+_PORT_ATTEMPTS = 5
+_EXIT_TIMEOUT_S = 8
+_POLLING = ("--model-control-mode=poll", "--repository-poll-secs=1")
 
 
 class _PortTaken(Exception):
-    """Another program took a port between our looking and Triton's binding."""
+    """Another program took a port after `free_ports` found it and before Triton bound it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
     """A Triton that is ready, on the loopback.
 
-    For each of its ``variants``, ``asked`` is the configuration that it was given, ``configs`` what
-    it says that it loaded. It is ``fresh`` if it has never served any other, and ``ready_s`` is how
-    long it took to serve these. ``requests`` are those that it makes its models ready for.
+    Attributes
+    ----------
+    http_port, grpc_port, metrics_port
+        Its ports on the loopback.
+    version
+        Its version, such as 2.50.0.
+    variants
+        What it serves.
+    asked
+        For each variant the configuration that it was given.
+    configs
+        For each variant the configuration that it says it loaded.
+    requests
+        The requests that its models are prepared for, by the name of the model.
+    fresh
+        Whether it has never served other variants.
+    ready_s
+        How long it took to serve these variants, in seconds.
+    repository
+        Its overlay repository.
+    log_path
+        Its log, to which it still writes.
+    process
+        The running program.
+    shm
+        The prefix of its shared memory, which a client needs that sends its tensors there.
     """
 
     http_port: int
@@ -64,19 +84,33 @@ class Server:
     log_path: Path
     process: RunningProgram
     shm: str
-    """Its part of the node's shared memory, which a client needs that sends its tensors there."""
 
     @property
     def alive(self) -> bool:
+        """Whether the process runs."""
         return self.process.poll() is None
 
     @property
     def log_tail(self) -> str:
+        """The last lines of its log."""
         return server_log.tail(self.log_path)
 
     def config_of(self, model: str, version: int) -> ModelConfig:
-        """What it loaded for any of its models."""
-        return _config(self.http_port, f"{model}/versions/{version}")
+        """Return the configuration with which it serves any of its models.
+
+        Parameters
+        ----------
+        model
+            Name of the model, which may be one that an ensemble calls.
+        version
+            Its version.
+
+        Returns
+        -------
+        ModelConfig
+            As Triton reports it now.
+        """
+        return loaded_config.get_config(self.http_port, f"{model}/versions/{version}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,17 +178,17 @@ def serve(
     )
     extra = [word for config in asked for word in model_config.server_arguments(config)]
     extra = [*dict.fromkeys(extra), *(["--log-verbose=1"] if options.verbose else [])]
-    extra += POLLING if options.poll_repository else []
+    extra += _POLLING if options.poll_repository else []
     with tempfile.TemporaryDirectory(
         prefix="hpcbench-", dir=containers.scratch_folder(container), ignore_cleanup_errors=True
     ) as folder:
-        repository = Path(folder) / MODELS
+        repository = Path(folder) / _MODELS
         for variant, config in zip(variants, asked, strict=True):
             model_repository.write_overlay(variant, config, repository)
         mounts = dict.fromkeys(
             pair for v in variants for pair in model_repository.paths_to_mount(v)
         )
-        for attempt in range(PORT_ATTEMPTS):
+        for attempt in range(_PORT_ATTEMPTS):
             try:
                 access = NodeAccess(
                     folder=repository.parent,
@@ -164,14 +198,16 @@ def serve(
                     env={"HPCBENCH_CPUS": str(options.cpus)},
                 )
                 with _launched_for(variants, container, access, log_path, extra) as launched:
-                    server = Server(
+                    configs = loaded_config.loaded_configs(launched.ports[0], variants)
+                    loaded_config.check_loaded_configs(variants, asked, configs)
+                    yield Server(
                         http_port=launched.ports[0],
                         grpc_port=launched.ports[1],
                         metrics_port=launched.ports[2],
                         version=launched.version,
                         variants=tuple(variants),
                         asked=asked,
-                        configs=loaded_configs(launched.ports[0], variants),
+                        configs=configs,
                         requests=options.requests,
                         fresh=True,
                         ready_s=launched.ready_s,
@@ -180,61 +216,55 @@ def serve(
                         process=launched.process,
                         shm=launched.shm,
                     )
-                    check_loaded_configs(server)
-                    yield server
                     return
             except _PortTaken:
                 log.info("a port was taken meanwhile; trying others (%d)", attempt + 1)
-        raise ServerFailed(f"no free ports in {PORT_ATTEMPTS} attempts", server_log.tail(log_path))
-
-
-def loaded_configs(http_port: int, variants: Sequence[ServerVariant]) -> tuple[ModelConfig, ...]:
-    """The configurations that the server says it has loaded."""
-    found = []
-    for variant in variants:
-        suffix = f"/versions/{variant.version}" if variant.version is not None else ""
-        found.append(_config(http_port, f"{variant.model.name}{suffix}"))
-    return tuple(found)
-
-
-def _config(http_port: int, model: str) -> ModelConfig:
-    answer = get_json(http_port, f"/v2/models/{model}/config")
-    return json_format.ParseDict(answer, ModelConfig(), ignore_unknown_fields=True)
-
-
-def check_loaded_configs(server: Server) -> None:
-    """Raises ServerFailed where the server loaded something else than was asked for."""
-    wrong = [
-        difference if len(server.variants) == 1 else f"{variant.model.name}: {difference}"
-        for variant, asked, config in zip(
-            server.variants, server.asked, server.configs, strict=True
+        raise ServerFailed(
+            f"Triton found no free ports in {_PORT_ATTEMPTS} attempts", server_log.tail(log_path)
         )
-        for difference in loaded_config.config_differences(variant, asked, config)
-    ]
-    if wrong:
-        raise ServerFailed("the server did not take the configuration: " + "; ".join(wrong))
 
 
 def start_without_models(
     container: Container, *, log_path: Path, cpus: int, gpus: bool = False
 ) -> tuple[str, float]:
-    """Starts Triton without a model and ends it: its version, and the seconds until it was ready.
+    """Start Triton without a model, and stop it.
 
-    Raises ServerFailed where it is not ready in the end.
+    Parameters
+    ----------
+    container
+        Where tritonserver comes from.
+    log_path
+        The file to which its output is appended.
+    cpus
+        How many CPUs the backends may use.
+    gpus
+        Whether Triton gets the GPUs that this process was given.
+
+    Returns
+    -------
+    tuple of str and float
+        Its version, and the seconds until it was ready.
+
+    Raises
+    ------
+    ServerFailed
+        If it does not become ready.
     """
     with tempfile.TemporaryDirectory(
         prefix="hpcbench-", dir=containers.scratch_folder(container), ignore_cleanup_errors=True
     ) as folder:
-        repository = Path(folder) / MODELS
+        repository = Path(folder) / _MODELS
         repository.mkdir()
         access = NodeAccess(folder=Path(folder), gpus=gpus, env={"HPCBENCH_CPUS": str(cpus)})
-        for _ in range(PORT_ATTEMPTS):
+        for _ in range(_PORT_ATTEMPTS):
             with (
                 contextlib.suppress(_PortTaken),
                 _launch(container, access, log_path, ()) as launched,
             ):
                 return launched.version, launched.ready_s
-    raise ServerFailed(f"no free ports in {PORT_ATTEMPTS} attempts", server_log.tail(log_path))
+    raise ServerFailed(
+        f"Triton found no free ports in {_PORT_ATTEMPTS} attempts", server_log.tail(log_path)
+    )
 
 
 @contextmanager
@@ -249,9 +279,9 @@ def _launched_for(
         try:
             launched = stack.enter_context(_launch(container, access, log_path, extra))
         except ServerFailed as error:
-            # The overlay is gone when somebody reads this; the model's own folder is not.
+            # When somebody reads this the overlay is gone. The model's own folder is not.
             own = str(variants[0].model.folder.parent)
-            message = error.message.replace(str(access.folder / MODELS), own)
+            message = error.message.replace(str(access.folder / _MODELS), own)
             raise ServerFailed(message, error.log_tail, error.not_applicable) from error
         yield launched
 
@@ -274,13 +304,13 @@ def _launch(
     http_port, grpc_port, metrics_port = free_ports(3)
     identity = f"hpcbench-{uuid.uuid4().hex[:12]}"
     arguments = [
-        f"--model-repository={access.folder / MODELS}",
+        f"--model-repository={access.folder / _MODELS}",
         f"--id={identity}",
         *("--http-address=127.0.0.1", f"--http-port={http_port}"),
         *("--grpc-address=127.0.0.1", f"--grpc-port={grpc_port}"),
-        f"--metrics-port={metrics_port}",  # on the address of HTTP; older ones know no other
-        f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
-        *([] if POLLING[0] in extra else ["--model-control-mode=none"]),
+        f"--metrics-port={metrics_port}",  # binds HTTP's address; --metrics-address is newer
+        f"--exit-timeout-secs={_EXIT_TIMEOUT_S}",
+        *([] if _POLLING[0] in extra else ["--model-control-mode=none"]),
         *extra,
     ]
     command = containers.runtime_of(container).server_command(
@@ -288,6 +318,7 @@ def _launch(
     )
     started = time.monotonic()
     log_path.parent.mkdir(parents=True, exist_ok=True)
+    # Several servers append to one log: what stands before this position is not of this one.
     position = log_path.stat().st_size if log_path.exists() else 0
     with (
         log_path.open("ab") as stream,
@@ -295,13 +326,13 @@ def _launch(
             command,
             stdout=stream,
             stderr=stream,
-            grace_s=EXIT_TIMEOUT_S + 2,
+            grace_s=_EXIT_TIMEOUT_S + 2,
             orphaned=[glob.escape(str(access.folder))],
         ) as process,
     ):
-        limit_s = BUILD_TIMEOUT_S if "--log-verbose=1" in extra else READY_TIMEOUT_S
+        limit_s = _BUILD_TIMEOUT_S if "--log-verbose=1" in extra else READY_TIMEOUT_S
         _wait_until_ready(process, http_port, identity, log_path, position, limit_s)
-        version = get_json(http_port, "/v2")["version"]
+        version = loaded_config.get_json(http_port, "/v2")["version"]
         ports = http_port, grpc_port, metrics_port
         yield _Launched(ports, version, time.monotonic() - started, process, f"{identity}-")
 
@@ -317,43 +348,33 @@ def _wait_until_ready(
                 raise _PortTaken
             raise server_log.load_failure(text)
         try:
-            if get_json(port, "/v2")["name"] != identity:
+            # Another user's Triton may answer on this port: only the id proves that it is ours.
+            if loaded_config.get_json(port, "/v2")["name"] != identity:
                 raise _PortTaken
-            if http_status(port, "/v2/health/ready") == 200:
+            if loaded_config.http_status(port, "/v2/health/ready") == 200:
                 return
+        # Triton binds its ports one after the other, and answers before it is ready.
         except (OSError, http.client.HTTPException, ValueError):
             continue
-    raise ServerFailed(
-        f"the server was not ready within {limit_s:.0f} s", server_log.tail(log_path)
-    )
-
-
-def get_json(port: int, path: str) -> dict[str, Any]:
-    """The JSON answer of the server to a GET; OSError or ValueError where there is none."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        answer: dict[str, Any] = json.loads(response.read())
-        return answer
-    finally:
-        connection.close()
-
-
-def http_status(port: int, path: str) -> int:
-    """The status of the server's answer to a GET; OSError or HTTPException where there is none."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status
-    finally:
-        connection.close()
+    raise ServerFailed(f"Triton was not ready within {limit_s:.0f} s", server_log.tail(log_path))
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback that were free a moment ago."""
+    """Find free ports of the loopback.
+
+    Parameters
+    ----------
+    count
+        How many.
+
+    Returns
+    -------
+    list of int
+        All different. Another program may take one before it is used.
+    """
     sockets = [socket.socket() for _ in range(count)]
     try:
+        # All are bound before any is closed, so that no port is found twice.
         for entry in sockets:
             entry.bind(("127.0.0.1", 0))
         return [entry.getsockname()[1] for entry in sockets]

@@ -1,4 +1,8 @@
-"""What Triton's log says: why a model did not load, and whether an accelerator is used."""
+"""What Triton's log says: why a model did not load, and whether an accelerator is used.
+
+Triton's HTTP answers have neither: a server that could not load its models is gone, and one that
+loaded a model without its accelerator reports that model as ready.
+"""
 
 import re
 from collections.abc import Mapping
@@ -9,7 +13,7 @@ from hpcbench.errors import ServerFailed
 from hpcbench.plan.accelerators import PROVIDERS
 
 NOT_APPLICABLE = "hpcbench: not applicable: "
-"""How a backend of the native runtime marks what it can never do, in its error."""
+"""The prefix with which backends of the native runtime report what they can never do."""
 
 _BUILT_BY_TENSORFLOW = "Building a new TensorRT engine for"
 """TensorFlow logs this for each engine that it builds."""
@@ -31,12 +35,22 @@ _REFUSED = (
 
 
 def load_failure(text: str) -> ServerFailed:
-    """The error that Triton's log tells about, in its own words.
+    """Return why Triton ended before it was ready, in the words of its log.
 
-    ``text`` is what Triton printed before it exited.
+    Parameters
+    ----------
+    text
+        What this Triton has logged.
+
+    Returns
+    -------
+    ServerFailed
+        To be raised. It is not applicable if the backend can never do what was asked for.
     """
+    # The first message names the cause; what follows in the log are its consequences.
     match = re.search(r"failed to load '[^']*' version \d+: (.*)", text)
     if match:
+        # The Python backend appends a traceback, and Triton's log writes newlines as \n.
         reason = match[1].strip().strip('"').split("\\n\\nAt:")[0].replace("\\n", "\n").strip()
         if NOT_APPLICABLE in reason:
             return ServerFailed(reason.split(NOT_APPLICABLE)[1], last_lines(text), True)
@@ -47,19 +61,32 @@ def load_failure(text: str) -> ServerFailed:
     match = re.search(r"Poll failed for model directory '[^']*': (.*)", text)
     if match:
         # Triton checks a configuration before it asks the backend.
-        told = match[1].strip().strip('"')
-        return ServerFailed(f"Triton refuses the configuration: {told}", last_lines(text))
+        reason = match[1].strip().strip('"')
+        return ServerFailed(f"Triton refuses the configuration: {reason}", last_lines(text))
     lines = [
         line
         for line in text.splitlines()
         if line.startswith(("error:", "cannot start", "FATAL:")) or re.match(r"E\d{4} ", line)
     ]
-    said = lines[-1] if lines else "it printed nothing about it"
-    return ServerFailed(f"the server ended before it was ready: {said}", last_lines(text))
+    reason = lines[-1] if lines else "its log does not say why"
+    return ServerFailed(f"the server ended before it was ready: {reason}", last_lines(text))
 
 
 def tail(path: Path, lines: int = 30) -> str:
-    """The last lines of a log, without reading all of it."""
+    """Return the last lines of a log without reading all of it.
+
+    Parameters
+    ----------
+    path
+        The log. A verbose one may have gigabytes.
+    lines
+        How many lines at most.
+
+    Returns
+    -------
+    str
+        Empty if the file cannot be read.
+    """
     try:
         size = path.stat().st_size
         return last_lines(read_from(path, max(0, size - 20_000)), lines)
@@ -68,13 +95,39 @@ def tail(path: Path, lines: int = 30) -> str:
 
 
 def last_lines(text: str, lines: int = 30) -> str:
-    """The end of a text without Triton's wide tables, its lines cut to a readable width."""
-    told = [line[:400] for line in text.splitlines() if not line.startswith(("|", "+-"))]
-    return "\n".join(told[-lines:])
+    """Return the end of a text, readable in a record.
+
+    Parameters
+    ----------
+    text
+        What a program printed.
+    lines
+        How many lines at most.
+
+    Returns
+    -------
+    str
+        Without Triton's tables of models and options, each line cut after 400 characters.
+    """
+    kept = [line[:400] for line in text.splitlines() if not line.startswith(("|", "+-"))]
+    return "\n".join(kept[-lines:])
 
 
 def read_from(path: Path, position: int) -> str:
-    """What stands in a file from ``position`` on."""
+    """Return what was appended to a file.
+
+    Parameters
+    ----------
+    path
+        The file, to which a server may still write.
+    position
+        Where to begin, in bytes.
+
+    Returns
+    -------
+    str
+        Bytes that are no UTF-8 are replaced.
+    """
     with path.open("rb") as stream:
         stream.seek(position)
         return stream.read().decode(errors="replace")
@@ -117,7 +170,7 @@ def accelerator_use(log: str, accelerator: str) -> AcceleratorUse:
     """
     for line in log.splitlines():
         if any(words in line for words in _IGNORED):
-            return AcceleratorUse({}, f"the backend went on without it: {_message(line)}")
+            return AcceleratorUse({}, f"the backend loaded the model without it: {_message(line)}")
     provider = PROVIDERS[accelerator]
     nodes = _placement(log, provider)
     if nodes.get(provider) or (not nodes and _BUILT_BY_TENSORFLOW in log):

@@ -1,8 +1,8 @@
-"""Other variants in the place of those that a running Triton serves, without starting it anew.
+"""Swap the variants that a running Triton serves, without a restart.
 
-Triton looks into its repository every second. A folder that is gone is unloaded, a folder that
-has come is loaded; so it takes no orders over the network, where anybody on the node could give
-them.
+Triton looks into its repository every second: it unloads a model whose folder is gone and loads one
+whose folder is new. Its own commands for that would come over the network, where every user of the
+node could send them.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.errors import ServerFailed
-from hpcbench.measure import model_repository, server_log
+from hpcbench.measure import loaded_config, model_repository, server_log
 from hpcbench.measure import server as triton
 from hpcbench.measure.server import Server
 from hpcbench.plan import model_config
@@ -24,11 +24,26 @@ UNLOAD_TIMEOUT_S = 60.0
 
 
 def swap_variants(server: Server, variants: Sequence[ServerVariant]) -> Server:
-    """The same Triton with ``variants`` loaded and checked, as after a start.
+    """Unload what a Triton serves and load other variants.
 
-    Each must be of a model that the server has, or has had: a container shows no other folder.
-    What leaves is wholly unloaded before anything comes in. Raises ServerFailed where that does
-    not happen, or where something else was loaded than was asked for: such a server is spent.
+    Parameters
+    ----------
+    server
+        A server that polls its repository.
+    variants
+        What to serve next. Each must be of a model that was among the server's variants when it
+        started, because its container sees the folders of no other.
+
+    Returns
+    -------
+    Server
+        The same Triton with the new variants, each loaded and its configuration checked.
+
+    Raises
+    ------
+    ServerFailed
+        If a variant is not unloaded, does not load, or loads with another configuration than
+        requested. The server must not be used any more.
     """
     started = time.monotonic()
     leaving = [variant for variant in server.variants if variant not in variants]
@@ -43,16 +58,17 @@ def swap_variants(server: Server, variants: Sequence[ServerVariant]) -> Server:
         server,
         variants=tuple(variants),
         asked=tuple(asked.values()),
-        configs=triton.loaded_configs(server.http_port, variants),
+        configs=loaded_config.loaded_configs(server.http_port, variants),
         fresh=False,
         ready_s=time.monotonic() - started,
     )
-    triton.check_loaded_configs(after)
+    loaded_config.check_loaded_configs(after.variants, after.asked, after.configs)
     return after
 
 
 def _unload(server: Server, leaving: Sequence[ServerVariant]) -> None:
-    # Loaded again under a new configuration only, Triton would hold both for a while.
+    # If only its configuration changed, Triton would load the new model before it unloads the old
+    # one. Both would be in the GPU's memory, which may not have room for two.
     position = server.log_path.stat().st_size
     waiting = {
         (variant.model.name, version)
@@ -63,11 +79,11 @@ def _unload(server: Server, leaving: Sequence[ServerVariant]) -> None:
         model_repository.remove_overlay(variant, server.repository)
 
     def gone() -> bool:
-        # The model is not to be seen any more long before its memory is free: the log tells.
+        # Over HTTP the model is gone long before its memory is free. Only the log shows that.
         text = server_log.read_from(server.log_path, position)
         return waiting <= unloaded_versions(text)
 
-    _wait(server, gone, UNLOAD_TIMEOUT_S, f"{len(waiting)} model versions were not unloaded")
+    _wait(server, gone, UNLOAD_TIMEOUT_S, f"Triton did not unload {len(waiting)} model versions")
 
 
 def _load(server: Server, coming: Mapping[ServerVariant, ModelConfig]) -> None:
@@ -77,31 +93,54 @@ def _load(server: Server, coming: Mapping[ServerVariant, ModelConfig]) -> None:
 
     def ready() -> bool:
         if load_refused(server_log.read_from(server.log_path, position)):
+            # Read anew: the line may have been half written.
             raise server_log.load_failure(server_log.read_from(server.log_path, position))
         return all(
-            triton.http_status(server.http_port, path) == 200
+            loaded_config.http_status(server.http_port, path) == 200
             for path in (
                 *(f"/v2/models/{variant.model.name}/ready" for variant in coming),
                 "/v2/health/ready",
             )
         )
 
-    _wait(server, ready, triton.READY_TIMEOUT_S, "the server was not ready again")
+    _wait(server, ready, triton.READY_TIMEOUT_S, "Triton was not ready with the new variants")
 
 
 def _versions(port: int, model: str) -> list[str]:
-    """The versions of a model that the server has loaded."""
-    versions: list[str] = triton.get_json(port, f"/v2/models/{model}")["versions"]
+    """Return the versions of a model that the server has loaded."""
+    versions: list[str] = loaded_config.get_json(port, f"/v2/models/{model}")["versions"]
     return versions
 
 
 def unloaded_versions(text: str) -> set[tuple[str, str]]:
-    """(model, version) of all that Triton's log says is unloaded."""
+    """Return what Triton has unloaded completely.
+
+    Parameters
+    ----------
+    text
+        What it logged since the unloading began.
+
+    Returns
+    -------
+    set of tuple of str
+        (model, version) of each.
+    """
     return set(re.findall(r"successfully unloaded '([^']*)' version (\d+)", text))
 
 
 def load_refused(text: str) -> bool:
-    """Whether Triton's log says that a model cannot be loaded."""
+    """Return whether Triton could not load a model.
+
+    Parameters
+    ----------
+    text
+        What it logged since the loading began.
+
+    Returns
+    -------
+    bool
+        True if the log says so; then `server_log.load_failure` says why.
+    """
     return re.search(r"failed to load '|Poll failed for model directory", text) is not None
 
 
@@ -109,7 +148,8 @@ def _wait(server: Server, condition: Callable[[], bool], timeout_s: float, what:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if not server.alive:
-            raise ServerFailed("the server ended while variants were swapped", server.log_tail)
+            raise ServerFailed("Triton ended while its variants were swapped", server.log_tail)
+        # While Triton loads a model it may answer late or not at all. That is no failure.
         with contextlib.suppress(OSError, http.client.HTTPException):
             if condition():
                 return

@@ -16,7 +16,7 @@ from hpcbench.config.load_axes import Load, Measurement
 from hpcbench.config.server_axes import BATCHING_AXES, Server
 from hpcbench.config.site import Pool
 from hpcbench.config.triton_messages import TYPE_STRING, ModelConfig, ModelInstanceGroup
-from hpcbench.config.yaml_model import did_you_mean
+from hpcbench.errors import did_you_mean
 from hpcbench.plan import model_config
 from hpcbench.plan.accelerators import SUPPORTED_PRECISIONS
 from hpcbench.plan.model import TritonModel

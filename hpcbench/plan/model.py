@@ -11,9 +11,8 @@ from pathlib import Path
 
 from google.protobuf import text_format
 
-from hpcbench.config import yaml_model
 from hpcbench.config.triton_messages import DataType, ModelConfig
-from hpcbench.errors import BadInput
+from hpcbench.errors import BadInput, did_you_mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +109,7 @@ def _versions(repository: Path, folder: Path) -> tuple[int, ...]:
         present = sorted(path.name for path in repository.iterdir() if path.is_dir())
         raise BadInput(
             f"models: there is no model '{folder.name}' in {repository};"
-            f"{yaml_model.did_you_mean(folder.name, present)} it holds: "
+            f"{did_you_mean(folder.name, present)} it holds: "
             f"{', '.join(present) or 'nothing'}"
         )
     # As in Triton, folders with other names than numbers are no versions.

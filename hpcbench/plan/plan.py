@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hpcbench.config import yaml_model
 from hpcbench.config.campaign import Campaign
 from hpcbench.config.container import Container
 from hpcbench.config.site import Pool, Site
 from hpcbench.config.values import format_walltime
-from hpcbench.errors import BadInput
+from hpcbench.errors import BadInput, did_you_mean
 from hpcbench.plan import applicability, grid
 from hpcbench.plan.grid import Grid
 from hpcbench.plan.model import (
@@ -232,7 +231,7 @@ def _with_images(site: Site, campaign: Campaign) -> tuple[Site, dict[str | None,
         if image is not None and image not in known:
             raise BadInput(
                 f"{campaign.source}: model '{model}': server_image: site '{site.name}' names no "
-                f"image '{image}';{yaml_model.did_you_mean(image, known)} it names: "
+                f"image '{image}';{did_you_mean(image, known)} it names: "
                 f"{', '.join(known) or 'none'}",
                 "add it to container.server_images of the site file (runtime: apptainer), or leave "
                 "server_image out",
@@ -273,7 +272,7 @@ def chosen_pools(site: Site, pools: Sequence[str]) -> list[str]:
         if pool not in site.pools:
             raise BadInput(
                 f"--pool {pool}: site '{site.name}' has no such pool;"
-                f"{yaml_model.did_you_mean(pool, site.pools)} its pools: {', '.join(site.pools)}"
+                f"{did_you_mean(pool, site.pools)} its pools: {', '.join(site.pools)}"
             )
     return chosen
 

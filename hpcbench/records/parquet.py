@@ -17,8 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from hpcbench.config.yaml_model import did_you_mean
-from hpcbench.errors import BadInput
+from hpcbench.errors import BadInput, did_you_mean
 from hpcbench.records.columns import SCHEMA, SCHEMA_VERSION, Record, Status
 
 Migration = Callable[[pa.Table], pa.Table]

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from hpcbench.config.load_axes import LOAD_COLUMNS
 from hpcbench.errors import BadInput
 from hpcbench.records import parquet
-from hpcbench.records.columns import FINAL, MEASURED, SCHEMA, Key, Record
+from hpcbench.records.columns import FINAL, MEASURED, SCHEMA, Key, Record, names_with
 from hpcbench.records.folder import Results, write_atomically
+from hpcbench.records.roles import Role
 
 # A run at work merges files while others read them. The folder is then listed again.
 _READ_ATTEMPTS = 10
@@ -211,8 +211,9 @@ def read_table(
     parquet.check_columns(names)
     tables = _read_all(path, names, points)
     schema = pa.schema([SCHEMA.field(name) for name in names], SCHEMA.metadata)
-    # Not schema.empty_table(): pyarrow imports pandas for it, which takes 0.3 s.
-    return pa.concat_tables([pa.Table.from_batches([], schema), *tables])
+    # Not schema.empty_table(), which imports pandas, and with it half of the time of a command.
+    empty = pa.Table.from_batches([], schema)
+    return pa.concat_tables([empty, *tables])
 
 
 def _read_all(path: Path, names: Sequence[str], points: Collection[str] | None) -> list[pa.Table]:
@@ -224,12 +225,15 @@ def _read_all(path: Path, names: Sequence[str], points: Collection[str] | None) 
     )
 
 
+ASKED_COLUMNS = names_with(Role.LOAD, Role.CALL, Role.WINDOW)
+"""What a point asks of perf_analyzer."""
+
 PLAN_SCHEMA = pa.schema(
     [
         SCHEMA.field(name)
         for name in (
             *("point_id", "pool", "repeat", "together_id", "model_label", "model_version"),
-            *("variant", "variant_name", "beside", "shapes_name", *LOAD_COLUMNS),
+            *("variant", *ASKED_COLUMNS, "input_data_digest"),
         )
     ],
     metadata=SCHEMA.metadata,
@@ -301,9 +305,13 @@ def read_statuses(results: Results) -> dict[Key, tuple[str, str | None]]:
     if not results.records.is_dir():
         return {}
     names = ("point_id", "pool", "repeat", "status", "reason", "ended_at")
-    rows: Iterable[dict[str, Any]] = read_table(results.folder, names).to_pylist()
+    table = read_table(results.folder, names)
+    # As numbers: to make Python's datetimes of them, pyarrow imports pandas.
+    ended = table["ended_at"].cast(pa.int64())
+    table = table.set_column(names.index("ended_at"), "ended_at", ended)
+    rows: Iterable[dict[str, Any]] = table.to_pylist()
     found: dict[Key, tuple[str, str | None]] = {}
-    for row in sorted(rows, key=lambda r: (r["status"] in MEASURED, str(r["ended_at"] or ""))):
+    for row in sorted(rows, key=lambda r: (r["status"] in MEASURED, r["ended_at"] or 0)):
         found[row["point_id"], row["pool"], row["repeat"]] = row["status"], row["reason"]
     return found
 

@@ -296,7 +296,7 @@ def scratch_folder(container: Container) -> Path:
     Returns
     -------
     Path
-        ``container.scratch`` with the variables of this node: $SLURM_TMPDIR is known only there.
+        ``container.scratch`` with the variables of this node: some of them are set only there.
     """
     return Path(os.path.expandvars(container.scratch))
 

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 import hpcbench.analysis.merge
 from hpcbench import load_results
-from hpcbench.analysis.merge import Merged, aggregate
+from hpcbench.analysis.merge import MergeSummary, aggregate
 from hpcbench.cli.main import main
 from hpcbench.records import parquet, store
 from hpcbench.records.columns import SCHEMA, Record, Status
@@ -41,7 +41,7 @@ def site(folder: Path, name: str, *records: Record) -> Path:
     return results.folder
 
 
-def merge(folder: Path, *sources: Path, **options: Any) -> tuple[pd.DataFrame, Merged]:
+def merge(folder: Path, *sources: Path, **options: Any) -> tuple[pd.DataFrame, MergeSummary]:
     merged = aggregate(sources, folder / "merged.parquet", **options)
     return load_results(folder / "merged.parquet"), merged
 
@@ -144,7 +144,7 @@ def test_a_merged_file_says_what_reading_everything_at_once_says(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hpcbench.analysis.merge, "PART_BYTES", 20_000)
         patch.setattr(hpcbench.analysis.merge, "CHUNK_ROWS", 4)
-        patch.setattr(hpcbench.analysis.merge, "_SMALL", 5)
+        patch.setattr(hpcbench.analysis.merge, "_SMALL_ROWS", 5)
         patch.setattr(parquet, "BATCH_ROWS", 3)
         frame, merged = merge(folder, *sources)
     pd.testing.assert_frame_equal(frame, expected)
@@ -197,7 +197,7 @@ SAID = {
 def test_a_file_that_cannot_be_read_is_named_and_the_rest_goes_through(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, rows: int
 ) -> None:
-    monkeypatch.setattr(hpcbench.analysis.merge, "_SMALL", 100)
+    monkeypatch.setattr(hpcbench.analysis.merge, "_SMALL_ROWS", 100)
     monkeypatch.setattr(parquet, "BATCH_ROWS", 64)
     north = site(tmp_path, "north", *(record(n) for n in range(3)))
     bad = north / "records" / "bad.parquet"
@@ -314,7 +314,7 @@ def test_an_older_schema_version_goes_through_its_migrations(
 def test_nothing_to_merge_is_told(tmp_path: Path) -> None:
     empty = site(tmp_path, "empty")
     message = refusal(merge, tmp_path, empty)
-    assert message.startswith("there is nothing to merge: 0 files, no record")
+    assert message.startswith("there is nothing to merge: 0 files without a record")
     bad = site(tmp_path, "bad", record(1))
     broken(next((bad / "records").iterdir()), "cut")
     assert "bad/records/000000000000.parquet: is not a whole" in refusal(merge, tmp_path, bad)
@@ -358,7 +358,7 @@ def test_a_partitioned_dataset_is_read_like_a_folder(tmp_path: Path) -> None:
 def test_a_partition_by_what_makes_no_folders_is_refused(tmp_path: Path) -> None:
     north = site(tmp_path, "north", *(record(n) for n in range(3)))
     wanted: dict[str, Callable[[], str]] = {
-        "makes no folder's name": lambda: refusal(
+        "cannot name a folder": lambda: refusal(
             aggregate, [north], tmp_path / "out", ["windows_latency_us"]
         ),
         "did you mean 'gpu_name'?": lambda: refusal(
@@ -376,7 +376,7 @@ def test_a_partition_by_what_makes_no_folders_is_refused(tmp_path: Path) -> None
 
 def test_a_folder_that_is_there_is_not_written_over(tmp_path: Path) -> None:
     north = site(tmp_path, "north", record(1))
-    assert "is there already" in refusal(aggregate, [north], north, ["site"])
+    assert "already exists" in refusal(aggregate, [north], north, ["site"])
     assert "is a folder" in refusal(aggregate, [north], north)
 
 

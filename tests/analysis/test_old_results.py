@@ -17,7 +17,7 @@ import pytest
 from hpcbench import load_results
 from hpcbench.analysis.decide.recommend import RECOMMEND_COLUMNS, recommend_configurations
 from hpcbench.analysis.decide.recommend_text import recommendation_json
-from hpcbench.analysis.figures import kinds
+from hpcbench.analysis.figures.registry import prepare_figures
 from hpcbench.analysis.summary.limits import Requirements
 from hpcbench.analysis.summary.points import summarise
 from tests.helpers.paths import CHECKOUT, DATA
@@ -82,12 +82,12 @@ def test_the_table_is_the_same(results: Path, expected: Any) -> None:
 
 
 def test_the_figures_are_the_same(results: Path, expected: Any) -> None:
-    figures, left_out = kinds.pictures(summarise(load_results(results)))
+    figures, reasons = prepare_figures(summarise(load_results(results)))
     assert [figure.name for figure in figures] == list(expected["figures"])
-    assert sorted(left_out) == expected["not_drawn"]
+    assert sorted(reasons) == expected["not_drawn"]
     for figure in figures:
         for column, values in expected["figures"][figure.name].items():
-            found = [plain(value) for value in figure.numbers[column]]
+            found = [plain(value) for value in figure.data[column]]
             # What is the same in every row stands there once.
             wanted = values * len(found) if len(values) == 1 else values
             assert alike(found, wanted), f"{figure.name}: {column}"

@@ -29,7 +29,7 @@ from pathlib import Path
 import psutil
 
 from hpcbench import Campaign, Site
-from hpcbench.measure import perf_analyzer, perf_output, preflight
+from hpcbench.measure import loaded_config, perf_analyzer, perf_output, preflight
 from hpcbench.measure import server as triton
 from hpcbench.plan import grid, plan
 from hpcbench.plan.placement import Placement
@@ -58,7 +58,8 @@ def used(server: triton.Server) -> tuple[float, int]:
         if process.info["name"] == "tritonserver" and port in (process.info["cmdline"] or [])
     )
     times = [process.cpu_times() for process in (main, *main.children(recursive=True))]
-    said = triton.get_json(server.http_port, f"/v2/models/{server.variants[0].model.name}/stats")
+    path = f"/v2/models/{server.variants[0].model.name}/stats"
+    said = loaded_config.get_json(server.http_port, path)
     return sum(t.user + t.system for t in times), int(said["model_stats"][0]["inference_count"])
 
 

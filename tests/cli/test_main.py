@@ -87,15 +87,43 @@ def test_the_program_itself_can_be_started_as_a_module() -> None:
     assert __version__ in ended.stdout
 
 
-def test_help_does_not_wait_for_dask_and_pandas() -> None:
+SLOW = ("dask", "distributed", "dask_jobqueue", "grpc", "matplotlib", "pandas", "scipy.special")
+"""Imports that take longer than the commands below may take as a whole."""
+
+
+def slow_imports(*words: object) -> set[str]:
+    """Which of the slow packages a command has imported when it ends."""
     script = (
-        "import sys; from hpcbench.cli.main import main; "
-        "print(sorted({'dask', 'distributed', 'pandas', 'matplotlib'} & set(sys.modules)))"
+        "import atexit, sys; from hpcbench.cli.main import main; "
+        f"atexit.register(lambda: print(*(set({SLOW}) & set(sys.modules)), file=sys.stderr)); "
+        "main(sys.argv[1:])"
     )
-    loaded = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
-    )
-    assert loaded.stdout == "[]\n"
+    command = [sys.executable, "-c", script, *map(str, words)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    return set(ended.stderr.splitlines()[-1].split())
+
+
+def test_help_imports_nothing_slow() -> None:
+    assert slow_imports("--help") == set()
+
+
+def test_a_plan_without_a_batch_system_imports_nothing_slow(place: Path) -> None:
+    words = ["plan", place / "campaign.yaml", "--site", place / "site.yaml"]
+    assert slow_imports(*words) == slow_imports(*words, "--json") == set()
+
+
+def test_the_status_imports_nothing_slow(written: Written) -> None:
+    folder = written((Status.OK, None), (Status.FAILED, "why"))
+    assert slow_imports("status", folder) == slow_imports("status", folder, "--json") == set()
+
+
+def test_a_recommendation_imports_scipy_only_where_something_was_repeated(tmp_path: Path) -> None:
+    results = Results(tmp_path / "results")
+    results.create()
+    store.write_point(results, record(1))
+    assert slow_imports("recommend", results.folder) == {"pandas"}
+    store.write_point(results, record(1, repeat=1))
+    assert slow_imports("recommend", results.folder) == {"pandas", "scipy.special"}
 
 
 # Exit codes

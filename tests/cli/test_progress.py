@@ -12,8 +12,8 @@ from rich.console import Console
 
 from hpcbench.cli.point_text import duration
 from hpcbench.cli.progress import results_table, show_progress
-from hpcbench.cluster.local import Jobs
-from hpcbench.cluster.worker import told
+from hpcbench.cluster.run_state import PoolJobs
+from hpcbench.cluster.worker import record_event
 from hpcbench.config.campaign import Campaign
 from hpcbench.config.site import Site
 from hpcbench.plan.grid import Grid
@@ -74,23 +74,23 @@ def test_a_run_with_nothing_left_promises_no_time() -> None:
 
 @pytest.mark.parametrize("status", list(Status))
 def test_every_measurement_is_a_line_with_its_status_load_and_model(status: Status) -> None:
-    text = seen(told(record(7, status=status)))
+    text = seen(record_event(record(7, status=status)))
     assert len(text.splitlines()) == 1
     for part in (str(status), "batch 8", "concurrency 4", "1007.0 infer/s", "Tagger"):
         assert part in text
 
 
 def test_a_measurement_without_a_figure_shows_none() -> None:
-    text = seen(told(record(1, status="failed", throughput_infer_per_s=None)))
+    text = seen(record_event(record(1, status="failed", throughput_infer_per_s=None)))
     assert "infer/s" not in text
 
 
 def test_why_a_point_failed_is_told_and_how_one_did_not_settle_is_not() -> None:
     assert "no such [model] there" in seen(
-        told(record(1, status=Status.FAILED, reason="no such [model] there"))
+        record_event(record(1, status=Status.FAILED, reason="no such [model] there"))
     )
     assert "windows" not in seen(
-        told(record(1, status=Status.UNSTABLE, reason="did not settle within 10 windows"))
+        record_event(record(1, status=Status.UNSTABLE, reason="did not settle within 10 windows"))
     )
 
 
@@ -100,7 +100,7 @@ LABELS = ["PN [fp16]", "PN [/x]", "PN [bold]AK4[/bold]", "[red]"]
 @pytest.mark.parametrize("label", LABELS)
 def test_a_label_is_shown_as_it_is_written(label: str) -> None:
     """Brackets are nobody's markup, least of all something that ends the run."""
-    assert label in seen(told(record(1, model_label=label)))
+    assert label in seen(record_event(record(1, model_label=label)))
 
 
 def test_a_lost_worker_is_told_with_the_points_that_are_tried_again() -> None:
@@ -112,7 +112,13 @@ def test_a_lost_worker_is_told_with_the_points_that_are_tried_again() -> None:
 
 
 def test_workers_and_jobs_are_told_in_words_where_there_is_a_queue() -> None:
-    jobs = [Jobs(0), Jobs(0, 1, "Priority"), Jobs(1, 2, "Resources"), Jobs(3), Jobs(3)]
+    jobs = [
+        PoolJobs(0),
+        PoolJobs(0, 1, "Priority"),
+        PoolJobs(1, 2, "Resources"),
+        PoolJobs(3),
+        PoolJobs(3),
+    ]
     text = seen(*({"kind": "jobs", "pools": {"gpu": each}} for each in jobs))
     assert [line.partition(" ")[2] for line in text.splitlines()] == [
         "gpu: no workers",
@@ -120,7 +126,7 @@ def test_workers_and_jobs_are_told_in_words_where_there_is_a_queue() -> None:
         "gpu: 1 worker, 2 jobs waiting (Resources)",
         "gpu: 3 workers",
     ]
-    assert seen({"kind": "jobs", "pools": {"cpu": Jobs(2, batch=False)}}) == ""
+    assert seen({"kind": "jobs", "pools": {"cpu": PoolJobs(2, batch=False)}}) == ""
 
 
 def test_the_bar_counts_what_was_there_and_what_came() -> None:
@@ -129,8 +135,8 @@ def test_the_bar_counts_what_was_there_and_what_came() -> None:
         {"kind": "planned", "plan": planned(study, done=1)},
         {"kind": "workers"},
         {"kind": "started"},
-        told(record(1)),
-        told(record(2, status=Status.UNSTABLE)),
+        record_event(record(1)),
+        record_event(record(2, status=Status.UNSTABLE)),
         terminal=True,
     )
     assert "3/3" in text

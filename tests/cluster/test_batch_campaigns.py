@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from hpcbench import load_results
-from hpcbench.cluster import job
+from hpcbench.cluster import start_worker
 from tests.box.fixture import BOX, Box, in_time
 from tests.helpers.paths import CHECKOUT
 from tests.helpers.real import QUICK, campaign_file
@@ -29,7 +29,7 @@ from tests.helpers.waiting import wait_until
 pytestmark = [pytest.mark.box, pytest.mark.timeout(600)]
 USER = 20017
 # The brackets keep pgrep from finding the shell that was given this pattern.
-JOB = job.__name__.replace(".", "[.]")
+JOB = start_worker.__name__.replace(".", "[.]")
 OURS = f"{JOB}|tritonserver|perf_analyzer|supervisor[.]py|hpcbench-guard|hpcbench run"
 numbers = itertools.count()
 
@@ -426,7 +426,7 @@ class TestRefusals:
         study.write(site={"pool": {"qos": "tiny", "max_jobs": 4}}, **LONG)
         done = study.run()
         assert done.returncode == 0, done.stderr
-        assert done.stderr.count("no further job was taken") == 1
+        assert done.stderr.count("the batch system accepts no more jobs") == 1
         assert "QOSMaxSubmitJobPerUserLimit" in done.stderr
         assert study.check_each_point_once(8)["job_id"].nunique() == 2
 

@@ -18,8 +18,8 @@ from distributed.core import Status
 
 from hpcbench.cluster import ledger, tls
 from hpcbench.cluster.batch import Job, JobState
-from hpcbench.cluster.batch_workers import BURIAL_S, batch_workers
-from hpcbench.cluster.jobs import Sent
+from hpcbench.cluster.batch_workers import STARTUP_BACKOFF_S, batch_workers
+from hpcbench.cluster.jobs import SubmittedJob
 from hpcbench.cluster.submission import Submission
 from hpcbench.errors import Interrupted, SiteError
 from hpcbench.records.folder import Results
@@ -47,7 +47,7 @@ def pool(
     where.create()
     run = ledger.begin(where, "slurm")
     watcher: Any = SimpleNamespace(answer=None)
-    with tls.made(where.keys) as made:
+    with tls.make_keys(where.keys) as made:
 
         def started(**network: Any) -> contextlib.AbstractContextManager[Any]:
             site = batch_site(pool={"max_jobs": 4}, network={"interface": "lo", **network})
@@ -142,7 +142,7 @@ class TestAtTheEnd:
 
 def _break_connections(workers: Any) -> None:
     """Dask retires a job's worker as it closes: from now on the scheduler hangs up at that."""
-    workers.keep(1)
+    workers.scale(1)
     assert wait_until(lambda: workers.cluster.workers)
 
     async def hang_up(comm: Any = None, **_: Any) -> None:
@@ -153,12 +153,12 @@ def _break_connections(workers: Any) -> None:
 
 def test_jobs_that_are_refused_together_count_as_one_refusal(pool: Any) -> None:
     with pool() as workers:
-        workers.keep(4)
-        assert wait_until(lambda: len(workers.desk._refused) == 4)
-        (note,) = workers.keep(4)
+        workers.scale(4)
+        assert wait_until(lambda: len(workers.gate._refused) == 4)
+        (note,) = workers.scale(4)
         assert UNREACHABLE in note
-        workers.desk.refuse("one that was slower", UNREACHABLE)
-        assert workers.keep(4) == []
+        workers.gate.refuse("one that was slower", UNREACHABLE)
+        assert workers.scale(4) == []
         assert workers.refusals == 1
 
 
@@ -166,29 +166,31 @@ def test_a_job_that_is_held_while_it_works_is_told_and_does_not_end_the_run(pool
     with pool() as workers:
         for number in range(4):
             name, now = f"w-{number}", time.monotonic()
-            workers.roster = SimpleNamespace(connected=frozenset(), ever={name}, idle=[])
-            workers.sent[name] = Sent(name, str(number), now - 1)
+            workers.workers = SimpleNamespace(names=frozenset(), ever={name}, idle=[])
+            workers.submitted[name] = SubmittedJob(name, str(number), now - 1)
             held = Job(str(number), JobState.HELD, "via condor_hold (by user ann)")
             workers.watcher.answer = now, {str(number): held}
-            notes = workers.keep(0)
+            notes = workers.scale(0)
             assert notes == [f"pool gpu: job {number} was held: via condor_hold (by user ann)"]
-            assert name not in workers.sent
+            assert name not in workers.submitted
 
 
 def test_jobs_that_die_delay_the_next_more_and_more_and_their_node_gets_none(pool: Any) -> None:
     with pool() as workers:
-        workers.roster = SimpleNamespace(connected=frozenset({"w"}), ever={"w"}, idle=[])
+        workers.workers = SimpleNamespace(names=frozenset({"w"}), ever={"w"}, idle=[])
 
         def dies(number: int) -> list[str]:
             before = time.monotonic()
-            workers.sent[f"dead-{number}"] = Sent(f"dead-{number}", str(number), before - 1)
+            workers.submitted[f"dead-{number}"] = SubmittedJob(
+                f"dead-{number}", str(number), before - 1
+            )
             log = workers.submission.results.logs / f"job-{number}.log"
             log.write_text("set -e\npython: not found\n")
             ended = Job(str(number), JobState.ENDED, "FAILED (NonZeroExitCode)", "n1")
             workers.watcher.answer = before, {str(number): ended}
-            notes = list(workers.keep(1))
-            assert before + number * BURIAL_S <= workers.not_before
-            assert workers.not_before <= time.monotonic() + number * BURIAL_S
+            notes = list(workers.scale(1))
+            assert before + number * STARTUP_BACKOFF_S <= workers.not_before
+            assert workers.not_before <= time.monotonic() + number * STARTUP_BACKOFF_S
             return notes
 
         assert dies(1) == [

@@ -14,7 +14,7 @@ import pytest
 
 from hpcbench import load_results
 from hpcbench.analysis.decide.recommend import recommend_configurations
-from hpcbench.analysis.figures.kinds import draw_all
+from hpcbench.analysis.figures.save import save_figures
 from hpcbench.analysis.summary.limits import Requirements
 from hpcbench.cluster import driver
 from hpcbench.errors import BadInput
@@ -132,8 +132,8 @@ def test_a_second_run_keeps_what_never_applies_and_the_models_of_an_ensemble(
         ("Chain", True),
         ("shift", True),
     ]
-    drawn = draw_all(after, tmp_path / "figures")
-    assert "one kind of device" in drawn.left_out["device_comparison"]
+    saved = save_figures(after, tmp_path / "figures")
+    assert "one kind of device" in saved.not_drawn["device_comparison"]
 
 
 # SIGINT and SIGTERM end a run in the box, where there are jobs to cancel.

@@ -1,18 +1,17 @@
-"""The ledger of batch jobs: what a killed driver leaves, the next one finds."""
+"""The ledger of batch jobs: what a killed driver leaves, the next one finds and ends."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
-from hpcbench.cluster import ledger
+from hpcbench.cluster import batch, ledger
+from hpcbench.errors import SiteError
+from hpcbench.records import store
 from hpcbench.records.folder import Results
 
-
-@pytest.fixture
-def results(tmp_path: Path) -> Results:
-    return Results(tmp_path)
+Program = Callable[[str, str], None]
 
 
 def test_a_run_is_unfinished_from_before_its_first_job_until_it_says_otherwise(
@@ -21,7 +20,7 @@ def test_a_run_is_unfinished_from_before_its_first_job_until_it_says_otherwise(
     assert ledger.unfinished(results) == []
     run = ledger.begin(results, "slurm")
     assert ledger.unfinished(results) == [run]
-    ledger.add(results, run, "a100", "17")
+    ledger.add_job(results, run, "a100", "17")
     assert ledger.unfinished(results) == [run]
     ledger.finish(results, run)
     assert ledger.unfinished(results) == []
@@ -41,5 +40,76 @@ def test_a_line_that_was_cut_off_does_no_harm(results: Results) -> None:
     with results.ledger.open("a") as stream:
         stream.write('{"run": "hpcb')
     assert ledger.unfinished(results) == [run]
-    ledger.add(results, run, "a100", "18")
+    ledger.add_job(results, run, "a100", "18")
     assert ledger.job_ids(results, run) == ["18"]
+
+
+# Orphaned jobs
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = batch.wait_for_end
+    monkeypatch.setattr(batch, "wait_for_end", lambda system, run: asked(system, run, 0.0))
+
+
+@pytest.mark.usefixtures("queue")
+def test_a_killed_runs_jobs_are_cancelled_and_it_is_over(
+    results: Results,
+) -> None:
+    run = ledger.begin(results, "slurm")
+    told: list[str] = []
+    assert ledger.cancel_orphaned_jobs(results, told.append) == [run]
+    assert told == ["cancelling jobs of an earlier run: 7"]
+    assert ledger.unfinished(results) == []
+
+
+def test_a_run_whose_cancelled_jobs_stay_is_not_over_and_cancel_says_so(
+    program: Program,
+    results: Results,
+) -> None:
+    """HTCondor keeps jobs of a dead node for long."""
+    program("condor_q", """echo '[{"ClusterId": 7, "ProcId": 0, "JobStatus": 3}]'""")
+    program("condor_rm", "true")
+    run = ledger.begin(results, "htcondor")
+    store.write_plan(results, [])
+    told: list[str] = []
+    with pytest.raises(SiteError, match="still has jobs of this run"):
+        ledger.cancel_run(results, told.append)
+    assert told[-1] == f"jobs 7.0 of {run.name} are cancelled, and still in the queue"
+    assert ledger.unfinished(results) == [run]
+
+
+def test_a_run_that_was_sent_from_another_queue_is_told(
+    program: Program,
+    results: Results,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    program("condor_q", "true")
+    monkeypatch.setattr(ledger.socket, "gethostname", lambda: "login07")
+    run = ledger.begin(results, "htcondor")
+    monkeypatch.setattr(ledger.socket, "gethostname", lambda: "login08")
+    told: list[str] = []
+    ledger.cancel_orphaned_jobs(results, told.append)
+    assert told[0].startswith(
+        f"jobs of {run.name} were submitted on login07, whose queue this host may not"
+    )
+
+
+@pytest.mark.usefixtures("queue")
+def test_cancel_is_left_for_a_driver_whose_lock_cannot_be_seen_from_here(
+    results: Results,
+) -> None:
+    ledger.begin(results, "slurm")
+    store.write_plan(results, [])
+    ledger.cancel_run(results, lambda _: None)
+    assert results.cancel.exists()
+
+
+@pytest.mark.usefixtures("programs")
+def test_cancel_where_nothing_runs_leaves_no_trace(
+    results: Results,
+) -> None:
+    store.write_plan(results, [])
+    ledger.cancel_run(results, lambda _: None)
+    assert not results.cancel.exists()

@@ -13,6 +13,7 @@ from distributed import Client
 from distributed.core import Status
 from distributed.security import Security
 
+from hpcbench.cluster.fork_server import start_fork_server
 from hpcbench.cluster.local import local_workers
 from hpcbench.config.site import Pool
 from tests.helpers.waiting import wait_until
@@ -53,7 +54,25 @@ def test_nothing_is_left_when_the_block_ends() -> None:
         time.sleep(0.05)
     assert not any(map(psutil.pid_exists, pids))
     after = [c for c in psutil.Process().children(recursive=True) if c.pid not in before]
-    assert not [c for c in after if "spawn_main" in " ".join(c.cmdline())]
+    running = [child for child in after if child.status() != psutil.STATUS_ZOMBIE]
+    left = [" ".join(child.cmdline()) for child in running]
+    assert not [words for words in left if "spawn_main" in words or "forkserver" in words]
+
+
+def test_a_worker_has_the_environment_that_its_run_began_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where the fork server was started before."""
+    name = "HPCBENCH_TEST_OF_RUNS"
+    for value in ("first", "second", None):
+        start_fork_server()
+        if value is None:
+            monkeypatch.delenv(name)
+        else:
+            monkeypatch.setenv(name, value)
+            start_fork_server()
+        with local_workers(Pool()) as workers:
+            assert set(workers.client.run(os.environ.get, name).values()) == {value}
 
 
 def test_nothing_is_left_either_where_a_connection_breaks_at_the_end() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hpcbench.cluster import run_state
-from hpcbench.cluster.local import Jobs
+from hpcbench.cluster.run_state import PoolJobs
 from hpcbench.errors import BadInput
 from hpcbench.records.columns import Key
 from hpcbench.records.folder import Results
@@ -29,15 +29,15 @@ def test_the_state_is_written_where_something_has_changed_only(
     results: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_state, "SHARE", 1.0)
-    state = run_state.State(results)
-    state.write(lambda: POINTS, {"gpu": Jobs(1)})
+    state = run_state.StateFile(results)
+    state.write(lambda: POINTS, {"gpu": PoolJobs(1)})
     told = json.loads(results.state.read_text())
     assert told["running"] == [list(key) for key in POINTS]
     assert told["jobs"]["gpu"]["running"] == 1
     results.state.unlink()
-    state.write(lambda: POINTS, {"gpu": Jobs(1)})
+    state.write(lambda: POINTS, {"gpu": PoolJobs(1)})
     assert not results.state.exists()
-    state.write(lambda: POINTS[:1], {"gpu": Jobs(1)})
+    state.write(lambda: POINTS[:1], {"gpu": PoolJobs(1)})
     assert json.loads(results.state.read_text())["running"] == [list(POINTS[0])]
 
 
@@ -51,7 +51,7 @@ def test_the_state_is_not_even_asked_for_while_it_would_cost_too_much(
         asked.append(1)
         return POINTS
 
-    state = run_state.State(results)
+    state = run_state.StateFile(results)
     for _ in range(100):
         state.write(running, {})
     assert len(asked) == 1
@@ -99,9 +99,9 @@ def test_an_account_that_would_be_more_than_a_name_does_not_reach_a_job_script(
 ) -> None:
     site = batch_site(scheduler)
     monkeypatch.delenv(run_state.ACCOUNT, raising=False)
-    with pytest.raises(BadInput, match="allowed: letters"):
-        run_state.account(given, site)
+    with pytest.raises(BadInput, match="allowed are letters"):
+        run_state.charged_account(given, site)
     monkeypatch.setenv(run_state.ACCOUNT, given)
-    with pytest.raises(BadInput, match="allowed: letters"):
-        run_state.account(None, site)
-    assert run_state.account("phy-1@x", site) == "phy-1@x"
+    with pytest.raises(BadInput, match="allowed are letters"):
+        run_state.charged_account(None, site)
+    assert run_state.charged_account("phy-1@x", site) == "phy-1@x"

@@ -28,7 +28,7 @@ from tests.helpers.paths import CHECKOUT
 
 EVERY_LINE_END = re.compile(r"[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 EXPORT = "export HPCBENCH_BATCH_SYSTEM=hpcbench.cluster.htcondor"
-WORKER = ["-m", "hpcbench.cluster.job", "tls://SCHEDULER:PORT", "--name", "hpcbench-RUN"]
+WORKER = ["-m", "hpcbench.cluster.start_worker", "tls://SCHEDULER:PORT", "--name", "hpcbench-RUN"]
 
 
 def script(site: Site, account: str | None = None) -> str:
@@ -191,7 +191,7 @@ class TestSlurm:
         site = batch_site()
         results = Results(Path(path))
         try:
-            run_state.check_folder(results, site)
+            run_state.check_results_path(results, site)
         except BadInput:
             return
         options, _ = of_slurm(submission_of(site, results.folder).script("gpu"))
@@ -301,7 +301,7 @@ class TestHTCondor:
         assert found == of_condor(script(plain))[0]
         prologue = [f"eval {shlex.quote(line)}" for line in pool.get("prologue", ())]
         start = "; ".join(
-            ["set -e", *prologue, EXPORT, "/venv/bin/python -m hpcbench.cluster.job "]
+            ["set -e", *prologue, EXPORT, "/venv/bin/python -m hpcbench.cluster.start_worker "]
         )
         assert command.startswith(start)
         words(command[len(start) :])
@@ -339,7 +339,7 @@ class TestInAShell:
         assert done.returncode == 0, done.stderr
         told, worker = done.stdout.splitlines()
         assert told == "one;two it's two"
-        assert worker.startswith("-m hpcbench.cluster.job tls://SCHEDULER:PORT")
+        assert worker.startswith("-m hpcbench.cluster.start_worker tls://SCHEDULER:PORT")
 
     def test_a_prologue_that_fails_ends_the_job(self, scheduler: str) -> None:
         done = self.shell(batch_site(scheduler, {"prologue": ["false"]}, python="/bin/echo"))
@@ -350,7 +350,7 @@ class TestInAShell:
         site = batch_site(scheduler, {"prologue": ["echo 'oh"]}, python="/bin/echo")
         done = self.shell(site)
         assert done.returncode != 0
-        assert "hpcbench.cluster.job" not in done.stdout
+        assert "hpcbench.cluster.start_worker" not in done.stdout
 
 
 @pytest.mark.box
@@ -378,10 +378,12 @@ def test_a_real_batch_system_takes_the_script_as_it_is_meant(
     box.said("tee", f"{folder}/job", stdin=text)
     box.said(*submit.format(file=f"{folder}/job").split())
     said = f"cat {folder}/logs/job-*.{'log' if scheduler == 'slurm' else 'out'}"
-    assert in_time(lambda: "hpcbench.cluster.job" in box.exec("bash", "-c", said).stdout, 60)
+    assert in_time(lambda: WORKER[1] in box.exec("bash", "-c", said).stdout, 60)
     told, worker = box.said("bash", "-c", said).splitlines()
     assert told == "one;two it's two"
-    assert worker.startswith("-m hpcbench.cluster.job tls://SCHEDULER:PORT --name hpcbench-RUN")
+    assert worker.startswith(
+        "-m hpcbench.cluster.start_worker tls://SCHEDULER:PORT --name hpcbench-RUN"
+    )
 
 
 @pytest.fixture

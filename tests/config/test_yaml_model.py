@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
 
 from hpcbench.config import yaml_model
-from hpcbench.errors import BadInput
+from hpcbench.errors import BadInput, did_you_mean
 from tests.helpers.builders import refusal
 
 
@@ -190,10 +190,10 @@ def test_a_mapping_from_elsewhere_is_validated_without_lines(tmp_path: Path) -> 
 
 
 def test_only_a_close_word_is_offered() -> None:
-    assert yaml_model.did_you_mean("concurency", ["batch_size", "concurrency"]) == (
+    assert did_you_mean("concurency", ["batch_size", "concurrency"]) == (
         " did you mean 'concurrency'?"
     )
-    assert yaml_model.did_you_mean("xyz", ["batch_size", "concurrency"]) == ""
+    assert did_you_mean("xyz", ["batch_size", "concurrency"]) == ""
 
 
 @settings(max_examples=150)

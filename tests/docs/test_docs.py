@@ -8,8 +8,8 @@ from types import ModuleType
 import pytest
 from click.testing import CliRunner
 
-from hpcbench.analysis.figures.kinds import FIGURES
-from hpcbench.analysis.figures.styles import PRESETS
+from hpcbench.analysis.figures.registry import FIGURES
+from hpcbench.analysis.figures.styles import STYLES
 from hpcbench.cli.main import main
 from hpcbench.config.campaign import Campaign, Model
 from hpcbench.config.load_axes import Load, Measurement
@@ -47,7 +47,7 @@ def test_every_column_is_in_the_reference_once_with_the_source_of_its_part(build
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_has_a_page_with_its_picture(name):
+def test_every_figure_has_a_page_with_its_image(name):
     """And the list of figures leads to it."""
     page = (DOCS / "figures" / f"{name}.md").read_text()
     assert f"({name}.png)" in page
@@ -58,12 +58,12 @@ def test_every_figure_has_a_page_with_its_picture(name):
 
 def test_every_figure_can_be_drawn_from_the_results_of_the_documentation(build):
     for name in FIGURES:
-        assert len(build.picture_of(name).numbers)
+        assert len(build.example_figure(name).data)
 
 
 def test_every_style_is_shown():
     text = (DOCS / "figures.md").read_text()
-    for style in PRESETS:
+    for style in STYLES:
         assert f"`{style}`" in text or f"--style {style}" in text
         assert (DOCS / "figures" / f"style_{style}.png").is_file()
 

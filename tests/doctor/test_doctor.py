@@ -24,8 +24,7 @@ from hpcbench.cli.progress import check_text, show_checks
 from hpcbench.cluster import batch
 from hpcbench.config.site import Network, Pool, Site
 from hpcbench.doctor import doctor, host_checks, job_checks, worker_checks
-from hpcbench.doctor import worker_checks as visit
-from hpcbench.doctor.findings import Check, Findings, NothingToCheck, State
+from hpcbench.doctor.findings import Check, Findings, NotChecked, State
 from hpcbench.errors import Interrupted, SiteError
 from tests.box.fixture import BOX, Box, in_time
 from tests.helpers.builders import write_prefix, write_site
@@ -68,11 +67,11 @@ def raising(error: Exception) -> Any:
 
 def test_a_failed_check_skips_only_those_that_need_it() -> None:
     findings = Findings(lambda _: None)
-    findings.look("one", raising(SiteError("broken", "mend it")))
-    findings.look("two", lambda: "fine")
-    findings.look("three", lambda: "never asked", ["two", "one"])
-    findings.look("four", lambda: "never asked", ["three"])
-    findings.look("five", lambda: "fine, too", ["two"])
+    findings.check("one", raising(SiteError("broken", "mend it")))
+    findings.check("two", lambda: "fine")
+    findings.check("three", lambda: "never asked", ["two", "one"])
+    findings.check("four", lambda: "never asked", ["three"])
+    findings.check("five", lambda: "fine, too", ["two"])
     told = [(c.name, c.state, c.found, c.todo) for c in findings.checks]
     assert told == [
         ("one", State.FAILED, "broken", "mend it"),
@@ -85,23 +84,23 @@ def test_a_failed_check_skips_only_those_that_need_it() -> None:
 
 def test_a_check_of_one_pool_does_not_stop_another_but_one_of_this_host_stops_both() -> None:
     findings = Findings(lambda _: None)
-    findings.look("job", raising(SiteError("refused")), pool="a")
-    assert findings.unmet(["job"], "a") == ["job"]
-    assert findings.unmet(["job"], "b") == []
-    findings.look("queue", raising(SiteError("down")))
-    assert findings.unmet(["queue"], "b") == ["queue"]
+    findings.check("job", raising(SiteError("refused")), pool="a")
+    assert findings.failed(["job"], "a") == ["job"]
+    assert findings.failed(["job"], "b") == []
+    findings.check("queue", raising(SiteError("down")))
+    assert findings.failed(["queue"], "b") == ["queue"]
 
 
 def test_errors_of_the_system_are_told_and_interruptions_passed_on() -> None:
     findings = Findings(lambda _: None)
-    findings.look("disk", raising(OSError(28, "No space left on device", "/data")))
-    findings.look("GPUs", raising(NothingToCheck("the pool asks for none")))
+    findings.check("disk", raising(OSError(28, "No space left on device", "/data")))
+    findings.check("GPUs", raising(NotChecked("the pool asks for none")))
     assert [(c.state, c.found) for c in findings.checks] == [
         (State.FAILED, "/data: No space left on device"),
         (State.SKIPPED, "the pool asks for none"),
     ]
     with pytest.raises(Interrupted):
-        findings.look("slow", raising(Interrupted("stopped")))
+        findings.check("slow", raising(Interrupted("stopped")))
 
 
 def test_every_check_is_a_line_and_what_to_do_is_another() -> None:
@@ -130,12 +129,12 @@ def test_what_is_waited_for_is_told_once_in_a_log(capsys: pytest.CaptureFixture[
 
 def test_the_job_of_an_examination_is_one_and_short() -> None:
     where = site(pools={"gpu": {"max_jobs": 9, "walltime": "12:00:00"}, "b": {"walltime": 60}})
-    assert job_checks.one_short_job(where, "gpu").pools == {
+    assert job_checks.with_one_short_job(where, "gpu").pools == {
         "gpu": Pool(max_jobs=1, walltime=job_checks.WALLTIME_S)
     }
-    assert job_checks.one_short_job(where, "b").pools["b"].walltime == 60
+    assert job_checks.with_one_short_job(where, "b").pools["b"].walltime == 60
     local = site(scheduler="local", pools={"cpu": {"max_jobs": 4}})
-    assert job_checks.one_short_job(local, "cpu").pools == {"cpu": Pool(max_jobs=1)}
+    assert job_checks.with_one_short_job(local, "cpu").pools == {"cpu": Pool(max_jobs=1)}
 
 
 @pytest.mark.parametrize(
@@ -153,17 +152,19 @@ def test_the_job_of_an_examination_is_one_and_short() -> None:
     ],
 )
 def test_a_dead_jobs_log_leads_to_what_to_do(log: str, todo: str) -> None:
-    assert todo in job_checks.advice(f"a job died before it connected, 7: {log}")
+    assert todo in job_checks.log_hint(f"a job died before it connected, 7: {log}")
 
 
 def test_a_log_that_says_nothing_known_gives_no_wrong_advice() -> None:
-    assert not job_checks.advice("a job died before it connected, 7: OUT_OF_MEMORY\nKilled")
+    assert not job_checks.log_hint("a job died before it connected, 7: OUT_OF_MEMORY\nKilled")
 
 
 def test_versions_that_differ_are_named_with_both_sides() -> None:
     here = {"python": "3.11.7", "dask": "2026.8.0"}
-    assert visit.different(here, here) == []
-    assert visit.different(here, here | {"dask": "None"}) == ["dask 2026.8.0 here, None there"]
+    assert worker_checks._differences(here, here) == []
+    assert worker_checks._differences(here, here | {"dask": "None"}) == [
+        "dask 2026.8.0 here, None there"
+    ]
 
 
 def facts(count: int, name: str | None = None, visible: str | None = None) -> Mapping[str, Any]:
@@ -184,7 +185,7 @@ A100 = "NVIDIA A100-SXM4-80GB"
     ],
 )
 def test_gpus_as_promised_are_told(pool: Pool, found: Mapping[str, Any]) -> None:
-    assert str(found["cuda_visible_devices"] or "not set") in worker_checks.as_promised(pool, found)
+    assert str(found["cuda_visible_devices"] or "not set") in worker_checks._check_gpus(pool, found)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +203,7 @@ def test_gpus_that_are_not_as_promised_fail(
     pool: Pool, found: Mapping[str, Any], todo: str
 ) -> None:
     with pytest.raises(SiteError, match="promised") as error:
-        worker_checks.as_promised(pool, found)
+        worker_checks._check_gpus(pool, found)
     assert todo in error.value.hint
 
 
@@ -218,7 +219,7 @@ class Answers:
     def pool(self) -> Pool:
         return next(iter(self.site.pools.values()))
 
-    def ask(self, function: Any, *arguments: Any, seconds: float = 0) -> Any:
+    def call(self, function: Any, *arguments: Any, timeout_s: float = 0) -> Any:
         return self.answer(function, *arguments) if callable(self.answer) else self.answer
 
 
@@ -226,21 +227,21 @@ def test_clocks_that_differ_fail(tmp_path: Path) -> None:
     for offset_s in (60, -60):
         ahead = Answers(site(), tmp_path, lambda _, late=offset_s: time.time() + late)
         with pytest.raises(SiteError, match=re.escape(f"is {offset_s:+d}.0 s from this one")):
-            visit._clocks(ahead)
-    assert visit._clocks(Answers(site(), tmp_path, lambda _: time.time())).startswith("0.0")
+            worker_checks._clocks(ahead)
+    assert worker_checks._clocks(Answers(site(), tmp_path, lambda _: time.time())).startswith("0.0")
 
 
 def test_another_installation_on_the_node_fails(tmp_path: Path) -> None:
     where = site(container={"prefix": write_prefix(tmp_path, "0123")})
-    assert visit._software(Answers(where, tmp_path, "native:0123")) == "native:0123"
+    assert worker_checks._software(Answers(where, tmp_path, "native:0123")) == "native:0123"
     with pytest.raises(SiteError, match="native:4567 there, native:0123 here"):
-        visit._software(Answers(where, tmp_path, "native:4567"))
+        worker_checks._software(Answers(where, tmp_path, "native:4567"))
 
 
 def test_a_folder_that_the_node_writes_elsewhere_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(visit, "SHARED_S", 0.2)
+    monkeypatch.setattr(worker_checks, "SHARED_S", 0.2)
     elsewhere = tmp_path / "of the node"
     elsewhere.mkdir()
 
@@ -249,7 +250,7 @@ def test_a_folder_that_the_node_writes_elsewhere_fails(
         return function(str(elsewhere), word)
 
     with pytest.raises(SiteError, match="what the node wrote is not seen here") as error:
-        visit._shared_folder(Answers(site(), tmp_path, on_the_node))
+        worker_checks._shared_folder(Answers(site(), tmp_path, on_the_node))
     assert "a folder that every node sees" in error.value.hint
 
 
@@ -257,14 +258,14 @@ def test_a_worker_that_dies_fails_one_check_and_ends_nothing_else(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needs = ("worker connects",)
-    dies = ("dies", needs, lambda visit: str(visit.ask(os._exit, 1)))
+    dies = ("dies", needs, lambda worker: str(worker.call(os._exit, 1)))
     monkeypatch.setattr(job_checks, "CHECKS", (dies, ("goes on", needs, lambda _: "yes")))
     results = here.parent / "results"
     results.mkdir()
-    checks = {check.name: check for check in doctor.examine(Site.load(here), results)}
+    checks = {check.name: check for check in doctor.check_site(Site.load(here), results)}
     assert (checks["dies"].state, checks["dies"].found) == (
         State.FAILED,
-        "the worker died meanwhile",
+        "the worker died during this check",
     )
     assert checks["goes on"].state is checks["nothing is left"].state is State.OK
     assert list(results.iterdir()) == []
@@ -294,9 +295,9 @@ def test_pools_wait_together_and_all_are_closed_when_one_breaks(
 
 
 def test_an_interface_that_is_not_there_is_told_with_those_that_are() -> None:
-    assert host_checks.interface(Network(interface="lo")) == "lo is 127.0.0.1 (this host only)"
+    assert host_checks._interface(Network(interface="lo")) == "lo is 127.0.0.1 (this host only)"
     with pytest.raises(SiteError, match=r"ib7 has no IPv4 address here; with one: .*lo \(127"):
-        host_checks.interface(Network(interface="ib7"))
+        host_checks._interface(Network(interface="ib7"))
 
 
 def test_ports_that_are_taken_are_counted() -> None:
@@ -305,28 +306,28 @@ def test_ports_that_are_taken_are_counted() -> None:
         entry.listen()
         port = entry.getsockname()[1]
         network = Network(interface="lo", ports=f"{port - 1}:{port}")
-        assert host_checks.ports(network, 1) == f"1 of 2 free in {port - 1}:{port}"
+        assert host_checks._ports(network, 1) == f"1 of 2 free in {port - 1}:{port}"
         with pytest.raises(SiteError, match=r"1 of .* free, 2 wanted"):
-            host_checks.ports(network, 2)
+            host_checks._ports(network, 2)
         network = Network(interface="lo", scheduler_ports=f"{port}:{port}")
         with pytest.raises(SiteError, match=r"0 of .* free, 1 wanted") as error:
-            host_checks.ports(network, 1)
+            host_checks._ports(network, 1)
         assert "widen network.scheduler_ports" in error.value.hint
-    assert "names no range" in host_checks.ports(Network(), 1)
+    assert "names no range" in host_checks._ports(Network(), 1)
 
 
 def test_commands_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None if "cancel" in name else f"/bin/{name}")
     with pytest.raises(SiteError, match="not found: scancel") as error:
-        host_checks.commands(site(), batch.system("slurm"))
+        host_checks._commands(site(), batch.system("slurm"))
     assert "login node" in error.value.hint
 
 
 def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "GB free" in host_checks.free_space(tmp_path)
+    assert "GB free" in host_checks._free_space(tmp_path)
     monkeypatch.setattr(host_checks, "FREE_BYTES", 1e18)
     with pytest.raises(SiteError, match="GB free"):
-        host_checks.free_space(tmp_path)
+        host_checks._free_space(tmp_path)
 
 
 def test_without_a_batch_system_nothing_is_submitted_and_all_is_told(
@@ -370,7 +371,7 @@ def test_a_pool_that_is_not_there_is_bad_input(here: Path) -> None:
 def test_a_folder_that_is_not_there_is_bad_input(here: Path) -> None:
     result = invoke("--site", here, "--results", here.parent / "none")
     assert result.exit_code == 2
-    assert "no folder can be made there: No such file or directory" in result.stderr
+    assert "no folder can be created there: No such file or directory" in result.stderr
 
 
 def test_a_folder_that_a_job_script_cannot_take_is_bad_input(tmp_path: Path) -> None:
@@ -414,7 +415,7 @@ def test_an_end_by_a_signal_leaves_nothing(
         _, stderr = process.communicate(timeout=60)
     if number != signal.SIGKILL:
         assert process.returncode == 130
-        assert b"no job, no program and no file is left" in stderr
+        assert b"no job, no process and no file is left" in stderr
     assert wait_until(lambda: not list(results.iterdir()), 30)
 
 
@@ -609,7 +610,7 @@ class TestInTheBox:
             process.kill()
             process.communicate(timeout=60)
         assert in_time(lambda: ward.left() == "", 60)
-        programs = "hpcbench.cluster.job|tritonserver|hpcbench.doctor.guard"
+        programs = "hpcbench.cluster.start_worker|tritonserver|cancel_jobs_of"
         gone = lambda: box.exec("pgrep", "-f", programs, root=True).returncode == 1  # noqa: E731
         assert in_time(gone, 90)
 

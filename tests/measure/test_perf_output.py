@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hpcbench.measure import perf_output
+from hpcbench.measure import perf_analyzer, perf_output
 from hpcbench.measure.perf_output import Outcome
 from hpcbench.records.columns import COLUMNS, Status
 from tests.helpers.builders import PRINTED
@@ -421,9 +421,9 @@ def test_a_run_of_a_single_model_has_no_models_that_it_calls() -> None:
 
 
 def test_requests_that_hold_a_batch_in_their_shape_are_so_many_inferences() -> None:
-    outcome = perf_output.in_inferences(read("ensemble"), 8)
+    outcome = perf_analyzer.in_inferences(read("ensemble"), 8)
     assert outcome.metrics["throughput_infer_per_s"] == 8 * 344.042
     assert outcome.metrics["windows_throughput_infer_per_s"][0] == 8 * 257.836
     assert outcome.metrics["inference_count"] == 636
     assert outcome.composing[0].metrics["throughput_infer_per_s"] == 8 * 344.042
-    assert perf_output.in_inferences(read("ensemble"), 1) == read("ensemble")
+    assert perf_analyzer.in_inferences(read("ensemble"), 1) == read("ensemble")

@@ -76,7 +76,9 @@ def test_a_driver_of_an_older_major_cuda_is_refused(
     if usable:
         preflight.check_driver(held, gpus=True)
     else:
-        with pytest.raises(UnusableNode, match=f"needs CUDA {image}, and the driver .* goes up to"):
+        with pytest.raises(
+            UnusableNode, match=f"needs CUDA {image}, and the driver .* supports at most"
+        ):
             preflight.check_driver(held, gpus=True)
 
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from hpcbench import Campaign, Site, load_results, run
-from hpcbench.analysis.figures import kinds
+from hpcbench.analysis.figures.save import save_figures
 from hpcbench.exchange.event_columns import read_events
 from hpcbench.exchange.input_layout import InputOptions
 from hpcbench.exchange.make_input import write_input
@@ -74,7 +74,7 @@ def test_the_figure_compares_onnx_with_pytorch(
     if not has_torch(native_prefix):
         pytest.skip("the native prefix has no torch: make native WITH=pytorch")
     assert len(particlenet) == 6
-    drawn = kinds.draw_all(particlenet, tmp_path / "figures").files
+    drawn = save_figures(particlenet, tmp_path / "figures").files
     assert {path.suffix for path in drawn} == {".png", ".pdf", ".csv"}
     assert all(path.stat().st_size > 1000 for path in drawn if path.suffix != ".csv")
 

@@ -393,7 +393,7 @@ def test_a_damaged_file_is_named(results: Results, how: str, reader: object) -> 
     spoil(path, how)
     message = refusal(reader, results.folder)
     assert message.startswith(f"{path}: is not a whole Parquet file")
-    assert "measured again" in message
+    assert "measures again" in message
 
 
 @pytest.mark.parametrize("how", ["empty", "cut"])

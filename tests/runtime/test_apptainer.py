@@ -585,7 +585,7 @@ class TestFailures:
 
 
 class TestDeaths:
-    """Whatever dies, nothing of a container is there ten seconds later."""
+    """Whatever dies, nothing of a container is there soon after: a second, on a quiet machine."""
 
     def measuring(self, place: Place) -> "list[int]":
         """Waits until perf_analyzer measures; the processes of the run's workers."""
@@ -601,7 +601,7 @@ class TestDeaths:
         )  # some die with others before it is their turn
 
     def gone(self, place: Place) -> bool:
-        return in_time(lambda: not running(place.box, "tritonserver|perf_analyzer|squashfuse"), 10)
+        return in_time(lambda: not running(place.box, "tritonserver|perf_analyzer|squashfuse"), 30)
 
     def test_of_the_worker_and_the_run(self, place: Place) -> None:
         place.campaign(measurement=LONG)
@@ -621,7 +621,7 @@ class TestDeaths:
         servers = self.pids(place, "tritonserver.*--id=")
         self.kill(place, workers)
         ended = lambda: not set(servers) & set(self.pids(place, "tritonserver"))  # noqa: E731
-        assert in_time(ended, 10)
+        assert in_time(ended, 30)
         run.send_signal(signal.SIGTERM)
         run.communicate(timeout=200)
         assert self.gone(place), running(place.box)
@@ -649,7 +649,7 @@ class TestDeaths:
             self.kill(place, workers + supervisors)
             ended = lambda: not set(before) & set(self.pids(place, "."))  # noqa: E731
             assert len(before) >= 6
-            assert in_time(ended, 10), running(place.box)
+            assert in_time(ended, 30), running(place.box)
             run.send_signal(signal.SIGTERM)
             run.communicate(timeout=200)
         finally:

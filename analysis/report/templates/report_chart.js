@@ -9,7 +9,7 @@ class Chart {
     this.data = data;
     this.box = section.querySelector(".chart");
     this.legend = section.querySelector(".legend");
-    this.told = section.querySelector(".told");
+    this.message = section.querySelector(".message");
     this.form = section.querySelector("form");
     this.varying = data.columns.filter((column) => column.setting && distinct(column).length > 1);
     this.hidden = new Set();
@@ -18,8 +18,8 @@ class Chart {
     this.picks.thinOut(this.form.elements.x.value, () => this.lines().size, MOST_LINES);
     this.form.addEventListener("submit", (event) => event.preventDefault());
     this.form.addEventListener("change", (event) => this.changed(event));
-    const told = [...this.varying, data.byName.status];
-    this.pointer = new Pointer(this.box, section.querySelector(".tip"), told, open);
+    const tipColumns = [...this.varying, data.byName.status];
+    this.pointer = new Pointer(this.box, section.querySelector(".tip"), tipColumns, open);
     new ResizeObserver(() => this.box.clientWidth !== this.width && this.draw()).observe(this.box);
     this.draw();
   }
@@ -27,10 +27,10 @@ class Chart {
   fillAxes() {
     const { x, y, colour, marker } = this.form.elements;
     const axes = this.varying.filter((column) => !column.levels);
-    const figures = this.data.columns.filter((column) => column.group === "Figures");
-    for (const column of [...axes, ...figures]) x.append(new Option(named(column), column.name));
-    for (const column of figures) y.append(new Option(named(column), column.name));
-    if (!axes.length) x.value = (figures.find((column) => column.unit === "ms") || figures[0])?.name;
+    const metrics = this.data.columns.filter((column) => column.group === "Metrics");
+    for (const column of [...axes, ...metrics]) x.append(new Option(named(column), column.name));
+    for (const column of metrics) y.append(new Option(named(column), column.name));
+    if (!axes.length) x.value = (metrics.find((column) => column.unit === "ms") || metrics[0])?.name;
     colour.append(new Option("one", ""));
     marker.append(new Option("as the colour", ""));
     for (const column of this.varying) {
@@ -40,7 +40,7 @@ class Chart {
     this.chooseStyles();
   }
 
-  /* The first two settings that tell the lines apart get the colour and the marker. */
+  /* The first two settings in which lines differ get the colour and the marker. */
   chooseStyles() {
     const { colour, marker } = this.form.elements;
     const others = this.varying.filter((column) => column !== this.along);
@@ -62,7 +62,7 @@ class Chart {
     return this.data.byName[this.form.elements.y.value];
   }
 
-  /* The setting along which lines run: the x axis, or where that is a figure, the load. */
+  /* The setting along which lines run: that of the x axis, or the load if the x axis is a metric. */
   get along() {
     if (!this.x || this.x.setting) return this.x;
     const loads = ["concurrency", "request_rate", "batch_size"];
@@ -100,7 +100,7 @@ class Chart {
     return { colour: first % COLOURS, marker: second % MARKERS.length, key: `${first}/${second}` };
   }
 
-  /* What is drawn: groups of lines of one style, and of their rows those with and without figures. */
+  /* What is drawn: groups of lines of one style, and of their rows those with and without a value. */
   content(logX, logY) {
     const { x, y, along } = this;
     const shows = (column, row, log) =>
@@ -128,7 +128,7 @@ class Chart {
   draw() {
     const { x, y } = this;
     if (!x || !y) {
-      this.told.textContent = "There are no figures to draw: see below what went wrong.";
+      this.message.textContent = "There is nothing to draw: no point has a result. What went wrong stands below.";
       this.form.hidden = true;
       return;
     }
@@ -178,7 +178,7 @@ class Chart {
     );
     this.pointer.attach(points, { x, y }, overlay);
     this.drawLegend(groups);
-    this.drawTold(content, lines, hasBars);
+    this.writeMessage(content, lines, hasBars);
   }
 
   isUnstable(row) {
@@ -214,7 +214,7 @@ class Chart {
     return this.y.low[row] !== null && this.data.byName.measured.values[row] > 2;
   }
 
-  drawTold({ points, absent, left }, lines, hasBars) {
+  writeMessage({ points, absent, left }, lines, hasBars) {
     const { x, y } = this;
     const unstable = points.filter((point) => this.isUnstable(point.row)).length;
     const count = (number, word) => `${plain(number)} ${word}${number === 1 ? "" : "s"}`;
@@ -226,6 +226,6 @@ class Chart {
       const crosses = x.setting ? " (crosses at the lower edge)" : "";
       parts.push(`${count(absent.length, "point")} without ${y.label}${crosses}.`);
     }
-    this.told.textContent = parts.join(" ");
+    this.message.textContent = parts.join(" ");
   }
 }

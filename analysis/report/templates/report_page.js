@@ -1,6 +1,6 @@
-/* Puts the parts together, and shows all about one point. */
+/* Starts the parts of the page, and shows the details of a point. */
 
-function about(data, row) {
+function showDetails(data, row) {
   const dialog = document.getElementById("about");
   const groups = new Map();
   for (const column of data.columns) {
@@ -63,7 +63,7 @@ function showFigures(data) {
 
 async function start() {
   const data = await unpack(document.getElementById("data"));
-  const open = (row) => about(data, row);
+  const open = (row) => showDetails(data, row);
   for (const button of document.querySelectorAll("button[data-row]")) {
     button.addEventListener("click", () => open(Number(button.dataset.row)));
     button.disabled = false;
@@ -75,8 +75,8 @@ async function start() {
 }
 
 start().catch((error) => {
-  const told = document.getElementById("broken");
-  told.hidden = false;
-  told.querySelector("code").textContent = String(error);
+  const message = document.getElementById("broken");
+  message.hidden = false;
+  message.querySelector("code").textContent = String(error);
   throw error;
 });

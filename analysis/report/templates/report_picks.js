@@ -67,7 +67,7 @@ class Picks {
     }
   }
 
-  /* Tells of a row whether all its values are chosen. */
+  /* A test of whether all values of a row are chosen. */
   get test() {
     const narrowed = [...this.chosen].filter(([column, set]) => set.size < distinct(column).length);
     return (row) => narrowed.every(([column, set]) => set.has(column.values[row]));

@@ -1,4 +1,4 @@
-/* The point of the figure that is pointed at, by mouse, finger or keys, and what is told of it. */
+/* The point of the figure under the mouse, finger or keyboard focus, and its tooltip. */
 
 const REACH_PX = 30;
 

@@ -12,7 +12,7 @@ class PointTable {
     this.eligible = data.columns.filter((column) => !column.long || column.search);
     this.scroller = section.querySelector(".scroller");
     this.body = section.querySelector("tbody");
-    this.told = section.querySelector(".told");
+    this.message = section.querySelector(".message");
     this.sorting = { column: null, descending: false };
     this.narrow = matchMedia("(max-width: 700px)");
     this.printing = false;
@@ -98,7 +98,7 @@ class PointTable {
 
   sort(column) {
     const again = this.sorting.column === column;
-    // Of a figure the largest is asked for first, of a setting the first.
+    // A reader looks for the largest value of a metric, and for the first of a setting.
     const first = !column.levels && !column.setting && !again;
     this.sorting = { column, descending: again ? !this.sorting.descending : first };
     this.filter();
@@ -161,7 +161,7 @@ class PointTable {
     this.section.querySelector("table").setAttribute("aria-rowcount", rows.length + 1);
     const [some, all] = [rows.length, this.data.count].map((count) => count.toLocaleString("en-US"));
     const part = this.printing && to < rows.length ? `, the first ${to} of them printed` : "";
-    this.told.textContent =
+    this.message.textContent =
       (rows.length === this.data.count ? `all points: ${all}` : `${some} of ${all} points`) + part;
   }
 
@@ -173,7 +173,7 @@ class PointTable {
       cell.className = column.name === "status" ? `status ${text.replace(" ", "_")}` : "";
       if (!column.levels) cell.classList.add("number");
       if (i === 0) {
-        const button = make("button", { type: "button", title: "all about this point" }, text);
+        const button = make("button", { type: "button", title: "details of this point" }, text);
         button.dataset.point = row;
         button.addEventListener("click", () => this.open(row));
         cell.append(button);

@@ -12,7 +12,7 @@ from scipy import stats
 
 from hpcbench.analysis.decide import compare_text
 from hpcbench.analysis.decide.compare import COMPARE_COLUMNS, Comparison, Verdict, compare_results
-from hpcbench.analysis.figures import comparison
+from hpcbench.analysis.figures.results_comparison import draw_results_comparison
 from hpcbench.cli.main import main
 from hpcbench.cli.results import write_comparison
 from hpcbench.records.columns import Record
@@ -225,7 +225,7 @@ def test_what_cannot_be_measured_any_more_is_worse_and_told_with_its_reason() ->
     assert found.is_worse
     assert found.count(Verdict.WORSE) == 0
     (line,) = [
-        s for s in compare_text.comparison_summary(found, NAMES) if "not measured any more" in s
+        s for s in compare_text.comparison_summary(found, NAMES) if "no longer measured" in s
     ]
     assert "batch size 128" in line
     assert line.endswith(": out of memory")
@@ -361,7 +361,7 @@ def test_the_terminal_shows_all_that_got_worse_before_what_merely_changed() -> N
 
 
 def test_the_figure_has_a_panel_per_figure_and_a_row_per_configuration() -> None:
-    figure = comparison.changes(compared(scan(), scan(0.8)), NAMES)
+    figure = draw_results_comparison(compared(scan(), scan(0.8)), NAMES)
     panels = figure.get_axes()
     assert [p.get_xlabel() for p in panels] == [
         "Throughput\n(right is better)",
@@ -379,6 +379,6 @@ def test_the_figure_has_a_panel_per_figure_and_a_row_per_configuration() -> None
 
 
 def test_the_figure_of_what_was_measured_once_is_hollow() -> None:
-    figure = comparison.changes(compared([measured(100)], [measured(50)]), NAMES)
+    figure = draw_results_comparison(compared([measured(100)], [measured(50)]), NAMES)
     marks = [line for line in figure.get_axes()[0].get_lines() if line.get_marker() == "v"]
     assert [mark.get_markerfacecolor() for mark in marks] == ["white"]

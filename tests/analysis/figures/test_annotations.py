@@ -7,8 +7,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
-from hpcbench.analysis.figures import annotations
-from hpcbench.analysis.figures.styles import Mark
+from hpcbench.analysis.figures.annotations import annotate_points, place_annotations
+from hpcbench.analysis.figures.styles import SeriesMark
 
 
 def panel() -> Axes:
@@ -21,8 +21,8 @@ def panel() -> Axes:
 
 def placed(ax: Axes, *points: tuple[str, float, float]) -> list[Annotation]:
     texts, x, y = zip(*points, strict=True)
-    words = annotations.write_beside(ax, texts, x, y, Mark(0))
-    annotations.place(ax, words)
+    words = annotate_points(ax, texts, x, y, SeriesMark(0))
+    place_annotations(ax, words)
     return words
 
 

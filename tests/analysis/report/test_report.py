@@ -18,9 +18,10 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from hpcbench.analysis.report import data as report_columns
-from hpcbench.analysis.report import page as report
-from hpcbench.analysis.report import pictures, sections
+from hpcbench.analysis.report import page as report_page
+from hpcbench.analysis.report import sections
+from hpcbench.analysis.report.page import render_report, write_report
+from hpcbench.analysis.report.page_data import point_columns, report_points
 from hpcbench.analysis.summary import statistics
 from hpcbench.cli.main import main
 from hpcbench.records.frame import load_results
@@ -77,7 +78,7 @@ class _Page(HTMLParser):
 
 
 def _made(frame: pd.DataFrame) -> _Page:
-    return _Page(report.render(frame, source="results/here", made_at=MADE_AT))
+    return _Page(render_report(frame, source="results/here", made_at=MADE_AT))
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +94,8 @@ def page(frame: pd.DataFrame) -> _Page:
 
 
 @pytest.fixture
-def without_pictures(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(pictures, "MOST_PICTURES", 0)
+def without_figures(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(report_page, "MOST_FIGURES", 0)
     return
 
 
@@ -135,8 +136,8 @@ def test_only_what_sets_points_apart_is_a_setting(page: _Page) -> None:
 def test_the_summary_has_the_recommended_configuration_of_each_model_and_device(
     page: _Page, frame: pd.DataFrame
 ) -> None:
-    points = report_columns.points_of(frame)
-    best = sections.best(points)
+    points = report_points(frame)
+    best = sections.best_configurations(points)
 
     pairs = frame[["model_label", "gpu_name"]].drop_duplicates()
     assert len(best) == len(pairs) == 4
@@ -169,25 +170,25 @@ def test_alike_failures_are_told_once_with_unlike_logs(tmp_path: Path) -> None:
             for i in range(3)
         ],
     )
-    points = report_columns.points_of(load_results(tmp_path / "r.parquet"))
+    points = report_points(load_results(tmp_path / "r.parquet"))
 
-    (trouble,) = sections.troubles(points)
+    (problem,) = sections.find_problems(points)
 
-    assert (trouble.count, trouble.reason) == (3, "the server died after 0.5 s")
-    assert trouble.tails == [logs[0], logs[2]]
-    assert trouble.where == ["Tagger on unknown device, batch size 1, 2, 3"]
+    assert (problem.count, problem.reason) == (3, "the server died after 0.5 s")
+    assert problem.log_tails == [logs[0], logs[2]]
+    assert problem.places == ["Tagger on unknown device, batch size 1, 2, 3"]
 
 
 def test_a_long_log_is_told_by_its_end(tmp_path: Path) -> None:
     log = "x" * 100_000 + "the end"
     write_records(tmp_path / "r.parquet", [record(status="failed", reason="died", log_tail=log)])
-    (trouble,) = sections.troubles(report_columns.points_of(load_results(tmp_path / "r.parquet")))
+    (problem,) = sections.find_problems(report_points(load_results(tmp_path / "r.parquet")))
 
-    assert len(trouble.tails[0]) == sections.MOST_TAIL_CHARACTERS
-    assert trouble.tails[0].endswith("the end")
+    assert len(problem.log_tails[0]) == sections.MOST_TAIL_CHARACTERS
+    assert problem.log_tails[0].endswith("the end")
 
 
-def test_text_from_results_is_only_ever_text(tmp_path: Path, without_pictures: None) -> None:
+def test_text_from_results_is_only_ever_text(tmp_path: Path, without_figures: None) -> None:
     rows = [
         record(
             i,
@@ -252,10 +253,10 @@ def test_the_page_asks_for_nothing_outside_itself(page: _Page) -> None:
         assert all(link.startswith(("#", "data:image/png;base64,")) for link in links)
 
 
-def test_the_pictures_are_a_few_of_each_kind(page: _Page) -> None:
+def test_the_figures_are_a_few_of_each_kind(page: _Page) -> None:
     names = [attrs["alt"] for tag, attrs in page.elements if tag == "img"]
 
-    assert 5 <= len(names) == len(page.data["figures"]) <= pictures.MOST_PICTURES
+    assert 5 <= len(names) == len(page.data["figures"]) <= report_page.MOST_FIGURES
     assert len(set(names)) >= 5
 
 
@@ -263,7 +264,7 @@ def test_the_same_results_make_the_same_page(tmp_path: Path) -> None:
     write_records(tmp_path / "r.parquet", [record(i) for i in range(3)])
     frame = load_results(tmp_path / "r.parquet")
 
-    pages = [report.render(frame, source="", made_at=MADE_AT) for _ in range(2)]
+    pages = [render_report(frame, source="", made_at=MADE_AT) for _ in range(2)]
 
     assert pages[0] == pages[1]
 
@@ -298,7 +299,7 @@ def test_a_report_of_failures_alone_says_why(tmp_path: Path) -> None:
     page = _made(load_results(tmp_path / "r.parquet"))
 
     assert page.column("status") == ["failed", "timeout", "not_applicable"]
-    assert not any(c["group"] == "Figures" for c in page.data["columns"])
+    assert not any(c["group"] == "Metrics" for c in page.data["columns"])
     assert all(f"it {status}" in page.text for status in ("failed", "timeout", "not_applicable"))
     assert "none of its 3 configurations was measured" in page.text
 
@@ -336,10 +337,10 @@ def test_imported_results_that_know_little_make_a_report(tmp_path: Path) -> None
 
 
 def test_beyond_what_a_page_holds_the_best_of_each_model_and_device_stay(
-    frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, without_pictures: None
+    frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, without_figures: None
 ) -> None:
     whole = _made(frame)
-    monkeypatch.setattr(report, "MOST_POINTS", 10)
+    monkeypatch.setattr(report_page, "MOST_POINTS", 10)
     page = _made(frame)
 
     total = whole.data["count"]
@@ -371,7 +372,7 @@ def test_values_of_an_axis_are_numbers_where_they_can_be(tmp_path: Path) -> None
         batching=(None, (4, 8)),
         troubles=False,
     )
-    columns = report_columns.columns(report_columns.points_of(load_results(path)))
+    columns = point_columns(report_points(load_results(path)))
     found = {column["name"]: column for column in columns}
 
     assert set(found["instance_count"]["values"]) == {1, 2, 4}
@@ -379,18 +380,18 @@ def test_values_of_an_axis_are_numbers_where_they_can_be(tmp_path: Path) -> None
 
 
 def test_no_results_are_refused(frame: pd.DataFrame, tmp_path: Path) -> None:
-    told = refusal(report.write, frame.iloc[:0], tmp_path / "report.html", "results/here")
+    message = refusal(write_report, frame.iloc[:0], tmp_path / "report.html", "results/here")
 
-    assert "results/here: there are no results yet" in told
+    assert "results/here: there are no results yet" in message
     assert not (tmp_path / "report.html").exists()
 
 
 def test_a_file_that_cannot_be_written_is_refused(
-    frame: pd.DataFrame, tmp_path: Path, without_pictures: None
+    frame: pd.DataFrame, tmp_path: Path, without_figures: None
 ) -> None:
     out = tmp_path / "nowhere" / "report.html"
 
-    assert f"--out {out}: cannot be written" in refusal(report.write, frame, out)
+    assert f"--out {out}: cannot be written" in refusal(write_report, frame, out)
 
 
 def test_the_command_writes_the_file_and_names_it(tmp_path: Path) -> None:

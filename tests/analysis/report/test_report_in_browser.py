@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Locator, Page
 
-from hpcbench.analysis.report import page as report
-from hpcbench.analysis.report import pictures
-from hpcbench.analysis.report.sections import NONE
+from hpcbench.analysis.report import page as report_page
+from hpcbench.analysis.report.page import render_report
+from hpcbench.analysis.report.sections import NO_VALUE
 from hpcbench.analysis.summary import statistics
 from hpcbench.records.frame import load_results
 from hpcbench.records.store import write_records
@@ -34,7 +34,7 @@ def browser() -> Iterator[Browser]:
 
 
 def _write(frame: pd.DataFrame, path: Path) -> Path:
-    path.write_text(report.render(frame, source="here", made_at=MADE_AT), encoding="utf-8")
+    path.write_text(render_report(frame, source="here", made_at=MADE_AT), encoding="utf-8")
     return path
 
 
@@ -62,12 +62,12 @@ def page(browser: Browser, path: Path) -> Iterator[Page]:
 
 
 @pytest.fixture
-def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "MOST_PICTURES", 0)
+def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_page, "MOST_FIGURES", 0)
 
 
-def _told(page: Page, part: str) -> str:
-    return page.locator(f"#{part} .told").inner_text()
+def _message(page: Page, part: str) -> str:
+    return page.locator(f"#{part} .message").inner_text()
 
 
 def _cells(page: Page, label: str) -> list[str]:
@@ -117,7 +117,7 @@ def test_nothing_is_cut_off_or_covered_and_all_can_be_read(
         assert looks.overlapping(page) == []
         assert looks.pale(page) == []
         page.screenshot(path=tmp_path / "page.png", full_page=True)
-        for opening in page.locator("#troubles summary, #provenance summary").all():
+        for opening in page.locator("#problems summary, #provenance summary").all():
             opening.click()
         page.locator("#points td button").first.click()
         assert page.locator("#about").is_visible()
@@ -125,10 +125,10 @@ def test_nothing_is_cut_off_or_covered_and_all_can_be_read(
 
 
 def test_the_table_has_every_point_in_order(page: Page, points: pd.DataFrame) -> None:
-    assert _told(page, "points") == f"all points: {len(points)}"
+    assert _message(page, "points") == f"all points: {len(points)}"
     sizes = [int(text) for text in _cells(page, "batch size")]
     assert sizes == points["batch_size"].tolist()[: len(sizes)]
-    shown = [_number(text) for text in _cells(page, "throughput") if text != NONE]
+    shown = [_number(text) for text in _cells(page, "throughput") if text != NO_VALUE]
     expected = points["throughput_infer_per_s"].iloc[: len(sizes)].dropna()
     np.testing.assert_allclose(shown, expected, rtol=1e-3)
 
@@ -149,19 +149,19 @@ def test_choosing_words_and_conditions_leaves_the_points_that_meet_them(
     form = page.locator("#points form")
     form.locator("[name=words]").fill("t4 deeptau")
     mine = points[(points["gpu_name"] == "Tesla T4") & (points["model_label"] == "DeepTau 2018")]
-    assert _told(page, "points") == f"{len(mine)} of {len(points)} points"
+    assert _message(page, "points") == f"{len(mine)} of {len(points)} points"
 
     form.locator("[name=which]").select_option(label="p99 latency [ms]")
     form.locator("[name=value]").fill("20,5")
     mine = mine[mine["latency_p99_us"] <= 20_500]
     assert len(mine) > 0
-    assert _told(page, "points") == f"{len(mine)} of {len(points)} points"
+    assert _message(page, "points") == f"{len(mine)} of {len(points)} points"
     assert [int(text) for text in _cells(page, "batch size")] == mine["batch_size"].tolist()
 
     form.locator("[type=reset]").click()
     form.locator("select[name=status]").select_option(label="failed")
     failed = points[points["status"] == "failed"]
-    assert _told(page, "points") == f"{len(failed)} of {len(points)} points"
+    assert _message(page, "points") == f"{len(failed)} of {len(points)} points"
 
 
 def test_a_click_on_a_head_sorts_and_another_turns_it_round(
@@ -176,7 +176,7 @@ def test_a_click_on_a_head_sorts_and_another_turns_it_round(
 
     page.locator(".scroller").evaluate("box => box.scrollTo(0, box.scrollHeight)")
     page.locator(f'#points tr[aria-rowindex="{len(points) + 1}"]').wait_for()
-    assert _cells(page, "throughput")[-1] == NONE
+    assert _cells(page, "throughput")[-1] == NO_VALUE
 
 
 def test_the_keyboard_sorts_opens_and_closes(page: Page, points: pd.DataFrame) -> None:
@@ -240,9 +240,9 @@ def test_choosing_models_draws_their_lines(page: Page, points: pd.DataFrame) -> 
             page.locator(f".pick[data-column={name}] button").filter(has_text="all").click()
         pick.locator("summary").click()
         measured = mine["throughput_infer_per_s"].notna().sum()
-        assert _told(page, "explore").startswith(f"{measured} points on ")
+        assert _message(page, "explore").startswith(f"{measured} points on ")
         absent = len(mine) - measured
-        assert f"{absent} points without throughput" in _told(page, "explore")
+        assert f"{absent} points without throughput" in _message(page, "explore")
         assert page.locator(".legend button").count() == models * 3
 
 
@@ -317,14 +317,14 @@ def test_colours_never_change_along_a_line(page: Page) -> None:
 
 
 def test_a_legend_entry_hides_its_line(page: Page) -> None:
-    before = int(_told(page, "explore").split()[0])
+    before = int(_message(page, "explore").split()[0])
     entry = page.locator(".legend button").first
     entry.click()
     entry = page.locator(".legend button").first
     assert entry.get_attribute("aria-pressed") == "false"
-    assert int(_told(page, "explore").split()[0]) < before
+    assert int(_message(page, "explore").split()[0]) < before
     entry.click()
-    assert int(_told(page, "explore").split()[0]) == before
+    assert int(_message(page, "explore").split()[0]) == before
 
 
 def test_a_click_on_a_point_of_the_figure_opens_it(page: Page) -> None:
@@ -337,7 +337,7 @@ def test_a_click_on_a_point_of_the_figure_opens_it(page: Page) -> None:
     assert page.locator("#about").is_visible()
 
 
-def test_the_pictures_are_shown_and_a_click_makes_one_larger(page: Page) -> None:
+def test_the_figures_are_shown_and_a_click_makes_one_larger(page: Page) -> None:
     images = page.locator("#figures img")
     loaded = images.evaluate_all(
         "all => Promise.all(all.map((i) => i.decode().then(() => i.naturalWidth)))"
@@ -365,7 +365,7 @@ def test_it_prints_on_paper(page: Page, tmp_path: Path) -> None:
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     rows = page.locator("#points tbody tr:not(.spacer)")
     assert rows.count() == 100
-    assert "the first 100 of them printed" in _told(page, "points")
+    assert "the first 100 of them printed" in _message(page, "points")
     assert page.locator("#points form").is_hidden()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert looks.pale(page) == []
@@ -375,7 +375,7 @@ def test_it_prints_on_paper(page: Page, tmp_path: Path) -> None:
 
 
 def test_ten_thousand_points_put_few_rows_into_the_document(
-    browser: Browser, tmp_path: Path, without_pictures: None
+    browser: Browser, tmp_path: Path, without_figures: None
 ) -> None:
     many = results(
         tmp_path,
@@ -388,7 +388,7 @@ def test_ten_thousand_points_put_few_rows_into_the_document(
 
     assert path.stat().st_size < 2_000_000
     with looks.opened(browser, path) as page:
-        assert _told(page, "points") == f"all points: {len(many):,}"
+        assert _message(page, "points") == f"all points: {len(many):,}"
         assert len(many) > 10_000
         page.locator(".scroller").evaluate("box => box.scrollTo(0, box.scrollHeight / 2)")
         page.wait_for_timeout(50)
@@ -402,7 +402,7 @@ def test_ten_thousand_points_put_few_rows_into_the_document(
 
 @pytest.mark.parametrize("size", list(looks.WIDTHS))
 def test_text_from_results_never_runs(
-    browser: Browser, tmp_path: Path, without_pictures: None, size: str
+    browser: Browser, tmp_path: Path, without_figures: None, size: str
 ) -> None:
     texts = ("campaign", "model_label", "model", "site", "node", "command", "gpu_name", "log_tail")
     rows = [
@@ -424,7 +424,7 @@ def test_text_from_results_never_runs(
 @pytest.mark.parametrize("size", list(looks.WIDTHS))
 @pytest.mark.parametrize("status", ["ok", "unstable", "failed", "not_applicable"])
 def test_one_point_makes_a_whole_page(
-    browser: Browser, tmp_path: Path, without_pictures: None, size: str, status: str
+    browser: Browser, tmp_path: Path, without_figures: None, size: str, status: str
 ) -> None:
     throughput = 12.5 if status in ("ok", "unstable") else None
     rows = [record(status=status, reason="so it was", throughput_infer_per_s=throughput)]
@@ -432,8 +432,8 @@ def test_one_point_makes_a_whole_page(
     path = _write(load_results(tmp_path / "r.parquet"), tmp_path / "report.html")
 
     with looks.opened(browser, path, size=size) as page:
-        assert _told(page, "points") == "all points: 1"
+        assert _message(page, "points") == "all points: 1"
         assert _cells(page, "status") == [status]
-        told = "1 point on 1 line." if throughput else "There are no figures to draw"
-        assert _told(page, "explore").startswith(told)
+        expected = "1 point on 1 line." if throughput else "There is nothing to draw"
+        assert _message(page, "explore").startswith(expected)
         assert looks.too_wide(page) == looks.overlapping(page) == []

@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hpcbench.analysis.figures import captions
+from hpcbench.analysis.figures.captions import conditions_note, missing_points_note
+from hpcbench.analysis.figures.legends import series_labels
 from hpcbench.analysis.summary import series
 from hpcbench.analysis.summary.configuration_names import describe_configuration, device_name
 from hpcbench.analysis.summary.figure_tables import plotted_numbers
@@ -77,7 +78,7 @@ def test_measurements_that_differ_in_more_than_the_repeat_are_not_pooled(load, c
     """Unlike hardware, software, loads or settings make series of their own, named apart."""
     points = along_batches(load([record(), record(**changed)]))
     assert points["series"].tolist() == [0, 1]
-    _, texts = captions.legend(points, BATCH_SIZE.merged_columns)
+    _, texts = series_labels(points, BATCH_SIZE.merged_columns)
     assert len(set(texts.values())) == 2
 
 
@@ -229,7 +230,7 @@ def test_the_legend_names_only_what_differs_and_always_the_device(load):
     """What all share is its title."""
 
     def legend(*records: Record) -> tuple[str, list[str]]:
-        title, texts = captions.legend(along_batches(load(records)), BATCH_SIZE.merged_columns)
+        title, texts = series_labels(along_batches(load(records)), BATCH_SIZE.merged_columns)
         return title, list(texts.values())
 
     one, t4 = record(), {"pool": "t4", "gpu_name": "Tesla T4"}
@@ -254,7 +255,7 @@ def test_the_legend_names_only_what_differs_and_always_the_device(load):
 def test_the_conditions_that_all_share_are_told_once(load):
     """Concurrency, protocol, input and windows."""
     points = along_batches(load([record("A"), record("B")]))
-    assert captions.conditions(points, BATCH_SIZE.merged_columns) == (
+    assert conditions_note(points, BATCH_SIZE.merged_columns) == (
         "Conditions: concurrency 4, asynchronous gRPC, random input, 9 s windows."
     )
 
@@ -272,8 +273,8 @@ def test_no_absent_point_goes_untold(load):
         )
     )
     named = {"throughput_infer_per_s": "throughput [infer/s]", "latency_ms": "p95 latency [ms]"}
-    _, texts = captions.legend(points, BATCH_SIZE.merged_columns)
-    told = captions.absences(points, texts, BATCH_SIZE, named)
+    _, texts = series_labels(points, BATCH_SIZE.merged_columns)
+    told = missing_points_note(points, texts, BATCH_SIZE, named)
     assert "Fewer repeats: A at batch size 1 (1 of 2 timeout)." in told
     assert "No result (crosses): B at batch size 4 (not applicable)." in told
     assert "No p95 latency: B at batch size 8." in told

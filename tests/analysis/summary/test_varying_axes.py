@@ -9,7 +9,8 @@ import pytest
 
 from hpcbench.analysis.decide.recommend import RECOMMEND_COLUMNS, recommend_configurations
 from hpcbench.analysis.decide.recommend_text import recommendation_distinctions
-from hpcbench.analysis.figures import captions, kinds
+from hpcbench.analysis.figures.legends import series_labels
+from hpcbench.analysis.figures.registry import FIGURES
 from hpcbench.analysis.summary.axis_names import axis_phrase
 from hpcbench.analysis.summary.configuration import CONFIGURATION
 from hpcbench.analysis.summary.configuration_names import server_text
@@ -86,7 +87,7 @@ def test_axes_in_another_order_are_the_same_server(tmp_path: Path) -> None:
 def test_the_legend_names_axes_that_nobody_listed(tmp_path: Path) -> None:
     found = points(record(variant="{}"), record(variant=json.dumps(NEW)), folder=tmp_path)
     found["series"] = range(len(found))
-    assert list(captions.legend(found)[1].values()) == [
+    assert list(series_labels(found)[1].values()) == [
         "base",
         "CUDA streams, fusion level 2, max ragged size 64, no page locking",
     ]
@@ -106,14 +107,14 @@ def scan_over(axis: str, values: list[Any], folder: Path, **shared: Any) -> pd.D
 
 def test_an_axis_of_the_server_that_nobody_listed_makes_a_heat_map(tmp_path: Path) -> None:
     found = scan_over("cuda_streams", ["base", False, True], tmp_path)
-    ((_, numbers),) = kinds.FIGURES["heat_map"].pictures(found)
+    ((_, numbers),) = FIGURES["heat_map"].prepare(found)
     cells = numbers.set_index(["x_text", "y_text"])["throughput_infer_per_s"]
     assert cells.to_dict() == {
         (f"{batch}", text): 100.0 * batch * (place + 1)
         for place, text in enumerate(["base", "off", "on"])
         for batch in (1, 2, 4)
     }
-    figure = kinds.FIGURES["heat_map"].of(found)
+    figure = FIGURES["heat_map"].plot(found)
     assert figure.axes[0].get_ylabel() == "CUDA streams"
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["base", "off", "on"]
 
@@ -130,7 +131,7 @@ def test_what_the_server_resolved_for_an_axis_does_not_tear_its_map(tmp_path: Pa
         ),
         folder=tmp_path,
     )  # fmt: skip
-    ((_, numbers),) = kinds.FIGURES["heat_map"].pictures(found)
+    ((_, numbers),) = FIGURES["heat_map"].prepare(found)
     assert numbers.drop_duplicates("y").sort_values("y")["y_text"].tolist() == ["none", "4", "4/8"]
 
 
@@ -168,7 +169,7 @@ def test_fronts_never_weigh_unlike_inputs_against_each_other(tmp_path: Path) -> 
         ),
         folder=tmp_path,
     )
-    ((_, numbers),) = kinds.FIGURES["pareto_front"].pictures(found)
+    ((_, numbers),) = FIGURES["pareto_front"].prepare(found)
     assert numbers["on_front"].all()
 
 

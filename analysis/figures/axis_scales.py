@@ -1,4 +1,4 @@
-"""Ticks and limits of axes: plain numbers, few, at values that mean something."""
+"""Scales, limits and ticks of axes: few ticks, as plain numbers."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -18,32 +18,61 @@ from matplotlib.ticker import (
 
 from hpcbench.analysis.summary.number_format import plain_number
 
+# Limits further apart than this factor always have one of the ticks 1, 2, 5, 10, ... between them.
 _LEAST_SPAN = 5.0
-"""Any stretch of more than this factor holds two of the ticks 1, 2, 5, 10, ..."""
 
+# Ratios that differ by more than this factor get a logarithmic axis.
 _LINEAR_UP_TO = 3.0
 
 
 def three_digits(value: float) -> str:
-    """The number with three digits that mean something, and no exponent."""
+    """Format a number with three significant digits and without exponent.
+
+    Parameters
+    ----------
+    value
+        A finite number.
+
+    Returns
+    -------
+    str
+        For example ``0.0123`` or ``12300``.
+    """
     return np.format_float_positional(value, precision=3, fractional=False, trim="-")
 
 
-def colour_ticks(ax: Axes) -> None:
-    """Ticks of a colour bar in plain numbers, on its y axis."""
+def set_colour_bar_ticks(ax: Axes) -> None:
+    """Write the ticks of a colour bar as plain numbers.
+
+    Parameters
+    ----------
+    ax
+        Axes of the colour bar, whose y axis has the scale of the colours.
+    """
     low, high = ax.get_ylim()
     if ax.get_yscale() == "log":
-        _log_ticks(ax.yaxis, low, high)
+        _set_log_ticks(ax.yaxis, low, high)
         ax.yaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_formatter(FuncFormatter(plain_number))
 
 
-def measured_axis(
+def set_swept_x_axis(
     ax: Axes, values: Sequence[float], *, linear: bool, label_pt: float, axis_pt: float
 ) -> None:
-    """An x axis with a tick at each value measured, labelled as far as labels have room.
+    """Scale an x axis with a tick at each value that was measured.
 
-    ``label_pt`` is the size of the font, ``axis_pt`` the length of the axis, both in points.
+    Parameters
+    ----------
+    ax
+        Axes to change.
+    values
+        Values measured, all positive.
+    linear
+        Use a linear scale instead of one of base 2.
+    label_pt
+        Font size of the tick labels in points. Labels that would touch are left out.
+    axis_pt
+        Length of the axis in points.
     """
     low, high = min(values), max(values)
     if linear:
@@ -60,7 +89,7 @@ def measured_axis(
         scale = axis_pt / math.log(high / low)
         places = {value: math.log(value / low) * scale for value in values}
     labelled: list[float] = []
-    # Powers of two first, as the values that a reader looks for.
+    # Powers of two first: a reader looks for these.
     for value in sorted(places, key=lambda value: (not math.log2(value).is_integer(), value)):
         if all(
             abs(places[value] - places[other])
@@ -74,25 +103,53 @@ def measured_axis(
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-def log_value_axis(ax: Axes, values: Iterable[float], *, room_below: float = 0.0) -> None:
-    """A logarithmic y axis around ``values``; ``room_below`` is the share kept free under them."""
-    low, high = _padded(values)
+def set_log_y_axis(ax: Axes, values: Iterable[float], *, room_below: float = 0.0) -> None:
+    """Scale a logarithmic y axis around values.
+
+    Parameters
+    ----------
+    ax
+        Axes to change.
+    values
+        Values that must be in view; those that are not positive or not finite are ignored.
+    room_below
+        Share of the height, from 0 to below 1, that stays free under the values.
+    """
+    low, high = _padded_limits(values)
     low /= (high / low) ** (room_below / (1 - room_below))
     ax.set_yscale("log")
     ax.set_ylim(low, high)
-    _log_ticks(ax.yaxis, low, high)
+    _set_log_ticks(ax.yaxis, low, high)
 
 
-def log_x_axis(ax: Axes, values: Iterable[float], *, most: int = 6) -> None:
-    """A logarithmic x axis around ``values``, with at most that many ticks."""
-    low, high = _padded(values)
+def set_log_x_axis(ax: Axes, values: Iterable[float], *, most_ticks: int = 6) -> None:
+    """Scale a logarithmic x axis around values.
+
+    Parameters
+    ----------
+    ax
+        Axes to change.
+    values
+        Values that must be in view; those that are not positive or not finite are ignored.
+    most_ticks
+        Upper limit on the number of labelled ticks.
+    """
+    low, high = _padded_limits(values)
     ax.set_xscale("log")
     ax.set_xlim(low, high)
-    _log_ticks(ax.xaxis, low, high, most=most)
+    _set_log_ticks(ax.xaxis, low, high, most=most_ticks)
 
 
-def zero_axis(ax: Axes, values: Iterable[float]) -> None:
-    """A linear y axis from 0 to a little above the largest value."""
+def set_y_axis_from_zero(ax: Axes, values: Iterable[float]) -> None:
+    """Scale a linear y axis from 0 to a little above the largest value.
+
+    Parameters
+    ----------
+    ax
+        Axes to change.
+    values
+        Values that must be in view; those that are not finite are ignored.
+    """
     finite = [value for value in values if math.isfinite(value)]
     ax.set_yscale("linear")
     ax.set_ylim(0, 1.08 * max(finite, default=1.0) or 1.0)
@@ -101,17 +158,30 @@ def zero_axis(ax: Axes, values: Iterable[float]) -> None:
     ax.yaxis.set_minor_locator(NullLocator())
 
 
-def ratio_axis(ax: Axes, values: Iterable[float], way: Literal["x", "y"] = "y") -> None:
-    """An axis for ratios, with 1 on it: linear while they are close, else logarithmic."""
+def set_ratio_axis(ax: Axes, values: Iterable[float], direction: Literal["x", "y"] = "y") -> None:
+    """Scale an axis of ratios that has 1 in view.
+
+    It is linear while the ratios are within a factor of 3, and logarithmic beyond.
+
+    Parameters
+    ----------
+    ax
+        Axes to change.
+    values
+        Ratios that must be in view; those that are not positive or not finite are ignored.
+    direction
+        Which of the two axes is changed.
+    """
     ratios = [1.0, *(v for v in values if math.isfinite(v) and v > 0)]
     wide = max(ratios) / min(ratios) > _LINEAR_UP_TO
-    low, high = _padded(ratios) if wide else _linear_limits(ratios)
-    ax.set(**{f"{way}scale": "log" if wide else "linear", f"{way}lim": (low, high)})
-    axis = ax.xaxis if way == "x" else ax.yaxis
+    low, high = _padded_limits(ratios) if wide else _linear_limits(ratios)
+    scale = {f"{direction}scale": "log" if wide else "linear", f"{direction}lim": (low, high)}
+    ax.set(**scale)
+    axis = ax.xaxis if direction == "x" else ax.yaxis
     if wide:
-        _log_ticks(axis, low, high, most=4)
+        _set_log_ticks(axis, low, high, most=4)
     else:
-        _ratio_ticks(axis, low, high)
+        _set_ratio_ticks(axis, low, high)
 
 
 def _linear_limits(ratios: Sequence[float]) -> tuple[float, float]:
@@ -119,7 +189,7 @@ def _linear_limits(ratios: Sequence[float]) -> tuple[float, float]:
     return min(ratios) - padding, max(ratios) + padding
 
 
-def _ratio_ticks(axis: Axis, low: float, high: float) -> None:
+def _set_ratio_ticks(axis: Axis, low: float, high: float) -> None:
     ticks = MaxNLocator(nbins=4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
     # A label at the very edge would touch the panel above or the labels below.
     margin = 0.1 * (high - low)
@@ -130,8 +200,8 @@ def _ratio_ticks(axis: Axis, low: float, high: float) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def _padded(values: Iterable[float]) -> tuple[float, float]:
-    """Limits around the positive values, at least _LEAST_SPAN apart; 1 to 10 where none is."""
+def _padded_limits(values: Iterable[float]) -> tuple[float, float]:
+    """Return limits around the positive values, at least _LEAST_SPAN apart; else 1 and 10."""
     positive = [value for value in values if math.isfinite(value) and value > 0]
     if not positive:
         return 1.0, 10.0
@@ -141,7 +211,8 @@ def _padded(values: Iterable[float]) -> tuple[float, float]:
     return low / widening, high * widening
 
 
-def _log_ticks(axis: Axis, low: float, high: float, most: int = 8) -> None:
+def _set_log_ticks(axis: Axis, low: float, high: float, most: int = 8) -> None:
+    # Matplotlib's own locator labels only powers of ten: often one tick, or none.
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     margin = (high / low) ** 0.04
     for steps in ((1, 2, 5), (1, 3), (1,)):

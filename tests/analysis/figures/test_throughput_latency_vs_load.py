@@ -12,18 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from hpcbench.analysis.figures import axes
-from hpcbench.analysis.figures import scan as figures_scan
-from hpcbench.analysis.figures.kinds import draw_all
-from hpcbench.analysis.figures.scan import throughput_latency_vs_batch
-from hpcbench.analysis.summary import series
-from hpcbench.analysis.summary.figure_tables import split_into_figures
+from hpcbench.analysis.figures import axis_scales
+from hpcbench.analysis.figures.registry import FIGURES
 from hpcbench.analysis.summary.number_format import plain_number
 from hpcbench.analysis.summary.points import summarise
-from hpcbench.analysis.summary.varying_axes import BATCH_SIZE
-from hpcbench.errors import BadInput
 from hpcbench.records.columns import Record
 from tests.helpers.builders_scan import BATCHES, Load, record, scan, through_parquet, variant
+
+BATCH_SCAN = FIGURES["throughput_latency_vs_batch"]
 
 LONG = (
     "ParticleNet AK4 regression, ONNX Runtime, simplified graph",
@@ -87,13 +83,9 @@ def figure(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def drawn(frame: pd.DataFrame) -> Figure:
-    figure = throughput_latency_vs_batch(summarise(frame))
+    figure = BATCH_SCAN.plot(summarise(frame))
     figure.draw_without_rendering()
     return figure
-
-
-def series_of_scan(points: pd.DataFrame) -> Any:
-    return figures_scan.scan(points, BATCH_SIZE)
 
 
 def bands(ax: Axes) -> list[PolyCollection]:
@@ -256,7 +248,7 @@ def test_a_single_series_has_no_ratio_panel(load):
 def test_repeats_have_a_band_and_the_figure_says_of_what_kind(load):
     """Its edges are the interval; a point measured once has none, and that is said too."""
     frame = load(scan(repeats=3))
-    ((_, numbers),) = series_of_scan(summarise(frame))
+    ((_, numbers),) = BATCH_SCAN.prepare(summarise(frame))
     repeated, once = drawn(frame), drawn(load(scan()))
     (band,) = bands(repeated.axes[0])
     edges = {(x, round(y, 3)) for x, y in band.get_paths()[0].vertices}
@@ -294,69 +286,12 @@ def test_drawing_leaves_the_global_settings_of_matplotlib_alone(load):
 def test_a_value_axis_has_two_to_eight_ticks_in_plain_numbers(values):
     """Whatever it spans."""
     ax = Figure().subplots()
-    axes.log_value_axis(ax, values)
+    axis_scales.set_log_y_axis(ax, values)
     low, high = ax.get_ylim()
     ticks = [tick for tick in ax.get_yticks() if low <= tick <= high]
     assert 2 <= len(ticks) <= 8
     assert all(one < other for one, other in pairwise(ticks))
     assert not any("e" in plain_number(tick) for tick in ticks)
-
-
-# --- the files ---------------------------------------------------------------------------------
-
-
-def test_each_figure_is_written_as_png_pdf_and_csv(load, tmp_path):
-    """The CSV holds the numbers drawn, also of points that failed."""
-    records = [*scan(repeats=2), record(batch=256, status="failed")]
-    out = tmp_path / "new" / "out"
-    written = draw_all(load(records), out, names=["throughput_latency_vs_batch"]).files
-    assert [path.name for path in written] == [
-        f"throughput_latency_vs_batch.{suffix}" for suffix in ("png", "pdf", "csv")
-    ]
-    assert written[0].read_bytes().startswith(b"\x89PNG")
-    assert written[1].read_bytes().startswith(b"%PDF")
-    numbers = pd.read_csv(written[2]).set_index("batch_size")
-    assert numbers["status"].to_dict() == {**dict.fromkeys(BATCHES, "ok"), 256: "failed"}
-    assert numbers["throughput_infer_per_s"][1] == pytest.approx(800 / (1 + 1 / 24) * 1.01)
-    assert set(numbers["device"]) == {"A100-SXM4-40GB"}
-
-
-SCAN = ["throughput_latency_vs_batch"]
-
-
-def test_more_than_eight_series_are_split_by_model(load, tmp_path):
-    """One figure each, so that it stays readable."""
-    records = [record(f"model {name}", concurrency=c) for name in "AB" for c in range(1, 7)]
-    written = draw_all(load(records), tmp_path / "out", names=SCAN).files
-    assert {path.stem for path in written} == {
-        "throughput_latency_vs_batch_model_a",
-        "throughput_latency_vs_batch_model_b",
-    }
-
-
-def test_many_models_share_figures_as_long_as_each_line_stands_out(load):
-    """Twelve models of one line each are two figures, not twelve."""
-    points = summarise(load(record(f"model {n:02d}") for n in range(12)))
-    parts = split_into_figures(series.series_along(points, BATCH_SIZE))
-    assert [part["series"].nunique() for _, part in parts] == [8, 4]
-
-
-def test_names_that_files_cannot_tell_apart_overwrite_nothing(load, tmp_path):
-    """A dash and a blank both become an underscore."""
-    records = [record(n, concurrency=c) for n in ("A-b", "A b") for c in range(1, 6)]
-    written = draw_all(load(records), tmp_path / "out", names=SCAN).files
-    assert len(set(written)) == 6
-    labels = {pd.read_csv(path)["model_label"][0] for path in written if path.suffix == ".csv"}
-    assert labels == {"A-b", "A b"}
-
-
-def test_different_percentiles_never_share_a_figure(load, tmp_path):
-    """They have no axis in common."""
-    frame = load([record(), record(percentile=99), record(percentile=None)])
-    written = draw_all(frame, tmp_path / "out", names=SCAN).files
-    names = [path.stem for path in written if path.suffix == ".png"]
-    stem = "throughput_latency_vs_batch"
-    assert set(names) == {f"{stem}_mean", f"{stem}_p95", f"{stem}_p99"}
 
 
 def test_of_more_series_than_a_reader_can_tell_apart_the_best_stand_out(load):
@@ -372,27 +307,23 @@ def test_of_more_series_than_a_reader_can_tell_apart_the_best_stand_out(load):
         for batch in (1, 4)
     ]
     points = summarise(load(records))
-    ((_, numbers),) = series_of_scan(points)
+    ((_, numbers),) = BATCH_SCAN.prepare(points)
     coloured = numbers.loc[numbers["drawn"] == "colour", "measurement_interval_ms"].unique()
     assert coloured.tolist() == [1, 13, 14, 15, 16, 17, 18, 19]
-    figure = throughput_latency_vs_batch(points)
+    figure = BATCH_SCAN.plot(points)
     assert len(marks(figure.axes[0], "line")) == 8
     assert len(marks(figure.axes[0], "grey")) == 11
-    assert "8 of 19 configurations, the first and those of the highest" in figure.get_supxlabel()
+    assert (
+        "8 of 19 configurations are in colour: the first, and those with the highest"
+        in figure.get_supxlabel()
+    )
 
 
 def test_series_that_differ_in_the_load_only_are_spread_over_it(load):
     """The highest throughput would hide the smallest loads."""
     records = [record(concurrency=c, throughput_infer_per_s=10.0 * c) for c in range(1, 22)]
-    ((_, numbers),) = series_of_scan(summarise(load(records)))
+    ((_, numbers),) = BATCH_SCAN.prepare(summarise(load(records)))
     coloured = numbers.loc[numbers["drawn"] == "colour", "concurrency"].tolist()
     assert coloured[0] == 1
     assert coloured[-1] == 21
     assert len(coloured) == 8
-
-
-def test_a_folder_that_cannot_be_made_is_bad_input(load, tmp_path):
-    """Not a traceback."""
-    (tmp_path / "file").write_text("")
-    with pytest.raises(BadInput, match=r"--out .*file/out"):
-        draw_all(load([record()]), tmp_path / "file" / "out", names=SCAN)

@@ -8,7 +8,14 @@ from contextlib import closing
 
 def last_line(*arguments: str) -> str:
     """The end of the log of a job that fails, which knows of a scheduler at which nobody is."""
-    command = [sys.executable, "-m", "hpcbench.cluster.job", "tcp://127.0.0.1:1", "--name", "w"]
+    command = [
+        sys.executable,
+        "-m",
+        "hpcbench.cluster.start_worker",
+        "tcp://127.0.0.1:1",
+        "--name",
+        "w",
+    ]
     command += ["--nthreads", "1", "--dashboard-address", "127.0.0.1:0", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1

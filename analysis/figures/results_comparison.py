@@ -1,4 +1,4 @@
-"""The figure of a comparison: each configuration's ratio with its interval, most changed first."""
+"""The figure of ``hpcbench compare``: the ratio of each configuration with its interval."""
 
 import math
 import textwrap
@@ -10,15 +10,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from hpcbench.analysis.decide import compare_text
 from hpcbench.analysis.decide.compare import METRICS, Comparison, Verdict
-from hpcbench.analysis.figures import axes, layout
-from hpcbench.analysis.figures.styles import COLOURS, DEFAULT, GREY, SMALL_PT, preset
+from hpcbench.analysis.figures import axis_scales, layout
+from hpcbench.analysis.figures.layout import Surroundings
+from hpcbench.analysis.figures.styles import COLOURS, DEFAULT_STYLE, GREY, SMALL_PT, get_style
 from hpcbench.analysis.summary.limits import Metric
 
 MOST_ROWS = 24
+"""Configurations in the figure; the files of ``hpcbench compare`` have all."""
 
 _MARKS: dict[Verdict, dict[str, Any]] = {
     Verdict.WORSE: {"color": COLOURS[1], "marker": "v"},
@@ -29,59 +32,71 @@ _MARKS: dict[Verdict, dict[str, Any]] = {
 }
 _LINE_IN = 0.28
 _NAME_CHARACTERS = 60
-_TITLE_CHARACTERS = 14
+_LABEL_CHARACTERS = 14
 
 
-def changes(found: Comparison, names: tuple[str, str], style: str = DEFAULT) -> Figure:
-    """Ratios B / A, a panel per figure and a row per configuration, at most MOST_ROWS of them.
+def draw_results_comparison(
+    found: Comparison, names: tuple[str, str], style: str = DEFAULT_STYLE
+) -> Figure:
+    """Draw the ratios B / A: a panel for each metric and a row for each configuration.
 
-    Bars are Welch's intervals of 95 %. Hollow: measured once on one side, so there is none. The
-    grey band is the tolerance. Raises BadInput for a style that is not there.
+    Bars are Welch's intervals of 95 %. Hollow points were measured once on one side and have no
+    interval. The grey band is the tolerance.
+
+    Parameters
+    ----------
+    found
+        Result of `compare.compare`.
+    names
+        Names of A and B for the notes.
+    style
+        A key of `styles.STYLES`.
+
+    Returns
+    -------
+    Figure
+        At most MOST_ROWS rows, those that changed most, what got worse first.
     """
-    look = preset(style)
-    shown = _of_most_changed(found)
-    quantities = [q for q in METRICS if (shown["metric"] == q.column).any()]
+    look = get_style(style)
+    shown = _most_changed(found)
+    metrics = [metric for metric in METRICS if (shown["metric"] == metric.column).any()]
     configurations = list(dict.fromkeys(zip(shown["a"], shown["b"], strict=True)))
     texts, shared = compare_text.changed_configurations(found, shown.drop_duplicates(["a", "b"]))
     texts = [textwrap.fill(text, _NAME_CHARACTERS) for text in texts]
     row_in = _LINE_IN * (1.5 + max((text.count("\n") for text in texts), default=0))
-    with look.active():
-        figure = layout.blank(layout.WIDE_IN, wspace=0.03)
-        panels = figure.subplots(1, max(len(quantities), 1), sharey=True, squeeze=False)[0]
-        for ax, quantity in zip(panels, quantities, strict=False):
-            _panel(ax, shown[shown["metric"] == quantity.column], configurations, quantity, found)
+    with look.context():
+        figure = layout.new_figure(layout.WIDE_IN, wspace=0.03)
+        panels = figure.subplots(1, max(len(metrics), 1), sharey=True, squeeze=False)[0]
+        for ax, metric in zip(panels, metrics, strict=False):
+            rows = shown[shown["metric"] == metric.column]
+            _draw_ratios(ax, rows, configurations, found.tolerance)
+            _label_metric(ax, metric)
         panels[0].set_yticks(range(len(texts)), texts, fontsize=SMALL_PT, parse_math=False)
         panels[0].set_ylim(len(texts) - 0.4, -0.6)
-        layout.write_header(panels[0], look, shared)
         entries = [
-            (verdict.value, layout.line(linestyle="none", markersize=11, **mark))
+            (verdict.value, Line2D([], [], linestyle="none", markersize=11, **mark))
             for verdict, mark in _MARKS.items()
             if (shown["verdict"] == verdict).any()
         ]
-        height_in = len(texts) * row_in + 0.8
-        notes = _notes(found, names, shown)
-        layout.write_around(figure, look, height_in, "Ratio B / A", entries, notes)
+        around = Surroundings(shared, "Ratio B / A", entries, _notes(found, names, shown))
+        layout.finish_figure(figure, look, len(texts) * row_in + 0.8, around)
     return figure
 
 
-def _of_most_changed(found: Comparison) -> pd.DataFrame:
-    """All figures of those configurations of which one changed most."""
+def _most_changed(found: Comparison) -> pd.DataFrame:
+    """Return all metrics of the configurations in which some metric changed most."""
     first = compare_text.most_changed(found, len(found.rows)).drop_duplicates(["a", "b"])
     worse = (first["verdict"] == Verdict.WORSE).to_numpy()
     chosen = np.sort(np.argsort(~worse, kind="stable")[:MOST_ROWS])
     return first.iloc[chosen][["a", "b"]].merge(found.rows, on=["a", "b"])
 
 
-def _panel(
-    ax: Axes,
-    rows: pd.DataFrame,
-    configurations: Sequence[tuple[int, int]],
-    quantity: Metric,
-    found: Comparison,
+def _draw_ratios(
+    ax: Axes, rows: pd.DataFrame, configurations: Sequence[tuple[int, int]], tolerance: float
 ) -> None:
     places = {pair: place for place, pair in enumerate(configurations)}
     y = np.array([places[pair] for pair in zip(rows["a"], rows["b"], strict=True)])
-    bound = 1 + found.tolerance
+    bound = 1 + tolerance
     ax.axvspan(1 / bound, bound, color=GREY, alpha=0.5, linewidth=0, zorder=0)
     ax.axvline(1, color="0.5", linewidth=1.5, zorder=1)
     ratio, low, high = (rows[name].to_numpy() for name in ("ratio", "low", "high"))
@@ -102,31 +117,44 @@ def _panel(
                 )
         bars = of & ~once
         ax.hlines(y[bars], low[bars], high[bars], color=mark["color"], linewidth=2.2, zorder=2)
-    means = [*ratio, bound, 1 / bound]
-    # A bar far longer than the changes would hide them all.
-    extent = [*means, *low.clip(min=ratio / 2), *high.clip(max=ratio * 2)]
-    axes.ratio_axis(ax, [value for value in extent if math.isfinite(value)], "x")
+    # A bar far longer than the changes would make all changes look like nothing.
+    ends = [*low.clip(min=ratio / 2), *high.clip(max=ratio * 2)]
+    values = [value for value in (*ratio, bound, 1 / bound, *ends) if math.isfinite(value)]
+    axis_scales.set_ratio_axis(ax, values, "x")
     ax.yaxis.set_minor_locator(NullLocator())
     ax.tick_params(axis="y", which="both", length=0)
-    better = "right" if quantity.higher_is_better else "left"
+
+
+def _label_metric(ax: Axes, metric: Metric) -> None:
+    better = "right" if metric.higher_is_better else "left"
     # The p of a percentile stays small.
-    name = quantity.name if quantity.name.startswith("p") else quantity.name.capitalize()
-    name = textwrap.fill(name, _TITLE_CHARACTERS)
+    name = metric.name if metric.name.startswith("p") else metric.name.capitalize()
+    name = textwrap.fill(name, _LABEL_CHARACTERS)
     ax.set_xlabel(f"{name}\n({better} is better)", loc="center", fontsize="small")
 
 
 def _notes(found: Comparison, names: tuple[str, str], shown: pd.DataFrame) -> list[str]:
     left = len(found.rows) - len(shown)
-    told = (
+    symbols = (
         f"Grey band: the tolerance of {found.tolerance:.1%}. Bars: 95% intervals (Welch). Hollow: "
         "measured once, no interval."
     )
-    rest = f" {left} more figures, which changed less, are left out." if left else ""
-    return [*compare_text.comparison_summary(found, names), told + rest]
+    rest = f" {left} more ratios, which changed less, are left out." if left else ""
+    return [*compare_text.comparison_summary(found, names), symbols + rest]
 
 
-def write(found: Comparison, names: tuple[str, str], path: Path) -> None:
-    """The figure as a file; its suffix says of which kind."""
-    figure = changes(found, names)
-    with preset(DEFAULT).active():
+def save_results_comparison(found: Comparison, names: tuple[str, str], path: Path) -> None:
+    """Write the figure of a comparison to a file.
+
+    Parameters
+    ----------
+    found
+        Result of `compare.compare`.
+    names
+        Names of A and B for the notes.
+    path
+        File to write; its suffix decides the format, as in matplotlib.
+    """
+    figure = draw_results_comparison(found, names)
+    with get_style(DEFAULT_STYLE).context():
         figure.savefig(path)

@@ -11,11 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
-from hpcbench.analysis.figures import devices as figures_devices
-from hpcbench.analysis.figures import kinds as figures
-from hpcbench.analysis.figures import tradeoff
-from hpcbench.analysis.figures.kinds import FIGURES, KINDS, draw_all, pictures
-from hpcbench.analysis.figures.styles import COLOURS, PRESETS
+from hpcbench.analysis.figures import registry
+from hpcbench.analysis.figures.device_comparison import prepare_device_comparison
+from hpcbench.analysis.figures.pareto_front import prepare_pareto_front
+from hpcbench.analysis.figures.registry import FIGURES, prepare_figures
+from hpcbench.analysis.figures.save import csv_table, save_figures
+from hpcbench.analysis.figures.styles import COLOURS, STYLES
 from hpcbench.analysis.summary import series
 from hpcbench.analysis.summary.points import STAGES, row_dicts, summarise
 from hpcbench.analysis.summary.series import DoesNotApply
@@ -24,7 +25,7 @@ from hpcbench.errors import BadInput
 from tests.helpers.builders_results import results
 from tests.helpers.builders_scan import record, through_parquet, with_everything
 
-NAMES = [kind.name for kind in KINDS]
+NAMES = list(FIGURES)
 T, L, P99 = "throughput_infer_per_s", "latency_ms", "latency_p99_ms"
 
 
@@ -61,11 +62,11 @@ def unsettled(frame: pd.DataFrame) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def drawn(points: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, Figure]]:
-    """The numbers and the figure of the first picture of each kind."""
-    found, left_out = pictures(points)
-    assert left_out == {}
-    first = {picture.kind.name: picture for picture in reversed(found)}
-    return {name: (picture.numbers, picture.draw()) for name, picture in first.items()}
+    """The data and the figure of the first of each kind."""
+    found, reasons = prepare_figures(points)
+    assert reasons == {}
+    first = {prepared.kind.name: prepared for prepared in reversed(found)}
+    return {name: (prepared.data, prepared.draw()) for name, prepared in first.items()}
 
 
 def marks(ax: Axes, *kinds: str) -> set[tuple[float, float]]:
@@ -77,9 +78,30 @@ def marks(ax: Axes, *kinds: str) -> set[tuple[float, float]]:
     }
 
 
-def places(numbers: pd.DataFrame, x: str, y: str) -> set[tuple[float, float]]:
-    there = numbers[(numbers["drawn"] == "colour") & (numbers[x] > 0) & (numbers[y] > 0)]
+def places(data: pd.DataFrame, x: str, y: str) -> set[tuple[float, float]]:
+    there = data[(data["drawn"] == "colour") & (data[x] > 0) & (data[y] > 0)]
     return {(round(a, 4), round(b, 4)) for a, b in zip(there[x], there[y], strict=True)}
+
+
+# --- how a figure is added -----------------------------------------------------------------------
+
+
+FOLDER = Path(registry.__file__).parent
+MODULES = [path.stem for path in FOLDER.glob("*.py") if "\ndef prepare_" in path.read_text()]
+
+
+@pytest.mark.parametrize("module", sorted({*MODULES} - {"registry"}))
+def test_a_module_of_a_figure_prepares_and_draws_it_and_is_registered(module):
+    """The first two steps; the tests of the documentation ask for the others."""
+    text = (FOLDER / f"{module}.py").read_text()
+    for step in ("prepare", "draw"):
+        assert f"\ndef {step}_{module}(" in text, f"{module}.py has no {step}_{module}"
+    kinds = [kind for kind in FIGURES.values() if f"prepare_{module}" in str(kind.prepare)]
+    assert kinds, f"enter {module} in _KINDS of registry.py"
+    for kind in kinds:
+        assert f"draw_{module}" in str(kind.draw_in_style)
+        assert kind.description[0].islower()
+        assert not kind.description.endswith(".")
 
 
 # --- what is drawn is what the table says --------------------------------------------------------
@@ -88,33 +110,33 @@ def places(numbers: pd.DataFrame, x: str, y: str) -> set[tuple[float, float]]:
 @pytest.mark.parametrize("name", [n for n in NAMES if n.startswith("throughput_latency_vs")])
 def test_a_scan_draws_its_numbers(drawn, name):
     """Both panels, and both ratios."""
-    numbers, figure = drawn[name]
+    data, figure = drawn[name]
     for ax, quantity in zip(figure.axes, (T, L, f"{T}_ratio", f"{L}_ratio"), strict=True):
-        assert marks(ax, "settled", "hollow") == places(numbers, "x", quantity)
+        assert marks(ax, "settled", "hollow") == places(data, "x", quantity)
 
 
 def test_a_curve_draws_its_numbers(drawn):
-    numbers, figure = drawn["latency_vs_throughput"]
-    assert marks(figure.axes[0], "settled", "hollow") == places(numbers, T, L)
+    data, figure = drawn["latency_vs_throughput"]
+    assert marks(figure.axes[0], "settled", "hollow") == places(data, T, L)
 
 
 def test_a_heat_map_draws_its_numbers(drawn):
     """Rows are y, columns are x; the frame is around the highest."""
-    numbers, figure = drawn["heat_map"]
+    data, figure = drawn["heat_map"]
     for ax, quantity in zip(figure.axes, (T, L), strict=False):
         (mesh,) = [found for found in ax.collections if isinstance(found, QuadMesh)]
-        wide = numbers.pivot_table(index="y", columns="x", values=quantity)
+        wide = data.pivot_table(index="y", columns="x", values=quantity)
         assert np.allclose(mesh.get_array().filled(np.nan), wide.to_numpy(), equal_nan=True)
     (frame,) = [patch for patch in figure.axes[0].patches if patch.get_gid() == "best"]
-    best = numbers.loc[numbers[T].idxmax()]
-    column, row = (sorted(numbers[n].unique()).index(best[n]) for n in ("x", "y"))
+    best = data.loc[data[T].idxmax()]
+    column, row = (sorted(data[n].unique()).index(best[n]) for n in ("x", "y"))
     assert frame.get_xy() == pytest.approx((column + 0.03, row + 0.03))
 
 
 def test_a_breakdown_stacks_its_stages_up_to_the_mean_latency(drawn):
     """In the order in which a request passes them; shares add up to 100 %."""
-    numbers, figure = drawn["latency_breakdown"]
-    shown = numbers[(numbers["drawn"] == "colour")]
+    data, figure = drawn["latency_breakdown"]
+    shown = data[(data["drawn"] == "colour")]
     columns = shown["series"].nunique()
     for column, (_, part) in enumerate(shown.groupby("series")):
         upper, lower = figure.axes[column], figure.axes[columns + column]
@@ -131,21 +153,21 @@ def test_a_breakdown_stacks_its_stages_up_to_the_mean_latency(drawn):
 
 def test_a_comparison_draws_its_numbers(drawn):
     """Throughput, ratio and inferences per joule."""
-    numbers, figure = drawn["device_comparison"]
+    data, figure = drawn["device_comparison"]
     for ax, quantity in zip(figure.axes, (T, f"{T}_ratio", "infer_per_j"), strict=True):
         found = sorted(x for x, _ in marks(ax, "settled", "hollow"))
-        there = numbers.loc[numbers["drawn"] == "colour", quantity]
+        there = data.loc[data["drawn"] == "colour", quantity]
         assert found == pytest.approx(sorted(there[there > 0].round(4)))
 
 
 def test_a_comparison_takes_the_best_settled_point_of_each_device(points, drawn):
-    numbers, _ = drawn["device_comparison"]
+    data, _ = drawn["device_comparison"]
     ok = points[points["status"] == "ok"]
     best = ok.groupby(["model_label", "pool"])[T].max()
-    assert numbers.set_index(["model_label", "pool"])[T].to_dict() == best.to_dict()
+    assert data.set_index(["model_label", "pool"])[T].to_dict() == best.to_dict()
 
 
-@pytest.mark.parametrize("find", [figures_devices.comparisons, tradeoff.fronts])
+@pytest.mark.parametrize("find", [prepare_device_comparison, prepare_pareto_front])
 def test_what_shared_its_server_or_was_called_by_an_ensemble_is_the_best_of_nothing(frame, find):
     beside = '[{"model_label": "other", "variant": {}, "load": null}]'
     faster = frame.assign(**{T: 10 * frame[T]}, point_id=frame["point_id"] + "x")
@@ -153,8 +175,8 @@ def test_what_shared_its_server_or_was_called_by_an_ensemble_is_the_best_of_noth
     whole = pd.concat([frame, faster.assign(beside=beside), called], ignore_index=True)
     own, found = (find(summarise(each)) for each in (frame, whole))
     assert [name for name, _ in found] == [name for name, _ in own]
-    for (_, numbers), (_, expected) in zip(found, own, strict=True):
-        assert numbers[T].tolist() == expected[T].tolist()
+    for (_, data), (_, expected) in zip(found, own, strict=True):
+        assert data[T].tolist() == expected[T].tolist()
     with pytest.raises(DoesNotApply, match="shared a server"):
         find(summarise(called))
 
@@ -165,7 +187,7 @@ def test_an_ensemble_beside_other_models_on_a_processor_makes_no_second_device(f
     ensemble = frame["model_label"] == frame["model_label"].iloc[0]
     one = frame.assign(**cpu, instance_kind=np.where(ensemble, None, "KIND_CPU"))
     with pytest.raises(DoesNotApply, match="one kind of device"):
-        figures_devices.comparisons(summarise(one))
+        prepare_device_comparison(summarise(one))
 
 
 def test_inferences_per_joule_are_throughput_over_mean_power(frame, points):
@@ -182,55 +204,55 @@ def test_inferences_per_joule_are_throughput_over_mean_power(frame, points):
 
 def test_a_front_holds_what_nothing_beats(drawn):
     """And every other point is beaten by one of the front, in both."""
-    numbers, figure = drawn["pareto_front"]
-    for _, part in numbers.groupby("series"):
+    data, figure = drawn["pareto_front"]
+    for _, part in data.groupby("series"):
         front, behind = part[part["on_front"]], part[~part["on_front"]]
         for values, expected in ((front, 0), (behind, 1)):
             for row in row_dicts(values):
                 better = (part[T] >= row[T]) & (part[P99] <= row[P99])
                 better &= (part[T] > row[T]) | (part[P99] < row[P99])
                 assert min(better.sum(), 1) == expected
-    front = numbers[numbers["on_front"]]
+    front = data[data["on_front"]]
     assert marks(figure.axes[0], "settled", "hollow") == places(front, T, P99)
-    assert marks(figure.axes[0], "behind") == places(numbers[~numbers["on_front"]], T, P99)
+    assert marks(figure.axes[0], "behind") == places(data[~data["on_front"]], T, P99)
 
 
 def test_a_p99_of_too_few_requests_is_marked_on_the_front(frame):
     """662 are needed."""
     points = summarise(frame.assign(request_count=600))
-    _, numbers = FIGURES["pareto_front"].pictures(points)[0]
-    assert numbers["few_requests"].all()
-    figure = FIGURES["pareto_front"].draw(numbers, "cms")
-    assert marks(figure.axes[0], "few") == places(numbers[numbers["on_front"]], T, P99)
+    _, data = FIGURES["pareto_front"].prepare(points)[0]
+    assert data["few_requests"].all()
+    figure = FIGURES["pareto_front"].draw(data, "cms")
+    assert marks(figure.axes[0], "few") == places(data[data["on_front"]], T, P99)
     assert "fewer than 662 requests" in figure.get_supxlabel()
 
 
 def test_instances_have_throughput_left_and_utilisation_right(drawn):
-    numbers, figure = drawn["throughput_utilisation_vs_instances"]
+    data, figure = drawn["throughput_utilisation_vs_instances"]
     left, right = figure.axes
-    assert marks(left, "settled", "hollow") == places(numbers, "x", T)
-    assert marks(right, "settled", "hollow") == places(numbers, "x", "gpu_utilization_percent")
+    assert marks(left, "settled", "hollow") == places(data, "x", T)
+    assert marks(right, "settled", "hollow") == places(data, "x", "gpu_utilization_percent")
     assert right.get_ylabel() == "GPU utilisation [%]"
 
 
 def test_two_gpus_at_1_8_times_the_throughput_are_90_percent_efficient(drawn):
     """Of the ideal line, which is dotted."""
-    numbers, figure = drawn["gpu_scaling"]
-    two = numbers[numbers["x"] == 2]
+    data, figure = drawn["gpu_scaling"]
+    two = data[data["x"] == 2]
     assert len(two)
     assert two["efficiency"].to_numpy() == pytest.approx(90)
-    assert marks(figure.axes[1], "settled", "hollow") == places(numbers, "x", "efficiency")
+    assert marks(figure.axes[1], "settled", "hollow") == places(data, "x", "efficiency")
     ideal = {y for x, y in marks(figure.axes[0], "ideal") if x == 2}
     assert ideal == {round(value, 4) for value in two.loc[two["drawn"] == "colour", T] / 0.9}
 
 
 def test_precisions_stand_at_their_difference(drawn):
     """And are called by their name."""
-    numbers, figure = drawn["precision_accuracy"]
-    assert set(numbers["precision"]) == {"as given", "FP16"}
+    data, figure = drawn["precision_accuracy"]
+    assert set(data["precision"]) == {"as given", "FP16"}
     assert marks(figure.axes[0], "settled", "hollow") == places(
-        numbers.round({"output_rms_difference": 4}), "output_rms_difference", T
-    ) | {(0.0, y) for x, y in places(numbers, "output_rms_difference", T) if x == 0}
+        data.round({"output_rms_difference": 4}), "output_rms_difference", T
+    ) | {(0.0, y) for x, y in places(data, "output_rms_difference", T) if x == 0}
     texts = {text.get_text() for text in figure.axes[0].texts}
     assert {"as given", "FP16"} <= texts
 
@@ -238,12 +260,12 @@ def test_precisions_stand_at_their_difference(drawn):
 def test_the_status_map_has_a_cell_for_every_point(points):
     """Of the configurations in which something went wrong."""
     points = points[points["model_label"] == "ParticleNet AK8 mass"]
-    ((_, numbers),) = FIGURES["status_map"].pictures(points)
-    figure = FIGURES["status_map"].draw(numbers, "plain")
+    ((_, data),) = FIGURES["status_map"].prepare(points)
+    figure = FIGURES["status_map"].draw(data, "plain")
     cells = pd.Series([patch.get_gid() for patch in figure.axes[0].patches])
-    assert cells.value_counts().to_dict() == numbers["state"].value_counts().to_dict()
+    assert cells.value_counts().to_dict() == data["state"].value_counts().to_dict()
     wrong = points[(points["status"] != "ok") | (points["lacking"] != "")]
-    shown = numbers[numbers["state"] != "ok"]
+    shown = data[data["state"] != "ok"]
     assert len(shown) == len(wrong)
     assert "failed: the server answered: CUDA out of memory" in figure.get_supxlabel()
 
@@ -297,8 +319,8 @@ def is_out_of_view(text: mpl.text.Text, figure: Figure) -> bool:
 )
 def test_points_that_did_not_settle_are_hollow(unsettled, name):
     """All of them here, so that no mark is filled."""
-    _, numbers = FIGURES[name].pictures(unsettled)[0]
-    lines = [line for ax in FIGURES[name].draw(numbers, "cms").axes for line in ax.lines]
+    _, data = FIGURES[name].prepare(unsettled)[0]
+    lines = [line for ax in FIGURES[name].draw(data, "cms").axes for line in ax.lines]
     assert [line for line in lines if line.get_gid() == "settled"] == []
     hollow = [line for line in lines if line.get_gid() == "hollow"]
     assert hollow
@@ -307,9 +329,9 @@ def test_points_that_did_not_settle_are_hollow(unsettled, name):
 
 @pytest.mark.parametrize("name", ["status_map", "heat_map", "latency_breakdown"])
 def test_cells_and_bars_that_did_not_settle_have_a_ring(unsettled, name):
-    _, numbers = FIGURES[name].pictures(unsettled)[0]
-    axes = FIGURES[name].draw(numbers, "cms").axes
-    shown = ((numbers["measured"] > 0) & (numbers["drawn"] == "colour")).sum()
+    _, data = FIGURES[name].prepare(unsettled)[0]
+    axes = FIGURES[name].draw(data, "cms").axes
+    shown = ((data["measured"] > 0) & (data["drawn"] == "colour")).sum()
     rings = [line for ax in axes for line in ax.lines if line.get_marker() == "o"]
     assert sum(len(line.get_xdata()) for line in rings) >= shown
 
@@ -339,69 +361,69 @@ def without_figures(frame: pd.DataFrame, status: str | None) -> pd.DataFrame:
 def test_what_cannot_be_drawn_is_told_in_a_word(frame, tmp_path, edge):
     """Never a traceback; what is drawn is drawn whole."""
     small = frame[frame["model_label"] == frame["model_label"].iloc[0]]
-    found, left_out = pictures(summarise(EDGES[edge](small, tmp_path)))
-    assert {picture.kind.name for picture in found} | set(left_out) == set(NAMES)
-    assert all(reason and reason[0].islower() for reason in left_out.values())
-    # One of each kind; the others differ in their numbers only.
-    for picture in {picture.kind.name: picture for picture in found}.values():
-        assert picture.draw().axes
-        figures.plotted(picture.numbers)
+    found, reasons = prepare_figures(summarise(EDGES[edge](small, tmp_path)))
+    assert {prepared.kind.name for prepared in found} | set(reasons) == set(NAMES)
+    assert all(reason and reason[0].islower() for reason in reasons.values())
+    # One of each kind; the others differ in their data only.
+    for prepared in {prepared.kind.name: prepared for prepared in found}.values():
+        assert prepared.draw().axes
+        csv_table(prepared.data)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_figure_of_nothing_says_that_it_does_not_apply(frame, name):
     points = summarise(frame.iloc[:0])
     with pytest.raises(DoesNotApply):
-        FIGURES[name].of(points)
+        FIGURES[name].plot(points)
 
 
 def test_where_all_failed_the_map_tells_why(frame, tmp_path):
     """And the others say that nothing has figures."""
-    drawn = draw_all(without_figures(frame, "failed"), tmp_path)
-    assert [path.name for path in drawn.files] == [f"status_map.{s}" for s in ("png", "pdf", "csv")]
-    assert drawn.left_out["throughput_latency_vs_batch"] == "no measurement has figures"
+    saved = save_figures(without_figures(frame, "failed"), tmp_path)
+    assert [path.name for path in saved.files] == [f"status_map.{s}" for s in ("png", "pdf", "csv")]
+    assert saved.not_drawn["throughput_latency_vs_batch"] == "no measurement has figures"
 
 
-def test_every_picture_has_its_numbers_beside_it(frame, tmp_path):
+def test_every_figure_has_its_data_beside_it(frame, tmp_path):
     """As CSV, equal to what was drawn."""
     small = frame[frame["model_label"] == "ParticleNet AK4"]
     names = ["pareto_front", "gpu_scaling"]
-    drawn = draw_all(small, tmp_path, names=names)
-    assert [path.name for path in drawn.files] == [
+    saved = save_figures(small, tmp_path, names=names)
+    assert [path.name for path in saved.files] == [
         f"{name}.{suffix}" for name in names for suffix in ("png", "pdf", "csv")
     ]
-    found, _ = pictures(summarise(small), names)
-    for picture in found:
-        numbers = pd.read_csv(tmp_path / f"{picture.name}.csv")
-        assert numbers[T].to_numpy() == pytest.approx(picture.numbers[T].to_numpy())
+    found, _ = prepare_figures(summarise(small), names)
+    for prepared in found:
+        data = pd.read_csv(tmp_path / f"{prepared.name}.csv")
+        assert data[T].to_numpy() == pytest.approx(prepared.data[T].to_numpy())
 
 
 def test_the_load_along_a_line_is_no_part_of_its_name(tmp_path):
     """Also where lines begin at different loads."""
     records = [record("A", 4), record("A", 8), record("B", 1), record("B", 8)]
     points = summarise(through_parquet(records, tmp_path))
-    ((_, numbers),) = FIGURES["throughput_latency_vs_batch"].pictures(points)
-    assert figures.plotted(numbers)["legend"].tolist() == ["A", "A", "B", "B"]
+    ((_, data),) = FIGURES["throughput_latency_vs_batch"].prepare(points)
+    assert csv_table(data)["legend"].tolist() == ["A", "A", "B", "B"]
 
 
-def test_the_numbers_of_every_picture_have_series_and_device_in_words(points):
+def test_the_csv_of_every_figure_has_series_and_device_in_words(points):
     """So that a CSV can be read alone."""
-    found, _ = pictures(points)
-    assert {picture.kind.name for picture in found} == set(NAMES)
-    for picture in found:
-        numbers = figures.plotted(picture.numbers)
-        assert {"legend", "device", "status", "batch_size"} <= set(numbers)
-        assert set(numbers["device"]) <= {"A100-SXM4-40GB", "Tesla T4", *DOUBLE}
+    found, _ = prepare_figures(points)
+    assert {prepared.kind.name for prepared in found} == set(NAMES)
+    for prepared in found:
+        data = csv_table(prepared.data)
+        assert {"legend", "device", "status", "batch_size"} <= set(data)
+        assert set(data["device"]) <= {"A100-SXM4-40GB", "Tesla T4", *DOUBLE}
 
 
 DOUBLE = ("2 \N{MULTIPLICATION SIGN} A100-SXM4-40GB", "2 \N{MULTIPLICATION SIGN} Tesla T4")
 
 
-@pytest.mark.parametrize("style", PRESETS)
+@pytest.mark.parametrize("style", STYLES)
 def test_every_style_draws_and_leaves_the_global_settings_alone(points, style):
     before = dict(mpl.rcParams)
-    _, numbers = FIGURES["pareto_front"].pictures(points)[0]
-    figure = FIGURES["pareto_front"].draw(numbers, style)
+    _, data = FIGURES["pareto_front"].prepare(points)[0]
+    figure = FIGURES["pareto_front"].draw(data, style)
     assert dict(mpl.rcParams) == before
     families = set(figure.axes[0].yaxis.label.get_fontfamily())
     assert families & {"TeX Gyre Heros", "TeX Gyre Termes", "DejaVu Sans"}
@@ -409,17 +431,17 @@ def test_every_style_draws_and_leaves_the_global_settings_alone(points, style):
 
 def test_an_unknown_style_or_figure_is_told_with_those_that_there_are(frame, tmp_path):
     with pytest.raises(BadInput, match=r"'alice'[\s\S]*cms, atlas, lhcb, plain"):
-        draw_all(frame, tmp_path, style="alice")
+        save_figures(frame, tmp_path, style="alice")
     with pytest.raises(BadInput, match=r"'pie'[\s\S]*heat_map"):
-        draw_all(frame, tmp_path, names=["pie"])
+        save_figures(frame, tmp_path, names=["pie"])
 
 
-def test_several_pictures_in_one_call_are_refused_with_their_names(points):
+def test_several_figures_in_one_call_are_refused_with_their_names(points):
     """From a notebook a function gives one Figure."""
     with pytest.raises(DoesNotApply, match="ParticleNet AK4, ParticleNet AK8 mass"):
-        FIGURES["pareto_front"].of(points)
+        FIGURES["pareto_front"].plot(points)
     one = points[points["model_label"] == "ParticleNet AK4"]
-    assert isinstance(FIGURES["pareto_front"].of(one), Figure)
+    assert isinstance(FIGURES["pareto_front"].plot(one), Figure)
 
 
 def test_colours_differ_in_lightness_too(drawn):
@@ -446,7 +468,7 @@ def test_two_hundred_configurations_stay_readable(tmp_path):
     )
     points = summarise(frame)
     assert series.series_along(points, BATCH_SIZE)["series"].nunique() == 200
-    figure = FIGURES["throughput_latency_vs_batch"].of(points)
+    figure = FIGURES["throughput_latency_vs_batch"].plot(points)
     (legend,) = figure.legends
     assert len(legend.get_texts()) == 8
     assert "8 of 200 configurations" in figure.get_supxlabel()

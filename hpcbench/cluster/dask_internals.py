@@ -1,0 +1,413 @@
+"""Everything that reaches below the public names of dask, distributed and dask-jobqueue.
+
+Each release may move any of it. For each, tests/cluster/test_dask_internals.py has a test that
+fails then, and pyproject.toml caps the versions at those that were tested.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import ssl
+import sys
+import types
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dask
+import yaml
+from distributed import Client, Future, SpecCluster, utils
+from distributed.core import Status
+from distributed.deploy.spec import ProcessInterface
+from distributed.security import Security
+
+from hpcbench.cluster.batch import BatchSystem
+
+if TYPE_CHECKING:
+    # A batch job imports this module twice, and needs nothing of what submits jobs.
+    from hpcbench.cluster.submission import SubmissionGate
+
+log = logging.getLogger(__name__)
+
+SUBMIT_TIMEOUT_S = 60.0
+_numbers = itertools.count()
+
+SETTINGS = {
+    # A worker that died in a task must not take others down by trying the same task.
+    "distributed.scheduler.allowed-failures": 0,
+    # 1.1, the default, parks a second placement on a busy worker.
+    "distributed.scheduler.worker-saturation": 1.0,
+    "distributed.scheduler.work-stealing": False,
+    # Whoever may open a page of the scheduler could read every task.
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+    # Triton, not the worker, takes the memory: Dask would pause or kill the wrong process.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": False,
+    "distributed.admin.log-length": 0,
+    "distributed.comm.timeouts.connect": "60s",
+    # What becomes of the job of a lost worker is for the batch system to say, never for Dask.
+    "distributed.deploy.lost-worker-timeout": "1000 days",
+}
+"""Dask's configuration in every process of hpcbench: schedulers, workers and drivers."""
+
+
+@contextmanager
+def dask_settings() -> Iterator[None]:
+    """Set Dask in this process as hpcbench needs it.
+
+    Yields
+    ------
+    None
+        The settings before come back when the block is left.
+    """
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    survive_closed_connections()
+    with dask.config.set(SETTINGS):
+        yield
+
+
+@contextmanager
+def forked_workers() -> Iterator[None]:
+    """Let a `LocalCluster` fork its workers from multiprocessing's fork server.
+
+    Yields
+    ------
+    None
+        The setting before comes back when the block is left.
+    """
+    # Otherwise Dask imports NumPy and pandas here, and tells the server to import them, too.
+    utils._forkserver_preload_set = True
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        yield
+
+
+@contextmanager
+def jobqueue_settings() -> Iterator[None]:
+    """Hide what a user's own jobqueue.yaml says: the site file says it all.
+
+    Yields
+    ------
+    None
+        The settings before come back when the block is left.
+    """
+    with dask.config.set(_shipped_jobqueue_settings()):
+        yield
+
+
+@cache
+def _shipped_jobqueue_settings() -> dict[str, Any]:
+    # dask-jobqueue has no function that gives its defaults: they are in a file of the package,
+    # whose import fills the gaps of the user's. Imported here: local runs do not need it.
+    import dask_jobqueue  # noqa: F401
+
+    spec = find_spec("dask_jobqueue")
+    assert spec is not None
+    path = Path(str(spec.origin)).with_name("jobqueue.yaml")
+    sections = yaml.safe_load(path.read_text(encoding="utf-8"))["jobqueue"]
+    # Half an hour, the default, would end up in the script of a job for which no limit is asked.
+    return {
+        f"jobqueue.{name}": section | ({"walltime": None} if "walltime" in section else {})
+        for name, section in sections.items()
+    }
+
+
+def survive_closed_connections() -> None:
+    """Keep one peer that goes away from taking other connections of this process along.
+
+    A peer that closes without saying so in TLS makes OpenSSL send it an alert. Where that fails,
+    the error stays in OpenSSL's queue and is taken for that of the next connection that is read
+    (seen with Python 3.13 and OpenSSL 3.5). Dask's messages carry their lengths: none is cut off
+    unseen where such an end is no error.
+    """
+    dask_security: Any = Security
+    # Dask has no setting for the options of its TLS contexts.
+    original = dask_security._get_tls_context
+    if getattr(original, "survives", False):
+        return
+
+    def context(self: Security, *arguments: Any) -> Any:
+        found = original(self, *arguments)
+        if found is not None:
+            found.options |= ssl.OP_IGNORE_UNEXPECTED_EOF
+        return found
+
+    context.survives = True  # type: ignore[attr-defined]
+    dask_security._get_tls_context = context
+
+
+def run_worker() -> None:
+    """Run Dask's worker with the arguments of this process, which are those of ``dask worker``.
+
+    Raises
+    ------
+    RuntimeError, ValueError, OSError
+        Where it cannot start.
+    """
+    # Not the program dask: a job's process must set hpcbench's own settings first.
+    from distributed.cli.dask_worker import main
+
+    main()
+
+
+@contextmanager
+def hidden_main_module() -> Iterator[None]:
+    """Hide the user's script from new worker processes, which would else run it once more.
+
+    Python's multiprocessing imports the main module in each process that it spawns. Tasks name
+    functions of hpcbench only, so that workers need nothing of the script.
+
+    Yields
+    ------
+    None
+        The script is back when the block is left.
+    """
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
+
+
+@contextmanager
+def connected_client(cluster: SpecCluster) -> Iterator[Client]:
+    """Connect a client to a cluster, and close both.
+
+    Where Dask fails at closing, it is logged and no more: a broken connection must not replace
+    the reason for which a run ends, nor make a run fail that has measured all.
+
+    Parameters
+    ----------
+    cluster
+        A cluster that was started in this process.
+
+    Yields
+    ------
+    Client
+        It sends work to the cluster.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.callback(_close, cluster)
+        client = Client(cluster)
+        stack.callback(_close, client)
+        yield client
+
+
+def _close(part: Any) -> None:
+    try:
+        part.close()
+    except Exception as error:  # noqa: BLE001 - Dask's connections fail in many ways
+        log.warning("Dask closed with an error: %s", error)
+        if isinstance(part, SpecCluster):
+            # It stopped in the middle, and would try again when the interpreter ends.
+            with contextlib.suppress(Exception):
+                part.sync(_drop_workers, part)
+                part.close()
+
+
+async def _drop_workers(cluster: Any) -> None:
+    """Leave Dask nothing to talk about, and let it close once more."""
+    for worker in cluster.workers.values():
+        await worker.close()
+    cluster.workers.clear()
+    cluster.worker_spec.clear()
+    # close() does nothing where the status says that it has begun.
+    cluster.status = Status.running
+
+
+def submit_task(
+    client: Client, function: Callable[..., Any], *arguments: object, key: str
+) -> "Future[Any]":
+    """Submit a task that waits on the scheduler until a worker is free.
+
+    Parameters
+    ----------
+    client
+        The client of a cluster.
+    function
+        What a worker runs.
+    *arguments
+        What it is given.
+    key
+        A name that no other task has.
+
+    Returns
+    -------
+    Future
+        The result to be.
+    """
+    # Only tasks that are marked as producers of data wait there; others are put on a busy
+    # worker, and die with it.
+    return client.submit(function, *arguments, key=key, pure=False, _data_producer=True)
+
+
+def reporting_cluster(cluster: Any, gate: "SubmissionGate", system: BatchSystem) -> Any:
+    """Return a cluster class whose jobs report what becomes of them.
+
+    dask-jobqueue only logs a refused submission, and submits all jobs at once. The mixins mend
+    that for any of its classes, also for those that a site brings.
+
+    Parameters
+    ----------
+    cluster
+        A class derived from JobQueueCluster.
+    gate
+        Where the jobs ask whether to be submitted, and report.
+    system
+        The batch system.
+
+    Returns
+    -------
+    type
+        A class derived from ``cluster``, with the methods of `_ReportingCluster`. It takes one
+        more argument, ``worker_security``.
+    """
+    attributes = {"gate": gate, "system": system}
+    job = type("ReportingJob", (_ReportingJob, cluster.job_cls), attributes)
+    return type("ReportingCluster", (_ReportingCluster, cluster), {"job_cls": job})
+
+
+def job_script(cluster: Any, scheduler: str, **settings: Any) -> str:
+    """Return the script of one job.
+
+    Parameters
+    ----------
+    cluster
+        A class derived from JobQueueCluster.
+    scheduler
+        The address of Dask's scheduler.
+    **settings
+        Arguments of the class.
+
+    Returns
+    -------
+    str
+        The file that is submitted.
+    """
+    # The cluster's own method needs a cluster, and so a scheduler, that runs.
+    return str(cluster.job_cls(scheduler, **settings).job_script())
+
+
+class _ReportingJob(ProcessInterface):
+    gate: "SubmissionGate"
+    system: BatchSystem
+    name: str
+    job_id: str
+    # One of dask-jobqueue's classes starts the script by /bin/sh, in which a prologue that was
+    # written for bash may fail.
+    executable = "/bin/bash"
+
+    async def start(self) -> None:
+        async with self.gate.slots:
+            if not self.gate.admits(self.name):
+                await ProcessInterface.start(self)
+                return
+            try:
+                await super().start()  # type: ignore[no-untyped-call]
+            except (RuntimeError, ValueError, OSError) as error:
+                self.gate.refuse(self.name, str(error))
+                # Dask would end the whole cluster where a job raises.
+                await ProcessInterface.start(self)
+            else:
+                self.gate.accept(self.name, self.job_id)
+
+    async def close(self) -> None:
+        # All jobs of a run are cancelled by one command elsewhere.
+        self.status = Status.closed
+
+    @classmethod
+    async def _call(cls, cmd: Sequence[str], **_: Any) -> str:
+        # dask-jobqueue's own has no time limit, and hands on the driver's environment.
+        process = await asyncio.create_subprocess_exec(
+            *cmd,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=cls.system.submission_environment(os.environ),
+        )
+        try:
+            out, err = await asyncio.wait_for(process.communicate(), SUBMIT_TIMEOUT_S)
+        except TimeoutError as error:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+            raise RuntimeError(f"{cmd[0]}: no answer within {SUBMIT_TIMEOUT_S:.0f} s") from error
+        if process.returncode:
+            message = (err or out).decode(errors="replace").strip()
+            raise RuntimeError(message or f"{cmd[0]}: exit code {process.returncode}")
+        return out.decode(errors="replace")
+
+
+class _ReportingCluster:
+    """What hpcbench asks of a pool's cluster, besides its scheduler. Jobs go by their workers."""
+
+    _name: str
+    _loop_runner: Any
+    loop: Any
+    new_spec: dict[str, Any]
+    scheduler: Any
+    sync: Any
+    worker_spec: dict[str, Any]
+    workers: dict[str, Any]
+
+    def __init__(self, *, worker_security: Security | None, **options: Any) -> None:
+        self._worker_security = worker_security
+        try:
+            super().__init__(**options)
+        except BaseException:
+            # Dask leaves the thread of its event loop behind where no scheduler could start.
+            if hasattr(self, "_loop_runner"):
+                self._loop_runner.stop()
+            raise
+
+    def scale(self, n: int | None = None, jobs: int = 0, **more: Any) -> Any:
+        # One job is one worker: dask-jobqueue's own count of it asks the scheduler.
+        scale: Any = super().scale  # type: ignore[misc]
+        return scale(jobs=jobs if n is None else n, **more)
+
+    def planned_jobs(self) -> list[str]:
+        """Return the workers that Dask wants, the oldest first, whether they are there or not."""
+        return list(self.worker_spec)
+
+    def add_jobs(self, count: int) -> None:
+        """Submit so many more jobs; returns before they are submitted."""
+        self.loop.add_callback(self.scale, len(self.worker_spec) + count)
+
+    def forget_jobs(self, names: Iterable[str]) -> None:
+        """Neither want nor replace these workers any more."""
+
+        # Scaling down, Dask's own way, chooses the workers itself, and runs a command for each.
+        async def forget() -> None:
+            for name in names:
+                self.worker_spec.pop(name, None)
+                job = self.workers.pop(name, None)
+                if job is not None:
+                    await job.close()
+
+        self.sync(forget)
+
+    def retire_worker(self, name: str) -> None:
+        """Ask a worker to end; Dask declines where a result is on that worker only."""
+        # The client's own method waits until the worker is gone.
+        retire = self.scheduler.retire_workers
+        self.loop.add_callback(retire, names=[name], close_workers=True)
+
+    def change_job_settings(self, settings: dict[str, Any]) -> None:
+        """Submit further jobs with these arguments of the cluster class."""
+        self.new_spec["options"] |= settings
+
+    def _get_worker_security(self, _: Any) -> Security | None:
+        # dask-jobqueue's own hands on the driver's: a job may find the keys in another folder.
+        return self._worker_security
+
+    def _new_worker_name(self, _: int) -> str:
+        # Dask's own gives the name of a worker that is gone to another one.
+        return f"{self._name}-{next(_numbers)}"

@@ -1,0 +1,76 @@
+"""The process that local workers are forked from."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from multiprocessing import Pipe, forkserver, get_context
+from multiprocessing.connection import Connection
+
+import psutil
+
+from hpcbench.cluster.fork_server import fork_server, start_fork_server
+from tests.helpers.waiting import wait_until
+
+
+def _describe(answer: Connection) -> None:
+    """Say what a forked process has: its parent, whether a worker is imported, SIGINT's handler."""
+    imported = "hpcbench.cluster.worker" in sys.modules
+    answer.send((os.getppid(), imported, signal.getsignal(signal.SIGINT) is signal.SIG_IGN))
+
+
+def _forked() -> tuple[int, bool, bool]:
+    ours, theirs = Pipe()
+    process = get_context("forkserver").Process(target=_describe, args=(theirs,))
+    process.start()
+    answer: tuple[int, bool, bool] = ours.recv()
+    process.join()
+    return answer
+
+
+def _server() -> int:
+    """The server's process id, as Python keeps it."""
+    number: int = forkserver._forkserver._forkserver_pid
+    return number
+
+
+def test_a_forked_process_has_imported_what_a_worker_needs() -> None:
+    with fork_server():
+        parent, imported, _ = _forked()
+        assert (parent, imported) == (_server(), True)
+
+
+def test_it_is_started_once_and_gone_when_the_block_is_left() -> None:
+    start_fork_server()
+    server = _server()
+    with fork_server():
+        assert _server() == server
+    # Python collects it when it starts the next one.
+    assert psutil.Process(server).status() == psutil.STATUS_ZOMBIE
+    with fork_server():
+        assert _server() != server
+
+
+def test_ctrl_c_ends_neither_the_server_nor_what_it_forks() -> None:
+    """The driver is to stop them in order."""
+    before = signal.getsignal(signal.SIGINT)
+    with fork_server():
+        os.kill(_server(), signal.SIGINT)
+        parent, _, ignores = _forked()
+        assert (parent, ignores) == (_server(), True)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_run_in_another_thread_can_start_it_too() -> None:
+    started: list[int] = []
+
+    def run() -> None:
+        with fork_server():
+            started.append(_server())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert wait_until(lambda: bool(started))
+    thread.join()
