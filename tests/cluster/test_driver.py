@@ -215,8 +215,9 @@ def _measuring() -> bool:
 
 def _kill_worker(driver_pid: int) -> None:
     """SIGKILL for the one worker process of a run, as an out-of-memory killer does it."""
-    children = psutil.Process(driver_pid).children(recursive=True)
-    (worker,) = [p for p in children if "spawn_main" in " ".join(p.cmdline())]
+    children = psutil.Process(driver_pid).children()
+    (server,) = [p for p in children if "multiprocessing.forkserver" in " ".join(p.cmdline())]
+    (worker,) = server.children()
     os.kill(worker.pid, signal.SIGKILL)
 
 
