@@ -9,8 +9,11 @@ drifts, so only ratios within a round mean anything.
 """
 
 import argparse
+import contextlib
 import csv
+import ctypes
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -26,15 +29,21 @@ from hpcbench.plan import grid, plan
 from hpcbench.runtime import command
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+PR_SET_CHILD_SUBREAPER = 36
 BATCHES = (1, 4, 8, 16, 32, 64, 128)
 
 
 @dataclass(frozen=True)
 class Took:
-    """Seconds of one way of measuring the scan. ``each`` is the time per batch size kept."""
+    """Seconds of one way of measuring the scan. ``each`` is the time per batch size kept.
+
+    ``cpu`` is that of all processes, ``start_stop`` is wall time before the first point and after
+    the last one.
+    """
 
     wall: float
-    server_start: float
+    cpu: float
+    start_stop: float
     inside: float
     each: dict[int, float]
     own: dict[int, float]
@@ -47,7 +56,7 @@ def the_loop(campaign: Campaign, site: Site) -> Took:
     each: dict[int, float] = {}
     inside = 0.0
     with tempfile.TemporaryDirectory() as folder:
-        started = time.monotonic()
+        started, cpu = time.monotonic(), _cpu_s()
         log = Path(folder) / "server.log"
         options = triton.ServerOptions(cpus=2)
         with triton.serve(placement.served[0], site.container, log, options) as server:
@@ -68,7 +77,7 @@ def the_loop(campaign: Campaign, site: Site) -> Took:
                     each[point.load.batch_size] = took
             ended = time.monotonic()
         wall = time.monotonic() - started
-    return Took(wall, wall - (ended - ready), inside, each, {})
+    return Took(wall, _cpu_s() - cpu, wall - (ended - ready), inside, each, {})
 
 
 def loop_command(point: grid.Point, site: Site, server: triton.Server, folder: str) -> list[str]:
@@ -82,13 +91,23 @@ def loop_command(point: grid.Point, site: Site, server: triton.Server, folder: s
     )
 
 
+def _cpu_s() -> float:
+    """CPU seconds of this process and of all that it started and that have ended."""
+    # A process whose parent ends first is collected here, and so counted.
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    found = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
+    return sum(each.ru_utime + each.ru_stime for each in found)
+
+
 def _has_figures(path: Path) -> bool:
     return path.exists() and len(list(csv.DictReader(path.open()))) == 1
 
 
 def hpcbench(campaign_file: Path, site_file: Path, results: Path) -> Took:
     """The same points through the command, as a user runs it."""
-    started = time.monotonic()
+    started, cpu = time.monotonic(), _cpu_s()
     subprocess.run(
         [
             *(sys.executable, "-m", "hpcbench", "run", str(campaign_file)),
@@ -98,7 +117,7 @@ def hpcbench(campaign_file: Path, site_file: Path, results: Path) -> Took:
         stderr=subprocess.DEVNULL,
         check=False,
     )
-    wall = time.monotonic() - started
+    wall, cpu = time.monotonic() - started, _cpu_s() - cpu
     frame = load_results(results).sort_values("started_at", ignore_index=True)
     span = (frame["ended_at"].max() - frame["started_at"].min()).total_seconds()
     # A point lasts until the next one starts: what lies between them is hpcbench's own too.
@@ -112,6 +131,7 @@ def hpcbench(campaign_file: Path, site_file: Path, results: Path) -> Took:
     stable = frame["status"] == "ok"
     return Took(
         wall,
+        cpu,
         wall - span,
         sum(inside),
         {b: s for b, s, k, ok in zip(batches, spent, kept, stable, strict=True) if k and ok}
@@ -126,18 +146,19 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--interval-ms", type=int, default=1000)
     given = options.parse_args()
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     with tempfile.TemporaryDirectory() as folder:
         campaign_file, site_file = _inputs(Path(folder), given.interval_ms)
         campaign, site = Campaign.load(campaign_file), Site.load(site_file)
         print(
             f"{len(BATCHES)} points, windows of {given.interval_ms} ms, {given.rounds} rounds, "
-            f"{os.cpu_count()} processors"
+            f"{os.cpu_count()} CPUs"
         )
         print(
-            f"{'round':>5} {'':9} {'wall s':>8} {'start+stop s':>13} {'in PA s':>8} {'kept':>5} "
-            f"{'own s/point':>12} {'same points / loop':>19} {'wall / loop':>12}"
+            f"{'round':>5} {'':9} {'wall s':>8} {'CPU s':>6} {'start+stop s':>13} {'in PA s':>8} "
+            f"{'kept':>5} {'own s/point':>12} {'same points / loop':>19} {'wall / loop':>12}"
         )
-        ratios, walls, owns = [], [], []
+        ratios, walls, owns, more = [], [], [], []
         for number in range(1, given.rounds + 1):
             loop = the_loop(campaign, site)
             ours = hpcbench(campaign_file, site_file, Path(folder) / f"results-{number}")
@@ -147,6 +168,7 @@ def main() -> None:
             ratios.append(ratio)
             walls.append(ours.wall / loop.wall)
             owns.append(per_window)
+            more.append(ours.start_stop - loop.start_stop)
             _line(number, "loop", loop, "", "", "")
             _line(
                 number,
@@ -161,6 +183,10 @@ def main() -> None:
             f"both keep / loop {statistics.median(ratios):.3f}; wall / loop "
             f"{statistics.median(walls):.3f}"
         )
+        print(
+            f"start and stop, more than the loop's: at least {min(more):.2f} s, median "
+            f"{statistics.median(more):.2f} s"
+        )
 
 
 def _ratio(ours: float, loop: float) -> float:
@@ -169,8 +195,8 @@ def _ratio(ours: float, loop: float) -> float:
 
 def _line(number: int, who: str, took: Took, own: str, ratio: str, wall: str) -> None:
     print(
-        f"{number:5d} {who:9} {took.wall:8.1f} {took.server_start:13.1f} {took.inside:8.1f} "
-        f"{len(took.each):3d}/{len(BATCHES)} {own:>12} {ratio:>19} {wall:>12}",
+        f"{number:5d} {who:9} {took.wall:8.1f} {took.cpu:6.1f} {took.start_stop:13.2f} "
+        f"{took.inside:8.1f} {len(took.each):3d}/{len(BATCHES)} {own:>12} {ratio:>19} {wall:>12}",
         flush=True,
     )
 
