@@ -52,4 +52,4 @@ def _problems(path: Path) -> Iterator[str]:
 
 if __name__ == "__main__":
     found = [problem for name in sys.argv[1:] for problem in _problems(Path(name))]
-    sys.exit("\n".join(found))
+    sys.exit("\n".join(found) or 0)

@@ -10,8 +10,6 @@ import itertools
 import logging
 import os
 import ssl
-import sys
-import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -155,26 +153,6 @@ def run_worker() -> None:
     from distributed.cli.dask_worker import main
 
     main()
-
-
-@contextmanager
-def hidden_main_module() -> Iterator[None]:
-    """Hide the user's script from new worker processes, which would else run it once more.
-
-    Python's multiprocessing imports the main module in each process that it spawns. Tasks name
-    functions of hpcbench only, so that workers need nothing of the script.
-
-    Yields
-    ------
-    None
-        The script is back when the block is left.
-    """
-    script = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = script
 
 
 @contextmanager

@@ -10,7 +10,9 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
+import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver
@@ -35,6 +37,26 @@ def start_fork_server() -> None:
         forkserver.ensure_running()
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def hidden_main_module() -> Iterator[None]:
+    """Hide the user's script from new worker processes, which would else run it once more.
+
+    Python's multiprocessing imports the main module in each process that it spawns. Tasks name
+    functions of hpcbench only, so that workers need nothing of the script.
+
+    Yields
+    ------
+    None
+        The script is back when the block is left.
+    """
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 @contextmanager

@@ -15,9 +15,8 @@ from hpcbench.cluster.dask_internals import (
     connected_client,
     dask_settings,
     forked_workers,
-    hidden_main_module,
 )
-from hpcbench.cluster.fork_server import fork_server
+from hpcbench.cluster.fork_server import fork_server, hidden_main_module
 from hpcbench.cluster.run_state import PoolJobs
 from hpcbench.config.site import Pool
 

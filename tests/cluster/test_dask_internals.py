@@ -11,7 +11,6 @@ import inspect
 import itertools
 import re
 import ssl
-import sys
 import threading
 import time
 import tomllib
@@ -34,7 +33,6 @@ from hpcbench.cluster import fork_server as fork_server_module
 from hpcbench.cluster.dask_internals import (
     dask_settings,
     forked_workers,
-    hidden_main_module,
     jobqueue_settings,
     reporting_cluster,
     submit_task,
@@ -48,7 +46,7 @@ from tests.helpers.waiting import wait_until
 PRIVATE = re.compile(
     r"_get_tls_context|_get_worker_security|_new_worker_name|_loop_runner|_data_producer|"
     r"\bjob_cls\b|\bworker_spec\b|\bnew_spec\b|\bjobqueue\.yaml|"
-    r"_forkserver_preload_set|modules\[.__main__.\]|retire_workers|dask_worker\b|ProcessInterface"
+    r"_forkserver_preload_set|retire_workers|dask_worker\b|ProcessInterface"
 )
 """What stands in dask_internals only."""
 
@@ -61,7 +59,7 @@ def test_private_names_of_dask_stand_in_one_module() -> None:
         if PRIVATE.search(path.read_text())
     }
     assert found.keys() == {"dask_internals.py"}, found
-    assert len(found["dask_internals.py"]) == 14, "a name that is not used any more"
+    assert len(found["dask_internals.py"]) == 13, "a name that is not used any more"
     cluster = package / "cluster"
     outside = [path.name for path in cluster.glob("*.py") if "SLF001" in path.read_text()]
     assert not outside, "no other module of it may reach into anything"
@@ -140,15 +138,6 @@ def test_a_task_waits_on_the_scheduler_until_a_worker_is_free() -> None:
         (worker,) = scheduler.workers.values()
         assert len(worker.processing) == 1, "a second one is on the busy worker, and dies with it"
         client.gather(futures)
-
-
-def test_a_new_process_finds_no_main_module_to_run_again() -> None:
-    script = sys.modules["__main__"]
-    with hidden_main_module():
-        spec = sys.modules["__main__"]
-        assert spec is not script
-        assert getattr(spec, "__file__", None) is None, "multiprocessing would run it"
-    assert sys.modules["__main__"] is script
 
 
 def test_the_worker_of_a_job_is_started_by_the_function_behind_dask_worker() -> None:

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 
 import psutil
 
-from hpcbench.cluster.fork_server import fork_server, start_fork_server
+from hpcbench.cluster.fork_server import fork_server, hidden_main_module, start_fork_server
 from tests.helpers.waiting import wait_until
 
 
@@ -74,3 +74,12 @@ def test_a_run_in_another_thread_can_start_it_too() -> None:
     thread.start()
     assert wait_until(lambda: bool(started))
     thread.join()
+
+
+def test_a_new_process_finds_no_main_module_to_run_again() -> None:
+    script = sys.modules["__main__"]
+    with hidden_main_module():
+        spec = sys.modules["__main__"]
+        assert spec is not script
+        assert getattr(spec, "__file__", None) is None, "multiprocessing would run it"
+    assert sys.modules["__main__"] is script
