@@ -189,7 +189,7 @@ def test_server_and_client_share_memory_also_beside_another_such_pair(place: Pla
     place.write("site.yaml", site)
     place.campaign(
         load={"batch_size": [1, 4], "concurrency": 2},
-        measurement={**QUICK, "measurement_interval_ms": 600, "shared_memory": "system"},
+        measurement={**QUICK, "measurement_interval_ms": 1500, "shared_memory": "system"},
         repeats=2,
     )
     done = place.run()
