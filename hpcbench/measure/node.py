@@ -56,7 +56,7 @@ def node_columns() -> dict[str, Any]:
     return {
         "node": platform.node(),
         "cpu_name": _cpu_name(),
-        # What a cgroup or Slurm's binding leaves of the node; os.cpu_count() would count all.
+        # What a cgroup or the job leaves of the node; os.cpu_count() would count all CPUs.
         "cpu_count": len(os.sched_getaffinity(0)),
         "memory_bytes": psutil.virtual_memory().total,
         "kernel": f"{_distribution()}, Linux {platform.release()}",

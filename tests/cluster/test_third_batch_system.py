@@ -46,9 +46,9 @@ def third_site(folder: Path, prefix: Path, **pool: object) -> Site:
     return Site.load(folder / "site.yaml")
 
 
-def test_its_site_file_is_validated(tmp_path: Path, native_prefix: Path) -> None:
-    assert third_site(tmp_path, native_prefix).scheduler == "folder"
-    message = refusal(third_site, tmp_path, native_prefix, partition="gpu")
+def test_its_site_file_is_validated(tmp_path: Path) -> None:
+    assert third_site(tmp_path, tmp_path).scheduler == "folder"
+    message = refusal(third_site, tmp_path, tmp_path, partition="gpu")
     assert "pools.cpu.partition: means nothing where scheduler is folder" in message
 
 

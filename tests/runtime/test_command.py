@@ -77,6 +77,7 @@ def test_another_prefix_has_another_digest(tmp_path: Path) -> None:
     assert digests == {"native:one", "native:two"}
 
 
+@pytest.mark.native
 def test_the_prefix_of_this_checkout_is_understood(native_prefix: Path) -> None:
     manifest = json.loads((native_prefix / "manifest.json").read_text())
     found = NATIVE.find_software(Container(prefix=native_prefix))
