@@ -193,7 +193,9 @@ def build(image: str, folder: Path, arguments: dict[str, str]) -> str:
     with tempfile.TemporaryDirectory(prefix=".build-", dir=folder) as scratch:
         # What is unpacked on the way does not fit into every /tmp.
         env = {"APPTAINER_TMPDIR": scratch, "SINGULARITY_TMPDIR": scratch, **os.environ}
-        run(tool, "build", *user, *chosen, new, HERE / f"{image}.def", env=env)
+        # --fakeroot shows the user's home in the place of /root, where a checkout may lie.
+        recipe = shutil.copy(HERE / f"{image}.def", scratch)
+        run(tool, "build", *user, *chosen, new, recipe, env=env)
     new.chmod(0o644)
     with new.open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
