@@ -110,7 +110,9 @@ class _Apptainer:
         env = {f"{name}ENV_{key}": value for key, value in {**_cuda(), **access.env}.items()}
         # A node that cannot mount images unpacks them at each start: then on the scratch disk.
         env[f"{name}_TMPDIR"] = str(access.folder)
-        return Command(argv, env, (str(memory),) if access.shm_prefix else ())
+        # The server outlives the perf_analyzers of its points, which share its folder in turn.
+        owns_memory = image == "server" and access.shm_prefix
+        return Command(argv, env, (str(memory),) if owns_memory else ())
 
     def explain_failure(self, stderr: str) -> tuple[str, str]:
         lines = [line.strip() for line in stderr.splitlines() if line.strip()]

@@ -590,7 +590,10 @@ class TestDeaths:
     def measuring(self, place: Place) -> "list[int]":
         """Waits until perf_analyzer measures; the processes of the run's workers."""
         assert in_time(lambda: running(place.box, "perf_analyzer.*-b 1 "), 120)
-        return self.pids(place, "multiprocessing.spawn.*spawn_main")
+        found = self.pids(place, "multiprocessing.*(spawn_main|forkserver)")
+        listed = place.box.said("ps", "-o", "ppid=", "-p", ",".join(map(str, found)), root=True)
+        # Local workers have the command line of the fork server, which is their parent.
+        return [pid for pid in found if str(pid) not in listed.split()]
 
     def pids(self, place: Place, pattern: str) -> "list[int]":
         return [int(line.split()[0]) for line in running(place.box, pattern)]
