@@ -173,6 +173,8 @@ def test_in_a_container_nothing_of_the_session_is_seen_but_what_was_named(
     assert (tmp_path / ".hpcbench-1-shm").readlink() == tmp_path / "hpcbench-1-shm"
     assert (tmp_path / "hpcbench-1-shm").stat().st_mode & 0o777 == 0o700
     assert command.remove == (f"{tmp_path}/hpcbench-1-shm",)
+    # Its perf_analyzers come and go meanwhile.
+    assert APPTAINER.sdk_command(boxed, ["-m", "x"], access).remove == ()
 
 
 def test_models_and_the_sites_binds_are_read_only(boxed: ResolvedContainer, tmp_path: Path) -> None:
