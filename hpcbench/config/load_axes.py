@@ -13,11 +13,8 @@ from hpcbench.config import yaml_model
 from hpcbench.config.values import Count, as_axis
 from hpcbench.config.yaml_model import FileSection, axis_values
 
-REST_WINDOWS = 3
-"""How many more windows are measured of a point that did not settle."""
-
-WINDOW_STRETCH = 1.2
-"""perf_analyzer sleeps by this factor longer than the window it was asked for."""
+WINDOWS_IN_A_ROW = 3
+"""How many windows must agree."""
 
 T = TypeVar("T")
 Axis = Annotated[tuple[T, ...], BeforeValidator(as_axis)]
@@ -116,17 +113,18 @@ class LoadVariant:
     @property
     def window_s(self) -> float:
         """Seconds that a window takes; with count_windows, the seconds that are expected."""
-        return self.measurement_interval_ms / 1000 * WINDOW_STRETCH
+        return self.measurement_interval_ms / 1000
 
     @cached_property
     def estimate_s(self) -> float:
-        """Seconds that the point takes if it settles within three windows."""
-        return 3 * self.window_s + 1
+        """Seconds that the point takes if its first three windows agree."""
+        return WINDOWS_IN_A_ROW * self.window_s + 1
 
     @cached_property
     def longest_s(self) -> float:
-        """Seconds that it takes if it never settles. Only a perf_analyzer that hangs takes more."""
-        return (self.max_trials + REST_WINDOWS) * self.window_s + 2
+        """Seconds that it takes if no windows agree. Only a perf_analyzer that hangs takes more."""
+        # One more window, because the first ones may turn out to be too short.
+        return (self.max_trials + 1) * self.window_s + 2
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -252,9 +250,15 @@ def _unsupported_reason(
     streaming: bool,
     compression: str,
     shared_memory: str,
+    request_rate: float | None,
     gpus: bool = True,
 ) -> str | None:
-    """Why perf_analyzer refuses such a load; None where it does not. ``gpus``: it sees some."""
+    """Why such a load cannot be measured; None where it can. ``gpus``: perf_analyzer sees some."""
+    if request_rate is not None and not asynchronous:
+        return (
+            "request_rate needs async: true: a synchronous perf_analyzer sends a request only when "
+            "one of its threads has its answer, which is no open loop"
+        )
     if streaming and protocol != "grpc":
         return "streaming needs protocol: grpc"
     if streaming and not asynchronous:
@@ -266,7 +270,8 @@ def _unsupported_reason(
     return None
 
 
-_REFUSED = ("protocol", "asynchronous", "streaming", "compression", "shared_memory")
+_MEASUREMENT = ("protocol", "asynchronous", "streaming", "compression", "shared_memory")
+_REFUSED = (*_MEASUREMENT, "request_rate")
 
 
 def unsupported_reason(load: LoadVariant, *, gpus: bool) -> str | None:
@@ -287,22 +292,27 @@ def unsupported_reason(load: LoadVariant, *, gpus: bool) -> str | None:
     return _unsupported_reason(**{name: getattr(load, name) for name in _REFUSED}, gpus=gpus)
 
 
-def always_unsupported_reason(measurement: Measurement) -> str | None:
+def always_unsupported_reason(load: Load, measurement: Measurement) -> str | None:
     """Return why no combination of these settings can be measured.
 
     Parameters
     ----------
-    measurement
+    load, measurement
         Axes of a model.
 
     Returns
     -------
     str or None
-        The reason; None where some combination can be measured.
+        The reason; None where some combination can be measured. Closed and open loops are asked
+        for one by one: a campaign that can measure only one of them is wrong about the other.
     """
-    axes = [getattr(measurement, name) for name in _REFUSED]
-    reasons = [
-        _unsupported_reason(**dict(zip(_REFUSED, values, strict=True)))
-        for values in itertools.product(*axes)
-    ]
-    return None if None in reasons else f"measurement: {reasons[0]}"
+    axes = [getattr(measurement, name) for name in _MEASUREMENT]
+    for loop in split_loops(load):
+        reasons = [
+            _unsupported_reason(**dict(zip(_REFUSED, (*values, rate), strict=True)))
+            for values in itertools.product(*axes)
+            for rate in loop["request_rate"]
+        ]
+        if None not in reasons:
+            return f"measurement: {reasons[0]}"
+    return None

@@ -4,9 +4,9 @@ import logging
 import shlex
 import tempfile
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,6 @@ from hpcbench.config.site import Site
 from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.errors import ServerFailed
 from hpcbench.measure import (
-    concurrent,
     device,
     engines,
     loaded_config,
@@ -29,6 +28,9 @@ from hpcbench.measure import (
     variants,
 )
 from hpcbench.measure import server as triton
+from hpcbench.measure.load_run import GeneratorResult, LoadGenerator, run_under_load
+from hpcbench.measure.open_loop import Schedule
+from hpcbench.measure.perf_analyzer import PassPlan
 from hpcbench.measure.perf_output import Outcome
 from hpcbench.measure.preflight import InstalledPerfAnalyzer, check_scratch, installed_perf_analyzer
 from hpcbench.measure.server import ServerOptions
@@ -38,7 +40,6 @@ from hpcbench.plan.placement import Placement, PointGroup
 from hpcbench.plan.point import Point
 from hpcbench.records.columns import Record, Status
 from hpcbench.runtime import command as container
-from hpcbench.runtime import process
 from hpcbench.runtime.command import NodeAccess
 from hpcbench.runtime.process import Command
 
@@ -167,10 +168,7 @@ def _measure_points(
     so the others must be on disk by then.
     """
     started_at = datetime.now(UTC)
-    if points[0].together_id is None:
-        outcomes = [_measure_isolated(points[0], server, work)]
-    else:
-        outcomes = _measure_concurrent(points, server, work)
+    outcomes = _measure_load(points, server, work)
     for point, (outcome, extra) in zip(points, outcomes, strict=True):
         record = _record(point, outcome, extra | {"started_at": started_at}, server, work)
         for part in outcome.composing if server.alive else ():
@@ -230,56 +228,40 @@ def _composing_record(
     )
 
 
-def _measure_isolated(
-    point: Point, server: triton.Server, work: _Work
-) -> tuple[Outcome, dict[str, Any]]:
-    energy_before = device.energy_j()
-    outcome, extra = _run_perf_analyzer(point, server, work, settle=True)
-    if outcome.status is Status.UNSTABLE and server.alive:
-        outcome, extra = _join_runs(
-            outcome,
-            extra,
-            _run_perf_analyzer(point, server, work, settle=False),
-            point.load.percentile,
-        )
-    energy_after = device.energy_j()
-    if energy_before is not None and energy_after is not None:
-        extra["gpu_energy_j"] = energy_after - energy_before
-    return outcome, extra
-
-
-def _measure_concurrent(
+def _measure_load(
     points: PointGroup, server: triton.Server, work: _Work
 ) -> list[tuple[Outcome, dict[str, Any]]]:
-    """Measure points at the same time and return their outcomes.
+    """Measure a point, or several at the same time, and return their outcomes.
 
     Models whose records an earlier job has kept are put under load again, without a record.
     """
     asked = {point.variant: point for point in points}
     others = [b for b in points[0].co_located if isinstance(b, Point) and b.variant not in asked]
     everyone = [*points, *others]
-    scratch = container.scratch_folder(work.site.container)
-    with ExitStack() as stack:
-        generators = []
-        for point in everyone:
-            folder = tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch)
-            place = Path(stack.enter_context(folder))
-            command, lacking = _command(point, server, work, place, endless=True)
-            if lacking:
-                reason = f"perf_analyzer {work.tool.version} does not know {', '.join(lacking)}"
-                return [(Outcome(Status.FAILED, reason), {}) for _ in points]
-            generators.append(
-                concurrent.LoadGenerator(point.variant.label, point.load, command, place)
-            )
-        results = concurrent.run_concurrently(generators)
+    plans = [perf_analyzer.first_plan(point.load) for point in everyone]
+    spent_s = 0.0
+    energy_before = device.energy_j()
+    while True:
+        commands, results = _run_once(everyone, plans, server, work)
+        if results is None:
+            return [(Outcome(Status.FAILED, reason), {}) for reason in commands[: len(points)]]
+        spent_s += results[0].seconds
+        better = [result.better_plan or plan for result, plan in zip(results, plans, strict=True)]
+        if better == plans or not server.alive:
+            break
+        plans = better
+    energy_after = device.energy_j()
     found = []
-    for point, generator, each in zip(everyone, generators, results, strict=True):
+    for point, command, each in zip(everyone, commands, results, strict=True):
         extra: dict[str, Any] = {
-            "command": shlex.join(generator.command.argv),
+            "command": command,
             "exit_code": each.exit_code,
-            "perf_analyzer_s": each.seconds,
+            "perf_analyzer_s": spent_s,
             "overlap": each.overlap,
         }
+        # What several models have used together cannot be divided among them.
+        if len(everyone) == 1 and energy_before is not None and energy_after is not None:
+            extra["gpu_energy_j"] = energy_after - energy_before
         if each.outcome.status in (Status.FAILED, Status.TIMEOUT):
             extra["log_tail"] = server_log.last_lines(each.printed) or None
         inferences = perf_analyzer.inferences_per_request(point)
@@ -287,8 +269,54 @@ def _measure_concurrent(
     return found[: len(points)]
 
 
+def _run_once(
+    points: Sequence[Point], plans: Sequence[PassPlan], server: triton.Server, work: _Work
+) -> tuple[list[str], list[GeneratorResult] | None]:
+    """Run one perf_analyzer for each point; return their command lines and their results.
+
+    Without results, because one lacks a flag, the reasons stand in place of the command lines.
+    """
+    container_ = work.site.container
+    scratch = container.scratch_folder(container_)
+    system = any(point.load.shared_memory == "system" for point in points)
+    with ExitStack() as stack:
+        generators = []
+        for point, plan in zip(points, plans, strict=True):
+            # perf_analyzer puts the name of a composing model before the whole of -f. With a path
+            # that file cannot be written, so it runs in this folder and -f is a bare name.
+            name = tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch)
+            folder = Path(stack.enter_context(name))
+            command, lacking = _command(point, plan, server, work, folder)
+            if lacking:
+                reason = f"perf_analyzer {work.tool.version} does not know {', '.join(lacking)}"
+                return [reason] * len(points), None
+            generators.append(
+                LoadGenerator(
+                    name=point.variant.label,
+                    load=point.load,
+                    plan=plan,
+                    schedule=_schedule(point),
+                    command=command,
+                    folder=folder,
+                )
+            )
+        if system:
+            stack.enter_context(container.runtime_of(container_).exclusive_shared_memory())
+        results = run_under_load(generators)
+    return [shlex.join(generator.command.argv) for generator in generators], results
+
+
+def _schedule(point: Point) -> Schedule | None:
+    load = point.load
+    if load.request_rate is None:
+        return None
+    # What perf_analyzer takes for an inference of a model without a batch dimension is a request.
+    inferences = 1 if point.batch_in_shapes else load.batch_size
+    return Schedule(load.request_rate, load.request_distribution == "poisson", inferences)
+
+
 def _command(
-    point: Point, server: triton.Server, work: _Work, folder: Path, **how: bool
+    point: Point, plan: PassPlan, server: triton.Server, work: _Work, folder: Path
 ) -> tuple[Command, list[str]]:
     """Return perf_analyzer's command in ``folder``, and needed flags that it does not know."""
     load = point.load
@@ -298,7 +326,7 @@ def _command(
             point,
             url=f"127.0.0.1:{server.http_port if load.protocol == 'http' else server.grpc_port}",
             metrics_url=None if point.together_id else metrics_url,
-            **how,
+            plan=plan,
         ),
         work.tool.flags,
     )
@@ -308,88 +336,3 @@ def _command(
     access = NodeAccess(folder=folder, mounts=mounts, shm_prefix=shm)
     runtime = container.runtime_of(work.site.container)
     return runtime.sdk_command(work.site.container, words, access), lacking
-
-
-def _run_perf_analyzer(
-    point: Point, server: triton.Server, work: _Work, *, settle: bool
-) -> tuple[Outcome, dict[str, Any]]:
-    """Run perf_analyzer once; return its outcome, and columns that say how it was run."""
-    load = point.load
-    limit_s = perf_analyzer.timeout_s(load, settle=settle)
-    inferences = perf_analyzer.inferences_per_request(point)
-    scratch = container.scratch_folder(work.site.container)
-    with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch) as name:
-        # perf_analyzer puts the name of a composing model before the whole of -f. With a path that
-        # file cannot be written, so it runs in this folder and -f is a bare name.
-        folder = Path(name)
-        command, lacking = _command(point, server, work, folder, settle=settle)
-        if lacking:
-            reason = f"perf_analyzer {work.tool.version} does not know {', '.join(lacking)}"
-            return Outcome(Status.FAILED, reason), {}
-        system = load.shared_memory == "system"
-        with (
-            container.runtime_of(work.site.container).exclusive_shared_memory()
-            if system
-            else nullcontext()
-        ):
-            done = process.run(command, folder=folder, timeout_s=limit_s)
-        written = folder / perf_output.CSV_NAME
-        outcome = perf_output.parse_run(
-            stdout=done.stdout,
-            stderr=done.stderr,
-            csv_text=written.read_text() if written.is_file() else None,
-            returncode=done.returncode,
-            percentile=load.percentile,
-        )
-    extra: dict[str, Any] = {
-        "command": shlex.join(command.argv),
-        "exit_code": done.returncode,
-        "perf_analyzer_s": done.seconds,
-    }
-    if done.timed_out:
-        reason = f"perf_analyzer was killed after {limit_s:.0f} s, the time computed for this point"
-        outcome = Outcome(Status.TIMEOUT, reason, outcome.metrics)
-    if outcome.status in (Status.FAILED, Status.TIMEOUT):
-        extra["log_tail"] = server_log.last_lines(done.stdout + done.stderr) or None
-    return perf_analyzer.in_inferences(outcome, inferences), extra
-
-
-def _join_runs(
-    first: Outcome,
-    first_extra: Mapping[str, Any],
-    rest: tuple[Outcome, Mapping[str, Any]],
-    percentile: int | None,
-) -> tuple[Outcome, dict[str, Any]]:
-    """Add the metrics of three more windows to the outcome of a point that did not settle.
-
-    The windows of the first run stay, because they show how far it was from settling.
-    """
-    outcome, extra = rest
-    metrics = {**outcome.metrics, **first.metrics}
-    spent_s = first_extra["perf_analyzer_s"] + extra.get("perf_analyzer_s", 0.0)
-    if "throughput_infer_per_s" in metrics:
-        reason = f"{first.reason}; the metrics are those of three more windows"
-    else:
-        reason = f"{first.reason}; three more windows gave no metrics: {outcome.reason}"
-        metrics |= _from_windows(first.metrics, percentile)
-    return (
-        Outcome(Status.UNSTABLE, reason, metrics, outcome.composing),
-        {
-            **first_extra,
-            "perf_analyzer_s": spent_s,
-            "figures_command": extra.get("command"),
-        },
-    )
-
-
-def _from_windows(metrics: Mapping[str, Any], percentile: int | None) -> dict[str, Any]:
-    """Return the mean of the last three windows, if there is nothing better."""
-    throughputs = metrics.get("windows_throughput_infer_per_s", ())[-3:]
-    latencies = metrics.get("windows_latency_us", ())[-3:]
-    if not throughputs:
-        return {}
-    latency = "latency_avg_us" if percentile is None else "latency_percentile_us"
-    return {
-        "throughput_infer_per_s": sum(throughputs) / len(throughputs),
-        latency: sum(latencies) / len(latencies),
-    }

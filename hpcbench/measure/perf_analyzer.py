@@ -1,32 +1,106 @@
 """The command line of perf_analyzer, the flags that it knows, and how long a run may take."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from hpcbench.config.load_axes import REST_WINDOWS, LoadVariant
+from hpcbench.config.load_axes import LoadVariant
 from hpcbench.measure.perf_output import CSV_NAME, Outcome
 from hpcbench.plan.point import Point
 
 _START_ALLOWANCE_S = 60.0
-_WINDOW_ALLOWANCE = 2.0
+# Windows may have to be three times as long as they were asked for.
+_WINDOW_ALLOWANCE = 4.0
 # The time that a window of so many requests takes can only be guessed beforehand.
 _COUNT_ALLOWANCE = 10.0
 _ENDLESS_TRIALS = 1000
 _ANY_STABILITY_PERCENT = 999
-"""Stability percentage with which any three windows count as stable, so the run ends."""
+"""Stability percentage with which any three passes give a report."""
+
+_PASSES = 3
+_STRETCH = 1.2
+"""perf_analyzer sleeps by this factor longer than the interval that it was asked for."""
 
 
-def arguments(
-    point: Point,
-    *,
-    url: str,
-    metrics_url: str | None,
-    settle: bool = True,
-    endless: bool = False,
-) -> list[str]:
-    """Return the arguments with which perf_analyzer measures a point.
+@dataclass(frozen=True)
+class PassPlan:
+    """How long perf_analyzer's passes are, and how many of its reports make a window.
+
+    Attributes
+    ----------
+    interval_ms
+        Its ``--measurement-interval``.
+    requests
+        Its ``--measurement-request-count``; None with windows of time.
+    reports_per_window
+        A report has three passes.
+    """
+
+    interval_ms: int
+    requests: int | None
+    reports_per_window: int
+
+    @property
+    def pass_s(self) -> float:
+        """Seconds that a pass takes; with counts, the seconds that are expected."""
+        return self.interval_ms / 1000 * _STRETCH
+
+
+def first_plan(load: LoadVariant) -> PassPlan:
+    """Return the passes to begin with.
+
+    Parameters
+    ----------
+    load
+        The load with the window that was asked for.
+
+    Returns
+    -------
+    PassPlan
+        Nine passes, so three reports, fill a window of a closed loop: windows that slide by a third
+        of their length show earlier that three in a row agree. At each report an open loop begins
+        its schedule anew, so there a report is a whole window.
+    """
+    counted = load.measurement_mode == "count_windows"
+    if counted or load.request_rate is not None:
+        return _plan(load, load.window_s / _PASSES, 1)
+    return _plan(load, load.window_s / _PASSES / 3, 3)
+
+
+def better_plan(load: LoadVariant, plan: PassPlan, *, gaps: bool) -> PassPlan | None:
+    """Return the passes to measure with instead, where these are too short.
+
+    Parameters
+    ----------
+    load
+        The load with the window that was asked for.
+    plan
+        The passes so far.
+    gaps
+        Whether a pass had no answer, after others had some.
+
+    Returns
+    -------
+    PassPlan or None
+        Three times as long, but not longer than a window that was asked for; None where these
+        passes will do, or longer ones are not allowed.
+    """
+    if not gaps or load.measurement_mode == "count_windows" or plan.pass_s > 0.9 * load.window_s:
+        return None
+    return _plan(load, min(load.window_s, 3 * plan.pass_s), 1)
+
+
+def _plan(load: LoadVariant, pass_s: float, reports_per_window: int) -> PassPlan:
+    interval_ms = max(1, round(1000 * pass_s / _STRETCH))
+    count = load.measurement_request_count
+    requests = None if count is None else math.ceil(count / _PASSES)
+    return PassPlan(interval_ms, requests, reports_per_window)
+
+
+def arguments(point: Point, *, url: str, metrics_url: str | None, plan: PassPlan) -> list[str]:
+    """Return the arguments with which perf_analyzer measures a point until it is ended.
 
     Parameters
     ----------
@@ -36,12 +110,8 @@ def arguments(
         Host and port of Triton, for the protocol of the load.
     metrics_url
         Where Triton shows the metrics of its GPUs; None to leave them out.
-    settle
-        Whether to measure until three windows agree. Otherwise it measures three windows and ends:
-        perf_analyzer reports nothing of a point that did not settle, and this gives its percentiles
-        and the server's times.
-    endless
-        Whether to repeat three windows and a report until it is ended, whatever ``settle`` says.
+    plan
+        The length of its passes.
 
     Returns
     -------
@@ -49,8 +119,6 @@ def arguments(
         Without the name of the program.
     """
     load = point.load
-    stability = load.stability_percentage if settle and not endless else _ANY_STABILITY_PERCENT
-    trials = _ENDLESS_TRIALS if endless else load.max_trials if settle else REST_WINDOWS
     words = [
         *("-m", point.variant.model.name),
         *("-u", url),
@@ -58,10 +126,10 @@ def arguments(
         "--async" if load.asynchronous else "--sync",
         # perf_analyzer cannot batch a model without a batch dimension; its shapes hold the batch.
         *("-b", str(1 if point.batch_in_shapes else load.batch_size)),
-        *_driven(load, endless),
-        *_window(load),
-        *("--stability-percentage", f"{stability:g}"),
-        *("--max-trials", str(trials)),
+        *_driven(load),
+        *_passes(load, plan),
+        *("--stability-percentage", str(_ANY_STABILITY_PERCENT)),
+        *("--max-trials", str(_ENDLESS_TRIALS)),
         *("--input-data", load.input_data),
     ]
     if point.variant.version is not None:
@@ -73,28 +141,27 @@ def arguments(
         words += ["--shape", f"{name}:{','.join(map(str, dims))}"]
     if metrics_url is not None:
         words += ["--collect-metrics", "--metrics-url", metrics_url, "--metrics-interval", "500"]
-    # -v prints the windows, and --verbose-csv writes the client's and the server's times.
+    # -v prints the passes, and --verbose-csv the client's and the server's times in reports, too.
     return [*words, "-v", "--verbose-csv", "-f", CSV_NAME]
 
 
-def _driven(load: LoadVariant, endless: bool) -> list[str]:
+def _driven(load: LoadVariant) -> list[str]:
     # With a step of 0 perf_analyzer never reaches the end of the range: it repeats the load.
-    step = ":0" if endless else ""
     if load.request_rate is None:
-        return ["--concurrency-range", f"{load.concurrency}:{load.concurrency}{step}"]
+        return ["--concurrency-range", f"{load.concurrency}:{load.concurrency}:0"]
     rate = f"{load.request_rate:g}"
     return [
-        *("--request-rate-range", f"{rate}:{rate}{step}"),
+        *("--request-rate-range", f"{rate}:{rate}:0"),
         *("--request-distribution", str(load.request_distribution)),
     ]
 
 
-def _window(load: LoadVariant) -> list[str]:
+def _passes(load: LoadVariant, plan: PassPlan) -> list[str]:
     if load.measurement_mode == "time_windows":
-        return ["--measurement-interval", str(load.measurement_interval_ms)]
+        return ["--measurement-interval", str(plan.interval_ms)]
     return [
         *("--measurement-mode", load.measurement_mode),
-        *("--measurement-request-count", str(load.measurement_request_count)),
+        *("--measurement-request-count", str(plan.requests)),
     ]
 
 
@@ -161,15 +228,13 @@ def _times(metrics: Mapping[str, Any], inferences: int) -> dict[str, Any]:
     return found
 
 
-def timeout_s(load: LoadVariant, *, settle: bool = True) -> float:
+def timeout_s(load: LoadVariant) -> float:
     """Return the time after which a run of perf_analyzer is hung rather than slow.
 
     Parameters
     ----------
     load
         The load, which may set this time itself.
-    settle
-        Whether the run may take all its windows to settle, as in `arguments`.
 
     Returns
     -------
@@ -178,26 +243,25 @@ def timeout_s(load: LoadVariant, *, settle: bool = True) -> float:
     """
     if load.timeout_s is not None:
         return load.timeout_s
-    windows = load.max_trials if settle else REST_WINDOWS
     allowance = _WINDOW_ALLOWANCE if load.measurement_mode == "time_windows" else _COUNT_ALLOWANCE
-    return _START_ALLOWANCE_S + allowance * windows * load.window_s
+    return _START_ALLOWANCE_S + allowance * load.max_trials * load.window_s
 
 
 def limit_s(loads: Sequence[LoadVariant]) -> float:
-    """Return the time after which a concurrent measurement must be hung.
+    """Return the time after which a measurement must be hung.
 
     Parameters
     ----------
     loads
-        The loads that are measured at the same time.
+        The loads that are measured at the same time; one that is measured alone.
 
     Returns
     -------
     float
         Seconds: the time until the slowest has printed windows, and a whole measurement of it.
     """
-    first_s = max(2 * REST_WINDOWS * load.window_s for load in loads)
-    return first_s + max(timeout_s(load) for load in loads)
+    others_s = 2 * max(load.estimate_s for load in loads) if len(loads) > 1 else 0.0
+    return others_s + max(timeout_s(load) for load in loads)
 
 
 def known_flags(usage: str) -> frozenset[str]:

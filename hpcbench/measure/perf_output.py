@@ -62,47 +62,6 @@ class Outcome:
     composing: tuple[ComposingModel, ...] = ()
 
 
-def parse_run(
-    *,
-    stdout: str,
-    stderr: str,
-    csv_text: str | None,
-    returncode: int,
-    percentile: int | None,
-) -> Outcome:
-    """Return what one run of perf_analyzer measured.
-
-    Parameters
-    ----------
-    stdout, stderr
-        What it printed.
-    csv_text
-        The content of its CSV file; None if it wrote none.
-    returncode
-        Its exit code.
-    percentile
-        The percentile that it was asked for, in percent; None for the mean latency.
-
-    Returns
-    -------
-    Outcome
-        With every metric that it printed or wrote, also where the point did not settle.
-    """
-    found = parse_windows(stdout)
-    row = _row(csv_text, percentile)
-    metrics = {**found, **_report(stdout), **row}
-    if "latency_avg_us" not in metrics and "_transfer_us" in metrics:
-        metrics["latency_avg_us"] = metrics["_transfer_us"]
-    metrics.pop("_transfer_us", None)
-    text = f"{stdout}\n{stderr}"
-    if row.get("throughput_infer_per_s") is not None:
-        return Outcome(Status.OK, None, metrics, parse_composing_models(stdout, metrics))
-    # perf_analyzer writes no CSV row for a point that did not settle; only the windows are left.
-    if "Failed to obtain stable measurement" in text:
-        return Outcome(Status.UNSTABLE, unstable_reason(metrics), metrics)
-    return Outcome(Status.FAILED, failure_reason(stdout, stderr, returncode), metrics)
-
-
 def parse_composing_models(text: str, metrics: Mapping[str, Any]) -> tuple[ComposingModel, ...]:
     """Return the models that an ensemble called, from the printed report.
 
@@ -119,9 +78,8 @@ def parse_composing_models(text: str, metrics: Mapping[str, Any]) -> tuple[Compo
         With the server's times only. The throughput is the ensemble's, which calls each model once
         per inference.
     """
-    _, _, parts = text.partition("\n  Composing models:")
     found = []
-    for match in _COMPOSING.finditer(parts):
+    for match in _COMPOSING.finditer(text.partition(_CALLED)[2]):
         block = re.sub("^  ", "", match[3], flags=re.MULTILINE)
         its = {**_report(block), **_stages(block)}
         if "throughput_infer_per_s" in metrics:
@@ -130,31 +88,15 @@ def parse_composing_models(text: str, metrics: Mapping[str, Any]) -> tuple[Compo
     return tuple(found)
 
 
+def _compute_of_called(text: str) -> dict[str, float]:
+    """Return what the models that an ensemble calls compute together, as in perf_analyzer's CSV."""
+    models = [_stages(match[3]) for match in _COMPOSING.finditer(text)]
+    names = {name for stages in models for name in stages if name.startswith("server_compute_")}
+    return {name: sum(stages.get(name, 0.0) for stages in models) for name in names}
+
+
+_CALLED = "\n  Composing models:"
 _COMPOSING = re.compile(r"^  (\S+), version: (\d+)\n((?:      .*\n)+)", re.MULTILINE)
-
-
-def parse_windows(stdout: str) -> dict[str, tuple[float, ...]]:
-    """Return throughput and latency of each window.
-
-    Parameters
-    ----------
-    stdout
-        What perf_analyzer printed.
-
-    Returns
-    -------
-    dict of str to tuple of float
-        By the names of the columns; empty without windows.
-    """
-    lines = re.findall(
-        r"Pass \[\d+\] throughput: ([\d.e+]+) infer/sec\. \S+ latency: ([\d.e+]+) usec", stdout
-    )
-    if not lines:
-        return {}
-    return {
-        "windows_throughput_infer_per_s": tuple(float(throughput) for throughput, _ in lines),
-        "windows_latency_us": tuple(float(latency) for _, latency in lines),
-    }
 
 
 _REPORT: tuple[tuple[str, str, type], ...] = (
@@ -185,6 +127,7 @@ def _report(stdout: str) -> dict[str, Any]:
 
 _STAGES: tuple[tuple[str, str], ...] = (
     ("throughput_infer_per_s", r"^    Throughput: ([\d.e+]+) infer/sec"),
+    ("response_throughput_per_s", r"^    Response Throughput: ([\d.e+]+) infer/sec"),
     *((f"latency_p{p}_us", rf"^    p{p} latency: (\d+) usec") for p in (50, 90, 95, 99)),
     ("client_send_us", r"\((?:marshal|send) (\d+) usec \+ response wait"),
     ("client_response_wait_us", r"response wait (\d+) usec"),
@@ -193,8 +136,10 @@ _STAGES: tuple[tuple[str, str], ...] = (
     ("server_compute_input_us", r"compute input (\d+) usec"),
     ("server_compute_infer_us", r"compute infer (\d+) usec"),
     ("server_compute_output_us", r"compute output (\d+) usec"),
+    ("server_cache_hit_us", r"Average Cache Hit Latency: (\d+) usec"),
+    ("server_cache_miss_us", r"Average Cache Miss Latency: (\d+) usec"),
 )
-"""What stands in the CSV, too. Until perf_analyzer has ended, there is no CSV."""
+"""What stands in its CSV, too, which perf_analyzer writes only when it ends by itself."""
 
 
 def _stages(text: str) -> dict[str, Any]:
@@ -202,8 +147,30 @@ def _stages(text: str) -> dict[str, Any]:
     return {name: float(match[1]) for name, match in matches if match}
 
 
+_COMPUTE = ("input", "infer", "output")
+
+_GPU = (
+    ("gpu_utilization_avg", "Avg GPU Utilization", 0.01),
+    ("gpu_power_avg_w", "Avg GPU Power Usage", 1),
+    ("gpu_memory_max_bytes", "Max GPU Memory Usage", 1),
+    ("gpu_memory_total_bytes", "Total GPU Memory", 1),
+)
+
+
+def _gpu_metrics(text: str) -> dict[str, Any]:
+    """Return Triton's metrics of its GPUs, which the report lists one by one."""
+    found: dict[str, Any] = {}
+    for name, title, factor in _GPU:
+        block = re.search(rf"^    {title}:\n((?:      \S+ : .*\n)+)", text, re.MULTILINE)
+        values = re.findall(r" : ([\d.e+]+)", block[1]) if block else []
+        if values:
+            total = factor * sum(map(float, values))
+            found[name] = int(total) if name in _PER_GPU_SUM else total / len(values)
+    return found
+
+
 def parse_report(text: str, percentile: int | None) -> dict[str, Any]:
-    """Return the metrics of one printed report and the windows before it.
+    """Return the metrics of one printed report.
 
     Parameters
     ----------
@@ -217,7 +184,8 @@ def parse_report(text: str, percentile: int | None) -> dict[str, Any]:
     dict of str to Any
         Values by the names of their columns. Times are whole microseconds; a CSV has more digits.
     """
-    found = {**parse_windows(text), **_report(text), **_stages(text)}
+    own, _, called = text.partition(_CALLED)
+    found = {**_report(own), **_stages(own), **_compute_of_called(called), **_gpu_metrics(text)}
     if percentile is not None:
         match = re.search(rf"^    p{percentile} latency: (\d+) usec", text, re.MULTILINE)
         found |= {"latency_percentile_us": float(match[1])} if match else {}
@@ -225,7 +193,7 @@ def parse_report(text: str, percentile: int | None) -> dict[str, Any]:
     if "latency_avg_us" not in found and transfer_us is not None:
         found["latency_avg_us"] = transfer_us
     ends = ("client_send_us", "client_recv_us")
-    stages = (*ends, *(name for name, _ in _STAGES if name.startswith("server_")))
+    stages = (*ends, "server_queue_us", *(f"server_compute_{x}_us" for x in _COMPUTE))
     if {"latency_avg_us", *stages} <= found.keys():
         spent_us = sum(found[name] for name in stages)
         found["network_us"] = max(0.0, found["latency_avg_us"] - spent_us)
@@ -286,12 +254,6 @@ def csv_metrics(cells: Mapping[str, str], percentile: int | None) -> dict[str, A
     return found
 
 
-def _row(csv_text: str | None, percentile: int | None) -> dict[str, Any]:
-    """Return the metrics of a CSV file with exactly one row, as that of one point has."""
-    rows = csv_rows(csv_text or "")
-    return csv_metrics(rows[0], percentile) if len(rows) == 1 else {}
-
-
 def parse_number(text: str) -> float | None:
     """Return the number in a cell.
 
@@ -321,30 +283,36 @@ def _per_gpu(column: str, text: str) -> float | None:
     return sum(values) if column in _PER_GPU_SUM else sum(values) / len(values)
 
 
-def unstable_reason(metrics: Mapping[str, Any]) -> str:
-    """Return how far from settling a point was.
+def printed_warning(text: str) -> str | None:
+    """Return what perf_analyzer itself holds against its figures.
 
     Parameters
     ----------
-    metrics
-        Its metrics with those of the windows.
+    text
+        What it printed.
 
     Returns
     -------
-    str
-        A sentence for the record.
+    str or None
+        A sentence for the record; None where it has no doubts.
     """
-    throughputs = metrics.get("windows_throughput_infer_per_s", ())
-    reason = f"did not settle within {len(throughputs)} windows"
-    spreads = [
-        f"{name} by {max(last) / min(last) - 1:.0%}"
-        for name, last in (
-            ("throughput", throughputs[-3:]),
-            ("latency", metrics.get("windows_latency_us", ())[-3:]),
-        )
-        if len(last) == 3 and min(last) > 0
-    ]
-    return reason + (f": the last three differ in {', in '.join(spreads)}" if spreads else "")
+    for words, reason in _WARNINGS.items():
+        if words in text:
+            return f"perf_analyzer warns: {reason}"
+    return None
+
+
+_WARNINGS = {
+    "is not able to keep up with the desired load": (
+        "it is not able to keep up with the desired load; the client is the limit"
+    ),
+    "Request latency is not stabilizing": "request latency is not stabilizing",
+}
+
+NO_ANSWER = (
+    "no request was answered within a window; give measurement.measurement_interval_ms "
+    "more time than four requests need"
+)
 
 
 def failure_reason(stdout: str, stderr: str, returncode: int) -> str:
@@ -376,10 +344,7 @@ def failure_reason(stdout: str, stderr: str, returncode: int) -> str:
         if match:
             return match[1].strip()
     if "No valid requests recorded" in text:
-        return (
-            "no request was answered within a window; give measurement.measurement_interval_ms "
-            "more time than four requests need"
-        )
+        return NO_ANSWER
     # A shell or a container runtime reports the signal as 128 plus its number.
     if returncode < 0 or returncode > 128:
         return f"perf_analyzer was ended by signal {abs(returncode) % 128}"

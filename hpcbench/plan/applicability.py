@@ -79,7 +79,7 @@ def model_problems(
         for name, shapes in model.shape_sets.items():
             key = "shapes" if name is None else f"shapes.{name}"
             found += [f"{key}: {p}" for p in _shape_problems(triton_model, shapes, from_file)]
-    unsupported = load_axes.always_unsupported_reason(measurement)
+    unsupported = load_axes.always_unsupported_reason(load, measurement)
     return [*found, unsupported] if unsupported else found
 
 

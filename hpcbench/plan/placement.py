@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from hpcbench.config.load_axes import REST_WINDOWS
+from hpcbench.config.load_axes import WINDOWS_IN_A_ROW
 from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.config.values import BASE
 from hpcbench.plan import accelerators
@@ -203,7 +203,7 @@ def longest_s(group: PointGroup) -> float:
         Time in seconds where none of them settles.
     """
     loads = [point.load for point in _loaded_points(group)]
-    first_s = 0.0 if len(loads) == 1 else max(REST_WINDOWS * load.window_s for load in loads)
+    first_s = 0.0 if len(loads) == 1 else max(WINDOWS_IN_A_ROW * load.window_s for load in loads)
     return first_s + max(load.longest_s for load in loads)
 
 

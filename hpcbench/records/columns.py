@@ -222,6 +222,15 @@ class Record:
     latency_p90_us: float | None = _metric("90th percentile", unit="us", header="p90 latency")
     latency_p95_us: float | None = _metric("95th percentile", unit="us", header="p95 latency")
     latency_p99_us: float | None = _metric("99th percentile", unit="us", header="p99 latency")
+    latency_p99_max_us: float | None = _metric(
+        "the largest 99th percentile of a report among those that count", unit="us"
+    )
+    latency_p99_bound_us: float | None = _metric(
+        "the same, where it is an upper bound of the true 99th percentile with 95 % confidence at "
+        "least, for independent requests; missing: too few reports for a bound",
+        unit="us",
+    )
+    latency_p99_bound_confidence: float | None = _metric("confidence of that bound", unit="1")
     latency_percentile_us: float | None = _metric(
         "the percentile named in the column percentile", unit="us"
     )
@@ -239,8 +248,21 @@ class Record:
     client_overhead_percent: float | None = _metric(
         "share of the time that perf_analyzer spent on itself", unit="%"
     )
-    send_request_rate: float | None = _metric("rate at which requests were really sent", unit="1/s")
-    delayed_requests_percent: float | None = _metric("requests sent too late", unit="%")
+    send_request_rate: float | None = _metric(
+        "open loop: rate at which requests were sent; where perf_analyzer does not print it, "
+        "because at most 10 % were delayed, the rate at which they were answered",
+        unit="1/s",
+    )
+    delayed_requests_percent: float | None = _metric(
+        "open loop: requests sent too late; perf_analyzer prints it from 10 % on", unit="%"
+    )
+    overloaded: bool | None = _outcome(
+        "open loop: less than 98 % of the rate was sent or answered, or more than 1 % of the "
+        "requests were delayed; missing: closed loop"
+    )
+    schedule_lag_s: float | None = _metric(
+        "open loop: how far the sending was behind its schedule at the end", unit="s"
+    )
     request_count: int | None = _metric("requests completed in the windows counted", unit="1")
 
     # Time inside the server, mean per request
@@ -270,10 +292,16 @@ class Record:
 
     # Stability
     windows_throughput_infer_per_s: tuple[float, ...] | None = _metric(
-        "throughput of each window until perf_analyzer stopped", unit="infer/s"
+        "throughput of each window; the last ones count, see windows_counted", unit="infer/s"
     )
     windows_latency_us: tuple[float, ...] | None = _metric(
         "latency of each window: mean, or the percentile asked for", unit="us"
+    )
+    windows_counted: int | None = _metric(
+        "from how many of the last windows throughput, latencies and counts come", unit="1"
+    )
+    warm_up_s: float | None = _metric(
+        "time at the beginning whose reports differ from the rest; it never counts", unit="s"
     )
 
     overlap: float | None = _metric(
@@ -332,11 +360,11 @@ class Record:
     )
     tensorrt_version: str | None = _provenance("TensorRT in it, likewise")
     perf_analyzer_version: str | None = _version("as it says itself")
-    command: str | None = _provenance("perf_analyzer's command line, as the campaign asks for it")
-    figures_command: str | None = _provenance(
-        "the command line of the three more windows that an unstable point's metrics come from"
+    command: str | None = _provenance("perf_analyzer's command line")
+    exit_code: int | None = _outcome(
+        "perf_analyzer's, where it ended by itself; 128 + signal where a signal ended it; missing: "
+        "hpcbench ended it, having seen enough"
     )
-    exit_code: int | None = _outcome("perf_analyzer's; 128 + signal where a signal ended it")
     log_tail: str | None = _outcome("last lines of what went wrong")
     perf_analyzer_s: float | None = _metric("wall time inside perf_analyzer", unit="s")
     started_at: datetime | None = _provenance("start of the measurement, UTC")

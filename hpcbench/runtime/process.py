@@ -148,11 +148,18 @@ class RunningProgram:
         _check_not_stopped()
         return code
 
+    def interrupt(self) -> None:
+        """Send the program a SIGINT. Do not wait for what it does then."""
+        self._order(supervisor.INTERRUPT)
+
     def release(self) -> None:
         """Ask the supervisor to stop the program. Do not wait for it."""
+        self._order(supervisor.STOP)
+
+    def _order(self, order: bytes) -> None:
         if self._popen.stdin is not None and not self._popen.stdin.closed:
             with contextlib.suppress(BrokenPipeError):
-                self._popen.stdin.write(supervisor.STOP)
+                self._popen.stdin.write(order)
 
     def stop(self, grace_s: float = GRACE_S) -> None:
         """Stop the program and whatever it started; return when all of it is gone.

@@ -2,7 +2,8 @@
 
 Run as ``python -I -S supervisor.py [OPTION VALUE]... -- COMMAND...`` with a pipe as standard
 input. The starter holds the other end: when it writes STOP there, or dies by any signal at all,
-the read here ends, and the program is stopped with everything it started.
+the read here ends, and the program is stopped with everything it started. INTERRUPT is passed on as
+SIGINT, and nothing else happens.
 
 A second process, the guard, covers the case that starter and supervisor are killed at the same
 time: it waits for the death of both, then kills what is left. Apptainer's containers would stay
@@ -27,6 +28,7 @@ import time
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 STOP = b"stop"
+INTERRUPT = b"interrupt"
 MARK = "HPCBENCH_PROGRAM"
 """A variable in the environment of a program and of all that it starts: they are found by it."""
 GUARD = "hpcbench-guard"
@@ -208,8 +210,13 @@ def _wait(child: int, wake: int) -> int | None:
             if any(number != signal.SIGCHLD for number in numbers):
                 return None
         if 0 in ready:
-            _pipe_data.append(os.read(0, 512))
-            return None
+            data = os.read(0, 512)
+            if INTERRUPT in data:
+                _signal_group(child, signal.SIGINT)
+            # Both may have been written before this read.
+            if not data or STOP in data:
+                _pipe_data.append(data)
+                return None
 
 
 def _reap(child: int) -> int | None:
@@ -229,11 +236,7 @@ def _reap(child: int) -> int | None:
 
 def _stop(child: int, grace_s: float) -> int:
     for number, patience_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 5.0)):
-        try:
-            os.killpg(child, number)
-        except ProcessLookupError:
-            # It has no group of its own yet.
-            os.kill(child, number)
+        _signal_group(child, number)
         deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline:
             code = _reap(child)
@@ -241,6 +244,14 @@ def _stop(child: int, grace_s: float) -> int:
                 return code
             time.sleep(0.01)
     return 128 + signal.SIGKILL
+
+
+def _signal_group(child: int, number: signal.Signals) -> None:
+    try:
+        os.killpg(child, number)
+    except ProcessLookupError:
+        # It has no group of its own yet.
+        os.kill(child, number)
 
 
 def _kill_descendants() -> None:

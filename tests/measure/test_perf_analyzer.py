@@ -9,7 +9,13 @@ import pytest
 
 from hpcbench.config.load_axes import LoadVariant
 from hpcbench.measure import perf_analyzer
-from hpcbench.measure.perf_analyzer import drop_unknown_flags, known_flags, timeout_s
+from hpcbench.measure.perf_analyzer import (
+    PassPlan,
+    better_plan,
+    drop_unknown_flags,
+    known_flags,
+    timeout_s,
+)
 from tests.helpers.builders import PRINTED, point, triton_model, variant
 
 
@@ -18,13 +24,10 @@ def printed(case: str, name: str) -> str:
 
 
 def words(**settings: Any) -> list[str]:
-    changes = {key: settings.pop(key) for key in ("settle", "metrics_url") if key in settings}
+    metrics_url = settings.pop("metrics_url", None)
     chosen = settings.pop("point", None) or point(**{"batch_size": 8, "concurrency": 4} | settings)
-    return perf_analyzer.arguments(
-        chosen,
-        url="127.0.0.1:8001",
-        **({"metrics_url": None} | changes),
-    )
+    plan = perf_analyzer.first_plan(chosen.load)
+    return perf_analyzer.arguments(chosen, url="127.0.0.1:8001", metrics_url=metrics_url, plan=plan)
 
 
 def test_the_batch_of_a_model_without_a_batch_dimension_stands_in_its_shape() -> None:
@@ -47,11 +50,11 @@ def test_the_batch_of_a_model_without_a_batch_dimension_stands_in_its_shape() ->
         ({"string_data": "-x y"}, "--string-data=-x y"),
         (
             {"measurement_mode": "count_windows", "measurement_request_count": 70},
-            "--measurement-mode count_windows --measurement-request-count 70",
+            "--measurement-mode count_windows --measurement-request-count 24",
         ),
         (
             {"concurrency": None, "request_rate": 12.5, "request_distribution": "poisson"},
-            "--request-rate-range 12.5:12.5 --request-distribution poisson",
+            "--request-rate-range 12.5:12.5:0 --request-distribution poisson",
         ),
     ],
 )
@@ -64,7 +67,7 @@ def test_each_setting_has_its_flag_and_no_other_line_has_it(
 
 def test_a_window_of_so_many_requests_has_more_time() -> None:
     counted = LoadVariant(measurement_mode="count_windows", measurement_request_count=50)
-    assert timeout_s(counted) == 60 + 10 * 10 * 1.2 * 5
+    assert timeout_s(counted) == 60 + 10 * 10 * 5
     text = " ".join(words(measurement_mode="count_windows", measurement_request_count=50))
     assert "--measurement-interval" not in text
 
@@ -80,8 +83,8 @@ def test_the_command_line_of_a_point() -> None:
     )
     text = " ".join(words(point=chosen))
     assert text == (
-        "-m pnet -u 127.0.0.1:8001 -i grpc --async -b 8 --concurrency-range 4:4 "
-        "--measurement-interval 9000 --stability-percentage 10 --max-trials 10 "
+        "-m pnet -u 127.0.0.1:8001 -i grpc --async -b 8 --concurrency-range 4:4:0 "
+        "--measurement-interval 833 --stability-percentage 999 --max-trials 1000 "
         "--input-data random -x 2 --percentile=95 --shape pf:2,50 --shape sv:11,4 "
         "-v --verbose-csv -f result.csv"
     )
@@ -100,14 +103,35 @@ def test_metrics_are_asked_for_where_the_server_has_some() -> None:
     assert "--collect-metrics --metrics-url 127.0.0.1:8002/metrics --metrics-interval" in text
 
 
-def test_a_point_that_does_not_settle_is_given_three_windows_that_always_end() -> None:
-    text = " ".join(words(settle=False, max_trials=20, stability_percentage=5))
-    assert "--stability-percentage 999 --max-trials 3" in text
-    assert " ".join(words(max_trials=20, stability_percentage=5)).count("percentage 5 --max-tri")
+# How long its passes are
 
 
-def test_a_percentage_is_written_as_a_person_would() -> None:
-    assert "--stability-percentage 2.5" in " ".join(words(stability_percentage=2.5))
+def plan_of(**asked: Any) -> PassPlan:
+    return perf_analyzer.first_plan(LoadVariant(**asked))
+
+
+def test_nine_passes_fill_a_window_of_a_closed_loop_and_three_one_of_an_open_loop() -> None:
+    closed = plan_of(measurement_interval_ms=9000)
+    assert closed.reports_per_window == 3
+    assert closed.pass_s == pytest.approx(1, rel=0.001)
+    opened = plan_of(measurement_interval_ms=9000, concurrency=None, request_rate=5.0)
+    assert opened.reports_per_window == 1
+    assert opened.pass_s == pytest.approx(3, rel=0.001)
+
+
+def test_passes_without_an_answer_grow_up_to_the_window_that_was_asked_for() -> None:
+    load = LoadVariant(measurement_interval_ms=9000)
+    plan = perf_analyzer.first_plan(load)
+    assert better_plan(load, plan, gaps=False) is None
+    found = []
+    while plan is not None:
+        plan = better_plan(load, plan, gaps=True)
+        found += [(round(plan.pass_s, 1), plan.reports_per_window)] if plan else []
+    assert found == [(3.0, 1), (9.0, 1)]
+
+
+def test_no_pass_is_shorter_than_perf_analyzer_can_measure() -> None:
+    assert plan_of(measurement_interval_ms=1).interval_ms == 1
 
 
 # What the installed version knows
@@ -172,22 +196,16 @@ def test_values_are_never_taken_for_flags() -> None:
 
 
 def test_the_time_allowed_grows_with_windows_and_trials() -> None:
-    assert timeout_s(LoadVariant()) == 60 + 2 * 10 * 1.2 * 5
-    assert timeout_s(LoadVariant(measurement_interval_ms=9000)) == 60 + 2 * 10 * 1.2 * 9
-    assert timeout_s(LoadVariant(max_trials=20)) == 60 + 2 * 20 * 1.2 * 5
-
-
-def test_three_more_windows_take_the_time_of_three() -> None:
-    assert timeout_s(LoadVariant(max_trials=20), settle=False) == 60 + 2 * 3 * 1.2 * 5
+    assert timeout_s(LoadVariant()) == 60 + 4 * 10 * 5
+    assert timeout_s(LoadVariant(measurement_interval_ms=9000)) == 60 + 4 * 10 * 9
+    assert timeout_s(LoadVariant(max_trials=20)) == 60 + 4 * 20 * 5
 
 
 def test_a_time_given_in_the_campaign_counts() -> None:
     assert timeout_s(LoadVariant(timeout_s=7.5)) == 7.5
-    assert timeout_s(LoadVariant(timeout_s=7.5), settle=False) == 7.5
 
 
-def test_the_recorded_runs_would_have_had_the_time_that_they_took() -> None:
-    """The allowed time is longer than all trials of the longest windows can be."""
+def test_windows_that_had_to_grow_have_the_time_that_they_take() -> None:
     for interval_ms in (1, 300, 9000, 60_000):
         asked = LoadVariant(measurement_interval_ms=interval_ms)
-        assert timeout_s(asked) > asked.max_trials * 1.2 * interval_ms / 1000
+        assert timeout_s(asked) > (3 * asked.max_trials + 1) * interval_ms / 1000

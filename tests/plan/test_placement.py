@@ -88,7 +88,7 @@ def test_a_placement_carries_what_a_worker_needs() -> None:
 def test_the_estimate_is_a_start_and_three_windows_for_each_point() -> None:
     points = [point(1), point(2, measurement_interval_ms=10_000)]
     (placement,) = placed(points)
-    assert placement.estimate_s == SERVER_START_S + (3 * 6 + 1) + (3 * 12 + 1)
+    assert placement.estimate_s == SERVER_START_S + (3 * 5 + 1) + (3 * 10 + 1)
 
 
 OWN_TENSORRT = (

@@ -1,0 +1,176 @@
+"""What a perf_analyzer under load has shown: the metrics of its point, and the verdict on it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hpcbench.config.load_axes import WINDOWS_IN_A_ROW, LoadVariant
+from hpcbench.measure import open_loop, perf_output, pooling, stop_rule
+from hpcbench.measure.open_loop import Schedule
+from hpcbench.measure.perf_analyzer import PassPlan
+from hpcbench.measure.perf_output import Outcome
+from hpcbench.measure.report_stream import Pass, Report
+from hpcbench.measure.stop_rule import Verdict
+from hpcbench.records.columns import Status
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heard:
+    """All that was heard of one perf_analyzer until it was ended.
+
+    Attributes
+    ----------
+    load, plan, schedule
+        What it was asked for; a closed loop has no schedule.
+    passes
+        All its passes.
+    reports
+        Those that began after all models were under load; all reports where none did.
+    verdict
+        That of the stop rule on them; None where it was never asked.
+    late
+        Whether an open loop was ended because it surely did not keep its rate.
+    unanswered
+        Whether it was ended because no request was answered any more.
+    exit_code
+        None if it ran until it was ended.
+    stdout, stderr
+        What it printed.
+    """
+
+    load: LoadVariant
+    plan: PassPlan
+    schedule: Schedule | None
+    passes: tuple[Pass, ...]
+    reports: tuple[Report, ...]
+    verdict: Verdict | None
+    late: bool
+    unanswered: bool
+    exit_code: int | None
+    stdout: str
+    stderr: str
+
+    @property
+    def counted(self) -> tuple[Report, ...]:
+        """The reports that count."""
+        if self.verdict is None:
+            return self.reports[-WINDOWS_IN_A_ROW * self.plan.reports_per_window :]
+        return self.reports[self.verdict.first : self.verdict.last]
+
+    @property
+    def span(self) -> tuple[float, float] | None:
+        """The begin and the end of what counts, in seconds; None without a report."""
+        return (self.counted[0].begin, self.counted[-1].end) if self.reports else None
+
+
+def metrics(heard: Heard) -> dict[str, Any]:
+    """Return the metrics of the reports that count, and the windows of all.
+
+    Parameters
+    ----------
+    heard
+        What was heard.
+
+    Returns
+    -------
+    dict of str to Any
+        Values by the names of their columns; empty where there is no report.
+    """
+    counted = [report.metrics for report in heard.counted]
+    if not counted:
+        return _metrics_of_passes(heard.passes) if heard.late else {}
+    per_window = heard.plan.reports_per_window
+    last = heard.verdict.last if heard.verdict else len(heard.reports)
+    warm_up = heard.verdict.warm_up if heard.verdict else 0
+    throughputs, latencies = stop_rule.window_values(
+        [report.observation for report in heard.reports[:last]], per_window
+    )
+    found = {
+        **pooling.pooled(counted, heard.load.percentile),
+        **pooling.p99_columns(counted),
+        "windows_throughput_infer_per_s": throughputs,
+        "windows_latency_us": latencies,
+        "windows_counted": len(counted) // per_window,
+        "warm_up_s": heard.reports[warm_up].begin - heard.reports[0].begin if warm_up else 0.0,
+    }
+    if heard.schedule is not None:
+        found |= open_loop.schedule_columns(heard.schedule, found)
+        found["overloaded"] |= heard.late
+    return found
+
+
+def _metrics_of_passes(passes: Sequence[Pass]) -> dict[str, Any]:
+    """Without a report the passes are all that is known."""
+    rates = [each.throughput for each in passes]
+    return {"throughput_infer_per_s": sum(rates) / len(rates), "overloaded": True}
+
+
+def outcome(
+    heard: Heard, *, overlap: float | None, ended: Sequence[str], limit_s: float
+) -> Outcome:
+    """Return what a perf_analyzer measured, and whether it may be believed.
+
+    Parameters
+    ----------
+    heard
+        What was heard of it.
+    overlap
+        Share of the time that counts in which all other models were under load, too; None without
+        a report.
+    ended
+        Names of other models whose perf_analyzer ended by itself.
+    limit_s
+        After how many seconds a measurement is hung.
+
+    Returns
+    -------
+    Outcome
+        ``ok`` if nothing speaks against it.
+    """
+    found = metrics(heard)
+    failure = _failure(heard, ended, limit_s)
+    if failure is not None:
+        return Outcome(failure[0], failure[1], found)
+    parts = pooling.pooled_composing(
+        [report.composing for report in heard.counted], found.get("throughput_infer_per_s")
+    )
+    reason = _doubt(heard, found, overlap, ended)
+    if reason is not None:
+        return Outcome(Status.UNSTABLE, reason, found, parts)
+    if heard.verdict is None or not heard.verdict.done:
+        return Outcome(Status.TIMEOUT, _hung(limit_s), found, parts)
+    return Outcome(Status.OK, None, found, parts)
+
+
+def _failure(heard: Heard, ended: Sequence[str], limit_s: float) -> tuple[Status, str] | None:
+    """Return why there are no figures, or none that can be used."""
+    if heard.exit_code is not None:
+        why = perf_output.failure_reason(heard.stdout, heard.stderr, heard.exit_code)
+        return Status.FAILED, why
+    if heard.unanswered:
+        return Status.FAILED, perf_output.NO_ANSWER
+    if heard.late or heard.reports:
+        return None
+    if ended:
+        why = f"{', '.join(ended)}, measured at the same time, ended before this had metrics"
+        return Status.FAILED, why
+    return Status.TIMEOUT, _hung(limit_s)
+
+
+def _doubt(
+    heard: Heard, found: dict[str, Any], overlap: float | None, ended: Sequence[str]
+) -> str | None:
+    """Return why the figures are not to be believed; None where nothing speaks against them."""
+    if heard.schedule is not None and found.get("overloaded"):
+        return open_loop.late_reason(heard.schedule, found)
+    if overlap is not None and overlap < 1:
+        why = f"{', '.join(ended)} ended" if ended else "not all of them ran all the time"
+        return f"the other models loaded the server for only {overlap:.0%} of this time: {why}"
+    if heard.verdict is not None and heard.verdict.reason is not None:
+        return heard.verdict.reason
+    printed = "".join(report.text for report in heard.counted)
+    return perf_output.printed_warning(printed + heard.stderr)
+
+
+def _hung(limit_s: float) -> str:
+    return f"perf_analyzer was killed after {limit_s:.0f} s, the time computed for this point"

@@ -1,0 +1,172 @@
+"""Whether an open loop keeps the rate that it was asked for.
+
+Requests of an open loop are due at given times. Where they cannot be sent in time, or are not
+answered as fast as they are sent, latency only says for how long one has measured: the rate is over
+what the server, or the client, can do. perf_analyzer prints the rate that it sent and the share of
+delayed requests only where more than 10 % were delayed.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hpcbench.measure.report_stream import Pass, Report
+
+MIN_SHARE = 0.98
+"""A loop that sends, or gets answered, less of the rate asked for than this does not keep it."""
+
+MAX_DELAYED_PERCENT = 1.0
+
+_PASSES = 3
+_SURE_S = 2.0
+_SILENT_S = 2.0
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When the requests of an open loop are due.
+
+    Attributes
+    ----------
+    rate
+        Requests per second.
+    poisson
+        Whether the times between them are random.
+    inferences
+        Inferences per request, as perf_analyzer counts them.
+    """
+
+    rate: float
+    poisson: bool
+    inferences: int
+
+    def least(self, seconds: float) -> float:
+        """Return the least rate in a time that still keeps the schedule.
+
+        Parameters
+        ----------
+        seconds
+            The time.
+
+        Returns
+        -------
+        float
+            Requests per second: 98 % of the rate, less three standard deviations of a Poisson
+            process, or less two requests that the ends of the time may cut.
+        """
+        due = self.rate * seconds
+        slack = 3 * math.sqrt(due) if self.poisson else 2.0
+        return self.rate * max(0.0, MIN_SHARE - slack / due)
+
+
+def is_surely_late(
+    schedule: Schedule,
+    passes: Sequence[Pass],
+    reports: Sequence[Report],
+    *,
+    pass_s: float,
+    now: float,
+) -> bool:
+    """Return whether a loop that still runs can no longer keep its schedule.
+
+    A loop that is late only because its start was slow catches up: its later passes are faster than
+    the schedule. One that asks for far too much may print nothing any more, as perf_analyzer is
+    then busy with what it has sent.
+
+    Parameters
+    ----------
+    schedule
+        When requests are due.
+    passes
+        All passes so far.
+    reports
+        All reports so far.
+    pass_s
+        How long a pass takes, in seconds.
+    now
+        Seconds of the same clock as the passes'.
+
+    Returns
+    -------
+    bool
+        True where the last passes, of two seconds together at least, were all late, or where a
+        late pass or report was the last thing that was printed for a long time.
+    """
+    if not passes:
+        return False
+    late = [each.throughput / schedule.inferences < schedule.least(pass_s) for each in passes]
+    if not late[-1]:
+        return False
+    said = bool(reports) and is_said_to_be_late(reports[-1].metrics)
+    enough = said or (len(late) >= _PASSES and all(late[-_PASSES:]))
+    loaded_s = now - passes[0].by + pass_s
+    silent = now - passes[-1].by > _SILENT_S + 2 * pass_s
+    return silent or (enough and loaded_s >= _SURE_S)
+
+
+def is_said_to_be_late(metrics: Mapping[str, Any]) -> bool:
+    """Return whether perf_analyzer printed that too many requests were delayed.
+
+    Parameters
+    ----------
+    metrics
+        Those of a report, or of several.
+
+    Returns
+    -------
+    bool
+        False where it printed nothing about it.
+    """
+    return bool(metrics.get("delayed_requests_percent", 0.0) > MAX_DELAYED_PERCENT)
+
+
+def schedule_columns(schedule: Schedule, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what became of the schedule in the time that counts.
+
+    Parameters
+    ----------
+    schedule
+        When requests were due.
+    metrics
+        Of all requests that count.
+
+    Returns
+    -------
+    dict of str to Any
+        ``overloaded``, ``send_request_rate`` in requests per second (perf_analyzer's number, else
+        the rate of the answers), and ``schedule_lag_s``, by how much the schedule was behind at the
+        end, in seconds.
+    """
+    answered = metrics["throughput_infer_per_s"] / schedule.inferences
+    sent = metrics.get("send_request_rate", answered)
+    seconds = metrics.get("request_count", 0) / answered if answered else 0.0
+    least = schedule.least(seconds) if seconds else 0.0
+    late = not answered or min(sent, answered) < least or is_said_to_be_late(metrics)
+    return {
+        "overloaded": bool(late),
+        "send_request_rate": sent,
+        "schedule_lag_s": max(0.0, seconds * (1 - sent / schedule.rate)),
+    }
+
+
+def late_reason(schedule: Schedule, metrics: Mapping[str, Any]) -> str:
+    """Return what to say of a loop that did not keep its rate.
+
+    Parameters
+    ----------
+    schedule
+        When requests were due.
+    metrics
+        What is known, with ``send_request_rate`` where it is.
+
+    Returns
+    -------
+    str
+        A sentence for the record.
+    """
+    sent = metrics.get("send_request_rate")
+    what = "" if sent is None else f": {sent:.5g} of them per second were sent or answered"
+    percent = metrics.get("delayed_requests_percent")
+    delayed = "" if percent is None else f", {percent:.3g} % of them were delayed"
+    return f"overloaded: {schedule.rate:g} requests per second were asked for{what}{delayed}"

@@ -1,0 +1,270 @@
+"""When a measurement has seen enough: pure decisions on the reports that came so far.
+
+perf_analyzer runs under load until it is ended, and prints one report after the other. Each rule
+here is asked after every report, and says whether to go on, and which reports count.
+
+The warm-up is left out by the same test in each of them. MSER (White 1997, Simulation 69(6)) says
+where it would end: at the d that minimises the squared standard error of the mean of what follows,
+d in the first half. As MSER cuts something off from most series without a warm-up, too, the
+beginning is left out only if its mean differs from the rest's at the 1 % level of a t test.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special
+
+from hpcbench.config.load_axes import WINDOWS_IN_A_ROW
+
+MIN_BATCHES = 10
+"""Batch means of 10 to 30 batches give intervals that hold (Schmeiser 1982, Oper. Res. 30(3))."""
+
+_WARM_UP_LEVEL = 0.01
+_CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a rule needs of one report.
+
+    Attributes
+    ----------
+    throughput
+        In inferences per second.
+    latency
+        The mean or the percentile that was asked for, in microseconds.
+    requests
+        How many requests it counts.
+    begin, end
+        In seconds of one clock.
+    """
+
+    throughput: float
+    latency: float
+    requests: int
+    begin: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a rule says.
+
+    Attributes
+    ----------
+    done
+        Whether enough was seen, or no more is allowed.
+    settled
+        Whether the reports that count agree as the rule demands it.
+    first, last
+        The reports that count, as a slice.
+    warm_up
+        How many reports at the beginning are warm-up.
+    reached
+        Half of the 95 % interval over the mean, of throughput or latency, the larger one; None
+        for the rule of windows.
+    reason
+        Why it did not settle; None while it is not done, and where it settled.
+    """
+
+    done: bool
+    settled: bool
+    first: int
+    last: int
+    warm_up: int
+    reached: float | None = None
+    reason: str | None = None
+
+
+def warm_up(values: ArrayLike) -> int:
+    """Return how many values at the beginning of a series are warm-up.
+
+    Parameters
+    ----------
+    values
+        A series of shape (n,), of equally long reports.
+
+    Returns
+    -------
+    int
+        From 0 to n // 2.
+    """
+    series = np.asarray(values, dtype=float)
+    n = len(series)
+    if n < 4:
+        return 0
+    first_half = range(n // 2 + 1)
+    errors = [series[cut:].var() / (n - cut) for cut in first_half]
+    cut = int(np.argmin(errors))
+    if cut == 0:
+        return 0
+    rest = series[cut:]
+    noise = rest.std(ddof=1) * math.sqrt(1 / cut + 1 / len(rest))
+    differs = abs(series[:cut].mean() - rest.mean())
+    # A rest without any spread differs from whatever is not equal to it.
+    critical = float(special.stdtrit(len(rest) - 1, 1 - _WARM_UP_LEVEL / 2))
+    return cut if differs > critical * noise else 0
+
+
+def window_values(
+    observations: Sequence[Observation], per_window: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return throughput and latency of the windows, the last of which ends with the last report.
+
+    Parameters
+    ----------
+    observations
+        The reports in the order of time.
+    per_window
+        How many reports make a window. Those at the beginning that fill none are left out.
+
+    Returns
+    -------
+    tuple
+        Throughputs in inferences per second, and latencies in microseconds: means of the reports,
+        weighted by their time and by their requests.
+    """
+    begins = range(len(observations) % per_window, len(observations), per_window)
+    windows = [observations[begin : begin + per_window] for begin in begins]
+    return tuple(map(_throughput, windows)), tuple(map(_latency, windows))
+
+
+def _throughput(window: Sequence[Observation]) -> float:
+    # The times of a report's lines are known to 50 ms only; its requests and rate say it better.
+    spent = sum(each.requests / each.throughput for each in window if each.throughput > 0)
+    return sum(each.requests for each in window) / spent if spent else 0.0
+
+
+def _latency(window: Sequence[Observation]) -> float:
+    requests = sum(each.requests for each in window)
+    return sum(each.requests * each.latency for each in window) / requests if requests else 0.0
+
+
+def spread(values: Sequence[float]) -> float:
+    """Return by how much values differ, as perf_analyzer compares it.
+
+    Parameters
+    ----------
+    values
+        Throughputs or latencies of windows.
+
+    Returns
+    -------
+    float
+        The largest divided by the smallest, less one; infinite where one is 0.
+    """
+    return max(values) / min(values) - 1 if values and min(values) > 0 else math.inf
+
+
+def by_windows(
+    observations: Sequence[Observation],
+    *,
+    per_window: int,
+    stability_percentage: float,
+    max_trials: int,
+) -> Verdict:
+    """Stop when three windows in a row agree in throughput and in latency.
+
+    Parameters
+    ----------
+    observations
+        All reports so far. The rule is asked after each of them, and looks at the last windows.
+    per_window
+        How many reports make a window. The windows slide by one report.
+    stability_percentage
+        By how much the three may differ, in percent.
+    max_trials
+        After so many windows the point is unstable.
+
+    Returns
+    -------
+    Verdict
+        The last three windows count.
+    """
+    n = len(observations)
+    first = max(0, n - WINDOWS_IN_A_ROW * per_window)
+    cut = _warm_up_of(observations)
+    throughputs, latencies = window_values(observations[first:], per_window)
+    enough = n - max(first, cut) >= WINDOWS_IN_A_ROW * per_window
+    spreads = spread(throughputs), spread(latencies)
+    if enough and max(spreads) <= stability_percentage / 100:
+        return Verdict(True, True, first, n, cut)
+    if n < max_trials * per_window:
+        return Verdict(False, False, first, n, cut)
+    reason = (
+        f"did not settle within {max_trials} windows: the last three differ in throughput by "
+        f"{spreads[0]:.0%}, in latency by {spreads[1]:.0%}"
+    )
+    return Verdict(True, False, first, n, cut, reason=reason)
+
+
+def by_precision(observations: Sequence[Observation], *, precision: float, max_s: float) -> Verdict:
+    """Stop when the 95 % intervals of throughput and latency are narrow enough.
+
+    The intervals are those of batch means: neighbouring reports are joined to 10 to 19 batches,
+    which grow with the measurement, so that the batches are as good as independent.
+
+    Parameters
+    ----------
+    observations
+        All reports so far.
+    precision
+        Half of each interval must be at most so much of its mean.
+    max_s
+        After so many seconds the point is unstable.
+
+    Returns
+    -------
+    Verdict
+        All reports after the warm-up count.
+    """
+    n = len(observations)
+    cut = _warm_up_of(observations)
+    reached = None
+    if n - cut >= MIN_BATCHES:
+        kept = observations[cut:]
+        reached = max(
+            relative_half_width([each.throughput for each in kept]),
+            relative_half_width([each.latency for each in kept]),
+        )
+        if reached <= precision:
+            return Verdict(True, True, cut, n, cut, reached)
+    if n and observations[-1].end - observations[0].begin >= max_s:
+        how = f"± {reached:.1%}" if reached is not None else f"{n - cut} reports"
+        reason = f"did not reach ± {precision:.1%} within {max_s:g} s: {how}"
+        return Verdict(True, False, cut, n, cut, reached, reason)
+    return Verdict(False, False, cut, n, cut, reached)
+
+
+def relative_half_width(values: ArrayLike) -> float:
+    """Return half of the 95 % interval of a mean, over the mean, from batch means.
+
+    Parameters
+    ----------
+    values
+        A series of shape (n,) without its warm-up, n >= 10.
+
+    Returns
+    -------
+    float
+        Infinite where the mean is 0.
+    """
+    series = np.asarray(values, dtype=float)
+    size = len(series) // MIN_BATCHES
+    count = len(series) // size
+    # What fills no batch is left out at the beginning, which is nearest to the warm-up.
+    batches = series[len(series) - size * count :].reshape(count, size).mean(axis=1)
+    mean = batches.mean()
+    quantile = float(special.stdtrit(count - 1, (1 + _CONFIDENCE) / 2))
+    half = quantile * batches.std(ddof=1) / math.sqrt(count)
+    return float(half / mean) if mean > 0 else math.inf
+
+
+def _warm_up_of(observations: Sequence[Observation]) -> int:
+    return max(
+        warm_up([each.throughput for each in observations]),
+        warm_up([each.latency for each in observations]),
+    )

@@ -1,0 +1,85 @@
+"""Whether an open loop keeps its rate."""
+
+from __future__ import annotations
+
+import pytest
+
+from hpcbench.measure.open_loop import (
+    Schedule,
+    is_surely_late,
+    late_reason,
+    schedule_columns,
+)
+from hpcbench.measure.report_stream import Pass, Report
+
+STEADY = Schedule(rate=100.0, poisson=False, inferences=4)
+RANDOM = Schedule(rate=100.0, poisson=True, inferences=4)
+
+
+def passes(*rates: float) -> list[Pass]:
+    """Passes of a second, by requests per second."""
+    return [Pass(4 * rate, n + 1.0, n + 1.0) for n, rate in enumerate(rates)]
+
+
+def late(*rates: float, schedule: Schedule = STEADY, silent_s: float = 0.1) -> bool:
+    now = len(rates) + silent_s
+    return is_surely_late(schedule, passes(*rates), [], pass_s=1.0, now=now)
+
+
+def test_three_passes_below_the_rate_are_enough() -> None:
+    assert late(90.0, 91.0, 90.0)
+    assert not late(90.0, 91.0)
+    assert not late(90.0, 91.0, 99.0)
+
+
+def test_a_loop_that_catches_up_after_a_slow_start_is_not_late() -> None:
+    assert not late(20.0, 140.0, 140.0, 100.0)
+
+
+def test_a_random_schedule_may_have_fewer_requests_by_chance() -> None:
+    assert not late(80.0, 75.0, 80.0, schedule=RANDOM)
+    assert late(50.0, 60.0, 60.0, schedule=RANDOM)
+
+
+def test_a_late_loop_that_prints_nothing_any_more_is_not_waited_for() -> None:
+    assert late(4.0, silent_s=5.0)
+    assert not late(4.0, silent_s=1.0)
+    assert not late(100.0, silent_s=5.0)
+    assert not is_surely_late(STEADY, [], [], pass_s=1.0, now=100.0)
+
+
+def test_what_perf_analyzer_says_of_delayed_requests_is_believed() -> None:
+    said = Report(0.0, 3.0, "", {"delayed_requests_percent": 46.0})
+    assert is_surely_late(STEADY, passes(99.0, 95.0), [said], pass_s=1.0, now=2.5)
+
+
+def test_a_loop_that_kept_its_rate_has_no_lag() -> None:
+    kept = schedule_columns(STEADY, {"throughput_infer_per_s": 399.0, "request_count": 1000})
+    assert not kept["overloaded"]
+    assert kept["send_request_rate"] == 99.75
+    assert kept["schedule_lag_s"] < 0.03
+
+
+def test_a_loop_that_did_not_says_by_how_much() -> None:
+    metrics = {
+        "throughput_infer_per_s": 4 * 80.0,
+        "send_request_rate": 80.0,
+        "delayed_requests_percent": 99.7,
+        "request_count": 800,
+    }
+    found = schedule_columns(STEADY, metrics)
+    assert found["overloaded"]
+    assert found["schedule_lag_s"] == pytest.approx(2)
+    assert late_reason(STEADY, metrics | found) == (
+        "overloaded: 100 requests per second were asked for: 80 of them per second were sent or "
+        "answered, 99.7 % of them were delayed"
+    )
+
+
+def test_delays_alone_are_an_overload() -> None:
+    metrics = {
+        "throughput_infer_per_s": 400.0,
+        "request_count": 1000,
+        "delayed_requests_percent": 12.0,
+    }
+    assert schedule_columns(STEADY, metrics)["overloaded"]

@@ -1,0 +1,133 @@
+"""When a measurement has seen enough. The series are simulated, so their truth is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hpcbench.measure import stop_rule
+from hpcbench.measure.stop_rule import Observation, Verdict, by_precision, by_windows, warm_up
+
+
+def observed(
+    throughputs: Sequence[float], latencies: Sequence[float] | None = None, seconds: float = 1.0
+) -> list[Observation]:
+    latencies = latencies or [100.0] * len(throughputs)
+    return [
+        Observation(t, us, round(t * seconds), n * seconds, (n + 1) * seconds)
+        for n, (t, us) in enumerate(zip(throughputs, latencies, strict=True))
+    ]
+
+
+def windows(*series: Sequence[float], **changes: Any) -> Verdict:
+    """The verdict after the report at which the rule stops, or after the last."""
+    asked: dict[str, Any] = {"per_window": 1, "stability_percentage": 10.0, "max_trials": 10}
+    everything = observed(*series)
+    for count in range(1, len(everything) + 1):
+        verdict = by_windows(everything[:count], **(asked | changes))
+        if verdict.done:
+            break
+    return verdict
+
+
+def test_three_windows_in_a_row_that_agree_are_enough() -> None:
+    verdict = windows([100.0, 104.0, 98.0, 100.0])
+    assert (verdict.done, verdict.settled, verdict.first, verdict.last) == (True, True, 0, 3)
+
+
+def test_windows_that_do_not_agree_are_followed_by_others() -> None:
+    verdict = windows([100.0, 130.0, 100.0, 104.0, 98.0])
+    assert (verdict.settled, verdict.first, verdict.last) == (True, 2, 5)
+
+
+def test_latency_must_agree_as_throughput_must() -> None:
+    """The signature of an open loop that is overloaded: 110, 220, 330, 440 ms."""
+    latencies = [110_000.0 * n for n in range(1, 11)]
+    verdict = windows([50.0] * 10, latencies)
+    assert verdict.done
+    assert not verdict.settled
+    assert verdict.reason == (
+        "did not settle within 10 windows: the last three differ in throughput by 0%, "
+        "in latency by 25%"
+    )
+    assert (verdict.first, verdict.last) == (7, 10)
+
+
+def test_a_window_of_several_reports_slides_by_one_of_them() -> None:
+    verdict = windows([200.0] + [100.0] * 10, per_window=3)
+    # The first report is warm-up, so that nine others follow it.
+    assert (verdict.settled, verdict.first, verdict.last, verdict.warm_up) == (True, 1, 10, 1)
+
+
+def test_a_window_that_answered_nothing_agrees_with_nothing() -> None:
+    assert not windows([0.0] * 3).settled
+
+
+def test_the_values_of_a_window_are_those_of_all_its_requests() -> None:
+    both = [Observation(100, 10.0, 100, 0, 1), Observation(300, 50.0, 300, 1, 2)]
+    assert stop_rule.window_values(both, 2) == ((200.0,), (40.0,))
+    # What fills no window lies at the beginning.
+    assert stop_rule.window_values(observed([1.0, 2.0, 3.0]), 2)[0] == pytest.approx((2.5,), 0.05)
+
+
+def test_a_beginning_that_differs_is_warm_up() -> None:
+    noise = np.random.default_rng(1).normal(0, 1, 30)
+    series = 100 + noise
+    series[:4] -= (40, 30, 20, 10)
+    assert warm_up(series) == 4
+    assert warm_up(100 + noise) == 0
+    assert warm_up([1.0, 2.0]) == 0
+
+
+def test_few_series_without_a_warm_up_lose_their_beginning() -> None:
+    chance = np.random.default_rng(2)
+    found = [warm_up(chance.normal(100, 3, 9)) > 0 for _ in range(400)]
+    assert np.mean(found) < 0.05
+
+
+def test_a_slow_first_part_is_found_in_most_series() -> None:
+    chance = np.random.default_rng(3)
+    series = chance.normal(100, 3, (200, 30))
+    series[:, :5] -= 15
+    assert np.mean([warm_up(each) >= 4 for each in series]) > 0.9
+
+
+def precise(series: Sequence[float], **changes: Any) -> Verdict:
+    asked: dict[str, Any] = {"precision": 0.02, "max_s": 1000.0}
+    everything = observed(series, list(series), seconds=0.1)
+    for count in range(1, len(everything) + 1):
+        verdict = by_precision(everything[:count], **(asked | changes))
+        if verdict.done:
+            break
+    return verdict
+
+
+def test_what_hardly_varies_is_precise_after_ten_reports() -> None:
+    verdict = precise([100.0 + n % 2 for n in range(50)])
+    assert (verdict.settled, verdict.first, verdict.last) == (True, 0, 10)
+    assert verdict.reached == pytest.approx(0.004, abs=0.001)
+
+
+def test_what_varies_too_much_ends_when_its_time_is_over() -> None:
+    chance = np.random.default_rng(5)
+    verdict = precise(list(chance.normal(100, 30, 100)), max_s=5.0)
+    assert verdict.done
+    assert not verdict.settled
+    assert verdict.last == 50
+    assert "did not reach ± 2.0% within 5 s: ± " in (verdict.reason or "")
+
+
+def test_the_true_mean_lies_within_the_precision_that_was_asked_for() -> None:
+    """Nineteen of twenty; fewer where it stops early by chance, which this bounds."""
+    chance = np.random.default_rng(4)
+    hits = []
+    for _ in range(150):
+        series = chance.normal(100, 5, 400)
+        verdict = precise(list(series))
+        assert verdict.settled
+        mean = series[verdict.first : verdict.last].mean()
+        hits.append(abs(mean / 100 - 1) <= 0.02)
+    assert np.mean(hits) > 0.9
