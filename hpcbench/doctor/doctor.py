@@ -130,7 +130,7 @@ def _temporary_folder(own: Path) -> Iterator[None]:
     If this process is killed, the supervisor does both: it ends the guard, which cancels the jobs
     that the ledgers in the folder name, and then deletes the folder.
     """
-    guard = process.Command([sys.executable, "-c", _GUARD, str(own)])
+    guard = process.Command([sys.executable, "-P", "-c", _GUARD, str(own)])
     nowhere = subprocess.DEVNULL
     orphaned = [glob.escape(str(own))]
     with process.running(guard, stdout=nowhere, stderr=nowhere, grace_s=GUARD_S, orphaned=orphaned):
