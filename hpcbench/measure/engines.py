@@ -92,8 +92,8 @@ def prepare_engines(
     )
     # An engine runs only with the software and on the GPU architecture that it was built with, so
     # these are part of the folder's name. The user's id is, because others use the same scratch.
-    own = private_folder(scratch_folder(container) / f"hpcbench-engines-{os.getuid()}")
-    folder = own / key
+    mine = private_folder(scratch_folder(container) / f"hpcbench-engines-{os.getuid()}")
+    folder = mine / key
     folder.mkdir(exist_ok=True)
     with _engine_lock(folder):
         summary = folder / _BUILT
