@@ -251,8 +251,8 @@ class TestBreakage:
                 # Without a driver the workers end by themselves, with their Triton.
                 assert in_time(lambda: not study.pids(OURS), 90), study.pids(OURS)
                 assert in_time(lambda: not study.queue(), 30)
-                told = study.box.said(*study.command("status"))
-                assert "the last driver was killed" in told
+                status = study.box.said(*study.command("status"))
+                assert "the last driver was killed" in status
         assert before >= 2
         done = study.run()
         assert done.returncode == 0, done.stderr
@@ -409,7 +409,7 @@ class TestRefusals:
 
     @slurm_only
     def test_a_job_that_waits_is_shown_as_waiting_with_the_reason(self, study: Study) -> None:
-        """Without encryption, which is told, too."""
+        """Without encryption, which is reported, too."""
         pool = {"memory": "15GiB", "max_jobs": 4}
         study.write(site={"pool": pool, "network": {"interface": "lo", "tls": False}}, **LONG)
         done = study.run()
@@ -419,7 +419,7 @@ class TestRefusals:
         study.check_each_point_once(8)
 
     @slurm_only
-    def test_a_limit_on_jobs_is_told_once_and_those_that_were_taken_do_the_work(
+    def test_a_limit_on_jobs_is_reported_once_and_those_that_were_taken_do_the_work(
         self, study: Study
     ) -> None:
         """A QOS that takes two jobs of a user."""
@@ -431,7 +431,9 @@ class TestRefusals:
         assert study.check_each_point_once(8)["job_id"].nunique() == 2
 
     @slurm_only
-    def test_an_unusable_node_is_told_once_and_its_work_goes_elsewhere(self, study: Study) -> None:
+    def test_an_unusable_node_is_reported_once_and_its_work_goes_elsewhere(
+        self, study: Study
+    ) -> None:
         scratch = f"/tmp/only-on-n2-{os.getpid()}"
         made = study.box.exec("srun", "-w", "n2", "mkdir", scratch)
         assert made.returncode == 0, made.stderr
@@ -498,8 +500,8 @@ def check_that_nobody_else_can_talk_to(study: Study) -> None:
     assert not listening_ports(study.box, "0.0.0.0") + listening_ports(study.box, "[::]")
     ports = listening_ports(study.box, "192.0.2.1")
     assert len(ports) >= 3, "a scheduler, a worker and its nanny at least"
-    told = json.loads(study.box.said("python", "-", *map(str, ports), stdin=INTRUDER))
-    assert told == {str(port): ["nothing", "refused", "no page"] for port in ports}
+    answers = json.loads(study.box.said("python", "-", *map(str, ports), stdin=INTRUDER))
+    assert answers == {str(port): ["nothing", "refused", "no page"] for port in ports}
 
 
 def listening_ports(box: Box, address: str) -> list[int]:
