@@ -26,6 +26,7 @@ from hpcbench.plan.plan import Plan
 from hpcbench.records import store
 from hpcbench.records.columns import Key, Record, Status
 from hpcbench.records.folder import Results, write_atomically
+from hpcbench.records.lease import check_lease
 from hpcbench.runtime import process
 
 log = logging.getLogger(__name__)
@@ -163,6 +164,7 @@ class _Dispatcher:
                 "stopped by hpcbench cancel; what was measured is kept",
                 "run the same hpcbench run command again: it goes on where this one stopped",
             )
+        check_lease(self.results.lease)
         for pool in self.pools:
             try:
                 for note in pool.workers.scale(pool.left):
