@@ -143,6 +143,7 @@ class _Dispatcher:
         turn = 0.0
         try:
             while any(pool.left for pool in self.pools):
+                # By the clock: many workers send many events.
                 if time.monotonic() > turn + TURN_S:
                     turn = time.monotonic()
                     self._look_after_jobs()
@@ -220,6 +221,7 @@ class _Dispatcher:
             self._store_result(future.result(), pool, task)
         elif isinstance(error, UnusableNode):
             self._exclude_node(error, pool, task)
+        # By the settings here Dask gives a task up at the first death of its worker.
         elif isinstance(error, KilledWorker):
             self._retry(pool, task)
         else:
@@ -235,6 +237,8 @@ class _Dispatcher:
         placement = task.placement
         _check_time(result, pool, placement)
         if result.records:
+            # Each came by itself as well, as soon as it was measured, and may be lost with a
+            # connection: so all come once more, and what is missing is stored.
             stored = store.recorded_keys(self.results, placement.id)
             for record in result.records:
                 if record.key not in stored:

@@ -23,6 +23,7 @@ def _deadline(job: ThisJob | None) -> float | None:
     """Return when this job ends, in seconds since the epoch; None where nothing ends it."""
     if job and job.ends_at:
         return job.ends_at
+    # Not every batch system tells a job when it will end.
     walltime_s = os.environ.get(batch.WALLTIME)
     if not walltime_s:
         return None

@@ -123,6 +123,7 @@ def _measure(placement: Placement, site: Site, results: Results, name: str) -> P
     # pyarrow imports pandas when it builds the first table, that of the first record. Here it costs
     # no time: the server takes longer to start.
     threading.Thread(target=importlib.import_module, args=("pandas",), daemon=True).start()
+    # Closed also where the loop is left early: Triton must not wait for the garbage collector.
     with closing(measure(placement, site, results.logs)) as records:
         for record in records:
             event = record_event(record)

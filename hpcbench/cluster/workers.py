@@ -197,6 +197,7 @@ def local_workers(pool: Pool) -> Iterator[_LocalWorkers]:
             dashboard_address="127.0.0.1:0",
             worker_dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
+            # Triton takes the memory, and a worker's limit does not count it.
             memory_limit=0,
             # The fork server may be older than a change of this process's environment. A driver
             # may itself be in a batch job: the records say which.
