@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcbench.config.container import Container, ResolvedContainer
-from hpcbench.errors import SiteError
+from hpcbench.errors import SiteError, hint_for
 from hpcbench.runtime import images, process, supervisor
 from hpcbench.runtime.command import (
     SHARED_MEMORY,
@@ -108,8 +108,7 @@ class _Apptainer:
         lines = [line.strip() for line in stderr.splitlines() if line.strip()]
         fatal = [line for line in lines if line.startswith(("FATAL:", "Error for command"))]
         reason = (fatal or lines[-1:] or ["it printed nothing"])[-1]
-        advice = (text for pattern, text in _ADVICE.items() if re.search(pattern, stderr))
-        return re.sub(r"^FATAL:\s*", "", reason), next(advice, "")
+        return re.sub(r"^FATAL:\s*", "", reason), hint_for(stderr, _HINTS)
 
     def pull(self, reference: str, target: Path) -> None:
         tool = _require_program()
@@ -203,7 +202,7 @@ def _cuda() -> dict[str, str]:
 
 
 _UNPACK = "unpack the image once, apptainer build --sandbox FOLDER IMAGE, and name the folder"
-_ADVICE = {
+_HINTS = {
     r"unknown flag": "this Singularity is too old: load Apptainer, or a Singularity from 3.9 on",
     r"/dev/fuse|fuse: (device not found|failed to open)": (
         f"this node does not let users mount images: have /dev/fuse opened to them, or {_UNPACK}"

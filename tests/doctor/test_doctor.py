@@ -25,7 +25,7 @@ from hpcbench.cluster import batch
 from hpcbench.config.site import Network, Pool, Site
 from hpcbench.doctor import doctor, job_checks, worker_checks
 from hpcbench.doctor.findings import Check, Findings, NotChecked, State
-from hpcbench.errors import Interrupted, SiteError
+from hpcbench.errors import Interrupted, SiteError, hint_for
 from tests.box.fixture import BOX, Box, in_time
 from tests.helpers.builders import write_prefix, write_site
 from tests.helpers.paths import CHECKOUT
@@ -152,11 +152,12 @@ def test_the_job_of_an_examination_is_one_and_short() -> None:
     ],
 )
 def test_a_dead_jobs_log_leads_to_what_to_do(log: str, todo: str) -> None:
-    assert todo in job_checks.log_hint(f"a job died before it connected, 7: {log}")
+    assert todo in hint_for(f"a job died before it connected, 7: {log}", job_checks.HINTS)
 
 
 def test_a_log_that_says_nothing_known_gives_no_wrong_advice() -> None:
-    assert not job_checks.log_hint("a job died before it connected, 7: OUT_OF_MEMORY\nKilled")
+    message = "a job died before it connected, 7: OUT_OF_MEMORY\nKilled"
+    assert not hint_for(message, job_checks.HINTS)
 
 
 def test_versions_that_differ_are_named_with_both_sides() -> None:
