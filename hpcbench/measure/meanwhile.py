@@ -10,7 +10,8 @@ from typing import Any
 from hpcbench.measure import server_statistics
 from hpcbench.measure.perf_output import ComposingModel, Outcome
 from hpcbench.measure.sampling import Sampler
-from hpcbench.measure.server_statistics import Counted, Counts, Sent, ServerStatistics
+from hpcbench.measure.server_statistics import Client, Counted, Counts, ServerStatistics
+from hpcbench.plan.model import TritonModel
 from hpcbench.plan.point import Point
 from hpcbench.records.columns import Status
 
@@ -54,10 +55,14 @@ class Observations:
         end = next((each.at for each in seen if each.value == last), now)
         inferences = outcome.metrics.get("request_count", 0) * point.load.batch_size
         begin = end - inferences / outcome.metrics["throughput_infer_per_s"]
-        return self.added_to(outcome, point, (begin, end), sent_by(point, outcome))
+        return self.added_to(outcome, point, (begin, end))
 
     def added_to(
-        self, outcome: Outcome, point: Point, interval: tuple[float, float], sent: Sequence[Sent]
+        self,
+        outcome: Outcome,
+        point: Point,
+        interval: tuple[float, float],
+        beside: Sequence[TritonModel] = (),
     ) -> Outcome:
         """Add what was read in the windows that count.
 
@@ -69,8 +74,8 @@ class Observations:
             The point.
         interval
             Begin and end of the windows that count, in seconds of `time.monotonic`.
-        sent
-            All that was sent to the server in them, to this point's model and to others.
+        beside
+            Other models under a load of this measurement at the same time.
 
         Returns
         -------
@@ -80,8 +85,17 @@ class Observations:
         found = server_statistics.counted(self.statistics.within(*interval))
         if found is None:
             return outcome
-        foreign = server_statistics.foreign_requests(found, sent)
-        own = _columns(found, point.variant.model.name) | {"foreign_requests": foreign}
+        own = _columns(found, point.variant.model.name)
+        foreign = 0
+        if "success_count" in outcome.metrics:
+            client = Client(
+                model=point.variant.model,
+                requests=outcome.metrics["request_count"],
+                answered=outcome.metrics["success_count"],
+                in_flight=point.load.concurrency or 0,
+            )
+            foreign = server_statistics.foreign_requests(found, client, beside)
+            own["foreign_requests"] = foreign
         more = replace(
             outcome,
             metrics={**outcome.metrics, **own},
@@ -100,28 +114,6 @@ def _with_counts(part: ComposingModel, found: Counted) -> ComposingModel:
 
 def _columns(found: Counted, model: str) -> dict[str, Any]:
     return found.counts[model].columns if model in found.counts else {}
-
-
-def sent_by(point: Point, outcome: Outcome) -> list[Sent]:
-    """Return what the client of a point sent.
-
-    Parameters
-    ----------
-    point
-        The point.
-    outcome
-        What perf_analyzer measured of it, in inferences.
-
-    Returns
-    -------
-    list of Sent
-        Of one element; empty where nothing was measured.
-    """
-    throughput = outcome.metrics.get("throughput_infer_per_s")
-    if throughput is None:
-        return []
-    load = point.load
-    return [Sent(point.variant.model, throughput / load.batch_size, load.concurrency or 0)]
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from hpcbench.measure import loaded_config
 from hpcbench.measure.sampling import Reading
 from hpcbench.plan.model import TritonModel
 
-# The client's rate is a mean over its windows, the server's counts are read a little within them.
-# In so short a time the rate differs from its mean, and requests are on their way.
-_MARGIN = 0.05
-_MARGIN_REQUESTS = 10
+# perf_analyzer reads Triton's counts a little before or after its windows end. Alone on a server,
+# the two counts of a measurement have differed by at most 5, or 0.1 %.
+_EDGE_REQUESTS = 5
+_EDGE_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -186,63 +186,65 @@ def counted(readings: Sequence[Reading[Counts]]) -> Counted | None:
 
 
 @dataclass(frozen=True)
-class Sent:
-    """What a client sent to one model.
+class Client:
+    """What perf_analyzer says of the requests of its own model, in the windows that count.
 
     Attributes
     ----------
     model
         The model.
-    requests_per_s
-        Its requests that were answered, per second.
+    requests
+        Those that it sent and that were answered.
+    answered
+        Those that Triton answered, as perf_analyzer read it at the edges of its windows.
     in_flight
         How many it had sent at any time and not yet received; 0 where that is not known.
     """
 
     model: TritonModel
-    requests_per_s: float
+    requests: int
+    answered: int
     in_flight: int
 
 
-def foreign_requests(found: Counted, clients: Sequence[Sent]) -> int:
+def foreign_requests(found: Counted, client: Client, beside: Sequence[TritonModel] = ()) -> int:
     """Return how many requests came from somebody else.
 
     Parameters
     ----------
     found
-        What the server counted.
-    clients
-        All that was sent by this measurement.
+        What the server counted in the windows that count.
+    client
+        What the client counted in them.
+    beside
+        Other models under a load of this measurement at the same time.
 
     Returns
     -------
     int
-        The server's count less the clients', summed over all models; 0 where the difference may
-        come from the edges of the windows.
+        Those to the client's model that the client did not send, and those to models that nobody
+        loads, less what an ensemble calls; 0 where it may be requests at the edges of the windows.
     """
-    models = {
+    under_load = (client.model, *beside)
+    configs = {
         model.name: ModelConfig.FromString(model.config)
-        for each in clients
-        for model in (each.model, *each.model.composing)
+        for each in under_load
+        for model in (each, *each.composing)
     }
-    expected, margin = Counter[str](), 0.0
-    for each in clients:
-        requests = each.requests_per_s * found.seconds
-        expected[each.model.name] += round(requests)
-        margin += _MARGIN * requests + 2 * each.in_flight + _MARGIN_REQUESTS
-    for name, config in models.items():
-        # By the server's own count of the ensemble: by the client's, a stranger's request to it
-        # would count again for each model that it calls.
+    called = Counter[str]()
+    for name, config in configs.items():
         for step in config.ensemble_scheduling.step:
-            expected[step.model_name] += found.counts[name].requests
+            called[step.model_name] += found.counts[name].requests if name in found.counts else 0
     # A model in Python may call any other (BLS), and Triton does not say who called.
-    scripts = {name for name, config in models.items() if config.backend == "python"}
-    excess = sum(
-        max(0, each.requests - expected[name])
-        for name, each in found.counts.items()
-        if not scripts or name in scripts
-    )
-    return excess if excess > margin else 0
+    scripts = {name for name, config in configs.items() if config.backend == "python"}
+    own = client.answered - client.requests
+    if client.model.name in called or scripts - {client.model.name}:
+        own = 0
+    loaded = {each.name for each in under_load}
+    idle = {name: each for name, each in found.counts.items() if name not in loaded}
+    others = 0 if scripts else sum(max(0, c.requests - called[n]) for n, c in idle.items())
+    edges = 2 * client.in_flight * (1 + len(idle)) + _EDGE_REQUESTS
+    return own + others if own + others > edges + _EDGE_SHARE * client.requests else 0
 
 
 def foreign_reason(foreign: int, found: Counted) -> str:

@@ -132,8 +132,8 @@ class Record(Asked):
         "how many batches of each of these sizes ran", unit="1"
     )
     foreign_requests: int | None = _metric(
-        "requests of somebody else: the server's count of all models over what this measurement "
-        "sent; 0 where the difference may come from the edges of the windows",
+        "requests of somebody else: those that the server answered, to any of its models, over "
+        "what this measurement sent",
         unit="1",
     )
 

@@ -14,7 +14,7 @@ from google.protobuf import text_format
 from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.measure import server_statistics
 from hpcbench.measure.sampling import Reading
-from hpcbench.measure.server_statistics import Counted, ModelCounts, Sent
+from hpcbench.measure.server_statistics import Client, Counted, ModelCounts
 from hpcbench.plan.model import TritonModel
 from hpcbench.records.columns import Record, Status
 from tests.helpers import real
@@ -42,8 +42,8 @@ def model(name: str, text: str = "", composing: tuple[TritonModel, ...] = ()) ->
     )
 
 
-def counted(seconds: float = 1.0, **requests: int) -> Counted:
-    return Counted({name: ModelCounts(n, 0, 0, {}) for name, n in requests.items()}, seconds)
+def counted(**requests: int) -> Counted:
+    return Counted({name: ModelCounts(n, 0, 0, {}) for name, n in requests.items()}, 1.0)
 
 
 def test_a_real_answer_is_read_as_batches_by_their_size() -> None:
@@ -83,58 +83,66 @@ def test_one_reading_says_nothing_of_an_interval() -> None:
     assert server_statistics.counted([]) is None
 
 
-@pytest.mark.parametrize("requests", [1000, 960, 1040])
-def test_the_edges_of_the_windows_are_nobody_elses_requests(requests: int) -> None:
-    sent = [Sent(model("jets"), 1000.0, 4)]
-    assert server_statistics.foreign_requests(counted(jets=requests), sent) == 0
+def foreign(found: Counted, client: Client, *beside: TritonModel) -> int:
+    return server_statistics.foreign_requests(found, client, beside)
+
+
+@pytest.mark.parametrize("answered", [1000, 1008, 995])
+def test_requests_at_the_edges_of_the_windows_are_nobody_elses(answered: int) -> None:
+    client = Client(model("jets"), 1000, answered, in_flight=4)
+    assert foreign(counted(jets=990), client) == 0
 
 
 def test_requests_over_the_clients_are_somebody_elses() -> None:
-    sent = [Sent(model("jets"), 500.0, 4)]
-    assert server_statistics.foreign_requests(counted(2.0, jets=1500), sent) == 500
+    """The counts of a point during which another user sent requests to the same Triton."""
+    assert foreign(counted(jets=2100), Client(model("jets"), 1817, 2126, in_flight=4)) == 309
 
 
 def test_requests_to_a_model_that_is_loaded_and_idle_are_somebody_elses() -> None:
-    sent = [Sent(model("jets"), 500.0, 4)]
-    found = counted(jets=500, idle=300)
-    assert server_statistics.foreign_requests(found, sent) == 300
+    client = Client(model("jets"), 500, 500, in_flight=4)
+    assert foreign(counted(jets=500, idle=300), client) == 300
 
 
 def test_models_under_load_at_the_same_time_are_not_strangers() -> None:
-    sent = [Sent(model("jets"), 500.0, 4), Sent(model("taus"), 300.0, 2)]
-    assert server_statistics.foreign_requests(counted(jets=500, taus=300), sent) == 0
+    client = Client(model("jets"), 500, 500, in_flight=4)
+    assert foreign(counted(jets=500, taus=300), client, model("taus")) == 0
 
 
 STEPS = """
 ensemble_scheduling {
   step { model_name: "prepare" } step { model_name: "tag" } step { model_name: "prepare" }
 }"""
+ENSEMBLE = model("all", STEPS, (model("prepare"), model("tag")))
 
 
 def test_what_an_ensemble_calls_is_the_ensembles() -> None:
     """A step that stands in it twice runs twice."""
-    sent = [Sent(model("all", STEPS, (model("prepare"), model("tag"))), 400.0, 4)]
-    found = counted(all=400, prepare=800, tag=400)
-    assert server_statistics.foreign_requests(found, sent) == 0
+    client = Client(ENSEMBLE, 400, 400, in_flight=4)
+    assert foreign(counted(all=390, prepare=780, tag=390), client) == 0
 
 
 def test_a_strangers_request_to_an_ensemble_counts_once_however_many_models_it_calls() -> None:
-    sent = [Sent(model("all", STEPS, (model("prepare"), model("tag"))), 400.0, 4)]
-    found = counted(all=600, prepare=1200, tag=600)
-    assert server_statistics.foreign_requests(found, sent) == 200
+    client = Client(ENSEMBLE, 400, 600, in_flight=4)
+    assert foreign(counted(all=590, prepare=1180, tag=590), client) == 200
 
 
 def test_a_strangers_request_to_a_model_that_an_ensemble_calls_is_noticed() -> None:
-    sent = [Sent(model("all", STEPS, (model("prepare"), model("tag"))), 400.0, 4)]
-    found = counted(all=400, prepare=800, tag=550)
-    assert server_statistics.foreign_requests(found, sent) == 150
+    client = Client(ENSEMBLE, 400, 400, in_flight=4)
+    assert foreign(counted(all=390, prepare=780, tag=540), client) == 150
+
+
+def test_an_ensemble_that_is_measured_beside_a_model_it_calls_is_no_stranger_to_it() -> None:
+    client = Client(model("tag"), 300, 690, in_flight=4)
+    assert foreign(counted(all=390, prepare=780, tag=690), client, ENSEMBLE) == 0
 
 
 def test_what_a_python_model_may_have_called_itself_is_no_strangers() -> None:
     """Triton does not say who called, and a script may call any other model."""
-    sent = [Sent(model("script", 'backend: "python"'), 400.0, 4)]
-    assert server_statistics.foreign_requests(counted(script=400, jets=400), sent) == 0
-    assert server_statistics.foreign_requests(counted(script=700, jets=400), sent) == 300
+    script = model("script", 'backend: "python"')
+    found = counted(script=400, jets=800)
+    assert foreign(found, Client(script, 400, 400, in_flight=4)) == 0
+    assert foreign(found, Client(script, 400, 700, in_flight=4)) == 300
+    assert foreign(found, Client(model("jets"), 400, 800, in_flight=4), script) == 0
 
 
 def measured(folder: Path, prefix: Path, models: Path, **changes: Any) -> list[Record]:
