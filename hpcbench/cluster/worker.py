@@ -89,7 +89,11 @@ def run_placement(placement: Placement, site: Site, folder: str) -> PlacementRes
             device.take_gpus(int(name), site.pools[placement.pool].gpus_per_job)
         _check_gpu(placement, site)
         with _results_here(site, folder) as results:
-            result = _measure(placement, site, results, name)
+            # Another worker may have had this placement and finished it, unseen by the driver.
+            left = placement.without_done(store.recorded_keys(results, placement.id))
+            if left is None:
+                return PlacementResult(name, {})
+            result = _measure(left, site, results, name)
             worker.log_event(TOPIC, {"kind": "ended", **which, "at": time.time()})
             if site.shared_filesystem:
                 store.merge_points(results, placement.id)

@@ -24,7 +24,8 @@ from distributed.utils import get_ip
 
 from hpcbench.cluster import batch, ledger, run_state, submission
 from hpcbench.cluster.batch import BatchSystem
-from hpcbench.cluster.dask_internals import dask_settings, jobqueue_settings
+from hpcbench.cluster.dask_config import dask_settings
+from hpcbench.cluster.dask_internals import jobqueue_settings
 from hpcbench.config.container import Container
 from hpcbench.config.site import Network, Site
 from hpcbench.doctor import worker_checks
