@@ -139,7 +139,37 @@ def plot(results: Path, out: Path, style: str, names: tuple[str, ...]) -> int:
 @_positive("--max-latency-p99-ms", "MS", "Upper limit for the p99 latency.")
 @_positive("--max-gpu-memory-gib", "GIB", "Upper limit for the memory used on all GPUs together.")
 @_positive("--min-throughput", "INFER/S", "Lower limit for the throughput.")
+@click.option(
+    "--confidence",
+    metavar="PROBABILITY",
+    type=_Number(min=0.5, max=1, max_open=True),
+    default=0.95,
+    show_default=True,
+    help="How sure it must be that every configuration said to keep a limit does so.",
+)
+@click.option(
+    "--limits-by-mean",
+    is_flag=True,
+    help="Take a limit as kept where the mean over the repeats keeps it, however far they vary.",
+)
 @_positive("--rate", "INFER/S", "Also compute how many GPUs this rate needs.")
+@click.option(
+    "--headroom",
+    metavar="FRACTION",
+    type=_Number(min=0, max=1, min_open=True),
+    default=0.7,
+    show_default=True,
+    help="What a server is expected to serve, as part of the throughput of clients that wait for "
+    "their answers. Not used where a rate with random arrivals was measured.",
+)
+@click.option(
+    "--spares",
+    metavar="N",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Servers beyond those that the rate needs, so that as many may fail.",
+)
 @click.option(
     "--price",
     "prices",
@@ -165,7 +195,8 @@ def recommend(results: Path, out: Path | None, as_json: bool, **limits: Any) -> 
     configuration meets the limits, 2 bad input.
     """
     from hpcbench.analysis.decide import deploy, recommend_text
-    from hpcbench.analysis.decide.recommend import RECOMMEND_COLUMNS, recommend_configurations
+    from hpcbench.analysis.decide.candidates import RECOMMEND_COLUMNS
+    from hpcbench.analysis.decide.recommend import recommend_configurations
     from hpcbench.analysis.summary.limits import Requirements
     from hpcbench.cli.console import SafeConsole
     from hpcbench.records.frame import load_results
