@@ -340,6 +340,7 @@ class TestEnding:
         assert jobs() < len(delays)
         study.check_nothing_is_left()
 
+    @slurm_only
     def test_cancel_ends_this_run_from_another_shell_and_no_other_job(self, study: Study) -> None:
         """Until then nobody else can talk to its schedulers and workers, which others can reach."""
         study.write(site={"network": {"interface": "eth0"}}, **ENDLESS)
@@ -356,16 +357,19 @@ class TestEnding:
                 assert process.returncode == 130, output
             assert foreign in study.queue()
         finally:
-            study.box.exec("scancel" if study.scheduler == "slurm" else "condor_rm", foreign)
+            study.box.exec("scancel", foreign)
 
     @condor_only
-    def test_cancel_ends_what_a_killed_driver_left(self, study: Study) -> None:
+    def test_cancel_ends_what_a_killed_driver_left_and_no_other_job(self, study: Study) -> None:
         study.write(**ENDLESS)
+        foreign = foreign_job(study)
         with study.running():
             assert in_time(lambda: study.records() >= 1, 120)
             for pid in study.driver():
                 study.box.said("kill", "-9", pid)
         study.box.said(*study.command("cancel"))
+        assert in_time(lambda: study.queue().split() == [foreign], 20), study.queue()
+        study.box.said("condor_rm", foreign)
         study.check_nothing_is_left()
 
 
