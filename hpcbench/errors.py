@@ -1,7 +1,9 @@
 """One family of errors. Each says what happened and what to do, and carries an exit code."""
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 
 class HpcbenchError(Exception):
@@ -33,6 +35,25 @@ class BadInput(HpcbenchError):
     """A file, key, value or folder that the user gave cannot be used."""
 
     exit_code = 2
+
+
+class DamagedFile(BadInput):
+    """A file of records that cannot be read. Other files beside it can.
+
+    Parameters
+    ----------
+    message
+        What is wrong with it.
+    hint
+        What to do about it.
+    path
+        The file.
+    """
+
+    def __init__(self, message: str, hint: str, path: Path) -> None:
+        super().__init__(message, hint)
+        self.args = (message, hint, path)
+        self.path = path
 
 
 class SiteError(HpcbenchError):
@@ -112,6 +133,24 @@ def cause_chain(error: BaseException) -> list[BaseException]:
     while (cause := found[-1].__cause__) is not None:
         found.append(cause)
     return found
+
+
+def hint_for(message: str, hints: Mapping[str, str]) -> str:
+    """Return what to do about a message of another program.
+
+    Parameters
+    ----------
+    message
+        What it printed.
+    hints
+        What to do, by regular expressions; of those that match, the first one counts.
+
+    Returns
+    -------
+    str
+        The hint; empty where the message says nothing known.
+    """
+    return next((hint for pattern, hint in hints.items() if re.search(pattern, message)), "")
 
 
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:

@@ -24,6 +24,8 @@ class Heard:
         What it was asked for; a closed loop has no schedule.
     passes
         All its passes.
+    loaded
+        The time under load until it was ended, in seconds; None before the load began.
     reports
         Those that began after all models were under load; all reports where none did.
     verdict
@@ -42,6 +44,7 @@ class Heard:
     plan: PassPlan
     schedule: Schedule | None
     passes: tuple[Pass, ...]
+    loaded: tuple[float, float] | None
     reports: tuple[Report, ...]
     verdict: Verdict | None
     late: bool
@@ -59,8 +62,13 @@ class Heard:
 
     @property
     def span(self) -> tuple[float, float] | None:
-        """The begin and the end of what counts, in seconds; None without a report."""
-        return (self.counted[0].begin, self.counted[-1].end) if self.reports else None
+        """The begin and the end of what counts, in seconds; None without a report.
+
+        Of a loop that is too late to print a report, all counts that the server has seen.
+        """
+        if self.reports:
+            return self.counted[0].begin, self.counted[-1].end
+        return self.loaded if self.late else None
 
 
 def metrics(heard: Heard) -> dict[str, Any]:
@@ -74,11 +82,13 @@ def metrics(heard: Heard) -> dict[str, Any]:
     Returns
     -------
     dict of str to Any
-        Values by the names of their columns; empty where there is no report.
+        Values by the names of their columns; without a report no more than that the loop is
+        overloaded.
     """
     counted = [report.metrics for report in heard.counted]
     if not counted:
-        return _metrics_of_passes(heard.passes) if heard.late else {}
+        # What is missing here, the server has counted.
+        return {"overloaded": True} if heard.late else {}
     per_window = heard.plan.reports_per_window
     last = heard.verdict.last if heard.verdict else len(heard.reports)
     warm_up = heard.verdict.warm_up if heard.verdict else 0
@@ -97,12 +107,6 @@ def metrics(heard: Heard) -> dict[str, Any]:
         found |= open_loop.schedule_columns(heard.schedule, found)
         found["overloaded"] |= heard.late
     return found
-
-
-def _metrics_of_passes(passes: Sequence[Pass]) -> dict[str, Any]:
-    """Without a report the passes are all that is known."""
-    rates = [each.throughput for each in passes]
-    return {"throughput_infer_per_s": sum(rates) / len(rates), "overloaded": True}
 
 
 def outcome(

@@ -133,8 +133,7 @@ class _Watched:
         if schedule is not None and not self.done:
             self.late = open_loop.is_surely_late(
                 schedule,
-                self.stream.passes,
-                self.stream.reports,
+                self.stream,
                 pass_s=self.generator.plan.pass_s,
                 now=self.seen,
             )
@@ -267,6 +266,7 @@ def _heard(each: _Watched, since: float | None) -> Heard:
         plan=each.generator.plan,
         schedule=each.generator.schedule,
         passes=tuple(each.stream.passes),
+        loaded=None if each.stream.begun is None else (each.stream.begun, each.seen),
         reports=tuple(counting or each.stream.reports),
         verdict=each.verdict if counting else None,
         late=each.late,

@@ -29,6 +29,7 @@ from hpcbench.measure import (
 )
 from hpcbench.measure import server as triton
 from hpcbench.measure.load_run import GeneratorResult, LoadGenerator, run_under_load
+from hpcbench.measure.meanwhile import observing
 from hpcbench.measure.open_loop import Schedule
 from hpcbench.measure.perf_analyzer import PassPlan
 from hpcbench.measure.perf_output import Outcome
@@ -241,15 +242,16 @@ def _measure_load(
     plans = [perf_analyzer.first_plan(point.load) for point in everyone]
     spent_s = 0.0
     energy_before = device.energy_j()
-    while True:
-        commands, results = _run_once(everyone, plans, server, work)
-        if results is None:
-            return [(Outcome(Status.FAILED, reason), {}) for reason in commands[: len(points)]]
-        spent_s += results[0].seconds
-        better = [result.better_plan or plan for result, plan in zip(results, plans, strict=True)]
-        if better == plans or not server.alive:
-            break
-        plans = better
+    with observing(server.http_port) as seen:
+        while True:
+            commands, results = _run_once(everyone, plans, server, work)
+            if results is None:
+                return [(Outcome(Status.FAILED, reason), {}) for reason in commands[: len(points)]]
+            spent_s += results[0].seconds
+            better = [each.better_plan or plan for each, plan in zip(results, plans, strict=True)]
+            if better == plans or not server.alive:
+                break
+            plans = better
     energy_after = device.energy_j()
     found = []
     for point, command, each in zip(everyone, commands, results, strict=True):
@@ -265,8 +267,18 @@ def _measure_load(
         if each.outcome.status in (Status.FAILED, Status.TIMEOUT):
             extra["log_tail"] = server_log.last_lines(each.printed) or None
         inferences = perf_analyzer.inferences_per_request(point)
-        found.append((perf_analyzer.in_inferences(each.outcome, inferences), extra))
+        outcome = perf_analyzer.in_inferences(each.outcome, inferences)
+        beside = [other.variant.model for other in everyone if other is not point]
+        found.append((_or_hung(seen.added_to(outcome, point, each.counted, beside)), extra))
     return found[: len(points)]
+
+
+def _or_hung(outcome: Outcome) -> Outcome:
+    """Where nobody can say a rate, not even the server, it was no overload that printed nothing."""
+    if not outcome.metrics.get("overloaded") or "throughput_infer_per_s" in outcome.metrics:
+        return outcome
+    reason = "perf_analyzer printed nothing, and the server answered no request"
+    return Outcome(Status.TIMEOUT, reason)
 
 
 def _run_once(

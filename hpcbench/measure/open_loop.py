@@ -7,11 +7,11 @@ delayed requests only where more than 10 % were delayed.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hpcbench.measure.report_stream import Pass, Report
+from hpcbench.measure.report_stream import ReportStream
 
 MIN_SHARE = 0.98
 """A loop that sends, or gets answered, less of the rate asked for than this does not keep it."""
@@ -60,32 +60,23 @@ class Schedule:
         return self.rate * max(0.0, MIN_SHARE - slack / due)
 
 
-def is_surely_late(
-    schedule: Schedule,
-    passes: Sequence[Pass],
-    reports: Sequence[Report],
-    *,
-    pass_s: float,
-    now: float,
-) -> bool:
+def is_surely_late(schedule: Schedule, stream: ReportStream, *, pass_s: float, now: float) -> bool:
     """Return whether a loop that still runs can no longer keep its schedule.
 
     A loop that is late only because its start was slow catches up: its later passes are faster than
-    the schedule. One that asks for far too much may print nothing any more, as perf_analyzer is
-    then busy with what it has sent.
+    the schedule. One that asks for far too much prints nothing: perf_analyzer reads the server's
+    statistics after each pass, and the answer waits behind the requests.
 
     Parameters
     ----------
     schedule
         When requests are due.
-    passes
-        All passes so far.
-    reports
-        All reports so far.
+    stream
+        What it has printed so far.
     pass_s
         How long a pass takes, in seconds.
     now
-        Seconds of the same clock as the passes'.
+        Seconds of the same clock as the stream's.
 
     Returns
     -------
@@ -93,16 +84,17 @@ def is_surely_late(
         True where the last passes, of two seconds together at least, were all late, or where a
         late pass or report was the last thing that was printed for a long time.
     """
-    if not passes:
-        return False
-    late = [each.throughput / schedule.inferences < schedule.least(pass_s) for each in passes]
+    silent_s = _SILENT_S + 2 * pass_s
+    if not stream.passes:
+        return stream.begun is not None and now - stream.begun > pass_s + silent_s
+    least = schedule.least(pass_s) * schedule.inferences
+    late = [each.throughput < least for each in stream.passes]
     if not late[-1]:
         return False
-    said = bool(reports) and is_said_to_be_late(reports[-1].metrics)
+    said = bool(stream.reports) and is_said_to_be_late(stream.reports[-1].metrics)
     enough = said or (len(late) >= _PASSES and all(late[-_PASSES:]))
-    loaded_s = now - passes[0].by + pass_s
-    silent = now - passes[-1].by > _SILENT_S + 2 * pass_s
-    return silent or (enough and loaded_s >= _SURE_S)
+    loaded_s = now - stream.passes[0].by + pass_s
+    return (enough and loaded_s >= _SURE_S) or now - stream.passes[-1].by > silent_s
 
 
 def is_said_to_be_late(metrics: Mapping[str, Any]) -> bool:
@@ -166,7 +158,7 @@ def late_reason(schedule: Schedule, metrics: Mapping[str, Any]) -> str:
         A sentence for the record.
     """
     sent = metrics.get("send_request_rate")
-    what = "" if sent is None else f": {sent:.5g} of them per second were sent or answered"
+    what = "" if sent is None else f": {sent:.5g} per second were sent or answered"
     percent = metrics.get("delayed_requests_percent")
     delayed = "" if percent is None else f", {percent:.3g} % of them were delayed"
     return f"overloaded: {schedule.rate:g} requests per second were asked for{what}{delayed}"

@@ -105,9 +105,12 @@ class ReportStream:
         The finished reports in the order of time.
     passes
         All passes in the order of time.
+    begun
+        When the load had begun, in seconds; None before that.
     """
 
     percentile: int | None
+    begun: float | None = None
     reports: list[Report] = field(default_factory=list)
     passes: list[Pass] = field(default_factory=list)
     _open: list[Line] = field(default_factory=list)
@@ -125,6 +128,7 @@ class ReportStream:
             if found:
                 self.passes.append(Pass(float(found[1] or 0), line.after, line.by))
             if _BEGIN.match(line.text):
+                self.begun = line.by if self.begun is None else self.begun
                 report = _report(self._open, self.percentile)
                 self.reports += [report] if report else []
                 self._open = []

@@ -107,8 +107,10 @@ def _parse(arguments: list[str]) -> tuple[float, list[str], list[str], list[str]
 
 def _exec_program(command: list[str], libc: ctypes.CDLL, mask: set[int | signal.Signals]) -> None:
     parent = os.getppid()
+    # A group of its own: one killpg reaches the program and what it starts in the usual way.
     os.setsid()
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    # A parent that died before the line above sends no signal any more.
     if os.getppid() != parent:
         os._exit(128 + signal.SIGKILL)
     signal.set_wakeup_fd(-1)
@@ -149,13 +151,20 @@ def _start_guard(patterns: list[str]) -> None:
     kill_marked(os.environ[MARK])
     for pattern in patterns:
         delete(pattern)
+    # An image server becomes an orphan a little after its container has died.
+    for pause_s in (0.0, 0.2, 0.8, 3.0):
+        time.sleep(pause_s)
+        if not kill_orphaned_image_servers():
+            break
     os._exit(0)
 
 
 def _rename_process(name: str) -> None:
     """Write over the command line, where ps reads it."""
     with open("/proc/self/stat") as stat:
+        # A program's name, in parentheses, may itself have spaces and parentheses.
         fields = stat.read().rpartition(")")[2].split()
+    # arg_start and arg_end: fields 48 and 49 of proc(5), in which the state, first here, is third.
     start, end = int(fields[45]), int(fields[46])
     ctypes.memmove(start, name.encode().ljust(end - start, b"\0")[: end - start], end - start)
 
@@ -176,22 +185,73 @@ def kill_marked(mark: str) -> None:
         time.sleep(0.05)
 
 
+def kill_orphaned_image_servers() -> bool:
+    """Kill the programs of this user that serve an image (squashfuse) to no container.
+
+    Apptainer starts one for each image, in another process group. It outlives a container whose
+    parent was killed, and nothing in its environment says whose it was. But one that is no longer
+    a child of Apptainer serves nobody.
+
+    Returns
+    -------
+    bool
+        Whether this user has programs that serve images, orphaned or not.
+    """
+    serving = [pid for pid in _pids() if _serves_an_image(pid)]
+    _kill([pid for pid in serving if not _is_apptainer(_parent(pid))])
+    return bool(serving)
+
+
+def _serves_an_image(pid: int) -> bool:
+    try:
+        own = os.stat(f"/proc/{pid}").st_uid == os.getuid()
+    except OSError:
+        return False
+    return (
+        own
+        and _name(pid).startswith((b"squashfuse", b"fuse-overlayfs"))
+        and b"/mnt/session/" in _read(f"/proc/{pid}/cmdline")
+    )
+
+
+def _is_apptainer(pid: int) -> bool:
+    # The title of the process that waits for a container is "Apptainer runtime parent".
+    title = _read(f"/proc/{pid}/cmdline").replace(b"\0", b" ")
+    return _name(pid).startswith(b"starter") or title.partition(b" ")[2].startswith(
+        b"runtime parent"
+    )
+
+
+def _name(pid: int) -> bytes:
+    return _read(f"/proc/{pid}/comm").strip()
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def _parent(pid: int) -> int:
+    """The parent's id; 0 where the process is gone."""
+    after_name = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    return int(after_name[1]) if after_name else 0
+
+
 def _kill(pids: list[int]) -> bool:
     """Send SIGKILL to each; return whether there was any."""
     for pid in pids:
         try:
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):
             pass
     return bool(pids)
 
 
 def _environment(pid: int) -> list[bytes]:
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as environ:
-            return environ.read().split(b"\0")
-    except OSError:
-        return []
+    return _read(f"/proc/{pid}/environ").split(b"\0")
 
 
 def _pids() -> list[int]:
@@ -231,7 +291,7 @@ def _reap(child: int) -> int | None:
             return code
         if pid == child:
             ended = os.waitstatus_to_exitcode(status)
-            code = ended if ended >= 0 else 128 - ended
+            code = ended if ended >= 0 else 128 - ended  # as a shell reports a signal
 
 
 def _stop(child: int, grace_s: float) -> int:
@@ -257,6 +317,7 @@ def _signal_group(child: int, number: signal.Signals) -> None:
 def _kill_descendants() -> None:
     """Kill what the program left behind, whatever group or session it has moved to."""
     own = os.getpid()
+    # Children of what is killed come to this process, so there may be new ones each time.
     for _ in range(100):
         if not _kill(_children(own)):
             return
@@ -265,16 +326,7 @@ def _kill_descendants() -> None:
 
 
 def _children(parent: int) -> list[int]:
-    found = []
-    for pid in _pids():
-        try:
-            with open(f"/proc/{pid}/stat") as stat:
-                after_name = stat.read().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(after_name[1]) == parent:
-            found.append(pid)
-    return found
+    return [pid for pid in _pids() if _parent(pid) == parent]
 
 
 def delete(pattern: str) -> None:

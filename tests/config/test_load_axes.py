@@ -95,18 +95,18 @@ def test_texts_are_an_axis_of_a_model_that_reads_texts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "reason"),
     [
         ({"streaming": True, "protocol": "http"}, "streaming needs protocol: grpc"),
         ({"streaming": True, "async": False}, "streaming needs async: true"),
         ({"compression": "gzip", "protocol": "http"}, "compression: gzip needs protocol: grpc"),
     ],
 )
-def test_what_perf_analyzer_refuses_is_told_where_it_is_all_there_is(
-    settings: dict[str, Any], told: str
+def test_what_perf_analyzer_refuses_is_reported_where_it_is_all_there_is(
+    settings: dict[str, Any], reason: str
 ) -> None:
     message = refusal(expanded, campaign(measurement=settings))
-    assert message.startswith(f"campaign: model 'tagger': measurement: {told}")
+    assert message.startswith(f"campaign: model 'tagger': measurement: {reason}")
 
 
 def test_what_perf_analyzer_refuses_is_kept_where_it_is_a_part_of_a_grid() -> None:
@@ -115,6 +115,18 @@ def test_what_perf_analyzer_refuses_is_kept_where_it_is_a_part_of_a_grid() -> No
         *(None, None, None),
         "streaming needs protocol: grpc",
     ]
+
+
+def test_an_open_loop_needs_asynchronous_calls() -> None:
+    rates = {"request_rate": [10.0]}
+    message = refusal(expanded, campaign(load=rates, measurement={"async": False}))
+    assert "measurement: request_rate needs async: true" in message
+    # A campaign is wrong about its open loops even if its closed ones can be measured.
+    both = campaign(load=rates | {"concurrency": [1]}, measurement={"async": False})
+    assert "request_rate needs async: true" in refusal(expanded, both)
+    some = campaign(load=rates, measurement={"async": [True, False]})
+    reasons = [unsupported_reason(load, gpus=False) for load in loads(some)]
+    assert [reason is None for reason in reasons] == [True, False]
 
 
 def test_cuda_shared_memory_needs_a_gpu() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -56,22 +57,31 @@ def test_every_site_of_the_project_can_be_read_and_is_called_as_its_file() -> No
     assert [Site.load(path).name for path in paths] == [path.stem for path in paths]
 
 
-def test_the_working_folders_own_site_comes_before_the_projects(
+def test_a_site_file_in_the_working_folder_is_not_taken_by_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It names programs to run, and the working folder may be a stranger's."""
     (tmp_path / "site_configs").mkdir()
-    own = write_site(tmp_path / "site_configs", name="mine")
-    own.rename(own.with_name("local.yaml"))
+    planted = write_site(tmp_path / "site_configs", name="planted")
     monkeypatch.chdir(tmp_path)
-    assert Site.load("local").name == "mine"
+    planted = planted.rename(planted.with_name("mine.yaml"))
+    assert "to use site_configs/mine.yaml, give its path" in refusal(Site.load, "mine")
+    assert Site.load("site_configs/mine.yaml").name == "planted"
+    planted.rename(planted.with_name("local.yaml"))
+    assert "say which you mean: --site site_configs/local.yaml" in refusal(Site.load, "local")
 
 
-def test_an_unknown_site_is_told_the_known_ones_and_the_nearest(
+def test_a_copy_of_a_site_that_comes_with_hpcbench_is_no_other_site(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shutil.copytree(CHECKOUT / "site_configs", tmp_path / "site_configs")
     monkeypatch.chdir(tmp_path)
+    assert Site.load("local").name == "local"
+
+
+def test_an_unknown_site_is_answered_with_the_known_ones_and_the_nearest() -> None:
     message = refusal(Site.load, "locl")
-    assert "there is no site_configs/locl.yaml; did you mean 'local'?" in message
+    assert "no site of this name comes with hpcbench; did you mean 'local'?" in message
     assert "known sites: " in message
     assert "give the path of a site file" in message
 
@@ -146,7 +156,7 @@ def test_a_mistake_in_a_site_is_one_line_with_key_and_what_is_allowed(
 
 @pytest.mark.parametrize("name", ["gpu", "cpus", "a100"])
 def test_a_pool_may_be_called_as_a_key_of_it(tmp_path: Path, name: str) -> None:
-    """What is allowed in it is told all the same."""
+    """What is allowed in it is said all the same."""
     message = refusal(Site.load, write_site(tmp_path, pools={name: {"max_job": 1}}))
     assert f"pools.{name}.max_job: unknown key; did you mean 'max_jobs'?" in message
     assert "allowed here: gpu, gpus_per_job, cpus, max_jobs" in message
@@ -194,7 +204,7 @@ def test_a_run_can_be_repeated_from_the_site_that_it_wrote(tmp_path: Path) -> No
     assert Site.load(tmp_path / "results" / "site.yaml") == site
 
 
-def test_a_mistake_in_a_site_made_in_python_is_told_as_one_in_a_file() -> None:
+def test_a_mistake_in_a_site_made_in_python_is_reported_as_one_in_a_file() -> None:
     with pytest.raises(BadInput) as caught:
         Site(name="x", scheduler="slrum", container={"prefix": "/x"}, pools={"a": {"qoss": "b"}})
     scheduler, qos = str(caught.value).splitlines()

@@ -1,4 +1,4 @@
-"""Several models on one real Triton, each under its own load at the same time."""
+"""One or several models on one real Triton, under load until enough was seen of each."""
 
 import json
 import shutil
@@ -17,8 +17,8 @@ from hpcbench.measure.measure import measure
 from hpcbench.measure.perf_analyzer import limit_s
 from hpcbench.plan import plan
 from hpcbench.plan.placement import Placement
-from hpcbench.records.columns import Status
-from tests.helpers import models
+from hpcbench.records.columns import Record, Status
+from tests.helpers import models, real
 from tests.helpers.leftovers import own_program
 from tests.helpers.real import QUICK, SHAPES, quick_run
 from tests.helpers.waiting import wait_until
@@ -205,3 +205,52 @@ def test_the_time_allowed_is_that_of_the_slowest_and_of_bringing_it_under_load()
     assert limit_s([slow]) > limit_s([quick])
     assert limit_s([replace(quick, timeout_s=1.0)]) == 1
     assert limit_s([quick, quick]) > limit_s([quick])
+
+
+# Open loops
+
+
+def open_loop(
+    folder: Path, prefix: Path, models: Path, rate: float, **measurement: Any
+) -> list[Record]:
+    return real.measured(
+        *quick_run(
+            folder,
+            prefix,
+            models,
+            load={"batch_size": 4, "request_rate": rate},
+            measurement={"percentile": 95} | measurement,
+        ),
+        folder / "logs",
+    )
+
+
+@native
+@clean
+def test_a_rate_that_cannot_be_reached_is_an_overload_within_15_seconds(
+    tmp_path: Path, native_prefix: Path, demo_models: Path
+) -> None:
+    (record,) = open_loop(tmp_path, native_prefix, demo_models, 20_000.0)
+    assert record.status == Status.UNSTABLE
+    assert record.overloaded
+    assert (record.reason or "").startswith("overloaded: 20000 requests per second were asked for")
+    assert (record.perf_analyzer_s or 99) < 15
+
+
+@native
+@clean
+def test_a_rate_that_is_kept_is_no_overload(
+    tmp_path: Path, native_prefix: Path, demo_models: Path
+) -> None:
+    (record,) = open_loop(
+        tmp_path,
+        native_prefix,
+        demo_models,
+        30.0,
+        measurement_interval_ms=1000,
+        stability_percentage=900.0,
+    )
+    assert record.status == Status.OK, record.reason
+    assert record.overloaded is False
+    assert record.send_request_rate == pytest.approx(30, rel=0.03)
+    assert (record.schedule_lag_s or 0) < 0.1

@@ -10,20 +10,21 @@ from hpcbench.measure.open_loop import (
     late_reason,
     schedule_columns,
 )
-from hpcbench.measure.report_stream import Pass, Report
+from hpcbench.measure.report_stream import Pass, Report, ReportStream
 
 STEADY = Schedule(rate=100.0, poisson=False, inferences=4)
 RANDOM = Schedule(rate=100.0, poisson=True, inferences=4)
 
 
-def passes(*rates: float) -> list[Pass]:
+def printed(*rates: float) -> ReportStream:
     """Passes of a second, by requests per second."""
-    return [Pass(4 * rate, n + 1.0, n + 1.0) for n, rate in enumerate(rates)]
+    passes = [Pass(4 * rate, n + 1.0, n + 1.0) for n, rate in enumerate(rates)]
+    return ReportStream(None, begun=0.0, passes=passes)
 
 
 def late(*rates: float, schedule: Schedule = STEADY, silent_s: float = 0.1) -> bool:
     now = len(rates) + silent_s
-    return is_surely_late(schedule, passes(*rates), [], pass_s=1.0, now=now)
+    return is_surely_late(schedule, printed(*rates), pass_s=1.0, now=now)
 
 
 def test_three_passes_below_the_rate_are_enough() -> None:
@@ -45,12 +46,15 @@ def test_a_late_loop_that_prints_nothing_any_more_is_not_waited_for() -> None:
     assert late(4.0, silent_s=5.0)
     assert not late(4.0, silent_s=1.0)
     assert not late(100.0, silent_s=5.0)
-    assert not is_surely_late(STEADY, [], [], pass_s=1.0, now=100.0)
+    assert late(silent_s=5.5)
+    assert not late(silent_s=1.5)
+    assert not is_surely_late(STEADY, ReportStream(None), pass_s=1.0, now=100.0)
 
 
 def test_what_perf_analyzer_says_of_delayed_requests_is_believed() -> None:
-    said = Report(0.0, 3.0, "", {"delayed_requests_percent": 46.0})
-    assert is_surely_late(STEADY, passes(99.0, 95.0), [said], pass_s=1.0, now=2.5)
+    stream = printed(99.0, 95.0)
+    stream.reports.append(Report(0.0, 3.0, "", {"delayed_requests_percent": 46.0}))
+    assert is_surely_late(STEADY, stream, pass_s=1.0, now=2.5)
 
 
 def test_a_loop_that_kept_its_rate_has_no_lag() -> None:
@@ -71,7 +75,7 @@ def test_a_loop_that_did_not_says_by_how_much() -> None:
     assert found["overloaded"]
     assert found["schedule_lag_s"] == pytest.approx(2)
     assert late_reason(STEADY, metrics | found) == (
-        "overloaded: 100 requests per second were asked for: 80 of them per second were sent or "
+        "overloaded: 100 requests per second were asked for: 80 per second were sent or "
         "answered, 99.7 % of them were delayed"
     )
 

@@ -260,7 +260,9 @@ def test_an_exit_code_of_0_without_a_report_is_no_success() -> None:
         ),
     ],
 )
-def test_other_ends_are_told_as_well_as_they_can_be(stderr: str, code: int, reason: str) -> None:
+def test_other_ends_are_explained_as_well_as_they_can_be(
+    stderr: str, code: int, reason: str
+) -> None:
     assert perf_output.failure_reason("", stderr, code) == reason
 
 

@@ -50,16 +50,9 @@ OTHERS = {
     *("server_fresh", "node", "gpu_uuid", "memory_bytes", "kernel", "job_id", "command"),
     *("exit_code", "log_tail", "perf_analyzer_s", "started_at", "ended_at"),
     *("hpcbench_version", "client_overhead_percent", "send_request_rate", "request_count"),
-    *(
-        "delayed_requests_percent",
-        "overloaded",
-        "schedule_lag_s",
-        "warm_up_s",
-        "inference_count",
-        "execution_count",
-        "success_count",
-    ),
-    # What an image holds is told by its digest.
+    *("delayed_requests_percent", "inference_count", "execution_count", "success_count"),
+    *("overloaded", "schedule_lag_s", "warm_up_s"),
+    # What an image holds is known by its digest.
     *("server_image", "sdk_image", "backend_versions", "cuda_version", "tensorrt_version"),
     # What ran at the same time is in `beside`; what an ensemble called has a label of its own.
     *("cuda_visible_devices", "together_id", "overlap", "part_of"),
