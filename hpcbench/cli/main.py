@@ -25,7 +25,7 @@ SECTIONS: Mapping[str, Sequence[click.Command]] = {
 }
 """The subcommands in the order in which `hpcbench --help` lists them."""
 
-EXTRAS: Mapping[str, str] = dict.fromkeys(("jinja2", "matplotlib", "mplhep", "scipy"), "analysis")
+EXTRAS: Mapping[str, str] = dict.fromkeys(("jinja2", "matplotlib", "mplhep"), "analysis")
 """Packages that a plain installation may lack, and the extra of pyproject.toml that brings each."""
 
 

@@ -81,9 +81,22 @@ def the_loop(campaign: Campaign, site: Site) -> Took:
 
 
 def loop_command(point: grid.Point, site: Site, server: triton.Server, folder: str) -> list[str]:
-    """The very flags of hpcbench, but for where the CSV goes."""
-    words = perf_analyzer.arguments(point, url=f"127.0.0.1:{server.grpc_port}", metrics_url=None)
-    words[words.index("-f") + 1] = f"batch{point.load.batch_size}.csv"
+    """The flags of hpcbench, but for those by which perf_analyzer itself decides when to end."""
+    load = point.load
+    words = perf_analyzer.arguments(
+        point,
+        url=f"127.0.0.1:{server.grpc_port}",
+        metrics_url=None,
+        plan=perf_analyzer.first_plan(load),
+    )
+    for flag, value in {
+        "--concurrency-range": f"{load.concurrency}:{load.concurrency}",
+        "--measurement-interval": str(load.measurement_interval_ms),
+        "--stability-percentage": f"{load.stability_percentage:g}",
+        "--max-trials": str(load.max_trials),
+        "-f": f"batch{load.batch_size}.csv",
+    }.items():
+        words[words.index(flag) + 1] = value
     return (
         command.runtime_of(site.container)
         .sdk_command(site.container, words, command.NodeAccess(folder=Path(folder)))

@@ -23,21 +23,23 @@ import sys
 import tempfile
 from collections import defaultdict
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 
 from hpcbench import Campaign, Site
-from hpcbench.measure import loaded_config, perf_analyzer, perf_output, preflight
+from hpcbench.measure import loaded_config, perf_analyzer, preflight
 from hpcbench.measure import server as triton
+from hpcbench.measure.load_run import LoadGenerator, run_under_load
 from hpcbench.plan import grid, plan
 from hpcbench.plan.placement import Placement
 from hpcbench.runtime import command as container
-from hpcbench.runtime import process
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 WAYS = ("native", "apptainer")
+ANY_SPREAD = 1e6
+"""Stability percentage with which the first three windows count."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,10 @@ def used(server: triton.Server) -> tuple[float, int]:
 
 def measure(point: grid.Point, site: Site, server: triton.Server) -> Took | None:
     """Measures a point with three windows; None where perf_analyzer had no figures."""
+    asked = replace(point.load, stability_percentage=ANY_SPREAD)
+    plan = perf_analyzer.first_plan(asked)
     words = perf_analyzer.arguments(
-        point, url=f"127.0.0.1:{server.grpc_port}", metrics_url=None, settle=False
+        point, url=f"127.0.0.1:{server.grpc_port}", metrics_url=None, plan=plan
     )
     before = used(server)
     with tempfile.TemporaryDirectory(prefix="hpcbench-") as name:
@@ -74,23 +78,17 @@ def measure(point: grid.Point, site: Site, server: triton.Server) -> Took | None
         command = container.runtime_of(site.container).sdk_command(
             site.container, words, container.NodeAccess(folder=folder)
         )
-        done = process.run(command, folder=folder, timeout_s=60)
-        csv = folder / perf_output.CSV_NAME
-        outcome = perf_output.parse_run(
-            stdout=done.stdout,
-            stderr=done.stderr,
-            csv_text=csv.read_text() if csv.exists() else None,
-            returncode=done.returncode,
-            percentile=point.load.percentile,
-        )
+        generator = LoadGenerator("the model", asked, plan, None, command, folder)
+        (result,) = run_under_load([generator])
     after = used(server)
-    if "throughput_infer_per_s" not in outcome.figures:
+    outcome = result.outcome
+    if "throughput_infer_per_s" not in outcome.metrics:
         print(f"batch {point.load.batch_size}, {site.container.runtime}: {outcome.reason}")
         return None
     return Took(
-        throughput=outcome.figures["throughput_infer_per_s"],
+        throughput=outcome.metrics["throughput_infer_per_s"],
         efficiency=(after[1] - before[1]) / (after[0] - before[0]),
-        rest_s=done.seconds - 3 * point.load.window_s,
+        rest_s=result.seconds - 3 * point.load.window_s,
     )
 
 

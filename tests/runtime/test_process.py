@@ -254,3 +254,16 @@ def test_stopping_all_programs_interrupts_whoever_waits_for_one(tmp_path: Path) 
         python(code, tmp_path), capture_output=True, text=True, timeout=30, check=True
     )
     assert answer.stdout.splitlines() == ["running interrupted", "new interrupted"]
+
+
+def test_an_interrupted_program_gets_sigint_and_goes_on_as_it_likes(tmp_path: Path) -> None:
+    script = "trap 'echo interrupted' INT; echo ready; while :; do sleep 0.05; done"
+    written = tmp_path / "out"
+    with (
+        written.open("wb") as out,
+        process.running(Command(["sh", "-c", script]), stdout=out, stderr=out) as program,
+    ):
+        assert wait_until(lambda: "ready" in written.read_text())
+        program.interrupt()
+        assert wait_until(lambda: "interrupted" in written.read_text())
+        assert program.poll() is None

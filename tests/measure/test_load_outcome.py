@@ -1,0 +1,129 @@
+"""The verdict on a perf_analyzer that was ended, from what it had shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hpcbench.config.load_axes import LoadVariant
+from hpcbench.measure import perf_analyzer, stop_rule
+from hpcbench.measure.load_outcome import Heard, outcome
+from hpcbench.measure.open_loop import Schedule
+from hpcbench.measure.perf_output import Outcome
+from hpcbench.measure.report_stream import Pass, Report
+from hpcbench.records.columns import Status
+
+LOAD = LoadVariant(measurement_interval_ms=1000)
+SCHEDULE = Schedule(rate=100.0, poisson=False, inferences=1)
+
+
+def reports(*latencies: float, text: str = "", rate: float = 100.0) -> tuple[Report, ...]:
+    """Reports of a third of a second each, by their mean latency in microseconds."""
+    return tuple(
+        Report(
+            n / 3,
+            (n + 1) / 3,
+            text,
+            {"throughput_infer_per_s": rate, "request_count": 33, "latency_avg_us": us},
+        )
+        for n, us in enumerate(latencies)
+    )
+
+
+def verdict(found: tuple[Report, ...], **changes: Any) -> stop_rule.Verdict:
+    asked: dict[str, Any] = {"per_window": 3, "stability_percentage": 10, "max_trials": 10}
+    return stop_rule.by_windows([r.observation for r in found], **(asked | changes))
+
+
+def heard(found: tuple[Report, ...], **changes: Any) -> Heard:
+    seen: dict[str, Any] = {
+        "load": LOAD,
+        "plan": perf_analyzer.first_plan(LOAD),
+        "schedule": None,
+        "passes": (Pass(100.0, 0.1, 0.1),),
+        "loaded": (0.0, 9.0),
+        "reports": found,
+        "verdict": verdict(found) if found else None,
+        "late": False,
+        "unanswered": False,
+        "exit_code": None,
+        "stdout": "",
+        "stderr": "",
+    }
+    return Heard(**(seen | changes))
+
+
+def judged(of: Heard, **changes: Any) -> Outcome:
+    around: dict[str, Any] = {"overlap": 1.0, "ended": [], "limit_s": 60.0}
+    return outcome(of, **(around | changes))
+
+
+EVEN = reports(*[100.0] * 9)
+
+
+def test_windows_that_agree_are_ok_and_say_which_count() -> None:
+    found = judged(heard(EVEN))
+    assert (found.status, found.reason) == (Status.OK, None)
+    assert found.metrics["windows_throughput_infer_per_s"] == pytest.approx([100.0] * 3)
+    assert found.metrics["windows_latency_us"] == pytest.approx([100.0] * 3)
+    assert found.metrics["windows_counted"] == 3
+    assert found.metrics["request_count"] == 9 * 33
+    assert found.metrics["warm_up_s"] == 0
+
+
+def test_latency_that_grows_is_unstable() -> None:
+    growing = reports(*[110_000.0 * (1 + n // 3) for n in range(12)])
+    found = judged(heard(growing, verdict=verdict(growing, max_trials=4)))
+    assert found.status == Status.UNSTABLE
+    assert "in latency by" in (found.reason or "")
+    assert len(found.metrics["windows_latency_us"]) == 4
+
+
+def test_what_perf_analyzer_says_against_itself_is_unstable() -> None:
+    words = "[WARNING] Perf Analyzer is not able to keep up with the desired load.\n"
+    found = judged(heard(reports(*[100.0] * 9, text=words)))
+    assert found.status == Status.UNSTABLE
+    assert "the client is the limit" in (found.reason or "")
+
+
+def test_an_open_loop_below_its_rate_is_overloaded_though_it_settled() -> None:
+    slow = reports(*[100.0] * 9, rate=90.0)
+    found = judged(heard(slow, schedule=SCHEDULE))
+    assert found.status == Status.UNSTABLE
+    assert (found.reason or "").startswith("overloaded: 100 requests per second were asked for")
+    assert found.metrics["send_request_rate"] == pytest.approx(90)
+
+
+def test_an_open_loop_that_printed_no_report_leaves_its_rate_to_the_server() -> None:
+    found = judged(heard((), schedule=SCHEDULE, late=True), overlap=None)
+    assert found.status == Status.UNSTABLE
+    assert found.metrics == {"overloaded": True}
+    assert heard((), late=True).span == (0.0, 9.0)
+
+
+def test_a_load_without_the_others_beside_it_is_unstable() -> None:
+    found = judged(heard(EVEN), overlap=0.4, ended=["other"])
+    assert found.status == Status.UNSTABLE
+    assert (
+        found.reason == "the other models loaded the server for only 40% of this time: other ended"
+    )
+
+
+def test_a_perf_analyzer_that_ended_by_itself_has_failed() -> None:
+    found = judged(heard(EVEN, exit_code=137))
+    assert (found.status, found.reason) == (Status.FAILED, "perf_analyzer was ended by signal 9")
+
+
+def test_one_that_got_no_answer_is_told_what_to_do() -> None:
+    found = judged(heard((), unanswered=True), overlap=None)
+    assert found.status == Status.FAILED
+    assert "give measurement.measurement_interval_ms more time" in (found.reason or "")
+
+
+def test_one_that_was_not_done_in_time_is_a_timeout_with_what_it_had() -> None:
+    found = judged(heard(EVEN[:6]))
+    assert found.status == Status.TIMEOUT
+    assert "killed after 60 s" in (found.reason or "")
+    assert found.metrics["request_count"] == 6 * 33
+    assert judged(heard(()), overlap=None).status == Status.TIMEOUT
