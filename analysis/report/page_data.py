@@ -162,7 +162,7 @@ def point_columns(points: ReportPoints) -> list[Json]:
     found[-1]["search"] = True
     for name, label in (
         *(("reason", "Reason"), ("log_tail", "End of the log"), ("command", "Command")),
-        *(("figures_command", "Command of the figures"), ("server_config", "config.pbtxt")),
+        ("server_config", "config.pbtxt"),
     ):
         found.append(_text_column(name, label, rows[name], label))
         found[-1] |= {"long": True, "search": name == "reason"}

@@ -126,7 +126,7 @@ def test_the_python_of_the_tutorial_runs_as_it_stands(monkeypatch, capsys):
 
 def test_the_results_of_the_documentation_name_no_folder_of_the_machine_they_come_from():
     frame = load_results(DOCS.parent / RESULTS)
-    for name in ("command", "figures_command"):
+    for name in ("command",):
         assert frame[name].dropna().str.startswith("perf_analyzer ").all()
 
 
