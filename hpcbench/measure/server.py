@@ -186,7 +186,7 @@ def serve(
         for variant, config in zip(variants, asked, strict=True):
             model_repository.write_overlay(variant, config, repository)
         mounts = dict.fromkeys(
-            pair for v in variants for pair in model_repository.paths_to_mount(v)
+            pair for v in variants for pair in model_repository.paths_to_mount(v, container)
         )
         for attempt in range(_PORT_ATTEMPTS):
             try:
