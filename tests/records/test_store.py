@@ -204,7 +204,7 @@ def test_points_that_are_asked_for_are_read_alone(results: Results) -> None:
     assert len(hpcbench.load_results(results.folder, points=[])) == 0
 
 
-def test_a_column_that_there_is_not_is_told_with_the_nearest(results: Results) -> None:
+def test_a_column_that_there_is_not_is_reported_with_the_nearest(results: Results) -> None:
     message = refusal(hpcbench.load_results, results.folder, columns=["latency_p99"])
     assert message.startswith("there is no column 'latency_p99'; did you mean 'latency_p99_us'?")
 
@@ -545,7 +545,7 @@ def test_a_parquet_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
     assert "has schema version none" in refusal(hpcbench.load_results, path)
 
 
-def test_a_folder_without_results_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_results_is_reported(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none"):
         message = refusal(hpcbench.load_results, path)
         assert message.startswith(f"{path}: is neither a results folder nor a Parquet file")
@@ -592,7 +592,7 @@ def test_a_folder_is_made_with_its_parents_and_may_be_there_already(tmp_path: Pa
     assert len(files(results)) == 1
 
 
-def test_a_place_where_no_folder_can_be_made_is_told(tmp_path: Path) -> None:
+def test_a_place_where_no_folder_can_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "results", Path("/proc/hpcbench")):
         message = refusal(Results(folder).create)
@@ -600,7 +600,7 @@ def test_a_place_where_no_folder_can_be_made_is_told(tmp_path: Path) -> None:
         assert "name a folder in which you may create files" in message
 
 
-def test_a_folder_that_belongs_to_somebody_else_is_told() -> None:
+def test_a_folder_that_belongs_to_somebody_else_is_reported() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o555)
@@ -609,7 +609,7 @@ def test_a_folder_that_belongs_to_somebody_else_is_told() -> None:
         assert message.startswith(f"--results {folder}/results: cannot be written: Permission")
 
 
-def test_results_that_may_only_be_read_are_told() -> None:
+def test_results_that_may_only_be_read_are_reported() -> None:
     with tempfile.TemporaryDirectory() as name:
         results = Results(Path(name))
         results.create()
@@ -625,7 +625,7 @@ def test_results_that_may_only_be_read_are_told() -> None:
 # One run at a time
 
 
-def test_a_second_run_is_refused_and_told_who_is_at_work(results: Results) -> None:
+def test_a_second_run_is_refused_with_the_name_of_who_is_at_work(results: Results) -> None:
     assert not is_folder_locked(results)
     with lock_folder(results):
         assert is_folder_locked(results)
