@@ -293,7 +293,7 @@ def _judge(ratio: LogRatio, bounds: _Bounds) -> pd.DataFrame:
     (adjusted, tail), (adjusted_better, tail_better) = (
         _adjusted(x, bounds.rate) for x in (p, p_better)
     )
-    low, high = above.interval(tail, tail_better)
+    low, high = above.limits(tail, tail_better)
     close_low, close_high = above.interval()
     worse = adjusted <= bounds.rate
     improved = adjusted_better <= bounds.rate

@@ -34,6 +34,7 @@ from hpcbench.analysis.summary.configuration import (
     group_numbers,
     normalised,
 )
+from hpcbench.analysis.summary.outliers import far_from_median
 from hpcbench.records.columns import MEASURED, Status
 
 CONFIDENCE = 0.95
@@ -41,7 +42,10 @@ CONFIDENCE = 0.95
 
 
 def join_repeats(
-    frame: pd.DataFrame, metrics: Sequence[str], columns: Sequence[str] = CONFIGURATION
+    frame: pd.DataFrame,
+    metrics: Sequence[str],
+    columns: Sequence[str] = CONFIGURATION,
+    count_far: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Return one row per configuration, with the statistics of its repeats.
 
@@ -53,6 +57,8 @@ def join_repeats(
         Names of columns of numbers. Rows without a measurement do not count.
     columns
         Rows that agree in all of these are repeats.
+    count_far
+        Those of ``metrics`` that get the column ``_far`` of `far_from_median`, too.
 
     Returns
     -------
@@ -63,11 +69,15 @@ def join_repeats(
         ``metrics`` the columns that `group_statistics` names, in the metric's own unit.
     """
     frame = normalised(frame)
-    return join_groups(frame, group_numbers(frame, columns), metrics, columns)
+    return join_groups(frame, group_numbers(frame, columns), metrics, columns, count_far)
 
 
 def join_groups(
-    frame: pd.DataFrame, numbers: Numbers, metrics: Sequence[str], columns: Sequence[str]
+    frame: pd.DataFrame,
+    numbers: Numbers,
+    metrics: Sequence[str],
+    columns: Sequence[str],
+    count_far: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Return one row per group of measurements: `join_repeats` where the groups are known.
 
@@ -81,6 +91,8 @@ def join_groups(
         As for `join_repeats`.
     columns
         Those to keep, each the same in a whole group.
+    count_far
+        As for `join_repeats`.
 
     Returns
     -------
@@ -102,6 +114,9 @@ def join_groups(
         values = np.where(measured, as_floats(frame[metric]), np.nan)
         for ending, column in group_statistics(values, numbers, count).items():
             added[f"{metric}{ending}"] = column
+        if metric in count_far:
+            far = far_from_median(values, numbers, added[f"{metric}_median"])
+            added[f"{metric}_far"] = np.bincount(numbers[far], minlength=count)
     return pd.concat([table, pd.DataFrame(added)], axis=1)
 
 

@@ -85,8 +85,23 @@ class LogRatio:
     error: Array
     freedom: Array
 
-    def interval(self, below: float = 0.025, above: float = 0.025) -> tuple[Array, Array]:
+    def interval(self, confidence: float = 0.95) -> tuple[Array, Array]:
         """Return the limits of the ratios.
+
+        Parameters
+        ----------
+        confidence
+            Of the two-sided interval.
+
+        Returns
+        -------
+        tuple of numpy.ndarray
+            The lower and the upper limits, each of shape (m,); NaN without an error.
+        """
+        return self.limits((1 - confidence) / 2, (1 - confidence) / 2)
+
+    def limits(self, below: float, above: float) -> tuple[Array, Array]:
+        """Return limits of the ratios with a probability of its own on each side.
 
         Parameters
         ----------
