@@ -217,12 +217,12 @@ def _samples(
 
 
 def _resolution(side: Side, positions: pd.Series, metric: Metric) -> Array:
-    """Return the smallest step of a value as a fraction: a microsecond, or one request."""
+    """Return the smallest step of a value as a fraction: that of the metric, or one request."""
     table = side.table
-    if metric.unit == "ms":
-        with np.errstate(divide="ignore"):
-            return 0.001 / as_floats(table[metric.column])[positions]
-    return 1 / as_floats(table["requests_min"])[positions]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if metric.step:
+            return metric.step / as_floats(table[metric.column])[positions]
+        return 1 / as_floats(table["requests_min"])[positions]
 
 
 def _shared(values: Array, effects: list[Array]) -> LogRatio:

@@ -38,7 +38,7 @@ from hpcbench.analysis.summary.limits import ENERGY, LATENCY, THROUGHPUT, Metric
 from hpcbench.errors import BadInput
 from hpcbench.records.columns import MEASURED
 
-MEDIAN = Metric("latency_p50_ms", "p50 latency", "ms", higher_is_better=False)
+MEDIAN = Metric("latency_p50_ms", "p50 latency", "ms", higher_is_better=False, step=LATENCY.step)
 METRICS = (THROUGHPUT, MEDIAN, LATENCY, ENERGY)
 """What is compared. Records have the median and p99 whatever percentile was requested."""
 
