@@ -4,9 +4,12 @@ Nothing is kept between two calls. CUDA_VISIBLE_DEVICES alone says which GPUs be
 process, so code that changes it need not inform this module.
 """
 
+import contextlib
 import logging
 import os
 import platform
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pynvml
@@ -27,9 +30,9 @@ def gpu_columns() -> dict[str, Any]:
     -------
     dict of str to Any
         ``cuda_visible_devices`` and ``gpu_count`` always; ``gpu_name``, ``gpu_uuid`` and
-        ``gpu_driver`` where there is a GPU and it answers.
+        ``gpu_driver`` where there is a GPU and it answers, and what it says of its place.
     """
-    handles = _handles()
+    handles = gpu_handles()
     found = {"cuda_visible_devices": os.environ.get(_VISIBLE), "gpu_count": len(handles)}
     if not handles:
         return found
@@ -38,30 +41,76 @@ def gpu_columns() -> dict[str, Any]:
             "gpu_name": ", ".join(dict.fromkeys(pynvml.nvmlDeviceGetName(h) for h in handles)),
             "gpu_uuid": ",".join(pynvml.nvmlDeviceGetUUID(h) for h in handles),
             "gpu_driver": pynvml.nvmlSystemGetDriverVersion(),
+            **_place_columns(handles),
         }
     except pynvml.NVMLError as error:
         log.warning("NVML does not return the GPU's name: %s", error)
         return found
 
 
-def energy_j() -> float | None:
-    """Return the energy that the GPUs of this process have used since their driver was loaded.
+def _place_columns(handles: tuple[Any, ...]) -> dict[str, Any]:
+    """Where the GPUs sit, and how they are connected; the least of several."""
+    # The link is slower while a GPU idles, so its generation is the one that it can have here.
+    generations = [asked(pynvml.nvmlDeviceGetMaxPcieLinkGeneration, h) for h in handles]
+    widths = [asked(pynvml.nvmlDeviceGetCurrPcieLinkWidth, h) for h in handles]
+    nodes = gpu_numa_nodes()
+    instances = [
+        f"{asked(pynvml.nvmlDeviceGetGpuInstanceId, h)}/"
+        f"{asked(pynvml.nvmlDeviceGetComputeInstanceId, h)}"
+        for h in handles
+        if asked(pynvml.nvmlDeviceIsMigDeviceHandle, h)
+    ]
+    return {
+        "gpu_mig_instance": ",".join(instances) or None,
+        "gpu_numa_node": ",".join(map(str, sorted(nodes))) or None,
+        "gpu_pcie_generation": min((each for each in generations if each), default=None),
+        "gpu_pcie_width": min((each for each in widths if each), default=None),
+    }
+
+
+def gpu_numa_nodes(devices: Path = Path("/sys/bus/pci/devices")) -> set[int]:
+    """Return the NUMA nodes that the GPUs of this process are attached to.
+
+    Parameters
+    ----------
+    devices
+        Where Linux lists what is on the PCI bus.
 
     Returns
     -------
-    float or None
-        Joules, summed over the GPUs; None without a GPU, or where one has no energy counter
-        (before Volta).
+    set of int
+        Empty without a GPU, and where the node does not say.
     """
-    handles = _handles()
-    if not handles:
-        return None
+    found = set()
+    for handle in gpu_handles():
+        info = asked(pynvml.nvmlDeviceGetPciInfo, handle)
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            # NVML writes the domain with eight digits, Linux with four.
+            place = devices / info.busId.lower()[-len("0000:00:00.0") :] / "numa_node"
+            found.add(int(place.read_text()))
+    # Linux says -1 on nodes that have only one.
+    return {node for node in found if node >= 0}
+
+
+def asked(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Ask NVML something that a GPU or a driver may not know.
+
+    Parameters
+    ----------
+    function
+        A function of NVML.
+    *arguments
+        Its arguments.
+
+    Returns
+    -------
+    Any
+        The answer; None where there is none.
+    """
     try:
-        millijoules = [pynvml.nvmlDeviceGetTotalEnergyConsumption(h) for h in handles]
-    except pynvml.NVMLError as error:
-        log.debug("no energy counter: %s", error)
+        return function(*arguments)
+    except pynvml.NVMLError:
         return None
-    return float(sum(millijoules)) / 1000
 
 
 def driver_cuda_version() -> tuple[int, int] | None:
@@ -72,7 +121,7 @@ def driver_cuda_version() -> tuple[int, int] | None:
     tuple of int or None
         Major and minor version; None without a driver.
     """
-    if not _handles():
+    if not gpu_handles():
         return None
     try:
         number = pynvml.nvmlSystemGetCudaDriverVersion_v2()
@@ -93,7 +142,7 @@ def gpu_architecture() -> str:
         answer.
     """
     try:
-        found = {pynvml.nvmlDeviceGetCudaComputeCapability(handle) for handle in _handles()}
+        found = {pynvml.nvmlDeviceGetCudaComputeCapability(handle) for handle in gpu_handles()}
     except pynvml.NVMLError as error:
         log.debug("NVML does not return the GPU's compute capability: %s", error)
         return "gpu"
@@ -131,7 +180,7 @@ def name_gpus_by_uuid() -> None:
     An index means another GPU where a container or a control group hides some, and a batch system's
     "CUDA0" means nothing to CUDA.
     """
-    handles = _handles()
+    handles = gpu_handles()
     if handles and os.environ.get(_VISIBLE):
         _make_visible(handles)
 
@@ -154,7 +203,7 @@ def take_gpus(worker: int, count: int) -> None:
     UnusableNode
         If the computer has too few GPUs for this worker.
     """
-    handles = _handles()
+    handles = gpu_handles()
     # Once, because the share is counted among the GPUs that are visible before it is taken.
     if not handles or not count or _TAKEN in os.environ:
         return
@@ -173,8 +222,14 @@ def _make_visible(handles: tuple[Any, ...]) -> None:
     os.environ[_VISIBLE] = ",".join(pynvml.nvmlDeviceGetUUID(handle) for handle in handles)
 
 
-def _handles() -> tuple[Any, ...]:
-    """Return NVML's handles of the GPUs in CUDA_VISIBLE_DEVICES; none without a driver."""
+def gpu_handles() -> tuple[Any, ...]:
+    """Return NVML's handles of the GPUs in CUDA_VISIBLE_DEVICES.
+
+    Returns
+    -------
+    tuple
+        In the order of the variable; empty without a driver.
+    """
     try:
         # NVML counts these calls: all but the first cost nothing.
         pynvml.nvmlInit()

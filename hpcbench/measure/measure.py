@@ -16,7 +16,6 @@ from hpcbench.config.site import Site
 from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.errors import ServerFailed
 from hpcbench.measure import (
-    device,
     engines,
     loaded_config,
     model_repository,
@@ -29,7 +28,7 @@ from hpcbench.measure import (
 )
 from hpcbench.measure import server as triton
 from hpcbench.measure.load_run import GeneratorResult, LoadGenerator, run_under_load
-from hpcbench.measure.meanwhile import observing
+from hpcbench.measure.meanwhile import Watch, observing, watch
 from hpcbench.measure.open_loop import Schedule
 from hpcbench.measure.perf_analyzer import PassPlan
 from hpcbench.measure.perf_output import Outcome
@@ -87,8 +86,9 @@ def _measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, 
     contents = preflight.check_images(site.container, gpus=gpus)
     # Read once: if a GPU fails later, the records that say so must still have its name.
     columns = {**node.node_columns(), **contents.columns}
+    cpus = node.divided_cpus(pool.cpus)
     options = ServerOptions(
-        cpus=node.usable_cpus(pool.cpus), gpus=gpus, requests=dict(placement.requests)
+        cpus=cpus.server, pinned=cpus.server_cpus, gpus=gpus, requests=dict(placement.requests)
     )
     log_path = logs / f"{placement.id}.server.log"
     waiting = deque(placement.point_groups)
@@ -110,7 +110,9 @@ def _measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, 
                 swaps = waiting[-1][0].served != served
                 own = replace(options, engines=folders, poll_repository=swaps)
                 with triton.serve(served, site.container, log_path, own) as server:
-                    work = _Work(placement, site, columns, tool.result())
+                    watched = watch(server, gpus=gpus)
+                    own_columns = {**columns, **watched.columns}
+                    work = _Work(placement, site, own_columns, tool.result(), watched, cpus)
                     for point, record in _measure_on(server, waiting, work):
                         engine = built[point.variant].columns if point.variant in built else {}
                         yield replace(record, **engine)
@@ -158,6 +160,8 @@ class _Work:
     site: Site
     columns: Mapping[str, Any]
     tool: InstalledPerfAnalyzer
+    watch: Watch
+    cpus: node.CpuSets
 
 
 def _measure_points(
@@ -241,8 +245,7 @@ def _measure_load(
     everyone = [*points, *others]
     plans = [perf_analyzer.first_plan(point.load) for point in everyone]
     spent_s = 0.0
-    energy_before = device.energy_j()
-    with observing(server.http_port) as seen:
+    with observing(work.watch) as seen:
         while True:
             commands, results = _run_once(everyone, plans, server, work)
             if results is None:
@@ -252,7 +255,6 @@ def _measure_load(
             if better == plans or not server.alive:
                 break
             plans = better
-    energy_after = device.energy_j()
     found = []
     for point, command, each in zip(everyone, commands, results, strict=True):
         extra: dict[str, Any] = {
@@ -261,9 +263,6 @@ def _measure_load(
             "perf_analyzer_s": spent_s,
             "overlap": each.overlap,
         }
-        # What several models have used together cannot be divided among them.
-        if len(everyone) == 1 and energy_before is not None and energy_after is not None:
-            extra["gpu_energy_j"] = energy_after - energy_before
         if each.outcome.status in (Status.FAILED, Status.TIMEOUT):
             extra["log_tail"] = server_log.last_lines(each.printed) or None
         inferences = perf_analyzer.inferences_per_request(point)
@@ -347,4 +346,5 @@ def _command(
     shm = "" if load.shared_memory == "none" else server.shm
     access = NodeAccess(folder=folder, mounts=mounts, shm_prefix=shm)
     runtime = container.runtime_of(work.site.container)
-    return runtime.sdk_command(work.site.container, words, access), lacking
+    command = runtime.sdk_command(work.site.container, words, access)
+    return replace(command, cpus=work.cpus.client_cpus), lacking

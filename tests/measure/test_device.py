@@ -3,51 +3,14 @@
 from __future__ import annotations
 
 import os
-import types
-from collections.abc import Callable
-from typing import Any
+from pathlib import Path
 
 import pynvml
 import pytest
 
 from hpcbench.errors import UnusableNode
 from hpcbench.measure import device, node
-
-UUIDS = ("GPU-11111111-aaaa", "GPU-22222222-bbbb")
-
-
-def nvml(**changes: Any) -> types.SimpleNamespace:
-    """NVML with two GPUs: strings and whole millijoules, as nvidia-ml-py returns them."""
-
-    def by_index(index: int) -> int:
-        if not 0 <= index < len(UUIDS):
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
-        return index
-
-    def by_uuid(uuid: str) -> int:
-        if uuid not in UUIDS:
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
-        return UUIDS.index(uuid)
-
-    functions = {
-        "NVMLError": pynvml.NVMLError,
-        "nvmlInit": lambda: None,
-        "nvmlDeviceGetCount": lambda: len(UUIDS),
-        "nvmlDeviceGetHandleByIndex": by_index,
-        "nvmlDeviceGetHandleByUUID": by_uuid,
-        "nvmlDeviceGetName": lambda _: "NVIDIA A100-SXM4-40GB",
-        "nvmlDeviceGetUUID": lambda handle: UUIDS[handle],
-        "nvmlSystemGetDriverVersion": lambda: "550.90.07",
-        "nvmlDeviceGetTotalEnergyConsumption": lambda handle: (handle + 1) * 1_500_000,
-    }
-    return types.SimpleNamespace(**(functions | changes))
-
-
-def refuse(code: int) -> Callable[..., Any]:
-    def raising(*_: Any) -> Any:
-        raise pynvml.NVMLError(code)
-
-    return raising
+from tests.helpers.nvml import MIG, UUIDS, nvml, refuse
 
 
 @pytest.fixture
@@ -65,14 +28,12 @@ def test_a_node_without_a_driver_has_no_gpu(monkeypatch: pytest.MonkeyPatch) -> 
     found = device.gpu_columns()
     assert found["gpu_count"] == 0
     assert "gpu_name" not in found
-    assert device.energy_j() is None
 
 
 def test_this_very_machine_can_be_asked() -> None:
     """Whatever it has: no GPU is a count of none, a GPU has a name."""
     found = device.gpu_columns()
     assert (found["gpu_count"] > 0) == bool(found.get("gpu_name"))
-    assert (device.energy_j() is None) or device.energy_j() > 0
 
 
 @pytest.mark.parametrize("given", ["", " ", "-1", "NoDevFiles"])
@@ -82,7 +43,6 @@ def test_a_worker_that_was_given_no_gpu_has_none(
     """Slurm says NoDevFiles, people say -1."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
     assert device.gpu_columns()["gpu_count"] == 0
-    assert device.energy_j() is None
 
 
 def test_gpus_are_recorded_by_name_uuid_and_driver(two_gpus: None) -> None:
@@ -117,23 +77,6 @@ def test_only_the_gpus_that_a_worker_was_given_count(
     found = device.gpu_columns()
     assert found["gpu_count"] == len(uuids)
     assert found["gpu_uuid"] == ",".join(uuids)
-
-
-def test_energy_is_the_sum_over_the_workers_gpus_in_joules(
-    two_gpus: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert device.energy_j() == 4500.0
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    assert device.energy_j() == 1500.0
-
-
-def test_a_gpu_without_an_energy_counter_has_none(
-    two_gpus: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lacking = nvml(nvmlDeviceGetTotalEnergyConsumption=refuse(pynvml.NVML_ERROR_NOT_SUPPORTED))
-    monkeypatch.setattr(device, "pynvml", lacking)
-    assert device.energy_j() is None
-    assert device.gpu_columns()["gpu_count"] == 2
 
 
 def test_a_gpu_that_does_not_say_its_name_does_not_stop_the_work(
@@ -183,3 +126,29 @@ def test_a_pool_that_promises_another_gpu_is_found_out(
     assert device.gpu_mismatch(kind, 1) is None
     assert device.gpu_mismatch(kind, 2) == f"2 x {kind} promised, 1 GPUs found"
     assert device.gpu_mismatch("NVIDIA H100", 1) == f"NVIDIA H100 promised, {kind} found"
+
+
+def test_a_gpu_says_how_it_is_connected_and_where(
+    two_gpus: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for place, numa in (("0000:10:00.0", "0"), ("0000:11:00.0", "1")):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "numa_node").write_text(f"{numa}\n")
+    assert device.gpu_numa_nodes(tmp_path) == {0, 1}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert device.gpu_numa_nodes(tmp_path) == {1}
+    found = device.gpu_columns()
+    assert (found["gpu_pcie_generation"], found["gpu_pcie_width"]) == (4, 16)
+    assert found["gpu_mig_instance"] is None
+
+
+def test_a_node_with_one_numa_node_names_none(two_gpus: None, tmp_path: Path) -> None:
+    """Linux says -1 there."""
+    (tmp_path / "0000:10:00.0").mkdir()
+    (tmp_path / "0000:10:00.0" / "numa_node").write_text("-1\n")
+    assert device.gpu_numa_nodes(tmp_path) == set()
+
+
+def test_a_mig_instance_is_named(two_gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", MIG)
+    assert device.gpu_columns()["gpu_mig_instance"] == "7/0"
