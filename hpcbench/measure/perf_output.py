@@ -343,11 +343,11 @@ def failure_reason(stdout: str, stderr: str, returncode: int) -> str:
         match = re.search(pattern, text, re.MULTILINE)
         if match:
             return match[1].strip()
-    if "No valid requests recorded" in text:
-        return NO_ANSWER
     # A shell or a container runtime reports the signal as 128 plus its number.
     if returncode < 0 or returncode > 128:
         return f"perf_analyzer was ended by signal {abs(returncode) % 128}"
+    if "No valid requests recorded" in text:
+        return NO_ANSWER
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if returncode == 0:
         return "perf_analyzer exited with 0, but wrote no metrics"

@@ -177,7 +177,7 @@ FLAGS: dict[tuple[str, object], str] = {
     ("shared_memory", "system"): "--shared-memory system",
     ("max_threads", 1): "--max-threads 1",
     ("measurement_mode", "count_windows"): "--measurement-mode count_windows",
-    ("measurement_request_count", 100): "--measurement-request-count 100",
+    ("measurement_request_count", 100): "--measurement-request-count 34",
 }
 
 
