@@ -7,6 +7,8 @@ that came from somebody else may hold links to whatever its reader can write.
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -110,6 +112,23 @@ def _is_mine(uid: int, folder: Path) -> bool:
             return uid == os.fstat(probe.fileno()).st_uid
     except OSError:
         return False
+
+
+@contextmanager
+def others_cannot_write() -> Iterator[None]:
+    """Let no file or folder be made that everybody can change, whatever the user's umask is.
+
+    Yields
+    ------
+    None
+        The umask before comes back when the block is left.
+    """
+    before = os.umask(0o022)
+    os.umask(before | 0o002)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def check_cached(path: Path) -> None:
