@@ -17,6 +17,8 @@ _CLUTTER = re.compile(
 _WINDOW_PHRASES = {
     "stability_percentage": "settled within {:g}%",
     "max_trials": "at most {} windows",
+    "stop_precision": "known to {:.2%}",
+    "stop_max_s": "at most {:g} s",
     "percentile": "settled by p{}",
 }
 _RESOLVED_AXES = tuple(

@@ -43,6 +43,21 @@ class Load(FileSection):
     request_distribution: Axis[Literal["constant", "poisson"]] = ("constant",)
 
 
+class Precision(FileSection):
+    """Stop when the 95 % intervals of throughput and latency are narrow enough.
+
+    Attributes
+    ----------
+    precision
+        Half of each interval, over its mean.
+    max_s
+        After so many seconds the point is unstable.
+    """
+
+    precision: Annotated[float, Field(strict=True, gt=0, lt=1)]
+    max_s: Positive = 60.0
+
+
 def _data_file(value: Any, info: ValidationInfo) -> Any:
     if value == "":
         raise ValueError("allowed: random, zero, or the path of a JSON file or folder")
@@ -70,6 +85,7 @@ class Measurement(FileSection):
     measurement_request_count: Axis[Count] = (50,)
     stability_percentage: Axis[Positive] = (10.0,)
     max_trials: Axis[Annotated[int, Field(strict=True, ge=3, le=1000)]] = (10,)
+    stop: Axis[Literal["windows"] | Precision] = ("windows",)
     input_data: Axis[Annotated[str, BeforeValidator(_data_file)]] = ("random",)
     string_length: Axis[Count | None] = (None,)
     string_data: Axis[str | None] = (None,)
@@ -84,7 +100,8 @@ class LoadVariant:
 
     ``concurrency`` is None in an open loop; ``request_rate`` and ``request_distribution`` are None
     in a closed one. Other settings that are None are left to perf_analyzer. ``input_data_digest``
-    stands for the content of the data file. ``timeout_s`` is no column: it changes no metric.
+    stands for the content of the data file. ``stability_percentage`` and ``max_trials`` are None
+    where ``stop_precision`` decides. ``timeout_s`` is no column: it changes no metric.
     """
 
     batch_size: int = 1
@@ -102,8 +119,10 @@ class LoadVariant:
     measurement_mode: str = "time_windows"
     measurement_interval_ms: int = 5000
     measurement_request_count: int | None = None
-    stability_percentage: float = 10.0
-    max_trials: int = 10
+    stability_percentage: float | None = 10.0
+    max_trials: int | None = 10
+    stop_precision: float | None = None
+    stop_max_s: float | None = None
     input_data: str = "random"
     input_data_digest: str | None = None
     string_length: int | None = None
@@ -115,16 +134,21 @@ class LoadVariant:
         """Seconds that a window takes; with count_windows, the seconds that are expected."""
         return self.measurement_interval_ms / 1000
 
+    @property
+    def allowed_s(self) -> float:
+        """Seconds under load after which the point is unstable."""
+        return self.stop_max_s or (self.max_trials or 0) * self.window_s
+
     @cached_property
     def estimate_s(self) -> float:
-        """Seconds that the point takes if its first three windows agree."""
-        return WINDOWS_IN_A_ROW * self.window_s + 1
+        """Seconds that the point takes if it is soon settled."""
+        return min(self.allowed_s, WINDOWS_IN_A_ROW * self.window_s) + 1
 
     @cached_property
     def longest_s(self) -> float:
-        """Seconds that it takes if no windows agree. Only a perf_analyzer that hangs takes more."""
+        """Seconds that it takes if it never settles. Only a perf_analyzer that hangs takes more."""
         # One more window, because the first ones may turn out to be too short.
-        return (self.max_trials + 1) * self.window_s + 2
+        return self.allowed_s + self.window_s + 2
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -237,9 +261,16 @@ def load_variant(
         no_effect.add("string_length")
     if not strings:
         no_effect.add("string_data")
+    stop = asked["stop"]
+    if isinstance(stop, Precision):
+        no_effect |= {"stability_percentage", "max_trials"}
     settings: dict[str, Any] = {
-        name: None if name in no_effect else value for name, value in asked.items()
+        name: None if name in no_effect else value
+        for name, value in asked.items()
+        if name != "stop"
     }
+    if isinstance(stop, Precision):
+        settings |= {"stop_precision": stop.precision, "stop_max_s": stop.max_s}
     return LoadVariant(**settings, input_data_digest=input_data_digest)
 
 

@@ -103,6 +103,8 @@ def metrics(heard: Heard) -> dict[str, Any]:
         "windows_counted": len(counted) // per_window,
         "warm_up_s": heard.reports[warm_up].begin - heard.reports[0].begin if warm_up else 0.0,
     }
+    if heard.verdict is not None and heard.verdict.reached is not None:
+        found["precision_reached"] = heard.verdict.reached
     if heard.schedule is not None:
         found |= open_loop.schedule_columns(heard.schedule, found)
         found["overloaded"] |= heard.late

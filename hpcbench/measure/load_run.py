@@ -151,9 +151,8 @@ class _Watched:
     @property
     def unanswered(self) -> bool:
         """Whether no request was answered for as long as a point may take."""
-        load = self.generator.load
         lost_s = self.stream.lost_passes * self.generator.plan.pass_s
-        return lost_s >= load.max_trials * load.window_s
+        return lost_s >= self.generator.load.allowed_s
 
 
 def run_under_load(generators: Sequence[LoadGenerator]) -> list[GeneratorResult]:
@@ -234,7 +233,13 @@ def _better_plan(each: _Watched) -> PassPlan | None:
     generator = each.generator
     if each.late:
         return None
-    return perf_analyzer.better_plan(generator.load, generator.plan, gaps=each.stream.has_gaps)
+    reports = each.stream.reports
+    return perf_analyzer.better_plan(
+        generator.load,
+        generator.plan,
+        gaps=each.stream.has_gaps,
+        requests=reports[0].observation.requests if reports else None,
+    )
 
 
 def _end(watched: Sequence[_Watched]) -> None:
@@ -250,8 +255,15 @@ def _end(watched: Sequence[_Watched]) -> None:
 
 def _verdict(generator: LoadGenerator, reports: Sequence[Report]) -> Verdict:
     load = generator.load
+    observations = [report.observation for report in reports]
+    if load.stop_precision is not None:
+        return stop_rule.by_precision(
+            observations, precision=load.stop_precision, max_s=load.allowed_s
+        )
+    assert load.stability_percentage is not None
+    assert load.max_trials is not None
     return stop_rule.by_windows(
-        [report.observation for report in reports],
+        observations,
         per_window=generator.plan.reports_per_window,
         stability_percentage=load.stability_percentage,
         max_trials=load.max_trials,

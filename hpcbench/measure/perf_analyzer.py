@@ -20,6 +20,13 @@ _ANY_STABILITY_PERCENT = 999
 """Stability percentage with which any three passes give a report."""
 
 _PASSES = 3
+_SHORTEST_S = 0.1
+_SHORTEST_OPEN_S = 1.0
+"""Seconds of the first reports where a precision is asked for, in closed and in open loops."""
+
+_REQUESTS = 200
+"""How many requests such a report shall have."""
+
 _STRETCH = 1.2
 """perf_analyzer sleeps by this factor longer than the interval that it was asked for."""
 
@@ -61,15 +68,21 @@ def first_plan(load: LoadVariant) -> PassPlan:
     PassPlan
         Nine passes, so three reports, fill a window of a closed loop: windows that slide by a third
         of their length show earlier that three in a row agree. At each report an open loop begins
-        its schedule anew, so there a report is a whole window.
+        its schedule anew, so there a report is a whole window. Where a precision is asked for,
+        reports are short at first, because many are needed.
     """
+    if load.stop_precision is not None:
+        shortest_s = _SHORTEST_S if load.request_rate is None else _SHORTEST_OPEN_S
+        return _plan(load, min(load.window_s, shortest_s) / _PASSES, 1)
     counted = load.measurement_mode == "count_windows"
     if counted or load.request_rate is not None:
         return _plan(load, load.window_s / _PASSES, 1)
     return _plan(load, load.window_s / _PASSES / 3, 3)
 
 
-def better_plan(load: LoadVariant, plan: PassPlan, *, gaps: bool) -> PassPlan | None:
+def better_plan(
+    load: LoadVariant, plan: PassPlan, *, gaps: bool, requests: int | None
+) -> PassPlan | None:
     """Return the passes to measure with instead, where these are too short.
 
     Parameters
@@ -80,16 +93,24 @@ def better_plan(load: LoadVariant, plan: PassPlan, *, gaps: bool) -> PassPlan | 
         The passes so far.
     gaps
         Whether a pass had no answer, after others had some.
+    requests
+        How many requests the first report has; None before it.
 
     Returns
     -------
     PassPlan or None
-        Three times as long, but not longer than a window that was asked for; None where these
-        passes will do, or longer ones are not allowed.
+        Longer ones, but no pass longer than a window that was asked for; None where these passes
+        will do, or longer ones are not allowed.
     """
-    if not gaps or load.measurement_mode == "count_windows" or plan.pass_s > 0.9 * load.window_s:
+    if load.measurement_mode == "count_windows":
         return None
-    return _plan(load, min(load.window_s, 3 * plan.pass_s), 1)
+    if gaps and plan.pass_s < 0.9 * load.window_s:
+        return _plan(load, min(load.window_s, 3 * plan.pass_s), 1)
+    if load.stop_precision is None or not requests:
+        return None
+    # As many requests as give a report percentiles, if they come within the window asked for.
+    wanted_s = min(load.window_s / _PASSES, plan.pass_s * _REQUESTS / requests)
+    return _plan(load, wanted_s, 1) if wanted_s > 1.5 * plan.pass_s else None
 
 
 def _plan(load: LoadVariant, pass_s: float, reports_per_window: int) -> PassPlan:
@@ -244,7 +265,7 @@ def timeout_s(load: LoadVariant) -> float:
     if load.timeout_s is not None:
         return load.timeout_s
     allowance = _WINDOW_ALLOWANCE if load.measurement_mode == "time_windows" else _COUNT_ALLOWANCE
-    return _START_ALLOWANCE_S + allowance * load.max_trials * load.window_s
+    return _START_ALLOWANCE_S + allowance * load.allowed_s
 
 
 def limit_s(loads: Sequence[LoadVariant]) -> float:

@@ -233,8 +233,8 @@ def by_precision(observations: Sequence[Observation], *, precision: float, max_s
         if reached <= precision:
             return Verdict(True, True, cut, n, cut, reached)
     if n and observations[-1].end - observations[0].begin >= max_s:
-        how = f"± {reached:.1%}" if reached is not None else f"{n - cut} reports"
-        reason = f"did not reach ± {precision:.1%} within {max_s:g} s: {how}"
+        how = f"± {reached:.3g}" if reached is not None else f"{n - cut} reports"
+        reason = f"did not reach ± {precision:g} of the mean within {max_s:g} s: {how}"
         return Verdict(True, False, cut, n, cut, reached, reason)
     return Verdict(False, False, cut, n, cut, reached)
 

@@ -101,8 +101,18 @@ class Asked:
     measurement_request_count: int | None = _window(
         "requests in a window at least, with count_windows", unit="1"
     )
-    stability_percentage: float | None = _window("spread allowed among three windows", unit="%")
-    max_trials: int | None = _window("windows tried before the point is unstable", unit="1")
+    stability_percentage: float | None = _window(
+        "spread allowed among three windows; missing: stop_precision decides", unit="%"
+    )
+    max_trials: int | None = _window(
+        "windows tried before the point is unstable; missing: stop_max_s decides", unit="1"
+    )
+    stop_precision: float | None = _window(
+        "half of the 95 % intervals, over their means, that ends a point; missing: three windows "
+        "that agree do",
+        unit="1",
+    )
+    stop_max_s: float | None = _window("time after which it is unstable, likewise", unit="s")
     percentile: int | None = _window(
         "the percentile of latency that was asked to settle; missing: the mean", unit="%"
     )

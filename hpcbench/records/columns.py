@@ -169,6 +169,11 @@ class Record(Asked):
     windows_counted: int | None = _metric(
         "from how many of the last windows throughput, latencies and counts come", unit="1"
     )
+    precision_reached: float | None = _metric(
+        "half of the 95 % interval over the mean, of throughput or of latency, the larger one; "
+        "missing: no precision was asked for",
+        unit="1",
+    )
     warm_up_s: float | None = _metric(
         "time at the beginning whose reports differ from the rest; it never counts", unit="s"
     )

@@ -10,6 +10,7 @@ import pytest
 
 from hpcbench.config.load_axes import LoadVariant, unsupported_reason
 from hpcbench.config.site import Site
+from hpcbench.errors import BadInput
 from hpcbench.records.columns import Record, Status
 from tests.helpers import models, real
 from tests.helpers.builders import campaign, expanded, refusal, triton_model
@@ -127,6 +128,24 @@ def test_an_open_loop_needs_asynchronous_calls() -> None:
     some = campaign(load=rates, measurement={"async": [True, False]})
     reasons = [unsupported_reason(load, gpus=False) for load in loads(some)]
     assert [reason is None for reason in reasons] == [True, False]
+
+
+def test_a_precision_takes_the_place_of_windows_that_agree() -> None:
+    stop = ["windows", {"precision": 0.02}, {"precision": 0.05, "max_s": 10}]
+    windows, usual, coarse = loads(campaign(measurement={"stop": stop, "max_trials": 5}))
+    assert (windows.max_trials, windows.stop_precision, windows.allowed_s) == (5, None, 25)
+    assert (usual.max_trials, usual.stability_percentage) == (None, None)
+    assert (usual.stop_precision, usual.stop_max_s, usual.allowed_s) == (0.02, 60.0, 60.0)
+    assert (coarse.stop_precision, coarse.allowed_s) == (0.05, 10.0)
+    # Two windows that differ only in what has no effect then are one point.
+    same = campaign(measurement={"stop": {"precision": 0.02}, "max_trials": [5, 10]})
+    assert len(loads(same)) == 1
+
+
+@pytest.mark.parametrize("precision", [0, 1, -0.1, "a"])
+def test_a_precision_is_a_share_of_the_mean(precision: object) -> None:
+    with pytest.raises(BadInput, match="precision"):
+        campaign(measurement={"stop": {"precision": precision}})
 
 
 def test_cuda_shared_memory_needs_a_gpu() -> None:

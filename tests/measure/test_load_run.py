@@ -208,6 +208,36 @@ def test_the_time_allowed_is_that_of_the_slowest_and_of_bringing_it_under_load()
     assert limit_s([quick, quick]) > limit_s([quick])
 
 
+# A precision
+
+
+@native
+@clean
+def test_a_point_is_measured_until_it_is_known_to_the_precision_asked_for(
+    tmp_path: Path, native_prefix: Path, demo_models: Path
+) -> None:
+    reached, missed = real.measured(
+        *quick_run(
+            tmp_path,
+            native_prefix,
+            demo_models,
+            load={"batch_size": 4, "concurrency": 2},
+            measurement={
+                "percentile": 90,
+                "stop": [{"precision": 0.3, "max_s": 30}, {"precision": 0.0001, "max_s": 2}],
+            },
+        ),
+        tmp_path / "logs",
+    )
+    assert reached.status == Status.OK, reached.reason
+    assert (reached.precision_reached or 1) <= 0.3
+    assert (reached.windows_counted or 0) >= 10
+    assert reached.max_trials is None
+    assert missed.status == Status.UNSTABLE
+    assert "did not reach ± 0.0001 of the mean within 2 s: ± " in (missed.reason or "")
+    assert (missed.precision_reached or 0) > 0.0001
+
+
 # Open loops
 
 

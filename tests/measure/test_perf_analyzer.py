@@ -122,12 +122,26 @@ def test_nine_passes_fill_a_window_of_a_closed_loop_and_three_one_of_an_open_loo
 def test_passes_without_an_answer_grow_up_to_the_window_that_was_asked_for() -> None:
     load = LoadVariant(measurement_interval_ms=9000)
     plan = perf_analyzer.first_plan(load)
-    assert better_plan(load, plan, gaps=False) is None
+    assert better_plan(load, plan, gaps=False, requests=None) is None
     found = []
     while plan is not None:
-        plan = better_plan(load, plan, gaps=True)
+        plan = better_plan(load, plan, gaps=True, requests=None)
         found += [(round(plan.pass_s, 1), plan.reports_per_window)] if plan else []
     assert found == [(3.0, 1), (9.0, 1)]
+
+
+def test_reports_for_a_precision_get_two_hundred_requests_within_the_window() -> None:
+    load = LoadVariant(stop_precision=0.02, stop_max_s=60.0)
+    plan = perf_analyzer.first_plan(load)
+    assert 3 * plan.pass_s == pytest.approx(0.1, rel=0.03)
+    assert better_plan(load, plan, gaps=False, requests=150) is None
+    longer = better_plan(load, plan, gaps=False, requests=20)
+    assert longer is not None
+    assert 3 * longer.pass_s == pytest.approx(1, rel=0.03)
+    longest = better_plan(load, plan, gaps=False, requests=1)
+    assert longest is not None
+    assert 3 * longest.pass_s == pytest.approx(5, rel=0.01)
+    assert better_plan(load, longest, gaps=False, requests=50) is None
 
 
 def test_no_pass_is_shorter_than_perf_analyzer_can_measure() -> None:

@@ -117,7 +117,7 @@ def test_what_varies_too_much_ends_when_its_time_is_over() -> None:
     assert verdict.done
     assert not verdict.settled
     assert verdict.last == 50
-    assert "did not reach ± 2.0% within 5 s: ± " in (verdict.reason or "")
+    assert "did not reach ± 0.02 of the mean within 5 s: ± " in (verdict.reason or "")
 
 
 def test_the_true_mean_lies_within_the_precision_that_was_asked_for() -> None:

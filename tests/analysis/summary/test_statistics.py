@@ -51,7 +51,7 @@ OTHERS = {
     *("exit_code", "log_tail", "perf_analyzer_s", "started_at", "ended_at"),
     *("hpcbench_version", "client_overhead_percent", "send_request_rate", "request_count"),
     *("delayed_requests_percent", "inference_count", "execution_count", "success_count"),
-    *("overloaded", "schedule_lag_s", "warm_up_s"),
+    *("overloaded", "schedule_lag_s", "warm_up_s", "precision_reached"),
     # What an image holds is known by its digest.
     *("server_image", "sdk_image", "backend_versions", "cuda_version", "tensorrt_version"),
     # What ran at the same time is in `beside`; what an ensemble called has a label of its own.
