@@ -84,6 +84,8 @@ class GeneratorResult:
         Its standard output.
     counted
         The begin and the end of what counts, in seconds of `time.monotonic`; None without a report.
+    reports
+        How many reports count.
     better_plan
         The passes to measure with instead, because these were too short; None where they were not.
     """
@@ -94,6 +96,7 @@ class GeneratorResult:
     seconds: float
     printed: str
     counted: tuple[float, float] | None
+    reports: int
     better_plan: PassPlan | None
 
 
@@ -333,5 +336,6 @@ def _result(
         seconds=seconds,
         printed=heard.stdout,
         counted=heard.span,
+        reports=len(heard.counted),
         better_plan=_better_plan(each),
     )

@@ -138,6 +138,8 @@ class Observations:
         outcome: Outcome,
         point: Point,
         interval: tuple[float, float] | None,
+        *,
+        reports: int,
         beside: Sequence[TritonModel] = (),
     ) -> Outcome:
         """Add what was read in the windows that count.
@@ -151,6 +153,8 @@ class Observations:
         interval
             Begin and end of the windows that count, in seconds of `time.monotonic`; None where no
             window was printed.
+        reports
+            From how many reports of perf_analyzer the outcome comes.
         beside
             Other models under a load of this measurement at the same time.
 
@@ -173,7 +177,7 @@ class Observations:
         else:
             columns |= self._energy_columns(interval, outcome.metrics["throughput_infer_per_s"])
         more = replace(outcome, metrics={**outcome.metrics, **columns})
-        return _with_counts(more, found, point, beside) if found else more
+        return _with_counts(more, found, point, reports, beside) if found else more
 
     def energy(self, interval: tuple[float, float]) -> Energy | None:
         """Return the energy of the GPUs, or of the CPUs where there are none, in an interval.
@@ -218,7 +222,7 @@ class Observations:
 
 
 def _with_counts(
-    outcome: Outcome, found: Counted, point: Point, beside: Sequence[TritonModel]
+    outcome: Outcome, found: Counted, point: Point, reports: int, beside: Sequence[TritonModel]
 ) -> Outcome:
     """Add the server's counts to an outcome and to those of the models that an ensemble calls."""
     own, foreign = _counts(found, point.variant.model.name), 0
@@ -228,6 +232,7 @@ def _with_counts(
             requests=outcome.metrics["request_count"],
             answered=outcome.metrics["success_count"],
             in_flight=point.load.concurrency or 0,
+            reports=reports,
         )
         foreign = server_statistics.foreign_requests(found, client, beside)
         own["foreign_requests"] = foreign

@@ -268,7 +268,8 @@ def _measure_load(
         inferences = perf_analyzer.inferences_per_request(point)
         outcome = perf_analyzer.in_inferences(each.outcome, inferences)
         beside = [other.variant.model for other in everyone if other is not point]
-        found.append((_or_hung(seen.added_to(outcome, point, each.counted, beside)), extra))
+        outcome = seen.added_to(outcome, point, each.counted, reports=each.reports, beside=beside)
+        found.append((_or_hung(outcome), extra))
     return found[: len(points)]
 
 

@@ -199,12 +199,15 @@ class Client:
         Those that Triton answered, as perf_analyzer read it at the edges of its windows.
     in_flight
         How many it had sent at any time and not yet received; 0 where that is not known.
+    reports
+        Of how many reports these are the sums: each has edges of its own.
     """
 
     model: TritonModel
     requests: int
     answered: int
     in_flight: int
+    reports: int = 1
 
 
 def foreign_requests(found: Counted, client: Client, beside: Sequence[TritonModel] = ()) -> int:
@@ -243,7 +246,7 @@ def foreign_requests(found: Counted, client: Client, beside: Sequence[TritonMode
     loaded = {each.name for each in under_load}
     idle = {name: each for name, each in found.counts.items() if name not in loaded}
     others = 0 if scripts else sum(max(0, c.requests - called[n]) for n, c in idle.items())
-    edges = 2 * client.in_flight * (1 + len(idle)) + _EDGE_REQUESTS
+    edges = client.reports * (2 * client.in_flight * (1 + len(idle)) + _EDGE_REQUESTS)
     return own + others if own + others > edges + _EDGE_SHARE * client.requests else 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,14 @@ def test_what_a_python_model_may_have_called_itself_is_no_strangers() -> None:
 
 def measured(folder: Path, prefix: Path, models: Path, **changes: Any) -> list[Record]:
     return real.measured(*quick_run(folder, prefix, models, **changes), folder / "logs")
+
+
+def test_each_report_has_edges_of_its_own() -> None:
+    found = counted(jets=2126)
+    sums = Client(model("jets"), 2100, 2126, in_flight=8, reports=9)
+    assert foreign(found, sums) == 0
+    assert foreign(found, replace(sums, in_flight=1, reports=1)) == 0
+    assert foreign(found, replace(sums, requests=1800, in_flight=8)) == 326
 
 
 @native
