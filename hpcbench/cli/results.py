@@ -239,8 +239,15 @@ def recommend(results: Path, out: Path | None, as_json: bool, **limits: Any) -> 
     type=click.Path(path_type=Path, dir_okay=False),
     help="Also write the comparison to this file: .md, .json, .png or .pdf.",
 )
+@click.option(
+    "--components",
+    is_flag=True,
+    help="Also print how much metrics vary within a run, between repeats, nodes and sessions.",
+)
 @JSON
-def compare(a: Path, b: Path, tolerance: float, out: Path | None, as_json: bool) -> int:
+def compare(
+    a: Path, b: Path, tolerance: float, out: Path | None, components: bool, as_json: bool
+) -> int:
     """Compare the results B with the reference A.
 
     Each is a results folder or a Parquet file. Compared are configurations with the same model,
@@ -255,6 +262,11 @@ def compare(a: Path, b: Path, tolerance: float, out: Path | None, as_json: bool)
         COMPARE_OPTIONAL,
         compare_results,
     )
+    from hpcbench.analysis.decide.compare_components import (
+        WINDOWS,
+        components_of_results,
+        print_components,
+    )
     from hpcbench.cli.console import SafeConsole
     from hpcbench.records.columns import SCHEMA
     from hpcbench.records.frame import load_results
@@ -262,15 +274,24 @@ def compare(a: Path, b: Path, tolerance: float, out: Path | None, as_json: bool)
     names = str(a), str(b)
     compare_text.check_output(out)
     columns = [*COMPARE_COLUMNS, *(name for name in COMPARE_OPTIONAL if name in SCHEMA.names)]
+    columns += [WINDOWS] if components else []
     damaged: list[HpcbenchError] = []
     reference, other = (
         load_results(path, columns, categories=True, on_damage=damaged.append) for path in (a, b)
     )
     compared = compare_results(reference, other, tolerance)
+    found = {
+        name: components_of_results(frame)
+        for name, frame in (("A", reference), ("B", other))
+        if components
+    }
     if as_json:
-        click.echo(json.dumps(compare_text.comparison_json(compared, names), indent=2))
+        told = compare_text.comparison_json(compared, names)
+        click.echo(json.dumps(told | ({"components": found} if found else {}), indent=2))
     else:
         compare_text.print_comparison(compared, names, SafeConsole())
+        if found:
+            print_components(found, SafeConsole())
     if out is not None:
         write_comparison(compared, names, out)
         say(out, err=as_json)
