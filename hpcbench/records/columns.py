@@ -310,6 +310,8 @@ class Record:
     gpu_uuid: str | None = _provenance("its UUID; several are joined by commas")
     gpu_count: int | None = _hardware("GPUs that this worker saw", unit="1")
     gpu_driver: str | None = _hardware("version of NVIDIA's driver")
+    pool_gpu: str | None = _provenance("the GPU that the site file promises; missing: none named")
+    pool_gpu_count: int | None = _provenance("how many of it a job is promised", unit="1")
     cpu_name: str | None = _hardware("model of the CPU")
     cpu_count: int | None = _hardware("CPUs this worker was allowed to use", unit="1")
     memory_bytes: int | None = _provenance("main memory of the node", unit="B")
