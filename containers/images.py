@@ -124,7 +124,7 @@ def make_wheels(folder: Path) -> None:
     packages = {"numpy": pins.numpy[python], **pins.packages}
     folder.mkdir(parents=True, exist_ok=True)
     say("fetching wheels")
-    fetch = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check"]
+    fetch = [sys.executable, "-I", "-m", "pip", "download", "-q", "--disable-pip-version-check"]
     fetch += ["--only-binary", ":all:", "--dest", str(folder), "--implementation", "cp"]
     fetch += ["--python-version", python]
     fetch += [word for name in PLATFORMS for word in ("--platform", f"{name}_x86_64")]

@@ -234,7 +234,7 @@ def check(place: Workplace, extras: list[str]) -> dict[str, str]:
     modules = [module_name(package) for package in packages]
     lines = [f"import {name}; print('{name}', {name}.__version__)" for name in modules]
     lines.append("import platform; print('python', platform.python_version())")
-    result = place.run(place.python, "-c", "\n".join(lines))
+    result = place.run(place.python, "-I", "-c", "\n".join(lines))
     if result.code != 0:
         raise CannotServeError(
             f"The backends' packages do not import. Python said:\n{result.tail()}"

@@ -155,7 +155,7 @@ def pip(place: Workplace, words: Sequence[str | Path], what: str) -> None:
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "TMPDIR": str(place.scratch),
     }
-    argv = [place.python, "-m", "pip", *words, "--only-binary", ":all:", "--retries", "3"]
+    argv = [place.python, "-I", "-m", "pip", *words, "--only-binary", ":all:", "--retries", "3"]
     result = run(argv, lock_fd=place.lock_fd, extra_env=settings)
     if result.code != 0:
         raise CannotServeError(explain_pip(what, result, place.prefix))

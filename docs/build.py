@@ -21,6 +21,7 @@ sys.path.insert(0, str(HERE.parent))
 from hpcbench.analysis.figures.registry import FIGURES, PreparedFigure, prepare_figures  # noqa: E402
 from hpcbench.analysis.figures.styles import DEFAULT_STYLE, STYLES, get_style  # noqa: E402
 from hpcbench.analysis.summary.points import summarise  # noqa: E402
+from hpcbench.records.asked import Asked  # noqa: E402
 from hpcbench.records.columns import COLUMNS, SCHEMA_VERSION, Record  # noqa: E402
 from hpcbench.records.frame import load_results  # noqa: E402
 from tests.helpers.builders_results import results  # noqa: E402
@@ -105,9 +106,9 @@ against accuracy stand in [its page](figures/precision_accuracy.md).
 
 
 def _parts() -> dict[str, list[str]]:
-    """The fields of `Record` under the comments that divide it."""
+    """The fields of `Record`, and of what it extends, under the comments that divide them."""
     parts: dict[str, list[str]] = {}
-    for line in inspect.getsource(Record).splitlines():
+    for line in "".join(map(inspect.getsource, (Asked, Record))).splitlines():
         if found := re.fullmatch(r"    # ([A-Z].*)", line):
             parts[found[1]] = []
         elif (found := re.match(r"    (\w+): ", line)) and parts:

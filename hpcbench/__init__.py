@@ -1,8 +1,8 @@
 """Benchmark campaigns for Triton models over the GPU nodes of an HPC cluster.
 
-The public interface is five names::
+The public interface is six names::
 
-    from hpcbench import Campaign, Site, plan, run, load_results
+    from hpcbench import Campaign, Site, plan, run, load_results, save_results
 
     campaign = Campaign.load("campaign.yaml")
     site = Site.load("perlmutter")
@@ -20,6 +20,8 @@ The public interface is five names::
     Submits jobs, measures, and returns a summary. It can be interrupted and given again.
 `load_results`
     Results as a pandas frame.
+`save_results`
+    The way back: a frame becomes a results folder that every command reads.
 """
 
 from importlib import import_module
@@ -36,17 +38,19 @@ if TYPE_CHECKING:
     from hpcbench.config.site import Site as Site
     from hpcbench.plan.plan import Plan
     from hpcbench.records.frame import load_results as load_results
+    from hpcbench.records.save import save_results as save_results
 
-# Imported when they are first used: `run` loads Dask and `load_results` pandas, which takes longer
+# Imported when they are first used: `run` loads Dask and the last two pandas, which takes longer
 # than most commands.
 _HOMES = {
     "Campaign": "hpcbench.config.campaign",
     "Site": "hpcbench.config.site",
     "run": "hpcbench.cluster.driver",
     "load_results": "hpcbench.records.frame",
+    "save_results": "hpcbench.records.save",
 }
 
-__all__ = ["Campaign", "Site", "load_results", "plan", "run"]
+__all__ = ["Campaign", "Site", "load_results", "plan", "run", "save_results"]
 
 # The function `plan` has the name of a package. Importing a package for the first time sets it as
 # an attribute of its parent, which would replace the function: so it is imported before.

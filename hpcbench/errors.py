@@ -1,7 +1,8 @@
 """One family of errors. Each says what happened and what to do, and carries an exit code."""
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 
 
 class HpcbenchError(Exception):
@@ -112,6 +113,24 @@ def cause_chain(error: BaseException) -> list[BaseException]:
     while (cause := found[-1].__cause__) is not None:
         found.append(cause)
     return found
+
+
+def hint_for(message: str, hints: Mapping[str, str]) -> str:
+    """Return what to do about a message of another program.
+
+    Parameters
+    ----------
+    message
+        What it printed.
+    hints
+        What to do, by regular expressions; of those that match, the first one counts.
+
+    Returns
+    -------
+    str
+        The hint; empty where the message says nothing known.
+    """
+    return next((hint for pattern, hint in hints.items() if re.search(pattern, message)), "")
 
 
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:

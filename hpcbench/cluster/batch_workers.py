@@ -26,6 +26,7 @@ from hpcbench.cluster.jobs import (
 from hpcbench.cluster.run_state import PoolJobs
 from hpcbench.cluster.submission import Submission, SubmissionGate
 from hpcbench.errors import JobsDied, SiteError
+from hpcbench.measure import server_log
 
 log = logging.getLogger(__name__)
 
@@ -233,10 +234,10 @@ class _BatchWorkers:
 
     def _log_tail(self, job_id: str) -> list[str]:
         try:
-            text = self._log(job_id).read_text(encoding="utf-8", errors="replace")
+            text = server_log.read_end(self._log(job_id))
         except OSError as error:
             return [f"(it left no log: {error.strerror}; do the nodes see the results folder?)"]
-        return text[-20_000:].strip().splitlines()[-12:]
+        return server_log.last_lines(text.strip(), 12).splitlines()
 
     def _adjust(self, wanted: int, now: float) -> None:
         """Submit jobs, or end the ones that cost least: first those that do not run yet."""

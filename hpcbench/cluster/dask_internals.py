@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import dask
 import yaml
@@ -25,10 +25,6 @@ from distributed.deploy.spec import ProcessInterface
 from distributed.security import Security
 
 from hpcbench.cluster.batch import BatchSystem
-
-if TYPE_CHECKING:
-    # A batch job imports this module twice, and needs nothing of what submits jobs.
-    from hpcbench.cluster.submission import SubmissionGate
 
 log = logging.getLogger(__name__)
 
@@ -227,7 +223,17 @@ def submit_task(
     return client.submit(function, *arguments, key=key, pure=False, _data_producer=True)
 
 
-def reporting_cluster(cluster: Any, gate: "SubmissionGate", system: BatchSystem) -> Any:
+class _Gate(Protocol):
+    """What a job calls of `SubmissionGate`, whose module a process in a batch job never needs."""
+
+    slots: asyncio.Semaphore
+
+    def admits(self, name: str) -> bool: ...
+    def accept(self, name: str, job_id: str) -> None: ...
+    def refuse(self, name: str, message: str) -> None: ...
+
+
+def reporting_cluster(cluster: Any, gate: _Gate, system: BatchSystem) -> Any:
     """Return a cluster class whose jobs report what becomes of them.
 
     dask-jobqueue only logs a refused submission, and submits all jobs at once. The mixins mend
@@ -275,7 +281,7 @@ def job_script(cluster: Any, scheduler: str, **settings: Any) -> str:
 
 
 class _ReportingJob(ProcessInterface):
-    gate: "SubmissionGate"
+    gate: _Gate
     system: BatchSystem
     name: str
     job_id: str

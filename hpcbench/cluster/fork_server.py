@@ -22,21 +22,37 @@ import psutil
 _PRELOADED = ["hpcbench.cluster.preloaded"]
 """Not ``__main__``, which is there by default: a user's script would run once more."""
 
+_SAFE_PATH = "PYTHONSAFEPATH"
+
 
 def start_fork_server() -> None:
     """Start the server, unless it is running; does not wait until it has imported anything."""
     multiprocessing.get_context("forkserver").set_forkserver_preload(_PRELOADED)
     if threading.current_thread() is not threading.main_thread():
         # Only the main thread may change what a signal does.
-        forkserver.ensure_running()
+        _ensure_running()
         return
     # Ctrl-C in a terminal reaches the server and the workers, too. The driver is to stop them in
     # order; the server would print a traceback. What is ignored stays ignored in a new program.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        forkserver.ensure_running()
+        _ensure_running()
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _ensure_running() -> None:
+    # It is started by "python -c", which looks for modules in the working folder first. That may be
+    # anybody's: PYTHONSAFEPATH keeps it out.
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        forkserver.ensure_running()
+    finally:
+        if before is None:
+            del os.environ[_SAFE_PATH]
+        else:
+            os.environ[_SAFE_PATH] = before
 
 
 @contextmanager

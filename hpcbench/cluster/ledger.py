@@ -2,10 +2,14 @@
 
 An entry is written before, and as, a job is submitted. So `hpcbench status` and `hpcbench cancel`
 work from another shell, and the next run cancels the jobs that a killed driver has orphaned.
+
+A results folder may come from somebody else, and with it a ledger that names whatever jobs they
+chose. So only what looks like a run of hpcbench's is read, and only from a ledger of this user's.
 """
 
 import json
 import os
+import re
 import shutil
 import socket
 import time
@@ -18,12 +22,17 @@ from typing import Any
 
 from hpcbench.cluster import batch
 from hpcbench.cluster.batch import BatchSystem
+from hpcbench.config.site import SYSTEMS
 from hpcbench.errors import SiteError
 from hpcbench.records import store
 from hpcbench.records.folder import Results, is_folder_locked
+from hpcbench.runtime.ownership import is_own, open_no_link
 
 CANCEL_S = 90.0
 """Seconds that a driver may take to end its run before its jobs are cancelled without it."""
+
+_NAME = re.compile(r"hpcbench-[0-9a-f]{8}")
+"""The name of a run. It becomes part of the batch system's commands."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,9 @@ def begin(results: Results, scheduler: str) -> Run:
     Run
         The run, submitted from this host.
     """
+    if os.path.lexists(results.ledger) and not is_own(results.ledger):
+        # A colleague began this folder. Each of us finds only the jobs that we may cancel.
+        results.ledger.rename(results.ledger.with_name(f"jobs-of-others-{uuid.uuid4().hex}.jsonl"))
     run = Run(f"hpcbench-{uuid.uuid4().hex[:8]}", scheduler, socket.gethostname())
     _append(results.ledger, {"run": run.name, "scheduler": run.scheduler, "host": run.host})
     return run
@@ -144,7 +156,7 @@ def job_ids(results: Results, run: Run) -> list[str]:
 
 def _append(path: Path, entry: dict[str, Any]) -> None:
     entry["at"] = datetime.now(UTC).isoformat(timespec="seconds")
-    with path.open("a") as stream:
+    with open_no_link(path, "a") as stream:
         # After a line that was cut off, this one must stand alone all the same.
         stream.write("\n" + json.dumps(entry) + "\n")
         stream.flush()
@@ -152,14 +164,25 @@ def _append(path: Path, entry: dict[str, Any]) -> None:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    found = []
-    for line in path.read_text().split("\n") if path.exists() else ():
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            # Empty, or cut off: the name of the run, in an earlier line, finds all its jobs.
-            continue
-    return found
+    if not is_own(path):
+        return []
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    return [entry for line in lines if (entry := _entry(line))]
+
+
+def _entry(line: str) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        # Empty, or cut off: the name of the run, in an earlier line, finds all its jobs.
+        return None
+    is_entry = isinstance(entry, dict) and all(
+        isinstance(value, str | bool) for value in entry.values()
+    )
+    if not is_entry or not _NAME.fullmatch(str(entry.get("run", ""))):
+        return None
+    begins = "scheduler" in entry
+    return entry if not begins or (entry["scheduler"] in SYSTEMS and "host" in entry) else None
 
 
 def cancel_orphaned_jobs(results: Results, notify: Callable[[str], None]) -> list[Run]:

@@ -169,7 +169,8 @@ class Submission:
             run=self.run.name,
             account=_charged(self.account, pool),
             logs=self.results.logs,
-            python=shlex.quote(site.python or sys.executable),
+            # Without -P, Python looks for modules in the folder that the job starts in, first.
+            python=f"{shlex.quote(site.python or sys.executable)} -P",
             exports=_exports(site, pool),
             excluded=tuple(excluded),
             key_files=self.keys.files if self.keys else (),

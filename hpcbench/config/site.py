@@ -347,8 +347,7 @@ class Site(FileSection):
         Parameters
         ----------
         name_or_path
-            The path of a file; or a name, for a file in the folder ``site_configs`` of the working
-            folder, or else of those that come with hpcbench.
+            The path of a file; or the name of a site that comes with hpcbench.
 
         Returns
         -------
@@ -363,13 +362,22 @@ class Site(FileSection):
         given = str(name_or_path)
         if given.endswith((".yaml", ".yml")) or os.sep in given:
             return yaml_model.load_yaml(Path(given), cls)
-        folders = [Path.cwd() / "site_configs", SHIPPED_SITES]
-        for folder in folders:
-            if (folder / f"{given}.yaml").is_file():
-                return yaml_model.load_yaml(folder / f"{given}.yaml", cls)
-        known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+        # A site file names programs that run as the user. So none is taken from the working folder
+        # by a mere name: it may be somebody else's.
+        here = Path("site_configs") / f"{given}.yaml"
+        shipped = SHIPPED_SITES / f"{given}.yaml"
+        if shipped.is_file():
+            if here.is_file() and here.read_bytes() != shipped.read_bytes():
+                raise BadInput(
+                    f"site '{given}': {here} is another file than the one that comes with hpcbench",
+                    f"say which you mean: --site {here}, or --site {shipped}",
+                )
+            return yaml_model.load_yaml(shipped, cls)
+        known = sorted(path.stem for path in SHIPPED_SITES.glob("*.yaml"))
         raise BadInput(
-            f"site '{given}': there is no site_configs/{given}.yaml;"
+            f"site '{given}': no site of this name comes with hpcbench;"
             f"{did_you_mean(given, known)} known sites: {', '.join(known) or 'none'}",
-            "name one of these, or give the path of a site file",
+            f"to use {here}, give its path: --site {here}"
+            if here.is_file()
+            else "name one of these, or give the path of a site file",
         )

@@ -19,7 +19,7 @@ from hpcbench.cluster.workers import start_workers
 from hpcbench.config.site import Site
 from hpcbench.doctor.findings import Findings, NotChecked
 from hpcbench.doctor.worker_checks import ANSWER_S, CHECKS, ConnectedWorker, connection
-from hpcbench.errors import JobsDied, SiteError
+from hpcbench.errors import JobsDied, SiteError, hint_for
 from hpcbench.records.folder import Results
 
 WALLTIME_S = 300
@@ -140,7 +140,9 @@ class PoolExamination:
                 )
             # The worker itself gives up after DEATH_TIMEOUT_S; then there is a log to quote.
             if waited > self.wait_s + DEATH_TIMEOUT_S + ANSWER_S:
-                raise SiteError(f"no worker connected in {waited:.0f} s", log_hint("timed out"))
+                raise SiteError(
+                    f"no worker connected in {waited:.0f} s", hint_for("timed out", HINTS)
+                )
             yield f"pool {self.pool}: job {ids[0]} waits{why}" if jobs.waiting and ids else ""
         if self.site.scheduler == "local":
             return
@@ -168,7 +170,7 @@ def _fail(error: SiteError | OSError | RuntimeError) -> str:
         raise SiteError(f"Dask: {error}") from error
     if isinstance(error, OSError):
         raise error
-    hint = log_hint(error.message) if isinstance(error, JobsDied) else error.hint
+    hint = hint_for(error.message, HINTS) if isinstance(error, JobsDied) else error.hint
     raise SiteError(re.sub(r"^pool \S+: ", "", error.message), hint)
 
 
@@ -176,23 +178,7 @@ def _not_reached() -> str:
     raise NotChecked("not reached")
 
 
-def log_hint(log: str) -> str:
-    """Return what to do about a job that died before its worker connected.
-
-    Parameters
-    ----------
-    log
-        The end of the job's log.
-
-    Returns
-    -------
-    str
-        The hint; empty where the log says nothing known.
-    """
-    return next((hint for pattern, hint in _HINTS.items() if re.search(pattern, log)), "")
-
-
-_HINTS = {
+HINTS = {
     r"No module named": (
         "python in the site file must be an interpreter that has hpcbench, on every node; the "
         "default is the one that runs this command"
@@ -217,4 +203,7 @@ _HINTS = {
         "firewall lets only some through"
     ),
 }
-"""What to do by what the log says, the most specific patterns first."""
+"""What to do about a job that died before its worker connected, by what its log says.
+
+The most specific patterns come first.
+"""

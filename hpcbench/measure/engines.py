@@ -19,6 +19,7 @@ from hpcbench.measure import server as triton
 from hpcbench.plan import accelerators, model_config
 from hpcbench.plan.point import ServerVariant
 from hpcbench.runtime.command import runtime_of, scratch_folder
+from hpcbench.runtime.ownership import open_no_link, private_folder
 from hpcbench.runtime.process import lock_until_closed
 
 _BUILT = "built.json"
@@ -73,6 +74,8 @@ def prepare_engines(
 
     Raises
     ------
+    UnusableNode
+        If the folder of this user's engines may be another user's.
     ServerFailed
         If the model does not load; as not applicable if the accelerator is not used.
     """
@@ -89,8 +92,9 @@ def prepare_engines(
     )
     # An engine runs only with the software and on the GPU architecture that it was built with, so
     # these are part of the folder's name. The user's id is, because others use the same scratch.
-    folder = scratch_folder(container) / f"hpcbench-engines-{os.getuid()}" / key
-    folder.mkdir(parents=True, exist_ok=True)
+    mine = private_folder(scratch_folder(container) / f"hpcbench-engines-{os.getuid()}")
+    folder = mine / key
+    folder.mkdir(exist_ok=True)
     with _engine_lock(folder):
         summary = folder / _BUILT
         cached = summary.is_file()
@@ -126,6 +130,6 @@ def prepare_engines(
 @contextmanager
 def _engine_lock(folder: Path) -> Iterator[None]:
     """Others on this node that want the same engines wait until they are built."""
-    with (folder / "lock").open("w") as lock:
+    with open_no_link(folder / "lock", "a") as lock:
         lock_until_closed(lock)
         yield

@@ -259,10 +259,10 @@ def _probe(runtime: ImageRuntime, container: Container, image: Image, gpus: bool
             "images whose tag ends with -sdk, tritonserver in the others",
         )
     if done.returncode:
-        reason, advice = runtime.explain_failure(done.stderr)
+        reason, hint = runtime.explain_failure(done.stderr)
         raise UnusableNode(
             f"{platform.node()}: {path} does not open: {reason}",
-            advice or f"try on that node: {by_hand}",
+            hint or f"try on that node: {by_hand}",
         )
     return done.stdout
 

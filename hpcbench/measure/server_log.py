@@ -73,12 +73,12 @@ def load_failure(text: str) -> ServerFailed:
 
 
 def tail(path: Path, lines: int = 30) -> str:
-    """Return the last lines of a log without reading all of it.
+    """Return the last lines of a log.
 
     Parameters
     ----------
     path
-        The log. A verbose one may have gigabytes.
+        The log.
     lines
         How many lines at most.
 
@@ -88,8 +88,7 @@ def tail(path: Path, lines: int = 30) -> str:
         Empty if the file cannot be read.
     """
     try:
-        size = path.stat().st_size
-        return last_lines(read_from(path, max(0, size - 20_000)), lines)
+        return last_lines(read_end(path), lines)
     except OSError:
         return ""
 
@@ -111,6 +110,24 @@ def last_lines(text: str, lines: int = 30) -> str:
     """
     kept = [line[:400] for line in text.splitlines() if not line.startswith(("|", "+-"))]
     return "\n".join(kept[-lines:])
+
+
+def read_end(path: Path, size: int = 20_000) -> str:
+    """Return the end of a log without reading all of it: a verbose one may have gigabytes.
+
+    Parameters
+    ----------
+    path
+        The log.
+    size
+        How much of it to read, in bytes.
+
+    Returns
+    -------
+    str
+        Its first line may be cut.
+    """
+    return read_from(path, max(0, path.stat().st_size - size))
 
 
 def read_from(path: Path, position: int) -> str:

@@ -3,6 +3,7 @@
 What only looks after a run needs no more than this, and so does not load Arrow.
 """
 
+import contextlib
 import logging
 import os
 import socket
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hpcbench.errors import BadInput
+from hpcbench.runtime.ownership import link_refused, open_no_link
 from hpcbench.runtime.process import lock_until_closed
 
 log = logging.getLogger(__name__)
@@ -86,9 +88,11 @@ class Results:
         Raises
         ------
         BadInput
-            Where it cannot be created or written.
+            Where it cannot be created or written, or has links, through which a run would write
+            elsewhere.
         """
         try:
+            self._refuse_links()
             for path in (self.records, self.logs):
                 path.mkdir(parents=True, exist_ok=True)
             for path in (self.folder, self.records, self.logs):
@@ -101,6 +105,13 @@ class Results:
                 f"--results {self.folder}: cannot be written: {error.strerror}",
                 "name a folder in which you may create files",
             ) from error
+
+    def _refuse_links(self) -> None:
+        for folder in (self.folder, self.records, self.logs):
+            with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.is_symlink():
+                        raise link_refused(Path(entry.path))
 
 
 def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
@@ -151,7 +162,7 @@ def lock_folder(results: Results) -> Iterator[None]:
     BadInput
         Where another run is using the folder.
     """
-    with results.lock.open("a+") as stream:
+    with open_no_link(results.lock, "a+") as stream:
         try:
             if not lock_until_closed(stream, wait=False):
                 log.warning("%s cannot be locked: its file system has no locks", results.folder)

@@ -1,8 +1,8 @@
 """One Parquet file of records: read as a table of today's columns, or refused with the reason.
 
-Nothing is guessed: a file says with which version of the columns it was written. An older one
-is migrated step by step, a newer one is refused. Within a version, columns may only be added: one
-that a file does not have yet is null in all its rows.
+A file says with which version of the columns it was written. An older one is migrated step by
+step, a newer one is refused. Within a version, columns may only be added: null where a file lacks
+them.
 """
 
 import json
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from hpcbench.errors import BadInput, did_you_mean
 from hpcbench.records.columns import SCHEMA, SCHEMA_VERSION, Record, Status
+from hpcbench.records.roles import may_become
 
 Migration = Callable[[pa.Table], pa.Table]
 
@@ -52,7 +53,8 @@ NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 """A missing value in the name of a folder, as Hive, Arrow, Spark and DuckDB write it."""
 
 _NAMES = frozenset(SCHEMA.names)
-_REQUIRED = tuple(entry.name for entry in fields(Record) if entry.default is MISSING)
+REQUIRED = tuple(entry.name for entry in fields(Record) if entry.default is MISSING)
+"""The columns that have a value in every row."""
 
 
 def check_columns(names: Iterable[str]) -> None:
@@ -306,7 +308,7 @@ def _conformed(table: pa.Table, names: Sequence[str], path: Path) -> pa.Table:
         return table.replace_schema_metadata(wanted.metadata)
     given = _partition(path)
     columns = dict(zip(table.column_names, table.columns, strict=True))
-    if missing := [n for n in names if n in _REQUIRED and n not in columns and n not in given]:
+    if missing := [n for n in names if n in REQUIRED and n not in columns and n not in given]:
         raise BadInput(
             f"{path}: these columns are missing, which every record has: {', '.join(missing)}",
             "name files that hpcbench has written",
@@ -338,31 +340,12 @@ def _cast(column: pa.ChunkedArray, field: pa.Field, path: Path) -> pa.ChunkedArr
         return column
     problem = f"{path}: column {field.name} is {column.type} there; it must be {field.type}"
     hint = "another program has written or changed this file; use the one that hpcbench wrote"
-    if not _may_become(column.type, field.type):
+    if not may_become(column.type, field.type):
         raise BadInput(problem, hint)
     try:
         return column.cast(field.type)
     except pa.ArrowInvalid as error:
         raise BadInput(f"{problem}, and does not fit: {error}", hint) from error
-
-
-_LOSSLESS: tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.DataType], bool]], ...] = (
-    (pa.types.is_string, lambda t: pa.types.is_large_string(t) or pa.types.is_string_view(t)),
-    (pa.types.is_integer, pa.types.is_integer),
-    (pa.types.is_floating, lambda t: pa.types.is_integer(t) or pa.types.is_floating(t)),
-    (pa.types.is_timestamp, lambda t: pa.types.is_timestamp(t) and t.tz is not None),
-)
-"""(what a column must be, what it may be in a file instead): the values are the same."""
-
-
-def _may_become(given: pa.DataType, wanted: pa.DataType) -> bool:
-    if pa.types.is_dictionary(given):
-        return _may_become(given.value_type, wanted)
-    if pa.types.is_list(wanted) and given != pa.null():
-        is_list = pa.types.is_list(given) or pa.types.is_large_list(given)
-        return is_list and _may_become(given.value_type, wanted.value_type)
-    allowed = any(must(wanted) and may(given) for must, may in _LOSSLESS)
-    return allowed or given in (wanted, pa.null())
 
 
 def _from_folder(text: str | None, field: pa.Field, path: Path) -> pa.Scalar:

@@ -2,6 +2,7 @@
 
 import types
 import typing
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -133,3 +134,36 @@ def arrow_type(annotation: Any) -> pa.DataType:
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         annotation = next(a for a in typing.get_args(annotation) if a is not type(None))
     return _TYPES[annotation]
+
+
+_LOSSLESS: tuple[tuple[Callable[[pa.DataType], bool], Callable[[pa.DataType], bool]], ...] = (
+    (pa.types.is_string, lambda t: pa.types.is_large_string(t) or pa.types.is_string_view(t)),
+    (pa.types.is_integer, pa.types.is_integer),
+    (pa.types.is_floating, lambda t: pa.types.is_integer(t) or pa.types.is_floating(t)),
+    (pa.types.is_timestamp, lambda t: pa.types.is_timestamp(t) and t.tz is not None),
+)
+"""(what a column must be, what it may be in a file instead): the values are the same."""
+
+
+def may_become(given: pa.DataType, wanted: pa.DataType) -> bool:
+    """Return whether values of one type can be of another without losing anything.
+
+    Parameters
+    ----------
+    given
+        What they are.
+    wanted
+        What a column must be.
+
+    Returns
+    -------
+    bool
+        Whether they can. That each of them fits shows only when they are cast.
+    """
+    if pa.types.is_dictionary(given):
+        return may_become(given.value_type, wanted)
+    if pa.types.is_list(wanted) and given != pa.null():
+        is_list = pa.types.is_list(given) or pa.types.is_large_list(given)
+        return is_list and may_become(given.value_type, wanted.value_type)
+    allowed = any(must(wanted) and may(given) for must, may in _LOSSLESS)
+    return allowed or given in (wanted, pa.null())

@@ -1,21 +1,17 @@
 """Apptainer, and Singularity from 3.9 on: how programs run in an image, and why one did not."""
 
-import contextlib
 import csv
 import io
 import os
 import re
 import shutil
-import signal
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from hpcbench.config.container import Container, ResolvedContainer
-from hpcbench.errors import SiteError
-from hpcbench.runtime import images, process
+from hpcbench.errors import SiteError, hint_for
+from hpcbench.runtime import images, process, supervisor
 from hpcbench.runtime.command import (
     SHARED_MEMORY,
     Image,
@@ -54,13 +50,7 @@ class _Apptainer:
         return nullcontext()
 
     def kill_orphans(self) -> None:
-        # Apptainer serves an image by a process of its own (squashfuse), in another process group.
-        # It outlives a container whose parent was killed, and nothing in its environment says whose
-        # it was. But one that is no longer a child of Apptainer serves nobody.
-        for each in psutil.process_iter(["name", "cmdline", "uids"]):
-            with contextlib.suppress(psutil.Error):
-                if _serves_an_image(each) and not _is_apptainer(each.parent()):
-                    each.send_signal(signal.SIGKILL)
+        supervisor.kill_orphaned_image_servers()
 
     def check_node(self, container: Container) -> None:
         _require_program()
@@ -118,8 +108,7 @@ class _Apptainer:
         lines = [line.strip() for line in stderr.splitlines() if line.strip()]
         fatal = [line for line in lines if line.startswith(("FATAL:", "Error for command"))]
         reason = (fatal or lines[-1:] or ["it printed nothing"])[-1]
-        advice = (text for pattern, text in _ADVICE.items() if re.search(pattern, stderr))
-        return re.sub(r"^FATAL:\s*", "", reason), next(advice, "")
+        return re.sub(r"^FATAL:\s*", "", reason), hint_for(stderr, _HINTS)
 
     def pull(self, reference: str, target: Path) -> None:
         tool = _require_program()
@@ -212,23 +201,8 @@ def _cuda() -> dict[str, str]:
     return env
 
 
-def _serves_an_image(each: psutil.Process) -> bool:
-    return (
-        (each.info["name"] or "").startswith(("squashfuse", "fuse-overlayfs"))
-        and "/mnt/session/" in " ".join(each.info["cmdline"] or [])
-        and each.info["uids"].real == os.getuid()
-    )
-
-
-def _is_apptainer(parent: psutil.Process | None) -> bool:
-    if parent is None:
-        return False
-    title = " ".join(parent.cmdline())
-    return parent.name().startswith("starter") or bool(re.match(r"\w+ runtime parent", title))
-
-
 _UNPACK = "unpack the image once, apptainer build --sandbox FOLDER IMAGE, and name the folder"
-_ADVICE = {
+_HINTS = {
     r"unknown flag": "this Singularity is too old: load Apptainer, or a Singularity from 3.9 on",
     r"/dev/fuse|fuse: (device not found|failed to open)": (
         f"this node does not let users mount images: have /dev/fuse opened to them, or {_UNPACK}"

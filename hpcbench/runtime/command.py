@@ -229,7 +229,7 @@ class ImageRuntime(Runtime, Protocol):
         Returns
         -------
         tuple of str
-            The sentence in which it gives up; advice, or "" where the cause is not known.
+            The sentence in which it gives up; a hint, or "" where the cause is not known.
         """
 
     def pull(self, reference: str, target: Path) -> None:

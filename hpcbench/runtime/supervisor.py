@@ -147,6 +147,11 @@ def _start_guard(patterns: list[str]) -> None:
     kill_marked(os.environ[MARK])
     for pattern in patterns:
         delete(pattern)
+    # An image server becomes an orphan a little after its container has died.
+    for pause_s in (0.0, 0.2, 0.8, 3.0):
+        time.sleep(pause_s)
+        if not kill_orphaned_image_servers():
+            break
     os._exit(0)
 
 
@@ -174,22 +179,73 @@ def kill_marked(mark: str) -> None:
         time.sleep(0.05)
 
 
+def kill_orphaned_image_servers() -> bool:
+    """Kill the programs of this user that serve an image (squashfuse) to no container.
+
+    Apptainer starts one for each image, in another process group. It outlives a container whose
+    parent was killed, and nothing in its environment says whose it was. But one that is no longer
+    a child of Apptainer serves nobody.
+
+    Returns
+    -------
+    bool
+        Whether this user has programs that serve images, orphaned or not.
+    """
+    serving = [pid for pid in _pids() if _serves_an_image(pid)]
+    _kill([pid for pid in serving if not _is_apptainer(_parent(pid))])
+    return bool(serving)
+
+
+def _serves_an_image(pid: int) -> bool:
+    try:
+        own = os.stat(f"/proc/{pid}").st_uid == os.getuid()
+    except OSError:
+        return False
+    return (
+        own
+        and _name(pid).startswith((b"squashfuse", b"fuse-overlayfs"))
+        and b"/mnt/session/" in _read(f"/proc/{pid}/cmdline")
+    )
+
+
+def _is_apptainer(pid: int) -> bool:
+    # The title of the process that waits for a container is "Apptainer runtime parent".
+    title = _read(f"/proc/{pid}/cmdline").replace(b"\0", b" ")
+    return _name(pid).startswith(b"starter") or title.partition(b" ")[2].startswith(
+        b"runtime parent"
+    )
+
+
+def _name(pid: int) -> bytes:
+    return _read(f"/proc/{pid}/comm").strip()
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def _parent(pid: int) -> int:
+    """The parent's id; 0 where the process is gone."""
+    after_name = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    return int(after_name[1]) if after_name else 0
+
+
 def _kill(pids: list[int]) -> bool:
     """Send SIGKILL to each; return whether there was any."""
     for pid in pids:
         try:
             os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):
             pass
     return bool(pids)
 
 
 def _environment(pid: int) -> list[bytes]:
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as environ:
-            return environ.read().split(b"\0")
-    except OSError:
-        return []
+    return _read(f"/proc/{pid}/environ").split(b"\0")
 
 
 def _pids() -> list[int]:
@@ -254,16 +310,7 @@ def _kill_descendants() -> None:
 
 
 def _children(parent: int) -> list[int]:
-    found = []
-    for pid in _pids():
-        try:
-            with open(f"/proc/{pid}/stat") as stat:
-                after_name = stat.read().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(after_name[1]) == parent:
-            found.append(pid)
-    return found
+    return [pid for pid in _pids() if _parent(pid) == parent]
 
 
 def delete(pattern: str) -> None:

@@ -8,8 +8,10 @@ import sys
 import threading
 from multiprocessing import Pipe, forkserver, get_context
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import psutil
+import pytest
 
 from hpcbench.cluster.fork_server import fork_server, hidden_main_module, start_fork_server
 from tests.helpers.waiting import wait_until
@@ -83,3 +85,17 @@ def test_a_new_process_finds_no_main_module_to_run_again() -> None:
         assert spec is not script
         assert getattr(spec, "__file__", None) is None, "multiprocessing would run it"
     assert sys.modules["__main__"] is script
+
+
+def test_a_module_in_the_working_folder_does_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = tmp_path / "ran"
+    for name in ("selectors", "multiprocessing", "psutil"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(ran)!r}, 'a').write(__name__)")
+    monkeypatch.chdir(tmp_path)
+    before = os.environ.copy()
+    with fork_server():
+        _forked()
+    assert not ran.exists()
+    assert os.environ == before

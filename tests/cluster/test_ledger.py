@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from hpcbench.cluster import batch, ledger
 from hpcbench.errors import SiteError
 from hpcbench.records import store
 from hpcbench.records.folder import Results
+from tests.helpers.stranger import as_stranger, needs_root
 
 Program = Callable[[str, str], None]
 
@@ -113,3 +115,73 @@ def test_cancel_where_nothing_runs_leaves_no_trace(
     store.write_plan(results, [])
     ledger.cancel_run(results, lambda _: None)
     assert not results.cancel.exists()
+
+
+# A ledger from elsewhere
+
+
+@pytest.fixture
+def cancelled(programs: Path, program: Program) -> Path:
+    """What scancel and condor_rm were called with."""
+    calls = programs / "calls"
+    for name in ("squeue", "scancel", "condor_rm"):
+        program(name, f'echo "{name} $*" >> {calls}; echo "7|RUNNING|n1|None"')
+    program(
+        "condor_q",
+        f"""echo condor_q >> {calls}; echo '[{{"ClusterId": 7, "ProcId": 0, "JobStatus": 2}}]'""",
+    )
+    calls.touch()
+    return calls
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        '{"run": "production-reco", "scheduler": "slurm", "host": "login1"}',
+        '{"run": "x\\" || TRUE || HpcbenchRun == \\"y", "scheduler": "htcondor", "host": "login1"}',
+        '{"run": "hpcbench-0123abcd\\n", "scheduler": "slurm", "host": "login1"}',
+        '{"run": "hpcbench-0123abcd", "scheduler": "os", "host": "login1"}',
+        '{"run": "hpcbench-0123abcd", "scheduler": "slurm"}',
+        '{"run": ["hpcbench-0123abcd"], "scheduler": {}, "host": 1}',
+        '["run", "scheduler", "host"]',
+        "17",
+        "[" * 100_000,
+    ],
+)
+def test_a_ledger_that_names_anything_but_a_run_of_hpcbench_cancels_nothing(
+    results: Results, cancelled: Path, planted: str
+) -> None:
+    results.ledger.write_text(planted + "\n")
+    store.write_plan(results, [])
+    ledger.cancel_run(results, lambda _: None)
+    assert cancelled.read_text() == ""
+
+
+def test_bytes_that_are_no_text_do_not_hide_the_other_lines(results: Results) -> None:
+    run = ledger.begin(results, "slurm")
+    results.ledger.write_bytes(results.ledger.read_bytes() + b"\xff\xfe{\n")
+    assert ledger.unfinished(results) == [run]
+
+
+@needs_root
+def test_the_ledger_of_another_user_cancels_nothing_and_is_kept(
+    results: Results, cancelled: Path
+) -> None:
+    line = '{"run": "hpcbench-0123abcd", "scheduler": "slurm", "host": "login1"}'
+    as_stranger('echo "$1" > "$2"', line, results.ledger, folder=results.folder)
+    store.write_plan(results, [])
+    ledger.cancel_run(results, lambda _: None)
+    assert cancelled.read_text() == ""
+    run = ledger.begin(results, "slurm")
+    assert ledger.unfinished(results) == [run]
+    (kept,) = results.folder.glob("jobs-of-others-*.jsonl")
+    assert kept.read_text().strip() == line
+
+
+def test_a_ledger_that_is_a_link_is_not_written_through(results: Results, tmp_path: Path) -> None:
+    private = tmp_path / "profile"
+    private.write_text("mine")
+    results.ledger.symlink_to(private)
+    ledger.begin(results, "slurm")
+    assert private.read_text() == "mine"
+    assert not results.ledger.is_symlink()

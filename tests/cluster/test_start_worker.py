@@ -4,6 +4,10 @@ import socket
 import subprocess
 import sys
 from contextlib import closing
+from pathlib import Path
+
+from hpcbench.cluster import submission
+from hpcbench.config.site import Site
 
 
 def last_line(*arguments: str) -> str:
@@ -41,3 +45,22 @@ def test_a_port_that_is_in_use_is_told() -> None:
 def test_a_scheduler_that_is_not_reached_is_named() -> None:
     line = last_line("--death-timeout", "1")
     assert line.endswith("timed out before it was connected to tcp://127.0.0.1:1")
+
+
+def test_a_module_that_somebody_has_put_into_the_jobs_folder_does_not_run(tmp_path: Path) -> None:
+    """Slurm starts a job in the folder that it was submitted from."""
+    ran = tmp_path / "ran"
+    for name in ("psutil", "dask", "logging"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(ran)!r}, 'a').write(__name__)")
+    script = submission.job_script(Site.load("expanse"), "v100", account="phy1")
+    (line,) = (line for line in script.splitlines() if "start_worker" in line)
+    done = subprocess.run(
+        [*line.partition("tls://")[0].split(), "--help"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert "--death-timeout" in done.stdout
+    assert not ran.exists()

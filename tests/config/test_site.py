@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -56,22 +57,31 @@ def test_every_site_of_the_project_can_be_read_and_is_called_as_its_file() -> No
     assert [Site.load(path).name for path in paths] == [path.stem for path in paths]
 
 
-def test_the_working_folders_own_site_comes_before_the_projects(
+def test_a_site_file_in_the_working_folder_is_not_taken_by_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It names programs to run, and the working folder may be a stranger's."""
     (tmp_path / "site_configs").mkdir()
-    own = write_site(tmp_path / "site_configs", name="mine")
-    own.rename(own.with_name("local.yaml"))
+    planted = write_site(tmp_path / "site_configs", name="planted")
     monkeypatch.chdir(tmp_path)
-    assert Site.load("local").name == "mine"
+    planted = planted.rename(planted.with_name("mine.yaml"))
+    assert "to use site_configs/mine.yaml, give its path" in refusal(Site.load, "mine")
+    assert Site.load("site_configs/mine.yaml").name == "planted"
+    planted.rename(planted.with_name("local.yaml"))
+    assert "say which you mean: --site site_configs/local.yaml" in refusal(Site.load, "local")
 
 
-def test_an_unknown_site_is_told_the_known_ones_and_the_nearest(
+def test_a_copy_of_a_site_that_comes_with_hpcbench_is_no_other_site(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shutil.copytree(CHECKOUT / "site_configs", tmp_path / "site_configs")
     monkeypatch.chdir(tmp_path)
+    assert Site.load("local").name == "local"
+
+
+def test_an_unknown_site_is_told_the_known_ones_and_the_nearest() -> None:
     message = refusal(Site.load, "locl")
-    assert "there is no site_configs/locl.yaml; did you mean 'local'?" in message
+    assert "no site of this name comes with hpcbench; did you mean 'local'?" in message
     assert "known sites: " in message
     assert "give the path of a site file" in message
 

@@ -23,9 +23,9 @@ from hpcbench.cli.main import main
 from hpcbench.cli.progress import check_text, show_checks
 from hpcbench.cluster import batch
 from hpcbench.config.site import Network, Pool, Site
-from hpcbench.doctor import doctor, host_checks, job_checks, worker_checks
+from hpcbench.doctor import doctor, job_checks, worker_checks
 from hpcbench.doctor.findings import Check, Findings, NotChecked, State
-from hpcbench.errors import Interrupted, SiteError
+from hpcbench.errors import Interrupted, SiteError, hint_for
 from tests.box.fixture import BOX, Box, in_time
 from tests.helpers.builders import write_prefix, write_site
 from tests.helpers.paths import CHECKOUT
@@ -152,11 +152,12 @@ def test_the_job_of_an_examination_is_one_and_short() -> None:
     ],
 )
 def test_a_dead_jobs_log_leads_to_what_to_do(log: str, todo: str) -> None:
-    assert todo in job_checks.log_hint(f"a job died before it connected, 7: {log}")
+    assert todo in hint_for(f"a job died before it connected, 7: {log}", job_checks.HINTS)
 
 
 def test_a_log_that_says_nothing_known_gives_no_wrong_advice() -> None:
-    assert not job_checks.log_hint("a job died before it connected, 7: OUT_OF_MEMORY\nKilled")
+    message = "a job died before it connected, 7: OUT_OF_MEMORY\nKilled"
+    assert not hint_for(message, job_checks.HINTS)
 
 
 def test_versions_that_differ_are_named_with_both_sides() -> None:
@@ -295,9 +296,9 @@ def test_pools_wait_together_and_all_are_closed_when_one_breaks(
 
 
 def test_an_interface_that_is_not_there_is_told_with_those_that_are() -> None:
-    assert host_checks._interface(Network(interface="lo")) == "lo is 127.0.0.1 (this host only)"
+    assert doctor._interface(Network(interface="lo")) == "lo is 127.0.0.1 (this host only)"
     with pytest.raises(SiteError, match=r"ib7 has no IPv4 address here; with one: .*lo \(127"):
-        host_checks._interface(Network(interface="ib7"))
+        doctor._interface(Network(interface="ib7"))
 
 
 def test_ports_that_are_taken_are_counted() -> None:
@@ -306,28 +307,28 @@ def test_ports_that_are_taken_are_counted() -> None:
         entry.listen()
         port = entry.getsockname()[1]
         network = Network(interface="lo", ports=f"{port - 1}:{port}")
-        assert host_checks._ports(network, 1) == f"1 of 2 free in {port - 1}:{port}"
+        assert doctor._ports(network, 1) == f"1 of 2 free in {port - 1}:{port}"
         with pytest.raises(SiteError, match=r"1 of .* free, 2 wanted"):
-            host_checks._ports(network, 2)
+            doctor._ports(network, 2)
         network = Network(interface="lo", scheduler_ports=f"{port}:{port}")
         with pytest.raises(SiteError, match=r"0 of .* free, 1 wanted") as error:
-            host_checks._ports(network, 1)
+            doctor._ports(network, 1)
         assert "widen network.scheduler_ports" in error.value.hint
-    assert "names no range" in host_checks._ports(Network(), 1)
+    assert "names no range" in doctor._ports(Network(), 1)
 
 
 def test_commands_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None if "cancel" in name else f"/bin/{name}")
     with pytest.raises(SiteError, match="not found: scancel") as error:
-        host_checks._commands(site(), batch.system("slurm"))
+        doctor._commands(site(), batch.system("slurm"))
     assert "login node" in error.value.hint
 
 
 def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "GB free" in host_checks._free_space(tmp_path)
-    monkeypatch.setattr(host_checks, "FREE_BYTES", 1e18)
+    assert "GB free" in doctor._free_space(tmp_path)
+    monkeypatch.setattr(doctor, "FREE_BYTES", 1e18)
     with pytest.raises(SiteError, match="GB free"):
-        host_checks._free_space(tmp_path)
+        doctor._free_space(tmp_path)
 
 
 def test_without_a_batch_system_nothing_is_submitted_and_all_is_told(

@@ -6,6 +6,7 @@ The server is a stand-in that logs what real ones with a GPU printed: there is n
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,12 +16,13 @@ from typing import Any
 import pytest
 
 from hpcbench.config.container import Container
-from hpcbench.errors import ServerFailed
+from hpcbench.errors import BadInput, ServerFailed, UnusableNode
 from hpcbench.measure import engines, server
 from hpcbench.measure.engines import Engines
 from hpcbench.measure.server import ServerOptions
 from tests.helpers.builders import triton_model, variant, write_prefix
 from tests.helpers.paths import DATA
+from tests.helpers.stranger import as_stranger, needs_root
 
 LOGS = DATA / "server_log"
 FP16 = '{"name": "tensorrt", "precision_mode": "FP16"}'
@@ -100,3 +102,62 @@ def test_an_engine_that_nothing_runs_on_is_not_applicable_each_time(
         assert caught.value.not_applicable
         assert "301 on CUDAExecutionProvider" in caught.value.message
     assert len(prepare_engines.started) == 3
+
+
+# Another user of the node, who was there first
+
+
+@needs_root
+def test_engines_that_another_user_has_planted_are_not_served(
+    prepare_engines: Callable[..., Engines], tmp_path: Path
+) -> None:
+    key = prepare_engines(accelerator=FP16).folder
+    assert key is not None
+    own = key.parent
+    own.rename(tmp_path / "known")
+    summary = '{"build_s": 1, "nodes": {"TensorrtExecutionProvider": 99}}'
+    plant = 'mkdir -p "$1" && echo "$2" > "$1/built.json"'
+    as_stranger(plant, key, summary, folder=own.parent)
+    with pytest.raises(UnusableNode, match=r"hpcbench-engines-0: is not a folder of this user's"):
+        prepare_engines(accelerator=FP16)
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770])
+def test_a_folder_of_engines_that_others_can_write_is_not_used(
+    prepare_engines: Callable[..., Engines], tmp_path: Path, mode: int
+) -> None:
+    own = tmp_path / "scratch" / f"hpcbench-engines-{os.getuid()}"
+    own.mkdir()
+    own.chmod(mode)
+    with pytest.raises(UnusableNode, match="nobody else can change"):
+        prepare_engines(accelerator=FP16)
+
+
+def test_a_folder_of_engines_that_is_a_link_is_not_used(
+    prepare_engines: Callable[..., Engines], tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    own = tmp_path / "scratch" / f"hpcbench-engines-{os.getuid()}"
+    own.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UnusableNode, match="is not a folder of this user's"):
+        prepare_engines(accelerator=FP16)
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_the_folder_of_engines_is_its_owners_alone(prepare_engines: Callable[..., Engines]) -> None:
+    folder = prepare_engines(accelerator=FP16).folder
+    assert folder is not None
+    assert folder.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_lock_that_is_a_link_empties_no_file(
+    prepare_engines: Callable[..., Engines], tmp_path: Path
+) -> None:
+    folder = prepare_engines(accelerator=FP16).folder
+    assert folder is not None
+    (tmp_path / "thesis.tex").write_text("five years")
+    (folder / "lock").unlink()
+    (folder / "lock").symlink_to(tmp_path / "thesis.tex")
+    with pytest.raises(BadInput, match="is a link"):
+        prepare_engines(accelerator=FP16)
+    assert (tmp_path / "thesis.tex").read_text() == "five years"

@@ -14,7 +14,7 @@ from distributed.core import Status
 from distributed.security import Security
 
 from hpcbench.cluster.fork_server import start_fork_server
-from hpcbench.cluster.local import local_workers
+from hpcbench.cluster.workers import local_workers
 from hpcbench.config.site import Pool
 from tests.helpers.waiting import wait_until
 
