@@ -40,6 +40,7 @@ from hpcbench.analysis.summary.configuration import (
     plain_rows,
     strings_as_categories,
 )
+from hpcbench.analysis.summary.invalid_rows import without_invalid
 from hpcbench.analysis.summary.limits import ENERGY, LATENCY, THROUGHPUT, Metric
 from hpcbench.analysis.summary.statistics import Sample
 from hpcbench.errors import BadInput
@@ -68,7 +69,10 @@ FALSE_DISCOVERY_RATE = 0.05
 
 COMPARE_COLUMNS = tuple(
     dict.fromkeys(
-        (*CONFIGURATION_INPUTS, *limits.METRIC_COLUMNS, "latency_p50_us", "point_id", "reason")
+        (
+            *(*CONFIGURATION_INPUTS, *limits.METRIC_COLUMNS, "latency_p50_us"),
+            *("point_id", "reason", "invalid_reasons"),
+        )
     )
 )
 """The columns of `hpcbench.records.columns` that `compare_results` needs."""
@@ -211,7 +215,7 @@ def _first_difference(a_table: pd.DataFrame, b_table: pd.DataFrame) -> str:
 
 
 def _table(frame: pd.DataFrame) -> pd.DataFrame:
-    frame = strings_as_categories(frame.reset_index(drop=True))
+    frame = strings_as_categories(without_invalid(frame.reset_index(drop=True)))
     metrics = limits.metric_values(frame, {})
     metrics[MEDIAN.column] = as_floats(frame["latency_p50_us"]) / 1000
     names = [metric.column for metric in METRICS]

@@ -26,6 +26,7 @@ from hpcbench.analysis.summary.configuration import (
     plain_rows,
     strings_as_categories,
 )
+from hpcbench.analysis.summary.invalid_rows import without_invalid
 from hpcbench.analysis.summary.limits import LATENCY, Limit, Metric, Requirements
 from hpcbench.analysis.summary.statistics import Interval, Sample
 from hpcbench.errors import BadInput
@@ -37,6 +38,7 @@ RECOMMEND_COLUMNS = tuple(
             *limits.METRIC_COLUMNS,
             "point_id",
             "reason",
+            "invalid_reasons",
             "part_of",
             "own_config",
         )
@@ -162,7 +164,7 @@ def recommend_configurations(
             "all models in these results shared a server, or were called by an ensemble",
             "measure the models alone, too: a campaign does so with each, under its own load",
         )
-    frame = strings_as_categories(frame.reset_index(drop=True))
+    frame = strings_as_categories(without_invalid(frame.reset_index(drop=True)))
     limits.check_prices(frame, requirements)
     found = limits.metric_values(frame, requirements.prices)
     requests = as_floats(frame["request_count"])

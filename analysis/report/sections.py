@@ -293,8 +293,9 @@ def find_problems(points: ReportPoints) -> list[Problem]:
         _PARTICULARS.sub("#", _short_reason(status, reason))
         for status, reason in zip(bad["status"], bad["full_reason"], strict=True)
     ]
-    worst_first: list[str] = [Status.FAILED, Status.TIMEOUT, INVALID, Status.UNSTABLE]
-    worst_first.append(Status.NOT_APPLICABLE)
+    worst_first: tuple[str, ...] = (
+        *(Status.FAILED, Status.TIMEOUT, INVALID, Status.UNSTABLE, Status.NOT_APPLICABLE),
+    )
     found = [
         _problem(str(status), rows)
         for status, rows in (

@@ -60,8 +60,9 @@ def join_repeats(
     pandas.DataFrame
         In the order in which configurations first appear in ``frame``. It has ``columns``;
         ``row``, the position in ``frame`` of the first measured row, or of the first row where none
-        is measured; the counts ``repeats``, ``measured``, ``unstable`` and ``invalid`` (left out by
-        `invalid_rows.without_invalid`); and for each of ``metrics`` the columns that `group_statistics` names, in the metric's own unit.
+        is measured; the counts ``repeats``, ``measured``, ``unstable`` and ``invalid`` (those that
+        `invalid_rows.without_invalid` left out); and for each of ``metrics`` the columns that
+        `group_statistics` names, in the metric's own unit.
     """
     frame = normalised(frame)
     numbers = group_numbers(frame, columns)

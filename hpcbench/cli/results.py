@@ -268,6 +268,34 @@ def write_comparison(compared: "Comparison", names: tuple[str, str], out: Path) 
 
 
 @click.command()
+@RESULTS
+@JSON
+def check(results: Path, as_json: bool) -> int:
+    """Say which measurements of RESULTS may not be believed, and why.
+
+    RESULTS is a results folder or a Parquet file, also one that was imported. The rules:
+    docs/validity.md.
+
+    Exit codes: 0 every measurement is valid, 1 some are not, 2 bad input.
+    """
+    from hpcbench.analysis.decide.check import (
+        CHECK_COLUMNS,
+        check_json,
+        check_lines,
+        check_results,
+    )
+    from hpcbench.records.frame import load_results
+
+    found = check_results(load_results(results, CHECK_COLUMNS, categories=True))
+    if as_json:
+        click.echo(json.dumps({"results": str(results), **check_json(found)}, indent=2))
+    else:
+        for line in check_lines(found):
+            click.echo(line)
+    return int(found.invalid > 0)
+
+
+@click.command()
 @click.argument(
     "sources", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path)
 )
@@ -323,4 +351,4 @@ def aggregate(sources: tuple[Path, ...], out: Path, partition: str) -> int:
     return 1 if merged.set_aside else 0
 
 
-COMMANDS = (report, plot, recommend, compare, aggregate)
+COMMANDS = (check, report, plot, recommend, compare, aggregate)
