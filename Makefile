@@ -15,7 +15,7 @@ MODELS := jobs/demo/models/jet_tagger/config.pbtxt
 export HPCBENCH_NATIVE := $(abspath $(NATIVE))
 
 .PHONY: help demo docs docs-site test setup packages soak box test-box test-images test-fast lint bench native \
-    images venv clean
+    images venv newest clean
 
 help:
 	@echo "make demo       sets everything up, then scans a model on a real Triton (about 2 minutes)"
@@ -29,6 +29,7 @@ help:
 	@echo "make bench      hpcbench beside a bare loop over perf_analyzer, in one run"
 	@echo "make docs       the figures and the reference of columns, and the site in docs/_build/"
 	@echo "make bench-records   a million records: merging, deciding, beside a loop over csv.reader"
+	@echo "make newest     brings $(VENV) the newest dask, distributed and dask-jobqueue that are allowed"
 	@echo "make native     Triton and perf_analyzer from wheels into $(NATIVE);"
 	@echo "                with WITH=pytorch or tensorflow it serves such models, too"
 	@echo "make images     images of both for Apptainer, without a registry, into $(IMAGES)"
@@ -86,6 +87,13 @@ bench-records: $(INSTALLED)
 	@$(BIN)/python tests/benchmarks/million_records.py
 
 venv: $(INSTALLED)
+
+# Private names of Dask are used: what is tested is the newest release that pyproject.toml allows,
+# also in an environment that was made long ago.
+newest: $(INSTALLED)
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --upgrade --editable . \
+	    dask distributed dask-jobqueue
+	@$(BIN)/python -m pip list --disable-pip-version-check | grep -iE "^(dask|distributed)"
 
 # Debian packages that tests need. Those that cannot be had are tried again where they are used, or
 # tests are skipped.

@@ -1,8 +1,9 @@
 """Which configuration to deploy: the best one measured within the limits, per model and device.
 
-Everything is measured, nothing is modelled. A configuration meets a limit if the mean of its
-repeats does. Measurements that did not settle are used; if one of them is the best, a note says so,
-and the best configuration that settled stands beside it.
+Everything is measured, nothing is modelled. A configuration keeps a limit if the end of its
+interval does, and what is said of the best takes into account that it is the best of many.
+Measurements that did not settle are used; if one of them is the best, a note says so, and the best
+configuration that settled stands beside it.
 """
 
 from collections.abc import Sequence
@@ -13,44 +14,67 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hpcbench.analysis.decide import reasons
+from hpcbench.analysis.decide.candidates import Candidates, Flags, judge, tabulate
+from hpcbench.analysis.decide.choice import Corrected, corrected_best, level_for_all
 from hpcbench.analysis.decide.size import Sizing, size_for_rate
-from hpcbench.analysis.summary import limits, statistics
 from hpcbench.analysis.summary.configuration import (
-    CONFIGURATION_INPUTS,
     LOAD,
     MODEL,
     REQUEST_CONTENT,
     as_floats,
     group_numbers,
-    is_base,
     plain_rows,
-    strings_as_categories,
 )
-from hpcbench.analysis.summary.invalid_rows import without_invalid
-from hpcbench.analysis.summary.limits import LATENCY, Limit, Metric, Requirements
-from hpcbench.analysis.summary.statistics import Interval, Sample
+from hpcbench.analysis.summary.limits import Metric, Requirements
+from hpcbench.analysis.summary.statistics import CONFIDENCE, Sample
+from hpcbench.analysis.summary.variance import Spread, log_ratio
 from hpcbench.errors import BadInput
-
-RECOMMEND_COLUMNS = tuple(
-    dict.fromkeys(
-        (
-            *CONFIGURATION_INPUTS,
-            *limits.METRIC_COLUMNS,
-            "point_id",
-            "reason",
-            "invalid_reasons",
-            "part_of",
-            "own_config",
-        )
-    )
-)
-"""The columns of `hpcbench.records.columns` that `recommend_configurations` needs."""
 
 MOST_RUNNERS_UP = 5
 
 Row = dict[str, Any]
 """A configuration: CONFIGURATION, ``point_id``, ``position`` among those of its model and device,
-and the counts and metrics of `statistics.join_repeats`; None where a value is missing."""
+and the counts and metrics of `candidates.judge`; None where a value is missing."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many measurements there are.
+
+    Attributes
+    ----------
+    tried
+        Those that a campaign asked for.
+    measured
+        Those of them that gave figures.
+    settled
+        Those of them whose windows agreed.
+    """
+
+    tried: int
+    measured: int
+    settled: int
+
+    @classmethod
+    def of(cls, row: Row) -> "Counts":
+        """Take the counts of a row.
+
+        Parameters
+        ----------
+        row
+            With ``repeats``, ``measured`` and ``unstable``.
+
+        Returns
+        -------
+        Counts
+            The same.
+        """
+        measured = int(row["measured"])
+        return cls(int(row["repeats"]), measured, measured - int(row["unstable"]))
+
+    def __str__(self) -> str:
+        return f"{self.tried}/{self.measured}/{self.settled}"
 
 
 @dataclass(frozen=True)
@@ -64,9 +88,10 @@ class Alternative:
     ratio
         The objective of the recommended configuration over that of this one.
     low, high
-        The interval of ``ratio``; NaN where one of the two was measured once.
+        The interval of ``ratio``, wide enough that those of all others hold at once; NaN where no
+        configuration was measured twice.
     as_good
-        Whether the interval contains 1: the difference is within the noise. None where there is no
+        Whether the interval contains 1: nobody can tell them apart. None where there is no
         interval.
     """
 
@@ -91,26 +116,31 @@ class Recommendation:
         How many configurations of the model on the device there are in the results.
     measured
         How many of them have at least one measurement.
+    counts
+        How many measurements of all of them were tried, gave figures, and settled.
     within_limits
-        How many of these keep to all limits.
+        How many configurations keep all limits.
     best
-        The recommended configuration; None where none keeps to the limits.
+        The recommended configuration; None where none keeps the limits.
+    corrected
+        The objective of ``best``, corrected for its having been chosen; None where nothing was
+        measured twice.
     notes
         What to know before relying on ``best``, in sentences.
     base
         The best of the model's own configuration; None where that was not measured.
     base_within_limits
-        Whether ``base`` keeps to the limits.
+        Whether ``base`` keeps the limits.
     runners_up
         The next best, at most MOST_RUNNERS_UP, those as good as ``best`` first.
     as_good
-        How many others do not differ from ``best`` beyond the noise.
+        The ``point_id`` of each of the others that cannot be told from ``best``.
     best_settled
         The best configuration of which all measurements settled; None where that is ``best``.
     nearest
         Where ``best`` is None: the configuration that exceeds the limits least.
     failing
-        Where ``best`` is None: the limits that cannot be met, in sentences.
+        Where ``best`` is None: the limits that cannot be kept, in sentences.
     sizing
         How many servers the requested rate needs; None where no rate was requested.
     """
@@ -119,13 +149,15 @@ class Recommendation:
     identity: Row
     configurations: int
     measured: int
+    counts: Counts
     within_limits: int
     best: Row | None
+    corrected: Corrected | None
     notes: tuple[str, ...]
     base: Alternative | None
     base_within_limits: bool
     runners_up: tuple[Alternative, ...]
-    as_good: int
+    as_good: tuple[str, ...]
     best_settled: Alternative | None
     nearest: Row | None
     failing: tuple[str, ...]
@@ -140,7 +172,7 @@ def recommend_configurations(
     Parameters
     ----------
     frame
-        Measurements with RECOMMEND_COLUMNS, as `load_results` returns them.
+        Measurements with `candidates.RECOMMEND_COLUMNS`, as `load_results` returns them.
     requirements
         The objective, the limits, prices, and the rate to be served.
 
@@ -164,20 +196,11 @@ def recommend_configurations(
             "all models in these results shared a server, or were called by an ensemble",
             "measure the models alone, too: a campaign does so with each, under its own load",
         )
-    frame = strings_as_categories(without_invalid(frame.reset_index(drop=True)))
-    limits.check_prices(frame, requirements)
-    found = limits.metric_values(frame, requirements.prices)
-    requests = as_floats(frame["request_count"])
-    table = statistics.join_repeats(frame.assign(**found, requests=requests), (*found, "requests"))
-    if requirements.metric.column not in table:
-        table[requirements.metric.column] = np.nan
-    rows = table.pop("row").to_numpy()
-    table["point_id"] = frame["point_id"].iloc[rows].to_numpy(dtype=object)
-    table["own"] = is_base(frame)[rows]
-    table["reason"] = frame["reason"].iloc[rows].to_numpy(dtype=object)
+    table = tabulate(frame, requirements)
     groups = group_numbers(_devices(table), (*MODEL, *REQUEST_CONTENT, *DEVICE))
     return [
-        _recommend_for_device(part, requirements) for _, part in table.groupby(groups, sort=False)
+        _recommend_for_device(judge(part, requirements))
+        for _, part in table.groupby(groups, sort=False)
     ]
 
 
@@ -192,37 +215,35 @@ def _devices(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**gpu, **cpu)
 
 
-def _recommend_for_device(table: pd.DataFrame, requirements: Requirements) -> Recommendation:
-    table = table.reset_index(drop=True)
-    table["position"] = np.arange(len(table))
-    metric = requirements.metric
-    measured = table["measured"].to_numpy() > 0
-    values = as_floats(table[metric.column])
-    meets = measured & np.isfinite(values) & (values > 0)
-    for limit in requirements.limits:
-        meets &= limit.is_met(as_floats(table[limit.metric.column]))
-    order = _best_first(table, metric, meets)
+def _recommend_for_device(candidates: Candidates) -> Recommendation:
+    table, requirements = candidates.table, candidates.requirements
+    within, measured = candidates.within, candidates.measured
+    # One of which every third repeat fails is better than none, but than no other.
+    eligible = within & candidates.reliable
+    order = _best_first(candidates, eligible if eligible.any() else within)
     best = int(order[0]) if len(order) else None
-    identity = _row(table, int(np.flatnonzero(measured)[0]) if measured.any() else 0)
-    base, base_within_limits = _base(table, metric, meets, best)
-    runners_up, as_good = _runners_up(table, metric, order)
-    nearest = _nearest(table, requirements.limits) if best is None and requirements.limits else None
+    base, base_within_limits = _base(candidates, within, best)
+    runners_up, as_good = _runners_up(candidates, order)
+    nearest = reasons.nearest(candidates) if best is None and requirements.limits else None
+    row = None if best is None else _row(table, best)
     return Recommendation(
         requirements=requirements,
-        identity=identity,
+        identity=_row(table, int(np.flatnonzero(measured)[0]) if measured.any() else 0),
         configurations=len(table),
         measured=int(measured.sum()),
-        within_limits=int(meets.sum()),
-        best=None if best is None else _row(table, best),
-        notes=() if best is None else _notes(_row(table, best), requirements),
-        base=None if base is None or best is None else _compare(table, metric, best, [base])[0],
+        counts=Counts.of({name: table[name].sum() for name in ("repeats", "measured", "unstable")}),
+        within_limits=int(within.sum()),
+        best=row,
+        corrected=_corrected(candidates, order),
+        notes=() if row is None else reasons.notes(candidates, row),
+        base=None if base is None or best is None else _compare(candidates, order, [base])[0],
         base_within_limits=base_within_limits,
         runners_up=tuple(runners_up),
         as_good=as_good,
-        best_settled=_best_settled(table, metric, order),
+        best_settled=_best_settled(candidates, order),
         nearest=None if nearest is None else _row(table, nearest),
-        failing=() if best is not None else _failing(table, requirements),
-        sizing=None if best is None else size_for_rate(table, best, requirements),
+        failing=() if best is not None else reasons.failing(candidates),
+        sizing=None if best is None else size_for_rate(candidates, best),
     )
 
 
@@ -230,154 +251,108 @@ def _row(table: pd.DataFrame, position: int) -> Row:
     return plain_rows(table, [position])[0]
 
 
-def _best_first(
-    table: pd.DataFrame, metric: Metric, which: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.int64]:
+def _best_first(candidates: Candidates, which: Flags) -> npt.NDArray[np.int64]:
     """Return the positions of those rows, best first; of equal ones, those that settled first."""
-    values = as_floats(table[metric.column])
+    metric = candidates.requirements.metric
+    values = as_floats(candidates.table[metric.column])
     order = np.lexsort(
-        (table["unstable"].to_numpy(), -values if metric.higher_is_better else values)
+        (candidates.table["unstable"].to_numpy(), -values if metric.higher_is_better else values)
     )
     return order[which[order]]
 
 
 def _runners_up(
-    table: pd.DataFrame, metric: Metric, order: npt.NDArray[np.int64]
-) -> tuple[list[Alternative], int]:
-    """Return the next best, those as good as the best first, and how many are as good."""
+    candidates: Candidates, order: npt.NDArray[np.int64]
+) -> tuple[list[Alternative], tuple[str, ...]]:
+    """Return the next best, those as good as the best first, and which are as good."""
     if len(order) < 2:
-        return [], 0
-    best, others = int(order[0]), order[1:]
-    good, _ = _as_good(_ratio(table, metric, best, others))
+        return [], ()
+    others = order[1:]
+    good, _ = _as_good(candidates, order, others)
     shown = others[np.argsort(~good, kind="stable")[:MOST_RUNNERS_UP]]
-    return _compare(table, metric, best, shown), int(good.sum())
+    ids = candidates.table["point_id"].to_numpy()[others[good]]
+    return _compare(candidates, order, shown), tuple(map(str, ids))
 
 
-def _best_settled(
-    table: pd.DataFrame, metric: Metric, order: npt.NDArray[np.int64]
-) -> Alternative | None:
-    settled = order[table["unstable"].to_numpy()[order] == 0]
+def _best_settled(candidates: Candidates, order: npt.NDArray[np.int64]) -> Alternative | None:
+    settled = order[candidates.table["unstable"].to_numpy()[order] == 0]
     if not len(settled) or settled[0] == order[0]:
         return None
-    return _compare(table, metric, int(order[0]), settled[:1])[0]
+    return _compare(candidates, order, settled[:1])[0]
+
+
+def _corrected(candidates: Candidates, order: npt.NDArray[np.int64]) -> Corrected | None:
+    metric = candidates.requirements.metric
+    if not len(order) or metric.column not in candidates.spreads:
+        return None
+    good, known = _as_good(candidates, order, order)
+    sample, spread = _take(candidates, metric, order)
+    return corrected_best(sample, spread, 0, good & known, higher=metric.higher_is_better)
 
 
 def _compare(
-    table: pd.DataFrame, metric: Metric, best: int, others: Sequence[int] | npt.NDArray[np.int64]
+    candidates: Candidates,
+    order: npt.NDArray[np.int64],
+    others: Sequence[int] | npt.NDArray[np.int64],
 ) -> list[Alternative]:
     positions = np.asarray(others, dtype=np.int64)
-    ratio = _ratio(table, metric, best, positions)
-    good, known = _as_good(ratio)
+    ratio, low, high = _ratio(candidates, order, positions)
+    good, known = _as_good(candidates, order, positions)
     return [
         Alternative(
-            row=_row(table, int(position)),
-            ratio=float(ratio.value[i]),
-            low=float(ratio.low[i]),
-            high=float(ratio.high[i]),
+            row=_row(candidates.table, int(position)),
+            ratio=float(ratio[i]),
+            low=float(low[i]),
+            high=float(high[i]),
             as_good=bool(good[i]) if known[i] else None,
         )
         for i, position in enumerate(positions)
     ]
 
 
-def _as_good(ratio: Interval) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+def _as_good(
+    candidates: Candidates, order: npt.NDArray[np.int64], others: npt.NDArray[np.int64]
+) -> tuple[Flags, Flags]:
     """Return where a configuration is as good as the best, and where that is known."""
-    return (ratio.low <= 1) & (ratio.high >= 1), np.isfinite(ratio.low)
+    _, low, high = _ratio(candidates, order, others)
+    return (low <= 1) & (high >= 1), np.isfinite(low)
+
+
+def _take(
+    candidates: Candidates, metric: Metric, positions: npt.NDArray[np.int64]
+) -> tuple[Sample, Spread]:
+    sample, spread = candidates.sample(metric), candidates.spreads[metric.column]
+    return (
+        Sample(sample.n[positions], sample.mean[positions], sample.std[positions]),
+        Spread(spread.std[positions], spread.freedom[positions]),
+    )
 
 
 def _ratio(
-    table: pd.DataFrame, metric: Metric, best: int, others: npt.NDArray[np.int64]
-) -> Interval:
-    sample = Sample.from_table(table, metric.column)
-    one = Sample(*(v[np.full(len(others), best)] for v in (sample.n, sample.mean, sample.std)))
-    rest = Sample(sample.n[others], sample.mean[others], sample.std[others])
-    return statistics.welch_ratio(one, rest)
+    candidates: Candidates, order: npt.NDArray[np.int64], others: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.float64], ...]:
+    """Return the objective of the best over that of others, with intervals that hold for all."""
+    metric = candidates.requirements.metric
+    if metric.column not in candidates.spreads:
+        return (np.full(len(others), np.nan),) * 3
+    one, its_spread = _take(candidates, metric, np.full(len(others), order[0]))
+    sample, spread = _take(candidates, metric, others)
+    found = log_ratio(one, sample, its_spread, spread)
+    low, high = found.interval(level_for_all(CONFIDENCE, len(order) - 1))
+    return np.exp(found.value), low, high
 
 
-def _base(
-    table: pd.DataFrame, metric: Metric, meets: npt.NDArray[np.bool_], best: int | None
-) -> tuple[int | None, bool]:
-    """Return the best of the model's own configuration, and whether it meets the limits.
+def _base(candidates: Candidates, within: Flags, best: int | None) -> tuple[int | None, bool]:
+    """Return the best of the model's own configuration, and whether it keeps the limits.
 
     Where none of it does, it is the one under the load of the recommended configuration.
     """
+    table = candidates.table
     own = table["own"].to_numpy(dtype=bool)
-    order = _best_first(table, metric, own & meets)
+    order = _best_first(candidates, own & within)
     if len(order) or best is None:
         return (int(order[0]), True) if len(order) else (None, False)
-    alike = own & (table["measured"].to_numpy() > 0) & np.isfinite(as_floats(table[metric.column]))
+    known = np.isfinite(as_floats(table[candidates.requirements.metric.column]))
     loads = group_numbers(table, LOAD)
-    order = _best_first(table, metric, alike & (loads == loads[best]))
+    order = _best_first(candidates, own & candidates.measured & known & (loads == loads[best]))
     return (int(order[0]) if len(order) else None), False
-
-
-def _notes(best: Row, requirements: Requirements) -> tuple[str, ...]:
-    """Return what a user must know before relying on it."""
-    notes = []
-    if best["unstable"]:
-        notes.append(
-            f"{best['unstable']} of its {best['measured']} measurements did not settle: measure it "
-            "again on a quiet machine, or with longer windows"
-        )
-    if best["measured"] == 1:
-        notes.append("it was measured once, so its spread is not known: add repeats")
-    uses_latency = LATENCY in (
-        requirements.metric,
-        *(limit.metric for limit in requirements.limits),
-    )
-    requests = best["requests_min"]
-    needed = statistics.requests_needed(99)
-    if uses_latency and requests is not None and requests < needed:
-        notes.append(
-            f"its p99 comes from {requests:.0f} requests; with fewer than {needed} the true p99 "
-            "may be higher: use longer windows"
-        )
-    for limit in requirements.limits:
-        low, high = (best[f"{limit.metric.column}_{end}"] for end in ("low", "high"))
-        beyond = low if limit.metric.higher_is_better else high
-        if beyond is not None and not limit.is_met(np.array([beyond]))[0]:
-            notes.append(
-                f"the interval of its {limit.metric.name} extends to {beyond:.4g} "
-                f"{limit.metric.unit}, beyond {limit}"
-            )
-    return tuple(notes)
-
-
-def _nearest(table: pd.DataFrame, requirements: Sequence[Limit]) -> int | None:
-    excess = np.max([w.excess(as_floats(table[w.metric.column])) for w in requirements], axis=0)
-    excess[table["measured"].to_numpy() == 0] = np.inf
-    nearest = int(np.argmin(excess))
-    return nearest if np.isfinite(excess[nearest]) else None
-
-
-def _failing(table: pd.DataFrame, requirements: Requirements) -> tuple[str, ...]:
-    """Return why there is nothing to recommend, a sentence for each limit that cannot be met."""
-    measured = table[table["measured"] > 0]
-    if measured.empty:
-        reasons = table["reason"].dropna()
-        why = f": {reasons.mode().iloc[0]}" if len(reasons) else ""
-        return (f"none of its {len(table)} configurations was measured{why}",)
-    sentences = []
-    for limit in requirements.limits:
-        values = as_floats(measured[limit.metric.column])
-        known = values[np.isfinite(values)]
-        if not len(known):
-            sentences.append(f"{limit}: the {limit.metric.name} was not measured")
-        elif not limit.is_met(values).any():
-            closest, which = (
-                (known.max(), "highest")
-                if limit.metric.higher_is_better
-                else (known.min(), "lowest")
-            )
-            sentences.append(
-                f"no configuration meets {limit}: the {which} {limit.metric.name} measured is "
-                f"{closest:.4g} {limit.metric.unit}"
-            )
-    if not sentences and len(requirements.limits) > 1:
-        limits_text = " and ".join(map(str, requirements.limits))
-        sentences.append(f"no configuration meets {limits_text} together")
-    if not np.isfinite(as_floats(measured[requirements.metric.column])).any():
-        sentences.append(
-            f"--objective {requirements.objective}: the {requirements.metric.name} was not measured"
-        )
-    return tuple(sentences)

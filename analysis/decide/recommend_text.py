@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hpcbench.analysis.decide.recommend import DEVICE, Alternative, Recommendation, Row
+from hpcbench.analysis.decide.recommend import DEVICE, Alternative, Counts, Recommendation, Row
+from hpcbench.analysis.decide.size import Sizing
 from hpcbench.analysis.summary.axis_names import axis_name, value_text
-from hpcbench.analysis.summary.configuration import CONFIGURATION, LOAD, REQUEST_CONTENT
+from hpcbench.analysis.summary.configuration import CONFIGURATION, LOAD, MODEL, REQUEST_CONTENT
 from hpcbench.analysis.summary.configuration_names import device_name, distinctions, server_text
 from hpcbench.analysis.summary.limits import COST, ENERGY, LATENCY, MEMORY, THROUGHPUT, Requirements
 from hpcbench.analysis.summary.number_format import (
@@ -63,7 +64,8 @@ def recommendation_distinctions(advice: list[Recommendation]) -> list[str]:
     Returns
     -------
     list of str
-        For each of them ``""``, or what tells it from the others of its name: shapes, input data.
+        For each of them ``""``, or what tells it from the others of its name: model files, shapes,
+        input data.
     """
     names = [(one.identity["model_label"], device_name(one.identity)) for one in advice]
     texts = [""] * len(advice)
@@ -77,7 +79,7 @@ def recommendation_distinctions(advice: list[Recommendation]) -> list[str]:
 
 def _request(row: Row) -> Row:
     """Return the row without what was chosen: only what separates recommendations."""
-    kept = (*REQUEST_CONTENT, "shapes_name", *DEVICE, "instance_kind")
+    kept = (*MODEL, *REQUEST_CONTENT, "shapes_name", *DEVICE, "instance_kind")
     return {name: value if name in kept else None for name, value in row.items()}
 
 
@@ -102,11 +104,18 @@ def recommendation_title(one: Recommendation, more: str) -> str:
 
 
 def _title(one: Recommendation, more: str) -> str:
-    limits = ", ".join(map(str, one.requirements.limits))
-    within = f", {one.within_limits} within {limits}" if limits else ""
+    wanted = one.requirements
+    limits = ", ".join(map(str, wanted.limits))
+    sure = (
+        "by the mean"
+        if wanted.limits_by_mean
+        else f"with {wanted.confidence * 100:.3g} % confidence"
+    )
+    within = f", {one.within_limits} within {limits} {sure}" if limits else ""
     return (
-        f"[bold]{escape(recommendation_title(one, more))}[/]: "
-        f"{one.configurations} configurations, {one.measured} measured{within}"
+        f"[bold]{escape(recommendation_title(one, more))}[/]: {one.configurations} configurations, "
+        f"{one.counts.tried} measurements tried, {one.counts.measured} measured, "
+        f"{one.counts.settled} settled{within}"
     )
 
 
@@ -190,15 +199,14 @@ def _print_table(rows: list[tuple[str, Row]], requirements: Requirements, consol
     table.add_column("server", max_width=44)
     for metric in shown:
         table.add_column(escape(_HEADINGS[metric]), justify="right", no_wrap=True)
-    unsettled = any(row["unstable"] for _, row in rows)
-    table.add_column("times\n(unsettled)" if unsettled else "times", no_wrap=True)
+    table.add_column("tried/\nmeasured/\nsettled", no_wrap=True)
     for (standing, row), server in zip(rows, servers, strict=True):
         table.add_row(
             standing,
             *("-" if row[name] is None else value_text(name, row[name]) for name in loads),
             escape(server if wide else letters[server]),
             *(format_with_error(row, metric.column) for metric in shown),
-            f"{row['measured']}" + (f" ({row['unstable']})" if row["unstable"] else ""),
+            str(Counts.of(row)),
             style="bold" if standing == "recommended" else None,
         )
     console.print(table)
@@ -208,52 +216,79 @@ def _print_table(rows: list[tuple[str, Row]], requirements: Requirements, consol
 
 def _gains(one: Recommendation) -> Iterator[str]:
     metric = one.requirements.metric
+    if (found := one.corrected) is not None and found.candidates > 1:
+        figure = format_interval(found.value, found.low, found.high)
+        unit = f" {metric.unit}" if metric.unit else ""
+        yield (
+            f"{metric.name}, corrected for being the best of {found.candidates:,}: {figure}{unit}"
+        )
     if one.base is None:
         yield "the model's own configuration (base) was not measured, so the gain is not known"
     elif one.best is not None and one.base.row["position"] == one.best["position"]:
         yield "this is the model's own configuration (base): none of the others was better"
     else:
         ratio = format_interval(one.base.ratio, one.base.low, one.base.high)
-        exceeds = "; base never keeps to the limits" if not one.base_within_limits else ""
-        doubt = {True: ", which may be noise", None: ", measured once", False: ""}
+        exceeds = "; base never keeps the limits" if not one.base_within_limits else ""
+        doubt = {True: ", which may be noise", None: ", all measured once", False: ""}
         yield f"{metric.name}: {ratio} times that of base{doubt[one.base.as_good]}{exceeds}"
-    if one.as_good > len(one.runners_up):
-        yield f"{one.as_good} others are as good within the noise; more repeats tell them apart"
+    if len(one.as_good) > len(one.runners_up):
+        yield f"{len(one.as_good)} others cannot be told from it; more repeats tell them apart"
 
 
 def _sizing(one: Recommendation) -> Iterator[str]:
     sizing = one.sizing
     if sizing is None:
         return
-    per = sizing.gpus_per_server
-    unit = "GPU" if per else "node"
-    count, low, high = (
-        None if servers is None else servers * max(per, 1)
-        for servers in (sizing.servers, sizing.servers_low, sizing.servers_high)
-    )
-    spread = ""
-    if low is not None:
-        upper = f"{high:,}" if high is not None else "more"
-        spread = f" ({low:,} to {upper})" if (low, high) != (count, count) else ""
-    plural = "" if count == 1 else "s"
-    each = f" in servers of {per}" if per > 1 else ""
+    yield _servers(sizing)
+    if sizing.measured_rate:
+        yield (
+            f"each serves up to {format_number(sizing.capacity)} infer/s within the limits: "
+            "measured, with requests that came at random"
+        )
+    else:
+        yield (
+            f"each is expected to serve {format_number(sizing.capacity)} infer/s, "
+            f"{one.requirements.headroom:.0%} of what clients that wait got from it; the p99 at "
+            "this load was not measured: measure request_rate with request_distribution: poisson"
+        )
+    for name, found in (
+        ("cost of a million inferences", sizing.cost_per_million),
+        ("GPU energy of a million inferences [kWh]", sizing.kwh_per_million),
+    ):
+        if found is not None:
+            yield f"{name}: {format_interval(found.value, found.low, found.high)}"
+    if sizing.clients is not None:
+        yield _clients(one, sizing)
+
+
+def _servers(sizing: Sizing) -> str:
+    per = max(sizing.gpus_per_server, 1)
+    unit = "GPU" if sizing.gpus_per_server else "node"
+    total = (sizing.servers + sizing.spares) * per
+    low = sizing.servers_low
+    fewest = f" ({low * per:,} at least)" if low is not None and low != sizing.servers else ""
+    spare = f" and {sizing.spares * per:,} to spare" if sizing.spares else ""
     text = (
-        f"for {format_number(sizing.rate)} infer/s: {count:,} {unit}{plural}{spread}{each}, "
-        f"at {sizing.share:.0%} of what was measured"
+        f"for {format_number(sizing.rate)} infer/s: {total:,} {unit}{'' if total == 1 else 's'}"
+        + (f" in servers of {per}" if per > 1 else "")
+        + f": {sizing.servers * per:,} for the rate{fewest}{spare}"
     )
     if sizing.cost_per_hour is not None:
         text += f", {format_number(sizing.cost_per_hour)} per hour"
-    yield text
-    if sizing.clients is not None:
-        whole = f"one {unit}" if per <= 1 else f"one server of {per} GPUs"
-        s = "" if sizing.clients == 1 else "s"
-        text = f"{whole} serves {sizing.clients} client{s} with a request in flight each (measured)"
-        if sizing.clients_interpolated is not None:
-            text += (
-                f", {sizing.clients_interpolated} until {LATENCY.name} reaches "
-                f"{one.requirements.max_latency_p99_ms:g} ms (interpolated, not measured)"
-            )
-        yield text
+    return text
+
+
+def _clients(one: Recommendation, sizing: Sizing) -> str:
+    per, unit = sizing.gpus_per_server, "GPU" if sizing.gpus_per_server else "node"
+    whole = f"one {unit}" if per <= 1 else f"one server of {per} GPUs"
+    s = "" if sizing.clients == 1 else "s"
+    text = f"{whole} serves {sizing.clients} client{s} with a request in flight each (measured)"
+    if sizing.clients_interpolated is not None:
+        text += (
+            f", {sizing.clients_interpolated} until {LATENCY.name} reaches "
+            f"{one.requirements.max_latency_p99_ms:g} ms (interpolated, not measured)"
+        )
+    return text
 
 
 def recommendation_json(one: Recommendation) -> dict[str, Any]:
@@ -277,13 +312,17 @@ def recommendation_json(one: Recommendation) -> dict[str, Any]:
         "limits": {limit.option: limit.value for limit in one.requirements.limits},
         "configurations": one.configurations,
         "measured": one.measured,
+        "measurements": asdict(one.counts),
         "within_limits": one.within_limits,
+        "confidence": None if one.requirements.limits_by_mean else one.requirements.confidence,
         "recommended": _row(one.best),
+        "corrected": None if one.corrected is None else asdict(one.corrected),
         "notes": list(one.notes),
         "base": None
         if one.base is None
         else {**_compared(one.base), "within_limits": one.base_within_limits},
-        "as_good": one.as_good,
+        "as_good": len(one.as_good),
+        "as_good_points": list(one.as_good),
         "runners_up": [_compared(other) for other in one.runners_up],
         "best_settled": None if one.best_settled is None else _compared(one.best_settled),
         "nearest": _row(one.nearest),
@@ -304,7 +343,7 @@ def _row(row: Row | None) -> dict[str, Any] | None:
     return {
         "point_id": row["point_id"],
         "configuration": {k: row[k] for k in CONFIGURATION if row[k] is not None},
-        "measured": row["measured"],
+        **asdict(Counts.of(row)),
         "unstable": row["unstable"],
         "figures": {
             metric.column: {k: row[f"{metric.column}{end}"] for k, end in endings.items()}

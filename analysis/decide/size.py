@@ -1,19 +1,47 @@
-"""How many GPUs a rate of inferences needs, and how many clients one server can have."""
+"""How many GPUs a rate of inferences needs, and how many clients one server can have.
+
+Clients of a closed loop wait for their answers, so that the server is always busy and no queue
+grows. Production does not wait. Where an open loop with Poisson arrivals was measured, its rate is
+what a server serves; else a part of the closed loop's throughput, whose latency nobody measured.
+"""
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from hpcbench.analysis.decide.candidates import Candidates
 from hpcbench.analysis.summary import limits
 from hpcbench.analysis.summary.configuration import (
     CONFIGURATION,
+    LOAD,
     RESOLVED,
     as_floats,
     group_numbers,
+    plain_rows,
 )
-from hpcbench.analysis.summary.limits import Requirements
+from hpcbench.analysis.summary.limits import ENERGY, THROUGHPUT, Requirements
+
+JOULES_PER_KWH = 3.6e6
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval.
+
+    Attributes
+    ----------
+    value
+        The number.
+    low, high
+        The limits; None where nothing was measured twice.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True)
@@ -25,82 +53,94 @@ class Sizing:
     rate
         The rate to be served [infer/s].
     servers
-        How many Triton servers it takes, each loaded as it was measured, or less.
-    servers_low, servers_high
-        The same from the limits of the interval of the throughput. None: there is no interval, or
-        its lower limit is not above 0.
+        How many Triton servers serve it, without spares: with the lower limit of what one serves.
+    servers_low
+        The same from the upper limit; None where there is no interval.
+    spares
+        Servers beyond these, so that as many may fail.
     gpus_per_server
         0 on nodes without GPUs.
+    measured_rate
+        Whether an open loop with Poisson arrivals was measured at this rate per server, or above.
+    capacity
+        What one server is expected to serve [infer/s].
     share
-        The part of the measured throughput that is used, at most 1.
+        Of the closed loop's throughput, what each of ``servers`` gets; None in open loop.
     clients
-        The highest concurrency measured, with this server variant and batch size, that meets all
+        The highest concurrency measured, with this server variant and batch size, that keeps all
         limits. None in open loop.
     clients_interpolated
-        How many clients would just meet the p99 limit, on a straight line from there to the next
+        How many clients would just keep the p99 limit, on a straight line from there to the next
         concurrency measured. None where that is not more than ``clients``.
     cost_per_hour
-        Of all servers; None without a price.
+        Of all servers and spares; None without a price.
+    cost_per_million
+        Of a million inferences at this rate, on all servers and spares; None without a price.
+    kwh_per_million
+        Energy of the GPUs for a million inferences, at the load that was measured; None where it
+        was not.
     """
 
     rate: float
     servers: int
     servers_low: int | None
-    servers_high: int | None
+    spares: int
     gpus_per_server: int
-    share: float
+    measured_rate: bool
+    capacity: float
+    share: float | None
     clients: int | None
     clients_interpolated: int | None
     cost_per_hour: float | None
+    cost_per_million: Estimate | None
+    kwh_per_million: Estimate | None
 
 
-def size_for_rate(table: pd.DataFrame, best: int, requirements: Requirements) -> Sizing | None:
+def size_for_rate(candidates: Candidates, best: int) -> Sizing | None:
     """Return how many servers the requested rate needs.
 
     Parameters
     ----------
-    table
-        The configurations of one model on one device, from `statistics.join_repeats`.
+    candidates
+        The configurations of one model on one device.
     best
         The row of the recommended configuration.
-    requirements
-        The rate [infer/s], prices and limits.
 
     Returns
     -------
     Sizing or None
         None where no rate is requested, or the configuration has no throughput.
     """
-    if requirements.rate is None:
+    wanted = candidates.requirements
+    if wanted.rate is None:
         return None
-    column = limits.THROUGHPUT.column
-    mean, low, high = (float(table[f"{column}{end}"].iloc[best]) for end in ("", "_low", "_high"))
-    if not mean > 0:
+    measured = _largest_open_loop(candidates, best)
+    row = plain_rows(candidates.table, [best if measured is None else measured])[0]
+    mean, low, high = (row[f"{THROUGHPUT.column}{end}"] for end in ("", "_low", "_high"))
+    if not mean or mean <= 0:
         return None
-    servers = servers_needed(requirements.rate, mean)
-    gpus = table["gpu_count"].iloc[best]
-    on_gpu = pd.notna(table["gpu_name"].iloc[best]) and (
-        table["instance_kind"].iloc[best] != "KIND_CPU"
-    )
-    gpus_per_server = int(gpus) if on_gpu and pd.notna(gpus) else int(on_gpu)
-    price = (
-        limits.price_per_hour(table.iloc[[best]], requirements.prices)[0]
-        if requirements.prices
-        else np.nan
-    )
-    clients, interpolated = _clients(table, best, requirements)
+    part = 1.0 if measured is not None else wanted.headroom
+    capacity = part * (mean if low is None else low)
+    servers = servers_needed(wanted.rate, capacity)
+    servers_low = None if high is None else servers_needed(wanted.rate, part * high)
+    gpus = _gpus(row)
+    price = _price(candidates.table, best, wanted)
+    per_server = None if price is None else price * max(gpus, 1)
+    clients, interpolated = _clients(candidates, best)
     return Sizing(
-        rate=requirements.rate,
+        rate=wanted.rate,
         servers=servers,
-        servers_low=servers_needed(requirements.rate, high) if high > 0 else None,
-        servers_high=servers_needed(requirements.rate, low) if low > 0 else None,
-        gpus_per_server=gpus_per_server,
-        share=requirements.rate / (servers * mean),
+        servers_low=servers_low,
+        spares=wanted.spares,
+        gpus_per_server=gpus,
+        measured_rate=measured is not None,
+        capacity=capacity,
+        share=None if measured is not None else wanted.rate / (servers * mean),
         clients=clients,
         clients_interpolated=interpolated,
-        cost_per_hour=(
-            float(price) * servers * max(gpus_per_server, 1) if math.isfinite(price) else None
-        ),
+        cost_per_hour=None if per_server is None else per_server * (servers + wanted.spares),
+        cost_per_million=_cost(per_server, servers, servers_low, wanted),
+        kwh_per_million=_energy(row),
     )
 
 
@@ -123,26 +163,82 @@ def servers_needed(rate: float, throughput: float) -> int:
     return max(1, math.ceil(rate / throughput * (1 - 1e-12)))
 
 
-def _clients(
-    table: pd.DataFrame, best: int, requirements: Requirements
-) -> tuple[int | None, int | None]:
+def _largest_open_loop(candidates: Candidates, best: int) -> int | None:
+    """Return the highest Poisson rate at which this server kept all limits."""
+    table = candidates.table
+    same = _alike(table, best, [name for name in LOAD if name != "batch_size"])
+    poisson = (table["request_distribution"] == "poisson").fillna(False).to_numpy(dtype=bool)
+    kept = same & poisson & _limits_kept(candidates) & candidates.reliable & ~candidates.overloaded
+    if not kept.any():
+        return None
+    sent = np.where(kept, as_floats(table[THROUGHPUT.column]), -np.inf)
+    return int(np.argmax(sent)) if np.isfinite(sent.max()) else None
+
+
+def _limits_kept(candidates: Candidates) -> Any:
+    kept = candidates.measured.copy()
+    for limit in candidates.requirements.limits:
+        # A lower rate than a server could serve is no fault of the server.
+        if limit.metric is not THROUGHPUT:
+            kept &= limit.is_met(candidates.judged[limit.option])
+    return kept
+
+
+def _alike(table: pd.DataFrame, best: int, free: list[str]) -> Any:
+    rest = [name for name in CONFIGURATION if name not in (*free, *RESOLVED)]
+    numbers = group_numbers(table, rest)
+    return numbers == numbers[best]
+
+
+def _gpus(row: dict[str, Any]) -> int:
+    on_gpu = row["gpu_name"] is not None and row["instance_kind"] != "KIND_CPU"
+    return int(row["gpu_count"] or 1) if on_gpu else 0
+
+
+def _price(table: pd.DataFrame, best: int, wanted: Requirements) -> float | None:
+    if not wanted.prices:
+        return None
+    price = float(limits.price_per_hour(table.iloc[[best]], wanted.prices)[0])
+    return price if math.isfinite(price) else None
+
+
+def _cost(
+    per_server: float | None, servers: int, servers_low: int | None, wanted: Requirements
+) -> Estimate | None:
+    if per_server is None or wanted.rate is None:
+        return None
+    million_h = 1e6 / wanted.rate / 3600
+    most = per_server * (servers + wanted.spares) * million_h
+    if servers_low is None:
+        return Estimate(most, None, None)
+    return Estimate(most, per_server * (servers_low + wanted.spares) * million_h, most)
+
+
+def _energy(row: dict[str, Any]) -> Estimate | None:
+    value, low, high = (row.get(f"{ENERGY.column}{end}") for end in ("", "_low", "_high"))
+    if not value:
+        return None
+    kwh = 1e6 / JOULES_PER_KWH
+    # More inferences per joule are fewer joules.
+    return Estimate(kwh / value, kwh / high if high else None, kwh / low if low else None)
+
+
+def _clients(candidates: Candidates, best: int) -> tuple[int | None, int | None]:
+    table, wanted = candidates.table, candidates.requirements
     if pd.isna(table["concurrency"].iloc[best]):
         return None, None
-    rest = [name for name in CONFIGURATION if name not in ("concurrency", *RESOLVED)]
-    numbers = group_numbers(table, rest)
-    line = table[(numbers == numbers[best]) & (table["measured"] > 0)].sort_values("concurrency")
-    meets = np.ones(len(line), dtype=bool)
-    for limit in requirements.limits:
-        meets &= limit.is_met(as_floats(line[limit.metric.column]))
-    last = int(np.flatnonzero(meets)[-1])
-    concurrency = as_floats(line["concurrency"])
+    line = _alike(table, best, ["concurrency"]) & candidates.measured
+    places = np.flatnonzero(line)[np.argsort(as_floats(table["concurrency"])[line])]
+    last = int(np.flatnonzero(_limits_kept(candidates)[places])[-1])
+    concurrency = as_floats(table["concurrency"])[places]
     clients = int(concurrency[last])
-    if requirements.max_latency_p99_ms is None or last + 1 == len(line):
+    if wanted.max_latency_p99_ms is None or last + 1 == len(places):
         return clients, None
-    latency = as_floats(line[limits.LATENCY.column])[last : last + 2]
-    if not latency[1] > requirements.max_latency_p99_ms:
+    judged = candidates.judged[wanted.limits[0].option]
+    latency = judged[places[last : last + 2]]
+    if not latency[1] > wanted.max_latency_p99_ms:
         return clients, None
     here, there = concurrency[last : last + 2]
-    part = (requirements.max_latency_p99_ms - latency[0]) / (latency[1] - latency[0])
+    part = (wanted.max_latency_p99_ms - latency[0]) / (latency[1] - latency[0])
     interpolated = math.floor(here + part * (there - here))
     return clients, interpolated if interpolated > clients else None

@@ -4,6 +4,8 @@ Which rules make a row invalid, and which of them leave it out, is said in
 `hpcbench.records.rules`. It is looked up here only.
 """
 
+from collections.abc import Collection
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -14,7 +16,7 @@ INVALID = "invalid"
 """In the analysis, the status of a measured row that is left out. No file has it."""
 
 
-def without_invalid(frame: pd.DataFrame) -> pd.DataFrame:
+def without_invalid(frame: pd.DataFrame, but: Collection[str] = ()) -> pd.DataFrame:
     """Return measurements of which those that may not be believed have no result.
 
     Parameters
@@ -22,6 +24,8 @@ def without_invalid(frame: pd.DataFrame) -> pd.DataFrame:
     frame
         n measurements with ``status``, and with ``reason`` and ``invalid_reasons`` as far as they
         are there.
+    but
+        Codes of rules that the caller handles itself.
 
     Returns
     -------
@@ -30,24 +34,26 @@ def without_invalid(frame: pd.DataFrame) -> pd.DataFrame:
         leave it out has the status INVALID, and the codes of the rules with their meanings as its
         reason. The others are as they were.
     """
-    left_out = is_left_out(frame)
+    left_out = is_left_out(frame, but)
     if not left_out.any():
         return frame
     changed = {"status": frame["status"].astype(object).mask(left_out, INVALID)}
     if "reason" in frame:
         codes, texts = pd.factorize(frame["invalid_reasons"])
-        reasons = np.array([*map(_reason, texts), None], dtype=object)[codes]
+        reasons = np.array([*(_reason(text) for text in texts), None], dtype=object)[codes]
         changed["reason"] = frame["reason"].astype(object).mask(left_out, reasons)
     return frame.assign(**{name: values.astype("string") for name, values in changed.items()})
 
 
-def is_left_out(frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
+def is_left_out(frame: pd.DataFrame, but: Collection[str] = ()) -> npt.NDArray[np.bool_]:
     """Return which measurements are left out.
 
     Parameters
     ----------
     frame
         n measurements; without ``invalid_reasons`` none is left out.
+    but
+        Codes of rules that do not count.
 
     Returns
     -------
@@ -57,7 +63,9 @@ def is_left_out(frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
     if "invalid_reasons" not in frame:
         return np.zeros(len(frame), dtype=bool)
     codes, texts = pd.factorize(frame["invalid_reasons"])
-    which = [any(rule.left_out for rule in broken_rules(text)) for text in texts]
+    which = [
+        any(rule.left_out and rule.code not in but for rule in broken_rules(text)) for text in texts
+    ]
     # The code of a missing value is -1, which picks the False at the end.
     return np.array([*which, False], dtype=bool)[codes]
 

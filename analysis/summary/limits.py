@@ -26,16 +26,20 @@ class Metric:
         ``""`` where it has none, as a cost in any currency.
     higher_is_better
         Whether more of it is better.
+    step
+        The smallest difference between two values that were measured, in its unit.
     """
 
     column: str
     name: str
     unit: str
     higher_is_better: bool
+    step: float = 0.0
 
 
 THROUGHPUT = Metric("throughput_infer_per_s", "throughput", "infer/s", higher_is_better=True)
-LATENCY = Metric("latency_p99_ms", "p99 latency", "ms", higher_is_better=False)
+# perf_analyzer writes whole microseconds.
+LATENCY = Metric("latency_p99_ms", "p99 latency", "ms", higher_is_better=False, step=1e-3)
 MEMORY = Metric("gpu_memory_gib", "GPU memory", "GiB", higher_is_better=False)
 ENERGY = Metric("infer_per_j", "inferences per joule", "1/J", higher_is_better=True)
 COST = Metric("cost_per_million", "cost of a million inferences", "", higher_is_better=False)
@@ -125,6 +129,14 @@ class Requirements:
         ``"pool"`` or ``"site/pool"``.
     rate
         The rate to be served by all servers together [infer/s]; None: do not compute how many.
+    confidence
+        That a configuration keeps a limit: of all that are said to keep it at once.
+    limits_by_mean
+        Whether a limit is kept where the mean keeps it, however uncertain that is.
+    headroom
+        The part of a closed loop's throughput that a server is expected to serve.
+    spares
+        Servers beyond those that the rate needs, so that as many may fail.
     """
 
     objective: str = "throughput"
@@ -133,6 +145,10 @@ class Requirements:
     min_throughput: float | None = None
     prices: Mapping[str, float] = field(default_factory=dict)
     rate: float | None = None
+    confidence: float = 0.95
+    limits_by_mean: bool = False
+    headroom: float = 0.7
+    spares: int = 1
 
     @property
     def metric(self) -> Metric:

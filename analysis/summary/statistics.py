@@ -35,6 +35,7 @@ from hpcbench.analysis.summary.configuration import (
     normalised,
 )
 from hpcbench.analysis.summary.invalid_rows import INVALID
+from hpcbench.analysis.summary.outliers import far_from_median
 from hpcbench.records.columns import MEASURED, Status
 
 CONFIDENCE = 0.95
@@ -42,7 +43,10 @@ CONFIDENCE = 0.95
 
 
 def join_repeats(
-    frame: pd.DataFrame, metrics: Sequence[str], columns: Sequence[str] = CONFIGURATION
+    frame: pd.DataFrame,
+    metrics: Sequence[str],
+    columns: Sequence[str] = CONFIGURATION,
+    count_far: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Return one row per configuration, with the statistics of its repeats.
 
@@ -54,6 +58,8 @@ def join_repeats(
         Names of columns of numbers. Rows without a measurement do not count.
     columns
         Rows that agree in all of these are repeats.
+    count_far
+        Those of ``metrics`` that get the column ``_far`` of `far_from_median`, too.
 
     Returns
     -------
@@ -83,6 +89,9 @@ def join_repeats(
         values = np.where(measured, as_floats(frame[metric]), np.nan)
         for ending, column in group_statistics(values, numbers, count).items():
             added[f"{metric}{ending}"] = column
+        if metric in count_far:
+            far = far_from_median(values, numbers, added[f"{metric}_median"])
+            added[f"{metric}_far"] = np.bincount(numbers[far], minlength=count)
     return pd.concat([table, pd.DataFrame(added)], axis=1)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hpcbench.cli.results import JSON, RESULTS
+from hpcbench.cli.say import say
 
 if TYPE_CHECKING:
     from hpcbench.plan.plan import Plan
@@ -77,15 +78,14 @@ def doctor(
 
     Exit codes: 0 all checks passed, 3 a check failed.
     """
-    from rich.console import Console
-
+    from hpcbench.cli.console import SafeConsole
     from hpcbench.cli.progress import show_checks
     from hpcbench.config.site import Site
     from hpcbench.doctor.doctor import check_site
     from hpcbench.doctor.findings import State
 
     where = Site.load(site)
-    with show_checks(Console(stderr=as_json)) as report:
+    with show_checks(SafeConsole(stderr=as_json)) as report:
         checks = check_site(
             where, results, pools=pools, account=account, wait_s=60 * wait_min, report=report
         )
@@ -122,16 +122,15 @@ def plan(
     if as_json:
         click.echo(json.dumps(_plan_json(todo, scripts), indent=2))
         return
-    from rich.console import Console
-
+    from hpcbench.cli.console import SafeConsole
     from hpcbench.cli.progress import print_plan
 
-    print_plan(todo, Console())
+    print_plan(todo, SafeConsole())
     for pool, script in scripts.items():
         if script:
             jobs = todo.site.pools[pool].max_jobs
-            click.echo(f"\njob script of pool {pool}, submitted at most {jobs} times at once:")
-            click.echo(script)
+            say(f"\njob script of pool {pool}, submitted at most {jobs} times at once:")
+            say(script)
 
 
 def _job_scripts(todo: "Plan", account: str | None) -> dict[str, str | None]:
@@ -242,15 +241,14 @@ def run(
     if where.scheduler == "local":
         # Before the other imports, which take about as long as its own.
         start_fork_server()
-    from rich.console import Console
-
+    from hpcbench.cli.console import SafeConsole
     from hpcbench.cli.progress import results_table, show_progress
     from hpcbench.cluster import driver
     from hpcbench.config.campaign import Campaign
 
     chosen = Campaign.load(campaign)
     # Progress goes to stderr, so that the table alone can be piped.
-    console = Console(stderr=True)
+    console = SafeConsole(stderr=True)
     with show_progress(console) as report:
         listener = _load_pandas_at_the_end(report)
         summary = driver.run(
@@ -260,7 +258,7 @@ def run(
 
     frame = load_results(results)
     if len(frame) <= MOST_ROWS:
-        Console().print(results_table(frame))
+        SafeConsole().print(results_table(frame))
     counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.counts.items()))
     console.print(f"{results}: {counts or 'no results'}", highlight=False, markup=False)
     if summary.exit_code:
@@ -297,21 +295,21 @@ def status(results: Path, as_json: bool) -> None:
         }
         click.echo(json.dumps(content, indent=2))
         return
-    click.echo(f"{results}: {len(rows)} measurements, {'a' if active else 'no'} run is active")
+    say(f"{results}: {len(rows)} measurements, {'a' if active else 'no'} run is active")
     for name, count in sorted(counts.items()):
-        click.echo(f"  {count:6d} {name}")
+        say(f"  {count:6d} {name}")
     for pool, jobs in state["jobs"].items():
-        click.echo(f"pool {pool}: {point_text.jobs_text(jobs)}")
+        say(f"pool {pool}: {point_text.jobs_text(jobs)}")
     if not active and (runs := ledger.unfinished(where)):
         names = ", ".join(run.name for run in runs)
-        click.echo(
+        say(
             f"the last driver was killed; jobs named {names} may still be queued or running\n"
             f"  -> hpcbench cancel {results}"
         )
     for line in point_text.reason_lines(rows):
-        click.echo(line)
+        say(line)
     if counts["missing"] and not active:
-        click.echo("to measure the missing points, repeat the same hpcbench run command")
+        say("to measure the missing points, repeat the same hpcbench run command")
 
 
 def _with_status(
@@ -340,7 +338,7 @@ def cancel(results: Path) -> None:
     from hpcbench.cluster import ledger
     from hpcbench.records.folder import Results
 
-    ledger.cancel_run(Results(results), click.echo)
+    ledger.cancel_run(Results(results), say)
 
 
 COMMANDS = (doctor, plan, run, status, cancel)

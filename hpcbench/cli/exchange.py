@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from hpcbench.cli.say import say
+
 
 def _parse_columns(
     _context: click.Context, option: click.Parameter, values: Iterable[str]
@@ -77,18 +79,16 @@ def import_csv(
     origin = CsvOrigin(site=site, pool=pool, gpu=gpu, percentile=percentile)
     imported = import_csv_folder(folder, results, origin)
     models = len({record.model_label for record in imported.records})
-    click.echo(
-        f"{len(imported.records)} points of {models} model{'s' * (models != 1)} in {results}"
-    )
+    say(f"{len(imported.records)} points of {models} model{'s' * (models != 1)} in {results}")
     for record in imported.records:
         if record.reason:
-            click.echo(f"failed: {record.reason}")
+            say(f"failed: {record.reason}")
     for path, reason in imported.skipped.items():
-        click.echo(f"left out: {path}: {reason}")
+        say(f"left out: {path}: {reason}")
     if imported.missing:
-        click.echo("not in these files, therefore missing in the records:")
+        say("not in these files, therefore missing in the records:")
     for what in imported.missing:
-        click.echo(f"  {what}")
+        say(f"  {what}")
 
 
 @click.command("make-input")
@@ -162,12 +162,12 @@ def make_input(
     for layout in written.layouts:
         shape = " x ".join("own length" if size is None else str(size) for size in layout.shape)
         kind = layout.data_type.removeprefix("TYPE_")
-        click.echo(f"{layout.name}: {kind} {shape} from {', '.join(layout.columns)}")
+        say(f"{layout.name}: {kind} {shape} from {', '.join(layout.columns)}")
     for change in written.changed:
-        click.echo(change)
-    click.echo(f"{written.events} events, {written.bytes / 1e6:.1f} MB in {out}")
+        say(change)
+    say(f"{written.events} events, {written.bytes / 1e6:.1f} MB in {out}")
     if not all(layout.is_one_shape for layout in written.layouts):
-        click.echo(
+        say(
             "the events differ in shape: only batch_size 1 can be measured; --pad makes the shapes "
             "equal"
         )

@@ -12,6 +12,7 @@ import click
 from hpcbench import __version__
 from hpcbench.cli import campaign, exchange, install, results
 from hpcbench.errors import HpcbenchError
+from hpcbench.printable import PrintableFormatter, printable
 
 # Modules of commands import click and little else. Each command imports what it needs when it is
 # called: importing Dask, pandas and matplotlib takes longer than most commands take themselves.
@@ -45,7 +46,9 @@ class _Group(click.Group):
             _report("interrupted; run the same command again to continue")
             sys.exit(130)
         except click.ClickException as error:
-            error.show()
+            # It names what the user typed, which may be the odd name of a file.
+            text = printable(error.format_message())
+            click.UsageError(text, getattr(error, "ctx", None)).show()
             sys.exit(2)
         except HpcbenchError as error:
             _report(str(error))
@@ -82,7 +85,7 @@ class _Group(click.Group):
 
 def _report(message: str) -> None:
     click.secho("hpcbench: ", fg="red", bold=True, nl=False, err=True)
-    click.echo(message, err=True)
+    click.echo(printable(message), err=True)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -103,6 +106,7 @@ def main(verbose: bool) -> None:
       130  interrupted; run the same command again to continue
     """  # noqa: D301 - click wants the character \b itself: it keeps the lines of this list apart
     terminal = logging.StreamHandler()
+    terminal.setFormatter(PrintableFormatter("%(levelname)s:%(name)s:%(message)s"))
     # Progress replaces most of the log on the terminal; the driver's log file gets all of it.
     terminal.setLevel(logging.DEBUG if verbose else logging.ERROR)
     logging.basicConfig(level=logging.DEBUG if verbose else logging.WARNING, handlers=[terminal])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from hpcbench.cli.say import say
 from hpcbench.errors import BadInput
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def report(results: Path, out: Path) -> None:
     from hpcbench.analysis.report.page import write_report
     from hpcbench.records.frame import load_results
 
-    click.echo(write_report(load_results(results), out, source=str(results)))
+    say(write_report(load_results(results), out, source=str(results)))
 
 
 @click.command()
@@ -114,9 +115,9 @@ def plot(results: Path, out: Path, style: str, names: tuple[str, ...]) -> None:
 
     saved = save_figures(load_results(results), out, style=style, names=names)
     for path in saved.files:
-        click.echo(path)
+        say(path)
     for name, reason in saved.not_drawn.items():
-        click.echo(f"not drawn: {name}: {reason}", err=True)
+        say(f"not drawn: {name}: {reason}", err=True)
 
 
 @click.command()
@@ -132,7 +133,37 @@ def plot(results: Path, out: Path, style: str, names: tuple[str, ...]) -> None:
 @_positive("--max-latency-p99-ms", "MS", "Upper limit for the p99 latency.")
 @_positive("--max-gpu-memory-gib", "GIB", "Upper limit for the memory used on all GPUs together.")
 @_positive("--min-throughput", "INFER/S", "Lower limit for the throughput.")
+@click.option(
+    "--confidence",
+    metavar="PROBABILITY",
+    type=_Number(min=0.5, max=1, max_open=True),
+    default=0.95,
+    show_default=True,
+    help="How sure it must be that every configuration said to keep a limit does so.",
+)
+@click.option(
+    "--limits-by-mean",
+    is_flag=True,
+    help="Take a limit as kept where the mean over the repeats keeps it, however far they vary.",
+)
 @_positive("--rate", "INFER/S", "Also compute how many GPUs this rate needs.")
+@click.option(
+    "--headroom",
+    metavar="FRACTION",
+    type=_Number(min=0, max=1, min_open=True),
+    default=0.7,
+    show_default=True,
+    help="What a server is expected to serve, as part of the throughput of clients that wait for "
+    "their answers. Not used where a rate with random arrivals was measured.",
+)
+@click.option(
+    "--spares",
+    metavar="N",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Servers beyond those that the rate needs, so that as many may fail.",
+)
 @click.option(
     "--price",
     "prices",
@@ -157,11 +188,11 @@ def recommend(results: Path, out: Path | None, as_json: bool, **limits: Any) -> 
     Exit codes: 0 every model has a recommendation on every GPU, 1 for some of them no
     configuration meets the limits, 2 bad input.
     """
-    from rich.console import Console
-
     from hpcbench.analysis.decide import deploy, recommend_text
-    from hpcbench.analysis.decide.recommend import RECOMMEND_COLUMNS, recommend_configurations
+    from hpcbench.analysis.decide.candidates import RECOMMEND_COLUMNS
+    from hpcbench.analysis.decide.recommend import recommend_configurations
     from hpcbench.analysis.summary.limits import Requirements
+    from hpcbench.cli.console import SafeConsole
     from hpcbench.records.frame import load_results
 
     frame = load_results(results, RECOMMEND_COLUMNS, categories=True)
@@ -170,7 +201,7 @@ def recommend(results: Path, out: Path | None, as_json: bool, **limits: Any) -> 
         rows = [recommend_text.recommendation_json(each) for each in advice]
         click.echo(json.dumps(rows, indent=2))
     else:
-        recommend_text.print_recommendations(advice, Console())
+        recommend_text.print_recommendations(advice, SafeConsole())
     if out is not None:
         # The configurations are long texts: only those of the recommended points are read.
         points = [each.best["point_id"] for each in advice if each.best]
@@ -178,7 +209,7 @@ def recommend(results: Path, out: Path | None, as_json: bool, **limits: Any) -> 
         known = texts.dropna().drop_duplicates("point_id")
         configs = dict(zip(known["point_id"], known["server_config"], strict=True))
         for path in deploy.write_deployment(advice, configs, out):
-            click.echo(path, err=as_json)
+            say(path, err=as_json)
     return int(any(each.best is None for each in advice))
 
 
@@ -209,10 +240,9 @@ def compare(a: Path, b: Path, tolerance: float, out: Path | None, as_json: bool)
     Exit codes: 0 nothing got worse; 1 something got worse by more than the tolerance and the
     noise, or can no longer be measured; 2 bad input.
     """
-    from rich.console import Console
-
     from hpcbench.analysis.decide import compare_text
     from hpcbench.analysis.decide.compare import COMPARE_COLUMNS, compare_results
+    from hpcbench.cli.console import SafeConsole
     from hpcbench.records.frame import load_results
 
     names = str(a), str(b)
@@ -222,10 +252,10 @@ def compare(a: Path, b: Path, tolerance: float, out: Path | None, as_json: bool)
     if as_json:
         click.echo(json.dumps(compare_text.comparison_json(compared, names), indent=2))
     else:
-        compare_text.print_comparison(compared, names, Console())
+        compare_text.print_comparison(compared, names, SafeConsole())
     if out is not None:
         write_comparison(compared, names, out)
-        click.echo(out, err=as_json)
+        say(out, err=as_json)
     return int(compared.is_worse)
 
 
@@ -326,28 +356,28 @@ def aggregate(sources: tuple[Path, ...], out: Path, partition: str) -> int:
     from hpcbench.cli.point_text import counted
 
     merged = merge.aggregate(sources, out, [name for name in partition.split(",") if name])
-    click.echo(
+    say(
         f"{counted(merged.rows, 'measurement')} of {counted(len(merged.sites), 'site')} from "
         f"{counted(merged.files, 'file')} in {out}"
     )
     if merged.superseded:
-        click.echo(
+        say(
             f"{counted(merged.superseded, 'row')} superseded by another attempt at the same "
             "measurement"
         )
     if merged.repeated:
-        click.echo(f"{counted(merged.repeated, 'duplicate row')} removed")
+        say(f"{counted(merged.repeated, 'duplicate row')} removed")
     for name, files in merged.unknown_columns.items():
-        click.echo(
+        say(
             f"column {name} left out of {counted(len(files), 'file')}, as {files[0]}: it comes "
             "from a newer hpcbench",
             err=True,
         )
     if merged.set_aside:
         files_text = counted(len(merged.set_aside), "file")
-        click.echo(f"{files_text} left out of the merged results:", err=True)
+        say(f"{files_text} left out of the merged results:", err=True)
     for problem in merged.set_aside:
-        click.echo(f"  {problem.message}", err=True)
+        say(f"  {problem.message}", err=True)
     return 1 if merged.set_aside else 0
 
 

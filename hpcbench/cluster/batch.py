@@ -370,6 +370,7 @@ def command_output(argv: Sequence[str], harmless: Sequence[str] = ()) -> str:
         except OSError as error:
             raise SiteError(f"{argv[0]}: {error.strerror}") from error
     message = (done.stderr or done.stdout).strip()
+    # First: a command that was killed has an exit code, too.
     if done.timed_out:
         raise SiteError(
             f"{argv[0]} gave no answer within {COMMAND_TIMEOUT_S:.0f} s",

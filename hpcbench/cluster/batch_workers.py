@@ -14,6 +14,7 @@ from distributed import Client
 
 from hpcbench.cluster import dask_internals, ledger
 from hpcbench.cluster.batch import Job, JobState
+from hpcbench.cluster.dask_config import dask_settings
 from hpcbench.cluster.jobs import (
     RETRY_S,
     ClassifiedJobs,
@@ -322,7 +323,7 @@ def batch_workers(
         ledger.add_job(submission.results, run, pool_name, job_id)
 
     gate = SubmissionGate(accepted)
-    with dask_internals.dask_settings(), dask_internals.jobqueue_settings():
+    with dask_settings(), dask_internals.jobqueue_settings():
         cluster = submission.start_cluster(pool_name, gate)
         with dask_internals.connected_client(cluster) as client:
             try:

@@ -10,6 +10,7 @@ import itertools
 import logging
 import os
 import ssl
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -30,42 +31,6 @@ log = logging.getLogger(__name__)
 
 SUBMIT_TIMEOUT_S = 60.0
 _numbers = itertools.count()
-
-SETTINGS = {
-    # A worker that died in a task must not take others down by trying the same task.
-    "distributed.scheduler.allowed-failures": 0,
-    # 1.1, the default, parks a second placement on a busy worker.
-    "distributed.scheduler.worker-saturation": 1.0,
-    "distributed.scheduler.work-stealing": False,
-    # Whoever may open a page of the scheduler could read every task.
-    "distributed.scheduler.http.routes": [],
-    "distributed.worker.http.routes": [],
-    # Triton, not the worker, takes the memory: Dask would pause or kill the wrong process.
-    "distributed.worker.memory.target": False,
-    "distributed.worker.memory.spill": False,
-    "distributed.worker.memory.pause": False,
-    "distributed.worker.memory.terminate": False,
-    "distributed.admin.log-length": 0,
-    "distributed.comm.timeouts.connect": "60s",
-    # What becomes of the job of a lost worker is for the batch system to say, never for Dask.
-    "distributed.deploy.lost-worker-timeout": "1000 days",
-}
-"""Dask's configuration in every process of hpcbench: schedulers, workers and drivers."""
-
-
-@contextmanager
-def dask_settings() -> Iterator[None]:
-    """Set Dask in this process as hpcbench needs it.
-
-    Yields
-    ------
-    None
-        The settings before come back when the block is left.
-    """
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    survive_closed_connections()
-    with dask.config.set(SETTINGS):
-        yield
 
 
 @contextmanager
@@ -302,6 +267,14 @@ class _ReportingJob(ProcessInterface):
                 await ProcessInterface.start(self)
             else:
                 self.gate.accept(self.name, self.job_id)
+
+    @contextmanager
+    def job_file(self) -> Iterator[str]:
+        # dask-jobqueue's own opens a name in /tmp, at which somebody else may have put a file.
+        with tempfile.TemporaryDirectory(prefix="hpcbench-") as folder:
+            path = Path(folder, "job.sh")
+            path.write_text(self.job_script(), encoding="utf-8")  # type: ignore[attr-defined]
+            yield str(path)
 
     async def close(self) -> None:
         # All jobs of a run are cancelled by one command elsewhere.

@@ -26,6 +26,7 @@ from hpcbench.plan.plan import Plan
 from hpcbench.records import store
 from hpcbench.records.columns import Key, Record, Status
 from hpcbench.records.folder import Results, write_atomically
+from hpcbench.records.lease import check_lease
 from hpcbench.runtime import process
 
 log = logging.getLogger(__name__)
@@ -142,6 +143,7 @@ class _Dispatcher:
         turn = 0.0
         try:
             while any(pool.left for pool in self.pools):
+                # By the clock: many workers send many events.
                 if time.monotonic() > turn + TURN_S:
                     turn = time.monotonic()
                     self._look_after_jobs()
@@ -163,6 +165,7 @@ class _Dispatcher:
                 "stopped by hpcbench cancel; what was measured is kept",
                 "run the same hpcbench run command again: it goes on where this one stopped",
             )
+        check_lease(self.results.lease)
         for pool in self.pools:
             try:
                 for note in pool.workers.scale(pool.left):
@@ -201,7 +204,9 @@ class _Dispatcher:
         """Act upon what a worker reports; where it cannot write a record, the record is in it."""
         if "pickle" in event:
             record: Record = pickle.loads(event["pickle"])  # noqa: S301 - from our own workers
-            store.write_point(self.results, record)
+            # Another worker may have had this placement, and was quicker.
+            if record.key not in store.finished_keys_of(self.results, record.placement_id):
+                store.write_point(self.results, record)
         if event["kind"] == "started":
             pool = next(pool for pool in self.pools if pool.name == event["pool"])
             pool.started.add(event["placement_id"])
@@ -216,6 +221,7 @@ class _Dispatcher:
             self._store_result(future.result(), pool, task)
         elif isinstance(error, UnusableNode):
             self._exclude_node(error, pool, task)
+        # By the settings here Dask gives a task up at the first death of its worker.
         elif isinstance(error, KilledWorker):
             self._retry(pool, task)
         else:
@@ -231,6 +237,8 @@ class _Dispatcher:
         placement = task.placement
         _check_time(result, pool, placement)
         if result.records:
+            # Each came by itself as well, as soon as it was measured, and may be lost with a
+            # connection: so all come once more, and what is missing is stored.
             stored = store.recorded_keys(self.results, placement.id)
             for record in result.records:
                 if record.key not in stored:
@@ -265,15 +273,16 @@ class _Dispatcher:
     def _retry(self, pool: _Pool, task: _Task) -> None:
         """A worker died: its placement goes on elsewhere, unless this is its second death here."""
         placement = task.placement
-        parts = store.recorded_keys(self.results, placement.id)
-        left = placement.without_done(parts)
+        recorded = store.recorded_keys(self.results, placement.id)
+        left = placement.without_done(recorded)
         log.warning("placement %s, attempt %d: its worker was killed", placement.id, task.attempt)
         if left is None:
             return
-        if parts or task.attempt < ATTEMPTS:
+        measured = not recorded.isdisjoint(placement.keys)
+        if measured or task.attempt < ATTEMPTS:
             self.notify({"kind": "retry", "placement": left, "reason": "it was killed"})
             # Where it has measured something, it died at another point than before.
-            pool.waiting.appendleft(_Task(left, 1 if parts else task.attempt + 1))
+            pool.waiting.appendleft(_Task(left, 1 if measured else task.attempt + 1))
             return
         self._give_up(left, f"its worker died {ATTEMPTS} times: it was killed")
 
@@ -286,7 +295,7 @@ class _Dispatcher:
 
 def _check_time(result: PlacementResult, pool: _Pool, placement: Placement) -> None:
     """Raise SiteError where job after job ends before it has measured anything."""
-    if result.counts:
+    if result.counts or not result.left:
         pool.fruitful.add(result.worker)
         pool.fruitless.clear()
     elif result.worker not in pool.fruitful:

@@ -130,6 +130,7 @@ def _run(
         # A cancel that came after the last run had ended is not meant for this one.
         results.cancel.unlink(missing_ok=True)
         cancel_orphaned_jobs(results, lambda text: notify({"kind": "note", "text": text}))
+        # First, so that what a killed run has measured counts as done.
         store.recover_records(results)
         todo = todo.without_done(store.finished_keys(results))
         run_state.write_yaml(results.campaign, campaign)
@@ -143,6 +144,7 @@ def _run(
         if any(todo.placements.values()):
             _pull_images(todo, notify)
             dispatch(todo, results, account, notify)
+        # What a worker that died had measured still lies in files of its own.
         store.recover_records(results)
         results.state.unlink(missing_ok=True)
     return summarise(results, started=started, done_before=todo.done)

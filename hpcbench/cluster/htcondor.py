@@ -107,6 +107,7 @@ def _job(ad: Mapping[str, Any]) -> Job:
         id=f"{ad['ClusterId']}.{ad['ProcId']}",
         state=state,
         reason=(reason or "").strip() if waits else "",
+        # slot1_1@node
         node=ad.get("RemoteHost", "").partition("@")[2],
         starts=ad.get("NumJobStarts", 0),
     )
@@ -135,6 +136,7 @@ def _directives(request: JobRequest, given: dict[str, str]) -> dict[str, Any]:
         "Error": f"{logs}/job-$(ClusterId).$(ProcId).log",
         "Log": f"{logs}/job-$(ClusterId).events",
         "RequestCpus": pool.cpus or 1,
+        # Else all that the job leaves in its folder on the node is carried back.
         "transfer_output_files": '""',
     }
     if pool.gpus_per_job and not named & {"request_gpus", "requestgpus"}:

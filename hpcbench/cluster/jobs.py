@@ -158,7 +158,9 @@ def classify_jobs(
     lost: set[str] = set()
     hopeless = None
     for name, job in submitted.items():
+        # A batch system forgets a job some time after its end: what it does not know has ended.
         seen = queue.get(job.id, Job(job.id, JobState.ENDED, "gone from the queue"))
+        # A worker that is connected proves more than the batch system, which may be seconds behind.
         if name in connected or job.at >= asked_at:
             continue
         if seen.starts >= STARTS and name not in ever_connected:
@@ -252,6 +254,7 @@ class Watcher:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._stop = threading.Event()
+        # A daemon: a command that hangs must not keep a driver from ending.
         self._thread = threading.Thread(target=self._watch, name="watcher", daemon=True)
         self.answer: tuple[float, dict[str, Job]] | None = None
 
@@ -261,6 +264,7 @@ class Watcher:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
+        # It may be in the middle of a command, which ends by then.
         self._thread.join(batch.COMMAND_TIMEOUT_S)
 
     def _watch(self) -> None:
@@ -303,6 +307,8 @@ def watch_jobs(results: Results, run: Run) -> Iterator[Watcher]:
             yield watcher
     finally:
         try:
+            # A job whose worker was closed ends by itself. One that is cancelled would stand as
+            # such in the batch system's accounts.
             gone = _end_by_themselves(run)
         finally:
             # Also where a signal interrupted the wait.

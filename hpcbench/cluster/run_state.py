@@ -20,6 +20,7 @@ from pydantic import BaseModel
 
 from hpcbench.config.site import Site
 from hpcbench.errors import BadInput, Interrupted
+from hpcbench.printable import PrintableFormatter
 from hpcbench.records.columns import Key
 from hpcbench.records.folder import Results, is_folder_locked, write_atomically
 from hpcbench.runtime.command import SAFE, SAFE_PATH
@@ -209,7 +210,7 @@ def log_file(results: Results) -> Iterator[None]:
         The log is closed when the block is left.
     """
     handler = _LogFile(results.logs / "driver.log")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("hpcbench")
     logger.addHandler(handler)
     logger.setLevel(min(logging.INFO, logger.getEffectiveLevel()))

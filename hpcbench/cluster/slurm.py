@@ -54,6 +54,7 @@ class _Slurm:
 
     def jobs(self, run: str) -> dict[str, Job]:
         whose = [f"--user={getpass.getuser()}", f"--name={run}"]
+        # By default squeue leaves out the jobs that have ended, and with them why they did.
         text = command_output(
             ["squeue", *whose, "--noheader", "--states=all", "--format=%i|%T|%N|%r"]
         )
@@ -104,6 +105,7 @@ class _Slurm:
 
 
 def _job(line: str) -> Job:
+    # The reason comes last, because it is free text.
     id_, name, node, reason = line.split("|", maxsplit=3)
     state = _STATES.get(name, JobState.ENDED)
     reason = "" if reason == "None" else reason

@@ -13,7 +13,7 @@ import time
 import dask
 import psutil
 
-from hpcbench.cluster import batch, dask_internals
+from hpcbench.cluster import batch, dask_config, dask_internals
 from hpcbench.cluster.batch import ThisJob
 from hpcbench.errors import cause_chain
 from hpcbench.measure import device, node
@@ -23,6 +23,7 @@ def _deadline(job: ThisJob | None) -> float | None:
     """Return when this job ends, in seconds since the epoch; None where nothing ends it."""
     if job and job.ends_at:
         return job.ends_at
+    # Not every batch system tells a job when it will end.
     walltime_s = os.environ.get(batch.WALLTIME)
     if not walltime_s:
         return None
@@ -38,7 +39,7 @@ def _main() -> None:
     if deadline is not None:
         os.environ[node.DEADLINE] = str(deadline)
     device.name_gpus_by_uuid()
-    dask.config.set(dask_internals.SETTINGS)
+    dask.config.set(dask_config.settings())
     # Else Dask logs each connection. Where a job dies, the last lines of its log are shown: they
     # must be the error.
     logging.getLogger("distributed").setLevel(logging.WARNING)

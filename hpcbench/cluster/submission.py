@@ -93,6 +93,7 @@ class SubmissionGate:
         """
         if self._closed or name in self._withdrawn:
             return False
+        # A copy: the driver's thread takes refusals away meanwhile.
         message = next(iter(list(self._refused.values())), None)
         if message is not None:
             self._refused[name] = message
@@ -178,10 +179,14 @@ class Submission:
         ports = site.network.ports
         listening = ["--worker-port", ports, "--nanny-port", ports] if ports else []
         common = {
+            # One job is one worker with one thread, which measures one placement at a time. These
+            # are not the CPUs that the job asks for.
             "cores": 1,
             "processes": 1,
+            # dask-jobqueue wants a number. Whatever Dask would do by it is switched off.
             "memory": f"{pool.memory or 2**30} B",
             "worker_command": "hpcbench.cluster.start_worker",
+            # On the loopback, at any free port: a node may have several jobs.
             "worker_extra_args": ["--dashboard-address", "127.0.0.1:0", *listening],
             "death_timeout": DEATH_TIMEOUT_S,
             "python": request.python,
@@ -215,6 +220,7 @@ class Submission:
         site = self.site
         cls = dask_internals.reporting_cluster(cluster_class(site), gate, self.run.system)
         problem: BaseException
+        # Dask's scheduler takes a port, and no range of them.
         for port in site.network.port_range:
             try:
                 return cls(
@@ -229,6 +235,7 @@ class Submission:
                 )
             except (RuntimeError, ValueError, OSError) as error:
                 problem = cause_chain(error)[-1]
+                # Another port helps against nothing else.
                 if getattr(problem, "errno", None) != errno.EADDRINUSE:
                     break
         else:
@@ -280,6 +287,7 @@ class Submission:
 
 
 def _charged(account: str | None, pool: Pool) -> str | None:
+    # Some sites charge hours on GPUs to an account with a name of its own, as m1234_g for m1234.
     suffix = pool.account_suffix or ""
     return account if not account or account.endswith(suffix) else f"{account}{suffix}"
 

@@ -5,11 +5,21 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from distributed.security import Security
 
 CERTIFICATE, KEY = "certificate.pem", "key.pem"
+
+VALID = timedelta(days=365)
+"""How long a certificate is valid: longer than any run."""
+
+CLOCKS_DIFFER = timedelta(days=1)
+"""How far the clock of a node may be behind the driver's."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +53,60 @@ class Keys:
             One certificate serves all: whoever has its key belongs to the run.
         """
         where = self.folder if folder is None else folder
-        certificate, key = str(where / CERTIFICATE), str(where / KEY)
-        roles = ("client", "scheduler", "worker")
-        return Security(
-            require_encryption=True,
-            tls_ca_file=certificate,
-            **{f"tls_{role}_cert": certificate for role in roles},
-            **{f"tls_{role}_key": key for role in roles},
-        )
+        return _security(str(where / CERTIFICATE), str(where / KEY))
+
+
+def keys_in_memory() -> Security:
+    """Return Dask's settings for encrypted connections with new keys, which are in no file.
+
+    Returns
+    -------
+    Security
+        For processes of this computer.
+    """
+    return _security(*make_certificate())
+
+
+def _security(certificate: str, key: str) -> Security:
+    roles = ("client", "scheduler", "worker")
+    return Security(
+        require_encryption=True,
+        tls_ca_file=certificate,
+        **{f"tls_{role}_cert": certificate for role in roles},
+        **{f"tls_{role}_key": key for role in roles},
+    )
+
+
+def make_certificate() -> tuple[str, str]:
+    """Make a certificate that is signed with its own key.
+
+    Dask's own begins at this moment, so that a node whose clock is seconds behind refuses it, and
+    has an RSA key, which takes longer to find.
+
+    Returns
+    -------
+    tuple of str
+        The certificate and the key, in PEM.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "hpcbench")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - CLOCKS_DIFFER)
+        .not_valid_after(now + VALID)
+        .sign(key, hashes.SHA256())
+    )
+    text = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM).decode(), text.decode()
 
 
 @contextmanager
@@ -71,9 +127,7 @@ def make_keys(folder: Path) -> Iterator[Keys]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700, parents=True)
     try:
-        temporary = Security.temporary()
-        contents = {CERTIFICATE: temporary.tls_ca_file, KEY: temporary.tls_worker_key}
-        for name, content in contents.items():
+        for name, content in zip((CERTIFICATE, KEY), make_certificate(), strict=True):
             # The mode is set as the file is made: later would leave a moment for others.
             number = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(number, "w", encoding="ascii") as stream:

@@ -89,7 +89,11 @@ def run_placement(placement: Placement, site: Site, folder: str) -> PlacementRes
             device.take_gpus(int(name), site.pools[placement.pool].gpus_per_job)
         _check_gpu(placement, site)
         with _results_here(site, folder) as results:
-            result = _measure(placement, site, results, name)
+            # Another worker may have had this placement and finished it, unseen by the driver.
+            left = placement.without_done(store.recorded_keys(results, placement.id))
+            if left is None:
+                return PlacementResult(name, {})
+            result = _measure(left, site, results, name)
             worker.log_event(TOPIC, {"kind": "ended", **which, "at": time.time()})
             if site.shared_filesystem:
                 store.merge_points(results, placement.id)
@@ -119,6 +123,7 @@ def _measure(placement: Placement, site: Site, results: Results, name: str) -> P
     # pyarrow imports pandas when it builds the first table, that of the first record. Here it costs
     # no time: the server takes longer to start.
     threading.Thread(target=importlib.import_module, args=("pandas",), daemon=True).start()
+    # Closed also where the loop is left early: Triton must not wait for the garbage collector.
     with closing(measure(placement, site, results.logs)) as records:
         for record in records:
             event = record_event(record)

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from distributed import Client, LocalCluster
-from distributed.security import Security
 
 from hpcbench.cluster import batch, ledger, tls
 from hpcbench.cluster.batch_workers import MAX_DEATHS, batch_workers
-from hpcbench.cluster.dask_internals import connected_client, dask_settings, forked_workers
+from hpcbench.cluster.dask_config import dask_settings
+from hpcbench.cluster.dask_internals import connected_client, forked_workers
 from hpcbench.cluster.fork_server import fork_server, hidden_main_module
 from hpcbench.cluster.jobs import watch_jobs
 from hpcbench.cluster.run_state import PoolJobs
@@ -192,11 +192,12 @@ def local_workers(pool: Pool) -> Iterator[_LocalWorkers]:
             processes=True,
             host="127.0.0.1",
             protocol="tls",
-            security=Security.temporary(),
+            security=tls.keys_in_memory(),
             # None would mean the default port, on every interface.
             dashboard_address="127.0.0.1:0",
             worker_dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
+            # Triton takes the memory, and a worker's limit does not count it.
             memory_limit=0,
             # The fork server may be older than a change of this process's environment. A driver
             # may itself be in a batch job: the records say which.

@@ -24,7 +24,8 @@ from distributed.utils import get_ip
 
 from hpcbench.cluster import batch, ledger, run_state, submission
 from hpcbench.cluster.batch import BatchSystem
-from hpcbench.cluster.dask_internals import dask_settings, jobqueue_settings
+from hpcbench.cluster.dask_config import dask_settings
+from hpcbench.cluster.dask_internals import jobqueue_settings
 from hpcbench.config.container import Container
 from hpcbench.config.site import Network, Site
 from hpcbench.doctor import worker_checks
@@ -164,6 +165,7 @@ def cancel_jobs_of(folder: str) -> None:
     folder
         The folder of these checks, with a ledger of jobs for each pool.
     """
+    # A submission that is under way would else bring a job after the last look.
     time.sleep(SUBMITTING_S)
     for path in Path(folder).glob("*/jobs.jsonl"):
         ledger.cancel_orphaned_jobs(Results(path.parent), lambda _: None)
@@ -259,6 +261,7 @@ def _commands(site: Site, system: BatchSystem) -> str:
 def _answer(system: BatchSystem) -> str:
     """Whether the daemons answer: the commands may be installed without them."""
     asked = time.monotonic()
+    # No run has this name: what is asked is whether an answer comes.
     system.jobs("hpcbench-doctor")
     return f"{system.commands[1]} answers in {time.monotonic() - asked:.1f} s"
 

@@ -97,6 +97,7 @@ class Findings:
                 check = Check(name, State.OK, action(), pool=pool)
         except NotChecked as reason:
             check = Check(name, State.SKIPPED, str(reason), pool=pool)
+        # Before its base class below: it ends the checks, and is no result of one.
         except Interrupted:
             raise
         except HpcbenchError as error:

@@ -127,6 +127,7 @@ class PoolExamination:
         """Raise SiteError if the job is refused, dies, or does not start in time."""
         begun = time.monotonic()
         while not worker.workers.live:
+            # Also looks after the job: what the batch system says of it is raised here.
             worker.workers.scale(1)
             waited = time.monotonic() - begun
             ids = self._accepted(results)
@@ -171,6 +172,7 @@ def _fail(error: SiteError | OSError | RuntimeError) -> str:
     if isinstance(error, OSError):
         raise error
     hint = hint_for(error.message, HINTS) if isinstance(error, JobsDied) else error.hint
+    # A check is shown with its pool anyway.
     raise SiteError(re.sub(r"^pool \S+: ", "", error.message), hint)
 
 

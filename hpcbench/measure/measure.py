@@ -29,6 +29,7 @@ from hpcbench.measure import (
     variants,
 )
 from hpcbench.measure import server as triton
+from hpcbench.measure.meanwhile import observing
 from hpcbench.measure.perf_output import Outcome
 from hpcbench.measure.preflight import InstalledPerfAnalyzer, check_scratch, installed_perf_analyzer
 from hpcbench.measure.server import ServerOptions
@@ -330,7 +331,8 @@ def _run_perf_analyzer(
         with (
             container.runtime_of(work.site.container).exclusive_shared_memory()
             if system
-            else nullcontext()
+            else nullcontext(),
+            observing(server.http_port, folder / "stdout.txt") as seen,
         ):
             done = process.run(command, folder=folder, timeout_s=limit_s)
         written = folder / perf_output.CSV_NAME
@@ -351,7 +353,7 @@ def _run_perf_analyzer(
         outcome = Outcome(Status.TIMEOUT, reason, outcome.metrics)
     if outcome.status in (Status.FAILED, Status.TIMEOUT):
         extra["log_tail"] = server_log.last_lines(done.stdout + done.stderr) or None
-    return perf_analyzer.in_inferences(outcome, inferences), extra
+    return seen.added_to_last(perf_analyzer.in_inferences(outcome, inferences), point), extra
 
 
 def _join_runs(

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from google.protobuf import text_format
 
+from hpcbench.config.container import Container
 from hpcbench.config.triton_messages import ModelConfig
+from hpcbench.plan.model_links import bound_folders, check_links
 from hpcbench.plan.point import ServerVariant
 from hpcbench.runtime import command
 
@@ -62,21 +64,31 @@ def remove_overlay(variant: ServerVariant, repository: Path) -> None:
     shutil.rmtree(gone)
 
 
-def paths_to_mount(variant: ServerVariant) -> tuple[tuple[Path, Path], ...]:
+def paths_to_mount(variant: ServerVariant, container: Container) -> tuple[tuple[Path, Path], ...]:
     """Return what a container must see to read the model of a variant.
 
     Parameters
     ----------
     variant
         The variant.
+    container
+        Its ``binds`` are where links of a model may lead outside of the repository.
 
     Returns
     -------
     tuple of tuple of Path
         (path, path as links name it): the model's folder, those of the models that it calls, and
         what the links in them lead to.
+
+    Raises
+    ------
+    BadInput
+        Where a link leads elsewhere: it may have been made after the campaign was planned.
     """
-    return command.linked_paths(m.folder for m in (variant.model, *variant.model.composing))
+    folders = [model.folder for model in (variant.model, *variant.model.composing)]
+    for folder in folders:
+        check_links(folder.parent, folder, bound_folders(container))
+    return command.linked_paths(folders)
 
 
 def config_pbtxt(config: ModelConfig) -> str:

@@ -186,7 +186,7 @@ def serve(
         for variant, config in zip(variants, asked, strict=True):
             model_repository.write_overlay(variant, config, repository)
         mounts = dict.fromkeys(
-            pair for v in variants for pair in model_repository.paths_to_mount(v)
+            pair for v in variants for pair in model_repository.paths_to_mount(v, container)
         )
         for attempt in range(_PORT_ATTEMPTS):
             try:
@@ -326,10 +326,12 @@ def _launch(
             command,
             stdout=stream,
             stderr=stream,
+            # Triton waits for requests that are under way, and then gives up by itself.
             grace_s=_EXIT_TIMEOUT_S + 2,
             orphaned=[glob.escape(str(access.folder))],
         ) as process,
     ):
+        # Only a Triton that builds engines logs verbosely.
         limit_s = _BUILD_TIMEOUT_S if "--log-verbose=1" in extra else READY_TIMEOUT_S
         _wait_until_ready(process, http_port, identity, log_path, position, limit_s)
         version = loaded_config.get_json(http_port, "/v2")["version"]
@@ -344,6 +346,7 @@ def _wait_until_ready(
     while time.monotonic() < deadline:
         if process.wait(timeout_s=0.05) is not None:
             text = server_log.read_from(log_path, position)
+            # Triton's words where it cannot bind a port.
             if "already in use" in text:
                 raise _PortTaken
             raise server_log.load_failure(text)

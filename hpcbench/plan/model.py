@@ -5,7 +5,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from google.protobuf import text_format
 
 from hpcbench.config.triton_messages import DataType, ModelConfig
 from hpcbench.errors import BadInput, did_you_mean
+from hpcbench.plan.model_links import check_links
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,12 @@ class TritonModel:
     swappable: bool = True
 
 
-def read_model(repository: Path, name: str, callers: tuple[str, ...] = ()) -> TritonModel:
+def read_model(
+    repository: Path,
+    name: str,
+    callers: tuple[str, ...] = (),
+    bound: Sequence[Path] | None = None,
+) -> TritonModel:
     """Read one model of a repository.
 
     Parameters
@@ -68,6 +74,8 @@ def read_model(repository: Path, name: str, callers: tuple[str, ...] = ()) -> Tr
         Name of the model.
     callers
         The ensembles that led to this model, outermost first.
+    bound
+        The folders outside of the repository to which links of the model may lead; None for all.
 
     Returns
     -------
@@ -77,13 +85,17 @@ def read_model(repository: Path, name: str, callers: tuple[str, ...] = ()) -> Tr
     Raises
     ------
     BadInput
-        There is no such model, or Triton would refuse it.
+        There is no such model, Triton would refuse it, or one of its links leads elsewhere.
     """
+    if name in {"", ".", ".."} or "/" in name or not name.isprintable():
+        raise BadInput(f"models: {name!r} cannot be the name of a folder in {repository}")
     folder = repository / name
     versions = _versions(repository, folder)
+    if bound is not None:
+        check_links(repository, folder, bound)
     config = _read_config(folder / "config.pbtxt", name)
     has_inputs = bool(config.input)
-    composing = _composing(repository, name, config, callers)
+    composing = _composing(repository, name, config, callers, bound)
     digest = content_digest(folder)
     if composing:
         digest += f"-{hash_id(''.join(part.digest for part in composing))}"
@@ -159,7 +171,11 @@ def is_swappable(config: ModelConfig) -> bool:
 
 
 def _composing(
-    repository: Path, name: str, config: ModelConfig, callers: tuple[str, ...]
+    repository: Path,
+    name: str,
+    config: ModelConfig,
+    callers: tuple[str, ...],
+    bound: Sequence[Path] | None,
 ) -> tuple[TritonModel, ...]:
     """Read all models that an ensemble needs besides itself, each once."""
     found: dict[str, TritonModel] = {}
@@ -167,7 +183,7 @@ def _composing(
         if called in (*callers, name):
             raise BadInput(f"models: the ensemble '{called}' calls itself, through '{name}'")
         try:
-            model = read_model(repository, called, (*callers, name))
+            model = read_model(repository, called, (*callers, name), bound)
         except BadInput as error:
             why = error.message.removeprefix("models: ")
             raise BadInput(
@@ -209,7 +225,7 @@ def content_digest(path: Path) -> str:
     total = hashlib.sha256()
     for file in sorted(_files(path)) if path.is_dir() else [path]:
         # The length keeps one file's end apart from the next file's name.
-        total.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
+        total.update(os.fsencode(f"{file.relative_to(path)}\0{file.stat().st_size}\0"))
         with file.open("rb") as stream:
             total.update(hashlib.file_digest(stream, "sha256").digest())
     return total.hexdigest()[:16]

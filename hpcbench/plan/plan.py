@@ -20,6 +20,7 @@ from hpcbench.plan.model import (
     input_digest,
     read_model,
 )
+from hpcbench.plan.model_links import bound_folders
 from hpcbench.plan.order import make_placements, split_placements
 from hpcbench.plan.placement import ENGINE_S, Placement, builds_engines
 from hpcbench.plan.point import Point
@@ -162,7 +163,7 @@ def plan(
     """
     names = chosen_pools(site, pools)
     site, software = _with_images(site, campaign)
-    models = _read_models(campaign)
+    models = _read_models(campaign, bound_folders(site.container))
     points = grid.expand_grid(
         campaign,
         models,
@@ -300,12 +301,12 @@ def _check_walltime(site: Site, placements: Mapping[str, Sequence[Placement]]) -
         )
 
 
-def _read_models(campaign: Campaign) -> dict[str, TritonModel]:
+def _read_models(campaign: Campaign, bound: Sequence[Path]) -> dict[str, TritonModel]:
     found: dict[str, TritonModel] = {}
     problems: dict[str, None] = {}
     for name in dict.fromkeys(model.name for model in campaign.models):
         try:
-            found[name] = read_model(campaign.model_repository, name)
+            found[name] = read_model(campaign.model_repository, name, bound=bound)
         except BadInput as error:
             problems[f"{campaign.source}: {error}"] = None
         except OSError as error:

@@ -121,6 +121,22 @@ class Record(Asked):
     execution_count: int | None = _metric("batches that they ran in", unit="1")
     success_count: int | None = _metric("requests that it answered", unit="1")
 
+    failure_count: int | None = _metric("requests that it answered with an error", unit="1")
+    cache_hit_count: int | None = _metric(
+        "requests that it answered from the response cache", unit="1"
+    )
+    executed_batch_sizes: tuple[int, ...] | None = _metric(
+        "sizes of the batches that ran, in ascending order", unit="1"
+    )
+    executed_batch_counts: tuple[int, ...] | None = _metric(
+        "how many batches of each of these sizes ran", unit="1"
+    )
+    foreign_requests: int | None = _metric(
+        "requests of somebody else: those that the server answered, to any of its models, over "
+        "what this measurement sent",
+        unit="1",
+    )
+
     # Stability
     windows_throughput_infer_per_s: tuple[float, ...] | None = _metric(
         "throughput of each window until perf_analyzer stopped", unit="infer/s"

@@ -4,20 +4,18 @@ What only looks after a run needs no more than this, and so does not load Arrow.
 """
 
 import contextlib
-import logging
 import os
 import socket
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from hpcbench.errors import BadInput
+from hpcbench.records.lease import hold_lease, lease_holder
 from hpcbench.runtime.ownership import link_refused, open_no_link
 from hpcbench.runtime.process import lock_until_closed
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -81,6 +79,11 @@ class Results:
     def lock(self) -> Path:
         """The file that a run at work holds locked."""
         return self.folder / ".lock"
+
+    @property
+    def lease(self) -> Path:
+        """The file that stands for the lock where the file system has no locks."""
+        return self.folder / ".lease"
 
     def create(self) -> None:
         """Create the folder, and try whether it can be written.
@@ -155,17 +158,17 @@ def lock_folder(results: Results) -> Iterator[None]:
     Yields
     ------
     None
-        While the folder is locked; also, with a warning, where its file system has no locks.
+        While the folder is locked.
 
     Raises
     ------
     BadInput
         Where another run is using the folder.
     """
-    with open_no_link(results.lock, "a+") as stream:
+    with open_no_link(results.lock, "a+") as stream, ExitStack() as stack:
         try:
             if not lock_until_closed(stream, wait=False):
-                log.warning("%s cannot be locked: its file system has no locks", results.folder)
+                stack.enter_context(hold_lease(results.lease))
         except BlockingIOError as error:
             stream.seek(0)
             raise BadInput(
@@ -190,14 +193,15 @@ def is_folder_locked(results: Results) -> bool:
     Returns
     -------
     bool
-        False also where the folder, or locks on its file system, do not exist.
+        False also where the folder does not exist.
     """
     try:
         with results.lock.open() as stream:
             # Shared, because several `hpcbench status` at once must not see each other.
-            lock_until_closed(stream, wait=False, shared=True)
+            if lock_until_closed(stream, wait=False, shared=True):
+                return False
     except BlockingIOError:
         return True
     except OSError:
         return False
-    return False
+    return lease_holder(results.lease) is not None

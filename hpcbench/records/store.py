@@ -76,7 +76,7 @@ def write_point(results: Results, record: Record) -> Path:
 
 
 def recorded_keys(results: Results, placement_id: str) -> set[Key]:
-    """Return the points of a placement that this run has recorded, however they ended.
+    """Return the points of a placement that this run need not measure any more.
 
     Parameters
     ----------
@@ -88,15 +88,46 @@ def recorded_keys(results: Results, placement_id: str) -> set[Key]:
     Returns
     -------
     set of Key
-        Only those in files of their own: records of earlier runs were merged when this one began.
+        Those in files of their own, however they ended: earlier runs' were merged when this one
+        began. Of the merged ones those that are final: another worker may have had this placement.
     """
-    names = ("point_id", "pool", "repeat")
-    parts = results.records.glob(f"{placement_id}-*.parquet")
-    return {
-        (row["point_id"], row["pool"], row["repeat"])
-        for path in parts
-        for row in parquet.read_file(path, names).to_pylist()
-    }
+    found = finished_keys_of(results, placement_id)
+    for path in results.records.glob(f"{placement_id}-*.parquet"):
+        found |= {_key(row) for row in parquet.read_file(path, _KEY).to_pylist()}
+    return found
+
+
+def finished_keys_of(results: Results, placement_id: str) -> set[Key]:
+    """Return the points of a placement whose merged records are final.
+
+    Parameters
+    ----------
+    results
+        The results folder.
+    placement_id
+        The placement.
+
+    Returns
+    -------
+    set of Key
+        Empty where nothing of it was merged yet.
+    """
+    whole = _merged_file(results, placement_id)
+    if not whole.exists():
+        return set()
+    rows = parquet.read_file(whole, (*_KEY, "status")).to_pylist()
+    return {_key(row) for row in rows if row["status"] in FINAL}
+
+
+_KEY = ("point_id", "pool", "repeat")
+
+
+def _key(row: dict[str, Any]) -> Key:
+    return row["point_id"], row["pool"], row["repeat"]
+
+
+def _merged_file(results: Results, placement_id: str) -> Path:
+    return results.records / f"{placement_id}.parquet"
 
 
 def merge_points(results: Results, placement_id: str) -> None:
@@ -115,7 +146,7 @@ def merge_points(results: Results, placement_id: str) -> None:
 
 
 def _merge(results: Results, placement_id: str, parts: list[Path]) -> None:
-    whole = results.records / f"{placement_id}.parquet"
+    whole = _merged_file(results, placement_id)
     tables = [parquet.read_file(path) for path in ([whole] if whole.exists() else []) + parts]
     # A merge that was killed between renaming and deleting left its parts behind. Then each of
     # their rows is here twice.

@@ -322,6 +322,7 @@ def linked_paths(paths: Iterable[Path]) -> tuple[tuple[Path, Path], ...]:
     waiting = [(path, path) for path in paths]
     while waiting:
         path, named = waiting.pop()
+        # A mount has all that is below it; this also ends links that go round in circles.
         if named in found or not found.keys().isdisjoint(named.parents):
             continue
         real = Path(os.path.realpath(path))
@@ -330,6 +331,7 @@ def linked_paths(paths: Iterable[Path]) -> tuple[tuple[Path, Path], ...]:
             for name in (*folders, *names):
                 entry = Path(place) / name
                 if entry.is_symlink() and entry.exists():
+                    # As the container resolves it: from where it has the folder of the link.
                     beside = named / entry.parent.relative_to(real)
                     waiting.append((entry, Path(os.path.normpath(beside / entry.readlink()))))
     return tuple((real, named) for named, real in found.items())

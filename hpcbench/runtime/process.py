@@ -213,6 +213,7 @@ def running(
     options += [word for path in orphaned for word in ("--orphaned", path)]
     popen = subprocess.Popen(
         [
+            # Isolated and without site-packages: it starts sooner, and imports nothing of a user's.
             *(sys.executable, "-I", "-S", supervisor.__file__),
             *("--grace", str(grace_s), *options, "--", *command.argv),
         ],
@@ -333,6 +334,7 @@ def lock_until_closed(file: int | IO[Any], *, wait: bool = True, shared: bool = 
         Where another process holds the lock and ``wait`` is false.
     """
     try:
+        # Not lockf: POSIX drops such a lock when this process closes any descriptor of the file.
         kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
     except BlockingIOError:

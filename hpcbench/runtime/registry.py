@@ -157,6 +157,7 @@ def _digest(url: str, host: str) -> str:
             raise
         headers["Authorization"] = _authorization(error.headers.get("WWW-Authenticate", ""), host)
         answer = _ask(url, headers, "HEAD")
+    # Of an index for several architectures this is the index's own digest, as pulls ask for it.
     digest = answer.headers.get("Docker-Content-Digest")
     if digest and re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
         return digest

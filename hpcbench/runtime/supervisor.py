@@ -105,8 +105,10 @@ def _parse(arguments: list[str]) -> tuple[float, list[str], list[str], list[str]
 
 def _exec_program(command: list[str], libc: ctypes.CDLL, mask: set[int | signal.Signals]) -> None:
     parent = os.getppid()
+    # A group of its own: one killpg reaches the program and what it starts in the usual way.
     os.setsid()
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    # A parent that died before the line above sends no signal any more.
     if os.getppid() != parent:
         os._exit(128 + signal.SIGKILL)
     signal.set_wakeup_fd(-1)
@@ -158,7 +160,9 @@ def _start_guard(patterns: list[str]) -> None:
 def _rename_process(name: str) -> None:
     """Write over the command line, where ps reads it."""
     with open("/proc/self/stat") as stat:
+        # A program's name, in parentheses, may itself have spaces and parentheses.
         fields = stat.read().rpartition(")")[2].split()
+    # arg_start and arg_end: fields 48 and 49 of proc(5), in which the state, first here, is third.
     start, end = int(fields[45]), int(fields[46])
     ctypes.memmove(start, name.encode().ljust(end - start, b"\0")[: end - start], end - start)
 
@@ -280,7 +284,7 @@ def _reap(child: int) -> int | None:
             return code
         if pid == child:
             ended = os.waitstatus_to_exitcode(status)
-            code = ended if ended >= 0 else 128 - ended
+            code = ended if ended >= 0 else 128 - ended  # as a shell reports a signal
 
 
 def _stop(child: int, grace_s: float) -> int:
@@ -302,6 +306,7 @@ def _stop(child: int, grace_s: float) -> int:
 def _kill_descendants() -> None:
     """Kill what the program left behind, whatever group or session it has moved to."""
     own = os.getpid()
+    # Children of what is killed come to this process, so there may be new ones each time.
     for _ in range(100):
         if not _kill(_children(own)):
             return

@@ -11,11 +11,13 @@ import inspect
 import itertools
 import re
 import ssl
+import tempfile
 import threading
 import time
 import tomllib
 from importlib.metadata import version
 from multiprocessing import forkserver
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -28,10 +30,10 @@ from distributed.deploy.spec import ProcessInterface
 from distributed.security import Security
 from packaging.requirements import Requirement
 
-from hpcbench.cluster import batch, dask_internals
+from hpcbench.cluster import batch, dask_config, dask_internals
 from hpcbench.cluster import fork_server as fork_server_module
+from hpcbench.cluster.dask_config import dask_settings
 from hpcbench.cluster.dask_internals import (
-    dask_settings,
     forked_workers,
     jobqueue_settings,
     reporting_cluster,
@@ -41,6 +43,7 @@ from hpcbench.cluster.dask_internals import (
 from hpcbench.cluster.fork_server import fork_server
 from hpcbench.cluster.submission import SUBMISSIONS, SubmissionGate
 from tests.helpers.paths import CHECKOUT
+from tests.helpers.stranger import as_stranger, needs_root
 from tests.helpers.waiting import wait_until
 
 PRIVATE = re.compile(
@@ -77,7 +80,7 @@ def test_the_installed_version_is_one_that_is_allowed_and_newer_ones_are_not(nam
 
 
 def test_dask_knows_each_setting() -> None:
-    for key in dask_internals.SETTINGS:
+    for key in dask_config.SETTINGS:
         assert dask.config.get(key, default=None) is not None, key
 
 
@@ -323,3 +326,24 @@ def test_a_run_that_ends_submits_nothing(gate: SubmissionGate, taken: dict[str, 
     gate.close()
     submit(NAMES, gate, System())
     assert not taken
+
+
+# Job scripts
+
+
+@needs_root
+def test_another_user_neither_reads_nor_replaces_a_job_script(cluster: Any, tmp_path: Path) -> None:
+    """Between being written and being read by the command that submits, it is in a shared /tmp."""
+    cluster.add_jobs(1)
+    assert wait_until(lambda: cluster.workers)
+    (job,) = cluster.workers.values()
+    before = tempfile.tempdir
+    tempfile.tempdir = str(tmp_path)
+    try:
+        with job.job_file() as path:
+            attack = 'mv "$1" "$1.old" 2>/dev/null || true; cat "$1"/* 2>/dev/null || echo kept'
+            assert as_stranger(attack, Path(path).parent, folder=tmp_path) == "kept\n"
+            assert "#SBATCH" in Path(path).read_text()
+    finally:
+        tempfile.tempdir = before
+    assert not Path(path).parent.exists()

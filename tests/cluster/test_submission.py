@@ -28,7 +28,14 @@ from tests.helpers.paths import CHECKOUT
 
 EVERY_LINE_END = re.compile(r"[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 EXPORT = "export HPCBENCH_BATCH_SYSTEM=hpcbench.cluster.htcondor"
-WORKER = ["-m", "hpcbench.cluster.start_worker", "tls://SCHEDULER:PORT", "--name", "hpcbench-RUN"]
+WORKER = [
+    "-P",
+    "-m",
+    "hpcbench.cluster.start_worker",
+    "tls://SCHEDULER:PORT",
+    "--name",
+    "hpcbench-RUN",
+]
 
 
 def script(site: Site, account: str | None = None) -> str:
@@ -144,7 +151,7 @@ class TestSlurm:
             "export HPCBENCH_WALLTIME_S=93600 HPCBENCH_BATCH_SYSTEM=hpcbench.cluster.slurm",
         ]
         worker = words(commands[3])
-        assert worker[:6] == ["/venv/bin/python", *WORKER]
+        assert worker[:7] == ["/venv/bin/python", *WORKER]
         assert " ".join(worker).count("10000:10100") == 2
         assert worker[worker.index("--interface") + 1] == "hsn0"
         assert not commands[4:]
@@ -172,7 +179,7 @@ class TestSlurm:
         assert len(options) == len(expected) + len(pool.get("directives", ()))
         assert commands[0] == "set -e"
         assert commands[1] == "export HPCBENCH_BATCH_SYSTEM=hpcbench.cluster.slurm"
-        assert words(commands[2])[:6] == ["/venv/bin/python", *WORKER]
+        assert words(commands[2])[:7] == ["/venv/bin/python", *WORKER]
         assert not commands[3:]
 
     @given(hostile, hostile)
@@ -183,7 +190,7 @@ class TestSlurm:
         if site is not None:
             _, (*_, command) = of_slurm(script(site))
             worker = words(command)
-            assert worker[:6] == [python, *WORKER]
+            assert worker[:7] == [python, *WORKER]
             assert worker[worker.index("--interface") + 1] == interface
 
     @given(hostile.map("/results/{}".format))
@@ -265,7 +272,7 @@ class TestHTCondor:
             "set -e; eval 'export A=$(date)  # now'; "
             "export HPCBENCH_WALLTIME_S=7200 HPCBENCH_BATCH_SYSTEM=hpcbench.cluster.htcondor"
         )
-        assert words(worker)[:6] == ["/venv/bin/python", *WORKER]
+        assert words(worker)[:7] == ["/venv/bin/python", *WORKER]
 
     def test_nodes_to_stay_away_from_join_the_requirements(self) -> None:
         site = batch_site("htcondor", {"requirements": "a || b"})
@@ -301,7 +308,7 @@ class TestHTCondor:
         assert found == of_condor(script(plain))[0]
         prologue = [f"eval {shlex.quote(line)}" for line in pool.get("prologue", ())]
         start = "; ".join(
-            ["set -e", *prologue, EXPORT, "/venv/bin/python -m hpcbench.cluster.start_worker "]
+            ["set -e", *prologue, EXPORT, "/venv/bin/python -P -m hpcbench.cluster.start_worker "]
         )
         assert command.startswith(start)
         words(command[len(start) :])
@@ -311,7 +318,7 @@ class TestHTCondor:
         site = accepted("htcondor", python=python)
         if site is not None:
             _, command = of_condor(script(site))
-            assert words(command.removeprefix(f"set -e; {EXPORT}; "))[:6] == [python, *WORKER]
+            assert words(command.removeprefix(f"set -e; {EXPORT}; "))[:7] == [python, *WORKER]
 
 
 PROLOGUE = [
@@ -339,7 +346,7 @@ class TestInAShell:
         assert done.returncode == 0, done.stderr
         told, worker = done.stdout.splitlines()
         assert told == "one;two it's two"
-        assert worker.startswith("-m hpcbench.cluster.start_worker tls://SCHEDULER:PORT")
+        assert worker.startswith("-P -m hpcbench.cluster.start_worker tls://SCHEDULER:PORT")
 
     def test_a_prologue_that_fails_ends_the_job(self, scheduler: str) -> None:
         done = self.shell(batch_site(scheduler, {"prologue": ["false"]}, python="/bin/echo"))
@@ -378,11 +385,11 @@ def test_a_real_batch_system_takes_the_script_as_it_is_meant(
     box.said("tee", f"{folder}/job", stdin=text)
     box.said(*submit.format(file=f"{folder}/job").split())
     said = f"cat {folder}/logs/job-*.{'log' if scheduler == 'slurm' else 'out'}"
-    assert in_time(lambda: WORKER[1] in box.exec("bash", "-c", said).stdout, 60)
+    assert in_time(lambda: WORKER[2] in box.exec("bash", "-c", said).stdout, 60)
     told, worker = box.said("bash", "-c", said).splitlines()
     assert told == "one;two it's two"
     assert worker.startswith(
-        "-m hpcbench.cluster.start_worker tls://SCHEDULER:PORT --name hpcbench-RUN"
+        "-P -m hpcbench.cluster.start_worker tls://SCHEDULER:PORT --name hpcbench-RUN"
     )
 
 

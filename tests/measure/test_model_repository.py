@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hpcbench.config.container import Container
 from hpcbench.measure.model_repository import paths_to_mount, write_overlay
 from hpcbench.plan.model import read_model
 from hpcbench.plan.model_config import configure
@@ -29,7 +30,8 @@ def test_an_overlay_links_the_models_files_and_leaves_them_alone(tmp_path: Path)
 
 def shown(repository: Path) -> dict[str, str]:
     """What must be seen to read the model, by the path at which it must be."""
-    found = paths_to_mount(variant(read_model(repository, "tagger")))
+    everywhere = Container(prefix=Path("/native"), binds=("/:/outside",))
+    found = paths_to_mount(variant(read_model(repository, "tagger")), everywhere)
     return {str(named): str(real) for real, named in found}
 
 

@@ -327,6 +327,17 @@ def test_what_is_done_is_measured_or_can_never_be(results: Results) -> None:
     assert len(done) == 3
 
 
+def test_of_a_placement_nothing_is_measured_again_that_another_worker_has_finished(
+    results: Results,
+) -> None:
+    for number, status in enumerate((Status.OK, Status.FAILED, Status.UNSTABLE)):
+        store.write_point(results, record(number, status=status))
+    store.merge_points(results, "aaaaaaaaaaaa")
+    store.write_point(results, record(3, status=Status.FAILED))
+    left = store.recorded_keys(results, "aaaaaaaaaaaa")
+    assert left == {record(number).key for number in (0, 2, 3)}, "1 failed in an earlier run"
+
+
 @settings(max_examples=12)
 @given(records=attempts(), seed=st.integers(0, 99))
 def test_what_is_left_is_a_set_difference(records: list[Record], seed: int) -> None:

@@ -123,13 +123,13 @@ def test_links_in_models_and_input_lead_to_their_ends_and_no_model_can_be_writte
 ) -> None:
     """Links to a file, to a folder, and through another link."""
     make = """
-    mkdir -p "$0/models" "$0/store,1:a/v" "$0/shared" "$0/input" "$0/x"
+    mkdir -p "$0/models/store,1:a/v" "$0/models/shared" "$0/input" "$0/x"
     cp -r jobs/demo/models/jet_tagger "$0/models/"; cd "$0/models/jet_tagger"
-    mv 1/model.onnx "$0/shared/"; rmdir 1
-    ln -s "$0/store,1:a/v" 1; ln -s ../../shared/model.onnx 1/model.onnx
+    mv 1/model.onnx ../shared/; rmdir 1
+    ln -s "$0/models/store,1:a/v" 1; ln -s ../../shared/model.onnx 1/model.onnx
     cd "$0/input"; head -c 200 /dev/zero >pf_mask; head -c 16 /dev/zero >sv_mask
-    head -c 3200 /dev/zero >"$0/store,1:a/pf_features"
-    ln -s "$0/store,1:a/pf_features" pf_features
+    head -c 3200 /dev/zero >"$0/models/store,1:a/pf_features"
+    ln -s "$0/models/store,1:a/pf_features" pf_features
     head -c 160 /dev/zero >"$0/x/sv"; ln -s x/sv "$0/again"; ln -s ../again sv_features
     """
     place.box.said("bash", "-ec", make, str(place.folder))
@@ -151,7 +151,7 @@ from hpcbench.runtime import apptainer, command as commands, process
 folder = Path(sys.argv[1])
 todo = plan(Campaign.load(folder / "campaign.yaml"), Site.load(folder / "site.yaml"))
 (placement,) = todo.placements["cpu"]
-mounts = model_repository.paths_to_mount(placement.points[0].variant)
+mounts = model_repository.paths_to_mount(placement.points[0].variant, todo.site.container)
 access = commands.NodeAccess(folder=folder / "access", mounts=mounts)
 access.folder.mkdir()
 model = placement.points[0].variant.model.folder

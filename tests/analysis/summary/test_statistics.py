@@ -54,7 +54,7 @@ OTHERS = {
     # What an image holds is told by its digest.
     *("server_image", "sdk_image", "backend_versions", "cuda_version", "tensorrt_version"),
     # What ran at the same time is in `beside`; what an ensemble called has a label of its own.
-    *("cuda_visible_devices", "together_id", "overlap", "part_of"),
+    *("pool_gpu", "pool_gpu_count", "cuda_visible_devices", "together_id", "overlap", "part_of"),
 }
 """Columns that two repeats may differ in and that are not figures of time, rate or device."""
 

@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from hpcbench.analysis.decide.recommend import RECOMMEND_COLUMNS, recommend_configurations
+from hpcbench.analysis.decide.candidates import RECOMMEND_COLUMNS
+from hpcbench.analysis.decide.recommend import recommend_configurations
 from hpcbench.analysis.decide.recommend_text import recommendation_distinctions
 from hpcbench.analysis.figures.legends import series_labels
 from hpcbench.analysis.figures.registry import FIGURES

@@ -1,0 +1,210 @@
+"""Why a configuration is recommended with reserve, or none at all, in sentences."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from hpcbench.analysis.decide.candidates import Candidates
+from hpcbench.analysis.summary import statistics
+from hpcbench.analysis.summary.configuration import Array, as_floats
+from hpcbench.analysis.summary.limits import LATENCY, MEMORY, Limit, Metric
+
+_FAR_SHARE = 0.01
+"""Of all values, from which on those far from the others are told."""
+
+
+def notes(candidates: Candidates, best: dict[str, Any]) -> tuple[str, ...]:
+    """Return what a user must know before relying on a configuration.
+
+    Parameters
+    ----------
+    candidates
+        The configurations that it was chosen from.
+    best
+        The row of the configuration.
+
+    Returns
+    -------
+    tuple of str
+        Sentences without a full stop.
+    """
+    return (
+        *_about_repeats(candidates, best),
+        *_about_limits(candidates, best),
+        *_about_others(candidates, best),
+    )
+
+
+def _about_repeats(candidates: Candidates, best: dict[str, Any]) -> Iterator[str]:
+    if not candidates.reliable[best["position"]]:
+        yield (
+            f"only {best['measured']} of its {best['repeats']} repeats could be measured, and "
+            "nothing else is left: find out why the others failed before you deploy it"
+        )
+    elif best["measured"] < best["repeats"]:
+        yield f"{best['repeats'] - best['measured']} of its {best['repeats']} repeats failed"
+    if best["unstable"]:
+        yield (
+            f"{best['unstable']} of its {best['measured']} measurements did not settle: measure it "
+            "again on a quiet machine, or with longer windows"
+        )
+    if best["measured"] == 1:
+        known = best[f"{candidates.requirements.metric.column}_low"] is not None
+        borrowed = "only that of the others is" if known else "so its spread is not known"
+        yield f"it was measured once, {borrowed}: add repeats"
+    for metric in _decisive(candidates):
+        yield from _far_values(candidates, metric, best)
+
+
+def _far_values(candidates: Candidates, metric: Metric, best: dict[str, Any]) -> Iterator[str]:
+    column = f"{metric.column}_far"
+    if column not in candidates.table:
+        return
+    far = int(candidates.table[column].sum())
+    known = int(candidates.table[f"{metric.column}_n"].sum())
+    if best[column] or far > _FAR_SHARE * known:
+        yield (
+            f"{far} of {known} values of the {metric.name} lie far from the other repeats of their "
+            "configuration, as no normal distribution has them: the intervals are too short; find "
+            "out what slowed those repeats"
+        )
+
+
+def _decisive(candidates: Candidates) -> list[Metric]:
+    wanted = candidates.requirements
+    return list(dict.fromkeys((wanted.metric, *(limit.metric for limit in wanted.limits))))
+
+
+def _about_limits(candidates: Candidates, best: dict[str, Any]) -> Iterator[str]:
+    wanted = candidates.requirements
+    requests, needed = best["requests_min"], statistics.requests_needed(99)
+    if LATENCY in _decisive(candidates) and requests is not None and requests < needed:
+        yield (
+            f"its p99 comes from {requests:.0f} requests; with fewer than {needed} it says little: "
+            "use longer windows"
+        )
+    for limit in wanted.limits if wanted.limits_by_mean else ():
+        low, high = (best[f"{limit.metric.column}_{end}"] for end in ("low", "high"))
+        beyond = low if limit.metric.higher_is_better else high
+        if limit.metric is MEMORY:
+            continue
+        if beyond is None:
+            yield f"{limit} is judged by the mean alone, and nothing says how far that varies"
+        elif not limit.is_met(np.array([beyond]))[0]:
+            yield (
+                f"{limit} is judged by the mean alone: the interval of its {limit.metric.name} "
+                f"extends to {beyond:.4g} {limit.metric.unit}"
+            )
+
+
+def _about_others(candidates: Candidates, best: dict[str, Any]) -> Iterator[str]:
+    failing = int((candidates.within & ~candidates.reliable).sum())
+    if failing and candidates.reliable[best["position"]]:
+        yield (
+            f"{_configurations(failing)} left out, of which a third or more of the repeats failed"
+        )
+    if candidates.overloaded.any():
+        yield (
+            f"{_configurations(int(candidates.overloaded.sum()))} left out, which fell behind the "
+            "request rate asked for"
+        )
+
+
+def _configurations(count: int) -> str:
+    return f"{count} configuration is" if count == 1 else f"{count} configurations are"
+
+
+def nearest(candidates: Candidates) -> int | None:
+    """Return the configuration that exceeds the limits least.
+
+    Parameters
+    ----------
+    candidates
+        The configurations, none of which keeps all limits.
+
+    Returns
+    -------
+    int or None
+        Its position: that whose largest excess, as a factor, is smallest. None where nothing that
+        is limited was measured.
+    """
+    limits = candidates.requirements.limits
+    excess = np.max([limit.excess(_best_known(candidates, limit)) for limit in limits], axis=0)
+    excess[~candidates.measured | candidates.overloaded] = np.inf
+    found = int(np.argmin(excess))
+    return found if np.isfinite(excess[found]) else None
+
+
+def _best_known(candidates: Candidates, limit: Limit) -> Array:
+    """Return what is held against a limit, or the mean where that is all there is."""
+    judged = candidates.judged[limit.option]
+    mean = as_floats(candidates.table[limit.metric.column])
+    return np.where(np.isfinite(judged), judged, mean)
+
+
+def failing(candidates: Candidates) -> tuple[str, ...]:
+    """Return why there is nothing to recommend.
+
+    Parameters
+    ----------
+    candidates
+        The configurations, none of which keeps all limits.
+
+    Returns
+    -------
+    tuple of str
+        A sentence for each limit that cannot be kept.
+    """
+    table, wanted = candidates.table, candidates.requirements
+    if not candidates.measured.any():
+        reasons = table["reason"].dropna()
+        why = f": {reasons.mode().iloc[0]}" if len(reasons) else ""
+        return (f"none of its {len(table)} configurations was measured{why}",)
+    usable = candidates.measured & ~candidates.overloaded
+    if not usable.any():
+        behind = "every configuration fell behind the request rate asked for"
+        return (f"{behind}: its latency is that of a queue that grows; ask for lower rates",)
+    sentences = [text for limit in wanted.limits for text in _broken(candidates, limit)]
+    if not sentences and len(wanted.limits) > 1:
+        limits_text = " and ".join(map(str, wanted.limits))
+        sentences.append(f"no configuration meets {limits_text} together")
+    if not np.isfinite(as_floats(table[wanted.metric.column])[usable]).any():
+        sentences.append(
+            f"--objective {wanted.objective}: the {wanted.metric.name} was not measured"
+        )
+    return tuple(sentences)
+
+
+def _broken(candidates: Candidates, limit: Limit) -> Iterator[str]:
+    usable = candidates.measured & ~candidates.overloaded
+    metric, judged = limit.metric, candidates.judged[limit.option][usable]
+    means = as_floats(candidates.table[metric.column])[usable]
+    known = means[np.isfinite(means)]
+    if not len(known):
+        yield f"{limit}: the {metric.name} was not measured"
+    elif limit.is_met(judged).any():
+        return
+    elif (kept := int(limit.is_met(means).sum())) and not np.isfinite(judged).any():
+        yield (
+            f"{limit}: {kept} of {len(means)} keep it by the mean, but all were measured once, so "
+            "that nothing says how far it varies: measure with repeats, or accept "
+            "--limits-by-mean"
+        )
+    elif kept:
+        sure = candidates.requirements.confidence
+        closest = np.nanmin(limit.excess(judged)) * limit.value
+        if metric.higher_is_better:
+            closest = limit.value**2 / closest
+        yield (
+            f"{limit}: {kept} of {len(means)} keep it by the mean, none with {sure * 100:.3g} % "
+            f"confidence: the surest may reach {closest:.4g} {metric.unit}; more repeats narrow it"
+        )
+    else:
+        closest, which = (
+            (known.max(), "highest") if metric.higher_is_better else (known.min(), "lowest")
+        )
+        yield (
+            f"no configuration meets {limit}: the {which} {metric.name} measured is "
+            f"{closest:.4g} {metric.unit}"
+        )

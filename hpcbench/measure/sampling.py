@@ -1,0 +1,121 @@
+"""Readings of counters and sensors, taken at regular times while points are measured.
+
+Which windows of a point count is known only when they are over. So everything is read all the
+time, and the readings that lie within the counted windows are selected afterwards.
+
+Times are seconds of `time.monotonic`.
+"""
+
+import logging
+import threading
+import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Source(Protocol[T_co]):
+    """Something that can be read again and again.
+
+    Attributes
+    ----------
+    period_s
+        Seconds between two readings.
+    """
+
+    @property
+    def period_s(self) -> float:
+        """Seconds between two readings."""
+
+    def read(self) -> T_co:
+        """Return what it says now.
+
+        Returns
+        -------
+        T_co
+            Plain data.
+
+        Raises
+        ------
+        Exception
+            Where it cannot be read; it may be read again.
+        """
+
+
+@dataclass(frozen=True)
+class Reading(Generic[T]):
+    """What a source said, and when.
+
+    Attributes
+    ----------
+    at
+        When it was read, in seconds.
+    value
+        What it said.
+    """
+
+    at: float
+    value: T
+
+
+class Sampler(AbstractContextManager["Sampler[T]"], Generic[T]):
+    """A thread that reads a source while the ``with`` block lasts.
+
+    Each source has a thread of its own, because one that answers late (an overloaded server, a busy
+    driver) must not delay the others.
+
+    Parameters
+    ----------
+    source
+        What to read.
+    """
+
+    def __init__(self, source: Source[T]) -> None:
+        self._source = source
+        self._readings: list[Reading[T]] = []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> "Sampler[T]":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        # A source that hangs, as a dying server may, is not waited for: the thread is a daemon.
+        self._thread.join(1.0)
+
+    def within(self, begin: float, end: float) -> tuple[Reading[T], ...]:
+        """Return what was read in an interval.
+
+        Parameters
+        ----------
+        begin, end
+            The interval, in seconds.
+
+        Returns
+        -------
+        tuple of Reading
+            In the order of time. What counters say of the interval is the difference between the
+            last and the first.
+        """
+        # A copy in one step: the thread may still append.
+        return tuple(each for each in self._readings[:] if begin <= each.at <= end)
+
+    def _run(self) -> None:
+        due = time.monotonic()
+        while not self._over.wait(max(0.0, due - time.monotonic())):
+            before = time.monotonic()
+            # The next reading has a fixed time, or the rate would fall with the load.
+            due = max(due + self._source.period_s, before)
+            try:
+                value = self._source.read()
+            except Exception as error:  # noqa: BLE001 - whatever a driver or a dying server raises
+                log.debug("%s is not read: %s", type(self._source).__name__, error)
+                continue
+            self._readings.append(Reading((before + time.monotonic()) / 2, value))

@@ -1,0 +1,268 @@
+"""What Triton itself counts: requests, failures, cache hits, and the batches that it ran.
+
+perf_analyzer reports means of these counts, and only of the model that it measures. Here they are
+read of all models, so that the batches that really ran are seen, and requests of somebody else.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hpcbench.config.triton_messages import ModelConfig
+from hpcbench.measure import loaded_config
+from hpcbench.measure.sampling import Reading
+from hpcbench.plan.model import TritonModel
+
+# perf_analyzer reads Triton's counts a little before or after its windows end. Alone on a server,
+# the two counts of a measurement have differed by at most 5, or 0.1 %.
+_EDGE_REQUESTS = 5
+_EDGE_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class ModelCounts:
+    """What Triton has counted of one model, of all its versions together.
+
+    Attributes
+    ----------
+    answered
+        Requests that were answered without an error.
+    failed
+        Requests that were answered with an error.
+    cache_hits
+        Those that were answered from the response cache.
+    executions
+        How many batches ran, by their size.
+    """
+
+    answered: int
+    failed: int
+    cache_hits: int
+    executions: Mapping[int, int]
+
+    def since(self, earlier: "ModelCounts | None") -> "ModelCounts":
+        """Return what was counted after an earlier reading.
+
+        Parameters
+        ----------
+        earlier
+            What had been counted by then; None for nothing.
+
+        Returns
+        -------
+        ModelCounts
+            The differences.
+        """
+        if earlier is None:
+            return self
+        executions = {
+            size: count - earlier.executions.get(size, 0) for size, count in self.executions.items()
+        }
+        return ModelCounts(
+            answered=self.answered - earlier.answered,
+            failed=self.failed - earlier.failed,
+            cache_hits=self.cache_hits - earlier.cache_hits,
+            executions={size: count for size, count in executions.items() if count},
+        )
+
+    @property
+    def requests(self) -> int:
+        """All that arrived and were dealt with."""
+        return self.answered + self.failed
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """Values by the names of their columns."""
+        sizes = sorted(self.executions)
+        return {
+            "failure_count": self.failed,
+            "cache_hit_count": self.cache_hits,
+            "executed_batch_sizes": tuple(sizes),
+            "executed_batch_counts": tuple(self.executions[size] for size in sizes),
+        }
+
+
+Counts = Mapping[str, ModelCounts]
+"""By the name of the model."""
+
+
+@dataclass(frozen=True)
+class ServerStatistics:
+    """Triton's statistics of all models: a source for a sampler.
+
+    Over HTTP, because gRPC would bring its threads into a process that starts programs. The counts
+    are the same.
+
+    Attributes
+    ----------
+    http_port
+        Triton's HTTP port on the loopback.
+    period_s
+        Seconds between two readings: as near as this they are to the edge of a counted window.
+    """
+
+    http_port: int
+    period_s: float = 0.1
+
+    def read(self) -> Counts:
+        """Return what Triton has counted since it was started.
+
+        Returns
+        -------
+        mapping
+            The counts of each model that it has loaded.
+
+        Raises
+        ------
+        OSError, HTTPException, ValueError
+            Where it does not answer.
+        """
+        return parse(loaded_config.get_json(self.http_port, "/v2/models/stats"))
+
+
+def parse(answer: Mapping[str, Any]) -> Counts:
+    """Return the counts in Triton's answer.
+
+    Parameters
+    ----------
+    answer
+        The JSON of ``/v2/models/stats``.
+
+    Returns
+    -------
+    mapping
+        By the name of the model.
+    """
+    found: dict[str, ModelCounts] = {}
+    for each in answer["model_stats"]:
+        stats, own = each["inference_stats"], found.get(each["name"])
+        executions = Counter(own.executions if own else {})
+        for batch in each["batch_stats"]:
+            executions[batch["batch_size"]] += batch["compute_infer"]["count"]
+        found[each["name"]] = ModelCounts(
+            answered=stats["success"]["count"] + (own.answered if own else 0),
+            failed=stats["fail"]["count"] + (own.failed if own else 0),
+            cache_hits=stats["cache_hit"]["count"] + (own.cache_hits if own else 0),
+            executions=dict(executions),
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What Triton counted between two readings.
+
+    Attributes
+    ----------
+    counts
+        The counts of each model.
+    seconds
+        The time between the readings.
+    """
+
+    counts: Counts
+    seconds: float
+
+
+def counted(readings: Sequence[Reading[Counts]]) -> Counted | None:
+    """Return what Triton counted between the first and the last of some readings.
+
+    Parameters
+    ----------
+    readings
+        In the order of time.
+
+    Returns
+    -------
+    Counted or None
+        None with less than two readings.
+    """
+    if len(readings) < 2:
+        return None
+    first, last = readings[0], readings[-1]
+    counts = {name: each.since(first.value.get(name)) for name, each in last.value.items()}
+    return Counted(counts, last.at - first.at)
+
+
+@dataclass(frozen=True)
+class Client:
+    """What perf_analyzer says of the requests of its own model, in the windows that count.
+
+    Attributes
+    ----------
+    model
+        The model.
+    requests
+        Those that it sent and that were answered.
+    answered
+        Those that Triton answered, as perf_analyzer read it at the edges of its windows.
+    in_flight
+        How many it had sent at any time and not yet received; 0 where that is not known.
+    """
+
+    model: TritonModel
+    requests: int
+    answered: int
+    in_flight: int
+
+
+def foreign_requests(found: Counted, client: Client, beside: Sequence[TritonModel] = ()) -> int:
+    """Return how many requests came from somebody else.
+
+    Parameters
+    ----------
+    found
+        What the server counted in the windows that count.
+    client
+        What the client counted in them.
+    beside
+        Other models under a load of this measurement at the same time.
+
+    Returns
+    -------
+    int
+        Those to the client's model that the client did not send, and those to models that nobody
+        loads, less what an ensemble calls; 0 where it may be requests at the edges of the windows.
+    """
+    under_load = (client.model, *beside)
+    configs = {
+        model.name: ModelConfig.FromString(model.config)
+        for each in under_load
+        for model in (each, *each.composing)
+    }
+    called = Counter[str]()
+    for name, config in configs.items():
+        for step in config.ensemble_scheduling.step:
+            called[step.model_name] += found.counts[name].requests if name in found.counts else 0
+    # A model in Python may call any other (BLS), and Triton does not say who called.
+    scripts = {name for name, config in configs.items() if config.backend == "python"}
+    own = client.answered - client.requests
+    if client.model.name in called or scripts - {client.model.name}:
+        own = 0
+    loaded = {each.name for each in under_load}
+    idle = {name: each for name, each in found.counts.items() if name not in loaded}
+    others = 0 if scripts else sum(max(0, c.requests - called[n]) for n, c in idle.items())
+    edges = 2 * client.in_flight * (1 + len(idle)) + _EDGE_REQUESTS
+    return own + others if own + others > edges + _EDGE_SHARE * client.requests else 0
+
+
+def foreign_reason(foreign: int, found: Counted) -> str:
+    """Return why a measurement with a stranger's requests may not be believed.
+
+    Parameters
+    ----------
+    foreign
+        How many came from somebody else.
+    found
+        What the server counted.
+
+    Returns
+    -------
+    str
+        A sentence for the record.
+    """
+    return (
+        f"somebody else sent {foreign} requests to this server in {found.seconds:.1f} s of the "
+        "measurement"
+    )

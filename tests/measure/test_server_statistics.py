@@ -1,0 +1,207 @@
+"""What the server counted: the batches that ran, and requests of somebody else."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import text_format
+
+from hpcbench.config.triton_messages import ModelConfig
+from hpcbench.measure import server_statistics
+from hpcbench.measure.sampling import Reading
+from hpcbench.measure.server_statistics import Client, Counted, ModelCounts
+from hpcbench.plan.model import TritonModel
+from hpcbench.records.columns import Record, Status
+from tests.helpers import real
+from tests.helpers.leftovers import own_program
+from tests.helpers.paths import CHECKOUT
+from tests.helpers.real import quick_run
+
+ANSWER = json.loads((CHECKOUT / "tests/data/statistics/dynamic_batching.json").read_text())
+
+native = pytest.mark.native
+clean = pytest.mark.usefixtures("leaves_nothing")
+
+
+def model(name: str, text: str = "", composing: tuple[TritonModel, ...] = ()) -> TritonModel:
+    return TritonModel(
+        name=name,
+        folder=Path(name),
+        digest=name,
+        config=text_format.Parse(text, ModelConfig()).SerializeToString(),
+        max_batch_size=8,
+        dynamic_batching=False,
+        inputs=None,
+        versions=(1,),
+        composing=composing,
+    )
+
+
+def counted(**requests: int) -> Counted:
+    return Counted({name: ModelCounts(n, 0, 0, {}) for name, n in requests.items()}, 1.0)
+
+
+def test_a_real_answer_is_read_as_batches_by_their_size() -> None:
+    counts = server_statistics.parse(ANSWER)["jet_tagger"]
+    assert counts.answered == 5066
+    assert counts.executions == {1: 502, 2: 1952, 4: 165}
+    assert sum(size * count for size, count in counts.executions.items()) == 5066
+    assert counts.columns == {
+        "failure_count": 0,
+        "cache_hit_count": 0,
+        "executed_batch_sizes": (1, 2, 4),
+        "executed_batch_counts": (502, 1952, 165),
+    }
+
+
+def test_versions_of_a_model_are_counted_together() -> None:
+    (first,) = ANSWER["model_stats"]
+    counts = server_statistics.parse({"model_stats": [first, first | {"version": "2"}]})
+    assert counts["jet_tagger"].answered == 2 * 5066
+    assert counts["jet_tagger"].executions == {1: 1004, 2: 3904, 4: 330}
+
+
+def test_what_counts_is_the_difference_between_the_first_and_the_last_reading() -> None:
+    readings = [
+        Reading(10.0, {"a": ModelCounts(100, 1, 0, {1: 90, 2: 5})}),
+        Reading(10.5, {"a": ModelCounts(150, 1, 0, {1: 100, 2: 25})}),
+        Reading(11.0, {"a": ModelCounts(200, 3, 4, {1: 90 + 10, 2: 45, 8: 1})}),
+    ]
+    found = server_statistics.counted(readings)
+    assert found is not None
+    assert found.seconds == 1.0
+    assert found.counts["a"] == ModelCounts(100, 2, 4, {1: 10, 2: 40, 8: 1})
+
+
+def test_one_reading_says_nothing_of_an_interval() -> None:
+    assert server_statistics.counted([Reading(1.0, {})]) is None
+    assert server_statistics.counted([]) is None
+
+
+def foreign(found: Counted, client: Client, *beside: TritonModel) -> int:
+    return server_statistics.foreign_requests(found, client, beside)
+
+
+@pytest.mark.parametrize("answered", [1000, 1008, 995])
+def test_requests_at_the_edges_of_the_windows_are_nobody_elses(answered: int) -> None:
+    client = Client(model("jets"), 1000, answered, in_flight=4)
+    assert foreign(counted(jets=990), client) == 0
+
+
+def test_requests_over_the_clients_are_somebody_elses() -> None:
+    """The counts of a point during which another user sent requests to the same Triton."""
+    assert foreign(counted(jets=2100), Client(model("jets"), 1817, 2126, in_flight=4)) == 309
+
+
+def test_requests_to_a_model_that_is_loaded_and_idle_are_somebody_elses() -> None:
+    client = Client(model("jets"), 500, 500, in_flight=4)
+    assert foreign(counted(jets=500, idle=300), client) == 300
+
+
+def test_models_under_load_at_the_same_time_are_not_strangers() -> None:
+    client = Client(model("jets"), 500, 500, in_flight=4)
+    assert foreign(counted(jets=500, taus=300), client, model("taus")) == 0
+
+
+STEPS = """
+ensemble_scheduling {
+  step { model_name: "prepare" } step { model_name: "tag" } step { model_name: "prepare" }
+}"""
+ENSEMBLE = model("all", STEPS, (model("prepare"), model("tag")))
+
+
+def test_what_an_ensemble_calls_is_the_ensembles() -> None:
+    """A step that stands in it twice runs twice."""
+    client = Client(ENSEMBLE, 400, 400, in_flight=4)
+    assert foreign(counted(all=390, prepare=780, tag=390), client) == 0
+
+
+def test_a_strangers_request_to_an_ensemble_counts_once_however_many_models_it_calls() -> None:
+    client = Client(ENSEMBLE, 400, 600, in_flight=4)
+    assert foreign(counted(all=590, prepare=1180, tag=590), client) == 200
+
+
+def test_a_strangers_request_to_a_model_that_an_ensemble_calls_is_noticed() -> None:
+    client = Client(ENSEMBLE, 400, 400, in_flight=4)
+    assert foreign(counted(all=390, prepare=780, tag=540), client) == 150
+
+
+def test_an_ensemble_that_is_measured_beside_a_model_it_calls_is_no_stranger_to_it() -> None:
+    client = Client(model("tag"), 300, 690, in_flight=4)
+    assert foreign(counted(all=390, prepare=780, tag=690), client, ENSEMBLE) == 0
+
+
+def test_what_a_python_model_may_have_called_itself_is_no_strangers() -> None:
+    """Triton does not say who called, and a script may call any other model."""
+    script = model("script", 'backend: "python"')
+    found = counted(script=400, jets=800)
+    assert foreign(found, Client(script, 400, 400, in_flight=4)) == 0
+    assert foreign(found, Client(script, 400, 700, in_flight=4)) == 300
+    assert foreign(found, Client(model("jets"), 400, 800, in_flight=4), script) == 0
+
+
+def measured(folder: Path, prefix: Path, models: Path, **changes: Any) -> list[Record]:
+    return real.measured(*quick_run(folder, prefix, models, **changes), folder / "logs")
+
+
+@native
+@clean
+def test_dynamic_batching_shows_in_the_batches_that_ran(
+    tmp_path: Path, native_prefix: Path, demo_models: Path
+) -> None:
+    plain, batched = measured(
+        tmp_path,
+        native_prefix,
+        demo_models,
+        server={"preferred_batch_size": [None, [4, 8]]},
+        load={"batch_size": 1, "concurrency": 8},
+        measurement={"measurement_interval_ms": 700, "stability_percentage": 900.0},
+    )
+    assert plain.executed_batch_sizes == (1,)
+    assert max(batched.executed_batch_sizes or ()) > 1
+    for record in (plain, batched):
+        assert record.status == Status.OK, record.reason
+        sizes, counts = record.executed_batch_sizes or (), record.executed_batch_counts or ()
+        ran = sum(size * count for size, count in zip(sizes, counts, strict=True))
+        # Two readings, 0.1 s apart at most from the edges of windows of 2.1 s.
+        assert ran == pytest.approx(record.request_count, rel=0.2)
+        assert (record.foreign_requests, record.failure_count) == (0, 0)
+
+
+def _stranger(prefix: Path, over: threading.Event) -> None:
+    """Once a perf_analyzer of this test measures, send requests to the same server."""
+    words = own_program("perf_analyzer", "-m").cmdline()
+    shapes = [word for word in words if word.startswith(("--shape", "pf_", "sv_"))]
+    url = words[words.index("-u") + 1]
+    argv = [str(prefix / "bin" / "perf_analyzer"), "-m", "jet_tagger", "-u", url, "-i", "grpc"]
+    argv += ["--async", "--concurrency-range", "4:4", "-p", "500", "-r", "100", *shapes]
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        over.wait()
+        process.kill()
+
+
+@native
+@clean
+def test_requests_of_another_process_are_noticed(
+    tmp_path: Path, native_prefix: Path, demo_models: Path
+) -> None:
+    over = threading.Event()
+    stranger = threading.Thread(target=_stranger, args=(native_prefix, over), daemon=True)
+    stranger.start()
+    (record,) = measured(
+        tmp_path,
+        native_prefix,
+        demo_models,
+        load={"batch_size": 1, "concurrency": 2},
+        measurement={"measurement_interval_ms": 1500, "stability_percentage": 900.0},
+    )
+    over.set()
+    stranger.join(10)
+    assert record.status == Status.UNSTABLE
+    assert "somebody else sent" in (record.reason or "")
+    assert (record.foreign_requests or 0) > 0.1 * (record.request_count or 0)
