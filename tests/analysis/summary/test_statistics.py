@@ -51,6 +51,8 @@ OTHERS = {
     *("figures_command", "exit_code", "log_tail", "perf_analyzer_s", "started_at", "ended_at"),
     *("hpcbench_version", "client_overhead_percent", "send_request_rate", "request_count"),
     *("delayed_requests_percent", "inference_count", "execution_count", "success_count"),
+    *("failure_count", "cache_hit_count", "foreign_requests"),
+    *("executed_batch_sizes", "executed_batch_counts"),
     # What an image holds is told by its digest.
     *("server_image", "sdk_image", "backend_versions", "cuda_version", "tensorrt_version"),
     # What ran at the same time is in `beside`; what an ensemble called has a label of its own.
