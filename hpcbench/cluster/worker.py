@@ -20,7 +20,7 @@ from hpcbench.errors import UnusableNode
 from hpcbench.measure import device, node
 from hpcbench.measure.measure import measure
 from hpcbench.plan.placement import Placement
-from hpcbench.records import store
+from hpcbench.records import merging, store
 from hpcbench.records.columns import Key, Record
 from hpcbench.records.folder import Results
 from hpcbench.runtime import command
@@ -96,7 +96,7 @@ def run_placement(placement: Placement, site: Site, folder: str) -> PlacementRes
             result = _measure(left, site, results, name)
             worker.log_event(TOPIC, {"kind": "ended", **which, "at": time.time()})
             if site.shared_filesystem:
-                store.merge_points(results, placement.id)
+                merging.merge_points(results, placement.id)
                 return result
             logs = {path.name: path.read_bytes()[-LOG_BYTES:] for path in results.logs.iterdir()}
             return PlacementResult(name, result.counts, result.left, result.records, logs)

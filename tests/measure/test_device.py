@@ -85,7 +85,7 @@ def test_a_worker_that_was_given_no_gpu_has_none(
     assert device.energy_j() is None
 
 
-def test_gpus_are_told_by_name_uuid_and_driver(two_gpus: None) -> None:
+def test_gpus_are_recorded_by_name_uuid_and_driver(two_gpus: None) -> None:
     found = device.gpu_columns()
     assert found["gpu_count"] == 2
     assert found["gpu_name"] == "NVIDIA A100-SXM4-40GB"

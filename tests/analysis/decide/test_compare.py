@@ -171,7 +171,7 @@ def test_what_is_meant_to_differ_does_not_part_what_is_compared(changes: dict[st
     assert set(found.differing) == set(changes)
 
 
-def test_what_differs_is_told_with_both_values() -> None:
+def test_what_differs_is_shown_with_both_values() -> None:
     found = compared(scan(), scan(gpu_name=T4, gpu_driver=None))
     assert found.differing == {"gpu_name": [(A100, T4)], "gpu_driver": [("550.54", None)]}
     assert f"gpu name: {A100} -> {T4}" in compare_text.comparison_summary(found, NAMES)
@@ -220,7 +220,7 @@ def test_imported_results_are_matched_by_what_the_server_had() -> None:
     assert (found.pairs, set(found.rows["ratio"])) == (2, {1.0})
 
 
-def test_what_cannot_be_measured_any_more_is_worse_and_told_with_its_reason() -> None:
+def test_what_cannot_be_measured_any_more_is_worse_and_has_its_reason() -> None:
     found = compared([*scan(), *repeats([5], batch_size=128)], [*scan(), failed(batch_size=128)])
     assert found.is_worse
     assert found.count(Verdict.WORSE) == 0
@@ -273,12 +273,12 @@ def test_a_server_that_answers_nothing_any_more_is_worse() -> None:
     assert found.is_worse
 
 
-def test_results_of_other_work_are_told_apart_by_their_first_difference() -> None:
-    told = refusal(compared, [measured(model="tagger")], [measured(model="other")])
-    assert "model is tagger in A, other in B" in told
+def test_results_of_other_work_are_refused_with_their_first_difference() -> None:
+    message = refusal(compared, [measured(model="tagger")], [measured(model="other")])
+    assert "model is tagger in A, other in B" in message
 
 
-def test_empty_results_are_told_with_their_side() -> None:
+def test_empty_results_are_reported_with_their_side() -> None:
     assert "A holds no results" in refusal(compared, [], scan())
     assert "B holds no results" in refusal(compared, scan(), [])
 
@@ -302,7 +302,7 @@ def test_the_command_ends_with_1_where_something_got_worse(nights: tuple[Path, P
     assert run(a, b, "--tolerance", 0.5).exit_code == 0
 
 
-def test_the_command_tells_json_that_any_reader_takes(nights: tuple[Path, Path]) -> None:
+def test_the_command_prints_json_that_any_reader_takes(nights: tuple[Path, Path]) -> None:
     done = run(*nights, "--json")
     found = json.loads(done.output, parse_constant=pytest.fail)
     assert (found["is_worse"], found["configurations_in_both"]) == (True, 3)

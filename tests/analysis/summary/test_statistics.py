@@ -53,7 +53,7 @@ OTHERS = {
     *("delayed_requests_percent", "inference_count", "execution_count", "success_count"),
     *("failure_count", "cache_hit_count", "foreign_requests"),
     *("executed_batch_sizes", "executed_batch_counts"),
-    # What an image holds is told by its digest.
+    # What an image holds is known by its digest.
     *("server_image", "sdk_image", "backend_versions", "cuda_version", "tensorrt_version"),
     # What ran at the same time is in `beside`; what an ensemble called has a label of its own.
     *("pool_gpu", "pool_gpu_count", "cuda_visible_devices", "together_id", "overlap", "part_of"),
