@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -400,6 +400,8 @@ def test_nothing_that_was_measured_within_the_limit_beats_the_recommendation(
     frame = pd.DataFrame(measurements, columns=["c", "throughput", "p99", "status"])
     there = frame[frame["status"] != "failed"]
     means = there.groupby("c")[["throughput", "p99"]].mean()
+    # Records have microseconds: what is the limit but for rounding may be on either side of it.
+    assume(not any(math.isclose(p99, limit) for p99 in means["p99"].astype(float)))
     within = means[means["p99"].astype(float) <= limit]
     lost = 1 - there.groupby("c").size() / frame.groupby("c").size()
     reliable = within[lost[within.index] < 1 / 3]
