@@ -247,19 +247,24 @@ def compare(a: Path, b: Path, tolerance: float, out: Path | None, as_json: bool)
     server variant, load and input. Node, GPU and software may differ.
 
     Exit codes: 0 nothing got worse; 1 something got worse by more than the tolerance and the
-    noise, or can no longer be measured; 2 bad input.
+    noise, fails more often or no longer settles; 2 bad input.
     """
     from hpcbench.analysis.decide import compare_text
-    from hpcbench.analysis.decide.compare import COMPARE_COLUMNS, compare_results
+    from hpcbench.analysis.decide.compare import (
+        COMPARE_COLUMNS,
+        COMPARE_OPTIONAL,
+        compare_results,
+    )
     from hpcbench.cli.console import SafeConsole
+    from hpcbench.records.columns import SCHEMA
     from hpcbench.records.frame import load_results
 
     names = str(a), str(b)
     compare_text.check_output(out)
+    columns = [*COMPARE_COLUMNS, *(name for name in COMPARE_OPTIONAL if name in SCHEMA.names)]
     damaged: list[HpcbenchError] = []
     reference, other = (
-        load_results(path, COMPARE_COLUMNS, categories=True, on_damage=damaged.append)
-        for path in (a, b)
+        load_results(path, columns, categories=True, on_damage=damaged.append) for path in (a, b)
     )
     compared = compare_results(reference, other, tolerance)
     if as_json:

@@ -21,6 +21,7 @@ from hpcbench.records import merging, store
 from hpcbench.records.columns import Status
 from hpcbench.records.folder import Results, lock_folder
 from hpcbench.runtime import images
+from hpcbench.runtime.ownership import others_cannot_write
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +109,8 @@ def run(
     """
     folder = Results(Path(results).absolute())
     try:
-        return _run(campaign, site, folder, pools, account, listener or (lambda _: None))
+        with others_cannot_write():
+            return _run(campaign, site, folder, pools, account, listener or (lambda _: None))
     except OSError as error:
         raise SiteError(
             f"{error.filename or folder.folder}: {error.strerror or error}",

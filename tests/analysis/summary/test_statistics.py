@@ -57,6 +57,7 @@ OTHERS = {
     # What ran at the same time is in `beside`; what an ensemble called has a label of its own.
     *("pool_gpu", "pool_gpu_count", "cuda_visible_devices", "together_id", "overlap", "part_of"),
     *("failure_count", "cache_hit_count", "foreign_requests", "cpus_shared", "device_source"),
+    *("cpu_governor", "numa_nodes"),
 }
 """Columns that two repeats may differ in and that are not figures of time, rate or device."""
 
