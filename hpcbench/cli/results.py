@@ -326,19 +326,15 @@ def check(results: Path, as_json: bool) -> int:
 
     Exit codes: 0 every measurement is valid, 1 some are not, 2 bad input.
     """
-    from hpcbench.analysis.decide.check import (
-        CHECK_COLUMNS,
-        check_json,
-        check_lines,
-        check_results,
-    )
+    from hpcbench.analysis.decide import check as checking
     from hpcbench.records.frame import load_results
 
-    found = check_results(load_results(results, CHECK_COLUMNS, categories=True))
+    frame = load_results(results, checking.CHECK_COLUMNS, categories=True)
+    found = checking.check_results(frame)
     if as_json:
-        click.echo(json.dumps({"results": str(results), **check_json(found)}, indent=2))
+        click.echo(json.dumps({"results": str(results), **checking.check_json(found)}, indent=2))
     else:
-        for line in check_lines(found):
+        for line in checking.check_lines(found):
             click.echo(line)
     return int(found.invalid > 0)
 
