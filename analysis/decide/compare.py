@@ -173,7 +173,7 @@ def compare_results(a: pd.DataFrame, b: pd.DataFrame, tolerance: float) -> Compa
         if frame.empty:
             raise BadInput(f"{name} holds no results", "hpcbench run measures them")
     (a, invalid_a), (b, invalid_b) = _valid(a), _valid(b)
-    of_a, of_b = _side(a), _side(b)
+    of_a, of_b = side_of_results(a), side_of_results(b)
     pairs = pair_configurations(of_a.table, of_b.table)
     if pairs.empty:
         why = first_difference(of_a.table, of_b.table)
@@ -225,7 +225,19 @@ def _valid(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
     return left, {str(reason): int(count) for reason, count in counts.items()}
 
 
-def _side(frame: pd.DataFrame) -> Side:
+def side_of_results(frame: pd.DataFrame) -> Side:
+    """Return the configurations of results with what is compared of them.
+
+    Parameters
+    ----------
+    frame
+        n measurements with COMPARE_COLUMNS.
+
+    Returns
+    -------
+    Side
+        With METRICS, and the number of requests.
+    """
     frame = strings_as_categories(frame)
     metrics = limits.metric_values(frame, {})
     metrics[MEDIAN.column] = as_floats(frame["latency_p50_us"]) / 1000

@@ -239,8 +239,15 @@ def recommend(results: Path, out: Path | None, as_json: bool, **limits: Any) -> 
     type=click.Path(path_type=Path, dir_okay=False),
     help="Also write the comparison to this file: .md, .json, .png or .pdf.",
 )
+@click.option(
+    "--components",
+    is_flag=True,
+    help="Also print how much metrics vary within a run, between repeats, nodes and sessions.",
+)
 @JSON
-def compare(a: Path, b: Path, tolerance: float, out: Path | None, as_json: bool) -> int:
+def compare(
+    a: Path, b: Path, tolerance: float, out: Path | None, components: bool, as_json: bool
+) -> int:
     """Compare the results B with the reference A.
 
     Each is a results folder or a Parquet file. Compared are configurations with the same model,
@@ -255,6 +262,11 @@ def compare(a: Path, b: Path, tolerance: float, out: Path | None, as_json: bool)
         COMPARE_OPTIONAL,
         compare_results,
     )
+    from hpcbench.analysis.decide.compare_components import (
+        WINDOWS,
+        components_of_results,
+        print_components,
+    )
     from hpcbench.cli.console import SafeConsole
     from hpcbench.records.columns import SCHEMA
     from hpcbench.records.frame import load_results
@@ -262,15 +274,24 @@ def compare(a: Path, b: Path, tolerance: float, out: Path | None, as_json: bool)
     names = str(a), str(b)
     compare_text.check_output(out)
     columns = [*COMPARE_COLUMNS, *(name for name in COMPARE_OPTIONAL if name in SCHEMA.names)]
+    columns += [WINDOWS] if components else []
     damaged: list[HpcbenchError] = []
     reference, other = (
         load_results(path, columns, categories=True, on_damage=damaged.append) for path in (a, b)
     )
     compared = compare_results(reference, other, tolerance)
+    found = {
+        name: components_of_results(frame)
+        for name, frame in (("A", reference), ("B", other))
+        if components
+    }
     if as_json:
-        click.echo(json.dumps(compare_text.comparison_json(compared, names), indent=2))
+        told = compare_text.comparison_json(compared, names)
+        click.echo(json.dumps(told | ({"components": found} if found else {}), indent=2))
     else:
         compare_text.print_comparison(compared, names, SafeConsole())
+        if found:
+            print_components(found, SafeConsole())
     if out is not None:
         write_comparison(compared, names, out)
         say(out, err=as_json)
@@ -315,84 +336,4 @@ def write_comparison(compared: "Comparison", names: tuple[str, str], out: Path) 
         ) from error
 
 
-@click.command()
-@RESULTS
-@JSON
-def check(results: Path, as_json: bool) -> int:
-    """Say which measurements of RESULTS may not be believed, and why.
-
-    RESULTS is a results folder or a Parquet file, also one that was imported. The rules:
-    docs/validity.md.
-
-    Exit codes: 0 every measurement is valid, 1 some are not, 2 bad input.
-    """
-    from hpcbench.analysis.decide import check as checking
-    from hpcbench.records.frame import load_results
-
-    frame = load_results(results, checking.CHECK_COLUMNS, categories=True)
-    found = checking.check_results(frame)
-    if as_json:
-        click.echo(json.dumps({"results": str(results), **checking.check_json(found)}, indent=2))
-    else:
-        for line in checking.check_lines(found):
-            click.echo(line)
-    return int(found.invalid > 0)
-
-
-@click.command()
-@click.argument(
-    "sources", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path)
-)
-@click.option(
-    "--out",
-    required=True,
-    metavar="PATH",
-    type=click.Path(path_type=Path),
-    help="Parquet file to write, an existing one is replaced; with --partition a new folder.",
-)
-@click.option(
-    "--partition",
-    metavar="COLUMN[,COLUMN]",
-    default="",
-    help="Write a dataset with one level of folders per column.",
-)
-def aggregate(sources: tuple[Path, ...], out: Path, partition: str) -> int:
-    """Merge results of any number of sites into one Parquet file.
-
-    DIR is a results folder, a Parquet file, or an earlier output of aggregate. Of several attempts
-    at the same measurement one is kept: a measured one before a failed one, then the latest.
-    plot, report, recommend and compare read the merged file like a results folder.
-
-    Exit codes: 0 all files were merged, 1 some files could not be read and were left out, 2 bad
-    input.
-    """
-    from hpcbench.analysis import merge
-    from hpcbench.cli.point_text import counted
-
-    merged = merge.aggregate(sources, out, [name for name in partition.split(",") if name])
-    say(
-        f"{counted(merged.rows, 'measurement')} of {counted(len(merged.sites), 'site')} from "
-        f"{counted(merged.files, 'file')} in {out}"
-    )
-    if merged.superseded:
-        say(
-            f"{counted(merged.superseded, 'row')} superseded by another attempt at the same "
-            "measurement"
-        )
-    if merged.repeated:
-        say(f"{counted(merged.repeated, 'duplicate row')} removed")
-    for name, files in merged.unknown_columns.items():
-        say(
-            f"column {name} left out of {counted(len(files), 'file')}, as {files[0]}: it comes "
-            "from a newer hpcbench",
-            err=True,
-        )
-    if merged.set_aside:
-        files_text = counted(len(merged.set_aside), "file")
-        say(f"{files_text} left out of the merged results:", err=True)
-    for problem in merged.set_aside:
-        say(f"  {problem.message}", err=True)
-    return 1 if merged.set_aside else 0
-
-
-COMMANDS = (check, report, plot, recommend, compare, aggregate)
+COMMANDS = (report, plot, recommend, compare)
