@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 
 from hpcbench.cli.results import JSON, RESULTS
-from hpcbench.cli.say import say
+from hpcbench.cli.say import say, say_damaged
+from hpcbench.errors import HpcbenchError
 
 
 @click.command()
@@ -23,14 +24,16 @@ def check(results: Path, as_json: bool) -> int:
     from hpcbench.analysis.decide import check as checking
     from hpcbench.records.frame import load_results
 
-    frame = load_results(results, checking.CHECK_COLUMNS, categories=True)
+    damaged: list[HpcbenchError] = []
+    columns = checking.CHECK_COLUMNS
+    frame = load_results(results, columns, categories=True, on_damage=damaged.append)
     found = checking.check_results(frame)
     if as_json:
         click.echo(json.dumps({"results": str(results), **checking.check_json(found)}, indent=2))
     else:
         for line in checking.check_lines(found):
             say(line)
-    return int(found.invalid > 0)
+    return max(say_damaged(damaged), int(found.invalid > 0))
 
 
 @click.command()
