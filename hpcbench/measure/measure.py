@@ -46,6 +46,9 @@ from hpcbench.runtime.process import Command
 log = logging.getLogger(__name__)
 
 
+_DEATH_S = 0.5
+
+
 def measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, None, None]:
     """Serve the variants of a placement and measure its points on this node.
 
@@ -252,6 +255,9 @@ def _measure_load(
                 return [(Outcome(Status.FAILED, reason), {}) for reason in commands[: len(points)]]
             spent_s += results[0].seconds
             better = [each.better_plan or plan for each, plan in zip(results, plans, strict=True)]
+            if any(each.exit_code is not None for each in results):
+                # The death of a server may be known a moment after that of its client.
+                server.process.wait(timeout_s=_DEATH_S)
             if better == plans or not server.alive:
                 break
             plans = better
