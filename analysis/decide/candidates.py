@@ -68,14 +68,16 @@ def tabulate(frame: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
     -------
     pandas.DataFrame
         The columns of `statistics.join_repeats`, ``point_id``, ``own`` (the model's own
-        configuration) and ``reason``. ``overloaded`` is the share of repeats in which an open loop
-        fell behind the rate asked for.
+        configuration) and ``reason``. ``overloaded_max`` is 1 where an open loop fell behind
+        the rate asked for in some repeat.
     """
     frame = strings_as_categories(frame.reset_index(drop=True))
     limits.check_prices(frame, requirements)
     found = limits.metric_values(frame, requirements.prices)
     found["requests"] = as_floats(frame["request_count"])
-    found["overloaded"] = is_overloaded(frame).astype(np.float64)
+    behind = is_overloaded(frame)
+    if behind.any():
+        found["overloaded"] = behind.astype(np.float64)
     if f"{_BOUND}_us" in frame:
         found[f"{_BOUND}_ms"] = as_floats(frame[f"{_BOUND}_us"]) / 1000
     decisive = {requirements.metric, *(limit.metric for limit in requirements.limits)} - {MEMORY}
@@ -84,8 +86,8 @@ def tabulate(frame: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
         tuple(found),
         count_far=[metric.column for metric in decisive if metric.column in found],
     )
-    if requirements.metric.column not in table:
-        table[requirements.metric.column] = np.nan
+    for name in {requirements.metric.column, "overloaded_max"} - set(table):
+        table[name] = np.nan
     # What does not fit into the memory once, fails once.
     table[MEMORY.column] = table[f"{MEMORY.column}_max"]
     rows = table.pop("row").to_numpy()
