@@ -15,7 +15,7 @@ MODELS := jobs/demo/models/jet_tagger/config.pbtxt
 export HPCBENCH_NATIVE := $(abspath $(NATIVE))
 
 .PHONY: help demo docs docs-site test setup packages soak box test-box test-images test-fast lint bench native \
-    images venv newest clean
+    bench-decisions bench-records images venv newest clean
 
 help:
 	@echo "make demo       sets everything up, then scans a model on a real Triton (about 2 minutes)"
@@ -29,6 +29,7 @@ help:
 	@echo "make bench      hpcbench beside a bare loop over perf_analyzer, in one run"
 	@echo "make docs       the figures and the reference of columns, and the site in docs/_build/"
 	@echo "make bench-records   a million records: merging, deciding, beside a loop over csv.reader"
+	@echo "make bench-decisions the truth table of compare and recommend: promised beside found"
 	@echo "make newest     brings $(VENV) the newest dask, distributed and dask-jobqueue that are allowed"
 	@echo "make native     Triton and perf_analyzer from wheels into $(NATIVE);"
 	@echo "                with WITH=pytorch or tensorflow it serves such models, too"
@@ -85,6 +86,10 @@ docs-site: $(INSTALLED)
 
 bench-records: $(INSTALLED)
 	@$(BIN)/python tests/benchmarks/million_records.py
+
+# A Monte Carlo with fixed seeds; about 20 minutes on one core.
+bench-decisions: $(INSTALLED)
+	@$(BIN)/python -m tests.benchmarks.decisions
 
 venv: $(INSTALLED)
 

@@ -220,7 +220,7 @@ def make(folder: Path, images: list[str], tags: dict[str, str]) -> None:
             names = {"base": "base", "wheels": "wheels", "sources": "sources"}
             content = contents(place)
             sha256 = build(image, folder, {k: str(place / v) for k, v in names.items()})
-            tell_differences(image, known.get(image, {}), content)
+            print_differences(image, known.get(image, {}), content)
         else:
             content = {"tag": tags[image]}
             sha256 = build(image, folder, {"tag": tags[image]})
@@ -229,7 +229,7 @@ def make(folder: Path, images: list[str], tags: dict[str, str]) -> None:
     say(f"ready: {', '.join(f'{folder / image}.sif' for image in images)}")
 
 
-def tell_differences(image: str, known: dict[str, Any], found: dict[str, Any]) -> None:
+def print_differences(image: str, known: dict[str, Any], found: dict[str, Any]) -> None:
     """Debian's packages move on; what is measured with others than these should be known."""
     for kind in ("debian", "wheels"):
         before, now = known.get(kind, {}), found[kind]

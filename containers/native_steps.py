@@ -299,8 +299,10 @@ def _check_server(place: Workplace, packages: list[str]) -> None:
         _remove_regions(region)
     if not (folder / "ok").exists():
         text = log.read_text(encoding="utf-8", errors="replace")
-        told = [line for line in text.splitlines() if line[:1] == "E" and "failed to load" in line]
-        said = "\n".join(told).replace("\\n", "\n") or Result(server.returncode, text).tail(20)
+        failures = [
+            line for line in text.splitlines() if line[:1] == "E" and "failed to load" in line
+        ]
+        said = "\n".join(failures).replace("\\n", "\n") or Result(server.returncode, text).tail(20)
         raise CannotServeError(f"tritonserver does not serve a model here. It said:\n{said}")
 
 

@@ -49,7 +49,10 @@ _SOURCES = {
     "Time inside the server, mean per request": "Triton's statistics of the model, as "
     "perf_analyzer reports them.",
     "Stability": "perf_analyzer's line for each window.",
-    "The device meanwhile": "Triton's metrics through perf_analyzer; the energy is NVML's counter.",
+    "The device meanwhile": "NVML, ten times a second within the counted windows; see "
+    "`device_source` for where it is missing.",
+    "What the programs took of the CPUs": "`/proc` of the server and of perf_analyzer, within the "
+    "counted windows.",
     "Where, when and with what": "The operating system, NVML, the batch system, and the programs "
     "themselves.",
 }
@@ -96,9 +99,9 @@ t), `..._n`, `..._median`, `..._std`, `..._cv`, `..._min` and `..._max`.
 | `latency_ms` | ms | the percentile asked for, else the mean |
 | `latency_avg_ms`, `latency_p50_ms`, ... | ms | the columns of the same name in us |
 | `gpu_utilization_percent` | % | `gpu_utilization_avg` |
-| `gpu_power_w` | W | `gpu_energy_j` / `perf_analyzer_s`, else `gpu_power_avg_w` times `gpu_count` |
+| `gpu_power_w` | W | `gpu_power_avg_w` times `gpu_count`; once `gpu_energy_j` / `perf_analyzer_s` |
 | `gpu_memory_gib` | GiB | `gpu_memory_max_bytes` |
-| `infer_per_j` | 1/J | `throughput_infer_per_s` / `gpu_power_w` |
+| `infer_per_j` | 1/J | 1 / `energy_j_per_infer`, else `throughput_infer_per_s` / `gpu_power_w` |
 
 hpcbench does not compare outputs; the columns that a frame needs for the figure of precision
 against accuracy stand in [its page](figures/precision_accuracy.md).

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 
 class HpcbenchError(Exception):
@@ -34,6 +35,25 @@ class BadInput(HpcbenchError):
     """A file, key, value or folder that the user gave cannot be used."""
 
     exit_code = 2
+
+
+class DamagedFile(BadInput):
+    """A file of records that cannot be read. Other files beside it can.
+
+    Parameters
+    ----------
+    message
+        What is wrong with it.
+    hint
+        What to do about it.
+    path
+        The file.
+    """
+
+    def __init__(self, message: str, hint: str, path: Path) -> None:
+        super().__init__(message, hint)
+        self.args = (message, hint, path)
+        self.path = path
 
 
 class SiteError(HpcbenchError):

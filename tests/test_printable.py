@@ -76,7 +76,7 @@ def test_no_command_prints_an_escape_sequence_of_the_results(
     more = {
         "compare": [folder],
         "aggregate": ["--out", str(tmp_path / "out.parquet")],
-        "plot": ["--out", str(tmp_path / "figures"), "--figure", "throughput_scan"],
+        "plot": ["--out", str(tmp_path / "figures"), "--figure", "status_map"],
     }
     done = hpcbench(command, folder, *more.get(command, []))
     assert "\x1b" not in done.output

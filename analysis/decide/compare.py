@@ -1,87 +1,64 @@
 """What changed between two sets of results: another Triton, driver, GPU or site, or last month.
 
-Two configurations are compared if they do the same work: if they agree in WORK. Everything else may
-differ, for that is what is compared. Where several do the same work, those are paired that agree in
-the first columns of ALIKE, seen from both sides.
-
-A metric is worse if it is so beyond the tolerance and beyond the noise: by a one-sided Welch test
-of the logarithm of the ratio against the tolerance [1]_, with the false discovery rate of all that
-is compared held at FALSE_DISCOVERY_RATE [2]_, so that a nightly comparison of a thousand unchanged
-configurations raises no alarm. One measurement has no spread: there the tolerance alone decides.
-
-References
-----------
-.. [1] B. L. Welch, "The generalization of 'Student's' problem when several different population
-   variances are involved", Biometrika 34 (1947) 28-35.
-.. [2] Y. Benjamini and Y. Hochberg, "Controlling the false discovery rate", Journal of the Royal
-   Statistical Society B 57 (1995) 289-300.
+`hpcbench.analysis.decide.pairing` says what is compared with what, and
+`hpcbench.analysis.decide.changes` what is worse. All tests of one comparison together find
+something worse in at most ALARM_RATE of comparisons in which nothing changed, so that a nightly one
+of a thousand unchanged configurations raises no alarm. What fails more often than before, or has
+stopped to settle, is worse without any test.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
 
+from hpcbench.analysis.decide.changes import ALARM_RATE, Shift, Verdict, metric_changes
+from hpcbench.analysis.decide.pairing import (
+    WORK,
+    differing_values,
+    first_difference,
+    pair_configurations,
+)
+from hpcbench.analysis.decide.sessions import Side, session_numbers
 from hpcbench.analysis.summary import limits, statistics
+from hpcbench.analysis.summary.assumptions import check_repeats
 from hpcbench.analysis.summary.configuration import (
-    CALLS,
     CONFIGURATION,
     CONFIGURATION_INPUTS,
-    LOAD,
-    RESOLVED,
-    Array,
     Numbers,
     as_floats,
     group_numbers,
-    plain_rows,
+    normalised,
     strings_as_categories,
 )
 from hpcbench.analysis.summary.limits import ENERGY, LATENCY, THROUGHPUT, Metric
-from hpcbench.analysis.summary.statistics import Sample
 from hpcbench.errors import BadInput
+from hpcbench.records.columns import MEASURED
 
-MEDIAN = Metric("latency_p50_ms", "p50 latency", "ms", higher_is_better=False)
+MEDIAN = Metric("latency_p50_ms", "p50 latency", "ms", higher_is_better=False, step=LATENCY.step)
 METRICS = (THROUGHPUT, MEDIAN, LATENCY, ENERGY)
 """What is compared. Records have the median and p99 whatever percentile was requested."""
 
 PERCENTILES = {MEDIAN: 50, LATENCY: 99}
 
-WORK = (
-    *("model", "model_version", "shapes", "variant"),
-    *LOAD,
-    *CALLS,
-)
-"""What two configurations must agree in to be compared. Where no server variant was requested, as
-in imported results, what the server resolved (RESOLVED) stands for it."""
-
-ALIKE = (
-    *("gpu_name", "gpu_count", "cpu_name", "cpu_count", "pool", "site", "model_digest"),
-    *(name for name in CONFIGURATION if name not in WORK),
-)
-"""What may differ, the most important first; of a column that stands twice the first counts."""
-
-FALSE_DISCOVERY_RATE = 0.05
-
 COMPARE_COLUMNS = tuple(
     dict.fromkeys(
-        (*CONFIGURATION_INPUTS, *limits.METRIC_COLUMNS, "latency_p50_us", "point_id", "reason")
+        (
+            *(*CONFIGURATION_INPUTS, *limits.METRIC_COLUMNS),
+            *("latency_p50_us", "point_id", "reason", "node"),
+        )
     )
 )
 """The columns of `hpcbench.records.columns` that `compare_results` needs."""
 
+COMPARE_OPTIONAL = ("run_id", "valid", "invalid_reasons")
+"""Columns that it reads where a frame has them."""
 
-class Verdict(StrEnum):
-    """What became of a metric. SAME: its whole interval is within the tolerance."""
-
-    WORSE = "worse"
-    BETTER = "better"
-    SAME = "same"
-    NOISE = "within noise"
-    TOO_FEW = "too few requests"
+MOST_UNSETTLED = 0.5
+"""The share of settled repeats that may be lost before a configuration counts as worse."""
 
 
 @dataclass(frozen=True)
@@ -91,36 +68,61 @@ class Comparison:
     Attributes
     ----------
     a_table, b_table
-        The configurations of A and of B, from `statistics.join_repeats`.
+        The configurations of A and of B, from `statistics.join_groups`.
     tolerance
         The fraction by which a metric may get worse.
     rows
-        A row per pair of configurations and metric, what changed most first, what has too few
-        requests last: ``a`` and ``b``, positions in the tables; ``metric``, a column of METRICS;
-        ``ratio`` (b / a) with ``low`` and ``high``; ``p``, the adjusted p-value of getting worse;
-        ``verdict``; ``once``, that there is no interval.
+        A row per pair of configurations and metric, what changed most first: ``a`` and ``b``,
+        positions in the tables; ``metric``, a column of METRICS; ``ratio`` (b / a, without the
+        shift where one was taken off) with ``low`` and ``high``, the interval that the verdict
+        used; ``p``, the adjusted p-value of getting worse; ``verdict``; ``once``, that it was
+        measured once on a side, so that its spread is that of its neighbours; ``few``, that it is a
+        percentile of too few requests; ``detectable``, the ratio of the smallest change for the
+        worse that would have been found; ``repeats``, how many on each side would find a change of
+        the tolerance.
+    shifts
+        What all configurations of a place share.
     lost
         Pairs (a, b) that were measured in A, and tried without success in B.
     gained
         Pairs (a, b) that were measured in B, and tried without success in A.
+    failing
+        Pairs that were measured on both sides, and failed more often in B.
+    unsettled
+        Pairs of which more than MOST_UNSETTLED of the repeats no longer settled in B.
     only_a, only_b
         Positions of configurations without a counterpart.
     differing
         The pairs of values of each column in which paired configurations differ.
     pairs
         How many pairs of configurations were measured on both sides.
+    sessions
+        How many sessions A and B have; None where it is not known.
+    nodes
+        The nodes of A and of B.
+    invalid
+        For A and B, how many measurements were left out by the reason.
+    warnings
+        What does not hold of the repeats.
     """
 
     a_table: pd.DataFrame
     b_table: pd.DataFrame
     tolerance: float
     rows: pd.DataFrame
+    shifts: Sequence[Shift]
     lost: pd.DataFrame
     gained: pd.DataFrame
+    failing: pd.DataFrame
+    unsettled: pd.DataFrame
     only_a: Numbers
     only_b: Numbers
     differing: dict[str, list[tuple[Any, Any]]]
     pairs: int
+    sessions: tuple[int | None, int | None]
+    nodes: tuple[frozenset[str], frozenset[str]]
+    invalid: tuple[dict[str, int], dict[str, int]]
+    warnings: Sequence[str]
 
     def count(self, verdict: Verdict) -> int:
         """Return how many rows have a verdict.
@@ -139,8 +141,10 @@ class Comparison:
 
     @property
     def is_worse(self) -> bool:
-        """Whether a metric got worse beyond tolerance and noise, or can no longer be measured."""
-        return bool(self.count(Verdict.WORSE) or len(self.lost))
+        """Whether a metric got worse, or something fails or no longer settles."""
+        shifted = any(shift.verdict == Verdict.WORSE for shift in self.shifts)
+        less = len(self.lost) or len(self.failing) or len(self.unsettled)
+        return bool(self.count(Verdict.WORSE) or shifted or less)
 
 
 def compare_results(a: pd.DataFrame, b: pd.DataFrame, tolerance: float) -> Comparison:
@@ -149,7 +153,8 @@ def compare_results(a: pd.DataFrame, b: pd.DataFrame, tolerance: float) -> Compa
     Parameters
     ----------
     a, b
-        Measurements with COMPARE_COLUMNS, as `load_results` returns them.
+        Measurements with COMPARE_COLUMNS, as `load_results` returns them, and COMPARE_OPTIONAL
+        where they are known. Rows that are not valid are left out.
     tolerance
         A fraction: 0.05 accepts a ratio of up to 1.05 for the worse.
 
@@ -166,30 +171,87 @@ def compare_results(a: pd.DataFrame, b: pd.DataFrame, tolerance: float) -> Compa
     for name, frame in (("A", a), ("B", b)):
         if frame.empty:
             raise BadInput(f"{name} holds no results", "hpcbench run measures them")
-    a_table, b_table = _table(a), _table(b)
-    pairs = _pairs(a_table, b_table)
+    (a, invalid_a), (b, invalid_b) = _valid(a), _valid(b)
+    of_a, of_b = _side(a), _side(b)
+    pairs = pair_configurations(of_a.table, of_b.table)
     if pairs.empty:
+        why = first_difference(of_a.table, of_b.table)
         raise BadInput(
-            f"no configuration of A has a counterpart in B{_first_difference(a_table, b_table)}",
+            f"no configuration of A has a counterpart in B{why}",
             f"they must agree in {', '.join(WORK)}",
         )
-    in_a = _served(a_table)[pairs["a"]]
-    in_b = _served(b_table)[pairs["b"]]
-    both = pairs[in_a & in_b]
+    in_a = _served(of_a.table)[pairs["a"]]
+    in_b = _served(of_b.table)[pairs["b"]]
+    both = pairs[in_a & in_b].reset_index(drop=True)
     if not in_a.any() and not in_b.any():
         raise BadInput("nothing was measured, neither in A nor in B", "hpcbench status shows why")
+    failing, unsettled = _outcomes(of_a.table, of_b.table, both)
+    rows, shifts = _changes(of_a, of_b, both, tolerance)
     return Comparison(
-        a_table=a_table,
-        b_table=b_table,
+        a_table=of_a.table,
+        b_table=of_b.table,
         tolerance=tolerance,
-        rows=_rows(a_table, b_table, both, tolerance),
+        rows=rows,
+        shifts=shifts,
         lost=pairs[in_a & ~in_b],
         gained=pairs[~in_a & in_b],
-        only_a=np.setdiff1d(np.arange(len(a_table)), pairs["a"]),
-        only_b=np.setdiff1d(np.arange(len(b_table)), pairs["b"]),
-        differing=_differing(a_table, b_table, both),
+        failing=both[failing],
+        unsettled=both[unsettled],
+        only_a=np.setdiff1d(np.arange(len(of_a.table)), pairs["a"]),
+        only_b=np.setdiff1d(np.arange(len(of_b.table)), pairs["b"]),
+        differing=differing_values(of_a.table, of_b.table, both),
         pairs=len(both),
+        sessions=(_sessions(a), _sessions(b)),
+        nodes=(_nodes(a), _nodes(b)),
+        invalid=(invalid_a, invalid_b),
+        warnings=_warnings(of_a, of_b),
     )
+
+
+def _valid(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Return the rows that may be believed, and how many were left out by the reason."""
+    frame = frame.reset_index(drop=True)
+    if "valid" not in frame:
+        return frame, {}
+    doubted = frame["valid"].eq(False).fillna(value=False).to_numpy(dtype=bool)
+    doubted &= frame["status"].isin(sorted(MEASURED)).to_numpy(dtype=bool)
+    if not doubted.any():
+        return frame, {}
+    reasons = frame["invalid_reasons"][doubted] if "invalid_reasons" in frame else None
+    texts = [] if reasons is None else [_reason(value) for value in reasons]
+    counts = pd.Series(texts or ["not valid"] * int(doubted.sum())).value_counts()
+    left = frame[~doubted].reset_index(drop=True)
+    if left.empty:
+        raise BadInput(
+            f"none of the {len(frame)} measurements is valid: {counts.index[0]}",
+            "hpcbench status tells more of each",
+        )
+    return left, {str(reason): int(count) for reason, count in counts.items()}
+
+
+def _reason(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return ", ".join(map(str, value)) if value is not None and len(value) else "not valid"
+
+
+def _side(frame: pd.DataFrame) -> Side:
+    frame = strings_as_categories(frame)
+    metrics = limits.metric_values(frame, {})
+    metrics[MEDIAN.column] = as_floats(frame["latency_p50_us"]) / 1000
+    names = [metric.column for metric in METRICS]
+    added = {name: metrics[name] for name in names} | {
+        "requests": as_floats(frame["request_count"])
+    }
+    frame = normalised(frame.assign(**added))
+    numbers = group_numbers(frame, CONFIGURATION)
+    table = statistics.join_groups(frame, numbers, [*added], CONFIGURATION)
+    rows = table.pop("row").to_numpy()
+    for name in ("point_id", "reason"):
+        table[name] = frame[name].iloc[rows].to_numpy(dtype=object)
+    measured = frame["status"].isin(sorted(MEASURED)).to_numpy(dtype=bool)
+    values = {name: np.where(measured, as_floats(frame[name]), np.nan) for name in names}
+    return Side(table, numbers, session_numbers(frame), values)
 
 
 def _served(table: pd.DataFrame) -> npt.NDArray[np.bool_]:
@@ -198,141 +260,62 @@ def _served(table: pd.DataFrame) -> npt.NDArray[np.bool_]:
     return np.asarray((table["measured"].to_numpy() > 0) & ~dead, dtype=bool)
 
 
-def _first_difference(a_table: pd.DataFrame, b_table: pd.DataFrame) -> str:
-    """Return the first column of WORK in which the two have no value in common."""
-    for name in WORK:
-        a, b = (
-            table[name].astype(object).map(str).unique().tolist() for table in (a_table, b_table)
-        )
-        if not set(a) & set(b):
-            there, other = (", ".join(values[:3])[:100] for values in (a, b))
-            return f": {name} is {there} in A, {other} in B"
-    return ""
-
-
-def _table(frame: pd.DataFrame) -> pd.DataFrame:
-    frame = strings_as_categories(frame.reset_index(drop=True))
-    metrics = limits.metric_values(frame, {})
-    metrics[MEDIAN.column] = as_floats(frame["latency_p50_us"]) / 1000
-    names = [metric.column for metric in METRICS]
-    added = {name: metrics[name] for name in names} | {
-        "requests": as_floats(frame["request_count"])
-    }
-    table = statistics.join_repeats(frame.assign(**added), [*added])
-    rows = table.pop("row").to_numpy()
-    for name in ("point_id", "reason"):
-        table[name] = frame[name].iloc[rows].to_numpy(dtype=object)
-    return table
-
-
-def _pairs(a_table: pd.DataFrame, b_table: pd.DataFrame) -> pd.DataFrame:
-    """Return the positions ``a`` and ``b`` of the configurations to compare."""
-    both = pd.concat([a_table[[*CONFIGURATION]], b_table[[*CONFIGURATION]]], ignore_index=True)
-    for name in (name for name in CALLS if name != "asynchronous"):
-        # Results of an older version lack the column of a feature: the same as not using it.
-        both[name] = both[name].mask(both[name].isin([False, "none"]).fillna(value=False))
-    unasked = both["variant"].isna().to_numpy()
-    served = np.where(unasked, group_numbers(both, RESOLVED), -1)
-    work = group_numbers(both.assign(served=served), [*WORK, "served"])
-    a_side = pd.DataFrame({"a": np.arange(len(a_table)), "work": work[: len(a_table)]})
-    b_side = pd.DataFrame({"b": np.arange(len(b_table)), "work": work[len(a_table) :]})
-    pairs = a_side.merge(b_side, on="work")[["a", "b"]]
-    # Read as a binary number: agreeing in a column outweighs agreeing in all columns after it.
-    likeness = np.zeros(len(pairs), dtype=np.int64)
-    for column in dict.fromkeys(ALIKE):
-        codes = group_numbers(both, [column])
-        same = codes[pairs["a"]] == codes[pairs["b"] + len(a_table)]
-        likeness = 2 * likeness + same
-    best_of_a = pd.Series(likeness).groupby(pairs["a"].to_numpy()).transform("max")
-    best_of_b = pd.Series(likeness).groupby(pairs["b"].to_numpy()).transform("max")
-    mutual = (likeness == best_of_a.to_numpy()) & (likeness == best_of_b.to_numpy())
-    kept: pd.DataFrame = pairs.loc[mutual].reset_index(drop=True)
-    return kept
-
-
-def _rows(
-    a_table: pd.DataFrame, b_table: pd.DataFrame, pairs: pd.DataFrame, tolerance: float
-) -> pd.DataFrame:
-    parts = [_compare_metric(a_table, b_table, pairs, metric, tolerance) for metric in METRICS]
-    rows = pd.concat(parts, ignore_index=True)
-    for name in ("p", "p_better"):
-        rows[name] = _adjusted(rows[name].to_numpy())
-    factor = rows.pop("worse_by").to_numpy()
-    p_better = rows.pop("p_better").to_numpy()
-    once = rows["once"].to_numpy()
-    bound = 1 + tolerance
-    worse = np.where(once, factor > bound, rows["p"] <= FALSE_DISCOVERY_RATE)
-    better = np.where(once, factor < 1 / bound, p_better <= FALSE_DISCOVERY_RATE)
-    few = rows.pop("few").to_numpy(dtype=bool)
-    same = once | ((rows["low"] >= 1 / bound) & (rows["high"] <= bound))
-    chosen = (Verdict.TOO_FEW, Verdict.WORSE, Verdict.BETTER, Verdict.SAME)
-    rows["verdict"] = np.select(
-        [few, worse, better, same], [v.value for v in chosen], Verdict.NOISE.value
-    )
-    order = np.lexsort((-np.abs(np.log(rows["ratio"].to_numpy())), few))
-    return rows.iloc[order].reset_index(drop=True)
-
-
-def _compare_metric(
-    a_table: pd.DataFrame,
-    b_table: pd.DataFrame,
-    pairs: pd.DataFrame,
-    metric: Metric,
-    tolerance: float,
-) -> pd.DataFrame:
-    """Return one metric of all pairs that have it on both sides."""
-    a, b = (
-        Sample.from_table(table.iloc[pairs[side]], metric.column)
-        for table, side in ((a_table, "a"), (b_table, "b"))
-    )
-    ratio = statistics.welch_ratio(b, a)
-    worse = (a, b) if metric.higher_is_better else (b, a)
-    few = np.zeros(len(pairs), dtype=bool)
-    if metric in PERCENTILES:
-        for table, side in ((a_table, "a"), (b_table, "b")):
-            requests = as_floats(table["requests_min"])[pairs[side]]
-            few |= statistics.too_few_requests(requests, PERCENTILES[metric])
-    p = statistics.ratio_p_value(*worse, 1 + tolerance)
-    p_better = statistics.ratio_p_value(*worse[::-1], 1 + tolerance)
-    known = np.isfinite(ratio.value)
-    columns = {
-        "a": pairs["a"].to_numpy(),
-        "b": pairs["b"].to_numpy(),
-        "ratio": ratio.value,
-        "low": ratio.low,
-        "high": ratio.high,
-        "worse_by": 1 / ratio.value if metric.higher_is_better else ratio.value,
-        # A p-value more makes the correction stricter for all others.
-        "p": np.where(few, np.nan, p),
-        "p_better": np.where(few, np.nan, p_better),
-        "few": few,
-        "once": ~np.isfinite(ratio.low),
-    }
-    found = pd.DataFrame({name: values[known] for name, values in columns.items()})
-    found["metric"] = metric.column
-    return found
-
-
-def _adjusted(p: Array) -> Array:
-    adjusted = np.full(len(p), np.nan)
-    known = np.isfinite(p)
-    if known.any():
-        adjusted[known] = stats.false_discovery_control(p[known])
-    return adjusted
-
-
-def _differing(
+def _outcomes(
     a_table: pd.DataFrame, b_table: pd.DataFrame, pairs: pd.DataFrame
-) -> dict[str, list[tuple[Any, Any]]]:
-    found = {}
-    for name in dict.fromkeys(ALIKE):
-        values = pd.DataFrame(
-            {
-                "a": a_table[name].iloc[pairs["a"]].to_numpy(dtype=object),
-                "b": b_table[name].iloc[pairs["b"]].to_numpy(dtype=object),
-            }
-        ).drop_duplicates()
-        changes = [(row["a"], row["b"]) for row in plain_rows(values, range(len(values)))]
-        if changes := [(was, now) for was, now in changes if was != now]:
-            found[name] = changes
-    return found
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Return which pairs fail more often in B than in A, and which have stopped to settle."""
+    measured, settled = [], []
+    for table, side in ((a_table, "a"), (b_table, "b")):
+        tried, there, unstable = (
+            as_floats(table[name])[pairs[side]] for name in ("repeats", "measured", "unstable")
+        )
+        measured.append(there / tried)
+        settled.append((there - unstable) / there)
+    return measured[1] < measured[0], settled[1] < settled[0] - MOST_UNSETTLED
+
+
+def _changes(
+    a: Side, b: Side, pairs: pd.DataFrame, tolerance: float
+) -> tuple[pd.DataFrame, list[Shift]]:
+    """Return what became of every metric, what changed most first."""
+    there = [
+        metric
+        for metric in METRICS
+        if np.isfinite(as_floats(a.table[metric.column])[pairs["a"]]).any()
+        and np.isfinite(as_floats(b.table[metric.column])[pairs["b"]]).any()
+    ]
+    parts, shifts = [], []
+    for metric in there or METRICS[:1]:
+        rows, found = metric_changes(a, b, pairs, metric, tolerance, ALARM_RATE / len(there or [1]))
+        few = np.zeros(len(rows), dtype=bool)
+        if metric in PERCENTILES and len(rows):
+            for side, x in ((a, "a"), (b, "b")):
+                requests = as_floats(side.table["requests_min"])[rows[x]]
+                few |= statistics.too_few_requests(requests, PERCENTILES[metric])
+        parts.append(rows.assign(few=few))
+        shifts += found
+    rows = pd.concat(parts, ignore_index=True)
+    order = np.argsort(-np.abs(np.log(as_floats(rows["ratio"]))), kind="stable")
+    return rows.iloc[order].reset_index(drop=True), shifts
+
+
+def _sessions(frame: pd.DataFrame) -> int | None:
+    if "run_id" not in frame or frame["run_id"].isna().any():
+        return None
+    return int(frame["run_id"].nunique())
+
+
+def _nodes(frame: pd.DataFrame) -> frozenset[str]:
+    return frozenset(frame["node"].dropna().unique())
+
+
+def _warnings(a: Side, b: Side) -> list[str]:
+    """Return what does not hold of the repeats of a side, each once."""
+    found: dict[str, list[str]] = {}
+    for name, side in (("A", a), ("B", b)):
+        # Each session is a row of repeats of its own.
+        groups = side.numbers * (int(side.sessions.max()) + 1) + side.sessions
+        for metric in (THROUGHPUT, LATENCY):
+            for text in check_repeats(side.measured[metric.column], groups).warnings:
+                found.setdefault(text, []).append(f"{metric.name} of {name}")
+    return [f"{', '.join(where)}: {text}" for text, where in found.items()]

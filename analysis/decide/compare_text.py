@@ -1,6 +1,7 @@
 """A comparison as text for the terminal, as Markdown and as JSON."""
 
-from collections.abc import Sequence
+import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hpcbench.analysis.decide.compare import METRICS, Comparison, Verdict
+from hpcbench.analysis.decide.changes import Shift, Verdict
+from hpcbench.analysis.decide.compare import METRICS, Comparison
+from hpcbench.analysis.decide.compare_summary import comparison_summary
 from hpcbench.analysis.summary.configuration import CONFIGURATION, LOAD, plain_rows
 from hpcbench.analysis.summary.configuration_names import (
     configuration_names,
     device_name,
-    load_text,
-    server_text,
 )
 from hpcbench.analysis.summary.number_format import format_interval, format_with_error
 from hpcbench.errors import BadInput
@@ -63,64 +64,6 @@ def print_comparison(found: Comparison, names: tuple[str, str], console: Console
     if len(found.rows) > len(shown):
         left = len(found.rows) - len(shown)
         console.print(f"and {left} more; --out FILE.md or FILE.json has them", highlight=False)
-
-
-def comparison_summary(found: Comparison, names: tuple[str, str]) -> list[str]:
-    """Return what was compared, what differs between the two, and how it ended.
-
-    Parameters
-    ----------
-    found
-        The comparison.
-    names
-        How the user calls A and B.
-
-    Returns
-    -------
-    list of str
-        Lines.
-    """
-    lines = [
-        f"A: {names[0]}",
-        f"B: {names[1]}",
-        _counts(found),
-    ]
-    lines += [f"{name.replace('_', ' ')}: {_changes(c)}" for name, c in found.differing.items()]
-    once = found.rows["once"] & (found.rows["verdict"] != Verdict.TOO_FEW)
-    counts = [(found.count(verdict), verdict.value) for verdict in Verdict]
-    verdicts = ", ".join(f"{count} {verdict}" for count, verdict in counts if count)
-    lines.append(f"tolerance {found.tolerance:.1%}; metrics: {verdicts or 'none'}")
-    if once.any():
-        lines.append(
-            f"measured once, so without an interval: {int(once.sum())}; there the tolerance alone "
-            "decides"
-        )
-    lost = found.lost.head(MOST_SHOWN)
-    reasons = found.b_table["reason"].iloc[lost["b"]]
-    for row, reason in zip(plain_rows(found.a_table, lost["a"].to_numpy()), reasons, strict=True):
-        why = "" if pd.isna(reason) else f": {reason}"
-        what = f"{row['model_label']}, {load_text(row)}, {server_text(row)}"
-        lines.append(f"no longer measured: {what}{why}")
-    if len(found.lost) > MOST_SHOWN:
-        lines.append(f"and {len(found.lost) - MOST_SHOWN} more no longer measured")
-    if len(found.gained):
-        lines.append(f"{len(found.gained)} configurations failed in A and were measured in B")
-    return lines
-
-
-def _counts(found: Comparison) -> str:
-    alone = f"{len(found.only_a)} in A only, {len(found.only_b)} in B only"
-    return f"{found.pairs} configurations in both; {alone}"
-
-
-def _changes(changes: Sequence[tuple[Any, Any]]) -> str:
-    texts = [f"{_short(was)} -> {_short(now)}" for was, now in changes[:3]]
-    return "; ".join(texts) + (f"; and {len(changes) - 3} more" if len(changes) > 3 else "")
-
-
-def _short(value: Any) -> str:
-    text = "none" if value is None else str(value)
-    return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 def most_changed(found: Comparison, most: int) -> pd.DataFrame:
@@ -175,10 +118,17 @@ def _cells(found: Comparison, rows: pd.DataFrame) -> list[tuple[str, ...]]:
                 format_with_error(a, metric.column),
                 format_with_error(b, metric.column),
                 format_interval(row["ratio"], row["low"], row["high"]),
-                f"{row['verdict']}{' (once)' if row['once'] else ''}",
+                _verdict(row),
             )
         )
     return cells
+
+
+def _verdict(row: dict[str, Any]) -> str:
+    """Return the verdict; of an undecided one with the change that would have been found."""
+    if row["verdict"] != Verdict.CANNOT_TELL or row["detectable"] is None:
+        return str(row["verdict"])
+    return f"{row['verdict']} (finds {abs(row['detectable'] - 1):.0%})"
 
 
 def _shared(found: Comparison, rows: pd.DataFrame) -> list[str]:
@@ -245,6 +195,9 @@ def comparison_json(found: Comparison, names: tuple[str, str]) -> dict[str, Any]
             **{name: row[name] for name in ("ratio", "low", "high")},
             "p_worse": row["p"],
             "measured_once": row["once"],
+            "few_requests": row["few"],
+            "detectable": row["detectable"],
+            "repeats_needed": row["repeats"],
             "verdict": row["verdict"],
         }
         for a, b, row in zip(a_rows, b_rows, _records(found.rows), strict=True)
@@ -259,17 +212,36 @@ def comparison_json(found: Comparison, names: tuple[str, str]) -> dict[str, Any]
         "only_in_b": len(found.only_b),
         "differing": {name: [list(c) for c in cs] for name, cs in found.differing.items()},
         "counts": {verdict.value: found.count(verdict) for verdict in Verdict},
-        "not_measured_any_more": [
-            _identity(row) for row in plain_rows(found.a_table, found.lost["a"].to_numpy())
-        ],
+        "shifts": [_shift(shift) for shift in found.shifts],
+        "sessions": dict(zip("ab", found.sessions, strict=True)),
+        "left_out": dict(zip("ab", found.invalid, strict=True)),
+        "cautions": list(found.warnings),
+        **{
+            name: [_identity(row) for row in plain_rows(found.a_table, pairs["a"].to_numpy())]
+            for name, pairs in (
+                ("not_measured_any_more", found.lost),
+                ("fails_more_often", found.failing),
+                ("no_longer_settles", found.unsettled),
+            )
+        },
         "rows": rows,
     }
+
+
+def _shift(shift: Shift) -> dict[str, Any]:
+    night = None if math.isnan(shift.night_std) else shift.night_std
+    return asdict(shift) | {"verdict": shift.verdict.value, "night_std": night}
 
 
 def _side(row: dict[str, Any], metric: str) -> dict[str, Any]:
     endings = {"mean": "", "low": "_low", "high": "_high", "std": "_std", "n": "_n"}
     metrics = {name: row[f"{metric}{ending}"] for name, ending in endings.items()}
-    return {"point_id": row["point_id"], "device": device_name(row), **metrics}
+    outcome = {
+        "tried": row["repeats"],
+        "measured": row["measured"],
+        "settled": row["measured"] - row["unstable"],
+    }
+    return {"point_id": row["point_id"], "device": device_name(row), **metrics, **outcome}
 
 
 def _identity(row: dict[str, Any]) -> dict[str, Any]:

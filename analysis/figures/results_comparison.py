@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from hpcbench.analysis.decide import compare_text
-from hpcbench.analysis.decide.compare import METRICS, Comparison, Verdict
+from hpcbench.analysis.decide import compare_summary, compare_text
+from hpcbench.analysis.decide.changes import Verdict
+from hpcbench.analysis.decide.compare import METRICS, Comparison
 from hpcbench.analysis.figures import axis_scales, layout
 from hpcbench.analysis.figures.layout import Surroundings
 from hpcbench.analysis.figures.styles import COLOURS, DEFAULT_STYLE, GREY, SMALL_PT, get_style
@@ -27,8 +28,7 @@ _MARKS: dict[Verdict, dict[str, Any]] = {
     Verdict.WORSE: {"color": COLOURS[1], "marker": "v"},
     Verdict.BETTER: {"color": COLOURS[0], "marker": "^"},
     Verdict.SAME: {"color": COLOURS[2], "marker": "o"},
-    Verdict.NOISE: {"color": "0.35", "marker": "s"},
-    Verdict.TOO_FEW: {"color": "0.6", "marker": "X"},
+    Verdict.CANNOT_TELL: {"color": "0.35", "marker": "s"},
 }
 _LINE_IN = 0.28
 _NAME_CHARACTERS = 60
@@ -40,8 +40,8 @@ def draw_results_comparison(
 ) -> Figure:
     """Draw the ratios B / A: a panel for each metric and a row for each configuration.
 
-    Bars are Welch's intervals of 95 %. Hollow points were measured once on one side and have no
-    interval. The grey band is the tolerance.
+    Bars are the intervals that the verdicts used. Hollow points were measured once on one side. The
+    grey band is the tolerance.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def _draw_ratios(
                     zorder=3,
                     **mark,
                 )
-        bars = of & ~once
+        bars = of & np.isfinite(low) & np.isfinite(high)
         ax.hlines(y[bars], low[bars], high[bars], color=mark["color"], linewidth=2.2, zorder=2)
     # A bar far longer than the changes would make all changes look like nothing.
     ends = [*low.clip(min=ratio / 2), *high.clip(max=ratio * 2)]
@@ -136,11 +136,11 @@ def _label_metric(ax: Axes, metric: Metric) -> None:
 def _notes(found: Comparison, names: tuple[str, str], shown: pd.DataFrame) -> list[str]:
     left = len(found.rows) - len(shown)
     symbols = (
-        f"Grey band: the tolerance of {found.tolerance:.1%}. Bars: 95% intervals (Welch). Hollow: "
-        "measured once, no interval."
+        f"Grey band: the tolerance of {found.tolerance:.1%}. Bars: the intervals that the verdicts "
+        "used. Hollow: measured once, with the spread of its neighbours."
     )
     rest = f" {left} more ratios, which changed less, are left out." if left else ""
-    return [*compare_text.comparison_summary(found, names), symbols + rest]
+    return [*compare_summary.comparison_summary(found, names), symbols + rest]
 
 
 def save_results_comparison(found: Comparison, names: tuple[str, str], path: Path) -> None:

@@ -50,30 +50,34 @@ def gpu_power_w(frame: pd.DataFrame) -> Array:
 
     Notes
     -----
-    It is NVML's energy over the time inside perf_analyzer, which includes its start and warm-up.
-    Where there is no energy, it is the mean power of a GPU that Triton reports, times the number of
-    GPUs.
+    It is the mean power of a GPU in the counted windows, times the number of GPUs. Older results
+    with NVML's energy over the time inside perf_analyzer have only that, which includes its start
+    and warm-up.
     """
-    measured = as_floats(frame["gpu_energy_j"]) / _positive(as_floats(frame["perf_analyzer_s"]))
-    reported = as_floats(frame["gpu_power_avg_w"]) * as_floats(frame["gpu_count"])
-    return np.where(np.isfinite(measured), measured, reported)
+    measured = as_floats(frame["gpu_power_avg_w"]) * as_floats(frame["gpu_count"])
+    older = as_floats(frame["gpu_energy_j"]) / _positive(as_floats(frame["perf_analyzer_s"]))
+    return np.where(np.isfinite(measured), measured, older)
 
 
 def energy_j_per_infer(frame: pd.DataFrame) -> pd.Series:
-    """Return the energy that the GPUs drew for one inference: mean power over throughput.
+    """Return the energy that the devices drew for one inference.
 
     Parameters
     ----------
     frame
-        Measurements with ``throughput_infer_per_s`` and the columns of `gpu_power_w`.
+        Measurements with ``energy_j_per_infer``, ``throughput_infer_per_s`` and the columns of
+        `gpu_power_w`.
 
     Returns
     -------
     pandas.Series
-        Joules per inference; NaN without power or throughput.
+        Joules per inference, from the energy of the counted windows; mean power over throughput
+        where that was not measured; NaN without either.
     """
+    measured = as_floats(frame["energy_j_per_infer"])
     throughput = _positive(as_floats(frame["throughput_infer_per_s"]))
-    return pd.Series(gpu_power_w(frame) / throughput, index=frame.index, dtype=float)
+    values = np.where(np.isfinite(measured), measured, gpu_power_w(frame) / throughput)
+    return pd.Series(values, index=frame.index, dtype=float)
 
 
 def _positive(values: Array) -> Array:

@@ -48,7 +48,8 @@ OBJECTIVES = {"throughput": THROUGHPUT, "latency": LATENCY, "energy": ENERGY, "c
 
 METRIC_COLUMNS = (
     *("throughput_infer_per_s", "latency_p99_us", "request_count", "gpu_memory_max_bytes"),
-    *("gpu_energy_j", "gpu_power_avg_w", "gpu_count", "perf_analyzer_s", "site", "pool"),
+    *("energy_j_per_infer", "gpu_energy_j", "gpu_power_avg_w", "gpu_count", "perf_analyzer_s"),
+    *("site", "pool"),
 )
 """The columns of `hpcbench.records.columns` from which the metrics are made."""
 

@@ -69,7 +69,36 @@ def join_repeats(
         ``metrics`` the columns that `group_statistics` names, in the metric's own unit.
     """
     frame = normalised(frame)
-    numbers = group_numbers(frame, columns)
+    return join_groups(frame, group_numbers(frame, columns), metrics, columns, count_far)
+
+
+def join_groups(
+    frame: pd.DataFrame,
+    numbers: Numbers,
+    metrics: Sequence[str],
+    columns: Sequence[str],
+    count_far: Sequence[str] = (),
+) -> pd.DataFrame:
+    """Return one row per group of measurements: `join_repeats` where the groups are known.
+
+    Parameters
+    ----------
+    frame
+        n measurements, from `normalised`, with ``columns`` and ``metrics``.
+    numbers
+        Shape (n,), the group of each, from `group_numbers`.
+    metrics
+        As for `join_repeats`.
+    columns
+        Those to keep, each the same in a whole group.
+    count_far
+        As for `join_repeats`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As from `join_repeats`, a row per group in the order of their numbers.
+    """
     count = int(numbers.max()) + 1 if len(numbers) else 0
     measured = frame["status"].isin(sorted(MEASURED)).to_numpy(dtype=bool)
     first = _first(numbers, measured, count)

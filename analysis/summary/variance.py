@@ -98,11 +98,25 @@ class LogRatio:
         tuple of numpy.ndarray
             The lower and the upper limits, each of shape (m,); NaN without an error.
         """
-        from scipy import special  # Only here and below: it takes long to import.
+        return self.limits((1 - confidence) / 2, (1 - confidence) / 2)
 
+    def limits(self, below: float, above: float) -> tuple[Array, Array]:
+        """Return limits of the ratios with a probability of its own on each side.
+
+        Parameters
+        ----------
+        below, above
+            The probability that the truth is below the lower limit, and above the upper one.
+
+        Returns
+        -------
+        tuple of numpy.ndarray
+            The lower and the upper limits, each of shape (m,); NaN without an error.
+        """
         with np.errstate(invalid="ignore", over="ignore"):
-            half = special.stdtrit(self.freedom, (1 + confidence) / 2) * self.error
-            return np.exp(self.value - half), np.exp(self.value + half)
+            low = self.value - t_quantile(self.freedom, 1 - below) * self.error
+            high = self.value + t_quantile(self.freedom, 1 - above) * self.error
+            return np.exp(low), np.exp(high)
 
     def p_above(self, bound: float) -> Array:
         """Return one-sided p-values of the hypothesis that the ratio is at most a bound.
@@ -117,12 +131,13 @@ class LogRatio:
         numpy.ndarray
             Shape (m,), by Student's t; NaN without an error.
         """
-        from scipy import special
+        from scipy import special  # Only here and below: it takes long to import.
 
+        beyond = self.value - np.log(bound)
         with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(
-                special.stdtr(self.freedom, (np.log(bound) - self.value) / self.error)
-            )
+            p = special.stdtr(self.freedom, -beyond / self.error)
+        # Without any spread the test has no t: the ratio is above the bound or it is not.
+        return np.where(self.error == 0, np.where(beyond > 0, 0.0, 1.0), p)
 
     def inverse(self) -> "LogRatio":
         """Return the logarithms of the reciprocal ratios.
@@ -133,6 +148,30 @@ class LogRatio:
             With the same errors.
         """
         return LogRatio(-self.value, self.error, self.freedom)
+
+
+def t_quantile(freedom: npt.ArrayLike, probability: float) -> Array:
+    """Return quantiles of Student's t.
+
+    Parameters
+    ----------
+    freedom
+        Degrees of freedom, any shape.
+    probability
+        Of a smaller value.
+
+    Returns
+    -------
+    numpy.ndarray
+        In the shape of ``freedom``; NaN for 0 degrees.
+    """
+    from scipy import special
+
+    # stdtrit is slow, and most configurations have equally many degrees of freedom.
+    given = np.asarray(freedom, dtype=float)
+    distinct, where = np.unique(given, return_inverse=True)
+    usable = np.where(distinct > 0, distinct, np.nan)
+    return np.asarray(special.stdtrit(usable, probability)[where].reshape(given.shape))
 
 
 def moderated_spread(sample: Sample, resolution: npt.ArrayLike = 0.0) -> Spread:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hpcbench.cli.results import JSON, RESULTS
-from hpcbench.cli.say import say
+from hpcbench.cli.say import say, say_damaged
+from hpcbench.errors import HpcbenchError
 
 if TYPE_CHECKING:
     from hpcbench.plan.plan import Plan
@@ -269,7 +270,7 @@ def run(
 @click.command()
 @RESULTS
 @JSON
-def status(results: Path, as_json: bool) -> None:
+def status(results: Path, as_json: bool) -> int:
     """Show which points are done, running, missing or failed.
 
     RESULTS is the folder that was given to hpcbench run. The points that failed are listed with
@@ -283,7 +284,9 @@ def status(results: Path, as_json: bool) -> None:
     where = Results(results)
     active = is_folder_locked(where)
     state = run_state.read_state(where)
-    rows = _with_status(store.read_plan(where), store.read_statuses(where), state["running"])
+    damaged: list[HpcbenchError] = []
+    statuses = store.read_statuses(where, damaged.append)
+    rows = _with_status(store.read_plan(where), statuses, state["running"])
     counts = Counter(row["status"] for row in rows)
     if as_json:
         content = {
@@ -294,7 +297,7 @@ def status(results: Path, as_json: bool) -> None:
             "measurements": rows,
         }
         click.echo(json.dumps(content, indent=2))
-        return
+        return say_damaged(damaged)
     say(f"{results}: {len(rows)} measurements, {'a' if active else 'no'} run is active")
     for name, count in sorted(counts.items()):
         say(f"  {count:6d} {name}")
@@ -310,6 +313,7 @@ def status(results: Path, as_json: bool) -> None:
         say(line)
     if counts["missing"] and not active:
         say("to measure the missing points, repeat the same hpcbench run command")
+    return say_damaged(damaged)
 
 
 def _with_status(

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from hpcbench.cli.say import say
-from hpcbench.errors import BadInput
+from hpcbench.cli.say import say, say_damaged
+from hpcbench.errors import BadInput, HpcbenchError
 
 if TYPE_CHECKING:
     from hpcbench.analysis.decide.compare import Comparison
@@ -68,7 +68,7 @@ def _parse_prices(
     type=click.Path(path_type=Path, dir_okay=False),
     help="HTML file to write, as in report.html.",
 )
-def report(results: Path, out: Path) -> None:
+def report(results: Path, out: Path) -> int:
     """Write a report on RESULTS as one HTML file.
 
     RESULTS is a results folder or a Parquet file. The report contains all figures and tables and
@@ -77,7 +77,10 @@ def report(results: Path, out: Path) -> None:
     from hpcbench.analysis.report.page import write_report
     from hpcbench.records.frame import load_results
 
-    say(write_report(load_results(results), out, source=str(results)))
+    damaged: list[HpcbenchError] = []
+    frame = load_results(results, on_damage=damaged.append)
+    say(write_report(frame, out, source=str(results)))
+    return say_damaged(damaged)
 
 
 @click.command()
@@ -103,7 +106,7 @@ def report(results: Path, out: Path) -> None:
     metavar="NAME",
     help="Draw only this figure. Repeat the option for several. Default: all that apply.",
 )
-def plot(results: Path, out: Path, style: str, names: tuple[str, ...]) -> None:
+def plot(results: Path, out: Path, style: str, names: tuple[str, ...]) -> int:
     """Draw the figures of RESULTS as PNG and PDF.
 
     RESULTS is a results folder or a Parquet file. Each figure comes with a CSV file of its
@@ -113,11 +116,14 @@ def plot(results: Path, out: Path, style: str, names: tuple[str, ...]) -> None:
     from hpcbench.analysis.figures.save import save_figures
     from hpcbench.records.frame import load_results
 
-    saved = save_figures(load_results(results), out, style=style, names=names)
+    damaged: list[HpcbenchError] = []
+    frame = load_results(results, on_damage=damaged.append)
+    saved = save_figures(frame, out, style=style, names=names)
     for path in saved.files:
         say(path)
     for name, reason in saved.not_drawn.items():
         say(f"not drawn: {name}: {reason}", err=True)
+    return say_damaged(damaged)
 
 
 @click.command()
@@ -195,7 +201,8 @@ def recommend(results: Path, out: Path | None, as_json: bool, **limits: Any) -> 
     from hpcbench.cli.console import SafeConsole
     from hpcbench.records.frame import load_results
 
-    frame = load_results(results, RECOMMEND_COLUMNS, categories=True)
+    damaged: list[HpcbenchError] = []
+    frame = load_results(results, RECOMMEND_COLUMNS, categories=True, on_damage=damaged.append)
     advice = recommend_configurations(frame, Requirements(**limits))
     if as_json:
         rows = [recommend_text.recommendation_json(each) for each in advice]
@@ -205,12 +212,14 @@ def recommend(results: Path, out: Path | None, as_json: bool, **limits: Any) -> 
     if out is not None:
         # The configurations are long texts: only those of the recommended points are read.
         points = [each.best["point_id"] for each in advice if each.best]
-        texts = load_results(results, ["point_id", "server_config"], points)
+        texts = load_results(
+            results, ["point_id", "server_config"], points, on_damage=damaged.append
+        )
         known = texts.dropna().drop_duplicates("point_id")
         configs = dict(zip(known["point_id"], known["server_config"], strict=True))
         for path in deploy.write_deployment(advice, configs, out):
             say(path, err=as_json)
-    return int(any(each.best is None for each in advice))
+    return say_damaged(damaged) or int(any(each.best is None for each in advice))
 
 
 @click.command()
@@ -238,16 +247,25 @@ def compare(a: Path, b: Path, tolerance: float, out: Path | None, as_json: bool)
     server variant, load and input. Node, GPU and software may differ.
 
     Exit codes: 0 nothing got worse; 1 something got worse by more than the tolerance and the
-    noise, or can no longer be measured; 2 bad input.
+    noise, fails more often or no longer settles; 2 bad input.
     """
     from hpcbench.analysis.decide import compare_text
-    from hpcbench.analysis.decide.compare import COMPARE_COLUMNS, compare_results
+    from hpcbench.analysis.decide.compare import (
+        COMPARE_COLUMNS,
+        COMPARE_OPTIONAL,
+        compare_results,
+    )
     from hpcbench.cli.console import SafeConsole
+    from hpcbench.records.columns import SCHEMA
     from hpcbench.records.frame import load_results
 
     names = str(a), str(b)
     compare_text.check_output(out)
-    reference, other = (load_results(path, COMPARE_COLUMNS, categories=True) for path in (a, b))
+    columns = [*COMPARE_COLUMNS, *(name for name in COMPARE_OPTIONAL if name in SCHEMA.names)]
+    damaged: list[HpcbenchError] = []
+    reference, other = (
+        load_results(path, columns, categories=True, on_damage=damaged.append) for path in (a, b)
+    )
     compared = compare_results(reference, other, tolerance)
     if as_json:
         click.echo(json.dumps(compare_text.comparison_json(compared, names), indent=2))
@@ -256,7 +274,7 @@ def compare(a: Path, b: Path, tolerance: float, out: Path | None, as_json: bool)
     if out is not None:
         write_comparison(compared, names, out)
         say(out, err=as_json)
-    return int(compared.is_worse)
+    return say_damaged(damaged) or int(compared.is_worse)
 
 
 def write_comparison(compared: "Comparison", names: tuple[str, str], out: Path) -> None:

@@ -23,7 +23,7 @@ from hpcbench.errors import Interrupted, SiteError, UnusableNode
 from hpcbench.plan.initial_record import initial_record
 from hpcbench.plan.placement import Placement
 from hpcbench.plan.plan import Plan
-from hpcbench.records import store
+from hpcbench.records import merging, store
 from hpcbench.records.columns import Key, Record, Status
 from hpcbench.records.folder import Results, write_atomically
 from hpcbench.records.lease import check_lease
@@ -243,7 +243,7 @@ class _Dispatcher:
             for record in result.records:
                 if record.key not in stored:
                     store.write_point(self.results, record)
-            store.merge_points(self.results, placement.id)
+            merging.merge_points(self.results, placement.id)
         for name, text in result.logs.items():
             write_atomically(self.results.logs / name, text)
         if result.left:

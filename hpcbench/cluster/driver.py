@@ -4,7 +4,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hpcbench.cluster import run_state
@@ -14,13 +14,14 @@ from hpcbench.cluster.run_state import Callback
 from hpcbench.cluster.worker import record_event
 from hpcbench.config.campaign import Campaign
 from hpcbench.config.site import Site
-from hpcbench.errors import SiteError
+from hpcbench.errors import DamagedFile, SiteError
 from hpcbench.plan.initial_record import initial_record, plan_rows
 from hpcbench.plan.plan import Plan, plan
-from hpcbench.records import store
+from hpcbench.records import merging, store
 from hpcbench.records.columns import Status
 from hpcbench.records.folder import Results, lock_folder
 from hpcbench.runtime import images
+from hpcbench.runtime.ownership import others_cannot_write
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,8 @@ class Summary:
         How many this run has added.
     seconds
         How long it took.
+    damaged
+        How many files of records were damaged; they were moved aside.
     """
 
     results: Path
@@ -52,12 +55,13 @@ class Summary:
     missing: int
     measured_now: int
     seconds: float
+    damaged: int = 0
 
     @property
     def exit_code(self) -> int:
-        """0 where every point has its record and none failed, else 1."""
+        """0 where every point has its record, none failed and no file was damaged, else 1."""
         bad = self.counts.get(Status.FAILED, 0) + self.counts.get(Status.TIMEOUT, 0)
-        return 1 if bad or self.missing else 0
+        return 1 if bad or self.missing or self.damaged else 0
 
 
 def run(
@@ -105,7 +109,8 @@ def run(
     """
     folder = Results(Path(results).absolute())
     try:
-        return _run(campaign, site, folder, pools, account, listener or (lambda _: None))
+        with others_cannot_write():
+            return _run(campaign, site, folder, pools, account, listener or (lambda _: None))
     except OSError as error:
         raise SiteError(
             f"{error.filename or folder.folder}: {error.strerror or error}",
@@ -131,8 +136,10 @@ def _run(
         results.cancel.unlink(missing_ok=True)
         cancel_orphaned_jobs(results, lambda text: notify({"kind": "note", "text": text}))
         # First, so that what a killed run has measured counts as done.
-        store.recover_records(results)
-        todo = todo.without_done(store.finished_keys(results))
+        damaged = merging.recover_records(results)
+        done = store.finished_keys(results, damaged.append)
+        _move_aside(damaged, notify)
+        todo = todo.without_done(done)
         run_state.write_yaml(results.campaign, campaign)
         run_state.write_yaml(results.site, site)
         store.write_plan(results, plan_rows(todo))
@@ -145,9 +152,20 @@ def _run(
             _pull_images(todo, notify)
             dispatch(todo, results, account, notify)
         # What a worker that died had measured still lies in files of its own.
-        store.recover_records(results)
+        late = merging.recover_records(results)
+        _move_aside(late, notify)
         results.state.unlink(missing_ok=True)
-    return summarise(results, started=started, done_before=todo.done)
+    summary = summarise(results, started=started, done_before=todo.done)
+    return replace(summary, damaged=len(damaged) + len(late))
+
+
+def _move_aside(damaged: Sequence[DamagedFile], notify: Callback) -> None:
+    """Move damaged files aside, and say so; their points are measured again."""
+    for error in damaged:
+        merging.move_aside(error)
+        text = f"moved aside, as {error.path.name}.damaged: {error.message}"
+        log.warning("%s", text)
+        notify({"kind": "note", "text": text})
 
 
 def _pull_images(todo: Plan, notify: Callback) -> None:
@@ -195,6 +213,6 @@ def _record_inapplicable(todo: Plan, results: Results, notify: Callback) -> None
             for point in each.placement.points
         ]
         store.write_records(results.records / f"{each.placement.id}-inapplicable.parquet", records)
-        store.merge_points(results, each.placement.id)
+        merging.merge_points(results, each.placement.id)
         for record in records:
             notify(record_event(record))

@@ -20,10 +20,11 @@ from hpcbench.errors import UnusableNode
 from hpcbench.measure import device, node
 from hpcbench.measure.measure import measure
 from hpcbench.plan.placement import Placement
-from hpcbench.records import store
+from hpcbench.records import merging, store
 from hpcbench.records.columns import Key, Record
 from hpcbench.records.folder import Results
 from hpcbench.runtime import command
+from hpcbench.runtime.ownership import others_cannot_write
 
 TOPIC = "hpcbench"
 """The topic of Dask's events by which workers report each record as soon as it is on disk."""
@@ -88,7 +89,7 @@ def run_placement(placement: Placement, site: Site, folder: str) -> PlacementRes
             # Batch systems give each job its own GPUs; here, workers share what there is.
             device.take_gpus(int(name), site.pools[placement.pool].gpus_per_job)
         _check_gpu(placement, site)
-        with _results_here(site, folder) as results:
+        with others_cannot_write(), _results_here(site, folder) as results:
             # Another worker may have had this placement and finished it, unseen by the driver.
             left = placement.without_done(store.recorded_keys(results, placement.id))
             if left is None:
@@ -96,7 +97,7 @@ def run_placement(placement: Placement, site: Site, folder: str) -> PlacementRes
             result = _measure(left, site, results, name)
             worker.log_event(TOPIC, {"kind": "ended", **which, "at": time.time()})
             if site.shared_filesystem:
-                store.merge_points(results, placement.id)
+                merging.merge_points(results, placement.id)
                 return result
             logs = {path.name: path.read_bytes()[-LOG_BYTES:] for path in results.logs.iterdir()}
             return PlacementResult(name, result.counts, result.left, result.records, logs)

@@ -245,7 +245,7 @@ class Campaign(FileSection):
         return rules
 
     @model_validator(mode="after")
-    def _models_can_be_told_apart(self) -> "Campaign":
+    def _labels_are_unlike(self) -> "Campaign":
         if not self.models:
             raise ValueError("models: is empty; name at least one")
         labels = [model.label or model.name for model in self.models]

@@ -109,7 +109,10 @@ class Events:
 
     def _record_batches(self, tops: list[str]) -> Iterator[pa.RecordBatch]:
         if isinstance(self.table, pq.ParquetFile):
-            yield from self.table.iter_batches(batch_size=BATCH_EVENTS, columns=tops)
+            try:
+                yield from self.table.iter_batches(batch_size=BATCH_EVENTS, columns=tops)
+            except (OSError, ValueError, pa.ArrowException) as error:
+                raise BadInput(f"{self.source}: is not a whole Parquet file: {error}") from error
         else:
             yield from self.table.select(tops).to_batches(max_chunksize=BATCH_EVENTS)
 
@@ -237,7 +240,9 @@ def read_events(path: Path) -> Events:
         return readers[path.suffix](path)
     except OSError as error:
         raise BadInput(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, pa.ArrowException) as error:
+    except BadInput:
+        raise
+    except Exception as error:  # NumPy reads headers as Python, and fails like Python
         raise BadInput(f"{path}: is not a {path.suffix} file of events: {error}") from error
 
 
@@ -247,10 +252,18 @@ def _parquet(path: Path) -> Events:
 
 
 def _numpy(path: Path) -> Events:
-    loaded = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix == ".npy" else None)
-    return events_from_arrays(
-        {path.stem: loaded} if path.suffix == ".npy" else dict(loaded), str(path)
-    )
+    if path.suffix == ".npy":
+        array = np.load(path, allow_pickle=False, mmap_mode="r")
+        if not isinstance(array, np.ndarray):
+            array.close()
+            raise ValueError("it is an archive")
+        return events_from_arrays({path.stem: array}, str(path))
+    # NumPy leaves a file open that it has opened itself, and that is no archive.
+    with path.open("rb") as stream:
+        loaded = np.load(stream, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise ValueError("it is no archive")
+        return events_from_arrays(dict(loaded), str(path))
 
 
 def events_from_arrays(columns: Mapping[str, Any], source: str = "columns") -> Events:

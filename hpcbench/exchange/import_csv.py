@@ -347,7 +347,7 @@ _COLUMNS_OF: dict[str, tuple[str, ...]] = {
     "the inputs": ("input_data", "shapes"),
     "any latency": ("latency_avg_us", "latency_p50_us", "latency_p95_us", "latency_p99_us"),
     "the server's own times": ("server_queue_us", "server_compute_infer_us"),
-    "GPU utilisation, power and energy": ("gpu_utilization_avg", "gpu_energy_j"),
+    "GPU utilisation, power and energy": ("gpu_utilization_avg", "gpu_power_avg_w"),
 }
 """What figures and recommendations use, and the columns that hold it."""
 

@@ -29,7 +29,7 @@ def gpu_columns() -> dict[str, Any]:
         ``cuda_visible_devices`` and ``gpu_count`` always; ``gpu_name``, ``gpu_uuid`` and
         ``gpu_driver`` where there is a GPU and it answers.
     """
-    handles = _handles()
+    handles = gpu_handles()
     found = {"cuda_visible_devices": os.environ.get(_VISIBLE), "gpu_count": len(handles)}
     if not handles:
         return found
@@ -44,26 +44,6 @@ def gpu_columns() -> dict[str, Any]:
         return found
 
 
-def energy_j() -> float | None:
-    """Return the energy that the GPUs of this process have used since their driver was loaded.
-
-    Returns
-    -------
-    float or None
-        Joules, summed over the GPUs; None without a GPU, or where one has no energy counter
-        (before Volta).
-    """
-    handles = _handles()
-    if not handles:
-        return None
-    try:
-        millijoules = [pynvml.nvmlDeviceGetTotalEnergyConsumption(h) for h in handles]
-    except pynvml.NVMLError as error:
-        log.debug("no energy counter: %s", error)
-        return None
-    return float(sum(millijoules)) / 1000
-
-
 def driver_cuda_version() -> tuple[int, int] | None:
     """Return the newest CUDA version that the node's driver supports.
 
@@ -72,7 +52,7 @@ def driver_cuda_version() -> tuple[int, int] | None:
     tuple of int or None
         Major and minor version; None without a driver.
     """
-    if not _handles():
+    if not gpu_handles():
         return None
     try:
         number = pynvml.nvmlSystemGetCudaDriverVersion_v2()
@@ -93,7 +73,7 @@ def gpu_architecture() -> str:
         answer.
     """
     try:
-        found = {pynvml.nvmlDeviceGetCudaComputeCapability(handle) for handle in _handles()}
+        found = {pynvml.nvmlDeviceGetCudaComputeCapability(handle) for handle in gpu_handles()}
     except pynvml.NVMLError as error:
         log.debug("NVML does not return the GPU's compute capability: %s", error)
         return "gpu"
@@ -131,7 +111,7 @@ def name_gpus_by_uuid() -> None:
     An index means another GPU where a container or a control group hides some, and a batch system's
     "CUDA0" means nothing to CUDA.
     """
-    handles = _handles()
+    handles = gpu_handles()
     if handles and os.environ.get(_VISIBLE):
         _make_visible(handles)
 
@@ -154,7 +134,7 @@ def take_gpus(worker: int, count: int) -> None:
     UnusableNode
         If the computer has too few GPUs for this worker.
     """
-    handles = _handles()
+    handles = gpu_handles()
     # Once, because the share is counted among the GPUs that are visible before it is taken.
     if not handles or not count or _TAKEN in os.environ:
         return
@@ -173,8 +153,14 @@ def _make_visible(handles: tuple[Any, ...]) -> None:
     os.environ[_VISIBLE] = ",".join(pynvml.nvmlDeviceGetUUID(handle) for handle in handles)
 
 
-def _handles() -> tuple[Any, ...]:
-    """Return NVML's handles of the GPUs in CUDA_VISIBLE_DEVICES; none without a driver."""
+def gpu_handles() -> tuple[Any, ...]:
+    """Return NVML's handles of the GPUs in CUDA_VISIBLE_DEVICES.
+
+    Returns
+    -------
+    tuple
+        In the order of the variable; empty without a driver.
+    """
     try:
         # NVML counts these calls: all but the first cost nothing.
         pynvml.nvmlInit()

@@ -17,7 +17,6 @@ from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.errors import ServerFailed
 from hpcbench.measure import (
     concurrent,
-    device,
     engines,
     loaded_config,
     model_repository,
@@ -29,7 +28,7 @@ from hpcbench.measure import (
     variants,
 )
 from hpcbench.measure import server as triton
-from hpcbench.measure.meanwhile import observing
+from hpcbench.measure.meanwhile import Watch, observing_run, watch
 from hpcbench.measure.perf_output import Outcome
 from hpcbench.measure.preflight import InstalledPerfAnalyzer, check_scratch, installed_perf_analyzer
 from hpcbench.measure.server import ServerOptions
@@ -109,7 +108,9 @@ def _measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, 
                 swaps = waiting[-1][0].served != served
                 own = replace(options, engines=folders, poll_repository=swaps)
                 with triton.serve(served, site.container, log_path, own) as server:
-                    work = _Work(placement, site, columns, tool.result())
+                    watched = watch(server, gpus=gpus)
+                    own_columns = {**columns, **watched.columns}
+                    work = _Work(placement, site, own_columns, tool.result(), watched)
                     for point, record in _measure_on(server, waiting, work):
                         engine = built[point.variant].columns if point.variant in built else {}
                         yield replace(record, **engine)
@@ -157,6 +158,7 @@ class _Work:
     site: Site
     columns: Mapping[str, Any]
     tool: InstalledPerfAnalyzer
+    watch: Watch
 
 
 def _measure_points(
@@ -234,7 +236,6 @@ def _composing_record(
 def _measure_isolated(
     point: Point, server: triton.Server, work: _Work
 ) -> tuple[Outcome, dict[str, Any]]:
-    energy_before = device.energy_j()
     outcome, extra = _run_perf_analyzer(point, server, work, settle=True)
     if outcome.status is Status.UNSTABLE and server.alive:
         outcome, extra = _join_runs(
@@ -243,9 +244,6 @@ def _measure_isolated(
             _run_perf_analyzer(point, server, work, settle=False),
             point.load.percentile,
         )
-    energy_after = device.energy_j()
-    if energy_before is not None and energy_after is not None:
-        extra["gpu_energy_j"] = energy_after - energy_before
     return outcome, extra
 
 
@@ -332,7 +330,7 @@ def _run_perf_analyzer(
             container.runtime_of(work.site.container).exclusive_shared_memory()
             if system
             else nullcontext(),
-            observing(server.http_port, folder / "stdout.txt") as seen,
+            observing_run(work.watch, folder / "stdout.txt") as observed,
         ):
             done = process.run(command, folder=folder, timeout_s=limit_s)
         written = folder / perf_output.CSV_NAME
@@ -353,7 +351,7 @@ def _run_perf_analyzer(
         outcome = Outcome(Status.TIMEOUT, reason, outcome.metrics)
     if outcome.status in (Status.FAILED, Status.TIMEOUT):
         extra["log_tail"] = server_log.last_lines(done.stdout + done.stderr) or None
-    return seen.added_to_last(perf_analyzer.in_inferences(outcome, inferences), point), extra
+    return observed(perf_analyzer.in_inferences(outcome, inferences), point), extra
 
 
 def _join_runs(

@@ -15,6 +15,9 @@ from typing import Generic, Protocol, TypeVar
 
 log = logging.getLogger(__name__)
 
+_CPU_SHARE = 0.01
+"""The most that a source may take of one CPU."""
+
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -61,6 +64,22 @@ class Reading(Generic[T]):
 
     at: float
     value: T
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Energy between two readings.
+
+    Attributes
+    ----------
+    joules
+        Summed over the devices.
+    seconds
+        The time between the readings.
+    """
+
+    joules: float
+    seconds: float
 
 
 class Sampler(AbstractContextManager["Sampler[T]"], Generic[T]):
@@ -110,12 +129,13 @@ class Sampler(AbstractContextManager["Sampler[T]"], Generic[T]):
     def _run(self) -> None:
         due = time.monotonic()
         while not self._over.wait(max(0.0, due - time.monotonic())):
-            before = time.monotonic()
-            # The next reading has a fixed time, or the rate would fall with the load.
-            due = max(due + self._source.period_s, before)
+            before, cpu_s = time.monotonic(), time.thread_time()
             try:
                 value = self._source.read()
+                self._readings.append(Reading((before + time.monotonic()) / 2, value))
             except Exception as error:  # noqa: BLE001 - whatever a driver or a dying server raises
                 log.debug("%s is not read: %s", type(self._source).__name__, error)
-                continue
-            self._readings.append(Reading((before + time.monotonic()) / 2, value))
+            # What is read must not disturb what is measured: on a node with hundreds of threads or
+            # GPUs with a slow driver, it is read less often.
+            period_s = max(self._source.period_s, (time.thread_time() - cpu_s) / _CPU_SHARE)
+            due = max(due + period_s, time.monotonic())

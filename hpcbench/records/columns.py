@@ -152,26 +152,75 @@ class Record(Asked):
     )
 
     # The device meanwhile
+    device_source: str | None = _provenance(
+        "where power and energy come from: nvml, triton (its metrics, where NVML is missing), or "
+        "rapl, of the CPUs, where there is no GPU; missing: nowhere, or an older version"
+    )
     gpu_utilization_avg: float | None = _metric(
-        "0 to 1, mean over GPUs, from Triton", unit="1", header="Avg GPU Utilization"
+        "0 to 1, mean over GPUs: share of the time in which a kernel ran",
+        unit="1",
+        header="Avg GPU Utilization",
     )
     gpu_power_avg_w: float | None = _metric(
-        "mean over GPUs, from Triton", unit="W", header="Avg GPU Power Usage"
+        "mean over GPUs", unit="W", header="Avg GPU Power Usage"
     )
     gpu_memory_max_bytes: int | None = _metric(
-        "sum over GPUs, from Triton; missing where server_fresh is false: Triton keeps some of "
-        "the memory of what it held before",
+        "sum over GPUs; missing where server_fresh is false, because Triton keeps some of the "
+        "memory of what it held before, and where several models were under load",
         unit="B",
         header="Max GPU Memory Usage",
     )
     gpu_memory_total_bytes: int | None = _metric(
-        "sum over GPUs, from Triton", unit="B", header="Total GPU Memory"
+        "sum over GPUs", unit="B", header="Total GPU Memory"
+    )
+    gpu_sm_clock_avg_mhz: float | None = _metric("clock of the GPUs, mean", unit="MHz")
+    gpu_sm_clock_min_mhz: float | None = _metric("clock of the GPUs, lowest", unit="MHz")
+    gpu_memory_clock_avg_mhz: float | None = _metric("clock of their memory, mean", unit="MHz")
+    gpu_temperature_max_c: float | None = _metric("temperature of the hottest", unit="Cel")
+    gpu_throttle_reasons: str | None = _provenance(
+        "why the clocks were lower than they could be, joined by commas: power_cap, hw_slowdown, "
+        "thermal, hw_thermal, hw_power_brake; empty: for no reason; missing: not known"
+    )
+    gpu_other_processes: int | None = _metric(
+        "most processes that computed on one of the GPUs and were not the server's", unit="1"
     )
     gpu_energy_j: float | None = _metric(
-        "energy of the GPUs while perf_analyzer ran, from NVML; missing where several models "
-        "were measured at the same time, because it cannot be divided among them",
+        "energy of the GPUs while perf_analyzer ran, with its start; older results only", unit="J"
+    )
+    idle_power_w: float | None = _metric(
+        "power of all GPUs, or else of the CPUs, before the server's first load", unit="W"
+    )
+    cpu_power_avg_w: float | None = _metric("power of all CPU packages, from RAPL", unit="W")
+    energy_j_per_infer: float | None = _metric(
+        "energy of all GPUs, or else of the CPUs, for one inference; missing where several models "
+        "were under load and where an ensemble called the model, because it cannot be divided",
         unit="J",
     )
+    energy_j_per_infer_net: float | None = _metric(
+        "the same without the idle power in that time", unit="J"
+    )
+
+    # What the programs took of the CPUs
+    cpu_sampled_s: float | None = _metric(
+        "the time within the counted windows that the next columns are about", unit="s"
+    )
+    server_cpu_s: float | None = _metric("CPU time of the server's processes", unit="s")
+    server_memory_max_bytes: int | None = _metric("their resident memory, at most", unit="B")
+    server_context_switches: int | None = _metric("how often their threads got a CPU", unit="1")
+    client_cpu_s: float | None = _metric("CPU time of perf_analyzer", unit="s")
+    client_memory_max_bytes: int | None = _metric("its resident memory, at most", unit="B")
+    client_context_switches: int | None = _metric("how often its threads got a CPU", unit="1")
+    client_cpu_share: float | None = _metric(
+        "its CPU time over that of all CPUs that it may use", unit="1"
+    )
+    client_busiest_thread: float | None = _metric(
+        "CPU time of its busiest thread over that of one CPU", unit="1"
+    )
+    client_threads: int | None = _metric("its threads", unit="1")
+    client_cpu_limited: bool | None = _provenance(
+        "one of the two shares is 0.9 or more: the client may be the limit"
+    )
+    cpus_shared: bool | None = _provenance("server and client may use the same CPUs")
 
     # Where, when and with what
     node: str | None = _provenance("host name")

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from hpcbench.records import parquet
 from hpcbench.records.columns import MEASURED, SCHEMA
-from hpcbench.records.store import read_table
+from hpcbench.records.store import OnDamage, read_table
 
 KEY_COLUMNS = ("site", "point_id", "pool", "repeat")
 """What names a measurement among those of many sites: pools of two may have one name."""
@@ -31,6 +31,7 @@ def load_results(
     points: Collection[str] | None = None,
     *,
     categories: bool = False,
+    on_damage: OnDamage | None = None,
 ) -> pd.DataFrame:
     """Return the measurements of a results folder or file.
 
@@ -48,6 +49,9 @@ def load_results(
     categories
         Whether strings other than point_id become pandas categories. This takes a fifth of the
         memory.
+    on_damage
+        Called with each damaged file of a folder, whose rows are left out; by default a damaged
+        file is an error.
 
     Returns
     -------
@@ -65,7 +69,10 @@ def load_results(
     path = Path(path)
     if not (path.is_file() and parquet.is_merged(path)):
         table = read_table(
-            path, [*names, *KEY_COLUMNS, "status", *ATTEMPT_COLUMNS, *SORT_COLUMNS], points
+            path,
+            [*names, *KEY_COLUMNS, "status", *ATTEMPT_COLUMNS, *SORT_COLUMNS],
+            points,
+            on_damage,
         )
         table = table.select(names).take(best_attempts(table))
         table = _in_categories([table]) if categories else table

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from hpcbench.errors import BadInput, did_you_mean
+from hpcbench.errors import BadInput, DamagedFile, did_you_mean
 from hpcbench.records.columns import SCHEMA, SCHEMA_VERSION, Record, Status
 from hpcbench.records.roles import may_become
 
@@ -188,16 +188,32 @@ def open_records(path: Path) -> Iterator[RecordFile]:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
             schema = parquet.schema_arrow
+            _check_size(path, parquet.metadata)
             yield RecordFile(path, parquet, schema, _version(path, schema.metadata or {}))
     except FileNotFoundError:
         raise
     except PermissionError as error:
         raise BadInput(f"{path}: may not be read", "ask whoever owns it to let you") from error
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise BadInput(
+        raise DamagedFile(
             f"{path}: is not a whole Parquet file: {error}",
             "move it elsewhere; the next run measures again what it held",
+            path,
         ) from error
+
+
+_MOST_EXPANSION, _SMALL_BYTES = 200, 1 << 26
+
+
+def _check_size(path: Path, metadata: pq.FileMetaData) -> None:
+    """Refuse a small file that would fill the memory. Each row has an id and times of its own."""
+    size = path.stat().st_size
+    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
+    inside = sum(group.total_byte_size for group in groups)
+    if metadata.num_rows > size or inside > max(_SMALL_BYTES, _MOST_EXPANSION * size):
+        raise ValueError(
+            f"it is said to hold {metadata.num_rows} rows of {inside} bytes in {size} bytes"
+        )
 
 
 def check_file(path: Path) -> None:

@@ -7,7 +7,7 @@ files are merged into one, so that a shared file system is not filled with small
 import contextlib
 import io
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from hpcbench.errors import BadInput
+from hpcbench.errors import BadInput, DamagedFile
 from hpcbench.records import parquet
 from hpcbench.records.columns import FINAL, MEASURED, SCHEMA, Key, Record, names_with
 from hpcbench.records.folder import Results, write_atomically
@@ -93,7 +93,9 @@ def recorded_keys(results: Results, placement_id: str) -> set[Key]:
     """
     found = finished_keys_of(results, placement_id)
     for path in results.records.glob(f"{placement_id}-*.parquet"):
-        found |= {_key(row) for row in parquet.read_file(path, _KEY).to_pylist()}
+        # One that is damaged holds nothing; the merge moves it aside.
+        with contextlib.suppress(DamagedFile):
+            found |= {_key(row) for row in parquet.read_file(path, _KEY).to_pylist()}
     return found
 
 
@@ -112,7 +114,7 @@ def finished_keys_of(results: Results, placement_id: str) -> set[Key]:
     set of Key
         Empty where nothing of it was merged yet.
     """
-    whole = _merged_file(results, placement_id)
+    whole = merged_file(results, placement_id)
     if not whole.exists():
         return set()
     rows = parquet.read_file(whole, (*_KEY, "status")).to_pylist()
@@ -126,12 +128,8 @@ def _key(row: dict[str, Any]) -> Key:
     return row["point_id"], row["pool"], row["repeat"]
 
 
-def _merged_file(results: Results, placement_id: str) -> Path:
-    return results.records / f"{placement_id}.parquet"
-
-
-def merge_points(results: Results, placement_id: str) -> None:
-    """Merge the files of a placement's points into one, then delete them.
+def merged_file(results: Results, placement_id: str) -> Path:
+    """Return the file of a placement's points once they are merged.
 
     Parameters
     ----------
@@ -139,46 +137,13 @@ def merge_points(results: Results, placement_id: str) -> None:
         The results folder.
     placement_id
         The placement.
+
+    Returns
+    -------
+    Path
+        The file, whether it is there or not.
     """
-    parts = sorted(results.records.glob(f"{placement_id}-*.parquet"))
-    if parts:
-        _merge(results, placement_id, parts)
-
-
-def _merge(results: Results, placement_id: str, parts: list[Path]) -> None:
-    whole = _merged_file(results, placement_id)
-    tables = [parquet.read_file(path) for path in ([whole] if whole.exists() else []) + parts]
-    # A merge that was killed between renaming and deleting left its parts behind. Then each of
-    # their rows is here twice.
-    rows = {str(row): row for table in tables for row in table.to_pylist()}
-    write_records(whole, [Record(**row) for row in rows.values()])
-    for path in parts:
-        path.unlink(missing_ok=True)
-
-
-def recover_records(results: Results) -> None:
-    """Finish what a killed run left undone: merge points, delete half-written files.
-
-    Parameters
-    ----------
-    results
-        The results folder.
-
-    Raises
-    ------
-    BadInput
-        Where a file of records cannot be read. No record has been touched then.
-    """
-    for folder in (results.folder, results.records):
-        for path in (*folder.glob(".*.tmp"), *folder.glob(".probe-*")):
-            path.unlink(missing_ok=True)
-    for path in record_files(results.folder):
-        parquet.check_file(path)
-    parts: dict[str, list[Path]] = {}
-    for path in sorted(results.records.glob("*-*.parquet")):
-        parts.setdefault(path.stem.split("-")[0], []).append(path)
-    for placement_id, its in parts.items():
-        _merge(results, placement_id, its)
+    return results.records / f"{placement_id}.parquet"
 
 
 def record_files(path: Path) -> list[Path]:
@@ -214,8 +179,15 @@ def record_files(path: Path) -> list[Path]:
     return files
 
 
+OnDamage = Callable[[DamagedFile], object]
+"""Called with each damaged file, whose rows are then left out."""
+
+
 def read_table(
-    path: Path, columns: Sequence[str] | None = None, points: Collection[str] | None = None
+    path: Path,
+    columns: Sequence[str] | None = None,
+    points: Collection[str] | None = None,
+    on_damage: OnDamage | None = None,
 ) -> pa.Table:
     """Return all rows of a results folder or file, superseded ones included.
 
@@ -227,6 +199,8 @@ def read_table(
         The columns to read; all by default.
     points
         The point_ids whose rows to read; all by default.
+    on_damage
+        Called with each damaged file; by default a damaged file is an error.
 
     Returns
     -------
@@ -236,24 +210,51 @@ def read_table(
     Raises
     ------
     BadInput
-        Where a file cannot be read, or there is no such column.
+        Where a file cannot be read, all are damaged, or there is no such column.
     """
     names = SCHEMA.names if columns is None else list(dict.fromkeys(columns))
     parquet.check_columns(names)
-    tables = _read_all(path, names, points)
+    tables = _read_all(path, names, points, on_damage)
     schema = pa.schema([SCHEMA.field(name) for name in names], SCHEMA.metadata)
     # Not schema.empty_table(), which imports pandas, and with it half of the time of a command.
     empty = pa.Table.from_batches([], schema)
     return pa.concat_tables([empty, *tables])
 
 
-def _read_all(path: Path, names: Sequence[str], points: Collection[str] | None) -> list[pa.Table]:
+def _read_all(
+    path: Path,
+    names: Sequence[str],
+    points: Collection[str] | None,
+    on_damage: OnDamage | None,
+) -> list[pa.Table]:
     for _ in range(_READ_ATTEMPTS):
         with contextlib.suppress(FileNotFoundError):
-            return [parquet.read_file(file, names, points) for file in record_files(path)]
+            return _read_files(record_files(path), names, points, on_damage)
     raise BadInput(
         f"{path}: its files disappear while they are read", "read it when no run is using it"
     )
+
+
+def _read_files(
+    files: Sequence[Path],
+    names: Sequence[str],
+    points: Collection[str] | None,
+    on_damage: OnDamage | None,
+) -> list[pa.Table]:
+    tables, damaged = [], []
+    for file in files:
+        try:
+            tables.append(parquet.read_file(file, names, points))
+        except DamagedFile as error:
+            if on_damage is None:
+                raise
+            damaged.append(error)
+    if damaged and not tables:
+        raise damaged[0]
+    for each in damaged:
+        assert on_damage is not None
+        on_damage(each)
+    return tables
 
 
 ASKED_COLUMNS = names_with(Role.LOAD, Role.CALL, Role.WINDOW)
@@ -319,13 +320,17 @@ def read_plan(results: Results) -> list[dict[str, Any]]:
     return rows
 
 
-def read_statuses(results: Results) -> dict[Key, tuple[str, str | None]]:
+def read_statuses(
+    results: Results, on_damage: OnDamage | None = None
+) -> dict[Key, tuple[str, str | None]]:
     """Return how each measurement ended.
 
     Parameters
     ----------
     results
         The results folder.
+    on_damage
+        Called with each damaged file; by default a damaged file is an error.
 
     Returns
     -------
@@ -336,7 +341,7 @@ def read_statuses(results: Results) -> dict[Key, tuple[str, str | None]]:
     if not results.records.is_dir():
         return {}
     names = ("point_id", "pool", "repeat", "status", "reason", "ended_at")
-    table = read_table(results.folder, names)
+    table = read_table(results.folder, names, on_damage=on_damage)
     # As numbers: to make Python's datetimes of them, pyarrow imports pandas.
     ended = table["ended_at"].cast(pa.int64())
     table = table.set_column(names.index("ended_at"), "ended_at", ended)
@@ -347,17 +352,21 @@ def read_statuses(results: Results) -> dict[Key, tuple[str, str | None]]:
     return found
 
 
-def finished_keys(results: Results) -> set[Key]:
+def finished_keys(results: Results, on_damage: OnDamage | None = None) -> set[Key]:
     """Return the measurements that a run need not make again.
 
     Parameters
     ----------
     results
         The results folder.
+    on_damage
+        Called with each damaged file; by default a damaged file is an error.
 
     Returns
     -------
     set of Key
         Those whose status is in `hpcbench.records.columns.FINAL`.
     """
-    return {key for key, (status, _) in read_statuses(results).items() if status in FINAL}
+    return {
+        key for key, (status, _) in read_statuses(results, on_damage).items() if status in FINAL
+    }

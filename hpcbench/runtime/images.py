@@ -22,6 +22,7 @@ from hpcbench.config.container import DOCKER, Container, ResolvedContainer
 from hpcbench.errors import SiteError
 from hpcbench.runtime import registry
 from hpcbench.runtime.command import ImageRuntime, image_runtime_of
+from hpcbench.runtime.ownership import check_cached
 from hpcbench.runtime.process import lock_until_closed
 
 _UNPACKED = re.compile(r"/\.flat/[0-9a-f]{2}/([0-9a-f]{64})$")
@@ -346,7 +347,10 @@ def pull_images(container: Container, notify: Callable[[str], None]) -> None:
     digests = container.server_digest, container.sdk_digest
     for image, digest in zip(container.images, digests, strict=True):
         path = Path(image_location(image, digest, container.cache))
-        if image.startswith(DOCKER) and not path.is_file():
+        if not image.startswith(DOCKER):
+            continue
+        check_cached(path)
+        if not path.is_file():
             reference = registry.parse_reference(image).at(digest)
             notify(reference)
             try:

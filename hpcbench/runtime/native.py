@@ -2,13 +2,16 @@
 
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+import psutil
+
 from hpcbench.config.container import Container
-from hpcbench.errors import SiteError
+from hpcbench.errors import SiteError, UnusableNode
 from hpcbench.runtime.command import (
     SAFE,
     SAFE_PATH,
@@ -40,6 +43,15 @@ def read_manifest(prefix: Path) -> Mapping[str, Mapping[str, str]]:
     """
     content: Mapping[str, Mapping[str, str]] = json.loads((prefix / "manifest.json").read_text())
     return content
+
+
+FOREIGN_LOCK_S = 600.0
+"""Seconds that another user may hold the lock of the node's shared memory."""
+
+OWN_LOCK_S = 3600.0
+"""Seconds that this user's other workers on the node may hold it, one after the other."""
+
+LOCK_POLL_S = 0.1
 
 
 class _Native:
@@ -74,13 +86,47 @@ class _Native:
         # The folder itself is locked: every user has it, and no lock file is left behind.
         folder = os.open(SHARED_MEMORY, os.O_RDONLY)
         try:
-            lock_until_closed(folder)
+            _wait_for_lock(folder)
             yield
         finally:
             os.close(folder)
 
     def kill_orphans(self) -> None:
         """Nothing is left: the supervisor ends whatever a program has started."""
+
+
+def _wait_for_lock(folder: int) -> None:
+    started = time.monotonic()
+    while True:
+        try:
+            lock_until_closed(folder, wait=False)
+        except BlockingIOError:
+            waited_s = time.monotonic() - started
+            holder = _lock_holder(folder)
+            ours = holder is None or holder.uids().real == os.getuid()
+            if waited_s > (OWN_LOCK_S if ours else FOREIGN_LOCK_S):
+                who = f"process {holder.pid} of {holder.username()}" if holder else "a process"
+                raise UnusableNode(
+                    f"{SHARED_MEMORY}: {who} has held its lock for {waited_s:.0f} s",
+                    "end it, ask its owner to, or use another node; without shared_memory: system "
+                    "no lock is needed",
+                ) from None
+            time.sleep(LOCK_POLL_S)
+        else:
+            return
+
+
+def _lock_holder(folder: int) -> psutil.Process | None:
+    """The process that holds the lock of an open folder; None where this node does not say."""
+    inode = os.fstat(folder).st_ino
+    try:
+        lines = Path("/proc/locks").read_text().splitlines()
+        # As in "1: FLOCK  ADVISORY  WRITE 1234 00:1a:1 0 EOF".
+        words = (line.split() for line in lines if " FLOCK " in line and "->" not in line)
+        pids = [int(w[4]) for w in words if w[5].rpartition(":")[2] == str(inode)]
+        return psutil.Process(pids[0]) if pids else None
+    except (OSError, ValueError, IndexError, psutil.Error):
+        return None
 
 
 def _prefix(container: Container) -> Path:

@@ -7,10 +7,12 @@ that came from somebody else may hold links to whatever its reader can write.
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from hpcbench.errors import BadInput, UnusableNode
+from hpcbench.errors import BadInput, SiteError, UnusableNode
 
 
 def private_folder(path: Path) -> Path:
@@ -110,6 +112,53 @@ def _is_mine(uid: int, folder: Path) -> bool:
             return uid == os.fstat(probe.fileno()).st_uid
     except OSError:
         return False
+
+
+@contextmanager
+def others_cannot_write() -> Iterator[None]:
+    """Let no file or folder be made that everybody can change, whatever the user's umask is.
+
+    Yields
+    ------
+    None
+        The umask before comes back when the block is left.
+    """
+    before = os.umask(0o022)
+    os.umask(before | 0o002)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def check_cached(path: Path) -> None:
+    """Refuse a file that somebody else may have put into a cache under a digest's name.
+
+    Whoever owns the cache is trusted: they could replace whatever is in it.
+
+    Parameters
+    ----------
+    path
+        The file, which need not exist.
+
+    Raises
+    ------
+    SiteError
+        Where it is a link, can be changed by everybody, or belongs to somebody who owns neither
+        the cache nor this process.
+    """
+    try:
+        folder, found = path.parent.stat(), path.lstat()
+    except FileNotFoundError:
+        return
+    trusted = {0, os.getuid(), folder.st_uid}
+    if stat.S_ISREG(found.st_mode) and found.st_uid in trusted and not found.st_mode & stat.S_IWOTH:
+        return
+    raise SiteError(
+        f"container.cache: {path} belongs to user {found.st_uid} ({stat.filemode(found.st_mode)}), "
+        "who owns neither the cache nor this run, or can be changed by everybody",
+        "remove it, or name a cache in which only you, or people whom you trust, can write",
+    )
 
 
 def link_refused(path: Path) -> BadInput:

@@ -89,6 +89,17 @@ def stop_all() -> None:
         program.release()
 
 
+def running_pids() -> list[int]:
+    """Return the processes from which the programs of this process descend.
+
+    Returns
+    -------
+    list of int
+        The process ids of their supervisors.
+    """
+    return [program.pid for program in list(_live)]
+
+
 def _check_not_stopped() -> None:
     if _stopped.is_set():
         raise Interrupted("the run was interrupted")
@@ -105,6 +116,11 @@ class RunningProgram:
 
     def __init__(self, popen: "subprocess.Popen[bytes]") -> None:
         self._popen = popen
+
+    @property
+    def pid(self) -> int:
+        """The process id of its supervisor, from which all its processes descend."""
+        return self._popen.pid
 
     def poll(self) -> int | None:
         """Return whether the program has ended.

@@ -188,9 +188,16 @@ def _authorization(challenge: str, host: str) -> str:
     if not realm.startswith("https://"):
         raise ValueError(f"it asks for a login at {realm}, which is not encrypted")
     query = urllib.parse.urlencode({k: v for k, v in fields.items() if k in ("service", "scope")})
-    answer = _ask(f"{realm}?{query}", {"Authorization": f"Basic {login}"} if login else {}, "GET")
+    # The registry names who is to get the password: not somebody of another domain.
+    known = login and _domain(urllib.parse.urlsplit(realm).hostname) == _domain(host)
+    answer = _ask(f"{realm}?{query}", {"Authorization": f"Basic {login}"} if known else {}, "GET")
     token = json.loads(answer.body)
     return f"Bearer {token.get('token') or token['access_token']}"
+
+
+def _domain(host: str | None) -> tuple[str, ...]:
+    """The last two labels of a host's name, as in ("docker", "io"), without its port."""
+    return tuple((host or "").partition(":")[0].lower().split(".")[-2:])
 
 
 def _login(host: str) -> str:

@@ -69,7 +69,7 @@ def test_pools_of_one_name_at_two_sites_are_two_pools(tmp_path: Path) -> None:
     assert sorted(frame["gpu_name"]) == ["A100", "T4"]
 
 
-def test_the_later_measured_row_counts_and_the_superseded_are_told(tmp_path: Path) -> None:
+def test_the_later_measured_row_counts_and_the_superseded_are_reported(tmp_path: Path) -> None:
     def attempt(hour: int, status: str, figure: float | None) -> Record:
         return record(
             1,
@@ -232,7 +232,7 @@ def test_whatever_is_overwritten_in_a_file_is_a_message_or_harmless(
     assert all(str(path) in problem.message for problem in merged.set_aside)
 
 
-def test_two_sites_that_disagree_on_a_column_are_told_which_and_how(tmp_path: Path) -> None:
+def test_two_sites_that_disagree_on_a_column_are_reported_which_and_how(tmp_path: Path) -> None:
     north = site(tmp_path, "north", record(1, site="north"))
     south = site(tmp_path, "south", record(2, site="south"))
     (bad,) = (south / "records").iterdir()
@@ -271,7 +271,7 @@ def test_a_column_that_is_only_written_in_another_way_is_read(
     assert not merged.set_aside
 
 
-def test_columns_that_came_later_are_missing_and_those_of_the_future_are_told(
+def test_columns_that_came_later_are_missing_and_those_of_the_future_are_reported(
     tmp_path: Path,
 ) -> None:
     north = site(tmp_path, "north", record(1, node="n1"), record(2, node="n2"))
@@ -311,7 +311,7 @@ def test_an_older_schema_version_goes_through_its_migrations(
     assert load_results(north, columns=["latency_avg_us"]).iloc[0, 0] == 2500.0
 
 
-def test_nothing_to_merge_is_told(tmp_path: Path) -> None:
+def test_nothing_to_merge_is_reported(tmp_path: Path) -> None:
     empty = site(tmp_path, "empty")
     message = refusal(merge, tmp_path, empty)
     assert message.startswith("there is nothing to merge: 0 files without a record")
@@ -413,7 +413,7 @@ def test_an_interrupted_merge_leaves_what_was_there(tmp_path: Path) -> None:
     assert [path.name for path in out.parent.iterdir()] == ["merged.parquet"]
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     north = site(tmp_path, "north", record(1))
     (tmp_path / "file").write_text("")
     for out in (tmp_path / "file" / "merged.parquet", Path("/proc/hpcbench/merged.parquet")):

@@ -156,8 +156,8 @@ def _print(pairs: dict[int, list[dict[str, Took]]], ready: dict[str, list[float]
         for name, known in logs.items():
             ratios = [getattr(p["apptainer"], name) / getattr(p["native"], name) for p in rounds]
             known += [math.log(ratio) for ratio in ratios]
-            told = " ".join(f"{ratio:.3f}" for ratio in ratios)
-            words.append(f"{told:23} {statistics.mean(ratios):.3f}")
+            listed = " ".join(f"{ratio:.3f}" for ratio in ratios)
+            words.append(f"{listed:23} {statistics.mean(ratios):.3f}")
         print(" ".join(words))
     for name, known in logs.items():
         error = statistics.stdev(known) / math.sqrt(len(known))

@@ -49,8 +49,10 @@ def main() -> None:
             parts = split_placements(placements, jobs=16, walltime_s=7200)
             took["expanding"].append(between - begun)
             took["placing"].append(time.process_time() - between)
-        told = ", ".join(f"{what} {statistics.median(each):.2f} s" for what, each in took.items())
-        print(f"{name}: {len(grid.points)} points in {len(parts)} placements: {told}")
+        medians = ", ".join(
+            f"{what} {statistics.median(each):.2f} s" for what, each in took.items()
+        )
+        print(f"{name}: {len(grid.points)} points in {len(parts)} placements: {medians}")
 
 
 if __name__ == "__main__":

@@ -226,7 +226,6 @@ def table(placement: Placement, rows: int) -> pa.Table:
             "gpu_power_avg_w": figures(60 + 200 * np.minimum(1, concurrency / 16)),
             "gpu_memory_max_bytes": counts(np.full(n, 3 * 2**30) * instances),
             "gpu_memory_total_bytes": counts(np.full(n, 40 * 2**30)),
-            "gpu_energy_j": figures(30 * (60 + 200 * np.minimum(1, concurrency / 16))),
         }
     arrays = []
     for field in SCHEMA:

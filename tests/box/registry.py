@@ -91,7 +91,7 @@ class _Client:
 
 
 def push(folder: Path, name: str, tag: str, root: Path, path: str) -> str:
-    """Puts a root folder into the registry; gives the digest that the registry tells for it."""
+    """Puts a root folder into the registry; gives the digest that the registry has for it."""
     tar = subprocess.run(
         ["tar", "-C", str(root), "--numeric-owner", "--owner=0", "--group=0", "-cf", "-", "."],
         stdout=subprocess.PIPE,

@@ -59,7 +59,7 @@ def test_help_names_every_command_in_the_order_of_work(flag: str) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help_that_tells_what_it_does(command: str) -> None:
+def test_every_command_has_help_that_says_what_it_does(command: str) -> None:
     result = invoke(command, "--help")
     assert result.exit_code == 0
     assert result.output.startswith("Usage: ")
@@ -70,7 +70,7 @@ def test_every_command_has_help_that_tells_what_it_does(command: str) -> None:
             assert parameter.help
 
 
-def test_the_version_is_told() -> None:
+def test_the_version_is_printed() -> None:
     result = invoke("--version")
     assert (result.exit_code, result.output) == (0, f"hpcbench, version {__version__}\n")
 
@@ -324,26 +324,26 @@ def test_a_plan_as_json_has_every_placement_and_every_measurement(place: Path) -
         repeats=2,
     )
     assert result.exit_code == 0
-    told = json.loads(result.stdout)
-    assert set(told) == {
+    output = json.loads(result.stdout)
+    assert set(output) == {
         *("campaign", "site", "points", "repeats", "measurements", "merged", "not_applicable"),
         *("estimate_s", "gpu_s", "job_scripts", "placements", "measurement_rows", "excluded"),
         "idle",
     }
-    assert (told["campaign"], told["site"]) == ("study", "here")
-    assert (told["points"], told["repeats"], told["measurements"]) == (12, 2, 24)
-    assert len(told["placements"]) == 8
-    assert set(told["placements"][0]) == {
+    assert (output["campaign"], output["site"]) == ("study", "here")
+    assert (output["points"], output["repeats"], output["measurements"]) == (12, 2, 24)
+    assert len(output["placements"]) == 8
+    assert set(output["placements"][0]) == {
         *("id", "pool", "repeat", "served", "points", "estimate_s")
     }
-    first = told["placements"][0]["served"]
+    first = output["placements"][0]["served"]
     assert [variant["model"] for served in first for variant in served] == ["tagger"]
     assert first[0][0]["server"] == {"instance_count": 1, "preferred_batch_size": None}
-    keys = {(r["point_id"], r["pool"], r["repeat"]) for r in told["measurement_rows"]}
+    keys = {(r["point_id"], r["pool"], r["repeat"]) for r in output["measurement_rows"]}
     assert len(keys) == 24
     assert keys == {
         (point, placement["pool"], placement["repeat"])
-        for placement in told["placements"]
+        for placement in output["placements"]
         for point in placement["points"]
     }
 
@@ -372,7 +372,7 @@ def test_a_plan_says_what_is_measured_once_only(place: Path) -> None:
     assert "1 combination equal to another one, measured once" in " ".join(result.output.split())
 
 
-def test_a_plan_tells_the_versions_of_a_model_apart(place: Path) -> None:
+def test_a_plan_names_the_versions_of_a_model(place: Path) -> None:
     (place / "models" / "tagger" / "2").mkdir()
     write_campaign(place, models=[{"name": "tagger", "version": [1, 2]}])
     result = invoke("plan", place / "campaign.yaml", "--site", place / "site.yaml")
@@ -390,8 +390,8 @@ def test_a_plan_of_one_pool_leaves_the_others_out(place: Path) -> None:
     write_site(place, pools={"cpu": {}, "gpu": {"gpus_per_job": 1}})
     words = ["plan", place / "campaign.yaml", "--site", place / "site.yaml", "--json"]
     assert json.loads(invoke(*words).stdout)["measurements"] == 2
-    told = json.loads(invoke(*words, "--pool", "gpu").stdout)
-    assert {placement["pool"] for placement in told["placements"]} == {"gpu"}
+    output = json.loads(invoke(*words, "--pool", "gpu").stdout)
+    assert {placement["pool"] for placement in output["placements"]} == {"gpu"}
 
 
 # status
@@ -428,7 +428,7 @@ def test_the_status_counts_what_is_done_and_names_what_is_missing(written: Writt
     assert "to measure the missing points, repeat the same hpcbench run command" in result.output
 
 
-def test_the_status_tells_equal_reasons_once(written: Written) -> None:
+def test_the_status_says_equal_reasons_once(written: Written) -> None:
     folder = written(*[(Status.FAILED, "the model did not load: no: file")] * 3)
     output = invoke("status", folder).output
     assert output.count("the model did not load: no: file") == 1
@@ -440,11 +440,11 @@ def test_the_status_as_json_has_one_row_for_each_measurement(written: Written) -
     folder = written((Status.OK, None), (Status.FAILED, "why"), (Status.TIMEOUT, "late"))
     result = invoke("status", folder, "--json")
     assert result.exit_code == 0
-    told = json.loads(result.stdout)
-    assert told["results"] == str(folder)
-    assert told["active"] is False
-    assert told["counts"] == {"ok": 1, "failed": 1, "timeout": 1, "missing": 1}
-    rows = [(r["batch_size"], r["status"], r["reason"]) for r in told["measurements"]]
+    output = json.loads(result.stdout)
+    assert output["results"] == str(folder)
+    assert output["active"] is False
+    assert output["counts"] == {"ok": 1, "failed": 1, "timeout": 1, "missing": 1}
+    rows = [(r["batch_size"], r["status"], r["reason"]) for r in output["measurements"]]
     assert rows == [
         (1, "ok", None),
         (2, "failed", "why"),
@@ -452,7 +452,7 @@ def test_the_status_as_json_has_one_row_for_each_measurement(written: Written) -
         (8, "missing", None),
     ]
     assert {"point_id", "pool", "repeat", "model_label", "variant", "concurrency"} <= set(
-        told["measurements"][0]
+        output["measurements"][0]
     )
 
 
@@ -462,10 +462,10 @@ def test_the_status_of_a_run_at_work_says_what_is_running(written: Written) -> N
     running = [(row["point_id"], row["pool"], row["repeat"]) for row in rows[:2]]
     with lock_folder(results):
         write_atomically(results.state, json.dumps({"running": running}).encode())
-        told = json.loads(invoke("status", results.folder, "--json").stdout)
+        output = json.loads(invoke("status", results.folder, "--json").stdout)
         text = invoke("status", results.folder).output
-    assert told["active"] is True
-    assert told["counts"] == {"ok": 1, "running": 1, "missing": 2}
+    assert output["active"] is True
+    assert output["counts"] == {"ok": 1, "running": 1, "missing": 2}
     assert "a run is active" in text
     assert "missing points" not in text
 
@@ -475,12 +475,12 @@ def test_what_a_killed_run_had_begun_is_missing_and_not_running(written: Written
     rows = store.read_plan(results)
     running = [(row["point_id"], row["pool"], row["repeat"]) for row in rows]
     write_atomically(results.state, json.dumps({"running": running}).encode())
-    told = json.loads(invoke("status", results.folder, "--json").stdout)
-    assert told["counts"] == {"ok": 1, "missing": 3}
+    output = json.loads(invoke("status", results.folder, "--json").stdout)
+    assert output["counts"] == {"ok": 1, "missing": 3}
 
 
 def test_rows_of_another_campaign_in_the_folder_are_not_counted(written: Written) -> None:
     folder = written((Status.OK, None))
     store.write_point(Results(folder), record(99))
-    told = json.loads(invoke("status", folder, "--json").stdout)
-    assert told["counts"] == {"ok": 1, "missing": 3}
+    output = json.loads(invoke("status", folder, "--json").stdout)
+    assert output["counts"] == {"ok": 1, "missing": 3}

@@ -27,7 +27,7 @@ def texts(found: grid.Grid, **changes: Any) -> list[str]:
     return [point_text(row, names) for row in planned]
 
 
-def test_only_what_differs_from_the_models_configuration_is_told() -> None:
+def test_only_what_differs_from_the_models_configuration_is_reported() -> None:
     def text(**axes: Any) -> str:
         return variant_text(json.dumps(variant(**axes).axes))
 
@@ -40,7 +40,7 @@ def test_only_what_differs_from_the_models_configuration_is_told() -> None:
     assert variant_text(None) == "base"
 
 
-def test_points_that_differ_in_shapes_only_are_told_apart_by_their_names() -> None:
+def test_points_that_differ_in_shapes_only_are_reported_apart_by_their_names() -> None:
     shapes = {"short": {"x": [20]}, "long": {"x": [50]}}
     study = campaign(models=[{"name": "tagger", "shapes": shapes}])
     models = {"tagger": triton_model(inputs={"x": (-1,)})}
@@ -50,17 +50,17 @@ def test_points_that_differ_in_shapes_only_are_told_apart_by_their_names() -> No
     ]
 
 
-def test_servers_settings_and_repeats_are_told_where_they_differ() -> None:
+def test_servers_settings_and_repeats_are_reported_where_they_differ() -> None:
     found = expanded(
         campaign(
             server={"instance_count": ["base", 2]},
             measurement={"protocol": ["grpc", "http"], "percentile": [None, 95]},
         )
     )
-    told = texts(found, repeats=2)
-    assert len(set(told)) == len(told) == 16
-    assert told[0] == "tagger batch 1 concurrency 1, base, protocol grpc, repeat 0"
-    assert told[-1] == (
+    named = texts(found, repeats=2)
+    assert len(set(named)) == len(named) == 16
+    assert named[0] == "tagger batch 1 concurrency 1, base, protocol grpc, repeat 0"
+    assert named[-1] == (
         "tagger batch 1 concurrency 1, instances 2, protocol http, percentile 95, repeat 1"
     )
 

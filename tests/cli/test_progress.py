@@ -85,7 +85,7 @@ def test_a_measurement_without_a_figure_shows_none() -> None:
     assert "infer/s" not in text
 
 
-def test_why_a_point_failed_is_told_and_how_one_did_not_settle_is_not() -> None:
+def test_why_a_point_failed_is_shown_and_how_one_did_not_settle_is_not() -> None:
     assert "no such [model] there" in seen(
         record_event(record(1, status=Status.FAILED, reason="no such [model] there"))
     )
@@ -103,7 +103,7 @@ def test_a_label_is_shown_as_it_is_written(label: str) -> None:
     assert label in seen(record_event(record(1, model_label=label)))
 
 
-def test_a_lost_worker_is_told_with_the_points_that_are_tried_again() -> None:
+def test_a_lost_worker_is_reported_with_the_points_that_are_tried_again() -> None:
     study = campaign(load={"batch_size": [1, 2, 4]})
     text = seen(
         {"kind": "retry", "placement": placement_of(study), "reason": "KilledWorker: [/tmp/x]"}
@@ -111,7 +111,7 @@ def test_a_lost_worker_is_told_with_the_points_that_are_tried_again() -> None:
     assert "worker lost (KilledWorker: [/tmp/x]), trying 3 points again" in text
 
 
-def test_workers_and_jobs_are_told_in_words_where_there_is_a_queue() -> None:
+def test_workers_and_jobs_are_shown_in_words_where_there_is_a_queue() -> None:
     jobs = [
         PoolJobs(0),
         PoolJobs(0, 1, "Priority"),
@@ -159,7 +159,7 @@ def test_events_of_later_versions_and_early_ones_are_no_trouble() -> None:
         (360_000, "100.0 h"),
     ],
 )
-def test_times_are_told_as_a_person_reads_them(seconds: float, words: str) -> None:
+def test_times_are_shown_as_a_person_reads_them(seconds: float, words: str) -> None:
     assert duration(seconds) == words
 
 
@@ -216,6 +216,6 @@ def test_a_table_of_nothing_is_empty(results: Results) -> None:
     assert " ".join(table(results).split()) == HEADER
 
 
-def test_the_table_tells_open_loops_from_closed_ones(results: Results) -> None:
+def test_the_table_separates_open_loops_from_closed_ones(results: Results) -> None:
     text = table(results, record(0), record(1, concurrency=None, request_rate=20.0))
     assert "concurrency" in text

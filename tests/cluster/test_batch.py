@@ -30,7 +30,7 @@ def test_a_batch_system_is_named_in_its_own_module_and_the_site_file_only() -> N
     assert found == {"config/site.py", "cluster/slurm.py", "cluster/htcondor.py"}
 
 
-def test_a_system_that_is_down_is_told_in_its_own_words(program: Program) -> None:
+def test_a_system_that_is_down_is_reported_in_its_own_words(program: Program) -> None:
     words = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
     program("squeue", f'echo "{words}" >&2; exit 1')
     with pytest.raises(SiteError, match="Unable to contact slurm controller"):
@@ -38,7 +38,7 @@ def test_a_system_that_is_down_is_told_in_its_own_words(program: Program) -> Non
 
 
 @pytest.mark.usefixtures("programs")
-def test_a_command_that_is_not_there_is_told_with_what_to_do() -> None:
+def test_a_command_that_is_not_there_is_reported_with_what_to_do() -> None:
     with pytest.raises(SiteError, match="squeue") as caught:
         batch.system("slurm").jobs("hpcbench-1")
     assert "where the batch system's commands are" in str(caught.value)

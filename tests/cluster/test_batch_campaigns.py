@@ -251,8 +251,8 @@ class TestBreakage:
                 # Without a driver the workers end by themselves, with their Triton.
                 assert in_time(lambda: not study.pids(OURS), 90), study.pids(OURS)
                 assert in_time(lambda: not study.queue(), 30)
-                told = study.box.said(*study.command("status"))
-                assert "the last driver was killed" in told
+                status = study.box.said(*study.command("status"))
+                assert "the last driver was killed" in status
         assert before >= 2
         done = study.run()
         assert done.returncode == 0, done.stderr
@@ -340,6 +340,7 @@ class TestEnding:
         assert jobs() < len(delays)
         study.check_nothing_is_left()
 
+    @slurm_only
     def test_cancel_ends_this_run_from_another_shell_and_no_other_job(self, study: Study) -> None:
         """Until then nobody else can talk to its schedulers and workers, which others can reach."""
         study.write(site={"network": {"interface": "eth0"}}, **ENDLESS)
@@ -356,16 +357,19 @@ class TestEnding:
                 assert process.returncode == 130, output
             assert foreign in study.queue()
         finally:
-            study.box.exec("scancel" if study.scheduler == "slurm" else "condor_rm", foreign)
+            study.box.exec("scancel", foreign)
 
     @condor_only
-    def test_cancel_ends_what_a_killed_driver_left(self, study: Study) -> None:
+    def test_cancel_ends_what_a_killed_driver_left_and_no_other_job(self, study: Study) -> None:
         study.write(**ENDLESS)
+        foreign = foreign_job(study)
         with study.running():
             assert in_time(lambda: study.records() >= 1, 120)
             for pid in study.driver():
                 study.box.said("kill", "-9", pid)
         study.box.said(*study.command("cancel"))
+        assert in_time(lambda: study.queue().split() == [foreign], 20), study.queue()
+        study.box.said("condor_rm", foreign)
         study.check_nothing_is_left()
 
 
@@ -409,7 +413,7 @@ class TestRefusals:
 
     @slurm_only
     def test_a_job_that_waits_is_shown_as_waiting_with_the_reason(self, study: Study) -> None:
-        """Without encryption, which is told, too."""
+        """Without encryption, which is reported, too."""
         pool = {"memory": "15GiB", "max_jobs": 4}
         study.write(site={"pool": pool, "network": {"interface": "lo", "tls": False}}, **LONG)
         done = study.run()
@@ -419,7 +423,7 @@ class TestRefusals:
         study.check_each_point_once(8)
 
     @slurm_only
-    def test_a_limit_on_jobs_is_told_once_and_those_that_were_taken_do_the_work(
+    def test_a_limit_on_jobs_is_reported_once_and_those_that_were_taken_do_the_work(
         self, study: Study
     ) -> None:
         """A QOS that takes two jobs of a user."""
@@ -431,7 +435,9 @@ class TestRefusals:
         assert study.check_each_point_once(8)["job_id"].nunique() == 2
 
     @slurm_only
-    def test_an_unusable_node_is_told_once_and_its_work_goes_elsewhere(self, study: Study) -> None:
+    def test_an_unusable_node_is_reported_once_and_its_work_goes_elsewhere(
+        self, study: Study
+    ) -> None:
         scratch = f"/tmp/only-on-n2-{os.getpid()}"
         made = study.box.exec("srun", "-w", "n2", "mkdir", scratch)
         assert made.returncode == 0, made.stderr
@@ -498,8 +504,8 @@ def check_that_nobody_else_can_talk_to(study: Study) -> None:
     assert not listening_ports(study.box, "0.0.0.0") + listening_ports(study.box, "[::]")
     ports = listening_ports(study.box, "192.0.2.1")
     assert len(ports) >= 3, "a scheduler, a worker and its nanny at least"
-    told = json.loads(study.box.said("python", "-", *map(str, ports), stdin=INTRUDER))
-    assert told == {str(port): ["nothing", "refused", "no page"] for port in ports}
+    answers = json.loads(study.box.said("python", "-", *map(str, ports), stdin=INTRUDER))
+    assert answers == {str(port): ["nothing", "refused", "no page"] for port in ports}
 
 
 def listening_ports(box: Box, address: str) -> list[int]:

@@ -71,7 +71,7 @@ class TestPorts:
         with listening(4) as first, pool(ports=f"{first}:{first + 9}") as workers:
             assert first + 4 <= workers.cluster.scheduler.port <= first + 9
 
-    def test_where_none_is_free_that_is_told_and_no_thread_is_left(self, pool: Any) -> None:
+    def test_where_none_is_free_the_message_says_so_and_no_thread_is_left(self, pool: Any) -> None:
         before = threading.active_count()
         with (
             listening(2) as first,
@@ -162,7 +162,7 @@ def test_jobs_that_are_refused_together_count_as_one_refusal(pool: Any) -> None:
         assert workers.refusals == 1
 
 
-def test_a_job_that_is_held_while_it_works_is_told_and_does_not_end_the_run(pool: Any) -> None:
+def test_a_job_that_is_held_while_it_works_is_reported_and_does_not_end_the_run(pool: Any) -> None:
     with pool() as workers:
         for number in range(4):
             name, now = f"w-{number}", time.monotonic()

@@ -221,25 +221,25 @@ def _kill_worker(driver_pid: int) -> None:
     os.kill(worker.pid, signal.SIGKILL)
 
 
-def test_status_tells_what_is_running_and_what_is_missing(
+def test_status_says_what_is_running_and_what_is_missing(
     tmp_path: Path, native_prefix: Path, demo_models: Path
 ) -> None:
     results = tmp_path / "results"
     slow = {**QUICK, "measurement_interval_ms": 4000}
     run = started(tmp_path, native_prefix, demo_models, measurement=slow)
     assert wait_until(_measuring, 120), run.communicate()[0]
-    told = subprocess.run(
+    done = subprocess.run(
         hpcbench("status", results, "--json"), capture_output=True, text=True, check=True
     )
-    during = json.loads(told.stdout)
+    during = json.loads(done.stdout)
     assert during["active"] is True
     assert during["counts"] == {"running": 3}
     run.terminate()
     run.communicate(timeout=200)
-    told = subprocess.run(
+    done = subprocess.run(
         hpcbench("status", results, "--json"), capture_output=True, text=True, check=True
     )
-    after = json.loads(told.stdout)
+    after = json.loads(done.stdout)
     assert after["active"] is False
     assert after["counts"] == {"missing": 3}
 

@@ -14,7 +14,7 @@ from tests.helpers.paths import DATA
 Program = Callable[[str, str], None]
 
 
-def test_jobs_are_told_with_their_reasons(program: Program) -> None:
+def test_jobs_come_with_their_reasons(program: Program) -> None:
     program("condor_q", f"cat {DATA}/batch/condor_q.json")
     assert SYSTEM.jobs("hpcbench-1") == {
         "1.0": Job("1.0", JobState.RUNNING, "", "c1"),

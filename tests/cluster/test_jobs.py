@@ -99,7 +99,7 @@ def test_a_waiting_job_is_left_to_wait(reason: str) -> None:
     assert classified(Job("7", JobState.WAITING, reason)) == NOTHING
 
 
-def test_a_job_that_would_wait_for_ever_is_told() -> None:
+def test_a_job_that_would_wait_for_ever_is_reported() -> None:
     waits = Job("7", JobState.WAITING, "InvalidQOS", never_starts=True)
     assert classified(waits).hopeless == "InvalidQOS"
 

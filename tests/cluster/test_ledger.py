@@ -60,9 +60,9 @@ def test_a_killed_runs_jobs_are_cancelled_and_it_is_over(
     results: Results,
 ) -> None:
     run = ledger.begin(results, "slurm")
-    told: list[str] = []
-    assert ledger.cancel_orphaned_jobs(results, told.append) == [run]
-    assert told == ["cancelling jobs of an earlier run: 7"]
+    messages: list[str] = []
+    assert ledger.cancel_orphaned_jobs(results, messages.append) == [run]
+    assert messages == ["cancelling jobs of an earlier run: 7"]
     assert ledger.unfinished(results) == []
 
 
@@ -75,14 +75,14 @@ def test_a_run_whose_cancelled_jobs_stay_is_not_over_and_cancel_says_so(
     program("condor_rm", "true")
     run = ledger.begin(results, "htcondor")
     store.write_plan(results, [])
-    told: list[str] = []
+    messages: list[str] = []
     with pytest.raises(SiteError, match="still has jobs of this run"):
-        ledger.cancel_run(results, told.append)
-    assert told[-1] == f"jobs 7.0 of {run.name} are cancelled, and still in the queue"
+        ledger.cancel_run(results, messages.append)
+    assert messages[-1] == f"jobs 7.0 of {run.name} are cancelled, and still in the queue"
     assert ledger.unfinished(results) == [run]
 
 
-def test_a_run_that_was_sent_from_another_queue_is_told(
+def test_a_run_that_was_sent_from_another_queue_is_reported(
     program: Program,
     results: Results,
     monkeypatch: pytest.MonkeyPatch,
@@ -91,9 +91,9 @@ def test_a_run_that_was_sent_from_another_queue_is_told(
     monkeypatch.setattr(ledger.socket, "gethostname", lambda: "login07")
     run = ledger.begin(results, "htcondor")
     monkeypatch.setattr(ledger.socket, "gethostname", lambda: "login08")
-    told: list[str] = []
-    ledger.cancel_orphaned_jobs(results, told.append)
-    assert told[0].startswith(
+    messages: list[str] = []
+    ledger.cancel_orphaned_jobs(results, messages.append)
+    assert messages[0].startswith(
         f"jobs of {run.name} were submitted on login07, whose queue this host may not"
     )
 

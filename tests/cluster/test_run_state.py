@@ -31,9 +31,9 @@ def test_the_state_is_written_where_something_has_changed_only(
     monkeypatch.setattr(run_state, "SHARE", 1.0)
     state = run_state.StateFile(results)
     state.write(lambda: POINTS, {"gpu": PoolJobs(1)})
-    told = json.loads(results.state.read_text())
-    assert told["running"] == [list(key) for key in POINTS]
-    assert told["jobs"]["gpu"]["running"] == 1
+    written = json.loads(results.state.read_text())
+    assert written["running"] == [list(key) for key in POINTS]
+    assert written["jobs"]["gpu"]["running"] == 1
     results.state.unlink()
     state.write(lambda: POINTS, {"gpu": PoolJobs(1)})
     assert not results.state.exists()

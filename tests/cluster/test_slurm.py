@@ -15,7 +15,7 @@ from tests.helpers.paths import DATA
 Program = Callable[[str, str], None]
 
 
-def test_jobs_are_told_with_their_reasons(program: Program) -> None:
+def test_jobs_come_with_their_reasons(program: Program) -> None:
     program("squeue", f"cat {DATA}/batch/squeue.txt")
     found = SYSTEM.jobs("hpcbench-1")
     assert found == {
@@ -29,7 +29,7 @@ def test_jobs_are_told_with_their_reasons(program: Program) -> None:
 
 
 @pytest.mark.parametrize("reason", sorted(NEVER_STARTS))
-def test_a_job_that_would_wait_for_ever_is_told(program: Program, reason: str) -> None:
+def test_a_job_that_would_wait_for_ever_is_reported(program: Program, reason: str) -> None:
     program("squeue", f"echo '7|PENDING||{reason}'; echo '8|FAILED|n1|{reason}'")
     assert SYSTEM.jobs("hpcbench-1") == {
         "7": Job("7", JobState.WAITING, reason, never_starts=True),

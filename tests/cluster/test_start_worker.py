@@ -33,7 +33,7 @@ def test_an_interface_that_a_node_lacks_is_named() -> None:
     assert "'ib7' is not a valid network interface" in line
 
 
-def test_a_port_that_is_in_use_is_told() -> None:
+def test_a_port_that_is_in_use_is_reported() -> None:
     with closing(socket.socket()) as entry:
         entry.bind(("127.0.0.1", 0))
         entry.listen()

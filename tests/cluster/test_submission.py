@@ -344,8 +344,8 @@ class TestInAShell:
         pool = {"prologue": [*PROLOGUE, 'echo "$A $B $C"']}
         done = self.shell(batch_site(scheduler, pool, python="/bin/echo"))
         assert done.returncode == 0, done.stderr
-        told, worker = done.stdout.splitlines()
-        assert told == "one;two it's two"
+        printed, worker = done.stdout.splitlines()
+        assert printed == "one;two it's two"
         assert worker.startswith("-P -m hpcbench.cluster.start_worker tls://SCHEDULER:PORT")
 
     def test_a_prologue_that_fails_ends_the_job(self, scheduler: str) -> None:
@@ -386,8 +386,8 @@ def test_a_real_batch_system_takes_the_script_as_it_is_meant(
     box.said(*submit.format(file=f"{folder}/job").split())
     said = f"cat {folder}/logs/job-*.{'log' if scheduler == 'slurm' else 'out'}"
     assert in_time(lambda: WORKER[2] in box.exec("bash", "-c", said).stdout, 60)
-    told, worker = box.said("bash", "-c", said).splitlines()
-    assert told == "one;two it's two"
+    printed, worker = box.said("bash", "-c", said).splitlines()
+    assert printed == "one;two it's two"
     assert worker.startswith(
         "-P -m hpcbench.cluster.start_worker tls://SCHEDULER:PORT --name hpcbench-RUN"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -54,6 +55,21 @@ def test_a_placement_that_was_given_away_twice_is_measured_once(
         worker.run_placement(placement, site, str(results.folder))
     assert measured == [0, 1, 2]
     assert store.read_table(results.folder).num_rows == 3
+
+
+def test_whatever_the_umask_is_no_record_can_be_changed_by_everybody(
+    results: Results, site: Site, measured: list[int]
+) -> None:
+    results.create()
+    (placement,) = placed([point(0)])
+    before = os.umask(0)
+    try:
+        worker.run_placement(placement, site, str(results.folder))
+        assert os.umask(0) == 0, "the umask of the process is as it was"
+    finally:
+        os.umask(before)
+    (path,) = results.records.iterdir()
+    assert path.stat().st_mode & 0o777 == 0o664
 
 
 def test_points_that_another_worker_has_recorded_are_left_out(

@@ -1,4 +1,4 @@
-"""The campaign file: what it may say, and what it is told where it says something else."""
+"""The campaign file: what it may say, and the message where it says something else."""
 
 from __future__ import annotations
 
@@ -314,7 +314,9 @@ def test_usual_names_are_taken(name: str) -> None:
     assert campaign(name=name, models=[{"name": name}]).name == name
 
 
-def test_sizes_that_lack_their_inner_list_are_told_both_ways_to_write_them(tmp_path: Path) -> None:
+def test_for_sizes_without_their_inner_list_the_message_has_both_ways_to_write_them(
+    tmp_path: Path,
+) -> None:
     message = refusal(load, tmp_path, "server: {preferred_batch_size: [4, 8]}\n")
     assert "[[4, 8]] for one configuration with all of them" in message
     assert "[[4], [8]] for one each" in message
@@ -342,7 +344,7 @@ def test_sizes_that_lack_their_inner_list_are_told_both_ways_to_write_them(tmp_p
         ),
     ],
 )
-def test_a_rule_about_a_model_or_shapes_that_are_not_there_is_told_with_those_that_are(
+def test_a_rule_about_a_model_or_shapes_that_are_not_there_is_reported_with_those_that_are(
     tmp_path: Path, added: str, words: str
 ) -> None:
     assert refusal(load, tmp_path, added) == f"{tmp_path}/campaign.yaml: {words}"
@@ -354,7 +356,7 @@ def test_a_campaign_without_models_is_refused(tmp_path: Path) -> None:
     assert "models: is empty; name at least one" in message
 
 
-def test_two_models_must_be_told_apart_in_figures(tmp_path: Path) -> None:
+def test_two_models_must_have_unlike_labels_in_figures(tmp_path: Path) -> None:
     for models in (
         [{"name": "a"}, {"name": "a"}],
         [{"name": "a", "label": "X"}, {"name": "b", "label": "X"}],
@@ -379,7 +381,7 @@ def test_a_home_of_nobody_is_a_mistake_in_the_file(tmp_path: Path) -> None:
         assert f": {key}" in message
 
 
-def test_all_mistakes_of_a_campaign_are_told_at_once(tmp_path: Path) -> None:
+def test_all_mistakes_of_a_campaign_are_reported_at_once(tmp_path: Path) -> None:
     message = refusal(
         load,
         tmp_path,
@@ -504,7 +506,7 @@ def test_models_may_narrow_the_axes_of_the_campaign() -> None:
     }
 
 
-def test_a_mistake_in_a_campaign_made_in_python_is_told_as_one_in_a_file() -> None:
+def test_a_mistake_in_a_campaign_made_in_python_is_reported_as_one_in_a_file() -> None:
     with pytest.raises(BadInput) as caught:
         Campaign(name="a b", model_repository="m", models=[{"name": "t"}], load={"batch_sise": 1})
     name, key = str(caught.value).splitlines()

@@ -23,7 +23,7 @@ def test_images_are_paths_relative_to_the_site_file_or_references(tmp_path: Path
 
 
 def test_a_link_to_an_image_keeps_its_name(tmp_path: Path) -> None:
-    """On /cvmfs/unpacked.cern.ch, the link tells name and tag, and its end a hash."""
+    """On /cvmfs/unpacked.cern.ch, the link has name and tag, and its end a hash."""
     (tmp_path / "server.sif").symlink_to("0123abcd")
     path = write_site(tmp_path, container=APPTAINER)
     assert Site.load(path).container.server_image == str(tmp_path / "server.sif")

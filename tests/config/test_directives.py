@@ -59,7 +59,7 @@ def test_a_directive_whose_name_is_no_string_is_refused(key: Any) -> None:
     assert f"pools.gpu.directives: {key!r}: must be a string, such as request_gpus" in message
 
 
-def test_a_mistake_in_directives_is_told_with_its_line(tmp_path: Path) -> None:
+def test_a_mistake_in_directives_is_reported_with_its_line(tmp_path: Path) -> None:
     pools = {"gpu": {"max_jobs": 2, "directives": ["--job-name=x"]}}
     path = write_site(tmp_path, scheduler="slurm", pools=pools)
     line = next(

@@ -95,18 +95,18 @@ def test_texts_are_an_axis_of_a_model_that_reads_texts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "reason"),
     [
         ({"streaming": True, "protocol": "http"}, "streaming needs protocol: grpc"),
         ({"streaming": True, "async": False}, "streaming needs async: true"),
         ({"compression": "gzip", "protocol": "http"}, "compression: gzip needs protocol: grpc"),
     ],
 )
-def test_what_perf_analyzer_refuses_is_told_where_it_is_all_there_is(
-    settings: dict[str, Any], told: str
+def test_what_perf_analyzer_refuses_is_reported_where_it_is_all_there_is(
+    settings: dict[str, Any], reason: str
 ) -> None:
     message = refusal(expanded, campaign(measurement=settings))
-    assert message.startswith(f"campaign: model 'tagger': measurement: {told}")
+    assert message.startswith(f"campaign: model 'tagger': measurement: {reason}")
 
 
 def test_what_perf_analyzer_refuses_is_kept_where_it_is_a_part_of_a_grid() -> None:

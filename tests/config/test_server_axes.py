@@ -131,8 +131,8 @@ def test_a_rate_limiter_is_loaded_with_its_resources(
     limiter = {"resources": [{"name": "R", "count": 2}], "priority": 1}
     frame = scanned(tmp_path, native_prefix, demo_models, {"rate_limiter": [limiter, None]})
     assert set(frame["status"]) == {"ok"}, list(frame["reason"])
-    told = frame["rate_limiter"].dropna()
-    assert list(told) == [
+    limiters = frame["rate_limiter"].dropna()
+    assert list(limiters) == [
         '{"priority": 1, "resources": [{"count": 2, "global": false, "name": "R"}]}'
     ]
 

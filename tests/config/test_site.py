@@ -79,7 +79,7 @@ def test_a_copy_of_a_site_that_comes_with_hpcbench_is_no_other_site(
     assert Site.load("local").name == "local"
 
 
-def test_an_unknown_site_is_told_the_known_ones_and_the_nearest() -> None:
+def test_an_unknown_site_is_answered_with_the_known_ones_and_the_nearest() -> None:
     message = refusal(Site.load, "locl")
     assert "no site of this name comes with hpcbench; did you mean 'local'?" in message
     assert "known sites: " in message
@@ -156,7 +156,7 @@ def test_a_mistake_in_a_site_is_one_line_with_key_and_what_is_allowed(
 
 @pytest.mark.parametrize("name", ["gpu", "cpus", "a100"])
 def test_a_pool_may_be_called_as_a_key_of_it(tmp_path: Path, name: str) -> None:
-    """What is allowed in it is told all the same."""
+    """What is allowed in it is said all the same."""
     message = refusal(Site.load, write_site(tmp_path, pools={name: {"max_job": 1}}))
     assert f"pools.{name}.max_job: unknown key; did you mean 'max_jobs'?" in message
     assert "allowed here: gpu, gpus_per_job, cpus, max_jobs" in message
@@ -204,7 +204,7 @@ def test_a_run_can_be_repeated_from_the_site_that_it_wrote(tmp_path: Path) -> No
     assert Site.load(tmp_path / "results" / "site.yaml") == site
 
 
-def test_a_mistake_in_a_site_made_in_python_is_told_as_one_in_a_file() -> None:
+def test_a_mistake_in_a_site_made_in_python_is_reported_as_one_in_a_file() -> None:
     with pytest.raises(BadInput) as caught:
         Site(name="x", scheduler="slrum", container={"prefix": "/x"}, pools={"a": {"qoss": "b"}})
     scheduler, qos = str(caught.value).splitlines()

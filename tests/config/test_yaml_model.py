@@ -67,7 +67,7 @@ def test_a_right_file_is_read(path: Path) -> None:
         ("name: b\nspare: x\n", 2, "spare", "must be a mapping of keys to values"),
     ],
 )
-def test_a_mistake_is_told_with_line_key_and_what_is_allowed(
+def test_a_mistake_is_reported_with_line_key_and_what_is_allowed(
     path: Path, text: str, line: int, key: str, words: str
 ) -> None:
     message = refusal(load, path, text)
@@ -80,27 +80,27 @@ def test_a_missing_key_is_named_with_its_whole_path(path: Path) -> None:
     assert refusal(load, path, "colour: red\n") == f"{path}: name: is missing"
 
 
-def test_all_mistakes_are_told_at_once(path: Path) -> None:
+def test_all_mistakes_are_reported_at_once(path: Path) -> None:
     message = refusal(load, path, "nam: b\nwheels: [{spokes: 0}, {spoke: 1}]\ncolour: [1]\n")
     assert len(message.splitlines()) == 5
     for part in ("nam:", "name: is missing", "wheels.0.spokes", "wheels.1.spoke", "colour"):
         assert part in message
 
 
-def test_a_mistake_is_told_once(path: Path) -> None:
+def test_a_mistake_is_reported_once(path: Path) -> None:
     lines = refusal(load, path, "name: b\nspare: [1]\nwheels: [1, 1]\n").splitlines()
     assert len(lines) == len(set(lines)) == 3
 
 
 @pytest.mark.parametrize("name", ["spokes", "spare", "wheels"])
 def test_a_key_of_the_users_own_may_be_called_like_a_key_of_ours(path: Path, name: str) -> None:
-    """What is allowed below it is told all the same."""
+    """What is allowed below it is said all the same."""
     message = refusal(load, path, f"name: b\nshed:\n  {name}:\n    spoks: 3\n")
     assert "did you mean 'spokes'? allowed here: spokes" in message
 
 
 @pytest.mark.parametrize("text", ["", "# only a comment\n", "[1, 2]", "just words", "null", "3"])
-def test_a_file_that_holds_no_mapping_is_told(path: Path, text: str) -> None:
+def test_a_file_that_holds_no_mapping_is_reported(path: Path, text: str) -> None:
     assert refusal(load, path, text) == f"{path}: is empty or not a mapping of keys to values"
 
 
@@ -118,13 +118,13 @@ def test_a_file_that_holds_no_mapping_is_told(path: Path, text: str) -> None:
         ("name: b\n? [a, b]\n: c\n", 2),
     ],
 )
-def test_what_is_not_yaml_is_told_with_its_line(path: Path, text: str, line: int) -> None:
+def test_what_is_not_yaml_is_reported_with_its_line(path: Path, text: str, line: int) -> None:
     message = refusal(load, path, text)
     assert message.startswith(f"{path}:{line}: ")
     assert "Traceback" not in message
 
 
-def test_a_date_that_does_not_exist_is_told(path: Path) -> None:
+def test_a_date_that_does_not_exist_is_reported(path: Path) -> None:
     """YAML takes every text of that form for a date."""
     assert refusal(load, path, "name: 2026-02-30\n").startswith(str(path))
 
@@ -155,7 +155,7 @@ def test_a_key_that_is_no_text_is_a_mistake_in_one_line(path: Path, text: str) -
     assert len(message.splitlines()) == 1
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_not_there_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "none.yaml"
     message = refusal(yaml_model.load_yaml, path, Bicycle)
     assert message == f"{path}: cannot be read: No such file or directory"
@@ -165,12 +165,12 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
     assert "Is a directory" in refusal(yaml_model.load_yaml, tmp_path, Bicycle)
 
 
-def test_a_file_that_is_no_text_is_told(path: Path) -> None:
+def test_a_file_that_is_no_text_is_reported(path: Path) -> None:
     path.write_bytes(b"name: \xff\xfe\n")
     assert refusal(yaml_model.load_yaml, path, Bicycle).startswith(f"{path}: cannot be read: ")
 
 
-def test_a_file_that_may_not_be_read_is_told(path: Path) -> None:
+def test_a_file_that_may_not_be_read_is_reported(path: Path) -> None:
     path.write_text("name: b\n")
     path.chmod(0)
     if os.access(path, os.R_OK):  # root may read everything: be somebody else for a moment
@@ -203,9 +203,9 @@ def test_no_text_at_all_ends_in_a_traceback(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "any.yaml"
     path.write_text(text)
-    told = None
+    message = None
     try:
         yaml_model.load_yaml(path, Bicycle)
     except BadInput as error:
-        told = str(error)
-    assert told is None or told.startswith(str(path))
+        message = str(error)
+    assert message is None or message.startswith(str(path))

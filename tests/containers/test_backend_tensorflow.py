@@ -82,8 +82,8 @@ def test_a_saved_model_completes_its_configuration(
     assert seen["max_batch_size"] == 4
     assert "dynamic_batching" in seen
     for key, tensors in (("input", [("x", [3])]), ("output", [("y", [2]), ("z", [3])])):
-        told = [(io["name"], io["data_type"], io["dims"]) for io in seen[key]]
-        assert told == [(tensor, "TYPE_FP32", dims) for tensor, dims in tensors]
+        found = [(io["name"], io["data_type"], io["dims"]) for io in seen[key]]
+        assert found == [(tensor, "TYPE_FP32", dims) for tensor, dims in tensors]
     np.testing.assert_allclose(server.infer(name, {"x": X[:2]})["y"], X[:2] @ WEIGHTS, rtol=1e-5)
 
 
@@ -146,7 +146,7 @@ def test_strings_go_in_and_out_or_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         (('name: "x"', 'name: "w"'), "has the input 'w'; the model's inputs are ['x']"),
         (('"x" data_type: TYPE_FP32', '"x" data_type: TYPE_INT64'), "the model says TYPE_FP32"),
@@ -160,12 +160,12 @@ def test_a_configuration_that_contradicts_the_graph_is_refused(
     server: Server,
     models: Path,
     wrong: tuple[str, str],
-    told: str,
+    message: str,
     request: pytest.FixtureRequest,
 ) -> None:
     name = "wrong_" + request.node.callspec.id.replace(" ", "_")
     graph = (models / "linear.graphdef").read_bytes()
-    assert told in server.refused(name, GRAPH.replace(*wrong), graph, file="model.graphdef")
+    assert message in server.refused(name, GRAPH.replace(*wrong), graph, file="model.graphdef")
 
 
 def test_an_input_that_the_outputs_need_must_be_configured(server: Server, models: Path) -> None:

@@ -1,4 +1,4 @@
-"""The building of images: what they are made from, what is told, and what is not built again."""
+"""The building of images: what they are made from, what is printed, and what is not built again."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ def test_an_image_that_is_there_is_not_built_again(
         building.make(tmp_path, ["server-cpu"], {})
 
 
-def test_what_differs_from_the_tested_images_is_told(
+def test_what_differs_from_the_tested_images_is_reported(
     building: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
     known = {"debian": {"libc6": "2.41-12", "tar": "1"}, "wheels": {"a.whl": "00"}}
     found = {"debian": {"libc6": "2.41-13", "tar": "1"}, "wheels": {"a.whl": "00", "b.whl": "11"}}
-    building.tell_differences("server-cpu", known, found)
+    building.print_differences("server-cpu", known, found)
     said = capsys.readouterr().err
     assert "server-cpu: not as in images.lock: libc6" in said
     assert "server-cpu: not as in images.lock: b.whl" in said
@@ -110,7 +110,7 @@ def test_a_pull_from_nvidia_without_apptainer_says_so(tmp_path: Path) -> None:
     assert "Apptainer is not installed here" in done.stderr
 
 
-def test_an_unknown_image_is_told_the_known_ones(tmp_path: Path) -> None:
+def test_an_unknown_image_is_answered_with_the_known_ones(tmp_path: Path) -> None:
     done = run(tmp_path, "client")
     assert done.returncode == 2
     assert "there are server-cpu, sdk-cpu, server, sdk" in done.stderr

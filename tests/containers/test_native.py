@@ -75,7 +75,7 @@ def test_the_newest_perf_analyzer_that_the_glibc_runs_is_chosen(
     assert pins.choose_perf_analyzer(pins.load_pins(), glibc).version == version
 
 
-def test_a_glibc_too_old_for_any_perf_analyzer_is_told(pins: ModuleType) -> None:
+def test_a_glibc_too_old_for_any_perf_analyzer_is_reported(pins: ModuleType) -> None:
     """The message has the machine's glibc and the one needed."""
     with pytest.raises(pins.CannotServeError, match=r"glibc 2\.31.*2\.34"):
         pins.choose_perf_analyzer(pins.load_pins(), (2, 31))
@@ -92,7 +92,7 @@ def test_a_glibc_too_old_for_any_perf_analyzer_is_told(pins: ModuleType) -> None
     ],
     ids=["macOS", "ARM", "musl", "old glibc", "old Python"],
 )
-def test_a_machine_that_cannot_be_served_is_told_why(
+def test_for_a_machine_that_cannot_be_served_the_message_says_why(
     pins: ModuleType, debian: Any, change: dict[str, Any], words: str
 ) -> None:
     """One message per reason, with what is needed."""

@@ -1,4 +1,4 @@
-"""`hpcbench doctor`: what is right is told, what is wrong is told with a way out, nothing stays."""
+"""`hpcbench doctor`: what is right is listed, what is wrong comes with a way out, nothing stays."""
 
 import json
 import os
@@ -72,8 +72,8 @@ def test_a_failed_check_skips_only_those_that_need_it() -> None:
     findings.check("three", lambda: "never asked", ["two", "one"])
     findings.check("four", lambda: "never asked", ["three"])
     findings.check("five", lambda: "fine, too", ["two"])
-    told = [(c.name, c.state, c.found, c.todo) for c in findings.checks]
-    assert told == [
+    found = [(c.name, c.state, c.found, c.todo) for c in findings.checks]
+    assert found == [
         ("one", State.FAILED, "broken", "mend it"),
         ("two", State.OK, "fine", ""),
         ("three", State.SKIPPED, "needs one", ""),
@@ -91,7 +91,7 @@ def test_a_check_of_one_pool_does_not_stop_another_but_one_of_this_host_stops_bo
     assert findings.failed(["queue"], "b") == ["queue"]
 
 
-def test_errors_of_the_system_are_told_and_interruptions_passed_on() -> None:
+def test_errors_of_the_system_are_reported_and_interruptions_passed_on() -> None:
     findings = Findings(lambda _: None)
     findings.check("disk", raising(OSError(28, "No space left on device", "/data")))
     findings.check("GPUs", raising(NotChecked("the pool asks for none")))
@@ -113,11 +113,11 @@ def test_every_check_is_a_line_and_what_to_do_is_another() -> None:
     ]
 
 
-def test_what_is_waited_for_is_told_once_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
-    with show_checks(Console(width=40)) as tell:
+def test_what_is_waited_for_is_reported_once_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
+    with show_checks(Console(width=40)) as report:
         for _ in range(3):
-            tell("pool gpu: job 1 waits (Resources)")
-        tell(Check("ports", State.OK, "a line that is longer than the console is wide"))
+            report("pool gpu: job 1 waits (Resources)")
+        report(Check("ports", State.OK, "a line that is longer than the console is wide"))
     assert capsys.readouterr().out.splitlines() == [
         "pool gpu: job 1 waits (Resources)",
         "ok      ports                    a line that is longer than the console is wide",
@@ -185,7 +185,7 @@ A100 = "NVIDIA A100-SXM4-80GB"
         (Pool(gpus_per_job=4), facts(4, A100)),
     ],
 )
-def test_gpus_as_promised_are_told(pool: Pool, found: Mapping[str, Any]) -> None:
+def test_gpus_as_promised_are_named(pool: Pool, found: Mapping[str, Any]) -> None:
     assert str(found["cuda_visible_devices"] or "not set") in worker_checks._check_gpus(pool, found)
 
 
@@ -295,7 +295,7 @@ def test_pools_wait_together_and_all_are_closed_when_one_breaks(
 # This host
 
 
-def test_an_interface_that_is_not_there_is_told_with_those_that_are() -> None:
+def test_an_interface_that_is_not_there_is_reported_with_those_that_are() -> None:
     assert doctor._interface(Network(interface="lo")) == "lo is 127.0.0.1 (this host only)"
     with pytest.raises(SiteError, match=r"ib7 has no IPv4 address here; with one: .*lo \(127"):
         doctor._interface(Network(interface="ib7"))
@@ -324,14 +324,14 @@ def test_commands_that_are_missing_are_named(monkeypatch: pytest.MonkeyPatch) ->
     assert "login node" in error.value.hint
 
 
-def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "GB free" in doctor._free_space(tmp_path)
     monkeypatch.setattr(doctor, "FREE_BYTES", 1e18)
     with pytest.raises(SiteError, match="GB free"):
         doctor._free_space(tmp_path)
 
 
-def test_without_a_batch_system_nothing_is_submitted_and_all_is_told(
+def test_without_a_batch_system_nothing_is_submitted_and_all_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leaves_nothing: None
 ) -> None:
     write_prefix(tmp_path)
@@ -341,9 +341,9 @@ def test_without_a_batch_system_nothing_is_submitted_and_all_is_told(
     words = ["--site", tmp_path / "site.yaml", "--results", tmp_path / "results"]
     result = invoke(*words, "--json")
     assert result.exit_code == 3
-    told = json.loads(result.stdout)
-    assert not told["ok"]
-    found = states(told["checks"])
+    output = json.loads(result.stdout)
+    assert not output["ok"]
+    found = states(output["checks"])
     assert found["batch commands"] == found["network interface"] == "failed"
     assert found["batch system"] == found["ports"] == "skipped"
     assert found["software here"] == found["results folder"] == found["nothing is left"] == "ok"
@@ -387,7 +387,7 @@ def test_a_folder_that_a_job_script_cannot_take_is_bad_input(tmp_path: Path) -> 
 # This computer as a site
 
 
-def test_a_missing_prefix_is_told_twice_and_the_rest_goes_on(
+def test_a_missing_prefix_is_reported_twice_and_the_rest_goes_on(
     tmp_path: Path, leaves_nothing: None
 ) -> None:
     result = invoke("--site", write_site(tmp_path), "--results", tmp_path, "--json")
@@ -421,24 +421,24 @@ def test_an_end_by_a_signal_leaves_nothing(
 
 
 @pytest.mark.native
-def test_a_computer_on_which_all_is_well_is_told_so(
+def test_a_computer_on_which_all_is_well_passes(
     tmp_path: Path, native_prefix: Path, leaves_nothing: None
 ) -> None:
     where = site_file(tmp_path, native_prefix)
     before = sorted(tmp_path.iterdir())
     result = invoke("--site", where, "--results", tmp_path, "--json")
     assert result.exit_code == 0, result.output
-    told = json.loads(result.stdout)
-    assert told["ok"]
-    assert {name for name, state in states(told["checks"]).items() if state != "ok"} == {
+    output = json.loads(result.stdout)
+    assert output["ok"]
+    assert {name for name, state in states(output["checks"]).items() if state != "ok"} == {
         "cpu: GPUs"
     }
-    assert "ready after" in named(told["checks"], "Triton starts", "cpu")["found"]
+    assert "ready after" in named(output["checks"], "Triton starts", "cpu")["found"]
     assert sorted(tmp_path.iterdir()) == before
 
 
 @pytest.mark.native
-def test_a_triton_that_does_not_start_is_told_with_its_own_words(
+def test_a_triton_that_does_not_start_is_reported_in_its_own_words(
     tmp_path: Path, native_prefix: Path, leaves_nothing: None
 ) -> None:
     broken = tmp_path / "native"

@@ -99,7 +99,7 @@ def test_every_figure_of_a_real_csv_arrives_under_its_name(tmp_path: Path, case:
             assert row["latency_avg_us"] == cells["Avg latency"]
 
 
-def test_the_percentile_is_only_what_one_is_told(tmp_path: Path) -> None:
+def test_the_percentile_is_only_what_somebody_has_said(tmp_path: Path) -> None:
     tree = write_loop(tmp_path / "tree", {"net": 500.0})
     frame, found = imported(tree, tmp_path / "unknown")
     assert frame["percentile"].isna().all()
@@ -177,7 +177,7 @@ def test_folders_above_the_models_are_pools_that_are_never_joined(tmp_path: Path
     assert "A100/net/net_batch1.csv" in message
 
 
-def test_what_the_files_lack_is_told_and_missing(tmp_path: Path) -> None:
+def test_what_the_files_lack_is_reported_and_missing(tmp_path: Path) -> None:
     tree = write_loop(tmp_path / "tree", {"net": 500.0, "other": 300.0})
     (tree / "other" / "other_batch128.csv").unlink()
     (tree / "notes.csv").write_text("a,b\n1,2\n")
@@ -208,7 +208,7 @@ def test_a_tree_without_such_files_is_refused_with_what_is_wanted(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("name", "line", "told"),
+    ("name", "line", "reason"),
     [
         ("a_batch4.csv", "9" * 200_000 + ",1", "is not a CSV file: field larger than field limit"),
         ("a_batch0.csv", "4,832.253", "its name does not say model and batch size"),
@@ -216,10 +216,10 @@ def test_a_tree_without_such_files_is_refused_with_what_is_wanted(tmp_path: Path
     ],
 )
 def test_a_file_that_no_perf_analyzer_has_written_is_skipped(
-    tmp_path: Path, name: str, line: str, told: str
+    tmp_path: Path, name: str, line: str, reason: str
 ) -> None:
     (tmp_path / name).write_text(f"Concurrency,Inferences/Second\n{line}\n")
-    assert told in refusal(read_csv_folder, tmp_path, CsvOrigin())
+    assert reason in refusal(read_csv_folder, tmp_path, CsvOrigin())
 
 
 @pytest.mark.parametrize("throughput", ["-5", "0", "nan", "inf", ""])

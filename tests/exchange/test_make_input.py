@@ -64,10 +64,10 @@ def refused(folder: Path, tagger: TritonModel, data: dict[str, Any], **options: 
 
 def test_an_array_of_the_models_shape_is_written_as_it_is(tmp_path: Path) -> None:
     x = np.random.default_rng(1).normal(size=(5, 2, 3)).astype(np.float32)
-    told = made(tmp_path, model(tmp_path, "x FP32 2,3"), {"x": x})
+    summary = made(tmp_path, model(tmp_path, "x FP32 2,3"), {"x": x})
     found = entries(tmp_path / "out.json")
-    assert told.events == len(found) == 5
-    assert told.bytes == (tmp_path / "out.json").stat().st_size
+    assert summary.events == len(found) == 5
+    assert summary.bytes == (tmp_path / "out.json").stat().st_size
     np.testing.assert_array_equal([entry["x"] for entry in found], x)
 
 
@@ -96,7 +96,7 @@ def test_scalars_of_many_columns_make_a_vector(tmp_path: Path) -> None:
 
 
 def test_lists_are_filled_and_cut_to_the_shape_that_was_asked_for(tmp_path: Path) -> None:
-    told = made(
+    summary = made(
         tmp_path,
         model(tmp_path, "x FP32 -1"),
         {"x": ak.Array(PT)},
@@ -106,13 +106,13 @@ def test_lists_are_filled_and_cut_to_the_shape_that_was_asked_for(tmp_path: Path
     )
     found = [entry["x"].tolist() for entry in entries(tmp_path / "out.json")]
     assert found == [[1.0, 2.0], [4.0, 0.0], [5.0, 6.0]]
-    assert told.changed == ("x: 1 of 3 lists were filled", "x: 1 of 3 lists were cut")
+    assert summary.changed == ("x: 1 of 3 lists were filled", "x: 1 of 3 lists were cut")
 
 
 def test_without_padding_events_keep_their_own_lengths(tmp_path: Path) -> None:
-    told = made(tmp_path, model(tmp_path, "x FP32 -1"), {"x": ak.Array(PT)})
+    summary = made(tmp_path, model(tmp_path, "x FP32 -1"), {"x": ak.Array(PT)})
     assert [entry["x"].tolist() for entry in entries(tmp_path / "out.json")] == PT
-    assert not told.layouts[0].is_one_shape
+    assert not summary.layouts[0].is_one_shape
 
 
 def test_texts_are_written_as_texts(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_texts_are_written_as_texts(tmp_path: Path) -> None:
         ("x FP32 1", [], {}, "has no events"),
     ],
 )
-def test_what_does_not_fit_is_told_and_leaves_nothing(
+def test_what_does_not_fit_is_reported_and_leaves_nothing(
     tmp_path: Path, declared: str, values: Any, options: dict[str, Any], words: str
 ) -> None:
     tagger = model(tmp_path, declared)
@@ -181,7 +181,7 @@ def test_columns_of_different_numbers_of_events_are_refused() -> None:
         events_from_arrays({"a": np.zeros(1), "b": np.zeros(2)})
 
 
-def test_a_model_whose_configuration_has_no_inputs_is_told(tmp_path: Path) -> None:
+def test_a_model_whose_configuration_has_no_inputs_is_reported(tmp_path: Path) -> None:
     assert "config.pbtxt lists no inputs" in refused(tmp_path, model(tmp_path), {"x": [1.0]})
 
 
@@ -240,7 +240,7 @@ def test_numpy_files_are_read_as_parquet_is(tmp_path: Path) -> None:
         ("x.npy", None, "cannot be read: No such file"),
     ],
 )
-def test_files_that_hold_no_events_are_told(
+def test_files_that_hold_no_events_are_reported(
     tmp_path: Path, name: str, content: bytes | None, words: str
 ) -> None:
     if content is not None:
@@ -250,7 +250,7 @@ def test_files_that_hold_no_events_are_told(
     assert words in str(caught.value)
 
 
-def test_the_command_tells_what_it_made(tmp_path: Path) -> None:
+def test_the_command_says_what_it_made(tmp_path: Path) -> None:
     model(tmp_path, "x FP32 2,-1")
     ak.to_parquet(ak.Array({"pt": PT, "eta": ETA}), tmp_path / "events.parquet")
     out = tmp_path / "events.json"

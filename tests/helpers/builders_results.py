@@ -214,7 +214,6 @@ def _columns(asked: pd.DataFrame, chance: np.random.Generator, *, troubles: bool
         "gpu_power_avg_w": figures(energy),
         "gpu_memory_max_bytes": counts(memory * 2**30),
         "gpu_memory_total_bytes": counts(gpu["memory"].to_numpy(float) * 2**30),
-        "gpu_energy_j": figures(energy * 28),
         "perf_analyzer_s": figures(np.full(n, 28.0)),
         "node": [f"{site}-gpu{i % 7:03d}" for i, site in enumerate(gpu["site"])],
         "gpu_name": asked["gpu"].tolist(),

@@ -55,7 +55,7 @@ def measured(throughput: float = 1000.0, p99_ms: float = 5.0, **changes: Any) ->
 
 
 def failed(reason: str = "out of memory", **changes: Any) -> Record:
-    """A point that failed before its server told anything of itself."""
+    """A point that failed before its server said anything of itself."""
     nothing = dict.fromkeys(
         (
             *("throughput_infer_per_s", "latency_p50_us", "latency_p99_us", "request_count"),

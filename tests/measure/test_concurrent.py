@@ -84,7 +84,7 @@ def test_models_of_one_server_are_measured_alone_and_together(
     assert (others["model_label"], others["load"]["batch_size"]) == ("jets", 4)
     assert len({record.key for record in records}) == 4
     for record in records:
-        assert record.gpu_energy_j is None
+        assert record.energy_j_per_infer is None
         rate = (record.throughput_infer_per_s or 0) / (record.batch_size or 0)
         assert rate * (record.latency_avg_us or 0) / 1e6 == pytest.approx(2, rel=0.25)
 

@@ -3,51 +3,13 @@
 from __future__ import annotations
 
 import os
-import types
-from collections.abc import Callable
-from typing import Any
 
 import pynvml
 import pytest
 
 from hpcbench.errors import UnusableNode
 from hpcbench.measure import device, node
-
-UUIDS = ("GPU-11111111-aaaa", "GPU-22222222-bbbb")
-
-
-def nvml(**changes: Any) -> types.SimpleNamespace:
-    """NVML with two GPUs: strings and whole millijoules, as nvidia-ml-py returns them."""
-
-    def by_index(index: int) -> int:
-        if not 0 <= index < len(UUIDS):
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_INVALID_ARGUMENT)
-        return index
-
-    def by_uuid(uuid: str) -> int:
-        if uuid not in UUIDS:
-            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
-        return UUIDS.index(uuid)
-
-    functions = {
-        "NVMLError": pynvml.NVMLError,
-        "nvmlInit": lambda: None,
-        "nvmlDeviceGetCount": lambda: len(UUIDS),
-        "nvmlDeviceGetHandleByIndex": by_index,
-        "nvmlDeviceGetHandleByUUID": by_uuid,
-        "nvmlDeviceGetName": lambda _: "NVIDIA A100-SXM4-40GB",
-        "nvmlDeviceGetUUID": lambda handle: UUIDS[handle],
-        "nvmlSystemGetDriverVersion": lambda: "550.90.07",
-        "nvmlDeviceGetTotalEnergyConsumption": lambda handle: (handle + 1) * 1_500_000,
-    }
-    return types.SimpleNamespace(**(functions | changes))
-
-
-def refuse(code: int) -> Callable[..., Any]:
-    def raising(*_: Any) -> Any:
-        raise pynvml.NVMLError(code)
-
-    return raising
+from tests.helpers.nvml import UUIDS, nvml, refuse
 
 
 @pytest.fixture
@@ -65,14 +27,12 @@ def test_a_node_without_a_driver_has_no_gpu(monkeypatch: pytest.MonkeyPatch) -> 
     found = device.gpu_columns()
     assert found["gpu_count"] == 0
     assert "gpu_name" not in found
-    assert device.energy_j() is None
 
 
 def test_this_very_machine_can_be_asked() -> None:
     """Whatever it has: no GPU is a count of none, a GPU has a name."""
     found = device.gpu_columns()
     assert (found["gpu_count"] > 0) == bool(found.get("gpu_name"))
-    assert (device.energy_j() is None) or device.energy_j() > 0
 
 
 @pytest.mark.parametrize("given", ["", " ", "-1", "NoDevFiles"])
@@ -82,10 +42,9 @@ def test_a_worker_that_was_given_no_gpu_has_none(
     """Slurm says NoDevFiles, people say -1."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
     assert device.gpu_columns()["gpu_count"] == 0
-    assert device.energy_j() is None
 
 
-def test_gpus_are_told_by_name_uuid_and_driver(two_gpus: None) -> None:
+def test_gpus_are_recorded_by_name_uuid_and_driver(two_gpus: None) -> None:
     found = device.gpu_columns()
     assert found["gpu_count"] == 2
     assert found["gpu_name"] == "NVIDIA A100-SXM4-40GB"
@@ -117,23 +76,6 @@ def test_only_the_gpus_that_a_worker_was_given_count(
     found = device.gpu_columns()
     assert found["gpu_count"] == len(uuids)
     assert found["gpu_uuid"] == ",".join(uuids)
-
-
-def test_energy_is_the_sum_over_the_workers_gpus_in_joules(
-    two_gpus: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert device.energy_j() == 4500.0
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    assert device.energy_j() == 1500.0
-
-
-def test_a_gpu_without_an_energy_counter_has_none(
-    two_gpus: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lacking = nvml(nvmlDeviceGetTotalEnergyConsumption=refuse(pynvml.NVML_ERROR_NOT_SUPPORTED))
-    monkeypatch.setattr(device, "pynvml", lacking)
-    assert device.energy_j() is None
-    assert device.gpu_columns()["gpu_count"] == 2
 
 
 def test_a_gpu_that_does_not_say_its_name_does_not_stop_the_work(

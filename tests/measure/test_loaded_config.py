@@ -14,11 +14,11 @@ IO = 'input { name: "x" dims: 4 } output { name: "y" dims: 1 } '
 """With these in a config.pbtxt, a server has nothing to complete."""
 
 
-def told(asked: str, loaded: str, **axes: Any) -> list[str]:
+def differences(asked: str, loaded: str, **axes: Any) -> list[str]:
     return config_differences(variant(**axes), parsed(asked), parsed(loaded))
 
 
-def test_what_the_server_loaded_is_told_under_the_records_names() -> None:
+def test_what_the_server_loaded_is_recorded_by_the_names_of_columns() -> None:
     text = (
         'platform: "onnxruntime_onnx" max_batch_size: 8 '
         "instance_group { count: 2 kind: KIND_CPU } "
@@ -143,10 +143,10 @@ ACCELERATED = (
         ),
     ],
 )
-def test_a_field_that_is_not_as_asked_is_told_with_both_values(
+def test_a_field_that_is_not_as_asked_is_reported_with_both_values(
     asked: str, loaded: str, difference: str
 ) -> None:
-    (found,) = told(IO + asked, IO + loaded)
+    (found,) = differences(IO + asked, IO + loaded)
     assert found.startswith(difference)
 
 
@@ -164,12 +164,12 @@ def test_what_a_server_completes_is_no_difference() -> None:
         'instance_group { name: "m" count: 2 kind: KIND_GPU gpus: [0, 1] profile: "0" } '
         "optimization { input_pinned_memory { enable: true } }"
     )
-    assert told(asked, completed) == []
+    assert differences(asked, completed) == []
 
 
 def test_what_a_model_leaves_to_the_server_is_no_difference_unless_an_axis_says_it() -> None:
     """Without inputs in its config.pbtxt, the server completes a model from its file."""
     loaded = IO + "max_batch_size: 4 dynamic_batching { preferred_batch_size: 4 }"
-    assert told("", loaded) == []
-    (found,) = told("", loaded, preferred_batch_size=None)
+    assert differences("", loaded) == []
+    (found,) = differences("", loaded, preferred_batch_size=None)
     assert found.startswith("dynamic_batching: not asked for, the server loaded {")

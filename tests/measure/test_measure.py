@@ -173,7 +173,7 @@ def test_a_model_that_does_not_load_is_failed_in_the_servers_words(
     assert "jet_tagger" in (records[0].log_tail or "")
 
 
-def test_a_window_shorter_than_a_request_is_told_with_what_to_do(
+def test_a_window_shorter_than_a_request_is_reported_with_what_to_do(
     tmp_path: Path, native_prefix: Path, demo_models: Path
 ) -> None:
     (record,) = measured(

@@ -201,14 +201,14 @@ def test_a_point_that_did_not_settle_keeps_its_windows(case: str) -> None:
     assert outcome.metrics == UNSTABLE[case]
 
 
-def test_how_far_a_point_was_from_settling_is_told() -> None:
+def test_how_far_a_point_was_from_settling_is_recorded() -> None:
     assert read("unstable_avg").reason == (
         "did not settle within 4 windows: the last three differ in throughput by 11%, "
         "in latency by 11%"
     )
 
 
-def test_a_point_without_any_window_has_no_metric_to_tell() -> None:
+def test_a_point_without_any_window_has_no_metric() -> None:
     outcome = read("unstable_avg", stdout="")
     assert outcome.status is Status.UNSTABLE
     assert outcome.reason == "did not settle within 0 windows"
@@ -291,7 +291,9 @@ def test_an_unstable_point_is_known_by_its_words_and_not_by_its_code() -> None:
         ),
     ],
 )
-def test_other_ends_are_told_as_well_as_they_can_be(stderr: str, code: int, reason: str) -> None:
+def test_other_ends_are_explained_as_well_as_they_can_be(
+    stderr: str, code: int, reason: str
+) -> None:
     outcome = perf_output.parse_run(
         stdout="", stderr=stderr, csv_text=None, returncode=code, percentile=None
     )

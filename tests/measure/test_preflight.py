@@ -16,7 +16,7 @@ from tests.helpers.builders import write_prefix
 from tests.runtime.test_images import write_sif
 
 
-def test_nvidias_images_tell_versions_in_variables_and_names_of_libraries() -> None:
+def test_nvidias_images_have_versions_in_variables_and_names_of_libraries() -> None:
     held = preflight.parse_probe(
         "CUDA_VERSION=12.6.1.006\nTENSORRT_VERSION=\nTRT_VERSION=10.4.0.26\n"
         "backend=onnxruntime libonnxruntime.so.1.19.2 libtriton_onnxruntime.so \n"
@@ -35,7 +35,7 @@ def test_nvidias_images_tell_versions_in_variables_and_names_of_libraries() -> N
     assert json.loads(held.columns["backend_versions"])["pytorch"] is None
 
 
-def test_our_own_images_tell_them_in_the_manifest_of_their_prefix() -> None:
+def test_our_own_images_have_them_in_the_manifest_of_their_prefix() -> None:
     manifest = {"versions": {"tritonserver": "2.51.0", "python": "3.13.5", "onnxruntime": "1.28.0"}}
     held = preflight.parse_probe(
         "CUDA_VERSION=\nTENSORRT_VERSION=\nTRT_VERSION=\n"
@@ -44,11 +44,11 @@ def test_our_own_images_tell_them_in_the_manifest_of_their_prefix() -> None:
     assert held == ImageContents(None, None, {"python": "3.13.5", "onnxruntime": "1.28.0"})
 
 
-def test_an_image_with_no_backends_where_they_usually_are_tells_none() -> None:
+def test_an_image_with_no_backends_where_they_usually_are_has_none() -> None:
     assert preflight.parse_probe("CUDA_VERSION=\nbackend=* \nmanifest=\n").backends == {}
 
 
-def test_a_native_prefix_tells_its_backends_too(tmp_path: Path) -> None:
+def test_a_native_prefix_names_its_backends_too(tmp_path: Path) -> None:
     held = preflight.check_images(Container(prefix=write_prefix(tmp_path)), gpus=False)
     assert held == ImageContents(None, None, {"python": "3.11.7"})
 

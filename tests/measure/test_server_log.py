@@ -42,13 +42,15 @@ def test_what_a_backend_can_never_do_is_not_applicable() -> None:
 @pytest.mark.parametrize(
     "text", ["", "error: unknown option --foo\n", "E1123 main.cc:1] boom\n", "FATAL:   no image\n"]
 )
-def test_a_server_that_ends_without_loading_anything_is_told_in_its_last_words(text: str) -> None:
+def test_a_server_that_ends_without_loading_anything_is_reported_in_its_last_words(
+    text: str,
+) -> None:
     error = server_log.load_failure(text)
     assert "ended before it was ready" in error.message
     assert text.strip() in error.message
 
 
-def test_a_configuration_that_triton_refuses_is_told_in_its_words() -> None:
+def test_a_configuration_that_triton_refuses_is_reported_in_its_words() -> None:
     line = (
         'E1124 16:17:29.994840 12889 model_repository_manager.cc:1460] "Poll failed for model '
         "directory 'jet_tagger': Only one priority level is allowed when 'preserve_ordering' is "
@@ -80,7 +82,7 @@ def log(name: str) -> str:
         ("tensorflow_engines", {}),
     ],
 )
-def test_an_accelerator_that_is_used_is_told_with_what_runs_on_it(
+def test_an_accelerator_that_is_used_is_reported_with_what_runs_on_it(
     name: str, nodes: dict[str, int]
 ) -> None:
     found = accelerator_use(log(name), "tensorrt")
@@ -99,7 +101,7 @@ def test_a_model_that_runs_on_others_has_fallen_back() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "I1123 model_lifecycle.cc:642] loading: m:1"])
-def test_a_log_that_tells_nothing_is_no_proof(text: str) -> None:
+def test_a_log_that_says_nothing_is_no_proof(text: str) -> None:
     assert "does not say" in (accelerator_use(text, "tensorrt").fell_back or "")
     assert accelerator_use(log("tensorrt_without_verbose"), "tensorrt").fell_back is not None
 

@@ -110,11 +110,11 @@ def test_what_backend_and_pool_take_is_applicable(arguments: dict[str, Any]) -> 
         ),
     ],
 )
-def test_what_they_cannot_take_is_told(arguments: dict[str, Any], words: str) -> None:
+def test_what_they_cannot_take_is_reported(arguments: dict[str, Any], words: str) -> None:
     assert words in (why(**arguments) or "nothing")
 
 
-def test_a_batch_over_a_variants_own_limit_is_told() -> None:
+def test_a_batch_over_a_variants_own_limit_is_reported() -> None:
     big = point(of=variant(max_batch_size=4), batch_size=8)
     assert not_applicable_reason(big, GPU, native=False) == "batch_size 8 is over max_batch_size 4"
     assert (

@@ -304,14 +304,14 @@ def test_one_model_with_two_lengths_is_two_measurements() -> None:
     ]
 
 
-def told(study: Campaign, **model: Any) -> str:
+def message_on(study: Campaign, **model: Any) -> str:
     message = refusal(expanded, study, {"tagger": triton_model(**model)})
     assert all(line.startswith("campaign: model 'tagger': ") for line in message.splitlines())
     return message
 
 
-def test_a_batch_over_the_models_limit_is_told_with_the_limit() -> None:
-    message = told(campaign(load={"batch_size": [64, 128, 256]}), max_batch_size=100)
+def test_a_batch_over_the_models_limit_is_reported_with_the_limit() -> None:
+    message = message_on(campaign(load={"batch_size": [64, 128, 256]}), max_batch_size=100)
     assert message.splitlines() == [
         f"campaign: model 'tagger': load.batch_size: {size} is over max_batch_size 100; "
         "allowed: 1 to 100"
@@ -321,7 +321,7 @@ def test_a_batch_over_the_models_limit_is_told_with_the_limit() -> None:
 
 def test_a_model_without_a_batch_dimension_takes_one_inference_per_request() -> None:
     assert len(expanded(campaign(), {"tagger": triton_model(max_batch_size=0)}).points) == 1
-    message = told(campaign(load={"batch_size": [1, 2]}), max_batch_size=0)
+    message = message_on(campaign(load={"batch_size": [1, 2]}), max_batch_size=0)
     assert message == (
         "campaign: model 'tagger': load.batch_size: 2: the model has max_batch_size 0, and none "
         "of its inputs has a leading -1 that shapes leave out, where the batch could go; allowed: 1"
@@ -331,7 +331,7 @@ def test_a_model_without_a_batch_dimension_takes_one_inference_per_request() -> 
 @pytest.mark.parametrize(("sizes", "limit"), [([4, 512], 256), ([1], 0), ([], 0)])
 def test_preferred_sizes_stay_below_the_models_limit(sizes: list[int], limit: int) -> None:
     study = campaign(server={"preferred_batch_size": [sizes]})
-    message = told(study, max_batch_size=limit)
+    message = message_on(study, max_batch_size=limit)
     assert "server.preferred_batch_size: " in message
     assert "max_batch_size" in message
     assert len(message.splitlines()) == 1
@@ -343,7 +343,7 @@ def test_a_limit_that_is_an_axis_is_the_limit() -> None:
         load={"batch_size": [400]},
     )
     assert len(expanded(study).points) == 2
-    message = told(
+    message = message_on(
         campaign(
             server={"max_batch_size": [8, 16], "preferred_batch_size": [[32]]},
             load={"batch_size": [64]},
@@ -354,20 +354,22 @@ def test_a_limit_that_is_an_axis_is_the_limit() -> None:
 
 
 def test_a_model_without_a_batch_dimension_is_given_none() -> None:
-    message = told(campaign(server={"max_batch_size": [8]}), max_batch_size=0)
+    message = message_on(campaign(server={"max_batch_size": [8]}), max_batch_size=0)
     assert "server.max_batch_size: this model has 0" in message
-    message = told(campaign(server={"dynamic_batching": [True]}), max_batch_size=0)
+    message = message_on(campaign(server={"dynamic_batching": [True]}), max_batch_size=0)
     assert "server.dynamic_batching: dynamic batching needs a max_batch_size" in message
 
 
 def test_a_default_priority_is_one_of_those_there_are() -> None:
-    message = told(campaign(server={"priority_levels": [2], "default_priority_level": [1, 3]}))
+    message = message_on(
+        campaign(server={"priority_levels": [2], "default_priority_level": [1, 3]})
+    )
     assert "server.default_priority_level: 3 is over priority_levels; allowed: 1 to 2" in message
 
 
-def test_a_version_that_the_model_has_not_is_told_with_those_it_has() -> None:
+def test_a_version_that_the_model_has_not_is_reported_with_those_it_has() -> None:
     study = campaign(models=[{"name": "tagger", "version": 3}])
-    assert "version: 3 is not there; it has: 1, 2" in told(study, versions=(1, 2))
+    assert "version: 3 is not there; it has: 1, 2" in message_on(study, versions=(1, 2))
     assert len(expanded(study, {"tagger": triton_model(versions=(1, 3))}).points) == 1
 
 
@@ -375,7 +377,7 @@ VARIABLE = {"pf": (16, -1), "mask": (1, -1), "fixed": (3,)}
 
 
 def test_every_length_that_varies_must_be_given() -> None:
-    message = told(
+    message = message_on(
         campaign(models=[{"name": "tagger", "shapes": {"pf": [16, 9]}}]), inputs=VARIABLE
     )
     assert message == (
@@ -395,17 +397,17 @@ def test_a_data_file_brings_its_own_lengths() -> None:
 @pytest.mark.parametrize("given", [[15, 9], [9], [16, 9, 1], [4, 16, 9]])
 def test_only_what_varies_may_be_given(given: list[int]) -> None:
     shapes = {"pf": given, "mask": [1, 9]}
-    message = told(campaign(models=[{"name": "tagger", "shapes": shapes}]), inputs=VARIABLE)
+    message = message_on(campaign(models=[{"name": "tagger", "shapes": shapes}]), inputs=VARIABLE)
     assert f"shapes: input 'pf' has dims [16, -1], given: {given}; only a -1 may be" in message
 
 
-def test_an_input_that_the_model_has_not_is_told_with_the_nearest() -> None:
+def test_an_input_that_the_model_has_not_is_reported_with_the_nearest() -> None:
     shapes = {"pf": [16, 9], "mask": [1, 9], "mas": [1, 9]}
-    message = told(campaign(models=[{"name": "tagger", "shapes": shapes}]), inputs=VARIABLE)
+    message = message_on(campaign(models=[{"name": "tagger", "shapes": shapes}]), inputs=VARIABLE)
     assert "it has no input 'mas'; did you mean 'mask'? its inputs: pf, mask, fixed" in message
 
 
-def test_the_problems_of_all_models_are_told_at_once() -> None:
+def test_the_problems_of_all_models_are_reported_at_once() -> None:
     study = campaign(
         models=[{"name": "a", "version": 9}, {"name": "b", "shapes": {"y": [1]}}, {"name": "c"}],
         load={"batch_size": [999]},
@@ -466,7 +468,7 @@ def test_server_and_load_may_be_zipped() -> None:
     ] == [(1, 1, True), (2, 8, False)]
 
 
-def test_zipped_axes_of_unlike_lengths_are_told_with_both() -> None:
+def test_zipped_axes_of_unlike_lengths_are_reported_with_both() -> None:
     study = campaign(
         load={"batch_size": [1, 8, 16], "concurrency": [16, 2]},
         zip=[["batch_size", "concurrency"]],
@@ -550,7 +552,7 @@ def test_a_rule_may_be_about_one_model_and_about_server_axes() -> None:
         ),
     ],
 )
-def test_what_changes_nothing_is_told_with_what_there_is(
+def test_what_changes_nothing_is_reported_with_what_there_is(
     changes: dict[str, Any], words: list[str]
 ) -> None:
     assert list(expanded(campaign(**changes)).no_effect) == words
@@ -599,9 +601,9 @@ def test_shapes_with_names_are_an_axis() -> None:
     assert ids(expanded(plain, {"tagger": triton_model(inputs={"x": (-1,)})})) <= ids(grid)
 
 
-def test_what_is_wrong_with_a_shape_is_told_with_its_name() -> None:
+def test_what_is_wrong_with_a_shape_is_reported_with_its_name() -> None:
     study = campaign(models=[{"name": "tagger", "shapes": {"long": {"x": [50, 1]}}}])
-    assert "shapes.long: input 'x' has dims [-1], given: [50, 1]" in told(
+    assert "shapes.long: input 'x' has dims [-1], given: [50, 1]" in message_on(
         study, inputs={"x": (-1,)}
     )
 
@@ -624,7 +626,7 @@ def test_a_batch_takes_the_leading_length_of_a_model_without_a_batch_dimension()
     (point,) = expanded(whole, {"tagger": triton_model(**flat)}).points
     assert point.shapes == (("x", (5, 16)),)
     both = campaign(models=[{"name": "tagger", "shapes": {"x": [5, 16]}}], load={"batch_size": [2]})
-    assert "load.batch_size: 2: the model has max_batch_size 0" in told(both, **flat)
+    assert "load.batch_size: 2: the model has max_batch_size 0" in message_on(both, **flat)
 
 
 def test_a_model_in_another_server_image_has_points_of_its_own() -> None:
@@ -698,7 +700,7 @@ def test_server_axes_of_a_group_are_its_own() -> None:
     assert all(not p.variant.axes for p in points if not p.co_located)
 
 
-def test_what_a_model_of_a_group_cannot_take_is_told() -> None:
+def test_what_a_model_of_a_group_cannot_take_is_reported() -> None:
     with pytest.raises(BadInput, match=r"load\.batch_size: 1000 is over max_batch_size"):
         shared(together=[{"one": {"load": {"batch_size": 1000}}, "two": {}}])
 

@@ -74,7 +74,7 @@ def test_a_configuration_without_inputs_leaves_them_to_the_server(tmp_path: Path
     assert model.inputs is None
 
 
-def test_a_model_that_is_not_there_is_told_with_the_nearest_one(tmp_path: Path) -> None:
+def test_a_model_that_is_not_there_is_reported_with_the_nearest_one(tmp_path: Path) -> None:
     write_model(tmp_path, "particlenet")
     write_model(tmp_path, "deepmet")
     message = refusal(read_model, tmp_path, "particlnet")
@@ -87,7 +87,7 @@ def test_an_empty_repository_says_so(tmp_path: Path) -> None:
     assert "it holds: nothing" in refusal(read_model, tmp_path, "tagger")
 
 
-def test_a_repository_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_repository_that_is_not_there_is_reported(tmp_path: Path) -> None:
     message = refusal(read_model, tmp_path / "none", "tagger")
     assert message == f"model_repository: {tmp_path / 'none'} is not a folder"
 
@@ -120,7 +120,7 @@ def test_a_configuration_that_is_no_text_is_named(tmp_path: Path) -> None:
     assert refusal(read_model, tmp_path, "tagger").startswith(f"{path}: is not a Triton")
 
 
-def test_a_configuration_under_another_name_is_told_as_triton_would_refuse_it(
+def test_a_configuration_under_another_name_is_refused_as_triton_would(
     tmp_path: Path,
 ) -> None:
     write_model(tmp_path, "other").rename(tmp_path / "tagger")
@@ -211,19 +211,21 @@ def test_a_folder_with_a_file_for_each_input_has_no_problems(
     assert folder_problems(folder, tagger, {"x": (2, 3)}) == []
 
 
-def test_a_file_of_another_size_is_told_with_both_sizes(tagger: TritonModel, folder: Path) -> None:
+def test_a_file_of_another_size_is_reported_with_both_sizes(
+    tagger: TritonModel, folder: Path
+) -> None:
     (problem,) = folder_problems(folder, tagger, {"x": (2, 4)})
     assert problem == (
         f"{folder}/x has 24 bytes; the input of model 'tagger' is FP32 [2, 4], which takes 32"
     )
 
 
-def test_a_folder_does_not_tell_shapes(tagger: TritonModel, folder: Path) -> None:
+def test_a_folder_does_not_say_shapes(tagger: TritonModel, folder: Path) -> None:
     (problem,) = folder_problems(folder, tagger, {})
     assert "its dims are [2, -1]; write shapes: into the campaign" in problem
 
 
-def test_an_input_without_a_file_is_told(tagger: TritonModel, folder: Path) -> None:
+def test_an_input_without_a_file_is_reported(tagger: TritonModel, folder: Path) -> None:
     (folder / "flavour").unlink()
     (problem,) = folder_problems(folder, tagger, {"x": (2, 3)})
     assert problem.startswith(f"{folder} has no file 'flavour' for that input of model 'tagger'")

@@ -408,7 +408,7 @@ def test_a_user_may_keep_such_parameters_from_an_old_server_or_set_them() -> Non
         ("model_warmup { name: 'own' batch_size: 4 } ", {"accelerator": TENSORRT}, (4,)),
     ],
 )
-def test_servers_that_build_at_first_use_warm_up_unless_told_otherwise(
+def test_servers_that_build_at_first_use_warm_up_unless_the_campaign_says_otherwise(
     text: str, axes: dict[str, Any], sizes: tuple[int, ...] | None
 ) -> None:
     assert resolved_columns(prepared(INPUTS + text, **axes))["warmup_batch_sizes"] == sizes

@@ -60,7 +60,7 @@ def test_a_plan_counts_points_repeats_and_pools(planned: Planner) -> None:
     }
 
 
-def test_a_plan_tells_time_and_gpu_time(planned: Planner) -> None:
+def test_a_plan_says_time_and_gpu_time(planned: Planner) -> None:
     """Two jobs share the pool cpu; each job of the pool gpu holds two GPUs."""
     found = planned(site=TWO_POOLS, repeats=2)
     each = found.placements["cpu"][0].estimate_s
@@ -74,7 +74,7 @@ def test_one_pool_may_be_chosen(planned: Planner) -> None:
     assert found.measurements == 1
 
 
-def test_an_unknown_pool_is_told_the_nearest_and_all(planned: Planner) -> None:
+def test_an_unknown_pool_is_answered_with_the_nearest_and_all(planned: Planner) -> None:
     message = refusal(planned, site=TWO_POOLS, pools=["gpuu"])
     assert message == (
         "--pool gpuu: site 'here' has no such pool; did you mean 'gpu'? its pools: cpu, gpu"
@@ -159,7 +159,7 @@ def test_a_folder_of_inputs_that_does_not_fit_the_model_is_refused(
     )
 
 
-def test_a_data_file_that_is_not_there_is_told_with_the_file_and_the_key(
+def test_a_data_file_that_is_not_there_is_reported_with_the_file_and_the_key(
     planned: Planner, tmp_path: Path
 ) -> None:
     message = refusal(planned, measurement={"input_data": "jets.json"})
@@ -180,7 +180,7 @@ def test_a_data_file_that_perf_analyzer_could_not_read_is_refused(
     assert "JSON" in message or "no list 'data'" in message
 
 
-def test_a_missing_model_is_told_with_file_key_and_nearest(
+def test_a_missing_model_is_reported_with_file_key_and_nearest(
     planned: Planner, tmp_path: Path
 ) -> None:
     message = refusal(planned, models=[{"name": "taggr"}])
@@ -190,13 +190,15 @@ def test_a_missing_model_is_told_with_file_key_and_nearest(
     )
 
 
-def test_all_missing_models_are_told_at_once(planned: Planner) -> None:
+def test_all_missing_models_are_reported_at_once(planned: Planner) -> None:
     message = refusal(planned, models=[{"name": "taggr"}, {"name": "tagger"}, {"name": "deepmet"}])
     assert "'taggr'" in message
     assert "'deepmet'" in message
 
 
-def test_a_missing_repository_is_told_with_file_and_key(planned: Planner, tmp_path: Path) -> None:
+def test_a_missing_repository_is_reported_with_file_and_key(
+    planned: Planner, tmp_path: Path
+) -> None:
     message = refusal(planned, model_repository="modells")
     assert message == (
         f"{tmp_path}/campaign.yaml: model_repository: {tmp_path}/modells is not a folder"
@@ -213,7 +215,7 @@ def test_a_missing_repository_is_told_with_file_and_key(planned: Planner, tmp_pa
         ({"server": {"preferred_batch_size": [[999]]}}, "server.preferred_batch_size: [999]"),
     ],
 )
-def test_what_a_model_cannot_take_is_told_with_the_file(
+def test_what_a_model_cannot_take_is_reported_with_the_file(
     planned: Planner, tmp_path: Path, changes: dict[str, Any], words: str
 ) -> None:
     write_model(tmp_path / "models", "jets", inputs={"pf": (16, -1)})
@@ -223,7 +225,7 @@ def test_what_a_model_cannot_take_is_told_with_the_file(
 
 
 @pytest.mark.parametrize("manifest", [None, "", "{", "{}", "[]"])
-def test_a_site_without_complete_software_is_told_what_to_install(
+def test_for_a_site_without_complete_software_the_message_says_what_to_install(
     tmp_path: Path, manifest: str | None
 ) -> None:
     study, site = workplace(tmp_path)
@@ -262,7 +264,7 @@ def test_a_real_repository_is_planned_with_the_scan_of_the_seed(
     assert written["model_repository"] == str(shared_models)
 
 
-def test_an_image_that_the_site_does_not_name_is_told_with_those_that_it_does(
+def test_an_image_that_the_site_does_not_name_is_reported_with_those_that_it_does(
     planned: Planner,
 ) -> None:
     message = refusal(planned, models=[{"name": "tagger", "server_image": "25.02"}])

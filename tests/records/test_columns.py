@@ -99,7 +99,7 @@ def test_the_schema_says_unit_and_meaning_on_the_disk(tmp_path: Path) -> None:
     write_records(tmp_path / "a.parquet", [record()])
     schema = pq.read_schema(tmp_path / "a.parquet")
     assert schema.names == SCHEMA.names
-    metadata = schema.field("gpu_energy_j").metadata
+    metadata = schema.field("energy_j_per_infer").metadata
     assert metadata[b"unit"] == b"J"
     assert metadata[b"meaning"]
     assert schema.metadata[b"hpcbench_schema"] == str(SCHEMA_VERSION).encode()

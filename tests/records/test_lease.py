@@ -62,7 +62,7 @@ def other_driver(results: Results) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def test_a_second_driver_is_refused_and_told_who_is_at_work(
+def test_a_second_driver_is_refused_with_the_name_of_who_is_at_work(
     results: Results, other_driver: subprocess.Popen[str]
 ) -> None:
     assert is_folder_locked(results)

@@ -15,15 +15,18 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hpcbench
-from hpcbench.records import store
+from hpcbench.cli.main import main
+from hpcbench.records import merging, store
 from hpcbench.records.columns import FINAL, SCHEMA, SCHEMA_VERSION, Record, Status
 from hpcbench.records.folder import Results, is_folder_locked, lock_folder, write_atomically
 from tests.helpers.builders import NOON, record, refusal
@@ -64,7 +67,7 @@ def test_a_placements_points_end_in_one_file(results: Results) -> None:
     for number in range(5):
         store.write_point(results, record(number))
     store.write_point(results, record(9, placement_id="bbbbbbbbbbbb"))
-    store.merge_points(results, "aaaaaaaaaaaa")
+    merging.merge_points(results, "aaaaaaaaaaaa")
     assert files(results)[0] == "aaaaaaaaaaaa.parquet"
     assert len(files(results)) == 2
     assert len(hpcbench.load_results(results.folder)) == 6
@@ -80,14 +83,14 @@ def test_repeats_and_points_do_not_overwrite_each_other(results: Results) -> Non
 def test_a_second_merge_adds_to_the_first(results: Results) -> None:
     for number in range(2):
         store.write_point(results, record(number))
-        store.merge_points(results, "aaaaaaaaaaaa")
+        merging.merge_points(results, "aaaaaaaaaaaa")
     assert files(results) == ["aaaaaaaaaaaa.parquet"]
     assert len(hpcbench.load_results(results.folder)) == 2
 
 
 def test_merging_nothing_changes_nothing(results: Results) -> None:
-    store.merge_points(results, "aaaaaaaaaaaa")
-    store.recover_records(results)
+    merging.merge_points(results, "aaaaaaaaaaaa")
+    merging.recover_records(results)
     assert files(results) == []
 
 
@@ -99,7 +102,7 @@ def test_a_killed_runs_points_are_merged_and_its_half_written_files_deleted(
     half = results.records / ".aaaaaaaaaaaa-1-0.parquet.123.tmp"
     half.write_bytes(b"PAR1 half of it")
     assert len(hpcbench.load_results(results.folder)) == 2
-    store.recover_records(results)
+    merging.recover_records(results)
     assert files(results) == ["aaaaaaaaaaaa.parquet", "bbbbbbbbbbbb.parquet"]
     assert len(hpcbench.load_results(results.folder)) == 2
 
@@ -109,11 +112,11 @@ def test_a_merge_that_was_killed_before_it_deleted_the_parts_loses_and_doubles_n
 ) -> None:
     parts = [store.write_point(results, record(number)) for number in range(3)]
     kept = [shutil.copy(part, tmp_path) for part in parts]
-    store.merge_points(results, "aaaaaaaaaaaa")
+    merging.merge_points(results, "aaaaaaaaaaaa")
     for part in kept:
         shutil.copy(part, results.records)
     before = hpcbench.load_results(results.folder)
-    store.recover_records(results)
+    merging.recover_records(results)
     pd.testing.assert_frame_equal(hpcbench.load_results(results.folder), before)
     assert len(before) == 3
     assert files(results) == ["aaaaaaaaaaaa.parquet"]
@@ -176,9 +179,9 @@ def test_results_are_typed_and_what_is_missing_is_missing(results: Results) -> N
 def test_columns_that_are_asked_for_are_read_alone_and_say_the_same(results: Results) -> None:
     for number in (3, 1, 2):
         store.write_point(results, record(number, preferred_batch_size=(4, 8)))
-        store.recover_records(results)
+        merging.recover_records(results)
         store.write_point(results, record(number, ended_at=NOON, status=Status.FAILED))
-        store.recover_records(results)
+        merging.recover_records(results)
     whole = hpcbench.load_results(results.folder)
     for names in (
         ["throughput_infer_per_s", "batch_size"],
@@ -201,7 +204,7 @@ def test_points_that_are_asked_for_are_read_alone(results: Results) -> None:
     assert len(hpcbench.load_results(results.folder, points=[])) == 0
 
 
-def test_a_column_that_there_is_not_is_told_with_the_nearest(results: Results) -> None:
+def test_a_column_that_there_is_not_is_reported_with_the_nearest(results: Results) -> None:
     message = refusal(hpcbench.load_results, results.folder, columns=["latency_p99"])
     assert message.startswith("there is no column 'latency_p99'; did you mean 'latency_p99_us'?")
 
@@ -233,13 +236,13 @@ def written(records: list[Record], order: random.Random) -> pd.DataFrame:
             # Attempts at a point belong to different runs: merged before the next one.
             name = f"{entry.placement_id}-{entry.point_id}-{entry.repeat}.parquet"
             if (results.records / name).exists():
-                store.merge_points(results, entry.placement_id)
+                merging.merge_points(results, entry.placement_id)
             store.write_point(results, entry)
             match order.randrange(4):
                 case 0:
-                    store.merge_points(results, entry.placement_id)
+                    merging.merge_points(results, entry.placement_id)
                 case 1:
-                    store.recover_records(results)
+                    merging.recover_records(results)
                 case _:
                     pass
         return hpcbench.load_results(folder)
@@ -310,7 +313,7 @@ def test_points_that_differ_in_their_id_alone_stand_in_one_order(tmp_path: Path)
         results.create()
         for number in numbers:
             store.write_point(results, record(number, batch_size=1))
-            store.recover_records(results)
+            merging.recover_records(results)
         frames.append(hpcbench.load_results(results.folder))
     pd.testing.assert_frame_equal(frames[0], frames[1])
 
@@ -331,7 +334,7 @@ def test_of_a_placement_nothing_is_measured_again_that_another_worker_has_finish
 ) -> None:
     for number, status in enumerate((Status.OK, Status.FAILED, Status.UNSTABLE)):
         store.write_point(results, record(number, status=status))
-    store.merge_points(results, "aaaaaaaaaaaa")
+    merging.merge_points(results, "aaaaaaaaaaaa")
     store.write_point(results, record(3, status=Status.FAILED))
     left = store.recorded_keys(results, "aaaaaaaaaaaa")
     assert left == {record(number).key for number in (0, 2, 3)}, "1 failed in an earlier run"
@@ -407,15 +410,65 @@ def test_a_damaged_file_is_named(results: Results, how: str, reader: object) -> 
     assert "measures again" in message
 
 
-@pytest.mark.parametrize("how", ["empty", "cut"])
-def test_a_damaged_file_is_named_before_anything_is_merged(results: Results, how: str) -> None:
-    """A run begins with the merge of what a killed one left."""
+@pytest.mark.parametrize("how", ["empty", "cut", "text", "zeros inside"])
+def test_a_run_moves_a_damaged_file_aside_and_merges_the_others(results: Results, how: str) -> None:
     store.write_point(results, record(1))
     path = store.write_point(results, record(2))
     spoil(path, how)
-    before = files(results)
-    assert str(path) in refusal(store.recover_records, results)
-    assert files(results) == before
+    content = path.read_bytes()
+    (found,) = merging.recover_records(results)
+    assert found.path == path
+    assert files(results) == [f"{path.name}.damaged", "aaaaaaaaaaaa.parquet"]
+    assert path.with_name(f"{path.name}.damaged").read_bytes() == content
+    assert store.finished_keys(results) == {record(1).key}
+    assert merging.recover_records(results) == []
+
+
+def test_a_second_damaged_file_of_one_name_does_not_replace_the_first(results: Results) -> None:
+    for content in (b"first", b"second"):
+        path = store.write_point(results, record(1))
+        path.write_bytes(content)
+        merging.recover_records(results)
+    kept = {path.read_bytes() for path in results.records.glob("*.damaged")}
+    assert kept == {b"first", b"second"}
+
+
+@pytest.mark.parametrize("command", ["status", "report", "plot", "recommend", "compare"])
+def test_every_command_that_reads_leaves_a_damaged_file_out_names_it_and_ends_with_1(
+    results: Results, tmp_path: Path, command: str
+) -> None:
+    store.write_point(results, record(1))
+    path = store.write_point(results, record(2))
+    store.write_plan(results, [])
+    spoil(path, "cut")
+    content = path.read_bytes()
+    folder = str(results.folder)
+    more = {
+        "compare": [folder],
+        "report": ["--out", str(tmp_path / "report.html")],
+        "plot": ["--out", str(tmp_path / "figures"), "--figure", "status_map"],
+    }
+    done = CliRunner().invoke(main, [command, folder, *more.get(command, [])])
+    assert done.exit_code == 1, done.output
+    assert f"left out: {path}: is not a whole Parquet file" in done.stderr
+    assert done.stderr.count("left out") == 1
+    assert path.read_bytes() == content
+
+
+def test_where_all_files_are_damaged_there_is_nothing_to_show(results: Results) -> None:
+    path = store.write_point(results, record(1))
+    spoil(path, "cut")
+    assert CliRunner().invoke(main, ["recommend", str(results.folder)]).exit_code == 2
+
+
+def test_a_small_file_that_would_fill_the_memory_is_refused(results: Results) -> None:
+    path = store.write_point(results, record(1))
+    bomb = pa.concat_tables([pq.read_table(path)] * 20).combine_chunks()
+    bomb = bomb.take(pa.array(np.zeros(200_000, dtype=np.int64)))
+    pq.write_table(bomb, path, compression="zstd")
+    assert path.stat().st_size < 200_000
+    message = refusal(hpcbench.load_results, results.folder)
+    assert "is said to hold 200000 rows" in message
 
 
 def write_other_version(path: Path) -> None:
@@ -468,10 +521,10 @@ def test_a_merge_that_was_killed_before_it_deleted_its_parts_doubles_no_row(
     for each in records:
         store.write_point(results, each)
     parts = {path: path.read_bytes() for path in results.records.iterdir()}
-    store.recover_records(results)
+    merging.recover_records(results)
     for path, content in parts.items():
         path.write_bytes(content)
-    store.recover_records(results)
+    merging.recover_records(results)
     assert len(store.read_table(tmp_path)) == 2
 
 
@@ -482,7 +535,7 @@ def test_points_of_another_schema_version_are_never_merged_into_this_one(
     path = store.write_point(results, record(1))
     write_other_version(path)
     content = path.read_bytes()
-    assert "has schema version 99" in refusal(store.recover_records, results)
+    assert "has schema version 99" in refusal(merging.recover_records, results)
     assert path.read_bytes() == content
 
 
@@ -492,7 +545,7 @@ def test_a_parquet_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
     assert "has schema version none" in refusal(hpcbench.load_results, path)
 
 
-def test_a_folder_without_results_is_told(tmp_path: Path) -> None:
+def test_a_folder_without_results_is_reported(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none"):
         message = refusal(hpcbench.load_results, path)
         assert message.startswith(f"{path}: is neither a results folder nor a Parquet file")
@@ -539,7 +592,7 @@ def test_a_folder_is_made_with_its_parents_and_may_be_there_already(tmp_path: Pa
     assert len(files(results)) == 1
 
 
-def test_a_place_where_no_folder_can_be_made_is_told(tmp_path: Path) -> None:
+def test_a_place_where_no_folder_can_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "results", Path("/proc/hpcbench")):
         message = refusal(Results(folder).create)
@@ -547,7 +600,7 @@ def test_a_place_where_no_folder_can_be_made_is_told(tmp_path: Path) -> None:
         assert "name a folder in which you may create files" in message
 
 
-def test_a_folder_that_belongs_to_somebody_else_is_told() -> None:
+def test_a_folder_that_belongs_to_somebody_else_is_reported() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o555)
@@ -556,7 +609,7 @@ def test_a_folder_that_belongs_to_somebody_else_is_told() -> None:
         assert message.startswith(f"--results {folder}/results: cannot be written: Permission")
 
 
-def test_results_that_may_only_be_read_are_told() -> None:
+def test_results_that_may_only_be_read_are_reported() -> None:
     with tempfile.TemporaryDirectory() as name:
         results = Results(Path(name))
         results.create()
@@ -572,7 +625,7 @@ def test_results_that_may_only_be_read_are_told() -> None:
 # One run at a time
 
 
-def test_a_second_run_is_refused_and_told_who_is_at_work(results: Results) -> None:
+def test_a_second_run_is_refused_with_the_name_of_who_is_at_work(results: Results) -> None:
     assert not is_folder_locked(results)
     with lock_folder(results):
         assert is_folder_locked(results)
@@ -621,7 +674,7 @@ def test_files_that_a_run_joins_while_they_are_read_are_found_in_the_joined_one(
         found = listed(path)
         if not joined:
             joined.append(found[0].stem.split("-")[0])
-            store.merge_points(results, joined[0])
+            merging.merge_points(results, joined[0])
         return found
 
     monkeypatch.setattr(store, "record_files", listing)

@@ -399,7 +399,7 @@ class TestRegistry:
         assert done.returncode == 3
         assert "CERTIFICATE_VERIFY_FAILED" in done.stderr
 
-    def test_a_pull_that_fails_leaves_no_file_and_is_told_in_its_words(
+    def test_a_pull_that_fails_leaves_no_file_and_is_reported_in_its_words(
         self, place: Place, registry: Path
     ) -> None:
         place.site(server_image=f"docker://{HOST}/tools/sdk@sha256:{'0' * 64}")
@@ -462,7 +462,7 @@ class TestRegistry:
             place.box.said("apptainer", "-q", "test", str(image))
         place.box.said("rm", "-rf", str(place.folder), root=True)
 
-    def test_a_cache_that_cannot_be_written_is_told(self, place: Place, registry: Path) -> None:
+    def test_a_cache_that_cannot_be_written_is_reported(self, place: Place, registry: Path) -> None:
         place.site(sdk_image=f"docker://{HOST}/tools/sdk:1", cache="/opt/images")
         place.box.said("chown", "root", "/opt/images", root=True)
         try:
@@ -500,7 +500,7 @@ class TestFailures:
         self.refused(place, f"{image} is damaged: it has 60000000 bytes of")
 
     def test_an_image_with_wrong_bytes_inside(self, place: Place) -> None:
-        """Its length is right, so that only opening it tells."""
+        """Its length is right, so that only opening it shows it."""
         image = place.folder / "bad.sif"
         spoil = (
             f"cp {SDK} {image} && dd if=/dev/urandom of={image} bs=4k seek=8 count=12 conv=notrunc"

@@ -84,7 +84,7 @@ def test_the_prefix_of_this_checkout_is_understood(native_prefix: Path) -> None:
     assert found.server_digest == f"native:{manifest['digest']}"
 
 
-def test_a_prefix_that_is_not_there_is_told_with_what_to_do(tmp_path: Path) -> None:
+def test_a_prefix_that_is_not_there_is_reported_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(SiteError) as caught:
         NATIVE.find_software(Container(prefix=tmp_path / "none"))
     assert caught.value.message.startswith(
@@ -94,14 +94,14 @@ def test_a_prefix_that_is_not_there_is_told_with_what_to_do(tmp_path: Path) -> N
     assert f"hpcbench native {tmp_path / 'none'}" in caught.value.hint
 
 
-def test_nobody_is_told_to_delete_a_folder_that_is_perhaps_another_one(tmp_path: Path) -> None:
+def test_no_message_advises_to_delete_a_folder_that_is_perhaps_another_one(tmp_path: Path) -> None:
     with pytest.raises(SiteError, match=r"no manifest\.json") as caught:
         NATIVE.find_software(Container(prefix=tmp_path))
     assert "rm -r" not in caught.value.hint
     assert "correct container.prefix" in caught.value.hint
 
 
-def test_a_prefix_that_cannot_be_read_is_told_as_such(tmp_path: Path) -> None:
+def test_a_prefix_that_cannot_be_read_is_reported_as_such(tmp_path: Path) -> None:
     prefix = write_prefix(tmp_path)
     (prefix / "manifest.json").unlink()
     (prefix / "manifest.json").mkdir()
@@ -110,7 +110,7 @@ def test_a_prefix_that_cannot_be_read_is_told_as_such(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lost", ["bin/tritonserver", "python", "backends"])
-def test_a_prefix_of_which_a_part_is_lost_is_told_with_the_part(
+def test_a_prefix_of_which_a_part_is_lost_is_reported_with_the_part(
     native: Container, lost: str
 ) -> None:
     assert native.prefix is not None
@@ -258,7 +258,7 @@ def test_an_old_singularity_takes_the_place_of_apptainer(
     assert command.env["SINGULARITYENV_A"] == "1"
 
 
-def test_without_either_the_user_is_told_what_to_install(
+def test_without_either_the_message_says_what_to_install(
     boxed: ResolvedContainer, tmp_path: Path
 ) -> None:
     (tmp_path / "bin" / "apptainer").unlink()

@@ -13,6 +13,7 @@ import pytest
 from hpcbench.config.container import Container, ResolvedContainer
 from hpcbench.errors import SiteError
 from hpcbench.runtime import apptainer, images
+from tests.helpers.stranger import as_stranger, needs_root
 
 
 def write_sif(path: Path, content: bytes = b"squashfs") -> Path:
@@ -185,3 +186,53 @@ def test_two_pulls_of_one_image_at_once_are_one(
         ".lock-sha256-0",
         "sha256-0.sif",
     ]
+
+
+# A cache that others can write to
+
+
+def pull_of(folder: Path) -> tuple[ResolvedContainer, Path]:
+    """A site whose server comes from a registry, and the file of the cache that it would be."""
+    sdk = str(write_sif(folder / "sdk.sif"))
+    digest = f"sha256:{'0' * 64}"
+    container = ResolvedContainer(
+        runtime="apptainer",
+        server_image=f"docker://registry.example/triton@{digest}",
+        sdk_image=sdk,
+        cache=folder / "cache",
+        server_digest=digest,
+        sdk_digest="sha256:1",
+    )
+    return container, folder / "cache" / f"sha256-{'0' * 64}.sif"
+
+
+@needs_root
+def test_an_image_that_another_user_has_put_into_the_cache_is_refused(tmp_path: Path) -> None:
+    container, path = pull_of(tmp_path)
+    path.parent.mkdir()
+    as_stranger('echo evil > "$1"', path, folder=path.parent)
+    with pytest.raises(SiteError, match="who owns neither the cache nor this run"):
+        images.pull_images(container, lambda _: None)
+
+
+def test_an_image_that_everybody_can_change_is_refused(tmp_path: Path) -> None:
+    container, path = pull_of(tmp_path)
+    path.parent.mkdir()
+    write_sif(path).chmod(0o666)
+    with pytest.raises(SiteError, match="can be changed by everybody"):
+        images.pull_images(container, lambda _: None)
+
+
+def test_a_link_in_the_cache_is_refused_and_an_image_of_ones_own_is_not_pulled_again(
+    tmp_path: Path,
+) -> None:
+    container, path = pull_of(tmp_path)
+    path.parent.mkdir()
+    path.symlink_to(tmp_path / "sdk.sif")
+    with pytest.raises(SiteError, match=r"container\.cache"):
+        images.pull_images(container, lambda _: None)
+    path.unlink()
+    write_sif(path)
+    pulled: list[str] = []
+    images.pull_images(container, pulled.append)
+    assert pulled == []

@@ -37,7 +37,7 @@ SLEEPER_IN_ITS_OWN_SESSION = """
 """
 
 
-def test_output_and_exit_code_of_a_program_are_told(tmp_path: Path) -> None:
+def test_output_and_exit_code_of_a_program_are_returned(tmp_path: Path) -> None:
     argv = ["sh", "-c", "echo out; echo err >&2; exit 7"]
     done = process.run(Command(argv), folder=tmp_path, timeout_s=20)
     assert (done.stdout, done.stderr) == ("out\n", "err\n")
@@ -49,7 +49,7 @@ def test_a_program_ended_by_a_signal_has_code_128_plus_signal(tmp_path: Path) ->
     assert done.returncode == 128 + signal.SIGABRT
 
 
-def test_a_program_that_is_not_there_is_told_by_name(tmp_path: Path) -> None:
+def test_a_program_that_is_not_there_is_reported_by_name(tmp_path: Path) -> None:
     done = process.run(Command(["no-such-program"]), folder=tmp_path, timeout_s=20)
     assert done.returncode == 127
     assert "cannot start no-such-program: No such file" in done.stderr
@@ -209,8 +209,8 @@ def test_programs_do_not_inherit_what_changes_every_container(
         monkeypatch.setenv(name, "/nowhere")
     env = {"APPTAINERENV_OURS": "1"}
     done = process.run(Command(["env"], env), folder=tmp_path, timeout_s=20)
-    told = [line for line in done.stdout.splitlines() if line.startswith(("APPT", "SING"))]
-    assert [line for line in told if process.MARK not in line] == ["APPTAINERENV_OURS=1"]
+    printed = [line for line in done.stdout.splitlines() if line.startswith(("APPT", "SING"))]
+    assert [line for line in printed if process.MARK not in line] == ["APPTAINERENV_OURS=1"]
 
 
 def test_programs_do_not_inherit_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

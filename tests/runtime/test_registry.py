@@ -48,3 +48,31 @@ def test_a_registry_that_does_not_answer_is_named_with_what_to_do() -> None:
             registry.resolve_digest(f"docker://{host}/triton:1")
     assert f"the registry {host} does not answer: " in str(caught.value)
     assert "docker://name@sha256:..." in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("host", "realm", "sent"),
+    [
+        ("registry-1.docker.io", "https://auth.docker.io/token", True),
+        ("nvcr.io", "https://nvcr.io/proxy_auth", True),
+        ("registry.example:5000", "https://registry.example/token", True),
+        ("nvcr.io", "https://nvcr.io.evil.example/token", False),
+        ("nvcr.io", "https://evil.example/nvcr.io", False),
+        ("nvcr.io", "https://nvcr.io@evil.example/token", False),
+    ],
+)
+def test_a_password_goes_to_the_registrys_own_domain_only(
+    monkeypatch: pytest.MonkeyPatch, host: str, realm: str, sent: bool
+) -> None:
+    """The registry says who gives tokens; a site file says which registry."""
+    asked: list[dict[str, str]] = []
+
+    def ask(_: str, headers: dict[str, str], __: str) -> registry._Answer:
+        asked.append(headers)
+        return registry._Answer({}, b'{"token": "t"}')
+
+    monkeypatch.setattr(registry, "_ask", ask)
+    monkeypatch.setattr(registry, "_login", lambda _: "c2VjcmV0")
+    answer = registry._authorization(f'Bearer realm="{realm}",service="s"', host)
+    assert answer == "Bearer t"
+    assert ("Authorization" in asked[0]) is sent

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
@@ -57,7 +57,7 @@ def only(*records: Record, **wanted: Any) -> Recommendation:
     return advice
 
 
-def told(advice: Recommendation, width: int = 200) -> str:
+def printed(advice: Recommendation, width: int = 200) -> str:
     text = StringIO()
     recommend_text.print_recommendations([advice], Console(width=width, file=text))
     return text.getvalue()
@@ -137,7 +137,7 @@ def test_prices_of_several_pools_are_each_taken_for_their_own() -> None:
     assert [a.sizing.cost_per_hour for a in advice] == [6, 10]
 
 
-def test_a_pool_without_a_price_and_a_price_without_a_pool_are_told() -> None:
+def test_a_pool_without_a_price_and_a_price_without_a_pool_are_reported() -> None:
     frame = loaded([measured(), measured(pool="t4", gpu_name=T4)])
     lacking = refusal(
         recommend_configurations, frame, Requirements(objective="cost", prices={"t4": 1.0})
@@ -192,7 +192,7 @@ def test_the_gain_over_base_is_that_of_the_best_over_the_best() -> None:
     assert advice.base.ratio == pytest.approx(1.5)
     assert 1.46 < advice.base.low < 1.5 < advice.base.high < 1.54
     assert (advice.base.as_good, advice.base_within_limits) == (False, True)
-    assert "throughput: 1.5 [1.4" in told(advice)
+    assert "throughput: 1.5 [1.4" in printed(advice)
 
 
 def test_base_under_the_same_load_is_shown_where_none_of_it_keeps_to_the_limits() -> None:
@@ -203,14 +203,14 @@ def test_base_under_the_same_load_is_shown_where_none_of_it_keeps_to_the_limits(
     ]
     advice = only(*records, max_latency_p99_ms=6)
     assert (advice.base.row["batch_size"], advice.base_within_limits) == (8, False)
-    assert "base never keeps the limits" in told(advice)
+    assert "base never keeps the limits" in printed(advice)
 
 
-def test_base_that_is_the_best_or_was_not_measured_is_told() -> None:
-    assert "this is the model's own configuration" in told(only(*SCAN))
+def test_base_that_is_the_best_or_was_not_measured_is_reported() -> None:
+    assert "this is the model's own configuration" in printed(only(*SCAN))
     advice = only(*repeats([1000], variant=TWO))
     assert advice.base is None
-    assert "(base) was not measured" in told(advice)
+    assert "(base) was not measured" in printed(advice)
 
 
 def test_axes_that_change_nothing_in_the_models_configuration_are_base() -> None:
@@ -219,7 +219,7 @@ def test_axes_that_change_nothing_in_the_models_configuration_are_base() -> None
         *repeats([1980, 2000, 2020], variant=server(accelerator='{"name": "x"}'), own_config=False),
     )
     assert advice.base.ratio == pytest.approx(2.0)
-    assert "(base) was not measured" not in told(advice)
+    assert "(base) was not measured" not in printed(advice)
 
 
 def test_a_variant_that_leaves_only_some_axes_alone_is_not_base() -> None:
@@ -229,7 +229,7 @@ def test_a_variant_that_leaves_only_some_axes_alone_is_not_base() -> None:
         *repeats([800]),
     )
     assert advice.base.ratio == pytest.approx(1000 / 800)
-    assert "dynamic batching 4/8, queue delay 100 µs" in told(advice)
+    assert "dynamic batching 4/8, queue delay 100 µs" in printed(advice)
 
 
 def test_runners_up_within_the_noise_are_as_good_and_others_are_not() -> None:
@@ -250,27 +250,27 @@ def test_of_what_was_measured_once_nobody_knows_whether_it_is_as_good() -> None:
     assert advice.as_good == ()
     assert advice.corrected is None
     assert any("measured once" in note for note in advice.notes)
-    assert "next, once" in told(advice)
+    assert "next, once" in printed(advice)
 
 
 def test_no_more_runners_up_are_shown_than_a_reader_can_weigh() -> None:
     records = [r for c in range(1, 21) for r in repeats([900, 1000, 1100], concurrency=c)]
     advice = only(*records)
     assert (len(advice.runners_up), len(advice.as_good)) == (MOST_RUNNERS_UP, 19)
-    assert "19 others cannot be told from it" in told(advice)
+    assert "19 others cannot be told from it" in printed(advice)
 
 
 def test_a_narrow_terminal_cuts_no_number() -> None:
     records = repeats([123456, 123789], 5.0, gpu_power_avg_w=100.0)
     advice = only(*records, *repeats([100000, 100001], variant=TWO), prices={"a100": 1.0})
-    narrow = told(advice, width=80)
+    narrow = printed(advice, width=80)
     assert "…" not in narrow
     assert format_with_error(advice.best, "throughput_infer_per_s") in narrow
     assert "[infer/J]" not in narrow
-    assert "[infer/J]" in told(advice, width=140)
+    assert "[infer/J]" in printed(advice, width=140)
 
 
-def test_a_best_that_did_not_settle_is_told_beside_the_best_that_did() -> None:
+def test_a_best_that_did_not_settle_is_reported_beside_the_best_that_did() -> None:
     shaky = [
         measured(2000, repeat=0, variant=TWO),
         measured(2100, repeat=1, variant=TWO, status="unstable"),
@@ -279,7 +279,7 @@ def test_a_best_that_did_not_settle_is_told_beside_the_best_that_did() -> None:
     assert advice.best["variant"] == ONLY_TWO
     assert advice.best_settled.row["throughput_infer_per_s"] == 1005
     assert any("1 of its 2 measurements did not settle" in note for note in advice.notes)
-    assert "best settled" in told(advice)
+    assert "best settled" in printed(advice)
 
 
 def test_a_p99_of_few_requests_is_marked_where_it_matters() -> None:
@@ -304,7 +304,7 @@ def test_a_limit_is_kept_where_the_end_of_the_interval_keeps_it() -> None:
     by_mean = only(*records, max_latency_p99_ms=10, limits_by_mean=True)
     assert by_mean.best
     assert any("is judged by the mean alone: the interval" in note for note in by_mean.notes)
-    assert "1 within --max-latency-p99-ms 10 by the mean" in told(by_mean)
+    assert "1 within --max-latency-p99-ms 10 by the mean" in printed(by_mean)
 
 
 def test_what_was_measured_once_keeps_a_limit_only_as_far_as_others_say_how_it_varies() -> None:
@@ -328,7 +328,7 @@ def test_a_limit_that_nothing_meets_is_named_with_the_nearest_point() -> None:
         "no configuration meets --max-latency-p99-ms 1: the lowest p99 latency measured is 2 ms",
     )
     assert advice.nearest["batch_size"] == 1
-    assert "nothing to recommend" in told(advice)
+    assert "nothing to recommend" in printed(advice)
 
 
 def test_limits_that_cannot_be_met_together_are_named_together() -> None:
@@ -346,7 +346,7 @@ def test_a_limit_on_what_was_not_measured_is_named() -> None:
 
 
 @pytest.mark.parametrize("missing", [None, float("nan")])
-def test_without_percentiles_throughput_can_be_chosen_and_latency_is_told_to_lack(
+def test_without_percentiles_throughput_can_be_chosen_and_latency_is_said_to_lack(
     missing: float | None,
 ) -> None:
     records = repeats([10, 12], latency_p99_us=missing, latency_p50_us=missing)
@@ -355,11 +355,11 @@ def test_without_percentiles_throughput_can_be_chosen_and_latency_is_told_to_lac
     assert "the p99 latency was not measured" in only(*records, max_latency_p99_ms=5).failing[0]
 
 
-def test_where_all_failed_the_reason_is_told() -> None:
+def test_where_all_failed_the_reason_is_reported() -> None:
     advice = only(failed(), failed(batch_size=16), failed("died", batch_size=32))
     assert advice.best is None
     assert advice.failing == ("none of its 3 configurations was measured: out of memory",)
-    assert "out of memory" in told(advice)
+    assert "out of memory" in printed(advice)
     only(failed(), max_latency_p99_ms=5, objective="cost", prices={"a100": 1.0})
 
 
@@ -369,7 +369,7 @@ def test_one_point_alone_is_recommended_with_what_is_not_known() -> None:
     assert (advice.sizing.servers, advice.sizing.servers_low) == (4, None)
 
 
-def test_no_results_at_all_are_told() -> None:
+def test_no_results_at_all_are_reported() -> None:
     assert "there are no results" in refusal(recommend_configurations, loaded([]), Requirements())
 
 
@@ -400,6 +400,8 @@ def test_nothing_that_was_measured_within_the_limit_beats_the_recommendation(
     frame = pd.DataFrame(measurements, columns=["c", "throughput", "p99", "status"])
     there = frame[frame["status"] != "failed"]
     means = there.groupby("c")[["throughput", "p99"]].mean()
+    # Records have microseconds: what is the limit but for rounding may be on either side of it.
+    assume(not any(math.isclose(p99, limit) for p99 in means["p99"].astype(float)))
     within = means[means["p99"].astype(float) <= limit]
     lost = 1 - there.groupby("c").size() / frame.groupby("c").size()
     reliable = within[lost[within.index] < 1 / 3]
@@ -426,22 +428,22 @@ def test_a_rate_is_sized_with_the_end_of_the_interval_that_does_not_flatter() ->
     # 1000 times exp(-+4.303 * 0.01 / 3 ** 0.5): 683 and 718 infer/s at 70 %.
     assert (advice.sizing.servers, advice.sizing.servers_low, advice.sizing.spares) == (103, 98, 1)
     assert advice.sizing.share == pytest.approx(0.68, abs=0.001)
-    assert "104 GPUs: 103 for the rate (98 at least) and 1 to spare" in told(advice)
-    assert "the p99 at this load was not measured" in told(advice)
+    assert "104 GPUs: 103 for the rate (98 at least) and 1 to spare" in printed(advice)
+    assert "the p99 at this load was not measured" in printed(advice)
 
 
 def test_servers_of_several_gpus_are_counted_in_gpus() -> None:
     advice = only(*repeats([1000], gpu_count=4), rate=1750, prices={"a100": 2.0})
     assert (advice.sizing.servers, advice.sizing.gpus_per_server) == (3, 4)
     assert advice.sizing.cost_per_hour == pytest.approx(32)
-    assert "16 GPUs in servers of 4: 12 for the rate and 4 to spare, 32 per hour" in told(advice)
+    assert "16 GPUs in servers of 4: 12 for the rate and 4 to spare, 32 per hour" in printed(advice)
 
 
 def test_servers_without_a_gpu_are_counted_in_nodes() -> None:
     on_cpu = {"gpu_name": None, "gpu_count": 0, "instance_kind": "KIND_CPU"}
     advice = only(*repeats([1000], **on_cpu), rate=1750, spares=0, prices={"a100": 0.5})
     assert (advice.sizing.gpus_per_server, advice.sizing.cost_per_hour) == (0, 1.5)
-    assert "3 nodes: 3 for the rate" in told(advice)
+    assert "3 nodes: 3 for the rate" in printed(advice)
     assert only(*repeats([1], instance_kind="KIND_CPU"), rate=1).sizing.gpus_per_server == 0
 
 
@@ -467,9 +469,9 @@ def test_a_rate_is_sized_from_random_arrivals_where_they_were_measured() -> None
     sizing = only(*closed, *open_loops, max_latency_p99_ms=20, rate=10_000).sizing
     assert (sizing.measured_rate, sizing.capacity) == (True, pytest.approx(1200))
     assert (sizing.servers, sizing.share) == (9, None)
-    told_of = told(only(*closed, *open_loops, max_latency_p99_ms=20, rate=10_000))
-    assert "each serves up to 1,200 infer/s within the limits: measured" in told_of
-    assert "was not measured" not in told_of
+    text = printed(only(*closed, *open_loops, max_latency_p99_ms=20, rate=10_000))
+    assert "each serves up to 1,200 infer/s within the limits: measured" in text
+    assert "was not measured" not in text
     # Of another server it says nothing.
     other = [*poisson(150, 12.0, variant=TWO)]
     assert not only(*closed, *other, max_latency_p99_ms=20, rate=10_000).sizing.measured_rate
@@ -500,8 +502,8 @@ def test_clients_are_those_measured_within_the_limit_and_the_interpolated_are_ma
     advice = only(*records, max_latency_p99_ms=8.5, rate=100, limits_by_mean=True)
     # 4 ms at 4 clients, 12 ms at 12: 8.5 ms at 8.5.
     assert (advice.sizing.clients, advice.sizing.clients_interpolated) == (4, 8)
-    assert "serves 4 clients" in told(advice)
-    assert "8 until p99 latency reaches 8.5 ms (interpolated, not measured)" in told(advice)
+    assert "serves 4 clients" in printed(advice)
+    assert "8 until p99 latency reaches 8.5 ms (interpolated, not measured)" in printed(advice)
 
 
 def test_nothing_is_interpolated_beyond_what_was_measured() -> None:
@@ -516,7 +518,7 @@ def test_nothing_is_interpolated_beyond_what_was_measured() -> None:
 def test_open_loop_has_no_number_of_clients() -> None:
     advice = only(*repeats([1000], concurrency=None, request_rate=125.0), rate=100)
     assert advice.sizing.clients is None
-    assert "125" in told(advice)
+    assert "125" in printed(advice)
 
 
 def run(*words: Any) -> Any:
@@ -533,7 +535,7 @@ def test_the_command_ends_with_0_where_all_have_a_recommendation_and_1_where_one
     assert "the lowest p99 latency measured is 100 ms" in done.output
 
 
-def test_the_command_tells_json_that_any_reader_takes(tmp_path: Path) -> None:
+def test_the_command_prints_json_that_any_reader_takes(tmp_path: Path) -> None:
     results = write(tmp_path / "r", SCAN)
     done = run(results, "--json", "--rate", 1000, "--max-latency-p99-ms", 6)
     assert done.exit_code == 0
@@ -705,7 +707,7 @@ def test_numbers_have_four_digits(value: float | None, text: str) -> None:
     assert format_number(value) == text
 
 
-def test_a_figure_is_told_with_two_digits_of_its_error() -> None:
+def test_a_number_is_shown_with_two_digits_of_its_error() -> None:
     row = {"x": 1234.567, "x_high": 1234.567 + 0.0345, "y": 5.0, "y_high": None, "z": 2.0}
     assert format_with_error(row, "x") == "1,234.567 ± 0.034"
     assert format_with_error(row, "y") == "5"
@@ -753,8 +755,8 @@ def _loaded(site: Site, repository: Path, log: Path) -> dict[str, Any]:
 
     def answer() -> dict[str, Any] | None:
         with contextlib.suppress(OSError, ValueError):
-            told = loaded_config.get_json(http, "/v2/models/jet_tagger/config")
-            return None if "error" in told else told
+            answer = loaded_config.get_json(http, "/v2/models/jet_tagger/config")
+            return None if "error" in answer else answer
         return None
 
     with (
@@ -800,14 +802,14 @@ def test_a_configuration_that_crashes_is_not_recommended_while_others_are_left()
     assert "1 configuration is left out, of which a third or more of the repeats failed" in (
         advice.notes
     )
-    assert "3/3/3" in told(advice)
+    assert "3/3/3" in printed(advice)
 
 
 def test_where_every_configuration_crashes_the_best_of_them_is_named_with_that_said() -> None:
     advice = only(*crashed(2000, 1, variant=TWO), *crashed(1000, 2))
     assert advice.best["variant"] == ONLY_TWO
     assert any("only 1 of its 3 repeats could be measured" in note for note in advice.notes)
-    assert "3/1/1" in told(advice)
+    assert "3/1/1" in printed(advice)
 
 
 def test_an_open_loop_that_fell_behind_is_not_recommended() -> None:
@@ -847,7 +849,7 @@ def test_the_figure_of_the_best_of_equals_is_corrected_for_its_luck() -> None:
     assert advice.corrected.value == pytest.approx(1000, rel=0.02)
     assert advice.corrected.low < 1000 < advice.corrected.high
     assert len(advice.as_good) >= 48
-    assert "corrected for being the best of 50" in told(advice)
+    assert "corrected for being the best of 50" in printed(advice)
 
 
 def test_one_that_is_clearly_ahead_keeps_its_figure() -> None:
@@ -857,7 +859,7 @@ def test_one_that_is_clearly_ahead_keeps_its_figure() -> None:
     assert advice.as_good == ()
 
 
-def test_repeats_that_no_normal_distribution_has_are_told() -> None:
+def test_repeats_that_no_normal_distribution_has_are_reported() -> None:
     chance = np.random.default_rng(5)
     slow = chance.random((20, 5)) < 0.1
     values = chance.normal(1000, 20, (20, 5)) * np.where(slow, 0.5, 1)

@@ -191,14 +191,13 @@ def test_an_ensemble_beside_other_models_on_a_processor_makes_no_second_device(f
 
 
 def test_inferences_per_joule_are_throughput_over_mean_power(frame, points):
-    """energy / time inside perf_analyzer is the power."""
     row = points[points["measured"] == 3].iloc[0]
     names = ("model_label", "pool", "variant", "batch_size", "concurrency", "request_rate")
     same = frame
     for name in names:
         value = row[name]
         same = same[same[name].isna() if value is None else (same[name] == value).fillna(False)]
-    power = same["gpu_energy_j"] / same["perf_analyzer_s"]
+    power = same["gpu_power_avg_w"] * same["gpu_count"]
     assert row["infer_per_j"] == pytest.approx((same[T] / power).mean())
 
 
@@ -358,7 +357,7 @@ def without_figures(frame: pd.DataFrame, status: str | None) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("edge", EDGES)
-def test_what_cannot_be_drawn_is_told_in_a_word(frame, tmp_path, edge):
+def test_what_cannot_be_drawn_is_said_in_a_word(frame, tmp_path, edge):
     """Never a traceback; what is drawn is drawn whole."""
     small = frame[frame["model_label"] == frame["model_label"].iloc[0]]
     found, reasons = prepare_figures(summarise(EDGES[edge](small, tmp_path)))
@@ -377,7 +376,7 @@ def test_a_figure_of_nothing_says_that_it_does_not_apply(frame, name):
         FIGURES[name].plot(points)
 
 
-def test_where_all_failed_the_map_tells_why(frame, tmp_path):
+def test_where_all_failed_the_map_says_why(frame, tmp_path):
     """And the others say that nothing has figures."""
     saved = save_figures(without_figures(frame, "failed"), tmp_path)
     assert [path.name for path in saved.files] == [f"status_map.{s}" for s in ("png", "pdf", "csv")]
@@ -429,7 +428,7 @@ def test_every_style_draws_and_leaves_the_global_settings_alone(points, style):
     assert families & {"TeX Gyre Heros", "TeX Gyre Termes", "DejaVu Sans"}
 
 
-def test_an_unknown_style_or_figure_is_told_with_those_that_there_are(frame, tmp_path):
+def test_an_unknown_style_or_figure_is_reported_with_those_that_there_are(frame, tmp_path):
     with pytest.raises(BadInput, match=r"'alice'[\s\S]*cms, atlas, lhcb, plain"):
         save_figures(frame, tmp_path, style="alice")
     with pytest.raises(BadInput, match=r"'pie'[\s\S]*heat_map"):

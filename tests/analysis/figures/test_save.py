@@ -55,7 +55,7 @@ def test_many_models_share_figures_as_long_as_each_line_stands_out(load):
     assert [part["series"].nunique() for _, part in parts] == [8, 4]
 
 
-def test_names_that_files_cannot_tell_apart_overwrite_nothing(load, tmp_path):
+def test_names_that_are_one_for_a_file_system_overwrite_nothing(load, tmp_path):
     """A dash and a blank both become an underscore."""
     records = [record(n, concurrency=c) for n in ("A-b", "A b") for c in range(1, 6)]
     written = save_figures(load(records), tmp_path / "out", names=SCAN).files

@@ -294,7 +294,7 @@ def test_a_value_axis_has_two_to_eight_ticks_in_plain_numbers(values):
     assert not any("e" in plain_number(tick) for tick in ticks)
 
 
-def test_of_more_series_than_a_reader_can_tell_apart_the_best_stand_out(load):
+def test_of_more_series_than_a_reader_can_separate_the_best_stand_out(load):
     """The others are grey, and the figure says by what rule."""
     records = [
         record(

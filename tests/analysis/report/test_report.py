@@ -155,7 +155,7 @@ def test_counts_of_statuses_are_those_of_the_measurements(page: _Page, frame: pd
         assert f"{status} {count:,}" in page.text
 
 
-def test_alike_failures_are_told_once_with_unlike_logs(tmp_path: Path) -> None:
+def test_alike_failures_are_shown_once_with_unlike_logs(tmp_path: Path) -> None:
     logs = ["E1123 port 8001 is taken", "E1124 port 9001 is taken", "something else"]
     write_records(
         tmp_path / "r.parquet",
@@ -179,7 +179,7 @@ def test_alike_failures_are_told_once_with_unlike_logs(tmp_path: Path) -> None:
     assert problem.places == ["Tagger on unknown device, batch size 1, 2, 3"]
 
 
-def test_a_long_log_is_told_by_its_end(tmp_path: Path) -> None:
+def test_of_a_long_log_the_end_is_shown(tmp_path: Path) -> None:
     log = "x" * 100_000 + "the end"
     write_records(tmp_path / "r.parquet", [record(status="failed", reason="died", log_tail=log)])
     (problem,) = sections.find_problems(report_points(load_results(tmp_path / "r.parquet")))

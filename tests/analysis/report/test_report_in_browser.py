@@ -190,7 +190,7 @@ def test_the_keyboard_sorts_opens_and_closes(page: Page, points: pd.DataFrame) -
     assert not page.locator("#about").is_visible()
 
 
-def test_a_point_tells_all_about_itself(
+def test_a_point_shows_all_about_itself(
     page: Page, points: pd.DataFrame, frame: pd.DataFrame
 ) -> None:
     _head(page, "throughput").click()
@@ -246,7 +246,7 @@ def test_choosing_models_draws_their_lines(page: Page, points: pd.DataFrame) -> 
         assert page.locator(".legend button").count() == models * 3
 
 
-def test_hovering_tells_the_configuration_of_a_point(page: Page, points: pd.DataFrame) -> None:
+def test_hovering_shows_the_configuration_of_a_point(page: Page, points: pd.DataFrame) -> None:
     chart = page.locator(".chart")
     chart.focus()
     page.keyboard.press("ArrowRight")
@@ -262,17 +262,17 @@ def test_hovering_tells_the_configuration_of_a_point(page: Page, points: pd.Data
 
     assert tip.inner_text() == by_keyboard
     terms = tip.locator("dt").all_inner_texts()
-    told = dict(zip(terms, tip.locator("dd").all_inner_texts(), strict=True))
+    shown = dict(zip(terms, tip.locator("dd").all_inner_texts(), strict=True))
     row = points[
-        (points["model_label"] == told["model"])
-        & points["gpu_name"].str.endswith(told["device"])
-        & (points["batch_size"] == int(told["batch size"]))
-        & (points["concurrency"] == int(told["concurrency"]))
-        & (points["instance_count"] == int(told["instances"]))
+        (points["model_label"] == shown["model"])
+        & points["gpu_name"].str.endswith(shown["device"])
+        & (points["batch_size"] == int(shown["batch size"]))
+        & (points["concurrency"] == int(shown["concurrency"]))
+        & (points["instance_count"] == int(shown["instances"]))
     ].iloc[0]
     value, low, high = (
         _number(text)
-        for text in told["throughput"].replace("infer/s (", "").replace("to ", "")[:-1].split()
+        for text in shown["throughput"].replace("infer/s (", "").replace("to ", "")[:-1].split()
     )
     for shown, name in ((value, ""), (low, "_low"), (high, "_high")):
         assert shown == pytest.approx(row[f"throughput_infer_per_s{name}"], rel=1e-3)
@@ -284,9 +284,9 @@ def test_points_stand_where_their_figures_are(page: Page, points: pd.DataFrame) 
     found = []
     for _ in range(4):
         page.keyboard.press("ArrowRight")
-        told = page.locator(".tip dd").first.inner_text()
+        shown = page.locator(".tip dd").first.inner_text()
         height = float(page.locator(".ring").get_attribute("cy") or "nan")
-        found.append((np.log(_number(told.split()[0])), height))
+        found.append((np.log(_number(shown.split()[0])), height))
     values, heights = np.array(found).T
     slope, offset = np.polyfit(values, heights, 1)
 
@@ -307,7 +307,7 @@ def test_axes_can_be_chosen(page: Page, points: pd.DataFrame) -> None:
 
 
 def test_colours_never_change_along_a_line(page: Page) -> None:
-    """Of what runs along the lines there is no colour to be told."""
+    """Of what runs along the lines there is no colour to be named."""
     page.locator("#explore [name=colour]").select_option(label="batch size")
     assert page.locator(".legend button").all_inner_texts() == [
         "A100-SXM4-40GB",

@@ -92,7 +92,7 @@ def test_measurements_that_differ_in_more_than_the_repeat_are_not_pooled(load, c
     assert len(set(texts.values())) == 2
 
 
-def test_what_a_name_of_node_or_campaign_tells_apart_is_pooled(load):
+def test_what_differs_in_the_name_of_node_or_campaign_only_is_pooled(load):
     """Two nodes of one kind, and two campaigns, measured the same point."""
     frame = load(
         [record(node="n1", campaign="a"), record(node="n2", campaign="b", repeat=1, point_id="b")]
@@ -219,7 +219,7 @@ def test_devices_have_short_names(load, columns, name):
     assert device_name(row) == name
 
 
-def test_what_else_a_server_held_is_told_in_words(load):
+def test_what_else_a_server_held_is_said_in_words(load):
     beside = [
         {"model_label": "A", "variant": {"warmup": True, "accelerator": None}, "load": None},
         {
@@ -262,7 +262,7 @@ def test_the_legend_names_only_what_differs_and_always_the_device(load):
     ]
 
 
-def test_the_conditions_that_all_share_are_told_once(load):
+def test_the_conditions_that_all_share_are_said_once(load):
     """Concurrency, protocol, input and windows."""
     points = along_batches(load([record("A"), record("B")]))
     assert conditions_note(points, BATCH_SIZE.merged_columns) == (
@@ -270,7 +270,7 @@ def test_the_conditions_that_all_share_are_told_once(load):
     )
 
 
-def test_no_absent_point_goes_untold(load):
+def test_no_absent_point_goes_unmentioned(load):
     """Points without a result, with fewer repeats, and without one of the two quantities."""
     points = along_batches(
         load(
@@ -284,7 +284,7 @@ def test_no_absent_point_goes_untold(load):
     )
     named = {"throughput_infer_per_s": "throughput [infer/s]", "latency_ms": "p95 latency [ms]"}
     _, texts = series_labels(points, BATCH_SIZE.merged_columns)
-    told = missing_points_note(points, texts, BATCH_SIZE, named)
-    assert "Fewer repeats: A at batch size 1 (1 of 2 timeout)." in told
-    assert "No result (crosses): B at batch size 4 (not applicable)." in told
-    assert "No p95 latency: B at batch size 8." in told
+    note = missing_points_note(points, texts, BATCH_SIZE, named)
+    assert "Fewer repeats: A at batch size 1 (1 of 2 timeout)." in note
+    assert "No result (crosses): B at batch size 4 (not applicable)." in note
+    assert "No p95 latency: B at batch size 8." in note

@@ -51,14 +51,16 @@ OTHERS = {
     *("figures_command", "exit_code", "log_tail", "perf_analyzer_s", "started_at", "ended_at"),
     *("hpcbench_version", "client_overhead_percent", "send_request_rate", "request_count"),
     *("delayed_requests_percent", "inference_count", "execution_count", "success_count"),
-    # What an image holds is told by its digest.
+    # What an image holds is known by its digest.
     *("server_image", "sdk_image", "backend_versions", "cuda_version", "tensorrt_version"),
     # What ran at the same time is in `beside`; what an ensemble called has a label of its own.
     *("cuda_visible_devices", "together_id", "overlap", "part_of"),
+    *("failure_count", "cache_hit_count", "foreign_requests", "cpus_shared", "device_source"),
 }
 """Columns that two repeats may differ in and that are not figures of time, rate or device."""
 
 FIGURE_PREFIXES = ("latency_", "client_", "network_", "server_", "windows_", "gpu_")
+FIGURE_PREFIXES += ("executed_", "energy_", "idle_power_", "cpu_power_", "cpu_sampled_")
 
 
 def summary(*records: Any) -> pd.DataFrame:

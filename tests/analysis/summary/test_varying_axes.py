@@ -1,4 +1,4 @@
-"""Axes that nobody listed are named, told apart and mapped like those that are."""
+"""Axes that nobody listed are named, separated and mapped like those that are."""
 
 import json
 from pathlib import Path
@@ -66,7 +66,7 @@ def test_any_axis_has_words(axis: str, value: Any, text: str) -> None:
     assert axis_phrase(axis, value) == text
 
 
-def test_a_server_is_told_by_what_differs_from_base() -> None:
+def test_a_server_is_named_by_what_differs_from_base() -> None:
     assert server_text(row(variant="{}")) == "base"
     assert server_text(row(variant=json.dumps(NEW))) == (
         "CUDA streams, max ragged size 64, no page locking, fusion level 2"
@@ -176,6 +176,6 @@ def test_fronts_never_weigh_unlike_inputs_against_each_other(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("column", ["variant", "shapes"])
 @pytest.mark.parametrize("text", ["fast", "[1]", "3", ""])
-def test_what_is_no_json_of_axes_is_told(column: str, text: str, tmp_path: Path) -> None:
-    told = refusal(points, record(**{column: text}), folder=tmp_path)
-    assert f"column {column} holds {text!r}" in told
+def test_what_is_no_json_of_axes_is_reported(column: str, text: str, tmp_path: Path) -> None:
+    message = refusal(points, record(**{column: text}), folder=tmp_path)
+    assert f"column {column} holds {text!r}" in message

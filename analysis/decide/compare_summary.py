@@ -1,0 +1,197 @@
+"""A comparison in sentences: what was compared, what all share, what failed, how it ended."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hpcbench.analysis.decide.changes import Shift, Verdict
+from hpcbench.analysis.decide.compare import METRICS, Comparison
+from hpcbench.analysis.summary.configuration import as_floats, plain_rows
+from hpcbench.analysis.summary.configuration_names import load_text, server_text
+from hpcbench.analysis.summary.number_format import format_interval
+
+MOST_NAMED = 20
+"""Configurations that are named of each kind of failure."""
+
+_NAMES = {metric.column: metric.name for metric in METRICS}
+
+
+def comparison_summary(found: Comparison, names: tuple[str, str]) -> list[str]:
+    """Return what was compared, what differs between the two, and how it ended.
+
+    Parameters
+    ----------
+    found
+        The comparison.
+    names
+        How the user calls A and B.
+
+    Returns
+    -------
+    list of str
+        Lines.
+    """
+    return [
+        f"A: {names[0]}",
+        f"B: {names[1]}",
+        _counts(found),
+        *_tried(found),
+        *_left_out(found),
+        *(f"{name.replace('_', ' ')}: {_changes(c)}" for name, c in found.differing.items()),
+        _verdicts(found),
+        *map(_shift, found.shifts),
+        *_confounded(found),
+        *_cannot_tell(found),
+        *_once_and_few(found),
+        *(f"caution: {text}" for text in found.warnings),
+        *_failures(found),
+    ]
+
+
+def _counts(found: Comparison) -> str:
+    alone = f"{len(found.only_a)} in A only, {len(found.only_b)} in B only"
+    return f"{found.pairs} configurations in both; {alone}"
+
+
+def _tried(found: Comparison) -> list[str]:
+    """Return how many measurements were tried, and what became of them, where not all settled."""
+    sides = []
+    for name, table in (("A", found.a_table), ("B", found.b_table)):
+        tried, measured, unstable = (
+            int(table[column].sum()) for column in ("repeats", "measured", "unstable")
+        )
+        sides.append(f"{name} {tried} tried, {measured} measured, {measured - unstable} settled")
+    return [f"measurements: {'; '.join(sides)}"]
+
+
+def _left_out(found: Comparison) -> list[str]:
+    return [
+        f"left out of {name}, because not valid: "
+        + "; ".join(f"{count} ({reason})" for reason, count in reasons.items())
+        for name, reasons in zip("AB", found.invalid, strict=True)
+        if reasons
+    ]
+
+
+def _changes(changes: Sequence[tuple[Any, Any]]) -> str:
+    texts = [f"{_short(was)} -> {_short(now)}" for was, now in changes[:3]]
+    return "; ".join(texts) + (f"; and {len(changes) - 3} more" if len(changes) > 3 else "")
+
+
+def _short(value: Any) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+def _verdicts(found: Comparison) -> str:
+    counts = [(found.count(verdict), verdict.value) for verdict in Verdict]
+    verdicts = ", ".join(f"{count} {verdict}" for count, verdict in counts if count)
+    return f"tolerance {found.tolerance:.1%}; metrics: {verdicts or 'none'}"
+
+
+def _shift(shift: Shift) -> str:
+    ratio = format_interval(shift.ratio, shift.low, shift.high)
+    shared = (
+        f"{_NAMES[shift.metric]}: the {shift.configurations} configurations of {shift.place} share "
+        f"B / A = {ratio}: {shift.verdict.value}"
+    )
+    night = "" if np.isnan(shift.night_std) else f", sessions differ by {shift.night_std:.1%} (SD)"
+    return f"{shared}{night}; {'taken off below' if shift.taken_off else 'kept below'}"
+
+
+def _confounded(found: Comparison) -> list[str]:
+    """Return which differences between A and B nothing can separate from what is compared."""
+    lines = []
+    a, b = found.sessions
+    if a is None or b is None:
+        lines.append("sessions: not known; a difference of nights cannot be excluded")
+    elif a == b == 1:
+        lines.append(
+            "sessions: one each; a difference of nights cannot be excluded (measure A and B in "
+            "several, or compare --against-history)"
+        )
+    elif 1 in (a, b):
+        lines.append(
+            f"sessions: {a} of A, {b} of B; a difference of nights as between those of "
+            f"{'B' if a == 1 else 'A'} is in the errors, a rarer one cannot be excluded"
+        )
+    else:
+        lines.append(f"sessions: {a} of A, {b} of B; their spread is in the errors")
+    nodes_a, nodes_b = found.nodes
+    if len(nodes_a) == len(nodes_b) == 1 and nodes_a != nodes_b:
+        (node_a,), (node_b,) = nodes_a, nodes_b
+        lines.append(f"nodes: {node_a} -> {node_b}; a difference of nodes cannot be excluded")
+    return lines
+
+
+def _cannot_tell(found: Comparison) -> list[str]:
+    """Return what the undecided could have found, and how many repeats would do."""
+    rows = found.rows[found.rows["verdict"] == Verdict.CANNOT_TELL]
+    lines = []
+    for metric in METRICS:
+        of = rows[rows["metric"] == metric.column]
+        change = np.abs(as_floats(of["detectable"]) - 1)
+        repeats = as_floats(of["repeats"])
+        if not np.isfinite(change).any():
+            continue
+        text = f"cannot tell, {metric.name}: a change of {np.nanmedian(change):.1%} (median) "
+        text += "would have been found"
+        if np.isfinite(repeats).any():
+            unit = "sessions" if max(n or 1 for n in found.sessions) > 1 else "repeats"
+            text += (
+                f"; {np.nanmedian(repeats):.0f} {unit} a side would find one of "
+                f"{found.tolerance:.1%}"
+            )
+        lines.append(text)
+    without = int((rows["verdict"].eq(Verdict.CANNOT_TELL) & rows["low"].isna()).sum())
+    if without:
+        lines.append(
+            f"without any spread to judge by: {without}; measure at least one configuration twice"
+        )
+    return lines
+
+
+def _once_and_few(found: Comparison) -> list[str]:
+    lines = []
+    once = found.rows["once"].astype(bool) & found.rows["low"].notna()
+    if once.any():
+        lines.append(
+            f"measured once on a side: {int(once.sum())}; their spread is that of their neighbours"
+        )
+    few = int(found.rows["few"].astype(bool).sum())
+    if few:
+        lines.append(f"percentiles of few requests: {few}; they are judged by their spread")
+    return lines
+
+
+def _failures(found: Comparison) -> list[str]:
+    lost = _named(found, found.lost, "no longer measured", with_reason=True)
+    failing = _named(found, found.failing, "fails more often")
+    unsettled = _named(found, found.unsettled, "no longer settles")
+    lines = [*lost, *failing, *unsettled]
+    if len(found.gained):
+        lines.append(f"{len(found.gained)} configurations failed in A and were measured in B")
+    return lines
+
+
+def _named(
+    found: Comparison, pairs: pd.DataFrame, what: str, *, with_reason: bool = False
+) -> Iterable[str]:
+    shown = pairs.head(MOST_NAMED)
+    a_rows = plain_rows(found.a_table, shown["a"].to_numpy())
+    b_rows = plain_rows(found.b_table, shown["b"].to_numpy())
+    for a, b in zip(a_rows, b_rows, strict=True):
+        text = f"{what}: {a['model_label']}, {load_text(a)}, {server_text(a)}"
+        if with_reason:
+            yield text + (f": {b['reason']}" if b["reason"] is not None else "")
+        else:
+            yield f"{text}: {_ended(a)} in A, {_ended(b)} in B"
+    if len(pairs) > MOST_NAMED:
+        yield f"and {len(pairs) - MOST_NAMED} more: {what}"
+
+
+def _ended(row: dict[str, Any]) -> str:
+    settled = row["measured"] - row["unstable"]
+    return f"{row['repeats']} tried, {row['measured']} measured, {settled} settled"

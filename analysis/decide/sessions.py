@@ -1,0 +1,155 @@
+"""What all configurations share from one session to the next, and what is left without it.
+
+A night differs from the next: another temperature, neighbour, clock or file system. That moves all
+configurations of a place (one pool of a site) together, so it can be estimated from all of them and
+taken off, and its spread between sessions is the error of a shift that all share.
+
+References
+----------
+.. [1] J. W. Tukey, "Exploratory Data Analysis" (1977), chapter 11: median polish.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from hpcbench.analysis.summary.configuration import Array, Numbers, as_floats, group_numbers
+from hpcbench.analysis.summary.statistics import Sample, group_statistics
+
+SESSION = ("site", "pool", "run_id")
+"""Rows that agree in these are of one session at one place."""
+
+_POLISHES = 5
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two sets of results that are compared.
+
+    Attributes
+    ----------
+    table
+        Its c configurations, from `statistics.join_groups`.
+    numbers
+        Shape (n,), the configuration of each measurement.
+    sessions
+        Shape (n,), the number of its session, from 0.
+    measured
+        By metric, shape (n,), what was measured; NaN where nothing was.
+    """
+
+    table: pd.DataFrame
+    numbers: Numbers
+    sessions: Numbers
+    measured: dict[str, Array]
+
+    def sessions_of(self, configurations: Numbers) -> Numbers:
+        """Return the sessions in which some of the configurations were measured.
+
+        Parameters
+        ----------
+        configurations
+            Positions in the table.
+
+        Returns
+        -------
+        numpy.ndarray
+            Numbers of sessions, each once.
+        """
+        chosen = np.zeros(len(self.table), dtype=bool)
+        chosen[configurations] = True
+        return np.unique(self.sessions[chosen[self.numbers]])
+
+    def by_repeats(self, metric: str) -> Sample:
+        """Return a metric with its repeats as independent values.
+
+        Parameters
+        ----------
+        metric
+            A column.
+
+        Returns
+        -------
+        Sample
+            An element per configuration.
+        """
+        return Sample.from_table(self.table, metric)
+
+    def by_sessions(self, metric: str) -> tuple[pd.DataFrame, Array]:
+        """Return the mean of a metric in each session, and what each session shares.
+
+        Parameters
+        ----------
+        metric
+            A column.
+
+        Returns
+        -------
+        tuple
+            A frame with ``configuration``, ``session`` and ``mean``, and for each session the
+            logarithm by which it is above the mean of its place's sessions.
+        """
+        values = self.measured[metric]
+        there = np.isfinite(values) & (values > 0)
+        keys = pd.DataFrame({"configuration": self.numbers[there], "session": self.sessions[there]})
+        cells = group_numbers(keys, ["configuration", "session"])
+        count = int(cells.max()) + 1 if len(cells) else 0
+        first = np.unique(cells, return_index=True)[1]
+        means = keys.iloc[first].assign(
+            mean=np.bincount(cells, values[there], minlength=count)
+            / np.bincount(cells, minlength=count)
+        )
+        means = means.reset_index(drop=True)
+        return means, _effects(means, int(self.sessions.max()) + 1 if len(self.sessions) else 0)
+
+
+def session_numbers(frame: pd.DataFrame) -> Numbers:
+    """Return the session of each measurement.
+
+    Parameters
+    ----------
+    frame
+        n measurements with ``site`` and ``pool``, and where it is known ``run_id``.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n,), numbers from 0.
+    """
+    return group_numbers(frame, [name for name in SESSION if name in frame])
+
+
+def _effects(means: pd.DataFrame, count: int) -> Array:
+    """Return what each session shares, by a median polish of the logarithms [1]_."""
+    log = np.log(as_floats(means["mean"]))
+    sessions = means["session"]
+    effects = np.zeros(count)
+    for _ in range(_POLISHES):
+        own = pd.Series(log - effects[sessions]).groupby(means["configuration"].to_numpy())
+        away = log - own.transform("mean").to_numpy()
+        found = pd.Series(away).groupby(sessions.to_numpy()).median()
+        effects[found.index.to_numpy()] = found.to_numpy()
+    return effects
+
+
+def session_samples(means: pd.DataFrame, configurations: int, effects: Array) -> Sample:
+    """Return a metric with its means in sessions as independent values.
+
+    Parameters
+    ----------
+    means
+        From `Side.by_sessions`.
+    configurations
+        How many there are.
+    effects
+        Of each session, what is taken off its logarithms.
+
+    Returns
+    -------
+    Sample
+        An element per configuration.
+    """
+    values = as_floats(means["mean"]) / np.exp(effects[means["session"]])
+    found = group_statistics(values, means["configuration"].to_numpy(), configurations)
+    return Sample(found["_n"].astype(float), found[""], found["_std"])

@@ -1,0 +1,87 @@
+"""What fails more often, no longer settles or is not valid, and what is paired with what."""
+
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from hpcbench.analysis.decide.compare import COMPARE_COLUMNS, compare_results
+from hpcbench.analysis.decide.compare_summary import comparison_summary
+from hpcbench.records.columns import Record, Status
+from tests.analysis.decide.test_compare import NAMES, compared, scan, told
+from tests.helpers.builders import refusal
+from tests.helpers.measurements import failed, loaded, measured, repeats
+
+
+def test_a_server_that_dies_in_two_of_three_repeats_is_worse() -> None:
+    died = [
+        record
+        for batch in (1, 8)
+        for record in (
+            measured(1000.0 * batch, 5.0 * batch, batch_size=batch, repeat=0),
+            failed("the server died", batch_size=batch, repeat=1),
+            failed("the server died", batch_size=batch, repeat=2),
+        )
+    ]
+    found = compared([r for r in scan() if r.batch_size in (1, 8)], died)
+    assert found.is_worse
+    assert len(found.failing) == 2
+    text = "\n".join(told(found))
+    assert "A 6 tried, 6 measured, 6 settled; B 6 tried, 2 measured, 2 settled" in text
+    assert "fails more often: Tagger, batch size 1" in text
+    assert "3 tried, 3 measured, 3 settled in A, 3 tried, 1 measured, 1 settled in B" in text
+    assert not compared(died, scan()).is_worse
+
+
+def test_what_no_longer_settles_is_worse() -> None:
+    unstable = scan(status=Status.UNSTABLE, reason="no three windows agreed")
+    found = compared(scan(), unstable)
+    assert (found.is_worse, len(found.unsettled), len(found.failing)) == (True, 3, 0)
+    assert any(line.startswith("no longer settles: Tagger") for line in told(found))
+    assert not compared(unstable, scan()).is_worse
+
+
+def test_one_repeat_of_three_that_did_not_settle_is_no_alarm() -> None:
+    one = [*repeats([1000, 1001, 1002])]
+    now = [*one[:2], measured(1002, repeat=2, status=Status.UNSTABLE)]
+    assert not compared(one, now).is_worse
+
+
+def doubted(records: list[Record], valid: list[Any], reasons: list[Any]) -> pd.DataFrame:
+    frame = loaded(records)[list(COMPARE_COLUMNS)]
+    return frame.assign(valid=pd.array(valid, dtype="boolean"), invalid_reasons=reasons)
+
+
+@pytest.mark.parametrize("reasons", ["other load", ("other load",)])
+def test_measurements_that_are_not_valid_are_left_out_counted_and_named(reasons: Any) -> None:
+    good = loaded(repeats([1000, 1001, 1002]))[list(COMPARE_COLUMNS)]
+    bad = doubted(repeats([1000, 500, 1002]), [True, False, None], [None, reasons, None])
+    found = compare_results(good, bad, 0.05)
+    assert not found.is_worse
+    assert found.invalid == ({}, {"other load": 1})
+    assert "left out of B, because not valid: 1 (other load)" in comparison_summary(found, NAMES)
+    assert found.b_table["repeats"].tolist() == [2]
+
+
+def test_results_without_any_valid_measurement_are_refused_with_the_reason() -> None:
+    good = loaded([measured(1000)])[list(COMPARE_COLUMNS)]
+    bad = doubted([measured(1000)], [False], ["other load"])
+    assert "none of the 1 measurements is valid: other load" in refusal(
+        compare_results, good, bad, 0.05
+    )
+
+
+def test_no_configuration_is_compared_twice() -> None:
+    """Two of A are as much like the one of B: they differ in what B has a third value of."""
+    a = [
+        *repeats([100, 101], gpu_driver="550"),
+        *repeats([200, 202], gpu_driver="555", point_id="x"),
+    ]
+    found = compared(a, repeats([100, 101], gpu_driver="560"))
+    assert (found.pairs, len(found.only_a), len(found.only_b)) == (1, 1, 0)
+    two = [
+        *repeats([100, 101], gpu_driver="560"),
+        *repeats([200, 202], gpu_driver="565", point_id="x"),
+    ]
+    found = compared(a, two)
+    assert (found.pairs, len(found.only_a), len(found.only_b)) == (2, 0, 0)

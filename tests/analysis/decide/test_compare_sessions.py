@@ -1,0 +1,117 @@
+"""What all configurations share from one session to the next is the night, or a change of all."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hpcbench.analysis.decide.changes import Verdict
+from hpcbench.analysis.decide.compare import Comparison, compare_results
+from hpcbench.analysis.decide.compare_summary import comparison_summary
+from tests.analysis.decide.test_compare import NAMES, compared, told
+from tests.benchmarks.synthetic import Night, results
+from tests.helpers.measurements import repeats
+
+THREE = Night(configurations=40, repeats=3, sessions=3, night_sd=0.08)
+
+
+def nights(night: Night, slow: float = 1.0, everything: float = 1.0, seed: int = 1) -> Comparison:
+    """A comparison in which one configuration changed by ``slow``, and all by ``everything``."""
+    chance = np.random.default_rng(seed)
+    a, b = results(night, chance), results(replace(night, name="b", slow=slow), chance)
+    changed = {
+        "throughput_infer_per_s": b["throughput_infer_per_s"] * everything,
+        "latency_p50_us": b["latency_p50_us"] / everything,
+        "latency_p99_us": b["latency_p99_us"] / everything,
+    }
+    return compare_results(a, b.assign(**changed), 0.05)
+
+
+def test_a_shift_that_nights_explain_is_taken_off_and_told() -> None:
+    found = nights(THREE)
+    assert not found.is_worse
+    assert len(found.shifts) == 3
+    for shift in found.shifts:
+        assert shift.taken_off
+        assert shift.low < 1 < shift.high
+        assert 0.03 < shift.night_std < 0.16
+    # Without the night, what is left is the noise of the repeats.
+    assert np.log(found.rows["ratio"]).abs().max() < 0.06
+    assert "sessions: 3 of A, 3 of B; their spread is in the errors" in told(found)
+
+
+def test_what_changed_by_itself_is_found_below_the_night() -> None:
+    found = nights(THREE, slow=0.8)
+    worse = found.rows[found.rows["verdict"] == Verdict.WORSE]
+    assert found.a_table["concurrency"].iloc[worse["a"]].unique().tolist() == [1]
+    assert worse["ratio"].iloc[0] in (pytest.approx(0.8, rel=0.05), pytest.approx(1.25, rel=0.05))
+
+
+def test_a_change_of_all_that_nights_do_not_explain_makes_all_worse() -> None:
+    found = nights(replace(THREE, night_sd=0.02), everything=0.6)
+    shift = found.shifts[0]
+    assert (shift.verdict, shift.taken_off) == (Verdict.WORSE, False)
+    assert found.is_worse
+    assert found.count(Verdict.WORSE) == len(found.rows)
+
+
+def test_with_one_session_each_a_change_of_all_is_worse_and_may_be_the_night() -> None:
+    found = nights(replace(THREE, sessions=1, night_sd=0.0), everything=0.8)
+    assert found.is_worse
+    assert found.shifts[0].verdict == Verdict.WORSE
+    assert np.isnan(found.shifts[0].night_std)
+    assert any("a difference of nights cannot be excluded" in line for line in told(found))
+
+
+def test_one_session_against_many_is_judged_by_how_much_those_differ() -> None:
+    chance = np.random.default_rng(3)
+    a = results(replace(THREE, sessions=20), chance)
+    same = results(replace(THREE, sessions=1, name="b"), chance)
+    found = compare_results(a, same, 0.05)
+    assert not found.is_worse
+    assert found.shifts[0].night_std == pytest.approx(0.08, rel=0.4)
+    assert any("sessions: 20 of A, 1 of B" in line for line in comparison_summary(found, NAMES))
+    halved = same.assign(throughput_infer_per_s=same["throughput_infer_per_s"] / 2)
+    assert compare_results(a, halved, 0.05).is_worse
+
+
+def test_of_few_configurations_each_is_judged_with_the_spread_between_its_sessions() -> None:
+    """Three cannot tell a night from a change; their repeats within a night are no proof."""
+    alarms = [
+        nights(replace(THREE, configurations=3, repeats=10), seed=seed).is_worse
+        for seed in range(20)
+    ]
+    assert sum(alarms) <= 2
+
+
+def test_sessions_that_are_not_known_are_told() -> None:
+    found = compared(repeats([1, 1.01]), repeats([1, 1.01]))
+    assert found.sessions == (None, None)
+    assert any("sessions: not known" in line for line in told(found))
+
+
+def test_one_node_against_another_is_told() -> None:
+    found = compared(repeats([1, 1.01], node="n1"), repeats([1, 1.01], node="n2"))
+    assert "nodes: n1 -> n2; a difference of nodes cannot be excluded" in told(found)
+
+
+def test_two_places_have_each_a_shift_of_their_own() -> None:
+    def both(first: float, second: float) -> list:
+        chance = np.random.default_rng(4)
+        return [
+            record
+            for pool, scale in (("x", first), ("y", second))
+            for c in range(1, 9)
+            for record in repeats(
+                1000 * scale * chance.normal(1, 0.01, 3), pool=pool, concurrency=c
+            )
+        ]
+
+    found = compared(both(1, 1), both(0.99, 0.7))
+    shifts = {s.place: s for s in found.shifts if s.metric == "throughput_infer_per_s"}
+    assert {place: s.verdict for place, s in shifts.items()} == {
+        "cern/x": Verdict.SAME,
+        "cern/y": Verdict.WORSE,
+    }
+    throughput = found.rows[found.rows["metric"] == "throughput_infer_per_s"]
+    assert (throughput["verdict"] == Verdict.WORSE).sum() == 8

@@ -1,0 +1,117 @@
+"""The cases of ``hpcbench compare`` and of what its tables say of repeats."""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from hpcbench.analysis.decide.changes import Verdict
+from hpcbench.analysis.decide.compare import compare_results
+from hpcbench.analysis.summary.assumptions import check_repeats
+from hpcbench.analysis.summary.statistics import group_statistics
+from tests.benchmarks.synthetic import Night, results
+
+TOLERANCE = 0.05
+Chance = np.random.Generator
+
+
+def _found_worse(night: Night, chance: Chance) -> float:
+    """Whether the slow configuration is found worse in some metric."""
+    a = results(replace(night, slow=1.0), chance)
+    found = compare_results(a, results(replace(night, name="b"), chance), TOLERANCE)
+    worse = found.rows[found.rows["verdict"] == Verdict.WORSE]
+    return float((found.a_table["concurrency"].iloc[worse["a"]] == 1).any())
+
+
+def _alarm(night: Night, chance: Chance) -> float:
+    """Whether anything is worse, where nothing changed."""
+    b = results(replace(night, name="b"), chance)
+    return float(compare_results(results(night, chance), b, TOLERANCE).is_worse)
+
+
+def _detectable_is_found(night: Night, chance: Chance) -> float:
+    """Whether the smallest change that is said to be found is found: POWER of them are."""
+    same = compare_results(results(night, chance), results(night, chance), TOLERANCE).rows
+    of = same["metric"] == "throughput_infer_per_s"
+    return _found_worse(replace(night, slow=float(same["detectable"][of].median())), chance)
+
+
+def _throughputs(night: Night, chance: Chance) -> tuple[np.ndarray, np.ndarray]:
+    frame = results(night, chance)
+    numbers = np.repeat(np.arange(night.configurations), night.sessions * night.repeats)
+    return frame["throughput_infer_per_s"].to_numpy(float), numbers
+
+
+def _told(night: Night, word: str, chance: Chance) -> float:
+    """Whether a warning with this word is given."""
+    return float(any(word in text for text in check_repeats(*_throughputs(night, chance)).warnings))
+
+
+def _covered_or_told(night: Night, chance: Chance) -> float:
+    """The share of intervals that hold the true mean; all, where a warning is given."""
+    values, numbers = _throughputs(night, chance)
+    if any("not normal" in text for text in check_repeats(values, numbers).warnings):
+        return 1.0
+    found = group_statistics(values, numbers, night.configurations)
+    truth = np.geomspace(100, 20_000, night.configurations) * (1 - night.outliers / 2)
+    return float(((found["_low"] <= truth) & (found["_high"] >= truth)).mean())
+
+
+def _case(name: str, function: Any, *words: Any, **promise: Any) -> dict[str, Any]:
+    return {"name": name, "trial": partial(function, *words), **promise}
+
+
+CASES = (
+    _case(
+        "compare: one of 100 at 50 %, 2 repeats, found worse",
+        *(_found_worse, Night(repeats=2, slow=0.5)),
+        least=0.95,
+    ),
+    _case(
+        "compare: one of 100 at 70 %, 2 repeats, found worse",
+        *(_found_worse, Night(repeats=2, slow=0.7)),
+        least=0.9,
+    ),
+    _case(
+        "compare: one of 100 at 90 %, 5 repeats, found worse",
+        *(_found_worse, Night(repeats=5, slow=0.9)),
+        least=0.8,
+    ),
+    *(
+        _case(f"compare: nothing changed, {n} repeats, alarms", _alarm, Night(repeats=n), most=0.05)
+        for n in (1, 2, 3, 5, 10)
+    ),
+    *(
+        _case(
+            f"compare: nothing but the night (SD {sd:.0%}), 3 sessions, {n} repeats, alarms",
+            *(_alarm, Night(repeats=n, sessions=3, night_sd=sd)),
+            most=0.05,
+        )
+        for sd in (0.05, 0.08)
+        for n in (3, 10)
+    ),
+    _case(
+        "compare: the smallest change that 3 repeats are said to find, found",
+        *(_detectable_is_found, Night(configurations=40)),
+        least=0.75,
+    ),
+    _case(
+        "repeats: 10 % twice as slow, n = 5, covered or told",
+        *(_covered_or_told, Night(configurations=50, repeats=5, outliers=0.1)),
+        least=0.85,
+        trials=300,
+    ),
+    _case(
+        "repeats: AR(1) of 0.6, n = 5, told as not independent",
+        *(_told, Night(configurations=50, repeats=5, rho=0.6), "not independent"),
+        least=0.8,
+        trials=300,
+    ),
+    _case(
+        "repeats: independent and normal, n = 5, warned for nothing",
+        *(_told, Night(configurations=50, repeats=5), "repeats are"),
+        most=0.05,
+        trials=300,
+    ),
+)

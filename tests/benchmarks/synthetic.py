@@ -1,0 +1,76 @@
+"""Results of campaigns whose truth is known, as frames that `hpcbench.load_results` would give."""
+
+from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
+import pandas as pd
+
+from hpcbench.analysis.summary.configuration import strings_as_categories
+from tests.helpers.measurements import loaded, measured
+
+
+@dataclass(frozen=True)
+class Night:
+    """How a campaign was measured: so many configurations and repeats, in so many sessions.
+
+    ``cv`` is the spread between repeats, of each metric by itself; ``night_sd`` what all
+    configurations share in a session; ``slow`` the true factor of the throughput of the first
+    configuration; ``outliers`` the share of repeats that take twice as long; ``rho`` how much each
+    repeat resembles the one before.
+    """
+
+    configurations: int = 100
+    repeats: int = 3
+    sessions: int = 1
+    cv: float = 0.02
+    p99_cv: float = 0.04
+    night_sd: float = 0.0
+    slow: float = 1.0
+    outliers: float = 0.0
+    rho: float = 0.0
+    name: str = field(default="a")
+
+
+@cache
+def _template(configurations: int, repeats: int, sessions: int, name: str) -> pd.DataFrame:
+    """Rows with all columns, each configuration's repeats side by side."""
+    one = loaded([measured(1.0, 1.0, node=f"node-{name}")])
+    frame = pd.concat([one] * (configurations * sessions * repeats), ignore_index=True)
+    number = np.repeat(np.arange(configurations), sessions * repeats)
+    session = np.tile(np.repeat(np.arange(sessions), repeats), configurations)
+    frame = frame.assign(
+        concurrency=pd.array(1 + number, dtype="Int64"),
+        point_id=pd.array([f"p{n}" for n in number], dtype="string"),
+        repeat=pd.array(np.tile(np.arange(repeats), configurations * sessions), dtype="Int64"),
+        run_id=pd.array([f"{name}{s}" for s in session], dtype="string"),
+    )
+    # As the commands read results.
+    return strings_as_categories(frame)
+
+
+def results(night: Night, chance: np.random.Generator) -> pd.DataFrame:
+    """A frame of the results of one campaign."""
+    shape = (night.configurations, night.sessions, night.repeats)
+    frame = _template(night.configurations, night.repeats, night.sessions, night.name)
+    level = np.geomspace(100, 20_000, night.configurations)[:, None, None]
+    # A night slows all metrics of all configurations alike.
+    slower = np.exp(night.night_sd * chance.normal(size=(1, night.sessions, 1)))
+    slower = np.broadcast_to(slower, shape).copy()
+    slower[0] /= night.slow
+    slower *= np.where(chance.random(shape) < night.outliers, 2, 1)
+
+    def noise(cv: float) -> np.ndarray:
+        values = chance.normal(size=shape)
+        for repeat in range(1, night.repeats if night.rho else 0):
+            fresh = np.sqrt(1 - night.rho**2) * values[..., repeat]
+            values[..., repeat] = night.rho * values[..., repeat - 1] + fresh
+        return np.exp(cv * values)
+
+    p50_us = 1e6 / level * 8 * slower * noise(night.cv)
+    p99_us = 1.5e6 / level * 8 * slower * noise(night.p99_cv)
+    return frame.assign(
+        throughput_infer_per_s=(level / slower * noise(night.cv)).ravel(),
+        latency_p50_us=np.round(p50_us.ravel()),
+        latency_p99_us=np.round(p99_us.ravel()),
+    )

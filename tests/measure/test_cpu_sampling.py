@@ -1,0 +1,131 @@
+"""What programs take of the CPUs, and the energy of the CPUs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from hpcbench.measure import cpu_sampling
+from hpcbench.measure.cpu_sampling import Programs, Usage
+from hpcbench.measure.sampling import Reading
+
+BUSY = "import time; end = time.monotonic() + 60\nwhile time.monotonic() < end: pass"
+IDLE = "import time; time.sleep(60)"
+
+
+@contextmanager
+def below(code: str) -> Iterator[int]:
+    """A process whose child runs this code; its own id."""
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}])"
+    with subprocess.Popen([sys.executable, "-c", parent]) as process:
+        while not cpu_sampling.descendants([process.pid]):
+            time.sleep(0.01)
+        children = cpu_sampling.descendants([process.pid])
+        yield process.pid
+        process.kill()
+        for pid in children:
+            os.kill(pid, 9)
+
+
+def test_a_busy_and_an_idle_tree_are_told_apart() -> None:
+    with below(IDLE) as server, below(BUSY) as client:
+        source = cpu_sampling.ProcessTrees(server, lambda: [client])
+        taken = []
+        for _ in range(3):
+            taken.append(Reading(time.monotonic(), source.read()))
+            time.sleep(0.4)
+    columns = cpu_sampling.program_columns(taken)
+    # On a machine with other work it gets less than a whole CPU.
+    assert 0.05 < columns["client_cpu_s"] <= columns["cpu_sampled_s"] * 1.1
+    assert columns["server_cpu_s"] < columns["client_cpu_s"]
+    assert columns["client_threads"] == 1
+    assert columns["server_memory_max_bytes"] > 2**20
+    assert columns["cpus_shared"] is True
+
+
+def taken(
+    client_s: float, threads: dict[int, float], cpus: set[int], server_cpus: set[int]
+) -> Programs:
+    return Programs(
+        server=Usage({1: 0.0}, {1: 0.0}, {1: 0}, 100, frozenset(server_cpus)),
+        clients=Usage({2: client_s}, threads, {2: int(100 * client_s)}, 100, frozenset(cpus)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("cpu_s", "threads", "limited"),
+    [
+        (3.0, {2: 1.5, 3: 1.5}, False),
+        (7.4, {2: 1.5, 3: 1.5}, True),  # 93 % of its four CPUs
+        (2.0, {2: 1.9, 3: 0.1}, True),  # one thread cannot do more
+    ],
+)
+def test_a_client_may_be_the_limit_where_its_cpus_or_its_busiest_thread_are_full(
+    cpu_s: float, threads: dict[int, float], limited: bool
+) -> None:
+    own, servers = {0, 1, 2, 3}, {4, 5}
+    before = taken(1.0, dict.fromkeys(threads, 0.0), own, servers)
+    after = taken(1.0 + cpu_s, threads, own, servers)
+    columns = cpu_sampling.program_columns([Reading(10.0, before), Reading(12.0, after)])
+    assert columns["client_cpu_s"] == pytest.approx(cpu_s)
+    assert columns["client_cpu_share"] == pytest.approx(cpu_s / 8)
+    assert columns["client_context_switches"] == int(100 * (1 + cpu_s)) - 100
+    assert columns["client_cpu_limited"] is limited
+    assert columns["cpus_shared"] is False
+
+
+def test_nothing_is_said_of_a_program_that_has_ended() -> None:
+    gone = Programs(Usage({}, {}, {}, 0, frozenset()), taken(1.0, {2: 0.0}, {0}, {0}).clients)
+    assert cpu_sampling.program_columns([Reading(0.0, gone), Reading(1.0, gone)]) == {}
+    assert cpu_sampling.program_columns([]) == {}
+
+
+def powercap(folder: Path, **packages: tuple[str, int]) -> Path:
+    """The files that Linux has for each: its name and its counter in microjoules."""
+    for name, (content, microjoules) in packages.items():
+        place = folder / name.replace("_", ":")
+        place.mkdir()
+        (place / "name").write_text(f"{content}\n")
+        (place / "energy_uj").write_text(f"{microjoules}\n")
+        (place / "max_energy_range_uj").write_text("262143328850\n")
+    return folder
+
+
+def test_the_energy_of_the_cpus_is_that_of_their_packages(tmp_path: Path) -> None:
+    folder = powercap(
+        tmp_path,
+        **{
+            "intel-rapl_0": ("package-0", 1_000_000),
+            "intel-rapl_0_0": ("core", 400_000),
+            "intel-rapl_1": ("package-1", 2_000_000),
+            "intel-rapl_2": ("psys", 9_000_000),
+        },
+    )
+    rapl = cpu_sampling.find_rapl(folder)
+    assert rapl is not None
+    assert rapl.read() == (1.0, 2.0)
+    spent = rapl.energy([Reading(0.0, (1.0, 2.0)), Reading(0.5, (11.0, 7.0))])
+    assert spent is not None
+    assert (spent.joules, spent.seconds) == (15.0, 0.5)
+
+
+def test_a_counter_that_starts_anew_goes_on(tmp_path: Path) -> None:
+    rapl = cpu_sampling.find_rapl(powercap(tmp_path, **{"intel-rapl_0": ("package-0", 0)}))
+    assert rapl is not None
+    spent = rapl.energy([Reading(0.0, (262143.0,)), Reading(1.0, (1.0,)), Reading(2.0, (3.0,))])
+    assert spent is not None
+    assert spent.joules == pytest.approx(3.328850)
+
+
+def test_counters_that_only_root_may_read_are_left_alone(tmp_path: Path) -> None:
+    folder = powercap(tmp_path, **{"intel-rapl_0": ("package-0", 0)})
+    (folder / "intel-rapl:0" / "energy_uj").unlink()
+    assert cpu_sampling.find_rapl(folder) is None
+    assert cpu_sampling.find_rapl(tmp_path / "nothing") is None

@@ -1,0 +1,96 @@
+"""What is read while a point is measured, in the rows of a real measurement."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpcbench.measure import cpu_sampling, device, gpu_sampling, meanwhile
+from hpcbench.measure.measure import measure
+from hpcbench.plan import plan
+from hpcbench.records.columns import Record, Status
+from tests.helpers import models
+from tests.helpers.nvml import UUIDS, nvml
+from tests.helpers.real import quick_run
+
+pytestmark = [pytest.mark.native, pytest.mark.usefixtures("leaves_nothing")]
+LONGER = {"measurement_interval_ms": 800, "stability_percentage": 900.0}
+
+
+def measured(
+    folder: Path, prefix: Path, repository: Path, gpus: int = 0, **changes: Any
+) -> list[Record]:
+    campaign, site = quick_run(folder, prefix, repository, **changes)
+    placements = plan.plan(campaign, site).placements["cpu"]
+    if gpus:
+        pool = site.pools["cpu"].model_copy(update={"gpus_per_job": gpus})
+        site = site.model_copy(update={"pools": {"cpu": pool}})
+    return [record for p in placements for record in measure(p, site, folder / "logs")]
+
+
+@pytest.mark.skipif(bool(device.gpu_handles()), reason="this computer has a GPU")
+def test_on_cpus_a_row_says_what_server_and_client_took_of_them(
+    tmp_path: Path, native_prefix: Path, demo_models: Path
+) -> None:
+    (record,) = measured(
+        tmp_path, native_prefix, demo_models, load={"concurrency": 4}, measurement=LONGER
+    )
+    assert record.status == Status.OK, record.reason
+    windows_s = 3 * 0.8
+    assert 0.3 * windows_s < (record.cpu_sampled_s or 0) <= 1.3 * windows_s
+    assert (record.server_cpu_s or 0) > (record.client_cpu_s or 0) > 0
+    assert (record.server_memory_max_bytes or 0) > 50 * 2**20
+    assert (record.client_memory_max_bytes or 0) > 5 * 2**20
+    assert (record.client_context_switches or 0) > 100
+    assert 0 < (record.client_busiest_thread or 0) < 1.1
+    assert record.cpus_shared is True
+    if cpu_sampling.find_rapl() is None:
+        assert (record.device_source, record.energy_j_per_infer) == (None, None)
+
+
+def test_energy_is_that_of_the_counted_windows_and_of_no_model_that_an_ensemble_calls(
+    tmp_path: Path, native_prefix: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for NVML counts 250 W, after 50 W at first: this computer may have no GPU."""
+    watts, began = [50.0], meanwhile.time.monotonic()
+
+    def energy_mj(_: int) -> int:
+        return int(1000 * watts[0] * (meanwhile.time.monotonic() - began))
+
+    library = nvml(nvmlDeviceGetTotalEnergyConsumption=energy_mj)
+    for module in (device, gpu_sampling):
+        monkeypatch.setattr(module, "pynvml", library)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", UUIDS[0])
+    idle = meanwhile.watch
+
+    def then_busy(server: Any, *, gpus: bool) -> meanwhile.Watch:
+        found = idle(server, gpus=gpus)
+        watts[0] = 250.0
+        return found
+
+    monkeypatch.setattr("hpcbench.measure.measure.watch", then_busy)
+    models.ensemble(tmp_path / "repository")
+    records = measured(
+        tmp_path,
+        native_prefix,
+        tmp_path / "repository",
+        gpus=1,
+        models=[{"name": "chain"}],
+        load={"concurrency": 2},
+        measurement=LONGER,
+    )
+    (whole,) = [record for record in records if record.part_of is None]
+    parts = [record for record in records if record.part_of is not None]
+    assert whole.status == Status.OK, whole.reason
+    assert whole.device_source == gpu_sampling.NVML
+    assert whole.idle_power_w == pytest.approx(50, rel=0.05)
+    energy = (whole.energy_j_per_infer or 0) * (whole.throughput_infer_per_s or 0)
+    assert energy == pytest.approx(250, rel=0.05)
+    net = (whole.energy_j_per_infer_net or 0) * (whole.throughput_infer_per_s or 0)
+    assert net == pytest.approx(200, rel=0.05)
+    assert parts
+    assert {part.energy_j_per_infer for part in parts} == {None}
+    assert {part.executed_batch_sizes for part in parts} == {(1,)}
+    assert {record.foreign_requests for record in (whole,)} == {0}
