@@ -196,10 +196,10 @@ def recommend_configurations(
             "all models in these results shared a server, or were called by an ensemble",
             "measure the models alone, too: a campaign does so with each, under its own load",
         )
-    table = tabulate(frame, requirements)
+    table, warnings = tabulate(frame, requirements)
     groups = group_numbers(_devices(table), (*MODEL, *REQUEST_CONTENT, *DEVICE))
     return [
-        _recommend_for_device(judge(part, requirements))
+        _recommend_for_device(judge(part, requirements, warnings))
         for _, part in table.groupby(groups, sort=False)
     ]
 

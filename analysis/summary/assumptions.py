@@ -74,7 +74,7 @@ def check_repeats(values: Array, numbers: Numbers) -> Repeats:
     Repeats
         From the logarithms of values of configurations that have at least three.
     """
-    from scipy import stats
+    from scipy import special  # scipy.stats takes a second to import.
 
     known = np.isfinite(values) & (values > 0)
     order = np.argsort(numbers[known], kind="stable")
@@ -107,7 +107,7 @@ def check_repeats(values: Array, numbers: Numbers) -> Repeats:
         )
     # Of three values the kurtosis is always 1.5: no variance, nothing to test.
     p = [
-        2 * stats.norm.sf(abs((x - mean).sum()) / np.sqrt(variance.sum()))
+        2 * special.ndtr(-abs((x - mean).sum()) / np.sqrt(variance.sum()))
         if variance.sum() > 0
         else 1.0
         for x, mean, variance in tests

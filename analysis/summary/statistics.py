@@ -34,7 +34,6 @@ from hpcbench.analysis.summary.configuration import (
     group_numbers,
     normalised,
 )
-from hpcbench.analysis.summary.outliers import far_from_median
 from hpcbench.records.columns import MEASURED, Status
 
 CONFIDENCE = 0.95
@@ -45,7 +44,6 @@ def join_repeats(
     frame: pd.DataFrame,
     metrics: Sequence[str],
     columns: Sequence[str] = CONFIGURATION,
-    count_far: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Return one row per configuration, with the statistics of its repeats.
 
@@ -57,8 +55,6 @@ def join_repeats(
         Names of columns of numbers. Rows without a measurement do not count.
     columns
         Rows that agree in all of these are repeats.
-    count_far
-        Those of ``metrics`` that get the column ``_far`` of `far_from_median`, too.
 
     Returns
     -------
@@ -69,7 +65,7 @@ def join_repeats(
         ``metrics`` the columns that `group_statistics` names, in the metric's own unit.
     """
     frame = normalised(frame)
-    return join_groups(frame, group_numbers(frame, columns), metrics, columns, count_far)
+    return join_groups(frame, group_numbers(frame, columns), metrics, columns)
 
 
 def join_groups(
@@ -77,7 +73,6 @@ def join_groups(
     numbers: Numbers,
     metrics: Sequence[str],
     columns: Sequence[str],
-    count_far: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Return one row per group of measurements: `join_repeats` where the groups are known.
 
@@ -91,8 +86,6 @@ def join_groups(
         As for `join_repeats`.
     columns
         Those to keep, each the same in a whole group.
-    count_far
-        As for `join_repeats`.
 
     Returns
     -------
@@ -114,9 +107,6 @@ def join_groups(
         values = np.where(measured, as_floats(frame[metric]), np.nan)
         for ending, column in group_statistics(values, numbers, count).items():
             added[f"{metric}{ending}"] = column
-        if metric in count_far:
-            far = far_from_median(values, numbers, added[f"{metric}_median"])
-            added[f"{metric}_far"] = np.bincount(numbers[far], minlength=count)
     return pd.concat([table, pd.DataFrame(added)], axis=1)
 
 
