@@ -147,7 +147,12 @@ class Comparison:
         return bool(self.count(Verdict.WORSE) or shifted or less)
 
 
-def compare_results(a: pd.DataFrame, b: pd.DataFrame, tolerance: float) -> Comparison:
+def compare_results(
+    a: pd.DataFrame,
+    b: pd.DataFrame,
+    tolerance: float,
+    same: Sequence[str] = CONFIGURATION,
+) -> Comparison:
     """Compare results B with the reference A.
 
     Parameters
@@ -157,6 +162,8 @@ def compare_results(a: pd.DataFrame, b: pd.DataFrame, tolerance: float) -> Compa
         where they are known. Rows that are not valid are left out.
     tolerance
         A fraction: 0.05 accepts a ratio of up to 1.05 for the worse.
+    same
+        Columns in which repeats of A agree.
 
     Returns
     -------
@@ -172,7 +179,7 @@ def compare_results(a: pd.DataFrame, b: pd.DataFrame, tolerance: float) -> Compa
         if frame.empty:
             raise BadInput(f"{name} holds no results", "hpcbench run measures them")
     (a, invalid_a), (b, invalid_b) = _valid(a), _valid(b)
-    of_a, of_b = _side(a), _side(b)
+    of_a, of_b = side_of_results(a, same), side_of_results(b)
     pairs = pair_configurations(of_a.table, of_b.table)
     if pairs.empty:
         why = first_difference(of_a.table, of_b.table)
@@ -235,7 +242,21 @@ def _reason(value: Any) -> str:
     return ", ".join(map(str, value)) if value is not None and len(value) else "not valid"
 
 
-def _side(frame: pd.DataFrame) -> Side:
+def side_of_results(frame: pd.DataFrame, same: Sequence[str] = CONFIGURATION) -> Side:
+    """Return the configurations of results with what is compared of them.
+
+    Parameters
+    ----------
+    frame
+        n measurements with COMPARE_COLUMNS.
+    same
+        Columns in which repeats agree.
+
+    Returns
+    -------
+    Side
+        With METRICS, and the number of requests.
+    """
     frame = strings_as_categories(frame)
     metrics = limits.metric_values(frame, {})
     metrics[MEDIAN.column] = as_floats(frame["latency_p50_us"]) / 1000
@@ -244,7 +265,7 @@ def _side(frame: pd.DataFrame) -> Side:
         "requests": as_floats(frame["request_count"])
     }
     frame = normalised(frame.assign(**added))
-    numbers = group_numbers(frame, CONFIGURATION)
+    numbers = group_numbers(frame, same)
     table = statistics.join_groups(frame, numbers, [*added], CONFIGURATION)
     rows = table.pop("row").to_numpy()
     for name in ("point_id", "reason"):

@@ -135,7 +135,7 @@ def _directives(request: JobRequest, given: dict[str, str]) -> dict[str, Any]:
         "Output": f"{logs}/job-$(ClusterId).$(ProcId).out",
         "Error": f"{logs}/job-$(ClusterId).$(ProcId).log",
         "Log": f"{logs}/job-$(ClusterId).events",
-        "RequestCpus": pool.cpus or 1,
+        "RequestCpus": pool.cpu_count or 1,
         # Else all that the job leaves in its folder on the node is carried back.
         "transfer_output_files": '""',
     }

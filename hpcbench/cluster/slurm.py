@@ -78,7 +78,7 @@ class _Slurm:
             "queue": pool.partition,
             "account": request.account,
             "walltime": format_walltime(pool.walltime) if pool.walltime else None,
-            "job_cpu": pool.cpus or 1,
+            "job_cpu": pool.cpu_count or 1,
             "job_mem": f"{pool.memory >> 20}M" if pool.memory else None,
             # Else dask-jobqueue asks for the memory that it names to the worker.
             "job_directives_skip": [] if pool.memory else ["--mem="],

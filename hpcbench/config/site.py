@@ -18,6 +18,7 @@ from pydantic_core import PydanticKnownError
 
 from hpcbench.config import yaml_model
 from hpcbench.config.container import Container
+from hpcbench.config.cpu_shares import Cpus, CpuShares
 from hpcbench.config.values import Bytes, Count, Line, Name, Seconds, Word, check_line, matching
 from hpcbench.config.yaml_model import FileSection
 from hpcbench.errors import BadInput, did_you_mean
@@ -173,7 +174,7 @@ class Pool(FileSection):
     gpus_per_job
         GPUs of one job.
     cpus
-        CPUs of one job.
+        CPUs of one job; or how many of them the server and the client get.
     max_jobs
         The most jobs at the same time.
     memory, disk
@@ -195,7 +196,7 @@ class Pool(FileSection):
 
     gpu: Line | None = None
     gpus_per_job: Annotated[int, Field(strict=True, ge=0)] = 0
-    cpus: Count | None = None
+    cpus: Cpus | None = None
     max_jobs: Count = 1
     memory: Bytes | None = None
     walltime: Seconds | None = None
@@ -209,6 +210,12 @@ class Pool(FileSection):
     ) = None
     directives: Directives = ()
     prologue: tuple[Line, ...] = ()
+
+    @property
+    def cpu_count(self) -> int | None:
+        """CPUs of one job; None where the site file does not say."""
+        shares = self.cpus
+        return shares.server + shares.client if isinstance(shares, CpuShares) else shares
 
 
 @dataclass(frozen=True)

@@ -182,7 +182,9 @@ def mistake(location: Location, message: str) -> PydanticCustomError:
 def _message(
     detail: ErrorDetails, model: type[BaseModel], source: str, lines: dict[Location, int]
 ) -> str:
-    location = (*detail["loc"], *detail.get("ctx", {}).get("location", ()))
+    # Kinds of a value in brackets, such as "<shares>", are no keys.
+    keys = (part for part in detail["loc"] if not str(part).startswith("<"))
+    location = (*keys, *detail.get("ctx", {}).get("location", ()))
     # Behind the keys of the file, pydantic's location goes on with the names of validators.
     known = next((n for n in range(len(location), 0, -1) if location[:n] in lines), 0)
     where = f"{source}:{lines[location[:known]]}" if known else source

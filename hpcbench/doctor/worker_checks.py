@@ -25,6 +25,7 @@ from distributed import CancelledError, KilledWorker, get_worker
 from hpcbench.cluster.worker import TOPIC
 from hpcbench.cluster.workers import Workers
 from hpcbench.config.container import Container
+from hpcbench.config.cpu_shares import CpuShares
 from hpcbench.config.site import Pool, Site
 from hpcbench.doctor.findings import NotChecked
 from hpcbench.errors import HpcbenchError, ServerFailed, SiteError
@@ -154,13 +155,13 @@ def start_perf_analyzer(container: Container) -> str:
     return f"version {installed_perf_analyzer(container).version}"
 
 
-def _start_triton(container: Container, cpus: int | None, *, gpus: bool) -> str:
+def _start_triton(container: Container, cpus: int | CpuShares | None, *, gpus: bool) -> str:
     """Start Triton without a model: its version and how long it takes to be ready."""
     with TemporaryDirectory(prefix="hpcbench-", dir=command.scratch_folder(container)) as own:
         log = Path(own) / "server.log"
         try:
             version, ready_s = triton.start_without_models(
-                container, log_path=log, cpus=node.usable_cpus(cpus), gpus=gpus
+                container, log_path=log, cpus=node.divided_cpus(cpus).server, gpus=gpus
             )
         except ServerFailed as error:
             tail = "".join(f"\n    {line}" for line in error.log_tail.splitlines()[-8:])

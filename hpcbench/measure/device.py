@@ -4,9 +4,12 @@ Nothing is kept between two calls. CUDA_VISIBLE_DEVICES alone says which GPUs be
 process, so code that changes it need not inform this module.
 """
 
+import contextlib
 import logging
 import os
 import platform
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pynvml
@@ -27,7 +30,7 @@ def gpu_columns() -> dict[str, Any]:
     -------
     dict of str to Any
         ``cuda_visible_devices`` and ``gpu_count`` always; ``gpu_name``, ``gpu_uuid`` and
-        ``gpu_driver`` where there is a GPU and it answers.
+        ``gpu_driver`` where there is a GPU and it answers, and what it says of its place.
     """
     handles = gpu_handles()
     found = {"cuda_visible_devices": os.environ.get(_VISIBLE), "gpu_count": len(handles)}
@@ -38,10 +41,76 @@ def gpu_columns() -> dict[str, Any]:
             "gpu_name": ", ".join(dict.fromkeys(pynvml.nvmlDeviceGetName(h) for h in handles)),
             "gpu_uuid": ",".join(pynvml.nvmlDeviceGetUUID(h) for h in handles),
             "gpu_driver": pynvml.nvmlSystemGetDriverVersion(),
+            **_place_columns(handles),
         }
     except pynvml.NVMLError as error:
         log.warning("NVML does not return the GPU's name: %s", error)
         return found
+
+
+def _place_columns(handles: tuple[Any, ...]) -> dict[str, Any]:
+    """Where the GPUs sit, and how they are connected; the least of several."""
+    # The link is slower while a GPU idles, so its generation is the one that it can have here.
+    generations = [asked(pynvml.nvmlDeviceGetMaxPcieLinkGeneration, h) for h in handles]
+    widths = [asked(pynvml.nvmlDeviceGetCurrPcieLinkWidth, h) for h in handles]
+    nodes = gpu_numa_nodes()
+    instances = [
+        f"{asked(pynvml.nvmlDeviceGetGpuInstanceId, h)}/"
+        f"{asked(pynvml.nvmlDeviceGetComputeInstanceId, h)}"
+        for h in handles
+        if asked(pynvml.nvmlDeviceIsMigDeviceHandle, h)
+    ]
+    return {
+        "gpu_mig_instance": ",".join(instances) or None,
+        "gpu_numa_node": ",".join(map(str, sorted(nodes))) or None,
+        "gpu_pcie_generation": min((each for each in generations if each), default=None),
+        "gpu_pcie_width": min((each for each in widths if each), default=None),
+    }
+
+
+def gpu_numa_nodes(devices: Path = Path("/sys/bus/pci/devices")) -> set[int]:
+    """Return the NUMA nodes that the GPUs of this process are attached to.
+
+    Parameters
+    ----------
+    devices
+        Where Linux lists what is on the PCI bus.
+
+    Returns
+    -------
+    set of int
+        Empty without a GPU, and where the node does not say.
+    """
+    found = set()
+    for handle in gpu_handles():
+        info = asked(pynvml.nvmlDeviceGetPciInfo, handle)
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            # NVML writes the domain with eight digits, Linux with four.
+            place = devices / info.busId.lower()[-len("0000:00:00.0") :] / "numa_node"
+            found.add(int(place.read_text()))
+    # Linux says -1 on nodes that have only one.
+    return {node for node in found if node >= 0}
+
+
+def asked(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Ask NVML something that a GPU or a driver may not know.
+
+    Parameters
+    ----------
+    function
+        A function of NVML.
+    *arguments
+        Its arguments.
+
+    Returns
+    -------
+    Any
+        The answer; None where there is none.
+    """
+    try:
+        return function(*arguments)
+    except pynvml.NVMLError:
+        return None
 
 
 def driver_cuda_version() -> tuple[int, int] | None:

@@ -2,7 +2,7 @@
 
 import http.client
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import pynvml
 
 from hpcbench.measure import device
+from hpcbench.measure.device import asked
 from hpcbench.measure.sampling import Energy, Reading
 
 NVML = "nvml"
@@ -88,40 +89,32 @@ class NvmlGpus:
 
 
 def _state(handle: Any) -> GpuState:
-    mig = bool(_asked(pynvml.nvmlDeviceIsMigDeviceHandle, handle))
+    mig = bool(asked(pynvml.nvmlDeviceIsMigDeviceHandle, handle))
     # A MIG instance has memory and processes of its own. Its clocks are the whole GPU's, whose
     # power and energy also feed the other instances, and belong to nobody alone.
-    whole = _asked(pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle, handle) if mig else handle
-    memory = _asked(pynvml.nvmlDeviceGetMemoryInfo, handle)
-    processes = _asked(pynvml.nvmlDeviceGetComputeRunningProcesses, handle)
-    reasons = _asked(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, whole)
+    whole = asked(pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle, handle) if mig else handle
+    memory = asked(pynvml.nvmlDeviceGetMemoryInfo, handle)
+    processes = asked(pynvml.nvmlDeviceGetComputeRunningProcesses, handle)
+    reasons = asked(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, whole)
     load = power_mw = energy_mj = None
     if not mig:
-        load = _asked(pynvml.nvmlDeviceGetUtilizationRates, handle)
-        power_mw = _asked(pynvml.nvmlDeviceGetPowerUsage, handle)
-        energy_mj = _asked(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle)
+        load = asked(pynvml.nvmlDeviceGetUtilizationRates, handle)
+        power_mw = asked(pynvml.nvmlDeviceGetPowerUsage, handle)
+        energy_mj = asked(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle)
     return GpuState(
         utilization=None if load is None else load.gpu / 100,
         power_w=None if power_mw is None else power_mw / 1000,
         energy_j=None if energy_mj is None else energy_mj / 1000,
         memory_bytes=None if memory is None else memory.used,
         memory_total_bytes=None if memory is None else memory.total,
-        sm_clock_mhz=_asked(pynvml.nvmlDeviceGetClockInfo, whole, pynvml.NVML_CLOCK_SM),
-        memory_clock_mhz=_asked(pynvml.nvmlDeviceGetClockInfo, whole, pynvml.NVML_CLOCK_MEM),
-        temperature_c=_asked(pynvml.nvmlDeviceGetTemperature, whole, pynvml.NVML_TEMPERATURE_GPU),
+        sm_clock_mhz=asked(pynvml.nvmlDeviceGetClockInfo, whole, pynvml.NVML_CLOCK_SM),
+        memory_clock_mhz=asked(pynvml.nvmlDeviceGetClockInfo, whole, pynvml.NVML_CLOCK_MEM),
+        temperature_c=asked(pynvml.nvmlDeviceGetTemperature, whole, pynvml.NVML_TEMPERATURE_GPU),
         throttle_reasons=None
         if reasons is None
         else frozenset(name for bit, name in _THROTTLES.items() if reasons & bit),
         pids=None if processes is None else frozenset(each.pid for each in processes),
     )
-
-
-def _asked(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What NVML answers; None where this GPU or this driver has no answer."""
-    try:
-        return function(*arguments)
-    except pynvml.NVMLError:
-        return None
 
 
 @dataclass(frozen=True)

@@ -85,8 +85,9 @@ def _measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, 
     contents = preflight.check_images(site.container, gpus=gpus)
     # Read once: if a GPU fails later, the records that say so must still have its name.
     columns = {**node.node_columns(), **contents.columns}
+    cpus = node.divided_cpus(pool.cpus)
     options = ServerOptions(
-        cpus=node.usable_cpus(pool.cpus), gpus=gpus, requests=dict(placement.requests)
+        cpus=cpus.server, pinned=cpus.server_cpus, gpus=gpus, requests=dict(placement.requests)
     )
     log_path = logs / f"{placement.id}.server.log"
     waiting = deque(placement.point_groups)
@@ -110,7 +111,7 @@ def _measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, 
                 with triton.serve(served, site.container, log_path, own) as server:
                     watched = watch(server, gpus=gpus)
                     own_columns = {**columns, **watched.columns}
-                    work = _Work(placement, site, own_columns, tool.result(), watched)
+                    work = _Work(placement, site, own_columns, tool.result(), watched, cpus)
                     for point, record in _measure_on(server, waiting, work):
                         engine = built[point.variant].columns if point.variant in built else {}
                         yield replace(record, **engine)
@@ -159,6 +160,7 @@ class _Work:
     columns: Mapping[str, Any]
     tool: InstalledPerfAnalyzer
     watch: Watch
+    cpus: node.CpuSets
 
 
 def _measure_points(
@@ -306,7 +308,8 @@ def _command(
     shm = "" if load.shared_memory == "none" else server.shm
     access = NodeAccess(folder=folder, mounts=mounts, shm_prefix=shm)
     runtime = container.runtime_of(work.site.container)
-    return runtime.sdk_command(work.site.container, words, access), lacking
+    command = runtime.sdk_command(work.site.container, words, access)
+    return replace(command, cpus=work.cpus.client_cpus), lacking
 
 
 def _run_perf_analyzer(

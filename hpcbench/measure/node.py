@@ -1,13 +1,17 @@
 """The node that this process runs on, and the batch job that it belongs to."""
 
+import contextlib
 import os
 import platform
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from hpcbench.config.cpu_shares import CpuShares
+from hpcbench.errors import UnusableNode
 from hpcbench.measure import device
 
 # The job script sets these from the batch system's own variables, so that nothing here needs to
@@ -58,6 +62,8 @@ def node_columns() -> dict[str, Any]:
         "cpu_name": _cpu_name(),
         # What a cgroup or the job leaves of the node; os.cpu_count() would count all CPUs.
         "cpu_count": len(os.sched_getaffinity(0)),
+        "cpu_governor": _cpu_governor(),
+        "numa_nodes": _numa_nodes(),
         "memory_bytes": psutil.virtual_memory().total,
         "kernel": f"{_distribution()}, Linux {platform.release()}",
         "job_id": os.environ.get(JOB_ID) or None,
@@ -65,21 +71,87 @@ def node_columns() -> dict[str, Any]:
     }
 
 
-def usable_cpus(limit: int | None) -> int:
-    """Return how many CPUs a placement may use.
+@dataclass(frozen=True)
+class CpuSets:
+    """The CPUs of the two programs of a measurement.
+
+    Attributes
+    ----------
+    server
+        How many Triton may use.
+    server_cpus, client_cpus
+        Which CPUs each gets; empty where they share those of this process.
+    """
+
+    server: int
+    server_cpus: tuple[int, ...] = ()
+    client_cpus: tuple[int, ...] = ()
+
+
+def divided_cpus(asked: int | CpuShares | None) -> CpuSets:
+    """Return the CPUs of server and client.
 
     Parameters
     ----------
-    limit
+    asked
         The pool's ``cpus``; None where the site file sets no limit.
 
     Returns
     -------
-    int
-        The CPUs that the batch system gave this process, at most ``limit``.
+    CpuSets
+        Of those that the batch system gave this process. Divided ones are whole cores next to each
+        other, the server's on the NUMA node of the GPU where there is one.
+
+    Raises
+    ------
+    UnusableNode
+        If the job has too few to divide.
     """
-    allowed = len(os.sched_getaffinity(0))
-    return min(allowed, limit) if limit else allowed
+    allowed = os.sched_getaffinity(0)
+    if not isinstance(asked, CpuShares):
+        return CpuSets(min(len(allowed), asked) if asked else len(allowed))
+    wanted = asked.server + asked.client
+    if len(allowed) < wanted:
+        raise UnusableNode(
+            f"{platform.node()}: the job may use {len(allowed)} CPUs, and the pool's cpus has "
+            f"{asked.server} for the server and {asked.client} for the client",
+            "ask for more CPUs per job, or give both fewer",
+        )
+    near = device.gpu_numa_nodes()
+    ordered = sorted(allowed, key=lambda cpu: (_numa_node(cpu) not in near, _core(cpu), cpu))
+    return CpuSets(
+        asked.server, tuple(ordered[: asked.server]), tuple(ordered[asked.server : wanted])
+    )
+
+
+def _numa_node(cpu: int) -> int | None:
+    nodes = Path(f"/sys/devices/system/cpu/cpu{cpu}").glob("node[0-9]*")
+    return next((int(path.name.removeprefix("node")) for path in nodes), None)
+
+
+def _core(cpu: int) -> tuple[int, ...]:
+    """The socket and the core; two CPUs with the same ones are threads of one core."""
+    folder = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology")
+    with contextlib.suppress(OSError, ValueError):
+        return tuple(
+            int((folder / name).read_text()) for name in ("physical_package_id", "core_id")
+        )
+    return (0, cpu)
+
+
+def _cpu_governor() -> str | None:
+    """How the frequency of these CPUs is chosen; None where the node does not say."""
+    found = set()
+    for cpu in os.sched_getaffinity(0):
+        with contextlib.suppress(OSError):
+            path = Path(f"/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor")
+            found.add(path.read_text().strip())
+    return ", ".join(sorted(found)) or None
+
+
+def _numa_nodes() -> str | None:
+    found = {_numa_node(cpu) for cpu in os.sched_getaffinity(0)} - {None}
+    return ",".join(map(str, sorted(found, key=str))) or None
 
 
 def _cpu_name() -> str | None:

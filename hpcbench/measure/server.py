@@ -121,6 +121,8 @@ class ServerOptions:
     ----------
     cpus
         How many CPUs the backends may use.
+    pinned
+        Which CPUs Triton may use; empty for all those of this process.
     gpus
         Whether Triton gets the GPUs that this process was given.
     requests
@@ -136,6 +138,7 @@ class ServerOptions:
     """
 
     cpus: int
+    pinned: tuple[int, ...] = ()
     gpus: bool = False
     requests: Mapping[str, Sequence[Request]] = field(default_factory=dict)
     engines: Mapping[str, Path] = field(default_factory=dict)
@@ -196,6 +199,7 @@ def serve(
                     writable=tuple(options.engines.values()),
                     gpus=options.gpus,
                     env={"HPCBENCH_CPUS": str(options.cpus)},
+                    cpus=options.pinned,
                 )
                 with _launched_for(variants, container, access, log_path, extra) as launched:
                     configs = loaded_config.loaded_configs(launched.ports[0], variants)
@@ -316,6 +320,7 @@ def _launch(
     command = containers.runtime_of(container).server_command(
         container, arguments, replace(access, shm_prefix=f"{identity}-")
     )
+    command = replace(command, cpus=access.cpus)
     started = time.monotonic()
     log_path.parent.mkdir(parents=True, exist_ok=True)
     # Several servers append to one log: what stands before this position is not of this one.

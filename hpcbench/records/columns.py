@@ -228,8 +228,20 @@ class Record(Asked):
     gpu_uuid: str | None = _provenance("its UUID; several are joined by commas")
     gpu_count: int | None = _hardware("GPUs that this worker saw", unit="1")
     gpu_driver: str | None = _hardware("version of NVIDIA's driver")
+    gpu_mig_instance: str | None = _provenance(
+        "GPU instance and compute instance, such as 7/0, where the GPU is divided (MIG)"
+    )
+    gpu_numa_node: str | None = _provenance("the NUMA node that the GPU is attached to")
+    gpu_pcie_generation: int | None = _provenance(
+        "generation of PCIe that the GPU has on this node; the least of several", unit="1"
+    )
+    gpu_pcie_width: int | None = _provenance("lanes of PCIe, likewise", unit="1")
     cpu_name: str | None = _hardware("model of the CPU")
     cpu_count: int | None = _hardware("CPUs this worker was allowed to use", unit="1")
+    cpu_governor: str | None = _provenance(
+        "how the frequency of these CPUs is chosen, such as performance; missing: not known"
+    )
+    numa_nodes: str | None = _provenance("the NUMA nodes of these CPUs")
     memory_bytes: int | None = _provenance("main memory of the node", unit="B")
     kernel: str | None = _provenance("operating system and kernel")
     job_id: str | None = _provenance("id of the batch job")

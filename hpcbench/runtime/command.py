@@ -61,6 +61,8 @@ class NodeAccess:
         Whether a container gets the GPUs that this process was given.
     env
         Added to the environment.
+    cpus
+        The CPUs that it may use; empty for all those of this process.
     """
 
     folder: Path
@@ -69,6 +71,7 @@ class NodeAccess:
     shm_prefix: str = ""
     gpus: bool = False
     env: Mapping[str, str] = field(default_factory=dict)
+    cpus: tuple[int, ...] = ()
 
 
 class Runtime(Protocol):

@@ -51,11 +51,14 @@ class Command:
         Added to this process's environment.
     remove
         Paths, with wildcards, to delete once the program has ended.
+    cpus
+        The CPUs that it may use, with all that it starts; empty for those of this process.
     """
 
     argv: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
     remove: Sequence[str] = ()
+    cpus: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -227,21 +230,23 @@ def running(
     mark = uuid.uuid4().hex
     options = [word for path in command.remove for word in ("--remove", path)]
     options += [word for path in orphaned for word in ("--orphaned", path)]
-    popen = subprocess.Popen(
-        [
-            # Isolated and without site-packages: it starts sooner, and imports nothing of a user's.
-            *(sys.executable, "-I", "-S", supervisor.__file__),
-            *("--grace", str(grace_s), *options, "--", *command.argv),
-        ],
-        stdin=subprocess.PIPE,
-        bufsize=0,
-        stdout=stdout,
-        stderr=stderr,
-        cwd=cwd,
-        env={**_undisturbed(os.environ), **command.env, **dict.fromkeys(_MARKS, mark)},
-        # Ctrl-C in a terminal goes to this process alone, which then stops programs in order.
-        start_new_session=True,
-    )
+    with _on_cpus(command.cpus):
+        popen = subprocess.Popen(
+            [
+                # Isolated and without site-packages: it starts sooner, and imports nothing of a
+                # user's.
+                *(sys.executable, "-I", "-S", supervisor.__file__),
+                *("--grace", str(grace_s), *options, "--", *command.argv),
+            ],
+            stdin=subprocess.PIPE,
+            bufsize=0,
+            stdout=stdout,
+            stderr=stderr,
+            cwd=cwd,
+            env={**_undisturbed(os.environ), **command.env, **dict.fromkeys(_MARKS, mark)},
+            # Ctrl-C in a terminal goes to this process alone, which then stops programs in order.
+            start_new_session=True,
+        )
     program = RunningProgram(popen)
     _live.add(program)
     try:
@@ -257,6 +262,20 @@ def running(
         if popen.stdin is not None:
             # Not earlier: the guard of a killed supervisor takes it for the death of this process.
             popen.stdin.close()
+
+
+@contextmanager
+def _on_cpus(cpus: Sequence[int]) -> Iterator[None]:
+    """Give what this thread starts in the block these CPUs; other threads keep theirs."""
+    before = os.sched_getaffinity(0)
+    if cpus:
+        # Inherited by containers, too: a child has the CPUs of the thread that starts it.
+        os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        if cpus:
+            os.sched_setaffinity(0, before)
 
 
 def run(command: Command, *, folder: Path, timeout_s: float) -> FinishedProgram:

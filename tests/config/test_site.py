@@ -126,6 +126,13 @@ def test_variables_and_home_are_replaced_in_paths(
         ({"pools": {"a": {"max_jobs": 0}}}, "pools.a.max_jobs", "greater than or equal to 1"),
         ({"pools": {"a": {"gpus_per_job": -1}}}, "pools.a.gpus_per_job", "equal to 0"),
         ({"pools": {"a": {"cpus": "many"}}}, "pools.a.cpus", "must be a whole number"),
+        ({"pools": {"a": {"cpus": 0}}}, "pools.a.cpus", "greater than or equal to 1"),
+        ({"pools": {"a": {"cpus": {"server": 6}}}}, "pools.a.cpus.client", "is missing"),
+        (
+            {"pools": {"a": {"cpus": {"server": 6, "client": 1, "clinet": 2}}}},
+            "pools.a.cpus.clinet",
+            "did you mean 'client'?",
+        ),
         ({"pools": {"a": None}}, "pools.a", "must be a mapping"),
         ({"pools": ["a"]}, "pools", "must be a mapping"),
         ({"container": {"runtime": "nativ", "prefix": "x"}}, "container.runtime", "'native'"),
@@ -235,3 +242,11 @@ def test_an_installed_wheel_brings_the_sites_of_real_machines(tmp_path: Path) ->
     shipped = {path.name for path in (tmp_path / "installed/hpcbench/site_configs").iterdir()}
     ours = {path.name for path in (CHECKOUT / "site_configs").iterdir()}
     assert shipped == {name for name in ours if not name.startswith("box-")}
+
+
+def test_divided_cpus_are_those_of_the_job_together(tmp_path: Path) -> None:
+    divided = {"cpus": {"server": 6, "client": 2}}
+    site = Site.load(write_site(tmp_path, pools={"a": divided, "b": {"cpus": 4}, "c": {}}))
+    counts = {name: pool.cpu_count for name, pool in site.pools.items()}
+    assert counts == {"a": 8, "b": 4, "c": None}
+    assert site.model_dump(mode="json", exclude_unset=True)["pools"]["a"] == divided

@@ -51,7 +51,7 @@ def nvml(**changes: Any) -> types.SimpleNamespace:
         "nvmlDeviceGetPciInfo": lambda handle: types.SimpleNamespace(
             busId=f"00000000:{0x10 + handle:02X}:00.0"
         ),
-        "nvmlDeviceGetCurrPcieLinkGeneration": lambda _: 4,
+        "nvmlDeviceGetMaxPcieLinkGeneration": lambda _: 4,
         "nvmlDeviceGetCurrPcieLinkWidth": lambda _: 16,
     }
     constants = {

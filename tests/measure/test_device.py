@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pynvml
 import pytest
 
 from hpcbench.errors import UnusableNode
 from hpcbench.measure import device, node
-from tests.helpers.nvml import UUIDS, nvml, refuse
+from tests.helpers.nvml import MIG, UUIDS, nvml, refuse
 
 
 @pytest.fixture
@@ -125,3 +126,29 @@ def test_a_pool_that_promises_another_gpu_is_found_out(
     assert device.gpu_mismatch(kind, 1) is None
     assert device.gpu_mismatch(kind, 2) == f"2 x {kind} promised, 1 GPUs found"
     assert device.gpu_mismatch("NVIDIA H100", 1) == f"NVIDIA H100 promised, {kind} found"
+
+
+def test_a_gpu_says_how_it_is_connected_and_where(
+    two_gpus: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for place, numa in (("0000:10:00.0", "0"), ("0000:11:00.0", "1")):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "numa_node").write_text(f"{numa}\n")
+    assert device.gpu_numa_nodes(tmp_path) == {0, 1}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert device.gpu_numa_nodes(tmp_path) == {1}
+    found = device.gpu_columns()
+    assert (found["gpu_pcie_generation"], found["gpu_pcie_width"]) == (4, 16)
+    assert found["gpu_mig_instance"] is None
+
+
+def test_a_node_with_one_numa_node_names_none(two_gpus: None, tmp_path: Path) -> None:
+    """Linux says -1 there."""
+    (tmp_path / "0000:10:00.0").mkdir()
+    (tmp_path / "0000:10:00.0" / "numa_node").write_text("-1\n")
+    assert device.gpu_numa_nodes(tmp_path) == set()
+
+
+def test_a_mig_instance_is_named(two_gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", MIG)
+    assert device.gpu_columns()["gpu_mig_instance"] == "7/0"

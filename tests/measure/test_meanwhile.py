@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hpcbench.config.cpu_shares import CpuShares
 from hpcbench.measure import cpu_sampling, device, gpu_sampling, meanwhile
 from hpcbench.measure.measure import measure
 from hpcbench.plan import plan
@@ -20,13 +22,17 @@ LONGER = {"measurement_interval_ms": 800, "stability_percentage": 900.0}
 
 
 def measured(
-    folder: Path, prefix: Path, repository: Path, gpus: int = 0, **changes: Any
+    folder: Path,
+    prefix: Path,
+    repository: Path,
+    gpus: int = 0,
+    cpus: CpuShares | None = None,
+    **changes: Any,
 ) -> list[Record]:
     campaign, site = quick_run(folder, prefix, repository, **changes)
     placements = plan.plan(campaign, site).placements["cpu"]
-    if gpus:
-        pool = site.pools["cpu"].model_copy(update={"gpus_per_job": gpus})
-        site = site.model_copy(update={"pools": {"cpu": pool}})
+    pool = site.pools["cpu"].model_copy(update={"gpus_per_job": gpus, "cpus": cpus})
+    site = site.model_copy(update={"pools": {"cpu": pool}})
     return [record for p in placements for record in measure(p, site, folder / "logs")]
 
 
@@ -94,3 +100,23 @@ def test_energy_is_that_of_the_counted_windows_and_of_no_model_that_an_ensemble_
     assert {part.energy_j_per_infer for part in parts} == {None}
     assert {part.executed_batch_sizes for part in parts} == {(1,)}
     assert {record.foreign_requests for record in (whole,)} == {0}
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one CPU only")
+def test_divided_cpus_keep_server_and_client_apart(
+    tmp_path: Path, native_prefix: Path, demo_models: Path
+) -> None:
+    (record,) = measured(
+        tmp_path,
+        native_prefix,
+        demo_models,
+        cpus=CpuShares(server=1, client=1),
+        load={"concurrency": 4},
+        measurement=LONGER,
+    )
+    assert record.status == Status.OK, record.reason
+    assert record.cpus_shared is False
+    assert (record.client_cpu_s or 0) <= 1.1 * (record.cpu_sampled_s or 0)
+    assert record.client_cpu_share == pytest.approx(
+        (record.client_cpu_s or 0) / (record.cpu_sampled_s or 1)
+    )

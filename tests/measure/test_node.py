@@ -9,7 +9,10 @@ import time
 import psutil
 import pytest
 
+from hpcbench.config.cpu_shares import CpuShares
+from hpcbench.errors import UnusableNode
 from hpcbench.measure import node
+from hpcbench.measure.node import CpuSets
 from hpcbench.records.columns import COLUMNS
 
 
@@ -38,9 +41,31 @@ def test_the_job_is_named_where_there_is_one(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_cpus_are_those_of_this_process_and_no_more_than_the_pool_gives() -> None:
     allowed = len(os.sched_getaffinity(0))
-    assert node.usable_cpus(None) == allowed
-    assert node.usable_cpus(1) == 1
-    assert node.usable_cpus(10_000) == allowed
+    assert node.divided_cpus(None) == CpuSets(allowed)
+    assert node.divided_cpus(1) == CpuSets(1)
+    assert node.divided_cpus(10_000) == CpuSets(allowed)
+
+
+def test_a_job_that_has_too_few_cpus_to_divide_is_on_an_unusable_node() -> None:
+    with pytest.raises(UnusableNode, match="for the server and 9000 for the client"):
+        node.divided_cpus(CpuShares(server=1, client=9000))
+
+
+def test_divided_cpus_are_whole_cores_next_to_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CPU 0 and 4 are threads of one core, as are 1 and 5, 2 and 6, 3 and 7."""
+    monkeypatch.setattr(node.os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(node, "_core", lambda cpu: (0, cpu % 4))
+    found = node.divided_cpus(CpuShares(server=6, client=2))
+    assert found == CpuSets(6, (0, 4, 1, 5, 2, 6), (3, 7))
+
+
+def test_the_server_is_on_the_numa_node_of_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node.os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(node, "_core", lambda cpu: (cpu // 4, cpu))
+    monkeypatch.setattr(node, "_numa_node", lambda cpu: cpu // 4)
+    monkeypatch.setattr(node.device, "gpu_numa_nodes", lambda: {1})
+    found = node.divided_cpus(CpuShares(server=4, client=2))
+    assert found == CpuSets(4, (4, 5, 6, 7), (0, 1))
 
 
 def test_a_process_that_may_use_one_cpu_says_one() -> None:
@@ -48,7 +73,7 @@ def test_a_process_that_may_use_one_cpu_says_one() -> None:
     os.sched_setaffinity(0, {min(allowed)})
     try:
         assert node.node_columns()["cpu_count"] == 1
-        assert node.usable_cpus(8) == 1
+        assert node.divided_cpus(8) == CpuSets(1)
     finally:
         os.sched_setaffinity(0, allowed)
 

@@ -62,6 +62,17 @@ def test_arguments_reach_the_program_as_they_are(tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
+def test_a_program_gets_its_cpus_and_this_process_keeps_its_own(tmp_path: Path) -> None:
+    own = os.sched_getaffinity(0)
+    code = "import os, subprocess, sys; print(os.sched_getaffinity(0)); sys.stdout.flush();"
+    code += "os.fork() or print(os.sched_getaffinity(0))"
+    argv, first = python(code), min(own)
+    done = process.run(Command(argv, cpus=[first]), folder=tmp_path, timeout_s=20)
+    assert done.stdout.splitlines() == [str({first})] * 2
+    assert os.sched_getaffinity(0) == own
+    assert process.run(Command(argv), folder=tmp_path, timeout_s=20).stdout.startswith(f"{own}\n")
+
+
 def test_a_hung_program_is_killed_with_all_that_it_started(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     argv = python(SLEEPER_IN_ITS_OWN_SESSION, pid_file)

@@ -15,8 +15,8 @@ from hpcbench.analysis.decide.changes import Verdict
 from hpcbench.analysis.decide.compare import COMPARE_COLUMNS, Comparison, compare_results
 from hpcbench.analysis.decide.compare_summary import comparison_summary
 from hpcbench.analysis.figures.results_comparison import draw_results_comparison
+from hpcbench.cli.compare import write_comparison
 from hpcbench.cli.main import main
-from hpcbench.cli.results import write_comparison
 from hpcbench.records.columns import Record
 from tests.helpers.builders import refusal
 from tests.helpers.measurements import A100, T4, failed, loaded, measured, repeats, server, write

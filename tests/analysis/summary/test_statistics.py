@@ -56,6 +56,7 @@ OTHERS = {
     # What ran at the same time is in `beside`; what an ensemble called has a label of its own.
     *("cuda_visible_devices", "together_id", "overlap", "part_of"),
     *("failure_count", "cache_hit_count", "foreign_requests", "cpus_shared", "device_source"),
+    *("cpu_governor", "numa_nodes"),
 }
 """Columns that two repeats may differ in and that are not figures of time, rate or device."""
 
