@@ -26,6 +26,7 @@ from hpcbench.analysis.summary.configuration import (
     strings_as_categories,
 )
 from hpcbench.analysis.summary.derived_metrics import is_overloaded
+from hpcbench.analysis.summary.invalid_rows import without_invalid
 from hpcbench.analysis.summary.limits import (
     LATENCY,
     MEMORY,
@@ -46,7 +47,7 @@ RECOMMEND_COLUMNS = tuple(
         (
             *CONFIGURATION_INPUTS,
             *limits.METRIC_COLUMNS,
-            *("point_id", "reason", "part_of", "own_config", *_OF_OPEN_LOOPS),
+            *("point_id", "reason", "invalid_reasons", "part_of", "own_config", *_OF_OPEN_LOOPS),
             *(name for name in (f"{_BOUND}_us",) if name in SCHEMA.names),
         )
     )
@@ -78,7 +79,9 @@ def tabulate(
         own configuration) and ``reason``; ``overloaded_max`` is 1 where an open loop fell behind
         the rate asked for in some repeat. And what does not hold of the repeats, in words.
     """
-    frame = strings_as_categories(frame.reset_index(drop=True))
+    # Open loops that fell behind are left out with words of their own.
+    frame = without_invalid(frame.reset_index(drop=True), but=["OVERLOADED"])
+    frame = strings_as_categories(frame)
     limits.check_prices(frame, requirements)
     found = limits.metric_values(frame, requirements.prices)
     found["requests"] = as_floats(frame["request_count"])

@@ -306,6 +306,9 @@ def _over_others(candidates: Candidates, order: npt.NDArray[np.int64]) -> _OverO
     first = np.full(len(candidates.table), order[0])
     one, its_spread = _at(sample, spread, first)
     found = log_ratio(one, sample, its_spread, spread)
+    unknown = np.full(len(first), np.nan)
+    if not np.isfinite(found.error).any():
+        return _OverOthers(np.exp(found.value), unknown, unknown)
     low, high = found.interval(level_for_all(CONFIDENCE, len(order) - 1))
     return _OverOthers(np.exp(found.value), low, high)
 
