@@ -34,6 +34,7 @@ from hpcbench.analysis.summary.configuration import (
     normalised,
     strings_as_categories,
 )
+from hpcbench.analysis.summary.invalid_rows import is_left_out
 from hpcbench.analysis.summary.limits import ENERGY, LATENCY, THROUGHPUT, Metric
 from hpcbench.errors import BadInput
 from hpcbench.records.columns import MEASURED
@@ -48,13 +49,13 @@ COMPARE_COLUMNS = tuple(
     dict.fromkeys(
         (
             *(*CONFIGURATION_INPUTS, *limits.METRIC_COLUMNS),
-            *("latency_p50_us", "point_id", "reason", "node"),
+            *("latency_p50_us", "point_id", "reason", "invalid_reasons", "node"),
         )
     )
 )
 """The columns of `hpcbench.records.columns` that `compare_results` needs."""
 
-COMPARE_OPTIONAL = ("run_id", "valid", "invalid_reasons")
+COMPARE_OPTIONAL = ("run_id",)
 """Columns that it reads where a frame has them."""
 
 MOST_UNSETTLED = 0.5
@@ -218,28 +219,17 @@ def compare_results(
 def _valid(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
     """Return the rows that may be believed, and how many were left out by the reason."""
     frame = frame.reset_index(drop=True)
-    if "valid" not in frame:
-        return frame, {}
-    doubted = frame["valid"].eq(False).fillna(value=False).to_numpy(dtype=bool)
-    doubted &= frame["status"].isin(sorted(MEASURED)).to_numpy(dtype=bool)
+    doubted = is_left_out(frame)
     if not doubted.any():
         return frame, {}
-    reasons = frame["invalid_reasons"][doubted] if "invalid_reasons" in frame else None
-    texts = [] if reasons is None else [_reason(value) for value in reasons]
-    counts = pd.Series(texts or ["not valid"] * int(doubted.sum())).value_counts()
+    counts = frame["invalid_reasons"].astype(str)[doubted].value_counts()
     left = frame[~doubted].reset_index(drop=True)
     if left.empty:
         raise BadInput(
             f"none of the {len(frame)} measurements is valid: {counts.index[0]}",
-            "hpcbench status tells more of each",
+            "hpcbench check says more of each",
         )
     return left, {str(reason): int(count) for reason, count in counts.items()}
-
-
-def _reason(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return ", ".join(map(str, value)) if value is not None and len(value) else "not valid"
 
 
 def side_of_results(frame: pd.DataFrame, same: Sequence[str] = CONFIGURATION) -> Side:

@@ -232,6 +232,32 @@ def recommend(results: Path, out: Path | None, as_json: bool, **limits: Any) -> 
 
 
 @click.command()
+@RESULTS
+@JSON
+def check(results: Path, as_json: bool) -> int:
+    """Say which measurements of RESULTS may not be believed, and why.
+
+    RESULTS is a results folder or a Parquet file, also one that was imported. The rules:
+    docs/validity.md.
+
+    Exit codes: 0 every measurement is valid, 1 some are not, 2 bad input.
+    """
+    from hpcbench.analysis.decide import check as checking
+    from hpcbench.records.frame import load_results
+
+    damaged: list[HpcbenchError] = []
+    columns = checking.CHECK_COLUMNS
+    frame = load_results(results, columns, categories=True, on_damage=damaged.append)
+    found = checking.check_results(frame)
+    if as_json:
+        click.echo(json.dumps({"results": str(results), **checking.check_json(found)}, indent=2))
+    else:
+        for line in checking.check_lines(found):
+            say(line)
+    return max(say_damaged(damaged), int(found.invalid > 0))
+
+
+@click.command()
 @click.argument(
     "sources", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path)
 )
@@ -287,4 +313,4 @@ def aggregate(sources: tuple[Path, ...], out: Path, partition: str) -> int:
     return 1 if merged.set_aside else 0
 
 
-COMMANDS = (report, plot, recommend, aggregate)
+COMMANDS = (check, report, plot, recommend, aggregate)

@@ -234,7 +234,7 @@ def test_what_differs_is_shown_with_both_values() -> None:
         {"model": "other"},
         {"variant": TWO},
         {"batch_size": 99},
-        {"concurrency": None, "request_rate": 10.0},
+        {"concurrency": None, "request_rate": 125.0},
         {"protocol": "http"},
         {"shapes": '{"x": [3]}'},
         {"input_data": "zero"},
