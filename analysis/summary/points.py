@@ -83,7 +83,7 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
         ``gpu_power_w`` is that of all GPUs. A missing number is NaN, any other missing value None.
     """
     rows = frame[frame["batch_size"].notna()].reset_index(drop=True)
-    rows = without_invalid(normalised(rows))
+    rows = without_invalid(normalised(rows), but=["OVERLOADED"])
     rows = rows.assign(**_quantities(rows))
     points = statistics.join_repeats(rows, QUANTITIES)
     numbers = group_numbers(rows, CONFIGURATION)
