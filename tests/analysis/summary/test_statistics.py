@@ -61,7 +61,7 @@ OTHERS = {
 """Columns that two repeats may differ in and that are not figures of time, rate or device."""
 
 FIGURE_PREFIXES = ("latency_", "client_", "network_", "server_", "windows_", "gpu_")
-FIGURE_PREFIXES += ("executed_", "energy_", "idle_power_", "cpu_power_", "cpu_sampled_")
+FIGURE_PREFIXES += ("output_", "executed_", "energy_", "idle_power_", "cpu_power_", "cpu_sampled_")
 
 
 def summary(*records: Any) -> pd.DataFrame:
