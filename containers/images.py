@@ -32,7 +32,10 @@ HERE = Path(__file__).resolve().parent
 LOCK = HERE / "images.lock"
 FOR_CPUS = ("server-cpu", "sdk-cpu")
 FOR_GPUS = ("server", "sdk")
-SOURCES = ("native.py", "native_libraries.py", "native_steps.py", "native_tools.py", "pins.py")
+SOURCES = (
+    *("native.py", "native_files.py", "native_libraries.py", "native_steps.py", "native_tools.py"),
+    *("pins.py", "wheels-base.txt"),
+)
 NEEDED_BYTES = 2_000_000_000
 TRIXIE_GLIBC = (2, 41)
 PLATFORMS = (
@@ -121,7 +124,6 @@ def make_wheels(folder: Path) -> None:
     pins = load_pins()
     python = settings()["python"]
     analyzer = choose_perf_analyzer(pins, TRIXIE_GLIBC)
-    packages = {"numpy": pins.numpy[python], **pins.packages}
     folder.mkdir(parents=True, exist_ok=True)
     say("fetching wheels")
     fetch = [sys.executable, "-I", "-m", "pip", "download", "-q", "--disable-pip-version-check"]
@@ -131,7 +133,7 @@ def make_wheels(folder: Path) -> None:
     hint = "Is there a network, and a pip in this Python?"
     for wheel in (pins.triton, analyzer):
         run(*fetch, "--no-deps", f"{wheel.package}=={wheel.package_version}", hint=hint)
-    run(*fetch, *(f"{name}=={version}" for name, version in packages.items()), hint=hint)
+    run(*fetch, "--require-hashes", "-r", str(HERE / "wheels-base.txt"), hint=hint)
 
 
 def stage(folder: Path) -> Path:

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import native_steps as steps
+from native_files import differences, digest_of, hash_files, write_list
 from native_tools import Workplace, explain_os_error, say
 from pins import (
     CannotServeError,
@@ -35,7 +36,6 @@ from pins import (
     Pins,
     choose_perf_analyzer,
     components,
-    digest,
     is_complete,
     load_pins,
     missing_components,
@@ -44,6 +44,7 @@ from pins import (
 
 EXIT_CANNOT = 3
 EXIT_INTERRUPTED = 130
+MOST_DIFFERENCES = 20
 NEEDED_BYTES = 600_000_000
 NEEDED_BYTES_EXTRAS = {"pytorch": 1_500_000_000, "tensorflow": 2_200_000_000}
 
@@ -156,8 +157,11 @@ def install(prefix: Path, pins: Pins, extras: list[str]) -> None:
             write_whole(prefix / ".parts" / name, wanted[name])
         versions = steps.check(place, extras)
         shutil.rmtree(prefix / ".scratch", ignore_errors=True)
+        say("hashing what was installed")
+        files = hash_files(prefix)
+        write_list(prefix, files)
         identity = {"versions": versions, "backends": backends}
-        manifest = {"digest": digest(identity), **identity, "components": wanted}
+        manifest = {"digest": digest_of(files), **identity, "components": wanted}
         write_whole(prefix / "manifest.json", json.dumps(manifest, indent=2) + "\n")
         programs = ", ".join(f"{name} {version}" for name, version in versions.items())
         say(f"ready: {programs} in {prefix}")
@@ -188,6 +192,28 @@ def _check_space(prefix: Path, todo: list[str]) -> None:
         )
 
 
+def verify(prefix: Path) -> int:
+    """Say what differs from what was installed; returns the exit code."""
+    manifest = read_manifest(prefix)
+    if manifest is None:
+        say(f"error: {prefix} holds no finished installation")
+        return EXIT_CANNOT
+    found = differences(prefix, manifest.get("digest"))
+    again = f"to install it again: rm -r {prefix}; hpcbench native {prefix}"
+    if found is None:
+        say(f"error: {prefix} was installed by a version that noted no hashes; {again}")
+        return EXIT_CANNOT
+    for line in found[:MOST_DIFFERENCES]:
+        say(line)
+    if len(found) > MOST_DIFFERENCES:
+        say(f"and {len(found) - MOST_DIFFERENCES} more")
+    if found:
+        say(f"error: {len(found)} files of {prefix} differ from what was installed; {again}")
+        return EXIT_CANNOT
+    say(f"{prefix} is as it was installed, digest {manifest['digest']}")
+    return 0
+
+
 def main(arguments: list[str]) -> int:
     """Run the command line; returns the exit code."""
     pins = load_pins()
@@ -203,8 +229,15 @@ def main(arguments: list[str]) -> int:
         choices=sorted(pins.extras),
         help="also serve TorchScript or TensorFlow models; may be given several times",
     )
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="install nothing; say which files differ from those that were installed",
+    )
     options = parser.parse_args(arguments)
     prefix: Path = options.prefix.absolute()
+    if options.verify:
+        return verify(prefix)
     try:
         install(prefix, pins, options.extras)
     except CannotServeError as error:

@@ -24,6 +24,7 @@ from native_tools import (
     Workplace,
     die_with_parent,
     fetch_wheel,
+    lock_file,
     running_python,
     say,
     unzip,
@@ -114,7 +115,7 @@ def make_environment(place: Workplace) -> None:
     packages = python_packages(place.pins, running_python())
     what = ", ".join(f"{name} {version}" for name, version in packages.items())
     say(f"fetching {what} (about 50 MB)")
-    place.pip_install(packages, what)
+    place.pip_install_locked("base", what)
 
 
 def _venv_hint() -> str:
@@ -143,6 +144,10 @@ def make_extra(place: Workplace, name: str) -> None:
     packages = place.pins.extras[name]
     what = ", ".join(f"{package} {version}" for package, version in packages.items())
     say(f"fetching {what} ({EXTRAS_SIZE[name]})")
+    if lock_file(name).exists():
+        place.pip_install_locked(name, what)
+        return
+    # Which wheel of it a registry has, for CPUs or for GPUs, is not known here: no hash can be.
     # The environment's own pins again, so that pip changes none of them for the extra's sake.
     place.pip_install({**python_packages(place.pins, running_python()), **packages}, what)
 

@@ -118,6 +118,11 @@ def explain_pip(what: str, result: Result, prefix: Path) -> str:
             "PIP_INDEX_URL, PIP_PROXY or PIP_FIND_LINKS (a folder of wheels fetched elsewhere with "
             f"'pip download'), and run the same command again. pip said:\n{result.tail(3)}"
         )
+    if "DO NOT MATCH THE HASHES" in result.text:
+        return (
+            f"A wheel of {what} is not the one whose hash is in containers/wheels-*.txt. A mirror "
+            f"may have rebuilt it, or somebody may have replaced it. pip said:\n{result.tail(8)}"
+        )
     return f"pip could not fetch {what}. It said:\n{result.tail()}"
 
 
@@ -137,9 +142,18 @@ class Workplace:
     def run(self, *argv: str | Path, timeout_s: float = CHECK_TIMEOUT_S) -> Result:
         return run(argv, lock_fd=self.lock_fd, timeout_s=timeout_s)
 
+    def pip_install_locked(self, name: str, what: str) -> None:
+        """Install exactly the wheels of wheels-NAME.txt, which are known by their hashes."""
+        pip(self, ["install", "-q", "--require-hashes", "-r", lock_file(name)], what)
+
     def pip_install(self, packages: Mapping[str, str], what: str) -> None:
         words = ["install", "-q", *(f"{name}=={version}" for name, version in packages.items())]
         pip(self, words, what)
+
+
+def lock_file(name: str) -> Path:
+    """The file with the hashes of the wheels of an extra, or of ``base``."""
+    return Path(__file__).resolve().parent / f"wheels-{name}.txt"
 
 
 def running_python() -> str:

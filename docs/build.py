@@ -91,6 +91,13 @@ that is not known is null, never 0. This is schema version {version}.
 """
 
 _DERIVED = """
+## Computed when a row is read
+
+| column | type | meaning |
+|---|---|---|
+| `valid` | bool | whether its figures may be believed; missing: nothing was measured |
+| `invalid_reasons` | string | codes of the [rules](validity.md) that it breaks; missing: none |
+
 ## Derived in tables and figures
 
 Over the repeats of a point each has its mean, `..._low` and `..._high` (95 % interval of Student's

@@ -21,6 +21,7 @@ from hpcbench.analysis.summary.configuration import (
     strings_as_categories,
 )
 from hpcbench.analysis.summary.derived_metrics import is_overloaded
+from hpcbench.analysis.summary.invalid_rows import without_invalid
 from hpcbench.analysis.summary.limits import (
     LATENCY,
     MEMORY,
@@ -41,7 +42,7 @@ RECOMMEND_COLUMNS = tuple(
         (
             *CONFIGURATION_INPUTS,
             *limits.METRIC_COLUMNS,
-            *("point_id", "reason", "part_of", "own_config", *_OF_OPEN_LOOPS),
+            *("point_id", "reason", "invalid_reasons", "part_of", "own_config", *_OF_OPEN_LOOPS),
             *(name for name in (f"{_BOUND}_us",) if name in SCHEMA.names),
         )
     )
@@ -71,7 +72,9 @@ def tabulate(frame: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
         configuration) and ``reason``. ``overloaded`` is the share of repeats in which an open loop
         fell behind the rate asked for.
     """
-    frame = strings_as_categories(frame.reset_index(drop=True))
+    # Open loops that fell behind are left out with words of their own.
+    frame = without_invalid(frame.reset_index(drop=True), but=["OVERLOADED"])
+    frame = strings_as_categories(frame)
     limits.check_prices(frame, requirements)
     found = limits.metric_values(frame, requirements.prices)
     found["requests"] = as_floats(frame["request_count"])

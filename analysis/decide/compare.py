@@ -34,6 +34,7 @@ from hpcbench.analysis.summary.configuration import (
     normalised,
     strings_as_categories,
 )
+from hpcbench.analysis.summary.invalid_rows import is_left_out
 from hpcbench.analysis.summary.limits import ENERGY, LATENCY, THROUGHPUT, Metric
 from hpcbench.errors import BadInput
 from hpcbench.records.columns import MEASURED
@@ -48,13 +49,13 @@ COMPARE_COLUMNS = tuple(
     dict.fromkeys(
         (
             *(*CONFIGURATION_INPUTS, *limits.METRIC_COLUMNS),
-            *("latency_p50_us", "point_id", "reason", "node"),
+            *("latency_p50_us", "point_id", "reason", "invalid_reasons", "node"),
         )
     )
 )
 """The columns of `hpcbench.records.columns` that `compare_results` needs."""
 
-COMPARE_OPTIONAL = ("run_id", "valid", "invalid_reasons")
+COMPARE_OPTIONAL = ("run_id",)
 """Columns that it reads where a frame has them."""
 
 MOST_UNSETTLED = 0.5
@@ -147,7 +148,12 @@ class Comparison:
         return bool(self.count(Verdict.WORSE) or shifted or less)
 
 
-def compare_results(a: pd.DataFrame, b: pd.DataFrame, tolerance: float) -> Comparison:
+def compare_results(
+    a: pd.DataFrame,
+    b: pd.DataFrame,
+    tolerance: float,
+    same: Sequence[str] = CONFIGURATION,
+) -> Comparison:
     """Compare results B with the reference A.
 
     Parameters
@@ -157,6 +163,8 @@ def compare_results(a: pd.DataFrame, b: pd.DataFrame, tolerance: float) -> Compa
         where they are known. Rows that are not valid are left out.
     tolerance
         A fraction: 0.05 accepts a ratio of up to 1.05 for the worse.
+    same
+        Columns in which repeats of A agree.
 
     Returns
     -------
@@ -172,7 +180,7 @@ def compare_results(a: pd.DataFrame, b: pd.DataFrame, tolerance: float) -> Compa
         if frame.empty:
             raise BadInput(f"{name} holds no results", "hpcbench run measures them")
     (a, invalid_a), (b, invalid_b) = _valid(a), _valid(b)
-    of_a, of_b = _side(a), _side(b)
+    of_a, of_b = side_of_results(a, same), side_of_results(b)
     pairs = pair_configurations(of_a.table, of_b.table)
     if pairs.empty:
         why = first_difference(of_a.table, of_b.table)
@@ -211,31 +219,34 @@ def compare_results(a: pd.DataFrame, b: pd.DataFrame, tolerance: float) -> Compa
 def _valid(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
     """Return the rows that may be believed, and how many were left out by the reason."""
     frame = frame.reset_index(drop=True)
-    if "valid" not in frame:
-        return frame, {}
-    doubted = frame["valid"].eq(False).fillna(value=False).to_numpy(dtype=bool)
-    doubted &= frame["status"].isin(sorted(MEASURED)).to_numpy(dtype=bool)
+    doubted = is_left_out(frame)
     if not doubted.any():
         return frame, {}
-    reasons = frame["invalid_reasons"][doubted] if "invalid_reasons" in frame else None
-    texts = [] if reasons is None else [_reason(value) for value in reasons]
-    counts = pd.Series(texts or ["not valid"] * int(doubted.sum())).value_counts()
+    counts = frame["invalid_reasons"].astype(str)[doubted].value_counts()
     left = frame[~doubted].reset_index(drop=True)
     if left.empty:
         raise BadInput(
             f"none of the {len(frame)} measurements is valid: {counts.index[0]}",
-            "hpcbench status tells more of each",
+            "hpcbench check says more of each",
         )
     return left, {str(reason): int(count) for reason, count in counts.items()}
 
 
-def _reason(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return ", ".join(map(str, value)) if value is not None and len(value) else "not valid"
+def side_of_results(frame: pd.DataFrame, same: Sequence[str] = CONFIGURATION) -> Side:
+    """Return the configurations of results with what is compared of them.
 
+    Parameters
+    ----------
+    frame
+        n measurements with COMPARE_COLUMNS.
+    same
+        Columns in which repeats agree.
 
-def _side(frame: pd.DataFrame) -> Side:
+    Returns
+    -------
+    Side
+        With METRICS, and the number of requests.
+    """
     frame = strings_as_categories(frame)
     metrics = limits.metric_values(frame, {})
     metrics[MEDIAN.column] = as_floats(frame["latency_p50_us"]) / 1000
@@ -244,7 +255,7 @@ def _side(frame: pd.DataFrame) -> Side:
         "requests": as_floats(frame["request_count"])
     }
     frame = normalised(frame.assign(**added))
-    numbers = group_numbers(frame, CONFIGURATION)
+    numbers = group_numbers(frame, same)
     table = statistics.join_groups(frame, numbers, [*added], CONFIGURATION)
     rows = table.pop("row").to_numpy()
     for name in ("point_id", "reason"):

@@ -59,8 +59,32 @@ def repeats_note(data: pd.DataFrame, bars: str | None = "Bands and bars") -> str
     Returns
     -------
     str
-        One to three sentences.
+        One to four sentences.
     """
+    return " ".join(filter(None, [_points_note(data, bars), invalid_note(data)]))
+
+
+def invalid_note(data: pd.DataFrame) -> str:
+    """Say how many measurements are left out because they are not valid.
+
+    Parameters
+    ----------
+    data
+        Data of a figure, one row for each point.
+
+    Returns
+    -------
+    str
+        A sentence, or "" if there are none.
+    """
+    count = int(data["invalid"].sum())
+    if not count:
+        return ""
+    are = "measurement is" if count == 1 else "measurements are"
+    return f"{count} {are} left out as not valid; hpcbench check says why."
+
+
+def _points_note(data: pd.DataFrame, bars: str | None) -> str:
     counts = data.loc[data["measured"] > 0, "measured"]
     if counts.empty:
         return "No point was measured."

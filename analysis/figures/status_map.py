@@ -17,6 +17,7 @@ from hpcbench.analysis.figures.legends import series_labels
 from hpcbench.analysis.figures.styles import SMALL_PT, Style
 from hpcbench.analysis.summary import series
 from hpcbench.analysis.summary.figure_tables import FigureTables, plotted_numbers
+from hpcbench.analysis.summary.invalid_rows import INVALID
 from hpcbench.analysis.summary.number_format import plain_number
 from hpcbench.analysis.summary.points import row_dicts
 from hpcbench.analysis.summary.series import DoesNotApply
@@ -36,6 +37,7 @@ _LOOKS: dict[str, tuple[str, str]] = {
     Status.OK: ("#d9e8f2", ""),
     _INCOMPLETE: ("#d9e8f2", "x"),
     Status.UNSTABLE: ("#f5deb3", "o"),
+    INVALID: ("#f0e442", "s"),
     Status.FAILED: ("#d55e00", "X"),
     Status.TIMEOUT: ("#cc79a7", "d"),
     Status.NOT_APPLICABLE: ("#c8c8c8", "_"),
@@ -43,6 +45,7 @@ _LOOKS: dict[str, tuple[str, str]] = {
 _NAMES: dict[str, str] = {
     Status.OK: "settled",
     Status.UNSTABLE: "did not settle",
+    INVALID: "not valid",
     Status.FAILED: "failed",
     Status.TIMEOUT: "timed out",
     Status.NOT_APPLICABLE: "not applicable",

@@ -12,6 +12,7 @@ from hpcbench.analysis.decide.recommend_text import recommendation_distinctions
 from hpcbench.analysis.report.page_data import ReportPoints, device_names
 from hpcbench.analysis.summary import configuration
 from hpcbench.analysis.summary.configuration_names import device_name, load_text, server_text
+from hpcbench.analysis.summary.invalid_rows import INVALID
 from hpcbench.analysis.summary.limits import Requirements
 from hpcbench.analysis.summary.number_format import format_interval, format_with_error
 from hpcbench.analysis.summary.points import row_dicts
@@ -28,9 +29,10 @@ MOST_PROBLEMS = 100
 MOST_CONFIGS = 40
 _MOST_PLACES = 12
 
-STATUS_MEANINGS = {
+STATUS_MEANINGS: dict[str, str] = {
     Status.OK: "measured; three windows agreed",
     Status.UNSTABLE: "measured, but no three windows agreed",
+    INVALID: "measured, but not valid, and so left out",
     Status.FAILED: "no result",
     Status.TIMEOUT: "no result in time",
     Status.NOT_APPLICABLE: "the model or the backend does not support a setting",
@@ -82,7 +84,10 @@ def status_counts(frame: pd.DataFrame) -> list[tuple[str, int, str]]:
         Status, number of measurements, and meaning of every status.
     """
     found = frame["status"].value_counts()
-    return [(str(status), int(found.get(status, 0)), STATUS_MEANINGS[status]) for status in Status]
+    return [
+        (str(status), int(found.get(status, 0)), meaning)
+        for status, meaning in STATUS_MEANINGS.items()
+    ]
 
 
 def best_configurations(points: ReportPoints) -> list[dict[str, Any]]:
@@ -277,7 +282,7 @@ def find_problems(points: ReportPoints) -> list[Problem]:
     Returns
     -------
     list[Problem]
-        Failures first, then timeouts, unstable and not applicable measurements; the most
+        Failures first, then timeouts, invalid, unstable and not applicable measurements; the most
         frequent of each status first.
     """
     bad = points.frame[(points.frame["status"] != Status.OK).to_numpy(dtype=bool)]
@@ -288,7 +293,9 @@ def find_problems(points: ReportPoints) -> list[Problem]:
         _PARTICULARS.sub("#", _short_reason(status, reason))
         for status, reason in zip(bad["status"], bad["full_reason"], strict=True)
     ]
-    worst_first = [Status.FAILED, Status.TIMEOUT, Status.UNSTABLE, Status.NOT_APPLICABLE]
+    worst_first: tuple[str, ...] = (
+        *(Status.FAILED, Status.TIMEOUT, INVALID, Status.UNSTABLE, Status.NOT_APPLICABLE),
+    )
     found = [
         _problem(str(status), rows)
         for status, rows in (
@@ -296,7 +303,7 @@ def find_problems(points: ReportPoints) -> list[Problem]:
             for _, rows in bad.groupby(["status", "kind"], sort=False)
         )
     ]
-    return sorted(found, key=lambda one: (worst_first.index(Status(one.status)), -one.count))
+    return sorted(found, key=lambda one: (worst_first.index(one.status), -one.count))
 
 
 def _short_reason(status: str, reason: str) -> str:

@@ -52,6 +52,7 @@ def plotted_numbers(
         "point_id",
         "repeats",
         "measured",
+        "invalid",
         "status",
         "lacking",
         "reason",

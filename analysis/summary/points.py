@@ -26,6 +26,7 @@ from hpcbench.analysis.summary.derived_metrics import (
     gpu_power_w,
     settled_latency_us,
 )
+from hpcbench.analysis.summary.invalid_rows import INVALID, without_invalid
 from hpcbench.records.columns import Status
 
 STAGES = {
@@ -51,7 +52,7 @@ QUANTITIES = (
 )
 """The metrics that a point has a mean and an interval of."""
 
-_WITHOUT_RESULT = (Status.FAILED, Status.TIMEOUT, Status.NOT_APPLICABLE)
+_WITHOUT_RESULT = (INVALID, Status.FAILED, Status.TIMEOUT, Status.NOT_APPLICABLE)
 
 
 def summarise(frame: pd.DataFrame) -> pd.DataFrame:
@@ -68,8 +69,9 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
         A row per point, in the order of the campaign and then of CONFIGURATION, with the columns
         that `statistics.join_repeats` gives QUANTITIES, and
 
-        - ``status``: "unstable" if a repeat was; that of the records where none was measured;
-        - ``lacking``: the statuses of repeats that were not measured;
+        - ``status``: "unstable" if a repeat was; that of the records where none was measured, or
+          "invalid" where what was measured is not valid and so left out;
+        - ``lacking``: the statuses of repeats that were not measured, or are left out;
         - ``reason``, ``campaigns``, ``point_id``, ``request_count``, ``part_of``;
         - ``position``: of the model in its campaign, from 0.
 
@@ -77,7 +79,7 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
         ``gpu_power_w`` is that of all GPUs. A missing number is NaN, any other missing value None.
     """
     rows = frame[frame["batch_size"].notna()].reset_index(drop=True)
-    rows = normalised(rows)
+    rows = without_invalid(normalised(rows))
     rows = rows.assign(**_quantities(rows))
     points = statistics.join_repeats(rows, QUANTITIES)
     numbers = group_numbers(rows, CONFIGURATION)

@@ -34,6 +34,7 @@ from hpcbench.analysis.summary.configuration import (
     group_numbers,
     normalised,
 )
+from hpcbench.analysis.summary.invalid_rows import INVALID
 from hpcbench.analysis.summary.outliers import far_from_median
 from hpcbench.records.columns import MEASURED, Status
 
@@ -65,8 +66,9 @@ def join_repeats(
     pandas.DataFrame
         In the order in which configurations first appear in ``frame``. It has ``columns``;
         ``row``, the position in ``frame`` of the first measured row, or of the first row where none
-        is measured; the counts ``repeats``, ``measured`` and ``unstable``; and for each of
-        ``metrics`` the columns that `group_statistics` names, in the metric's own unit.
+        is measured; the counts ``repeats``, ``measured``, ``unstable`` and ``invalid`` (those that
+        `invalid_rows.without_invalid` left out); and for each of ``metrics`` the columns that
+        `group_statistics` names, in the metric's own unit.
     """
     frame = normalised(frame)
     return join_groups(frame, group_numbers(frame, columns), metrics, columns, count_far)
@@ -104,11 +106,13 @@ def join_groups(
     first = _first(numbers, measured, count)
     table = frame[list(columns)].iloc[first].reset_index(drop=True)
     unstable = (frame["status"] == Status.UNSTABLE).to_numpy(dtype=bool)
+    invalid = (frame["status"] == INVALID).to_numpy(dtype=bool)
     added: dict[str, Any] = {
         "row": first,
         "repeats": np.bincount(numbers, minlength=count),
         "measured": np.bincount(numbers[measured], minlength=count),
         "unstable": np.bincount(numbers[unstable], minlength=count),
+        "invalid": np.bincount(numbers[invalid], minlength=count),
     }
     for metric in metrics:
         values = np.where(measured, as_floats(frame[metric]), np.nan)

@@ -165,12 +165,14 @@ def t_quantile(freedom: npt.ArrayLike, probability: float) -> Array:
     numpy.ndarray
         In the shape of ``freedom``; NaN for 0 degrees.
     """
-    from scipy import special
-
     # stdtrit is slow, and most configurations have equally many degrees of freedom.
     given = np.asarray(freedom, dtype=float)
     distinct, where = np.unique(given, return_inverse=True)
     usable = np.where(distinct > 0, distinct, np.nan)
+    if np.isnan(usable).all():
+        return np.full(given.shape, np.nan)
+    from scipy import special
+
     return np.asarray(special.stdtrit(usable, probability)[where].reshape(given.shape))
 
 

@@ -35,7 +35,12 @@ def _replace_this_process(script: str, *arguments: str) -> NoReturn:
     type=click.Choice(["pytorch", "tensorflow"]),
     help="Serve TorchScript or TensorFlow models as well; may be given several times.",
 )
-def native(prefix: Path | None, extras: tuple[str, ...]) -> None:
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="Install nothing; say which files differ from those that were installed.",
+)
+def native(prefix: Path | None, extras: tuple[str, ...], verify: bool) -> None:
     """Install Triton and perf_analyzer into PREFIX, without a container and without root.
 
     The programs come from wheels of the package index that pip uses: about 600 MB, a few minutes.
@@ -44,13 +49,15 @@ def native(prefix: Path | None, extras: tuple[str, ...]) -> None:
     Without PREFIX they go where a site file that names no prefix looks for them, as the site
     `local` does. With one, name it in your site file (container.prefix) or in HPCBENCH_NATIVE.
 
-    Exit codes: 0 complete, 2 wrong usage, 3 this machine or its network does not allow it.
+    Exit codes: 0 complete, 2 wrong usage, 3 this machine or its network does not allow it, or
+    files differ.
     """
     from hpcbench.config.container import default_prefix  # pydantic is slow to import
 
     where = prefix or default_prefix()
     where.parent.mkdir(parents=True, exist_ok=True)
     options = [word for extra in extras for word in ("--with", extra)]
+    options += ["--verify"] if verify else []
     _replace_this_process("native.py", str(where), *options)
 
 

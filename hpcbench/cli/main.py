@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from hpcbench import __version__
-from hpcbench.cli import campaign, exchange, install, results
+from hpcbench.cli import campaign, compare, exchange, install, results
 from hpcbench.errors import HpcbenchError
 from hpcbench.printable import PrintableFormatter, printable
 
@@ -19,7 +19,7 @@ from hpcbench.printable import PrintableFormatter, printable
 
 SECTIONS: Mapping[str, Sequence[click.Command]] = {
     "Measure": campaign.COMMANDS,
-    "Evaluate": results.COMMANDS,
+    "Evaluate": (*results.COMMANDS, *compare.COMMANDS),
     "Exchange": exchange.COMMANDS,
     "Install": install.COMMANDS,
 }

@@ -7,15 +7,12 @@ import json
 from collections.abc import Callable, Iterable
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from hpcbench.cli.say import say, say_damaged
-from hpcbench.errors import BadInput, HpcbenchError
-
-if TYPE_CHECKING:
-    from hpcbench.analysis.decide.compare import Comparison
+from hpcbench.errors import HpcbenchError
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 RESULTS = click.argument("results", type=click.Path(path_type=Path))
@@ -26,10 +23,22 @@ LARGEST = 1e15
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-class _Number(click.FloatRange):
+class Number(click.FloatRange):
     """A finite number in a range. Click itself accepts NaN in any range, and infinity."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number, or fail with what is allowed.
+
+        Parameters
+        ----------
+        value, param, ctx
+            As for `click.ParamType.convert`.
+
+        Returns
+        -------
+        int or float
+            In the range, and at most LARGEST.
+        """
         number = super().convert(value, param, ctx)
         if isnan(number):
             self.fail(f"{value!r} is not a number", param, ctx)
@@ -39,7 +48,7 @@ class _Number(click.FloatRange):
 
 
 def _positive(name: str, unit: str, meaning: str) -> Callable[[_Command], _Command]:
-    number = _Number(min=0, min_open=True)
+    number = Number(min=0, min_open=True)
     return click.option(name, type=number, metavar=unit, help=meaning)
 
 
@@ -142,7 +151,7 @@ def plot(results: Path, out: Path, style: str, names: tuple[str, ...]) -> int:
 @click.option(
     "--confidence",
     metavar="PROBABILITY",
-    type=_Number(min=0.5, max=1, max_open=True),
+    type=Number(min=0.5, max=1, max_open=True),
     default=0.95,
     show_default=True,
     help="How sure it must be that every configuration said to keep a limit does so.",
@@ -156,7 +165,7 @@ def plot(results: Path, out: Path, style: str, names: tuple[str, ...]) -> int:
 @click.option(
     "--headroom",
     metavar="FRACTION",
-    type=_Number(min=0, max=1, min_open=True),
+    type=Number(min=0, max=1, min_open=True),
     default=0.7,
     show_default=True,
     help="What a server is expected to serve, as part of the throughput of clients that wait for "
@@ -223,96 +232,29 @@ def recommend(results: Path, out: Path | None, as_json: bool, **limits: Any) -> 
 
 
 @click.command()
-@click.argument("a", type=click.Path(path_type=Path))
-@click.argument("b", type=click.Path(path_type=Path))
-@click.option(
-    "--tolerance",
-    metavar="FRACTION",
-    type=_Number(min=0, max=1, max_open=True),
-    default=0.05,
-    show_default=True,
-    help="How much worse a metric may get before it counts.",
-)
-@click.option(
-    "--out",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Also write the comparison to this file: .md, .json, .png or .pdf.",
-)
+@RESULTS
 @JSON
-def compare(a: Path, b: Path, tolerance: float, out: Path | None, as_json: bool) -> int:
-    """Compare the results B with the reference A.
+def check(results: Path, as_json: bool) -> int:
+    """Say which measurements of RESULTS may not be believed, and why.
 
-    Each is a results folder or a Parquet file. Compared are configurations with the same model,
-    server variant, load and input. Node, GPU and software may differ.
+    RESULTS is a results folder or a Parquet file, also one that was imported. The rules:
+    docs/validity.md.
 
-    Exit codes: 0 nothing got worse; 1 something got worse by more than the tolerance and the
-    noise, fails more often or no longer settles; 2 bad input.
+    Exit codes: 0 every measurement is valid, 1 some are not, 2 bad input.
     """
-    from hpcbench.analysis.decide import compare_text
-    from hpcbench.analysis.decide.compare import (
-        COMPARE_COLUMNS,
-        COMPARE_OPTIONAL,
-        compare_results,
-    )
-    from hpcbench.cli.console import SafeConsole
-    from hpcbench.records.columns import SCHEMA
+    from hpcbench.analysis.decide import check as checking
     from hpcbench.records.frame import load_results
 
-    names = str(a), str(b)
-    compare_text.check_output(out)
-    columns = [*COMPARE_COLUMNS, *(name for name in COMPARE_OPTIONAL if name in SCHEMA.names)]
     damaged: list[HpcbenchError] = []
-    reference, other = (
-        load_results(path, columns, categories=True, on_damage=damaged.append) for path in (a, b)
-    )
-    compared = compare_results(reference, other, tolerance)
+    columns = checking.CHECK_COLUMNS
+    frame = load_results(results, columns, categories=True, on_damage=damaged.append)
+    found = checking.check_results(frame)
     if as_json:
-        click.echo(json.dumps(compare_text.comparison_json(compared, names), indent=2))
+        click.echo(json.dumps({"results": str(results), **checking.check_json(found)}, indent=2))
     else:
-        compare_text.print_comparison(compared, names, SafeConsole())
-    if out is not None:
-        write_comparison(compared, names, out)
-        say(out, err=as_json)
-    return say_damaged(damaged) or int(compared.is_worse)
-
-
-def write_comparison(compared: "Comparison", names: tuple[str, str], out: Path) -> None:
-    """Write a comparison to a file.
-
-    Parameters
-    ----------
-    compared
-        The comparison.
-    names
-        What to call the reference and the other results.
-    out
-        The file; its suffix, one of `compare_text.KINDS`, says of which kind it is.
-
-    Raises
-    ------
-    BadInput
-        If the file cannot be written.
-    """
-    from hpcbench.analysis.decide import compare_text
-
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if out.suffix == ".md":
-            out.write_text(compare_text.comparison_markdown(compared, names), encoding="utf-8")
-        elif out.suffix == ".json":
-            text = json.dumps(compare_text.comparison_json(compared, names), indent=2)
-            out.write_text(text + "\n", encoding="utf-8")
-        else:
-            # Only here: the other kinds need no matplotlib, which is slow to import.
-            from hpcbench.analysis.figures.results_comparison import save_results_comparison
-
-            save_results_comparison(compared, names, out)
-    except OSError as error:
-        raise BadInput(
-            f"--out {out}: cannot be written: {error.strerror}",
-            "name a file in a folder in which you may create files",
-        ) from error
+        for line in checking.check_lines(found):
+            say(line)
+    return max(say_damaged(damaged), int(found.invalid > 0))
 
 
 @click.command()
@@ -371,4 +313,4 @@ def aggregate(sources: tuple[Path, ...], out: Path, partition: str) -> int:
     return 1 if merged.set_aside else 0
 
 
-COMMANDS = (report, plot, recommend, compare, aggregate)
+COMMANDS = (check, report, plot, recommend, aggregate)

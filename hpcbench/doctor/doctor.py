@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -47,6 +48,9 @@ TURN_S = 0.5
 
 GUARD_S = 120.0
 """How long the guard may take to cancel the jobs of a killed process [s]."""
+
+VERIFY_S = 300.0
+"""How long hashing a prefix of several GB may take [s]."""
 
 SUBMITTING_S = 3.0
 """By then a submission has ended that was under way when the process was killed [s]."""
@@ -232,6 +236,9 @@ def checks_of_host(site: Site, pools: int, own: Path) -> list[HostCheck]:
     ]
     if container.has_images:
         checks.insert(1, ("images", ("software here",), lambda: _pull_images(container)))
+    else:
+        unchanged = partial(_verify, container, own)
+        checks.insert(1, ("files as installed", ("software here",), unchanged))
     if site.scheduler == "local":
         return checks
     system = batch.system(site.scheduler)
@@ -320,6 +327,24 @@ def _free(address: str, port: int) -> bool:
 
 def _software(container: Container) -> str:
     return command.runtime_of(container).find_software(container).server_digest
+
+
+def _verify(container: Container, own: Path) -> str:
+    """Whether the files of the prefix are those that were installed."""
+    assert container.prefix is not None
+    if not (container.prefix / "files.sha256").is_file():
+        raise NotChecked(f"{container.prefix} was installed by a version that noted no hashes")
+    script = Path(__file__).resolve().parents[1] / "containers" / "native.py"
+    words = [sys.executable, str(script), "--verify", str(container.prefix)]
+    with tempfile.TemporaryDirectory(prefix="verify-", dir=own) as folder:
+        done = process.run(process.Command(words), folder=Path(folder), timeout_s=VERIFY_S)
+    lines = (done.stdout + done.stderr).strip().splitlines() or [f"exit code {done.returncode}"]
+    if done.returncode:
+        raise SiteError(
+            f"{lines[0]}; {lines[-1]}".partition("; to install it again")[0],
+            f"install it again: rm -r {container.prefix}; hpcbench native {container.prefix}",
+        )
+    return lines[-1]
 
 
 def _pull_images(container: Container) -> str:

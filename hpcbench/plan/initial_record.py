@@ -41,6 +41,7 @@ def initial_record(
     site = site.with_server_image(variant.server_image)
     software = runtime_of(site.container).find_software(site.container)
     requests = dict(placement.requests).get(variant.model.name, ())
+    pool = site.pools[placement.pool]
     return Record(
         point_id=point.id,
         campaign=placement.campaign,
@@ -68,6 +69,8 @@ def initial_record(
         server_image_digest=software.server_digest,
         sdk_image_digest=software.sdk_digest,
         own_config=model_config.is_own(variant, requests),
+        pool_gpu=pool.gpu,
+        pool_gpu_count=pool.gpus_per_job if pool.gpu is not None else None,
         started_at=datetime.now(UTC),
         ended_at=datetime.now(UTC),
         hpcbench_version=__version__,

@@ -246,6 +246,8 @@ class Record(Asked):
     gpu_uuid: str | None = _provenance("its UUID; several are joined by commas")
     gpu_count: int | None = _hardware("GPUs that this worker saw", unit="1")
     gpu_driver: str | None = _hardware("version of NVIDIA's driver")
+    pool_gpu: str | None = _provenance("the GPU that the site file promises; missing: none named")
+    pool_gpu_count: int | None = _provenance("how many of it a job is promised", unit="1")
     gpu_mig_instance: str | None = _provenance(
         "GPU instance and compute instance, such as 7/0, where the GPU is divided (MIG)"
     )

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hpcbench.records import parquet
+from hpcbench.records import parquet, validity
 from hpcbench.records.columns import MEASURED, SCHEMA
 from hpcbench.records.store import OnDamage, read_table
 
@@ -57,7 +57,8 @@ def load_results(
     -------
     pandas.DataFrame
         One row per measurement, in the order of `SORT_COLUMNS`. The columns are those of
-        `hpcbench.records.columns.Record`, with their units. Integers, floats, booleans and strings
+        `hpcbench.records.columns.Record`, with their units, and ``valid`` and ``invalid_reasons``,
+        which `hpcbench.records.validity` computes from them. Integers, floats, booleans and strings
         have pandas' nullable types, lists are tuples; a missing value is NA or None.
 
     Raises
@@ -65,23 +66,25 @@ def load_results(
     BadInput
         Where there are no results, a file cannot be read, or there is no such column.
     """
-    names = SCHEMA.names if columns is None else list(columns)
+    names = [*SCHEMA.names, *validity.COMPUTED] if columns is None else list(columns)
+    stored = _stored_columns(names)
     path = Path(path)
     if not (path.is_file() and parquet.is_merged(path)):
         table = read_table(
             path,
-            [*names, *KEY_COLUMNS, "status", *ATTEMPT_COLUMNS, *SORT_COLUMNS],
+            [*stored, *KEY_COLUMNS, "status", *ATTEMPT_COLUMNS, *SORT_COLUMNS],
             points,
             on_damage,
         )
-        table = table.select(names).take(best_attempts(table))
+        table = _with_computed(table.take(best_attempts(table)), names)
         table = _in_categories([table]) if categories else table
     elif categories and points is None:
-        parquet.check_columns(names)
+        parquet.check_columns(stored)
         with parquet.open_records(path) as file:
-            table = _in_categories(file.batches(names)) if file.rows else file.table(names)
+            tables = file.batches(stored) if file.rows else [file.table(stored)]
+            table = _in_categories(_with_computed(each, names) for each in tables)
     else:
-        table = read_table(path, names, points)
+        table = _with_computed(read_table(path, stored, points), names)
     lists = [field.name for field in table.schema if pa.types.is_list(field.type)]
     rest = table.drop_columns(lists)
     frame: pd.DataFrame = rest.to_pandas(types_mapper=_PANDAS_TYPES.get)
@@ -92,6 +95,20 @@ def load_results(
     # Arrow would keep the memory that was needed only for reading.
     pa.default_memory_pool().release_unused()
     return ordered
+
+
+def _stored_columns(names: Sequence[str]) -> list[str]:
+    """The columns to read for ``names``; those that are computed need others."""
+    inputs = validity.INPUTS if set(names) & set(validity.COMPUTED) else ()
+    known = [name for name in inputs if name in SCHEMA.names]
+    asked = [name for name in names if name not in validity.COMPUTED]
+    return list(dict.fromkeys([*asked, *known]))
+
+
+def _with_computed(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    if set(names) & set(validity.COMPUTED):
+        table = validity.with_verdicts(table)
+    return table.select(names)
 
 
 def _in_categories(tables: Iterable[pa.Table]) -> pa.Table:

@@ -20,6 +20,7 @@ from hpcbench.records.frame import KEY_COLUMNS
 from hpcbench.records.parquet import REQUIRED
 from hpcbench.records.roles import may_become
 from hpcbench.records.store import PLAN_SCHEMA, record_files
+from hpcbench.records.validity import COMPUTED
 
 JSON_COLUMNS = ("variant", "beside", "shapes")
 """Columns whose text other code takes apart."""
@@ -32,7 +33,8 @@ def save_results(frame: pd.DataFrame, path: str | Path) -> None:
     ----------
     frame
         One row per measurement, with columns of `hpcbench.records.columns.Record`, in any order.
-        A column that is not there is missing in every row. Those that a `Record` cannot be made
+        A column that is not there is missing in every row; ``valid`` and ``invalid_reasons`` are
+        computed anew when the rows are read. Those that a `Record` cannot be made
         without must be there, and have a value in each row. Values may have any type that loses
         nothing on the way to the column's own: whole floats as integers, NaN, NA and None as
         missing, tuples, lists or arrays as lists, times with a time zone.
@@ -85,7 +87,7 @@ def _name_problems(names: Sequence[Any]) -> list[str]:
     counts = pd.Series(list(map(str, names)), dtype=object).value_counts(sort=False)
     problems = [f"{name}: is there {count} times" for name, count in counts.items() if count > 1]
     for name in counts.index:
-        if name not in SCHEMA.names:
+        if name not in (*SCHEMA.names, *COMPUTED):
             guess = did_you_mean(name, SCHEMA.names)
             problems.append(f"{name}: there is no such column{guess and ';' + guess}")
     problems += [f"{name}: every record has it" for name in REQUIRED if name not in counts.index]

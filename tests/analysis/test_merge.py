@@ -422,7 +422,7 @@ def test_a_place_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
 
 
 def test_merged_results_are_drawn_and_recommended_from_as_a_folder_is(tmp_path: Path) -> None:
-    records = [record(n, latency_avg_us=500.0 * (n + 1), gpu_name="T4") for n in range(6)]
+    records = [record(n, latency_avg_us=4000.0 * (n + 1), gpu_name="T4") for n in range(6)]
     north = site(tmp_path, "north", *records)
     merge(tmp_path, north)
     aggregate([north], tmp_path / "dataset", ["site"])

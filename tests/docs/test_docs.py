@@ -39,7 +39,7 @@ def test_every_column_is_in_the_reference_once_with_the_source_of_its_part(build
     text = build.columns()
     for column in COLUMNS:
         assert text.count(f"\n| `{column.name}` | {column.type} |") == 1
-    parts = re.findall(r"^## (?!Derived)(.*)\n\n(.*)$", text, re.MULTILINE)
+    parts = re.findall(r"^## (?!Derived|Computed)(.*)\n\n(.*)$", text, re.MULTILINE)
     source = "".join(map(build.inspect.getsource, (build.Asked, build.Record)))
     assert len(parts) == len(re.findall(r"^    # [A-Z]", source, re.MULTILINE))
     assert all(source for _, source in parts), parts
@@ -152,3 +152,14 @@ def test_every_campaign_in_the_reference_can_be_planned(tmp_path: Path) -> None:
         (tmp_path / "campaign.yaml").write_text(snippet)
         sizes.append(len(expanded(Campaign.load(tmp_path / "campaign.yaml")).points))
     assert sizes == [3, 3 * 3 * 2 - 3 - 4, 3 + 1 + 3 * 2]
+
+
+def test_every_promise_of_security_names_a_test_that_is_there() -> None:
+    """No promise without a test."""
+    text = (DOCS / "security.md").read_text()
+    promises = re.findall(r"^\| .*\. \| (.*) \|$", text, re.MULTILINE)
+    assert len(promises) > 20
+    for cell in promises:
+        assert re.fullmatch(r"`tests/[\w/]+\.py::test_\w+`", cell), cell
+    for path, name in re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", text):
+        assert f"def {name}(" in (CHECKOUT / path).read_text(), f"{path}::{name}"

@@ -394,7 +394,7 @@ def test_a_missing_prefix_is_reported_twice_and_the_rest_goes_on(
     assert result.exit_code == 3
     checks = json.loads(result.stdout)["checks"]
     assert {name for name, state in states(checks).items() if state != "ok"} == {
-        *("software here", "perf_analyzer here"),
+        *("software here", "files as installed", "perf_analyzer here"),
         *("cpu: GPUs", "cpu: software", "cpu: perf_analyzer", "cpu: Triton starts"),
     }
     assert "hpcbench native" in named(checks, "software", "cpu")["todo"]

@@ -46,11 +46,14 @@ def record(
         "instance_kind": "KIND_GPU",
         "throughput_infer_per_s": 100.0 if measured else None,
         "latency_percentile_us": 500.0 * batch if measured else None,
-        "latency_avg_us": 400.0 * batch if measured else None,
         "started_at": now,
         "ended_at": now,
         **changed,
     }
+    if columns["throughput_infer_per_s"] and columns["concurrency"]:
+        # By Little's law, as in every row that is valid.
+        in_flight = columns["concurrency"] * batch
+        columns.setdefault("latency_avg_us", 1e6 * in_flight / columns["throughput_infer_per_s"])
     identity = [v for k, v in columns.items() if k not in ("pool", "reason")]
     columns.setdefault("point_id", f"{label} {batch} {[str(v) for v in identity]}")
     return Record(model_label=label, batch_size=batch, repeat=repeat, status=status, **columns)

@@ -29,6 +29,7 @@ from hpcbench.cli.main import main
 from hpcbench.records import merging, store
 from hpcbench.records.columns import FINAL, SCHEMA, SCHEMA_VERSION, Record, Status
 from hpcbench.records.folder import Results, is_folder_locked, lock_folder, write_atomically
+from hpcbench.records.validity import COMPUTED
 from tests.helpers.builders import NOON, record, refusal
 
 
@@ -163,7 +164,7 @@ def test_results_are_typed_and_what_is_missing_is_missing(results: Results) -> N
     )
     store.write_point(results, record(2, throughput_infer_per_s=None))
     frame = hpcbench.load_results(results.folder)
-    assert list(frame.columns) == SCHEMA.names
+    assert list(frame.columns) == [*SCHEMA.names, *COMPUTED]
     assert frame["batch_size"].tolist() == [2, 3]
     assert str(frame["batch_size"].dtype) == "Int64"
     assert frame["preferred_batch_size"].tolist() == [(4, 8), None]
@@ -212,7 +213,7 @@ def test_a_column_that_there_is_not_is_reported_with_the_nearest(results: Result
 def test_an_empty_folder_is_an_empty_table_with_all_columns(results: Results) -> None:
     frame = hpcbench.load_results(results.folder)
     assert len(frame) == 0
-    assert list(frame.columns) == SCHEMA.names
+    assert list(frame.columns) == [*SCHEMA.names, *COMPUTED]
 
 
 def test_one_parquet_file_can_be_read_like_a_folder(results: Results) -> None:

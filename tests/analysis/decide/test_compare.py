@@ -15,8 +15,8 @@ from hpcbench.analysis.decide.changes import Verdict
 from hpcbench.analysis.decide.compare import COMPARE_COLUMNS, Comparison, compare_results
 from hpcbench.analysis.decide.compare_summary import comparison_summary
 from hpcbench.analysis.figures.results_comparison import draw_results_comparison
+from hpcbench.cli.compare import write_comparison
 from hpcbench.cli.main import main
-from hpcbench.cli.results import write_comparison
 from hpcbench.records.columns import Record
 from tests.helpers.builders import refusal
 from tests.helpers.measurements import A100, T4, failed, loaded, measured, repeats, server, write
@@ -234,7 +234,7 @@ def test_what_differs_is_shown_with_both_values() -> None:
         {"model": "other"},
         {"variant": TWO},
         {"batch_size": 99},
-        {"concurrency": None, "request_rate": 10.0},
+        {"concurrency": None, "request_rate": 125.0},
         {"protocol": "http"},
         {"shapes": '{"x": [3]}'},
         {"input_data": "zero"},

@@ -1,16 +1,20 @@
 """What all configurations share from one session to the next is the night, or a change of all."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from hpcbench.analysis.decide.changes import Verdict
 from hpcbench.analysis.decide.compare import Comparison, compare_results
 from hpcbench.analysis.decide.compare_summary import comparison_summary
+from hpcbench.cli.main import main
 from tests.analysis.decide.test_compare import NAMES, compared, told
 from tests.benchmarks.synthetic import Night, results
-from tests.helpers.measurements import repeats
+from tests.helpers.measurements import repeats, write
 
 THREE = Night(configurations=40, repeats=3, sessions=3, night_sd=0.08)
 
@@ -115,3 +119,21 @@ def test_two_places_have_each_a_shift_of_their_own() -> None:
     }
     throughput = found.rows[found.rows["metric"] == "throughput_infer_per_s"]
     assert (throughput["verdict"] == Verdict.WORSE).sum() == 8
+
+
+def test_the_command_prints_where_the_spread_comes_from(tmp_path: Path) -> None:
+    windows = {"windows_throughput_infer_per_s": (990.0, 1000.0, 1010.0)}
+    records = [
+        record
+        for c in range(1, 5)
+        for record in repeats([900, 1000, 1100], concurrency=c, node="n1", **windows)
+    ]
+    a, b = write(tmp_path / "a", records), write(tmp_path / "b", records)
+    done = CliRunner().invoke(main, ["compare", str(a), str(b), "--components"])
+    assert done.exit_code == 0
+    row = next(line for line in done.output.splitlines() if line.startswith("A ") and "thr" in line)
+    # Windows vary by 1 %, their mean by 0.6 %; repeats by 10 %; there is one node and one session.
+    assert row.split() == ["A", "throughput", "0.6%", "10.0%", "-", "of", "1", "-", "of", "1"]
+    told = CliRunner().invoke(main, ["compare", str(a), str(b), "--components", "--json"])
+    found = json.loads(told.output, parse_constant=pytest.fail)["components"]["B"][0]
+    assert (found["metric"], found["node"], found["sessions"]) == ("throughput", None, 1)

@@ -451,7 +451,7 @@ def poisson(rate: float, p99_ms: float, **changes: Any) -> list[Record]:
     """An open loop that was measured three times: requests of 8 inferences, at random."""
     return [
         measured(
-            8 * rate,
+            8 * changes.get("send_request_rate", rate),
             p99_ms * (1 + 0.01 * repeat),
             repeat=repeat,
             concurrency=None,

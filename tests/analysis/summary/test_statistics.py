@@ -51,10 +51,11 @@ OTHERS = {
     *("figures_command", "exit_code", "log_tail", "perf_analyzer_s", "started_at", "ended_at"),
     *("hpcbench_version", "client_overhead_percent", "send_request_rate", "request_count"),
     *("delayed_requests_percent", "inference_count", "execution_count", "success_count"),
+    *("executed_batch_sizes", "executed_batch_counts"),
     # What an image holds is known by its digest.
     *("server_image", "sdk_image", "backend_versions", "cuda_version", "tensorrt_version"),
     # What ran at the same time is in `beside`; what an ensemble called has a label of its own.
-    *("cuda_visible_devices", "together_id", "overlap", "part_of"),
+    *("pool_gpu", "pool_gpu_count", "cuda_visible_devices", "together_id", "overlap", "part_of"),
     *("failure_count", "cache_hit_count", "foreign_requests", "cpus_shared", "device_source"),
     *("cpu_governor", "numa_nodes"),
 }

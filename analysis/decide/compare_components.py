@@ -1,0 +1,76 @@
+"""The four components of the spread of results: run, repeat, node and session."""
+
+from dataclasses import asdict
+from math import isfinite
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from hpcbench.analysis.decide.compare import METRICS, side_of_results
+from hpcbench.analysis.summary.components import variance_components, window_variance
+from hpcbench.analysis.summary.configuration import group_numbers
+from hpcbench.analysis.summary.limits import THROUGHPUT
+
+WINDOWS = "windows_throughput_infer_per_s"
+"""The column, beside those of a comparison, from which the spread within runs is taken."""
+
+_PARTS = ("run", "repeat", "node", "session")
+
+
+def components_of_results(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the components of the spread of each metric.
+
+    Parameters
+    ----------
+    frame
+        n measurements with `compare.COMPARE_COLUMNS` and WINDOWS.
+
+    Returns
+    -------
+    list of dict
+        For each metric that was measured ``metric``, its name, and the attributes of
+        `components.Components`, None where the data cannot tell.
+    """
+    side = side_of_results(frame)
+    nodes = group_numbers(frame, ["node"])
+    within = window_variance(frame[WINDOWS].tolist())
+    rows = []
+    for metric in METRICS:
+        values = side.measured[metric.column]
+        if not np.isfinite(values).any():
+            continue
+        run = within if metric == THROUGHPUT else float("nan")
+        found = asdict(variance_components(values, side.numbers, side.sessions, nodes, run))
+        known = {name: found[name] if isfinite(found[name]) else None for name in _PARTS}
+        rows.append({"metric": metric.name} | found | known)
+    return rows
+
+
+def print_components(rows: dict[str, list[dict[str, Any]]], console: Console) -> None:
+    """Print the components of A and B.
+
+    Parameters
+    ----------
+    rows
+        By the name of a side, from `components_of_results`.
+    console
+        Where to print.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for name in ("spread (SD)", "", "within a run", "repeats", "nodes", "sessions"):
+        table.add_column(name, justify="left" if name in ("spread (SD)", "") else "right")
+    for side, found in rows.items():
+        for row in found:
+            table.add_row(
+                *(side, row["metric"], _percent(row["run"]), _percent(row["repeat"])),
+                f"{_percent(row['node'])} of {row['nodes']}",
+                f"{_percent(row['session'])} of {row['sessions']}",
+            )
+    console.print(table)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"

@@ -1,0 +1,75 @@
+"""Rows that are not valid count as measurements without a result, in all that is made of them.
+
+Which rules make a row invalid, and which of them leave it out, is said in
+`hpcbench.records.rules`. It is looked up here only.
+"""
+
+from collections.abc import Collection
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from hpcbench.records.validity import broken_rules
+
+INVALID = "invalid"
+"""In the analysis, the status of a measured row that is left out. No file has it."""
+
+
+def without_invalid(frame: pd.DataFrame, but: Collection[str] = ()) -> pd.DataFrame:
+    """Return measurements of which those that may not be believed have no result.
+
+    Parameters
+    ----------
+    frame
+        n measurements with ``status``, and with ``reason`` and ``invalid_reasons`` as far as they
+        are there.
+    but
+        Codes of rules that the caller handles itself.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The same rows, so that no point is silently absent. A row that breaks a rule of those that
+        leave it out has the status INVALID, and the codes of the rules with their meanings as its
+        reason. The others are as they were.
+    """
+    left_out = is_left_out(frame, but)
+    if not left_out.any():
+        return frame
+    changed = {"status": frame["status"].astype(object).mask(left_out, INVALID)}
+    if "reason" in frame:
+        codes, texts = pd.factorize(frame["invalid_reasons"])
+        reasons = np.array([*(_reason(text) for text in texts), None], dtype=object)[codes]
+        changed["reason"] = frame["reason"].astype(object).mask(left_out, reasons)
+    return frame.assign(**{name: values.astype("string") for name, values in changed.items()})
+
+
+def is_left_out(frame: pd.DataFrame, but: Collection[str] = ()) -> npt.NDArray[np.bool_]:
+    """Return which measurements are left out.
+
+    Parameters
+    ----------
+    frame
+        n measurements; without ``invalid_reasons`` none is left out.
+    but
+        Codes of rules that do not count.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n,), booleans.
+    """
+    if "invalid_reasons" not in frame:
+        return np.zeros(len(frame), dtype=bool)
+    codes, texts = pd.factorize(frame["invalid_reasons"])
+    which = [
+        any(rule.left_out and rule.code not in but for rule in broken_rules(text)) for text in texts
+    ]
+    # The code of a missing value is -1, which picks the False at the end.
+    return np.array([*which, False], dtype=bool)[codes]
+
+
+def _reason(codes: str) -> str:
+    rules = [rule for rule in broken_rules(codes) if rule.left_out]
+    return "not valid: " + "; ".join(f"{rule.code}, {rule.meaning}" for rule in rules)

@@ -1,0 +1,369 @@
+"""The published rules by which the figures of a row are believed or not.
+
+A rule looks at the columns that are there; where one is missing, it finds nothing.
+docs/validity.md says the same to users, with the same codes.
+
+References
+----------
+.. [1] J. D. C. Little, "A proof for the queuing formula: L = lambda W", Operations Research 9
+   (1961) 383-387.
+.. [2] H. A. David and H. N. Nagaraja, "Order Statistics", 3rd edition (2003), section 7.1:
+   intervals of quantiles that assume no distribution.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hpcbench.records.columns import Status
+
+Numbers = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+LITTLE_TOLERANCE = 0.1
+"""How far the load that throughput and latency amount to may be from the load asked for."""
+
+TURNAROUND_US = 50.0
+"""What a client needs between a response and the next request in its place. The latency of
+perf_analyzer does not contain it; on models of less than a millisecond it is over 10 %."""
+
+LEAST_RATE_SENT, MOST_DELAYED_PERCENT = 0.98, 1.0
+"""Of an open loop: the share of the rate asked for that was sent, and requests sent too late."""
+
+STRANGER_MARGIN = 0.05
+"""By how much the server may count more requests than the client did."""
+
+MOST_CLIENT_OVERHEAD_PERCENT = 25.0
+
+SLOWED_DOWN = ("thermal", "slowdown", "brake")
+"""Reasons of NVML's that mean a fault of the node. A cap of power or clocks is none: many GPUs
+reach it under every full load."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One reason for which a row may be invalid.
+
+    Attributes
+    ----------
+    code
+        What stands in ``invalid_reasons``.
+    meaning
+        What is wrong with a row that breaks it, as a phrase.
+    columns
+        The columns that it reads. Any of them may be missing.
+    is_broken
+        Returns where a row breaks it, for a table with some of ``columns``.
+    left_out
+        Whether the analysis leaves such a row out. Otherwise its figures are what they say, but
+        less sure than asked for: they are used, and marked.
+    """
+
+    code: str
+    meaning: str
+    columns: tuple[str, ...]
+    is_broken: Callable[[pa.Table], Flags]
+    left_out: bool = True
+
+
+def _numbers(table: pa.Table, name: str) -> Numbers:
+    """Return a column as floats; NaN where it, or a value of it, is missing."""
+    if name not in table.column_names:
+        return np.full(len(table), np.nan)
+    found: Numbers = table[name].cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return found
+
+
+def _is_true(table: pa.Table, name: str) -> Flags:
+    return _numbers(table, name) > 0
+
+
+def _first_known(*columns: Numbers) -> Numbers:
+    found = columns[0]
+    for column in columns[1:]:
+        found = np.where(np.isnan(found), column, found)
+    return found
+
+
+def _equals(table: pa.Table, name: str, text: str) -> Flags:
+    if name not in table.column_names:
+        return np.zeros(len(table), dtype=bool)
+    return _flags(pc.equal(table[name], text))
+
+
+def _is_there(table: pa.Table, name: str) -> Flags:
+    if name not in table.column_names:
+        return np.zeros(len(table), dtype=bool)
+    found: Flags = table[name].is_valid().to_numpy(zero_copy_only=False)
+    return found
+
+
+def _flags(column: Any) -> Flags:
+    found: Flags = pc.fill_null(column, False).to_numpy(zero_copy_only=False)
+    return found
+
+
+_STAGES = (
+    *("client_send_us", "network_us", "server_queue_us", "server_compute_input_us"),
+    *("server_compute_infer_us", "server_compute_output_us", "client_recv_us"),
+)
+
+
+def _mean_latency_us(table: pa.Table) -> Numbers:
+    # Where a percentile was asked for, a CSV of perf_analyzer has no mean, but all its parts.
+    parts = np.sum([_numbers(table, name) for name in _STAGES], axis=0)
+    return _first_known(_numbers(table, "latency_avg_us"), parts)
+
+
+def _requests_per_s(table: pa.Table) -> Numbers:
+    return _numbers(table, "throughput_infer_per_s") / _numbers(table, "batch_size")
+
+
+def _breaks_little(table: pa.Table) -> Flags:
+    rate, latency_us = _requests_per_s(table), _mean_latency_us(table)
+    concurrency = _numbers(table, "concurrency")
+    most = rate * latency_us / 1e6 / concurrency
+    least = rate * (latency_us + TURNAROUND_US) / 1e6 / concurrency
+    closed = (most > 1 + LITTLE_TOLERANCE) | (least < 1 - LITTLE_TOLERANCE)
+    sent = _first_known(_numbers(table, "send_request_rate"), _numbers(table, "request_rate"))
+    found: Flags = closed | (np.abs(rate / sent - 1) > LITTLE_TOLERANCE)
+    return found
+
+
+def _has_other_batches(table: pa.Table) -> Flags:
+    # Without a batch dimension the server counts a request as one inference.
+    batch = np.where(_numbers(table, "max_batch_size") == 0, 1.0, _numbers(table, "batch_size"))
+    per_request = _numbers(table, "inference_count") / _numbers(table, "success_count")
+    # What the cache answers is a request without inference; a decoupled model answers as it likes.
+    # An ensemble may divide a batch before it calls a model.
+    counted = ~_is_true(table, "response_cache") & ~_is_there(table, "part_of")
+    counted &= np.isnan(_numbers(table, "response_throughput_per_s"))
+    found: Flags = counted & (np.abs(per_request / batch - 1) > 0.01)
+    return found
+
+
+def _has_few_requests(table: pa.Table) -> Flags:
+    quantile = _numbers(table, "percentile") / 100
+    # All of n requests are below the true quantile with probability quantile ** n. Above 2.5 %,
+    # the 95 % interval of the quantile has no upper end.
+    found: Flags = _numbers(table, "request_count") * np.log(quantile) > np.log(0.025)
+    return found
+
+
+def _is_unsettled(table: pa.Table) -> Flags:
+    return _equals(table, "status", Status.UNSTABLE)
+
+
+def _has_failures(table: pa.Table) -> Flags:
+    return _numbers(table, "failure_count") > 0
+
+
+def _has_strangers(table: pa.Table) -> Flags:
+    foreign = _numbers(table, "foreign_requests")
+    client, served = _numbers(table, "request_count"), _numbers(table, "success_count")
+    # The ends of each of three windows cut what is in flight, in one of the two counts.
+    in_flight = np.fmax(
+        _numbers(table, "concurrency"), _requests_per_s(table) * _mean_latency_us(table) / 1e6
+    )
+    margin = np.fmax(STRANGER_MARGIN * client, 3 * np.nan_to_num(in_flight, nan=1.0))
+    # A model beside it may be an ensemble that calls this one.
+    more = ~_is_there(table, "beside") & (served - client > margin)
+    # Whoever counted at the server knows better.
+    found: Flags = np.where(np.isnan(foreign), more, foreign > 0)
+    return found
+
+
+def _is_overloaded(table: pa.Table) -> Flags:
+    asked, sent = _numbers(table, "request_rate"), _numbers(table, "send_request_rate")
+    # Poisson arrivals vary by the square root of their number.
+    chance = np.where(
+        _equals(table, "request_distribution", "poisson"),
+        3 / np.sqrt(np.fmax(1, _numbers(table, "request_count"))),
+        0.0,
+    )
+    late = _numbers(table, "delayed_requests_percent") > MOST_DELAYED_PERCENT
+    too_slow = sent < (LEAST_RATE_SENT - np.nan_to_num(chance)) * asked
+    return _is_true(table, "overloaded") | (~np.isnan(asked) & (late | too_slow))
+
+
+def _is_client_limit(table: pa.Table) -> Flags:
+    overhead = _numbers(table, "client_overhead_percent")
+    return _is_true(table, "client_cpu_limited") | (overhead > MOST_CLIENT_OVERHEAD_PERCENT)
+
+
+def _is_other_device(table: pa.Table) -> Flags:
+    lacking: Flags = _numbers(table, "gpu_count") < _numbers(table, "pool_gpu_count")
+    if not {"pool_gpu", "gpu_name"} <= set(table.column_names):
+        return lacking
+    return lacking | _flags(pc.not_equal(table["pool_gpu"], table["gpu_name"]))
+
+
+def _is_throttled(table: pa.Table) -> Flags:
+    if "gpu_throttle_reasons" not in table.column_names:
+        return np.zeros(len(table), dtype=bool)
+    reasons = pc.utf8_lower(table["gpu_throttle_reasons"])
+    found: Flags = np.any(
+        [_flags(pc.match_substring(reasons, word)) for word in SLOWED_DOWN], axis=0
+    )
+    return found
+
+
+def _has_short_windows(table: pa.Table) -> Flags:
+    slowest = np.fmax.reduce(
+        [
+            _mean_latency_us(table),
+            _numbers(table, "latency_percentile_us"),
+            _numbers(table, "latency_p99_us"),
+        ]
+    )
+    short = _numbers(table, "measurement_interval_ms") * 1000 < slowest
+    found: Flags = short & ~_equals(table, "measurement_mode", "count_windows")
+    return found
+
+
+def _has_other_config(table: pa.Table) -> Flags:
+    most = _numbers(table, "max_batch_size")
+    wrong: Flags = (most > 0) & (_numbers(table, "batch_size") > most)
+    if "variant" not in table.column_names:
+        return wrong
+    instances, batching, delay = _asked_config(table["variant"])
+    per_group = _numbers(table, "instance_count")
+    has_batching = _numbers(table, "dynamic_batching")
+    # The axis is the count of a group; the server tells the sum over groups and GPUs.
+    wrong |= ~np.isnan(per_group) & (np.fmod(per_group, instances) > 0)
+    wrong |= ~np.isnan(has_batching) & (np.abs(has_batching - batching) > 0)
+    wrong |= np.abs(_numbers(table, "max_queue_delay_us") - delay) > 0
+    return wrong
+
+
+def _asked_config(variants: pa.ChunkedArray) -> tuple[Numbers, Numbers, Numbers]:
+    """Return instances, dynamic batching (0 or 1) and queue delay as asked for; NaN: not asked."""
+    encoded = variants.cast(pa.string()).combine_chunks().dictionary_encode()
+    asked = [_numbers_of(text) for text in encoded.dictionary.to_pylist()]
+    table = np.array([*asked, (np.nan,) * 3], dtype=float)
+    # A missing variant is the last row.
+    rows = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
+    instances, batching, delay = table[rows].T
+    return instances, batching, delay
+
+
+def _numbers_of(variant: str) -> tuple[float, float, float]:
+    try:
+        axes = dict(json.loads(variant))
+    except (ValueError, TypeError):
+        # Whoever reads the column says what is wrong with it.
+        return np.nan, np.nan, np.nan
+    preferred = axes.get("preferred_batch_size", "base")
+    batching = np.nan if preferred == "base" else float(preferred is not None)
+    return _number(axes, "instance_count"), batching, _number(axes, "max_queue_delay_us")
+
+
+def _number(axes: dict[str, Any], name: str) -> float:
+    value = axes.get(name)
+    return float(value) if type(value) is int else np.nan
+
+
+_LITTLE_COLUMNS = (
+    *("throughput_infer_per_s", "batch_size", "concurrency", "latency_avg_us", *_STAGES),
+    *("send_request_rate", "request_rate"),
+)
+
+RULES = (
+    Rule(
+        "LITTLE",
+        "throughput times latency is not the load asked for, by Little's law: the batch size, the "
+        "load or a figure is not what the row says",
+        _LITTLE_COLUMNS,
+        _breaks_little,
+    ),
+    Rule(
+        "BATCH",
+        "the server counted another number of inferences per request than the batch size",
+        (
+            *("inference_count", "success_count", "batch_size", "max_batch_size"),
+            *("response_cache", "response_throughput_per_s", "part_of"),
+        ),
+        _has_other_batches,
+    ),
+    Rule(
+        "STRANGER",
+        "the server answered requests that the client did not send: somebody else used it",
+        (
+            *("foreign_requests", "request_count", "success_count", "beside"),
+            *_LITTLE_COLUMNS,
+        ),
+        _has_strangers,
+    ),
+    Rule(
+        "FAILURES",
+        "requests failed while it was measured",
+        ("failure_count",),
+        _has_failures,
+    ),
+    Rule(
+        "OVERLOADED",
+        "the rate asked for was not sent: the latency leaves out what requests waited before",
+        (
+            *("overloaded", "request_rate", "send_request_rate", "delayed_requests_percent"),
+            *("request_distribution", "request_count"),
+        ),
+        _is_overloaded,
+    ),
+    Rule(
+        "CLIENT",
+        "perf_analyzer was the limit, not the server",
+        ("client_cpu_limited", "client_overhead_percent"),
+        _is_client_limit,
+    ),
+    Rule(
+        "DEVICE",
+        "the node had other or fewer GPUs than its pool promises",
+        ("gpu_count", "pool_gpu_count", "gpu_name", "pool_gpu"),
+        _is_other_device,
+    ),
+    Rule(
+        "THROTTLED",
+        "the GPU was slowed down by heat or by its power supply",
+        ("gpu_throttle_reasons",),
+        _is_throttled,
+    ),
+    Rule(
+        "CONFIG",
+        "the server's configuration is not the one asked for",
+        (
+            *("variant", "instance_count", "dynamic_batching", "max_queue_delay_us"),
+            *("batch_size", "max_batch_size"),
+        ),
+        _has_other_config,
+    ),
+    Rule(
+        "SHORT_WINDOW",
+        "a window is shorter than a request: only the fast ones were counted",
+        (
+            *("measurement_interval_ms", "measurement_mode", "latency_percentile_us"),
+            *("latency_p99_us", "latency_avg_us", *_STAGES),
+        ),
+        _has_short_windows,
+    ),
+    Rule(
+        "UNSETTLED",
+        "it did not settle, or not to the precision asked for",
+        ("status",),
+        _is_unsettled,
+        left_out=False,
+    ),
+    Rule(
+        "FEW_REQUESTS",
+        "too few requests for the percentile asked for",
+        ("request_count", "percentile"),
+        _has_few_requests,
+        left_out=False,
+    ),
+)
+"""Every rule, in the order in which ``invalid_reasons`` names those that a row breaks."""
