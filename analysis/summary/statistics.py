@@ -278,25 +278,6 @@ class Interval:
     high: Array
 
 
-def welch_difference(a: Sample, b: Sample) -> Interval:
-    """Return the difference of two means with Welch's interval [2]_.
-
-    Parameters
-    ----------
-    a, b
-        Samples of one length and unit.
-
-    Returns
-    -------
-    Interval
-        a - b, without an interval where one of them was measured once.
-    """
-    value = a.mean - b.mean
-    error, freedom = _welch(a.std, a.n, b.std, b.n)
-    half = _t_quantile(freedom) * error
-    return Interval(value, value - half, value + half)
-
-
 def welch_ratio(a: Sample, b: Sample) -> Interval:
     """Return the ratio of two means with Welch's interval of its logarithm.
 
@@ -319,33 +300,6 @@ def welch_ratio(a: Sample, b: Sample) -> Interval:
     half = _t_quantile(freedom) * error
     with np.errstate(over="ignore"):
         return Interval(np.exp(value), np.exp(value - half), np.exp(value + half))
-
-
-def ratio_p_value(a: Sample, b: Sample, bound: float) -> Array:
-    """Return the p-value of the hypothesis that a / b is at most ``bound``.
-
-    Parameters
-    ----------
-    a, b
-        Samples of one length and unit.
-    bound
-        A ratio above 0.
-
-    Returns
-    -------
-    numpy.ndarray
-        One-sided p-values of Welch's test [2]_ of log(a / b), as in `welch_ratio`; NaN where either
-        was measured once.
-    """
-    from scipy import special  # Only here, as in _t_quantile.
-
-    value, error, freedom = _log_ratio(a, b)
-    excess = value - np.log(bound)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        p = special.stdtr(freedom, -excess / error)
-    # Without any spread the test has no t: the ratio is above the bound or it is not.
-    exact = error == 0
-    return np.where(exact, np.where(excess > 0, 0.0, 1.0), p)
 
 
 def _log_ratio(a: Sample, b: Sample) -> tuple[Array, Array, Array]:
