@@ -42,7 +42,7 @@ STAGES = {
 """The stages of a request in their order, as columns of the table and as names in figures."""
 
 OUTPUTS = ("output_rms_difference", "output_max_difference")
-"""Columns that a user may add, who has compared the outputs of models; see `figures.tradeoff`."""
+"""How the outputs of a server differ from those of a reference."""
 
 _LATENCIES = tuple(f"latency_{which}_ms" for which in ("avg", "p50", "p90", "p95", "p99"))
 
@@ -63,8 +63,7 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     frame
-        Measurements, as `load_results` returns them; also some of its rows, or with the columns of
-        OUTPUTS added.
+        Measurements, as `load_results` returns them; also some of its rows.
 
     Returns
     -------
@@ -107,9 +106,6 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _quantities(rows: pd.DataFrame) -> dict[str, npt.NDArray[np.float64]]:
     def column(name: str) -> npt.NDArray[np.float64]:
-        # The columns of OUTPUTS are there only if the user has added them.
-        if name not in rows:
-            return np.full(len(rows), np.nan)
         return as_floats(rows[name])
 
     with np.errstate(divide="ignore", invalid="ignore"):
