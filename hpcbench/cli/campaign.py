@@ -228,12 +228,23 @@ def _load_pandas_at_the_end(
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for the results. Points that it already contains are not measured again.",
 )
+@click.option(
+    "--new-session",
+    is_flag=True,
+    help="Measure all points again, beside the results of earlier sessions.",
+)
 def run(
-    campaign: Path, site: str, pools: tuple[str, ...], account: str | None, results: Path
+    campaign: Path,
+    site: str,
+    pools: tuple[str, ...],
+    account: str | None,
+    results: Path,
+    new_session: bool,
 ) -> int:
     """Measure the points of CAMPAIGN that have no result yet.
 
     It is safe to interrupt a run: the same command continues it, and tries failed points again.
+    With --new-session it measures all of them once more, as on another night.
     """
     from hpcbench.cluster.fork_server import start_fork_server
     from hpcbench.config.site import Site
@@ -253,7 +264,13 @@ def run(
     with show_progress(console) as report:
         listener = _load_pandas_at_the_end(report)
         summary = driver.run(
-            chosen, where, results, pools=pools, account=account, listener=listener
+            chosen,
+            where,
+            results,
+            pools=pools,
+            account=account,
+            listener=listener,
+            new_session=new_session,
         )
     from hpcbench.records.frame import load_results
 
@@ -262,6 +279,8 @@ def run(
         SafeConsole().print(results_table(frame))
     counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.counts.items()))
     console.print(f"{results}: {counts or 'no results'}", highlight=False, markup=False)
+    if not summary.measured_now and not summary.exit_code:
+        console.print("nothing was left to measure; --new-session measures all points again")
     if summary.exit_code:
         console.print(f"for the reasons: hpcbench status {results}", highlight=False, markup=False)
     return summary.exit_code

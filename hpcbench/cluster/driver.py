@@ -20,6 +20,7 @@ from hpcbench.plan.plan import Plan, plan
 from hpcbench.records import merging, store
 from hpcbench.records.columns import Status
 from hpcbench.records.folder import Results, lock_folder
+from hpcbench.records.session import open_session
 from hpcbench.runtime import images
 from hpcbench.runtime.ownership import others_cannot_write
 
@@ -75,6 +76,7 @@ def run(
     pools: Sequence[str] = (),
     account: str | None = None,
     listener: Callback | None = None,
+    new_session: bool = False,
 ) -> Summary:
     """Measure what a results folder does not hold yet.
 
@@ -95,6 +97,9 @@ def run(
         variable HPCBENCH_ACCOUNT says.
     listener
         Called with each event of the run, for progress bars and logs.
+    new_session
+        Measure everything again, beside what earlier sessions have measured in this folder. By
+        default a run continues the session that is there.
 
     Returns
     -------
@@ -113,7 +118,9 @@ def run(
     folder = Results(Path(results).absolute())
     try:
         with others_cannot_write():
-            return _run(campaign, site, folder, pools, account, listener or (lambda _: None))
+            return _run(
+                campaign, site, folder, pools, account, listener or (lambda _: None), new_session
+            )
     except OSError as error:
         raise SiteError(
             f"{error.filename or folder.folder}: {error.strerror or error}",
@@ -128,6 +135,7 @@ def _run(
     pools: Sequence[str],
     account: str | None,
     notify: Callback,
+    new_session: bool,
 ) -> Summary:
     started = time.monotonic()
     todo = plan(campaign, site, pools=pools)
@@ -140,6 +148,7 @@ def _run(
         cancel_orphaned_jobs(results, lambda text: notify({"kind": "note", "text": text}))
         # First, so that what a killed run has measured counts as done.
         damaged = merging.recover_records(results)
+        todo = todo.in_session(open_session(results, new=new_session))
         done = store.finished_keys(results, damaged.append)
         _move_aside(damaged, notify)
         todo = todo.without_done(done)

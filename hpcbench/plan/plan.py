@@ -21,7 +21,7 @@ from hpcbench.plan.model import (
     read_model,
 )
 from hpcbench.plan.model_links import bound_folders
-from hpcbench.plan.order import make_placements, split_placements
+from hpcbench.plan.order import in_drawn_order, make_placements, split_placements
 from hpcbench.plan.placement import ENGINE_S, Placement, builds_engines
 from hpcbench.plan.point import Point
 from hpcbench.runtime import command, images
@@ -29,6 +29,7 @@ from hpcbench.runtime import command, images
 if TYPE_CHECKING:
     # Importing the columns imports pyarrow, which planning does not use.
     from hpcbench.records.columns import Key
+    from hpcbench.records.session import Session
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,31 @@ class Plan:
         rest = [(each, each.placement.without_done(done)) for each in self.inapplicable]
         inapplicable = tuple(Inapplicable(part, each.reason) for each, part in rest if part)
         return replace(self, placements=left, inapplicable=inapplicable)
+
+    def in_session(self, session: "Session") -> "Plan":
+        """Return the plan as a session measures it.
+
+        Parameters
+        ----------
+        session
+            The session.
+
+        Returns
+        -------
+        Plan
+            The same measurements, those of each placement in an order drawn from its seed.
+        """
+        placements = {
+            pool: tuple(
+                replace(in_drawn_order(each, session.seed), session=session) for each in waiting
+            )
+            for pool, waiting in self.placements.items()
+        }
+        inapplicable = tuple(
+            replace(each, placement=replace(each.placement, session=session))
+            for each in self.inapplicable
+        )
+        return replace(self, placements=placements, inapplicable=inapplicable)
 
     @property
     def done(self) -> int:

@@ -20,6 +20,7 @@ from hpcbench.records import parquet
 from hpcbench.records.columns import FINAL, MEASURED, SCHEMA, Key, Record, names_with
 from hpcbench.records.folder import Results, write_atomically
 from hpcbench.records.roles import Role
+from hpcbench.records.session import read_session
 
 # A run at work merges files while others read them. The folder is then listed again.
 _READ_ATTEMPTS = 10
@@ -323,7 +324,7 @@ def read_plan(results: Results) -> list[dict[str, Any]]:
 def read_statuses(
     results: Results, on_damage: OnDamage | None = None
 ) -> dict[Key, tuple[str, str | None]]:
-    """Return how each measurement ended.
+    """Return how each measurement of the newest session ended.
 
     Parameters
     ----------
@@ -340,12 +341,15 @@ def read_statuses(
     """
     if not results.records.is_dir():
         return {}
-    names = ("point_id", "pool", "repeat", "status", "reason", "ended_at")
+    session = read_session(results)
+    names = ("point_id", "pool", "repeat", "status", "reason", "ended_at", "run_id")
     table = read_table(results.folder, names, on_damage=on_damage)
     # As numbers: to make Python's datetimes of them, pyarrow imports pandas.
     ended = table["ended_at"].cast(pa.int64())
     table = table.set_column(names.index("ended_at"), "ended_at", ended)
     rows: Iterable[dict[str, Any]] = table.to_pylist()
+    if session is not None:
+        rows = [row for row in rows if session.has(row["run_id"])]
     found: dict[Key, tuple[str, str | None]] = {}
     for row in sorted(rows, key=lambda r: (r["status"] in MEASURED, r["ended_at"] or 0)):
         found[row["point_id"], row["pool"], row["repeat"]] = row["status"], row["reason"]

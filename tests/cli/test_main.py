@@ -211,7 +211,7 @@ def test_results_of_another_schema_version_end_with_2(place: Path) -> None:
     content = path.read_bytes()
     result = bad(place, "run")
     assert result.exit_code == 2
-    assert "has schema version 99; this hpcbench reads and writes version 2" in result.stderr
+    assert "has schema version 99; this hpcbench reads and writes version 3" in result.stderr
     assert path.read_bytes() == content
 
 
