@@ -141,7 +141,8 @@ def _read_config(path: Path, name: str) -> ModelConfig:
         return config
     try:
         text_format.Parse(path.read_text(encoding="utf-8"), config)
-    except (text_format.ParseError, UnicodeDecodeError, OSError) as error:
+    # A number that is too large for its field is a ValueError.
+    except (text_format.ParseError, ValueError, OSError) as error:
         raise BadInput(f"{path}: is not a Triton model configuration: {error}") from error
     if config.name and config.name != name:
         raise BadInput(

@@ -171,6 +171,9 @@ def lock_folder(results: Results) -> Iterator[None]:
         Where another run is using the folder.
     """
     with open_no_link(results.lock, "a+") as stream, ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            # Whoever can read a file can lock it, and so keep the user's own runs out.
+            os.fchmod(stream.fileno(), 0o660)
         try:
             if not lock_until_closed(stream, wait=False):
                 stack.enter_context(hold_lease(results.lease))

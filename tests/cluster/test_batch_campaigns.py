@@ -349,6 +349,7 @@ class TestEnding:
             with study.running() as process:
                 assert in_time(lambda: study.records() >= 1, 120)
                 check_that_nobody_else_can_talk_to(study)
+                check_what_a_stranger_reaches(study)
                 state = json.loads(study.box.said(*study.command("status"), "--json"))
                 assert state["active"]
                 assert state["jobs"]["gpu"]["running"] >= 1
@@ -506,6 +507,38 @@ def check_that_nobody_else_can_talk_to(study: Study) -> None:
     assert len(ports) >= 3, "a scheduler, a worker and its nanny at least"
     answers = json.loads(study.box.said("python", "-", *map(str, ports), stdin=INTRUDER))
     assert answers == {str(port): ["nothing", "refused", "no page"] for port in ports}
+
+
+def check_what_a_stranger_reaches(study: Study) -> None:
+    """Another user of the login node and of the nodes, while the campaign runs."""
+    become = ("setpriv", "--reuid", "20666", "--regid", "20666", "--clear-groups", "--")
+    said = study.box.said(*become, "sh", "-c", STRANGER, "sh", str(study.results), root=True)
+    assert said == "done", said
+
+
+STRANGER = r"""
+exec 2>/dev/null
+cd "$1" || exit 1
+for key in .keys .keys/certificate.pem .keys/key.pem; do
+    [ -d "$key" ] && ls "$key" && echo "listed $key"; cat "$key" && echo "read $key"
+done
+for file in .lock jobs.jsonl plan.parquet logs/driver.log records/*.parquet; do
+    ( echo evil >>"$file" ) && echo "wrote $file"
+done
+for folder in . records logs; do
+    ( >"$folder/planted" ) && echo "planted in $folder"; ln -s /etc "$folder/link" && echo "linked"
+done
+flock --nonblock .lock true && echo "held the lock"
+for folder in /tmp/hpcbench-*; do [ -e "$folder" ] && ls "$folder" && echo "listed $folder"; done
+for segment in /dev/shm/*hpcbench* /dev/shm/*-*; do
+    [ -f "$segment" ] && head -c 1 "$segment" && echo "read $segment"
+done
+for pid in $(pgrep -u 20017); do
+    ( tr '\0' '\n' <"/proc/$pid/environ" ) && echo "environment of $pid"
+    kill -0 "$pid" && echo "may signal $pid"
+done
+echo done
+"""
 
 
 def listening_ports(box: Box, address: str) -> list[int]:

@@ -6,7 +6,6 @@ outside the folder that was named. What `make soak` does 2,000 times, the usual 
 
 from __future__ import annotations
 
-import json
 import resource
 import shutil
 import time
@@ -194,11 +193,9 @@ def test_a_few_mutations_of_each_kind_of_file_end_in_a_message_or_a_result(
 @pytest.mark.filterwarnings("default")
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("kind", KINDS)
-def test_thousands_of_mutations_do_so_as_well(
-    original: Path, tmp_path: Path, kind: str, record_property: Callable[[str, object], None]
-) -> None:
+def test_thousands_of_mutations_do_so_as_well(original: Path, tmp_path: Path, kind: str) -> None:
     codes = _mutate_all(kind, original, tmp_path, MANY)
-    record_property("codes", json.dumps({kind: codes}))
+    assert sum(codes.values()) == MANY
 
 
 def test_the_original_files_are_read(original: Path, tmp_path: Path) -> None:

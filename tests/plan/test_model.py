@@ -114,6 +114,12 @@ def test_a_configuration_that_triton_could_not_read_is_named(tmp_path: Path, tex
     assert message.startswith(f"{path}: is not a Triton model configuration: 1:")
 
 
+def test_a_number_that_is_too_large_for_a_configuration_is_named(tmp_path: Path) -> None:
+    path = write_model(tmp_path) / "config.pbtxt"
+    path.write_text("max_batch_size: 99999999999999999999")
+    assert refusal(read_model, tmp_path, "tagger").startswith(f"{path}: is not a Triton")
+
+
 def test_a_configuration_that_is_no_text_is_named(tmp_path: Path) -> None:
     path = write_model(tmp_path) / "config.pbtxt"
     path.write_bytes(b"\xff\xfe")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from hpcbench.errors import BadInput
 from hpcbench.records.folder import Results, lock_folder
+from tests.helpers.stranger import BECOME, let_in, needs_root
+from tests.helpers.waiting import wait_until
 
 
 @pytest.fixture
@@ -50,6 +53,25 @@ def test_a_lock_that_is_a_link_does_not_empty_what_it_leads_to(
     with pytest.raises(BadInput, match="is a link"), lock_folder(results):
         pass
     assert thesis.read_text() == "five years"
+
+
+@needs_root
+def test_a_stranger_cannot_hold_the_lock_of_a_folder_that_everybody_can_read(
+    results: Results, tmp_path: Path
+) -> None:
+    with lock_folder(results):
+        pass
+    let_in(tmp_path)
+    hold = [*BECOME, "flock", "--nonblock", str(results.lock), "sleep", "60"]
+    with subprocess.Popen(hold, stderr=subprocess.PIPE, text=True) as stranger:
+        try:
+            assert wait_until(lambda: stranger.poll() is not None, 5)
+            assert stranger.stderr is not None
+            assert "Permission denied" in stranger.stderr.read()
+        finally:
+            stranger.kill()
+    with lock_folder(results):
+        pass
 
 
 def test_the_results_folder_itself_may_be_a_link(results: Results, tmp_path: Path) -> None:
