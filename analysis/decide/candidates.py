@@ -160,7 +160,7 @@ class Candidates:
         return Sample.from_table(self.table, metric.column)
 
 
-def judge(table: pd.DataFrame, requirements: Requirements) -> Candidates:
+def apply_limits(table: pd.DataFrame, requirements: Requirements) -> Candidates:
     """Return the configurations with what is held against each limit.
 
     Parameters
