@@ -119,6 +119,18 @@ def make_base(folder: Path) -> None:
     archive.unlink()
 
 
+def lock_for(python: str, text: str) -> list[str]:
+    """The lines of a lock file that are for one Python, without saying so."""
+    lines = text.replace("\\\n", "").splitlines()
+    found = []
+    for line in lines:
+        requirement, _, hashes = line.partition("--hash")
+        package, _, marker = requirement.partition(" ; ")
+        if hashes and (not marker or f'"{python}"' in marker):
+            found.append(f"{package.strip()} --hash{hashes}")
+    return found
+
+
 def make_wheels(folder: Path) -> None:
     """Every wheel that the native prefix of the image's Python is made of."""
     pins = load_pins()
@@ -133,7 +145,11 @@ def make_wheels(folder: Path) -> None:
     hint = "Is there a network, and a pip in this Python?"
     for wheel in (pins.triton, analyzer):
         run(*fetch, "--no-deps", f"{wheel.package}=={wheel.package_version}", hint=hint)
-    run(*fetch, "--require-hashes", "-r", str(HERE / "wheels-base.txt"), hint=hint)
+    # pip takes the running Python for the image's where a line is for one of them only.
+    lines = lock_for(python, (HERE / "wheels-base.txt").read_text(encoding="utf-8"))
+    lock = folder.parent / "wheels.txt"
+    lock.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    run(*fetch, "--require-hashes", "-r", str(lock), hint=hint)
 
 
 def stage(folder: Path) -> Path:

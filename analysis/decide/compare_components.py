@@ -49,6 +49,34 @@ def components_of_results(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
+def component_texts(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Return components in words.
+
+    Parameters
+    ----------
+    rows
+        From `components_of_results`.
+
+    Returns
+    -------
+    list of dict
+        ``metric``, and by the name of a component its standard deviation in percent; a dash where
+        the data cannot tell. Empty where nothing can be told of any repeat.
+    """
+    if all(row["repeat"] is None for row in rows):
+        return []
+    return [
+        {
+            "metric": row["metric"],
+            "run": _percent(row["run"]),
+            "repeat": _percent(row["repeat"]),
+            "node": f"{_percent(row['node'])} of {row['nodes']}",
+            "session": f"{_percent(row['session'])} of {row['sessions']}",
+        }
+        for row in rows
+    ]
+
+
 def print_components(rows: dict[str, list[dict[str, Any]]], console: Console) -> None:
     """Print the components of A and B.
 
@@ -59,16 +87,15 @@ def print_components(rows: dict[str, list[dict[str, Any]]], console: Console) ->
     console
         Where to print.
     """
+    if not any(map(component_texts, rows.values())):
+        console.print("spread: nothing was measured twice")
+        return
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for name in ("spread (SD)", "", "within a run", "repeats", "nodes", "sessions"):
         table.add_column(name, justify="left" if name in ("spread (SD)", "") else "right")
     for side, found in rows.items():
-        for row in found:
-            table.add_row(
-                *(side, row["metric"], _percent(row["run"]), _percent(row["repeat"])),
-                f"{_percent(row['node'])} of {row['nodes']}",
-                f"{_percent(row['session'])} of {row['sessions']}",
-            )
+        for row in component_texts(found):
+            table.add_row(side, *row.values())
     console.print(table)
 
 

@@ -27,6 +27,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
+from hpcbench.analysis.decide.compare_components import component_texts, components_of_results
 from hpcbench.analysis.figures.registry import PreparedFigure, prepare_figures
 from hpcbench.analysis.figures.styles import DEFAULT_STYLE, get_style
 from hpcbench.analysis.report import page_data, sections
@@ -169,6 +170,7 @@ def _section_values(frame: pd.DataFrame, points: ReportPoints) -> dict[str, Any]
         "statuses": counts,
         "shares": _status_bar(counts),
         "campaigns": sections.campaigns_run(points),
+        "spread": component_texts(components_of_results(frame)),
         "problems": problems[: sections.MOST_PROBLEMS],
         "problems_left_out": _problems_left_out(problems),
         "software": sections.software_used(frame),

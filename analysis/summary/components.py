@@ -71,7 +71,8 @@ def variance_components(
 
     Notes
     -----
-    Where each session had a node of its own, both cannot be told apart: the session holds them.
+    What cannot be told apart is in the first of repeat, session and node: where each session had a
+    node of its own, in the session; where no two repeats shared a node, in the repeat.
     """
     from scipy import optimize
 

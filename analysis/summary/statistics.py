@@ -35,7 +35,6 @@ from hpcbench.analysis.summary.configuration import (
     normalised,
 )
 from hpcbench.analysis.summary.invalid_rows import INVALID
-from hpcbench.analysis.summary.outliers import far_from_median
 from hpcbench.records.columns import MEASURED, Status
 
 CONFIDENCE = 0.95
@@ -46,7 +45,6 @@ def join_repeats(
     frame: pd.DataFrame,
     metrics: Sequence[str],
     columns: Sequence[str] = CONFIGURATION,
-    count_far: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Return one row per configuration, with the statistics of its repeats.
 
@@ -58,8 +56,6 @@ def join_repeats(
         Names of columns of numbers. Rows without a measurement do not count.
     columns
         Rows that agree in all of these are repeats.
-    count_far
-        Those of ``metrics`` that get the column ``_far`` of `far_from_median`, too.
 
     Returns
     -------
@@ -71,7 +67,7 @@ def join_repeats(
         `group_statistics` names, in the metric's own unit.
     """
     frame = normalised(frame)
-    return join_groups(frame, group_numbers(frame, columns), metrics, columns, count_far)
+    return join_groups(frame, group_numbers(frame, columns), metrics, columns)
 
 
 def join_groups(
@@ -79,7 +75,6 @@ def join_groups(
     numbers: Numbers,
     metrics: Sequence[str],
     columns: Sequence[str],
-    count_far: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Return one row per group of measurements: `join_repeats` where the groups are known.
 
@@ -93,8 +88,6 @@ def join_groups(
         As for `join_repeats`.
     columns
         Those to keep, each the same in a whole group.
-    count_far
-        As for `join_repeats`.
 
     Returns
     -------
@@ -118,9 +111,6 @@ def join_groups(
         values = np.where(measured, as_floats(frame[metric]), np.nan)
         for ending, column in group_statistics(values, numbers, count).items():
             added[f"{metric}{ending}"] = column
-        if metric in count_far:
-            far = far_from_median(values, numbers, added[f"{metric}_median"])
-            added[f"{metric}_far"] = np.bincount(numbers[far], minlength=count)
     return pd.concat([table, pd.DataFrame(added)], axis=1)
 
 
@@ -278,25 +268,6 @@ class Interval:
     high: Array
 
 
-def welch_difference(a: Sample, b: Sample) -> Interval:
-    """Return the difference of two means with Welch's interval [2]_.
-
-    Parameters
-    ----------
-    a, b
-        Samples of one length and unit.
-
-    Returns
-    -------
-    Interval
-        a - b, without an interval where one of them was measured once.
-    """
-    value = a.mean - b.mean
-    error, freedom = _welch(a.std, a.n, b.std, b.n)
-    half = _t_quantile(freedom) * error
-    return Interval(value, value - half, value + half)
-
-
 def welch_ratio(a: Sample, b: Sample) -> Interval:
     """Return the ratio of two means with Welch's interval of its logarithm.
 
@@ -319,33 +290,6 @@ def welch_ratio(a: Sample, b: Sample) -> Interval:
     half = _t_quantile(freedom) * error
     with np.errstate(over="ignore"):
         return Interval(np.exp(value), np.exp(value - half), np.exp(value + half))
-
-
-def ratio_p_value(a: Sample, b: Sample, bound: float) -> Array:
-    """Return the p-value of the hypothesis that a / b is at most ``bound``.
-
-    Parameters
-    ----------
-    a, b
-        Samples of one length and unit.
-    bound
-        A ratio above 0.
-
-    Returns
-    -------
-    numpy.ndarray
-        One-sided p-values of Welch's test [2]_ of log(a / b), as in `welch_ratio`; NaN where either
-        was measured once.
-    """
-    from scipy import special  # Only here, as in _t_quantile.
-
-    value, error, freedom = _log_ratio(a, b)
-    excess = value - np.log(bound)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        p = special.stdtr(freedom, -excess / error)
-    # Without any spread the test has no t: the ratio is above the bound or it is not.
-    exact = error == 0
-    return np.where(exact, np.where(excess > 0, 0.0, 1.0), p)
 
 
 def _log_ratio(a: Sample, b: Sample) -> tuple[Array, Array, Array]:

@@ -203,3 +203,13 @@ def test_a_wheel_with_another_hash_is_refused(tmp_path: Path) -> None:
     assert done.returncode != 0
     told = tools.explain_pip("planted", tools.Result(1, done.stdout + done.stderr), tmp_path)
     assert "is not the one whose hash is in containers/wheels-*.txt" in told
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_an_image_gets_the_wheels_of_its_own_python(python: str) -> None:
+    """pip itself goes by the Python that it runs in."""
+    images = importlib.import_module("images")
+    lines = images.lock_for(python, (CONTAINERS / "wheels-base.txt").read_text())
+    found = dict(line.partition(" ")[0].split("==") for line in lines)
+    assert found == versions("base", python)
+    assert all("--hash=sha256:" in line and ";" not in line for line in lines)
