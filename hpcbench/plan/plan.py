@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -135,6 +136,7 @@ def plan(
     *,
     pools: Sequence[str] = (),
     results: str | Path | None = None,
+    only: AbstractSet[str] | None = None,
 ) -> Plan:
     """Plan a campaign on a site, without starting anything.
 
@@ -148,6 +150,9 @@ def plan(
         Names of the pools to use; all pools of the site by default.
     results
         A results folder. What it holds already is left out.
+    only
+        The point_ids to measure, in an order of their own; all, in that of the campaign, by
+        default.
 
     Returns
     -------
@@ -170,6 +175,8 @@ def plan(
         software=software,
         input_data=_input_digests(campaign),
     )
+    if only is not None:
+        points = replace(points, points=_in_fresh_order(points.points, only, campaign))
     _check_folders(campaign, points.points)
     inapplicable: list[Inapplicable] = []
     placements: dict[str, tuple[Placement, ...]] = {}
@@ -199,6 +206,21 @@ def plan(
     from hpcbench.records.folder import Results
 
     return todo.without_done(store.finished_keys(Results(Path(results))))
+
+
+def _in_fresh_order(
+    points: Iterable[Point], only: AbstractSet[str], campaign: Campaign
+) -> tuple[Point, ...]:
+    """Return some points in an order that has nothing to do with that of the campaign."""
+    chosen = [point for point in points if point.id in only]
+    if lacking := len(only) - len({point.id for point in chosen}):
+        raise BadInput(
+            f"{campaign.source}: {lacking} of the {len(only)} points to confirm are not in it: the "
+            "model files, the images or the campaign have changed since",
+            "give the campaign, the models and the site that the results come from",
+        )
+    # The same whenever the run goes on.
+    return tuple(sorted(chosen, key=lambda point: sha256(f"again {point.id}".encode()).digest()))
 
 
 def _by_reason(points: Iterable[Point], site: Site, pool: str) -> dict[str | None, list[Point]]:
@@ -304,7 +326,10 @@ def _check_walltime(site: Site, placements: Mapping[str, Sequence[Placement]]) -
 def _read_models(campaign: Campaign, bound: Sequence[Path]) -> dict[str, TritonModel]:
     found: dict[str, TritonModel] = {}
     problems: dict[str, None] = {}
-    for name in dict.fromkeys(model.name for model in campaign.models):
+    names = [model.name for model in campaign.models]
+    compared = [campaign.comparison_of(model) for model in campaign.models]
+    names += [each.reference for each in compared if each and each.reference]
+    for name in dict.fromkeys(names):
         try:
             found[name] = read_model(campaign.model_repository, name, bound=bound)
         except BadInput as error:
@@ -328,7 +353,18 @@ def _input_digests(campaign: Campaign) -> dict[str, str]:
     names = {name for measurement in measured if measurement for name in measurement.input_data}
     where = f"{campaign.source}: measurement.input_data"
     files = sorted(names.difference(GENERATED_INPUT))
-    return {name: input_digest(name, where) for name in files}
+    found = {name: input_digest(name, where) for name in files}
+    for model in campaign.models:
+        asked = campaign.comparison_of(model)
+        if asked is not None:
+            key = f"{campaign.source}: compare_outputs.inputs"
+            if not asked.inputs.is_file():
+                raise BadInput(
+                    f"{key}: {asked.inputs} is not a file",
+                    "name a JSON file of perf_analyzer; hpcbench make-input writes one from events",
+                )
+            found[str(asked.inputs)] = input_digest(str(asked.inputs), key)
+    return found
 
 
 def _check_folders(campaign: Campaign, points: Iterable[Point]) -> None:
