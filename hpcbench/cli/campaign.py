@@ -13,9 +13,10 @@ import click
 
 from hpcbench.cli.results import JSON, RESULTS
 from hpcbench.cli.say import say, say_damaged
-from hpcbench.errors import HpcbenchError
+from hpcbench.errors import BadInput, HpcbenchError
 
 if TYPE_CHECKING:
+    from hpcbench.config.campaign import Campaign
     from hpcbench.plan.plan import Plan
 
 CAMPAIGN = click.argument("campaign", type=click.Path(path_type=Path))
@@ -233,6 +234,13 @@ def _load_pandas_at_the_end(
     is_flag=True,
     help="Measure all points again, beside the results of earlier sessions.",
 )
+@click.option(
+    "--confirm",
+    metavar="N RESULTS",
+    type=(click.IntRange(min=2), click.Path(path_type=Path)),
+    help="Measure only what is recommended in RESULTS, its rivals and the base, N times each, on "
+    "fresh servers. RESULTS may be the folder of recommend --out, for its limits to count.",
+)
 def run(
     campaign: Path,
     site: str,
@@ -240,6 +248,7 @@ def run(
     account: str | None,
     results: Path,
     new_session: bool,
+    confirm: tuple[int, Path] | None,
 ) -> int:
     """Measure the points of CAMPAIGN that have no result yet.
 
@@ -258,7 +267,9 @@ def run(
     from hpcbench.cluster import driver
     from hpcbench.config.campaign import Campaign
 
-    chosen = Campaign.load(campaign)
+    chosen, only = Campaign.load(campaign), None
+    if confirm is not None:
+        chosen, only = _to_confirm(chosen, results, *confirm)
     # Progress goes to stderr, so that the table alone can be piped.
     console = SafeConsole(stderr=True)
     with show_progress(console) as report:
@@ -270,6 +281,7 @@ def run(
             pools=pools,
             account=account,
             listener=listener,
+            only=only,
             new_session=new_session,
         )
     from hpcbench.records.frame import load_results
@@ -284,6 +296,21 @@ def run(
     if summary.exit_code:
         console.print(f"for the reasons: hpcbench status {results}", highlight=False, markup=False)
     return summary.exit_code
+
+
+def _to_confirm(
+    campaign: "Campaign", results: Path, repeats: int, source: Path
+) -> tuple["Campaign", frozenset[str]]:
+    """Return the campaign with so many repeats on fresh servers, and the points to measure."""
+    from hpcbench.analysis.decide.confirm import points_to_confirm
+
+    if results.resolve() == source.resolve():
+        raise BadInput(
+            f"--confirm {source}: is the folder of --results, too",
+            "name a new folder: what led to the choice says nothing about it",
+        )
+    fresh = {"repeats": repeats, "fresh_servers": True}
+    return campaign.model_copy(update=fresh), points_to_confirm(source)
 
 
 @click.command()

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from hpcbench.plan.model import (
     read_model,
 )
 from hpcbench.plan.model_links import bound_folders
-from hpcbench.plan.order import in_drawn_order, make_placements, split_placements
+from hpcbench.plan.order import make_placements, split_placements
 from hpcbench.plan.placement import ENGINE_S, Placement, builds_engines
 from hpcbench.plan.point import Point
 from hpcbench.runtime import command, images
@@ -29,7 +30,6 @@ from hpcbench.runtime import command, images
 if TYPE_CHECKING:
     # Importing the columns imports pyarrow, which planning does not use.
     from hpcbench.records.columns import Key
-    from hpcbench.records.session import Session
 
 
 @dataclass(frozen=True)
@@ -93,31 +93,6 @@ class Plan:
         inapplicable = tuple(Inapplicable(part, each.reason) for each, part in rest if part)
         return replace(self, placements=left, inapplicable=inapplicable)
 
-    def in_session(self, session: "Session") -> "Plan":
-        """Return the plan as a session measures it.
-
-        Parameters
-        ----------
-        session
-            The session.
-
-        Returns
-        -------
-        Plan
-            The same measurements, those of each placement in an order drawn from its seed.
-        """
-        placements = {
-            pool: tuple(
-                replace(in_drawn_order(each, session.seed), session=session) for each in waiting
-            )
-            for pool, waiting in self.placements.items()
-        }
-        inapplicable = tuple(
-            replace(each, placement=replace(each.placement, session=session))
-            for each in self.inapplicable
-        )
-        return replace(self, placements=placements, inapplicable=inapplicable)
-
     @property
     def done(self) -> int:
         """Number of measurements that need not be made: they are there already."""
@@ -161,6 +136,7 @@ def plan(
     *,
     pools: Sequence[str] = (),
     results: str | Path | None = None,
+    only: AbstractSet[str] | None = None,
 ) -> Plan:
     """Plan a campaign on a site, without starting anything.
 
@@ -174,6 +150,9 @@ def plan(
         Names of the pools to use; all pools of the site by default.
     results
         A results folder. What it holds already is left out.
+    only
+        The point_ids to measure, in an order of their own; all, in that of the campaign, by
+        default.
 
     Returns
     -------
@@ -196,6 +175,8 @@ def plan(
         software=software,
         input_data=_input_digests(campaign),
     )
+    if only is not None:
+        points = replace(points, points=_in_fresh_order(points.points, only, campaign))
     _check_folders(campaign, points.points)
     inapplicable: list[Inapplicable] = []
     placements: dict[str, tuple[Placement, ...]] = {}
@@ -225,6 +206,21 @@ def plan(
     from hpcbench.records.folder import Results
 
     return todo.without_done(store.finished_keys(Results(Path(results))))
+
+
+def _in_fresh_order(
+    points: Iterable[Point], only: AbstractSet[str], campaign: Campaign
+) -> tuple[Point, ...]:
+    """Return some points in an order that has nothing to do with that of the campaign."""
+    chosen = [point for point in points if point.id in only]
+    if lacking := len(only) - len({point.id for point in chosen}):
+        raise BadInput(
+            f"{campaign.source}: {lacking} of the {len(only)} points to confirm are not in it: the "
+            "model files, the images or the campaign have changed since",
+            "give the campaign, the models and the site that the results come from",
+        )
+    # The same whenever the run goes on.
+    return tuple(sorted(chosen, key=lambda point: sha256(f"again {point.id}".encode()).digest()))
 
 
 def _by_reason(points: Iterable[Point], site: Site, pool: str) -> dict[str | None, list[Point]]:
