@@ -125,6 +125,8 @@ def metric_changes(
         ``verdict``, ``once``, ``detectable`` and ``repeats`` as in `compare.Comparison`; and the
         shifts.
     """
+    if pairs.empty:
+        return _no_rows(), []
     places, names = _places(a, b, pairs)
     samples, effects = _samples(a, b, pairs, places, metric.column)
     resolution = np.fmax(*(_resolution(s, pairs[x], metric) for s, x in ((a, "a"), (b, "b"))))
@@ -193,8 +195,7 @@ def _samples(
     """
     sizes = np.bincount(places)
     sessions = [
-        [side.sessions_of(pairs[x].to_numpy()[places == place]) for place in range(len(sizes))]
-        for side, x in ((a, "a"), (b, "b"))
+        side.sessions_by_place(pairs[x].to_numpy(), places) for side, x in ((a, "a"), (b, "b"))
     ]
     several = np.array([max(map(len, both)) > 1 for both in zip(*sessions, strict=True)])
     samples, effects = [], []
