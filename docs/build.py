@@ -49,6 +49,8 @@ _SOURCES = {
     "Time inside the server, mean per request": "Triton's statistics of the model, as "
     "perf_analyzer reports them.",
     "Stability": "perf_analyzer's line for each window.",
+    "The outputs": "One request for each stored event, before the first load; in the unit of the "
+    "outputs.",
     "The device meanwhile": "NVML, ten times a second within the counted windows; see "
     "`device_source` for where it is missing.",
     "What the programs took of the CPUs": "`/proc` of the server and of perf_analyzer, within the "
@@ -109,9 +111,6 @@ t), `..._n`, `..._median`, `..._std`, `..._cv`, `..._min` and `..._max`.
 | `gpu_power_w` | W | `gpu_power_avg_w` times `gpu_count`; once `gpu_energy_j` / `perf_analyzer_s` |
 | `gpu_memory_gib` | GiB | `gpu_memory_max_bytes` |
 | `infer_per_j` | 1/J | 1 / `energy_j_per_infer`, else `throughput_infer_per_s` / `gpu_power_w` |
-
-hpcbench does not compare outputs; the columns that a frame needs for the figure of precision
-against accuracy stand in [its page](figures/precision_accuracy.md).
 """
 
 

@@ -13,11 +13,16 @@ import pandas as pd
 
 from hpcbench.analysis.decide.choice import level_for_all, sure_end
 from hpcbench.analysis.summary import limits, statistics
+from hpcbench.analysis.summary.assumptions import check_repeats
 from hpcbench.analysis.summary.configuration import (
+    CONFIGURATION,
     CONFIGURATION_INPUTS,
     Array,
+    Numbers,
     as_floats,
+    group_numbers,
     is_base,
+    normalised,
     strings_as_categories,
 )
 from hpcbench.analysis.summary.derived_metrics import is_overloaded
@@ -55,7 +60,9 @@ TOO_MANY_FAILED = 1 / 3
 """The share of failed repeats from which on a configuration is not one to rely on."""
 
 
-def tabulate(frame: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
+def tabulate(
+    frame: pd.DataFrame, requirements: Requirements
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Return the configurations with the statistics of their metrics.
 
     Parameters
@@ -67,10 +74,10 @@ def tabulate(frame: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
 
     Returns
     -------
-    pandas.DataFrame
-        The columns of `statistics.join_repeats`, ``point_id``, ``own`` (the model's own
-        configuration) and ``reason``. ``overloaded`` is the share of repeats in which an open loop
-        fell behind the rate asked for.
+    tuple
+        The table with the columns of `statistics.join_repeats`, ``point_id``, ``own`` (the model's
+        own configuration) and ``reason``; ``overloaded_max`` is 1 where an open loop fell behind
+        the rate asked for in some repeat. And what does not hold of the repeats, in words.
     """
     # Open loops that fell behind are left out with words of their own.
     frame = without_invalid(frame.reset_index(drop=True), but=["OVERLOADED"])
@@ -78,24 +85,34 @@ def tabulate(frame: pd.DataFrame, requirements: Requirements) -> pd.DataFrame:
     limits.check_prices(frame, requirements)
     found = limits.metric_values(frame, requirements.prices)
     found["requests"] = as_floats(frame["request_count"])
-    found["overloaded"] = is_overloaded(frame).astype(np.float64)
+    behind = is_overloaded(frame)
+    if behind.any():
+        found["overloaded"] = behind.astype(np.float64)
     if f"{_BOUND}_us" in frame:
         found[f"{_BOUND}_ms"] = as_floats(frame[f"{_BOUND}_us"]) / 1000
-    decisive = {requirements.metric, *(limit.metric for limit in requirements.limits)} - {MEMORY}
-    table = statistics.join_repeats(
-        frame.assign(**found),
-        tuple(found),
-        count_far=[metric.column for metric in decisive if metric.column in found],
-    )
-    if requirements.metric.column not in table:
-        table[requirements.metric.column] = np.nan
+    frame = normalised(frame)
+    numbers = group_numbers(frame, CONFIGURATION)
+    table = statistics.join_groups(frame.assign(**found), numbers, tuple(found), CONFIGURATION)
+    for name in {requirements.metric.column, "overloaded_max"} - set(table):
+        table[name] = np.nan
     # What does not fit into the memory once, fails once.
     table[MEMORY.column] = table[f"{MEMORY.column}_max"]
     rows = table.pop("row").to_numpy()
     table["point_id"] = frame["point_id"].iloc[rows].to_numpy(dtype=object)
     table["own"] = is_base(frame)[rows]
     table["reason"] = frame["reason"].iloc[rows].to_numpy(dtype=object)
-    return table
+    return table, _warnings(found, numbers, requirements)
+
+
+def _warnings(
+    found: Mapping[str, Array], numbers: Numbers, requirements: Requirements
+) -> tuple[str, ...]:
+    return tuple(
+        f"{metric.name}: {text}"
+        for metric in requirements.decisive
+        if metric.column in found and metric is not MEMORY
+        for text in check_repeats(found[metric.column], numbers).warnings
+    )
 
 
 @dataclass(frozen=True)
@@ -112,12 +129,15 @@ class Candidates:
         How far single measurements scatter, by the column of the metric.
     judged
         For each limit, by its option, the values that are held against it, shape (m,).
+    warnings
+        What does not hold of the repeats in these results, in words.
     """
 
     table: pd.DataFrame
     requirements: Requirements
     spreads: Mapping[str, Spread]
     judged: Mapping[str, Array]
+    warnings: tuple[str, ...] = ()
 
     @property
     def measured(self) -> Flags:
@@ -160,7 +180,9 @@ class Candidates:
         return Sample.from_table(self.table, metric.column)
 
 
-def judge(table: pd.DataFrame, requirements: Requirements) -> Candidates:
+def judge(
+    table: pd.DataFrame, requirements: Requirements, warnings: tuple[str, ...] = ()
+) -> Candidates:
     """Return the configurations with what is held against each limit.
 
     Parameters
@@ -169,6 +191,8 @@ def judge(table: pd.DataFrame, requirements: Requirements) -> Candidates:
         Those of one model on one device, from `tabulate`.
     requirements
         The objective, the limits and how sure they must be kept.
+    warnings
+        What does not hold of the repeats.
 
     Returns
     -------
@@ -198,7 +222,7 @@ def judge(table: pd.DataFrame, requirements: Requirements) -> Candidates:
         limit.option: _judged(table, limit, spreads.get(limit.metric.column), requirements)
         for limit in requirements.limits
     }
-    return Candidates(table, requirements, spreads, judged)
+    return Candidates(table, requirements, spreads, judged, warnings)
 
 
 def _judged(

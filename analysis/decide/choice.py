@@ -109,6 +109,8 @@ def sure_end(sample: Sample, spread: Spread, level: float, *, upper: bool) -> Ar
     numpy.ndarray
         Shape (m,), in the metric's unit; NaN where no spread is known.
     """
+    if not (spread.freedom > 0).any():
+        return np.full(len(sample.n), np.nan)
     from scipy import special  # Only here and below: it takes long to import.
 
     with np.errstate(invalid="ignore", over="ignore"):

@@ -8,10 +8,7 @@ import numpy as np
 from hpcbench.analysis.decide.candidates import Candidates
 from hpcbench.analysis.summary import statistics
 from hpcbench.analysis.summary.configuration import Array, as_floats
-from hpcbench.analysis.summary.limits import LATENCY, MEMORY, Limit, Metric
-
-_FAR_SHARE = 0.01
-"""Of all values, from which on those far from the others are told."""
+from hpcbench.analysis.summary.limits import LATENCY, MEMORY, Limit
 
 
 def notes(candidates: Candidates, best: dict[str, Any]) -> tuple[str, ...]:
@@ -53,33 +50,13 @@ def _about_repeats(candidates: Candidates, best: dict[str, Any]) -> Iterator[str
         known = best[f"{candidates.requirements.metric.column}_low"] is not None
         borrowed = "only that of the others is" if known else "so its spread is not known"
         yield f"it was measured once, {borrowed}: add repeats"
-    for metric in _decisive(candidates):
-        yield from _far_values(candidates, metric, best)
-
-
-def _far_values(candidates: Candidates, metric: Metric, best: dict[str, Any]) -> Iterator[str]:
-    column = f"{metric.column}_far"
-    if column not in candidates.table:
-        return
-    far = int(candidates.table[column].sum())
-    known = int(candidates.table[f"{metric.column}_n"].sum())
-    if best[column] or far > _FAR_SHARE * known:
-        yield (
-            f"{far} of {known} values of the {metric.name} lie far from the other repeats of their "
-            "configuration, as no normal distribution has them: the intervals are too short; find "
-            "out what slowed those repeats"
-        )
-
-
-def _decisive(candidates: Candidates) -> list[Metric]:
-    wanted = candidates.requirements
-    return list(dict.fromkeys((wanted.metric, *(limit.metric for limit in wanted.limits))))
+    yield from candidates.warnings
 
 
 def _about_limits(candidates: Candidates, best: dict[str, Any]) -> Iterator[str]:
     wanted = candidates.requirements
     requests, needed = best["requests_min"], statistics.requests_needed(99)
-    if LATENCY in _decisive(candidates) and requests is not None and requests < needed:
+    if LATENCY in wanted.decisive and requests is not None and requests < needed:
         yield (
             f"its p99 comes from {requests:.0f} requests; with fewer than {needed} it says little: "
             "use longer windows"

@@ -6,7 +6,6 @@ Measurements that did not settle are used; if one of them is the best, a note sa
 configuration that settled stands beside it.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +21,12 @@ from hpcbench.analysis.summary.configuration import (
     LOAD,
     MODEL,
     REQUEST_CONTENT,
+    Array,
     as_floats,
     group_numbers,
     plain_rows,
 )
-from hpcbench.analysis.summary.limits import Metric, Requirements
+from hpcbench.analysis.summary.limits import Requirements
 from hpcbench.analysis.summary.statistics import CONFIDENCE, Sample
 from hpcbench.analysis.summary.variance import Spread, log_ratio
 from hpcbench.errors import BadInput
@@ -196,10 +196,10 @@ def recommend_configurations(
             "all models in these results shared a server, or were called by an ensemble",
             "measure the models alone, too: a campaign does so with each, under its own load",
         )
-    table = tabulate(frame, requirements)
+    table, warnings = tabulate(frame, requirements)
     groups = group_numbers(_devices(table), (*MODEL, *REQUEST_CONTENT, *DEVICE))
     return [
-        _recommend_for_device(judge(part, requirements))
+        _recommend_for_device(judge(part, requirements, warnings))
         for _, part in table.groupby(groups, sort=False)
     ]
 
@@ -223,32 +223,38 @@ def _recommend_for_device(candidates: Candidates) -> Recommendation:
     order = _best_first(candidates, eligible if eligible.any() else within)
     best = int(order[0]) if len(order) else None
     base, base_within_limits = _base(candidates, within, best)
-    runners_up, as_good = _runners_up(candidates, order)
+    over = _over_others(candidates, order)
+    runners_up = _runners_up(over, order)
+    settled = _best_settled(table, order)
     nearest = reasons.nearest(candidates) if best is None and requirements.limits else None
-    row = None if best is None else _row(table, best)
+    identity = int(np.flatnonzero(measured)[0]) if measured.any() else 0
+    # All at once: to take rows out of so many columns takes as long for one as for ten.
+    positions = [p for p in (identity, best, base, *runners_up, settled, nearest) if p is not None]
+    rows = dict(zip(positions, plain_rows(table, positions), strict=True))
+
+    def compared(position: int | None) -> Alternative | None:
+        return None if position is None or over is None else over.alternative(rows[position])
+
+    row = None if best is None else rows[best]
     return Recommendation(
         requirements=requirements,
-        identity=_row(table, int(np.flatnonzero(measured)[0]) if measured.any() else 0),
+        identity=rows[identity],
         configurations=len(table),
         measured=int(measured.sum()),
         counts=Counts.of({name: table[name].sum() for name in ("repeats", "measured", "unstable")}),
         within_limits=int(within.sum()),
         best=row,
-        corrected=_corrected(candidates, order),
+        corrected=None if over is None else _corrected(candidates, order, over),
         notes=() if row is None else reasons.notes(candidates, row),
-        base=None if base is None or best is None else _compare(candidates, order, [base])[0],
+        base=compared(base),
         base_within_limits=base_within_limits,
-        runners_up=tuple(runners_up),
-        as_good=as_good,
-        best_settled=_best_settled(candidates, order),
-        nearest=None if nearest is None else _row(table, nearest),
+        runners_up=tuple(filter(None, map(compared, runners_up))),
+        as_good=() if over is None else over.as_good_ids(table, order),
+        best_settled=compared(settled),
+        nearest=None if nearest is None else rows[nearest],
         failing=() if best is not None else reasons.failing(candidates),
         sizing=None if best is None else size_for_rate(candidates, best),
     )
-
-
-def _row(table: pd.DataFrame, position: int) -> Row:
-    return plain_rows(table, [position])[0]
 
 
 def _best_first(candidates: Candidates, which: Flags) -> npt.NDArray[np.int64]:
@@ -261,85 +267,80 @@ def _best_first(candidates: Candidates, which: Flags) -> npt.NDArray[np.int64]:
     return order[which[order]]
 
 
-def _runners_up(
-    candidates: Candidates, order: npt.NDArray[np.int64]
-) -> tuple[list[Alternative], tuple[str, ...]]:
-    """Return the next best, those as good as the best first, and which are as good."""
-    if len(order) < 2:
-        return [], ()
-    others = order[1:]
-    good, _ = _as_good(candidates, order, others)
-    shown = others[np.argsort(~good, kind="stable")[:MOST_RUNNERS_UP]]
-    ids = candidates.table["point_id"].to_numpy()[others[good]]
-    return _compare(candidates, order, shown), tuple(map(str, ids))
+@dataclass(frozen=True)
+class _OverOthers:
+    """The objective of the best over that of each of the m configurations.
+
+    The intervals hold at once for all that could have been chosen.
+    """
+
+    ratio: Array
+    low: Array
+    high: Array
+
+    @property
+    def known(self) -> Flags:
+        return np.isfinite(self.low)
+
+    @property
+    def as_good(self) -> Flags:
+        return np.asarray((self.low <= 1) & (self.high >= 1))
+
+    def as_good_ids(self, table: pd.DataFrame, order: npt.NDArray[np.int64]) -> tuple[str, ...]:
+        others = order[1:]
+        return tuple(map(str, table["point_id"].to_numpy()[others[self.as_good[others]]]))
+
+    def alternative(self, row: Row) -> Alternative:
+        at = row["position"]
+        ratio, low, high = (float(each[at]) for each in (self.ratio, self.low, self.high))
+        return Alternative(
+            row, ratio, low, high, bool(self.as_good[at]) if self.known[at] else None
+        )
 
 
-def _best_settled(candidates: Candidates, order: npt.NDArray[np.int64]) -> Alternative | None:
-    settled = order[candidates.table["unstable"].to_numpy()[order] == 0]
-    if not len(settled) or settled[0] == order[0]:
-        return None
-    return _compare(candidates, order, settled[:1])[0]
-
-
-def _corrected(candidates: Candidates, order: npt.NDArray[np.int64]) -> Corrected | None:
+def _over_others(candidates: Candidates, order: npt.NDArray[np.int64]) -> _OverOthers | None:
     metric = candidates.requirements.metric
     if not len(order) or metric.column not in candidates.spreads:
         return None
-    good, known = _as_good(candidates, order, order)
-    sample, spread = _take(candidates, metric, order)
-    return corrected_best(sample, spread, 0, good & known, higher=metric.higher_is_better)
-
-
-def _compare(
-    candidates: Candidates,
-    order: npt.NDArray[np.int64],
-    others: Sequence[int] | npt.NDArray[np.int64],
-) -> list[Alternative]:
-    positions = np.asarray(others, dtype=np.int64)
-    ratio, low, high = _ratio(candidates, order, positions)
-    good, known = _as_good(candidates, order, positions)
-    return [
-        Alternative(
-            row=_row(candidates.table, int(position)),
-            ratio=float(ratio[i]),
-            low=float(low[i]),
-            high=float(high[i]),
-            as_good=bool(good[i]) if known[i] else None,
-        )
-        for i, position in enumerate(positions)
-    ]
-
-
-def _as_good(
-    candidates: Candidates, order: npt.NDArray[np.int64], others: npt.NDArray[np.int64]
-) -> tuple[Flags, Flags]:
-    """Return where a configuration is as good as the best, and where that is known."""
-    _, low, high = _ratio(candidates, order, others)
-    return (low <= 1) & (high >= 1), np.isfinite(low)
-
-
-def _take(
-    candidates: Candidates, metric: Metric, positions: npt.NDArray[np.int64]
-) -> tuple[Sample, Spread]:
     sample, spread = candidates.sample(metric), candidates.spreads[metric.column]
+    first = np.full(len(candidates.table), order[0])
+    one, its_spread = _at(sample, spread, first)
+    found = log_ratio(one, sample, its_spread, spread)
+    unknown = np.full(len(first), np.nan)
+    if not np.isfinite(found.error).any():
+        return _OverOthers(np.exp(found.value), unknown, unknown)
+    low, high = found.interval(level_for_all(CONFIDENCE, len(order) - 1))
+    return _OverOthers(np.exp(found.value), low, high)
+
+
+def _at(sample: Sample, spread: Spread, positions: npt.NDArray[np.int64]) -> tuple[Sample, Spread]:
     return (
         Sample(sample.n[positions], sample.mean[positions], sample.std[positions]),
         Spread(spread.std[positions], spread.freedom[positions]),
     )
 
 
-def _ratio(
-    candidates: Candidates, order: npt.NDArray[np.int64], others: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.float64], ...]:
-    """Return the objective of the best over that of others, with intervals that hold for all."""
+def _runners_up(over: _OverOthers | None, order: npt.NDArray[np.int64]) -> list[int]:
+    """Return the next best, those as good as the best first."""
+    if over is None:
+        return []
+    others = order[1:]
+    shown = others[np.argsort(~over.as_good[others], kind="stable")[:MOST_RUNNERS_UP]]
+    return list(map(int, shown))
+
+
+def _best_settled(table: pd.DataFrame, order: npt.NDArray[np.int64]) -> int | None:
+    settled = order[table["unstable"].to_numpy()[order] == 0]
+    return int(settled[0]) if len(settled) and settled[0] != order[0] else None
+
+
+def _corrected(
+    candidates: Candidates, order: npt.NDArray[np.int64], over: _OverOthers
+) -> Corrected | None:
     metric = candidates.requirements.metric
-    if metric.column not in candidates.spreads:
-        return (np.full(len(others), np.nan),) * 3
-    one, its_spread = _take(candidates, metric, np.full(len(others), order[0]))
-    sample, spread = _take(candidates, metric, others)
-    found = log_ratio(one, sample, its_spread, spread)
-    low, high = found.interval(level_for_all(CONFIDENCE, len(order) - 1))
-    return np.exp(found.value), low, high
+    sample, spread = _at(candidates.sample(metric), candidates.spreads[metric.column], order)
+    alike = (over.as_good & over.known)[order]
+    return corrected_best(sample, spread, 0, alike, higher=metric.higher_is_better)
 
 
 def _base(candidates: Candidates, within: Flags, best: int | None) -> tuple[int | None, bool]:

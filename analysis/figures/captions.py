@@ -138,6 +138,29 @@ def selection_note(data: pd.DataFrame, shown_how: str = "in colour") -> str:
     )
 
 
+def behind_note(data: pd.DataFrame) -> str:
+    """Say which points fell behind the request rate asked for.
+
+    Parameters
+    ----------
+    data
+        Data of a figure, one row for each point.
+
+    Returns
+    -------
+    str
+        A sentence, or "" if none did.
+    """
+    behind = data[data["behind"]]
+    if behind.empty:
+        return ""
+    rates = ", ".join(map(plain_number, sorted(behind["request_rate"].dropna().unique())))
+    return (
+        f"Asked for {rates} requests/s, fewer were sent in time: drawn at the rate that was sent; "
+        "the latency does not count how long a request waited for its turn."
+    )
+
+
 def best_load_note(data: pd.DataFrame) -> str:
     """Say that each point is the best of several loads.
 

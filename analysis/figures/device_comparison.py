@@ -114,7 +114,7 @@ def draw_device_comparison(data: pd.DataFrame, style: Style) -> Figure:
         label.set_parse_math(False)
     row_in = max(0.9, 0.34 * len(legend.labels))
     height_in = 1.2 + layout.rows_height_in(texts, TICK_PT, row_in)
-    notes = _notes(data, shown, metrics)
+    notes = _notes(data, shown, metrics, legend.labels)
     around = Surroundings(
         captions.campaign_names(shown), legend.title, legend.entries(shown, line=False), notes
     )
@@ -122,17 +122,36 @@ def draw_device_comparison(data: pd.DataFrame, style: Style) -> Figure:
     return figure
 
 
-def _notes(data: pd.DataFrame, shown: pd.DataFrame, metrics: list[str]) -> list[str]:
-    most = shown["candidates"].max()
-    chosen = f", chosen from up to {most} points; the CSV says which" if most > 1 else ""
+def _notes(
+    data: pd.DataFrame, shown: pd.DataFrame, metrics: list[str], labels: Mapping[int, str]
+) -> list[str]:
     best = "Each device has the configuration and load with the highest throughput that settled"
     return [
-        f"{best}{chosen}.",
+        f"{best}{_candidates_text(shown, labels)}.",
         "Ratio: throughput divided by that of the first device that has the model.",
         "Energy: throughput divided by the mean power of the GPUs." if _ENERGY in metrics else "",
         captions.repeats_note(shown, "Bars"),
         captions.selection_note(data),
     ]
+
+
+def _candidates_text(shown: pd.DataFrame, labels: Mapping[int, str]) -> str:
+    """Say from how many points each device's best was chosen: more of them find a better one."""
+    counts = shown.groupby("series")["candidates"].agg(["min", "max"])
+    if counts["max"].max() < 2:
+        return ""
+    ranges = [
+        f"{least}" if least == most else f"{least} to {most}"
+        for least, most in counts.itertuples(index=False)
+    ]
+    if len(set(ranges)) == 1:
+        return f", chosen from {ranges[0]} points"
+    each = [
+        f"{text} ({labels[number]})"
+        for number, text in zip(counts.index, ranges, strict=True)
+        if number in labels
+    ]
+    return f", chosen from {', '.join(each)} points: more of them find a better one"
 
 
 def _model_names(rows: pd.DataFrame) -> list[str]:

@@ -9,6 +9,7 @@ from matplotlib.patches import Rectangle
 from hpcbench.analysis.figures import axis_scales, captions, layout
 from hpcbench.analysis.figures.layout import LegendEntry, Surroundings
 from hpcbench.analysis.figures.legends import series_labels
+from hpcbench.analysis.figures.panels import bar_ends
 from hpcbench.analysis.figures.styles import LABEL_PT, SMALL_PT, Style
 from hpcbench.analysis.summary import series
 from hpcbench.analysis.summary.configuration import Array
@@ -148,7 +149,7 @@ def _legend_entries(stages: list[str]) -> list[LegendEntry]:
 def _scale_rows(upper: Axes, lower: Axes, shown: pd.DataFrame, stages: list[str]) -> None:
     total = shown[stages].sum(axis="columns")
     # An interval far above its stack would make all stacks small.
-    ends = shown[f"{_TOTAL}_high"].clip(upper=2 * total.max())
+    ends = np.minimum(bar_ends(shown, _TOTAL)[1], 2 * total.max())
     axis_scales.set_y_axis_from_zero(upper, [*total, *ends])
     upper.set_ylabel("Mean latency [ms]")
     lower.set_ylim(0, 100)
@@ -168,7 +169,7 @@ def _draw_times(ax: Axes, part: pd.DataFrame, stages: list[str]) -> None:
     times = part[stages].fillna(0.0).to_numpy(float)
     _draw_stacks(ax, times, stages)
     places, total = np.arange(len(part)), times.sum(axis=1)
-    low, high = (part[f"{_TOTAL}{end}"].to_numpy(float) for end in ("_low", "_high"))
+    low, high = bar_ends(part, _TOTAL)
     mean = part[_TOTAL].to_numpy(float)
     known = np.isfinite(low) & np.isfinite(mean)
     error = np.stack([mean - low, high - mean])[:, known]

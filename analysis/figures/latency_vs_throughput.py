@@ -107,6 +107,7 @@ def draw_latency_vs_throughput(data: pd.DataFrame, style: Style) -> Figure:
         captions.repeats_note(data, "Bars"),
         # This figure has no place for crosses.
         missing.replace(" (crosses)", ""),
+        captions.behind_note(data),
         captions.selection_note(data),
     ]
     around = Surroundings(captions.campaign_names(data), legend.title, legend.entries(data), notes)

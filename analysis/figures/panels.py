@@ -169,7 +169,7 @@ def draw_series(
     # The note below the figure lists points that a logarithmic axis has no place for.
     drawn = series[series[metric] > 0]
     x, y = drawn["x"].to_numpy(float), drawn[metric].to_numpy(float)
-    low, high = (drawn[f"{metric}{end}"].to_numpy(float) for end in ("_low", "_high"))
+    low, high = bar_ends(drawn, metric)
     low = np.maximum(low, y * _SMALLEST_SHARE)
     ax.plot(x, y, color=mark.colour, linewidth=2.2, linestyle=linestyle, zorder=2, gid="line")
     has_interval = np.isfinite(low) & np.isfinite(high)
@@ -278,11 +278,37 @@ def interval_lengths(data: pd.DataFrame, metric: str) -> npt.NDArray[np.float64]
     npt.NDArray[np.float64]
         Shape (2, n), as ``errorbar`` takes it; 0 where a point has no interval.
     """
-    value, low, high = (data[f"{metric}{end}"].to_numpy(float) for end in ("", "_low", "_high"))
+    value = data[metric].to_numpy(float)
+    low, high = bar_ends(data, metric)
     lengths: npt.NDArray[np.float64] = np.nan_to_num(
         np.stack([value - np.maximum(low, value * _SMALLEST_SHARE), high - value])
     )
     return lengths
+
+
+def bar_ends(
+    data: pd.DataFrame, metric: str
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return where the bars of a metric end: the interval, or the range of two repeats.
+
+    Parameters
+    ----------
+    data
+        Rows of n points.
+    metric
+        Column of the metric.
+
+    Returns
+    -------
+    tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+        Shape (n,) each; NaN where a point was measured once.
+    """
+    low, high = (data[f"{metric}{end}"].to_numpy(float) for end in ("_low", "_high"))
+    # A ratio has no range.
+    if f"{metric}_min" in data:
+        least, most = (data[f"{metric}{end}"].to_numpy(float) for end in ("_min", "_max"))
+        low, high = np.where(np.isnan(low), least, low), np.where(np.isnan(high), most, high)
+    return low, high
 
 
 def _has_neighbour(present: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
@@ -308,5 +334,5 @@ def values_in_view(data: pd.DataFrame, metric: str) -> list[float]:
         there: one wide interval would leave the others no room.
     """
     means = data[metric]
-    low, high = data[f"{metric}_low"], data[f"{metric}_high"]
+    low, high = (pd.Series(end, index=data.index) for end in bar_ends(data, metric))
     return [*means, *low.clip(lower=means / 1.5), *high.clip(upper=means * 1.5)]

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
+from hpcbench.analysis.decide.choice import level_for_all, sure_end
 from hpcbench.analysis.figures import annotations, axis_scales, captions, layout
 from hpcbench.analysis.figures.layout import Surroundings
 from hpcbench.analysis.figures.legends import SeriesLegend
@@ -29,6 +30,8 @@ from hpcbench.analysis.summary.figure_tables import (
 )
 from hpcbench.analysis.summary.number_format import plain_number
 from hpcbench.analysis.summary.series import DEVICE, DoesNotApply
+from hpcbench.analysis.summary.statistics import Sample
+from hpcbench.analysis.summary.variance import moderated_spread
 from hpcbench.records.columns import Status
 
 _P99 = "latency_p99_ms"
@@ -54,7 +57,9 @@ def prepare_pareto_front(points: pd.DataFrame) -> FigureTables:
     FigureTables
         Data of each figure, with the words that tell the figures apart. ``series`` counts
         devices. ``on_front`` marks points that no other point of the series beats in one metric
-        while being as good in the other, ``few_requests`` those with too few requests for a p99.
+        while being as good in the other; ``front_sure`` those of which that is certain with 95 % in
+        all, as far as the intervals say; ``few_requests`` those of which some repeat has too few
+        requests for a p99. What fell behind its request rate is on no front.
 
     Raises
     ------
@@ -67,16 +72,17 @@ def prepare_pareto_front(points: pd.DataFrame) -> FigureTables:
         raise DoesNotApply("no measurement has a p99 latency")
     table["series"] = series.number_groups(table, _APART)
     table["x"] = table[THROUGHPUT]
-    table["on_front"] = False
-    for _, part in table.groupby("series"):
+    table[["on_front", "front_sure"]] = False
+    for _, part in table[~(table["overloaded_max"] > 0)].groupby("series"):
         table.loc[part.index, "on_front"] = _is_on_front(part)
-    counts = table["request_count"].astype("float64")
-    table["few_requests"] = statistics.too_few_requests(counts, 99)
+        table.loc[part.index, "front_sure"] = _is_surely_on_front(part)
+    table["front_sure"] &= table["on_front"]
+    table["few_requests"] = statistics.too_few_requests(table["request_count"], 99)
     table = table.sort_values(["series", "x"], ignore_index=True)
     found: FigureTables = []
     for name, part in split_by_column(table, "model_label")[:MOST_FIGURES]:
         data = plotted_numbers(part, (THROUGHPUT, _P99))
-        for column in ("on_front", "few_requests"):
+        for column in ("on_front", "front_sure", "few_requests"):
             data[column] = part[column].to_numpy()
         found.append((name, data))
     return found
@@ -89,6 +95,34 @@ def _is_on_front(part: pd.DataFrame) -> npt.NDArray[np.bool_]:
     least = np.minimum.accumulate(np.concatenate([[np.inf], latency[:-1]]))
     found = np.zeros(len(part), dtype=bool)
     found[order] = latency < least
+    return found
+
+
+def _is_surely_on_front(part: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Return which points no other one may have beaten in both metrics.
+
+    The ends are those of intervals that hold for both metrics of all points at once.
+    """
+    level = (1 + level_for_all(statistics.CONFIDENCE, 2 * len(part))) / 2
+    ends = {}
+    for metric in (THROUGHPUT, _P99):
+        sample = Sample.from_table(part, metric)
+        spread = moderated_spread(sample)
+        for upper in (False, True):
+            ends[metric, upper] = sure_end(sample, spread, level, upper=upper)
+    known = np.isfinite(list(ends.values())).all(axis=0)
+    least, most = ends[THROUGHPUT, False], ends[THROUGHPUT, True]
+    # A point that was measured once, where none was repeated, may be anywhere.
+    best, worst = (np.where(known, ends[_P99, upper], -np.inf) for upper in (False, True))
+    order = np.argsort(-np.where(known, most, np.inf))
+    # The two least latencies of all that may have at least a certain throughput: the least may be
+    # the point's own.
+    first = np.minimum.accumulate(best[order])
+    second = np.minimum.accumulate(np.append(np.inf, np.maximum(first[:-1], best[order][1:])))
+    rivals = np.searchsorted(-np.where(known, most, np.inf)[order], -least, side="right")
+    place = np.maximum(rivals, 1) - 1
+    others = np.where(first[place] == best, second[place], first[place])
+    found: npt.NDArray[np.bool_] = known & (others > worst)
     return found
 
 
@@ -105,7 +139,8 @@ def draw_pareto_front(data: pd.DataFrame, style: Style) -> Figure:
     Returns
     -------
     Figure
-        One panel; points of the front are large and labelled with their load.
+        One panel; points of the front are large and labelled with their load, those that are
+        surely on it ringed.
     """
     shown = data[data["drawn"] == "colour"]
     legend = SeriesLegend.from_data(data, _FREE)
@@ -136,13 +171,22 @@ def _notes(data: pd.DataFrame, shown: pd.DataFrame) -> list[str]:
     large = f"the Pareto front of each device, labelled batch size {_TIMES} {load}"
     return [
         f"Large: {large}. Small: the others.",
+        _sure_note(front),
         f"Triangles: p99 from fewer than {needed} requests ({few} of {len(front)} points on the "
         "fronts)."
         if few
         else "",
         captions.repeats_note(front, "Bars"),
+        captions.behind_note(shown),
         captions.selection_note(data),
     ]
+
+
+def _sure_note(front: pd.DataFrame) -> str:
+    if not (front["measured"] > 1).any():
+        return ""
+    sure = f"{int(front['front_sure'].sum())} of {len(front)}"
+    return f"Ringed: surely on it, with {statistics.CONFIDENCE:.0%} in all ({sure})."
 
 
 def _draw_device(ax: Axes, part: pd.DataFrame, mark: SeriesMark) -> list[Annotation]:
@@ -152,6 +196,18 @@ def _draw_device(ax: Axes, part: pd.DataFrame, mark: SeriesMark) -> list[Annotat
     ax.plot(x, y, color=mark.colour, linewidth=2.2, drawstyle="steps-pre", gid="front")
     draw_error_bars(ax, front, (THROUGHPUT, _P99), mark.colour, alpha=0.6)
     draw_markers(ax, x, y, (front["status"] == Status.UNSTABLE).to_numpy(bool), mark)
+    sure = front["front_sure"].to_numpy(bool)
+    ax.plot(
+        x[sure],
+        y[sure],
+        marker="o",
+        color="black",
+        markerfacecolor="none",
+        markersize=17,
+        markeredgewidth=1.3,
+        linestyle="none",
+        gid="sure",
+    )
     few = front["few_requests"].to_numpy(bool)
     ax.plot(
         x[few],

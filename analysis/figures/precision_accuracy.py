@@ -40,14 +40,10 @@ _PANEL_IN = 8.0
 def prepare_precision_accuracy(points: pd.DataFrame) -> FigureTables:
     """Prepare the best throughput of each precision with the difference of its outputs.
 
-    hpcbench compares no outputs. Whoever did adds the columns OUTPUTS: the root mean square and
-    the largest difference between the outputs of a point's server and those of a reference on the
-    same inputs, in the unit of the outputs.
-
     Parameters
     ----------
     points
-        Table of `points.summarise` of results with these columns.
+        Table of `points.summarise`.
 
     Returns
     -------
@@ -63,8 +59,8 @@ def prepare_precision_accuracy(points: pd.DataFrame) -> FigureTables:
     table = points[points[_RMS_DIFFERENCE].notna()].copy()
     if table.empty:
         raise DoesNotApply(
-            f"no outputs were compared: the results have no column {_RMS_DIFFERENCE} (root mean "
-            "square difference from the outputs of a reference)"
+            "no outputs were compared: compare_outputs in the campaign file sends stored events "
+            "to each variant and to a reference"
         )
     table = series.best_points(table, [name for name in _FREE if name != "accelerator"])
     table["precision"] = [_precision(text) for text in table["accelerator"]]

@@ -30,6 +30,7 @@ from hpcbench.analysis.figures.latency_breakdown import (
     draw_latency_breakdown,
     prepare_latency_breakdown,
 )
+from hpcbench.analysis.figures.latency_tails import draw_latency_tails, prepare_latency_tails
 from hpcbench.analysis.figures.latency_vs_throughput import (
     draw_latency_vs_throughput,
     prepare_latency_vs_throughput,
@@ -175,6 +176,12 @@ _KINDS = (
         "the latency that each throughput costs as the load grows",
         prepare_latency_vs_throughput,
         draw_latency_vs_throughput,
+    ),
+    FigureKind(
+        "latency_tails",
+        "median and p99 latency, and how high the p99 may be, as the load grows",
+        prepare_latency_tails,
+        draw_latency_tails,
     ),
     FigureKind(
         "heat_map",

@@ -101,6 +101,7 @@ def draw_throughput_latency_vs_load(data: pd.DataFrame, style: Style, axis: Axis
         captions.conditions_note(data, axis.hidden_words),
         captions.repeats_note(data),
         captions.missing_points_note(data, legend.labels, axis, names),
+        captions.behind_note(data),
         captions.selection_note(data),
     ]
     around = Surroundings(captions.campaign_names(data), legend.title, legend.entries(data), notes)

@@ -74,8 +74,6 @@ def check_repeats(values: Array, numbers: Numbers) -> Repeats:
     Repeats
         From the logarithms of values of configurations that have at least three.
     """
-    from scipy import stats
-
     known = np.isfinite(values) & (values > 0)
     order = np.argsort(numbers[known], kind="stable")
     logs, groups = np.log(values[known][order]), numbers[known][order]
@@ -89,6 +87,8 @@ def check_repeats(values: Array, numbers: Numbers) -> Repeats:
     usable = (n >= 3) & (second > 1e-20)
     if usable.sum() < FEWEST:
         return Repeats(np.nan, np.nan)
+    from scipy import special  # Not scipy.stats, which takes a second; and only where it is needed.
+
     same = groups[1:] == groups[:-1]
     steps = np.bincount(groups[1:][same], np.diff(logs)[same] ** 2, minlength=len(n))
     n, second, third, fourth, steps = (x[usable] for x in (n, second, third, fourth, steps))
@@ -107,7 +107,7 @@ def check_repeats(values: Array, numbers: Numbers) -> Repeats:
         )
     # Of three values the kurtosis is always 1.5: no variance, nothing to test.
     p = [
-        2 * stats.norm.sf(abs((x - mean).sum()) / np.sqrt(variance.sum()))
+        2 * special.ndtr(-abs((x - mean).sum()) / np.sqrt(variance.sum()))
         if variance.sum() > 0
         else 1.0
         for x, mean, variance in tests

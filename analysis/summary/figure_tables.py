@@ -41,13 +41,14 @@ def plotted_numbers(
     pandas.DataFrame
         ``drawn`` is "colour" for the series that stand out, "grey" for the others, and "no" for
         those beyond MOST_GREY. Each metric has the bars of `with_error_bars`, and its ratio where
-        `with_ratios` has added that.
+        `with_ratios` has added that. ``behind`` says where an open loop fell behind its rate.
     """
     drawn = choose_series(table, most)
     others = [number for number in table["series"].unique() if number not in drawn]
     how = dict.fromkeys(others[:MOST_GREY], "grey") | dict.fromkeys(drawn, "colour")
     known = [name for q in quantities for name in (q, f"{q}_ratio") if name in table]
     values = [f"{name}{end}" for name in known for end in ("", "_low", "_high")]
+    values += [f"{q}{end}" for q in quantities for end in ("_min", "_max")]
     details = (
         "point_id",
         "repeats",
@@ -62,6 +63,7 @@ def plotted_numbers(
     kept = ["series", "x", *CONFIGURATION, *(name for name in details if name in table), *values]
     found = with_error_bars(table, quantities)[kept].reset_index(drop=True)
     found.insert(1, "drawn", [how.get(number, "no") for number in found["series"]])
+    found["behind"] = (table["overloaded_max"] > 0).to_numpy()
     return found
 
 

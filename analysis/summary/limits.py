@@ -157,6 +157,12 @@ class Requirements:
         return OBJECTIVES[self.objective]
 
     @property
+    def decisive(self) -> tuple[Metric, ...]:
+        """Return the metrics that are optimised or limited, each once."""
+        limited = (limit.metric for limit in self.limits)
+        return tuple(dict.fromkeys((self.metric, *limited)))
+
+    @property
     def limits(self) -> tuple[Limit, ...]:
         """Return the limits that were set."""
         given = (

@@ -24,6 +24,7 @@ from hpcbench.analysis.summary.configuration import (
 from hpcbench.analysis.summary.derived_metrics import (
     energy_j_per_infer,
     gpu_power_w,
+    is_overloaded,
     settled_latency_us,
 )
 from hpcbench.analysis.summary.invalid_rows import INVALID, without_invalid
@@ -41,7 +42,7 @@ STAGES = {
 """The stages of a request in their order, as columns of the table and as names in figures."""
 
 OUTPUTS = ("output_rms_difference", "output_max_difference")
-"""Columns that a user may add, who has compared the outputs of models; see `figures.tradeoff`."""
+"""How the outputs of a server differ from those of a reference."""
 
 _LATENCIES = tuple(f"latency_{which}_ms" for which in ("avg", "p50", "p90", "p95", "p99"))
 
@@ -49,6 +50,7 @@ QUANTITIES = (
     *("throughput_infer_per_s", "latency_ms", *_LATENCIES, *STAGES),
     *("gpu_utilization_percent", "gpu_power_w", "gpu_memory_gib", "infer_per_j"),
     *OUTPUTS,
+    *("latency_p99_bound_ms", "send_request_rate", "overloaded"),
 )
 """The metrics that a point has a mean and an interval of."""
 
@@ -61,8 +63,7 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     frame
-        Measurements, as `load_results` returns them; also some of its rows, or with the columns of
-        OUTPUTS added.
+        Measurements, as `load_results` returns them; also some of its rows.
 
     Returns
     -------
@@ -73,7 +74,8 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
         - ``status``: "unstable" if a repeat was; that of the records where none was measured, or
           "invalid" where what was measured is not valid and so left out;
         - ``lacking``: the statuses of repeats that were not measured, or are left out;
-        - ``reason``, ``campaigns``, ``point_id``, ``request_count``, ``part_of``;
+        - ``reason``, ``campaigns``, ``point_id``, ``part_of``;
+        - ``request_count``: of the repeat with the fewest;
         - ``position``: of the model in its campaign, from 0.
 
         Latencies are in ms; ``latency_ms`` is the requested percentile, else the mean.
@@ -86,9 +88,11 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     numbers = group_numbers(rows, CONFIGURATION)
     texts = [*CONFIGURATION]
     points[texts] = points[texts].astype(object).where(points[texts].notna(), None)
-    for name in ("point_id", "request_count", "part_of"):
+    for name in ("point_id", "part_of"):
         found = rows[name].astype(object).iloc[points["row"]].reset_index(drop=True)
         points[name] = found.where(found.notna(), None)
+    requests = pd.Series(as_floats(rows["request_count"]))
+    points["request_count"] = requests.groupby(numbers).min()
     position = rows["model_position"].to_numpy(dtype=np.float64, na_value=np.inf)
     # Imported results belong to no campaign: they come last.
     points["position"] = pd.Series(position).groupby(numbers).min()
@@ -102,9 +106,6 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _quantities(rows: pd.DataFrame) -> dict[str, npt.NDArray[np.float64]]:
     def column(name: str) -> npt.NDArray[np.float64]:
-        # The columns of OUTPUTS are there only if the user has added them.
-        if name not in rows:
-            return np.full(len(rows), np.nan)
         return as_floats(rows[name])
 
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -117,6 +118,9 @@ def _quantities(rows: pd.DataFrame) -> dict[str, npt.NDArray[np.float64]]:
         "gpu_memory_gib": column("gpu_memory_max_bytes") / 2**30,
         "infer_per_j": infer_per_j,
         **{name: column(name) for name in OUTPUTS},
+        "latency_p99_bound_ms": column("latency_p99_bound_us") / 1000,
+        "send_request_rate": column("send_request_rate"),
+        "overloaded": is_overloaded(rows).astype(np.float64),
     }
 
 

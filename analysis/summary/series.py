@@ -12,7 +12,7 @@ from hpcbench.analysis.summary import statistics
 from hpcbench.analysis.summary.configuration import CONFIGURATION, group_numbers
 from hpcbench.analysis.summary.points import natural_ranks
 from hpcbench.analysis.summary.statistics import Sample
-from hpcbench.analysis.summary.varying_axes import Axis
+from hpcbench.analysis.summary.varying_axes import REQUEST_RATE, Axis
 from hpcbench.errors import BadInput
 from hpcbench.records.columns import Status
 
@@ -39,12 +39,17 @@ def series_along(points: pd.DataFrame, axis: Axis, free: Collection[str] = ()) -
     Returns
     -------
     pandas.DataFrame
-        The points with ``series``, numbered from 0, and ``x``, sorted by both. Where a series has
+        The points with ``series``, numbered from 0, and ``x``, sorted by both. ``x`` is the rate
+        that was sent where that fell behind the one asked for. Where a series has
         an x twice (the model's default, and the same value written out), the point with more
         measurements stays, else the first.
     """
     table = points.copy()
     table["x"] = table[axis.column].astype("float64")
+    if axis is REQUEST_RATE:
+        # What fell behind was never under the load that was asked for.
+        behind = (table["overloaded_max"] > 0) & (table["send_request_rate"] > 0)
+        table["x"] = table["x"].mask(behind, table["send_request_rate"])
     table = table[table["x"] > 0]
     kept = table.assign(variant=variants_without(table["variant"], axis.column))
     table["series"] = number_groups(
@@ -189,7 +194,7 @@ def add_ratio(
 
 
 def with_error_bars(table: pd.DataFrame, quantities: Iterable[str]) -> pd.DataFrame:
-    """Return the table with the ends of the bars to draw as ``NAME_low`` and ``NAME_high``.
+    """Return the table with what the bars of a figure show: an interval, or a range.
 
     Parameters
     ----------
@@ -201,14 +206,17 @@ def with_error_bars(table: pd.DataFrame, quantities: Iterable[str]) -> pd.DataFr
     Returns
     -------
     pandas.DataFrame
-        The interval of the mean. Of two repeats it is 13 times as wide as they are apart, so that
-        the bar ends at these two instead.
+        ``NAME_low`` and ``NAME_high`` are the interval of the mean. Of two repeats it is 13 times
+        as wide as they are apart: there they are missing, and ``NAME_min`` and ``NAME_max``, which
+        are missing elsewhere, hold the two.
     """
     table = table.copy()
     for name in quantities:
         two = table[f"{name}_n"] == 2
-        for end, limit in (("_low", "_min"), ("_high", "_max")):
-            table[f"{name}{end}"] = table[f"{name}{end}"].mask(two, table[f"{name}{limit}"])
+        for end in ("_low", "_high"):
+            table[f"{name}{end}"] = table[f"{name}{end}"].mask(two)
+        for end in ("_min", "_max"):
+            table[f"{name}{end}"] = table[f"{name}{end}"].where(two)
     return table
 
 

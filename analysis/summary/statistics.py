@@ -35,7 +35,6 @@ from hpcbench.analysis.summary.configuration import (
     normalised,
 )
 from hpcbench.analysis.summary.invalid_rows import INVALID
-from hpcbench.analysis.summary.outliers import far_from_median
 from hpcbench.records.columns import MEASURED, Status
 
 CONFIDENCE = 0.95
@@ -46,7 +45,6 @@ def join_repeats(
     frame: pd.DataFrame,
     metrics: Sequence[str],
     columns: Sequence[str] = CONFIGURATION,
-    count_far: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Return one row per configuration, with the statistics of its repeats.
 
@@ -58,8 +56,6 @@ def join_repeats(
         Names of columns of numbers. Rows without a measurement do not count.
     columns
         Rows that agree in all of these are repeats.
-    count_far
-        Those of ``metrics`` that get the column ``_far`` of `far_from_median`, too.
 
     Returns
     -------
@@ -71,7 +67,7 @@ def join_repeats(
         `group_statistics` names, in the metric's own unit.
     """
     frame = normalised(frame)
-    return join_groups(frame, group_numbers(frame, columns), metrics, columns, count_far)
+    return join_groups(frame, group_numbers(frame, columns), metrics, columns)
 
 
 def join_groups(
@@ -79,7 +75,6 @@ def join_groups(
     numbers: Numbers,
     metrics: Sequence[str],
     columns: Sequence[str],
-    count_far: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Return one row per group of measurements: `join_repeats` where the groups are known.
 
@@ -93,8 +88,6 @@ def join_groups(
         As for `join_repeats`.
     columns
         Those to keep, each the same in a whole group.
-    count_far
-        As for `join_repeats`.
 
     Returns
     -------
@@ -118,9 +111,6 @@ def join_groups(
         values = np.where(measured, as_floats(frame[metric]), np.nan)
         for ending, column in group_statistics(values, numbers, count).items():
             added[f"{metric}{ending}"] = column
-        if metric in count_far:
-            far = far_from_median(values, numbers, added[f"{metric}_median"])
-            added[f"{metric}_far"] = np.bincount(numbers[far], minlength=count)
     return pd.concat([table, pd.DataFrame(added)], axis=1)
 
 

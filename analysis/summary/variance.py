@@ -43,7 +43,7 @@ has more at fewer, and its intervals are then too narrow."""
 _CERTAIN = 1e5
 """Degrees of freedom from which on all variances are the same."""
 
-_ENOUGH = 20_000
+_ENOUGH = 1_000
 """Variances from which a trend is known well enough."""
 
 _RANGE = np.log(2)

@@ -50,6 +50,25 @@ Shapes = dict[
 ]
 
 
+class CompareOutputs(FileSection):
+    """Stored events whose outputs are compared with those of a reference.
+
+    Attributes
+    ----------
+    inputs
+        A JSON file of perf_analyzer, relative to the campaign file.
+    events
+        How many of its events are sent.
+    reference
+        A model of the repository whose outputs are right; None for the model itself, as it stands
+        there.
+    """
+
+    inputs: Annotated[Path, AfterValidator(yaml_model.absolute_path)]
+    events: Count = 100
+    reference: Name | None = None
+
+
 class Model(FileSection):
     """One model of the repository.
 
@@ -68,6 +87,8 @@ class Model(FileSection):
         which are an axis.
     server, load, measurement
         Axes that replace the campaign's for this model.
+    compare_outputs
+        What its outputs are compared with, in place of the campaign's.
     """
 
     name: Name
@@ -78,6 +99,7 @@ class Model(FileSection):
     server: Server | None = None
     load: Load | None = None
     measurement: Measurement | None = None
+    compare_outputs: CompareOutputs | None = None
 
     @model_validator(mode="after")
     def _shapes_are_of_one_kind(self) -> "Model":
@@ -192,6 +214,8 @@ class Campaign(FileSection):
         Groups of models that share a server and are measured at the same time.
     repeats
         How often each point is measured.
+    compare_outputs
+        What the outputs of all models are compared with.
     fresh_servers
         Whether each placement has a Triton of its own; otherwise variants that differ only in
         scheduling follow each other on one.
@@ -208,9 +232,25 @@ class Campaign(FileSection):
     exclude: tuple[ExcludeRule, ...] = ()
     together: tuple[dict[Label, GroupMember], ...] = ()
     repeats: Annotated[int, Field(strict=True, ge=1, le=1000)] = 1
+    compare_outputs: CompareOutputs | None = None
     fresh_servers: Annotated[bool, Field(strict=True)] = True
 
     _source: str = PrivateAttr(default="campaign")
+
+    def comparison_of(self, model: Model) -> CompareOutputs | None:
+        """Return what the outputs of a model are compared with.
+
+        Parameters
+        ----------
+        model
+            One of the campaign's.
+
+        Returns
+        -------
+        CompareOutputs or None
+            Its own, else the campaign's; None for nothing.
+        """
+        return model.compare_outputs or self.compare_outputs
 
     @property
     def source(self) -> str:

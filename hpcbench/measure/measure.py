@@ -21,6 +21,7 @@ from hpcbench.measure import (
     loaded_config,
     model_repository,
     node,
+    outputs,
     perf_analyzer,
     perf_output,
     preflight,
@@ -40,7 +41,6 @@ from hpcbench.records.columns import Record, Status
 from hpcbench.runtime import command as container
 from hpcbench.runtime import process
 from hpcbench.runtime.command import NodeAccess
-from hpcbench.runtime.process import Command
 
 log = logging.getLogger(__name__)
 
@@ -106,15 +106,17 @@ def _measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, 
                     for variant in served
                 }
                 folders = {v.model.name: e.folder for v, e in built.items() if e.folder}
+                right = outputs.references(served, site.container, log_path, options)
                 swaps = waiting[-1][0].served != served
                 own = replace(options, engines=folders, poll_repository=swaps)
                 with triton.serve(served, site.container, log_path, own) as server:
+                    compared = outputs.output_columns(server, right)
                     watched = watch(server, gpus=gpus)
                     own_columns = {**columns, **watched.columns}
                     work = _Work(placement, site, own_columns, tool.result(), watched, cpus)
                     for point, record in _measure_on(server, waiting, work):
                         engine = built[point.variant].columns if point.variant in built else {}
-                        yield replace(record, **engine)
+                        yield replace(record, **engine, **compared.get(record.model_label, {}))
             except ServerFailed as error:
                 # Raises UnusableNode if perf_analyzer does not run either.
                 tool.result()
@@ -290,7 +292,7 @@ def _measure_concurrent(
 
 def _command(
     point: Point, server: triton.Server, work: _Work, folder: Path, **how: bool
-) -> tuple[Command, list[str]]:
+) -> tuple[process.Command, list[str]]:
     """Return perf_analyzer's command in ``folder``, and needed flags that it does not know."""
     load = point.load
     metrics_url = f"127.0.0.1:{server.metrics_port}/metrics" if work.columns["gpu_count"] else None

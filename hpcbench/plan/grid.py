@@ -16,6 +16,7 @@ from hpcbench.plan import applicability, axis_product
 from hpcbench.plan.axis_product import Combination, Factor
 from hpcbench.plan.model import TritonModel, hash_id
 from hpcbench.plan.point import (
+    Comparison,
     Point,
     ServerVariant,
     Shapes,
@@ -94,7 +95,7 @@ def expand_grid(
             if label in group:
                 # The campaign makes sure that all models of a group have the same image.
                 image = software[model.server_image]
-                parts = list(_parts(campaign, models, position, group[label]))
+                parts = list(_parts(campaign, models, input_data, position, group[label]))
                 all_parts += [(model, part.factors) for part in parts]
                 problems |= dict.fromkeys(p for part in parts for p in part.problems)
                 members[label] = [
@@ -197,10 +198,15 @@ class _Part:
     variant_name: str | None
     factors: Sequence[Factor]
     problems: Sequence[str]
+    compared: Comparison | None
 
 
 def _parts(
-    campaign: Campaign, models: Mapping[str, TritonModel], position: int, member: GroupMember
+    campaign: Campaign,
+    models: Mapping[str, TritonModel],
+    input_data: Mapping[str, str],
+    position: int,
+    member: GroupMember,
 ) -> Iterator[_Part]:
     variants: list[tuple[str | None, NamedVariant | None]] = [*campaign.variants.items()]
     model = campaign.models[position]
@@ -233,7 +239,25 @@ def _parts(
                 variant_name=name,
                 factors=factors,
                 problems=problems,
+                compared=_comparison(campaign, models, input_data, model),
             )
+
+
+def _comparison(
+    campaign: Campaign,
+    models: Mapping[str, TritonModel],
+    input_data: Mapping[str, str],
+    model: Model,
+) -> Comparison | None:
+    asked = campaign.comparison_of(model)
+    if asked is None:
+        return None
+    return Comparison(
+        reference=models[asked.reference or model.name],
+        inputs=str(asked.inputs),
+        digest=input_data[str(asked.inputs)],
+        events=asked.events,
+    )
 
 
 def _override(axes: A, *overrides: FileSection | None) -> A:
@@ -293,6 +317,7 @@ def _variant(part: _Part, image: str, values: Mapping[str, Any]) -> tuple[Server
         version=values["version"],
         server_image=part.model.server_image,
         changes=tuple(server_axes.config_changes(axes).items()),
+        compared=part.compared,
     )
     return variant, canonical_json(server_identity(variant, image))
 

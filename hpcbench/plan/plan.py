@@ -304,7 +304,10 @@ def _check_walltime(site: Site, placements: Mapping[str, Sequence[Placement]]) -
 def _read_models(campaign: Campaign, bound: Sequence[Path]) -> dict[str, TritonModel]:
     found: dict[str, TritonModel] = {}
     problems: dict[str, None] = {}
-    for name in dict.fromkeys(model.name for model in campaign.models):
+    names = [model.name for model in campaign.models]
+    compared = [campaign.comparison_of(model) for model in campaign.models]
+    names += [each.reference for each in compared if each and each.reference]
+    for name in dict.fromkeys(names):
         try:
             found[name] = read_model(campaign.model_repository, name, bound=bound)
         except BadInput as error:
@@ -328,7 +331,18 @@ def _input_digests(campaign: Campaign) -> dict[str, str]:
     names = {name for measurement in measured if measurement for name in measurement.input_data}
     where = f"{campaign.source}: measurement.input_data"
     files = sorted(names.difference(GENERATED_INPUT))
-    return {name: input_digest(name, where) for name in files}
+    found = {name: input_digest(name, where) for name in files}
+    for model in campaign.models:
+        asked = campaign.comparison_of(model)
+        if asked is not None:
+            key = f"{campaign.source}: compare_outputs.inputs"
+            if not asked.inputs.is_file():
+                raise BadInput(
+                    f"{key}: {asked.inputs} is not a file",
+                    "name a JSON file of perf_analyzer; hpcbench make-input writes one from events",
+                )
+            found[str(asked.inputs)] = input_digest(str(asked.inputs), key)
+    return found
 
 
 def _check_folders(campaign: Campaign, points: Iterable[Point]) -> None:

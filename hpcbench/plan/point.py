@@ -18,6 +18,28 @@ Request = tuple[Shapes, int]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What the outputs of a server are compared with.
+
+    Attributes
+    ----------
+    reference
+        The model whose outputs are right.
+    inputs
+        The JSON file with the events, as perf_analyzer reads it.
+    digest
+        Hash of that file.
+    events
+        How many of them.
+    """
+
+    reference: TritonModel
+    inputs: str
+    digest: str
+    events: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServerVariant:
     """One Triton configuration: a model of the repository and what the campaign changes in it.
 
@@ -35,6 +57,8 @@ class ServerVariant:
         The site's name for the server image; None for the site's default.
     changes
         (axis, value) of each server axis that differs from the model's own config.pbtxt.
+    compared
+        What its outputs are compared with; None for nothing.
     """
 
     model: TritonModel
@@ -43,6 +67,7 @@ class ServerVariant:
     version: int | None
     server_image: str | None = None
     changes: tuple[tuple[str, Setting], ...]
+    compared: Comparison | None = None
 
     @property
     def axes(self) -> dict[str, Setting]:

@@ -151,6 +151,24 @@ class Record(Asked):
         unit="1",
     )
 
+    # The outputs
+    output_reference: str | None = _provenance(
+        "the model whose outputs were taken as right, and how many events were compared, or why "
+        "none were; missing: compare_outputs was not asked for"
+    )
+    output_max_difference: float | None = _metric(
+        "largest absolute difference from its outputs, over all of them", unit="1"
+    )
+    output_relative_difference: float | None = _metric(
+        "largest difference over the value of the reference, where that is not 0", unit="1"
+    )
+    output_rms_difference: float | None = _metric(
+        "root of the mean square difference, of the output where it is largest", unit="1"
+    )
+    output_differences: str | None = _provenance(
+        "the three of each output (max, relative, rms), as JSON"
+    )
+
     # The device meanwhile
     device_source: str | None = _provenance(
         "where power and energy come from: nvml, triton (its metrics, where NVML is missing), or "

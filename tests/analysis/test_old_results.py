@@ -31,6 +31,9 @@ RESULTS = {
 SENTENCES = ("notes", "failing")
 """What they say may be said better."""
 
+NEW = ("latency_tails",)
+"""Kinds of figures that there were not then."""
+
 ERRORS = ("low", "high", "as_good", "runners_up", "sizing")
 """What is made of the errors, which few repeats borrow from others since; those that are as good
 come first among the runners-up."""
@@ -67,6 +70,15 @@ def digest(column: pd.Series) -> str:
     return hashlib.sha256(values.encode()).hexdigest()[:16]
 
 
+def drawn_ends(data: pd.DataFrame, column: str) -> pd.Series:
+    """A column; of two repeats that which had stood in the column of an interval."""
+    for interval, span in (("_low", "_min"), ("_high", "_max")):
+        named = column.removesuffix(interval) + span
+        if column.endswith(interval) and named in data:
+            return data[column].fillna(data[named])
+    return data[column]
+
+
 def alike(found: Any, wanted: Any) -> bool:
     """Whether two pieces of JSON are the same but for the last digits of their numbers."""
     if isinstance(wanted, dict):
@@ -90,11 +102,12 @@ def test_the_table_is_the_same(results: Path, expected: Any) -> None:
 
 def test_the_figures_are_the_same(results: Path, expected: Any) -> None:
     figures, reasons = prepare_figures(summarise(load_results(results)))
+    figures = [figure for figure in figures if figure.kind.name not in NEW]
     assert [figure.name for figure in figures] == list(expected["figures"])
     assert sorted(reasons) == expected["not_drawn"]
     for figure in figures:
         for column, values in expected["figures"][figure.name].items():
-            found = [plain(value) for value in figure.data[column]]
+            found = [plain(value) for value in drawn_ends(figure.data, column)]
             # What is the same in every row stands there once.
             wanted = values * len(found) if len(values) == 1 else values
             assert alike(found, wanted), f"{figure.name}: {column}"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tests.benchmarks import decisions_compare
+from tests.benchmarks import decisions_compare, decisions_recommend
 
 Chance = np.random.Generator
 
@@ -56,7 +56,9 @@ class Found:
         return self.case.least <= self.share <= self.case.most
 
 
-CASES: tuple[Case, ...] = tuple(Case(**case) for case in decisions_compare.CASES)
+CASES: tuple[Case, ...] = tuple(
+    Case(**case) for case in (*decisions_compare.CASES, *decisions_recommend.CASES)
+)
 
 
 def simulate(cases: Sequence[Case], trials: int | None = None) -> Iterator[Found]:

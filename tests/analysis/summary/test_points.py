@@ -39,8 +39,18 @@ def test_the_bar_of_two_repeats_is_these_two(load):
     frame = load(record(repeat=i, throughput_infer_per_s=v) for i, v in enumerate((90, 100)))
     numbers = plotted_numbers(along_batches(frame), ("throughput_infer_per_s",))
     (row,) = row_dicts(numbers)
-    assert row["throughput_infer_per_s_low"] == pytest.approx(90)
-    assert row["throughput_infer_per_s_high"] == pytest.approx(100)
+    assert row["throughput_infer_per_s_min"] == pytest.approx(90)
+    assert row["throughput_infer_per_s_max"] == pytest.approx(100)
+    # It is no interval, and has no name of one.
+    assert np.isnan(row["throughput_infer_per_s_low"])
+    assert np.isnan(row["throughput_infer_per_s_high"])
+
+
+def test_the_bar_of_three_repeats_is_their_interval_and_no_range(load):
+    frame = load(record(repeat=i, throughput_infer_per_s=v) for i, v in enumerate((90, 100, 110)))
+    (row,) = row_dicts(plotted_numbers(along_batches(frame), ("throughput_infer_per_s",)))
+    assert row["throughput_infer_per_s_low"] == pytest.approx(100 - 24.84, abs=0.01)
+    assert np.isnan(row["throughput_infer_per_s_min"])
 
 
 def test_a_point_measured_once_has_no_interval(load):

@@ -60,7 +60,7 @@ OTHERS = {
 """Columns that two repeats may differ in and that are not figures of time, rate or device."""
 
 FIGURE_PREFIXES = ("latency_", "client_", "network_", "server_", "windows_", "gpu_")
-FIGURE_PREFIXES += ("executed_", "energy_", "idle_power_", "cpu_power_", "cpu_sampled_")
+FIGURE_PREFIXES += ("output_", "executed_", "energy_", "idle_power_", "cpu_power_", "cpu_sampled_")
 
 
 def summary(*records: Any) -> pd.DataFrame:
@@ -70,7 +70,7 @@ def summary(*records: Any) -> pd.DataFrame:
 def test_every_column_is_part_of_a_configuration_or_may_differ_between_repeats() -> None:
     figures = {
         name for name in SCHEMA.names if name.startswith(FIGURE_PREFIXES) or name.endswith("_per_s")
-    } - {"server_image_digest", "gpu_name", "gpu_count", "gpu_driver"}
+    } - {"server_image_digest", "gpu_name", "gpu_count", "gpu_driver", "output_shared_memory_bytes"}
     assert set(CONFIGURATION).isdisjoint(OTHERS | figures)
     # A new column belongs into hpcbench.analysis.summary.configuration, or into OTHERS above.
     assert set(SCHEMA.names) == set(CONFIGURATION) | OTHERS | figures
