@@ -232,7 +232,8 @@ def _gains(one: Recommendation) -> Iterator[str]:
         doubt = {True: ", which may be noise", None: ", all measured once", False: ""}
         yield f"{metric.name}: {ratio} times that of base{doubt[one.base.as_good]}{exceeds}"
     if len(one.as_good) > len(one.runners_up):
-        yield f"{len(one.as_good)} others cannot be told from it; more repeats tell them apart"
+        more = "hpcbench run --confirm measures all again"
+        yield f"{len(one.as_good)} others cannot be told from it; {more}"
 
 
 def _sizing(one: Recommendation) -> Iterator[str]:

@@ -13,9 +13,10 @@ import click
 
 from hpcbench.cli.results import JSON, RESULTS
 from hpcbench.cli.say import say, say_damaged
-from hpcbench.errors import HpcbenchError
+from hpcbench.errors import BadInput, HpcbenchError
 
 if TYPE_CHECKING:
+    from hpcbench.config.campaign import Campaign
     from hpcbench.plan.plan import Plan
 
 CAMPAIGN = click.argument("campaign", type=click.Path(path_type=Path))
@@ -228,8 +229,20 @@ def _load_pandas_at_the_end(
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for the results. Points that it already contains are not measured again.",
 )
+@click.option(
+    "--confirm",
+    metavar="N RESULTS",
+    type=(click.IntRange(min=2), click.Path(path_type=Path)),
+    help="Measure only what is recommended in RESULTS, its rivals and the base, N times each, on "
+    "fresh servers. RESULTS may be the folder of recommend --out, for its limits to count.",
+)
 def run(
-    campaign: Path, site: str, pools: tuple[str, ...], account: str | None, results: Path
+    campaign: Path,
+    site: str,
+    pools: tuple[str, ...],
+    account: str | None,
+    results: Path,
+    confirm: tuple[int, Path] | None,
 ) -> int:
     """Measure the points of CAMPAIGN that have no result yet.
 
@@ -247,13 +260,15 @@ def run(
     from hpcbench.cluster import driver
     from hpcbench.config.campaign import Campaign
 
-    chosen = Campaign.load(campaign)
+    chosen, only = Campaign.load(campaign), None
+    if confirm is not None:
+        chosen, only = _to_confirm(chosen, results, *confirm)
     # Progress goes to stderr, so that the table alone can be piped.
     console = SafeConsole(stderr=True)
     with show_progress(console) as report:
         listener = _load_pandas_at_the_end(report)
         summary = driver.run(
-            chosen, where, results, pools=pools, account=account, listener=listener
+            chosen, where, results, pools=pools, account=account, listener=listener, only=only
         )
     from hpcbench.records.frame import load_results
 
@@ -265,6 +280,21 @@ def run(
     if summary.exit_code:
         console.print(f"for the reasons: hpcbench status {results}", highlight=False, markup=False)
     return summary.exit_code
+
+
+def _to_confirm(
+    campaign: "Campaign", results: Path, repeats: int, source: Path
+) -> tuple["Campaign", frozenset[str]]:
+    """Return the campaign with so many repeats on fresh servers, and the points to measure."""
+    from hpcbench.analysis.decide.confirm import points_to_confirm
+
+    if results.resolve() == source.resolve():
+        raise BadInput(
+            f"--confirm {source}: is the folder of --results, too",
+            "name a new folder: what led to the choice says nothing about it",
+        )
+    fresh = {"repeats": repeats, "fresh_servers": True}
+    return campaign.model_copy(update=fresh), points_to_confirm(source)
 
 
 @click.command()

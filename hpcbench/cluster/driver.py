@@ -4,6 +4,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -75,6 +76,7 @@ def run(
     pools: Sequence[str] = (),
     account: str | None = None,
     listener: Callback | None = None,
+    only: AbstractSet[str] | None = None,
 ) -> Summary:
     """Measure what a results folder does not hold yet.
 
@@ -95,6 +97,8 @@ def run(
         variable HPCBENCH_ACCOUNT says.
     listener
         Called with each event of the run, for progress bars and logs.
+    only
+        The point_ids to measure; all by default.
 
     Returns
     -------
@@ -113,7 +117,8 @@ def run(
     folder = Results(Path(results).absolute())
     try:
         with others_cannot_write():
-            return _run(campaign, site, folder, pools, account, listener or (lambda _: None))
+            todo = plan(campaign, site, pools=pools, only=only)
+            return _run(todo, folder, account, listener or (lambda _: None))
     except OSError as error:
         raise SiteError(
             f"{error.filename or folder.folder}: {error.strerror or error}",
@@ -121,16 +126,9 @@ def run(
         ) from error
 
 
-def _run(
-    campaign: Campaign,
-    site: Site,
-    results: Results,
-    pools: Sequence[str],
-    account: str | None,
-    notify: Callback,
-) -> Summary:
+def _run(todo: Plan, results: Results, account: str | None, notify: Callback) -> Summary:
     started = time.monotonic()
-    todo = plan(campaign, site, pools=pools)
+    site = todo.site
     run_state.check_results_path(results, site)
     account = run_state.charged_account(account, site)
     results.create()
@@ -143,7 +141,7 @@ def _run(
         done = store.finished_keys(results, damaged.append)
         _move_aside(damaged, notify)
         todo = todo.without_done(done)
-        run_state.write_yaml(results.campaign, campaign)
+        run_state.write_yaml(results.campaign, todo.campaign)
         run_state.write_yaml(results.site, site)
         store.write_plan(results, plan_rows(todo))
         notify({"kind": "planned", "plan": todo})

@@ -74,12 +74,13 @@ class ModelCounts:
     @property
     def columns(self) -> dict[str, Any]:
         """Values by the names of their columns."""
+        # No batch ran where all came from the cache: what is missing is None, not an empty list.
         sizes = sorted(self.executions)
         return {
             "failure_count": self.failed,
             "cache_hit_count": self.cache_hits,
-            "executed_batch_sizes": tuple(sizes),
-            "executed_batch_counts": tuple(self.executions[size] for size in sizes),
+            "executed_batch_sizes": tuple(sizes) or None,
+            "executed_batch_counts": tuple(self.executions[size] for size in sizes) or None,
         }
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -135,6 +136,7 @@ def plan(
     *,
     pools: Sequence[str] = (),
     results: str | Path | None = None,
+    only: AbstractSet[str] | None = None,
 ) -> Plan:
     """Plan a campaign on a site, without starting anything.
 
@@ -148,6 +150,9 @@ def plan(
         Names of the pools to use; all pools of the site by default.
     results
         A results folder. What it holds already is left out.
+    only
+        The point_ids to measure, in an order of their own; all, in that of the campaign, by
+        default.
 
     Returns
     -------
@@ -170,6 +175,8 @@ def plan(
         software=software,
         input_data=_input_digests(campaign),
     )
+    if only is not None:
+        points = replace(points, points=_in_fresh_order(points.points, only, campaign))
     _check_folders(campaign, points.points)
     inapplicable: list[Inapplicable] = []
     placements: dict[str, tuple[Placement, ...]] = {}
@@ -199,6 +206,21 @@ def plan(
     from hpcbench.records.folder import Results
 
     return todo.without_done(store.finished_keys(Results(Path(results))))
+
+
+def _in_fresh_order(
+    points: Iterable[Point], only: AbstractSet[str], campaign: Campaign
+) -> tuple[Point, ...]:
+    """Return some points in an order that has nothing to do with that of the campaign."""
+    chosen = [point for point in points if point.id in only]
+    if lacking := len(only) - len({point.id for point in chosen}):
+        raise BadInput(
+            f"{campaign.source}: {lacking} of the {len(only)} points to confirm are not in it: the "
+            "model files, the images or the campaign have changed since",
+            "give the campaign, the models and the site that the results come from",
+        )
+    # The same whenever the run goes on.
+    return tuple(sorted(chosen, key=lambda point: sha256(f"again {point.id}".encode()).digest()))
 
 
 def _by_reason(points: Iterable[Point], site: Site, pool: str) -> dict[str | None, list[Point]]:

@@ -59,6 +59,11 @@ def test_a_real_answer_is_read_as_batches_by_their_size() -> None:
     }
 
 
+def test_a_model_that_answered_from_its_cache_ran_no_batches() -> None:
+    columns = ModelCounts(100, 0, 100, {}).columns
+    assert (columns["executed_batch_sizes"], columns["executed_batch_counts"]) == (None, None)
+
+
 def test_versions_of_a_model_are_counted_together() -> None:
     (first,) = ANSWER["model_stats"]
     counts = server_statistics.parse({"model_stats": [first, first | {"version": "2"}]})
