@@ -143,7 +143,7 @@ def metric_changes(
     bounds = _Bounds(metric, 1 + tolerance, rate / 2 if found else rate)
     shifts = []
     for at, name, shift, sessions in found:
-        judged = _judge(shift, _Bounds(metric, 1 + tolerance, bounds.rate / len(found)))
+        judged = _verdicts(shift, _Bounds(metric, 1 + tolerance, bounds.rate / len(found)))
         row = judged.iloc[0]
         off = row["verdict"] not in (Verdict.WORSE, Verdict.BETTER)
         ratio = _without(ratio, at, shift) if off else _within(ratio, at, shift, sessions)
@@ -154,7 +154,7 @@ def metric_changes(
                 *(Verdict(row["verdict"]), (sessions[0], sessions[1]), night, bool(off)),
             )
         )
-    rows = _judge(ratio, bounds)
+    rows = _verdicts(ratio, bounds)
     rows["once"] = np.logical_or(
         *(as_floats(s.table[f"{metric.column}_n"])[pairs[x]] == 1 for s, x in ((a, "a"), (b, "b")))
     )
@@ -281,7 +281,7 @@ def _within(ratio: LogRatio, at: Numbers, shift: LogRatio, sessions: list[int]) 
     return LogRatio(ratio.value, error, freedom)
 
 
-def _judge(ratio: LogRatio, bounds: _Bounds) -> pd.DataFrame:
+def _verdicts(ratio: LogRatio, bounds: _Bounds) -> pd.DataFrame:
     """Return the verdicts on ratios B / A, with the intervals that they used.
 
     Each of the two directions is one family of tests [1]_. An interval has the level at which its

@@ -164,7 +164,7 @@ def record_files(path: Path) -> list[Path]:
     BadInput
         Where it is none of these.
     """
-    if path.is_file():
+    if path.is_file() and _is_parquet(path):
         return [path]
     records = Results(path).records
     if records.is_dir():
@@ -177,6 +177,17 @@ def record_files(path: Path) -> list[Path]:
             "name the folder that was given to hpcbench run as --results",
         )
     return files
+
+
+def _is_parquet(path: Path) -> bool:
+    """Whether it is such a file by its name, damaged or not, or by its first bytes."""
+    if path.suffix == ".parquet":
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"PAR1"
+    except OSError:
+        return True  # whoever reads it says why that fails
 
 
 OnDamage = Callable[[DamagedFile], object]
@@ -312,8 +323,13 @@ def read_plan(results: Results) -> list[dict[str, Any]]:
         Where no run has been started in the folder.
     """
     if not results.plan.is_file():
+        problem = "there is no such folder"
+        if results.folder.exists():
+            problem = "is a file, not a results folder"
+        if results.folder.is_dir():
+            problem = "no run has been started in this folder"
         raise BadInput(
-            f"{results.folder}: no run has been started in this folder",
+            f"{results.folder}: {problem}",
             "name the folder that was given to hpcbench run as --results",
         )
     rows: list[dict[str, Any]] = parquet.read_file(results.plan, PLAN_SCHEMA.names).to_pylist()

@@ -48,6 +48,12 @@ def planned_in(place: Path, **changes: Any) -> Result:
 # Help
 
 
+def test_without_a_command_there_is_the_help_and_nothing_else() -> None:
+    result = invoke()
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == invoke("--help").stdout
+
+
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_help_names_every_command_in_the_order_of_work(flag: str) -> None:
     result = invoke(flag)
@@ -236,7 +242,7 @@ def test_a_site_without_its_software_ends_with_3(place: Path, command: str) -> N
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        (["status"], "no run has been started in this folder"),
+        (["status"], "there is no such folder"),
         (["plot", "--out", "figures"], "is neither a results folder nor a Parquet file"),
     ],
 )
