@@ -125,6 +125,8 @@ def metric_changes(
         ``verdict``, ``once``, ``detectable`` and ``repeats`` as in `compare.Comparison`; and the
         shifts.
     """
+    if pairs.empty:
+        return _no_rows(), []
     places, names = _places(a, b, pairs)
     samples, effects = _samples(a, b, pairs, places, metric.column)
     resolution = np.fmax(*(_resolution(s, pairs[x], metric) for s, x in ((a, "a"), (b, "b"))))
@@ -188,30 +190,29 @@ def _samples(
 ) -> tuple[tuple[Sample, Sample], tuple[list[Array], list[Array]]]:
     """Return the values of both sides, and by place the effects of each side's sessions.
 
-    Where a side has several sessions, the means of sessions are the values, without what the
-    configurations of a place share in each.
+    At a place where a side has several sessions, the means of sessions are the values, without what
+    its configurations share in each; elsewhere each repeat is one.
     """
-    count = int(places.max()) + 1 if len(places) else 0
-    sizes = np.bincount(places, minlength=count)
-    several = any(len(s.sessions) and s.sessions.max() for s in (a, b))
+    sizes = np.bincount(places)
+    sessions = [
+        side.sessions_by_place(pairs[x].to_numpy(), places) for side, x in ((a, "a"), (b, "b"))
+    ]
+    several = np.array([max(map(len, both)) > 1 for both in zip(*sessions, strict=True)])
     samples, effects = [], []
-    for side, x in ((a, "a"), (b, "b")):
-        positions = pairs[x].to_numpy()
-        at = [side.sessions_of(positions[places == place]) for place in range(count)]
-        if not several:
-            whole = side.by_repeats(metric)
-            by_place = [np.zeros(len(sessions)) for sessions in at]
-        else:
+    for side, x, at in ((a, "a", sessions[0]), (b, "b", sessions[1])):
+        whole = side.by_repeats(metric)
+        values = [v[pairs[x]] for v in (whole.n, whole.mean, whole.std)]
+        by_place = [np.zeros(len(there)) for there in at]
+        if several.any():
             means, shared = side.by_sessions(metric)
+            by_place = [shared[there] - shared[there].mean() for there in at]
             used = np.zeros(len(shared))
-            by_place = []
-            for sessions, size in zip(at, sizes, strict=True):
-                away = shared[sessions] - shared[sessions].mean()
-                by_place.append(away)
-                if size >= FEWEST_SHARED:
-                    used[sessions] = away
-            whole = session_samples(means, len(side.table), used)
-        samples.append(Sample(*(v[positions] for v in (whole.n, whole.mean, whole.std))))
+            for there, away, size in zip(at, by_place, sizes, strict=True):
+                used[there] = away if size >= FEWEST_SHARED else 0.0
+            by_session = session_samples(means, len(side.table), used)
+            others = (v[pairs[x]] for v in (by_session.n, by_session.mean, by_session.std))
+            values = [np.where(several[places], o, v) for o, v in zip(others, values, strict=True)]
+        samples.append(Sample(*values))
         effects.append(by_place)
     return (samples[0], samples[1]), (effects[0], effects[1])
 
