@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from hpcbench.records import parquet, validity
 from hpcbench.records.columns import MEASURED, SCHEMA
-from hpcbench.records.store import OnDamage, read_table
+from hpcbench.records.store import OnDamage, read_table, record_files
 
 KEY_COLUMNS = ("site", "point_id", "pool", "run_id", "repeat")
 """What names a measurement among those of many sites and sessions: pools of two may have one name.
@@ -70,7 +70,7 @@ def load_results(
     names = [*SCHEMA.names, *validity.COMPUTED] if columns is None else list(columns)
     stored = _stored_columns(names)
     path = Path(path)
-    if not (path.is_file() and parquet.is_merged(path)):
+    if not (path.is_file() and parquet.is_merged(*record_files(path))):
         table = read_table(
             path,
             [*stored, *KEY_COLUMNS, "status", *ATTEMPT_COLUMNS, *SORT_COLUMNS],

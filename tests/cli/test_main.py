@@ -255,6 +255,12 @@ def test_a_folder_without_results_ends_with_2(
     assert words in result.stderr
 
 
+def test_a_campaign_is_not_taken_for_damaged_results(place: Path) -> None:
+    result = invoke("recommend", place / "campaign.yaml")
+    assert result.exit_code == 2
+    assert "is neither a results folder nor a Parquet file" in result.stderr
+
+
 # Packages that are not installed
 
 
