@@ -18,6 +18,7 @@ MODULES = sorted(
     if not any(parent.is_symlink() for parent in path.parents)
 )
 MAX_LINES = 400
+MAX_ARGUMENTS = 6
 FAMILIES = {"FileSection", "HpcbenchError"}
 """Classes that stand for pydantic's BaseModel and for Exception here: whatever is derived from them
 is as deep as what is derived from those."""
@@ -55,3 +56,43 @@ def test_a_container_runtime_is_named_in_its_module_and_in_the_one_list() -> Non
     for package in ("measure", "cluster", "doctor"):
         for path in (ROOT / "hpcbench" / package).glob("*.py"):
             assert ".runtime ==" not in path.read_text(encoding="utf-8"), path
+
+
+NOT_OF_THE_FIELD = {
+    "told",
+    "tell",
+    "tells",
+    "Desk",
+    "Roster",
+    "seal",
+    "visit",
+    "judge",
+    "rounds",
+    "sharing",
+    "leftovers",
+    "combine",
+    "Room",
+    "Held",
+    "Wish",
+}
+"""Words that no manual of Triton, Slurm, Dask or statistics has for what they stood for here."""
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_names_are_those_of_the_field_and_functions_take_at_most_six_arguments(path: Path) -> None:
+    """A command of click takes one argument per option, and `hpcbench.run` those of its command."""
+    names, long = {path.stem}, {}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.FunctionDef(name=name, args=given, decorator_list=decorators):
+                names.add(name)
+                taken = [*given.posonlyargs, *given.args, *given.kwonlyargs]
+                taken = [arg.arg for arg in taken if arg.arg not in ("self", "cls")]
+                is_command = any("click.command(" in ast.unparse(each) for each in decorators)
+                is_public_run = (path.name, name) == ("driver.py", "run")
+                if len(taken) > MAX_ARGUMENTS and not (is_command or is_public_run):
+                    long[name] = taken
+            case ast.ClassDef(name=name) | ast.Name(id=name) | ast.arg(arg=name):
+                names.add(name)
+    assert {name.strip("_") for name in names} & NOT_OF_THE_FIELD == set()
+    assert long == {}

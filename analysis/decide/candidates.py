@@ -180,7 +180,7 @@ class Candidates:
         return Sample.from_table(self.table, metric.column)
 
 
-def judge(
+def apply_limits(
     table: pd.DataFrame, requirements: Requirements, warnings: tuple[str, ...] = ()
 ) -> Candidates:
     """Return the configurations with what is held against each limit.

@@ -125,6 +125,8 @@ def metric_changes(
         ``verdict``, ``once``, ``detectable`` and ``repeats`` as in `compare.Comparison`; and the
         shifts.
     """
+    if pairs.empty:
+        return _no_rows(), []
     places, names = _places(a, b, pairs)
     samples, effects = _samples(a, b, pairs, places, metric.column)
     resolution = np.fmax(*(_resolution(s, pairs[x], metric) for s, x in ((a, "a"), (b, "b"))))
@@ -143,7 +145,7 @@ def metric_changes(
     bounds = _Bounds(metric, 1 + tolerance, rate / 2 if found else rate)
     shifts = []
     for at, name, shift, sessions in found:
-        judged = _judge(shift, _Bounds(metric, 1 + tolerance, bounds.rate / len(found)))
+        judged = _verdicts(shift, _Bounds(metric, 1 + tolerance, bounds.rate / len(found)))
         row = judged.iloc[0]
         off = row["verdict"] not in (Verdict.WORSE, Verdict.BETTER)
         ratio = _without(ratio, at, shift) if off else _within(ratio, at, shift, sessions)
@@ -154,7 +156,7 @@ def metric_changes(
                 *(Verdict(row["verdict"]), (sessions[0], sessions[1]), night, bool(off)),
             )
         )
-    rows = _judge(ratio, bounds)
+    rows = _verdicts(ratio, bounds)
     rows["once"] = np.logical_or(
         *(as_floats(s.table[f"{metric.column}_n"])[pairs[x]] == 1 for s, x in ((a, "a"), (b, "b")))
     )
@@ -188,30 +190,29 @@ def _samples(
 ) -> tuple[tuple[Sample, Sample], tuple[list[Array], list[Array]]]:
     """Return the values of both sides, and by place the effects of each side's sessions.
 
-    Where a side has several sessions, the means of sessions are the values, without what the
-    configurations of a place share in each.
+    At a place where a side has several sessions, the means of sessions are the values, without what
+    its configurations share in each; elsewhere each repeat is one.
     """
-    count = int(places.max()) + 1 if len(places) else 0
-    sizes = np.bincount(places, minlength=count)
-    several = any(len(s.sessions) and s.sessions.max() for s in (a, b))
+    sizes = np.bincount(places)
+    sessions = [
+        side.sessions_by_place(pairs[x].to_numpy(), places) for side, x in ((a, "a"), (b, "b"))
+    ]
+    several = np.array([max(map(len, both)) > 1 for both in zip(*sessions, strict=True)])
     samples, effects = [], []
-    for side, x in ((a, "a"), (b, "b")):
-        positions = pairs[x].to_numpy()
-        at = [side.sessions_of(positions[places == place]) for place in range(count)]
-        if not several:
-            whole = side.by_repeats(metric)
-            by_place = [np.zeros(len(sessions)) for sessions in at]
-        else:
+    for side, x, at in ((a, "a", sessions[0]), (b, "b", sessions[1])):
+        whole = side.by_repeats(metric)
+        values = [v[pairs[x]] for v in (whole.n, whole.mean, whole.std)]
+        by_place = [np.zeros(len(there)) for there in at]
+        if several.any():
             means, shared = side.by_sessions(metric)
+            by_place = [shared[there] - shared[there].mean() for there in at]
             used = np.zeros(len(shared))
-            by_place = []
-            for sessions, size in zip(at, sizes, strict=True):
-                away = shared[sessions] - shared[sessions].mean()
-                by_place.append(away)
-                if size >= FEWEST_SHARED:
-                    used[sessions] = away
-            whole = session_samples(means, len(side.table), used)
-        samples.append(Sample(*(v[positions] for v in (whole.n, whole.mean, whole.std))))
+            for there, away, size in zip(at, by_place, sizes, strict=True):
+                used[there] = away if size >= FEWEST_SHARED else 0.0
+            by_session = session_samples(means, len(side.table), used)
+            others = (v[pairs[x]] for v in (by_session.n, by_session.mean, by_session.std))
+            values = [np.where(several[places], o, v) for o, v in zip(others, values, strict=True)]
+        samples.append(Sample(*values))
         effects.append(by_place)
     return (samples[0], samples[1]), (effects[0], effects[1])
 
@@ -281,7 +282,7 @@ def _within(ratio: LogRatio, at: Numbers, shift: LogRatio, sessions: list[int]) 
     return LogRatio(ratio.value, error, freedom)
 
 
-def _judge(ratio: LogRatio, bounds: _Bounds) -> pd.DataFrame:
+def _verdicts(ratio: LogRatio, bounds: _Bounds) -> pd.DataFrame:
     """Return the verdicts on ratios B / A, with the intervals that they used.
 
     Each of the two directions is one family of tests [1]_. An interval has the level at which its

@@ -51,7 +51,7 @@ class ResultsCheck:
     Attributes
     ----------
     valid, invalid, unmeasured
-        Numbers of measurements. Those without figures are neither valid nor invalid.
+        Numbers of measurements. Those that were not measured are neither valid nor invalid.
     left_out
         How many of the invalid ones the analysis leaves out.
     broken
@@ -132,7 +132,7 @@ def check_lines(found: ResultsCheck) -> Iterator[str]:
     total = found.valid + found.invalid + found.unmeasured
     yield (
         f"{total} measurements: {found.valid} valid, {found.invalid} not valid, "
-        f"{found.unmeasured} without figures"
+        f"{found.unmeasured} without metrics"
     )
     for each in found.broken:
         used = "left out of figures and decisions" if each.rule.left_out else "used, and marked"

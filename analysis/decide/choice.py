@@ -1,4 +1,4 @@
-"""What may be said of the best of many: the one with the best figure is also the luckiest.
+"""What may be said of the best of many: the one with the best metric is also the luckiest.
 
 Of 50 equal configurations measured three times with a spread of 5 %, the best looks 6.7 % better
 than it is. So no statement about it is made with the error of a configuration that was named
@@ -33,7 +33,7 @@ PROJECTION_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Corrected:
-    """A figure of the best of several, corrected for its having been chosen.
+    """A metric of the best of several, corrected for its having been chosen.
 
     Attributes
     ----------
@@ -128,7 +128,7 @@ def corrected_best(
     higher: bool,
     confidence: float = 0.95,
 ) -> Corrected | None:
-    """Return the figure of the best configuration, corrected for its having been chosen.
+    """Return the metric of the best configuration, corrected for its having been chosen.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def corrected_best(
 
     Notes
     -----
-    The estimate is shrunk towards the mean of those that are alike, by as much as their figures
+    The estimate is shrunk towards the mean of those that are alike, by as much as their metrics
     differ no more than their errors explain: the empirical Bayes estimate [4]_ with the variance
     between them by moments [5]_. The interval is the part that two intervals share [3]_: one is
     right given that this configuration came out ahead of the next (a normal distribution that is
@@ -205,7 +205,7 @@ def _interval(
 
 
 def _mean_that_makes(share: float, value: float, error: float, cut: float, reach: float) -> float:
-    """Return the mean at which a figure above ``cut`` is below ``value`` with this probability.
+    """Return the mean at which a metric above ``cut`` is below ``value`` with this probability.
 
     Looked for within ``reach`` of the value, whose end is returned where it lies beyond.
     """

@@ -81,6 +81,9 @@ def _about_others(candidates: Candidates, best: dict[str, Any]) -> Iterator[str]
         yield (
             f"{_configurations(failing)} left out, of which a third or more of the repeats failed"
         )
+    if invalid := int(candidates.table["invalid"].sum()):
+        are = "measurement is" if invalid == 1 else "measurements are"
+        yield f"{invalid} {are} left out, not being valid: hpcbench check says why"
     if candidates.overloaded.any():
         yield (
             f"{_configurations(int(candidates.overloaded.sum()))} left out, which fell behind the "

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hpcbench.analysis.decide import reasons
-from hpcbench.analysis.decide.candidates import Candidates, Flags, judge, tabulate
+from hpcbench.analysis.decide.candidates import Candidates, Flags, apply_limits, tabulate
 from hpcbench.analysis.decide.choice import Corrected, corrected_best, level_for_all
 from hpcbench.analysis.decide.size import Sizing, size_for_rate
 from hpcbench.analysis.summary.configuration import (
@@ -35,7 +35,7 @@ MOST_RUNNERS_UP = 5
 
 Row = dict[str, Any]
 """A configuration: CONFIGURATION, ``point_id``, ``position`` among those of its model and device,
-and the counts and metrics of `candidates.judge`; None where a value is missing."""
+and the counts and metrics of `candidates.apply_limits`; None where a value is missing."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Counts:
     tried
         Those that a campaign asked for.
     measured
-        Those of them that gave figures.
+        Those of them that gave metrics.
     settled
         Those of them whose windows agreed.
     """
@@ -117,7 +117,7 @@ class Recommendation:
     measured
         How many of them have at least one measurement.
     counts
-        How many measurements of all of them were tried, gave figures, and settled.
+        How many measurements of all of them were tried, gave metrics, and settled.
     within_limits
         How many configurations keep all limits.
     best
@@ -199,7 +199,7 @@ def recommend_configurations(
     table, warnings = tabulate(frame, requirements)
     groups = group_numbers(_devices(table), (*MODEL, *REQUEST_CONTENT, *DEVICE))
     return [
-        _recommend_for_device(judge(part, requirements, warnings))
+        _recommend_for_device(apply_limits(part, requirements, warnings))
         for _, part in table.groupby(groups, sort=False)
     ]
 

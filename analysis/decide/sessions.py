@@ -44,22 +44,26 @@ class Side:
     sessions: Numbers
     measured: dict[str, Array]
 
-    def sessions_of(self, configurations: Numbers) -> Numbers:
-        """Return the sessions in which some of the configurations were measured.
+    def sessions_by_place(self, configurations: Numbers, places: Numbers) -> list[Numbers]:
+        """Return the sessions of each place.
 
         Parameters
         ----------
         configurations
-            Positions in the table.
+            Shape (m,), positions in the table.
+        places
+            Shape (m,), the place of each, from 0.
 
         Returns
         -------
-        numpy.ndarray
-            Numbers of sessions, each once.
+        list of numpy.ndarray
+            For each place the numbers of its sessions, each once.
         """
-        chosen = np.zeros(len(self.table), dtype=bool)
-        chosen[configurations] = True
-        return np.unique(self.sessions[chosen[self.numbers]])
+        place_of = np.full(len(self.table), -1)
+        place_of[configurations] = places
+        at, count = place_of[self.numbers], int(self.sessions.max(initial=0)) + 1
+        keys = np.unique((at * count + self.sessions)[at >= 0])
+        return [keys[keys // count == place] % count for place in range(int(places.max()) + 1)]
 
     def by_repeats(self, metric: str) -> Sample:
         """Return a metric with its repeats as independent values.

@@ -239,7 +239,7 @@ def require_measured(points: pd.DataFrame) -> pd.DataFrame:
         No point has a throughput or a latency.
     """
     if not (points[["throughput_infer_per_s", "latency_ms"]] > 0).any(axis=None):
-        raise DoesNotApply("no measurement has figures")
+        raise DoesNotApply("no measurement has metrics")
     return points
 
 

@@ -230,6 +230,11 @@ def _load_pandas_at_the_end(
     help="Folder for the results. Points that it already contains are not measured again.",
 )
 @click.option(
+    "--new-session",
+    is_flag=True,
+    help="Measure all points again, beside the results of earlier sessions.",
+)
+@click.option(
     "--confirm",
     metavar="N RESULTS",
     type=(click.IntRange(min=2), click.Path(path_type=Path)),
@@ -242,11 +247,13 @@ def run(
     pools: tuple[str, ...],
     account: str | None,
     results: Path,
+    new_session: bool,
     confirm: tuple[int, Path] | None,
 ) -> int:
     """Measure the points of CAMPAIGN that have no result yet.
 
     It is safe to interrupt a run: the same command continues it, and tries failed points again.
+    With --new-session it measures all of them once more, as on another night.
     """
     from hpcbench.cluster.fork_server import start_fork_server
     from hpcbench.config.site import Site
@@ -268,7 +275,14 @@ def run(
     with show_progress(console) as report:
         listener = _load_pandas_at_the_end(report)
         summary = driver.run(
-            chosen, where, results, pools=pools, account=account, listener=listener, only=only
+            chosen,
+            where,
+            results,
+            pools=pools,
+            account=account,
+            listener=listener,
+            only=only,
+            new_session=new_session,
         )
     from hpcbench.records.frame import load_results
 
@@ -277,6 +291,8 @@ def run(
         SafeConsole().print(results_table(frame))
     counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.counts.items()))
     console.print(f"{results}: {counts or 'no results'}", highlight=False, markup=False)
+    if not summary.measured_now and not summary.exit_code:
+        console.print("nothing was left to measure; --new-session measures all points again")
     if summary.exit_code:
         console.print(f"for the reasons: hpcbench status {results}", highlight=False, markup=False)
     return summary.exit_code

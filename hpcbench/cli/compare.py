@@ -112,8 +112,8 @@ def compare(
         if components
     }
     if as_json:
-        told = compare_text.comparison_json(compared, names)
-        click.echo(json.dumps(told | ({"components": found} if found else {}), indent=2))
+        document = compare_text.comparison_json(compared, names)
+        click.echo(json.dumps(document | ({"components": found} if found else {}), indent=2))
     else:
         compare_text.print_comparison(compared, names, SafeConsole())
         if found:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -134,17 +135,7 @@ def import_csv(
     type=click.Path(path_type=Path, dir_okay=False),
     help="JSON file to write; an existing one is replaced.",
 )
-def make_input(
-    repository: Path,
-    model: str,
-    source: Path,
-    columns: dict[str, tuple[str, ...]],
-    shapes: dict[str, tuple[int, ...]],
-    events: int | None,
-    pad: float | None,
-    truncate: bool,
-    out: Path,
-) -> None:
+def make_input(repository: Path, model: str, source: Path, out: Path, **options: Any) -> None:
     """Write events as input data for MODEL in REPOSITORY.
 
     Name the file in a campaign as measurement.input_data. Data types and sizes are checked against
@@ -155,10 +146,8 @@ def make_input(
     from hpcbench.exchange.make_input import write_input
     from hpcbench.plan.model import read_model
 
-    options = InputOptions(
-        columns=columns, shapes=shapes, events=events, pad=pad, truncate=truncate
-    )
-    written = write_input(read_model(repository, model), read_events(source), out, options)
+    found, events = read_model(repository, model), read_events(source)
+    written = write_input(found, events, out, InputOptions(**options))
     for layout in written.layouts:
         shape = " x ".join("own length" if size is None else str(size) for size in layout.shape)
         kind = layout.data_type.removeprefix("TYPE_")

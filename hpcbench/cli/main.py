@@ -45,6 +45,9 @@ class _Group(click.Group):
         except click.Abort:
             _report("interrupted; run the same command again to continue")
             sys.exit(130)
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()  # the help of the command
+            sys.exit(2)
         except click.ClickException as error:
             # It names what the user typed, which may be the odd name of a file.
             text = printable(error.format_message())

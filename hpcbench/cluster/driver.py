@@ -17,10 +17,12 @@ from hpcbench.config.campaign import Campaign
 from hpcbench.config.site import Site
 from hpcbench.errors import DamagedFile, SiteError
 from hpcbench.plan.initial_record import initial_record, plan_rows
+from hpcbench.plan.order import in_drawn_order
 from hpcbench.plan.plan import Plan, plan
 from hpcbench.records import merging, store
 from hpcbench.records.columns import Status
 from hpcbench.records.folder import Results, lock_folder
+from hpcbench.records.session import Session, open_session
 from hpcbench.runtime import images
 from hpcbench.runtime.ownership import others_cannot_write
 
@@ -77,6 +79,7 @@ def run(
     account: str | None = None,
     listener: Callback | None = None,
     only: AbstractSet[str] | None = None,
+    new_session: bool = False,
 ) -> Summary:
     """Measure what a results folder does not hold yet.
 
@@ -99,6 +102,9 @@ def run(
         Called with each event of the run, for progress bars and logs.
     only
         The point_ids to measure; all by default.
+    new_session
+        Measure everything again, beside what earlier sessions have measured in this folder. By
+        default a run continues the session that is there.
 
     Returns
     -------
@@ -118,7 +124,7 @@ def run(
     try:
         with others_cannot_write():
             todo = plan(campaign, site, pools=pools, only=only)
-            return _run(todo, folder, account, listener or (lambda _: None))
+            return _run(todo, folder, account, listener or (lambda _: None), new_session)
     except OSError as error:
         raise SiteError(
             f"{error.filename or folder.folder}: {error.strerror or error}",
@@ -126,7 +132,9 @@ def run(
         ) from error
 
 
-def _run(todo: Plan, results: Results, account: str | None, notify: Callback) -> Summary:
+def _run(
+    todo: Plan, results: Results, account: str | None, notify: Callback, new_session: bool
+) -> Summary:
     started = time.monotonic()
     site = todo.site
     run_state.check_results_path(results, site)
@@ -138,6 +146,7 @@ def _run(todo: Plan, results: Results, account: str | None, notify: Callback) ->
         cancel_orphaned_jobs(results, lambda text: notify({"kind": "note", "text": text}))
         # First, so that what a killed run has measured counts as done.
         damaged = merging.recover_records(results)
+        todo = _in_session(todo, open_session(results, new=new_session))
         done = store.finished_keys(results, damaged.append)
         _move_aside(damaged, notify)
         todo = todo.without_done(done)
@@ -158,6 +167,21 @@ def _run(todo: Plan, results: Results, account: str | None, notify: Callback) ->
         results.state.unlink(missing_ok=True)
     summary = summarise(results, started=started, done_before=todo.done)
     return replace(summary, damaged=len(damaged) + len(late))
+
+
+def _in_session(todo: Plan, session: Session) -> Plan:
+    """Return the plan with the points of each placement in an order drawn from the seed."""
+    placements = {
+        pool: tuple(
+            replace(in_drawn_order(each, session.seed), session=session) for each in waiting
+        )
+        for pool, waiting in todo.placements.items()
+    }
+    inapplicable = tuple(
+        replace(each, placement=replace(each.placement, session=session))
+        for each in todo.inapplicable
+    )
+    return replace(todo, placements=placements, inapplicable=inapplicable)
 
 
 def _move_aside(damaged: Sequence[DamagedFile], notify: Callback) -> None:

@@ -178,10 +178,10 @@ def _measure_points(
     The models that an ensemble calls come first: the ensemble's record says that the point is done,
     so the others must be on disk by then.
     """
-    started_at = datetime.now(UTC)
+    times = work.placement.time_columns(datetime.now(UTC))
     outcomes = _measure_load(points, server, work)
     for point, (outcome, extra) in zip(points, outcomes, strict=True):
-        record = _record(point, outcome, extra | {"started_at": started_at}, server, work)
+        record = _record(point, outcome, extra | times, server, work)
         for part in outcome.composing if server.alive else ():
             yield (
                 point,

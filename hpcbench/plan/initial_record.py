@@ -41,14 +41,16 @@ def initial_record(
     site = site.with_server_image(variant.server_image)
     software = runtime_of(site.container).find_software(site.container)
     requests = dict(placement.requests).get(variant.model.name, ())
-    pool = site.pools[placement.pool]
+    pool, session, now = site.pools[placement.pool], placement.session, datetime.now(UTC)
     return Record(
         point_id=point.id,
         campaign=placement.campaign,
         site=site.name,
         pool=placement.pool,
         repeat=placement.repeat,
+        run_id=session.run_id if session else None,
         placement_id=placement.id,
+        placement_position=placement.points.index(point),
         together_id=point.together_id,
         status=status,
         reason=reason,
@@ -71,8 +73,8 @@ def initial_record(
         own_config=model_config.is_own(variant, requests),
         pool_gpu=pool.gpu,
         pool_gpu_count=pool.gpus_per_job if pool.gpu is not None else None,
-        started_at=datetime.now(UTC),
-        ended_at=datetime.now(UTC),
+        **placement.time_columns(now),
+        ended_at=now,
         hpcbench_version=__version__,
     )
 

@@ -2,6 +2,7 @@
 
 import heapq
 import itertools
+import random
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
 
@@ -43,7 +44,7 @@ def make_placements(
     Returns
     -------
     list of Placement
-        The longest first.
+        As `round_by_round` orders them.
     """
     by_server: dict[tuple[ServerVariant, ...], list[Point]] = {}
     for point in points:
@@ -66,7 +67,7 @@ def make_placements(
         for repeat in range(repeats)
         for family, variants in families.items()
     ]
-    return list(longest_first(placements))
+    return list(round_by_round(placements))
 
 
 def order_of_repeat(variants: Sequence[list[Point]], repeat: int) -> list[list[Point]]:
@@ -91,10 +92,40 @@ def order_of_repeat(variants: Sequence[list[Point]], repeat: int) -> list[list[P
     return [*variants[first:], *variants[:first]]
 
 
-def longest_first(placements: Iterable[Placement | None]) -> tuple[Placement, ...]:
+def in_drawn_order(placement: Placement, seed: int) -> Placement:
+    """Return a placement whose points are in an order that is drawn.
+
+    In a fixed order, what changes while a server runs (clocks, heat, memory) would look like an
+    effect of the batch size. Variants stay where they are: each repeat starts with another one.
+
+    Parameters
+    ----------
+    placement
+        The placement.
+    seed
+        Of the session. The same seed gives the same order.
+
+    Returns
+    -------
+    Placement
+        The same points; those that are measured at the same time stay together.
+    """
+    ids = "/".join(sorted(point.id for point in placement.points))
+    chance = random.Random(f"{seed}/{placement.pool}/{placement.repeat}/{ids}")  # noqa: S311
+    points: list[Point] = []
+    for _, part in placement.by_served:
+        groups = list(part.point_groups)
+        chance.shuffle(groups)
+        points += itertools.chain.from_iterable(groups)
+    return replace(placement, points=tuple(points))
+
+
+def round_by_round(placements: Iterable[Placement | None]) -> tuple[Placement, ...]:
     """Return placements in the order in which they are submitted.
 
-    Long ones come first, so that the last jobs to end are short.
+    All first repeats come before all second ones, however long they take: what drifts in the
+    course of a session then meets all configurations alike. Within a round, long placements come
+    first, so that the last jobs to end are short.
 
     Parameters
     ----------
@@ -106,7 +137,7 @@ def longest_first(placements: Iterable[Placement | None]) -> tuple[Placement, ..
     tuple of Placement
         Without the Nones. Equally long ones stay in their order.
     """
-    return tuple(sorted((p for p in placements if p), key=lambda p: -p.estimate_s))
+    return tuple(sorted((p for p in placements if p), key=lambda p: (p.repeat, -p.estimate_s)))
 
 
 def _without_scheduling(variant: ServerVariant) -> ServerVariant:
@@ -148,7 +179,7 @@ def split_placements(
     Returns
     -------
     tuple of Placement
-        The same points, the longest placement first.
+        The same points, as `round_by_round` orders them.
     """
     parts = [part for placement in placements for part in _fit_walltime(placement, walltime_s)]
     # The number decides between equally long placements, which cannot be compared themselves.
@@ -162,7 +193,7 @@ def split_placements(
             break
         heapq.heapreplace(heap, (-halves[0].estimate_s, number, halves[0]))
         heapq.heappush(heap, (-halves[1].estimate_s, len(heap) + len(parts), halves[1]))
-    return longest_first(part for _, _, part in heap)
+    return round_by_round(part for _, _, part in heap)
 
 
 def _halves(placement: Placement) -> list[Placement]:

@@ -6,8 +6,9 @@ import json
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hpcbench.config.load_axes import WINDOWS_IN_A_ROW
 from hpcbench.config.triton_messages import ModelConfig
@@ -18,6 +19,7 @@ from hpcbench.plan.point import Point, Request, ServerVariant
 if TYPE_CHECKING:
     # Importing the columns imports pyarrow, which planning does not use.
     from hpcbench.records.columns import Key
+    from hpcbench.records.session import Session
 
 SERVER_START_S = 10.0
 """Time in seconds that a start of Triton is expected to take."""
@@ -56,6 +58,8 @@ class Placement:
     requests
         (name of a model, what the campaign sends to it on such servers). All placements of these
         servers warm up and build engines alike, however the points are split.
+    session
+        The session that measures it; None in a plan that nobody runs.
     """
 
     campaign: str
@@ -63,12 +67,15 @@ class Placement:
     repeat: int
     points: tuple[Point, ...]
     requests: tuple[tuple[str, tuple[Request, ...]], ...] = ()
+    session: "Session | None" = None
 
     @property
     def id(self) -> str:
         """12 hexadecimal digits that name the placement's log and files."""
         # Parts of a placement that was split have other points, and so logs of their own.
-        text = f"{self.pool}/{self.repeat}/{'/'.join(point.id for point in self.points)}"
+        # So have those of another session.
+        run_id = f"{self.session.run_id}/" if self.session else ""
+        text = f"{run_id}{self.pool}/{self.repeat}/{'/'.join(point.id for point in self.points)}"
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
@@ -134,6 +141,24 @@ class Placement:
         first = self.point_groups[:groups]
         starts_s = sum(map(server_start_s, {g[0].served for g in first or self.point_groups[:1]}))
         return starts_s + sum(map(longest_s, first)) + STOP_S
+
+    def time_columns(self, started_at: datetime) -> dict[str, Any]:
+        """Return when a measurement started, as the columns of its record say it.
+
+        Parameters
+        ----------
+        started_at
+            The time, UTC.
+
+        Returns
+        -------
+        dict of str to object
+            ``started_at``, and ``session_s`` where a session measures the placement.
+        """
+        if self.session is None:
+            return {"started_at": started_at}
+        seconds = (started_at - self.session.started_at).total_seconds()
+        return {"started_at": started_at, "session_s": seconds}
 
     def without_done(self, done: "AbstractSet[Key]") -> "Placement | None":
         """Return the part of the placement that is left to measure.

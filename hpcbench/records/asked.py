@@ -35,6 +35,9 @@ class Asked:
     repeat: int = _identity(
         "0 for the first measurement of the point, 1 for the second, ...", required=True
     )
+    run_id: str | None = _identity(
+        "the session: one run of a campaign into a folder; the same in a run that continues it"
+    )
     placement_id: str = _identity(
         "the Triton launch it belongs to; its server log has this name", required=True
     )
@@ -44,6 +47,12 @@ class Asked:
     status: str = _outcome("ok | unstable | failed | timeout | not_applicable", required=True)
     reason: str | None = _outcome("why the status is not ok, in a sentence")
 
+    placement_position: int | None = _provenance(
+        "place of the point in the order of its placement, from 0", unit="1"
+    )
+    session_s: float | None = _provenance(
+        "from the beginning of the session to the start of the measurement", unit="s"
+    )
     part_of: str | None = _identity(
         "point_id of the ensemble that called this model; missing: it was measured itself"
     )

@@ -17,7 +17,7 @@ import pyarrow as pa
 from hpcbench.records.asked import Asked
 from hpcbench.records.roles import Column, Role, arrow_type, column
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Raised whenever a column changes its name, type, unit or meaning; stored in every file."""
 
 
@@ -36,7 +36,7 @@ FINAL = MEASURED | {Status.NOT_APPLICABLE}
 """What a later run does not measure again."""
 
 Key = tuple[str, str, int]
-"""(point_id, pool, repeat): names one measurement."""
+"""(point_id, pool, repeat): names one measurement of a session."""
 
 
 _software = partial(column, Role.SOFTWARE)

@@ -56,6 +56,11 @@ class Results:
         return self.folder / "plan.parquet"
 
     @property
+    def session(self) -> Path:
+        """The session that the newest run belongs to."""
+        return self.folder / "session.json"
+
+    @property
     def state(self) -> Path:
         """What the newest run says of itself."""
         return self.folder / "run.json"

@@ -10,17 +10,18 @@ import pyarrow.compute as pc
 
 from hpcbench.records import parquet, validity
 from hpcbench.records.columns import MEASURED, SCHEMA
-from hpcbench.records.store import OnDamage, read_table
+from hpcbench.records.store import OnDamage, read_table, record_files
 
-KEY_COLUMNS = ("site", "point_id", "pool", "repeat")
-"""What names a measurement among those of many sites: pools of two may have one name."""
+KEY_COLUMNS = ("site", "point_id", "pool", "run_id", "repeat")
+"""What names a measurement among those of many sites and sessions: pools of two may have one name.
+Rows of older versions have no run_id; they count as of one session."""
 
 ATTEMPT_COLUMNS = ("ended_at", "placement_id")
 """What separates one attempt at a measurement from the next."""
 
 SORT_COLUMNS = (
     *("model_position", "model_label", "pool", "variant", "batch_size", "concurrency", "repeat"),
-    *("site", "point_id"),
+    *("site", "point_id", "run_id"),
 )
 """The order of a table of results; missing values come last."""
 
@@ -69,7 +70,7 @@ def load_results(
     names = [*SCHEMA.names, *validity.COMPUTED] if columns is None else list(columns)
     stored = _stored_columns(names)
     path = Path(path)
-    if not (path.is_file() and parquet.is_merged(path)):
+    if not (path.is_file() and parquet.is_merged(*record_files(path))):
         table = read_table(
             path,
             [*stored, *KEY_COLUMNS, "status", *ATTEMPT_COLUMNS, *SORT_COLUMNS],

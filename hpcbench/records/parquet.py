@@ -39,7 +39,12 @@ def _changes_only(variant: str) -> str:
     return json.dumps(axes)
 
 
-MIGRATIONS: dict[int, Migration] = {1: _variant_without_base}
+def _of_no_session(table: pa.Table) -> pa.Table:
+    """Version 3 names a measurement by its session, too. Nobody knows those of older rows."""
+    return table.append_column("run_id", pa.nulls(len(table), pa.string()))
+
+
+MIGRATIONS: dict[int, Migration] = {1: _variant_without_base, 2: _of_no_session}
 """By version n: the function that turns a table of version n, with all its columns, into one of
 version n + 1."""
 

@@ -1,4 +1,4 @@
-"""The published rules by which the figures of a row are believed or not.
+"""The published rules by which the metrics of a row are believed or not.
 
 A rule looks at the columns that are there; where one is missing, it finds nothing.
 docs/validity.md says the same to users, with the same codes.
@@ -61,7 +61,7 @@ class Rule:
     is_broken
         Returns where a row breaks it, for a table with some of ``columns``.
     left_out
-        Whether the analysis leaves such a row out. Otherwise its figures are what they say, but
+        Whether the analysis leaves such a row out. Otherwise its metrics are what they say, but
         less sure than asked for: they are used, and marked.
     """
 
@@ -278,7 +278,7 @@ RULES = (
     Rule(
         "LITTLE",
         "throughput times latency is not the load asked for, by Little's law: the batch size, the "
-        "load or a figure is not what the row says",
+        "load or a metric is not what the row says",
         _LITTLE_COLUMNS,
         _breaks_little,
     ),

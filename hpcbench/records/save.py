@@ -185,7 +185,9 @@ def _is_object(text: str) -> bool:
 
 def _repeated(columns: dict[str, pa.Array]) -> list[str]:
     """Return which rows would supersede each other: only one of them would ever be read."""
-    keys = pd.DataFrame({name: columns[name].to_pandas() for name in KEY_COLUMNS})
+    keys = pd.DataFrame(
+        {name: columns[name].to_pandas() for name in KEY_COLUMNS if name in columns}
+    )
     twice = keys.duplicated().to_numpy().nonzero()[0]
     if not len(twice):
         return []

@@ -20,6 +20,7 @@ from hpcbench.records import parquet
 from hpcbench.records.columns import FINAL, MEASURED, SCHEMA, Key, Record, names_with
 from hpcbench.records.folder import Results, write_atomically
 from hpcbench.records.roles import Role
+from hpcbench.records.session import read_session
 
 # A run at work merges files while others read them. The folder is then listed again.
 _READ_ATTEMPTS = 10
@@ -164,7 +165,7 @@ def record_files(path: Path) -> list[Path]:
     BadInput
         Where it is none of these.
     """
-    if path.is_file():
+    if path.is_file() and _is_parquet(path):
         return [path]
     records = Results(path).records
     if records.is_dir():
@@ -177,6 +178,17 @@ def record_files(path: Path) -> list[Path]:
             "name the folder that was given to hpcbench run as --results",
         )
     return files
+
+
+def _is_parquet(path: Path) -> bool:
+    """Whether it is such a file by its name, damaged or not, or by its first bytes."""
+    if path.suffix == ".parquet":
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"PAR1"
+    except OSError:
+        return True  # whoever reads it says why that fails
 
 
 OnDamage = Callable[[DamagedFile], object]
@@ -312,8 +324,13 @@ def read_plan(results: Results) -> list[dict[str, Any]]:
         Where no run has been started in the folder.
     """
     if not results.plan.is_file():
+        problem = "there is no such folder"
+        if results.folder.exists():
+            problem = "is a file, not a results folder"
+        if results.folder.is_dir():
+            problem = "no run has been started in this folder"
         raise BadInput(
-            f"{results.folder}: no run has been started in this folder",
+            f"{results.folder}: {problem}",
             "name the folder that was given to hpcbench run as --results",
         )
     rows: list[dict[str, Any]] = parquet.read_file(results.plan, PLAN_SCHEMA.names).to_pylist()
@@ -323,7 +340,7 @@ def read_plan(results: Results) -> list[dict[str, Any]]:
 def read_statuses(
     results: Results, on_damage: OnDamage | None = None
 ) -> dict[Key, tuple[str, str | None]]:
-    """Return how each measurement ended.
+    """Return how each measurement of the newest session ended.
 
     Parameters
     ----------
@@ -340,12 +357,15 @@ def read_statuses(
     """
     if not results.records.is_dir():
         return {}
-    names = ("point_id", "pool", "repeat", "status", "reason", "ended_at")
+    session = read_session(results)
+    names = ("point_id", "pool", "repeat", "status", "reason", "ended_at", "run_id")
     table = read_table(results.folder, names, on_damage=on_damage)
     # As numbers: to make Python's datetimes of them, pyarrow imports pandas.
     ended = table["ended_at"].cast(pa.int64())
     table = table.set_column(names.index("ended_at"), "ended_at", ended)
     rows: Iterable[dict[str, Any]] = table.to_pylist()
+    if session is not None:
+        rows = [row for row in rows if session.has(row["run_id"])]
     found: dict[Key, tuple[str, str | None]] = {}
     for row in sorted(rows, key=lambda r: (r["status"] in MEASURED, r["ended_at"] or 0)):
         found[row["point_id"], row["pool"], row["repeat"]] = row["status"], row["reason"]

@@ -1,4 +1,4 @@
-"""Whether the figures of a row may be believed: columns that are computed when rows are read.
+"""Whether the metrics of a row may be believed: columns that are computed when rows are read.
 
 They are not stored. A row that was measured yesterday is judged by the rules of today, whoever
 wrote it: a run, an import, another program.

@@ -10,8 +10,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+
+try:
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+except ModuleNotFoundError as error:
+    sys.exit(f"{error}\n  -> pip install 'triton-hpcbench[demo]'")
 
 SEED = 20260101
 PARTICLE_FEATURES, VERTEX_FEATURES, HIDDEN, CLASSES = 16, 10, 64, 8

@@ -185,7 +185,7 @@ SAID = {
     "empty": "is not a whole Parquet file",
     "cut": "is not a whole Parquet file",
     "rotten": "is not a whole Parquet file",
-    "of a newer version": "has schema version 99; this hpcbench reads and writes version 2",
+    "of a newer version": "has schema version 99; this hpcbench reads and writes version 3",
     "of another type": "column batch_size is string there; it must be int64",
     "with a status of its own": "column status holds 'fine'; it must be one of ok, unstable",
     "without a key": "these columns are missing, which every record has: pool",
@@ -302,11 +302,11 @@ def test_an_older_schema_version_goes_through_its_migrations(
     names = ["latency_avg_ms" if n == "latency_avg_us" else n for n in SCHEMA.names]
     renamed = pq.read_table(path).rename_columns(names)
     pq.write_table(renamed.replace_schema_metadata(SCHEMA.metadata), path)
-    monkeypatch.setattr(parquet, "SCHEMA_VERSION", 3)
-    assert "has schema version 2; this hpcbench reads and writes version 3" in refusal(
+    monkeypatch.setattr(parquet, "SCHEMA_VERSION", 4)
+    assert "has schema version 3; this hpcbench reads and writes version 4" in refusal(
         load_results, north
     )
-    monkeypatch.setitem(parquet.MIGRATIONS, 2, to_the_next)
+    monkeypatch.setitem(parquet.MIGRATIONS, 3, to_the_next)
     assert load_results(north)["latency_avg_us"].tolist() == [2500.0]
     assert load_results(north, columns=["latency_avg_us"]).iloc[0, 0] == 2500.0
 

@@ -48,6 +48,12 @@ def planned_in(place: Path, **changes: Any) -> Result:
 # Help
 
 
+def test_without_a_command_there_is_the_help_and_nothing_else() -> None:
+    result = invoke()
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == invoke("--help").stdout
+
+
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_help_names_every_command_in_the_order_of_work(flag: str) -> None:
     result = invoke(flag)
@@ -211,7 +217,7 @@ def test_results_of_another_schema_version_end_with_2(place: Path) -> None:
     content = path.read_bytes()
     result = bad(place, "run")
     assert result.exit_code == 2
-    assert "has schema version 99; this hpcbench reads and writes version 2" in result.stderr
+    assert "has schema version 99; this hpcbench reads and writes version 3" in result.stderr
     assert path.read_bytes() == content
 
 
@@ -236,7 +242,7 @@ def test_a_site_without_its_software_ends_with_3(place: Path, command: str) -> N
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        (["status"], "no run has been started in this folder"),
+        (["status"], "there is no such folder"),
         (["plot", "--out", "figures"], "is neither a results folder nor a Parquet file"),
     ],
 )
@@ -247,6 +253,12 @@ def test_a_folder_without_results_ends_with_2(
     result = invoke(*command, tmp_path / "none")
     assert result.exit_code == 2
     assert words in result.stderr
+
+
+def test_a_campaign_is_not_taken_for_damaged_results(place: Path) -> None:
+    result = invoke("recommend", place / "campaign.yaml")
+    assert result.exit_code == 2
+    assert "is neither a results folder nor a Parquet file" in result.stderr
 
 
 # Packages that are not installed

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hpcbench.config.server_axes import SCHEDULING_AXES
 from hpcbench.plan.model import is_swappable
-from hpcbench.plan.order import split_placements
+from hpcbench.plan.order import in_drawn_order, split_placements
 from hpcbench.plan.placement import SERVER_START_S
 from hpcbench.plan.point import Point, ServerVariant
 from tests.helpers.builders import (
@@ -53,13 +53,13 @@ def test_every_measurement_that_is_left_is_placed_exactly_once_and_no_other(
 
 @settings(max_examples=100)
 @given(points=grids, repeats=st.integers(1, 3))
-def test_the_longest_come_first_and_none_is_empty(points: list[Point], repeats: int) -> None:
+def test_the_longest_of_each_repeat_come_first_and_none_is_empty(
+    points: list[Point], repeats: int
+) -> None:
     placements = placed(points, repeats=repeats)
-    lengths = [len(placement.points) for placement in placements]
-    assert lengths == sorted(lengths, reverse=True)
-    assert 0 not in lengths
-    estimates = [placement.estimate_s for placement in placements]
-    assert estimates == sorted(estimates, reverse=True)
+    assert all(placement.points for placement in placements)
+    order = [(placement.repeat, -placement.estimate_s) for placement in placements]
+    assert order == sorted(order)
 
 
 def family(one: ServerVariant) -> ServerVariant:
@@ -214,3 +214,27 @@ def test_a_model_beside_an_ensemble_is_not_swapped_under_it() -> None:
         replace(point(n, of=variant(instance_count=n)), co_located=(ensemble,)) for n in (1, 2)
     ]
     assert len(placed(points)) == 2
+
+
+def test_points_have_an_order_that_is_drawn_from_the_seed() -> None:
+    (placement,) = placed([point(number, batch_size=number + 1) for number in range(20)])
+    orders = [in_drawn_order(placement, seed).points for seed in (1, 1, 2)]
+    assert orders[0] == orders[1] != orders[2]
+    assert orders[0] != placement.points
+    assert set(orders[0]) == set(placement.points)
+
+
+def test_each_repeat_has_an_order_of_its_own() -> None:
+    points = [point(number, batch_size=number + 1) for number in range(20)]
+    first, second = placed(points, repeats=2)
+    assert in_drawn_order(first, 1).points != in_drawn_order(second, 1).points
+
+
+def test_repeats_come_round_by_round_however_long_variants_take() -> None:
+    short = [point(number, of=variant(instance_count=1)) for number in range(2)]
+    long = [point(10 + number, of=variant(instance_count=2)) for number in range(9)]
+    found = placed([*short, *long], repeats=3, fresh_servers=True)
+    assert [placement.repeat for placement in found] == [0, 0, 1, 1, 2, 2]
+    assert [len(placement.points) for placement in found] == [9, 2] * 3
+    spread = split_placements(found, jobs=1, walltime_s=None)
+    assert [placement.repeat for placement in spread] == [0, 0, 1, 1, 2, 2]

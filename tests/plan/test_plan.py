@@ -90,8 +90,8 @@ def test_what_the_results_hold_is_not_planned_again(planned: Planner, tmp_path: 
         write_point(results, record(point_id=measured.id, repeat=number, status=status))
     again = planned(load={"batch_size": [1, 2, 4]}, repeats=2, results=results.folder)
     assert again.done == 1
-    assert [placement.repeat for placement in again.placements["cpu"]] == [1, 0]
-    assert [len(placement.points) for placement in again.placements["cpu"]] == [3, 2]
+    assert [placement.repeat for placement in again.placements["cpu"]] == [0, 1]
+    assert [len(placement.points) for placement in again.placements["cpu"]] == [2, 3]
     assert again.measurements == first.measurements
 
 

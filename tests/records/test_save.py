@@ -127,7 +127,7 @@ def test_a_frame_of_records_is_a_table_of_results(tmp_path: Path) -> None:
         ),
         (
             {"repeat": [0, 1, 0, 0, 0, 1]},
-            ("site, point_id, pool, repeat: rows 2 and 3 are one measurement",),
+            ("site, point_id, pool, run_id, repeat: rows 2 and 3 are one measurement",),
         ),
         (
             {"speed": 1, "request_count": "many", "repeat": 0.5},

@@ -582,6 +582,12 @@ def test_a_folder_in_which_nothing_ran_has_no_plan(results: Results) -> None:
     assert "no run has been started in this folder" in refusal(store.read_plan, results)
 
 
+def test_what_is_no_folder_has_no_plan(tmp_path: Path) -> None:
+    (tmp_path / "site.yaml").touch()
+    assert "there is no such folder" in refusal(store.read_plan, Results(tmp_path / "none"))
+    assert "is a file, not a" in refusal(store.read_plan, Results(tmp_path / "site.yaml"))
+
+
 # Folders
 
 

@@ -32,7 +32,7 @@ def test_the_counts_add_up() -> None:
 def test_a_rule_names_some_measurements_and_counts_all() -> None:
     rows = [measured(83.0, repeat=repeat, **WRONG) for repeat in range(7)]
     text = "\n".join(check_lines(check_results(loaded(rows))))
-    assert "7 measurements: 0 valid, 7 not valid, 0 without figures" in text
+    assert "7 measurements: 0 valid, 7 not valid, 0 without metrics" in text
     assert "LITTLE: 7, left out of figures and decisions" in text
     assert text.count("pool a100, repeat") == 5
     assert "and 2 more; --json lists all" in text

@@ -121,6 +121,24 @@ def test_two_places_have_each_a_shift_of_their_own() -> None:
     assert (throughput["verdict"] == Verdict.WORSE).sum() == 8
 
 
+def test_one_session_at_each_of_two_places_leaves_the_repeats_what_they_are() -> None:
+    def both(scale: float) -> list:
+        chance = np.random.default_rng(5)
+        return [
+            record
+            for pool, its in (("x", 1.0), ("y", scale))
+            for c in (1, 2)
+            for record in repeats(
+                1000 * its * chance.normal(1, 0.01, 3), 5.0 / its, pool=pool, concurrency=c
+            )
+        ]
+
+    found = compared(both(1), both(0.7))
+    worse = found.rows[found.rows["verdict"] == Verdict.WORSE]
+    assert found.a_table["pool"].iloc[worse["a"]].unique().tolist() == ["y"]
+    assert len(worse) == 6
+
+
 def test_the_command_prints_where_the_spread_comes_from(tmp_path: Path) -> None:
     windows = {"windows_throughput_infer_per_s": (990.0, 1000.0, 1010.0)}
     records = [

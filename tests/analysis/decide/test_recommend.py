@@ -826,6 +826,15 @@ def test_an_open_loop_that_fell_behind_is_not_recommended() -> None:
     assert "every configuration fell behind the request rate asked for" in alone.failing[0]
 
 
+def test_what_is_not_valid_is_left_out_counted_and_named() -> None:
+    # 8 requests of 4 inferences in flight, each within 1 ms, are no 10 infer/s.
+    little = measured(10.0, 1.0, repeat=0, concurrency=1, latency_avg_us=100.0, batch_size=4)
+    others = repeats([1000, 1001, 1002])
+    advice = only(little, *others)
+    assert str(advice.counts) == "4/3/3"
+    assert "1 measurement is left out, not being valid: hpcbench check says why" in advice.notes
+
+
 def test_memory_is_limited_by_its_largest_value() -> None:
     gib = [14.9, 14.9, 17.8]
     records = [

@@ -377,10 +377,10 @@ def test_a_figure_of_nothing_says_that_it_does_not_apply(frame, name):
 
 
 def test_where_all_failed_the_map_says_why(frame, tmp_path):
-    """And the others say that nothing has figures."""
+    """And the others say that nothing has metrics."""
     saved = save_figures(without_figures(frame, "failed"), tmp_path)
     assert [path.name for path in saved.files] == [f"status_map.{s}" for s in ("png", "pdf", "csv")]
-    assert saved.not_drawn["throughput_latency_vs_batch"] == "no measurement has figures"
+    assert saved.not_drawn["throughput_latency_vs_batch"] == "no measurement has metrics"
 
 
 def test_every_figure_has_its_data_beside_it(frame, tmp_path):

@@ -54,6 +54,7 @@ OTHERS = {
     # What an image holds is known by its digest.
     *("server_image", "sdk_image", "backend_versions", "cuda_version", "tensorrt_version"),
     # What ran at the same time is in `beside`; what an ensemble called has a label of its own.
+    *("run_id", "placement_position", "session_s"),
     *("pool_gpu", "pool_gpu_count", "cuda_visible_devices", "together_id", "overlap", "part_of"),
     *("failure_count", "cache_hit_count", "foreign_requests", "cpus_shared", "device_source"),
     *("cpu_governor", "numa_nodes"),

@@ -1,0 +1,99 @@
+"""A session: one run of a campaign into a folder, however often it was interrupted and continued.
+
+Its measurements share a ``run_id``, which is part of what names them: those of another night, or of
+another folder, stand beside them as more repeats and replace nothing.
+"""
+
+import json
+import random
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from hpcbench.records.folder import Results, write_atomically
+
+
+@dataclass(frozen=True)
+class Session:
+    """One session.
+
+    Attributes
+    ----------
+    run_id
+        Its name: when it began, and a few random digits.
+    seed
+        From which the order of the points is drawn.
+    started_at
+        When it began, UTC.
+    adopts
+        Whether rows that have no run_id, of older versions, belong to it.
+    """
+
+    run_id: str
+    seed: int
+    started_at: datetime
+    adopts: bool
+
+    def has(self, run_id: str | None) -> bool:
+        """Return whether a row belongs to this session.
+
+        Parameters
+        ----------
+        run_id
+            The row's.
+
+        Returns
+        -------
+        bool
+            Whether a run that continues the session need not measure it again.
+        """
+        return run_id == self.run_id or (run_id is None and self.adopts)
+
+
+def open_session(results: Results, *, new: bool) -> Session:
+    """Continue the session of a folder, or begin one.
+
+    Parameters
+    ----------
+    results
+        The results folder, locked by the caller.
+    new
+        Whether to begin another one even if there is one.
+
+    Returns
+    -------
+    Session
+        What the folder's file of the session says from now on.
+    """
+    found = read_session(results)
+    if found is not None and not new:
+        return found
+    now = datetime.now(UTC)
+    session = Session(
+        run_id=f"{now:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}",
+        seed=random.SystemRandom().getrandbits(31),
+        started_at=now,
+        adopts=not new,
+    )
+    content = vars(session) | {"started_at": now.isoformat()}
+    write_atomically(results.session, json.dumps(content, indent=1).encode())
+    return session
+
+
+def read_session(results: Results) -> Session | None:
+    """Return the session that the newest run in a folder belongs to.
+
+    Parameters
+    ----------
+    results
+        The results folder.
+
+    Returns
+    -------
+    Session or None
+        None where no run has been started in the folder, or only one of an older version.
+    """
+    if not results.session.is_file():
+        return None
+    content = json.loads(results.session.read_text())
+    return Session(**content | {"started_at": datetime.fromisoformat(content["started_at"])})
