@@ -274,29 +274,35 @@ def load_variant(
     return LoadVariant(**settings, input_data_digest=input_data_digest)
 
 
-def _unsupported_reason(
-    *,
-    protocol: str,
-    asynchronous: bool,
-    streaming: bool,
-    compression: str,
-    shared_memory: str,
-    request_rate: float | None,
-    gpus: bool = True,
-) -> str | None:
+@dataclass(frozen=True, kw_only=True)
+class _Sending:
+    """How requests are sent: what decides whether perf_analyzer can."""
+
+    protocol: str
+    asynchronous: bool
+    streaming: bool
+    compression: str
+    shared_memory: str
+    request_rate: float | None
+
+
+def _unsupported_reason(asked: _Sending, *, gpus: bool = True) -> str | None:
     """Why such a load cannot be measured; None where it can. ``gpus``: perf_analyzer sees some."""
-    if request_rate is not None and not asynchronous:
+    if asked.request_rate is not None and not asked.asynchronous:
         return (
             "request_rate needs async: true: a synchronous perf_analyzer sends a request only when "
             "one of its threads has its answer, which is no open loop"
         )
-    if streaming and protocol != "grpc":
+    if asked.streaming and asked.protocol != "grpc":
         return "streaming needs protocol: grpc"
-    if streaming and not asynchronous:
+    if asked.streaming and not asked.asynchronous:
         return "streaming needs async: true"
-    if compression != "none" and protocol != "grpc":
-        return f"compression: {compression} needs protocol: grpc; perf_analyzer has none for HTTP"
-    if shared_memory == "cuda" and not gpus:
+    if asked.compression != "none" and asked.protocol != "grpc":
+        return (
+            f"compression: {asked.compression} needs protocol: grpc; perf_analyzer has none for "
+            "HTTP"
+        )
+    if asked.shared_memory == "cuda" and not gpus:
         return "shared_memory: cuda needs a GPU, and the jobs of this pool have none"
     return None
 
@@ -320,7 +326,8 @@ def unsupported_reason(load: LoadVariant, *, gpus: bool) -> str | None:
     str or None
         The reason; None where none is known.
     """
-    return _unsupported_reason(**{name: getattr(load, name) for name in _REFUSED}, gpus=gpus)
+    asked = _Sending(**{name: getattr(load, name) for name in _REFUSED})
+    return _unsupported_reason(asked, gpus=gpus)
 
 
 def always_unsupported_reason(load: Load, measurement: Measurement) -> str | None:
@@ -340,7 +347,7 @@ def always_unsupported_reason(load: Load, measurement: Measurement) -> str | Non
     axes = [getattr(measurement, name) for name in _MEASUREMENT]
     for loop in split_loops(load):
         reasons = [
-            _unsupported_reason(**dict(zip(_REFUSED, (*values, rate), strict=True)))
+            _unsupported_reason(_Sending(**dict(zip(_REFUSED, (*values, rate), strict=True))))
             for values in itertools.product(*axes)
             for rate in loop["request_rate"]
         ]

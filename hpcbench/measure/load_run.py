@@ -113,7 +113,7 @@ class _Watched:
     begun: str = ""
     code: int | None = None
     verdict: Verdict | None = None
-    judged: int = 0
+    asked: int = 0
     late: bool = False
 
     def look(self) -> None:
@@ -126,12 +126,12 @@ class _Watched:
         self.stream.add([Line(f"{line}\n", self.seen, now) for line in whole])
         self.seen = now
 
-    def judge(self, since: float | None) -> None:
-        """Ask the rule, once for each report that counts."""
+    def ask_rule(self, since: float | None) -> None:
+        """Ask the stop rule, once for each report that counts."""
         reports = self.counting(since)
-        while not self.done and self.judged < len(reports):
-            self.judged += 1
-            self.verdict = _verdict(self.generator, reports[: self.judged])
+        while not self.done and self.asked < len(reports):
+            self.asked += 1
+            self.verdict = _verdict(self.generator, reports[: self.asked])
         schedule = self.generator.schedule
         if schedule is not None and not self.done:
             self.late = open_loop.is_surely_late(
@@ -182,7 +182,7 @@ def run_under_load(generators: Sequence[LoadGenerator]) -> list[GeneratorResult]
                 each.look()
             since = _since(watched)
             for each in watched:
-                each.judge(since)
+                each.ask_rule(since)
         _end(watched)
     seconds = time.monotonic() - started
     return [_result(each, watched, since, seconds) for each in watched]
