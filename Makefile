@@ -19,7 +19,7 @@ export HPCBENCH_NATIVE := $(abspath $(NATIVE))
 
 help:
 	@echo "make demo       sets everything up, then scans a model on a real Triton (about 2 minutes)"
-	@echo "make test       sets everything up, then runs all tests (20 minutes on two cores); those"
+	@echo "make test       sets everything up, then runs all tests (35 minutes on two cores); those"
 	@echo "                that need root, a Debian family or a browser are skipped elsewhere, and counted"
 	@echo "make test-fast  the tests that need no Triton and no browser"
 	@echo "make test-box   a Slurm and an HTCondor on this machine (root, Debian family), and their tests"

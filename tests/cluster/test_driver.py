@@ -160,14 +160,15 @@ def test_a_run_killed_in_its_third_point_goes_on_where_it_stopped(
         assert "goes on where" in output
         assert not programs_running(), "its programs outlived the run"
     first = load_results(results)
-    assert list(first["batch_size"]) == [1, 2]
+    assert len(first) == 2
 
     again = started(tmp_path, native_prefix, demo_models, **changes)
     output = again.communicate(timeout=200)[0]
     assert again.returncode == 0, output
     whole = load_results(results)
     assert list(whole["batch_size"]) == [1, 2, 4, 8]
-    assert whole.head(2).equals(first), "the first two points were measured again"
+    kept = whole[whole["batch_size"].isin(first["batch_size"])].reset_index(drop=True)
+    assert kept.equals(first), "the first two points were measured again"
     assert len(store.read_table(results)) == 4, "a point was measured twice"
     assert not [path for path in (results / "records").iterdir() if "-" in path.name]
 

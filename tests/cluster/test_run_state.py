@@ -76,13 +76,13 @@ def test_a_signal_ends_the_run_unless_it_was_to_be_ignored(name: str, ignored: b
     """As nohup has it for SIGHUP, and a shell's & in a script for SIGINT."""
     number = signal.Signals[name]
 
-    def ignore() -> None:
-        if ignored:
-            signal.signal(number, signal.SIG_IGN)
+    def prepare() -> None:
+        # These tests may run under nohup, too.
+        signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
 
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, name],
-        preexec_fn=ignore,
+        preexec_fn=prepare,
         capture_output=True,
         text=True,
         check=True,

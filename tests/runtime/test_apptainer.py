@@ -231,14 +231,14 @@ class TestAnotherImage:
         place.site(server_image=str(image))
         place.campaign(measurement={**QUICK, "measurement_interval_ms": 1500})
         run = place.start()
-        assert in_time(lambda: running(place.box, "perf_analyzer.*-b 1 "), 120)
+        assert in_time(lambda: running(place.box, "perf_analyzer.*-b [0-9]"), 120)
         place.box.said("mv", str(other), str(image))
         output = run.communicate(timeout=200)[0]
         assert run.returncode == 3, output
         said = " ".join(output.split())
         assert f"{image} is not the image that this run began with" in said
         (first,) = place.rows()
-        assert (first["batch_size"], first["status"]) == (1, "ok")
+        assert first["status"] == "ok"
         assert place.run().returncode == 0
         rows = place.rows()
         digests = [
@@ -246,7 +246,7 @@ class TestAnotherImage:
         ]
         assert digests[0] != digests[1]
         found = {(row["server_image_digest"], row["batch_size"]) for row in rows}
-        assert found == {(digests[0], 1), (digests[1], 1), (digests[1], 4)}
+        assert found == {(digests[0], first["batch_size"]), (digests[1], 1), (digests[1], 4)}
         assert {row["status"] for row in rows} == {"ok"}
 
     def test_on_one_node_makes_the_others_do_the_work(self, clean: Box) -> None:
@@ -554,7 +554,7 @@ class TestFailures:
         place.campaign(load={"batch_size": [1, 2, 4, 8], "concurrency": 2})
         try:
             run = place.start()
-            measuring = lambda: running(place.box, "perf_analyzer.*-b 1 ")  # noqa: E731
+            measuring = lambda: running(place.box, "perf_analyzer.*-b [0-9]")  # noqa: E731
             assert in_time(measuring, 120)
             place.box.exec("dd", "if=/dev/zero", f"of={disk}/fill", "bs=1M")
             output = run.communicate(timeout=200)[0]
@@ -562,10 +562,10 @@ class TestFailures:
             place.box.said("umount", "-l", str(disk), root=True)
         assert run.returncode == 3, output
         assert "50 MB free" in output
-        assert place.rows()[0]["batch_size"] == 1, "what was measured is kept"
+        assert place.rows(), "what was measured is kept"
         place.site()
         assert place.run().returncode == 0
-        assert [row["batch_size"] for row in place.rows()] == [1, 2, 4, 8]
+        assert sorted(row["batch_size"] for row in place.rows()) == [1, 2, 4, 8]
 
     def test_a_model_that_does_not_load_fails_alone(self, place: Place) -> None:
         make = 'cp -r jobs/demo/models "$0/models"; cp -r "$0/models/jet_tagger" "$0/models/broken"'
@@ -589,7 +589,7 @@ class TestDeaths:
 
     def measuring(self, place: Place) -> "list[int]":
         """Waits until perf_analyzer measures; the processes of the run's workers."""
-        assert in_time(lambda: running(place.box, "perf_analyzer.*-b 1 "), 120)
+        assert in_time(lambda: running(place.box, "perf_analyzer.*-b [0-9]"), 120)
         found = self.pids(place, "multiprocessing.*(spawn_main|forkserver)")
         listed = place.box.said("ps", "-o", "ppid=", "-p", ",".join(map(str, found)), root=True)
         # Local workers have the command line of the fork server, which is their parent.
