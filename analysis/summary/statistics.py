@@ -17,7 +17,7 @@ References
 .. [5] MLCommons, "MLPerf Inference Rules", early stopping criterion.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -112,6 +112,45 @@ def join_groups(
         for ending, column in group_statistics(values, numbers, count).items():
             added[f"{metric}{ending}"] = column
     return pd.concat([table, pd.DataFrame(added)], axis=1)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many measurements there are.
+
+    Attributes
+    ----------
+    tried
+        Those that a campaign asked for.
+    measured
+        Those of them that gave metrics.
+    settled
+        Those of them whose windows agreed.
+    """
+
+    tried: int
+    measured: int
+    settled: int
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "Counts":
+        """Take the counts of a row.
+
+        Parameters
+        ----------
+        row
+            Of `join_groups`, or sums of its ``repeats``, ``measured`` and ``unstable``.
+
+        Returns
+        -------
+        Counts
+            The same.
+        """
+        measured = int(row["measured"])
+        return cls(int(row["repeats"]), measured, measured - int(row["unstable"]))
+
+    def __str__(self) -> str:
+        return f"{self.tried}/{self.measured}/{self.settled}"
 
 
 def group_statistics(values: Array, numbers: Numbers, count: int) -> dict[str, npt.NDArray[Any]]:
