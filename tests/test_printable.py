@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hpcbench.cli.console import SafeConsole
 from hpcbench.cli.main import main
 from hpcbench.cluster import run_state
-from hpcbench.printable import printable
+from hpcbench.errors import printable
 from hpcbench.records import store
 from hpcbench.records.columns import Status
 from hpcbench.records.folder import Results

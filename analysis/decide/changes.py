@@ -25,12 +25,11 @@ import pandas as pd
 from hpcbench.analysis.decide.sessions import Side, session_samples
 from hpcbench.analysis.summary.configuration import Array, Numbers, as_floats, group_numbers
 from hpcbench.analysis.summary.limits import Metric
-from hpcbench.analysis.summary.statistics import Sample
+from hpcbench.analysis.summary.statistics import Sample, t_quantile
 from hpcbench.analysis.summary.variance import (
     LogRatio,
     paired_log_ratio,
     pooled_error,
-    t_quantile,
 )
 
 ALARM_RATE = 0.05

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcbench.analysis.summary.configuration import Array
-from hpcbench.analysis.summary.statistics import Sample
+from hpcbench.analysis.summary.statistics import Sample, t_quantile
 from hpcbench.analysis.summary.variance import Spread
 
 PROJECTION_SHARE = 0.1
@@ -109,12 +109,8 @@ def sure_end(sample: Sample, spread: Spread, level: float, *, upper: bool) -> Ar
     numpy.ndarray
         Shape (m,), in the metric's unit; NaN where no spread is known.
     """
-    if not (spread.freedom > 0).any():
-        return np.full(len(sample.n), np.nan)
-    from scipy import special  # Only here and below: it takes long to import.
-
     with np.errstate(invalid="ignore", over="ignore"):
-        reach = special.stdtrit(spread.freedom, level) * mean_error(sample, spread)
+        reach = t_quantile(spread.freedom, level) * mean_error(sample, spread)
         mean = np.where(sample.mean > 0, sample.mean, np.nan)
         return np.asarray(mean * np.exp(reach if upper else -reach))
 
@@ -182,10 +178,10 @@ def corrected_best(
 
 def _t_over_normal(freedom: float, confidence: float) -> float:
     """Return by how much Student's interval is wider: the cut-off distribution is a normal one."""
-    from scipy import special
+    from scipy import special  # Only here and below: it takes long to import.
 
     tail = (1 + confidence) / 2
-    return float(special.stdtrit(freedom, tail) / special.ndtri(tail))
+    return float(t_quantile(freedom, tail) / special.ndtri(tail))
 
 
 def _interval(

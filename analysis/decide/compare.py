@@ -49,14 +49,11 @@ COMPARE_COLUMNS = tuple(
     dict.fromkeys(
         (
             *(*CONFIGURATION_INPUTS, *limits.METRIC_COLUMNS),
-            *("latency_p50_us", "point_id", "reason", "invalid_reasons", "node"),
+            *("latency_p50_us", "point_id", "reason", "invalid_reasons", "node", "run_id"),
         )
     )
 )
 """The columns of `hpcbench.records.columns` that `compare_results` needs."""
-
-COMPARE_OPTIONAL = ("run_id",)
-"""Columns that it reads where a frame has them."""
 
 _ENOUGH = 20_000
 """Configurations that say whether repeats are normal and independent."""
@@ -162,8 +159,8 @@ def compare_results(
     Parameters
     ----------
     a, b
-        Measurements with COMPARE_COLUMNS, as `load_results` returns them, and COMPARE_OPTIONAL
-        where they are known. Rows that are not valid are left out.
+        Measurements with COMPARE_COLUMNS, as `load_results` returns them; ``run_id`` may be
+        lacking. Rows that are not valid are left out.
     tolerance
         A fraction: 0.05 accepts a ratio of up to 1.05 for the worse.
     same

@@ -1,6 +1,6 @@
 """A comparison in sentences: what was compared, what all share, what failed, how it ended."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from hpcbench.analysis.decide.compare import METRICS, Comparison
 from hpcbench.analysis.summary.configuration import as_floats, plain_rows
 from hpcbench.analysis.summary.configuration_names import load_text, server_text
 from hpcbench.analysis.summary.number_format import format_interval
+from hpcbench.analysis.summary.statistics import Counts
 
 MOST_NAMED = 20
 """Configurations that are named of each kind of failure."""
@@ -57,12 +58,11 @@ def _counts(found: Comparison) -> str:
 
 def _tried(found: Comparison) -> list[str]:
     """Return how many measurements were tried, and what became of them, where not all settled."""
-    sides = []
-    for name, table in (("A", found.a_table), ("B", found.b_table)):
-        tried, measured, unstable = (
-            int(table[column].sum()) for column in ("repeats", "measured", "unstable")
-        )
-        sides.append(f"{name} {tried} tried, {measured} measured, {measured - unstable} settled")
+    columns = ("repeats", "measured", "unstable")
+    sides = [
+        f"{name} {_ended({column: table[column].sum() for column in columns})}"
+        for name, table in (("A", found.a_table), ("B", found.b_table))
+    ]
     return [f"measurements: {'; '.join(sides)}"]
 
 
@@ -192,6 +192,6 @@ def _named(
         yield f"and {len(pairs) - MOST_NAMED} more: {what}"
 
 
-def _ended(row: dict[str, Any]) -> str:
-    settled = row["measured"] - row["unstable"]
-    return f"{row['repeats']} tried, {row['measured']} measured, {settled} settled"
+def _ended(row: Mapping[str, Any]) -> str:
+    found = Counts.of(row)
+    return f"{found.tried} tried, {found.measured} measured, {found.settled} settled"

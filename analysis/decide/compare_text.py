@@ -20,6 +20,7 @@ from hpcbench.analysis.summary.configuration_names import (
     device_name,
 )
 from hpcbench.analysis.summary.number_format import format_interval, format_with_error
+from hpcbench.analysis.summary.statistics import Counts
 from hpcbench.errors import BadInput
 
 OUTPUT_FORMATS = (".md", ".json", ".png", ".pdf")
@@ -236,11 +237,7 @@ def _shift(shift: Shift) -> dict[str, Any]:
 def _side(row: dict[str, Any], metric: str) -> dict[str, Any]:
     endings = {"mean": "", "low": "_low", "high": "_high", "std": "_std", "n": "_n"}
     metrics = {name: row[f"{metric}{ending}"] for name, ending in endings.items()}
-    outcome = {
-        "tried": row["repeats"],
-        "measured": row["measured"],
-        "settled": row["measured"] - row["unstable"],
-    }
+    outcome = asdict(Counts.of(row))
     return {"point_id": row["point_id"], "device": device_name(row), **metrics, **outcome}
 
 

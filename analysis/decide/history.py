@@ -16,8 +16,8 @@ from hpcbench.analysis.summary.configuration import (
     as_floats,
 )
 from hpcbench.analysis.summary.limits import Metric
-from hpcbench.analysis.summary.statistics import Sample
-from hpcbench.analysis.summary.variance import moderated_spread, t_quantile
+from hpcbench.analysis.summary.statistics import Sample, t_quantile
+from hpcbench.analysis.summary.variance import moderated_spread
 from hpcbench.errors import BadInput
 
 HISTORY_COLUMNS = ("ended_at",)

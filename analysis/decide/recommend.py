@@ -27,7 +27,7 @@ from hpcbench.analysis.summary.configuration import (
     plain_rows,
 )
 from hpcbench.analysis.summary.limits import Requirements
-from hpcbench.analysis.summary.statistics import CONFIDENCE, Sample
+from hpcbench.analysis.summary.statistics import CONFIDENCE, Counts, Sample
 from hpcbench.analysis.summary.variance import Spread, log_ratio
 from hpcbench.errors import BadInput
 
@@ -36,45 +36,6 @@ MOST_RUNNERS_UP = 5
 Row = dict[str, Any]
 """A configuration: CONFIGURATION, ``point_id``, ``position`` among those of its model and device,
 and the counts and metrics of `candidates.apply_limits`; None where a value is missing."""
-
-
-@dataclass(frozen=True)
-class Counts:
-    """How many measurements there are.
-
-    Attributes
-    ----------
-    tried
-        Those that a campaign asked for.
-    measured
-        Those of them that gave metrics.
-    settled
-        Those of them whose windows agreed.
-    """
-
-    tried: int
-    measured: int
-    settled: int
-
-    @classmethod
-    def of(cls, row: Row) -> "Counts":
-        """Take the counts of a row.
-
-        Parameters
-        ----------
-        row
-            With ``repeats``, ``measured`` and ``unstable``.
-
-        Returns
-        -------
-        Counts
-            The same.
-        """
-        measured = int(row["measured"])
-        return cls(int(row["repeats"]), measured, measured - int(row["unstable"]))
-
-    def __str__(self) -> str:
-        return f"{self.tried}/{self.measured}/{self.settled}"
 
 
 @dataclass(frozen=True)

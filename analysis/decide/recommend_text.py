@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hpcbench.analysis.decide.recommend import DEVICE, Alternative, Counts, Recommendation, Row
+from hpcbench.analysis.decide.recommend import DEVICE, Alternative, Recommendation, Row
 from hpcbench.analysis.decide.size import Sizing
 from hpcbench.analysis.summary.axis_names import axis_name, value_text
 from hpcbench.analysis.summary.configuration import CONFIGURATION, LOAD, MODEL, REQUEST_CONTENT
@@ -21,6 +21,7 @@ from hpcbench.analysis.summary.number_format import (
     format_number,
     format_with_error,
 )
+from hpcbench.analysis.summary.statistics import Counts
 
 _METRICS = (THROUGHPUT, LATENCY, MEMORY, ENERGY, COST)
 _WIDE = 120

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hpcbench.analysis.summary.configuration import Array, as_floats
+from hpcbench.records.rules import LEAST_RATE_SENT, MOST_DELAYED_PERCENT
 
 
 def settled_latency_us(frame: pd.DataFrame) -> pd.Series:
@@ -84,13 +85,6 @@ def _positive(values: Array) -> Array:
     return np.where(values > 0, values, np.nan)
 
 
-LEAST_SENT = 0.98
-"""The part of the rate asked for that an open loop must send."""
-
-MOST_DELAYED_PERCENT = 1.0
-"""Requests that it may send too late."""
-
-
 def is_overloaded(frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
     """Return where an open loop fell behind the rate that was asked for.
 
@@ -103,13 +97,13 @@ def is_overloaded(frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
     Returns
     -------
     numpy.ndarray
-        Shape (n,): less than LEAST_SENT of the rate was sent, or more than MOST_DELAYED_PERCENT of
-        the requests were late. Latency counts from the actual sending, so that it does not show
-        how long they waited for their turn. False where nothing is known.
+        Shape (n,): less than LEAST_RATE_SENT of the rate was sent, or more than
+        MOST_DELAYED_PERCENT of the requests were late. Latency counts from the actual sending, so
+        that it does not show how long they waited for their turn. False where nothing is known.
     """
     asked, sent, delayed = (
         as_floats(frame[name])
         for name in ("request_rate", "send_request_rate", "delayed_requests_percent")
     )
-    behind = (sent < LEAST_SENT * asked) | (delayed > MOST_DELAYED_PERCENT)
+    behind = (sent < LEAST_RATE_SENT * asked) | (delayed > MOST_DELAYED_PERCENT)
     return np.asarray(np.isfinite(asked) & behind)

@@ -17,7 +17,7 @@ References
 .. [5] MLCommons, "MLPerf Inference Rules", early stopping criterion.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -112,6 +112,45 @@ def join_groups(
         for ending, column in group_statistics(values, numbers, count).items():
             added[f"{metric}{ending}"] = column
     return pd.concat([table, pd.DataFrame(added)], axis=1)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many measurements there are.
+
+    Attributes
+    ----------
+    tried
+        Those that a campaign asked for.
+    measured
+        Those of them that gave metrics.
+    settled
+        Those of them whose windows agreed.
+    """
+
+    tried: int
+    measured: int
+    settled: int
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "Counts":
+        """Take the counts of a row.
+
+        Parameters
+        ----------
+        row
+            Of `join_groups`, or sums of its ``repeats``, ``measured`` and ``unstable``.
+
+        Returns
+        -------
+        Counts
+            The same.
+        """
+        measured = int(row["measured"])
+        return cls(int(row["repeats"]), measured, measured - int(row["unstable"]))
+
+    def __str__(self) -> str:
+        return f"{self.tried}/{self.measured}/{self.settled}"
 
 
 def group_statistics(values: Array, numbers: Numbers, count: int) -> dict[str, npt.NDArray[Any]]:
@@ -315,17 +354,35 @@ def _t_quantile(freedom: npt.NDArray[Any]) -> Array:
 
     Welch's degrees of freedom are no whole numbers; below one there is no usable interval: NaN.
     """
-    usable = np.where(freedom >= 1, freedom, np.nan)
+    return t_quantile(np.where(freedom >= 1, freedom, np.nan), (1 + CONFIDENCE) / 2)
+
+
+def t_quantile(freedom: npt.ArrayLike, probability: float) -> Array:
+    """Return quantiles of Student's t.
+
+    Parameters
+    ----------
+    freedom
+        Degrees of freedom, any shape.
+    probability
+        Of a smaller value.
+
+    Returns
+    -------
+    numpy.ndarray
+        In the shape of ``freedom``; NaN for 0 degrees.
+    """
+    # stdtrit is slow, and most configurations have equally many repeats.
+    given = np.asarray(freedom, dtype=float)
+    distinct, where = np.unique(given, return_inverse=True)
+    usable = np.where(distinct > 0, distinct, np.nan)
     if np.isnan(usable).all():
-        return usable
+        return np.full(given.shape, np.nan)
     # Importing scipy.special takes a quarter of the time of `hpcbench recommend`, which needs it
     # only where something was measured more than once.
     from scipy import special
 
-    # stdtrit is slow, and most configurations have equally many repeats.
-    distinct, where = np.unique(usable, return_inverse=True)
-    quantiles: Array = special.stdtrit(distinct, (1 + CONFIDENCE) / 2)[where]
-    return quantiles
+    return np.asarray(special.stdtrit(usable, probability)[where].reshape(given.shape))
 
 
 def _positive(values: Array) -> Array:

@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hpcbench.analysis.summary.configuration import Array
-from hpcbench.analysis.summary.statistics import Sample
+from hpcbench.analysis.summary.statistics import Sample, t_quantile
 
 FEWEST_REPEATED = 3
 """Configurations with repeats below which nothing says how much variances differ: none is moved."""
@@ -148,32 +148,6 @@ class LogRatio:
             With the same errors.
         """
         return LogRatio(-self.value, self.error, self.freedom)
-
-
-def t_quantile(freedom: npt.ArrayLike, probability: float) -> Array:
-    """Return quantiles of Student's t.
-
-    Parameters
-    ----------
-    freedom
-        Degrees of freedom, any shape.
-    probability
-        Of a smaller value.
-
-    Returns
-    -------
-    numpy.ndarray
-        In the shape of ``freedom``; NaN for 0 degrees.
-    """
-    # stdtrit is slow, and most configurations have equally many degrees of freedom.
-    given = np.asarray(freedom, dtype=float)
-    distinct, where = np.unique(given, return_inverse=True)
-    usable = np.where(distinct > 0, distinct, np.nan)
-    if np.isnan(usable).all():
-        return np.full(given.shape, np.nan)
-    from scipy import special
-
-    return np.asarray(special.stdtrit(usable, probability)[where].reshape(given.shape))
 
 
 def moderated_spread(sample: Sample, resolution: npt.ArrayLike = 0.0) -> Spread:

@@ -67,11 +67,7 @@ def compare(
     noise, fails more often or no longer settles; 2 bad input.
     """
     from hpcbench.analysis.decide import compare_text
-    from hpcbench.analysis.decide.compare import (
-        COMPARE_COLUMNS,
-        COMPARE_OPTIONAL,
-        compare_results,
-    )
+    from hpcbench.analysis.decide.compare import COMPARE_COLUMNS, compare_results
     from hpcbench.analysis.decide.compare_components import (
         WINDOWS,
         components_of_results,
@@ -80,7 +76,6 @@ def compare(
     from hpcbench.analysis.decide.history import HISTORY_COLUMNS, SAME_WORK, split_history
     from hpcbench.analysis.decide.junit import comparison_junit
     from hpcbench.cli.console import SafeConsole
-    from hpcbench.records.columns import SCHEMA
     from hpcbench.records.frame import load_results
 
     if not against_history and len(results) != 2:
@@ -89,7 +84,7 @@ def compare(
             "name two, A and B, or give --against-history",
         )
     compare_text.check_output(out)
-    columns = [*COMPARE_COLUMNS, *(name for name in COMPARE_OPTIONAL if name in SCHEMA.names)]
+    columns = [*COMPARE_COLUMNS]
     columns += [WINDOWS] if components else []
     columns += HISTORY_COLUMNS if against_history else []
     damaged: list[HpcbenchError] = []

@@ -11,8 +11,7 @@ import click
 
 from hpcbench import __version__
 from hpcbench.cli import campaign, compare, exchange, install, results
-from hpcbench.errors import HpcbenchError
-from hpcbench.printable import PrintableFormatter, printable
+from hpcbench.errors import HpcbenchError, PrintableFormatter, printable
 
 # Modules of commands import click and little else. Each command imports what it needs when it is
 # called: importing Dask, pandas and matplotlib takes longer than most commands take themselves.

@@ -5,8 +5,7 @@ from typing import Any
 
 import click
 
-from hpcbench.errors import HpcbenchError
-from hpcbench.printable import printable
+from hpcbench.errors import HpcbenchError, printable
 
 
 def say(text: Any, *, err: bool = False) -> None:

@@ -19,8 +19,7 @@ import yaml
 from pydantic import BaseModel
 
 from hpcbench.config.site import Site
-from hpcbench.errors import BadInput, Interrupted
-from hpcbench.printable import PrintableFormatter
+from hpcbench.errors import BadInput, Interrupted, PrintableFormatter
 from hpcbench.records.columns import Key
 from hpcbench.records.folder import Results, is_folder_locked, write_atomically
 from hpcbench.runtime.command import SAFE, SAFE_PATH

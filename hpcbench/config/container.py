@@ -217,6 +217,12 @@ class Container(FileSection):
         return value
 
     @property
+    def bound_paths(self) -> list[tuple[Path, Path]]:
+        """(path of the node, path in the container) of each bind."""
+        pairs = (text.partition(":") for text in self.binds)
+        return [(Path(outside), Path(inside or outside)) for outside, _, inside in pairs]
+
+    @property
     def has_images(self) -> bool:
         """Whether the programs run in images."""
         return _has_images(self.runtime)

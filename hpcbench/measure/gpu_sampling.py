@@ -1,6 +1,5 @@
 """What the GPUs did while points were measured: read from NVML, or else from Triton's metrics."""
 
-import http.client
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Any
 
 import pynvml
 
-from hpcbench.measure import device
+from hpcbench.measure import device, loaded_config
 from hpcbench.measure.device import asked
 from hpcbench.measure.sampling import Energy, Reading
 
@@ -145,12 +144,8 @@ class TritonGpus:
         OSError, HTTPException
             Where it does not answer.
         """
-        connection = http.client.HTTPConnection("127.0.0.1", self.metrics_port, timeout=10)
-        try:
-            connection.request("GET", "/metrics")
-            return parse_metrics(connection.getresponse().read().decode())
-        finally:
-            connection.close()
+        _, body = loaded_config.get(self.metrics_port, "/metrics")
+        return parse_metrics(body.decode())
 
 
 _METRICS: Mapping[str, tuple[str, type]] = {

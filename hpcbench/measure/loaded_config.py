@@ -32,6 +32,37 @@ _DECIDES = {
 """Parts that Triton must not add by itself, with the axes that set them."""
 
 
+def get(port: int, path: str) -> tuple[int, bytes]:
+    """Return what Triton answers to a GET.
+
+    Parameters
+    ----------
+    port
+        One of its HTTP ports on the loopback.
+    path
+        The path with its leading slash, such as ``/v2``.
+
+    Returns
+    -------
+    tuple
+        HTTP's status code, and the body.
+
+    Raises
+    ------
+    OSError
+        If there is no connection.
+    HTTPException
+        If the answer is no HTTP.
+    """
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
 def get_json(port: int, path: str) -> dict[str, Any]:
     """Return the JSON that Triton answers to a GET.
 
@@ -56,14 +87,9 @@ def get_json(port: int, path: str) -> dict[str, Any]:
     ValueError
         If the answer is no JSON.
     """
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        answer: dict[str, Any] = json.loads(response.read())
-        return answer
-    finally:
-        connection.close()
+    _, body = get(port, path)
+    answer: dict[str, Any] = json.loads(body)
+    return answer
 
 
 def http_status(port: int, path: str) -> int:
@@ -88,12 +114,7 @@ def http_status(port: int, path: str) -> int:
     HTTPException
         If the answer is no HTTP.
     """
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status
-    finally:
-        connection.close()
+    return get(port, path)[0]
 
 
 def get_config(http_port: int, model: str) -> ModelConfig:

@@ -25,7 +25,7 @@ def bound_folders(container: Container) -> tuple[Path, ...]:
     tuple of Path
         The ``binds``, as paths of this host.
     """
-    return tuple(Path(text.partition(":")[0]) for text in container.binds)
+    return tuple(outside for outside, _ in container.bound_paths)
 
 
 def check_links(repository: Path, folder: Path, bound: Sequence[Path]) -> None:

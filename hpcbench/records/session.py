@@ -10,6 +10,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from hpcbench.errors import BadInput
 from hpcbench.records.folder import Results, write_atomically
 
 
@@ -92,8 +93,20 @@ def read_session(results: Results) -> Session | None:
     -------
     Session or None
         None where no run has been started in the folder, or only one of an older version.
+
+    Raises
+    ------
+    BadInput
+        Where the file is not one that hpcbench wrote.
     """
     if not results.session.is_file():
         return None
-    content = json.loads(results.session.read_text())
-    return Session(**content | {"started_at": datetime.fromisoformat(content["started_at"])})
+    try:
+        content = json.loads(results.session.read_text(encoding="utf-8"))
+        started_at = datetime.fromisoformat(content.pop("started_at"))
+        return Session(**content, started_at=started_at)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise BadInput(
+            f"{results.session}: does not describe a session: {error}",
+            "remove it: the next run begins another session, beside what is there",
+        ) from error

@@ -358,7 +358,7 @@ def read_statuses(
     if not results.records.is_dir():
         return {}
     session = read_session(results)
-    names = ("point_id", "pool", "repeat", "status", "reason", "ended_at", "run_id")
+    names = (*_KEY, "status", "reason", "ended_at", "run_id")
     table = read_table(results.folder, names, on_damage=on_damage)
     # As numbers: to make Python's datetimes of them, pyarrow imports pandas.
     ended = table["ended_at"].cast(pa.int64())
@@ -368,7 +368,7 @@ def read_statuses(
         rows = [row for row in rows if session.has(row["run_id"])]
     found: dict[Key, tuple[str, str | None]] = {}
     for row in sorted(rows, key=lambda r: (r["status"] in MEASURED, r["ended_at"] or 0)):
-        found[row["point_id"], row["pool"], row["repeat"]] = row["status"], row["reason"]
+        found[_key(row)] = row["status"], row["reason"]
     return found
 
 

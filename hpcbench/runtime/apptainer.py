@@ -56,7 +56,7 @@ class _Apptainer:
         _require_program()
         for image in ("server", "sdk"):
             images.check_readable(self.image_name(container, image))
-        for source, _ in _binds(container):
+        for source, _ in container.bound_paths:
             if not source.exists():
                 raise SiteError(
                     f"container.binds: {source} does not exist on this node",
@@ -77,7 +77,7 @@ class _Apptainer:
         tool = _require_program()
         mounts = [
             _Mount(source, destination, read_only=True)
-            for source, destination in (*_binds(container), *access.mounts)
+            for source, destination in (*container.bound_paths, *access.mounts)
         ]
         mounts += _writable(access)
         memory = SHARED_MEMORY / f"{access.shm_prefix}shm"
@@ -157,12 +157,6 @@ class _Mount:
         words = ["type=bind", f"source={self.source}", f"destination={self.destination}"]
         csv.writer(text, lineterminator="").writerow(words + ["ro"] * self.read_only)
         return text.getvalue()
-
-
-def _binds(container: Container) -> list[tuple[Path, Path]]:
-    """(path of the node, path in the container) of each bind in the site file."""
-    pairs = (text.partition(":") for text in container.binds)
-    return [(Path(outside), Path(inside or outside)) for outside, _, inside in pairs]
 
 
 def _writable(access: NodeAccess) -> list[_Mount]:

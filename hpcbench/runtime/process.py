@@ -274,15 +274,16 @@ def running(
 @contextmanager
 def _on_cpus(cpus: Sequence[int]) -> Iterator[None]:
     """Give what this thread starts in the block these CPUs; other threads keep theirs."""
+    if not cpus:
+        yield
+        return
     before = os.sched_getaffinity(0)
-    if cpus:
-        # Inherited by containers, too: a child has the CPUs of the thread that starts it.
-        os.sched_setaffinity(0, cpus)
+    # Inherited by containers, too: a child has the CPUs of the thread that starts it.
+    os.sched_setaffinity(0, cpus)
     try:
         yield
     finally:
-        if cpus:
-            os.sched_setaffinity(0, before)
+        os.sched_setaffinity(0, before)
 
 
 def run(command: Command, *, folder: Path, timeout_s: float) -> FinishedProgram:

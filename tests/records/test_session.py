@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from hpcbench import load_results
+from hpcbench.errors import BadInput
 from hpcbench.records import store
 from hpcbench.records.columns import SCHEMA, Status
 from hpcbench.records.folder import Results
@@ -34,6 +36,13 @@ def test_a_new_session_has_a_name_and_a_seed_of_its_own(results: Results) -> Non
     assert second.run_id != first.run_id
     assert second.seed != first.seed
     assert read_session(results) == second
+
+
+@pytest.mark.parametrize("text", ["", '{"x": 1', "[]", "{}", '{"started_at": "never"}', "\xff"])
+def test_a_file_that_describes_no_session_is_named(results: Results, text: str) -> None:
+    results.session.write_bytes(text.encode("latin-1"))
+    with pytest.raises(BadInput, match=re.escape(str(results.session))):
+        read_session(results)
 
 
 def test_a_new_session_measures_again_and_adds_its_rows(results: Results) -> None:
