@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hpcbench.analysis.summary.invalid_rows import INVALID
 from hpcbench.errors import BadInput
 from hpcbench.records.columns import MEASURED, names_with
 from hpcbench.records.roles import Role
@@ -263,9 +264,10 @@ def _codes(column: pd.Series) -> Numbers:
 def _with_facts(frame: pd.DataFrame, facts: Sequence[str], alike: Sequence[str]) -> pd.DataFrame:
     """Give rows without a measurement the ``facts`` of the first measured row that fits.
 
-    It fits where it agrees in ``alike``, and in those facts that the row knows itself.
+    It fits where it agrees in ``alike``, and in those facts that the row knows itself. A row whose
+    metrics may not be believed still knows its server and its hardware.
     """
-    measured = frame["status"].isin(sorted(MEASURED)).to_numpy(dtype=bool)
+    measured = frame["status"].isin(sorted({*MEASURED, INVALID})).to_numpy(dtype=bool)
     if measured.all() or not measured.any():
         return frame
     names = list(facts)

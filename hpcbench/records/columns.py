@@ -316,6 +316,9 @@ class Record(Asked):
     tensorrt_version: str | None = _provenance("TensorRT in it, likewise")
     perf_analyzer_version: str | None = _version("as it says itself")
     command: str | None = _provenance("perf_analyzer's command line")
+    figures_command: str | None = _provenance(
+        "results of hpcbench 0.1: the second command line, which an unstable point came from"
+    )
     exit_code: int | None = _outcome(
         "perf_analyzer's, where it ended by itself; 128 + signal where a signal ended it; missing: "
         "hpcbench ended it, having seen enough"

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import psutil
 import pytest
 
@@ -126,8 +127,9 @@ def test_a_second_run_keeps_what_never_applies_and_the_models_of_an_ensemble(
     assert (again.counts, again.measured_now, again.exit_code) == (first.counts, 0, 0)
     after = load_results(results)
     assert after["ended_at"].tolist() == before["ended_at"].tolist()
-    # What an ensemble called, or shared its server, is nobody's best.
-    advice = recommend_configurations(after, Requirements())
+    # What an ensemble called, or shared its server, is nobody's best. Whether metrics of so short a
+    # run on a busy machine may be believed is another question.
+    advice = recommend_configurations(after.assign(invalid_reasons=pd.NA), Requirements())
     assert [(one.identity["model_label"], one.base is not None) for one in advice] == [
         ("Chain", True),
         ("shift", True),

@@ -12,7 +12,7 @@ from hpcbench.analysis.report.sections import find_problems, status_counts
 from hpcbench.analysis.summary.invalid_rows import INVALID, is_left_out, without_invalid
 from hpcbench.analysis.summary.limits import Requirements
 from hpcbench.analysis.summary.points import summarise
-from tests.helpers.measurements import loaded, measured, repeats
+from tests.helpers.measurements import failed, loaded, measured, repeats
 
 MISLABELLED = {"latency_avg_us": 48_064.0, "concurrency": 4, "batch_size": 100}
 
@@ -52,6 +52,12 @@ def test_rules_that_a_caller_handles_itself_leave_nothing_out() -> None:
 def test_a_frame_without_verdicts_is_taken_as_it_is() -> None:
     frame = loaded([mislabelled()]).drop(columns=["valid", "invalid_reasons"])
     assert without_invalid(frame) is frame
+
+
+def test_a_point_that_failed_early_stands_on_the_device_that_an_invalid_row_knows() -> None:
+    early = failed(batch_size=8, gpu_name=None, gpu_count=None, cpu_name=None, cpu_count=None)
+    (advice,) = recommend_configurations(loaded([mislabelled(), early]), Requirements())
+    assert (advice.configurations, advice.measured) == (2, 0)
 
 
 def test_a_second_time_changes_nothing() -> None:

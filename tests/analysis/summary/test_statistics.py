@@ -46,7 +46,7 @@ OTHERS = {
     ),
     *("engine_build_s", "engine_cached", "warmup_batch_sizes"),
     *("server_fresh", "node", "gpu_uuid", "memory_bytes", "kernel", "job_id", "command"),
-    *("exit_code", "log_tail", "perf_analyzer_s", "started_at", "ended_at"),
+    *("figures_command", "exit_code", "log_tail", "perf_analyzer_s", "started_at", "ended_at"),
     *("hpcbench_version", "client_overhead_percent", "send_request_rate", "request_count"),
     *("delayed_requests_percent", "inference_count", "execution_count", "success_count"),
     *("overloaded", "schedule_lag_s", "warm_up_s", "precision_reached"),
