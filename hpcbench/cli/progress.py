@@ -200,11 +200,13 @@ class _View:
         if self._task is not None:
             self._bar.update(self._task, advance=1, description=self._description())
         throughput = event.get("throughput_infer_per_s")
+        version = event.get("model_version")
+        model = event["model_label"] + ("" if version is None else f" version {version}")
         metric = f"{throughput:10.1f} infer/s" if throughput is not None else " " * 18
         self._console.print(
             f"{time.strftime('%H:%M:%S')} [{COLOURS[status]}]{status:<14}[/] "
             f"batch {event['batch_size']:<4} {loop_text(event):<16}"
-            f"{metric}  {escape(event['model_label'])}",
+            f"{metric}  {escape(model)}",
             highlight=False,
             soft_wrap=True,
         )
