@@ -60,7 +60,18 @@ class Column:
         return max(map(cell_len, (self.name, *self.texts)))
 
     def cell(self, text: str) -> str:
-        """Return a cell, or the heading, as wide as the column."""
+        """Return a cell, or the heading, as wide as the column.
+
+        Parameters
+        ----------
+        text
+            What it says.
+
+        Returns
+        -------
+        str
+            With spaces before or after it.
+        """
         space = " " * (self.width - cell_len(text))
         return space + text if self.right else text + space
 

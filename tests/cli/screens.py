@@ -9,10 +9,12 @@ import io
 import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
@@ -131,15 +133,21 @@ def _record(number: int, row: Mapping[str, Any], position: int) -> Record:
     )
 
 
-def results_screen(name: str, width: int | None) -> str:
-    """The table at the end of a run."""
+@lru_cache
+def results_of(name: str) -> pd.DataFrame:
+    """The measurements as they come back from a results folder."""
     with tempfile.TemporaryDirectory() as folder:
         results = Results(Path(folder))
         results.create()
         records = records_of(name)
         # As workers write them: in no order that a person would choose.
         write_records(results.records / "all.parquet", records[::2] + records[1::2])
-        return printed(results_table(load_results(results.folder), width))
+        return load_results(results.folder)
+
+
+def results_screen(name: str, width: int | None) -> str:
+    """The table at the end of a run."""
+    return printed(results_table(results_of(name), width))
 
 
 def plan_screen(name: str, width: int) -> str:
