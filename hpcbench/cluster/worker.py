@@ -184,7 +184,6 @@ def record_event(record: Record) -> dict[str, Any]:
         "status": str(record.status),
         "reason": record.reason,
         "model_label": record.model_label,
-        "model_version": record.model_version,
         "batch_size": record.batch_size,
         "concurrency": record.concurrency,
         "request_rate": record.request_rate,
