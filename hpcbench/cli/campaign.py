@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpcbench.cli.inputs import CAMPAIGN, SITE, SITE_OR_THAT_OF_A_LOCK, read_inputs
 from hpcbench.cli.results import JSON, RESULTS
 from hpcbench.cli.say import say, say_damaged
 from hpcbench.errors import BadInput, HpcbenchError
@@ -19,13 +20,6 @@ if TYPE_CHECKING:
     from hpcbench.config.campaign import Campaign
     from hpcbench.plan.plan import Plan
 
-CAMPAIGN = click.argument("campaign", type=click.Path(path_type=Path))
-SITE = click.option(
-    "--site",
-    default="local",
-    show_default=True,
-    help="Name of a site profile, or the path of a site file.",
-)
 POOL = click.option(
     "--pool",
     "pools",
@@ -104,29 +98,35 @@ def doctor(
 
 @click.command()
 @CAMPAIGN
-@SITE
+@SITE_OR_THAT_OF_A_LOCK
 @POOL
 @ACCOUNT
 @JSON
 def plan(
-    campaign: Path, site: str, pools: tuple[str, ...], account: str | None, as_json: bool
+    campaign: Path, site: str | None, pools: tuple[str, ...], account: str | None, as_json: bool
 ) -> None:
     """Show the points, the time and the job scripts of CAMPAIGN.
 
-    Starts nothing.
+    CAMPAIGN is a campaign file or the lock of a session; of a lock, it says first what is different
+    this time. Starts nothing.
     """
-    from hpcbench.config.campaign import Campaign
-    from hpcbench.config.site import Site
     from hpcbench.plan import plan as planning
 
-    todo = planning.plan(Campaign.load(campaign), Site.load(site), pools=pools)
+    given = read_inputs(campaign, site, pools)
+    todo = planning.plan(given.campaign, given.site, pools=given.pools, only=given.only)
+    different = given.differences(todo)
     scripts = _job_scripts(todo, account)
     if as_json:
-        click.echo(json.dumps(_plan_json(todo, scripts), indent=2))
+        said = {"different": [asdict(each) for each in different]} if given.lock else {}
+        click.echo(json.dumps(said | _plan_json(todo, scripts), indent=2))
         return
     from hpcbench.cli.console import SafeConsole
     from hpcbench.cli.progress import print_plan
 
+    if given.lock:
+        from hpcbench.plan.lock_differences import differences_text
+
+        say(f"{differences_text(given.lock, different)}\n")
     print_plan(todo, SafeConsole())
     for pool, script in scripts.items():
         if script:
@@ -219,7 +219,7 @@ def _load_pandas_at_the_end(
 
 @click.command()
 @CAMPAIGN
-@SITE
+@SITE_OR_THAT_OF_A_LOCK
 @POOL
 @ACCOUNT
 @click.option(
@@ -243,7 +243,7 @@ def _load_pandas_at_the_end(
 )
 def run(
     campaign: Path,
-    site: str,
+    site: str | None,
     pools: tuple[str, ...],
     account: str | None,
     results: Path,
@@ -254,20 +254,21 @@ def run(
 
     It is safe to interrupt a run: the same command continues it, and tries failed points again.
     With --new-session it measures all of them once more, as on another night.
+
+    CAMPAIGN may be the lock of a session, campaign.lock.yaml in its folder: that session is
+    repeated in one of its own, after a word on what is different this time.
     """
     from hpcbench.cluster.fork_server import start_fork_server
-    from hpcbench.config.site import Site
 
-    where = Site.load(site)
-    if where.scheduler == "local":
+    given = read_inputs(campaign, site, pools)
+    if given.site.scheduler == "local":
         # Before the other imports, which take about as long as its own.
         start_fork_server()
     from hpcbench.cli.console import SafeConsole
     from hpcbench.cli.progress import results_table, show_progress
     from hpcbench.cluster import driver
-    from hpcbench.config.campaign import Campaign
 
-    chosen, only = Campaign.load(campaign), None
+    chosen, only = given.campaign, given.only
     if confirm is not None:
         chosen, only = _to_confirm(chosen, results, *confirm)
     # Progress goes to stderr, so that the table alone can be piped.
@@ -276,13 +277,14 @@ def run(
         listener = _load_pandas_at_the_end(report)
         summary = driver.run(
             chosen,
-            where,
+            given.site,
             results,
-            pools=pools,
+            pools=given.pools,
             account=account,
             listener=listener,
             only=only,
             new_session=new_session,
+            lock=given.lock,
         )
     from hpcbench.records.frame import load_results
 
