@@ -10,8 +10,9 @@ from hpcbench._version import __version__
 from hpcbench.config import yaml_model
 from hpcbench.config.container import DOCKER, Container, ResolvedContainer
 from hpcbench.config.site import Site
+from hpcbench.plan.digest import hash_id
 from hpcbench.plan.lock import Lock, LockedNode, LockedPoints, LockedSession
-from hpcbench.plan.model import TritonModel, hash_id
+from hpcbench.plan.model import TritonModel
 from hpcbench.plan.plan import Plan
 from hpcbench.plan.point import Point
 from hpcbench.plan.secrets import without_secrets
