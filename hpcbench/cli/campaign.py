@@ -1,9 +1,7 @@
-"""The commands that measure: check a site, plan a campaign, run it, look at the run, end it."""
+"""The commands that measure: check a site, plan a campaign, run it."""
 
 import importlib
 import json
-import sys
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from itertools import chain
@@ -12,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hpcbench.cli.fold import folded, width_of
 from hpcbench.cli.inputs import CAMPAIGN, SITE, SITE_OR_THAT_OF_A_LOCK, read_inputs
-from hpcbench.cli.results import JSON, RESULTS
-from hpcbench.cli.say import say, say_damaged
-from hpcbench.errors import BadInput, HpcbenchError
+from hpcbench.cli.results import JSON
+from hpcbench.cli.say import say
+from hpcbench.errors import BadInput
 
 if TYPE_CHECKING:
     from hpcbench.config.campaign import Campaign
@@ -35,9 +32,6 @@ ACCOUNT = click.option(
     help="Account that is charged for the batch jobs. Default: the environment variable "
     "HPCBENCH_ACCOUNT.",
 )
-
-MOST_ROWS = 200
-"""A run ends with a table of its measurements if there are at most this many."""
 
 
 @click.command()
@@ -200,10 +194,10 @@ def _plan_json(todo: "Plan", scripts: dict[str, str | None]) -> dict[str, Any]:
     }
 
 
-def _load_pandas_at_the_end(
+def _import_at_the_end(
     report: Callable[[Mapping[str, Any]], None],
 ) -> Callable[[Mapping[str, Any]], None]:
-    """A listener that imports pandas while the last server stops, which takes seconds anyway."""
+    """A listener that imports what the end needs while the last server stops, which takes long."""
     waiting: set[Any] = set()
 
     def listener(event: Mapping[str, Any]) -> None:
@@ -214,7 +208,8 @@ def _load_pandas_at_the_end(
         elif event["kind"] == "record":
             waiting.discard(tuple(event["key"]))
             if not waiting:
-                importlib.import_module("hpcbench.records.frame")
+                importlib.import_module("hpcbench.cli.run_end")
+                importlib.import_module("hpcbench.analysis.decide.recommend_text")
 
     return listener
 
@@ -266,9 +261,8 @@ def run(
     if given.site.scheduler == "local":
         # Before the other imports, which take about as long as its own.
         start_fork_server()
-    from hpcbench.cli.console import SafeConsole, line_width, print_lines
+    from hpcbench.cli.console import SafeConsole
     from hpcbench.cli.progress import show_progress
-    from hpcbench.cli.results_table import results_table
     from hpcbench.cluster import driver
 
     chosen, only = given.campaign, given.only
@@ -277,7 +271,7 @@ def run(
     # Progress goes to stderr, so that the table alone can be piped.
     console = SafeConsole(stderr=True)
     with show_progress(console) as report:
-        listener = _load_pandas_at_the_end(report)
+        listener = _import_at_the_end(report)
         summary = driver.run(
             chosen,
             given.site,
@@ -289,18 +283,9 @@ def run(
             new_session=new_session,
             lock=given.lock,
         )
-    from hpcbench.records.frame import load_results
+    from hpcbench.cli.run_end import print_end
 
-    frame = load_results(results)
-    if len(frame) <= MOST_ROWS:
-        table = SafeConsole()
-        print_lines(table, results_table(frame, line_width(table)))
-    counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.counts.items()))
-    console.print(f"{results}: {counts or 'no results'}", highlight=False, markup=False)
-    if not summary.measured_now and not summary.exit_code:
-        console.print("nothing was left to measure; --new-session measures all points again")
-    if summary.exit_code:
-        console.print(f"for the reasons: hpcbench status {results}", highlight=False, markup=False)
+    print_end(summary, results, SafeConsole(), console)
     return summary.exit_code
 
 
@@ -319,82 +304,4 @@ def _to_confirm(
     return campaign.model_copy(update=fresh), points_to_confirm(source)
 
 
-@click.command()
-@RESULTS
-@JSON
-def status(results: Path, as_json: bool) -> int:
-    """Show which points are done, running, missing or failed.
-
-    RESULTS is the folder that was given to hpcbench run. The points that failed are listed with
-    the reason.
-    """
-    from hpcbench.cli import point_text
-    from hpcbench.cluster import ledger, run_state
-    from hpcbench.records import store
-    from hpcbench.records.folder import Results, is_folder_locked
-
-    where = Results(results)
-    active = is_folder_locked(where)
-    state = run_state.read_state(where)
-    damaged: list[HpcbenchError] = []
-    statuses = store.read_statuses(where, damaged.append)
-    rows = _with_status(store.read_plan(where), statuses, state["running"])
-    counts = Counter(row["status"] for row in rows)
-    if as_json:
-        content = {
-            "results": str(results),
-            "active": active,
-            "counts": dict(counts),
-            "jobs": state["jobs"],
-            "measurements": rows,
-        }
-        click.echo(json.dumps(content, indent=2))
-        return say_damaged(damaged)
-    say(f"{results}: {len(rows)} measurements, {'a' if active else 'no'} run is active")
-    for name, count in sorted(counts.items()):
-        say(f"  {count:6d} {name}")
-    for pool, jobs in state["jobs"].items():
-        say(folded(f"pool {pool}: {point_text.jobs_text(jobs)}", width_of(sys.stdout), 4))
-    if not active and (runs := ledger.unfinished(where)):
-        names = ", ".join(run.name for run in runs)
-        say(
-            f"the last driver was killed; jobs named {names} may still be queued or running\n"
-            f"  -> hpcbench cancel {results}"
-        )
-    for line in point_text.reason_lines(rows, width_of(sys.stdout)):
-        say(line)
-    if counts["missing"] and not active:
-        say("to measure the missing points, repeat the same hpcbench run command")
-    return say_damaged(damaged)
-
-
-def _with_status(
-    planned: list[dict[str, Any]], statuses: dict[Any, Any], running: list[Any]
-) -> list[dict[str, Any]]:
-    """Return the planned rows with the status and the reason of each."""
-    at_work = {tuple(key) for key in running}
-    rows = []
-    for row in planned:
-        key = row["point_id"], row["pool"], row["repeat"]
-        unfinished = ("running" if key in at_work else "missing", None)
-        status, reason = statuses.get(key, unfinished)
-        rows.append({**row, "status": status, "reason": reason})
-    return rows
-
-
-@click.command()
-@RESULTS
-def cancel(results: Path) -> None:
-    """End a run and cancel its batch jobs.
-
-    RESULTS is the folder that was given to hpcbench run. No other jobs are cancelled.
-
-    Works from any shell that has the batch system's commands, even if the driver was killed.
-    """
-    from hpcbench.cluster import ledger
-    from hpcbench.records.folder import Results
-
-    ledger.cancel_run(Results(results), say)
-
-
-COMMANDS = (doctor, plan, run, status, cancel)
+COMMANDS = (doctor, plan, run)
