@@ -29,6 +29,9 @@ Flags = npt.NDArray[np.bool_]
 LITTLE_TOLERANCE = 0.1
 """How far the load that throughput and latency amount to may be from the load asked for."""
 
+TAIL_TOLERANCE = 0.05
+"""How far the 99th percentile may be below the mean that throughput and load amount to."""
+
 TURNAROUND_US = 50.0
 """What a client needs between a response and the next request in its place. The latency of
 perf_analyzer does not contain it; on models of less than a millisecond it is over 10 %."""
@@ -109,15 +112,31 @@ def _flags(column: Any) -> Flags:
     return found
 
 
-_STAGES = (
-    *("client_send_us", "network_us", "server_queue_us", "server_compute_input_us"),
-    *("server_compute_infer_us", "server_compute_output_us", "client_recv_us"),
-)
+_COMPUTE = ("server_compute_input_us", "server_compute_infer_us", "server_compute_output_us")
+_AROUND = ("client_send_us", "network_us", "server_queue_us", "client_recv_us")
+_STAGES = (*_AROUND, "server_compute_us", *_COMPUTE)
+PERCENTILES = tuple(f"latency_p{percent}_us" for percent in (50, 90, 95, 99))
 
 
-def _mean_latency_us(table: pa.Table) -> Numbers:
+def mean_latency_us(table: pa.Table) -> Numbers:
+    """Return the mean latency of each row: its own, or else the sum of its stages.
+
+    Parameters
+    ----------
+    table
+        Rows with some of the columns of latencies and stages.
+
+    Returns
+    -------
+    numpy.ndarray
+        In us, one for each row; NaN where neither is known.
+    """
     # Where a percentile was asked for, a CSV of perf_analyzer has no mean, but all its parts.
-    parts = np.sum([_numbers(table, name) for name in _STAGES], axis=0)
+    compute = _first_known(
+        np.sum([_numbers(table, name) for name in _COMPUTE], axis=0),
+        _numbers(table, "server_compute_us"),
+    )
+    parts = np.sum([_numbers(table, name) for name in _AROUND], axis=0) + compute
     return _first_known(_numbers(table, "latency_avg_us"), parts)
 
 
@@ -126,13 +145,23 @@ def _requests_per_s(table: pa.Table) -> Numbers:
 
 
 def _breaks_little(table: pa.Table) -> Flags:
-    rate, latency_us = _requests_per_s(table), _mean_latency_us(table)
+    rate, latency_us = _requests_per_s(table), mean_latency_us(table)
     concurrency = _numbers(table, "concurrency")
     most = rate * latency_us / 1e6 / concurrency
     least = rate * (latency_us + TURNAROUND_US) / 1e6 / concurrency
     closed = (most > 1 + LITTLE_TOLERANCE) | (least < 1 - LITTLE_TOLERANCE)
+    p99_us, implied_us = _numbers(table, "latency_p99_us"), concurrency / rate * 1e6 - TURNAROUND_US
+    # A mean above p99 is rare and can be true: then a few requests took very long.
+    closed |= ~(latency_us > p99_us) & (p99_us < (1 - TAIL_TOLERANCE) * implied_us)
     sent = _first_known(_numbers(table, "send_request_rate"), _numbers(table, "request_rate"))
     found: Flags = closed | (np.abs(rate / sent - 1) > LITTLE_TOLERANCE)
+    return found
+
+
+def _has_disordered_percentiles(table: pa.Table) -> Flags:
+    values = [_numbers(table, name) for name in PERCENTILES]
+    pairs = [(low, high) for place, low in enumerate(values) for high in values[place + 1 :]]
+    found: Flags = np.any([low > high for low, high in pairs], axis=0)
     return found
 
 
@@ -169,7 +198,7 @@ def _has_strangers(table: pa.Table) -> Flags:
     client, served = _numbers(table, "request_count"), _numbers(table, "success_count")
     # The ends of each of three windows cut what is in flight, in one of the two counts.
     in_flight = np.fmax(
-        _numbers(table, "concurrency"), _requests_per_s(table) * _mean_latency_us(table) / 1e6
+        _numbers(table, "concurrency"), _requests_per_s(table) * mean_latency_us(table) / 1e6
     )
     margin = np.fmax(STRANGER_MARGIN * client, 3 * np.nan_to_num(in_flight, nan=1.0))
     # A model beside it may be an ensemble that calls this one.
@@ -217,7 +246,7 @@ def _is_throttled(table: pa.Table) -> Flags:
 def _has_short_windows(table: pa.Table) -> Flags:
     slowest = np.fmax.reduce(
         [
-            _mean_latency_us(table),
+            mean_latency_us(table),
             _numbers(table, "latency_percentile_us"),
             _numbers(table, "latency_p99_us"),
         ]
@@ -271,7 +300,7 @@ def _number(axes: dict[str, Any], name: str) -> float:
 
 _LITTLE_COLUMNS = (
     *("throughput_infer_per_s", "batch_size", "concurrency", "latency_avg_us", *_STAGES),
-    *("send_request_rate", "request_rate"),
+    *("send_request_rate", "request_rate", "latency_p99_us"),
 )
 
 RULES = (
@@ -281,6 +310,13 @@ RULES = (
         "load or a metric is not what the row says",
         _LITTLE_COLUMNS,
         _breaks_little,
+    ),
+    Rule(
+        "PERCENTILES",
+        "the percentiles of the latency are not in order: one of them is something else, or in "
+        "another unit",
+        PERCENTILES,
+        _has_disordered_percentiles,
     ),
     Rule(
         "BATCH",
