@@ -21,7 +21,7 @@ from hpcbench.exchange import model_analyzer
 from hpcbench.exchange.import_notes import doubts, missing_information
 from hpcbench.exchange.origin import Origin, name_values
 from hpcbench.exchange.perf_files import UnknownFile, Values, read_perf_file
-from hpcbench.plan.model import hash_id
+from hpcbench.plan.digest import hash_id
 from hpcbench.records import parquet, store
 from hpcbench.records.columns import MEASURED, Record, Status, names_with
 from hpcbench.records.folder import Results, lock_folder

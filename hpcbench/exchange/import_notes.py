@@ -7,7 +7,7 @@ from pathlib import PurePath
 import pyarrow as pa
 
 from hpcbench.records.columns import MEASURED, SCHEMA, Record
-from hpcbench.records.rules import PERCENTILES, mean_latency_us
+from hpcbench.records.rule_columns import PERCENTILES, mean_latency_us
 from hpcbench.records.validity import INPUTS, broken_rules, with_verdicts
 
 _COLUMNS_OF: dict[str, tuple[str, ...]] = {

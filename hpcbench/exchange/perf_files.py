@@ -157,7 +157,7 @@ def _section(load: re.Match[str], text: str, percentile: int | None) -> dict[str
         found["protocol"] = protocol[1].lower()
     windows = _PASS.findall(text)
     if "  Client:" in text:
-        return found | perf_output.parse_report(text, percentile)
+        return found | perf_output.parse_report(text, percentile) | _gpu_metrics(text)
     latest = windows[-3:]
     if latest:
         # As perf_analyzer's last judgement: what the three windows have on average.
@@ -166,6 +166,26 @@ def _section(load: re.Match[str], text: str, percentile: int | None) -> dict[str
         found[name] = math.fsum(float(us) for _, us in latest) / len(latest)
         found["status"] = Status.UNSTABLE
         found["reason"] = "perf_analyzer printed windows, and no report: it did not settle"
+    return found
+
+
+_GPU = (
+    ("gpu_utilization_avg", "Avg GPU Utilization", 0.01),
+    ("gpu_power_avg_w", "Avg GPU Power Usage", 1),
+    ("gpu_memory_max_bytes", "Max GPU Memory Usage", 1),
+    ("gpu_memory_total_bytes", "Total GPU Memory", 1),
+)
+
+
+def _gpu_metrics(text: str) -> dict[str, Any]:
+    """Return the metrics of --collect-metrics, which the report lists GPU by GPU."""
+    found: dict[str, Any] = {}
+    for name, title, factor in _GPU:
+        block = re.search(rf"^    {title}:\n((?:      \S+ : .*\n)+)", text, re.MULTILINE)
+        values = re.findall(r" : ([\d.e+]+)", block[1]) if block else []
+        if values:
+            total = factor * math.fsum(map(float, values))
+            found[name] = round(total) if name.endswith("_bytes") else total / len(values)
     return found
 
 
