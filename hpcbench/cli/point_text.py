@@ -64,6 +64,26 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
+def run_text(*, active: bool, started: bool) -> str:
+    """Return whether a run is at work in a results folder.
+
+    Parameters
+    ----------
+    active
+        Whether it is.
+    started
+        Whether a run has ever been started there.
+
+    Returns
+    -------
+    str
+        A phrase.
+    """
+    if not started:
+        return "imported or saved: no run has been started here"
+    return "a run is active" if active else "no run is active"
+
+
 def jobs_text(jobs: Mapping[str, Any]) -> str:
     """Return the state of a pool's jobs in words.
 

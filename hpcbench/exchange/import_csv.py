@@ -18,19 +18,16 @@ from typing import Any
 from hpcbench._version import __version__
 from hpcbench.errors import BadInput
 from hpcbench.exchange import model_analyzer
+from hpcbench.exchange.add_records import add_records
 from hpcbench.exchange.import_notes import doubts, missing_information
 from hpcbench.exchange.origin import Origin, name_values
 from hpcbench.exchange.perf_files import UnknownFile, Values, read_perf_file
 from hpcbench.plan.digest import hash_id
-from hpcbench.records import parquet, store
 from hpcbench.records.columns import MEASURED, Record, Status, names_with
-from hpcbench.records.folder import Results, lock_folder
 from hpcbench.records.roles import Role
 
 _ENDINGS = (".csv", ".json", ".txt", ".log", ".out")
 """Of the files that are looked into. A CSV comes first: its figures have more digits."""
-
-_NOT_COMPARED = {"ended_at", "hpcbench_version"}
 
 
 @dataclass(frozen=True)
@@ -81,48 +78,8 @@ def import_csv_folder(folder: Path, results: Path, origin: Origin | None = None)
         There is nothing to import, or two files are about the same point.
     """
     found = read_csv_folder(folder, origin or Origin())
-    write_imported(found.records, results)
+    add_records(found.records, results)
     return found
-
-
-def write_imported(records: Sequence[Record], results: Path) -> None:
-    """Add imported records to a results folder.
-
-    Parameters
-    ----------
-    records
-        The records.
-    results
-        The results folder; it is made where it is not there.
-    """
-    where = Results(results)
-    where.create()
-    with lock_folder(where):
-        for placement_id in dict.fromkeys(record.placement_id for record in records):
-            path = where.records / f"{placement_id}.parquet"
-            rows = parquet.read_file(path).to_pylist() if path.exists() else []
-            rows += [
-                {**vars(record), "status": str(record.status)}
-                for record in records
-                if record.placement_id == placement_id
-            ]
-            # A file that says the same as before is no second attempt, even if it was copied
-            # in the meantime and has a new date.
-            attempts: dict[str, Any] = {}
-            for row in rows:
-                content = {name: row[name] for name in row if name not in _NOT_COMPARED}
-                attempts.setdefault(str(content), row)
-            store.write_records(path, [Record(**row) for row in attempts.values()])
-        _add_to_plan(where, records)
-
-
-def _add_to_plan(where: Results, records: Sequence[Record]) -> None:
-    """Name the measurements in the plan, so that hpcbench status counts them."""
-    planned = store.read_plan(where) if where.plan.is_file() else []
-    names = store.PLAN_SCHEMA.names
-    rows = {tuple(row[name] for name in ("point_id", "pool", "repeat")): row for row in planned}
-    rows |= {each.key: {name: getattr(each, name) for name in names} for each in records}
-    store.write_plan(where, list(rows.values()))
 
 
 @dataclass(frozen=True)
