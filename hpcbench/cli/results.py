@@ -115,14 +115,15 @@ def report(results: Path, out: Path) -> int:
     metavar="NAME",
     help="Draw only this figure. Repeat the option for several. Default: all that apply.",
 )
-def plot(results: Path, out: Path, style: str, names: tuple[str, ...]) -> int:
+@click.option("--verbose", is_flag=True, help="Say why other figures were not drawn.")
+def plot(results: Path, out: Path, style: str, names: tuple[str, ...], verbose: bool) -> int:
     """Draw the figures of RESULTS as PNG and PDF.
 
     RESULTS is a results folder or a Parquet file. Each figure comes with a CSV file of its
-    numbers. Figures that do not apply to these results are listed with the reason. All figures:
-    docs/figures.md.
+    numbers. All figures: docs/figures.md.
     """
     from hpcbench.analysis.figures.save import save_figures
+    from hpcbench.cli.point_text import counted
     from hpcbench.records.frame import load_results
 
     damaged: list[HpcbenchError] = []
@@ -130,8 +131,12 @@ def plot(results: Path, out: Path, style: str, names: tuple[str, ...]) -> int:
     saved = save_figures(frame, out, style=style, names=names)
     for path in saved.files:
         say(path)
-    for name, reason in saved.not_drawn.items():
-        say(f"not drawn: {name}: {reason}", err=True)
+    if verbose or names:
+        for name, reason in saved.not_drawn.items():
+            say(f"not drawn: {name}: {reason}", err=True)
+    elif saved.not_drawn:
+        count = counted(len(saved.not_drawn), "kind") + " of figures"
+        say(f"{count} not drawn, which need other axes; --verbose says why", err=True)
     return say_damaged(damaged)
 
 
@@ -221,12 +226,9 @@ def recommend(results: Path, out: Path | None, as_json: bool, **limits: Any) -> 
     if out is not None:
         # The configurations are long texts: only those of the recommended points are read.
         points = [each.best["point_id"] for each in advice if each.best]
-        texts = load_results(
-            results, ["point_id", "server_config"], points, on_damage=damaged.append
-        )
-        known = texts.dropna().drop_duplicates("point_id")
-        configs = dict(zip(known["point_id"], known["server_config"], strict=True))
-        for path in deploy.write_deployment(advice, configs, out):
+        columns = ["point_id", "deploy_config", "server_config"]
+        texts = load_results(results, columns, points, on_damage=damaged.append)
+        for path in deploy.write_deployment(advice, deploy.configs_to_deploy(texts), out):
             say(path, err=as_json)
     return say_damaged(damaged) or int(any(each.best is None for each in advice))
 

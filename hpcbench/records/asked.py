@@ -64,7 +64,9 @@ class Asked:
         "place of the model in its campaign, from 0; figures compare with the first", unit="1"
     )
     model_version: int | None = _model("the version asked for; missing: the server's choice")
-    model_digest: str | None = _model("hash of the model's files and its config.pbtxt")
+    model_digest: str | None = _model(
+        "hash of the model's files and its config.pbtxt, without caches"
+    )
     variant: str | None = _server(
         "the server axes that the campaign changes, as JSON; others are as in config.pbtxt"
     )
@@ -174,6 +176,10 @@ class Asked:
         unit="1",
     )
     server_config: str | None = _provenance("the whole config.pbtxt that the server was given")
+    deploy_config: str | None = _provenance(
+        "the config.pbtxt to deploy: the model's own with the server axes; the versions and the "
+        "response cache, which measuring replaces, are as in the model's own"
+    )
     own_config: bool | None = _provenance(
         "whether that is the model's own: no axis changes anything in it, as with "
         "accelerator: null of a model that has none"
