@@ -249,7 +249,8 @@ def foreign_requests(found: Counted, client: Client, beside: Sequence[TritonMode
         # On a busy machine perf_analyzer reads Triton's counts long after its window has ended, so
         # the rate at which they grow must say the same.
         answered_per_s = found.counts[client.model.name].answered / found.seconds
-        own = min(own, round(client.requests * (answered_per_s / client.rate - 1)))
+        more = round(client.requests * (answered_per_s / client.rate - 1))
+        own = min(own, max(0, more))
     if client.model.name in called or scripts - {client.model.name}:
         own = 0
     loaded = {each.name for each in under_load}

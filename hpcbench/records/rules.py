@@ -175,11 +175,11 @@ def _is_client_limit(table: pa.Table) -> Flags:
 
 def _is_disturbed(table: pa.Table) -> Flags:
     own, waited = (
-        _numbers(table, f"server_cpu{which}_s") + _numbers(table, f"client_cpu{which}_s")
+        numbers(table, f"server_cpu{which}_s") + numbers(table, f"client_cpu{which}_s")
         for which in ("", "_wait")
     )
     # Threads also wait for each other's CPUs, and others may use CPUs that nobody waits for.
-    taken = np.minimum(waited, _numbers(table, "other_cpu_s"))
+    taken = np.minimum(waited, numbers(table, "other_cpu_s"))
     found: Flags = taken / (own + taken) > MOST_CPU_TAKEN
     return found
 

@@ -16,6 +16,7 @@ import pytest
 from hpcbench.measure import cpu_sampling
 from hpcbench.measure.cpu_sampling import Programs, Usage
 from hpcbench.measure.sampling import Reading
+from tests.helpers import own_cpus
 
 BUSY = "import time; end = time.monotonic() + 60\nwhile time.monotonic() < end: pass"
 IDLE = "import time; time.sleep(60)"
@@ -51,20 +52,8 @@ def test_a_busy_and_an_idle_tree_are_told_apart() -> None:
     assert columns["cpus_shared"] is True
 
 
-@contextmanager
-def on_one_cpu() -> Iterator[int]:
-    """Keep this process, and what it starts meanwhile, on one of its CPUs; the CPU's number."""
-    allowed = os.sched_getaffinity(0)
-    cpu = min(allowed)
-    os.sched_setaffinity(0, {cpu})
-    try:
-        yield cpu
-    finally:
-        os.sched_setaffinity(0, allowed)
-
-
 def test_a_client_that_waits_for_its_cpu_is_told_from_who_has_it() -> None:
-    with on_one_cpu(), below(IDLE) as server, below(BUSY) as client, below(BUSY):
+    with own_cpus.only_one(), below(IDLE) as server, below(BUSY) as client, below(BUSY):
         source = cpu_sampling.ProcessTrees(server, lambda: [client])
         first = Reading(time.monotonic(), source.read())
         time.sleep(1.0)
