@@ -118,17 +118,10 @@ def _quantities(rows: pd.DataFrame) -> dict[str, npt.NDArray[np.float64]]:
         "gpu_memory_gib": column("gpu_memory_max_bytes") / 2**30,
         "infer_per_j": infer_per_j,
         **{name: column(name) for name in OUTPUTS},
-        "latency_p99_bound_ms": _bound_ms(rows),
+        "latency_p99_bound_ms": column("latency_p99_bound_us") / 1000,
         "send_request_rate": column("send_request_rate"),
         "overloaded": is_overloaded(rows).astype(np.float64),
     }
-
-
-def _bound_ms(rows: pd.DataFrame) -> npt.NDArray[np.float64]:
-    # A column of which this version of the table knows nothing is in no frame.
-    if "latency_p99_bound_us" not in rows:
-        return np.full(len(rows), np.nan)
-    return as_floats(rows["latency_p99_bound_us"]) / 1000
 
 
 def _add_statuses(points: pd.DataFrame, rows: pd.DataFrame, numbers: npt.NDArray[Any]) -> None:
