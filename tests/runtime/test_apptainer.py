@@ -56,6 +56,7 @@ def test_the_demo_gives_each_point_once_from_both_images(clean: Box, base: Path)
     place = Place(clean, base)
     demo = yaml.safe_load((CHECKOUT / "jobs" / "demo" / "campaign.yaml").read_text())
     demo["measurement"] |= QUICK
+    demo["server"] = UNHURRIED
     if base != base_sites()[0]:
         # A batch is measured in a job as it is here: a few show that jobs find the images.
         demo["load"]["batch_size"] = demo["load"]["batch_size"][:3]
@@ -206,7 +207,8 @@ def test_server_and_client_share_memory_also_beside_another_such_pair(place: Pla
 
 def test_a_response_cache_answers_only_where_it_was_asked_for(place: Place) -> None:
     place.campaign(
-        server={"response_cache": [True, False]}, load={"batch_size": 1, "concurrency": 2}
+        server=UNHURRIED | {"response_cache": [True, False]},
+        load={"batch_size": 1, "concurrency": 2},
     )
     done = place.run()
     assert done.returncode == 0, done.stdout + done.stderr
@@ -283,7 +285,9 @@ def test_a_sandbox_serves_like_the_sif_it_was_unpacked_from(place: Place) -> Non
     place.site(server_images={"unpacked": str(folder)})
     model = {"name": "jet_tagger", "shapes": SHAPES}
     other = {**model, "label": "unpacked", "server_image": "unpacked"}
-    place.campaign(models=[model, other], load={"batch_size": 1, "concurrency": 2})
+    place.campaign(
+        models=[model, other], server=UNHURRIED, load={"batch_size": 1, "concurrency": 2}
+    )
     done = place.run()
     assert done.returncode == 0, done.stdout + done.stderr
     found = {row["model_label"]: row for row in place.rows()}
@@ -572,6 +576,7 @@ class TestFailures:
         place.campaign(
             model_repository=str(place.folder / "models"),
             models=[{"name": "broken", **shapes}, {"name": "jet_tagger", **shapes}],
+            server=UNHURRIED,
         )
         done = place.run()
         assert done.returncode == 1, done.stdout + done.stderr
