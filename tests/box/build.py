@@ -128,9 +128,8 @@ def build(places: Places) -> None:
             result.result()
 
 
-def copy(places: Places) -> None:
-    """Makes the second box from the first, unless it has the same stages already."""
-    other = places.second
+def copy(places: Places, other: Places) -> None:
+    """Makes another box from one, unless it has the same stages already."""
     if not missing(other):
         return
     started = time.monotonic()
@@ -142,7 +141,7 @@ def copy(places: Places) -> None:
     part.root.parent.mkdir(exist_ok=True)
     subprocess.run(["cp", "-a", "--reflink=auto", str(places.root), str(part.root)], check=True)
     part.root.rename(other.root)
-    say(f"  a second one: {time.monotonic() - started:.0f} s")
+    say(f"  {other.home.name}: {time.monotonic() - started:.0f} s")
 
 
 def _make(stage: str, make: Callable[[Places], None], places: Places, digest: str) -> None:
@@ -202,7 +201,7 @@ def _make_python(places: Places, enter: list[str]) -> None:
     log = places.logs / "build-python.log"
     command = [*enter, "sh", "-c", script, str(CHECKOUT)]
     logged(command, log, "installing hpcbench's dependencies", hostside.pip_environment())
-    # What its user would compile in the first of two boxes, and again in the second.
+    # What its user would compile in this box, and again in each copy.
     become = ["setpriv", "--reuid", str(USER_ID), "--regid", str(USER_ID), "--clear-groups", "--"]
     code = "import hpcbench.cli.main, hpcbench.cluster.driver, hpcbench.cluster.start_worker"
     command = [*enter, *become, "/opt/venv/bin/python", "-c", code]
