@@ -67,11 +67,11 @@ test-box: box $(INSTALLED) $(MODELS)
 
 # Each group has a box of its own: nodes are broken, and nothing may be left in a queue.
 test-campaigns: box $(INSTALLED) $(MODELS)
-	@HPCBENCH_BOX=$(BOX)/second $(PYTEST) $(CAMPAIGNS)
+	@HPCBENCH_BOX=$(BOX)/third $(PYTEST) $(CAMPAIGNS)
 
 # The real Apptainer there, with images that are built first.
 test-images: box $(INSTALLED) $(MODELS)
-	@HPCBENCH_BOX=$(BOX)/third $(PYTEST) -m images
+	@HPCBENCH_BOX=$(BOX)/second $(PYTEST) -m images
 
 # The real Triton; and what must not run beside it.
 test-native: native $(INSTALLED) $(MODELS)

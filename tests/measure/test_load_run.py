@@ -252,6 +252,7 @@ def open_loop(
             folder,
             prefix,
             models,
+            server={"instance_count": 1},
             load={"batch_size": 4, "request_rate": rate},
             measurement={"percentile": 95} | measurement,
         ),
