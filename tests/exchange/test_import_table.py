@@ -18,26 +18,26 @@ README = """
 # Results
 #### Offline: NVIDIA A30, ONNX Runtime
 
-| Parameter Name            | Parameter Value |
-|:--------------------------|:----------------|
-| GPU                       | NVIDIA A30      |
-| Number of model instances | 1               |
+| Parameter Name | Parameter Value |
+|:---|:---|
+| GPU | NVIDIA A30 |
+| Number of model instances | 1 |
 
-|  Batch | Concurrency | Inferences/Second | Client Send (ms)| p99 latency (ms) | avg latency (ms) | X |
-|-------:|------------:|------------------:|-----------------:|-----------------:|-----------------:|--:|
-|      1 |           1 |             102.0 |              0.0 |              9.8 |              9.7 | 2 |
-|     16 |           1 |           1,130.7 |                - |             14.9 |             14.1 | 2 |
+| Batch | Concurrency | Inferences/Second | Client Send (ms)| p99 latency (ms) | avg latency (ms) | X |
+|---:|---:|---:|---:|---:|---:|--:|
+| 1 | 1 | 102.0 | 0.0 | 9.8 | 9.7 | 2 |
+| 16 | 1 | 1,130.7 | - | 14.9 | 14.1 | 2 |
 
 #### Offline: Tesla T4
 
 | GPU | Tesla T4 |
-|:----|:---------|
+|:---|:---|
 | GPU | Tesla T4 |
 
-|  Batch | Concurrency | Inferences/Second | p99 latency (ms) | avg latency (ms) |
-|-------:|------------:|------------------:|-----------------:|-----------------:|
-|      1 |           1 |              51.0 |             20.1 |             19.6 |
-|      8 |           1 |              51.0 |             20.1 |             19.6 |
+| Batch | Concurrency | Inferences/Second | p99 latency (ms) | avg latency (ms) |
+|---:|---:|---:|---:|---:|
+| 1 | 1 | 51.0 | 20.1 | 19.6 |
+| 8 | 1 | 51.0 | 20.1 | 19.6 |
 """
 """In the form of NVIDIA's READMEs; the last row cannot be true."""
 
