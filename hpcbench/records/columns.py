@@ -332,6 +332,10 @@ class Record(Asked):
     perf_analyzer_s: float | None = _metric("wall time inside perf_analyzer", unit="s")
     started_at: datetime | None = _provenance("start of the measurement, UTC")
     ended_at: datetime | None = _provenance("end of the measurement, UTC")
+    source: str | None = _provenance(
+        "where the numbers were published, for those of others; missing: measured by hpcbench, or "
+        "imported from files; ended_at is its date then"
+    )
     hpcbench_version: str | None = _provenance("version of hpcbench")
 
     @property
