@@ -46,7 +46,7 @@ def status(results: Path, as_json: bool) -> int:
         click.echo(json.dumps(content, indent=2))
         return say_damaged(damaged)
     ran = f"{'a' if active else 'no'} run is active"
-    if not where.campaign.is_file():
+    if not active and not where.campaign.is_file():
         ran = "imported or saved: no run has been started here"
     say(f"{results}: {len(rows)} measurements, {ran}")
     for name, count in sorted(counts.items()):

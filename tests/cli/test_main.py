@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -385,7 +386,8 @@ def test_a_plan_says_what_is_measured_once_only(place: Path) -> None:
 
 
 def test_a_plan_names_the_versions_of_a_model(place: Path) -> None:
-    (place / "models" / "tagger" / "2").mkdir()
+    versions = place / "models" / "tagger"
+    shutil.copytree(versions / "1", versions / "2")
     write_campaign(place, models=[{"name": "tagger", "version": [1, 2]}])
     result = invoke("plan", place / "campaign.yaml", "--site", place / "site.yaml")
     assert "tagger version 1" in result.output
@@ -420,6 +422,7 @@ def written(place: Path) -> Written:
         todo = plan(study, Site.load(place / "site.yaml"))
         results = Results(place / "results")
         results.create()
+        results.campaign.write_bytes((place / "campaign.yaml").read_bytes())
         store.write_plan(results, plan_rows(todo))
         for point, (status, reason) in zip(todo.grid.points, ended, strict=False):
             entry = record(1, point_id=point.id, status=status, reason=reason, ended_at=NOON)
