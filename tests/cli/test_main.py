@@ -261,6 +261,32 @@ def test_a_campaign_is_not_taken_for_damaged_results(place: Path) -> None:
     assert "is neither a results folder nor a Parquet file" in result.stderr
 
 
+PIPED = """
+import os, sys
+from hpcbench.cli.main import main
+reader, writer = os.pipe()
+os.dup2(writer, 1)
+os.close(reader)
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("words", [["--help"], ["status"], ["status", "--json"], ["recommend"]])
+def test_an_output_that_nobody_reads_never_looks_like_something_that_got_worse(
+    written: Written, words: list[str]
+) -> None:
+    """As `hpcbench compare A B | head`: a shell gives 141 for any program that ends so."""
+    folder = [str(written((Status.OK, None)))] if words != ["--help"] else []
+    ended = subprocess.run(
+        [sys.executable, "-c", PIPED, *words, *folder],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stderr) == (141, "")
+
+
 # Packages that are not installed
 
 
