@@ -1,12 +1,16 @@
 """The commands for data from elsewhere: other people's CSV files, and events as input."""
 
 from collections.abc import Iterable
+from datetime import UTC
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hpcbench.cli.say import say
+
+if TYPE_CHECKING:
+    from hpcbench.exchange.import_csv import CsvImport
 
 
 def _parse_columns(
@@ -30,6 +34,21 @@ def _parse_shapes(
     if not all(size.isdigit() and int(size) for sizes in shapes.values() for size in sizes):
         raise click.BadParameter("sizes are integers from 1, as in pf_features=20,50")
     return {name: tuple(map(int, sizes)) for name, sizes in shapes.items()}
+
+
+def _parse_values(
+    _context: click.Context, option: click.Parameter, values: Iterable[str]
+) -> dict[str, Any]:
+    """The values by column, from strings of the form COLUMN=VALUE."""
+    from hpcbench.exchange.origin import parse_column
+
+    found = {}
+    for text in values:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{text!r} is not {option.metavar}")
+        found[name] = parse_column(name, value)
+    return found
 
 
 @click.command("import-csv")
@@ -61,35 +80,162 @@ def _parse_shapes(
     type=click.IntRange(1, 99),
     help="The value of perf_analyzer --percentile, if it was used.",
 )
-def import_csv(
-    folder: Path,
-    results: Path,
-    site: str,
-    pool: str | None,
-    gpu: str | None,
-    percentile: int | None,
-) -> None:
-    """Import CSV files of perf_analyzer or Model Analyzer from DIR.
+@click.option("--model", metavar="NAME", help="The model, where no name of a file says it.")
+@click.option(
+    "--batch-size",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="The value of perf_analyzer -b, where no name of a file says it.",
+)
+@click.option(
+    "--name",
+    "pattern",
+    metavar="PATTERN",
+    help="How the files are named: {COLUMN} is the value of a column, * is anything, as in "
+    "'{model}_b{batch_size}_c{concurrency}' or '{gpu_name}/{model}/*_b{batch_size}'. "
+    "Default: {model}_batch{batch_size}",
+)
+@click.option(
+    "--set",
+    "columns",
+    multiple=True,
+    metavar="COLUMN=VALUE",
+    callback=_parse_values,
+    help="What is so for all files and stands in none, as in --set protocol=grpc. Columns: "
+    "docs/columns.md. Repeat the option for several.",
+)
+def import_csv(folder: Path, results: Path, columns: dict[str, Any], **given: Any) -> None:
+    """Import files of perf_analyzer or Model Analyzer from DIR, a folder or one file.
 
-    Reads files named {model}_batch{N}.csv, written by perf_analyzer -f, and
-    metrics-model-inference.csv, written by Model Analyzer. Values that the files do not contain
-    stay missing; the command lists them.
+    Reads what perf_analyzer -f wrote, what it printed, and what --profile-export-file wrote, and
+    the tables of Model Analyzer. Values that the files do not contain stay missing; the command
+    lists them. What cannot be true as it stands is imported and named.
     """
-    from hpcbench.exchange.import_csv import CsvOrigin, import_csv_folder
+    from hpcbench.exchange.import_csv import import_csv_folder
+    from hpcbench.exchange.origin import LOOP_NAME, Origin
 
-    origin = CsvOrigin(site=site, pool=pool, gpu=gpu, percentile=percentile)
-    imported = import_csv_folder(folder, results, origin)
+    options = ("model", given["model"]), ("batch_size", given["batch_size"])
+    for name, value in (*options, ("gpu_name", given["gpu"])):
+        columns |= {name: value} if value is not None else {}
+    origin = Origin(
+        site=given["site"],
+        pool=given["pool"],
+        percentile=given["percentile"],
+        columns=columns,
+        name=given["pattern"] or LOOP_NAME,
+    )
+    _say_imported(import_csv_folder(folder, results, origin), results)
+
+
+def _say_imported(imported: "CsvImport", results: Path) -> None:
     models = len({record.model_label for record in imported.records})
     say(f"{len(imported.records)} points of {models} model{'s' * (models != 1)} in {results}")
     for record in imported.records:
         if record.reason:
-            say(f"failed: {record.reason}")
+            say(f"{record.status}: {record.reason}")
     for path, reason in imported.skipped.items():
         say(f"left out: {path}: {reason}")
+    for header, files in imported.unread.items():
+        say(f"left out: the column {header!r} of {files} file{'s' * (files != 1)}: not known")
     if imported.missing:
         say("not in these files, therefore missing in the records:")
     for what in imported.missing:
         say(f"  {what}")
+    if imported.doubts:
+        say("cannot be true as it stands (docs/validity.md):")
+    for doubt in imported.doubts:
+        say(f"  {doubt}")
+
+
+def _parse_headers(
+    _context: click.Context, option: click.Parameter, values: Iterable[str]
+) -> dict[str, str]:
+    """The headers by column, from strings of the form COLUMN=HEADER."""
+    found = {}
+    for text in values:
+        name, equals, found_header = text.partition("=")
+        if not equals or not found_header:
+            raise click.BadParameter(f"{text!r} is not {option.metavar}")
+        found[name] = found_header
+    return found
+
+
+@click.command("import-table")
+@click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
+@click.option(
+    "--results",
+    required=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Results folder to add the records to.",
+)
+@click.option(
+    "--source",
+    required=True,
+    metavar="TEXT",
+    help="Where the table was published: an address, or how it is cited.",
+)
+@click.option(
+    "--date",
+    required=True,
+    type=click.DateTime(["%Y-%m-%d"]),
+    metavar="YYYY-MM-DD",
+    help="When it was published.",
+)
+@click.option(
+    "--map",
+    "headers",
+    multiple=True,
+    metavar="COLUMN=HEADER",
+    callback=_parse_headers,
+    help="Which header fills a column; with its unit or without. A name in a table of two columns "
+    "above, and 'heading', count as headers. Those of perf_analyzer need no --map.",
+)
+@click.option(
+    "--set",
+    "columns",
+    multiple=True,
+    metavar="COLUMN=VALUE",
+    callback=_parse_values,
+    help="What is so for all rows and stands in none. Repeat the option for several.",
+)
+@click.option(
+    "--site",
+    default="published",
+    show_default=True,
+    metavar="NAME",
+    help="Site where it was measured.",
+)
+@click.option(
+    "--pool",
+    default="published",
+    show_default=True,
+    metavar="NAME",
+    help="Kind of node on which it was measured.",
+)
+@click.option(
+    "--time-unit",
+    type=click.Choice(["us", "ms", "s"]),
+    help="Of times whose header has no unit. Default: that of the column.",
+)
+@click.option(
+    "--table",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Only the Nth table of those that can be imported.",
+)
+def import_table(path: Path, results: Path, **given: Any) -> None:
+    """Import the tables of FILE, CSV or Markdown, as a README or a paper has them.
+
+    Units are converted from the headers, as in "p99 latency (ms)". A recipe: docs/others.md.
+    """
+    from hpcbench.exchange import import_table as tables
+
+    given["date"] = given["date"].replace(tzinfo=UTC)
+    found = tables.import_table(path, results, tables.Publication(**given))
+    say(f"{len(found.records)} rows in {results}")
+    for line in tables.said_of(found):
+        say(line)
 
 
 @click.command("make-input")
@@ -162,4 +308,4 @@ def make_input(repository: Path, model: str, source: Path, out: Path, **options:
         )
 
 
-COMMANDS = (import_csv, make_input)
+COMMANDS = (import_csv, import_table, make_input)

@@ -124,6 +124,11 @@ class Record(Asked):
     server_queue_us: float | None = _metric(
         "waiting for an instance", unit="us", header="Server Queue"
     )
+    server_compute_us: float | None = _metric(
+        "computing, where it is not divided into the next three: perf_client before 2020",
+        unit="us",
+        header="Server Compute",
+    )
     server_compute_input_us: float | None = _metric(
         "preparing the inputs", unit="us", header="Server Compute Input"
     )
@@ -327,6 +332,10 @@ class Record(Asked):
     perf_analyzer_s: float | None = _metric("wall time inside perf_analyzer", unit="s")
     started_at: datetime | None = _provenance("start of the measurement, UTC")
     ended_at: datetime | None = _provenance("end of the measurement, UTC")
+    source: str | None = _provenance(
+        "where the numbers were published, for those of others; missing: measured by hpcbench, or "
+        "imported from files; ended_at is its date then"
+    )
     hpcbench_version: str | None = _provenance("version of hpcbench")
 
     @property
