@@ -171,8 +171,8 @@ class _Dispatcher:
         return any(pool.started for pool in self.pools)
 
     def _measure(self) -> None:
-        turn, told = 0.0, False
-        while any(pool.started if told else pool.left for pool in self.pools):
+        turn, is_passed_on = 0.0, False
+        while any(pool.started if is_passed_on else pool.left for pool in self.pools):
             # By the clock: many workers send many events.
             if time.monotonic() > turn + TURN_S:
                 turn = time.monotonic()
@@ -181,8 +181,8 @@ class _Dispatcher:
                 self._submit_tasks(pool)
             with contextlib.suppress(queue.Empty):
                 self._handle(self.events.get(timeout=TURN_S))
-            if self.stop.is_asked and not told:
-                told = True
+            if self.stop.is_asked and not is_passed_on:
+                is_passed_on = True
                 self._stop_after_points()
         # Also where the handler's error was lost in compiled code before this loop.
         if any(pool.left for pool in self.pools):

@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from hpcbench import Campaign, Site, __version__, plan
 from hpcbench.cli.main import main
+from hpcbench.cluster.run_state import write_yaml
 from hpcbench.plan.initial_record import plan_rows
 from hpcbench.records import store
 from hpcbench.records.columns import Status
@@ -447,6 +448,7 @@ def written(place: Path) -> Written:
         results = Results(place / "results")
         results.create()
         store.write_plan(results, plan_rows(todo))
+        write_yaml(results.campaign, study)
         for point, (status, reason) in zip(todo.grid.points, ended, strict=False):
             entry = record(1, point_id=point.id, status=status, reason=reason, ended_at=NOON)
             store.write_point(results, entry)
