@@ -104,7 +104,7 @@ class TableImport:
     doubts: tuple[str, ...]
 
 
-def import_table(path: Path, results: Path, told: Publication) -> TableImport:
+def import_table(path: Path, results: Path, publication: Publication) -> TableImport:
     """Import the tables of a file into a results folder.
 
     Parameters
@@ -113,7 +113,7 @@ def import_table(path: Path, results: Path, told: Publication) -> TableImport:
         A .csv file, or Markdown.
     results
         The results folder; it is made where it is not there.
-    told
+    publication
         What the user says of it.
 
     Returns
@@ -130,12 +130,12 @@ def import_table(path: Path, results: Path, told: Publication) -> TableImport:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: cannot be read: {error}", "name a .csv or .md file") from error
-    found = read_published(text, path.name, told)
+    found = read_published(text, path.name, publication)
     add_records(found.records, results)
     return found
 
 
-def read_published(text: str, name: str, told: Publication) -> TableImport:
+def read_published(text: str, name: str, publication: Publication) -> TableImport:
     """Read tables without importing them.
 
     Parameters
@@ -144,7 +144,7 @@ def read_published(text: str, name: str, told: Publication) -> TableImport:
         Content of the file.
     name
         Its name.
-    told
+    publication
         What the user says of it.
 
     Returns
@@ -157,10 +157,10 @@ def read_published(text: str, name: str, told: Publication) -> TableImport:
     BadInput
         As `import_table`.
     """
-    for column in told.headers:
+    for column in publication.headers:
         check_column(column)
     tables = list(read_tables(text, name))
-    taken = [(table, _columns_of(table, told)) for table in tables]
+    taken = [(table, _columns_of(table, publication)) for table in tables]
     taken = [(t, c) for t, c in taken if {"batch_size", "throughput_infer_per_s"} <= c.keys()]
     if not taken:
         headers = ", ".join(dict.fromkeys(h for table in tables for h in table.headers))
@@ -168,13 +168,13 @@ def read_published(text: str, name: str, told: Publication) -> TableImport:
             f"{name}: no table has a throughput and a batch size; headers: {headers or 'none'}",
             "name them: --map throughput_infer_per_s=HEADER --map batch_size=HEADER",
         )
-    if told.table is not None:
-        taken = taken[told.table - 1 : told.table]
+    if publication.table is not None:
+        taken = taken[publication.table - 1 : publication.table]
     records: dict[tuple[str, str], Record] = {}
     places: dict[tuple[str, str], str] = {}
     for table, columns in taken:
         for number, cells in enumerate(table.rows, start=1):
-            record = _record(cells, table, columns, told)
+            record = _record(cells, table, columns, publication)
             key, place = (record.pool, record.point_id), f"{table.place}, row {number}"
             if key in records:
                 raise BadInput(
@@ -190,7 +190,7 @@ def read_published(text: str, name: str, told: Publication) -> TableImport:
     return TableImport(tuple(rows), tuple(unread), tuple(doubts(rows, sources)))
 
 
-def _columns_of(table: Table, told: Publication) -> dict[str, str]:
+def _columns_of(table: Table, publication: Publication) -> dict[str, str]:
     """Return the header, or the name above the table, of each column that the table has."""
     found = {}
     for header in table.headers:
@@ -198,12 +198,12 @@ def _columns_of(table: Table, told: Publication) -> dict[str, str]:
         if column is not None:
             found[column] = header
     there = {*table.headers, *table.about}
-    for column, asked in told.headers.items():
+    for column, asked in publication.headers.items():
         # A header is given with its unit or without.
         match = [each for each in there if asked in (each, _without_unit(each))]
         if match:
             found[column] = match[0]
-    return {**dict.fromkeys(told.columns, ""), **found}
+    return {**dict.fromkeys(publication.columns, ""), **found}
 
 
 def _without_unit(header: str) -> str:
@@ -211,30 +211,30 @@ def _without_unit(header: str) -> str:
 
 
 def _record(
-    cells: Mapping[str, str], table: Table, columns: Mapping[str, str], told: Publication
+    cells: Mapping[str, str], table: Table, columns: Mapping[str, str], publication: Publication
 ) -> Record:
     values: dict[str, Any] = {}
     for column, header in columns.items():
         text = cells.get(header, table.about.get(header, "")) if header else ""
         if text.lower() not in _MISSING:
-            values[column] = _value(column, header, text, table.place, told.time_unit)
-    values = {**values, **told.columns}
+            values[column] = _value(column, header, text, table.place, publication.time_unit)
+    values = {**values, **publication.columns}
     if not values.get("model"):
         raise BadInput(
             f"{table.place}: does not name the model", "give --model, or --map model=HEADER"
         )
-    pool = values.get("pool", told.pool)
+    pool = values.get("pool", publication.pool)
     base: dict[str, Any] = {
         "point_id": "",
         "campaign": "published",
-        "site": told.site,
+        "site": publication.site,
         "pool": pool,
         "repeat": 0,
-        "placement_id": short_hash("table", told.site, pool, told.source),
+        "placement_id": short_hash("table", publication.site, pool, publication.source),
         "status": Status.OK,
         "model_label": values["model"],
-        "source": told.source,
-        "ended_at": told.date,
+        "source": publication.source,
+        "ended_at": publication.date,
         "hpcbench_version": __version__,
     }
     if not (values.get("throughput_infer_per_s") or 0) > 0:

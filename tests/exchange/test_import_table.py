@@ -23,7 +23,7 @@ README = """
 | GPU | NVIDIA A30 |
 | Number of model instances | 1 |
 
-| Batch | Concurrency | Inferences/Second | Client Send (ms)| p99 latency (ms) | avg latency (ms) | X |
+| Batch | Concurrency | Inferences/Second | Client Send | p99 latency (ms) | Avg latency (ms) | X |
 |---:|---:|---:|---:|---:|---:|--:|
 | 1 | 1 | 102.0 | 0.0 | 9.8 | 9.7 | 2 |
 | 16 | 1 | 1,130.7 | - | 14.9 | 14.1 | 2 |
