@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hpcbench.cli.inputs import CAMPAIGN, SITE, SITE_OR_THAT_OF_A_LOCK, read_inputs
-from hpcbench.cli.results import JSON
+from hpcbench.cli.results import JSON, Number, Whole
 from hpcbench.cli.say import say
 from hpcbench.errors import BadInput
 
@@ -38,7 +38,7 @@ ACCOUNT = click.option(
 )
 
 
-@click.command()
+@click.command(short_help="Check a site: this host, and a short job in every pool.")
 @SITE
 @POOL
 @ACCOUNT
@@ -56,7 +56,7 @@ ACCOUNT = click.option(
     metavar="MINUTES",
     default=5.0,
     show_default=True,
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     help="Cancel a job that has not started by then.",
 )
 @JSON
@@ -270,7 +270,7 @@ def _import_at_the_end(
 @click.option(
     "--confirm",
     metavar="N RESULTS",
-    type=(click.IntRange(min=2), click.Path(path_type=Path)),
+    type=(Whole(min=2), click.Path(path_type=Path)),
     help="Measure only what is recommended in RESULTS, its rivals and the base, N times each, on "
     "fresh servers. RESULTS may be the folder of recommend --out, for its limits to count.",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -133,6 +134,38 @@ def test_a_recommendation_imports_scipy_only_where_something_was_repeated(tmp_pa
     assert slow_imports("recommend", results.folder) == {"pandas", "scipy.special"}
 
 
+def test_the_short_help_of_every_command_fits_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert "..." not in invoke("--help").stdout.split("Measure:")[1]
+
+
+def test_ranges_read_as_words() -> None:
+    for name in main.commands:
+        assert not re.search(r"[<>]=?x|x[<>]", invoke(name, "--help").stdout)
+    assert "[default: 1; 0 or more]" in " ".join(invoke("recommend", "--help").stdout.split())
+    wrong = invoke("recommend", "results", "--rate", "-1").stderr
+    assert "-1.0 is not in the range above 0." in wrong
+    wrong = invoke("compare", "a", "b", "--tolerance", "2").stderr
+    assert "2.0 is not in the range from 0 to below 1." in wrong
+
+
+def test_the_template_of_a_site_is_no_site(place: Path) -> None:
+    write_campaign(place)
+    result = invoke("plan", place / "campaign.yaml", "--site", "template")
+    assert result.exit_code == 2
+    assert "known sites: " in result.stderr
+    assert "template" not in result.stderr.split("known sites: ")[1]
+
+
+def test_cancel_says_where_there_is_nothing_to_end(written: Written) -> None:
+    folder = written((Status.OK, None))
+    result = invoke("cancel", folder)
+    assert result.exit_code == 0
+    assert result.stdout == (
+        f"{folder}: no run is at work here, and no job of an earlier one is left\n"
+    )
+
+
 # Exit codes
 
 
@@ -259,7 +292,7 @@ def test_a_folder_without_results_ends_with_2(
 def test_a_campaign_is_not_taken_for_damaged_results(place: Path) -> None:
     result = invoke("recommend", place / "campaign.yaml")
     assert result.exit_code == 2
-    assert "is neither a results folder nor a Parquet file" in result.stderr
+    assert "campaign.yaml: is a campaign or a site file, and no results" in result.stderr
 
 
 PIPED = """
