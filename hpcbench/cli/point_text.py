@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcbench.records.store import ASKED_COLUMNS
@@ -153,10 +154,13 @@ def loop_text(row: Row) -> str:
     Returns
     -------
     str
-        The requests in flight of a closed loop, or the request rate of an open one.
+        The requests in flight of a closed loop, or the request rate of an open one; its mean and
+        the file where that says when requests are sent.
     """
-    rate = row["request_rate"]
-    return f"concurrency {row['concurrency']}" if rate is None else f"rate {rate:g}/s"
+    rate, file = row["request_rate"], row["request_intervals"]
+    if rate is None:
+        return f"concurrency {row['concurrency']}"
+    return f"rate {rate:g}/s" if file is None else f"rate {rate:.4g}/s of {Path(file).name}"
 
 
 def served_text(variant: "ServerVariant") -> str:
@@ -231,7 +235,7 @@ def _setting(column: str) -> Callable[[Row], str]:
     return lambda row: NONE if row[column] is None else _value(row[column])
 
 
-_ALWAYS = ("model", "batch", "concurrency", "requests/s")
+_ALWAYS = ("model", "batch", "concurrency", "requests/s", "arrivals")
 """What the text of every point says."""
 
 _SELF_EXPLAINING = ("server variant", "together")
@@ -241,7 +245,7 @@ _SETTINGS = [
     name
     for name in ASKED_COLUMNS
     if name not in ("variant_name", "beside", "shapes_name")
-    and name not in ("batch_size", "concurrency", "request_rate")
+    and name not in ("batch_size", "concurrency", "request_rate", "request_intervals_digest")
 ]
 _TEXTS: dict[str, Callable[[Row], str]] = {
     "model": lambda row: str(row["model_label"]),
@@ -253,6 +257,7 @@ _TEXTS: dict[str, Callable[[Row], str]] = {
     "shapes": _setting("shapes_name"),
     "concurrency": _setting("concurrency"),
     "requests/s": _setting("request_rate"),
+    "arrivals": lambda row: Path(row["request_intervals"] or NONE).name,
     **{name.replace("_", " "): _setting(name) for name in _SETTINGS},
     "together": _together,
     "repeat": _setting("repeat"),

@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from hpcbench.config.load_axes import LoadVariant
 from hpcbench.config.site import Site
 from hpcbench.config.triton_messages import ModelConfig
-from hpcbench.errors import ServerFailed
+from hpcbench.errors import BadInput, ServerFailed
 from hpcbench.measure import (
     engines,
     loaded_config,
@@ -35,6 +36,7 @@ from hpcbench.measure.perf_analyzer import PassPlan
 from hpcbench.measure.perf_output import Outcome
 from hpcbench.measure.preflight import InstalledPerfAnalyzer, check_scratch, installed_perf_analyzer
 from hpcbench.measure.server import ServerOptions
+from hpcbench.plan.arrivals import read_intervals
 from hpcbench.plan.initial_record import initial_record
 from hpcbench.plan.model import GENERATED_INPUT, hash_id
 from hpcbench.plan.placement import Placement, PointGroup
@@ -295,7 +297,8 @@ def _run_once(
 ) -> tuple[list[str], list[GeneratorResult] | None]:
     """Run one perf_analyzer for each point; return their command lines and their results.
 
-    Without results, because one lacks a flag, the reasons stand in place of the command lines.
+    Without results, because one lacks a flag or a file has changed, the reasons stand in place of
+    the command lines.
     """
     container_ = work.site.container
     scratch = container.scratch_folder(container_)
@@ -308,8 +311,10 @@ def _run_once(
             name = tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch)
             folder = Path(stack.enter_context(name))
             command, lacking = _command(point, plan, server, work, folder)
+            reason = _write_intervals(point.load, folder)
             if lacking:
                 reason = f"perf_analyzer {work.tool.version} does not know {', '.join(lacking)}"
+            if reason is not None:
                 return [reason] * len(points), None
             generators.append(
                 LoadGenerator(
@@ -333,7 +338,26 @@ def _schedule(point: Point) -> Schedule | None:
         return None
     # What perf_analyzer takes for an inference of a model without a batch dimension is a request.
     inferences = 1 if point.batch_in_shapes else load.batch_size
-    return Schedule(load.request_rate, load.request_distribution == "poisson", inferences)
+    return Schedule(
+        rate=load.request_rate,
+        poisson=load.request_distribution == "poisson",
+        inferences=inferences,
+        period_s=load.request_intervals_s,
+    )
+
+
+def _write_intervals(load: LoadVariant, folder: Path) -> str | None:
+    """Write the file that perf_analyzer reads; return why it would not be what was planned."""
+    if load.request_intervals is None:
+        return None
+    try:
+        found = read_intervals(Path(load.request_intervals), "request_intervals")
+    except BadInput as error:
+        return error.message
+    if found.columns["request_intervals_digest"] != load.request_intervals_digest:
+        return f"request_intervals: {load.request_intervals} has changed since it was planned"
+    (folder / perf_analyzer.INTERVALS_NAME).write_text(found.text)
+    return None
 
 
 def _command(
@@ -348,6 +372,8 @@ def _command(
     shm = "" if load.shared_memory == "none" else server.shm
     access = NodeAccess(folder=folder, mounts=mounts, shm_prefix=shm)
     runtime = container.runtime_of(work.site.container)
-    command = runtime.sdk_command(work.site.container, words, access)
+    # With intervals perf_analyzer ends after a report: it has no range that it could repeat.
+    again = load.request_intervals is not None
+    command = runtime.sdk_command(work.site.container, words, access, again=again)
     unknown = perf_analyzer.unknown_flags(words, work.tool.flags)
     return replace(command, cpus=work.cpus.client_cpus), unknown

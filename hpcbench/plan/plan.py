@@ -12,7 +12,7 @@ from hpcbench.config.container import Container
 from hpcbench.config.site import Pool, Site
 from hpcbench.config.values import format_walltime
 from hpcbench.errors import BadInput, did_you_mean
-from hpcbench.plan import applicability, grid
+from hpcbench.plan import applicability, arrivals, grid
 from hpcbench.plan.grid import Grid
 from hpcbench.plan.model import (
     GENERATED_INPUT,
@@ -174,6 +174,7 @@ def plan(
         models,
         software=software,
         input_data=_input_digests(campaign),
+        intervals=arrivals.named_intervals(campaign),
     )
     if only is not None:
         points = replace(points, points=_in_fresh_order(points.points, only, campaign))

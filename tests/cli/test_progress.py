@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from hpcbench.cli.point_text import duration
+from hpcbench.cli.point_text import duration, loop_text
 from hpcbench.cli.progress import results_table, show_progress
 from hpcbench.cluster.run_state import PoolJobs
 from hpcbench.cluster.worker import record_event
@@ -214,6 +214,17 @@ def test_the_table_shows_a_label_as_it_is_written(results: Results, label: str) 
 
 def test_a_table_of_nothing_is_empty(results: Results) -> None:
     assert " ".join(table(results).split()) == HEADER
+
+
+def test_a_load_of_recorded_arrivals_is_named_by_its_file(results: Results) -> None:
+    replayed = {
+        "concurrency": None,
+        "request_rate": 20.0 / 3,
+        "request_distribution": "intervals",
+        "request_intervals": "/data/monday.txt",
+    }
+    assert loop_text(record(0, **replayed).__dict__) == "rate 6.667/s of monday.txt"
+    assert "monday.txt" in table(results, record(0), record(1, **replayed))
 
 
 def test_the_table_separates_open_loops_from_closed_ones(results: Results) -> None:
