@@ -115,14 +115,15 @@ def report(results: Path, out: Path) -> int:
     metavar="NAME",
     help="Draw only this figure. Repeat the option for several. Default: all that apply.",
 )
-def plot(results: Path, out: Path, style: str, names: tuple[str, ...]) -> int:
+@click.option("--verbose", is_flag=True, help="Say why other figures were not drawn.")
+def plot(results: Path, out: Path, style: str, names: tuple[str, ...], verbose: bool) -> int:
     """Draw the figures of RESULTS as PNG and PDF.
 
     RESULTS is a results folder or a Parquet file. Each figure comes with a CSV file of its
-    numbers. Figures that do not apply to these results are listed with the reason. All figures:
-    docs/figures.md.
+    numbers. All figures: docs/figures.md.
     """
     from hpcbench.analysis.figures.save import save_figures
+    from hpcbench.cli.point_text import counted
     from hpcbench.records.frame import load_results
 
     damaged: list[HpcbenchError] = []
@@ -130,8 +131,12 @@ def plot(results: Path, out: Path, style: str, names: tuple[str, ...]) -> int:
     saved = save_figures(frame, out, style=style, names=names)
     for path in saved.files:
         say(path)
-    for name, reason in saved.not_drawn.items():
-        say(f"not drawn: {name}: {reason}", err=True)
+    if verbose or names:
+        for name, reason in saved.not_drawn.items():
+            say(f"not drawn: {name}: {reason}", err=True)
+    elif saved.not_drawn:
+        count = counted(len(saved.not_drawn), "kind") + " of figures"
+        say(f"{count} not drawn, which need other axes; --verbose says why", err=True)
     return say_damaged(damaged)
 
 

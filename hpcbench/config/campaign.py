@@ -368,5 +368,15 @@ class Campaign(FileSection):
             With every mistake: line, key, what is allowed, and the nearest right spelling.
         """
         campaign = yaml_model.load_yaml(Path(path), cls)
-        campaign._source = str(path)  # noqa: SLF001 - of this very class
+        campaign.read_from(path)
         return campaign
+
+    def read_from(self, path: str | Path) -> None:
+        """Note the file for messages.
+
+        Parameters
+        ----------
+        path
+            The file that the campaign was read from.
+        """
+        self._source = str(path)

@@ -37,8 +37,9 @@ from hpcbench.measure.perf_output import Outcome
 from hpcbench.measure.preflight import InstalledPerfAnalyzer, check_scratch, installed_perf_analyzer
 from hpcbench.measure.server import ServerOptions
 from hpcbench.plan.arrivals import read_intervals
+from hpcbench.plan.digest import hash_id
 from hpcbench.plan.initial_record import initial_record
-from hpcbench.plan.model import GENERATED_INPUT, hash_id
+from hpcbench.plan.input_data import GENERATED_INPUT
 from hpcbench.plan.placement import Placement, PointGroup
 from hpcbench.plan.point import Point
 from hpcbench.records.columns import Record, Status

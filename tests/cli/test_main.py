@@ -436,7 +436,10 @@ def test_the_status_counts_what_is_done_and_names_what_is_missing(written: Writt
     assert f"{folder}: 4 measurements, no run is active\n" in result.output
     for line in ("1 ok", "1 unstable", "2 missing"):
         assert line in result.output
-    assert "unstable: did not settle\n    tagger batch 2 concurrency 1\n" in result.output
+    assert (
+        "1 measurement unstable: did not settle\n    tagger, batch 2, concurrency 1\n"
+        in result.output
+    )
     assert "to measure the missing points, repeat the same hpcbench run command" in result.output
 
 
@@ -445,7 +448,7 @@ def test_the_status_says_equal_reasons_once(written: Written) -> None:
     output = invoke("status", folder).output
     assert output.count("the model did not load: no: file") == 1
     for batch in (1, 2, 4):
-        assert f"\n    tagger batch {batch} concurrency 1\n" in output
+        assert f"\n    tagger, batch {batch}, concurrency 1\n" in output
 
 
 def test_the_status_as_json_has_one_row_for_each_measurement(written: Written) -> None:
@@ -496,3 +499,24 @@ def test_rows_of_another_campaign_in_the_folder_are_not_counted(written: Written
     store.write_point(Results(folder), record(99))
     output = json.loads(invoke("status", folder, "--json").stdout)
     assert output["counts"] == {"ok": 1, "missing": 3}
+
+
+# plot
+
+
+def test_figures_that_do_not_apply_are_a_line_with_a_count_unless_somebody_asks_why(
+    tmp_path: Path,
+) -> None:
+    results = Results(tmp_path / "results")
+    results.create()
+    store.write_point(results, record(1))
+    words = ["plot", results.folder, "--out", tmp_path / "figures"]
+    brief = invoke(*words).stderr.splitlines()
+    assert len(brief) == 1
+    assert brief[0].endswith(
+        "kinds of figures not drawn, which need other axes; --verbose says why"
+    )
+    for more in (["--verbose"], ["--figure", "gpu_scaling"]):
+        reasons = invoke(*words, *more).stderr.splitlines()
+        assert reasons
+        assert all(line.startswith("not drawn: ") for line in reasons)
