@@ -32,7 +32,8 @@ def test_a_file_of_arrivals_is_sent_over_and_over(tmp_path: Path, native_prefix:
         tmp_path,
         native_prefix,
         tmp_path / "models",
-        models=[{"name": "scale", "load": {"request_intervals": [str(text), str(table)]}}],
+        models=[{"name": "scale"}],
+        load={"request_intervals": [str(text), str(table)]},
         measurement=QUICK | {"shared_memory": ["none", "system"]},
     )
     records = real.measured(campaign, site, tmp_path / "logs")
@@ -59,7 +60,8 @@ def test_a_file_that_has_changed_since_it_was_planned_is_not_sent(
         tmp_path,
         native_prefix,
         tmp_path / "models",
-        models=[{"name": "scale", "load": {"request_intervals": str(path)}}],
+        models=[{"name": "scale"}],
+        load={"request_intervals": str(path)},
     )
     planned = real.plan.plan(campaign, site).placements["cpu"]
     bursts(path, 100, 6)
