@@ -45,7 +45,10 @@ def status(results: Path, as_json: bool) -> int:
         }
         click.echo(json.dumps(content, indent=2))
         return say_damaged(damaged)
-    say(f"{results}: {len(rows)} measurements, {'a' if active else 'no'} run is active")
+    ran = f"{'a' if active else 'no'} run is active"
+    if not where.campaign.is_file():
+        ran = "imported or saved: no run has been started here"
+    say(f"{results}: {len(rows)} measurements, {ran}")
     for name, count in sorted(counts.items()):
         say(f"  {count:6d} {name}")
     for pool, jobs in state["jobs"].items():

@@ -226,12 +226,9 @@ def recommend(results: Path, out: Path | None, as_json: bool, **limits: Any) -> 
     if out is not None:
         # The configurations are long texts: only those of the recommended points are read.
         points = [each.best["point_id"] for each in advice if each.best]
-        texts = load_results(
-            results, ["point_id", "server_config"], points, on_damage=damaged.append
-        )
-        known = texts.dropna().drop_duplicates("point_id")
-        configs = dict(zip(known["point_id"], known["server_config"], strict=True))
-        for path in deploy.write_deployment(advice, configs, out):
+        columns = ["point_id", "deploy_config", "server_config"]
+        texts = load_results(results, columns, points, on_damage=damaged.append)
+        for path in deploy.write_deployment(advice, deploy.configs_to_deploy(texts), out):
             say(path, err=as_json)
     return say_damaged(damaged) or int(any(each.best is None for each in advice))
 

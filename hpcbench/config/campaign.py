@@ -7,6 +7,7 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    PlainSerializer,
     PrivateAttr,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -46,7 +47,12 @@ def _strings(value: Any) -> Any:
 
 Shapes = dict[
     str,
-    Annotated[tuple[Count, ...], WrapValidator(_dims_or_named)],
+    Annotated[
+        tuple[Count, ...],
+        WrapValidator(_dims_or_named),
+        # Below a name stands a mapping, which pydantic would warn of in the place of a tuple.
+        PlainSerializer(lambda value: value, return_type=Any),
+    ],
 ]
 
 

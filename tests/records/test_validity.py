@@ -66,10 +66,15 @@ BREAKS: dict[str, list[dict[str, Any]]] = {
         {"throughput_infer_per_s": 2700.0},
         {"latency_avg_us": 11500.0},
         {"concurrency": 3},
+        {"latency_avg_us": None, "latency_p99_us": 9300.0},
         OPEN_LOOP | {"throughput_infer_per_s": 2700.0},
         {"latency_avg_us": None, "client_send_us": 1.0, "network_us": 2.0}
         | {f"server_compute_{part}_us": 500.0 for part in ("input", "infer", "output")}
         | {"server_queue_us": 1.0, "client_recv_us": 3.0},
+    ],
+    "PERCENTILES": [
+        {"latency_p50_us": 10000.0, "latency_p90_us": 9000.0},
+        {"latency_p50_us": 12001.0},
     ],
     "BATCH": [{"inference_count": 2402}, {"inference_count": 19000}],
     "STRANGER": [
@@ -280,6 +285,12 @@ def test_a_row_that_another_users_requests_disturbed_is_invalid() -> None:
     assert reasons(vars(record(1)) | {"batch_size": 4, "concurrency": 4} | counts) == [
         "BATCH, STRANGER"
     ]
+
+
+def test_requests_of_a_burst_may_be_late_but_not_missing() -> None:
+    replayed = OPEN_LOOP | {"request_distribution": "intervals", "delayed_requests_percent": 60.0}
+    slow = {"send_request_rate": 300.0, "throughput_infer_per_s": 2400.0}
+    assert reasons(replayed, replayed | slow) == [None, "OVERLOADED"]
 
 
 def test_rows_of_an_overloaded_perf_analyzer_are_invalid() -> None:
