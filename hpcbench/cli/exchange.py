@@ -1,6 +1,7 @@
 """The commands for data from elsewhere: other people's CSV files, and events as input."""
 
 from collections.abc import Iterable
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,6 +147,97 @@ def _say_imported(imported: "CsvImport", results: Path) -> None:
         say(f"  {doubt}")
 
 
+def _parse_headers(
+    _context: click.Context, option: click.Parameter, values: Iterable[str]
+) -> dict[str, str]:
+    """The headers by column, from strings of the form COLUMN=HEADER."""
+    found = {}
+    for text in values:
+        name, equals, found_header = text.partition("=")
+        if not equals or not found_header:
+            raise click.BadParameter(f"{text!r} is not {option.metavar}")
+        found[name] = found_header
+    return found
+
+
+@click.command("import-table")
+@click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
+@click.option(
+    "--results",
+    required=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Results folder to add the records to.",
+)
+@click.option(
+    "--source",
+    required=True,
+    metavar="TEXT",
+    help="Where the table was published: an address, or how it is cited.",
+)
+@click.option(
+    "--date",
+    required=True,
+    type=click.DateTime(["%Y-%m-%d"]),
+    metavar="YYYY-MM-DD",
+    help="When it was published.",
+)
+@click.option(
+    "--map",
+    "headers",
+    multiple=True,
+    metavar="COLUMN=HEADER",
+    callback=_parse_headers,
+    help="Which header fills a column; with its unit or without. A name in a table of two columns "
+    "above, and 'heading', count as headers. Those of perf_analyzer need no --map.",
+)
+@click.option(
+    "--set",
+    "columns",
+    multiple=True,
+    metavar="COLUMN=VALUE",
+    callback=_parse_values,
+    help="What is so for all rows and stands in none. Repeat the option for several.",
+)
+@click.option(
+    "--site",
+    default="published",
+    show_default=True,
+    metavar="NAME",
+    help="Site where it was measured.",
+)
+@click.option(
+    "--pool",
+    default="published",
+    show_default=True,
+    metavar="NAME",
+    help="Kind of node on which it was measured.",
+)
+@click.option(
+    "--time-unit",
+    type=click.Choice(["us", "ms", "s"]),
+    help="Of times whose header has no unit. Default: that of the column.",
+)
+@click.option(
+    "--table",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Only the Nth table of those that can be imported.",
+)
+def import_table(path: Path, results: Path, **given: Any) -> None:
+    """Import the tables of FILE, CSV or Markdown, as a README or a paper has them.
+
+    Units are converted from the headers, as in "p99 latency (ms)". A recipe: docs/others.md.
+    """
+    from hpcbench.exchange import import_table as tables
+
+    given["date"] = given["date"].replace(tzinfo=UTC)
+    found = tables.import_table(path, results, tables.Publication(**given))
+    say(f"{len(found.records)} rows in {results}")
+    for line in tables.said_of(found):
+        say(line)
+
+
 @click.command("make-input")
 @click.argument("repository", type=click.Path(path_type=Path), required=False)
 @click.argument("model", required=False)
@@ -255,4 +347,4 @@ def _make_intervals(
 _OPTIONS = {"columns": "map", "shapes": "shape"}
 """What an option is called, where its parameter has another name."""
 
-COMMANDS = (import_csv, make_input)
+COMMANDS = (import_csv, import_table, make_input)

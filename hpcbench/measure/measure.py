@@ -12,10 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hpcbench.config.load_axes import LoadVariant
 from hpcbench.config.site import Site
 from hpcbench.config.triton_messages import ModelConfig
-from hpcbench.errors import BadInput, ServerFailed
+from hpcbench.errors import ServerFailed
 from hpcbench.measure import (
     engines,
     loaded_config,
@@ -29,6 +28,7 @@ from hpcbench.measure import (
     variants,
 )
 from hpcbench.measure import server as triton
+from hpcbench.measure.intervals_file import write_intervals_file
 from hpcbench.measure.load_run import GeneratorResult, LoadGenerator, run_under_load
 from hpcbench.measure.meanwhile import Watch, observing, watch
 from hpcbench.measure.open_loop import Schedule
@@ -36,8 +36,7 @@ from hpcbench.measure.perf_analyzer import PassPlan
 from hpcbench.measure.perf_output import Outcome
 from hpcbench.measure.preflight import InstalledPerfAnalyzer, check_scratch, installed_perf_analyzer
 from hpcbench.measure.server import ServerOptions
-from hpcbench.plan import model_config
-from hpcbench.plan.arrivals import read_intervals
+from hpcbench.plan import applicability, model_config
 from hpcbench.plan.digest import hash_id
 from hpcbench.plan.initial_record import initial_record
 from hpcbench.plan.input_data import GENERATED_INPUT
@@ -286,7 +285,7 @@ def _measure_load(
         outcome = perf_analyzer.in_inferences(each.outcome, inferences)
         beside = [other.variant.model for other in everyone if other is not point]
         outcome = seen.added_to(outcome, point, each.counted, reports=each.reports, beside=beside)
-        found.append((_or_hung(outcome), extra))
+        found.append((_with_hint(_or_hung(outcome), point), extra))
     return found[: len(points)]
 
 
@@ -294,8 +293,24 @@ def _or_hung(outcome: Outcome) -> Outcome:
     """Where nobody can say a rate, not even the server, it was no overload that printed nothing."""
     if not outcome.metrics.get("overloaded") or "throughput_infer_per_s" in outcome.metrics:
         return outcome
-    reason = "perf_analyzer printed nothing, and the server answered no request"
+    reason = (
+        "perf_analyzer printed nothing, and the server answered no request; the model may wait for "
+        "something that does not come, or take longer for one request than the whole time (see "
+        "the server's log, and send one request by hand)"
+    )
     return Outcome(Status.TIMEOUT, reason)
+
+
+def _with_hint(outcome: Outcome, point: Point) -> Outcome:
+    """What may be the cause of a failure that only the model can explain."""
+    model, load = point.variant.model, point.load
+    random = load.input_data == "random" and load.string_data is None
+    if outcome.status is not Status.FAILED or model.inputs is None or not random:
+        return outcome
+    if not applicability.has_strings(model):
+        return outcome
+    hint = "its strings were random; string_data or a file as input_data gives it others"
+    return replace(outcome, reason=f"{outcome.reason}; {hint}")
 
 
 def _run_once(
@@ -317,7 +332,7 @@ def _run_once(
             name = tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch)
             folder = Path(stack.enter_context(name))
             command, lacking = _command(point, plan, server, work, folder)
-            reason = _write_intervals(point.load, folder)
+            reason = write_intervals_file(point.load, folder)
             if lacking:
                 reason = f"perf_analyzer {work.tool.version} does not know {', '.join(lacking)}"
             if reason is not None:
@@ -350,20 +365,6 @@ def _schedule(point: Point) -> Schedule | None:
         inferences=inferences,
         period_s=load.request_intervals_s,
     )
-
-
-def _write_intervals(load: LoadVariant, folder: Path) -> str | None:
-    """Write the file that perf_analyzer reads; return why it would not be what was planned."""
-    if load.request_intervals is None:
-        return None
-    try:
-        found = read_intervals(Path(load.request_intervals), "request_intervals")
-    except BadInput as error:
-        return error.message
-    if found.columns["request_intervals_digest"] != load.request_intervals_digest:
-        return f"request_intervals: {load.request_intervals} has changed since it was planned"
-    (folder / perf_analyzer.INTERVALS_NAME).write_text(found.text)
-    return None
 
 
 def _command(

@@ -78,7 +78,7 @@ def test_a_second_run_measures_nothing_again(
     tmp_path: Path, native_prefix: Path, demo_models: Path
 ) -> None:
     """Nor does one with the files that the first has resolved, which repeat it from anywhere."""
-    server = {"preferred_batch_size": [None]}
+    server = {"instance_count": 1, "preferred_batch_size": [None]}
     campaign, site = quick_run(
         tmp_path, native_prefix, demo_models, load={"batch_size": [1, 2]}, server=server
     )
