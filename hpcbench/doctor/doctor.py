@@ -27,6 +27,7 @@ from hpcbench.cluster import batch, ledger, run_state, submission
 from hpcbench.cluster.batch import BatchSystem
 from hpcbench.cluster.dask_config import dask_settings
 from hpcbench.cluster.dask_internals import jobqueue_settings
+from hpcbench.cluster.stopping import signals_interrupt
 from hpcbench.config.container import Container
 from hpcbench.config.site import Network, Site
 from hpcbench.doctor import worker_checks
@@ -115,7 +116,7 @@ def check_site(
     examinations = [
         PoolExamination(site, name, own / name, account, wait_s, findings) for name in names
     ]
-    with run_state.signals_interrupt():
+    with signals_interrupt(lambda event: report(event["text"])):
         try:
             with _temporary_folder(own):
                 for name, needs, action in checks_of_host(site, len(names), own):
