@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpcbench.cli import completions
 from hpcbench.cli.inputs import CAMPAIGN, SITE, SITE_OR_THAT_OF_A_LOCK, read_inputs
 from hpcbench.cli.results import JSON, Number, Whole
 from hpcbench.cli.say import say
@@ -28,6 +29,7 @@ POOL = click.option(
     "pools",
     metavar="NAME",
     multiple=True,
+    shell_complete=completions.pools,
     help="Use only this pool of the site. Repeat the option for several. Default: all pools.",
 )
 ACCOUNT = click.option(

@@ -151,6 +151,9 @@ LONGER: dict[str, Any] = SLOW | {
 ENDLESS: dict[str, Any] = SLOW | {"load": {"batch_size": list(range(1, 40)), "concurrency": 2}}
 """It is ended before it ends."""
 
+ONE_JOB: dict[str, Any] = {"pool": {"max_jobs": 1}}
+"""A second one would show nothing more, and costs ten seconds of CPU."""
+
 
 def test_a_campaign_measures_each_point_once_on_several_workers(study: Study) -> None:
     """Each on a GPU that no other has at that time; afterwards there is nothing left to submit."""
@@ -308,7 +311,7 @@ class TestEnding:
         indirect=["scheduler"],
     )
     def test_a_signal_cancels_the_jobs(self, study: Study, number: signal.Signals) -> None:
-        study.write(**ENDLESS)
+        study.write(site=ONE_JOB, **ENDLESS)
         with study.running() as process:
             assert in_time(lambda: study.records() >= 1, 120)
             (pid, *_) = study.driver()
@@ -344,7 +347,7 @@ class TestEnding:
     @slurm_only
     def test_cancel_ends_this_run_from_another_shell_and_no_other_job(self, study: Study) -> None:
         """Until then nobody else can talk to its schedulers and workers, which others can reach."""
-        study.write(site={"network": {"interface": "eth0"}}, **ENDLESS)
+        study.write(site=ONE_JOB | {"network": {"interface": "eth0"}}, **ENDLESS)
         foreign = foreign_job(study)
         try:
             with study.running() as process:
@@ -363,7 +366,7 @@ class TestEnding:
 
     @condor_only
     def test_cancel_ends_what_a_killed_driver_left_and_no_other_job(self, study: Study) -> None:
-        study.write(**ENDLESS)
+        study.write(site=ONE_JOB, **ENDLESS)
         foreign = foreign_job(study)
         with study.running():
             assert in_time(lambda: study.records() >= 1, 120)
