@@ -177,6 +177,23 @@ def test_a_campaign_measures_each_point_once_on_several_workers(study: Study) ->
     assert (study.results / "jobs.jsonl").read_text() == jobs
 
 
+@slurm_only
+def test_repeats_of_a_point_are_measured_on_different_nodes(study: Study) -> None:
+    """By a first run, and by one that goes on with an interrupted session."""
+    one_a_node = {"directives": ["--exclusive"], "max_jobs": 2}
+    study.write(site={"pool": one_a_node}, **LONG | {"repeats": 1})
+    assert study.run().returncode == 0
+    study.write(site={"pool": one_a_node}, **LONG | {"repeats": 4})
+    done = study.run()
+    assert done.returncode == 0, done.stderr
+    frame = study.check_each_point_once(16)
+    assert set(frame["node"]) == {"n1", "n2"}
+    first_two = frame[frame["repeat"] < 2].groupby("point_id")["node"].nunique()
+    assert (first_two == 2).all(), frame[["point_id", "repeat", "node"]]
+    counts = frame.groupby(["point_id", "node"]).size()
+    assert (counts == 2).all(), counts
+
+
 def check_gpus_were_not_shared(frame: pd.DataFrame) -> None:
     assert frame["cuda_visible_devices"].notna().all()
     spans = [
