@@ -18,7 +18,6 @@ from distributed import get_worker
 from hpcbench.config.site import Site
 from hpcbench.errors import UnusableNode
 from hpcbench.measure import device, node
-from hpcbench.measure.measure import measure
 from hpcbench.plan.placement import Placement
 from hpcbench.records import merging, store
 from hpcbench.records.columns import Key, Record
@@ -124,6 +123,10 @@ def _measure(placement: Placement, site: Site, results: Results, name: str) -> P
     # pyarrow imports pandas when it builds the first table, that of the first record. Here it costs
     # no time: the server takes longer to start.
     threading.Thread(target=importlib.import_module, args=("pandas",), daemon=True).start()
+    # Not at the top: the driver knows this module, too, and measures nothing. There, this would be
+    # a fifth of what it imports.
+    from hpcbench.measure.measure import measure
+
     # Closed also where the loop is left early: Triton must not wait for the garbage collector.
     with closing(measure(placement, site, results.logs)) as records:
         for record in records:
