@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpcbench.cli.results import Whole
 from hpcbench.cli.say import say
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def _parse_values(
     return found
 
 
-@click.command("import-csv")
+@click.command("import-csv", short_help="Import files of perf_analyzer or Model Analyzer.")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
     "--results",
@@ -77,14 +78,14 @@ def _parse_values(
 @click.option(
     "--percentile",
     metavar="N",
-    type=click.IntRange(1, 99),
+    type=Whole(1, 99),
     help="The value of perf_analyzer --percentile, if it was used.",
 )
 @click.option("--model", metavar="NAME", help="The model, where no name of a file says it.")
 @click.option(
     "--batch-size",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     help="The value of perf_analyzer -b, where no name of a file says it.",
 )
 @click.option(
@@ -160,7 +161,7 @@ def _parse_headers(
     return found
 
 
-@click.command("import-table")
+@click.command("import-table", short_help="Import the tables of a README or a paper.")
 @click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
 @click.option(
     "--results",
@@ -220,7 +221,7 @@ def _parse_headers(
 )
 @click.option(
     "--table",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     metavar="N",
     help="Only the Nth table of those that can be imported.",
 )
@@ -269,7 +270,7 @@ def import_table(path: Path, results: Path, **given: Any) -> None:
 @click.option(
     "--events",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     help="Use only the first N events. Default: all.",
 )
 @click.option("--pad", metavar="VALUE", type=float, help="Fill up short lists with VALUE.")

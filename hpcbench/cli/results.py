@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from hpcbench.cli import completions
 from hpcbench.cli.say import say, say_damaged
 from hpcbench.errors import BadInput, HpcbenchError
 
@@ -23,7 +24,26 @@ LARGEST = 1e15
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-class Number(click.FloatRange):
+class _RangeInWords:
+    min: Any
+    max: Any
+    min_open: bool
+    max_open: bool
+
+    def _describe_range(self) -> str:
+        """What click itself writes as x>0."""
+        above = "above" if self.min_open else "from"
+        below = "below" if self.max_open else "to"
+        if self.max is None:
+            return f"above {self.min:g}" if self.min_open else f"{self.min:g} or more"
+        return f"{above} {self.min:g} {'to ' * self.max_open}{below} {self.max:g}"
+
+
+class Whole(_RangeInWords, click.IntRange):
+    """A whole number in a range."""
+
+
+class Number(_RangeInWords, click.FloatRange):
     """A finite number in a range. Click itself accepts NaN in any range, and infinity."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -106,6 +126,7 @@ def report(results: Path, out: Path) -> int:
     metavar="NAME",
     default="cms",
     show_default=True,
+    shell_complete=completions.styles,
     help="Style of the figures: cms, atlas, lhcb or plain.",
 )
 @click.option(
@@ -113,6 +134,7 @@ def report(results: Path, out: Path) -> int:
     "names",
     multiple=True,
     metavar="NAME",
+    shell_complete=completions.figures,
     help="Draw only this figure. Repeat the option for several. Default: all that apply.",
 )
 @click.option("--verbose", is_flag=True, help="Say why other figures were not drawn.")
@@ -179,7 +201,7 @@ def plot(results: Path, out: Path, style: str, names: tuple[str, ...], verbose: 
 @click.option(
     "--spares",
     metavar="N",
-    type=click.IntRange(min=0),
+    type=Whole(min=0),
     default=1,
     show_default=True,
     help="Servers beyond those that the rate needs, so that as many may fail.",
@@ -249,7 +271,7 @@ def recommend(
     return say_damaged(damaged) or int(any(each.best is None for each in advice))
 
 
-@click.command()
+@click.command(short_help="Say which measurements may not be believed, and why.")
 @RESULTS
 @JSON
 def check(results: Path, as_json: bool) -> int:
