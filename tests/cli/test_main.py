@@ -190,7 +190,7 @@ def test_a_wrong_command_line_ends_with_2(words: list[str]) -> None:
 def test_a_misspelt_option_is_answered_with_the_right_one(place: Path) -> None:
     result = invoke("run", place / "campaign.yaml", "--result", place / "r")
     assert result.exit_code == 2
-    assert "Did you mean '--results'?" in result.output
+    assert "Did you mean one of: '--results'" in result.output
 
 
 def bad(place: Path, command: str, **changes: Any) -> Result:
