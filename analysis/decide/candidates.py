@@ -39,7 +39,7 @@ from hpcbench.analysis.summary.statistics import CONFIDENCE, Sample
 from hpcbench.analysis.summary.variance import Spread, moderated_spread
 
 _BOUND = "latency_p99_bound"
-_OF_OPEN_LOOPS = ("request_rate", "send_request_rate", "delayed_requests_percent")
+_OF_OPEN_LOOPS = ("overloaded", "request_rate", "send_request_rate", "delayed_requests_percent")
 
 RECOMMEND_COLUMNS = tuple(
     dict.fromkeys(

@@ -91,19 +91,22 @@ def is_overloaded(frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
     Parameters
     ----------
     frame
-        n measurements with ``request_rate``, ``send_request_rate`` and
+        n measurements with ``overloaded``, ``request_rate``, ``send_request_rate`` and
         ``delayed_requests_percent``.
 
     Returns
     -------
     numpy.ndarray
-        Shape (n,): less than LEAST_RATE_SENT of the rate was sent, or more than
-        MOST_DELAYED_PERCENT of the requests were late. Latency counts from the actual sending, so
-        that it does not show how long they waited for their turn. False where nothing is known.
+        Shape (n,): what the record says, and where it says nothing, less than LEAST_RATE_SENT of
+        the rate was sent, or more than MOST_DELAYED_PERCENT of the requests were late. Latency
+        counts from the actual sending, so that it does not show how long they waited for their
+        turn. False where nothing is known.
     """
     asked, sent, delayed = (
         as_floats(frame[name])
         for name in ("request_rate", "send_request_rate", "delayed_requests_percent")
     )
     behind = (sent < LEAST_RATE_SENT * asked) | (delayed > MOST_DELAYED_PERCENT)
-    return np.asarray(np.isfinite(asked) & behind)
+    # Who measured knows by how much the arrivals vary by chance, or come in bursts.
+    said = as_floats(frame["overloaded"])
+    return np.asarray(np.where(np.isnan(said), np.isfinite(asked) & behind, said > 0))

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 import click
 
+from hpcbench.cli import completions
 from hpcbench.cli.say import say, say_damaged
-from hpcbench.errors import HpcbenchError
+from hpcbench.errors import BadInput, HpcbenchError
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 RESULTS = click.argument("results", type=click.Path(path_type=Path))
@@ -125,6 +126,7 @@ def report(results: Path, out: Path) -> int:
     metavar="NAME",
     default="cms",
     show_default=True,
+    shell_complete=completions.styles,
     help="Style of the figures: cms, atlas, lhcb or plain.",
 )
 @click.option(
@@ -132,6 +134,7 @@ def report(results: Path, out: Path) -> int:
     "names",
     multiple=True,
     metavar="NAME",
+    shell_complete=completions.figures,
     help="Draw only this figure. Repeat the option for several. Default: all that apply.",
 )
 @click.option("--verbose", is_flag=True, help="Say why other figures were not drawn.")
@@ -218,8 +221,18 @@ def plot(results: Path, out: Path, style: str, names: tuple[str, ...], verbose: 
     type=click.Path(path_type=Path, file_okay=False),
     help="Also write config.pbtxt of each model to this folder, with a note on its use.",
 )
+@click.option(
+    "--for",
+    "targets",
+    multiple=True,
+    type=click.Choice(["triton", "supersonic", "cmssw", "kubernetes"]),
+    help="With --out: also write the server's command line, values of SuperSONIC's chart, a PSet "
+    "of CMSSW's TritonClient, or a Deployment and a Service. Repeat the option for several.",
+)
 @JSON
-def recommend(results: Path, out: Path | None, as_json: bool, **limits: Any) -> int:
+def recommend(
+    results: Path, out: Path | None, targets: tuple[str, ...], as_json: bool, **limits: Any
+) -> int:
     """Recommend the best measured configuration per model and GPU.
 
     RESULTS is a results folder or a Parquet file.
@@ -227,13 +240,15 @@ def recommend(results: Path, out: Path | None, as_json: bool, **limits: Any) -> 
     Exit codes: 0 every model has a recommendation on every GPU, 1 for some of them no
     configuration meets the limits, 2 bad input.
     """
-    from hpcbench.analysis.decide import deploy, recommend_text
+    from hpcbench.analysis.decide import deploy, production, recommend_text
     from hpcbench.analysis.decide.candidates import RECOMMEND_COLUMNS
     from hpcbench.analysis.decide.recommend import recommend_configurations
     from hpcbench.analysis.summary.limits import Requirements
     from hpcbench.cli.console import SafeConsole
     from hpcbench.records.frame import load_results
 
+    if targets and out is None:
+        raise BadInput("--for: needs a folder", "name one by --out")
     damaged: list[HpcbenchError] = []
     frame = load_results(results, RECOMMEND_COLUMNS, categories=True, on_damage=damaged.append)
     advice = recommend_configurations(frame, Requirements(**limits))
@@ -247,7 +262,11 @@ def recommend(results: Path, out: Path | None, as_json: bool, **limits: Any) -> 
         points = [each.best["point_id"] for each in advice if each.best]
         columns = ["point_id", "deploy_config", "server_config"]
         texts = load_results(results, columns, points, on_damage=damaged.append)
-        for path in deploy.write_deployment(advice, deploy.configs_to_deploy(texts), out):
+        known = load_results(results, production.PRODUCTION_COLUMNS, on_damage=damaged.append)
+        numbers = tuple(production.numbers_for_production(each, known) for each in advice)
+        more = deploy.ForProduction(targets, numbers)
+        configs = deploy.configs_to_deploy(texts)
+        for path in deploy.write_deployment(advice, configs, out, more):
             say(path, err=as_json)
     return say_damaged(damaged) or int(any(each.best is None for each in advice))
 

@@ -139,6 +139,8 @@ def _temporary_folder(own: Path) -> Iterator[None]:
     guard = process.Command([sys.executable, "-P", "-c", _GUARD, str(own)])
     nowhere = subprocess.DEVNULL
     orphaned = [glob.escape(str(own))]
+    # As for `hpcbench run`, the folder of the results need not be there yet.
+    missing = [parent for parent in own.parents if not parent.exists()]
     with process.running(guard, stdout=nowhere, stderr=nowhere, grace_s=GUARD_S, orphaned=orphaned):
         try:
             _create(own)
@@ -150,10 +152,15 @@ def _temporary_folder(own: Path) -> Iterator[None]:
             while own.exists() and time.monotonic() < deadline:
                 time.sleep(0.2)
                 shutil.rmtree(own, ignore_errors=True)
+            for parent in missing:
+                # Only where it is empty: somebody may have put something into it meanwhile.
+                with contextlib.suppress(OSError):
+                    parent.rmdir()
 
 
 def _create(own: Path) -> None:
     try:
+        own.parent.mkdir(parents=True, exist_ok=True)
         own.mkdir(mode=0o700)
     except OSError as error:
         raise BadInput(

@@ -7,12 +7,12 @@ from functools import partial
 from typing import Any, TypeVar
 
 from hpcbench.config import load_axes, server_axes
-from hpcbench.config.campaign import AXIS_NAMES, Campaign, GroupMember, Model, NamedVariant
+from hpcbench.config.campaign import Campaign, GroupMember, Model, NamedVariant
 from hpcbench.config.load_axes import LoadVariant
 from hpcbench.config.server_axes import Server
-from hpcbench.config.yaml_model import FileSection, axis_values
 from hpcbench.errors import BadInput
-from hpcbench.plan import applicability, axis_product
+from hpcbench.plan import applicability, axis_product, grid_axes
+from hpcbench.plan.arrivals import Intervals
 from hpcbench.plan.axis_product import Combination, Factor
 from hpcbench.plan.digest import hash_id
 from hpcbench.plan.model import TritonModel
@@ -25,8 +25,10 @@ from hpcbench.plan.point import (
     server_identity,
 )
 
-A = TypeVar("A", bound=FileSection)
 V = TypeVar("V")
+
+_Files = tuple[Mapping[str, str], Mapping[str, Mapping[str, Any]]]
+"""By their paths: the digests of the data files, the columns of those with intervals."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ def expand_grid(
     *,
     software: Mapping[str | None, str],
     input_data: Mapping[str, str],
+    intervals: Mapping[str, Intervals] | None = None,
 ) -> Grid:
     """Expand a campaign into its points.
 
@@ -71,6 +74,8 @@ def expand_grid(
         default.
     input_data
         Digests of the data files by their paths.
+    intervals
+        The files of ``request_intervals`` by their paths.
 
     Returns
     -------
@@ -82,6 +87,7 @@ def expand_grid(
     BadInput
         Everything that a model cannot take, or nothing is left to measure.
     """
+    replayed = {path: each.columns for path, each in (intervals or {}).items()}
     points: dict[str, Point] = {}
     problems: dict[str, None] = {}  # keeps the order, and says each only once
     combinations = 0
@@ -103,7 +109,7 @@ def expand_grid(
                     point
                     for part in parts
                     if not part.problems
-                    for point in _points(part, campaign, dropped, image, input_data)
+                    for point in _points(part, campaign, dropped, image, (input_data, replayed))
                 ]
         if number is not None:
             where = f"{campaign.source}: together[{number}]"
@@ -212,25 +218,17 @@ def _parts(
     variants: list[tuple[str | None, NamedVariant | None]] = [*campaign.variants.items()]
     model = campaign.models[position]
     for name, own in variants or [(None, None)]:
-        server = _override(campaign.server_axes, model.server, own, member.server)
-        load = load_axes.override_load(campaign.load_axes, model.load, own, member.load)
-        measurement = _override(campaign.measurement, model.measurement, own)
+        axes_of = grid_axes.axes_of(campaign, model, own, member)
         where = f"{campaign.source}: model '{model.name}'"
-        found = applicability.model_problems(model, models[model.name], server, load, measurement)
+        found = applicability.model_problems(
+            model, models[model.name], axes_of.server, axes_of.load, axes_of.measurement
+        )
         problems = [f"{where}: {problem}" for problem in found]
         # Closed and open loops are products of their own: they have different axes.
-        for loop in load_axes.split_loops(load):
-            axes = {
-                "version": model.version,
-                **axis_values(server),
-                "shapes": tuple(model.shape_sets),
-                **loop,
-                **axis_values(measurement),
-            }
-            zipped = [[AXIS_NAMES[axis] for axis in group] for group in campaign.zip]
+        for axes in grid_axes.products(model, axes_of):
             factors: list[Factor] = []
             try:
-                factors = axis_product.make_factors(axes, zipped)
+                factors = axis_product.make_factors(axes, grid_axes.zipped_fields(campaign))
             except ValueError as error:
                 problems.append(f"{where}: zip: {error}")
             yield _Part(
@@ -261,24 +259,12 @@ def _comparison(
     )
 
 
-def _override(axes: A, *overrides: FileSection | None) -> A:
-    """Return the axes with those that a model, or a variant, sets itself in their place."""
-    given = {
-        name: getattr(override, name)
-        for override in overrides
-        if override is not None
-        for name in type(axes).model_fields
-        if name in override.model_fields_set
-    }
-    return axes.model_copy(update=given)
-
-
 def _points(
     part: _Part,
     campaign: Campaign,
     dropped: list[int],
     image: str,
-    input_data: Mapping[str, str],
+    files: _Files,
 ) -> Iterator[Point]:
     """Yield the points of a part; each server variant and each load of it is made once."""
     # A rule about other models excludes nothing here: no value is in an empty list.
@@ -294,7 +280,7 @@ def _points(
     load_names = set(names) - server_names
     strings = applicability.has_strings(part.triton_model)
     variant_of = _cached(part.factors, server_names, partial(_variant, part, image))
-    load_of = _cached(part.factors, load_names, partial(_load, part, input_data, strings))
+    load_of = _cached(part.factors, load_names, partial(_load, part, files, strings))
     for combination in axis_product.allowed_combinations(part.factors, rules, dropped):
         variant, variant_text = variant_of(combination)
         load, shapes, shapes_name, load_text = load_of(combination)
@@ -324,15 +310,20 @@ def _variant(part: _Part, image: str, values: Mapping[str, Any]) -> tuple[Server
 
 
 def _load(
-    part: _Part, input_data: Mapping[str, str], strings: bool, values: Mapping[str, Any]
+    part: _Part, files: _Files, strings: bool, values: Mapping[str, Any]
 ) -> tuple[LoadVariant, Shapes, str | None, str]:
     """Return a load, its shapes with their name, and the part of the identity that they are."""
     name = values["shapes"]
     lengths = applicability.input_lengths(part.triton_model, part.model.shape_sets[name])
     shapes = tuple(sorted(lengths.items()))
     settings = {key: value for key, value in values.items() if key != "shapes"}
-    digest = input_data.get(values["input_data"])
-    load = load_axes.load_variant(settings, input_data_digest=digest, strings=strings)
+    input_data, replayed = files
+    load = load_axes.load_variant(
+        settings,
+        input_data_digest=input_data.get(values["input_data"]),
+        strings=strings,
+        replayed=replayed.get(values["request_intervals"]),
+    )
     text = canonical_json({"shapes": shapes} if shapes else {}) + canonical_json(load.identity)
     return load, shapes, name, text
 
