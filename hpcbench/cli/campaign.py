@@ -1,11 +1,8 @@
 """The commands that measure: check a site, plan a campaign, run it, look at the run, end it."""
 
-import importlib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +13,8 @@ from hpcbench.cli.say import say, say_damaged
 from hpcbench.errors import BadInput, HpcbenchError
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from hpcbench.config.campaign import Campaign
     from hpcbench.plan.plan import Plan
 
@@ -198,25 +197,6 @@ def _plan_json(todo: "Plan", scripts: dict[str, str | None]) -> dict[str, Any]:
     }
 
 
-def _load_pandas_at_the_end(
-    report: Callable[[Mapping[str, Any]], None],
-) -> Callable[[Mapping[str, Any]], None]:
-    """A listener that imports pandas while the last server stops, which takes seconds anyway."""
-    waiting: set[Any] = set()
-
-    def listener(event: Mapping[str, Any]) -> None:
-        report(event)
-        if event["kind"] == "planned":
-            placements = chain.from_iterable(event["plan"].placements.values())
-            waiting.update(key for placement in placements for key in placement.keys)
-        elif event["kind"] == "record":
-            waiting.discard(tuple(event["key"]))
-            if not waiting:
-                importlib.import_module("hpcbench.records.frame")
-
-    return listener
-
-
 @click.command()
 @CAMPAIGN
 @SITE
@@ -253,7 +233,11 @@ def run(
     """Measure the points of CAMPAIGN that have no result yet.
 
     It is safe to interrupt a run: the same command continues it, and tries failed points again.
-    With --new-session it measures all of them once more, as on another night.
+    With --new-session it measures all of them once more, as on another night. At the end it says
+    which references of the campaign were met.
+
+    Exit codes: 0 every point has its record, none failed and every reference was met, 1 some did
+    not, 2 bad input, 3 the site or the batch system refused, 130 interrupted.
     """
     from hpcbench.cluster.fork_server import start_fork_server
     from hpcbench.config.site import Site
@@ -263,7 +247,7 @@ def run(
         # Before the other imports, which take about as long as its own.
         start_fork_server()
     from hpcbench.cli.console import SafeConsole
-    from hpcbench.cli.progress import results_table, show_progress
+    from hpcbench.cli.progress import load_pandas_at_the_end, results_table, show_progress
     from hpcbench.cluster import driver
     from hpcbench.config.campaign import Campaign
 
@@ -273,7 +257,7 @@ def run(
     # Progress goes to stderr, so that the table alone can be piped.
     console = SafeConsole(stderr=True)
     with show_progress(console) as report:
-        listener = _load_pandas_at_the_end(report)
+        listener = load_pandas_at_the_end(report)
         summary = driver.run(
             chosen,
             where,
@@ -295,7 +279,20 @@ def run(
         console.print("nothing was left to measure; --new-session measures all points again")
     if summary.exit_code:
         console.print(f"for the reasons: hpcbench status {results}", highlight=False, markup=False)
-    return summary.exit_code
+    return max(summary.exit_code, _say_references(chosen, frame))
+
+
+def _say_references(campaign: "Campaign", frame: "DataFrame") -> int:
+    """Say which references were met, and return the exit code."""
+    if not campaign.references:
+        return 0
+    from hpcbench.analysis.decide import references
+    from hpcbench.records.references import expectations
+
+    held = references.check_references(frame, expectations(campaign))
+    for line in references.reference_lines(held):
+        say(line, err=True)
+    return int(held.is_missed)
 
 
 def _to_confirm(

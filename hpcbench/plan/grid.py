@@ -7,8 +7,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 from hpcbench.config import load_axes, server_axes
-from hpcbench.config.campaign import AXIS_NAMES, Campaign, GroupMember, Model, NamedVariant
+from hpcbench.config.campaign import Campaign, GroupMember, Model, NamedVariant
 from hpcbench.config.load_axes import LoadVariant
+from hpcbench.config.point_rules import AXIS_NAMES
 from hpcbench.config.server_axes import Server
 from hpcbench.config.yaml_model import FileSection, axis_values
 from hpcbench.errors import BadInput
@@ -282,7 +283,7 @@ def _points(
     """Yield the points of a part; each server variant and each load of it is made once."""
     # A rule about other models excludes nothing here: no value is in an empty list.
     rules = [
-        rule.values_by_axis if rule.applies_to(part.model) else {"version": ()}
+        rule.values_by_axis if rule.is_about(part.model.name, part.model.label) else {"version": ()}
         for rule in campaign.exclude
     ]
     # Which models a rule is about has been answered; the model is no axis.

@@ -25,6 +25,7 @@ from hpcbench.plan.model_links import bound_folders
 from hpcbench.plan.order import make_placements, split_placements
 from hpcbench.plan.placement import ENGINE_S, Placement, builds_engines
 from hpcbench.plan.point import Point
+from hpcbench.plan.references import check_references
 from hpcbench.runtime import command, images
 
 if TYPE_CHECKING:
@@ -175,6 +176,7 @@ def plan(
         software=software,
         input_data=_input_digests(campaign),
     )
+    check_references(campaign, site, points.points)
     if only is not None:
         points = replace(points, points=_in_fresh_order(points.points, only, campaign))
     _check_folders(campaign, points.points)
