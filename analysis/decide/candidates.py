@@ -25,8 +25,7 @@ from hpcbench.analysis.summary.configuration import (
     normalised,
     strings_as_categories,
 )
-from hpcbench.analysis.summary.derived_metrics import is_overloaded
-from hpcbench.analysis.summary.invalid_rows import without_invalid
+from hpcbench.analysis.summary.invalid_rows import OVERLOADED, is_overloaded, without_invalid
 from hpcbench.analysis.summary.limits import (
     LATENCY,
     MEMORY,
@@ -37,18 +36,15 @@ from hpcbench.analysis.summary.limits import (
 )
 from hpcbench.analysis.summary.statistics import CONFIDENCE, Sample
 from hpcbench.analysis.summary.variance import Spread, moderated_spread
-from hpcbench.records.columns import SCHEMA
 
 _BOUND = "latency_p99_bound"
-_OF_OPEN_LOOPS = ("request_rate", "send_request_rate", "delayed_requests_percent")
 
 RECOMMEND_COLUMNS = tuple(
     dict.fromkeys(
         (
             *CONFIGURATION_INPUTS,
             *limits.METRIC_COLUMNS,
-            *("point_id", "reason", "invalid_reasons", "part_of", "own_config", *_OF_OPEN_LOOPS),
-            *(name for name in (f"{_BOUND}_us",) if name in SCHEMA.names),
+            *("point_id", "reason", "invalid_reasons", "part_of", "own_config", f"{_BOUND}_us"),
         )
     )
 )
@@ -80,7 +76,7 @@ def tabulate(
         the rate asked for in some repeat. And what does not hold of the repeats, in words.
     """
     # Open loops that fell behind are left out with words of their own.
-    frame = without_invalid(frame.reset_index(drop=True), but=["OVERLOADED"])
+    frame = without_invalid(frame.reset_index(drop=True), but=[OVERLOADED])
     frame = strings_as_categories(frame)
     limits.check_prices(frame, requirements)
     found = limits.metric_values(frame, requirements.prices)
@@ -88,8 +84,7 @@ def tabulate(
     behind = is_overloaded(frame)
     if behind.any():
         found["overloaded"] = behind.astype(np.float64)
-    if f"{_BOUND}_us" in frame:
-        found[f"{_BOUND}_ms"] = as_floats(frame[f"{_BOUND}_us"]) / 1000
+    found[f"{_BOUND}_ms"] = as_floats(frame[f"{_BOUND}_us"]) / 1000
     frame = normalised(frame)
     numbers = group_numbers(frame, CONFIGURATION)
     table = statistics.join_groups(frame.assign(**found), numbers, tuple(found), CONFIGURATION)
@@ -233,6 +228,6 @@ def _judged(
     level = level_for_all(requirements.confidence, int((table["measured"] > 0).sum()))
     sample = Sample.from_table(table, limit.metric.column)
     end = sure_end(sample, spread, level, upper=not limit.metric.higher_is_better)
-    if limit.metric is LATENCY and f"{_BOUND}_ms_max" in table:
+    if limit.metric is LATENCY:
         end = np.where(np.isfinite(end), end, as_floats(table[f"{_BOUND}_ms_max"]))
     return end

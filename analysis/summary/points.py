@@ -24,10 +24,14 @@ from hpcbench.analysis.summary.configuration import (
 from hpcbench.analysis.summary.derived_metrics import (
     energy_j_per_infer,
     gpu_power_w,
-    is_overloaded,
     settled_latency_us,
 )
-from hpcbench.analysis.summary.invalid_rows import INVALID, without_invalid
+from hpcbench.analysis.summary.invalid_rows import (
+    INVALID,
+    OVERLOADED,
+    is_overloaded,
+    without_invalid,
+)
 from hpcbench.records.columns import Status
 
 STAGES = {
@@ -82,7 +86,7 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
         ``gpu_power_w`` is that of all GPUs. A missing number is NaN, any other missing value None.
     """
     rows = frame[frame["batch_size"].notna()].reset_index(drop=True)
-    rows = without_invalid(normalised(rows), but=["OVERLOADED"])
+    rows = without_invalid(normalised(rows), but=[OVERLOADED])
     rows = rows.assign(**_quantities(rows))
     points = statistics.join_repeats(rows, QUANTITIES)
     numbers = group_numbers(rows, CONFIGURATION)
@@ -118,17 +122,10 @@ def _quantities(rows: pd.DataFrame) -> dict[str, npt.NDArray[np.float64]]:
         "gpu_memory_gib": column("gpu_memory_max_bytes") / 2**30,
         "infer_per_j": infer_per_j,
         **{name: column(name) for name in OUTPUTS},
-        "latency_p99_bound_ms": _bound_ms(rows),
+        "latency_p99_bound_ms": column("latency_p99_bound_us") / 1000,
         "send_request_rate": column("send_request_rate"),
         "overloaded": is_overloaded(rows).astype(np.float64),
     }
-
-
-def _bound_ms(rows: pd.DataFrame) -> npt.NDArray[np.float64]:
-    # A column of which this version of the table knows nothing is in no frame.
-    if "latency_p99_bound_us" not in rows:
-        return np.full(len(rows), np.nan)
-    return as_floats(rows["latency_p99_bound_us"]) / 1000
 
 
 def _add_statuses(points: pd.DataFrame, rows: pd.DataFrame, numbers: npt.NDArray[Any]) -> None:

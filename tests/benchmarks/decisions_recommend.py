@@ -10,6 +10,7 @@ import pandas as pd
 from hpcbench.analysis.decide.candidates import RECOMMEND_COLUMNS
 from hpcbench.analysis.decide.recommend import Recommendation, recommend_configurations
 from hpcbench.analysis.summary.limits import Requirements
+from tests.benchmarks.synthetic import as_read
 from tests.helpers.measurements import loaded, measured, server
 
 Chance = np.random.Generator
@@ -31,7 +32,7 @@ def _template(configurations: int, repeats: int) -> pd.DataFrame:
         for number in range(configurations)
         for repeat in range(repeats)
     ]
-    return loaded(rows)[list(RECOMMEND_COLUMNS)]
+    return loaded(rows).dropna(axis="columns", how="all")
 
 
 def _recommended(
@@ -44,7 +45,8 @@ def _recommended(
     frame = frame.assign(
         throughput_infer_per_s=throughput[place], latency_p99_us=np.round(p99_ms[place] * 1000)
     )
-    (found,) = recommend_configurations(frame, Requirements(**wanted))
+    read = as_read(frame, RECOMMEND_COLUMNS)
+    (found,) = recommend_configurations(read, Requirements(**wanted))
     return found, found.best["concurrency"] - 1 if found.best else -1
 
 
@@ -141,7 +143,7 @@ def _sized_template() -> pd.DataFrame:
         for rate in range(500, 1300, 100)
     ]
     rows = [measured(repeat=repeat, **load) for load in loads for repeat in range(3)]
-    return loaded(rows)[list(RECOMMEND_COLUMNS)]
+    return loaded(rows).dropna(axis="columns", how="all")
 
 
 def _sized(open_loops: bool, chance: Chance) -> float:
@@ -158,7 +160,7 @@ def _sized(open_loops: bool, chance: Chance) -> float:
     throughput, p99_ms = np.array(found).T
     frame = frame.assign(throughput_infer_per_s=throughput, latency_p99_us=np.round(1000 * p99_ms))
     wanted = Requirements(max_latency_p99_ms=limit, rate=rate)
-    (advice,) = recommend_configurations(frame, wanted)
+    (advice,) = recommend_configurations(as_read(frame, RECOMMEND_COLUMNS), wanted)
     each = rate / advice.sizing.servers / BATCH if advice.sizing else np.inf
     return float(_open_loop(each, 20_000, chance)[1] <= limit)
 
