@@ -1,6 +1,7 @@
 """The commands that measure: check a site, plan a campaign, run it, look at the run, end it."""
 
 import json
+import sys
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpcbench.cli.fold import folded, width_of
 from hpcbench.cli.results import JSON, RESULTS
 from hpcbench.cli.say import say, say_damaged
 from hpcbench.errors import BadInput, HpcbenchError
@@ -124,7 +126,7 @@ def plan(
         click.echo(json.dumps(_plan_json(todo, scripts), indent=2))
         return
     from hpcbench.cli.console import SafeConsole
-    from hpcbench.cli.progress import print_plan
+    from hpcbench.cli.plan_text import print_plan
 
     print_plan(todo, SafeConsole())
     for pool, script in scripts.items():
@@ -246,8 +248,9 @@ def run(
     if where.scheduler == "local":
         # Before the other imports, which take about as long as its own.
         start_fork_server()
-    from hpcbench.cli.console import SafeConsole
-    from hpcbench.cli.progress import load_pandas_at_the_end, results_table, show_progress
+    from hpcbench.cli.console import SafeConsole, line_width, print_lines
+    from hpcbench.cli.progress import load_pandas_at_the_end, show_progress
+    from hpcbench.cli.results_table import results_table
     from hpcbench.cluster import driver
     from hpcbench.config.campaign import Campaign
 
@@ -272,7 +275,8 @@ def run(
 
     frame = load_results(results)
     if len(frame) <= MOST_ROWS:
-        SafeConsole().print(results_table(frame))
+        table = SafeConsole()
+        print_lines(table, results_table(frame, line_width(table)))
     counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.counts.items()))
     console.print(f"{results}: {counts or 'no results'}", highlight=False, markup=False)
     if not summary.measured_now and not summary.exit_code:
@@ -345,14 +349,14 @@ def status(results: Path, as_json: bool) -> int:
     for name, count in sorted(counts.items()):
         say(f"  {count:6d} {name}")
     for pool, jobs in state["jobs"].items():
-        say(f"pool {pool}: {point_text.jobs_text(jobs)}")
+        say(folded(f"pool {pool}: {point_text.jobs_text(jobs)}", width_of(sys.stdout), 4))
     if not active and (runs := ledger.unfinished(where)):
         names = ", ".join(run.name for run in runs)
         say(
             f"the last driver was killed; jobs named {names} may still be queued or running\n"
             f"  -> hpcbench cancel {results}"
         )
-    for line in point_text.reason_lines(rows):
+    for line in point_text.reason_lines(rows, width_of(sys.stdout)):
         say(line)
     if counts["missing"] and not active:
         say("to measure the missing points, repeat the same hpcbench run command")

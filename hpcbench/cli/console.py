@@ -4,7 +4,9 @@ from collections.abc import Iterable
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.text import Text
 
+from hpcbench.cli.fold import folded
 from hpcbench.errors import printable
 
 
@@ -31,3 +33,51 @@ class SafeConsole(Console):
         for segment in super().render(renderable, options):
             own = segment.control is not None
             yield segment if own else segment._replace(text=printable(segment.text))
+
+
+def line_width(console: Console) -> int | None:
+    """Return how wide a line may be.
+
+    Parameters
+    ----------
+    console
+        Where lines go.
+
+    Returns
+    -------
+    int or None
+        In characters; None where it is no terminal: programs that read lines want them whole.
+    """
+    return console.width if console.is_terminal else None
+
+
+def print_lines(console: Console, lines: Iterable[Text]) -> None:
+    """Print lines that are folded already.
+
+    Parameters
+    ----------
+    console
+        Where to print them.
+    lines
+        The lines.
+    """
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def print_folded(console: Console, text: str, style: str = "") -> None:
+    """Print lines as they are written, folded between their words.
+
+    Parameters
+    ----------
+    console
+        Where to print them.
+    text
+        The lines. Brackets are nobody's markup: labels and messages of others may hold them.
+    style
+        As rich calls it.
+    """
+    width = line_width(console)
+    for line in text.splitlines():
+        indent = len(line) - len(line.lstrip()) + 4
+        print_lines(console, [Text(folded(line, width, indent), style)])

@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from hpcbench.cli.fold import folded, folded_phrases
 from hpcbench.records.store import ASKED_COLUMNS
 
 if TYPE_CHECKING:
@@ -14,6 +16,9 @@ Row = Mapping[str, Any]
 """A measurement, planned or done: the columns of `store.PLAN_SCHEMA`; missing values are None."""
 
 NONE = "-"
+BASE = "base"
+"""What the model's own configuration has."""
+
 MOST_POINTS = 5
 """How many points are listed below a reason that they share."""
 
@@ -82,26 +87,6 @@ def jobs_text(jobs: Mapping[str, Any]) -> str:
 # Points
 
 
-def columns(rows: Sequence[Row]) -> dict[str, list[str]]:
-    """Return the model, the batch size, and whatever else differs between rows.
-
-    Parameters
-    ----------
-    rows
-        Measurements.
-
-    Returns
-    -------
-    dict
-        For each heading, a string per row.
-    """
-    return {
-        name: [_TEXTS[name](row) for row in rows]
-        for name in _TEXTS
-        if name in ("model", "batch") or _differs(name, rows)
-    }
-
-
 def differing(rows: Sequence[Row]) -> list[str]:
     """Return what differs between rows besides model, batch size and load.
 
@@ -113,12 +98,12 @@ def differing(rows: Sequence[Row]) -> list[str]:
     Returns
     -------
     list of str
-        Names for `point_text`.
+        Keys of `TEXTS`.
     """
-    return [name for name in _TEXTS if name not in _ALWAYS and _differs(name, rows)]
+    return [name for name in TEXTS if name not in POINT and _differs(name, rows)]
 
 
-def point_text(row: Row, names: Sequence[str]) -> str:
+def point_phrases(row: Row, names: Sequence[str]) -> list[str]:
     """Return a point in words.
 
     Parameters
@@ -126,37 +111,41 @@ def point_text(row: Row, names: Sequence[str]) -> str:
     row
         A measurement of the point.
     names
-        What to add to its model and load: names from `differing`.
+        What to say of it: keys of `TEXTS`.
 
     Returns
     -------
-    str
-        As in "tagger batch 8 concurrency 4, instances 2".
+    list of str
+        As in "Tagger", "batch 8", "concurrency 4", "instances 2".
     """
-    more = [(name, _TEXTS[name](row)) for name in names]
-    added = [
-        text if name in _SELF_EXPLAINING else f"{name} {text}"
-        for name, text in more
-        if text != NONE
-    ]
-    return ", ".join([f"{row['model_label']} batch {row['batch_size']} {loop_text(row)}", *added])
+    phrases: list[str] = []
+    for name in names:
+        is_server = name == "server variant"
+        text = "" if is_server else phrase(name, TEXTS[name](row))
+        phrases += _server_phrases(row["variant"]) if is_server else [text] * bool(text)
+    return phrases
 
 
-def loop_text(row: Row) -> str:
-    """Return the load that perf_analyzer makes, in words.
+def phrase(name: str, text: str) -> str:
+    """Return something of a point with its name.
 
     Parameters
     ----------
-    row
-        A measurement.
+    name
+        A key of `TEXTS`.
+    text
+        What that says of the point.
 
     Returns
     -------
     str
-        The requests in flight of a closed loop, or the request rate of an open one.
+        As in "pool a100"; empty where there is nothing to say.
     """
-    rate = row["request_rate"]
-    return f"concurrency {row['concurrency']}" if rate is None else f"rate {rate:g}/s"
+    if text == NONE:
+        return ""
+    if name == "requests/s":
+        return f"rate {text}/s"
+    return text if name in _SELF_EXPLAINING else f"{name} {text}"
 
 
 def served_text(variant: "ServerVariant") -> str:
@@ -187,24 +176,79 @@ def variant_text(variant: str | None) -> str:
     Returns
     -------
     str
-        As in "instances 2, batching [4, 8]", or "base" if no axis changes it.
+        As in "instances 2, batching 4/8", or "base" if no axis changes it.
     """
+    return ", ".join(_server_phrases(variant))
+
+
+def _server_phrases(variant: str | None) -> list[str]:
+    return [axis_phrase(*each) for each in axis_texts(variant).items()] or [BASE]
+
+
+@lru_cache
+def axis_texts(variant: str | None) -> Mapping[str, str]:
+    """Return the server axes that change the model's own configuration.
+
+    Parameters
+    ----------
+    variant
+        A JSON object of these axes; None for no axes.
+
+    Returns
+    -------
+    dict of str to str
+        The value of each in words, by its name in the campaign file.
+    """
+    # The same few variants stand in thousands of rows.
     axes = json.loads(variant) if isinstance(variant, str) else {}
-    words = {
-        "instance_count": "instances {}",
-        "preferred_batch_size": "batching {}",
-        "max_queue_delay_us": "delay {} us",
-    }
-    if "preferred_batch_size" in axes and axes["preferred_batch_size"] is None:
-        axes = {**axes, "preferred_batch_size": "off"}
-    if axes.get("accelerator"):
-        accelerator = json.loads(axes["accelerator"])
+    return {name: _axis_text(name, value) for name, value in axes.items()}
+
+
+def axis_name(axis: str) -> str:
+    """Return what a table calls a server axis.
+
+    Parameters
+    ----------
+    axis
+        Its name in the campaign file.
+
+    Returns
+    -------
+    str
+        With its unit, as in "delay us".
+    """
+    return _AXES.get(axis, axis.replace("_", " "))
+
+
+def axis_phrase(axis: str, text: str) -> str:
+    """Return a server axis and its value in words.
+
+    Parameters
+    ----------
+    axis
+        Its name in the campaign file.
+    text
+        Its value from `axis_texts`.
+
+    Returns
+    -------
+    str
+        As in "instances 2".
+    """
+    if axis == "accelerator" and text not in ("none", BASE):
+        return text
+    return f"delay {text} us" if axis == "max_queue_delay_us" else f"{axis_name(axis)} {text}"
+
+
+def _axis_text(name: str, value: Any) -> str:
+    if name == "preferred_batch_size" and value is None:
+        return "off"
+    if name == "accelerator" and value:
+        accelerator = json.loads(value)
         parts = [accelerator.pop("name"), accelerator.pop("precision_mode", "")]
         parts += [f"{key} {value}" for key, value in accelerator.items()]
-        axes = {**axes, "accelerator": " ".join(filter(None, parts))}
-        words["accelerator"] = "{}"
-    texts = [words.get(k, f"{k} {{}}").format(_value(v)) for k, v in axes.items()]
-    return ", ".join(texts) or "base"
+        return " ".join(filter(None, parts))
+    return _value(value)
 
 
 def _value(value: Any) -> str:
@@ -215,6 +259,9 @@ def _value(value: Any) -> str:
             return "on" if value else "off"
         case float():
             return f"{value:g}"
+        case list():
+            # No spaces: where a line is folded, a value stays whole.
+            return "/".join(map(_value, value)) or "on"
         case _:
             return str(value)
 
@@ -231,10 +278,17 @@ def _setting(column: str) -> Callable[[Row], str]:
     return lambda row: NONE if row[column] is None else _value(row[column])
 
 
-_ALWAYS = ("model", "batch", "concurrency", "requests/s")
-"""What the text of every point says."""
+_AXES = {
+    "instance_count": "instances",
+    "preferred_batch_size": "batching",
+    "max_queue_delay_us": "delay us",
+}
+"""What tables call server axes that people do not call as campaign files do."""
 
-_SELF_EXPLAINING = ("server variant", "together")
+POINT = ("model", "batch", "concurrency", "requests/s")
+"""What is said of every point."""
+
+_SELF_EXPLAINING = ("model", "server variant", "together")
 """What needs no name before it."""
 
 _SETTINGS = [
@@ -243,7 +297,7 @@ _SETTINGS = [
     if name not in ("variant_name", "beside", "shapes_name")
     and name not in ("batch_size", "concurrency", "request_rate")
 ]
-_TEXTS: dict[str, Callable[[Row], str]] = {
+TEXTS: dict[str, Callable[[Row], str]] = {
     "model": lambda row: str(row["model_label"]),
     "version": _setting("model_version"),
     "pool": _setting("pool"),
@@ -257,20 +311,23 @@ _TEXTS: dict[str, Callable[[Row], str]] = {
     "together": _together,
     "repeat": _setting("repeat"),
 }
+"""What tells measurements apart, by its name: a function that says it in words."""
 
 
 def _differs(name: str, rows: Sequence[Row]) -> bool:
-    text = _TEXTS[name]
+    text = TEXTS[name]
     return len({text(row) for row in rows}) > 1
 
 
-def reason_lines(rows: Sequence[Row]) -> list[str]:
+def reason_lines(rows: Sequence[Row], width: int | None) -> list[str]:
     """Return why measurements are not ok: each reason once, with the points below it.
 
     Parameters
     ----------
     rows
         Measurements with their ``status`` and ``reason``.
+    width
+        How wide a line may be; None for any width.
 
     Returns
     -------
@@ -283,11 +340,13 @@ def reason_lines(rows: Sequence[Row]) -> list[str]:
             # The rest of this reason are numbers, which differ from point to point.
             reason = row["reason"].split(":")[0] if row["status"] == "unstable" else row["reason"]
             groups.setdefault((row["status"], reason), []).append(row)
-    names = differing(rows) if groups else []
+    names = (*POINT, *differing(rows)) if groups else ()
     lines = []
     for (status, reason), members in groups.items():
-        lines.append(f"{status}: {reason}")
-        lines += [f"    {point_text(row, names)}" for row in members[:MOST_POINTS]]
+        head = f"{counted(len(members), 'measurement')} {status}: {reason}"
+        lines += [folded(line, width, 4) for line in head.splitlines()]
+        points = [point_phrases(row, names) for row in members[:MOST_POINTS]]
+        lines += [folded_phrases(each, width, "    ", 8) for each in points]
         if len(members) > MOST_POINTS:
             lines.append(f"    and {len(members) - MOST_POINTS} more")
     return lines

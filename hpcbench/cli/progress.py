@@ -1,12 +1,10 @@
-"""Show a plan, the progress of a run, its results, and the checks of a site on the terminal."""
+"""Shows the progress of a run, and the checks of a site, on the terminal."""
 
 import importlib
-import json
-import math
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import chain
@@ -23,39 +21,34 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 from rich.text import Text
 
+from hpcbench.cli.console import line_width, print_folded, print_lines
+from hpcbench.cli.fold import folded_phrases
 from hpcbench.cli.point_text import (
-    NONE,
-    columns,
+    POINT,
+    Row,
     counted,
+    differing,
     duration,
     jobs_text,
-    loop_text,
-    served_text,
-    variant_text,
+    point_phrases,
 )
+from hpcbench.cli.table import COLOURS
 from hpcbench.doctor.findings import Check, Report, State
-from hpcbench.records.columns import Status
-from hpcbench.records.store import PLAN_SCHEMA
+from hpcbench.plan.initial_record import plan_rows
+from hpcbench.records.columns import Key, Status
 
 if TYPE_CHECKING:
-    # Only for annotations: these import Dask and pandas, which `hpcbench plan` does not need.
-    import pandas as pd
-
+    # Only for annotations: these import Dask, which the checks of a site here do not need.
     from hpcbench.cluster.run_state import PoolJobs
-    from hpcbench.plan.grid import Grid
     from hpcbench.plan.plan import Plan
-    from hpcbench.plan.point import Point
 
-COLOURS = {
-    Status.OK: "green",
-    Status.UNSTABLE: "yellow",
-    Status.FAILED: "red",
-    Status.TIMEOUT: "red",
-    Status.NOT_APPLICABLE: "cyan",
-}
+_SERVER = ("server variant", "pool")
+"""What each line of progress says besides the load: it may be all that is read of a run."""
+
+_REASON = len("00:00:00 ")
+"""How far reasons are indented: so that the times stand out."""
 
 
 @contextmanager
@@ -74,11 +67,12 @@ def show_progress(console: Console) -> Iterator[Callable[[Mapping[str, Any]], No
     """
     bar = Progress(
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=None),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console,
+        expand=True,
         disable=not console.is_terminal,
     )
     view = _View(console, bar)
@@ -178,6 +172,9 @@ class _View:
         self._task: TaskID | None = None
         self._counts: Counter[str] = Counter()
         self._last_jobs = ""
+        self._last_reason = ""
+        self._rows: dict[Key, Row] = {}
+        self._said: tuple[str, ...] = POINT
 
     def report(self, event: Mapping[str, Any]) -> None:
         match event["kind"]:
@@ -194,28 +191,26 @@ class _View:
             case "jobs":
                 self._jobs(event["pools"])
             case "retry":
-                points = len(event["placement"].points)
-                self._console.print(
-                    f"[yellow]worker lost[/] ({escape(event['reason'])}), "
-                    f"trying {counted(points, 'point')} again",
-                    highlight=False,
-                )
+                points = counted(len(event["placement"].points), "point")
+                text = f"worker lost ({event['reason']}), trying {points} again"
+                self._print(text, style="yellow")
             case "record":
                 self._record(event)
 
-    def _print(self, text: str, style: str | None = None) -> None:
-        # As it is: labels and messages of others may hold brackets, which are rich's markup.
-        self._console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+    def _print(self, text: str, style: str = "") -> None:
+        print_folded(self._console, text, style)
 
     def _planned(self, plan: "Plan") -> None:
         total, left = plan.measurements, plan.measurements - plan.done
         done = f", {plan.done} of them already done" if plan.done else ""
         time_left = f", about {duration(plan.estimate_s)}" if left else ""
-        self._console.print(
-            f"[bold]{plan.campaign.name}[/] on {plan.site.name}: "
-            f"{counted(total, 'measurement')}{done}{time_left}",
-            highlight=False,
-        )
+        text = f"{plan.campaign.name} on {plan.site.name}: {counted(total, 'measurement')}"
+        self._print(text + done + time_left, "bold")
+        rows = plan_rows(plan)
+        self._rows = {(row["point_id"], row["pool"], row["repeat"]): row for row in rows}
+        more = [name for name in differing(rows) if name not in _SERVER]
+        one_model = len({row["model_label"] for row in rows}) == 1
+        self._said = (*POINT[one_model:], *_SERVER, *more)
         if left:
             self._task = self._bar.add_task("starting workers", total=total, completed=plan.done)
 
@@ -232,162 +227,26 @@ class _View:
         if self._task is not None:
             self._bar.update(self._task, advance=1, description=self._description())
         throughput = event.get("throughput_infer_per_s")
-        metric = f"{throughput:10.1f} infer/s" if throughput is not None else " " * 18
-        self._console.print(
-            f"{time.strftime('%H:%M:%S')} [{COLOURS[status]}]{status:<14}[/] "
-            f"batch {event['batch_size']:<4} {loop_text(event):<16}"
-            f"{metric}  {escape(event['model_label'])}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        metric = f"{throughput:10,.1f} infer/s" if throughput is not None else " " * 18
+        first = f"{time.strftime('%H:%M:%S')} {status:<8} {metric}  "
+        width = line_width(self._console)
+        # Below the first words, unless the terminal is too narrow for that.
+        indent = len(first) if width is None or width > 2 * len(first) else _REASON
+        text = Text(folded_phrases(self._phrases(event), width, first, indent))
+        text.stylize(COLOURS[status], 9, 9 + len(status))
+        print_lines(self._console, [text])
         reason = event.get("reason") or ""
-        # How far an unstable point was from stable is in the results; a run shows many of them.
-        if reason and status != Status.UNSTABLE:
-            self._print(f"         {reason}", style="dim")
+        # How far an unstable point was from stable is in the results; a run shows many of them. A
+        # line without a reason has that of the last one: a server that fails does so at each point.
+        if reason not in ("", self._last_reason) and status != Status.UNSTABLE:
+            self._print(textwrap.indent(reason, " " * _REASON), style="dim")
+            self._last_reason = reason
+
+    def _phrases(self, event: Mapping[str, Any]) -> list[str]:
+        """Return what was measured, as the plan says it."""
+        row = self._rows.get(tuple(event["key"]))
+        return point_phrases(event, POINT) if row is None else point_phrases(row, self._said)
 
     def _description(self) -> str:
         counts = [f"{count} {status}" for status, count in sorted(self._counts.items())]
         return "measuring" + (f" ({', '.join(counts)})" if counts else "")
-
-
-# Results
-
-_LONG = ("model", "server variant", "together")
-"""Columns that may wrap; numbers never do."""
-
-
-def results_table(frame: "pd.DataFrame") -> Table:
-    """Return a table with throughput and latency, one line per measurement.
-
-    Parameters
-    ----------
-    frame
-        Measurements as `hpcbench.records.frame.load_results` returns them.
-
-    Returns
-    -------
-    rich.table.Table
-        Columns that are the same in all lines are left out.
-    """
-    points = frame[PLAN_SCHEMA.names].astype(object)
-    # The label of a model that an ensemble calls has its version already.
-    points["model_version"] = points["model_version"].mask(frame["part_of"].notna())
-    rows = points.where(points.notna(), None).to_dict("records")
-    cells = [(name, list(map(escape, texts))) for name, texts in columns(rows).items()]
-    for name, column, divisor in (
-        ("infer/s", "throughput_infer_per_s", 1),
-        ("mean ms", "latency_avg_us", 1000),
-        ("p95 ms", "latency_p95_us", 1000),
-        ("p99 ms", "latency_p99_us", 1000),
-    ):
-        cells.append((name, [_number(value, divisor) for value in frame[column]]))
-    cells.append(("status", [f"[{COLOURS[s]}]{s}[/]" for s in frame["status"]]))
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, _ in cells:
-        left = name in (*_LONG, "pool", "variant", "status")
-        table.add_column(name, justify="left" if left else "right", no_wrap=name not in _LONG)
-    for row in zip(*(values for _, values in cells), strict=True):
-        table.add_row(*row)
-    return table
-
-
-def _number(value: Any, divisor: int) -> str:
-    if value is None or math.isnan(value):
-        return NONE
-    return f"{value / divisor:,.{1 if divisor == 1 else 2}f}"
-
-
-# Plans
-
-
-def print_plan(todo: "Plan", console: Console) -> None:
-    """Print what a plan measures, what it leaves out and why, and how long it takes.
-
-    Parameters
-    ----------
-    todo
-        The plan.
-    console
-        Where to print.
-    """
-    console.print(
-        f"[bold]{todo.campaign.name}[/] on {todo.site.name}: "
-        f"{counted(len(todo.grid.points), 'point')} x "
-        f"{counted(todo.campaign.repeats, 'repeat')} x "
-        f"{counted(len(todo.placements), 'pool')} = "
-        f"{counted(todo.measurements, 'measurement')}",
-        highlight=False,
-    )
-    console.print(_plan_table(todo))
-    _print_grid(todo.grid, console)
-    _print_inapplicable(todo, console)
-    gpu = f", {duration(todo.gpu_s)} of GPU time" if todo.gpu_s else ""
-    console.print(
-        f"estimated time: {duration(todo.estimate_s)}{gpu}; unstable points take longer",
-        highlight=False,
-    )
-
-
-def _plan_table(todo: "Plan") -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("pool", "model", "server variant", "batch size", _load_name(todo.grid.points)):
-        table.add_column(name)
-    table.add_column("placements", justify="right", no_wrap=True)
-    for pool, placements in todo.placements.items():
-        groups: dict[Any, list[Any]] = {}
-        for placement in placements:
-            for served, member in placement.by_served:
-                groups.setdefault(served, []).append(member)
-        for served, members in groups.items():
-            points = [point for member in members for point in member.points]
-            table.add_row(
-                pool,
-                escape(" + ".join(map(served_text, served))),
-                escape(" + ".join(variant_text(json.dumps(each.axes)) for each in served)),
-                " ".join(str(b) for b in sorted({p.load.batch_size for p in points})),
-                " ".join(_loads(points)),
-                f"{len(members)} x {duration(members[0].estimate_s)}",
-            )
-    return table
-
-
-def _load_name(points: Iterable["Point"]) -> str:
-    closed = {point.load.concurrency is not None for point in points}
-    return "load" if len(closed) > 1 else "concurrency" if True in closed else "request rate"
-
-
-def _loads(points: Iterable["Point"]) -> list[str]:
-    """The loads of some points: concurrencies, then request rates with their unit."""
-    loads = {(p.load.concurrency, p.load.request_rate) for p in points}
-    closed = sorted(concurrency for concurrency, _ in loads if concurrency is not None)
-    rates = sorted(rate for _, rate in loads if rate is not None)
-    return [*map(str, closed), *(f"{rate:g}/s" for rate in rates)]
-
-
-def _print_grid(grid: "Grid", console: Console) -> None:
-    """Combinations of the axes that are no points, and parts of the campaign without effect."""
-    if grid.merged:
-        console.print(
-            f"{counted(grid.merged, 'combination')} equal to another one, measured once "
-            "(the queue delay has no effect without dynamic batching)",
-            highlight=False,
-        )
-    for rule, count in grid.excluded:
-        text = f"{counted(count, 'combination')} excluded by the rule {{{rule}}}"
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-    for text in grid.no_effect:
-        console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True)
-
-
-def _print_inapplicable(todo: "Plan", console: Console) -> None:
-    counts: Counter[tuple[str, str, str, str]] = Counter()
-    for each in todo.inapplicable:
-        (served,) = each.placement.served
-        axes = " + ".join(variant_text(json.dumps(variant.axes)) for variant in served)
-        label = " + ".join(map(served_text, served))
-        counts[each.placement.pool, label, axes, each.reason] += len(each.placement.points)
-    if counts:
-        console.print(f"not applicable, {counted(counts.total(), 'measurement')}:", highlight=False)
-    for (pool, label, axes, reason), count in counts.items():
-        text = f"  {pool}, {label}, {axes}, {count}: {reason}"
-        console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -17,7 +17,7 @@ from typing import Any
 from hpcbench._version import __version__
 from hpcbench.errors import BadInput
 from hpcbench.measure import perf_output
-from hpcbench.plan.model import hash_id
+from hpcbench.plan.digest import hash_id
 from hpcbench.records import parquet, store
 from hpcbench.records.columns import MEASURED, Record, Status
 from hpcbench.records.folder import Results, lock_folder

@@ -241,7 +241,7 @@ def _better_plan(each: _Watched) -> PassPlan | None:
         generator.load,
         generator.plan,
         gaps=each.stream.has_gaps,
-        requests=reports[0].observation.requests if reports else None,
+        first=reports[0].observation if reports else None,
     )
 
 

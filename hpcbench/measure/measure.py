@@ -35,8 +35,9 @@ from hpcbench.measure.perf_analyzer import PassPlan
 from hpcbench.measure.perf_output import Outcome
 from hpcbench.measure.preflight import InstalledPerfAnalyzer, check_scratch, installed_perf_analyzer
 from hpcbench.measure.server import ServerOptions
+from hpcbench.plan.digest import hash_id
 from hpcbench.plan.initial_record import initial_record
-from hpcbench.plan.model import GENERATED_INPUT, hash_id
+from hpcbench.plan.input_data import GENERATED_INPUT
 from hpcbench.plan.placement import Placement, PointGroup
 from hpcbench.plan.point import Point
 from hpcbench.records.columns import Record, Status
@@ -339,22 +340,15 @@ def _schedule(point: Point) -> Schedule | None:
 def _command(
     point: Point, plan: PassPlan, server: triton.Server, work: _Work, folder: Path
 ) -> tuple[process.Command, list[str]]:
-    """Return perf_analyzer's command in ``folder``, and needed flags that it does not know."""
+    """Return perf_analyzer's command in ``folder``, and its flags that it does not know."""
     load = point.load
-    metrics_url = f"127.0.0.1:{server.metrics_port}/metrics" if work.columns["gpu_count"] else None
-    words, lacking = perf_analyzer.drop_unknown_flags(
-        perf_analyzer.arguments(
-            point,
-            url=f"127.0.0.1:{server.http_port if load.protocol == 'http' else server.grpc_port}",
-            metrics_url=None if point.together_id else metrics_url,
-            plan=plan,
-        ),
-        work.tool.flags,
-    )
+    port = server.http_port if load.protocol == "http" else server.grpc_port
+    words = perf_analyzer.arguments(point, url=f"127.0.0.1:{port}", plan=plan)
     data = load.input_data
     mounts = () if data in GENERATED_INPUT else container.linked_paths([Path(data)])
     shm = "" if load.shared_memory == "none" else server.shm
     access = NodeAccess(folder=folder, mounts=mounts, shm_prefix=shm)
     runtime = container.runtime_of(work.site.container)
     command = runtime.sdk_command(work.site.container, words, access)
-    return replace(command, cpus=work.cpus.client_cpus), lacking
+    unknown = perf_analyzer.unknown_flags(words, work.tool.flags)
+    return replace(command, cpus=work.cpus.client_cpus), unknown

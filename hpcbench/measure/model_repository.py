@@ -1,15 +1,20 @@
 """The overlay repository of a server: links to the models' files, and a config.pbtxt of its own.
 
-Nothing is ever written to the user's repository.
+Nothing is ever written to the user's repository. Python keeps compiled modules beside their
+sources, and Triton's Python backend ignores the variables that would forbid it. So folders with
+sources are made anew, with links to their files, and Python is kept from writing there, too: a
+Triton that polls would take that for a new version of the model.
 """
 
 import shutil
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from google.protobuf import text_format
 
 from hpcbench.config.container import Container
 from hpcbench.config.triton_messages import ModelConfig
+from hpcbench.plan.digest import python_folders
 from hpcbench.plan.model_links import bound_folders, check_links
 from hpcbench.plan.point import ServerVariant
 from hpcbench.runtime import command
@@ -33,19 +38,37 @@ def write_overlay(variant: ServerVariant, config: ModelConfig, repository: Path)
     # folder that is half written.
     folder = repository.with_name(f"{repository.name}.coming") / variant.model.name
     folder.mkdir(parents=True)
-    for entry in variant.model.folder.iterdir():
-        if entry.name != "config.pbtxt":
-            (folder / entry.name).symlink_to(entry)
+    _link_entries(variant.model.folder, folder, python_folders(variant.model.folder))
+    (folder / "config.pbtxt").unlink(missing_ok=True)
     (folder / "config.pbtxt").write_text(config_pbtxt(config), encoding="utf-8")
     repository.mkdir(exist_ok=True)
     for part in variant.model.composing:
         if not (repository / part.name).exists():
-            (repository / part.name).symlink_to(part.folder)
-    own = repository / variant.model.name
-    if own.is_symlink():
+            _link(part.folder, repository / part.name, python_folders(part.folder))
+    if (repository / variant.model.name).exists():
         # An ensemble on the same server calls this model and has linked it as it is.
-        own.unlink()
-    folder.rename(own)
+        remove_overlay(variant, repository)
+    folder.rename(repository / variant.model.name)
+
+
+def _link(source: Path, target: Path, made_anew: AbstractSet[Path]) -> None:
+    if source not in made_anew:
+        target.symlink_to(source)
+        return
+    target.mkdir()
+    _link_entries(source, target, made_anew)
+
+
+def _link_entries(source: Path, target: Path, made_anew: AbstractSet[Path]) -> None:
+    for entry in source.iterdir():
+        if entry.name != _CACHE:
+            _link(entry, target / entry.name, made_anew)
+    if source in made_anew:
+        # A file in the place of the folder that Python would make; it goes on without.
+        (target / _CACHE).touch()
+
+
+_CACHE = "__pycache__"
 
 
 def remove_overlay(variant: ServerVariant, repository: Path) -> None:
@@ -61,7 +84,10 @@ def remove_overlay(variant: ServerVariant, repository: Path) -> None:
     # Renamed first: Triton may be polling, and would see a folder that is half deleted.
     gone = repository.with_name(f"{repository.name}.gone")
     (repository / variant.model.name).rename(gone)
-    shutil.rmtree(gone)
+    if gone.is_symlink():
+        gone.unlink()
+    else:
+        shutil.rmtree(gone)
 
 
 def paths_to_mount(variant: ServerVariant, container: Container) -> tuple[tuple[Path, Path], ...]:

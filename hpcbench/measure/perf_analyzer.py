@@ -8,6 +8,7 @@ from typing import Any
 
 from hpcbench.config.load_axes import LoadVariant
 from hpcbench.measure.perf_output import CSV_NAME, Outcome
+from hpcbench.measure.stop_rule import Observation
 from hpcbench.plan.point import Point
 
 _START_ALLOWANCE_S = 60.0
@@ -81,7 +82,7 @@ def first_plan(load: LoadVariant) -> PassPlan:
 
 
 def better_plan(
-    load: LoadVariant, plan: PassPlan, *, gaps: bool, requests: int | None
+    load: LoadVariant, plan: PassPlan, *, gaps: bool, first: Observation | None
 ) -> PassPlan | None:
     """Return the passes to measure with instead, where these are too short.
 
@@ -93,8 +94,8 @@ def better_plan(
         The passes so far.
     gaps
         Whether a pass had no answer, after others had some.
-    requests
-        How many requests the first report has; None before it.
+    first
+        The first report; None before it.
 
     Returns
     -------
@@ -106,10 +107,12 @@ def better_plan(
         return None
     if gaps and plan.pass_s < 0.9 * load.window_s:
         return _plan(load, min(load.window_s, 3 * plan.pass_s), 1)
-    if load.stop_precision is None or not requests:
+    if load.stop_precision is None or first is None or not first.requests:
         return None
-    # As many requests as give a report percentiles, if they come within the window asked for.
-    wanted_s = min(load.window_s / _PASSES, plan.pass_s * _REQUESTS / requests)
+    # As many requests as give a report percentiles, none of them longer than a pass, if all that
+    # fits into the window asked for.
+    enough_s = max(plan.pass_s * _REQUESTS / first.requests, first.latency / 1e6)
+    wanted_s = min(load.window_s / _PASSES, enough_s)
     return _plan(load, wanted_s, 1) if wanted_s > 1.5 * plan.pass_s else None
 
 
@@ -120,7 +123,7 @@ def _plan(load: LoadVariant, pass_s: float, reports_per_window: int) -> PassPlan
     return PassPlan(interval_ms, requests, reports_per_window)
 
 
-def arguments(point: Point, *, url: str, metrics_url: str | None, plan: PassPlan) -> list[str]:
+def arguments(point: Point, *, url: str, plan: PassPlan) -> list[str]:
     """Return the arguments with which perf_analyzer measures a point until it is ended.
 
     Parameters
@@ -129,8 +132,6 @@ def arguments(point: Point, *, url: str, metrics_url: str | None, plan: PassPlan
         What to measure.
     url
         Host and port of Triton, for the protocol of the load.
-    metrics_url
-        Where Triton shows the metrics of its GPUs; None to leave them out.
     plan
         The length of its passes.
 
@@ -160,8 +161,6 @@ def arguments(point: Point, *, url: str, metrics_url: str | None, plan: PassPlan
     words += _sent(load)
     for name, dims in point.lengths:
         words += ["--shape", f"{name}:{','.join(map(str, dims))}"]
-    if metrics_url is not None:
-        words += ["--collect-metrics", "--metrics-url", metrics_url, "--metrics-interval", "500"]
     # -v prints the passes, and --verbose-csv the client's and the server's times in reports, too.
     return [*words, "-v", "--verbose-csv", "-f", CSV_NAME]
 
@@ -301,12 +300,11 @@ def known_flags(usage: str) -> frozenset[str]:
     return frozenset(re.findall(r"(?<![\w-])(--?[a-z][a-z0-9-]*)", usage))
 
 
-_OPTIONAL = {"--collect-metrics": 1, "--metrics-url": 2, "--metrics-interval": 2}
-"""Flags that an older perf_analyzer may lack, with the words that go when they do."""
+_FLAG = re.compile(r"--?[a-z][a-z0-9-]*")
 
 
-def drop_unknown_flags(words: list[str], known: frozenset[str]) -> tuple[list[str], list[str]]:
-    """Leave out what an older perf_analyzer does not know and can do without.
+def unknown_flags(words: Sequence[str], known: frozenset[str]) -> list[str]:
+    """Return the flags that a perf_analyzer is to be given and does not know.
 
     Parameters
     ----------
@@ -317,22 +315,8 @@ def drop_unknown_flags(words: list[str], known: frozenset[str]) -> tuple[list[st
 
     Returns
     -------
-    tuple of list of str
-        The arguments that are left, and the flags among them that it needs but does not know.
+    list of str
+        With their dashes; empty where it knows all.
     """
-    kept: list[str] = []
-    lacking: list[str] = []
-    position = 0
-    while position < len(words):
-        word = words[position]
-        flag = word.split("=")[0]
-        width = _OPTIONAL.get(flag, 1)
-        is_flag = re.fullmatch(r"--?[a-z][a-z0-9-]*", flag) is not None
-        if is_flag and flag not in known:
-            if flag in _OPTIONAL:
-                position += width
-                continue
-            lacking.append(flag)
-        kept.append(word)
-        position += 1
-    return kept, lacking
+    flags = (word.split("=")[0] for word in words)
+    return [each for each in flags if _FLAG.fullmatch(each) and each not in known]

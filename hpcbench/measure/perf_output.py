@@ -149,25 +149,6 @@ def _stages(text: str) -> dict[str, Any]:
 
 _COMPUTE = ("input", "infer", "output")
 
-_GPU = (
-    ("gpu_utilization_avg", "Avg GPU Utilization", 0.01),
-    ("gpu_power_avg_w", "Avg GPU Power Usage", 1),
-    ("gpu_memory_max_bytes", "Max GPU Memory Usage", 1),
-    ("gpu_memory_total_bytes", "Total GPU Memory", 1),
-)
-
-
-def _gpu_metrics(text: str) -> dict[str, Any]:
-    """Return Triton's metrics of its GPUs, which the report lists one by one."""
-    found: dict[str, Any] = {}
-    for name, title, factor in _GPU:
-        block = re.search(rf"^    {title}:\n((?:      \S+ : .*\n)+)", text, re.MULTILINE)
-        values = re.findall(r" : ([\d.e+]+)", block[1]) if block else []
-        if values:
-            total = factor * sum(map(float, values))
-            found[name] = int(total) if name in _PER_GPU_SUM else total / len(values)
-    return found
-
 
 def parse_report(text: str, percentile: int | None) -> dict[str, Any]:
     """Return the metrics of one printed report.
@@ -185,7 +166,7 @@ def parse_report(text: str, percentile: int | None) -> dict[str, Any]:
         Values by the names of their columns. Times are whole microseconds; a CSV has more digits.
     """
     own, _, called = text.partition(_CALLED)
-    found = {**_report(own), **_stages(own), **_compute_of_called(called), **_gpu_metrics(text)}
+    found = {**_report(own), **_stages(own), **_compute_of_called(called)}
     if percentile is not None:
         match = re.search(rf"^    p{percentile} latency: (\d+) usec", text, re.MULTILINE)
         found |= {"latency_percentile_us": float(match[1])} if match else {}

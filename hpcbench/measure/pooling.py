@@ -23,11 +23,7 @@ BOUND_CONFIDENCE = 0.95
 """A bound that holds with less is left out."""
 
 _SUMS = {"request_count", "inference_count", "execution_count", "success_count"}
-_RATES = {
-    *("throughput_infer_per_s", "response_throughput_per_s", "client_overhead_percent"),
-    *("gpu_utilization_avg", "gpu_power_avg_w"),
-}
-_LARGEST = {"gpu_memory_max_bytes", "gpu_memory_total_bytes"}
+_RATES = {"throughput_infer_per_s", "response_throughput_per_s", "client_overhead_percent"}
 _ITS_OWN = {
     *("latency_std_us", "latency_percentile_us"),
     *(f"latency_p{percent}_us" for percent in PERCENTILES),
@@ -70,8 +66,6 @@ def _pooled(name: str, reports: Sequence[Metrics]) -> Any:
     values = [report[name] for report in having]
     if name in _SUMS:
         return sum(values)
-    if name in _LARGEST:
-        return max(values)
     weigh: Callable[[Metrics], float] = _requests
     if name in _RATES:
         weigh = _time

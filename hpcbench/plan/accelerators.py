@@ -12,7 +12,7 @@ from typing import Any
 
 from hpcbench.config.campaign import Dims
 from hpcbench.config.triton_messages import ModelConfig, ModelWarmup
-from hpcbench.plan.model import hash_id
+from hpcbench.plan.digest import hash_id
 from hpcbench.plan.point import Request
 
 PROVIDERS = {"tensorrt": "TensorrtExecutionProvider", "openvino": "OpenVINOExecutionProvider"}

@@ -15,7 +15,8 @@ from hpcbench.config.yaml_model import FileSection, axis_values
 from hpcbench.errors import BadInput
 from hpcbench.plan import applicability, axis_product
 from hpcbench.plan.axis_product import Combination, Factor
-from hpcbench.plan.model import TritonModel, hash_id
+from hpcbench.plan.digest import hash_id
+from hpcbench.plan.model import TritonModel
 from hpcbench.plan.point import (
     Comparison,
     Point,

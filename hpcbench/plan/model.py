@@ -1,18 +1,15 @@
-"""What a campaign names on disk: models of the repository, and input data for perf_analyzer."""
+"""The models of a repository: what hpcbench has to know of each, from its folder."""
 
-import hashlib
-import json
-import math
-import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from google.protobuf import text_format
 
-from hpcbench.config.triton_messages import DataType, ModelConfig
+from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.errors import BadInput, did_you_mean
+from hpcbench.plan.digest import hash_id, model_digests
 from hpcbench.plan.model_links import check_links
 
 
@@ -28,6 +25,9 @@ class TritonModel:
         The model's folder in the repository.
     digest
         Hash of the model's files, with those of the models that an ensemble calls.
+    former_digest
+        The same of all files, as hpcbench made it before it left out caches and what editors and
+        version control leave; results may still have it.
     config
         Serialised ModelConfig of its config.pbtxt; empty where there is none. The server then
         completes it from the model.
@@ -56,6 +56,7 @@ class TritonModel:
     versions: tuple[int, ...]
     composing: tuple["TritonModel", ...] = ()
     swappable: bool = True
+    former_digest: str = ""
 
 
 def read_model(
@@ -96,9 +97,10 @@ def read_model(
     config = _read_config(folder / "config.pbtxt", name)
     has_inputs = bool(config.input)
     composing = _composing(repository, name, config, callers, bound)
-    digest = content_digest(folder)
+    digest, former = model_digests(folder)
     if composing:
         digest += f"-{hash_id(''.join(part.digest for part in composing))}"
+        former += f"-{hash_id(''.join(part.former_digest for part in composing))}"
     return TritonModel(
         name=name,
         folder=folder,
@@ -111,6 +113,7 @@ def read_model(
         versions=versions,
         composing=composing,
         swappable=is_swappable(config),
+        former_digest=former,
     )
 
 
@@ -150,6 +153,23 @@ def _read_config(path: Path, name: str) -> ModelConfig:
             "Triton requires both to be equal; change one of them",
         )
     return config
+
+
+def with_former_digest(model: TritonModel) -> TritonModel:
+    """Return a model with the digest that hpcbench made of it formerly.
+
+    Parameters
+    ----------
+    model
+        The model.
+
+    Returns
+    -------
+    TritonModel
+        Equal to it where its folders hold nothing but what is served.
+    """
+    parts = tuple(map(with_former_digest, model.composing))
+    return replace(model, digest=model.former_digest or model.digest, composing=parts)
 
 
 def is_swappable(config: ModelConfig) -> bool:
@@ -192,146 +212,3 @@ def _composing(
             ) from error
         found |= {part.name: part for part in (model, *model.composing)}
     return tuple(found.values())
-
-
-def hash_id(*parts: str) -> str:
-    """Return an id for what these strings define.
-
-    Parameters
-    ----------
-    *parts
-        Strings without line breaks, in an order that matters.
-
-    Returns
-    -------
-    str
-        16 hexadecimal digits of a SHA-256.
-    """
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-
-
-def content_digest(path: Path) -> str:
-    """Return a hash of the names and contents of all files at or below a path.
-
-    Parameters
-    ----------
-    path
-        A file, or a folder; links in it are followed.
-
-    Returns
-    -------
-    str
-        16 hexadecimal digits of a SHA-256.
-    """
-    total = hashlib.sha256()
-    for file in sorted(_files(path)) if path.is_dir() else [path]:
-        # The length keeps one file's end apart from the next file's name.
-        total.update(os.fsencode(f"{file.relative_to(path)}\0{file.stat().st_size}\0"))
-        with file.open("rb") as stream:
-            total.update(hashlib.file_digest(stream, "sha256").digest())
-    return total.hexdigest()[:16]
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    """Yield all files below a folder, also through links, as Triton sees them."""
-    seen: set[str] = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in seen:
-            folders.clear()  # a link that leads back up would be followed for ever
-            continue
-        seen.add(real)
-        yield from (Path(place) / name for name in names if (Path(place) / name).is_file())
-
-
-GENERATED_INPUT = ("random", "zero")
-"""Input data that perf_analyzer makes itself."""
-
-_HINT = (
-    "allowed: random, zero, or the path of a JSON file or folder, relative to the campaign file; "
-    "hpcbench make-input writes such a file from events"
-)
-_VALUE_BYTES = {
-    **dict.fromkeys(("TYPE_BOOL", "TYPE_UINT8", "TYPE_INT8"), 1),
-    **dict.fromkeys(("TYPE_UINT16", "TYPE_INT16", "TYPE_FP16", "TYPE_BF16"), 2),
-    **dict.fromkeys(("TYPE_UINT32", "TYPE_INT32", "TYPE_FP32"), 4),
-    **dict.fromkeys(("TYPE_UINT64", "TYPE_INT64", "TYPE_FP64"), 8),
-}
-"""Size of one value in bytes. Strings have no fixed size."""
-
-
-def input_digest(name: str, where: str) -> str:
-    """Return the digest of a JSON file or folder that a campaign names.
-
-    Parameters
-    ----------
-    name
-        Path of the file or folder.
-    where
-        File and key of the campaign, for messages.
-
-    Returns
-    -------
-    str
-        16 hexadecimal digits.
-
-    Raises
-    ------
-    BadInput
-        perf_analyzer could not read it.
-    """
-    path = Path(name)
-    try:
-        if path.is_file() and "data" not in json.loads(path.read_text(encoding="utf-8")):
-            raise BadInput(
-                f"{where}: {name} has no list 'data', which perf_analyzer expects", _HINT
-            )
-        return content_digest(path)
-    except OSError as error:
-        raise BadInput(f"{where}: {name} cannot be read: {error.strerror}", _HINT) from error
-    except (ValueError, TypeError) as error:
-        raise BadInput(f"{where}: {name} is not JSON: {error}", _HINT) from error
-
-
-def folder_problems(
-    folder: Path, model: TritonModel, shapes: Mapping[str, tuple[int, ...]]
-) -> list[str]:
-    """Return why perf_analyzer could not take its input from a folder.
-
-    Parameters
-    ----------
-    folder
-        A folder with one file per input, which holds the values of one event in binary.
-    model
-        The model that gets them.
-    shapes
-        Lengths of the inputs that have a -1 in their dims.
-
-    Returns
-    -------
-    list of str
-        One message per problem.
-    """
-    found = []
-    for each in ModelConfig.FromString(model.config).input:
-        path = folder / each.name
-        dims = shapes.get(each.name, tuple(each.dims))
-        size = _VALUE_BYTES.get(DataType.Name(each.data_type))
-        if not path.is_file():
-            if not each.optional:
-                found.append(
-                    f"{folder} has no file '{each.name}' for that input of model '{model.name}'; "
-                    "it must hold the input's values of one event, row by row, in binary"
-                )
-        elif -1 in dims:
-            found.append(
-                f"{folder} does not say how long the input '{each.name}' of model "
-                f"'{model.name}' is, and its dims are {list(dims)}; write shapes: into the campaign"
-            )
-        elif size is not None and path.stat().st_size != size * math.prod(dims):
-            found.append(
-                f"{path} has {path.stat().st_size} bytes; the input of model '{model.name}' is "
-                f"{DataType.Name(each.data_type)[5:]} {list(dims)}, which takes "
-                f"{size * math.prod(dims)}"
-            )
-    return found

@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -159,6 +159,23 @@ class Placement:
             return {"started_at": started_at}
         seconds = (started_at - self.session.started_at).total_seconds()
         return {"started_at": started_at, "session_s": seconds}
+
+    def with_points(self, others: Mapping[str, Point]) -> "Placement":
+        """Return the placement with other points in the place of some.
+
+        Parameters
+        ----------
+        others
+            What takes the place of a point, by its id.
+
+        Returns
+        -------
+        Placement
+            The placement, under another id where points have changed.
+        """
+        if not others:
+            return self
+        return replace(self, points=tuple(others.get(p.id, p) for p in self.points))
 
     def without_done(self, done: "AbstractSet[Key]") -> "Placement | None":
         """Return the part of the placement that is left to measure.

@@ -1,8 +1,9 @@
 """The plan of a campaign on a site: its points, what is done, and the placements left to run."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,13 +15,8 @@ from hpcbench.config.values import format_walltime
 from hpcbench.errors import BadInput, did_you_mean
 from hpcbench.plan import applicability, grid
 from hpcbench.plan.grid import Grid
-from hpcbench.plan.model import (
-    GENERATED_INPUT,
-    TritonModel,
-    folder_problems,
-    input_digest,
-    read_model,
-)
+from hpcbench.plan.input_data import check_folders, input_digests
+from hpcbench.plan.model import TritonModel, read_model, with_former_digest
 from hpcbench.plan.model_links import bound_folders
 from hpcbench.plan.order import make_placements, split_placements
 from hpcbench.plan.placement import ENGINE_S, Placement, builds_engines
@@ -65,6 +61,9 @@ class Plan:
         What is left to measure, by pool.
     inapplicable
         What a run would only write records of.
+    former
+        For points of models whose digest was made of more files formerly, by id: the point with
+        that digest, and so with the id that earlier results have.
     """
 
     campaign: Campaign
@@ -72,6 +71,7 @@ class Plan:
     grid: Grid
     placements: Mapping[str, tuple[Placement, ...]]
     inapplicable: tuple[Inapplicable, ...] = ()
+    former: Mapping[str, Point] = field(default_factory=dict)
 
     def without_done(self, done: "AbstractSet[Key]") -> "Plan":
         """Return the part of the plan that is left.
@@ -84,15 +84,26 @@ class Plan:
         Returns
         -------
         Plan
-            The same campaign, with fewer placements.
+            The same campaign, with fewer placements. Where the measurements have former ids, so
+            has the rest of their model.
         """
+        kept = _known_points(self.grid.points, self.former, {point_id for point_id, *_ in done})
         left = {
-            pool: _split(self.site.pools[pool], [p.without_done(done) for p in waiting])
+            pool: _split(
+                self.site.pools[pool], [p.with_points(kept).without_done(done) for p in waiting]
+            )
             for pool, waiting in self.placements.items()
         }
-        rest = [(each, each.placement.without_done(done)) for each in self.inapplicable]
+        rest = [
+            (each, each.placement.with_points(kept).without_done(done))
+            for each in self.inapplicable
+        ]
         inapplicable = tuple(Inapplicable(part, each.reason) for each, part in rest if part)
-        return replace(self, placements=left, inapplicable=inapplicable)
+        grid_ = self.grid
+        if kept:
+            points = tuple(kept.get(point.id, point) for point in grid_.points)
+            grid_ = replace(grid_, points=points)
+        return replace(self, grid=grid_, placements=left, inapplicable=inapplicable)
 
     @property
     def done(self) -> int:
@@ -170,16 +181,17 @@ def plan(
     names = chosen_pools(site, pools)
     site, software = _with_images(site, campaign)
     models = _read_models(campaign, bound_folders(site.container))
-    points = grid.expand_grid(
-        campaign,
-        models,
-        software=software,
-        input_data=_input_digests(campaign),
+    expand = partial(
+        grid.expand_grid, campaign, software=software, input_data=input_digests(campaign)
     )
+    points = expand(models)
     check_references(campaign, site, points.points)
+    former = _former_points(points, models, expand)
     if only is not None:
-        points = replace(points, points=_in_fresh_order(points.points, only, campaign))
-    _check_folders(campaign, points.points)
+        kept = _known_points(points.points, former, only)
+        known = [kept.get(point.id, point) for point in points.points]
+        points = replace(points, points=_in_fresh_order(known, only, campaign))
+    check_folders(campaign, points.points)
     inapplicable: list[Inapplicable] = []
     placements: dict[str, tuple[Placement, ...]] = {}
     for pool in names:
@@ -200,6 +212,7 @@ def plan(
         grid=points,
         placements=placements,
         inapplicable=tuple(inapplicable),
+        former=former,
     )
     if results is None:
         return todo
@@ -208,6 +221,35 @@ def plan(
     from hpcbench.records.folder import Results
 
     return todo.without_done(store.finished_keys(Results(Path(results))))
+
+
+def _former_points(
+    points: Grid, models: Mapping[str, TritonModel], expand: Callable[..., Grid]
+) -> dict[str, Point]:
+    """Return points with the former digests of their models, by the id that they have now."""
+    formerly = {name: with_former_digest(model) for name, model in models.items()}
+    if formerly == models:
+        return {}
+    # The same points in the same order: only the digests of the models differ.
+    pairs = zip(points.points, expand(formerly).points, strict=True)
+    return {point.id: former for point, former in pairs if former.id != point.id}
+
+
+def _known_points(
+    points: Iterable[Point], former: Mapping[str, Point], known: AbstractSet[str]
+) -> dict[str, Point]:
+    """Return, by their ids now, the former points that results with these ids go on with.
+
+    What is left of a model that has former ids gets such, too, so that all of its results are of
+    one digest; except what has been measured under its id of now.
+    """
+    models = {each.variant.model.name for each in former.values() if each.id in known}
+    return {
+        point.id: former[point.id]
+        for point in (points if models else ())
+        if point.id in former and point.variant.model.name in models
+        if former[point.id].id in known or point.id not in known
+    }
 
 
 def _in_fresh_order(
@@ -343,44 +385,3 @@ def _read_models(campaign: Campaign, bound: Sequence[Path]) -> dict[str, TritonM
     if problems:
         raise BadInput("\n".join(problems))
     return found
-
-
-def _input_digests(campaign: Campaign) -> dict[str, str]:
-    """Return the digest of each data file by its path."""
-    measured = [
-        campaign.measurement,
-        *(model.measurement for model in campaign.models),
-        *campaign.variants.values(),
-    ]
-    names = {name for measurement in measured if measurement for name in measurement.input_data}
-    where = f"{campaign.source}: measurement.input_data"
-    files = sorted(names.difference(GENERATED_INPUT))
-    found = {name: input_digest(name, where) for name in files}
-    for model in campaign.models:
-        asked = campaign.comparison_of(model)
-        if asked is not None:
-            key = f"{campaign.source}: compare_outputs.inputs"
-            if not asked.inputs.is_file():
-                raise BadInput(
-                    f"{key}: {asked.inputs} is not a file",
-                    "name a JSON file of perf_analyzer; hpcbench make-input writes one from events",
-                )
-            found[str(asked.inputs)] = input_digest(str(asked.inputs), key)
-    return found
-
-
-def _check_folders(campaign: Campaign, points: Iterable[Point]) -> None:
-    """Refuse folders of input data that do not hold what their model takes."""
-    used = {
-        (point.load.input_data, point.variant.model, point.shapes)
-        for point in points
-        if point.load.input_data_digest
-    }
-    problems = [
-        f"{campaign.source}: measurement.input_data: {problem}"
-        for name, model, shapes in sorted(used, key=lambda each: (each[0], each[1].name, each[2]))
-        if Path(name).is_dir()
-        for problem in folder_problems(Path(name), model, dict(shapes))
-    ]
-    if problems:
-        raise BadInput("\n".join(dict.fromkeys(problems)))

@@ -64,7 +64,9 @@ class Asked:
         "place of the model in its campaign, from 0; figures compare with the first", unit="1"
     )
     model_version: int | None = _model("the version asked for; missing: the server's choice")
-    model_digest: str | None = _model("hash of the model's files and its config.pbtxt")
+    model_digest: str | None = _model(
+        "hash of the model's files and its config.pbtxt, without caches"
+    )
     variant: str | None = _server(
         "the server axes that the campaign changes, as JSON; others are as in config.pbtxt"
     )

@@ -86,7 +86,6 @@ def loop_command(point: grid.Point, site: Site, server: triton.Server, folder: s
     words = perf_analyzer.arguments(
         point,
         url=f"127.0.0.1:{server.grpc_port}",
-        metrics_url=None,
         plan=perf_analyzer.first_plan(load),
     )
     for flag, value in {

@@ -69,9 +69,7 @@ def measure(point: grid.Point, site: Site, server: triton.Server) -> Took | None
     """Measures a point with three windows; None where perf_analyzer had no figures."""
     asked = replace(point.load, stability_percentage=ANY_SPREAD)
     plan = perf_analyzer.first_plan(asked)
-    words = perf_analyzer.arguments(
-        point, url=f"127.0.0.1:{server.grpc_port}", metrics_url=None, plan=plan
-    )
+    words = perf_analyzer.arguments(point, url=f"127.0.0.1:{server.grpc_port}", plan=plan)
     before = used(server)
     with tempfile.TemporaryDirectory(prefix="hpcbench-") as name:
         folder = Path(name)

@@ -436,7 +436,10 @@ def test_the_status_counts_what_is_done_and_names_what_is_missing(written: Writt
     assert f"{folder}: 4 measurements, no run is active\n" in result.output
     for line in ("1 ok", "1 unstable", "2 missing"):
         assert line in result.output
-    assert "unstable: did not settle\n    tagger batch 2 concurrency 1\n" in result.output
+    assert (
+        "1 measurement unstable: did not settle\n    tagger, batch 2, concurrency 1\n"
+        in result.output
+    )
     assert "to measure the missing points, repeat the same hpcbench run command" in result.output
 
 
@@ -445,7 +448,7 @@ def test_the_status_says_equal_reasons_once(written: Written) -> None:
     output = invoke("status", folder).output
     assert output.count("the model did not load: no: file") == 1
     for batch in (1, 2, 4):
-        assert f"\n    tagger batch {batch} concurrency 1\n" in output
+        assert f"\n    tagger, batch {batch}, concurrency 1\n" in output
 
 
 def test_the_status_as_json_has_one_row_for_each_measurement(written: Written) -> None:

@@ -28,6 +28,27 @@ def test_an_overlay_links_the_models_files_and_leaves_them_alone(tmp_path: Path)
     assert {path: path.read_bytes() for path in source.rglob("*") if path.is_file()} == before
 
 
+def test_folders_with_python_sources_are_made_anew_where_no_cache_can_be_written(
+    tmp_path: Path,
+) -> None:
+    source = write_model(tmp_path / "models")
+    for path in ("1/model.py", "1/parts/layers/dense.py", "1/__pycache__/model.pyc", "data/x.bin"):
+        (source / path).parent.mkdir(parents=True, exist_ok=True)
+        (source / path).write_text("pass")
+    (source / "1" / "parts" / "again").symlink_to(source / "1")
+    chosen = variant(read_model(tmp_path / "models", "tagger"))
+    write_overlay(chosen, configure(chosen), tmp_path / "overlay")
+    overlay = tmp_path / "overlay" / "tagger"
+    links = {str(path.relative_to(overlay)) for path in overlay.rglob("*") if path.is_symlink()}
+    assert links == {
+        *("data", "1/model.onnx", "1/model.py"),
+        *("1/parts/layers/dense.py", "1/parts/again"),
+    }
+    assert (overlay / "1" / "model.py").resolve() == source / "1" / "model.py"
+    for folder in (overlay, overlay / "1", overlay / "1" / "parts" / "layers"):
+        assert (folder / "__pycache__").is_file()
+
+
 def shown(repository: Path) -> dict[str, str]:
     """What must be seen to read the model, by the path at which it must be."""
     everywhere = Container(prefix=Path("/native"), binds=("/:/outside",))

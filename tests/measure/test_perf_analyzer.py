@@ -12,10 +12,11 @@ from hpcbench.measure import perf_analyzer
 from hpcbench.measure.perf_analyzer import (
     PassPlan,
     better_plan,
-    drop_unknown_flags,
     known_flags,
     timeout_s,
+    unknown_flags,
 )
+from hpcbench.measure.stop_rule import Observation
 from tests.helpers.builders import PRINTED, point, triton_model, variant
 
 
@@ -24,10 +25,9 @@ def printed(case: str, name: str) -> str:
 
 
 def words(**settings: Any) -> list[str]:
-    metrics_url = settings.pop("metrics_url", None)
     chosen = settings.pop("point", None) or point(**{"batch_size": 8, "concurrency": 4} | settings)
     plan = perf_analyzer.first_plan(chosen.load)
-    return perf_analyzer.arguments(chosen, url="127.0.0.1:8001", metrics_url=metrics_url, plan=plan)
+    return perf_analyzer.arguments(chosen, url="127.0.0.1:8001", plan=plan)
 
 
 def test_the_batch_of_a_model_without_a_batch_dimension_stands_in_its_shape() -> None:
@@ -94,13 +94,8 @@ def test_only_what_was_asked_for_stands_in_the_command_line() -> None:
     text = " ".join(words(protocol="http", asynchronous=False, input_data="zero"))
     assert "-i http --sync" in text
     assert "--input-data zero" in text
-    for flag in ("--percentile", "--shape", "-x", "--collect-metrics", "--async"):
+    for flag in ("--percentile", "--shape", "-x", "--async"):
         assert flag not in text
-
-
-def test_metrics_are_asked_for_where_the_server_has_some() -> None:
-    text = " ".join(words(metrics_url="127.0.0.1:8002/metrics"))
-    assert "--collect-metrics --metrics-url 127.0.0.1:8002/metrics --metrics-interval" in text
 
 
 # How long its passes are
@@ -122,26 +117,40 @@ def test_nine_passes_fill_a_window_of_a_closed_loop_and_three_one_of_an_open_loo
 def test_passes_without_an_answer_grow_up_to_the_window_that_was_asked_for() -> None:
     load = LoadVariant(measurement_interval_ms=9000)
     plan = perf_analyzer.first_plan(load)
-    assert better_plan(load, plan, gaps=False, requests=None) is None
+    assert better_plan(load, plan, gaps=False, first=None) is None
     found = []
     while plan is not None:
-        plan = better_plan(load, plan, gaps=True, requests=None)
+        plan = better_plan(load, plan, gaps=True, first=None)
         found += [(round(plan.pass_s, 1), plan.reports_per_window)] if plan else []
     assert found == [(3.0, 1), (9.0, 1)]
+
+
+def report_of(requests: int, latency_us: float = 1000.0) -> Observation:
+    """A first report with so many requests in 0.1 s."""
+    return Observation(10.0 * requests, latency_us, requests, 0.0, 0.1)
 
 
 def test_reports_for_a_precision_get_two_hundred_requests_within_the_window() -> None:
     load = LoadVariant(stop_precision=0.02, stop_max_s=60.0)
     plan = perf_analyzer.first_plan(load)
     assert 3 * plan.pass_s == pytest.approx(0.1, rel=0.03)
-    assert better_plan(load, plan, gaps=False, requests=150) is None
-    longer = better_plan(load, plan, gaps=False, requests=20)
+    assert better_plan(load, plan, gaps=False, first=report_of(150)) is None
+    longer = better_plan(load, plan, gaps=False, first=report_of(20))
     assert longer is not None
     assert 3 * longer.pass_s == pytest.approx(1, rel=0.03)
-    longest = better_plan(load, plan, gaps=False, requests=1)
+    longest = better_plan(load, plan, gaps=False, first=report_of(1))
     assert longest is not None
     assert 3 * longest.pass_s == pytest.approx(5, rel=0.01)
-    assert better_plan(load, longest, gaps=False, requests=50) is None
+    assert better_plan(load, longest, gaps=False, first=report_of(50)) is None
+
+
+def test_a_pass_for_a_precision_is_as_long_as_a_request() -> None:
+    """Of a thousand requests in flight, many are answered in a time shorter than each takes."""
+    load = LoadVariant(concurrency=1000, stop_precision=0.02, stop_max_s=60.0)
+    first = report_of(300, latency_us=330_000.0)
+    longer = better_plan(load, perf_analyzer.first_plan(load), gaps=False, first=first)
+    assert longer is not None
+    assert longer.pass_s == pytest.approx(0.33, rel=0.03)
 
 
 def test_no_pass_is_shorter_than_perf_analyzer_can_measure() -> None:
@@ -153,7 +162,6 @@ def test_no_pass_is_shorter_than_perf_analyzer_can_measure() -> None:
 USAGE = printed("unknown_flag", "stderr.txt")
 EVERYTHING = words(
     point=point(of=variant(version=1), shapes=(("x", (5,)),), percentile=95),
-    metrics_url="127.0.0.1:8002/metrics",
 )
 
 
@@ -166,10 +174,9 @@ def without(*flags: str) -> frozenset[str]:
 
 
 def test_the_installed_version_knows_every_flag_that_is_used() -> None:
-    assert drop_unknown_flags(EVERYTHING, known_flags(USAGE)) == (EVERYTHING, [])
-    assert (
-        drop_unknown_flags(words(protocol="http", asynchronous=False), known_flags(USAGE))[1] == []
-    )
+    flags = known_flags(USAGE)
+    assert unknown_flags(EVERYTHING, flags) == []
+    assert unknown_flags(words(protocol="http", asynchronous=False), flags) == []
 
 
 def test_flags_are_read_out_of_the_usage_text() -> None:
@@ -179,19 +186,9 @@ def test_flags_are_read_out_of_the_usage_text() -> None:
     assert not {flag for flag in flags if "_" in flag}
 
 
-def test_metrics_are_left_out_where_they_are_not_known() -> None:
-    kept, lacking = drop_unknown_flags(
-        EVERYTHING, without("--collect-metrics", "--metrics-url", "--metrics-interval")
-    )
-    assert lacking == []
-    chosen = point(of=variant(version=1), shapes=(("x", (5,)),), percentile=95)
-    assert kept == words(point=chosen)
-
-
 @pytest.mark.parametrize("flag", ["--verbose-csv", "--percentile", "--async", "-b", "--max-trials"])
 def test_a_flag_that_is_needed_and_not_known_is_named(flag: str) -> None:
-    lacking = drop_unknown_flags(EVERYTHING, without(flag))[1]
-    assert lacking == [flag]
+    assert unknown_flags(EVERYTHING, without(flag)) == [flag]
 
 
 def test_a_flag_is_not_known_because_a_longer_one_is() -> None:
@@ -201,9 +198,7 @@ def test_a_flag_is_not_known_because_a_longer_one_is() -> None:
 
 def test_values_are_never_taken_for_flags() -> None:
     chosen = point(of=variant(triton_model("m-b")), shapes=(("--sync", (5,)),))
-    kept, lacking = drop_unknown_flags(words(point=chosen), known_flags(USAGE))
-    assert kept == words(point=chosen)
-    assert lacking == []
+    assert unknown_flags(words(point=chosen), known_flags(USAGE)) == []
 
 
 # How long it may take

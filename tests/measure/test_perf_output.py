@@ -302,32 +302,6 @@ def test_metrics_of_one_gpu_stay_what_they_are() -> None:
     assert metrics["gpu_memory_max_bytes"] == 5
 
 
-GPUS = """  Server Prometheus Metrics:
-    Avg GPU Utilization:
-      GPU-a : 50%
-      GPU-b : 70%
-    Avg GPU Power Usage:
-      GPU-a : 100 watts
-      GPU-b : 51.5 watts
-    Max GPU Memory Usage:
-      GPU-a : 1000000000 bytes
-      GPU-b : 1.2e+06 bytes
-    Total GPU Memory:
-      GPU-a : 85520809984 bytes
-      GPU-b : 85520809984 bytes
-"""
-"""As ReportPrometheusMetrics of perf_analyzer's inference_profiler.cc prints them."""
-
-
-def test_a_report_has_the_metrics_of_several_gpus_joined() -> None:
-    assert perf_output.parse_report(GPUS, None) == {
-        "gpu_utilization_avg": pytest.approx(0.6),
-        "gpu_power_avg_w": 75.75,
-        "gpu_memory_max_bytes": 1_001_200_000,
-        "gpu_memory_total_bytes": 171_041_619_968,
-    }
-
-
 @pytest.mark.parametrize("text", ["", "\n", HEADER, HEADER + "\n"])
 def test_a_csv_without_a_row_is_no_measurement(text: str) -> None:
     assert perf_output.csv_rows(text) == []

@@ -16,6 +16,7 @@ from hpcbench import Campaign, Site, load_results, plan, run
 from hpcbench.cli.main import main
 from hpcbench.errors import SiteError
 from hpcbench.plan import plan as planning
+from hpcbench.plan.digest import content_digest
 from hpcbench.plan.initial_record import plan_rows
 from hpcbench.plan.plan import Plan
 from hpcbench.records.folder import Results
@@ -93,6 +94,40 @@ def test_what_the_results_hold_is_not_planned_again(planned: Planner, tmp_path: 
     assert [placement.repeat for placement in again.placements["cpu"]] == [0, 1]
     assert [len(placement.points) for placement in again.placements["cpu"]] == [2, 3]
     assert again.measurements == first.measurements
+
+
+def test_results_of_a_digest_of_all_files_still_count(planned: Planner, tmp_path: Path) -> None:
+    """Caches in the repository were part of it; what is left goes on under the ids of that."""
+    load = {"load": {"batch_size": [1, 2, 4]}}
+    clean = planned(**load)
+    folder = tmp_path / "models" / "tagger"
+    (folder / "1" / "__pycache__").mkdir()
+    (folder / "1" / "__pycache__" / "model.pyc").write_bytes(b"compiled")
+    now = planned(**load)
+    assert [p.id for p in now.grid.points] == [p.id for p in clean.grid.points]
+    formerly = [now.former[point.id] for point in now.grid.points]
+    assert {point.variant.model.digest for point in formerly} == {content_digest(folder)}
+    results = Results(tmp_path / "results")
+    results.create()
+    write_point(results, record(point_id=formerly[1].id))
+    left = planned(**load, results=results.folder)
+    assert left.done == 1
+    assert [p.id for p in left.placements["cpu"][0].points] == [formerly[0].id, formerly[2].id]
+    assert [row["point_id"] for row in plan_rows(left)] == [point.id for point in formerly]
+    # What was measured under its id of now stays under it.
+    write_point(results, record(point_id=clean.grid.points[0].id, placement_id="bbbbbbbbbbbb"))
+    left = planned(**load, results=results.folder)
+    assert left.done == 2
+    assert [p.id for p in left.placements["cpu"][0].points] == [formerly[2].id]
+
+
+def test_points_of_a_digest_of_all_files_can_be_confirmed(tmp_path: Path) -> None:
+    study, where = workplace(tmp_path)
+    (tmp_path / "models" / "tagger" / "config.pbtxt~").write_text("older")
+    now = plan(Campaign.load(study), Site.load(where))
+    (former,) = now.former.values()
+    again = planning.plan(Campaign.load(study), Site.load(where), only={former.id})
+    assert [point.id for point in again.grid.points] == [former.id]
 
 
 def test_results_that_do_not_exist_yet_are_no_results(planned: Planner, tmp_path: Path) -> None:

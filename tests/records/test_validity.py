@@ -31,6 +31,7 @@ SOUND: dict[str, Any] = {
     "latency_percentile_us": 11000.0,
     "measurement_mode": "time_windows",
     "measurement_interval_ms": 2000,
+    "windows_counted": 3,
     "request_count": 2400,
     "success_count": 2402,
     "inference_count": 19216,
@@ -99,7 +100,12 @@ BREAKS: dict[str, list[dict[str, Any]]] = {
         {"max_batch_size": 4},
         {"variant": '{"preferred_batch_size": null}', "max_queue_delay_us": None},
     ],
-    "SHORT_WINDOW": [{"measurement_interval_ms": 10}],
+    "SHORT_WINDOW": [
+        # 2400 requests at 400 per second are 6 s.
+        {"windows_counted": 600},
+        {"windows_counted": 600, "measurement_mode": "count_windows"},
+        {"windows_counted": None, "measurement_interval_ms": 10},
+    ],
     "UNSETTLED": [{"status": "unstable"}],
     "FEW_REQUESTS": [{"request_count": 60, "success_count": 60, "inference_count": 480}],
 }
@@ -153,6 +159,8 @@ def test_a_row_that_breaks_one_rule_is_invalid_for_this_reason(
         # An ensemble beside it may call it.
         {"beside": "[]", "success_count": 4000, "inference_count": 32000}
         | {"foreign_requests": None},
+        # Windows that became longer than they were asked for.
+        {"measurement_interval_ms": 10},
         {"gpu_throttle_reasons": "power_cap"},
         {"gpu_throttle_reasons": ""},
         {"variant": '{"instance_count": 1}', "dynamic_batching": False},

@@ -1,0 +1,120 @@
+"""Prints a plan: the points, the servers, what is left out and why, and the time it takes."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.text import Text
+
+from hpcbench.cli.console import line_width, print_folded, print_lines
+from hpcbench.cli.point_text import axis_texts, counted, duration, served_text, variant_text
+from hpcbench.cli.table import Column, server_columns, table_lines
+
+if TYPE_CHECKING:
+    # Only for annotations: these import Dask and pandas, which `hpcbench plan` does not need.
+    from hpcbench.plan.grid import Grid
+    from hpcbench.plan.plan import Plan
+    from hpcbench.plan.point import Point
+
+
+def print_plan(todo: "Plan", console: Console) -> None:
+    """Print what a plan measures, what it leaves out and why, and how long it takes.
+
+    Parameters
+    ----------
+    todo
+        The plan.
+    console
+        Where to print.
+    """
+    text = (
+        f"{todo.campaign.name} on {todo.site.name}: "
+        f"{counted(len(todo.grid.points), 'point')} x "
+        f"{counted(todo.campaign.repeats, 'repeat')} x "
+        f"{counted(len(todo.placements), 'pool')} = "
+        f"{counted(todo.measurements, 'measurement')}"
+    )
+    print_folded(console, text, "bold")
+    print_lines(console, _plan_table(todo, line_width(console)))
+    _print_grid(todo.grid, console)
+    _print_inapplicable(todo, console)
+    gpu = f", {duration(todo.gpu_s)} of GPU time" if todo.gpu_s else ""
+    text = f"estimated time: {duration(todo.estimate_s)}{gpu}; unstable points take longer"
+    print_folded(console, text)
+
+
+def _plan_table(todo: "Plan", width: int | None) -> list[Text]:
+    """A row for each server of each pool."""
+    cells: list[tuple[str, ...]] = []
+    servers = []
+    for pool, placements in todo.placements.items():
+        groups: dict[Any, list[Any]] = {}
+        for placement in placements:
+            for served, member in placement.by_served:
+                groups.setdefault(served, []).append(member)
+        for served, members in groups.items():
+            points = [point for member in members for point in member.points]
+            batches = sorted({point.load.batch_size for point in points})
+            servers.append([axis_texts(json.dumps(each.axes)) for each in served])
+            cells.append(
+                (
+                    " + ".join(map(served_text, served)),
+                    pool,
+                    " ".join(_loads(points)),
+                    " ".join(map(str, batches)),
+                    f"{len(members)} x {duration(members[0].estimate_s)}",
+                )
+            )
+    if not cells:
+        return []
+    names = ("model", "pool", _load_name(todo.grid.points), "batch size", "placements")
+    model, where, load, batch, last = (
+        Column(name, texts, tuple(f"{name} {text}" for text in texts), name == "placements")
+        for name, texts in zip(names, zip(*cells, strict=True), strict=True)
+    )
+    model = replace(model, phrases=model.texts)
+    return table_lines([where, model, *server_columns(servers), load, batch], [last], width)
+
+
+def _load_name(points: Iterable["Point"]) -> str:
+    closed = {point.load.concurrency is not None for point in points}
+    return "load" if len(closed) > 1 else "concurrency" if True in closed else "request rate"
+
+
+def _loads(points: Iterable["Point"]) -> list[str]:
+    """The loads of some points: concurrencies, then request rates with their unit."""
+    loads = {(p.load.concurrency, p.load.request_rate) for p in points}
+    closed = sorted(concurrency for concurrency, _ in loads if concurrency is not None)
+    rates = sorted(rate for _, rate in loads if rate is not None)
+    return [*map(str, closed), *(f"{rate:g}/s" for rate in rates)]
+
+
+def _print_grid(grid: "Grid", console: Console) -> None:
+    """Combinations of the axes that are no points, and parts of the campaign without effect."""
+    if grid.merged:
+        text = (
+            f"{counted(grid.merged, 'combination')} equal to another one, measured once "
+            "(the queue delay has no effect without dynamic batching)"
+        )
+        print_folded(console, text)
+    for rule, count in grid.excluded:
+        text = f"{counted(count, 'combination')} excluded by the rule {{{rule}}}"
+        print_folded(console, text)
+    for text in grid.no_effect:
+        print_folded(console, text, "yellow")
+
+
+def _print_inapplicable(todo: "Plan", console: Console) -> None:
+    counts: Counter[tuple[str, str, str, str]] = Counter()
+    for each in todo.inapplicable:
+        (served,) = each.placement.served
+        axes = " + ".join(variant_text(json.dumps(variant.axes)) for variant in served)
+        label = " + ".join(map(served_text, served))
+        counts[each.placement.pool, label, axes, each.reason] += len(each.placement.points)
+    if counts:
+        print_folded(console, f"not applicable, {counted(counts.total(), 'measurement')}:")
+    for (pool, label, axes, reason), count in counts.items():
+        print_folded(console, f"  {pool}, {label}, {axes}, {count}: {reason}")

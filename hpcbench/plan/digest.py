@@ -1,0 +1,120 @@
+"""Digests of what a campaign names on disk: what two measurements must have in common."""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+_NO_PART = re.compile(
+    # What Python, programs that check it, and notebooks keep beside a source,
+    r"__pycache__|\.\w+_cache|\.ipynb_checkpoints"
+    # version control,
+    r"|\.git|\.gitignore|\.gitattributes|\.gitmodules|\.gitkeep|\.hg|\.hgignore|\.svn|CVS"
+    # editors (emacs, vim, others), desktops, and NFS for files that were deleted while open.
+    r"|.*~|#.*#|\.#.*|\..*\.sw[a-p]|\.idea|\.vscode|\.DS_Store|\.directory|\.cache|Thumbs\.db"
+    r"|\.nfs[0-9a-f]+"
+)
+"""Names of files and folders that change nothing in what Triton serves."""
+
+
+def hash_id(*parts: str) -> str:
+    """Return an id for what these strings define.
+
+    Parameters
+    ----------
+    *parts
+        Strings without line breaks, in an order that matters.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits of a SHA-256.
+    """
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def content_digest(path: Path) -> str:
+    """Return a hash of the names and contents of all files at or below a path.
+
+    Parameters
+    ----------
+    path
+        A file, or a folder; links in it are followed.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits of a SHA-256.
+    """
+    total = hashlib.sha256()
+    for file in sorted(_files(path)) if path.is_dir() else [path]:
+        total.update(_file_part(file, path))
+    return total.hexdigest()[:16]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield all files below a folder, also through links, as Triton sees them."""
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()  # a link that leads back up would be followed for ever
+            continue
+        seen.add(real)
+        yield from (Path(place) / name for name in names if (Path(place) / name).is_file())
+
+
+def model_digests(folder: Path) -> tuple[str, str]:
+    """Return a hash of what is served from a model's folder, and one of all that lies in it.
+
+    Parameters
+    ----------
+    folder
+        The folder; links in it are followed.
+
+    Returns
+    -------
+    tuple of str
+        The first leaves out caches, and what editors and version control leave behind; the second
+        is the same where there is none of that.
+    """
+    served, whole = hashlib.sha256(), hashlib.sha256()
+    for file in sorted(_files(folder)):
+        part = _file_part(file, folder)
+        whole.update(part)
+        if _is_served(file, folder):
+            served.update(part)
+    return served.hexdigest()[:16], whole.hexdigest()[:16]
+
+
+def python_folders(folder: Path) -> set[Path]:
+    """Return the folders of a model below which Python finds modules to compile.
+
+    Parameters
+    ----------
+    folder
+        The model's folder.
+
+    Returns
+    -------
+    set of Path
+        Those with a source, and those above them, up to the model's own.
+    """
+    sources = (file for file in _files(folder) if file.suffix == ".py")
+    above = {parent for file in sources for parent in file.parents}
+    return {path for path in above if path == folder or folder in path.parents}
+
+
+def _is_served(file: Path, folder: Path) -> bool:
+    # A module.pyc beside its module.py is Python's cache. Without a source it is the model.
+    is_cache = file.suffix in (".pyc", ".pyo") and file.with_suffix(".py").exists()
+    return not is_cache and not any(map(_NO_PART.fullmatch, file.relative_to(folder).parts))
+
+
+def _file_part(file: Path, folder: Path) -> bytes:
+    """What a file adds to the digest of its folder."""
+    # The length keeps one file's end apart from the next file's name.
+    start = os.fsencode(f"{file.relative_to(folder)}\0{file.stat().st_size}\0")
+    with file.open("rb") as stream:
+        return start + hashlib.file_digest(stream, "sha256").digest()
