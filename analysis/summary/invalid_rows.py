@@ -26,8 +26,8 @@ def without_invalid(frame: pd.DataFrame, but: Collection[str] = ()) -> pd.DataFr
     Parameters
     ----------
     frame
-        n measurements with ``status`` and ``invalid_reasons``, and with ``reason`` where it is
-        there.
+        n measurements with ``status``, and with ``reason`` and ``invalid_reasons`` as far as they
+        are there.
     but
         Codes of rules that the caller handles itself.
 
@@ -55,7 +55,7 @@ def is_left_out(frame: pd.DataFrame, but: Collection[str] = ()) -> npt.NDArray[n
     Parameters
     ----------
     frame
-        n measurements with ``invalid_reasons``.
+        n measurements; without ``invalid_reasons`` nothing is known against them.
     but
         Codes of rules that do not count.
 
@@ -73,7 +73,7 @@ def is_overloaded(frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
     Parameters
     ----------
     frame
-        n measurements with ``invalid_reasons``.
+        n measurements; without ``invalid_reasons`` nothing is known against them.
 
     Returns
     -------
@@ -85,6 +85,9 @@ def is_overloaded(frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
 
 def _where(frame: pd.DataFrame, is_meant: Callable[[Rule], bool]) -> npt.NDArray[np.bool_]:
     """Return which measurements break a rule of those that are meant."""
+    if "invalid_reasons" not in frame:
+        # Not read from a results folder: somebody's own frame.
+        return np.zeros(len(frame), dtype=bool)
     codes, texts = pd.factorize(frame["invalid_reasons"])
     which = [any(map(is_meant, broken_rules(text))) for text in texts]
     # The code of a missing value is -1, which picks the False at the end.
