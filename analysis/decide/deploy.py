@@ -1,4 +1,4 @@
-"""Write recommendations into a folder: config.pbtxt as the server had it, and how to use it.
+"""Write recommendations into a folder: a config.pbtxt for each, and how to use it.
 
 The layout is OUT/MODEL/config.pbtxt, so that OUT can be copied over a model repository. A model
 with several recommendations has OUT/DIFFERENCE/MODEL/config.pbtxt, named by the device, the label
@@ -9,8 +9,11 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from hpcbench.analysis.decide.recommend import Recommendation, Row
 from hpcbench.analysis.decide.recommend_text import (
@@ -25,6 +28,7 @@ from hpcbench.analysis.summary.configuration_names import (
     device_name,
     load_text,
     server_text,
+    version_text,
 )
 from hpcbench.analysis.summary.number_format import format_with_error
 from hpcbench.errors import BadInput
@@ -36,8 +40,44 @@ MOST_LETTERS = 120
 """Of a folder's name: file systems allow 255 bytes."""
 
 
+@dataclass(frozen=True)
+class Config:
+    """A config.pbtxt to deploy.
+
+    Attributes
+    ----------
+    text
+        Its content; empty where the model goes without one.
+    as_measured
+        Whether it is the one of the measurement, which serves the measured version only. Results of
+        before hpcbench 0.2 have no other.
+    """
+
+    text: str
+    as_measured: bool = False
+
+
+def configs_to_deploy(frame: pd.DataFrame) -> dict[str, Config]:
+    """Return what to deploy for each point.
+
+    Parameters
+    ----------
+    frame
+        The columns ``point_id``, ``deploy_config`` and ``server_config`` of measurements.
+
+    Returns
+    -------
+    dict of str to Config
+        By ``point_id``; imported results have none.
+    """
+    found: dict[str, Config] = {}
+    for point, own, served in frame.dropna(subset="server_config").itertuples(index=False):
+        found.setdefault(point, Config(served, True) if pd.isna(own) else Config(own))
+    return found
+
+
 def write_deployment(
-    advice: list[Recommendation], configs: Mapping[str, str | None], out: Path
+    advice: list[Recommendation], configs: Mapping[str, Config], out: Path
 ) -> list[Path]:
     """Write the recommendations into a folder.
 
@@ -46,8 +86,7 @@ def write_deployment(
     advice
         The recommendations.
     configs
-        The text of config.pbtxt by ``point_id``. Imported results have none: such a recommendation
-        is listed without a file.
+        The configurations by ``point_id``. A recommendation without one is listed without a file.
     out
         The folder. An earlier recommendation in it is replaced.
 
@@ -69,16 +108,16 @@ def write_deployment(
         for one, folder in zip(advice, _folders(advice), strict=True):
             config = configs.get(one.best["point_id"]) if one.best else None
             path = None
-            if config:
+            if config and config.text:
                 path = out / folder / "config.pbtxt"
                 path.parent.mkdir(parents=True)
-                path.write_text(config, encoding="utf-8")
+                path.write_text(config.text, encoding="utf-8")
                 written.append(path)
             listed.append(
                 recommendation_json(one) | {"config": str(path.relative_to(out)) if path else None}
             )
         (out / LIST).write_text(json.dumps(listed, indent=2) + "\n", encoding="utf-8")
-        (out / README).write_text(_readme(advice, listed), encoding="utf-8")
+        (out / README).write_text(_readme(advice, configs, listed), encoding="utf-8")
     except OSError as error:
         raise BadInput(
             f"--out {out}: cannot be written: {error.strerror}",
@@ -137,6 +176,7 @@ def _folders(advice: list[Recommendation]) -> list[Path]:
             for text, texts in (
                 (device_name(one.identity), {device_name(other.identity) for other in alike}),
                 (one.identity["model_label"], {other.identity["model_label"] for other in alike}),
+                (version_text(one.identity), {version_text(other.identity) for other in alike}),
             )
             if len(texts) > 1
         ]
@@ -150,9 +190,15 @@ def _folders(advice: list[Recommendation]) -> list[Path]:
     return folders
 
 
-def _readme(advice: list[Recommendation], listed: list[dict[str, Any]]) -> str:
+def _readme(
+    advice: list[Recommendation], configs: Mapping[str, Config], listed: list[dict[str, Any]]
+) -> str:
     sections = [
-        _section(one, recommendation_title(one, more), entry["config"])
+        _section(
+            one,
+            recommendation_title(one, more),
+            _file_lines(one, configs, entry["config"]),
+        )
         for one, more, entry in zip(
             advice, recommendation_distinctions(advice), listed, strict=True
         )
@@ -161,19 +207,39 @@ def _readme(advice: list[Recommendation], listed: list[dict[str, Any]]) -> str:
         [
             "# Recommended configurations",
             "",
-            "Each config.pbtxt is the one that Triton had when it was measured. Copy it over that",
-            "of the model in your repository. recommendation.json holds all numbers.",
+            "Each config.pbtxt is that of the model, changed in the axes of the campaign and in",
+            "nothing else. Copy it over that of the model in your repository. recommendation.json",
+            "holds all numbers.",
             "",
+            *_versions(advice),
             *sections,
         ]
     )
 
 
-def _section(one: Recommendation, heading: str, config: str | None) -> str:
+def _versions(advice: list[Recommendation]) -> list[str]:
+    """Return what to know where several versions of a model have a configuration each."""
+    versions: dict[str, set[Any]] = {}
+    for one in advice:
+        if one.best:
+            versions.setdefault(one.identity["model"], set()).add(one.identity["model_version"])
+    several = sorted(model for model, known in versions.items() if len(known) > 1)
+    return [
+        line
+        for model in several
+        for line in (
+            f"A config.pbtxt holds for all versions of {model}: copy one of them, or serve each",
+            "version as a model of its own name.",
+            "",
+        )
+    ]
+
+
+def _section(one: Recommendation, heading: str, files: list[str]) -> str:
     head = f"## {heading}\n"
     if one.best is None:
         return f"{head}\nNothing is recommended: {'; '.join(one.failing)}.\n"
-    lines = [head, *_use(one.best, config), f"- chosen for its {one.requirements.metric.name}"]
+    lines = [head, *files, *_use(one.best), f"- chosen for its {one.requirements.metric.name}"]
     if one.requirements.limits:
         lines[-1] += f", within {', '.join(map(str, one.requirements.limits))}"
     lines += [f"- {sentence}" for sentence in result_sentences(one)]
@@ -181,12 +247,34 @@ def _section(one: Recommendation, heading: str, config: str | None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _use(best: Row, config: str | None) -> list[str]:
-    there = f"`{config}`" if config else "not known: these results hold no config.pbtxt"
+def _file_lines(
+    one: Recommendation, configs: Mapping[str, Config], written: str | None
+) -> list[str]:
+    """Return what to do with the file of a recommendation."""
+    config = configs.get(one.best["point_id"]) if one.best else None
+    if config is None:
+        return ["- configuration: not known: these results hold no config.pbtxt"]
+    if not written:
+        return ["- configuration: none, as in your repository; Triton completes it"]
+    version = one.identity["model_version"]
+    lines = [f"- configuration: `{written}`"]
+    if version is not None and config.as_measured:
+        lines.append(
+            f"- version: the file serves version {version} only; put the version_policy of your "
+            "own file into it"
+        )
+    elif version is not None:
+        lines.append(
+            f"- version: {version}; the version_policy is that of your model, and has to serve "
+            "this version"
+        )
+    return lines
+
+
+def _use(best: Row) -> list[str]:
     latency = format_with_error(best, "latency_p99_ms")
     times = "once" if best["measured"] == 1 else f"{best['measured']} times"
     return [
-        f"- configuration: {there}",
         f"- server: {server_text(best)}",
         f"- clients: {', '.join(filter(None, [load_text(best), _calls(best)]))}",
         f"- throughput: {format_with_error(best, 'throughput_infer_per_s')} infer/s",

@@ -14,7 +14,12 @@ from hpcbench.analysis.decide.recommend import DEVICE, Alternative, Recommendati
 from hpcbench.analysis.decide.size import Sizing
 from hpcbench.analysis.summary.axis_names import axis_name, value_text
 from hpcbench.analysis.summary.configuration import CONFIGURATION, LOAD, MODEL, REQUEST_CONTENT
-from hpcbench.analysis.summary.configuration_names import device_name, distinctions, server_text
+from hpcbench.analysis.summary.configuration_names import (
+    device_name,
+    distinctions,
+    model_text,
+    server_text,
+)
 from hpcbench.analysis.summary.limits import COST, ENERGY, LATENCY, MEMORY, THROUGHPUT, Requirements
 from hpcbench.analysis.summary.number_format import (
     format_interval,
@@ -68,7 +73,7 @@ def recommendation_distinctions(advice: list[Recommendation]) -> list[str]:
         For each of them ``""``, or what tells it from the others of its name: model files, shapes,
         input data.
     """
-    names = [(one.identity["model_label"], device_name(one.identity)) for one in advice]
+    names = [recommendation_title(one, "") for one in advice]
     texts = [""] * len(advice)
     for name in {name for name in names if names.count(name) > 1}:
         alike = [i for i, other in enumerate(names) if other == name]
@@ -97,9 +102,9 @@ def recommendation_title(one: Recommendation, more: str) -> str:
     Returns
     -------
     str
-        ``"Jet tagger on Tesla T4"``.
+        ``"Jet tagger version 2 on Tesla T4"``.
     """
-    return f"{one.identity['model_label']} on {device_name(one.identity)}" + (
+    return f"{model_text(one.identity)} on {device_name(one.identity)}" + (
         f", {more}" if more else ""
     )
 

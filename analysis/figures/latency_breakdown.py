@@ -30,7 +30,10 @@ _NAMES = {**STAGES, _REST: "not accounted for"}
 _COLOURS = dict(
     zip(
         _NAMES,
-        ("#56b4e9", "#0072b2", "#e69f00", "#f0e442", "#d55e00", "#cc79a7", "#009e73", "#d0d0d0"),
+        (
+            *("#56b4e9", "#0072b2", "#e69f00", "#882255", "#f0e442", "#d55e00", "#cc79a7"),
+            *("#009e73", "#d0d0d0"),
+        ),
         strict=True,
     )
 )

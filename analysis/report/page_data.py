@@ -40,6 +40,7 @@ METRICS: dict[str, tuple[str, float, str]] = {
     "client_send_us": ("client send", *_MS),
     "network_us": ("network", *_MS),
     "server_queue_us": ("server queue", *_MS),
+    "server_compute_us": ("compute", *_MS),
     "server_compute_input_us": ("compute input", *_MS),
     "server_compute_infer_us": ("compute infer", *_MS),
     "server_compute_output_us": ("compute output", *_MS),

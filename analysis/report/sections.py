@@ -11,7 +11,12 @@ from hpcbench.analysis.decide.recommend import Recommendation, recommend_configu
 from hpcbench.analysis.decide.recommend_text import recommendation_distinctions
 from hpcbench.analysis.report.page_data import ReportPoints, device_names
 from hpcbench.analysis.summary import configuration
-from hpcbench.analysis.summary.configuration_names import device_name, load_text, server_text
+from hpcbench.analysis.summary.configuration_names import (
+    device_name,
+    load_text,
+    model_text,
+    server_text,
+)
 from hpcbench.analysis.summary.invalid_rows import INVALID
 from hpcbench.analysis.summary.limits import Requirements
 from hpcbench.analysis.summary.number_format import format_interval, format_with_error
@@ -107,7 +112,7 @@ def best_configurations(points: ReportPoints) -> list[dict[str, Any]]:
     advice = recommend_configurations(points.frame, Requirements())
     return [
         {
-            "model": one.identity["model_label"],
+            "model": model_text(one.identity),
             "device": device_name(one.identity),
             "distinction": distinction,
             "best": one.best,

@@ -53,6 +53,39 @@ def device_name(row: Mapping[str, Any]) -> str:
     return f"{short} ({count} CPU{'s' * (count > 1)})" if count else short
 
 
+def version_text(row: Mapping[str, Any]) -> str:
+    """Return which version of its model was measured, if the campaign chose one.
+
+    Parameters
+    ----------
+    row
+        The column ``model_version``; None where the model's version policy has chosen.
+
+    Returns
+    -------
+    str
+        ``"version 2"`` or ``""``.
+    """
+    version = row["model_version"]
+    return "" if version is None else f"version {version}"
+
+
+def model_text(row: Mapping[str, Any]) -> str:
+    """Return the label of a model, with its version if the campaign chose one.
+
+    Parameters
+    ----------
+    row
+        The columns ``model_label`` and ``model_version``.
+
+    Returns
+    -------
+    str
+        ``"Jet tagger version 2"``.
+    """
+    return " ".join(filter(None, [row["model_label"], version_text(row)]))
+
+
 def server_axes(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return the server axes that were set, with their values.
 

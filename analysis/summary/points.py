@@ -38,6 +38,7 @@ STAGES = {
     "client_send_ms": "client send",
     "network_ms": "network",
     "server_queue_ms": "queue",
+    "server_compute_ms": "compute",
     "server_compute_input_ms": "compute input",
     "server_compute_infer_ms": "compute infer",
     "server_compute_output_ms": "compute output",

@@ -1,32 +1,24 @@
-"""The commands that measure: check a site, plan a campaign, run it, look at the run, end it."""
+"""The commands that measure: check a site, plan a campaign, run it."""
 
+import importlib
 import json
-import sys
-from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from hpcbench.cli.fold import folded, width_of
-from hpcbench.cli.results import JSON, RESULTS
-from hpcbench.cli.say import say, say_damaged
-from hpcbench.errors import BadInput, HpcbenchError
+from hpcbench.cli.inputs import CAMPAIGN, SITE, SITE_OR_THAT_OF_A_LOCK, read_inputs
+from hpcbench.cli.results import JSON
+from hpcbench.cli.say import say
+from hpcbench.errors import BadInput
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
-
     from hpcbench.config.campaign import Campaign
     from hpcbench.plan.plan import Plan
 
-CAMPAIGN = click.argument("campaign", type=click.Path(path_type=Path))
-SITE = click.option(
-    "--site",
-    default="local",
-    show_default=True,
-    help="Name of a site profile, or the path of a site file.",
-)
 POOL = click.option(
     "--pool",
     "pools",
@@ -40,9 +32,6 @@ ACCOUNT = click.option(
     help="Account that is charged for the batch jobs. Default: the environment variable "
     "HPCBENCH_ACCOUNT.",
 )
-
-MOST_ROWS = 200
-"""A run ends with a table of its measurements if there are at most this many."""
 
 
 @click.command()
@@ -105,29 +94,35 @@ def doctor(
 
 @click.command()
 @CAMPAIGN
-@SITE
+@SITE_OR_THAT_OF_A_LOCK
 @POOL
 @ACCOUNT
 @JSON
 def plan(
-    campaign: Path, site: str, pools: tuple[str, ...], account: str | None, as_json: bool
+    campaign: Path, site: str | None, pools: tuple[str, ...], account: str | None, as_json: bool
 ) -> None:
     """Show the points, the time and the job scripts of CAMPAIGN.
 
-    Starts nothing.
+    CAMPAIGN is a campaign file or the lock of a session; of a lock, it says first what is different
+    this time. Starts nothing.
     """
-    from hpcbench.config.campaign import Campaign
-    from hpcbench.config.site import Site
     from hpcbench.plan import plan as planning
 
-    todo = planning.plan(Campaign.load(campaign), Site.load(site), pools=pools)
+    given = read_inputs(campaign, site, pools)
+    todo = planning.plan(given.campaign, given.site, pools=given.pools, only=given.only)
+    different = given.differences(todo)
     scripts = _job_scripts(todo, account)
     if as_json:
-        click.echo(json.dumps(_plan_json(todo, scripts), indent=2))
+        said = {"different": [asdict(each) for each in different]} if given.lock else {}
+        click.echo(json.dumps(said | _plan_json(todo, scripts), indent=2))
         return
     from hpcbench.cli.console import SafeConsole
     from hpcbench.cli.plan_text import print_plan
 
+    if given.lock:
+        from hpcbench.plan.lock_differences import differences_text
+
+        say(f"{differences_text(given.lock, different)}\n")
     print_plan(todo, SafeConsole())
     for pool, script in scripts.items():
         if script:
@@ -199,9 +194,29 @@ def _plan_json(todo: "Plan", scripts: dict[str, str | None]) -> dict[str, Any]:
     }
 
 
+def _import_at_the_end(
+    report: Callable[[Mapping[str, Any]], None],
+) -> Callable[[Mapping[str, Any]], None]:
+    """A listener that imports what the end needs while the last server stops, which takes long."""
+    waiting: set[Any] = set()
+
+    def listener(event: Mapping[str, Any]) -> None:
+        report(event)
+        if event["kind"] == "planned":
+            placements = chain.from_iterable(event["plan"].placements.values())
+            waiting.update(key for placement in placements for key in placement.keys)
+        elif event["kind"] == "record":
+            waiting.discard(tuple(event["key"]))
+            if not waiting:
+                importlib.import_module("hpcbench.cli.run_end")
+                importlib.import_module("hpcbench.analysis.decide.recommend_text")
+
+    return listener
+
+
 @click.command()
 @CAMPAIGN
-@SITE
+@SITE_OR_THAT_OF_A_LOCK
 @POOL
 @ACCOUNT
 @click.option(
@@ -225,7 +240,7 @@ def _plan_json(todo: "Plan", scripts: dict[str, str | None]) -> dict[str, Any]:
 )
 def run(
     campaign: Path,
-    site: str,
+    site: str | None,
     pools: tuple[str, ...],
     account: str | None,
     results: Path,
@@ -238,62 +253,57 @@ def run(
     With --new-session it measures all of them once more, as on another night. At the end it says
     which references of the campaign were met.
 
+    CAMPAIGN may be the lock of a session, campaign.lock.yaml in its folder: that session is
+    repeated in one of its own, after a word on what is different this time.
+
     Exit codes: 0 every point has its record, none failed and every reference was met, 1 some did
     not, 2 bad input, 3 the site or the batch system refused, 130 interrupted.
     """
     from hpcbench.cluster.fork_server import start_fork_server
-    from hpcbench.config.site import Site
 
-    where = Site.load(site)
-    if where.scheduler == "local":
+    given = read_inputs(campaign, site, pools)
+    if given.site.scheduler == "local":
         # Before the other imports, which take about as long as its own.
         start_fork_server()
-    from hpcbench.cli.console import SafeConsole, line_width, print_lines
-    from hpcbench.cli.progress import load_pandas_at_the_end, show_progress
-    from hpcbench.cli.results_table import results_table
+    from hpcbench.cli.console import SafeConsole
+    from hpcbench.cli.progress import show_progress
     from hpcbench.cluster import driver
-    from hpcbench.config.campaign import Campaign
 
-    chosen, only = Campaign.load(campaign), None
+    chosen, only = given.campaign, given.only
     if confirm is not None:
         chosen, only = _to_confirm(chosen, results, *confirm)
     # Progress goes to stderr, so that the table alone can be piped.
     console = SafeConsole(stderr=True)
     with show_progress(console) as report:
-        listener = load_pandas_at_the_end(report)
+        listener = _import_at_the_end(report)
         summary = driver.run(
             chosen,
-            where,
+            given.site,
             results,
-            pools=pools,
+            pools=given.pools,
             account=account,
             listener=listener,
             only=only,
             new_session=new_session,
+            lock=given.lock,
         )
-    from hpcbench.records.frame import load_results
+    from hpcbench.cli.run_end import print_end
 
-    frame = load_results(results)
-    if len(frame) <= MOST_ROWS:
-        table = SafeConsole()
-        print_lines(table, results_table(frame, line_width(table)))
-    counts = ", ".join(f"{count} {status}" for status, count in sorted(summary.counts.items()))
-    console.print(f"{results}: {counts or 'no results'}", highlight=False, markup=False)
-    if not summary.measured_now and not summary.exit_code:
-        console.print("nothing was left to measure; --new-session measures all points again")
-    if summary.exit_code:
-        console.print(f"for the reasons: hpcbench status {results}", highlight=False, markup=False)
-    return max(summary.exit_code, _say_references(chosen, frame))
+    print_end(summary, results, SafeConsole(), console)
+    return max(summary.exit_code, _say_references(chosen, results))
 
 
-def _say_references(campaign: "Campaign", frame: "DataFrame") -> int:
+def _say_references(campaign: "Campaign", results: Path) -> int:
     """Say which references were met, and return the exit code."""
     if not campaign.references:
         return 0
     from hpcbench.analysis.decide import references
+    from hpcbench.records.frame import load_results
     from hpcbench.records.references import expectations
 
-    held = references.check_references(frame, expectations(campaign))
+    expected = expectations(campaign)
+    frame = load_results(results, references.reference_columns(expected))
+    held = references.check_references(frame, expected)
     for line in references.reference_lines(held):
         say(line, err=True)
     return int(held.is_missed)
@@ -314,82 +324,4 @@ def _to_confirm(
     return campaign.model_copy(update=fresh), points_to_confirm(source)
 
 
-@click.command()
-@RESULTS
-@JSON
-def status(results: Path, as_json: bool) -> int:
-    """Show which points are done, running, missing or failed.
-
-    RESULTS is the folder that was given to hpcbench run. The points that failed are listed with
-    the reason.
-    """
-    from hpcbench.cli import point_text
-    from hpcbench.cluster import ledger, run_state
-    from hpcbench.records import store
-    from hpcbench.records.folder import Results, is_folder_locked
-
-    where = Results(results)
-    active = is_folder_locked(where)
-    state = run_state.read_state(where)
-    damaged: list[HpcbenchError] = []
-    statuses = store.read_statuses(where, damaged.append)
-    rows = _with_status(store.read_plan(where), statuses, state["running"])
-    counts = Counter(row["status"] for row in rows)
-    if as_json:
-        content = {
-            "results": str(results),
-            "active": active,
-            "counts": dict(counts),
-            "jobs": state["jobs"],
-            "measurements": rows,
-        }
-        click.echo(json.dumps(content, indent=2))
-        return say_damaged(damaged)
-    say(f"{results}: {len(rows)} measurements, {'a' if active else 'no'} run is active")
-    for name, count in sorted(counts.items()):
-        say(f"  {count:6d} {name}")
-    for pool, jobs in state["jobs"].items():
-        say(folded(f"pool {pool}: {point_text.jobs_text(jobs)}", width_of(sys.stdout), 4))
-    if not active and (runs := ledger.unfinished(where)):
-        names = ", ".join(run.name for run in runs)
-        say(
-            f"the last driver was killed; jobs named {names} may still be queued or running\n"
-            f"  -> hpcbench cancel {results}"
-        )
-    for line in point_text.reason_lines(rows, width_of(sys.stdout)):
-        say(line)
-    if counts["missing"] and not active:
-        say("to measure the missing points, repeat the same hpcbench run command")
-    return say_damaged(damaged)
-
-
-def _with_status(
-    planned: list[dict[str, Any]], statuses: dict[Any, Any], running: list[Any]
-) -> list[dict[str, Any]]:
-    """Return the planned rows with the status and the reason of each."""
-    at_work = {tuple(key) for key in running}
-    rows = []
-    for row in planned:
-        key = row["point_id"], row["pool"], row["repeat"]
-        unfinished = ("running" if key in at_work else "missing", None)
-        status, reason = statuses.get(key, unfinished)
-        rows.append({**row, "status": status, "reason": reason})
-    return rows
-
-
-@click.command()
-@RESULTS
-def cancel(results: Path) -> None:
-    """End a run and cancel its batch jobs.
-
-    RESULTS is the folder that was given to hpcbench run. No other jobs are cancelled.
-
-    Works from any shell that has the batch system's commands, even if the driver was killed.
-    """
-    from hpcbench.cluster import ledger
-    from hpcbench.records.folder import Results
-
-    ledger.cancel_run(Results(results), say)
-
-
-COMMANDS = (doctor, plan, run, status, cancel)
+COMMANDS = (doctor, plan, run)

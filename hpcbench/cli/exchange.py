@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hpcbench.cli.say import say
+
+if TYPE_CHECKING:
+    from hpcbench.exchange.import_csv import CsvImport
 
 
 def _parse_columns(
@@ -30,6 +33,21 @@ def _parse_shapes(
     if not all(size.isdigit() and int(size) for sizes in shapes.values() for size in sizes):
         raise click.BadParameter("sizes are integers from 1, as in pf_features=20,50")
     return {name: tuple(map(int, sizes)) for name, sizes in shapes.items()}
+
+
+def _parse_values(
+    _context: click.Context, option: click.Parameter, values: Iterable[str]
+) -> dict[str, Any]:
+    """The values by column, from strings of the form COLUMN=VALUE."""
+    from hpcbench.exchange.origin import parse_column
+
+    found = {}
+    for text in values:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{text!r} is not {option.metavar}")
+        found[name] = parse_column(name, value)
+    return found
 
 
 @click.command("import-csv")
@@ -61,35 +79,71 @@ def _parse_shapes(
     type=click.IntRange(1, 99),
     help="The value of perf_analyzer --percentile, if it was used.",
 )
-def import_csv(
-    folder: Path,
-    results: Path,
-    site: str,
-    pool: str | None,
-    gpu: str | None,
-    percentile: int | None,
-) -> None:
-    """Import CSV files of perf_analyzer or Model Analyzer from DIR.
+@click.option("--model", metavar="NAME", help="The model, where no name of a file says it.")
+@click.option(
+    "--batch-size",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="The value of perf_analyzer -b, where no name of a file says it.",
+)
+@click.option(
+    "--name",
+    "pattern",
+    metavar="PATTERN",
+    help="How the files are named: {COLUMN} is the value of a column, * is anything, as in "
+    "'{model}_b{batch_size}_c{concurrency}' or '{gpu_name}/{model}/*_b{batch_size}'. "
+    "Default: {model}_batch{batch_size}",
+)
+@click.option(
+    "--set",
+    "columns",
+    multiple=True,
+    metavar="COLUMN=VALUE",
+    callback=_parse_values,
+    help="What is so for all files and stands in none, as in --set protocol=grpc. Columns: "
+    "docs/columns.md. Repeat the option for several.",
+)
+def import_csv(folder: Path, results: Path, columns: dict[str, Any], **given: Any) -> None:
+    """Import files of perf_analyzer or Model Analyzer from DIR, a folder or one file.
 
-    Reads files named {model}_batch{N}.csv, written by perf_analyzer -f, and
-    metrics-model-inference.csv, written by Model Analyzer. Values that the files do not contain
-    stay missing; the command lists them.
+    Reads what perf_analyzer -f wrote, what it printed, and what --profile-export-file wrote, and
+    the tables of Model Analyzer. Values that the files do not contain stay missing; the command
+    lists them. What cannot be true as it stands is imported and named.
     """
-    from hpcbench.exchange.import_csv import CsvOrigin, import_csv_folder
+    from hpcbench.exchange.import_csv import import_csv_folder
+    from hpcbench.exchange.origin import LOOP_NAME, Origin
 
-    origin = CsvOrigin(site=site, pool=pool, gpu=gpu, percentile=percentile)
-    imported = import_csv_folder(folder, results, origin)
+    options = ("model", given["model"]), ("batch_size", given["batch_size"])
+    for name, value in (*options, ("gpu_name", given["gpu"])):
+        columns |= {name: value} if value is not None else {}
+    origin = Origin(
+        site=given["site"],
+        pool=given["pool"],
+        percentile=given["percentile"],
+        columns=columns,
+        name=given["pattern"] or LOOP_NAME,
+    )
+    _say_imported(import_csv_folder(folder, results, origin), results)
+
+
+def _say_imported(imported: "CsvImport", results: Path) -> None:
     models = len({record.model_label for record in imported.records})
     say(f"{len(imported.records)} points of {models} model{'s' * (models != 1)} in {results}")
     for record in imported.records:
         if record.reason:
-            say(f"failed: {record.reason}")
+            say(f"{record.status}: {record.reason}")
     for path, reason in imported.skipped.items():
         say(f"left out: {path}: {reason}")
+    for header, files in imported.unread.items():
+        say(f"left out: the column {header!r} of {files} file{'s' * (files != 1)}: not known")
     if imported.missing:
         say("not in these files, therefore missing in the records:")
     for what in imported.missing:
         say(f"  {what}")
+    if imported.doubts:
+        say("cannot be true as it stands (docs/validity.md):")
+    for doubt in imported.doubts:
+        say(f"  {doubt}")
 
 
 @click.command("make-input")

@@ -10,14 +10,14 @@ from typing import Any, NoReturn
 import click
 
 from hpcbench import __version__
-from hpcbench.cli import campaign, compare, exchange, install, results
+from hpcbench.cli import campaign, compare, exchange, follow, install, results
 from hpcbench.errors import HpcbenchError, PrintableFormatter, printable
 
 # Modules of commands import click and little else. Each command imports what it needs when it is
 # called: importing Dask, pandas and matplotlib takes longer than most commands take themselves.
 
 SECTIONS: Mapping[str, Sequence[click.Command]] = {
-    "Measure": campaign.COMMANDS,
+    "Measure": (*campaign.COMMANDS, *follow.COMMANDS),
     "Evaluate": (*results.COMMANDS, *compare.COMMANDS),
     "Exchange": exchange.COMMANDS,
     "Install": install.COMMANDS,

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from hpcbench.cli.fold import folded, folded_phrases
 from hpcbench.records.store import ASKED_COLUMNS
 
 if TYPE_CHECKING:
@@ -18,9 +17,6 @@ Row = Mapping[str, Any]
 NONE = "-"
 BASE = "base"
 """What the model's own configuration has."""
-
-MOST_POINTS = 5
-"""How many points are listed below a reason that they share."""
 
 
 # Words
@@ -317,36 +313,3 @@ TEXTS: dict[str, Callable[[Row], str]] = {
 def _differs(name: str, rows: Sequence[Row]) -> bool:
     text = TEXTS[name]
     return len({text(row) for row in rows}) > 1
-
-
-def reason_lines(rows: Sequence[Row], width: int | None) -> list[str]:
-    """Return why measurements are not ok: each reason once, with the points below it.
-
-    Parameters
-    ----------
-    rows
-        Measurements with their ``status`` and ``reason``.
-    width
-        How wide a line may be; None for any width.
-
-    Returns
-    -------
-    list of str
-        The lines to print.
-    """
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        if row["reason"] and row["status"] != "ok":
-            # The rest of this reason are numbers, which differ from point to point.
-            reason = row["reason"].split(":")[0] if row["status"] == "unstable" else row["reason"]
-            groups.setdefault((row["status"], reason), []).append(row)
-    names = (*POINT, *differing(rows)) if groups else ()
-    lines = []
-    for (status, reason), members in groups.items():
-        head = f"{counted(len(members), 'measurement')} {status}: {reason}"
-        lines += [folded(line, width, 4) for line in head.splitlines()]
-        points = [point_phrases(row, names) for row in members[:MOST_POINTS]]
-        lines += [folded_phrases(each, width, "    ", 8) for each in points]
-        if len(members) > MOST_POINTS:
-            lines.append(f"    and {len(members) - MOST_POINTS} more")
-    return lines

@@ -1,13 +1,11 @@
 """Shows the progress of a run, and the checks of a site, on the terminal."""
 
-import importlib
 import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -78,36 +76,6 @@ def show_progress(console: Console) -> Iterator[Callable[[Mapping[str, Any]], No
     view = _View(console, bar)
     with bar:
         yield view.report
-
-
-def load_pandas_at_the_end(
-    report: Callable[[Mapping[str, Any]], None],
-) -> Callable[[Mapping[str, Any]], None]:
-    """Return a listener that imports pandas while the last server stops, which takes seconds.
-
-    Parameters
-    ----------
-    report
-        The listener that shows each event.
-
-    Returns
-    -------
-    callable
-        The same, and more.
-    """
-    waiting: set[Any] = set()
-
-    def listener(event: Mapping[str, Any]) -> None:
-        report(event)
-        if event["kind"] == "planned":
-            placements = chain.from_iterable(event["plan"].placements.values())
-            waiting.update(key for placement in placements for key in placement.keys)
-        elif event["kind"] == "record":
-            waiting.discard(tuple(event["key"]))
-            if not waiting:
-                importlib.import_module("hpcbench.records.frame")
-
-    return listener
 
 
 @contextmanager

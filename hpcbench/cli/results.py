@@ -142,21 +142,26 @@ def report(results: Path, out: Path) -> int:
     metavar="NAME",
     help="Draw only this figure. Repeat the option for several. Default: all that apply.",
 )
-def plot(results: Path, out: Path, style: str, names: tuple[str, ...]) -> int:
+@click.option("--verbose", is_flag=True, help="Say why other figures were not drawn.")
+def plot(results: Path, out: Path, style: str, names: tuple[str, ...], verbose: bool) -> int:
     """Draw the figures of RESULTS as PNG and PDF.
 
     RESULTS is a results folder or a Parquet file. Each figure comes with a CSV file of its
-    numbers. Figures that do not apply to these results are listed with the reason. All figures:
-    docs/figures.md.
+    numbers. All figures: docs/figures.md.
     """
     from hpcbench.analysis.figures.save import save_figures
+    from hpcbench.cli.point_text import counted
 
     frame, damaged = load_whole(results)
     saved = save_figures(frame, out, style=style, names=names)
     for path in saved.files:
         say(path)
-    for name, reason in saved.not_drawn.items():
-        say(f"not drawn: {name}: {reason}", err=True)
+    if verbose or names:
+        for name, reason in saved.not_drawn.items():
+            say(f"not drawn: {name}: {reason}", err=True)
+    elif saved.not_drawn:
+        count = counted(len(saved.not_drawn), "kind") + " of figures"
+        say(f"{count} not drawn, which need other axes; --verbose says why", err=True)
     return say_damaged(damaged)
 
 
@@ -244,11 +249,10 @@ def recommend(results: Path, out: Path | None, as_json: bool, **limits: Any) -> 
     if out is not None:
         # The configurations are long texts: only those of the recommended points are read.
         points = [each.best["point_id"] for each in advice if each.best]
+        columns = ["point_id", "deploy_config", "server_config"]
         # What is damaged has been found above.
-        texts, _ = load_whole(results, ["point_id", "server_config"], points)
-        known = texts.dropna().drop_duplicates("point_id")
-        configs = dict(zip(known["point_id"], known["server_config"], strict=True))
-        for path in deploy.write_deployment(advice, configs, out):
+        texts, _ = load_whole(results, columns, points)
+        for path in deploy.write_deployment(advice, deploy.configs_to_deploy(texts), out):
             say(path, err=as_json)
     return say_damaged(damaged) or int(any(each.best is None for each in advice))
 

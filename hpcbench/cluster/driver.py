@@ -11,12 +11,15 @@ from pathlib import Path
 from hpcbench.cluster import run_state
 from hpcbench.cluster.dispatch import dispatch
 from hpcbench.cluster.ledger import cancel_orphaned_jobs
+from hpcbench.cluster.lock_file import differences_before, write_lock
 from hpcbench.cluster.run_state import Callback
 from hpcbench.cluster.worker import record_event
 from hpcbench.config.campaign import Campaign
 from hpcbench.config.site import Site
 from hpcbench.errors import DamagedFile, SiteError
 from hpcbench.plan.initial_record import initial_record, plan_rows
+from hpcbench.plan.lock import Lock
+from hpcbench.plan.lock_differences import Difference, differences, differences_text
 from hpcbench.plan.order import in_drawn_order
 from hpcbench.plan.plan import Plan, plan
 from hpcbench.records import merging, store
@@ -80,6 +83,7 @@ def run(
     listener: Callback | None = None,
     only: AbstractSet[str] | None = None,
     new_session: bool = False,
+    lock: Lock | None = None,
 ) -> Summary:
     """Measure what a results folder does not hold yet.
 
@@ -105,6 +109,9 @@ def run(
     new_session
         Measure everything again, beside what earlier sessions have measured in this folder. By
         default a run continues the session that is there.
+    lock
+        The lock whose campaign this is. What is different this time is said first, as a note; the
+        session is another one than that of the lock, with its order.
 
     Returns
     -------
@@ -124,7 +131,8 @@ def run(
     try:
         with others_cannot_write():
             todo = plan(campaign, site, pools=pools, only=only)
-            return _run(todo, folder, account, listener or (lambda _: None), new_session)
+            wanted = _Wanted(todo, only or frozenset(), new_session, lock)
+            return _run(wanted, folder, account, listener or (lambda _: None))
     except OSError as error:
         raise SiteError(
             f"{error.filename or folder.folder}: {error.strerror or error}",
@@ -132,11 +140,23 @@ def run(
         ) from error
 
 
-def _run(
-    todo: Plan, results: Results, account: str | None, notify: Callback, new_session: bool
-) -> Summary:
+@dataclass(frozen=True)
+class _Wanted:
+    """What a run was asked for; see `run`."""
+
+    todo: Plan
+    only: AbstractSet[str]
+    new_session: bool
+    lock: Lock | None
+
+    def session_in(self, results: Results) -> Session:
+        repeated = self.lock.repeated if self.lock else None
+        return open_session(results, new=self.new_session, repeated=repeated)
+
+
+def _run(wanted: _Wanted, results: Results, account: str | None, notify: Callback) -> Summary:
     started = time.monotonic()
-    site = todo.site
+    todo, site = wanted.todo, wanted.todo.site
     run_state.check_results_path(results, site)
     account = run_state.charged_account(account, site)
     results.create()
@@ -146,7 +166,10 @@ def _run(
         cancel_orphaned_jobs(results, lambda text: notify({"kind": "note", "text": text}))
         # First, so that what a killed run has measured counts as done.
         damaged = merging.recover_records(results)
-        todo = _in_session(todo, open_session(results, new=new_session))
+        said = _say_what_differs(wanted, notify)
+        session = wanted.session_in(results)
+        todo = _in_session(todo, session)
+        write_lock(wanted.todo, session, results, only=wanted.only, complete=False)
         done = store.finished_keys(results, damaged.append)
         _move_aside(damaged, notify)
         todo = todo.without_done(done)
@@ -165,8 +188,29 @@ def _run(
         late = merging.recover_records(results)
         _move_aside(late, notify)
         results.state.unlink(missing_ok=True)
+        now = write_lock(wanted.todo, session, results, only=wanted.only, complete=True)
+        _say_more(wanted, now, said, notify)
     summary = summarise(results, started=started, done_before=todo.done)
     return replace(summary, damaged=len(damaged) + len(late))
+
+
+def _say_what_differs(wanted: _Wanted, notify: Callback) -> list[Difference]:
+    """Say what is different from the lock that is repeated, before anything is measured."""
+    if wanted.lock is None:
+        return []
+    found = differences_before(wanted.lock, wanted.todo)
+    notify({"kind": "note", "text": differences_text(wanted.lock, found)})
+    return found
+
+
+def _say_more(wanted: _Wanted, now: Lock, said: Sequence[Difference], notify: Callback) -> None:
+    """Say what only the nodes knew."""
+    if wanted.lock is None:
+        return
+    found = [each for each in differences(wanted.lock, now) if each not in said]
+    if found:
+        lines = ["known now that it was measured:", *map(str, found)]
+        notify({"kind": "note", "text": "\n  ".join(lines)})
 
 
 def _in_session(todo: Plan, session: Session) -> Plan:

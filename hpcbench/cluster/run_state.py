@@ -19,6 +19,7 @@ import yaml
 from pydantic import BaseModel
 
 from hpcbench.config.site import Site
+from hpcbench.config.yaml_model import plain
 from hpcbench.errors import BadInput, Interrupted, PrintableFormatter
 from hpcbench.records.columns import Key
 from hpcbench.records.folder import Results, is_folder_locked, write_atomically
@@ -121,8 +122,7 @@ def write_yaml(path: Path, model: BaseModel) -> None:
     model
         The campaign or the site.
     """
-    data = model.model_dump(mode="json", by_alias=True, exclude_none=False, exclude_unset=True)
-    text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(plain(model), sort_keys=False, allow_unicode=True)
     write_atomically(path, text.encode())
 
 

@@ -7,6 +7,7 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    PlainSerializer,
     PrivateAttr,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -43,7 +44,12 @@ def _named(value: Any) -> Any:
 
 Shapes = dict[
     str,
-    Annotated[tuple[Count, ...], WrapValidator(_dims_or_named)],
+    Annotated[
+        tuple[Count, ...],
+        WrapValidator(_dims_or_named),
+        # Below a name stands a mapping, which pydantic would warn of in the place of a tuple.
+        PlainSerializer(lambda value: value, return_type=Any),
+    ],
 ]
 
 
@@ -323,5 +329,15 @@ class Campaign(FileSection):
             With every mistake: line, key, what is allowed, and the nearest right spelling.
         """
         campaign = yaml_model.load_yaml(Path(path), cls)
-        campaign._source = str(path)  # noqa: SLF001 - of this very class
+        campaign.read_from(path)
         return campaign
+
+    def read_from(self, path: str | Path) -> None:
+        """Note the file for messages.
+
+        Parameters
+        ----------
+        path
+            The file that the campaign was read from.
+        """
+        self._source = str(path)

@@ -127,6 +127,22 @@ def validate(
         raise _bad_input(error, model, source, lines or {}) from error
 
 
+def plain(model: BaseModel) -> dict[str, Any]:
+    """Return what a file holds that reads as this model.
+
+    Parameters
+    ----------
+    model
+        A campaign, a site, or a part of one.
+
+    Returns
+    -------
+    dict
+        Values that YAML and JSON can hold, without those that were never given.
+    """
+    return model.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
 def _bad_input(
     error: ValidationError, model: type[BaseModel], source: str, lines: dict[Location, int]
 ) -> BadInput:

@@ -1,71 +1,33 @@
-"""Records from the CSV files of a loop over perf_analyzer, and of Model Analyzer.
+"""Records from files of perf_analyzer and of Model Analyzer, whoever measured them.
 
-Two kinds are known, by the names of their columns: what ``perf_analyzer -f FILE`` wrote into
-``{model}_batch{N}.csv``, and Model Analyzer's ``metrics-model-inference.csv``. What such a file
-does not say stays missing in its records. Importing it again gives the same records.
+Files are known by their content: see `perf_files` and `model_analyzer`. What a file does not say
+comes from its name and from the user, or stays missing. Files of one name in one folder, such as a
+CSV and the report that was printed meanwhile, are about the same measurements. Importing again
+gives the same records.
 """
 
 import csv
 import json
-import re
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from hpcbench._version import __version__
 from hpcbench.errors import BadInput
-from hpcbench.measure import perf_output
+from hpcbench.exchange import model_analyzer
+from hpcbench.exchange.add_records import add_records
+from hpcbench.exchange.import_notes import doubts, missing_information
+from hpcbench.exchange.origin import Origin, name_values
+from hpcbench.exchange.perf_files import UnknownFile, Values, read_perf_file
 from hpcbench.plan.digest import hash_id
-from hpcbench.records import parquet, store
-from hpcbench.records.columns import MEASURED, Record, Status
-from hpcbench.records.folder import Results, lock_folder
+from hpcbench.records.columns import MEASURED, Record, Status, names_with
+from hpcbench.records.roles import Role
 
-Cells = Mapping[str, str]
-"""One row of a CSV file by the headers of its columns."""
-
-_ALWAYS_WRITTEN = {50, 90, 95, 99}
-"""The percentiles that perf_analyzer writes in any case."""
-
-_ANALYZER: dict[str, tuple[str, float]] = {
-    "Throughput (infer/sec)": ("throughput_infer_per_s", 1),
-    "Avg Latency (ms)": ("latency_avg_us", 1e3),
-    "p90 Latency (ms)": ("latency_p90_us", 1e3),
-    "p95 Latency (ms)": ("latency_p95_us", 1e3),
-    "p99 Latency (ms)": ("latency_p99_us", 1e3),
-    "Client Send/Recv (ms)": ("client_request_response_us", 1e3),
-    "Response Wait Time (ms)": ("client_response_wait_us", 1e3),
-    "Server Queue time (ms)": ("server_queue_us", 1e3),
-    "Server Compute Input time (ms)": ("server_compute_input_us", 1e3),
-    "Server Compute Infer time (ms)": ("server_compute_infer_us", 1e3),
-    "Server Compute Output time (ms)": ("server_compute_output_us", 1e3),
-}
-"""(column, factor to its unit) for each header of Model Analyzer 1.58."""
-
-_NOT_COMPARED = {"ended_at", "hpcbench_version"}
-
-
-@dataclass(frozen=True)
-class CsvOrigin:
-    """Where the files come from: what the user knows, and the files do not say.
-
-    Attributes
-    ----------
-    site
-        Name of the site.
-    pool
-        Name of the pool; None for the names of the folders.
-    gpu
-        Name of the GPU; None where it is unknown.
-    percentile
-        Percentile that perf_analyzer was called with; None for none, or where it is unknown.
-    """
-
-    site: str = "imported"
-    pool: str | None = None
-    gpu: str | None = None
-    percentile: int | None = None
+_ENDINGS = (".csv", ".json", ".txt", ".log", ".out")
+"""Of the files that are looked into. A CSV comes first: its figures have more digits."""
 
 
 @dataclass(frozen=True)
@@ -80,20 +42,26 @@ class CsvImport:
         Files without records, each with the reason.
     missing
         What all records lack, as phrases for the user.
+    doubts
+        What cannot be true as it stands, file by file.
+    unread
+        Headers that no column takes, with the number of files that have them.
     """
 
     records: tuple[Record, ...]
     skipped: Mapping[Path, str]
     missing: tuple[str, ...]
+    doubts: tuple[str, ...]
+    unread: Mapping[str, int]
 
 
-def import_csv_folder(folder: Path, results: Path, origin: CsvOrigin | None = None) -> CsvImport:
-    """Import CSV files into a results folder.
+def import_csv_folder(folder: Path, results: Path, origin: Origin | None = None) -> CsvImport:
+    """Import files into a results folder.
 
     Parameters
     ----------
     folder
-        Folder with the files, in any depth.
+        Folder with the files, in any depth; or one file.
     results
         The results folder; it is made where it is not there.
     origin
@@ -109,35 +77,28 @@ def import_csv_folder(folder: Path, results: Path, origin: CsvOrigin | None = No
     BadInput
         There is nothing to import, or two files are about the same point.
     """
-    found = read_csv_folder(folder, origin or CsvOrigin())
-    where = Results(results)
-    where.create()
-    with lock_folder(where):
-        for placement_id in dict.fromkeys(record.placement_id for record in found.records):
-            path = where.records / f"{placement_id}.parquet"
-            rows = parquet.read_file(path).to_pylist() if path.exists() else []
-            rows += [
-                {**vars(record), "status": str(record.status)}
-                for record in found.records
-                if record.placement_id == placement_id
-            ]
-            # A file that says the same as before is no second attempt, even if it was copied
-            # in the meantime and has a new date.
-            attempts: dict[str, Any] = {}
-            for row in rows:
-                content = {name: row[name] for name in row if name not in _NOT_COMPARED}
-                attempts.setdefault(str(content), row)
-            store.write_records(path, [Record(**row) for row in attempts.values()])
+    found = read_csv_folder(folder, origin or Origin())
+    add_records(found.records, results)
     return found
 
 
-def read_csv_folder(folder: Path, origin: CsvOrigin) -> CsvImport:
-    """Read the CSV files of a folder without importing them.
+@dataclass(frozen=True)
+class _Found:
+    """The measurements of one file, or of several with one name."""
+
+    path: Path
+    named: Values
+    measurements: Sequence[Values]
+    unread: Sequence[str] = ()
+
+
+def read_csv_folder(folder: Path, origin: Origin) -> CsvImport:
+    """Read the files of a folder without importing them.
 
     Parameters
     ----------
     folder
-        Folder with the files, in any depth.
+        Folder with the files, in any depth; or one file.
     origin
         What the files do not say about themselves.
 
@@ -151,46 +112,206 @@ def read_csv_folder(folder: Path, origin: CsvOrigin) -> CsvImport:
     BadInput
         There is nothing to import, or two files are about the same point.
     """
-    if not folder.is_dir():
-        raise BadInput(f"{folder}: is not a folder", "name the folder with the loop's CSV files")
-    found: list[tuple[Path, Record]] = []
+    paths = _paths(folder)
+    top = folder if folder.is_dir() else folder.parent
     skipped: dict[Path, str] = {}
-    for path in sorted(folder.rglob("*.csv")):
+    pairs: list[tuple[Path, Record]] = []
+    unread: dict[str, int] = {}
+    for found in _read_all(paths, top, origin, skipped):
+        pairs += ((found.path, record) for record in _file_records(found, top, origin))
+        for header in found.unread:
+            unread[header] = unread.get(header, 0) + 1
+    if not pairs:
+        reasons = "".join(f"\n{path}: {reason}" for path, reason in list(skipped.items())[:5])
+        raise BadInput(
+            f"{folder}: holds no file of perf_analyzer or Model Analyzer{reasons}",
+            "expected: what perf_analyzer -f writes, prints, or exports, named "
+            "{model}_batch{N} or as --name says; or metrics-model-inference.csv",
+        )
+    every = [record for _, record in pairs]
+    records = _numbered([(path, _with_load(record, every)) for path, record in pairs])
+    sources = [PurePath(path.relative_to(top)) for path, _ in pairs]
+    return CsvImport(
+        tuple(records),
+        skipped,
+        tuple(missing_information(records)),
+        tuple(doubts(records, sources)),
+        unread,
+    )
+
+
+def _paths(folder: Path) -> list[Path]:
+    if folder.is_file():
+        return [folder]
+    if not folder.is_dir():
+        raise BadInput(f"{folder}: is not there", "name the folder with the files, or one file")
+    found = (path for path in folder.rglob("*") if path.suffix in _ENDINGS and path.is_file())
+    return sorted(found, key=lambda path: (path.with_suffix(""), _ENDINGS.index(path.suffix)))
+
+
+def _read_all(
+    paths: Sequence[Path], top: Path, origin: Origin, skipped: dict[Path, str]
+) -> Iterator[_Found]:
+    """Yield what the files hold; those that hold nothing are added to ``skipped``."""
+    texts: dict[Path, str] = {}
+    for path in paths:
         try:
-            found += [(path, record) for record in list(_records(path, folder, origin))]
-        except _UnknownFile as reason:
+            # Spreadsheets save CSV files with a byte order mark.
+            texts[path] = path.read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError) as error:
+            skipped[path] = f"cannot be read: {error}"
+    headers = {path: _headers(text) for path, text in texts.items()}
+    inferences = [path for path in texts if model_analyzer.is_inference_table(headers[path])]
+    gpus = [path for path in texts if model_analyzer.is_gpu_table(headers[path])]
+    for path in gpus:
+        about = [texts[each] for each in inferences if each.parent == path.parent]
+        reason = model_analyzer.unmatched_rows(texts[path], about)
+        if reason:
+            skipped[path] = reason if about else "has only the GPUs, and no inferences beside it"
+    for path in inferences:
+        beside = [texts[each] for each in gpus if each.parent == path.parent]
+        try:
+            yield _analyzer_file(path, texts[path], headers[path], beside)
+        except UnknownFile as reason:
+            skipped[path] = str(reason)
+    rest = {path: texts[path] for path in texts if path not in {*inferences, *gpus}}
+    yield from _perf_files(rest, top, origin, skipped)
+
+
+def _perf_files(
+    texts: Mapping[Path, str], top: Path, origin: Origin, skipped: dict[Path, str]
+) -> Iterator[_Found]:
+    known: dict[Path, _Found] = {}
+    for path, text in texts.items():
+        try:
+            found = _perf_file(path, text, top, origin)
+        except UnknownFile as reason:
             skipped[path] = str(reason)
         except csv.Error as error:
             skipped[path] = f"is not a CSV file: {error}"
-    if not found:
-        reasons = "".join(f"\n{path}: {reason}" for path, reason in list(skipped.items())[:5])
-        raise BadInput(
-            f"{folder}: holds no CSV file of perf_analyzer or Model Analyzer{reasons}",
-            "expected: {model}_batch{N}.csv as perf_analyzer -f writes it, or "
-            "metrics-model-inference.csv",
-        )
-    places: dict[tuple[str, str], list[Path]] = {}
-    records = []
-    for path, record in found:
-        identified = _with_point_id(_with_load(record, [other for _, other in found]))
-        places_of = places.setdefault((identified.pool, identified.point_id), [])
-        if any(place != path for place in places_of):
-            raise BadInput(
-                f"{path} and {places_of[0]} are about the same point",
-                "import them one by one, each with a --pool of its own",
+        else:
+            before = known.get(path.with_suffix(""))
+            known[path.with_suffix("")] = _joined(before, found) if before else found
+    for found in known.values():
+        said = {**found.named, **origin.columns}
+        if all({"model", "batch_size"} <= {*said, *each} for each in found.measurements):
+            yield found
+        else:
+            skipped[found.path] = (
+                f"its name does not say model and batch size as in {origin.name}; give --name, "
+                "--model or --batch-size"
             )
-        records.append(replace(identified, repeat=len(places_of)))
-        places_of.append(path)
-    return CsvImport(tuple(records), skipped, tuple(_missing_information(records)))
 
 
-def _with_load(record: Record, others: list[Record]) -> Record:
+def _analyzer_file(path: Path, text: str, headers: Sequence[str], gpus: Sequence[str]) -> _Found:
+    tables = model_analyzer.read_gpu_tables(gpus)
+    measured = tuple(model_analyzer.analyzer_measurements(text, tables))
+    unread = [header for header in headers if header not in model_analyzer.KNOWN_HEADERS]
+    return _Found(path, {}, measured, unread)
+
+
+def _headers(text: str) -> list[str]:
+    try:
+        return next(csv.reader(text.splitlines()[:1]), [])
+    except csv.Error:
+        return []
+
+
+def _perf_file(path: Path, text: str, top: Path, origin: Origin) -> _Found:
+    named = name_values(origin.name, PurePath(path.relative_to(top)))
+    read = read_perf_file(text, is_named=named is not None and path.suffix == ".csv")
+    said = {**(named or {}), **origin.columns}
+    for each in read.measurements:
+        for name, value in each.items():
+            if value is not None and said.get(name, value) != value:
+                raise UnknownFile(f"says {name} {value}, and its name or an option {said[name]}")
+    # A file without rows is a measurement that failed: it becomes a record, not a silent gap.
+    return _Found(path, named or {}, read.measurements or ({},), read.unknown)
+
+
+_SAME_FIGURES = 1e-3
+"""Of two throughputs, of which one was rounded."""
+
+
+def _joined(first: _Found, second: _Found) -> _Found:
+    """Return the measurements of two files of one name; the first says more exactly what both say.
+
+    A report may hold more runs than the CSV file, which each run of a loop replaced: these are
+    measurements of their own.
+    """
+    rest = [dict(each) for each in first.measurements if each]
+    for each in second.measurements:
+        match = next((other for other in reversed(rest) if _is_same(other, each)), None)
+        if match is None:
+            rest.append(dict(each))
+        else:
+            match.update({name: value for name, value in each.items() if match.get(name) is None})
+    return replace(first, measurements=rest or first.measurements)
+
+
+def _is_same(one: Values, other: Values) -> bool:
+    loads = ("concurrency", "request_rate")
+    if any(one.get(name) != other.get(name) for name in loads):
+        return False
+    first, second = (each.get("throughput_infer_per_s") for each in (one, other))
+    # A profile export has no batch size, hence no throughput.
+    if first is None or second is None:
+        return True
+    return math.isclose(first, second, rel_tol=_SAME_FIGURES)
+
+
+def _file_records(found: _Found, top: Path, origin: Origin) -> Iterator[Record]:
+    source = found.path.relative_to(top)
+    for each in found.measurements:
+        values = {**found.named, **origin.columns, **each}
+        requests_per_s = values.pop("_requests_per_s", None)
+        if requests_per_s and "throughput_infer_per_s" not in values:
+            values["throughput_infer_per_s"] = requests_per_s * values["batch_size"]
+        if each and "percentile" not in values:
+            values["percentile"] = origin.percentile
+        settled = values.get(f"latency_p{values.get('percentile')}_us")
+        if settled is not None:
+            values.setdefault("latency_percentile_us", settled)
+        if "status" not in values and not values.get("throughput_infer_per_s", 0) > 0:
+            values["status"] = Status.FAILED
+            values["reason"] = f"perf_analyzer left no throughput in {source}"
+        yield _record(values, found.path, top, origin)
+
+
+def _record(values: dict[str, Any], path: Path, top: Path, origin: Origin) -> Record:
+    model = values["model"]
+    above = path.parent.relative_to(top)
+    folders = above.parent if above.name == model else above
+    if "variant_name" in values:
+        # The folders of Model Analyzer are called results, and are no kind of node.
+        folders = Path()
+    pool = origin.pool or (folders.as_posix() if folders.parts else top.resolve().name)
+    base: dict[str, Any] = {
+        "point_id": "",
+        "campaign": "imported",
+        "site": origin.site,
+        "pool": pool,
+        "repeat": 0,
+        "status": Status.OK,
+        "model_label": model,
+        # Most files have no time; this is when it had ended, unless the file was copied.
+        "ended_at": datetime.fromtimestamp(path.stat().st_mtime, UTC),
+        "hpcbench_version": __version__,
+    }
+    values = base | values
+    if values.get("together_id"):
+        values["together_id"] = _hash("csv", values["together_id"])
+    placement_id = _hash("csv", values["site"], values["pool"], model)[:12]
+    return Record(**values | {"placement_id": placement_id})
+
+
+def _with_load(record: Record, others: Sequence[Record]) -> Record:
     """Return a failed record with the load of its model's other batch sizes.
 
     A file without rows does not say which load failed. Where the other files disagree on one, the
     record stays without.
     """
-    if record.status in MEASURED:
+    if record.status in MEASURED or record.concurrency or record.request_rate:
         return record
     same = ("pool", "model_label")
     loads = {
@@ -204,176 +325,44 @@ def _with_load(record: Record, others: list[Record]) -> Record:
     return replace(record, concurrency=concurrency, request_rate=rate, percentile=percentile)
 
 
-class _UnknownFile(Exception):
-    """Says why a file is of neither kind."""
-
-
-def _records(path: Path, folder: Path, origin: CsvOrigin) -> Iterator[Record]:
-    try:
-        # Spreadsheets save CSV files with a byte order mark.
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise _UnknownFile(f"cannot be read: {error}") from error
-    headers = set(next(csv.reader(text.splitlines()[:1]), []))
-    if {"Model", "Batch", "Throughput (infer/sec)"} <= headers:
-        return _analyzer_records(path, folder, text, origin)
-    if "GPU UUID" in headers:
-        raise _UnknownFile(
-            "has only the GPUs; the other metrics are in metrics-model-inference.csv"
-        )
-    named = re.fullmatch(r"(?P<model>.+)_batch(?P<batch>[1-9]\d{0,8})\.csv", path.name)
-    if headers & {"Concurrency", "Request Rate"} and "Inferences/Second" in headers:
-        if named is None:
-            raise _UnknownFile("its name does not say model and batch size: {model}_batch{N}.csv")
-    elif named is None or headers:
-        raise _UnknownFile("has columns of neither perf_analyzer nor Model Analyzer")
-    return _loop_records(path, folder, text, named["model"], int(named["batch"]), origin)
-
-
-def _loop_records(
-    path: Path, folder: Path, text: str, model: str, batch: int, origin: CsvOrigin
-) -> Iterator[Record]:
-    """Yield a record for each row, with one load each; a failed one where there is no row."""
-    above = path.parent.relative_to(folder)
-    pool = above.parent if above.name == model else above
-    base = _base(path, model, origin, pool=origin.pool or _pool_name(folder, pool))
-    # A file without rows is a measurement that failed: it becomes a record, not a silent gap.
-    for cells in perf_output.csv_rows(text) or [{}]:
-        percentile = _percentile(cells, origin) if cells else None
-        metrics = perf_output.csv_metrics(cells, percentile)
-        yield replace(
-            _with_metrics(base, metrics, path.relative_to(folder)),
-            batch_size=batch,
-            concurrency=_whole(cells.get("Concurrency")),
-            request_rate=perf_output.parse_number(cells.get("Request Rate", "")),
-            percentile=percentile,
-        )
-
-
-def _percentile(cells: Cells, origin: CsvOrigin) -> int | None:
-    """Return the percentile that perf_analyzer was called with; None for the mean."""
-    # With a percentile, perf_analyzer leaves the mean out.
-    if "Avg latency" in cells:
-        return None
-    named = {int(m[1]) for header in cells if (m := re.fullmatch(r"p(\d+) latency", header))}
-    return next(iter(named - _ALWAYS_WRITTEN), origin.percentile)
-
-
-def _analyzer_records(path: Path, folder: Path, text: str, origin: CsvOrigin) -> Iterator[Record]:
-    """Yield a record for each measurement of each configuration that Model Analyzer tried."""
-    # Its own folders are called results and are no kind of node.
-    pool = origin.pool or _pool_name(folder, Path())
-    for cells in perf_output.csv_rows(text):
-        if _whole(cells["Batch"]) is None:
-            raise _UnknownFile(
-                "is about several models at once, and does not tell their metrics apart"
+def _numbered(pairs: Sequence[tuple[Path, Record]]) -> list[Record]:
+    """Return the records with their ids; those of one point and file are repeats of it."""
+    places: dict[tuple[object, ...], list[Path]] = {}
+    records = []
+    for path, record in pairs:
+        identified = replace(record, point_id=_point_id(record))
+        key = (record.site, record.pool, identified.point_id, record.run_id, record.repeat)
+        places_of = places.setdefault(key, [])
+        if any(place != path for place in places_of):
+            raise BadInput(
+                f"{path} and {places_of[0]} are about the same point",
+                "import them one by one, each with a --pool of its own, or say by --name what "
+                "their names tell apart",
             )
-        metrics: dict[str, Any] = {}
-        for header, (column, factor) in _ANALYZER.items():
-            value = perf_output.parse_number(cells.get(header, ""))
-            if value is not None:
-                metrics[column] = value * factor
-        groups = re.fullmatch(r"(\d+):(\w+)", cells.get("Instance Group", "").strip())
-        base = _base(path, cells["Model"], origin, pool=pool)
-        yield replace(
-            _with_metrics(base, metrics, path.relative_to(folder)),
-            model_label=cells.get("Model Config Path") or cells["Model"],
-            batch_size=_whole(cells["Batch"]),
-            concurrency=_whole(cells.get("Concurrency")),
-            request_rate=perf_output.parse_number(cells.get("Request Rate", "")),
-            max_batch_size=_whole(cells.get("Max Batch Size")),
-            instance_count=int(groups[1]) if groups else None,
-            instance_kind=f"KIND_{groups[2]}" if groups else None,
-        )
+        records.append(replace(identified, repeat=record.repeat + len(places_of)))
+        places_of.append(path)
+    return records
 
 
-def _with_metrics(record: Record, metrics: Mapping[str, Any], source: Path) -> Record:
-    if metrics.get("throughput_infer_per_s", 0) > 0:
-        return replace(record, **metrics)
-    reason = f"perf_analyzer left no throughput in {source}"
-    return replace(record, status=Status.FAILED, reason=reason, **metrics)
+_ALWAYS = (
+    *("model", "model_label", "batch_size", "concurrency", "request_rate", "percentile"),
+    *("instance_count", "instance_kind", "max_batch_size"),
+)
+_SOMETIMES = names_with(
+    *(Role.MODEL, Role.SERVER, Role.LOAD, Role.CALL, Role.WINDOW, Role.RESOLVED)
+)
 
 
-def _base(path: Path, model: str, origin: CsvOrigin, pool: str) -> Record:
-    """Return what is the same for all records of a file."""
-    return Record(
-        point_id="",
-        campaign="imported",
-        site=origin.site,
-        pool=pool,
-        repeat=0,
-        placement_id=_hash("csv", origin.site, pool, model)[:12],
-        status=Status.OK,
-        model=model,
-        model_label=model,
-        gpu_name=origin.gpu,
-        # The loop writes no time; this is when perf_analyzer had ended, unless the file was copied.
-        ended_at=datetime.fromtimestamp(path.stat().st_mtime, UTC),
-        hpcbench_version=__version__,
-    )
-
-
-def _with_point_id(record: Record) -> Record:
-    """Return the record with a point_id, a hash of everything but metrics."""
-    identity = (
-        *("csv", record.model, record.model_label, record.batch_size, record.concurrency),
-        *(record.request_rate, record.percentile, record.instance_count, record.instance_kind),
-        record.max_batch_size,
-    )
-    return replace(record, point_id=_hash(*identity))
+def _point_id(record: Record) -> str:
+    """Return a hash of everything but metrics, of where it was measured, and of the session."""
+    more = {
+        name: getattr(record, name)
+        for name in _SOMETIMES
+        if name not in _ALWAYS and getattr(record, name) is not None
+    }
+    identity = ["csv", *(getattr(record, name) for name in _ALWAYS)]
+    return _hash(*identity, *([more] if more else []))
 
 
 def _hash(*identity: object) -> str:
     return hash_id(json.dumps(identity))
-
-
-def _pool_name(folder: Path, relative: Path) -> str:
-    """Return the name of the pool: the folders above the models', or that of the whole tree."""
-    return relative.as_posix() if relative.parts else folder.resolve().name
-
-
-def _whole(text: str | None) -> int | None:
-    value = perf_output.parse_number(text or "")
-    return int(value) if value is not None and value == int(value) and 0 <= value < 1e9 else None
-
-
-_COLUMNS_OF: dict[str, tuple[str, ...]] = {
-    "the GPU (--gpu)": ("gpu_name",),
-    "the node and its software": ("node", "gpu_driver", "triton_version", "server_image_digest"),
-    "the server's configuration": ("server_config", "dynamic_batching"),
-    "how many requests were counted": ("request_count",),
-    "the length of a window and the spread allowed": ("measurement_interval_ms",),
-    "whether it was gRPC or HTTP": ("protocol",),
-    "the inputs": ("input_data", "shapes"),
-    "any latency": ("latency_avg_us", "latency_p50_us", "latency_p95_us", "latency_p99_us"),
-    "the server's own times": ("server_queue_us", "server_compute_infer_us"),
-    "GPU utilisation, power and energy": ("gpu_utilization_avg", "gpu_power_avg_w"),
-}
-"""What figures and recommendations use, and the columns that hold it."""
-
-
-def _missing_information(records: Sequence[Record]) -> Iterator[str]:
-    """Yield what no record has, and the points that have no file."""
-    measured = [record for record in records if record.status in MEASURED]
-    for words, columns in _COLUMNS_OF.items():
-        if all(getattr(r, column) is None for r in measured for column in columns):
-            yield words
-    without_mean = sum(r.percentile is None and r.latency_avg_us is None for r in measured)
-    if without_mean:
-        yield (
-            f"the mean latency of {without_mean} points; if perf_analyzer ran with a percentile, "
-            "give it here, too: --percentile"
-        )
-    yield from _missing_points(records)
-
-
-def _missing_points(records: Sequence[Record]) -> Iterator[str]:
-    """Yield batch sizes that one model has and another lacks."""
-    # Where perf_analyzer fails, there may be no file at all.
-    batches: dict[tuple[str, str], set[int]] = {}
-    for record in records:
-        batches.setdefault((record.pool, record.model_label), set()).add(record.batch_size or 0)
-    wanted = set().union(*batches.values())
-    for (pool, label), present in batches.items():
-        if missing := sorted(wanted - present):
-            yield f"{label} on {pool} at batch size {', '.join(map(str, missing))}: no file"

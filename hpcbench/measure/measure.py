@@ -35,6 +35,7 @@ from hpcbench.measure.perf_analyzer import PassPlan
 from hpcbench.measure.perf_output import Outcome
 from hpcbench.measure.preflight import InstalledPerfAnalyzer, check_scratch, installed_perf_analyzer
 from hpcbench.measure.server import ServerOptions
+from hpcbench.plan import model_config
 from hpcbench.plan.digest import hash_id
 from hpcbench.plan.initial_record import initial_record
 from hpcbench.plan.input_data import GENERATED_INPUT
@@ -210,6 +211,9 @@ def _record(
         **work.columns,
         **loaded_config.resolved_columns(server.configs[place]),
         server_config=model_repository.config_pbtxt(server.asked[place]),
+        deploy_config=model_repository.config_pbtxt(
+            model_config.to_deploy(point.variant, server.requests.get(point.variant.model.name, ()))
+        ),
         server_ready_s=server.ready_s,
         server_fresh=server.fresh,
         triton_version=server.version,
@@ -237,6 +241,7 @@ def _composing_record(
         model_digest=called.digest if called else None,
         shapes=None,
         server_config=model_repository.config_pbtxt(config),
+        deploy_config=None,
     )
 
 

@@ -133,6 +133,7 @@ _STAGES: tuple[tuple[str, str], ...] = (
     ("client_response_wait_us", r"response wait (\d+) usec"),
     ("client_recv_us", r"(?:unmarshal|receive) (\d+) usec\)"),
     ("server_queue_us", r"^    Avg request latency: .*queue (\d+) usec"),
+    ("server_compute_us", r"^    Avg request latency: .*compute (\d+) usec"),
     ("server_compute_input_us", r"compute input (\d+) usec"),
     ("server_compute_infer_us", r"compute infer (\d+) usec"),
     ("server_compute_output_us", r"compute output (\d+) usec"),

@@ -58,6 +58,41 @@ def configure(
     return config
 
 
+def to_deploy(variant: ServerVariant, requests: Sequence[Request] = ()) -> ModelConfig:
+    """Return the model's own configuration, changed in what its axes change and in nothing else.
+
+    Parameters
+    ----------
+    variant
+        The server variant.
+    requests
+        The requests that were measured.
+
+    Returns
+    -------
+    ModelConfig
+        Without what `configure` changes for a measurement: the version policy of one version, no
+        response cache, the folder of engines.
+    """
+    own = ModelConfig.FromString(variant.model.config)
+    measured, base = (configure(each, requests) for each in (variant, replace(variant, changes=())))
+    for field in ModelConfig.DESCRIPTOR.fields:
+        if _only(measured, field.name) == _only(base, field.name):
+            measured.ClearField(field.name)
+            measured.MergeFrom(_only(own, field.name))
+    return measured
+
+
+def _only(config: ModelConfig, name: str) -> ModelConfig:
+    """The configuration with one of its fields."""
+    found = ModelConfig()
+    found.CopyFrom(config)
+    for field, _ in config.ListFields():
+        if field.name != name:
+            found.ClearField(field.name)
+    return found
+
+
 def is_own(variant: ServerVariant, requests: Sequence[Request] = ()) -> bool:
     """Whether the axes of a variant leave the model's configuration as it is.
 

@@ -176,6 +176,10 @@ class Asked:
         unit="1",
     )
     server_config: str | None = _provenance("the whole config.pbtxt that the server was given")
+    deploy_config: str | None = _provenance(
+        "the config.pbtxt to deploy: the model's own with the server axes; the versions and the "
+        "response cache, which measuring replaces, are as in the model's own"
+    )
     own_config: bool | None = _provenance(
         "whether that is the model's own: no axis changes anything in it, as with "
         "accelerator: null of a model that has none"

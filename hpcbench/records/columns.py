@@ -124,6 +124,11 @@ class Record(Asked):
     server_queue_us: float | None = _metric(
         "waiting for an instance", unit="us", header="Server Queue"
     )
+    server_compute_us: float | None = _metric(
+        "computing, where it is not divided into the next three: perf_client before 2020",
+        unit="us",
+        header="Server Compute",
+    )
     server_compute_input_us: float | None = _metric(
         "preparing the inputs", unit="us", header="Server Compute Input"
     )

@@ -51,6 +51,11 @@ class Results:
         return self.folder / "site.yaml"
 
     @property
+    def campaign_lock(self) -> Path:
+        """The lock of the newest session, from which it can be repeated elsewhere."""
+        return self.folder / "campaign.lock.yaml"
+
+    @property
     def plan(self) -> Path:
         """What the newest run set out to measure."""
         return self.folder / "plan.parquet"

@@ -17,17 +17,29 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from hpcbench.records.columns import Status
-
-Numbers = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
+from hpcbench.records.rule_columns import (
+    PERCENTILES,
+    STAGES,
+    Flags,
+    Numbers,
+    equals,
+    first_known,
+    flags,
+    is_there,
+    is_true,
+    mean_latency_us,
+    numbers,
+)
 
 LITTLE_TOLERANCE = 0.1
 """How far the load that throughput and latency amount to may be from the load asked for."""
+
+TAIL_TOLERANCE = 0.05
+"""How far the 99th percentile may be below the mean that throughput and load amount to."""
 
 TURNAROUND_US = 50.0
 """What a client needs between a response and the next request in its place. The latency of
@@ -72,136 +84,97 @@ class Rule:
     left_out: bool = True
 
 
-def _numbers(table: pa.Table, name: str) -> Numbers:
-    """Return a column as floats; NaN where it, or a value of it, is missing."""
-    if name not in table.column_names:
-        return np.full(len(table), np.nan)
-    found: Numbers = table[name].cast(pa.float64()).to_numpy(zero_copy_only=False)
-    return found
-
-
-def _is_true(table: pa.Table, name: str) -> Flags:
-    return _numbers(table, name) > 0
-
-
-def _first_known(*columns: Numbers) -> Numbers:
-    found = columns[0]
-    for column in columns[1:]:
-        found = np.where(np.isnan(found), column, found)
-    return found
-
-
-def _equals(table: pa.Table, name: str, text: str) -> Flags:
-    if name not in table.column_names:
-        return np.zeros(len(table), dtype=bool)
-    return _flags(pc.equal(table[name], text))
-
-
-def _is_there(table: pa.Table, name: str) -> Flags:
-    if name not in table.column_names:
-        return np.zeros(len(table), dtype=bool)
-    found: Flags = table[name].is_valid().to_numpy(zero_copy_only=False)
-    return found
-
-
-def _flags(column: Any) -> Flags:
-    found: Flags = pc.fill_null(column, False).to_numpy(zero_copy_only=False)
-    return found
-
-
-_STAGES = (
-    *("client_send_us", "network_us", "server_queue_us", "server_compute_input_us"),
-    *("server_compute_infer_us", "server_compute_output_us", "client_recv_us"),
-)
-
-
-def _mean_latency_us(table: pa.Table) -> Numbers:
-    # Where a percentile was asked for, a CSV of perf_analyzer has no mean, but all its parts.
-    parts = np.sum([_numbers(table, name) for name in _STAGES], axis=0)
-    return _first_known(_numbers(table, "latency_avg_us"), parts)
-
-
 def _requests_per_s(table: pa.Table) -> Numbers:
-    return _numbers(table, "throughput_infer_per_s") / _numbers(table, "batch_size")
+    return numbers(table, "throughput_infer_per_s") / numbers(table, "batch_size")
 
 
 def _breaks_little(table: pa.Table) -> Flags:
-    rate, latency_us = _requests_per_s(table), _mean_latency_us(table)
-    concurrency = _numbers(table, "concurrency")
+    rate, latency_us = _requests_per_s(table), mean_latency_us(table)
+    concurrency = numbers(table, "concurrency")
     most = rate * latency_us / 1e6 / concurrency
     least = rate * (latency_us + TURNAROUND_US) / 1e6 / concurrency
     closed = (most > 1 + LITTLE_TOLERANCE) | (least < 1 - LITTLE_TOLERANCE)
-    sent = _first_known(_numbers(table, "send_request_rate"), _numbers(table, "request_rate"))
+    p99_us, implied_us = numbers(table, "latency_p99_us"), concurrency / rate * 1e6 - TURNAROUND_US
+    # A mean above p99 is rare and can be true: then a few requests took very long.
+    closed |= ~(latency_us > p99_us) & (p99_us < (1 - TAIL_TOLERANCE) * implied_us)
+    sent = first_known(numbers(table, "send_request_rate"), numbers(table, "request_rate"))
     found: Flags = closed | (np.abs(rate / sent - 1) > LITTLE_TOLERANCE)
+    return found
+
+
+def _has_disordered_percentiles(table: pa.Table) -> Flags:
+    values = [numbers(table, name) for name in PERCENTILES]
+    pairs = [(low, high) for place, low in enumerate(values) for high in values[place + 1 :]]
+    found: Flags = np.any([low > high for low, high in pairs], axis=0)
     return found
 
 
 def _has_other_batches(table: pa.Table) -> Flags:
     # Without a batch dimension the server counts a request as one inference.
-    batch = np.where(_numbers(table, "max_batch_size") == 0, 1.0, _numbers(table, "batch_size"))
-    per_request = _numbers(table, "inference_count") / _numbers(table, "success_count")
+    batch = np.where(numbers(table, "max_batch_size") == 0, 1.0, numbers(table, "batch_size"))
+    per_request = numbers(table, "inference_count") / numbers(table, "success_count")
     # What the cache answers is a request without inference; a decoupled model answers as it likes.
     # An ensemble may divide a batch before it calls a model.
-    counted = ~_is_true(table, "response_cache") & ~_is_there(table, "part_of")
-    counted &= np.isnan(_numbers(table, "response_throughput_per_s"))
+    counted = ~is_true(table, "response_cache") & ~is_there(table, "part_of")
+    counted &= np.isnan(numbers(table, "response_throughput_per_s"))
     found: Flags = counted & (np.abs(per_request / batch - 1) > 0.01)
     return found
 
 
 def _has_few_requests(table: pa.Table) -> Flags:
-    quantile = _numbers(table, "percentile") / 100
+    quantile = numbers(table, "percentile") / 100
     # All of n requests are below the true quantile with probability quantile ** n. Above 2.5 %,
     # the 95 % interval of the quantile has no upper end.
-    found: Flags = _numbers(table, "request_count") * np.log(quantile) > np.log(0.025)
+    found: Flags = numbers(table, "request_count") * np.log(quantile) > np.log(0.025)
     return found
 
 
 def _is_unsettled(table: pa.Table) -> Flags:
-    return _equals(table, "status", Status.UNSTABLE)
+    return equals(table, "status", Status.UNSTABLE)
 
 
 def _has_failures(table: pa.Table) -> Flags:
-    return _numbers(table, "failure_count") > 0
+    return numbers(table, "failure_count") > 0
 
 
 def _has_strangers(table: pa.Table) -> Flags:
-    foreign = _numbers(table, "foreign_requests")
-    client, served = _numbers(table, "request_count"), _numbers(table, "success_count")
+    foreign = numbers(table, "foreign_requests")
+    client, served = numbers(table, "request_count"), numbers(table, "success_count")
     # The ends of each of three windows cut what is in flight, in one of the two counts.
     in_flight = np.fmax(
-        _numbers(table, "concurrency"), _requests_per_s(table) * _mean_latency_us(table) / 1e6
+        numbers(table, "concurrency"), _requests_per_s(table) * mean_latency_us(table) / 1e6
     )
     margin = np.fmax(STRANGER_MARGIN * client, 3 * np.nan_to_num(in_flight, nan=1.0))
     # A model beside it may be an ensemble that calls this one.
-    more = ~_is_there(table, "beside") & (served - client > margin)
+    more = ~is_there(table, "beside") & (served - client > margin)
     # Whoever counted at the server knows better.
     found: Flags = np.where(np.isnan(foreign), more, foreign > 0)
     return found
 
 
 def _is_overloaded(table: pa.Table) -> Flags:
-    asked, sent = _numbers(table, "request_rate"), _numbers(table, "send_request_rate")
+    asked, sent = numbers(table, "request_rate"), numbers(table, "send_request_rate")
     # Poisson arrivals vary by the square root of their number.
     chance = np.where(
-        _equals(table, "request_distribution", "poisson"),
-        3 / np.sqrt(np.fmax(1, _numbers(table, "request_count"))),
+        equals(table, "request_distribution", "poisson"),
+        3 / np.sqrt(np.fmax(1, numbers(table, "request_count"))),
         0.0,
     )
-    late = _numbers(table, "delayed_requests_percent") > MOST_DELAYED_PERCENT
+    late = numbers(table, "delayed_requests_percent") > MOST_DELAYED_PERCENT
     too_slow = sent < (LEAST_RATE_SENT - np.nan_to_num(chance)) * asked
-    return _is_true(table, "overloaded") | (~np.isnan(asked) & (late | too_slow))
+    return is_true(table, "overloaded") | (~np.isnan(asked) & (late | too_slow))
 
 
 def _is_client_limit(table: pa.Table) -> Flags:
-    overhead = _numbers(table, "client_overhead_percent")
-    return _is_true(table, "client_cpu_limited") | (overhead > MOST_CLIENT_OVERHEAD_PERCENT)
+    overhead = numbers(table, "client_overhead_percent")
+    return is_true(table, "client_cpu_limited") | (overhead > MOST_CLIENT_OVERHEAD_PERCENT)
 
 
 def _is_other_device(table: pa.Table) -> Flags:
-    lacking: Flags = _numbers(table, "gpu_count") < _numbers(table, "pool_gpu_count")
+    lacking: Flags = numbers(table, "gpu_count") < numbers(table, "pool_gpu_count")
     if not {"pool_gpu", "gpu_name"} <= set(table.column_names):
         return lacking
-    return lacking | _flags(pc.not_equal(table["pool_gpu"], table["gpu_name"]))
+    return lacking | flags(pc.not_equal(table["pool_gpu"], table["gpu_name"]))
 
 
 def _is_throttled(table: pa.Table) -> Flags:
@@ -209,7 +182,7 @@ def _is_throttled(table: pa.Table) -> Flags:
         return np.zeros(len(table), dtype=bool)
     reasons = pc.utf8_lower(table["gpu_throttle_reasons"])
     found: Flags = np.any(
-        [_flags(pc.match_substring(reasons, word)) for word in SLOWED_DOWN], axis=0
+        [flags(pc.match_substring(reasons, word)) for word in SLOWED_DOWN], axis=0
     )
     return found
 
@@ -217,35 +190,35 @@ def _is_throttled(table: pa.Table) -> Flags:
 def _has_short_windows(table: pa.Table) -> Flags:
     slowest = np.fmax.reduce(
         [
-            _mean_latency_us(table),
-            _numbers(table, "latency_percentile_us"),
-            _numbers(table, "latency_p99_us"),
+            mean_latency_us(table),
+            numbers(table, "latency_percentile_us"),
+            numbers(table, "latency_p99_us"),
         ]
     )
     # perf_analyzer gets windows as long as a load needs; the interval asked for is the next best.
     asked_s = np.where(
-        _equals(table, "measurement_mode", "count_windows"),
+        equals(table, "measurement_mode", "count_windows"),
         np.nan,
-        _numbers(table, "measurement_interval_ms") / 1000,
+        numbers(table, "measurement_interval_ms") / 1000,
     )
-    counted_s = _numbers(table, "request_count") / _requests_per_s(table)
-    window_s = _first_known(counted_s / _numbers(table, "windows_counted"), asked_s)
+    counted_s = numbers(table, "request_count") / _requests_per_s(table)
+    window_s = first_known(counted_s / numbers(table, "windows_counted"), asked_s)
     found: Flags = window_s * 1e6 < slowest
     return found
 
 
 def _has_other_config(table: pa.Table) -> Flags:
-    most = _numbers(table, "max_batch_size")
-    wrong: Flags = (most > 0) & (_numbers(table, "batch_size") > most)
+    most = numbers(table, "max_batch_size")
+    wrong: Flags = (most > 0) & (numbers(table, "batch_size") > most)
     if "variant" not in table.column_names:
         return wrong
     instances, batching, delay = _asked_config(table["variant"])
-    per_group = _numbers(table, "instance_count")
-    has_batching = _numbers(table, "dynamic_batching")
+    per_group = numbers(table, "instance_count")
+    has_batching = numbers(table, "dynamic_batching")
     # The axis is the count of a group; the server tells the sum over groups and GPUs.
     wrong |= ~np.isnan(per_group) & (np.fmod(per_group, instances) > 0)
     wrong |= ~np.isnan(has_batching) & (np.abs(has_batching - batching) > 0)
-    wrong |= np.abs(_numbers(table, "max_queue_delay_us") - delay) > 0
+    wrong |= np.abs(numbers(table, "max_queue_delay_us") - delay) > 0
     return wrong
 
 
@@ -277,8 +250,8 @@ def _number(axes: dict[str, Any], name: str) -> float:
 
 
 _LITTLE_COLUMNS = (
-    *("throughput_infer_per_s", "batch_size", "concurrency", "latency_avg_us", *_STAGES),
-    *("send_request_rate", "request_rate"),
+    *("throughput_infer_per_s", "batch_size", "concurrency", "latency_avg_us", *STAGES),
+    *("send_request_rate", "request_rate", "latency_p99_us"),
 )
 
 RULES = (
@@ -288,6 +261,13 @@ RULES = (
         "load or a metric is not what the row says",
         _LITTLE_COLUMNS,
         _breaks_little,
+    ),
+    Rule(
+        "PERCENTILES",
+        "the percentiles of the latency are not in order: one of them is something else, or in "
+        "another unit",
+        PERCENTILES,
+        _has_disordered_percentiles,
     ),
     Rule(
         "BATCH",
@@ -355,7 +335,7 @@ RULES = (
         (
             *("windows_counted", "request_count", "throughput_infer_per_s", "batch_size"),
             *("measurement_interval_ms", "measurement_mode", "latency_percentile_us"),
-            *("latency_p99_us", "latency_avg_us", *_STAGES),
+            *("latency_p99_us", "latency_avg_us", *STAGES),
         ),
         _has_short_windows,
     ),

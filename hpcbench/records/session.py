@@ -15,6 +15,25 @@ from hpcbench.records.folder import Results, write_atomically
 
 
 @dataclass(frozen=True)
+class Repeated:
+    """The session that a new one repeats, as its lock has it.
+
+    Attributes
+    ----------
+    run_id
+        Its name.
+    seed
+        That of its order. The new session has the same one.
+    complete
+        Whether a run of it has come to its end.
+    """
+
+    run_id: str
+    seed: int
+    complete: bool
+
+
+@dataclass(frozen=True)
 class Session:
     """One session.
 
@@ -28,12 +47,15 @@ class Session:
         When it began, UTC.
     adopts
         Whether rows that have no run_id, of older versions, belong to it.
+    repeats
+        The run_id of the session whose lock it repeats; None for no other.
     """
 
     run_id: str
     seed: int
     started_at: datetime
     adopts: bool
+    repeats: str | None = None
 
     def has(self, run_id: str | None) -> bool:
         """Return whether a row belongs to this session.
@@ -51,8 +73,12 @@ class Session:
         return run_id == self.run_id or (run_id is None and self.adopts)
 
 
-def open_session(results: Results, *, new: bool) -> Session:
+def open_session(results: Results, *, new: bool, repeated: Repeated | None = None) -> Session:
     """Continue the session of a folder, or begin one.
+
+    With a lock, a session is continued where it repeats that lock already: the command was
+    interrupted, and is given again. So is the very session of the lock, where no run of it has come
+    to its end.
 
     Parameters
     ----------
@@ -60,6 +86,8 @@ def open_session(results: Results, *, new: bool) -> Session:
         The results folder, locked by the caller.
     new
         Whether to begin another one even if there is one.
+    repeated
+        The session to repeat; None for a campaign without a lock.
 
     Returns
     -------
@@ -67,18 +95,27 @@ def open_session(results: Results, *, new: bool) -> Session:
         What the folder's file of the session says from now on.
     """
     found = read_session(results)
+    new = new or (repeated is not None and not _continues(found, repeated))
     if found is not None and not new:
         return found
     now = datetime.now(UTC)
     session = Session(
         run_id=f"{now:%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:6]}",
-        seed=random.SystemRandom().getrandbits(31),
+        seed=repeated.seed if repeated else random.SystemRandom().getrandbits(31),
         started_at=now,
         adopts=not new,
+        repeats=repeated.run_id if repeated else None,
     )
     content = vars(session) | {"started_at": now.isoformat()}
     write_atomically(results.session, json.dumps(content, indent=1).encode())
     return session
+
+
+def _continues(found: Session | None, repeated: Repeated) -> bool:
+    if found is None:
+        return False
+    unfinished = found.run_id == repeated.run_id and not repeated.complete
+    return unfinished or found.repeats == repeated.run_id
 
 
 def read_session(results: Results) -> Session | None:

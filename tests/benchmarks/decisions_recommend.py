@@ -60,7 +60,7 @@ def _noisy(truth: np.ndarray, cv: float, repeats: int, chance: Chance) -> np.nda
 def _limited(cv: float, repeats: int, chance: Chance) -> tuple[float, float]:
     """(true p99 over the limit, throughput over that of the best that truly keeps it)."""
     clients = np.arange(1, 41)
-    throughput, p99_ms = 10_000 * clients / (clients + 10), (clients + 10) * 1.0
+    throughput, p99_ms = 12_000 * clients / (clients + 10), (clients + 10) * 1.0
     limit = chance.uniform(20, 45)
     found, place = _recommended(
         _noisy(throughput, 0.01, repeats, chance),
@@ -85,7 +85,7 @@ def _throughput_within(cv: float, repeats: int, chance: Chance) -> float:
 
 def _equal(count: int, repeats: int, cv: float, chance: Chance) -> Recommendation:
     values = _noisy(np.full(count, 1000.0), cv, repeats, chance)
-    return _recommended(values, _noisy(np.full(count, 5.0), cv, repeats, chance))[0]
+    return _recommended(values, _noisy(np.full(count, 500.0), cv, repeats, chance))[0]
 
 
 def _truth_held(count: int, repeats: int, cv: float, chance: Chance) -> float:

@@ -68,8 +68,10 @@ def results(night: Night, chance: np.random.Generator) -> pd.DataFrame:
             values[..., repeat] = night.rho * values[..., repeat - 1] + fresh
         return np.exp(cv * values)
 
-    p50_us = 1e6 / level * 8 * slower * noise(night.cv)
-    p99_us = 1.5e6 / level * 8 * slower * noise(night.p99_cv)
+    # By Little's law: configuration n has n clients with a request of 8 inferences each.
+    request_us = 8e6 * np.arange(1, night.configurations + 1)[:, None, None] / level
+    p50_us = request_us * slower * noise(night.cv)
+    p99_us = 1.5 * request_us * slower * noise(night.p99_cv)
     frame = frame.assign(
         throughput_infer_per_s=(level / slower * noise(night.cv)).ravel(),
         latency_p50_us=np.round(p50_us.ravel()),

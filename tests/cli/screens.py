@@ -20,9 +20,11 @@ from rich.text import Text
 
 from hpcbench.cli.console import print_lines
 from hpcbench.cli.plan_text import print_plan
-from hpcbench.cli.point_text import reason_lines
 from hpcbench.cli.progress import show_progress
 from hpcbench.cli.results_table import results_table
+from hpcbench.cli.run_end import print_end
+from hpcbench.cli.statuses import reason_lines
+from hpcbench.cluster.driver import summarise
 from hpcbench.cluster.worker import record_event
 from hpcbench.config.campaign import Campaign
 from hpcbench.config.site import Site
@@ -32,7 +34,7 @@ from hpcbench.plan.plan import Plan
 from hpcbench.records.columns import Record
 from hpcbench.records.folder import Results
 from hpcbench.records.frame import load_results
-from hpcbench.records.store import write_records
+from hpcbench.records.store import write_plan, write_records
 from tests.helpers.builders import NOON, campaign, expanded, record
 from tests.helpers.paths import DATA
 
@@ -126,6 +128,8 @@ def _record(number: int, row: Mapping[str, Any], position: int) -> Record:
         **fixed,
         **unstable,
         throughput_infer_per_s=4e6 * row["batch_size"] / latency,
+        cpu_name="AMD EPYC 7763 64-Core Processor",
+        cpu_count=32,
         latency_avg_us=latency,
         latency_p95_us=1.2 * latency,
         latency_p99_us=1.5 * latency,
@@ -133,16 +137,22 @@ def _record(number: int, row: Mapping[str, Any], position: int) -> Record:
     )
 
 
+def write_results(name: str, folder: Path) -> Results:
+    """Write the results folder that a run of the study leaves."""
+    results = Results(folder)
+    results.create()
+    records = records_of(name)
+    # As workers write them: in no order that a person would choose.
+    write_records(results.records / "all.parquet", records[::2] + records[1::2])
+    write_plan(results, plan_rows(plan_of(name)))
+    return results
+
+
 @lru_cache
 def results_of(name: str) -> pd.DataFrame:
     """The measurements as they come back from a results folder."""
     with tempfile.TemporaryDirectory() as folder:
-        results = Results(Path(folder))
-        results.create()
-        records = records_of(name)
-        # As workers write them: in no order that a person would choose.
-        write_records(results.records / "all.parquet", records[::2] + records[1::2])
-        return load_results(results.folder)
+        return load_results(write_results(name, Path(folder)).folder)
 
 
 def results_screen(name: str, width: int | None) -> str:
@@ -183,11 +193,21 @@ def reasons_screen(name: str, width: int | None) -> str:
     return "".join(f"{line}\n" for line in reason_lines(rows, width))
 
 
+def end_screen(name: str, width: int) -> str:
+    """What a run prints below its table."""
+    console = terminal(width)
+    with tempfile.TemporaryDirectory() as folder:
+        summary = summarise(write_results(name, Path(folder)))
+        print_end(summary, Path("results/study"), terminal(width), console)
+    return text_of(console)
+
+
 SCREENS = {
     "plan": plan_screen,
     "progress": progress_screen,
     "results": results_screen,
     "reasons": reasons_screen,
+    "end": end_screen,
 }
 
 

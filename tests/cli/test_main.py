@@ -499,3 +499,24 @@ def test_rows_of_another_campaign_in_the_folder_are_not_counted(written: Written
     store.write_point(Results(folder), record(99))
     output = json.loads(invoke("status", folder, "--json").stdout)
     assert output["counts"] == {"ok": 1, "missing": 3}
+
+
+# plot
+
+
+def test_figures_that_do_not_apply_are_a_line_with_a_count_unless_somebody_asks_why(
+    tmp_path: Path,
+) -> None:
+    results = Results(tmp_path / "results")
+    results.create()
+    store.write_point(results, record(1))
+    words = ["plot", results.folder, "--out", tmp_path / "figures"]
+    brief = invoke(*words).stderr.splitlines()
+    assert len(brief) == 1
+    assert brief[0].endswith(
+        "kinds of figures not drawn, which need other axes; --verbose says why"
+    )
+    for more in (["--verbose"], ["--figure", "gpu_scaling"]):
+        reasons = invoke(*words, *more).stderr.splitlines()
+        assert reasons
+        assert all(line.startswith("not drawn: ") for line in reasons)

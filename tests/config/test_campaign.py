@@ -322,6 +322,15 @@ def test_for_sizes_without_their_inner_list_the_message_has_both_ways_to_write_t
     assert "[[4], [8]] for one each" in message
 
 
+@pytest.mark.parametrize("shapes", [{"x": [4]}, {"long": {"x": [4, 2]}, "short": {"x": [2, 2]}}])
+def test_shapes_are_written_as_they_were_read(shapes: dict[str, Any]) -> None:
+    """Without a warning, which these tests take as an error."""
+    study = campaign(models=[{"name": "tagger", "shapes": shapes}])
+    written = study.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    assert written["models"][0]["shapes"] == shapes
+    assert Campaign(**written) == study
+
+
 @pytest.mark.parametrize(
     ("added", "words"),
     [

@@ -90,6 +90,7 @@ def write(folder: Path, records: Iterable[Record]) -> Path:
 def _point_id(columns: dict[str, Any]) -> str:
     names = (
         "model",
+        "model_version",
         "batch_size",
         "concurrency",
         "request_rate",

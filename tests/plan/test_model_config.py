@@ -14,7 +14,7 @@ from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.measure.loaded_config import config_differences, resolved_columns
 from hpcbench.measure.model_repository import write_overlay
 from hpcbench.plan.model import TritonModel
-from hpcbench.plan.model_config import configure, is_own, server_arguments
+from hpcbench.plan.model_config import configure, is_own, server_arguments, to_deploy
 from hpcbench.plan.point import ServerVariant
 from tests.helpers.builders import parsed, triton_model, variant
 
@@ -150,12 +150,56 @@ def check_round_trip(original: ModelConfig, axes: dict[str, Any]) -> None:
     assert model.config == original.SerializeToString(deterministic=True)
 
 
+def check_deployed(original: ModelConfig, axes: dict[str, Any]) -> None:
+    """What is deployed has the axes as they were measured, and all else as in the original."""
+    model = model_of(original)
+    chosen = variant(model, version=1, **axes)
+    found = to_deploy(chosen)
+    assert besides(found, axes) == besides(original, axes)
+    assert {name: resolved_columns(found)[name] for name in axes if name in COLUMNS} == {
+        name: resolved_columns(configure(chosen))[name] for name in axes if name in COLUMNS
+    }
+
+
+OF_PRODUCTION = """
+    platform: "onnxruntime_onnx" max_batch_size: 64 default_model_filename: "net.onnx"
+    input { name: "x" data_type: TYPE_FP32 dims: [16] }
+    output { name: "y" data_type: TYPE_FP32 dims: [8] label_filename: "labels.txt" }
+    version_policy { specific { versions: [1, 3] } } response_cache { enable: true }
+    dynamic_batching { preferred_batch_size: [8] }
+    parameters { key: "k" value { string_value: "v" } }
+    model_warmup { name: "w" batch_size: 1 } metric_tags { key: "a" value: "b" }
+"""
+
+
+@pytest.mark.parametrize("policy", ["all {}", "latest { num_versions: 2 }", None])
+@pytest.mark.parametrize("axes", AXES, ids=str)
+def test_what_is_deployed_differs_from_the_original_in_its_axes_only(
+    axes: dict[str, Any], policy: str | None
+) -> None:
+    original = parsed(OF_PRODUCTION)
+    if policy:
+        original.ClearField("version_policy")
+        original.MergeFrom(parsed(f"version_policy {{ {policy} }}"))
+    check_deployed(original, axes)
+    if not axes:
+        assert to_deploy(variant(model_of(original), version=1)) == original
+
+
+def test_what_is_deployed_names_no_folder_of_a_node() -> None:
+    chosen = variant(model_of(parsed(OF_PRODUCTION)), accelerator=TENSORRT)
+    assert "trt_engine_cache_path" in str(configure(chosen, (), Path("/scratch/engines")))
+    assert "trt_engine_cache" not in str(to_deploy(chosen))
+    assert "FP16" in str(to_deploy(chosen))
+
+
 def test_every_configuration_of_cms_goes_through_every_axis_unchanged(shared_models: Path) -> None:
     paths = sorted(shared_models.parent.glob("model*/*/config.pbtxt"))
     assert len(paths) >= 4
     for path in paths:
         for axes in AXES:
             check_round_trip(parsed(path.read_text()), axes)
+            check_deployed(parsed(path.read_text()), axes)
 
 
 names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)

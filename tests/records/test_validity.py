@@ -66,10 +66,15 @@ BREAKS: dict[str, list[dict[str, Any]]] = {
         {"throughput_infer_per_s": 2700.0},
         {"latency_avg_us": 11500.0},
         {"concurrency": 3},
+        {"latency_avg_us": None, "latency_p99_us": 9300.0},
         OPEN_LOOP | {"throughput_infer_per_s": 2700.0},
         {"latency_avg_us": None, "client_send_us": 1.0, "network_us": 2.0}
         | {f"server_compute_{part}_us": 500.0 for part in ("input", "infer", "output")}
         | {"server_queue_us": 1.0, "client_recv_us": 3.0},
+    ],
+    "PERCENTILES": [
+        {"latency_p50_us": 10000.0, "latency_p90_us": 9000.0},
+        {"latency_p50_us": 12001.0},
     ],
     "BATCH": [{"inference_count": 2402}, {"inference_count": 19000}],
     "STRANGER": [

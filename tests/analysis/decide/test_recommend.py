@@ -587,9 +587,9 @@ def test_a_damaged_file_ends_with_2_and_its_name(tmp_path: Path, content: bytes 
     assert str(path) in done.output
 
 
-def test_the_folder_to_deploy_holds_the_configuration_as_the_server_had_it(tmp_path: Path) -> None:
+def test_the_folder_to_deploy_holds_the_configuration_to_deploy(tmp_path: Path) -> None:
     text = 'name: "tagger"\nmax_batch_size: 256\n# ü\n'
-    results = write(tmp_path / "r", repeats([1, 2], server_config=text))
+    results = write(tmp_path / "r", repeats([1, 2], server_config="measured", deploy_config=text))
     out = tmp_path / "out"
     done = run(results, "--out", out, "--rate", 3)
     assert done.exit_code == 0
@@ -643,6 +643,44 @@ def test_folders_of_one_model_under_two_labels_are_named_by_these(tmp_path: Path
     assert run(write(tmp_path / "r", records), "--out", out).exit_code == 0
     found = sorted(str(path.relative_to(out)) for path in out.rglob("config.pbtxt"))
     assert found == ["new/tagger/config.pbtxt", "old/tagger/config.pbtxt"]
+
+
+def test_versions_of_a_model_are_named_and_none_is_switched_off(tmp_path: Path) -> None:
+    own = 'name: "tagger" version_policy { all { } }'
+    records = [
+        record
+        for version in (1, 2)
+        for record in repeats(
+            [version],
+            model_version=version,
+            server_config=f"version_policy {{ specific {{ versions: {version} }} }}",
+            deploy_config=own,
+        )
+    ]
+    out = tmp_path / "out"
+    done = run(write(tmp_path / "r", records), "--out", out)
+    assert done.exit_code == 0
+    assert "Tagger version 1 on A100-SXM4-40GB: 1 conf" in done.output
+    found = {str(path.relative_to(out)): path.read_text() for path in out.rglob("config.pbtxt")}
+    assert found == {f"version_{n}/tagger/config.pbtxt": own for n in (1, 2)}
+    readme = (out / "README.md").read_text()
+    assert "## Tagger version 2 on A100-SXM4-40GB\n" in readme
+    assert "- version: 2; the version_policy is that of your model" in readme
+    assert "A config.pbtxt holds for all versions of tagger: copy one of them" in readme
+
+
+def test_a_file_that_serves_one_version_only_says_so(tmp_path: Path) -> None:
+    """Results of before had no other."""
+    out = tmp_path / "out"
+    assert run(write(tmp_path / "r", repeats([1], model_version=2)), "--out", out).exit_code == 0
+    assert "the file serves version 2 only" in (out / "README.md").read_text()
+
+
+def test_a_model_without_a_configuration_goes_without(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run(write(tmp_path / "r", repeats([1], deploy_config="")), "--out", out).exit_code == 0
+    assert "- configuration: none, as in your repository" in (out / "README.md").read_text()
+    assert not list(out.rglob("config.pbtxt"))
 
 
 def test_an_earlier_recommendation_is_replaced_and_nothing_else_is_touched(tmp_path: Path) -> None:

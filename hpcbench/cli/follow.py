@@ -1,0 +1,84 @@
+"""The commands that look after a run from any shell: how it stands, and its end."""
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+import click
+
+from hpcbench.cli.fold import folded, width_of
+from hpcbench.cli.results import JSON, RESULTS
+from hpcbench.cli.say import say, say_damaged
+from hpcbench.errors import HpcbenchError
+
+
+@click.command()
+@RESULTS
+@JSON
+def status(results: Path, as_json: bool) -> int:
+    """Show which points are done, running, missing or failed.
+
+    RESULTS is the folder that was given to hpcbench run. The points that failed are listed with
+    the reason.
+    """
+    from hpcbench.cli.point_text import jobs_text
+    from hpcbench.cli.statuses import reason_lines, with_status
+    from hpcbench.cluster import ledger, run_state
+    from hpcbench.records import store
+    from hpcbench.records.folder import Results, is_folder_locked
+
+    where = Results(results)
+    active = is_folder_locked(where)
+    state = run_state.read_state(where)
+    damaged: list[HpcbenchError] = []
+    statuses = store.read_statuses(where, damaged.append)
+    rows = with_status(store.read_plan(where), statuses, state["running"])
+    counts = Counter(row["status"] for row in rows)
+    if as_json:
+        content = {
+            "results": str(results),
+            "active": active,
+            "counts": dict(counts),
+            "jobs": state["jobs"],
+            "measurements": rows,
+        }
+        click.echo(json.dumps(content, indent=2))
+        return say_damaged(damaged)
+    ran = f"{'a' if active else 'no'} run is active"
+    if not where.campaign.is_file():
+        ran = "imported or saved: no run has been started here"
+    say(f"{results}: {len(rows)} measurements, {ran}")
+    for name, count in sorted(counts.items()):
+        say(f"  {count:6d} {name}")
+    for pool, jobs in state["jobs"].items():
+        say(folded(f"pool {pool}: {jobs_text(jobs)}", width_of(sys.stdout), 4))
+    if not active and (runs := ledger.unfinished(where)):
+        names = ", ".join(run.name for run in runs)
+        say(
+            f"the last driver was killed; jobs named {names} may still be queued or running\n"
+            f"  -> hpcbench cancel {results}"
+        )
+    for line in reason_lines(rows, width_of(sys.stdout)):
+        say(line)
+    if counts["missing"] and not active:
+        say("to measure the missing points, repeat the same hpcbench run command")
+    return say_damaged(damaged)
+
+
+@click.command()
+@RESULTS
+def cancel(results: Path) -> None:
+    """End a run and cancel its batch jobs.
+
+    RESULTS is the folder that was given to hpcbench run. No other jobs are cancelled.
+
+    Works from any shell that has the batch system's commands, even if the driver was killed.
+    """
+    from hpcbench.cluster import ledger
+    from hpcbench.records.folder import Results
+
+    ledger.cancel_run(Results(results), say)
+
+
+COMMANDS = (status, cancel)
