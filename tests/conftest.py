@@ -54,8 +54,13 @@ def leaves_nothing() -> Iterator[None]:
     assert wait_until(lambda: not traces() - files), traces() - files
 
 
+# Before pytest's own, which chooses by -m.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out soaks, unless -m asks for them or rules on them itself."""
+    """Mark what looks at the whole machine; leave out soaks, unless -m rules on them itself."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "leaves_nothing" in item.fixturenames:
+            item.add_marker("leaves_nothing")
     if "soak" in config.option.markexpr:
         return
     soaks = [item for item in items if item.get_closest_marker("soak")]

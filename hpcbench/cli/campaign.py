@@ -2,7 +2,11 @@
 
 import importlib
 import json
-from collections.abc import Callable, Mapping
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
@@ -11,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hpcbench.cli.inputs import CAMPAIGN, SITE, SITE_OR_THAT_OF_A_LOCK, read_inputs
-from hpcbench.cli.results import JSON
+from hpcbench.cli.results import JSON, Number, Whole
 from hpcbench.cli.say import say
 from hpcbench.errors import BadInput
 
@@ -34,7 +38,7 @@ ACCOUNT = click.option(
 )
 
 
-@click.command()
+@click.command(short_help="Check a site: this host, and a short job in every pool.")
 @SITE
 @POOL
 @ACCOUNT
@@ -52,7 +56,7 @@ ACCOUNT = click.option(
     metavar="MINUTES",
     default=5.0,
     show_default=True,
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     help="Cancel a job that has not started by then.",
 )
 @JSON
@@ -194,6 +198,38 @@ def _plan_json(todo: "Plan", scripts: dict[str, str | None]) -> dict[str, Any]:
     }
 
 
+_CTRL_C = b"\x1b[?25h\nhpcbench: interrupted; run the same command again to continue\n"
+"""A bar hides the cursor."""
+
+
+@contextmanager
+def _exits_on_ctrl_c() -> Iterator[None]:
+    """Exit at Ctrl-C while the block lasts; the run itself has handlers of its own.
+
+    Python's KeyboardInterrupt gets lost now and then in compiled code, above all in imports.
+    """
+
+    def leave(*_: object) -> None:
+        os.write(2, _CTRL_C)
+        os._exit(130)
+
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT)
+    if not is_main or before == signal.SIG_IGN:
+        yield
+        return
+    signal.signal(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _import_end() -> None:
+    for name in ("hpcbench.cli.run_end", "hpcbench.analysis.decide.recommend_text"):
+        importlib.import_module(name)
+
+
 def _import_at_the_end(
     report: Callable[[Mapping[str, Any]], None],
 ) -> Callable[[Mapping[str, Any]], None]:
@@ -208,8 +244,8 @@ def _import_at_the_end(
         elif event["kind"] == "record":
             waiting.discard(tuple(event["key"]))
             if not waiting:
-                importlib.import_module("hpcbench.cli.run_end")
-                importlib.import_module("hpcbench.analysis.decide.recommend_text")
+                # In a thread: Ctrl-C is answered meanwhile.
+                threading.Thread(target=_import_end, daemon=True).start()
 
     return listener
 
@@ -234,10 +270,11 @@ def _import_at_the_end(
 @click.option(
     "--confirm",
     metavar="N RESULTS",
-    type=(click.IntRange(min=2), click.Path(path_type=Path)),
+    type=(Whole(min=2), click.Path(path_type=Path)),
     help="Measure only what is recommended in RESULTS, its rivals and the base, N times each, on "
     "fresh servers. RESULTS may be the folder of recommend --out, for its limits to count.",
 )
+@_exits_on_ctrl_c()
 def run(
     campaign: Path,
     site: str | None,

@@ -34,6 +34,16 @@ class SafeConsole(Console):
             own = segment.control is not None
             yield segment if own else segment._replace(text=printable(segment.text))
 
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command line, which has an exit code for it.
+
+        Raises
+        ------
+        BrokenPipeError
+            Always; rich itself would exit with 1, which means that something got worse.
+        """
+        raise  # noqa: PLE0704 - called while the error is handled
+
 
 def line_width(console: Console) -> int | None:
     """Return how wide a line may be.

@@ -1,11 +1,13 @@
 """The commands for data from elsewhere: other people's CSV files, and events as input."""
 
 from collections.abc import Iterable
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpcbench.cli.results import Whole
 from hpcbench.cli.say import say
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ def _parse_values(
     return found
 
 
-@click.command("import-csv")
+@click.command("import-csv", short_help="Import files of perf_analyzer or Model Analyzer.")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
     "--results",
@@ -76,14 +78,14 @@ def _parse_values(
 @click.option(
     "--percentile",
     metavar="N",
-    type=click.IntRange(1, 99),
+    type=Whole(1, 99),
     help="The value of perf_analyzer --percentile, if it was used.",
 )
 @click.option("--model", metavar="NAME", help="The model, where no name of a file says it.")
 @click.option(
     "--batch-size",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     help="The value of perf_analyzer -b, where no name of a file says it.",
 )
 @click.option(
@@ -146,6 +148,97 @@ def _say_imported(imported: "CsvImport", results: Path) -> None:
         say(f"  {doubt}")
 
 
+def _parse_headers(
+    _context: click.Context, option: click.Parameter, values: Iterable[str]
+) -> dict[str, str]:
+    """The headers by column, from strings of the form COLUMN=HEADER."""
+    found = {}
+    for text in values:
+        name, equals, found_header = text.partition("=")
+        if not equals or not found_header:
+            raise click.BadParameter(f"{text!r} is not {option.metavar}")
+        found[name] = found_header
+    return found
+
+
+@click.command("import-table", short_help="Import the tables of a README or a paper.")
+@click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
+@click.option(
+    "--results",
+    required=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Results folder to add the records to.",
+)
+@click.option(
+    "--source",
+    required=True,
+    metavar="TEXT",
+    help="Where the table was published: an address, or how it is cited.",
+)
+@click.option(
+    "--date",
+    required=True,
+    type=click.DateTime(["%Y-%m-%d"]),
+    metavar="YYYY-MM-DD",
+    help="When it was published.",
+)
+@click.option(
+    "--map",
+    "headers",
+    multiple=True,
+    metavar="COLUMN=HEADER",
+    callback=_parse_headers,
+    help="Which header fills a column; with its unit or without. A name in a table of two columns "
+    "above, and 'heading', count as headers. Those of perf_analyzer need no --map.",
+)
+@click.option(
+    "--set",
+    "columns",
+    multiple=True,
+    metavar="COLUMN=VALUE",
+    callback=_parse_values,
+    help="What is so for all rows and stands in none. Repeat the option for several.",
+)
+@click.option(
+    "--site",
+    default="published",
+    show_default=True,
+    metavar="NAME",
+    help="Site where it was measured.",
+)
+@click.option(
+    "--pool",
+    default="published",
+    show_default=True,
+    metavar="NAME",
+    help="Kind of node on which it was measured.",
+)
+@click.option(
+    "--time-unit",
+    type=click.Choice(["us", "ms", "s"]),
+    help="Of times whose header has no unit. Default: that of the column.",
+)
+@click.option(
+    "--table",
+    type=Whole(min=1),
+    metavar="N",
+    help="Only the Nth table of those that can be imported.",
+)
+def import_table(path: Path, results: Path, **given: Any) -> None:
+    """Import the tables of FILE, CSV or Markdown, as a README or a paper has them.
+
+    Units are converted from the headers, as in "p99 latency (ms)". A recipe: docs/others.md.
+    """
+    from hpcbench.exchange import import_table as tables
+
+    given["date"] = given["date"].replace(tzinfo=UTC)
+    found = tables.import_table(path, results, tables.Publication(**given))
+    say(f"{len(found.records)} rows in {results}")
+    for line in tables.said_of(found):
+        say(line)
+
+
 @click.command("make-input")
 @click.argument("repository", type=click.Path(path_type=Path))
 @click.argument("model")
@@ -177,7 +270,7 @@ def _say_imported(imported: "CsvImport", results: Path) -> None:
 @click.option(
     "--events",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     help="Use only the first N events. Default: all.",
 )
 @click.option("--pad", metavar="VALUE", type=float, help="Fill up short lists with VALUE.")
@@ -216,4 +309,4 @@ def make_input(repository: Path, model: str, source: Path, out: Path, **options:
         )
 
 
-COMMANDS = (import_csv, make_input)
+COMMANDS = (import_csv, import_table, make_input)

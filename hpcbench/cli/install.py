@@ -26,7 +26,7 @@ def _replace_this_process(script: str, *arguments: str) -> NoReturn:
     os.execv(sys.executable, [sys.executable, str(CONTAINERS / script), *arguments])
 
 
-@click.command()
+@click.command(short_help="Install Triton and perf_analyzer, without a container.")
 @click.argument("prefix", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--with",
@@ -61,7 +61,7 @@ def native(prefix: Path | None, extras: tuple[str, ...], verify: bool) -> None:
     _replace_this_process("native.py", str(where), *options)
 
 
-@click.command()
+@click.command(short_help="Build Apptainer images of Triton and perf_analyzer.")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("names", nargs=-1, metavar="[IMAGE]...")
 @click.option("--server-tag", help="Tag of NVIDIA's Triton image, for the image `server`.")
@@ -117,13 +117,16 @@ def example(name: str | None, destination: Path | None) -> None:
     click.echo(target)
 
 
-@click.command()
+@click.command(short_help="Print the completion script of a shell.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print the completion script of a shell, for its start-up file.
 
-    For bash: hpcbench completion bash >> ~/.bashrc
-    """
+    \b
+    hpcbench completion bash >> ~/.bashrc
+    hpcbench completion zsh >> ~/.zshrc
+    hpcbench completion fish > ~/.config/fish/completions/hpcbench.fish
+    """  # noqa: D301 - click wants the character \b itself: it keeps the lines apart
     from click.shell_completion import get_completion_class
 
     made = get_completion_class(shell)

@@ -1,10 +1,14 @@
 """The command `hpcbench`: its subcommands, exit codes and log."""
 
 import atexit
+import contextlib
 import gc
 import logging
+import os
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import click
@@ -23,6 +27,9 @@ SECTIONS: Mapping[str, Sequence[click.Command]] = {
     "Install": install.COMMANDS,
 }
 """The subcommands in the order in which `hpcbench --help` lists them."""
+
+NO_READER = 128 + signal.SIGPIPE
+"""The exit code where nobody reads the output, as a shell gives it to other programs."""
 
 EXTRAS: Mapping[str, str] = dict.fromkeys(("jinja2", "matplotlib", "mplhep"), "analysis")
 """Packages that a plain installation may lack, and the extra of pyproject.toml that brings each."""
@@ -66,11 +73,17 @@ class _Group(click.Group):
                 f"  -> pip install 'triton-hpcbench[{extra}]'"
             )
             sys.exit(2)
-        except BrokenPipeError:
-            # As in `hpcbench status DIR | head`. Closed, stderr stays silent when Python flushes.
-            sys.stderr.close()
-            sys.exit(0)
         sys.exit(code if isinstance(code, int) else 0)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with _silent_without_reader():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _silent_without_reader():
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
 
     def list_commands(self, _context: click.Context) -> list[str]:
         return list(self.commands)
@@ -83,6 +96,23 @@ class _Group(click.Group):
                     [(each.name or "", each.get_short_help_str(width)) for each in commands],
                     col_max=30,
                 )
+
+
+@contextmanager
+def _silent_without_reader() -> Iterator[None]:
+    """Exit like a program that SIGPIPE ends where nobody reads the output, as after `| head`.
+
+    click would exit with 1, which of some commands means that something got worse.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        # What is still in Python's buffers goes nowhere, and without a message.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(nowhere, stream.fileno())
+        raise click.exceptions.Exit(NO_READER) from None
 
 
 def _report(message: str) -> None:

@@ -141,6 +141,7 @@ class _View:
         self._counts: Counter[str] = Counter()
         self._last_jobs = ""
         self._last_reason = ""
+        self._is_stopping = False
         self._rows: dict[Key, Row] = {}
         self._said: tuple[str, ...] = POINT
 
@@ -150,12 +151,16 @@ class _View:
                 self._planned(event["plan"])
             case "pull":
                 self._print(f"pulling {event['image']} (once, for all nodes)")
-            case "workers" if self._task is not None:
-                self._bar.update(self._task, description="starting Triton")
-            case "started" if self._task is not None:
-                self._bar.update(self._task, description=self._description())
+            case "workers":
+                self._describe("starting Triton")
+            case "started":
+                self._describe(self._description())
             case "note":
                 self._print(event["text"], style="yellow")
+            case "stopping":
+                self._print(event["text"], style="bold yellow")
+                self._is_stopping = True
+                self._describe(self._description())
             case "jobs":
                 self._jobs(event["pools"])
             case "retry":
@@ -167,6 +172,10 @@ class _View:
 
     def _print(self, text: str, style: str = "") -> None:
         print_folded(self._console, text, style)
+
+    def _describe(self, text: str, advance: int = 0) -> None:
+        if self._task is not None:
+            self._bar.update(self._task, description=text, advance=advance)
 
     def _planned(self, plan: "Plan") -> None:
         total, left = plan.measurements, plan.measurements - plan.done
@@ -192,8 +201,7 @@ class _View:
     def _record(self, event: Mapping[str, Any]) -> None:
         status = event["status"]
         self._counts[status] += 1
-        if self._task is not None:
-            self._bar.update(self._task, advance=1, description=self._description())
+        self._describe(self._description(), advance=1)
         throughput = event.get("throughput_infer_per_s")
         metric = f"{throughput:10,.1f} infer/s" if throughput is not None else " " * 18
         first = f"{time.strftime('%H:%M:%S')} {status:<8} {metric}  "
@@ -217,4 +225,6 @@ class _View:
 
     def _description(self) -> str:
         counts = [f"{count} {status}" for status, count in sorted(self._counts.items())]
-        return "measuring" + (f" ({', '.join(counts)})" if counts else "")
+        return ("stopping" if self._is_stopping else "measuring") + (
+            f" ({', '.join(counts)})" if counts else ""
+        )

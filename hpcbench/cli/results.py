@@ -26,7 +26,26 @@ LARGEST = 1e15
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-class Number(click.FloatRange):
+class _RangeInWords:
+    min: Any
+    max: Any
+    min_open: bool
+    max_open: bool
+
+    def _describe_range(self) -> str:
+        """What click itself writes as x>0."""
+        above = "above" if self.min_open else "from"
+        below = "below" if self.max_open else "to"
+        if self.max is None:
+            return f"above {self.min:g}" if self.min_open else f"{self.min:g} or more"
+        return f"{above} {self.min:g} {'to ' * self.max_open}{below} {self.max:g}"
+
+
+class Whole(_RangeInWords, click.IntRange):
+    """A whole number in a range."""
+
+
+class Number(_RangeInWords, click.FloatRange):
     """A finite number in a range. Click itself accepts NaN in any range, and infinity."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -204,7 +223,7 @@ def plot(results: Path, out: Path, style: str, names: tuple[str, ...], verbose: 
 @click.option(
     "--spares",
     metavar="N",
-    type=click.IntRange(min=0),
+    type=Whole(min=0),
     default=1,
     show_default=True,
     help="Servers beyond those that the rate needs, so that as many may fail.",
@@ -257,7 +276,7 @@ def recommend(results: Path, out: Path | None, as_json: bool, **limits: Any) -> 
     return say_damaged(damaged) or int(any(each.best is None for each in advice))
 
 
-@click.command()
+@click.command(short_help="Say which measurements may not be believed, and why.")
 @RESULTS
 @JSON
 def check(results: Path, as_json: bool) -> int:

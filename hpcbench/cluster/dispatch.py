@@ -15,8 +15,15 @@ from typing import Any
 from distributed import Client, Future, KilledWorker
 
 from hpcbench.cluster.dask_internals import submit_task
-from hpcbench.cluster.run_state import Callback, StateFile
-from hpcbench.cluster.worker import TOPIC, PlacementResult, record_event, run_placement
+from hpcbench.cluster.run_state import StateFile
+from hpcbench.cluster.stopping import Callback, Stop, interrupted
+from hpcbench.cluster.worker import (
+    TOPIC,
+    PlacementResult,
+    record_event,
+    run_placement,
+    stop_after_point,
+)
 from hpcbench.cluster.workers import Workers, start_workers
 from hpcbench.config.site import Site
 from hpcbench.errors import Interrupted, SiteError, UnusableNode
@@ -91,7 +98,9 @@ class _Pool:
         return [key for p in placements if p.id in self.started for key in p.keys]
 
 
-def dispatch(plan: Plan, results: Results, account: str | None, notify: Callback) -> None:
+def dispatch(
+    plan: Plan, results: Results, account: str | None, notify: Callback, stop: Stop
+) -> None:
     """Measure all that is left of a plan; when this returns, no worker is left.
 
     Parameters
@@ -104,6 +113,8 @@ def dispatch(plan: Plan, results: Results, account: str | None, notify: Callback
         Who is charged for the jobs; None where nobody is named.
     notify
         Called with each event.
+    stop
+        Whether the run is to stop.
 
     Raises
     ------
@@ -119,7 +130,7 @@ def dispatch(plan: Plan, results: Results, account: str | None, notify: Callback
             for name, workers in start_workers(plan.site, names, results, account, stack)
         ]
         notify({"kind": "workers"})
-        _Dispatcher(plan.site, results, notify, pools).run()
+        _Dispatcher(plan.site, results, notify, pools, stop).run()
 
 
 class _Dispatcher:
@@ -128,29 +139,25 @@ class _Dispatcher:
     Dask calls back in threads of its own: all that these do is to put an event into a queue.
     """
 
-    def __init__(self, site: Site, results: Results, notify: Callback, pools: list[_Pool]) -> None:
+    def __init__(
+        self, site: Site, results: Results, notify: Callback, pools: list[_Pool], stop: Stop
+    ) -> None:
         self.site = site
         self.results = results
         self.notify = notify
         self.pools = pools
+        self.stop = stop
         self.state = StateFile(results)
+        # Its put may be called by a signal's handler, whatever the main thread is about.
         self.events: queue.SimpleQueue[Future[Any] | Mapping[str, Any]] = queue.SimpleQueue()
         for pool in pools:
             pool.workers.client.subscribe_topic(TOPIC, lambda event: self.events.put(event[1]))
 
     def run(self) -> None:
-        """Go on until each point has its record."""
-        turn = 0.0
+        """Go on until each point has its record, or until the points under way have theirs."""
         try:
-            while any(pool.left for pool in self.pools):
-                # By the clock: many workers send many events.
-                if time.monotonic() > turn + TURN_S:
-                    turn = time.monotonic()
-                    self._look_after_jobs()
-                for pool in self.pools:
-                    self._submit_tasks(pool)
-                with contextlib.suppress(queue.Empty):
-                    self._handle(self.events.get(timeout=TURN_S))
+            with self.stop.after_points(self._wake_to_stop):
+                self._measure()
         except BaseException:
             # First in all pools, so that none goes on to submit while another one is stopped.
             for pool in self.pools:
@@ -158,6 +165,35 @@ class _Dispatcher:
             for pool in self.pools:
                 _stop_programs(pool.workers.client)
             raise
+
+    def _wake_to_stop(self) -> bool:
+        self.events.put({"kind": "stop"})
+        return any(pool.started for pool in self.pools)
+
+    def _measure(self) -> None:
+        turn, is_passed_on = 0.0, False
+        while any(pool.started if is_passed_on else pool.left for pool in self.pools):
+            # By the clock: many workers send many events.
+            if time.monotonic() > turn + TURN_S:
+                turn = time.monotonic()
+                self._look_after_jobs()
+            for pool in self.pools:
+                self._submit_tasks(pool)
+            with contextlib.suppress(queue.Empty):
+                self._handle(self.events.get(timeout=TURN_S))
+            if self.stop.is_asked and not is_passed_on:
+                is_passed_on = True
+                self._stop_after_points()
+        # Also where the handler's error was lost in compiled code before this loop.
+        if any(pool.left for pool in self.pools):
+            raise interrupted()
+
+    def _stop_after_points(self) -> None:
+        """Let no worker begin a point."""
+        for pool in self.pools:
+            pool.workers.stop_submitting()
+        for pool in self.pools:
+            pool.workers.client.run(stop_after_point, nanny=False, on_error="ignore")
 
     def _look_after_jobs(self) -> None:
         if self.results.cancel.exists():
@@ -168,7 +204,9 @@ class _Dispatcher:
         check_lease(self.results.lease)
         for pool in self.pools:
             try:
-                for note in pool.workers.scale(pool.left):
+                # What is not under way any more needs no worker.
+                wanted = len(pool.started) if self.stop.is_asked else pool.left
+                for note in pool.workers.scale(wanted):
                     log.warning("%s", note)
                     self.notify({"kind": "note", "text": note})
             except SiteError as error:
@@ -180,7 +218,7 @@ class _Dispatcher:
 
     def _submit_tasks(self, pool: _Pool) -> None:
         window = pool.window
-        while pool.waiting and len(pool.in_flight) < window:
+        while pool.waiting and len(pool.in_flight) < window and not self.stop.is_asked:
             task = pool.waiting.popleft()
             future = submit_task(
                 pool.workers.client,
@@ -207,6 +245,8 @@ class _Dispatcher:
             # Another worker may have had this placement, and was quicker.
             if record.key not in store.finished_keys_of(self.results, record.placement_id):
                 store.write_point(self.results, record)
+        if event["kind"] == "stop":
+            return
         if event["kind"] == "started":
             pool = next(pool for pool in self.pools if pool.name == event["pool"])
             pool.started.add(event["placement_id"])
@@ -235,7 +275,8 @@ class _Dispatcher:
     def _store_result(self, result: PlacementResult, pool: _Pool, task: _Task) -> None:
         """Store what came with a result, and put back what the worker had no time for."""
         placement = task.placement
-        _check_time(result, pool, placement)
+        if not self.stop.is_asked:
+            _check_time(result, pool, placement)
         if result.records:
             # Each came by itself as well, as soon as it was measured, and may be lost with a
             # connection: so all come once more, and what is missing is stored.
@@ -246,7 +287,9 @@ class _Dispatcher:
             merging.merge_points(self.results, placement.id)
         for name, text in result.logs.items():
             write_atomically(self.results.logs / name, text)
-        if result.left:
+        if result.left and self.stop.is_asked:
+            pool.waiting.appendleft(task)
+        elif result.left:
             pool.workers.release(result.worker)
             left = placement.without_done({key for key in placement.keys if key not in result.left})
             if left is not None:

@@ -1,18 +1,20 @@
 """Runs a campaign on a site into a results folder: plans, measures what is missing, sums up."""
 
 import logging
+import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from hpcbench.cluster import run_state
 from hpcbench.cluster.dispatch import dispatch
 from hpcbench.cluster.ledger import cancel_orphaned_jobs
 from hpcbench.cluster.lock_file import differences_before, write_lock
-from hpcbench.cluster.run_state import Callback
+from hpcbench.cluster.stopping import Callback, signals_interrupt
 from hpcbench.cluster.worker import record_event
 from hpcbench.config.campaign import Campaign
 from hpcbench.config.site import Site
@@ -133,6 +135,8 @@ def run(
             todo = plan(campaign, site, pools=pools, only=only)
             wanted = _Wanted(todo, only or frozenset(), new_session, lock)
             return _run(wanted, folder, account, listener or (lambda _: None))
+    except BrokenPipeError:
+        raise  # of the listener: what it prints to is gone
     except OSError as error:
         raise SiteError(
             f"{error.filename or folder.folder}: {error.strerror or error}",
@@ -160,7 +164,7 @@ def _run(wanted: _Wanted, results: Results, account: str | None, notify: Callbac
     run_state.check_results_path(results, site)
     account = run_state.charged_account(account, site)
     results.create()
-    with lock_folder(results), run_state.log_file(results), run_state.signals_interrupt():
+    with lock_folder(results), run_state.log_file(results), signals_interrupt(notify) as stop:
         # A cancel that came after the last run had ended is not meant for this one.
         results.cancel.unlink(missing_ok=True)
         cancel_orphaned_jobs(results, lambda text: notify({"kind": "note", "text": text}))
@@ -183,7 +187,7 @@ def _run(wanted: _Wanted, results: Results, account: str | None, notify: Callbac
         _record_inapplicable(todo, results, notify)
         if any(todo.placements.values()):
             _pull_images(todo, notify)
-            dispatch(todo, results, account, notify)
+            dispatch(todo, results, account, notify, stop)
         # What a worker that died had measured still lies in files of its own.
         late = merging.recover_records(results)
         _move_aside(late, notify)
@@ -211,6 +215,12 @@ def _say_more(wanted: _Wanted, now: Lock, said: Sequence[Difference], notify: Ca
     if found:
         lines = ["known now that it was measured:", *map(str, found)]
         notify({"kind": "note", "text": "\n  ".join(lines)})
+
+
+def _say_stopping(event: Mapping[str, Any]) -> None:
+    """Say at least why a run that was interrupted goes on."""
+    if event["kind"] == "stopping":
+        print(event["text"], file=sys.stderr, flush=True)  # noqa: T201 - nobody else does
 
 
 def _in_session(todo: Plan, session: Session) -> Plan:

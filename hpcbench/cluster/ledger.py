@@ -246,9 +246,11 @@ def cancel_run(results: Results, notify: Callable[[str], None]) -> None:
         either, or has not let go of all jobs.
     """
     store.read_plan(results)
-    if is_folder_locked(results) or unfinished(results):
-        # Some file systems keep locks to one host: there, a driver on another one seems gone.
-        results.cancel.touch()
+    if not (is_folder_locked(results) or unfinished(results)):
+        notify(f"{results.folder}: no run is at work here, and no job of an earlier one is left")
+        return
+    # Some file systems keep locks to one host: there, a driver on another one seems gone.
+    results.cancel.touch()
     if is_folder_locked(results):
         notify("asking the driver to end the run")
         deadline = time.monotonic() + CANCEL_S

@@ -8,6 +8,7 @@ import gc
 import importlib
 
 gc.disable()
-importlib.import_module("hpcbench.cluster.worker")
+for name in ("hpcbench.cluster.worker", "hpcbench.measure.measure"):
+    importlib.import_module(name)
 gc.freeze()
 gc.enable()

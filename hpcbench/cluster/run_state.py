@@ -1,12 +1,10 @@
-"""What others see of a run while it lasts: its log, state and settings, and signals that end it."""
+"""What others see of a run while it lasts: its log, state and settings."""
 
 import json
 import logging
 import os
 import re
-import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +18,7 @@ from pydantic import BaseModel
 
 from hpcbench.config.site import Site
 from hpcbench.config.yaml_model import plain
-from hpcbench.errors import BadInput, Interrupted, PrintableFormatter
+from hpcbench.errors import BadInput, PrintableFormatter
 from hpcbench.records.columns import Key
 from hpcbench.records.folder import Results, is_folder_locked, write_atomically
 from hpcbench.runtime.command import SAFE, SAFE_PATH
@@ -30,9 +28,6 @@ ACCOUNT = "HPCBENCH_ACCOUNT"
 
 SHARE = 0.02
 """The part of the driver's time that may go into writing how the run stands."""
-
-Callback = Callable[[Mapping[str, Any]], None]
-"""Called with each event of a run: a mapping whose ``kind`` says what the other keys are."""
 
 
 @dataclass(frozen=True)
@@ -218,42 +213,3 @@ def log_file(results: Results) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         handler.close()
-
-
-@contextmanager
-def signals_interrupt() -> Iterator[None]:
-    """Turn SIGINT, SIGTERM and SIGHUP into Interrupted; a second one changes nothing.
-
-    A signal that this process was started to ignore stays ignored: that is what nohup is for.
-
-    Yields
-    ------
-    None
-        The handlers before come back when the block is left.
-
-    Raises
-    ------
-    Interrupted
-        In the block, where a signal comes.
-    """
-    # Python lets only the main thread set handlers; a notebook may run campaigns in another one.
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    all_three = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    numbers = [each for each in all_three if signal.getsignal(each) != signal.SIG_IGN]
-
-    def interrupt(number: int, _: object) -> None:
-        for each in numbers:
-            signal.signal(each, signal.SIG_IGN)
-        raise Interrupted(
-            f"stopped by {signal.Signals(number).name}; what was measured is kept",
-            "run the same command again: it goes on where this one stopped",
-        )
-
-    before = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -18,7 +18,6 @@ from distributed import get_worker
 from hpcbench.config.site import Site
 from hpcbench.errors import UnusableNode
 from hpcbench.measure import device, node
-from hpcbench.measure.measure import measure
 from hpcbench.plan.placement import Placement
 from hpcbench.records import merging, store
 from hpcbench.records.columns import Key, Record
@@ -33,6 +32,14 @@ LOG_BYTES = 1_000_000
 """Bytes of a server's log that travel to the driver where no file system is shared."""
 
 
+_stops_after_point = threading.Event()
+
+
+def stop_after_point() -> None:
+    """Let this worker start no further point: the run ends with the one under way."""
+    _stops_after_point.set()
+
+
 @dataclass(frozen=True)
 class PlacementResult:
     """How a placement went on a worker.
@@ -44,7 +51,8 @@ class PlacementResult:
     counts
         How many records ended in which status.
     left
-        The points that were not started, because the job would have ended before they did.
+        The points that were not started, because the job would have ended before they did, or
+        because the run is to stop.
     records, logs
         What the driver has to write where no file system is shared; else empty.
     """
@@ -82,7 +90,7 @@ def run_placement(placement: Placement, site: Site, folder: str) -> PlacementRes
     name = str(worker.name)
     which = {"placement_id": placement.id, "pool": placement.pool, "worker": name}
     worker.log_event(TOPIC, {"kind": "started", **which, "at": time.time()})
-    if node.time_left_s() < placement.needs_s(1):
+    if _stops_after_point.is_set() or node.time_left_s() < placement.needs_s(1):
         return PlacementResult(name, {}, tuple(placement.keys))
     try:
         if site.scheduler == "local":
@@ -124,6 +132,10 @@ def _measure(placement: Placement, site: Site, results: Results, name: str) -> P
     # pyarrow imports pandas when it builds the first table, that of the first record. Here it costs
     # no time: the server takes longer to start.
     threading.Thread(target=importlib.import_module, args=("pandas",), daemon=True).start()
+    # Not at the top: the driver knows this module, too, and measures nothing. There, this would be
+    # a fifth of what it imports.
+    from hpcbench.measure.measure import measure
+
     # Closed also where the loop is left early: Triton must not wait for the garbage collector.
     with closing(measure(placement, site, results.logs)) as records:
         for record in records:
@@ -137,7 +149,9 @@ def _measure(placement: Placement, site: Site, results: Results, name: str) -> P
                 counts[record.status] += 1
             left.pop(record.key, None)
             worker.log_event(TOPIC, event)
-            if node.time_left_s() < next_s.get(record.key, 0.0):
+            if record.key not in next_s:
+                continue
+            if _stops_after_point.is_set() or node.time_left_s() < next_s[record.key]:
                 break
     return PlacementResult(name, dict(counts), tuple(left), tuple(carried))
 
@@ -176,7 +190,7 @@ def record_event(record: Record) -> dict[str, Any]:
     Returns
     -------
     dict of str to object
-        An event as `hpcbench.cluster.run_state.Callback` gets it.
+        An event as `hpcbench.cluster.stopping.Callback` gets it.
     """
     return {
         "kind": "record" if record.part_of is None else "part",

@@ -109,6 +109,9 @@ def _check_condor(directives: tuple[str, ...] | dict[str, str]) -> None:
 
 
 SHIPPED_SITES = Path(__file__).resolve().parents[1] / "site_configs"
+TEMPLATE = "template"
+"""The file among them that is copied to describe a site, and is none."""
+
 """The site files that come with hpcbench."""
 
 
@@ -373,18 +376,18 @@ class Site(FileSection):
         # by a mere name: it may be somebody else's.
         here = Path("site_configs") / f"{given}.yaml"
         shipped = SHIPPED_SITES / f"{given}.yaml"
-        if shipped.is_file():
+        if shipped.is_file() and given != TEMPLATE:
             if here.is_file() and here.read_bytes() != shipped.read_bytes():
                 raise BadInput(
                     f"site '{given}': {here} is another file than the one that comes with hpcbench",
                     f"say which you mean: --site {here}, or --site {shipped}",
                 )
             return yaml_model.load_yaml(shipped, cls)
-        known = sorted(path.stem for path in SHIPPED_SITES.glob("*.yaml"))
+        known = sorted(path.stem for path in SHIPPED_SITES.glob("*.yaml") if path.stem != TEMPLATE)
         raise BadInput(
             f"site '{given}': no site of this name comes with hpcbench;"
             f"{did_you_mean(given, known)} known sites: {', '.join(known) or 'none'}",
             f"to use {here}, give its path: --site {here}"
-            if here.is_file()
+            if here.is_file() and given != TEMPLATE
             else "name one of these, or give the path of a site file",
         )

@@ -27,6 +27,7 @@ from hpcbench.cluster import batch, ledger, run_state, submission
 from hpcbench.cluster.batch import BatchSystem
 from hpcbench.cluster.dask_config import dask_settings
 from hpcbench.cluster.dask_internals import jobqueue_settings
+from hpcbench.cluster.stopping import signals_interrupt
 from hpcbench.config.container import Container
 from hpcbench.config.site import Network, Site
 from hpcbench.doctor import worker_checks
@@ -115,7 +116,7 @@ def check_site(
     examinations = [
         PoolExamination(site, name, own / name, account, wait_s, findings) for name in names
     ]
-    with run_state.signals_interrupt():
+    with signals_interrupt(lambda event: report(event["text"])):
         try:
             with _temporary_folder(own):
                 for name, needs, action in checks_of_host(site, len(names), own):
@@ -138,6 +139,8 @@ def _temporary_folder(own: Path) -> Iterator[None]:
     guard = process.Command([sys.executable, "-P", "-c", _GUARD, str(own)])
     nowhere = subprocess.DEVNULL
     orphaned = [glob.escape(str(own))]
+    # As for `hpcbench run`, the folder of the results need not be there yet.
+    missing = [parent for parent in own.parents if not parent.exists()]
     with process.running(guard, stdout=nowhere, stderr=nowhere, grace_s=GUARD_S, orphaned=orphaned):
         try:
             _create(own)
@@ -149,10 +152,15 @@ def _temporary_folder(own: Path) -> Iterator[None]:
             while own.exists() and time.monotonic() < deadline:
                 time.sleep(0.2)
                 shutil.rmtree(own, ignore_errors=True)
+            for parent in missing:
+                # Only where it is empty: somebody may have put something into it meanwhile.
+                with contextlib.suppress(OSError):
+                    parent.rmdir()
 
 
 def _create(own: Path) -> None:
     try:
+        own.parent.mkdir(parents=True, exist_ok=True)
         own.mkdir(mode=0o700)
     except OSError as error:
         raise BadInput(

@@ -1,12 +1,15 @@
 """Imported records join a results folder, and its plan."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hpcbench.plan.digest import hash_id
 from hpcbench.records import parquet, store
-from hpcbench.records.columns import Record
+from hpcbench.records.columns import Record, names_with
 from hpcbench.records.folder import Results, lock_folder
+from hpcbench.records.roles import Role
 
 _NOT_COMPARED = {"ended_at", "hpcbench_version"}
 
@@ -49,3 +52,68 @@ def _add_to_plan(where: Results, records: Sequence[Record]) -> None:
     rows = {tuple(row[name] for name in ("point_id", "pool", "repeat")): row for row in planned}
     rows |= {each.key: {name: getattr(each, name) for name in names} for each in records}
     store.write_plan(where, list(rows.values()))
+
+
+_ALWAYS = (
+    *("model", "model_label", "batch_size", "concurrency", "request_rate", "percentile"),
+    *("instance_count", "instance_kind", "max_batch_size"),
+)
+_SOMETIMES = names_with(
+    *(Role.MODEL, Role.SERVER, Role.LOAD, Role.CALL, Role.WINDOW, Role.RESOLVED)
+)
+
+
+def point_id(record: Record, more: Sequence[Any] = ()) -> str:
+    """Return the id of an imported point.
+
+    Parameters
+    ----------
+    record
+        The record.
+    more
+        What else tells it from others of its origin.
+
+    Returns
+    -------
+    str
+        A hash of everything but metrics, the place of the measurement, and the session.
+    """
+    others: dict[str, Any] = {
+        name: getattr(record, name)
+        for name in _SOMETIMES
+        if name not in _ALWAYS and getattr(record, name) is not None
+    }
+    identity = ["csv", *(getattr(record, name) for name in _ALWAYS)]
+    return full_hash(*identity, *([others] if others else []), *more)
+
+
+def full_hash(*identity: object) -> str:
+    """Return an id for what these values define.
+
+    Parameters
+    ----------
+    *identity
+        Whatever JSON can hold.
+
+    Returns
+    -------
+    str
+        A hash.
+    """
+    return hash_id(json.dumps(identity))
+
+
+def short_hash(*identity: object) -> str:
+    """Return the id of a placement.
+
+    Parameters
+    ----------
+    *identity
+        Whatever JSON can hold.
+
+    Returns
+    -------
+    str
+        Twelve digits.
+    """
+    return full_hash(*identity)[:12]

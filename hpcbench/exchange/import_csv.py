@@ -7,7 +7,6 @@ gives the same records.
 """
 
 import csv
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,13 +17,11 @@ from typing import Any
 from hpcbench._version import __version__
 from hpcbench.errors import BadInput
 from hpcbench.exchange import model_analyzer
-from hpcbench.exchange.add_records import add_records
+from hpcbench.exchange.add_records import add_records, full_hash, point_id, short_hash
 from hpcbench.exchange.import_notes import doubts, missing_information
 from hpcbench.exchange.origin import Origin, name_values
 from hpcbench.exchange.perf_files import UnknownFile, Values, read_perf_file
-from hpcbench.plan.digest import hash_id
-from hpcbench.records.columns import MEASURED, Record, Status, names_with
-from hpcbench.records.roles import Role
+from hpcbench.records.columns import MEASURED, Record, Status
 
 _ENDINGS = (".csv", ".json", ".txt", ".log", ".out")
 """Of the files that are looked into. A CSV comes first: its figures have more digits."""
@@ -300,8 +297,8 @@ def _record(values: dict[str, Any], path: Path, top: Path, origin: Origin) -> Re
     }
     values = base | values
     if values.get("together_id"):
-        values["together_id"] = _hash("csv", values["together_id"])
-    placement_id = _hash("csv", values["site"], values["pool"], model)[:12]
+        values["together_id"] = full_hash("csv", values["together_id"])
+    placement_id = short_hash("csv", values["site"], values["pool"], model)
     return Record(**values | {"placement_id": placement_id})
 
 
@@ -330,7 +327,7 @@ def _numbered(pairs: Sequence[tuple[Path, Record]]) -> list[Record]:
     places: dict[tuple[object, ...], list[Path]] = {}
     records = []
     for path, record in pairs:
-        identified = replace(record, point_id=_point_id(record))
+        identified = replace(record, point_id=point_id(record))
         key = (record.site, record.pool, identified.point_id, record.run_id, record.repeat)
         places_of = places.setdefault(key, [])
         if any(place != path for place in places_of):
@@ -342,27 +339,3 @@ def _numbered(pairs: Sequence[tuple[Path, Record]]) -> list[Record]:
         records.append(replace(identified, repeat=record.repeat + len(places_of)))
         places_of.append(path)
     return records
-
-
-_ALWAYS = (
-    *("model", "model_label", "batch_size", "concurrency", "request_rate", "percentile"),
-    *("instance_count", "instance_kind", "max_batch_size"),
-)
-_SOMETIMES = names_with(
-    *(Role.MODEL, Role.SERVER, Role.LOAD, Role.CALL, Role.WINDOW, Role.RESOLVED)
-)
-
-
-def _point_id(record: Record) -> str:
-    """Return a hash of everything but metrics, of where it was measured, and of the session."""
-    more = {
-        name: getattr(record, name)
-        for name in _SOMETIMES
-        if name not in _ALWAYS and getattr(record, name) is not None
-    }
-    identity = ["csv", *(getattr(record, name) for name in _ALWAYS)]
-    return _hash(*identity, *([more] if more else []))
-
-
-def _hash(*identity: object) -> str:
-    return hash_id(json.dumps(identity))

@@ -58,6 +58,26 @@ class Origin:
     name: str = LOOP_NAME
 
 
+def check_column(name: str) -> None:
+    """Check that a user can give a column.
+
+    Parameters
+    ----------
+    name
+        The column.
+
+    Raises
+    ------
+    BadInput
+        There is no such column, or it follows from the file.
+    """
+    if name not in _SETTABLE:
+        raise BadInput(
+            f"{name}: is no column that can be given{did_you_mean(name, _SETTABLE)}",
+            "docs/columns.md has all columns with their types and units",
+        )
+
+
 def parse_column(name: str, text: str) -> Any:
     """Return the value of a column from a string.
 
@@ -78,12 +98,8 @@ def parse_column(name: str, text: str) -> Any:
     BadInput
         There is no such column, it follows from the file, or it cannot have this value.
     """
-    column = _SETTABLE.get(name)
-    if column is None:
-        raise BadInput(
-            f"{name}: is no column that can be given{did_you_mean(name, _SETTABLE)}",
-            "docs/columns.md has all columns with their types and units",
-        )
+    check_column(name)
+    column = _SETTABLE[name]
     try:
         given = json.loads(text) if pa.types.is_list(column.type) else text
         scalar = pa.scalar(given, column.type) if isinstance(given, list) else pa.scalar(text)

@@ -26,6 +26,8 @@ class Usage:
         CPU seconds, by process.
     thread_cpu_s
         CPU seconds, by thread.
+    waited_s
+        Seconds in which it could have run and had no CPU, by thread.
     switches
         How often it got a CPU, by thread.
     memory_bytes
@@ -36,6 +38,7 @@ class Usage:
 
     cpu_s: Mapping[int, float]
     thread_cpu_s: Mapping[int, float]
+    waited_s: Mapping[int, float]
     switches: Mapping[int, int]
     memory_bytes: int
     cpus: frozenset[int]
@@ -43,10 +46,19 @@ class Usage:
 
 @dataclass(frozen=True)
 class Programs:
-    """The server and its clients at one time."""
+    """The server and its clients at one time.
+
+    Attributes
+    ----------
+    server, clients
+        What they have taken so far.
+    busy_s
+        For how long all processes of the node have kept each CPU busy, in seconds.
+    """
 
     server: Usage
     clients: Usage
+    busy_s: Mapping[int, float]
 
 
 @dataclass(frozen=True)
@@ -75,7 +87,30 @@ class ProcessTrees:
         Programs
             Server and clients; empty where one is not running.
         """
-        return Programs(usage([self.server]), usage(self.clients()))
+        return Programs(usage([self.server]), usage(self.clients()), busy_cpu_s())
+
+
+def busy_cpu_s(path: str = "/proc/stat") -> dict[int, float]:
+    """Return for how long each CPU of the node has been busy.
+
+    Parameters
+    ----------
+    path
+        The file in which Linux says it.
+
+    Returns
+    -------
+    dict of int to float
+        Seconds by the number of the CPU, with interrupts and with what a hypervisor took.
+    """
+    found = {}
+    for line in _read(path).splitlines():
+        name, *ticks = line.split()
+        if name.startswith("cpu") and name != "cpu":
+            user, nice, system, _, _, irq, softirq, steal, *_ = map(int, ticks)
+            busy = user + nice + system + irq + softirq + steal
+            found[int(name.removeprefix("cpu"))] = busy / _TICKS_PER_S
+    return found
 
 
 def descendants(roots: Collection[int]) -> list[int]:
@@ -118,6 +153,7 @@ def usage(roots: Collection[int]) -> Usage:
     """
     cpu_s: dict[int, float] = {}
     thread_cpu_s: dict[int, float] = {}
+    waited_s: dict[int, float] = {}
     switches: dict[int, int] = {}
     memory = 0
     cpus: set[int] = set()
@@ -131,10 +167,11 @@ def usage(roots: Collection[int]) -> Usage:
             for thread in _threads(pid):
                 # Nanoseconds on a CPU, nanoseconds of waiting for one, how often it got one. The
                 # status file, which has context switches by name, takes several times as long.
-                run_ns, _, runs = _read(f"/proc/{pid}/task/{thread}/schedstat").split()
+                run_ns, wait_ns, runs = _read(f"/proc/{pid}/task/{thread}/schedstat").split()
                 thread_cpu_s[thread] = int(run_ns) / 1e9
+                waited_s[thread] = int(wait_ns) / 1e9
                 switches[thread] = int(runs)
-    return Usage(cpu_s, thread_cpu_s, switches, memory, frozenset(cpus))
+    return Usage(cpu_s, thread_cpu_s, waited_s, switches, memory, frozenset(cpus))
 
 
 def _threads(pid: int) -> list[int]:
@@ -168,15 +205,20 @@ def program_columns(readings: Sequence[Reading[Programs]]) -> dict[str, Any]:
     server, clients = last.value.server, last.value.clients
     if not (server.cpu_s and clients.cpu_s):
         return {}
+    server_cpu_s = _difference(first.value.server.cpu_s, server.cpu_s)
     client_cpu_s = _difference(first.value.clients.cpu_s, clients.cpu_s)
+    cpus = server.cpus | clients.cpus
+    busy_s = sum(last.value.busy_s.get(n, 0.0) - first.value.busy_s.get(n, 0.0) for n in cpus)
     busiest = _largest(first.value.clients.thread_cpu_s, clients.thread_cpu_s) / seconds
     share = client_cpu_s / seconds / len(clients.cpus)
     return {
         "cpu_sampled_s": seconds,
-        "server_cpu_s": _difference(first.value.server.cpu_s, server.cpu_s),
+        "server_cpu_s": server_cpu_s,
+        "server_cpu_wait_s": _difference(first.value.server.waited_s, server.waited_s),
         "server_memory_max_bytes": max(each.value.server.memory_bytes for each in readings),
         "server_context_switches": _difference(first.value.server.switches, server.switches),
         "client_cpu_s": client_cpu_s,
+        "client_cpu_wait_s": _difference(first.value.clients.waited_s, clients.waited_s),
         "client_memory_max_bytes": max(each.value.clients.memory_bytes for each in readings),
         "client_context_switches": _difference(first.value.clients.switches, clients.switches),
         "client_cpu_share": share,
@@ -184,6 +226,8 @@ def program_columns(readings: Sequence[Reading[Programs]]) -> dict[str, Any]:
         "client_threads": len(clients.thread_cpu_s),
         "client_cpu_limited": max(share, busiest) >= _LIMITED,
         "cpus_shared": bool(server.cpus & clients.cpus),
+        # Two clocks: that of the CPUs ticks a hundred times a second.
+        "other_cpu_s": max(0.0, busy_s - server_cpu_s - client_cpu_s),
     }
 
 

@@ -10,10 +10,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
-from hpcbench.config.triton_messages import (
-    ModelConfig,
-    ModelInstanceGroup,
-)
+from hpcbench.config.triton_messages import ModelConfig, ModelInstanceGroup
 from hpcbench.errors import ServerFailed
 from hpcbench.plan.point import ServerVariant
 
@@ -92,31 +89,6 @@ def get_json(port: int, path: str) -> dict[str, Any]:
     return answer
 
 
-def http_status(port: int, path: str) -> int:
-    """Return the status that Triton answers to a GET.
-
-    Parameters
-    ----------
-    port
-        Its HTTP port on the loopback.
-    path
-        The path with its leading slash.
-
-    Returns
-    -------
-    int
-        HTTP's status code.
-
-    Raises
-    ------
-    OSError
-        If there is no connection.
-    HTTPException
-        If the answer is no HTTP.
-    """
-    return get(port, path)[0]
-
-
 def get_config(http_port: int, model: str) -> ModelConfig:
     """Return the configuration with which Triton serves a model.
 
@@ -131,9 +103,46 @@ def get_config(http_port: int, model: str) -> ModelConfig:
     -------
     ModelConfig
         Fields that only a newer Triton has are left out.
+
+    Raises
+    ------
+    ServerFailed
+        If it does not answer.
     """
-    answer = get_json(http_port, f"/v2/models/{model}/config")
+    answer = _needed(http_port, f"/v2/models/{model}/config")
     return json_format.ParseDict(answer, ModelConfig(), ignore_unknown_fields=True)
+
+
+def loaded_versions(http_port: int, model: str) -> list[str]:
+    """Return the versions of a model that Triton has loaded.
+
+    Parameters
+    ----------
+    http_port
+        Its HTTP port on the loopback.
+    model
+        Name of the model.
+
+    Returns
+    -------
+    list of str
+        As Triton gives them.
+
+    Raises
+    ------
+    ServerFailed
+        If it does not answer.
+    """
+    versions: list[str] = _needed(http_port, f"/v2/models/{model}")["versions"]
+    return versions
+
+
+def _needed(port: int, path: str) -> dict[str, Any]:
+    # Not as an OSError, by which a results folder that cannot be written is known.
+    try:
+        return get_json(port, path)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise ServerFailed(f"Triton did not answer {path}: {error}") from error
 
 
 def loaded_configs(http_port: int, variants: Sequence[ServerVariant]) -> tuple[ModelConfig, ...]:

@@ -232,6 +232,7 @@ def _with_counts(
             requests=outcome.metrics["request_count"],
             answered=outcome.metrics["success_count"],
             in_flight=point.load.concurrency or 0,
+            rate=outcome.metrics["throughput_infer_per_s"] / point.load.batch_size,
             reports=reports,
         )
         foreign = server_statistics.foreign_requests(found, client, beside)

@@ -338,15 +338,15 @@ def _launch(
     ):
         # Only a Triton that builds engines logs verbosely.
         limit_s = _BUILD_TIMEOUT_S if "--log-verbose=1" in extra else READY_TIMEOUT_S
-        _wait_until_ready(process, http_port, identity, log_path, position, limit_s)
-        version = loaded_config.get_json(http_port, "/v2")["version"]
+        version = _wait_until_ready(process, http_port, identity, log_path, position, limit_s)
         ports = http_port, grpc_port, metrics_port
         yield _Launched(ports, version, time.monotonic() - started, process, f"{identity}-")
 
 
 def _wait_until_ready(
     process: RunningProgram, port: int, identity: str, log_path: Path, position: int, limit_s: float
-) -> None:
+) -> str:
+    """Return Triton's version as soon as it is ready."""
     deadline = time.monotonic() + limit_s
     while time.monotonic() < deadline:
         if process.wait(timeout_s=0.05) is not None:
@@ -357,10 +357,11 @@ def _wait_until_ready(
             raise server_log.load_failure(text)
         try:
             # Another user's Triton may answer on this port: only the id proves that it is ours.
-            if loaded_config.get_json(port, "/v2")["name"] != identity:
+            answer = loaded_config.get_json(port, "/v2")
+            if answer["name"] != identity:
                 raise _PortTaken
-            if loaded_config.http_status(port, "/v2/health/ready") == 200:
-                return
+            if loaded_config.get(port, "/v2/health/ready")[0] == 200:
+                return str(answer["version"])
         # Triton binds its ports one after the other, and answers before it is ready.
         except (OSError, http.client.HTTPException, ValueError):
             continue

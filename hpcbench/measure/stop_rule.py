@@ -6,7 +6,8 @@ here is asked after every report, and says whether to go on, and which reports c
 The warm-up is left out by the same test in each of them. MSER (White 1997, Simulation 69(6)) says
 where it would end: at the d that minimises the squared standard error of the mean of what follows,
 d in the first half. As MSER cuts something off from most series without a warm-up, too, the
-beginning is left out only if its mean differs from the rest's at the 1 % level of a t test.
+beginning is left out only if its mean differs from the rest's at the 1 % level of a t test, for
+the number of independent values that the correlation of neighbours leaves.
 """
 
 import math
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from numpy.typing import ArrayLike
 from scipy import special
 
@@ -24,6 +26,8 @@ MIN_BATCHES = 10
 
 _WARM_UP_LEVEL = 0.01
 _CONFIDENCE = 0.95
+_MOST_CORRELATED = 0.95
+"""What is correlated more than this would need more reports than any measurement has."""
 
 
 @dataclass(frozen=True)
@@ -96,13 +100,20 @@ def warm_up(values: ArrayLike) -> int:
     n = len(series)
     if n < 4:
         return 0
-    first_half = range(n // 2 + 1)
-    errors = [series[cut:].var() / (n - cut) for cut in first_half]
+    # The variance of what follows each cut, from sums over it. Without the mean, which would cancel
+    # digits, and in one pass: the rule is asked again after each report.
+    centred = series - series.mean()
+    counts = np.arange(n, n - n // 2 - 1, -1)
+    sums, squares = (np.cumsum(each[::-1])[::-1][: n // 2 + 1] for each in (centred, centred**2))
+    errors = np.maximum(0.0, squares / counts - (sums / counts) ** 2) / counts
     cut = int(np.argmin(errors))
     if cut == 0:
         return 0
     rest = series[cut:]
-    noise = rest.std(ddof=1) * math.sqrt(1 / cut + 1 / len(rest))
+    # Of values that are correlated, fewer are independent; without this, a beginning would be left
+    # out too often, and what is left be too even.
+    r = _neighbour_correlation(series)
+    noise = rest.std(ddof=1) * math.sqrt((1 / cut + 1 / len(rest)) * (1 + r) / (1 - r))
     differs = abs(series[:cut].mean() - rest.mean())
     # A rest without any spread differs from whatever is not equal to it.
     critical = float(special.stdtrit(len(rest) - 1, 1 - _WARM_UP_LEVEL / 2))
@@ -204,8 +215,7 @@ def by_windows(
 def by_precision(observations: Sequence[Observation], *, precision: float, max_s: float) -> Verdict:
     """Stop when the 95 % intervals of throughput and latency are narrow enough.
 
-    The intervals are those of batch means: neighbouring reports are joined to 10 to 19 batches,
-    which grow with the measurement, so that the batches are as good as independent.
+    See `relative_half_width` for the intervals.
 
     Parameters
     ----------
@@ -240,7 +250,13 @@ def by_precision(observations: Sequence[Observation], *, precision: float, max_s
 
 
 def relative_half_width(values: ArrayLike) -> float:
-    """Return half of the 95 % interval of a mean, over the mean, from batch means.
+    """Return half of the 95 % interval of a mean, over the mean.
+
+    Neighbouring values may be correlated. So it is the wider one of two intervals. That of batch
+    means joins them to 10 to 19 batches, which grow with the series until they are as good as
+    independent. While there are few values, the batches are short, and say too little. That of an
+    autoregression of first order takes n values for n (1 - r) / (1 + r) independent ones (Bayley
+    and Hammersley 1946, Suppl. J. R. Stat. Soc. 8(2)), with r the correlation of neighbours.
 
     Parameters
     ----------
@@ -257,10 +273,28 @@ def relative_half_width(values: ArrayLike) -> float:
     count = len(series) // size
     # What fills no batch is left out at the beginning, which is nearest to the warm-up.
     batches = series[len(series) - size * count :].reshape(count, size).mean(axis=1)
-    mean = batches.mean()
-    quantile = float(special.stdtrit(count - 1, (1 + _CONFIDENCE) / 2))
-    half = quantile * batches.std(ddof=1) / math.sqrt(count)
+    mean = series.mean()
+    r = _neighbour_correlation(series)
+    half = max(_half_width(batches), _half_width(series) * math.sqrt((1 + r) / (1 - r)))
     return float(half / mean) if mean > 0 else math.inf
+
+
+def _half_width(values: npt.NDArray[np.float64]) -> float:
+    """Return half of the 95 % interval of the mean of independent values."""
+    n = len(values)
+    quantile = float(special.stdtrit(n - 1, (1 + _CONFIDENCE) / 2))
+    return quantile * float(values.std(ddof=1)) / math.sqrt(n)
+
+
+def _neighbour_correlation(series: npt.NDArray[np.float64]) -> float:
+    """Return the correlation of neighbours, at least 0.
+
+    What a sample gives is too small by (1 + 3 r) / n in the mean (Kendall 1954, Biometrika 41).
+    """
+    apart = series - series.mean()
+    squares = float(apart @ apart)
+    r = float(apart[1:] @ apart[:-1]) / squares if squares else 0.0
+    return float(np.clip(r + (1 + 3 * r) / len(series), 0.0, _MOST_CORRELATED))
 
 
 def _warm_up_of(observations: Sequence[Observation]) -> int:

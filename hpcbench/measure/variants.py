@@ -42,8 +42,8 @@ def swap_variants(server: Server, variants: Sequence[ServerVariant]) -> Server:
     Raises
     ------
     ServerFailed
-        If a variant is not unloaded, does not load, or loads with another configuration than
-        requested. The server must not be used any more.
+        If Triton does not answer, if a variant is not unloaded, does not load, or loads with
+        another configuration than requested. The server must not be used any more.
     """
     started = time.monotonic()
     leaving = [variant for variant in server.variants if variant not in variants]
@@ -73,7 +73,7 @@ def _unload(server: Server, leaving: Sequence[ServerVariant]) -> None:
     waiting = {
         (variant.model.name, version)
         for variant in leaving
-        for version in _versions(server.http_port, variant.model.name)
+        for version in loaded_config.loaded_versions(server.http_port, variant.model.name)
     }
     for variant in leaving:
         model_repository.remove_overlay(variant, server.repository)
@@ -96,7 +96,7 @@ def _load(server: Server, coming: Mapping[ServerVariant, ModelConfig]) -> None:
             # Read anew: the line may have been half written.
             raise server_log.load_failure(server_log.read_from(server.log_path, position))
         return all(
-            loaded_config.http_status(server.http_port, path) == 200
+            loaded_config.get(server.http_port, path)[0] == 200
             for path in (
                 *(f"/v2/models/{variant.model.name}/ready" for variant in coming),
                 "/v2/health/ready",
@@ -104,12 +104,6 @@ def _load(server: Server, coming: Mapping[ServerVariant, ModelConfig]) -> None:
         )
 
     _wait(server, ready, triton.READY_TIMEOUT_S, "Triton was not ready with the new variants")
-
-
-def _versions(port: int, model: str) -> list[str]:
-    """Return the versions of a model that the server has loaded."""
-    versions: list[str] = loaded_config.get_json(port, f"/v2/models/{model}")["versions"]
-    return versions
 
 
 def unloaded_versions(text: str) -> set[tuple[str, str]]:

@@ -17,7 +17,7 @@ from hpcbench.config.server_axes import BATCHING_AXES, Server
 from hpcbench.config.site import Pool
 from hpcbench.config.triton_messages import TYPE_STRING, ModelConfig, ModelInstanceGroup
 from hpcbench.errors import did_you_mean
-from hpcbench.plan import model_config
+from hpcbench.plan import backend, model_config
 from hpcbench.plan.accelerators import SUPPORTED_PRECISIONS
 from hpcbench.plan.model import TritonModel
 from hpcbench.plan.point import Point, ServerVariant
@@ -79,6 +79,7 @@ def model_problems(
         for name, shapes in model.shape_sets.items():
             key = "shapes" if name is None else f"shapes.{name}"
             found += [f"{key}: {p}" for p in _shape_problems(triton_model, shapes, from_file)]
+    found += backend.unservable_reasons(triton_model, model.version, measurement.streaming)
     unsupported = load_axes.always_unsupported_reason(load, measurement)
     return [*found, unsupported] if unsupported else found
 
@@ -181,20 +182,16 @@ def _fits(given: Dims, dims: Dims) -> bool:
     return len(given) == len(dims) and all(d in (-1, g) for d, g in zip(dims, given, strict=True))
 
 
-_BACKEND_OF_FILE = {
-    ".onnx": "onnxruntime",
-    ".pt": "pytorch",
-    ".plan": "tensorrt",
-    ".graphdef": "tensorflow",
-    ".savedmodel": "tensorflow",
-    ".py": "python",
-}
-
 _INSTANCE_AXES = ("instance_count", "instance_kind", "gpus", "rate_limiter", "accelerator")
+_OPTIONAL = ("pytorch", "tensorflow")
+"""Backends that a native prefix has if it was installed with them."""
+
 _GPU, _CPU = ModelInstanceGroup.KIND_GPU, ModelInstanceGroup.KIND_CPU
 
 
-def not_applicable_reason(point: Point, pool: Pool, *, native: bool) -> str | None:
+def not_applicable_reason(
+    point: Point, pool: Pool, *, native: bool, backends: frozenset[str] | None = None
+) -> str | None:
     """Return why a pool cannot measure a point.
 
     Parameters
@@ -205,6 +202,8 @@ def not_applicable_reason(point: Point, pool: Pool, *, native: bool) -> str | No
         The pool.
     native
         Whether the site uses the native runtime, whose backends run on CPUs only.
+    backends
+        The backends that the server has; None where only the server knows.
 
     Returns
     -------
@@ -217,6 +216,8 @@ def not_applicable_reason(point: Point, pool: Pool, *, native: bool) -> str | No
     # A server that cannot hold one of its models does not become ready for the others.
     for variant in point.served:
         why = why or _variant_reason(variant, gpus, native)[0]
+        if backends is not None:
+            why = why or _backend_reason(variant, backends)
     why = why or _load_reason(point, largest, gpus)
     for other in point.co_located:
         if isinstance(other, Point) and why is None:
@@ -231,6 +232,20 @@ def _load_reason(point: Point, largest: int, gpus: int) -> str | None:
     return load_axes.unsupported_reason(point.load, gpus=gpus > 0)
 
 
+@lru_cache
+def _backend_reason(variant: ServerVariant, backends: frozenset[str]) -> str | None:
+    for model in (variant.model, *variant.model.composing):
+        name = backend.backend_name(model)
+        if name not in (None, "ensemble", *backends):
+            what = "it" if model is variant.model else f"'{model.name}', which it calls,"
+            more = f"; hpcbench native --with {name} installs it" if name in _OPTIONAL else ""
+            return (
+                f"{what} needs the {name} backend, and the native prefix has "
+                f"{', '.join(sorted(backends))}{more}"
+            )
+    return None
+
+
 @lru_cache  # the points of a grid come variant by variant
 def _variant_reason(variant: ServerVariant, gpus: int, native: bool) -> tuple[str | None, int]:
     """Return (what speaks against a variant, its max_batch_size)."""
@@ -238,50 +253,24 @@ def _variant_reason(variant: ServerVariant, gpus: int, native: bool) -> tuple[st
     return next(_variant_problems(variant, config, gpus, native), None), config.max_batch_size
 
 
-def backend_name(variant: ServerVariant) -> str | None:
-    """Return Triton's name for the backend that runs a model.
-
-    Parameters
-    ----------
-    variant
-        A variant of the model.
-
-    Returns
-    -------
-    str or None
-        As config.pbtxt says it, or the model's file shows it; "ensemble" for an ensemble; None
-        where neither is known.
-    """
-    config = ModelConfig.FromString(variant.model.config)
-    if config.HasField("ensemble_scheduling") or config.platform == "ensemble":
-        return "ensemble"
-    # The older field names backend and format, as in onnxruntime_onnx.
-    backend = config.backend or config.platform.split("_")[0]
-    if not backend:
-        files = sorted(variant.model.folder.glob("[0-9]*/model.*"))
-        known = (_BACKEND_OF_FILE[f.suffix] for f in files if f.suffix in _BACKEND_OF_FILE)
-        backend = next(known, "")
-    return backend or None
-
-
 def _variant_problems(
     variant: ServerVariant, config: ModelConfig, gpus: int, native: bool
 ) -> Iterator[str]:
     """Yield everything that speaks against a variant; ``gpus`` is how many its server has."""
     axes = variant.axes
-    backend = backend_name(variant)
-    if backend == "ensemble":
+    own = backend.backend_name(variant.model)
+    if own == "ensemble":
         yield from _ensemble_problems(variant)
     yield from _device_problems(config, gpus, native)
     accelerator = json.loads(str(axes.get("accelerator") or "{}"))
     if accelerator:
-        yield from _accelerator_problems(accelerator, config, backend, gpus, native)
-    if axes.get("cuda_graphs") and backend not in (None, "tensorrt"):
-        yield f"cuda_graphs: only the tensorrt backend has them, and the model's is {backend}"
-    if "graph_level" in axes and backend not in (None, "onnxruntime", "tensorflow"):
+        yield from _accelerator_problems(accelerator, config, own, gpus, native)
+    if axes.get("cuda_graphs") and own not in (None, "tensorrt"):
+        yield f"cuda_graphs: only the tensorrt backend has them, and the model's is {own}"
+    if "graph_level" in axes and own not in (None, "onnxruntime", "tensorflow"):
         yield (
             "graph_level: only the onnxruntime and tensorflow backends have it, and the model's "
-            f"is {backend}"
+            f"is {own}"
         )
     if axes.get("response_cache") and config.model_transaction_policy.decoupled:
         yield "response_cache: Triton does not cache the responses of decoupled models"

@@ -270,9 +270,12 @@ def _in_fresh_order(
 def _by_reason(points: Iterable[Point], site: Site, pool: str) -> dict[str | None, list[Point]]:
     """Return points by the reason why a pool cannot measure them; None for those that it can."""
     native = site.container.runtime == "native"
+    backends = command.runtime_of(site.container).find_software(site.container).backends
     found: dict[str | None, list[Point]] = {}
     for point in points:
-        reason = applicability.not_applicable_reason(point, site.pools[pool], native=native)
+        reason = applicability.not_applicable_reason(
+            point, site.pools[pool], native=native, backends=backends
+        )
         found.setdefault(reason, []).append(point)
     return found
 

@@ -261,9 +261,15 @@ class Record(Asked):
         "the time within the counted windows that the next columns are about", unit="s"
     )
     server_cpu_s: float | None = _metric("CPU time of the server's processes", unit="s")
+    server_cpu_wait_s: float | None = _metric(
+        "time in which they could have run and had no CPU, summed over threads", unit="s"
+    )
     server_memory_max_bytes: int | None = _metric("their resident memory, at most", unit="B")
     server_context_switches: int | None = _metric("how often their threads got a CPU", unit="1")
     client_cpu_s: float | None = _metric("CPU time of perf_analyzer", unit="s")
+    client_cpu_wait_s: float | None = _metric(
+        "time in which it could have run and had no CPU, summed over threads", unit="s"
+    )
     client_memory_max_bytes: int | None = _metric("its resident memory, at most", unit="B")
     client_context_switches: int | None = _metric("how often its threads got a CPU", unit="1")
     client_cpu_share: float | None = _metric(
@@ -277,6 +283,9 @@ class Record(Asked):
         "one of the two shares is 0.9 or more: the client may be the limit"
     )
     cpus_shared: bool | None = _provenance("server and client may use the same CPUs")
+    other_cpu_s: float | None = _metric(
+        "time that others kept these CPUs busy, hpcbench itself included", unit="s"
+    )
 
     # Where, when and with what
     node: str | None = _provenance("host name")
@@ -332,6 +341,10 @@ class Record(Asked):
     perf_analyzer_s: float | None = _metric("wall time inside perf_analyzer", unit="s")
     started_at: datetime | None = _provenance("start of the measurement, UTC")
     ended_at: datetime | None = _provenance("end of the measurement, UTC")
+    source: str | None = _provenance(
+        "where the numbers were published, for those of others; missing: measured by hpcbench, or "
+        "imported from files; ended_at is its date then"
+    )
     hpcbench_version: str | None = _provenance("version of hpcbench")
 
     @property

@@ -53,6 +53,9 @@ STRANGER_MARGIN = 0.05
 
 MOST_CLIENT_OVERHEAD_PERCENT = 25.0
 
+MOST_CPU_TAKEN = 0.1
+"""The share of the CPU time that server and client needed and others took."""
+
 SLOWED_DOWN = ("thermal", "slowdown", "brake")
 """Reasons of NVML's that mean a fault of the node. A cap of power or clocks is none: many GPUs
 reach it under every full load."""
@@ -168,6 +171,17 @@ def _is_overloaded(table: pa.Table) -> Flags:
 def _is_client_limit(table: pa.Table) -> Flags:
     overhead = numbers(table, "client_overhead_percent")
     return is_true(table, "client_cpu_limited") | (overhead > MOST_CLIENT_OVERHEAD_PERCENT)
+
+
+def _is_disturbed(table: pa.Table) -> Flags:
+    own, waited = (
+        numbers(table, f"server_cpu{which}_s") + numbers(table, f"client_cpu{which}_s")
+        for which in ("", "_wait")
+    )
+    # Threads also wait for each other's CPUs, and others may use CPUs that nobody waits for.
+    taken = np.minimum(waited, numbers(table, "other_cpu_s"))
+    found: Flags = taken / (own + taken) > MOST_CPU_TAKEN
+    return found
 
 
 def _is_other_device(table: pa.Table) -> Flags:
@@ -307,6 +321,15 @@ RULES = (
         "perf_analyzer was the limit, not the server",
         ("client_cpu_limited", "client_overhead_percent"),
         _is_client_limit,
+    ),
+    Rule(
+        "DISTURBED",
+        "other processes took the CPUs that server and client waited for",
+        (
+            *("server_cpu_s", "client_cpu_s", "server_cpu_wait_s", "client_cpu_wait_s"),
+            "other_cpu_s",
+        ),
+        _is_disturbed,
     ),
     Rule(
         "DEVICE",

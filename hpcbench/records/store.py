@@ -171,6 +171,11 @@ def record_files(path: Path) -> list[Path]:
     if records.is_dir():
         return sorted(p for p in records.glob("*.parquet") if not p.name.startswith("."))
     files = sorted(p for p in path.rglob("*.parquet") if "=" in p.absolute().parent.name)
+    if not files and path.suffix in (".yaml", ".yml") and path.is_file():
+        raise BadInput(
+            f"{path}: is a campaign or a site file, and no results",
+            "name the folder that hpcbench run was given as --results",
+        )
     if not files:
         raise BadInput(
             f"{path}: is neither a results folder nor a Parquet file, nor a dataset that "

@@ -36,10 +36,13 @@ class Software:
         Stands for the image, or the prefix, that Triton comes from.
     sdk_digest
         Stands for the one that perf_analyzer comes from.
+    backends
+        The names of Triton's backends; None where only the image knows them.
     """
 
     server_digest: str
     sdk_digest: str
+    backends: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

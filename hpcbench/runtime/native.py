@@ -152,7 +152,8 @@ def _installed(prefix: Path) -> Software:
             raise _incomplete(prefix, f"{needed} is missing, or may not be executed")
     if not (prefix / "backends" / "python").is_dir():
         raise _incomplete(prefix, "backends/python is missing")
-    return Software(server_digest=digest, sdk_digest=digest)
+    backends = frozenset(path.name for path in (prefix / "backends").iterdir())
+    return Software(server_digest=digest, sdk_digest=digest, backends=backends)
 
 
 def _absent(prefix: Path, error: Exception) -> SiteError:

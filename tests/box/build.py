@@ -19,7 +19,7 @@ from pathlib import Path
 
 import hostside
 from paths import CHECKOUT, HERE, USER, USER_ID, BoxError, Places, logged, say
-from world import BUILDING, built_in
+from world import BUILDING, built_in, environment
 
 NEEDED_BYTES = 3_000_000_000
 
@@ -128,9 +128,8 @@ def build(places: Places) -> None:
             result.result()
 
 
-def copy(places: Places) -> None:
-    """Makes the second box from the first, unless it has the same stages already."""
-    other = places.second
+def copy(places: Places, other: Places) -> None:
+    """Makes another box from one, unless it has the same stages already."""
     if not missing(other):
         return
     started = time.monotonic()
@@ -142,7 +141,7 @@ def copy(places: Places) -> None:
     part.root.parent.mkdir(exist_ok=True)
     subprocess.run(["cp", "-a", "--reflink=auto", str(places.root), str(part.root)], check=True)
     part.root.rename(other.root)
-    say(f"  a second one: {time.monotonic() - started:.0f} s")
+    say(f"  {other.home.name}: {time.monotonic() - started:.0f} s")
 
 
 def _make(stage: str, make: Callable[[Places], None], places: Places, digest: str) -> None:
@@ -196,11 +195,17 @@ def _make_accounts(places: Places, enter: list[str]) -> None:
 def _make_python(places: Places, enter: list[str]) -> None:
     script = (
         "rm -rf /opt/venv && python3 -m venv /opt/venv && "
-        '/opt/venv/bin/python -m pip install --no-input --progress-bar off --editable "$0"'
+        "/opt/venv/bin/python -m pip install --no-input --no-compile --progress-bar off "
+        '--editable "$0"'
     )
     log = places.logs / "build-python.log"
     command = [*enter, "sh", "-c", script, str(CHECKOUT)]
     logged(command, log, "installing hpcbench's dependencies", hostside.pip_environment())
+    # What its user would compile in this box, and again in each copy.
+    become = ["setpriv", "--reuid", str(USER_ID), "--regid", str(USER_ID), "--clear-groups", "--"]
+    code = "import hpcbench.cli.main, hpcbench.cluster.driver, hpcbench.cluster.start_worker"
+    command = [*enter, *become, "/opt/venv/bin/python", "-c", code]
+    logged(command, log, "compiling hpcbench's dependencies", environment(root=False))
 
 
 def _make_native(places: Places, enter: list[str]) -> None:

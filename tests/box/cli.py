@@ -83,13 +83,14 @@ def prepare_results() -> None:
 
 
 def build_all(places: Places) -> None:
-    """Builds what is missing of this box and of the second one, and starts neither."""
+    """Builds what is missing of this box and of its copies, and starts none."""
     hostside.check_machine()
     with locked(places):
         if build.missing(places):
             world.end(places)
             build.build(places)
-        build.copy(places)
+        for other in places.copies:
+            build.copy(places, other)
 
 
 def up(places: Places) -> None:
@@ -186,7 +187,7 @@ def main(arguments: list[str]) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("up", help="build it if need be, start it")
-    commands.add_parser("build", help="build it, and a second one, without starting them")
+    commands.add_parser("build", help="build it and its copies, without starting them")
     commands.add_parser("images", help="build the images for Apptainer in its /opt/images")
     commands.add_parser("down", help="stop everything that runs in it")
     inside = commands.add_parser(

@@ -14,7 +14,7 @@ import yaml
 from hpcbench import load_results
 from tests.box.fixture import Box
 from tests.box.paths import Places
-from tests.helpers.real import QUICK, SHAPES
+from tests.helpers.real import QUICK, SHAPES, UNHURRIED
 
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
@@ -71,6 +71,7 @@ class Place:
             "models": [{"name": "jet_tagger", "shapes": SHAPES}],
             "load": {"batch_size": [1, 4], "concurrency": 2},
             "measurement": QUICK,
+            **({} if "models" in changes else {"server": UNHURRIED}),
             **changes,
         }
         self.write("campaign.yaml", content)
@@ -105,9 +106,9 @@ class Place:
                 run.terminate()
                 run.communicate(timeout=60)
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self, results: Path | None = None) -> list[dict[str, Any]]:
         """The records, read from outside: it takes no Python to be started in the box."""
-        return rows_of(load_results(host_path(self.results)))
+        return rows_of(load_results(host_path(results or self.results)))
 
 
 def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -34,9 +34,9 @@ class Places:
         return cls(Path(os.environ.get("HPCBENCH_BOX") or CHECKOUT / ".box").absolute())
 
     @property
-    def second(self) -> "Places":
-        """The folders of a box that has the same software, and can run at the same time."""
-        return Places(self.home / "second")
+    def copies(self) -> tuple["Places", ...]:
+        """The folders of boxes that have the same software, and can run at the same time."""
+        return Places(self.home / "second"), Places(self.home / "third")
 
     @property
     def root(self) -> Path:

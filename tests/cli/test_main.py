@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from click.testing import CliRunner, Result
 
 from hpcbench import Campaign, Site, __version__, plan
 from hpcbench.cli.main import main
+from hpcbench.cluster.run_state import write_yaml
 from hpcbench.plan.initial_record import plan_rows
 from hpcbench.records import store
 from hpcbench.records.columns import Status
@@ -130,6 +132,38 @@ def test_a_recommendation_imports_scipy_only_where_something_was_repeated(tmp_pa
     assert slow_imports("recommend", results.folder) == {"pandas"}
     store.write_point(results, record(1, repeat=1))
     assert slow_imports("recommend", results.folder) == {"pandas", "scipy.special"}
+
+
+def test_the_short_help_of_every_command_fits_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert "..." not in invoke("--help").stdout.split("Measure:")[1]
+
+
+def test_ranges_read_as_words() -> None:
+    for name in main.commands:
+        assert not re.search(r"[<>]=?x|x[<>]", invoke(name, "--help").stdout)
+    assert "[default: 1; 0 or more]" in " ".join(invoke("recommend", "--help").stdout.split())
+    wrong = invoke("recommend", "results", "--rate", "-1").stderr
+    assert "-1.0 is not in the range above 0." in wrong
+    wrong = invoke("compare", "a", "b", "--tolerance", "2").stderr
+    assert "2.0 is not in the range from 0 to below 1." in wrong
+
+
+def test_the_template_of_a_site_is_no_site(place: Path) -> None:
+    write_campaign(place)
+    result = invoke("plan", place / "campaign.yaml", "--site", "template")
+    assert result.exit_code == 2
+    assert "known sites: " in result.stderr
+    assert "template" not in result.stderr.split("known sites: ")[1]
+
+
+def test_cancel_says_where_there_is_nothing_to_end(written: Written) -> None:
+    folder = written((Status.OK, None))
+    result = invoke("cancel", folder)
+    assert result.exit_code == 0
+    assert result.stdout == (
+        f"{folder}: no run is at work here, and no job of an earlier one is left\n"
+    )
 
 
 # Exit codes
@@ -258,7 +292,33 @@ def test_a_folder_without_results_ends_with_2(
 def test_a_campaign_is_not_taken_for_damaged_results(place: Path) -> None:
     result = invoke("recommend", place / "campaign.yaml")
     assert result.exit_code == 2
-    assert "is neither a results folder nor a Parquet file" in result.stderr
+    assert "campaign.yaml: is a campaign or a site file, and no results" in result.stderr
+
+
+PIPED = """
+import os, sys
+from hpcbench.cli.main import main
+reader, writer = os.pipe()
+os.dup2(writer, 1)
+os.close(reader)
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("words", [["--help"], ["status"], ["status", "--json"], ["recommend"]])
+def test_an_output_that_nobody_reads_never_looks_like_something_that_got_worse(
+    written: Written, words: list[str]
+) -> None:
+    """As `hpcbench compare A B | head`: a shell gives 141 for any program that ends so."""
+    folder = [str(written((Status.OK, None)))] if words != ["--help"] else []
+    ended = subprocess.run(
+        [sys.executable, "-c", PIPED, *words, *folder],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stderr) == (141, "")
 
 
 # Packages that are not installed
@@ -421,6 +481,7 @@ def written(place: Path) -> Written:
         results = Results(place / "results")
         results.create()
         store.write_plan(results, plan_rows(todo))
+        write_yaml(results.campaign, study)
         for point, (status, reason) in zip(todo.grid.points, ended, strict=False):
             entry = record(1, point_id=point.id, status=status, reason=reason, ended_at=NOON)
             store.write_point(results, entry)

@@ -23,7 +23,7 @@ from hpcbench import load_results
 from hpcbench.cluster import start_worker
 from tests.box.fixture import BOX, Box, in_time
 from tests.helpers.paths import CHECKOUT
-from tests.helpers.real import QUICK, campaign_file
+from tests.helpers.real import QUICK, UNHURRIED, campaign_file
 from tests.helpers.waiting import wait_until
 
 pytestmark = [pytest.mark.box, pytest.mark.timeout(600)]
@@ -134,7 +134,7 @@ slurm_only = pytest.mark.parametrize("scheduler", ["slurm"], indirect=True)
 condor_only = pytest.mark.parametrize("scheduler", ["htcondor"], indirect=True)
 
 LONG: dict[str, Any] = {
-    "server": {"instance_count": [1, 2]},
+    "server": UNHURRIED | {"max_queue_delay_us": [10_000, 20_000]},
     "load": {"batch_size": [1, 2], "concurrency": 2},
     "repeats": 2,
 }
@@ -260,22 +260,23 @@ class TestBreakage:
 
     @slurm_only
     @pytest.mark.parametrize(
-        ("minutes", "jobs", "instances", "changes"),
+        ("minutes", "jobs", "delays", "changes"),
         [
-            (1, 2, [1], {"measurement_interval_ms": 500}),
+            (1, 2, [20_000], {"measurement_interval_ms": 500}),
             pytest.param(
-                *(2, 4, [1, 2, 3], {"measurement_interval_ms": 1000}), marks=pytest.mark.soak
+                *(2, 4, [10_000, 20_000, 30_000], {"measurement_interval_ms": 1000}),
+                marks=pytest.mark.soak,
             ),
         ],
     )
     def test_a_campaign_outlasts_the_walltime_of_its_jobs(
-        self, study: Study, minutes: int, jobs: int, instances: list[int], changes: dict[str, Any]
+        self, study: Study, minutes: int, jobs: int, delays: list[int], changes: dict[str, Any]
     ) -> None:
         study.write(
             site={"pool": {"walltime": f"00:0{minutes}:00", "max_jobs": jobs}},
             load={"batch_size": list(range(1, 42)), "concurrency": 1},
             measurement=QUICK | changes,
-            server={"instance_count": instances},
+            server=UNHURRIED | {"max_queue_delay_us": delays},
         )
         plan = json.loads(
             study.box.said(*study.command()[:1], "plan", *study.command()[2:5], "--json")
@@ -283,7 +284,7 @@ class TestBreakage:
         assert sum(p["estimate_s"] for p in plan["placements"]) > 60 * minutes * jobs
         done = study.run(timeout_s=580)
         assert done.returncode == 0, done.stderr
-        frame = study.check_each_point_once(41 * len(instances))
+        frame = study.check_each_point_once(41 * len(delays))
         assert frame["job_id"].nunique() > jobs
         assert "TIMEOUT" not in study.box.said(
             "sacct", "-X", "-n", "-o", "State", "-S", "now-1hours"

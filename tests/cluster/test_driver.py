@@ -18,6 +18,7 @@ from hpcbench.analysis.decide.recommend import recommend_configurations
 from hpcbench.analysis.figures.save import save_figures
 from hpcbench.analysis.summary.limits import Requirements
 from hpcbench.cluster import driver
+from hpcbench.cluster.stopping import ENDING, WAITING
 from hpcbench.errors import BadInput
 from hpcbench.records import store
 from hpcbench.records.columns import Status
@@ -78,7 +79,7 @@ def test_a_second_run_measures_nothing_again(
     tmp_path: Path, native_prefix: Path, demo_models: Path
 ) -> None:
     """Nor does one with the files that the first has resolved, which repeat it from anywhere."""
-    server = {"preferred_batch_size": [None]}
+    server = {"instance_count": 1, "preferred_batch_size": [None]}
     campaign, site = quick_run(
         tmp_path, native_prefix, demo_models, load={"batch_size": [1, 2]}, server=server
     )
@@ -136,6 +137,36 @@ def test_a_second_run_keeps_what_never_applies_and_the_models_of_an_ensemble(
     ]
     saved = save_figures(after, tmp_path / "figures")
     assert "one kind of device" in saved.not_drawn["device_comparison"]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_is_answered_at_once_and_waits_for_the_point_under_way_unless_it_comes_twice(
+    tmp_path: Path, native_prefix: Path, demo_models: Path, times: int
+) -> None:
+    changes = {
+        "load": {"batch_size": list(range(1, 17)), "concurrency": 2},
+        "measurement": {**QUICK, "measurement_interval_ms": 1000},
+    }
+    results = tmp_path / "results"
+    lines: list[str] = []
+    with started(tmp_path, native_prefix, demo_models, **changes) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "infer/s" in line and not any("stopping" in each for each in lines):
+                before = len(load_results(results))
+                process.send_signal(signal.SIGINT)
+            if line.rstrip() == WAITING and times == 2:
+                process.send_signal(signal.SIGINT)
+            lines.append(line)
+    output = "".join(lines)
+    assert process.wait(60) == 130, output
+    assert f"{WAITING}\n" in output
+    assert (ENDING in output) == (times == 2)
+    assert "Traceback" not in output
+    assert output.endswith("run the same command again: it goes on where this one stopped\n")
+    measured = load_results(results)
+    assert len(measured) == before + (times == 1)
+    assert measured["status"].isin(["ok", "unstable"]).all()
 
 
 # SIGINT and SIGTERM end a run in the box, where there are jobs to cancel.

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -55,41 +52,6 @@ def test_the_state_is_not_even_asked_for_while_it_would_cost_too_much(
     for _ in range(100):
         state.write(running, {})
     assert len(asked) == 1
-
-
-SCRIPT = """
-import os, signal, sys
-from hpcbench.errors import Interrupted
-from hpcbench.cluster.run_state import signals_interrupt
-try:
-    with signals_interrupt():
-        os.kill(os.getpid(), getattr(signal, sys.argv[1]))
-        print("went on")
-except Interrupted as error:
-    print(error.message)
-"""
-
-
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-@pytest.mark.parametrize("ignored", [False, True])
-def test_a_signal_ends_the_run_unless_it_was_to_be_ignored(name: str, ignored: bool) -> None:
-    """As nohup has it for SIGHUP, and a shell's & in a script for SIGINT."""
-    number = signal.Signals[name]
-
-    def prepare() -> None:
-        # These tests may run under nohup, too.
-        signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
-
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, name],
-        preexec_fn=prepare,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
-    expected = "went on" if ignored else f"stopped by {name}; what was measured is kept"
-    assert done.stdout.strip() == expected
 
 
 @pytest.mark.parametrize("given", ["--wait", "-A", "phy --wait", "phy\n#SBATCH --wait", ".", "é"])

@@ -14,7 +14,7 @@ from hpcbench.records.folder import Results
 from tests.cluster import folder_queue
 from tests.helpers.builders import refusal
 from tests.helpers.paths import CHECKOUT
-from tests.helpers.real import QUICK
+from tests.helpers.real import QUICK, UNHURRIED
 
 DEMO = CHECKOUT / "jobs" / "demo" / "campaign.yaml"
 
@@ -59,7 +59,7 @@ def test_it_runs_the_grid_of_the_demo(
 ) -> None:
     content = yaml.safe_load(DEMO.read_text())
     content["measurement"] |= QUICK
-    content["model_repository"] = str(demo_models)
+    content |= {"model_repository": str(demo_models), "server": UNHURRIED}
     (tmp_path / "campaign.yaml").write_text(yaml.safe_dump(content))
     campaign = Campaign.load(tmp_path / "campaign.yaml")
     where = Results(tmp_path / "results")

@@ -38,7 +38,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
                 int(each.id, 16), placement_id=placement.id, pool=placement.pool, status=Status.OK
             )
 
-    monkeypatch.setattr(worker, "measure", measure)
+    monkeypatch.setattr("hpcbench.measure.measure.measure", measure)
     nobody = SimpleNamespace(name="0", log_event=lambda *_: None)
     monkeypatch.setattr(worker, "get_worker", lambda: nobody)
     monkeypatch.setattr(worker.device, "take_gpus", lambda *_: None)

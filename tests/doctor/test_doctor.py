@@ -369,10 +369,25 @@ def test_a_pool_that_is_not_there_is_bad_input(here: Path) -> None:
     assert "has no such pool" in result.stderr
 
 
-def test_a_folder_that_is_not_there_is_bad_input(here: Path) -> None:
-    result = invoke("--site", here, "--results", here.parent / "none")
+def test_a_folder_that_cannot_be_made_is_bad_input(here: Path) -> None:
+    result = invoke("--site", here, "--results", here / "none")
     assert result.exit_code == 2
-    assert "no folder can be created there: No such file or directory" in result.stderr
+    assert "no folder can be created there: Not a directory" in result.stderr
+
+
+def test_a_folder_that_is_not_there_yet_is_made_and_deleted_again(tmp_path: Path) -> None:
+    own = tmp_path / "results" / "scan" / "own"
+    with doctor._temporary_folder(own):
+        assert own.is_dir()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_was_there_is_kept_and_so_is_what_somebody_put_into_a_new_one(
+    tmp_path: Path,
+) -> None:
+    with doctor._temporary_folder(tmp_path / "new" / "own"):
+        (tmp_path / "new" / "theirs").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["new", "theirs"]
 
 
 def test_a_folder_that_a_job_script_cannot_take_is_bad_input(tmp_path: Path) -> None:

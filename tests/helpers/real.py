@@ -29,15 +29,26 @@ PARTICLENET_SHAPES = {
 QUICK = {"measurement_interval_ms": 250, "stability_percentage": 900.0}
 """Windows as short as they may be, and a spread that every point stays within."""
 
+UNHURRIED = {
+    "instance_count": 1,
+    "preferred_batch_size": [[256]],
+    "max_queue_delay_us": 20_000,
+}
+"""A server of the demo's model that lets each request wait for others, which never come.
+
+A closed loop then takes a tenth of a CPU, and not all that the machine has: other tests run beside.
+"""
+
 
 def campaign_file(folder: Path, models: Path, /, **changes: Any) -> Path:
-    """A campaign of the demo's model, with some of its keys replaced."""
+    """A campaign of the demo's model on an unhurried server, with some of its keys replaced."""
     content = {
         "name": "test",
         "model_repository": str(models),
         "models": [{"name": "jet_tagger", "label": "jets", "shapes": SHAPES}],
         "load": {"batch_size": [1, 2, 4], "concurrency": 2},
         "measurement": QUICK,
+        **({} if "models" in changes else {"server": UNHURRIED}),
         **changes,
     }
     path = folder / "campaign.yaml"

@@ -81,7 +81,9 @@ class Folder:
             )
         subprocess.run([sys.executable, "-m", "venv", self.environment], check=True)
         requirement = f"triton-hpcbench[analysis,demo] @ {wheel.as_uri()}"
-        self.python("-m", "pip", "install", "-q", "--disable-pip-version-check", requirement)
+        # Python compiles what is imported, which is the least of it.
+        options = ("-q", "--no-compile", "--disable-pip-version-check")
+        self.python("-m", "pip", "install", *options, requirement)
 
     def python(self, *words: str) -> str:
         return self.run("python", *words)
@@ -90,7 +92,7 @@ class Folder:
         return self.run("hpcbench", *words)
 
     def run(self, program: str, *words: str) -> str:
-        dropped = ("PYTHONPATH", "VIRTUAL_ENV", "HPCBENCH_NATIVE")
+        dropped = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV", "HPCBENCH_NATIVE")
         env = {name: value for name, value in os.environ.items() if name not in dropped}
         home = self.path.parent / "home"
         home.mkdir(exist_ok=True)

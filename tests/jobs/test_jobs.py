@@ -18,9 +18,9 @@ import yaml
 from hpcbench import Campaign
 from tests.box.fixture import Box, in_time
 from tests.helpers.paths import CHECKOUT
+from tests.helpers.real import SHAPES, UNHURRIED
 
 JOBS = CHECKOUT / "jobs"
-SHAPES = {"pf_features": [16, 50], "pf_mask": [1, 50], "sv_features": [10, 4], "sv_mask": [1, 4]}
 numbers = itertools.count()
 
 
@@ -137,6 +137,7 @@ def study(box: Box, demo_models: Path) -> Callable[..., str]:
                 "max_trials": 3,
                 "stability_percentage": 50,
             },
+            "server": UNHURRIED,
         }
         folder = f"/home/physicist/jobs-{os.getpid()}-{next(numbers)}"
         box.said("mkdir", folder)
@@ -175,7 +176,7 @@ class TestInTheBox:
         self, box: Box, study: Callable[..., str], system: type[Slurm | HTCondor]
     ) -> None:
         sizes = list(range(1, 8))
-        folder = study(load={"batch_size": sizes, "concurrency": 1}, server={"instance_count": 2})
+        folder = study(load={"batch_size": sizes, "concurrency": 1})
 
         def shell(command: str) -> str:
             words = command.format(script=JOBS / "driver", job=job)

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import pytest
 from hpcbench.measure import cpu_sampling
 from hpcbench.measure.cpu_sampling import Programs, Usage
 from hpcbench.measure.sampling import Reading
+from tests.helpers import own_cpus
 
 BUSY = "import time; end = time.monotonic() + 60\nwhile time.monotonic() < end: pass"
 IDLE = "import time; time.sleep(60)"
@@ -50,12 +52,45 @@ def test_a_busy_and_an_idle_tree_are_told_apart() -> None:
     assert columns["cpus_shared"] is True
 
 
+def test_a_client_that_waits_for_its_cpu_is_told_from_who_has_it() -> None:
+    with own_cpus.only_one(), below(IDLE) as server, below(BUSY) as client, below(BUSY):
+        source = cpu_sampling.ProcessTrees(server, lambda: [client])
+        first = Reading(time.monotonic(), source.read())
+        time.sleep(1.0)
+        last = Reading(time.monotonic(), source.read())
+    columns = cpu_sampling.program_columns([first, last])
+    own, waited, other = (
+        columns[name] for name in ("client_cpu_s", "client_cpu_wait_s", "other_cpu_s")
+    )
+    assert columns["server_cpu_wait_s"] < 0.2 * waited
+    # One CPU: what this client did not get, it waited for, and somebody else had.
+    assert own + waited == pytest.approx(columns["cpu_sampled_s"], rel=0.15)
+    assert own + other == pytest.approx(columns["cpu_sampled_s"], rel=0.15)
+    assert waited > 0.3 * columns["cpu_sampled_s"]
+
+
+def test_interrupts_and_a_hypervisor_keep_a_cpu_busy_and_waiting_for_a_disk_does_not(
+    tmp_path: Path,
+) -> None:
+    tick = os.sysconf("SC_CLK_TCK")
+    (tmp_path / "stat").write_text(
+        "cpu  1 2 3 4 5 6 7 8 0 0\n"
+        f"cpu0 {1 * tick} {2 * tick} {4 * tick} 999 999 {8 * tick} {16 * tick} {32 * tick} 999 0\n"
+        "cpu11 0 0 0 999 0 0 0 0 0 0\nintr 1 2\nctxt 3\n"
+    )
+    assert cpu_sampling.busy_cpu_s(str(tmp_path / "stat")) == {0: 63.0, 11: 0.0}
+
+
 def taken(
     client_s: float, threads: dict[int, float], cpus: set[int], server_cpus: set[int]
 ) -> Programs:
+    client = Usage(
+        {2: client_s}, threads, {2: client_s}, {2: int(100 * client_s)}, 100, frozenset(cpus)
+    )
     return Programs(
-        server=Usage({1: 0.0}, {1: 0.0}, {1: 0}, 100, frozenset(server_cpus)),
-        clients=Usage({2: client_s}, threads, {2: int(100 * client_s)}, 100, frozenset(cpus)),
+        server=Usage({1: 0.0}, {1: 0.0}, {1: 0.0}, {1: 0}, 100, frozenset(server_cpus)),
+        clients=client,
+        busy_s={cpu: client_s / len(cpus) for cpu in cpus} | {99: 1000 * client_s},
     )
 
 
@@ -79,10 +114,11 @@ def test_a_client_may_be_the_limit_where_its_cpus_or_its_busiest_thread_are_full
     assert columns["client_context_switches"] == int(100 * (1 + cpu_s)) - 100
     assert columns["client_cpu_limited"] is limited
     assert columns["cpus_shared"] is False
+    assert columns["other_cpu_s"] == pytest.approx(0, abs=1e-9)
 
 
 def test_nothing_is_said_of_a_program_that_has_ended() -> None:
-    gone = Programs(Usage({}, {}, {}, 0, frozenset()), taken(1.0, {2: 0.0}, {0}, {0}).clients)
+    gone = replace(taken(1.0, {2: 0.0}, {0}, {0}), server=Usage({}, {}, {}, {}, 0, frozenset()))
     assert cpu_sampling.program_columns([Reading(0.0, gone), Reading(1.0, gone)]) == {}
     assert cpu_sampling.program_columns([]) == {}
 

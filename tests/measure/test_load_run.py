@@ -20,7 +20,7 @@ from hpcbench.plan.placement import Placement
 from hpcbench.records.columns import Record, Status
 from tests.helpers import models, real
 from tests.helpers.leftovers import own_program
-from tests.helpers.real import QUICK, SHAPES, quick_run
+from tests.helpers.real import QUICK, SHAPES, UNHURRIED, quick_run
 from tests.helpers.waiting import wait_until
 
 native = pytest.mark.native
@@ -51,6 +51,7 @@ def shared(
             {"name": "second", "label": "others", "shapes": SHAPES},
         ],
         load={"concurrency": 2},
+        server=UNHURRIED,
         together=[{"jets": {"load": {"batch_size": 4}}, "others": {}}],
         measurement=QUICK | measurement,
     )
@@ -221,6 +222,8 @@ def test_a_point_is_measured_until_it_is_known_to_the_precision_asked_for(
             tmp_path,
             native_prefix,
             demo_models,
+            # Requests that all wait as long make a mean that is known too well.
+            server={"instance_count": 1},
             load={"batch_size": 4, "concurrency": 2},
             measurement={
                 "percentile": 90,
@@ -249,6 +252,7 @@ def open_loop(
             folder,
             prefix,
             models,
+            server={"instance_count": 1},
             load={"batch_size": 4, "request_rate": rate},
             measurement={"percentile": 95} | measurement,
         ),

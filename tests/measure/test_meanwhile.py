@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from hpcbench.config.cpu_shares import CpuShares
 from hpcbench.measure import cpu_sampling, device, gpu_sampling, meanwhile
 from hpcbench.measure.measure import measure
 from hpcbench.plan import plan
-from hpcbench.records.columns import Record, Status
-from tests.helpers import models
+from hpcbench.records.columns import SCHEMA, Record, Status
+from hpcbench.records.validity import INPUTS, with_verdicts
+from tests.helpers import models, own_cpus
 from tests.helpers.nvml import UUIDS, nvml
 from tests.helpers.real import quick_run
 
@@ -41,7 +45,12 @@ def test_on_cpus_a_row_says_what_server_and_client_took_of_them(
     tmp_path: Path, native_prefix: Path, demo_models: Path
 ) -> None:
     (record,) = measured(
-        tmp_path, native_prefix, demo_models, load={"concurrency": 4}, measurement=LONGER
+        tmp_path,
+        native_prefix,
+        demo_models,
+        server={"instance_count": 1},
+        load={"concurrency": 4},
+        measurement=LONGER,
     )
     assert record.status == Status.OK, record.reason
     windows_s = 3 * 0.8
@@ -100,6 +109,32 @@ def test_energy_is_that_of_the_counted_windows_and_of_no_model_that_an_ensemble_
     assert {part.energy_j_per_infer for part in parts} == {None}
     assert {part.executed_batch_sizes for part in parts} == {(1,)}
     assert {record.foreign_requests for record in (whole,)} == {0}
+
+
+HALF_BUSY = """
+import time
+while True:
+    end = time.monotonic() + 0.01
+    while time.monotonic() < end: pass
+    time.sleep(0.01)
+"""
+
+
+def test_a_row_beside_a_process_that_takes_the_cpu_half_of_the_time_is_disturbed(
+    tmp_path: Path, native_prefix: Path, demo_models: Path
+) -> None:
+    with own_cpus.only_one(), subprocess.Popen([sys.executable, "-c", HALF_BUSY]) as other:
+        try:
+            (record,) = measured(
+                tmp_path, native_prefix, demo_models, load={"concurrency": 4}, measurement=LONGER
+            )
+        finally:
+            other.kill()
+    assert record.throughput_infer_per_s, record.reason
+    columns = {name: [getattr(record, name)] for name in INPUTS}
+    row = pa.table(columns, schema=pa.schema([SCHEMA.field(name) for name in INPUTS]))
+    assert "DISTURBED" in with_verdicts(row)["invalid_reasons"][0].as_py()
+    assert (record.other_cpu_s or 0) > 0.2 * (record.cpu_sampled_s or 0)
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one CPU only")

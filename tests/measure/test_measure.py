@@ -20,7 +20,7 @@ from hpcbench.plan.placement import Placement
 from hpcbench.records.columns import Record, Status
 from tests.helpers import real
 from tests.helpers.leftovers import own_program
-from tests.helpers.real import QUICK, quick_run
+from tests.helpers.real import QUICK, UNHURRIED, quick_run
 
 pytestmark = [pytest.mark.native, pytest.mark.usefixtures("leaves_nothing")]
 
@@ -127,7 +127,7 @@ def test_server_axes_are_what_the_server_says_it_loaded(
         tmp_path,
         native_prefix,
         demo_models,
-        server={"instance_count": [1, 3], "preferred_batch_size": [None, [2, 4], []]},
+        server=UNHURRIED | {"instance_count": [1, 3], "preferred_batch_size": [None, [2, 4], []]},
         load={"batch_size": 1},
     )
     found = {(r.instance_count, r.dynamic_batching, r.preferred_batch_size) for r in records}

@@ -10,7 +10,9 @@ from hpcbench.config.container import Container
 from hpcbench.measure.model_repository import paths_to_mount, write_overlay
 from hpcbench.plan.model import read_model
 from hpcbench.plan.model_config import configure
+from tests.helpers import models
 from tests.helpers.builders import parsed, variant, write_model
+from tests.helpers.real import measured, quick_run
 
 
 def test_an_overlay_links_the_models_files_and_leaves_them_alone(tmp_path: Path) -> None:
@@ -125,3 +127,37 @@ def test_an_ensemble_and_a_model_that_it_calls_share_a_server(
     written = (tmp_path / "overlay" / "tagger" / "config.pbtxt").read_text()
     assert parsed(written).instance_group[0].count == 2
     assert (tmp_path / "overlay" / "chain" / "config.pbtxt").exists()
+
+
+def tree(folder: Path) -> dict[Path, tuple[int, int, bytes]]:
+    """Mode, time of the last change and content of everything below a folder."""
+    return {
+        path: (
+            path.stat().st_mode,
+            path.stat().st_mtime_ns,
+            path.read_bytes() if path.is_file() else b"",
+        )
+        for path in [folder, *folder.rglob("*")]
+    }
+
+
+@pytest.mark.native
+def test_a_python_model_leaves_its_repository_as_it_is(
+    tmp_path: Path, native_prefix: Path, leaves_nothing: None
+) -> None:
+    models.of_strings(tmp_path / "models", tmp_path / "seen")
+    version = tmp_path / "models" / "words" / "1"
+    (version / "parts").mkdir()
+    (version / "parts" / "__init__.py").touch()
+    (version / "model.py").write_text("import parts\n" + (version / "model.py").read_text())
+    before = tree(tmp_path / "models")
+    campaign, site = quick_run(
+        tmp_path,
+        native_prefix,
+        tmp_path / "models",
+        models=[{"name": "words", "shapes": {"text": [2]}}],
+        load={"batch_size": 2},
+    )
+    (record,) = measured(campaign, site, tmp_path / "logs")
+    assert record.status == "ok", record.reason
+    assert tree(tmp_path / "models") == before

@@ -89,28 +89,43 @@ def test_one_reading_says_nothing_of_an_interval() -> None:
     assert server_statistics.counted([]) is None
 
 
+def sent_by(
+    of: TritonModel, requests: int, answered: int, in_flight: int, reports: int = 1
+) -> Client:
+    """A client of one second."""
+    return Client(of, requests, answered, in_flight, float(requests), reports)
+
+
 def foreign(found: Counted, client: Client, *beside: TritonModel) -> int:
     return server_statistics.foreign_requests(found, client, beside)
 
 
 @pytest.mark.parametrize("answered", [1000, 1008, 995])
 def test_requests_at_the_edges_of_the_windows_are_nobody_elses(answered: int) -> None:
-    client = Client(model("jets"), 1000, answered, in_flight=4)
+    client = sent_by(model("jets"), 1000, answered, in_flight=4)
     assert foreign(counted(jets=990), client) == 0
 
 
 def test_requests_over_the_clients_are_somebody_elses() -> None:
     """The counts of a point during which another user sent requests to the same Triton."""
-    assert foreign(counted(jets=2100), Client(model("jets"), 1817, 2126, in_flight=4)) == 309
+    assert foreign(counted(jets=2126), sent_by(model("jets"), 1817, 2126, in_flight=4)) == 309
+
+
+def test_counts_that_perf_analyzer_read_late_are_nobody_elses() -> None:
+    """Both CPUs were busy with something else: meanwhile the server answered its next requests."""
+    client = Client(model("jets"), 1827, 1982, in_flight=1, rate=1218.0, reports=3)
+    assert foreign(Counted({"jets": ModelCounts(1705, 0, 0, {})}, 1.4), client) == 0
+    stranger = Counted({"jets": ModelCounts(1860, 0, 0, {})}, 1.4)
+    assert foreign(stranger, client) == pytest.approx(155, abs=15)
 
 
 def test_requests_to_a_model_that_is_loaded_and_idle_are_somebody_elses() -> None:
-    client = Client(model("jets"), 500, 500, in_flight=4)
+    client = sent_by(model("jets"), 500, 500, in_flight=4)
     assert foreign(counted(jets=500, idle=300), client) == 300
 
 
 def test_models_under_load_at_the_same_time_are_not_strangers() -> None:
-    client = Client(model("jets"), 500, 500, in_flight=4)
+    client = sent_by(model("jets"), 500, 500, in_flight=4)
     assert foreign(counted(jets=500, taus=300), client, model("taus")) == 0
 
 
@@ -123,22 +138,22 @@ ENSEMBLE = model("all", STEPS, (model("prepare"), model("tag")))
 
 def test_what_an_ensemble_calls_is_the_ensembles() -> None:
     """A step that stands in it twice runs twice."""
-    client = Client(ENSEMBLE, 400, 400, in_flight=4)
+    client = sent_by(ENSEMBLE, 400, 400, in_flight=4)
     assert foreign(counted(all=390, prepare=780, tag=390), client) == 0
 
 
 def test_a_strangers_request_to_an_ensemble_counts_once_however_many_models_it_calls() -> None:
-    client = Client(ENSEMBLE, 400, 600, in_flight=4)
-    assert foreign(counted(all=590, prepare=1180, tag=590), client) == 200
+    client = sent_by(ENSEMBLE, 400, 600, in_flight=4)
+    assert foreign(counted(all=600, prepare=1200, tag=600), client) == 200
 
 
 def test_a_strangers_request_to_a_model_that_an_ensemble_calls_is_noticed() -> None:
-    client = Client(ENSEMBLE, 400, 400, in_flight=4)
+    client = sent_by(ENSEMBLE, 400, 400, in_flight=4)
     assert foreign(counted(all=390, prepare=780, tag=540), client) == 150
 
 
 def test_an_ensemble_that_is_measured_beside_a_model_it_calls_is_no_stranger_to_it() -> None:
-    client = Client(model("tag"), 300, 690, in_flight=4)
+    client = sent_by(model("tag"), 300, 690, in_flight=4)
     assert foreign(counted(all=390, prepare=780, tag=690), client, ENSEMBLE) == 0
 
 
@@ -146,9 +161,10 @@ def test_what_a_python_model_may_have_called_itself_is_no_strangers() -> None:
     """Triton does not say who called, and a script may call any other model."""
     script = model("script", 'backend: "python"')
     found = counted(script=400, jets=800)
-    assert foreign(found, Client(script, 400, 400, in_flight=4)) == 0
-    assert foreign(found, Client(script, 400, 700, in_flight=4)) == 300
-    assert foreign(found, Client(model("jets"), 400, 800, in_flight=4), script) == 0
+    assert foreign(found, sent_by(script, 400, 400, in_flight=4)) == 0
+    more = counted(script=700, jets=800)
+    assert foreign(more, sent_by(script, 400, 700, in_flight=4)) == 300
+    assert foreign(found, sent_by(model("jets"), 400, 800, in_flight=4), script) == 0
 
 
 def measured(folder: Path, prefix: Path, models: Path, **changes: Any) -> list[Record]:
@@ -157,10 +173,10 @@ def measured(folder: Path, prefix: Path, models: Path, **changes: Any) -> list[R
 
 def test_each_report_has_edges_of_its_own() -> None:
     found = counted(jets=2126)
-    sums = Client(model("jets"), 2100, 2126, in_flight=8, reports=9)
+    sums = sent_by(model("jets"), 2100, 2126, in_flight=8, reports=9)
     assert foreign(found, sums) == 0
     assert foreign(found, replace(sums, in_flight=1, reports=1)) == 0
-    assert foreign(found, replace(sums, requests=1800, in_flight=8)) == 326
+    assert foreign(found, replace(sums, requests=1800, in_flight=8, rate=1800.0)) == 326
 
 
 @native

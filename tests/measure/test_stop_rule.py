@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -80,6 +81,8 @@ def test_a_beginning_that_differs_is_warm_up() -> None:
     assert warm_up(series) == 4
     assert warm_up(100 + noise) == 0
     assert warm_up([1.0, 2.0]) == 0
+    assert warm_up([7.0] * 9) == 0
+    assert warm_up([1e9 + each for each in series]) == 4
 
 
 def test_few_series_without_a_warm_up_lose_their_beginning() -> None:
@@ -120,14 +123,26 @@ def test_what_varies_too_much_ends_when_its_time_is_over() -> None:
     assert "did not reach ± 0.02 of the mean within 5 s: ± " in (verdict.reason or "")
 
 
-def test_the_true_mean_lies_within_the_precision_that_was_asked_for() -> None:
+def correlated(chance: np.random.Generator, count: int, correlation: float) -> list[float]:
+    """A series of mean 100 and standard deviation 5, a first-order autoregression."""
+    steps = chance.normal(0, 5 * math.sqrt(1 - correlation**2), count)
+    values = [chance.normal(0, 5)]
+    for step in steps[1:]:
+        values.append(correlation * values[-1] + step)
+    return [100 + value for value in values]
+
+
+@pytest.mark.parametrize(("correlation", "share"), [(0.0, 0.9), (0.3, 0.8), (0.6, 0.66)])
+def test_the_true_mean_lies_within_the_precision_that_was_asked_for(
+    correlation: float, share: float
+) -> None:
     """Nineteen of twenty; fewer where it stops early by chance, which this bounds."""
     chance = np.random.default_rng(4)
     hits = []
     for _ in range(150):
-        series = chance.normal(100, 5, 400)
-        verdict = precise(list(series))
+        series = correlated(chance, 600, correlation)
+        verdict = precise(series)
         assert verdict.settled
-        mean = series[verdict.first : verdict.last].mean()
+        mean = np.mean(series[verdict.first : verdict.last])
         hits.append(abs(mean / 100 - 1) <= 0.02)
-    assert np.mean(hits) > 0.9
+    assert np.mean(hits) > share

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from hpcbench.config.site import Pool
-from hpcbench.plan.applicability import backend_name, not_applicable_reason
+from hpcbench.plan.applicability import not_applicable_reason
+from hpcbench.plan.backend import backend_name
 from tests.helpers.builders import point, triton_model, variant
 
 FP16 = '{"name": "tensorrt", "precision_mode": "FP16"}'
@@ -123,6 +124,19 @@ def test_a_batch_over_a_variants_own_limit_is_reported() -> None:
     )
 
 
+def test_a_backend_that_the_prefix_lacks_is_named_before_a_job_runs() -> None:
+    def said(platform: str, *has: str) -> str | None:
+        of = variant(triton_model(config=f'platform: "{platform}"'))
+        return not_applicable_reason(point(of=of), CPU, native=True, backends=frozenset(has))
+
+    assert said("onnxruntime_onnx", "onnxruntime") is None
+    assert said("ensemble") is None
+    assert said("tensorflow_graphdef", "python", "onnxruntime") == (
+        "it needs the tensorflow backend, and the native prefix has onnxruntime, python; "
+        "hpcbench native --with tensorflow installs it"
+    )
+
+
 @pytest.mark.parametrize(
     ("file", "backend"),
     [("model.onnx", "onnxruntime"), ("model.pt", "pytorch"), ("model.savedmodel", "tensorflow")],
@@ -133,6 +147,6 @@ def test_a_model_without_a_configuration_is_known_by_its_file(
     (tmp_path / "1").mkdir()
     (tmp_path / "1" / file).touch()
     model = triton_model(folder=tmp_path)
-    assert backend_name(variant(model)) == backend
-    assert backend_name(variant(triton_model(config='backend: "python"'))) == "python"
-    assert backend_name(variant(triton_model())) is None
+    assert backend_name(model) == backend
+    assert backend_name(triton_model(config='backend: "python"')) == "python"
+    assert backend_name(triton_model()) is None

@@ -47,6 +47,11 @@ SOUND: dict[str, Any] = {
     "pool_gpu_count": 1,
     "client_overhead_percent": 1.2,
     "client_cpu_limited": False,
+    "server_cpu_s": 4.0,
+    "server_cpu_wait_s": 1.0,
+    "client_cpu_s": 0.5,
+    "client_cpu_wait_s": 0.1,
+    "other_cpu_s": 0.3,
     "overloaded": False,
     "gpu_throttle_reasons": None,
     "failure_count": 0,
@@ -88,6 +93,8 @@ BREAKS: dict[str, list[dict[str, Any]]] = {
         OPEN_LOOP | {"send_request_rate": 390.0, "throughput_infer_per_s": 3120.0},
     ],
     "CLIENT": [{"client_cpu_limited": True}, {"client_overhead_percent": 40.0}],
+    # 1.1 s of the 5.6 s that they needed.
+    "DISTURBED": [{"other_cpu_s": 3.0}],
     "DEVICE": [
         {"gpu_name": "NVIDIA L4"},
         {"pool_gpu_count": 2},
@@ -164,6 +171,9 @@ def test_a_row_that_breaks_one_rule_is_invalid_for_this_reason(
         # An ensemble beside it may call it.
         {"beside": "[]", "success_count": 4000, "inference_count": 32000}
         | {"foreign_requests": None},
+        # Threads of the server that wait for each other, and others on CPUs that nobody waits for.
+        {"server_cpu_wait_s": 9.0},
+        {"server_cpu_wait_s": 0.2, "other_cpu_s": 60.0},
         # Windows that became longer than they were asked for.
         {"measurement_interval_ms": 10},
         {"gpu_throttle_reasons": "power_cap"},

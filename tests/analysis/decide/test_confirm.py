@@ -14,7 +14,7 @@ from hpcbench.config.campaign import Campaign
 from hpcbench.config.site import Site
 from tests.helpers.builders import refusal, workplace, write_campaign
 from tests.helpers.measurements import failed, measured, server, write
-from tests.helpers.real import campaign_file, site_file
+from tests.helpers.real import UNHURRIED, campaign_file, site_file
 
 TWO = server(instance_count=2)
 
@@ -83,7 +83,10 @@ def test_a_folder_does_not_confirm_itself(tmp_path: Path) -> None:
 def test_a_recommendation_is_confirmed_on_fresh_servers_in_a_folder_of_its_own(
     tmp_path: Path, native_prefix: Path, demo_models: Path, leaves_nothing: None
 ) -> None:
-    axes = {"server": {"instance_count": [1, 2]}, "load": {"batch_size": [1, 64], "concurrency": 2}}
+    axes = {
+        "server": UNHURRIED | {"instance_count": [1, 2]},
+        "load": {"batch_size": [1, 64], "concurrency": 2},
+    }
     campaign = campaign_file(tmp_path, demo_models, **axes)
     site = site_file(tmp_path, native_prefix)
     first, second = tmp_path / "first", tmp_path / "second"

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from hpcbench.analysis.figures import registry
 from hpcbench.analysis.figures.device_comparison import prepare_device_comparison
 from hpcbench.analysis.figures.pareto_front import prepare_pareto_front
-from hpcbench.analysis.figures.registry import FIGURES, prepare_figures
+from hpcbench.analysis.figures.registry import FIGURES, PreparedFigure, prepare_figures
 from hpcbench.analysis.figures.save import csv_table, save_figures
 from hpcbench.analysis.figures.styles import COLOURS, STYLES
 from hpcbench.analysis.summary import series
@@ -61,12 +61,17 @@ def unsettled(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def drawn(points: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, Figure]]:
-    """The data and the figure of the first of each kind."""
+def prepared(points: pd.DataFrame) -> list[PreparedFigure]:
     found, reasons = prepare_figures(points)
     assert reasons == {}
-    first = {prepared.kind.name: prepared for prepared in reversed(found)}
-    return {name: (prepared.data, prepared.draw()) for name, prepared in first.items()}
+    return found
+
+
+@pytest.fixture(scope="module")
+def drawn(prepared: list[PreparedFigure]) -> dict[str, tuple[pd.DataFrame, Figure]]:
+    """The data and the figure of the first of each kind."""
+    first = {one.kind.name: one for one in reversed(prepared)}
+    return {name: (one.data, one.draw()) for name, one in first.items()}
 
 
 def marks(ax: Axes, *kinds: str) -> set[tuple[float, float]]:
@@ -407,12 +412,11 @@ def test_the_load_along_a_line_is_no_part_of_its_name(tmp_path):
     assert csv_table(data)["legend"].tolist() == ["A", "A", "B", "B"]
 
 
-def test_the_csv_of_every_figure_has_series_and_device_in_words(points):
+def test_the_csv_of_every_figure_has_series_and_device_in_words(prepared):
     """So that a CSV can be read alone."""
-    found, _ = prepare_figures(points)
-    assert {prepared.kind.name for prepared in found} == set(NAMES)
-    for prepared in found:
-        data = csv_table(prepared.data)
+    assert {one.kind.name for one in prepared} == set(NAMES)
+    for one in prepared:
+        data = csv_table(one.data)
         assert {"legend", "device", "status", "batch_size"} <= set(data)
         assert set(data["device"]) <= {"A100-SXM4-40GB", "Tesla T4", *DOUBLE}
 

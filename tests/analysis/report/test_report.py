@@ -99,7 +99,9 @@ def without_figures(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     return
 
 
-def test_the_page_says_where_the_spread_comes_from(page: _Page, frame: pd.DataFrame) -> None:
+def test_the_page_says_where_the_spread_comes_from(
+    page: _Page, frame: pd.DataFrame, without_figures: None
+) -> None:
     assert "Where the spread comes from" in page.text
     # Made with 1.2 % between repeats, each of which is on a node of its own.
     assert re.search(r"throughput - 1\.\d% - of 14 - of 2 p50 latency", page.text)

@@ -1,0 +1,74 @@
+"""Models that hpcbench cannot measure are refused in the plan, in a sentence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hpcbench.plan.backend import unservable_reasons
+from hpcbench.plan.model import TritonModel, read_model
+from tests.helpers.builders import campaign, expanded, refusal, triton_model, write_model
+
+DECOUPLED = "model_transaction_policy { decoupled: true }"
+
+
+def said(model: TritonModel, version: int | None = None, streaming: bool = False) -> list[str]:
+    return list(unservable_reasons(model, [version], [streaming]))
+
+
+def test_a_plain_model_is_measured(tmp_path: Path) -> None:
+    write_model(tmp_path)
+    assert said(read_model(tmp_path, "tagger")) == []
+
+
+def test_a_model_with_a_state_is_refused_also_in_an_ensemble() -> None:
+    state = triton_model("state", config="sequence_batching { }")
+    (reason,) = said(state)
+    assert reason.startswith("the model has sequence_batching: hpcbench does not measure models")
+    (reason,) = said(replace(triton_model(), composing=(state,)))
+    assert reason.startswith("'state', which it calls, has sequence_batching")
+
+
+def test_a_decoupled_model_needs_a_stream() -> None:
+    model = triton_model(config=DECOUPLED)
+    (reason,) = said(model)
+    assert "decoupled" in reason
+    assert "set streaming: true" in reason
+    assert said(model, streaming=True) == []
+
+
+def test_the_refusal_names_the_campaign_and_the_model() -> None:
+    study = campaign(measurement={"streaming": [True, False]})
+    message = refusal(expanded, study, {"tagger": triton_model(config=DECOUPLED)})
+    assert message.startswith("campaign: model 'tagger': measurement.streaming: the model is dec")
+
+
+@pytest.mark.parametrize(
+    ("policy", "version", "missing"),
+    [
+        ("", None, []),
+        ("version_policy { latest { num_versions: 2 } }", None, [2]),
+        ("version_policy { all { } }", None, [1, 2]),
+        ("version_policy { specific { versions: [2, 3] } }", None, [2]),
+        ("", 1, [1]),
+        ("", 3, []),
+        ('default_model_filename: "net.onnx"', None, [3]),
+    ],
+)
+def test_a_version_that_would_be_served_without_a_model_file_is_refused(
+    tmp_path: Path, policy: str, version: int | None, missing: list[int]
+) -> None:
+    folder = write_model(tmp_path, extra=policy)
+    (folder / "1").rename(folder / "3")
+    (folder / "1").mkdir()
+    (folder / "2").mkdir()
+    (folder / "2" / "readme.txt").touch()
+    reasons = said(read_model(tmp_path, "tagger"), version)
+    assert [int(reason.split()[1]) for reason in reasons] == missing
+    if 2 in missing:
+        assert (
+            f"version 2 has no model file: {folder}/2 holds readme.txt; the onnxruntime backend "
+            "reads model.onnx"
+        ) in reasons
