@@ -28,6 +28,7 @@ def _template(configurations: int, repeats: int) -> pd.DataFrame:
             repeat=repeat,
             variant=two if number else server(),
             own_config=not number,
+            latency_avg_us=None,
         )
         for number in range(configurations)
         for repeat in range(repeats)
@@ -142,7 +143,9 @@ def _sized_template() -> pd.DataFrame:
         {"concurrency": None, "request_rate": float(rate), "request_distribution": "poisson"}
         for rate in range(500, 1300, 100)
     ]
-    rows = [measured(repeat=repeat, **load) for load in loads for repeat in range(3)]
+    rows = [
+        measured(repeat=repeat, latency_avg_us=None, **load) for load in loads for repeat in range(3)
+    ]
     return loaded(rows).dropna(axis="columns", how="all")
 
 

@@ -38,7 +38,7 @@ class Night:
 @cache
 def _template(configurations: int, repeats: int, sessions: int, name: str) -> pd.DataFrame:
     """Rows with all columns that are known, each configuration's repeats side by side."""
-    one = loaded([measured(1.0, 1.0, node=f"node-{name}")])
+    one = loaded([measured(1.0, 1.0, latency_avg_us=None, node=f"node-{name}")])
     frame = pd.concat([one] * (configurations * sessions * repeats), ignore_index=True)
     number = np.repeat(np.arange(configurations), sessions * repeats)
     session = np.tile(np.repeat(np.arange(sessions), repeats), configurations)
