@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpcbench.cli import completions
 from hpcbench.cli.inputs import CAMPAIGN, SITE, SITE_OR_THAT_OF_A_LOCK, read_inputs
 from hpcbench.cli.results import JSON, Number, Whole
 from hpcbench.cli.say import say
@@ -28,6 +29,7 @@ POOL = click.option(
     "pools",
     metavar="NAME",
     multiple=True,
+    shell_complete=completions.pools,
     help="Use only this pool of the site. Repeat the option for several. Default: all pools.",
 )
 ACCOUNT = click.option(
@@ -35,6 +37,11 @@ ACCOUNT = click.option(
     metavar="NAME",
     help="Account that is charged for the batch jobs. Default: the environment variable "
     "HPCBENCH_ACCOUNT.",
+)
+
+
+YES = click.option(
+    "--yes", is_flag=True, help="The campaign is meant to have more than a million points."
 )
 
 
@@ -101,18 +108,26 @@ def doctor(
 @SITE_OR_THAT_OF_A_LOCK
 @POOL
 @ACCOUNT
+@YES
 @JSON
 def plan(
-    campaign: Path, site: str | None, pools: tuple[str, ...], account: str | None, as_json: bool
+    campaign: Path,
+    site: str | None,
+    pools: tuple[str, ...],
+    account: str | None,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """Show the points, the time and the job scripts of CAMPAIGN.
 
     CAMPAIGN is a campaign file or the lock of a session; of a lock, it says first what is different
     this time. Starts nothing.
     """
+    from hpcbench.plan import grid_axes
     from hpcbench.plan import plan as planning
 
     given = read_inputs(campaign, site, pools)
+    grid_axes.check_size(given.campaign, yes=yes)
     todo = planning.plan(given.campaign, given.site, pools=given.pools, only=given.only)
     different = given.differences(todo)
     scripts = _job_scripts(todo, account)
@@ -255,6 +270,7 @@ def _import_at_the_end(
 @SITE_OR_THAT_OF_A_LOCK
 @POOL
 @ACCOUNT
+@YES
 @click.option(
     "--results",
     metavar="DIR",
@@ -280,6 +296,7 @@ def run(
     site: str | None,
     pools: tuple[str, ...],
     account: str | None,
+    yes: bool,
     results: Path,
     new_session: bool,
     confirm: tuple[int, Path] | None,
@@ -297,8 +314,10 @@ def run(
     not, 2 bad input, 3 the site or the batch system refused, 130 interrupted.
     """
     from hpcbench.cluster.fork_server import start_fork_server
+    from hpcbench.plan import grid_axes
 
     given = read_inputs(campaign, site, pools)
+    grid_axes.check_size(given.campaign, yes=yes)
     if given.site.scheduler == "local":
         # Before the other imports, which take about as long as its own.
         start_fork_server()

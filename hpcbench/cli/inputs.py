@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hpcbench.cli import completions
+
 if TYPE_CHECKING:
     from hpcbench.config.campaign import Campaign
     from hpcbench.config.site import Site
@@ -16,8 +18,19 @@ if TYPE_CHECKING:
 
 CAMPAIGN = click.argument("campaign", type=click.Path(path_type=Path))
 _SITE = "Name of a site profile, or the path of a site file."
-SITE = click.option("--site", default="local", show_default=True, help=_SITE)
-SITE_OR_THAT_OF_A_LOCK = click.option("--site", help=_SITE, show_default="local, or that of a lock")
+SITE = click.option(
+    "--site",
+    default="local",
+    show_default=True,
+    shell_complete=completions.sites,
+    help=_SITE,
+)
+SITE_OR_THAT_OF_A_LOCK = click.option(
+    "--site",
+    show_default="local, or that of a lock",
+    shell_complete=completions.sites,
+    help=_SITE,
+)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from hpcbench.cli import completions
 from hpcbench.cli.say import say, say_damaged
 from hpcbench.errors import HpcbenchError
 
@@ -152,6 +153,7 @@ def report(results: Path, out: Path) -> int:
     metavar="NAME",
     default="cms",
     show_default=True,
+    shell_complete=completions.styles,
     help="Style of the figures: cms, atlas, lhcb or plain.",
 )
 @click.option(
@@ -159,6 +161,7 @@ def report(results: Path, out: Path) -> int:
     "names",
     multiple=True,
     metavar="NAME",
+    shell_complete=completions.figures,
     help="Draw only this figure. Repeat the option for several. Default: all that apply.",
 )
 @click.option("--verbose", is_flag=True, help="Say why other figures were not drawn.")

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -79,6 +79,16 @@ class _BatchWorkers:
     @property
     def live(self) -> int:
         return len(self.workers.names - self.leaving.keys())
+
+    @property
+    def nodes(self) -> Mapping[str, str]:
+        queue = self.watcher.answer[1] if self.watcher.answer else {}
+        jobs = dict(self.submitted)
+        ids = {
+            name: jobs[name].id if name in jobs else ""
+            for name in self.workers.names - self.leaving.keys()
+        }
+        return {name: queue[id_].node if id_ in queue else "" for name, id_ in ids.items()}
 
     @property
     def jobs(self) -> PoolJobs:

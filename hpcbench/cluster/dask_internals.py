@@ -163,9 +163,13 @@ async def _drop_workers(cluster: Any) -> None:
 
 
 def submit_task(
-    client: Client, function: Callable[..., Any], *arguments: object, key: str
+    client: Client,
+    function: Callable[..., Any],
+    *arguments: object,
+    key: str,
+    worker: str | None = None,
 ) -> "Future[Any]":
-    """Submit a task that waits on the scheduler until a worker is free.
+    """Submit a task that waits on the scheduler until a worker is free, or to one that is.
 
     Parameters
     ----------
@@ -177,12 +181,18 @@ def submit_task(
         What it is given.
     key
         A name that no other task has.
+    worker
+        The name of a worker that has nothing to do. If it is gone by then, any may take the task.
 
     Returns
     -------
     Future
         The result to be.
     """
+    if worker is not None:
+        return client.submit(
+            function, *arguments, key=key, pure=False, workers=[worker], allow_other_workers=True
+        )
     # Only tasks that are marked as producers of data wait there; others are put on a busy
     # worker, and die with it.
     return client.submit(function, *arguments, key=key, pure=False, _data_producer=True)

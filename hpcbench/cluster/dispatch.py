@@ -9,13 +9,14 @@ import traceback
 from collections import deque
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import Any
 
 from distributed import Client, Future, KilledWorker
 
 from hpcbench.cluster.dask_internals import submit_task
+from hpcbench.cluster.pool_tasks import PoolTasks, Task
 from hpcbench.cluster.run_state import StateFile
+from hpcbench.cluster.spread import NodesOfPoints, earlier_nodes
 from hpcbench.cluster.stopping import Callback, Stop, interrupted
 from hpcbench.cluster.worker import (
     TOPIC,
@@ -24,14 +25,14 @@ from hpcbench.cluster.worker import (
     run_placement,
     stop_after_point,
 )
-from hpcbench.cluster.workers import Workers, start_workers
+from hpcbench.cluster.workers import start_workers
 from hpcbench.config.site import Site
 from hpcbench.errors import Interrupted, SiteError, UnusableNode
 from hpcbench.plan.initial_record import initial_record
 from hpcbench.plan.placement import Placement
 from hpcbench.plan.plan import Plan
 from hpcbench.records import merging, store
-from hpcbench.records.columns import Key, Record, Status
+from hpcbench.records.columns import Record, Status
 from hpcbench.records.folder import Results, write_atomically
 from hpcbench.records.lease import check_lease
 from hpcbench.runtime import process
@@ -52,50 +53,6 @@ TURN_S = 1.0
 
 STOP_S = 15.0
 """Seconds that workers may take to stop their programs at the end of a run."""
-
-
-@dataclass(frozen=True)
-class _Task:
-    """One attempt to measure a placement; ``attempt`` counts the deaths at the same point."""
-
-    placement: Placement
-    attempt: int = 1
-
-
-@dataclass
-class _Pool:
-    """One pool while the run lasts.
-
-    ``in_flight`` are the tasks that Dask has, ``started`` the ids of the placements that a worker
-    has begun. ``unusable`` are nodes with what is wrong with them. ``fruitful`` are workers that
-    have measured something, ``fruitless`` those since then that had no time to.
-    """
-
-    name: str
-    workers: Workers
-    waiting: deque[_Task]
-    in_flight: dict["Future[Any]", _Task] = field(default_factory=dict)
-    started: set[str] = field(default_factory=set)
-    unusable: dict[str, str] = field(default_factory=dict)
-    fruitful: set[str] = field(default_factory=set)
-    fruitless: set[str] = field(default_factory=set)
-
-    @property
-    def window(self) -> int:
-        """How many tasks to have in flight."""
-        # Those beyond the live workers wait on the scheduler, so that a worker that is done need
-        # not wait for the driver. Few: what is in flight cannot be given another order.
-        live = self.workers.live
-        return live + 1 + live // 10
-
-    @property
-    def left(self) -> int:
-        return len(self.waiting) + len(self.in_flight)
-
-    @property
-    def running(self) -> list[Key]:
-        placements = [task.placement for task in self.in_flight.values()]
-        return [key for p in placements if p.id in self.started for key in p.keys]
 
 
 def dispatch(
@@ -126,11 +83,22 @@ def dispatch(
     names = [name for name, placements in plan.placements.items() if placements]
     with ExitStack() as stack:
         pools = [
-            _Pool(name, workers, deque(map(_Task, plan.placements[name])))
+            PoolTasks(
+                name,
+                workers,
+                deque(map(Task, plan.placements[name])),
+                measured=_measured_before(plan, name, results),
+            )
             for name, workers in start_workers(plan.site, names, results, account, stack)
         ]
         notify({"kind": "workers"})
         _Dispatcher(plan.site, results, notify, pools, stop).run()
+
+
+def _measured_before(plan: Plan, pool: str, results: Results) -> NodesOfPoints:
+    if plan.site.scheduler == "local":
+        return NodesOfPoints()  # there is one node
+    return earlier_nodes(results, pool, plan.placements[pool][0].run_id)
 
 
 class _Dispatcher:
@@ -140,7 +108,7 @@ class _Dispatcher:
     """
 
     def __init__(
-        self, site: Site, results: Results, notify: Callback, pools: list[_Pool], stop: Stop
+        self, site: Site, results: Results, notify: Callback, pools: list[PoolTasks], stop: Stop
     ) -> None:
         self.site = site
         self.results = results
@@ -168,11 +136,11 @@ class _Dispatcher:
 
     def _wake_to_stop(self) -> bool:
         self.events.put({"kind": "stop"})
-        return any(pool.started for pool in self.pools)
+        return any(pool.begun for pool in self.pools)
 
     def _measure(self) -> None:
         turn, is_passed_on = 0.0, False
-        while any(pool.started if is_passed_on else pool.left for pool in self.pools):
+        while any(pool.begun if is_passed_on else pool.left for pool in self.pools):
             # By the clock: many workers send many events.
             if time.monotonic() > turn + TURN_S:
                 turn = time.monotonic()
@@ -205,7 +173,7 @@ class _Dispatcher:
         for pool in self.pools:
             try:
                 # What is not under way any more needs no worker.
-                wanted = len(pool.started) if self.stop.is_asked else pool.left
+                wanted = len(pool.begun) if self.stop.is_asked else pool.left
                 for note in pool.workers.scale(wanted):
                     log.warning("%s", note)
                     self.notify({"kind": "note", "text": note})
@@ -216,10 +184,8 @@ class _Dispatcher:
         self.notify({"kind": "jobs", "pools": jobs})
         self.state.write(lambda: [key for pool in self.pools for key in pool.running], jobs)
 
-    def _submit_tasks(self, pool: _Pool) -> None:
-        window = pool.window
-        while pool.waiting and len(pool.in_flight) < window and not self.stop.is_asked:
-            task = pool.waiting.popleft()
+    def _submit_tasks(self, pool: PoolTasks) -> None:
+        while not self.stop.is_asked and (task := pool.next_task()):
             future = submit_task(
                 pool.workers.client,
                 run_placement,
@@ -228,6 +194,7 @@ class _Dispatcher:
                 str(self.results.folder),
                 # Dask takes a task of the same name for the same task.
                 key=f"{task.placement.id}-{task.attempt}-{time.monotonic_ns()}",
+                worker=task.worker,
             )
             pool.in_flight[future] = task
             future.add_done_callback(self.events.put)
@@ -249,13 +216,12 @@ class _Dispatcher:
             return
         if event["kind"] == "started":
             pool = next(pool for pool in self.pools if pool.name == event["pool"])
-            pool.started.add(event["placement_id"])
+            pool.begin(event["placement_id"], event["worker"], event["node"])
         self.notify({key: value for key, value in event.items() if key != "pickle"})
 
     def _handle_result(self, future: "Future[Any]") -> None:
         pool = next(pool for pool in self.pools if future in pool.in_flight)
-        task = pool.in_flight.pop(future)
-        pool.started.discard(task.placement.id)
+        task = pool.end(future)
         error = future.exception()
         if error is None:
             self._store_result(future.result(), pool, task)
@@ -272,7 +238,7 @@ class _Dispatcher:
             if left is not None:
                 self._give_up(left, reason)
 
-    def _store_result(self, result: PlacementResult, pool: _Pool, task: _Task) -> None:
+    def _store_result(self, result: PlacementResult, pool: PoolTasks, task: Task) -> None:
         """Store what came with a result, and put back what the worker had no time for."""
         placement = task.placement
         if not self.stop.is_asked:
@@ -298,9 +264,9 @@ class _Dispatcher:
                     result.worker,
                     len(result.left),
                 )
-                pool.waiting.appendleft(_Task(left, task.attempt))
+                pool.waiting.appendleft(Task(left, task.attempt))
 
-    def _exclude_node(self, error: UnusableNode, pool: _Pool, task: _Task) -> None:
+    def _exclude_node(self, error: UnusableNode, pool: PoolTasks, task: Task) -> None:
         log.warning("unusable node: %s", error)
         known = error.node in pool.unusable
         pool.unusable[error.node] = error.message
@@ -311,9 +277,9 @@ class _Dispatcher:
         if not known:
             text = f"unusable node, its work goes elsewhere: {error.message}"
             self.notify({"kind": "note", "text": text})
-        pool.waiting.appendleft(task)
+        pool.waiting.appendleft(Task(task.placement, task.attempt))
 
-    def _retry(self, pool: _Pool, task: _Task) -> None:
+    def _retry(self, pool: PoolTasks, task: Task) -> None:
         """A worker died: its placement goes on elsewhere, unless this is its second death here."""
         placement = task.placement
         recorded = store.recorded_keys(self.results, placement.id)
@@ -325,7 +291,7 @@ class _Dispatcher:
         if measured or task.attempt < ATTEMPTS:
             self.notify({"kind": "retry", "placement": left, "reason": "it was killed"})
             # Where it has measured something, it died at another point than before.
-            pool.waiting.appendleft(_Task(left, 1 if measured else task.attempt + 1))
+            pool.waiting.appendleft(Task(left, 1 if measured else task.attempt + 1))
             return
         self._give_up(left, f"its worker died {ATTEMPTS} times: it was killed")
 
@@ -336,7 +302,7 @@ class _Dispatcher:
             self.notify(record_event(record))
 
 
-def _check_time(result: PlacementResult, pool: _Pool, placement: Placement) -> None:
+def _check_time(result: PlacementResult, pool: PoolTasks, placement: Placement) -> None:
     """Raise SiteError where job after job ends before it has measured anything."""
     if result.counts or not result.left:
         pool.fruitful.add(result.worker)

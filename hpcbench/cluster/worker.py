@@ -89,7 +89,8 @@ def run_placement(placement: Placement, site: Site, folder: str) -> PlacementRes
     worker = get_worker()
     name = str(worker.name)
     which = {"placement_id": placement.id, "pool": placement.pool, "worker": name}
-    worker.log_event(TOPIC, {"kind": "started", **which, "at": time.time()})
+    began = {"kind": "started", **which, "node": node.batch_name(), "at": time.time()}
+    worker.log_event(TOPIC, began)
     if _stops_after_point.is_set() or node.time_left_s() < placement.needs_s(1):
         return PlacementResult(name, {}, tuple(placement.keys))
     try:

@@ -3,7 +3,7 @@
 import logging
 import os
 import resource
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -32,6 +32,13 @@ class Workers(Protocol):
     @property
     def live(self) -> int:
         """How many are connected."""
+
+    @property
+    def nodes(self) -> Mapping[str, str]:
+        """The node of each live worker by its name, "" where it is not known yet.
+
+        Empty where all are on one node, always.
+        """
 
     @property
     def jobs(self) -> PoolJobs:
@@ -150,6 +157,10 @@ class _LocalWorkers:
     def live(self) -> int:
         scheduler: Any = self.cluster.scheduler
         return len(scheduler.workers)
+
+    @property
+    def nodes(self) -> Mapping[str, str]:
+        return {}
 
     @property
     def jobs(self) -> PoolJobs:

@@ -3,6 +3,7 @@
 Here is also what the keys of campaign and site files have in common: kinds of values, axes, `base`.
 """
 
+import os
 import re
 import typing
 from pathlib import Path
@@ -45,6 +46,8 @@ def load_yaml(path: Path, model: type[M]) -> M:
         raise BadInput(f"{path}: cannot be read: {reason}") from error
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if root:
+            _check_aliases(path, root)
         lines = _lines(path, root) if root else {}
         data = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
@@ -156,7 +159,7 @@ def absolute_path(value: Path, info: ValidationInfo) -> Path:
     Parameters
     ----------
     value
-        As the file has it: relative to the folder of the file, or beginning with ~.
+        As the file has it: relative to the folder of the file, or beginning with ~ or a variable.
     info
         What pydantic knows of the value.
 
@@ -172,7 +175,7 @@ def absolute_path(value: Path, info: ValidationInfo) -> Path:
     """
     folder: Path = (info.context or {}).get("folder", Path())
     try:
-        return (folder / value.expanduser()).resolve()
+        return (folder / Path(os.path.expandvars(value)).expanduser()).resolve()
     except RuntimeError as error:
         raise ValueError(str(error)) from error
 
@@ -233,6 +236,7 @@ _PLAIN = {
     "bool_type": "must be true or false",
     "bool_parsing": "must be true or false",
     "string_type": "must be a string",
+    "path_type": "must be one path",
     "tuple_type": "must be a list",
     "dict_type": "must be a mapping of keys to values",
     "model_type": "must be a mapping of keys to values",
@@ -266,6 +270,50 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     return [m for argument in typing.get_args(annotation) for m in _models_in(argument)]
 
 
+_MOST_NODES = 100_000
+"""Values that aliases may stand for. A nest of ten of ten would fill the memory."""
+
+
+def _check_aliases(path: Path, root: yaml.Node) -> None:
+    """Refuse a file whose aliases stand for more values than anybody means."""
+    sizes: dict[int, int] = {}
+
+    def size(node: yaml.Node) -> int:
+        # An alias is the very node that it stands for: each is counted once, however deep.
+        if id(node) not in sizes:
+            parts = node.value if isinstance(node, yaml.CollectionNode) else ()
+            flat = [x for part in parts for x in (part if isinstance(part, tuple) else (part,))]
+            sizes[id(node)] = 1 + sum(map(size, flat))
+        return sizes[id(node)]
+
+    total = size(root)
+    if total > max(_MOST_NODES, 2 * len(sizes)):
+        raise BadInput(
+            f"{path}: its aliases (*) stand for {total:,} values; write out what is meant"
+        )
+
+
+_OCTAL = re.compile(r"[-+]?0[0-7_]+")
+_SIXTIES = re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?")
+
+
+def _check_number(path: Path, key: str, node: yaml.ScalarNode) -> None:
+    """Refuse what YAML 1.1 takes for other numbers than people do."""
+    plain = node.style is None and node.tag.endswith((":int", ":float"))
+    where = f"{path}:{node.start_mark.line + 1}: {key}: {node.value}"
+    if plain and _OCTAL.fullmatch(node.value):
+        number = int(node.value.replace("_", ""), 8)
+        raise BadInput(
+            f"{where} is the octal number {number} in YAML",
+            "leave out the 0 in front, or put a string in quotes",
+        )
+    if plain and _SIXTIES.fullmatch(node.value) and key != "walltime":
+        raise BadInput(
+            f"{where} is a number of base 60 in YAML: {yaml.safe_load(node.value)}",
+            "write the number itself, or put a string in quotes",
+        )
+
+
 def _lines(path: Path, node: yaml.Node, prefix: Location = ()) -> dict[Location, int]:
     """The line of every key and list item. PyYAML would silently take the last of equal keys."""
     lines: dict[Location, int] = {}
@@ -280,10 +328,14 @@ def _lines(path: Path, node: yaml.Node, prefix: Location = ()) -> dict[Location,
                     f"twice; the first is in line {lines[here]}"
                 )
             lines[here] = key.start_mark.line + 1
+            if isinstance(value, yaml.ScalarNode):
+                _check_number(path, key.value, value)
             lines |= _lines(path, value, here)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             lines[(*prefix, index)] = value.start_mark.line + 1
+            if isinstance(value, yaml.ScalarNode):
+                _check_number(path, ".".join(map(str, prefix)), value)
             lines |= _lines(path, value, (*prefix, index))
     return lines
 

@@ -9,11 +9,9 @@ from typing import Any, TypeVar
 from hpcbench.config import load_axes, server_axes
 from hpcbench.config.campaign import Campaign, GroupMember, Model, NamedVariant
 from hpcbench.config.load_axes import LoadVariant
-from hpcbench.config.point_rules import AXIS_NAMES
 from hpcbench.config.server_axes import Server
-from hpcbench.config.yaml_model import FileSection, axis_values
 from hpcbench.errors import BadInput
-from hpcbench.plan import applicability, axis_product
+from hpcbench.plan import applicability, axis_product, grid_axes
 from hpcbench.plan.axis_product import Combination, Factor
 from hpcbench.plan.digest import hash_id
 from hpcbench.plan.model import TritonModel
@@ -26,7 +24,6 @@ from hpcbench.plan.point import (
     server_identity,
 )
 
-A = TypeVar("A", bound=FileSection)
 V = TypeVar("V")
 
 
@@ -213,25 +210,17 @@ def _parts(
     variants: list[tuple[str | None, NamedVariant | None]] = [*campaign.variants.items()]
     model = campaign.models[position]
     for name, own in variants or [(None, None)]:
-        server = _override(campaign.server_axes, model.server, own, member.server)
-        load = load_axes.override_load(campaign.load_axes, model.load, own, member.load)
-        measurement = _override(campaign.measurement, model.measurement, own)
+        axes_of = grid_axes.axes_of(campaign, model, own, member)
         where = f"{campaign.source}: model '{model.name}'"
-        found = applicability.model_problems(model, models[model.name], server, load, measurement)
+        found = applicability.model_problems(
+            model, models[model.name], axes_of.server, axes_of.load, axes_of.measurement
+        )
         problems = [f"{where}: {problem}" for problem in found]
         # Closed and open loops are products of their own: they have different axes.
-        for loop in load_axes.split_loops(load):
-            axes = {
-                "version": model.version,
-                **axis_values(server),
-                "shapes": tuple(model.shape_sets),
-                **loop,
-                **axis_values(measurement),
-            }
-            zipped = [[AXIS_NAMES[axis] for axis in group] for group in campaign.zip]
+        for axes in grid_axes.products(model, axes_of):
             factors: list[Factor] = []
             try:
-                factors = axis_product.make_factors(axes, zipped)
+                factors = axis_product.make_factors(axes, grid_axes.zipped_fields(campaign))
             except ValueError as error:
                 problems.append(f"{where}: zip: {error}")
             yield _Part(
@@ -260,18 +249,6 @@ def _comparison(
         digest=input_data[str(asked.inputs)],
         events=asked.events,
     )
-
-
-def _override(axes: A, *overrides: FileSection | None) -> A:
-    """Return the axes with those that a model, or a variant, sets itself in their place."""
-    given = {
-        name: getattr(override, name)
-        for override in overrides
-        if override is not None
-        for name in type(axes).model_fields
-        if name in override.model_fields_set
-    }
-    return axes.model_copy(update=given)
 
 
 def _points(

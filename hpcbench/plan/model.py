@@ -1,5 +1,6 @@
 """The models of a repository: what hpcbench has to know of each, from its folder."""
 
+import errno
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -118,6 +119,9 @@ def read_model(
 
 
 def _versions(repository: Path, folder: Path) -> tuple[int, ...]:
+    for path in (repository, folder):
+        if _is_loop(path):
+            raise BadInput(f"models: {path} is a link that leads back to itself")
     if not repository.is_dir():
         raise BadInput(f"model_repository: {repository} is not a folder")
     if not folder.is_dir():
@@ -135,6 +139,14 @@ def _versions(repository: Path, folder: Path) -> tuple[int, ...]:
             f"models: {folder} has no version folder", "put the model file into a folder named 1"
         )
     return tuple(versions)
+
+
+def _is_loop(path: Path) -> bool:
+    try:
+        path.stat()
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
 
 
 def _read_config(path: Path, name: str) -> ModelConfig:

@@ -70,6 +70,11 @@ class Placement:
     session: "Session | None" = None
 
     @property
+    def run_id(self) -> str | None:
+        """The name of the session; None without one."""
+        return self.session.run_id if self.session else None
+
+    @property
     def id(self) -> str:
         """12 hexadecimal digits that name the placement's log and files."""
         # Parts of a placement that was split have other points, and so logs of their own.

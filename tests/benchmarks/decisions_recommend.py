@@ -144,7 +144,9 @@ def _sized_template() -> pd.DataFrame:
         for rate in range(500, 1300, 100)
     ]
     rows = [
-        measured(repeat=repeat, latency_avg_us=None, **load) for load in loads for repeat in range(3)
+        measured(repeat=repeat, latency_avg_us=None, **load)
+        for load in loads
+        for repeat in range(3)
     ]
     return loaded(rows).dropna(axis="columns", how="all")
 

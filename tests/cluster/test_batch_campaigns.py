@@ -151,6 +151,9 @@ LONGER: dict[str, Any] = SLOW | {
 ENDLESS: dict[str, Any] = SLOW | {"load": {"batch_size": list(range(1, 40)), "concurrency": 2}}
 """It is ended before it ends."""
 
+ONE_JOB: dict[str, Any] = {"pool": {"max_jobs": 1}}
+"""A second one would show nothing more, and costs ten seconds of CPU."""
+
 
 def test_a_campaign_measures_each_point_once_on_several_workers(study: Study) -> None:
     """Each on a GPU that no other has at that time; afterwards there is nothing left to submit."""
@@ -172,6 +175,23 @@ def test_a_campaign_measures_each_point_once_on_several_workers(study: Study) ->
     jobs = (study.results / "jobs.jsonl").read_text()
     assert study.run().returncode == 0
     assert (study.results / "jobs.jsonl").read_text() == jobs
+
+
+@slurm_only
+def test_repeats_of_a_point_are_measured_on_different_nodes(study: Study) -> None:
+    """By a first run, and by one that goes on with an interrupted session."""
+    one_a_node = {"directives": ["--exclusive"], "max_jobs": 2}
+    study.write(site={"pool": one_a_node}, **LONG | {"repeats": 1})
+    assert study.run().returncode == 0
+    study.write(site={"pool": one_a_node}, **LONG | {"repeats": 4})
+    done = study.run()
+    assert done.returncode == 0, done.stderr
+    frame = study.check_each_point_once(16)
+    assert set(frame["node"]) == {"n1", "n2"}
+    first_two = frame[frame["repeat"] < 2].groupby("point_id")["node"].nunique()
+    assert (first_two == 2).all(), frame[["point_id", "repeat", "node"]]
+    counts = frame.groupby(["point_id", "node"]).size()
+    assert (counts == 2).all(), counts
 
 
 def check_gpus_were_not_shared(frame: pd.DataFrame) -> None:
@@ -308,7 +328,7 @@ class TestEnding:
         indirect=["scheduler"],
     )
     def test_a_signal_cancels_the_jobs(self, study: Study, number: signal.Signals) -> None:
-        study.write(**ENDLESS)
+        study.write(site=ONE_JOB, **ENDLESS)
         with study.running() as process:
             assert in_time(lambda: study.records() >= 1, 120)
             (pid, *_) = study.driver()
@@ -344,7 +364,7 @@ class TestEnding:
     @slurm_only
     def test_cancel_ends_this_run_from_another_shell_and_no_other_job(self, study: Study) -> None:
         """Until then nobody else can talk to its schedulers and workers, which others can reach."""
-        study.write(site={"network": {"interface": "eth0"}}, **ENDLESS)
+        study.write(site=ONE_JOB | {"network": {"interface": "eth0"}}, **ENDLESS)
         foreign = foreign_job(study)
         try:
             with study.running() as process:
@@ -363,7 +383,7 @@ class TestEnding:
 
     @condor_only
     def test_cancel_ends_what_a_killed_driver_left_and_no_other_job(self, study: Study) -> None:
-        study.write(**ENDLESS)
+        study.write(site=ONE_JOB, **ENDLESS)
         foreign = foreign_job(study)
         with study.running():
             assert in_time(lambda: study.records() >= 1, 120)

@@ -25,7 +25,15 @@ import pytest
 from dask_jobqueue import HTCondorCluster, SLURMCluster
 from dask_jobqueue.core import Job as DaskJob
 from dask_jobqueue.core import JobQueueCluster
-from distributed import Client, LocalCluster, SpecCluster, utils
+from distributed import (
+    Client,
+    LocalCluster,
+    Scheduler,
+    SpecCluster,
+    Worker,
+    get_worker,
+    utils,
+)
 from distributed.deploy.spec import ProcessInterface
 from distributed.security import Security
 from packaging.requirements import Requirement
@@ -141,6 +149,29 @@ def test_a_task_waits_on_the_scheduler_until_a_worker_is_free() -> None:
         (worker,) = scheduler.workers.values()
         assert len(worker.processing) == 1, "a second one is on the busy worker, and dies with it"
         client.gather(futures)
+
+
+def test_a_task_goes_to_the_worker_that_it_is_given_to_or_to_any_where_that_is_gone() -> None:
+    names = ("run-0", "run-1", "run-2")
+    spec = {
+        name: {"cls": Worker, "options": {"nthreads": 1, "host": "127.0.0.1"}} for name in names
+    }
+    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard": False, "port": 0}}
+    with (
+        dask_settings(),
+        SpecCluster(workers=spec, scheduler=scheduler) as cluster,
+        Client(cluster) as client,
+    ):
+        client.wait_for_workers(3)
+
+        def where() -> str:
+            return str(get_worker().name)
+
+        for name in (*names, *reversed(names)):
+            done = submit_task(client, where, key=f"{name}-{time.monotonic_ns()}", worker=name)
+            assert done.result(timeout=20) == name
+        done = submit_task(client, where, key="gone", worker="run-3")
+        assert done.result(timeout=20) in names
 
 
 def test_the_worker_of_a_job_is_started_by_the_function_behind_dask_worker() -> None:

@@ -322,6 +322,56 @@ def test_for_sizes_without_their_inner_list_the_message_has_both_ways_to_write_t
     assert "[[4], [8]] for one each" in message
 
 
+@pytest.mark.parametrize(
+    ("added", "line", "words"),
+    [
+        ("load: {batch_size: [1, 010]}\n", 5, "load.batch_size: 010 is the octal number 8 in YAML"),
+        ("load:\n  concurrency: 1:30\n", 6, "concurrency: 1:30 is a number of base 60 in YAML: 90"),
+        ("repeats: 0_10\n", 5, "repeats: 0_10 is the octal number 8"),
+    ],
+)
+def test_numbers_that_yaml_reads_otherwise_than_people_are_refused(
+    tmp_path: Path, added: str, line: int, words: str
+) -> None:
+    message = refusal(load, tmp_path, added)
+    assert message.startswith(f"{tmp_path}/campaign.yaml:{line}: {words}")
+    assert "put a string in quotes" in message
+
+
+def test_a_number_in_quotes_is_a_string(tmp_path: Path) -> None:
+    assert load(tmp_path, '    label: "010"\n').models[0].label == "010"
+
+
+def test_a_nest_of_aliases_is_refused(tmp_path: Path) -> None:
+    nest = ["a0: &a0 [1, 2]"] + [
+        f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)
+    ]
+    message = refusal(load, tmp_path, "\n".join(nest))
+    assert "its aliases (*) stand for " in message
+
+
+def test_an_alias_may_be_used_and_must_not_hold_itself(tmp_path: Path) -> None:
+    study = load(tmp_path, "load: {batch_size: &sizes [1, 2], concurrency: *sizes}\n")
+    assert study.load_axes.concurrency == (1, 2)
+    assert "this is not YAML" in refusal(load, tmp_path, "load: &x {batch_size: *x}\n")
+
+
+def test_paths_may_hold_a_variable_and_the_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for text in ("$HOME/models", "~/models", "${HOME}/models", "models"):
+        path = tmp_path / "campaign.yaml"
+        path.write_text(BASE.replace("repository: models", f"repository: {text}"))
+        assert Campaign.load(path).model_repository == tmp_path / "models"
+
+
+def test_several_repositories_are_refused_in_the_words_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "campaign.yaml"
+    path.write_text(BASE.replace("repository: models", "repository: [a, b]"))
+    assert "campaign.yaml:2: model_repository: must be one path" in refusal(Campaign.load, path)
+
+
 @pytest.mark.parametrize("shapes", [{"x": [4]}, {"long": {"x": [4, 2]}, "short": {"x": [2, 2]}}])
 def test_shapes_are_written_as_they_were_read(shapes: dict[str, Any]) -> None:
     """Without a warning, which these tests take as an error."""

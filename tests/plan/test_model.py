@@ -84,6 +84,13 @@ def test_a_repository_that_is_not_there_is_reported(tmp_path: Path) -> None:
     assert message == f"model_repository: {tmp_path / 'none'} is not a folder"
 
 
+def test_a_link_that_leads_back_to_itself_is_called_that(tmp_path: Path) -> None:
+    (tmp_path / "tagger").symlink_to("tagger")
+    message = refusal(read_model, tmp_path, "tagger")
+    assert message == f"models: {tmp_path}/tagger is a link that leads back to itself"
+    assert "leads back to itself" in refusal(read_model, tmp_path / "tagger", "x")
+
+
 def test_a_model_without_a_version_cannot_be_served(tmp_path: Path) -> None:
     shutil.rmtree(write_model(tmp_path) / "1")
     message = refusal(read_model, tmp_path, "tagger")

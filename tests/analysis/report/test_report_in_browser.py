@@ -421,19 +421,19 @@ def test_text_from_results_never_runs(
         assert looks.too_wide(page) == []
 
 
-@pytest.mark.parametrize("size", list(looks.WIDTHS))
 @pytest.mark.parametrize("status", ["ok", "unstable", "failed", "not_applicable"])
 def test_one_point_makes_a_whole_page(
-    browser: Browser, tmp_path: Path, without_figures: None, size: str, status: str
+    browser: Browser, tmp_path: Path, without_figures: None, status: str
 ) -> None:
     throughput = 12.5 if status in ("ok", "unstable") else None
     rows = [record(status=status, reason="so it was", throughput_infer_per_s=throughput)]
     write_records(tmp_path / "r.parquet", rows)
     path = _write(load_results(tmp_path / "r.parquet"), tmp_path / "report.html")
 
-    with looks.opened(browser, path, size=size) as page:
-        assert _message(page, "points") == "all points: 1"
-        assert _cells(page, "status") == [status]
-        expected = "1 point on 1 line." if throughput else "There is nothing to draw"
-        assert _message(page, "explore").startswith(expected)
-        assert looks.too_wide(page) == looks.overlapping(page) == []
+    for size in looks.WIDTHS:
+        with looks.opened(browser, path, size=size) as page:
+            assert _message(page, "points") == "all points: 1"
+            assert _cells(page, "status") == [status]
+            expected = "1 point on 1 line." if throughput else "There is nothing to draw"
+            assert _message(page, "explore").startswith(expected)
+            assert looks.too_wide(page) == looks.overlapping(page) == []
