@@ -15,6 +15,8 @@ from typing import Any
 
 import pandas as pd
 
+from hpcbench.analysis.decide.production import Production
+from hpcbench.analysis.decide.production_files import TARGETS, production_file
 from hpcbench.analysis.decide.recommend import Recommendation, Row
 from hpcbench.analysis.decide.recommend_text import (
     recommendation_distinctions,
@@ -38,6 +40,22 @@ README = "README.md"
 
 MOST_LETTERS = 120
 """Of a folder's name: file systems allow 255 bytes."""
+
+
+@dataclass(frozen=True)
+class ForProduction:
+    """What else to write for production.
+
+    Attributes
+    ----------
+    targets
+        Keys of `production_files.TARGETS`.
+    numbers
+        Those of each recommendation, in their order; None where nothing is recommended.
+    """
+
+    targets: tuple[str, ...] = ()
+    numbers: tuple[Production | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,7 +95,10 @@ def configs_to_deploy(frame: pd.DataFrame) -> dict[str, Config]:
 
 
 def write_deployment(
-    advice: list[Recommendation], configs: Mapping[str, Config], out: Path
+    advice: list[Recommendation],
+    configs: Mapping[str, Config],
+    out: Path,
+    production: ForProduction | None = None,
 ) -> list[Path]:
     """Write the recommendations into a folder.
 
@@ -89,6 +110,8 @@ def write_deployment(
         The configurations by ``point_id``. A recommendation without one is listed without a file.
     out
         The folder. An earlier recommendation in it is replaced.
+    production
+        What to write for production, each into a folder of the target's name; None for nothing.
 
     Returns
     -------
@@ -105,7 +128,9 @@ def write_deployment(
         _clear(out)
         out.mkdir(parents=True, exist_ok=True)
         listed, written = [], []
-        for one, folder in zip(advice, _folders(advice), strict=True):
+        asked = production or ForProduction()
+        numbers = asked.numbers or (None,) * len(advice)
+        for one, folder, known in zip(advice, _folders(advice), numbers, strict=True):
             config = configs.get(one.best["point_id"]) if one.best else None
             path = None
             if config and config.text:
@@ -113,8 +138,15 @@ def write_deployment(
                 path.parent.mkdir(parents=True)
                 path.write_text(config.text, encoding="utf-8")
                 written.append(path)
+            files = _write_for_production(asked.targets, one, known, out, folder)
+            written += files
             listed.append(
-                recommendation_json(one) | {"config": str(path.relative_to(out)) if path else None}
+                recommendation_json(one)
+                | {
+                    "config": str(path.relative_to(out)) if path else None,
+                    "production": known.json if known else None,
+                    "files": [str(each.relative_to(out)) for each in files],
+                }
             )
         (out / LIST).write_text(json.dumps(listed, indent=2) + "\n", encoding="utf-8")
         (out / README).write_text(_readme(advice, configs, listed), encoding="utf-8")
@@ -124,6 +156,23 @@ def write_deployment(
             "name a folder in which you may create files",
         ) from error
     return [*written, out / LIST, out / README]
+
+
+def _write_for_production(
+    targets: tuple[str, ...], one: Recommendation, known: Production | None, out: Path, folder: Path
+) -> list[Path]:
+    written = []
+    for target in targets:
+        file = production_file(target, one, known)
+        if file is not None:
+            path = out / target / folder / file[0]
+            path.parent.mkdir(parents=True)
+            path.write_text(file[1], encoding="utf-8")
+            written.append(path)
+    return written
+
+
+_WRITTEN = {"config.pbtxt", *(name for name, _ in TARGETS.values())}
 
 
 def _check(advice: list[Recommendation]) -> None:
@@ -147,15 +196,16 @@ def _clear(out: Path) -> None:
         )
     try:
         paths = [
-            Path(entry["config"])
+            Path(name)
             for entry in json.loads((out / LIST).read_text())
-            if entry["config"]
+            for name in (entry["config"], *entry.get("files", ()))
+            if name
         ]
     except (ValueError, TypeError, KeyError) as error:
         raise BadInput(f"{out / LIST}: was not written by hpcbench", "name a new folder") from error
     for path in paths:
         # The list is a file that anybody may have edited: it must not make us delete other files.
-        if path.is_absolute() or ".." in path.parts or path.name != "config.pbtxt":
+        if path.is_absolute() or ".." in path.parts or path.name not in _WRITTEN:
             raise BadInput(f"{out / LIST}: names the file {path}", "name a new folder")
         (out / path).unlink(missing_ok=True)
         for folder in (out / path).parents:

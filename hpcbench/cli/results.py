@@ -13,7 +13,7 @@ import click
 
 from hpcbench.cli import completions
 from hpcbench.cli.say import say, say_damaged
-from hpcbench.errors import HpcbenchError
+from hpcbench.errors import BadInput, HpcbenchError
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -246,8 +246,18 @@ def plot(results: Path, out: Path, style: str, names: tuple[str, ...], verbose: 
     type=click.Path(path_type=Path, file_okay=False),
     help="Also write config.pbtxt of each model to this folder, with a note on its use.",
 )
+@click.option(
+    "--for",
+    "targets",
+    multiple=True,
+    type=click.Choice(["triton", "supersonic", "cmssw", "kubernetes"]),
+    help="With --out: also write the server's command line, values of SuperSONIC's chart, a PSet "
+    "of CMSSW's TritonClient, or a Deployment and a Service. Repeat the option for several.",
+)
 @JSON
-def recommend(results: Path, out: Path | None, as_json: bool, **limits: Any) -> int:
+def recommend(
+    results: Path, out: Path | None, targets: tuple[str, ...], as_json: bool, **limits: Any
+) -> int:
     """Recommend the best measured configuration per model and GPU.
 
     RESULTS is a results folder or a Parquet file.
@@ -255,12 +265,14 @@ def recommend(results: Path, out: Path | None, as_json: bool, **limits: Any) -> 
     Exit codes: 0 every model has a recommendation on every GPU, 1 for some of them no
     configuration meets the limits, 2 bad input.
     """
-    from hpcbench.analysis.decide import deploy, recommend_text
+    from hpcbench.analysis.decide import deploy, production, recommend_text
     from hpcbench.analysis.decide.candidates import RECOMMEND_COLUMNS
     from hpcbench.analysis.decide.recommend import recommend_configurations
     from hpcbench.analysis.summary.limits import Requirements
     from hpcbench.cli.console import SafeConsole
 
+    if targets and out is None:
+        raise BadInput("--for: needs a folder", "name one by --out")
     frame, damaged = load_whole(results, RECOMMEND_COLUMNS, categories=True)
     advice = recommend_configurations(frame, Requirements(**limits))
     if as_json:
@@ -274,7 +286,11 @@ def recommend(results: Path, out: Path | None, as_json: bool, **limits: Any) -> 
         columns = ["point_id", "deploy_config", "server_config"]
         # What is damaged has been found above.
         texts, _ = load_whole(results, columns, points)
-        for path in deploy.write_deployment(advice, deploy.configs_to_deploy(texts), out):
+        known, _ = load_whole(results, production.PRODUCTION_COLUMNS)
+        numbers = tuple(production.numbers_for_production(each, known) for each in advice)
+        more = deploy.ForProduction(targets, numbers)
+        configs = deploy.configs_to_deploy(texts)
+        for path in deploy.write_deployment(advice, configs, out, more):
             say(path, err=as_json)
     return say_damaged(damaged) or int(any(each.best is None for each in advice))
 

@@ -1,0 +1,286 @@
+"""Files that production takes: values of SuperSONIC's chart, a PSet of CMSSW, manifests, a command.
+
+Each begins with the rows that its numbers come from, how sure they are, and what was not measured.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import yaml
+
+from hpcbench.analysis.decide.production import (
+    MEMORY_MARGIN,
+    PROBE_PERIOD_S,
+    READY_MARGIN,
+    TIMEOUT_MARGIN,
+    Production,
+)
+from hpcbench.analysis.decide.recommend import Recommendation, Row
+
+_MODELS = "/models"
+
+
+def triton_command(best: Row, numbers: Production) -> str:
+    """Return the command line of the server.
+
+    Parameters
+    ----------
+    best
+        The recommended configuration.
+    numbers
+        Its numbers.
+
+    Returns
+    -------
+    str
+        A shell script.
+    """
+    words = _server_words(best)
+    return f'#!/bin/sh\n{_comment(numbers)}exec {" ".join(words)} "$@"\n'
+
+
+def _server_words(best: Row) -> list[str]:
+    return [
+        *("tritonserver", f"--model-repository={_MODELS}", "--model-control-mode=explicit"),
+        *(f"--load-model={best['model']}", "--exit-timeout-secs=60"),
+    ]
+
+
+def supersonic_values(best: Row, numbers: Production) -> str:
+    """Return values for SuperSONIC's Helm chart: helm upgrade -f values.yaml.
+
+    Parameters
+    ----------
+    best
+        The recommended configuration.
+    numbers
+        Its numbers.
+
+    Returns
+    -------
+    str
+        YAML; only what is known stands in it.
+    """
+    triton: dict[str, Any] = {
+        "command": ["/bin/sh", "-c"],
+        "args": [
+            " \\\n".join(["/opt/tritonserver/bin/tritonserver", *_server_words(best)[1:]]) + "\n"
+        ],
+        "modelRepository": {"enabled": True, "mountPath": _MODELS},
+    }
+    if numbers.image:
+        triton["image"] = numbers.image
+    if resources := _resources(numbers, memory="{}M"):
+        triton["resources"] = resources
+    if numbers.startup_failures is not None:
+        triton["startupProbe"] = {
+            "periodSeconds": PROBE_PERIOD_S,
+            "failureThreshold": numbers.startup_failures,
+        }
+        triton["readinessProbe"] = {"initialDelaySeconds": int(numbers.ready_median_s or 0)}
+    content: dict[str, Any] = {"triton": triton}
+    if numbers.server_load_threshold is not None:
+        content = {"serverLoadThreshold": numbers.server_load_threshold, **content}
+    if numbers.servers is not None:
+        triton["replicas"] = numbers.servers + (numbers.spares or 0)
+        content["keda"] = {"minReplicaCount": 1, "maxReplicaCount": triton["replicas"]}
+    return _comment(numbers) + yaml.safe_dump(content, sort_keys=False)
+
+
+def cmssw_pset(best: Row, numbers: Production) -> str:
+    """Return the parameters of a TritonClient, and of the TritonService.
+
+    Parameters
+    ----------
+    best
+        The recommended configuration.
+    numbers
+        Its numbers.
+
+    Returns
+    -------
+    str
+        Python, as in a configuration of CMSSW.
+    """
+    version = best.get("model_version")
+    mode = "Async" if best.get("asynchronous") in (True, None) else "Sync"
+    timeout = f"    timeout = cms.untracked.uint32({numbers.timeout_s}),\n"
+    return (
+        f"{_comment(numbers)}"
+        f"# Batch size {best['batch_size']}: the producer chooses it, by setBatchSize().\n"
+        "import FWCore.ParameterSet.Config as cms\n\n"
+        "Client = cms.PSet(\n"
+        f'    mode = cms.string("{mode}"),\n'
+        f'    modelName = cms.string("{best["model"]}"),\n'
+        f'    modelVersion = cms.string("{version or ""}"),\n'
+        f"{timeout if numbers.timeout_s is not None else ''}"
+        '    timeoutUnit = cms.untracked.string("seconds"),\n'
+        f"    # {best['model']}/config.pbtxt below a data folder of CMSSW\n"
+        f'    modelConfigPath = cms.FileInPath("{best["model"]}/config.pbtxt"),\n'
+        "    allowedTries = cms.untracked.uint32(1),\n"
+        '    compression = cms.untracked.string(""),\n'
+        ")\n\n"
+        "# A server of one's own, for process.TritonService.servers; or with the command line:\n"
+        f"# cmsTriton -P 8001 -w {numbers.startup_wait_s} -M {_MODELS} start\n"
+    )
+
+
+def kubernetes_manifests(best: Row, numbers: Production) -> str:
+    """Return a Deployment and a Service, for those without SuperSONIC.
+
+    Parameters
+    ----------
+    best
+        The recommended configuration.
+    numbers
+        Its numbers.
+
+    Returns
+    -------
+    str
+        Two YAML documents. Where no container was measured, the image is to be filled in.
+    """
+    name = "".join(c if c.isalnum() else "-" for c in str(best["model"]).lower()).strip("-")[:50]
+    labels = {"app.kubernetes.io/name": f"triton-{name}"}
+    ports = {"http": 8000, "grpc": 8001, "metrics": 8002}
+    ready = {"httpGet": {"path": "/v2/health/ready", "port": "http"}}
+    container: dict[str, Any] = {
+        "name": "triton",
+        "image": numbers.image or f"nvcr.io/nvidia/tritonserver:{_CHOOSE}",
+        "args": _server_words(best),
+        "ports": [{"name": key, "containerPort": port} for key, port in ports.items()],
+        "livenessProbe": {"httpGet": {"path": "/v2/health/live", "port": "http"}},
+        "readinessProbe": {**ready, "periodSeconds": PROBE_PERIOD_S},
+        "volumeMounts": [{"name": "models", "mountPath": _MODELS, "readOnly": True}],
+    }
+    if numbers.startup_failures is not None:
+        container["startupProbe"] = {
+            **ready,
+            "periodSeconds": PROBE_PERIOD_S,
+            "failureThreshold": numbers.startup_failures,
+        }
+    if resources := _resources(numbers, memory="{}Mi"):
+        container["resources"] = resources
+    claim = {"claimName": "models"}
+    pod = {
+        "containers": [container],
+        "volumes": [{"name": "models", "persistentVolumeClaim": claim}],
+    }
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": f"triton-{name}", "labels": labels},
+        "spec": {
+            "replicas": (numbers.servers or 1) + (numbers.spares or 0),
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        },
+    }
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": f"triton-{name}", "labels": labels},
+        "spec": {
+            "selector": labels,
+            "ports": [
+                {"name": key, "port": port, "targetPort": key} for key, port in ports.items()
+            ],
+        },
+    }
+    return _comment(numbers) + yaml.safe_dump_all([deployment, service], sort_keys=False)
+
+
+_CHOOSE = "CHOOSE-A-TAG"
+
+
+def _resources(numbers: Production, memory: str) -> dict[str, Any]:
+    """Return requests and limits; SuperSONIC's chart asks for CPUs and memory together."""
+    if numbers.memory_mib is None or numbers.cpus is None:
+        return {}
+    # Mebibytes as megabytes would be less than was measured.
+    megabytes = -(-numbers.memory_mib * 2**20 // 10**6)
+    amount = megabytes if memory == "{}M" else numbers.memory_mib
+    wanted: dict[str, Any] = {"cpu": numbers.cpus, "memory": memory.format(amount)}
+    if numbers.gpus:
+        wanted["nvidia.com/gpu"] = numbers.gpus
+    return {"limits": wanted, "requests": dict(wanted)}
+
+
+def _comment(numbers: Production) -> str:
+    return "".join(f"# {line}\n" for line in _sources(numbers))
+
+
+def _sources(numbers: Production) -> Iterator[str]:
+    yield (
+        f"From {numbers.rows} measurements of the recommended configuration in "
+        f"{numbers.sessions} session{'s' * (numbers.sessions != 1)}."
+    )
+    yield "Starting values: network and proxy between clients and servers were not measured."
+    if numbers.queue_ms_per_execution is not None:
+        load = f"concurrency {numbers.concurrency}" if numbers.concurrency else "the measured rate"
+        yield (
+            f"Queue per executed batch: {numbers.queue_ms_per_execution:.3g} ms at {load}, "
+            f"{numbers.queue_ms_low:.3g} to {numbers.queue_ms_high:.3g} in "
+            f"{numbers.load_rows} rows."
+        )
+    else:
+        yield "Not known: the time in the queue per executed batch."
+    if numbers.ready_max_s is not None:
+        yield (
+            f"Ready after {numbers.ready_median_s:.1f} s (median), {numbers.ready_max_s:.1f} s at "
+            f"most, of {numbers.ready_starts} rows; {READY_MARGIN:g} times that is waited for."
+        )
+    else:
+        yield "Not known: how long a server needs until it is ready."
+    if numbers.memory_max_bytes is not None:
+        yield (
+            f"Resident memory {numbers.memory_max_bytes / 2**20:.0f} MiB at most; the limit is "
+            f"{MEMORY_MARGIN:g} times that. CPUs: {numbers.cpus or 'not known'}."
+        )
+    else:
+        yield "Not known: the memory of the server; resources are left as they are."
+    if numbers.latency_p99_ms is not None:
+        kind = "an upper bound" if numbers.latency_is_bound else "as measured, no bound"
+        yield (
+            f"p99 latency {numbers.latency_p99_ms:.3g} ms ({kind}); a client waits "
+            f"{TIMEOUT_MARGIN:g} times that, 1 s at least."
+        )
+    if numbers.servers is None:
+        yield "Not computed: how many servers are needed; recommend --rate says it."
+    if numbers.image is None:
+        version = numbers.triton_version or "unknown"
+        yield f"No image of a registry was measured; Triton was {version}: choose that one."
+
+
+TARGETS: Mapping[str, tuple[str, Callable[[Row, Production], str]]] = {
+    "triton": ("tritonserver.sh", triton_command),
+    "supersonic": ("values.yaml", supersonic_values),
+    "cmssw": ("triton_client.py", cmssw_pset),
+    "kubernetes": ("kubernetes.yaml", kubernetes_manifests),
+}
+"""By the word of ``recommend --for``: the file's name and what writes it."""
+
+
+def production_file(
+    target: str, one: Recommendation, numbers: Production | None
+) -> tuple[str, str] | None:
+    """Return a file for production.
+
+    Parameters
+    ----------
+    target
+        A key of TARGETS.
+    one
+        The recommendation.
+    numbers
+        Its numbers.
+
+    Returns
+    -------
+    tuple of str or None
+        Its name and its content; None where nothing is recommended.
+    """
+    if one.best is None or numbers is None:
+        return None
+    name, write = TARGETS[target]
+    return name, write(one.best, numbers)

@@ -1,0 +1,162 @@
+"""What production takes is made of the rows: each number is computed again here."""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from hpcbench import load_results, save_results
+from hpcbench.cli.main import main
+from tests.helpers.paths import CHECKOUT
+
+MEASURED = CHECKOUT / "docs" / "results" / "jet_tagger.parquet"
+TARGETS = ("triton", "supersonic", "cmssw", "kubernetes")
+ASKED = ("--max-latency-p99-ms", "20", "--rate", "50000", "--limits-by-mean")
+IMAGE = "nvcr.io/nvidia/tritonserver"
+DIGEST = "sha256:" + "ab" * 32
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pd.DataFrame]:
+    """The tutorial's rows, as if they were measured in a container, with memory and CPUs."""
+    frame = load_results(MEASURED)
+    frame["server_image"] = f"docker://{IMAGE}:24.10-py3"
+    frame["server_image_digest"] = DIGEST
+    frame["server_memory_max_bytes"] = range(400_000_000, 400_000_000 + len(frame))
+    frame["server_cpu_s"], frame["cpu_sampled_s"] = 9.0, 6.0
+    folder = tmp_path_factory.mktemp("measured") / "results"
+    save_results(frame, folder)
+    return folder, load_results(folder)
+
+
+def deployed(results: Path, out: Path, *more: str) -> list[dict[str, Any]]:
+    ended = CliRunner().invoke(main, ["recommend", str(results), "--out", str(out), *more])
+    assert ended.exit_code == 0, ended.output
+    found: list[dict[str, Any]] = json.loads((out / "recommendation.json").read_text())
+    return found
+
+
+@pytest.fixture(scope="module")
+def written(
+    measured: tuple[Path, pd.DataFrame], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any], dict[str, Path]]:
+    """Everything that can be asked for: the folder, the first recommendation and its files."""
+    out = tmp_path_factory.mktemp("production") / "out"
+    first = deployed(measured[0], out, *ASKED, *(f"--for={name}" for name in TARGETS))[0]
+    return out, first, {Path(name).parts[0]: out / name for name in first["files"]}
+
+
+def server_rows(measured: tuple[Path, pd.DataFrame], first: dict[str, Any]) -> pd.DataFrame:
+    """The valid rows of the recommended server and batch size."""
+    frame = measured[1]
+    best = frame[frame["point_id"] == first["recommended"]["point_id"]].iloc[0]
+    same = frame["valid"].fillna(value=False)
+    for name in ("model", "model_label", "variant", "batch_size", "shapes"):
+        same &= frame[name] == best[name]
+    return frame[same]
+
+
+def test_the_numbers_are_those_of_the_rows(measured, written) -> None:
+    first = written[1]
+    found, rows = first["production"], server_rows(measured, first)
+    means = rows.groupby("concurrency")["latency_p99_us"].mean() / 1000
+    loaded = rows[rows["concurrency"] == means[means <= 20].index.max()]
+    queue = loaded["server_queue_us"] * loaded["success_count"] / loaded["execution_count"] / 1000
+    assert found["concurrency"] == loaded["concurrency"].iloc[0]
+    assert found["queue_ms_per_execution"] == pytest.approx(queue.mean())
+    assert found["server_load_threshold"] == max(1, round(queue.mean()))
+    assert found["ready_median_s"] == pytest.approx(rows["server_ready_s"].median())
+    longest = rows["server_ready_s"].max()
+    assert found["startup_failures"] == max(3, math.ceil(2 * longest / 10))
+    memory = rows["server_memory_max_bytes"].max()
+    assert found["memory_mib"] == math.ceil(1.5 * memory / 2**20 / 256) * 256
+    assert found["cpus"] == 2
+    chosen = rows[rows["point_id"] == first["recommended"]["point_id"]]
+    assert found["latency_p99_ms"] == pytest.approx(chosen["latency_p99_us"].max() / 1000)
+    assert found["timeout_s"] == max(1, math.ceil(chosen["latency_p99_us"].max() / 1e5))
+    assert (found["rows"], found["servers"]) == (len(chosen), first["sizing"]["servers"])
+
+
+def test_values_of_supersonic_have_the_types_of_its_schema(written) -> None:
+    numbers, values = written[1]["production"], yaml.safe_load(written[2]["supersonic"].read_text())
+    servers = numbers["servers"] + numbers["spares"]
+    assert values["serverLoadThreshold"] == numbers["server_load_threshold"]
+    assert values["keda"]["maxReplicaCount"] == values["triton"]["replicas"] == servers
+    assert values["triton"]["image"] == f"{IMAGE}:24.10-py3@{DIGEST}"
+    limits = values["triton"]["resources"]["limits"]
+    assert limits == values["triton"]["resources"]["requests"]
+    assert type(limits["cpu"]) is int
+    assert int(limits["memory"].removesuffix("M")) * 10**6 >= numbers["memory_mib"] * 2**20
+    assert values["triton"]["startupProbe"]["failureThreshold"] == numbers["startup_failures"]
+    (script,) = values["triton"]["args"]
+    assert script.startswith("/opt/tritonserver/bin/tritonserver ")
+    assert "--model-repository=/models" in script
+
+
+def test_a_pset_is_python_with_the_parameters_of_triton_client(written) -> None:
+    tree = ast.parse(written[2]["cmssw"].read_text())
+    (client,) = [node for node in tree.body if isinstance(node, ast.Assign)]
+    assert isinstance(client.value, ast.Call)
+    assert ast.unparse(client.value.func) == "cms.PSet"
+    found = {each.arg: ast.unparse(each.value) for each in client.value.keywords}
+    assert found["timeout"] == f"cms.untracked.uint32({written[1]['production']['timeout_s']})"
+    assert found["modelName"] == f"cms.string('{written[1]['model']}')"
+    assert found["mode"] == "cms.string('Async')"
+    assert found["modelVersion"] == "cms.string('')"
+
+
+def test_manifests_are_a_deployment_and_its_service(written) -> None:
+    text = written[2]["kubernetes"].read_text()
+    deployment, service = yaml.safe_load_all(text)
+    assert (deployment["kind"], service["kind"]) == ("Deployment", "Service")
+    pod = deployment["spec"]["template"]
+    labels = deployment["spec"]["selector"]["matchLabels"]
+    assert labels == pod["metadata"]["labels"] == service["spec"]["selector"]
+    (container,) = pod["spec"]["containers"]
+    named = {port["name"] for port in container["ports"]}
+    assert {port["targetPort"] for port in service["spec"]["ports"]} == named
+    assert container["startupProbe"]["httpGet"]["port"] in named
+    assert container["resources"]["limits"]["memory"].endswith("Mi")
+    (volume,) = pod["spec"]["volumes"]
+    assert [mount["name"] for mount in container["volumeMounts"]] == [volume["name"]]
+
+
+def test_each_file_says_from_which_rows_it_comes_and_what_was_not_measured(written) -> None:
+    assert set(written[2]) == set(TARGETS)
+    for path in written[2].values():
+        text = path.read_text()
+        assert f"# From {written[1]['production']['rows']} measurements" in text
+        assert "network and proxy between clients and servers were not measured" in text
+    assert "exec tritonserver --model-repository=/models" in written[2]["triton"].read_text()
+
+
+def test_what_was_not_measured_is_left_to_the_chart(tmp_path: Path) -> None:
+    """The tutorial's own rows: no container, no memory, no rate asked for."""
+    first = deployed(MEASURED, tmp_path / "out", "--for=supersonic", "--for=kubernetes")[0]
+    texts = {Path(name).parts[0]: (tmp_path / "out" / name).read_text() for name in first["files"]}
+    values = yaml.safe_load(texts["supersonic"])
+    assert not {"image", "resources", "replicas"} & set(values["triton"])
+    assert "keda" not in values
+    assert "# Not known: the memory of the server" in texts["supersonic"]
+    assert "Triton was 2.51.0: choose that one" in texts["kubernetes"]
+
+
+def test_an_earlier_folder_is_replaced_with_all_its_files(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    deployed(MEASURED, out, *(f"--for={name}" for name in TARGETS))
+    deployed(MEASURED, out)
+    assert not any((out / name).exists() for name in TARGETS)
+
+
+def test_without_a_folder_nothing_can_be_written() -> None:
+    ended = CliRunner().invoke(main, ["recommend", str(MEASURED), "--for", "cmssw"])
+    assert ended.exit_code == 2
+    assert "--for: needs a folder" in ended.output
