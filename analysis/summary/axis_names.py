@@ -27,6 +27,7 @@ _NAMES = {
     "instance_count": "instances",
     "preferred_batch_size": "dynamic batching",
     "max_queue_delay_us": "queue delay",
+    "request_intervals_digest": "arrivals",
     "shapes_name": "shapes",
     "variant_name": "variant",
 }

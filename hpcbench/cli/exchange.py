@@ -240,8 +240,8 @@ def import_table(path: Path, results: Path, **given: Any) -> None:
 
 
 @click.command("make-input")
-@click.argument("repository", type=click.Path(path_type=Path))
-@click.argument("model")
+@click.argument("repository", type=click.Path(path_type=Path), required=False)
+@click.argument("model", required=False)
 @click.option(
     "--from",
     "source",
@@ -249,6 +249,12 @@ def import_table(path: Path, results: Path, **given: Any) -> None:
     metavar="FILE",
     type=click.Path(path_type=Path),
     help="File with the events, one row each: .parquet, .npz or .npy.",
+)
+@click.option(
+    "--arrivals",
+    metavar="COLUMN",
+    help="Write the times between arrivals instead, for load.request_intervals: FILE is CSV or "
+    "Parquet, COLUMN has timestamps or seconds. Needs neither REPOSITORY nor MODEL.",
 )
 @click.option(
     "--map",
@@ -280,14 +286,27 @@ def import_table(path: Path, results: Path, **given: Any) -> None:
     required=True,
     metavar="FILE",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="JSON file to write; an existing one is replaced.",
+    help="File to write; an existing one is replaced.",
 )
-def make_input(repository: Path, model: str, source: Path, out: Path, **options: Any) -> None:
-    """Write events as input data for MODEL in REPOSITORY.
+def make_input(
+    repository: Path | None,
+    model: str | None,
+    source: Path,
+    arrivals: str | None,
+    out: Path,
+    **options: Any,
+) -> None:
+    """Write events as input data for MODEL in REPOSITORY, or times of arrival as a load.
 
-    Name the file in a campaign as measurement.input_data. Data types and sizes are checked against
-    the model's config.pbtxt. Examples: docs/inputs.md.
+    Name the JSON file in a campaign as measurement.input_data. Data types and sizes are checked
+    against the model's config.pbtxt. Name a file of --arrivals as load.request_intervals. Examples:
+    docs/inputs.md.
     """
+    if arrivals is not None:
+        _make_intervals(source, arrivals, out, repository, options)
+        return
+    if repository is None or model is None:
+        raise click.UsageError("REPOSITORY and MODEL are missing; only --arrivals needs neither")
     from hpcbench.exchange.event_columns import read_events
     from hpcbench.exchange.input_layout import InputOptions
     from hpcbench.exchange.make_input import write_input
@@ -308,5 +327,25 @@ def make_input(repository: Path, model: str, source: Path, out: Path, **options:
             "equal"
         )
 
+
+def _make_intervals(
+    source: Path, column: str, out: Path, repository: Path | None, options: dict[str, Any]
+) -> None:
+    from hpcbench.exchange.make_intervals import write_intervals
+
+    events = options.pop("events")
+    for name, given in {"REPOSITORY": repository, **options}.items():
+        if given:
+            option = name if name.isupper() else f"--{_OPTIONS.get(name, name)}"
+            raise click.UsageError(f"{option} has no meaning with --arrivals")
+    written = write_intervals(source, column, out, events=events)
+    say(
+        f"{len(written.microseconds)} intervals, {written.seconds:.6g} s, "
+        f"{written.rate:.4g} requests per second in the mean, in {out}"
+    )
+
+
+_OPTIONS = {"columns": "map", "shapes": "shape"}
+"""What an option is called, where its parameter has another name."""
 
 COMMANDS = (import_csv, import_table, make_input)

@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -85,11 +86,12 @@ def _load_name(points: Iterable["Point"]) -> str:
 
 
 def _loads(points: Iterable["Point"]) -> list[str]:
-    """The loads of some points: concurrencies, then request rates with their unit."""
-    loads = {(p.load.concurrency, p.load.request_rate) for p in points}
-    closed = sorted(concurrency for concurrency, _ in loads if concurrency is not None)
-    rates = sorted(rate for _, rate in loads if rate is not None)
-    return [*map(str, closed), *(f"{rate:g}/s" for rate in rates)]
+    """The loads of some points: concurrencies, then request rates with their unit, then files."""
+    loads = {(p.load.concurrency, p.load.request_rate, p.load.request_intervals) for p in points}
+    closed = sorted(concurrency for concurrency, _, _ in loads if concurrency is not None)
+    rates = sorted(rate for _, rate, file in loads if rate is not None and file is None)
+    files = sorted(Path(file).name for _, _, file in loads if file is not None)
+    return [*map(str, closed), *(f"{rate:g}/s" for rate in rates), *files]
 
 
 def _print_grid(grid: "Grid", console: Console) -> None:

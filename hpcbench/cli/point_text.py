@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcbench.records.store import ASKED_COLUMNS
@@ -270,6 +271,12 @@ def _together(row: Row) -> str:
     return f"{labels} idle" if row["together_id"] is None else f"with {labels}"
 
 
+def _arrivals(row: Row) -> str:
+    """The file that says when requests are sent; a configuration knows its digest only."""
+    known = row.get("request_intervals") or row.get("request_intervals_digest")
+    return Path(known).name if known else NONE
+
+
 def _setting(column: str) -> Callable[[Row], str]:
     return lambda row: NONE if row[column] is None else _value(row[column])
 
@@ -281,7 +288,7 @@ _AXES = {
 }
 """What tables call server axes that people do not call as campaign files do."""
 
-POINT = ("model", "batch", "concurrency", "requests/s")
+POINT = ("model", "batch", "concurrency", "requests/s", "arrivals")
 """What is said of every point."""
 
 _SELF_EXPLAINING = ("model", "server variant", "together")
@@ -291,7 +298,7 @@ _SETTINGS = [
     name
     for name in ASKED_COLUMNS
     if name not in ("variant_name", "beside", "shapes_name")
-    and name not in ("batch_size", "concurrency", "request_rate")
+    and name not in ("batch_size", "concurrency", "request_rate", "request_intervals_digest")
 ]
 TEXTS: dict[str, Callable[[Row], str]] = {
     "model": lambda row: str(row["model_label"]),
@@ -303,6 +310,7 @@ TEXTS: dict[str, Callable[[Row], str]] = {
     "shapes": _setting("shapes_name"),
     "concurrency": _setting("concurrency"),
     "requests/s": _setting("request_rate"),
+    "arrivals": _arrivals,
     **{name.replace("_", " "): _setting(name) for name in _SETTINGS},
     "together": _together,
     "repeat": _setting("repeat"),

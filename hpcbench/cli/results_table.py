@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _FIRST = ("model", "version", "pool", "variant")
-_LAST = ("concurrency", "requests/s", "batch", "repeat")
+_LAST = ("concurrency", "requests/s", "arrivals", "batch", "repeat")
 """Inside: so that the rows of one curve stand together."""
 
 _NOTHING = (NONE, BASE, "none", "off")

@@ -202,6 +202,7 @@ def record_event(record: Record) -> dict[str, Any]:
         "batch_size": record.batch_size,
         "concurrency": record.concurrency,
         "request_rate": record.request_rate,
+        "request_intervals": record.request_intervals,
         "throughput_infer_per_s": record.throughput_infer_per_s,
         "node": record.node,
     }

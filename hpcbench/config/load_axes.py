@@ -1,6 +1,6 @@
 """The sections ``load:`` and ``measurement:`` of a campaign: what perf_analyzer does."""
 
-import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -16,14 +16,26 @@ from hpcbench.config.yaml_model import FileSection, axis_values
 WINDOWS_IN_A_ROW = 3
 """How many windows must agree."""
 
+INTERVALS = "intervals"
+"""The distribution of requests that are sent at recorded times."""
+
+_LOOPS = ("concurrency", "request_rate", "request_intervals")
+_LENGTH = "request_intervals_s"
+
 T = TypeVar("T")
 Axis = Annotated[tuple[T, ...], BeforeValidator(as_axis)]
 Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
 
 
+def _intervals_file(value: Any, info: ValidationInfo) -> Any:
+    if value == "":
+        raise ValueError("allowed: the path of a file, which hpcbench make-input --arrivals makes")
+    return str(yaml_model.absolute_path(Path(value), info)) if isinstance(value, str) else value
+
+
 class Load(FileSection):
-    """How much load arrives: requests in flight, or requests per second.
+    """How much load arrives: requests in flight, requests per second, or at recorded times.
 
     Attributes
     ----------
@@ -35,12 +47,15 @@ class Load(FileSection):
         Requests per second, in an open loop.
     request_distribution
         The distribution of the times between requests of an open loop.
+    request_intervals
+        Files with the times between requests, of open loops that send them again.
     """
 
     batch_size: Axis[Count] = (1,)
     concurrency: Axis[Count] = (1,)
     request_rate: Axis[Positive] = ()
     request_distribution: Axis[Literal["constant", "poisson"]] = ("constant",)
+    request_intervals: Axis[Annotated[str, BeforeValidator(_intervals_file)]] = ()
 
 
 class Precision(FileSection):
@@ -99,7 +114,8 @@ class LoadVariant:
     """What perf_analyzer is asked for at one point, under the names of the record's columns.
 
     ``concurrency`` is None in an open loop; ``request_rate`` and ``request_distribution`` are None
-    in a closed one. Other settings that are None are left to perf_analyzer. ``input_data_digest``
+    in a closed one. Of an open loop with ``request_intervals`` they are the mean rate and
+    "intervals". Other settings that are None are left to perf_analyzer. ``input_data_digest``
     stands for the content of the data file. ``stability_percentage`` and ``max_trials`` are None
     where ``stop_precision`` decides. ``timeout_s`` is no column: it changes no metric.
     """
@@ -108,6 +124,9 @@ class LoadVariant:
     concurrency: int | None = 1
     request_rate: float | None = None
     request_distribution: str | None = None
+    request_intervals: str | None = None
+    request_intervals_digest: str | None = None
+    request_intervals_s: float | None = None
     protocol: str = "grpc"
     asynchronous: bool = True
     streaming: bool = False
@@ -159,7 +178,8 @@ class LoadVariant:
     def identity(self) -> dict[str, Any]:
         """The settings that change a metric, where they differ from the defaults.
 
-        Neither the time-out nor the place of the data file changes a metric.
+        Neither the time-out nor the place of a file changes a metric. The digest of a file with
+        intervals stands for all that follows from it.
         """
         found = {
             name: getattr(self, name)
@@ -168,6 +188,9 @@ class LoadVariant:
         }
         if self.input_data_digest is not None:
             found.pop("input_data")
+        if self.request_intervals is not None:
+            for name in ("request_intervals", "request_intervals_s", "request_rate"):
+                found.pop(name)
         return found
 
 
@@ -192,8 +215,8 @@ def override_load(load: Load, *overrides: FileSection | None) -> Load:
     Returns
     -------
     Load
-        The axes. Whoever sets ``concurrency`` or ``request_rate`` drops the other's values: it
-        chooses between a closed and an open loop.
+        The axes. Whoever sets one of `_LOOPS` drops the values of the others: it chooses between a
+        closed loop and open ones.
     """
     values = {name: getattr(load, name) for name in load.model_fields_set}
     for override in overrides:
@@ -204,15 +227,14 @@ def override_load(load: Load, *overrides: FileSection | None) -> Load:
             for name in Load.model_fields
             if name in override.model_fields_set
         }
-        if not given.keys().isdisjoint(("concurrency", "request_rate")):
-            values.pop("concurrency", None)
-            values.pop("request_rate", None)
+        if not given.keys().isdisjoint(_LOOPS):
+            values = {name: value for name, value in values.items() if name not in _LOOPS}
         values |= given
     return Load.model_construct(**values)
 
 
 def split_loops(load: Load) -> list[dict[str, tuple[Any, ...]]]:
-    """Return the axes of closed loops and of open loops apart.
+    """Return the axes of closed loops, of open loops with a rate, and of those with a file apart.
 
     Parameters
     ----------
@@ -222,18 +244,29 @@ def split_loops(load: Load) -> list[dict[str, tuple[Any, ...]]]:
     Returns
     -------
     list of dict
-        Values by axis, for the closed loops, the open loops, or both.
+        Values by axis, for each kind of loop that there is.
     """
-    axes = axis_values(load)
-    closed = axes | {"request_rate": (None,), "request_distribution": (None,)}
-    if not load.request_rate:
-        return [closed]
-    opened = axes | {"concurrency": (None,)}
-    return [closed, opened] if "concurrency" in load.model_fields_set else [opened]
+    axes = axis_values(load) | dict.fromkeys((*_LOOPS, "request_distribution"), (None,))
+    found = []
+    if load.request_rate:
+        distributions = load.request_distribution
+        found.append(
+            axes | {"request_rate": load.request_rate, "request_distribution": distributions}
+        )
+    if load.request_intervals:
+        files = load.request_intervals
+        found.append(axes | {"request_intervals": files, "request_distribution": (INTERVALS,)})
+    if not found or "concurrency" in load.model_fields_set:
+        found.insert(0, axes | {"concurrency": load.concurrency})
+    return found
 
 
 def load_variant(
-    asked: Mapping[str, Any], *, input_data_digest: str | None, strings: bool
+    asked: Mapping[str, Any],
+    *,
+    input_data_digest: str | None,
+    strings: bool,
+    replayed: Mapping[str, Any] | None = None,
 ) -> LoadVariant:
     """Return what one value of each axis asks of perf_analyzer.
 
@@ -246,6 +279,8 @@ def load_variant(
         Stands for the content of the data file; None for generated data.
     strings
         Whether the model has inputs of strings.
+    replayed
+        What the file with the intervals says, by the names of the columns; None without a file.
 
     Returns
     -------
@@ -271,86 +306,9 @@ def load_variant(
     }
     if isinstance(stop, Precision):
         settings |= {"stop_precision": stop.precision, "stop_max_s": stop.max_s}
+    if replayed is not None:
+        settings |= replayed
+        # A window that plays a part of the file would meet other arrivals than the next one.
+        plays = math.ceil(settings["measurement_interval_ms"] / 1000 / replayed[_LENGTH] - 1e-9)
+        settings["measurement_interval_ms"] = round(1000 * plays * replayed[_LENGTH])
     return LoadVariant(**settings, input_data_digest=input_data_digest)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Sending:
-    """How requests are sent: what decides whether perf_analyzer can."""
-
-    protocol: str
-    asynchronous: bool
-    streaming: bool
-    compression: str
-    shared_memory: str
-    request_rate: float | None
-
-
-def _unsupported_reason(asked: _Sending, *, gpus: bool = True) -> str | None:
-    """Why such a load cannot be measured; None where it can. ``gpus``: perf_analyzer sees some."""
-    if asked.request_rate is not None and not asked.asynchronous:
-        return (
-            "request_rate needs async: true: a synchronous perf_analyzer sends a request only when "
-            "one of its threads has its answer, which is no open loop"
-        )
-    if asked.streaming and asked.protocol != "grpc":
-        return "streaming needs protocol: grpc"
-    if asked.streaming and not asked.asynchronous:
-        return "streaming needs async: true"
-    if asked.compression != "none" and asked.protocol != "grpc":
-        return (
-            f"compression: {asked.compression} needs protocol: grpc; perf_analyzer has none for "
-            "HTTP"
-        )
-    if asked.shared_memory == "cuda" and not gpus:
-        return "shared_memory: cuda needs a GPU, and the jobs of this pool have none"
-    return None
-
-
-_MEASUREMENT = ("protocol", "asynchronous", "streaming", "compression", "shared_memory")
-_REFUSED = (*_MEASUREMENT, "request_rate")
-
-
-def unsupported_reason(load: LoadVariant, *, gpus: bool) -> str | None:
-    """Return why a pool cannot measure with a load.
-
-    Parameters
-    ----------
-    load
-        The settings of a point.
-    gpus
-        Whether the pool gives its jobs GPUs.
-
-    Returns
-    -------
-    str or None
-        The reason; None where none is known.
-    """
-    asked = _Sending(**{name: getattr(load, name) for name in _REFUSED})
-    return _unsupported_reason(asked, gpus=gpus)
-
-
-def always_unsupported_reason(load: Load, measurement: Measurement) -> str | None:
-    """Return why no combination of these settings can be measured.
-
-    Parameters
-    ----------
-    load, measurement
-        Axes of a model.
-
-    Returns
-    -------
-    str or None
-        The reason; None where some combination can be measured. Closed and open loops are asked
-        for one by one: a campaign that can measure only one of them is wrong about the other.
-    """
-    axes = [getattr(measurement, name) for name in _MEASUREMENT]
-    for loop in split_loops(load):
-        reasons = [
-            _unsupported_reason(_Sending(**dict(zip(_REFUSED, (*values, rate), strict=True))))
-            for values in itertools.product(*axes)
-            for rate in loop["request_rate"]
-        ]
-        if None not in reasons:
-            return f"measurement: {reasons[0]}"
-    return None

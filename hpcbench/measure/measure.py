@@ -28,6 +28,7 @@ from hpcbench.measure import (
     variants,
 )
 from hpcbench.measure import server as triton
+from hpcbench.measure.intervals_file import write_intervals_file
 from hpcbench.measure.load_run import GeneratorResult, LoadGenerator, run_under_load
 from hpcbench.measure.meanwhile import Watch, observing, watch
 from hpcbench.measure.open_loop import Schedule
@@ -317,7 +318,8 @@ def _run_once(
 ) -> tuple[list[str], list[GeneratorResult] | None]:
     """Run one perf_analyzer for each point; return their command lines and their results.
 
-    Without results, because one lacks a flag, the reasons stand in place of the command lines.
+    Without results, because one lacks a flag or a file has changed, the reasons stand in place of
+    the command lines.
     """
     container_ = work.site.container
     scratch = container.scratch_folder(container_)
@@ -330,8 +332,10 @@ def _run_once(
             name = tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch)
             folder = Path(stack.enter_context(name))
             command, lacking = _command(point, plan, server, work, folder)
+            reason = write_intervals_file(point.load, folder)
             if lacking:
                 reason = f"perf_analyzer {work.tool.version} does not know {', '.join(lacking)}"
+            if reason is not None:
                 return [reason] * len(points), None
             generators.append(
                 LoadGenerator(
@@ -355,7 +359,12 @@ def _schedule(point: Point) -> Schedule | None:
         return None
     # What perf_analyzer takes for an inference of a model without a batch dimension is a request.
     inferences = 1 if point.batch_in_shapes else load.batch_size
-    return Schedule(load.request_rate, load.request_distribution == "poisson", inferences)
+    return Schedule(
+        rate=load.request_rate,
+        poisson=load.request_distribution == "poisson",
+        inferences=inferences,
+        period_s=load.request_intervals_s,
+    )
 
 
 def _command(
@@ -370,6 +379,8 @@ def _command(
     shm = "" if load.shared_memory == "none" else server.shm
     access = NodeAccess(folder=folder, mounts=mounts, shm_prefix=shm)
     runtime = container.runtime_of(work.site.container)
-    command = runtime.sdk_command(work.site.container, words, access)
+    # With intervals perf_analyzer ends after a report: it has no range that it could repeat.
+    again = load.request_intervals is not None
+    command = runtime.sdk_command(work.site.container, words, access, again=again)
     unknown = perf_analyzer.unknown_flags(words, work.tool.flags)
     return replace(command, cpus=work.cpus.client_cpus), unknown

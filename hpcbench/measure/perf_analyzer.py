@@ -28,6 +28,12 @@ _SHORTEST_OPEN_S = 1.0
 _REQUESTS = 200
 """How many requests such a report shall have."""
 
+_OPEN_LOOP_THREADS = 4
+"""perf_analyzer's own default where it is given a rate."""
+
+INTERVALS_NAME = "intervals.txt"
+"""The file with intervals, in the folder where perf_analyzer runs."""
+
 _STRETCH = 1.2
 """perf_analyzer sleeps by this factor longer than the interval that it was asked for."""
 
@@ -117,6 +123,10 @@ def better_plan(
 
 
 def _plan(load: LoadVariant, pass_s: float, reports_per_window: int) -> PassPlan:
+    if load.request_intervals_s is not None:
+        # A report plays the file as a whole.
+        plays = math.ceil(_PASSES * pass_s / load.request_intervals_s - 1e-9)
+        pass_s = plays * load.request_intervals_s / _PASSES
     interval_ms = max(1, round(1000 * pass_s / _STRETCH))
     count = load.measurement_request_count
     requests = None if count is None else math.ceil(count / _PASSES)
@@ -166,6 +176,8 @@ def arguments(point: Point, *, url: str, plan: PassPlan) -> list[str]:
 
 
 def _driven(load: LoadVariant) -> list[str]:
+    if load.request_intervals is not None:
+        return ["--request-intervals", INTERVALS_NAME]
     # With a step of 0 perf_analyzer never reaches the end of the range: it repeats the load.
     if load.request_rate is None:
         return ["--concurrency-range", f"{load.concurrency}:{load.concurrency}:0"]
@@ -194,12 +206,19 @@ def _sent(load: LoadVariant) -> list[str]:
         words += ["--shared-memory", load.shared_memory]
     for flag, value in (
         ("--output-shared-memory-size", load.output_shared_memory_bytes),
-        ("--max-threads", load.max_threads),
+        ("--max-threads", _threads(load)),
         ("--string-length", load.string_length),
     ):
         if value is not None:
             words += [flag, str(value)]
     return words if load.string_data is None else [*words, f"--string-data={load.string_data}"]
+
+
+def _threads(load: LoadVariant) -> int | None:
+    # Without a rate on its command line perf_analyzer would take 16: more of them, and not the
+    # arrivals, would tell such a load from the other open loops.
+    replayed = load.request_intervals is not None and load.max_threads is None
+    return _OPEN_LOOP_THREADS if replayed else load.max_threads
 
 
 def inferences_per_request(point: Point) -> int:

@@ -189,7 +189,8 @@ def _tail(points: Mapping[int, float], count: int) -> Callable[[float], float]:
             return float(latency < latencies[0])
         place = int(np.clip(np.searchsorted(latencies, latency), 1, len(latencies) - 1))
         x, y = latencies[place - 1 : place + 1], log_shares[place - 1 : place + 1]
-        return float(min(1.0, np.exp(y[0] + (latency - x[0]) * (y[1] - y[0]) / (x[1] - x[0]))))
+        # Far below two latencies that are nearly the same, the line goes beyond what exp can hold.
+        return float(np.exp(min(0.0, y[0] + (latency - x[0]) * (y[1] - y[0]) / (x[1] - x[0]))))
 
     return share
 

@@ -17,8 +17,10 @@ from hpcbench.measure.stop_rule import Observation
 PASSES = 3
 """How many passes perf_analyzer pools in a report; it has no option for it."""
 
-# perf_analyzer prints this line before it measures a load, and again after each report.
-_BEGIN = re.compile(r"Request concurrency: |Request Rate: ")
+# perf_analyzer prints such a line before it measures a load, and again after each report. With a
+# file of intervals it ends after a report, with a line that begins with the rate, and is started
+# again.
+_BEGIN = re.compile(r"Request concurrency: |Request Rate: |\*\*\* Measurement Settings \*\*\*")
 _PASS = re.compile(r"  Pass \[\d+\] (?:throughput: ([\d.e+]+) infer/sec|cb::Error)")
 
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 
-from hpcbench.config import load_axes, server_axes
+from hpcbench.config import server_axes, unsupported_loads
 from hpcbench.config.campaign import Dims, Model
 from hpcbench.config.load_axes import Load, Measurement
 from hpcbench.config.server_axes import BATCHING_AXES, Server
@@ -80,7 +80,7 @@ def model_problems(
             key = "shapes" if name is None else f"shapes.{name}"
             found += [f"{key}: {p}" for p in _shape_problems(triton_model, shapes, from_file)]
     found += backend.unservable_reasons(triton_model, model.version, measurement.streaming)
-    unsupported = load_axes.always_unsupported_reason(load, measurement)
+    unsupported = unsupported_loads.always_unsupported_reason(load, measurement)
     return [*found, unsupported] if unsupported else found
 
 
@@ -229,7 +229,7 @@ def not_applicable_reason(
 def _load_reason(point: Point, largest: int, gpus: int) -> str | None:
     for message in over_max_batch_size([point.load.batch_size], largest):
         return f"batch_size {message}"
-    return load_axes.unsupported_reason(point.load, gpus=gpus > 0)
+    return unsupported_loads.unsupported_reason(point.load, gpus=gpus > 0)
 
 
 @lru_cache

@@ -12,6 +12,7 @@ from hpcbench.config.load_axes import LoadVariant
 from hpcbench.config.server_axes import Server
 from hpcbench.errors import BadInput
 from hpcbench.plan import applicability, axis_product, grid_axes
+from hpcbench.plan.arrivals import Intervals
 from hpcbench.plan.axis_product import Combination, Factor
 from hpcbench.plan.digest import hash_id
 from hpcbench.plan.model import TritonModel
@@ -25,6 +26,9 @@ from hpcbench.plan.point import (
 )
 
 V = TypeVar("V")
+
+_Files = tuple[Mapping[str, str], Mapping[str, Mapping[str, Any]]]
+"""By their paths: the digests of the data files, the columns of those with intervals."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ def expand_grid(
     *,
     software: Mapping[str | None, str],
     input_data: Mapping[str, str],
+    intervals: Mapping[str, Intervals] | None = None,
 ) -> Grid:
     """Expand a campaign into its points.
 
@@ -69,6 +74,8 @@ def expand_grid(
         default.
     input_data
         Digests of the data files by their paths.
+    intervals
+        The files of ``request_intervals`` by their paths.
 
     Returns
     -------
@@ -80,6 +87,7 @@ def expand_grid(
     BadInput
         Everything that a model cannot take, or nothing is left to measure.
     """
+    replayed = {path: each.columns for path, each in (intervals or {}).items()}
     points: dict[str, Point] = {}
     problems: dict[str, None] = {}  # keeps the order, and says each only once
     combinations = 0
@@ -101,7 +109,7 @@ def expand_grid(
                     point
                     for part in parts
                     if not part.problems
-                    for point in _points(part, campaign, dropped, image, input_data)
+                    for point in _points(part, campaign, dropped, image, (input_data, replayed))
                 ]
         if number is not None:
             where = f"{campaign.source}: together[{number}]"
@@ -256,7 +264,7 @@ def _points(
     campaign: Campaign,
     dropped: list[int],
     image: str,
-    input_data: Mapping[str, str],
+    files: _Files,
 ) -> Iterator[Point]:
     """Yield the points of a part; each server variant and each load of it is made once."""
     # A rule about other models excludes nothing here: no value is in an empty list.
@@ -272,7 +280,7 @@ def _points(
     load_names = set(names) - server_names
     strings = applicability.has_strings(part.triton_model)
     variant_of = _cached(part.factors, server_names, partial(_variant, part, image))
-    load_of = _cached(part.factors, load_names, partial(_load, part, input_data, strings))
+    load_of = _cached(part.factors, load_names, partial(_load, part, files, strings))
     for combination in axis_product.allowed_combinations(part.factors, rules, dropped):
         variant, variant_text = variant_of(combination)
         load, shapes, shapes_name, load_text = load_of(combination)
@@ -302,15 +310,20 @@ def _variant(part: _Part, image: str, values: Mapping[str, Any]) -> tuple[Server
 
 
 def _load(
-    part: _Part, input_data: Mapping[str, str], strings: bool, values: Mapping[str, Any]
+    part: _Part, files: _Files, strings: bool, values: Mapping[str, Any]
 ) -> tuple[LoadVariant, Shapes, str | None, str]:
     """Return a load, its shapes with their name, and the part of the identity that they are."""
     name = values["shapes"]
     lengths = applicability.input_lengths(part.triton_model, part.model.shape_sets[name])
     shapes = tuple(sorted(lengths.items()))
     settings = {key: value for key, value in values.items() if key != "shapes"}
-    digest = input_data.get(values["input_data"])
-    load = load_axes.load_variant(settings, input_data_digest=digest, strings=strings)
+    input_data, replayed = files
+    load = load_axes.load_variant(
+        settings,
+        input_data_digest=input_data.get(values["input_data"]),
+        strings=strings,
+        replayed=replayed.get(values["request_intervals"]),
+    )
     text = canonical_json({"shapes": shapes} if shapes else {}) + canonical_json(load.identity)
     return load, shapes, name, text
 

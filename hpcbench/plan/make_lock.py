@@ -120,6 +120,8 @@ def _inputs(points: Sequence[Point]) -> Iterator[tuple[str, str]]:
     for point in points:
         if point.load.input_data_digest:
             yield point.load.input_data, point.load.input_data_digest
+        if point.load.request_intervals and point.load.request_intervals_digest:
+            yield point.load.request_intervals, point.load.request_intervals_digest
         if point.variant.compared:
             yield point.variant.compared.inputs, point.variant.compared.digest
 

@@ -13,7 +13,7 @@ from hpcbench.config.container import Container
 from hpcbench.config.site import Pool, Site
 from hpcbench.config.values import format_walltime
 from hpcbench.errors import BadInput, did_you_mean
-from hpcbench.plan import applicability, grid
+from hpcbench.plan import applicability, arrivals, grid
 from hpcbench.plan.grid import Grid
 from hpcbench.plan.input_data import check_folders, input_digests
 from hpcbench.plan.model import TritonModel, read_model, with_former_digest
@@ -182,7 +182,11 @@ def plan(
     site, software = _with_images(site, campaign)
     models = _read_models(campaign, bound_folders(site.container))
     expand = partial(
-        grid.expand_grid, campaign, software=software, input_data=input_digests(campaign)
+        grid.expand_grid,
+        campaign,
+        software=software,
+        input_data=input_digests(campaign),
+        intervals=arrivals.named_intervals(campaign),
     )
     points = expand(models)
     check_references(campaign, site, points.points)

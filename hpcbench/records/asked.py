@@ -91,7 +91,14 @@ class Asked:
         "requests sent per second: open loop", unit="1/s", header="Request Rate"
     )
     request_distribution: str | None = _load(
-        "constant | poisson, of the times between them; missing: closed loop"
+        "constant | poisson, of the times between them; intervals: those of a file, with the mean "
+        "request_rate; missing: closed loop"
+    )
+    request_intervals: str | None = _provenance("the path of that file")
+    request_intervals_digest: str | None = _load("hash of the intervals in it")
+    request_intervals_s: float | None = _provenance(
+        "how long it takes to play them as often as a window must, so that no third of it is empty",
+        unit="s",
     )
     protocol: str | None = _call("grpc | http")
     asynchronous: bool | None = _call("perf_analyzer used its asynchronous calls")

@@ -13,6 +13,7 @@ from hpcbench.config.container import Container, ResolvedContainer
 from hpcbench.errors import SiteError, hint_for
 from hpcbench.runtime import images, process, supervisor
 from hpcbench.runtime.command import (
+    AGAIN,
     SHARED_MEMORY,
     Image,
     ImageRuntime,
@@ -41,9 +42,15 @@ class _Apptainer:
         return self.image_command(container, "server", ["tritonserver", *arguments], access)
 
     def sdk_command(
-        self, container: Container, arguments: list[str], access: NodeAccess
+        self,
+        container: Container,
+        arguments: list[str],
+        access: NodeAccess,
+        *,
+        again: bool = False,
     ) -> Command:
-        return self.image_command(container, "sdk", ["perf_analyzer", *arguments], access)
+        words = [*(AGAIN if again else ()), "perf_analyzer", *arguments]
+        return self.image_command(container, "sdk", words, access)
 
     def exclusive_shared_memory(self) -> AbstractContextManager[None]:
         # A container has shared memory of its own, together with its server and with nobody else.

@@ -45,6 +45,14 @@ class Software:
     backends: frozenset[str] | None = None
 
 
+AGAIN = ("/bin/sh", "-c", 'trap exit INT; while :; do "$@" || exit; done', "sh")
+"""A command that runs the one whose words follow over and over, until it fails or a SIGINT comes.
+
+Within a container this takes no time, while another container would. Without the trap, a SIGINT
+would end the shell at once, before the program has ended in order.
+"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class NodeAccess:
     """What a program gets of the node, besides its image.
@@ -134,7 +142,12 @@ class Runtime(Protocol):
         """
 
     def sdk_command(
-        self, container: Container, arguments: list[str], access: NodeAccess
+        self,
+        container: Container,
+        arguments: list[str],
+        access: NodeAccess,
+        *,
+        again: bool = False,
     ) -> Command:
         """Return the command that starts perf_analyzer; make the folders that it needs.
 
@@ -146,6 +159,8 @@ class Runtime(Protocol):
             Those of perf_analyzer.
         access
             What it gets of the node.
+        again
+            Whether to start it again whenever it ends without an error.
 
         Returns
         -------

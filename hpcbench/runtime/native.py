@@ -13,6 +13,7 @@ import psutil
 from hpcbench.config.container import Container
 from hpcbench.errors import SiteError, UnusableNode
 from hpcbench.runtime.command import (
+    AGAIN,
     SAFE,
     SAFE_PATH,
     SHARED_MEMORY,
@@ -78,8 +79,11 @@ class _Native:
         container: Container,
         arguments: list[str],
         access: NodeAccess,  # noqa: ARG002 - perf_analyzer runs as this user and sees all
+        *,
+        again: bool = False,
     ) -> Command:
-        return Command([str(_prefix(container) / "bin" / "perf_analyzer"), *arguments])
+        program = str(_prefix(container) / "bin" / "perf_analyzer")
+        return Command([*(AGAIN if again else ()), program, *arguments])
 
     @contextmanager
     def exclusive_shared_memory(self) -> Iterator[None]:

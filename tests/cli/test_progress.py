@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from hpcbench.cli.point_text import duration
+from hpcbench.cli.point_text import POINT, duration, point_phrases
 from hpcbench.cli.progress import show_progress
 from hpcbench.cli.results_table import results_table
 from hpcbench.cluster.run_state import PoolJobs
@@ -214,6 +214,18 @@ def test_the_table_shows_a_label_as_it_is_written(results: Results, label: str) 
 
 def test_a_table_of_nothing_is_empty(results: Results) -> None:
     assert table(results).split() == ["infer/s", "mean", "ms", "p95", "ms", "p99", "ms", "status"]
+
+
+def test_a_load_of_recorded_arrivals_is_named_by_its_file(results: Results) -> None:
+    replayed = {
+        "concurrency": None,
+        "request_rate": 20.0,
+        "request_distribution": "intervals",
+        "request_intervals": "/data/monday.txt",
+    }
+    words = point_phrases(record_event(record(0, **replayed)), POINT)
+    assert words[-2:] == ["rate 20/s", "arrivals monday.txt"]
+    assert "monday.txt" in table(results, record(0), record(1, **replayed))
 
 
 def test_the_table_separates_open_loops_from_closed_ones(results: Results) -> None:

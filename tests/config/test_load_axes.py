@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from hpcbench.config.load_axes import LoadVariant, unsupported_reason
+from hpcbench.config.load_axes import LoadVariant
 from hpcbench.config.site import Site
+from hpcbench.config.unsupported_loads import unsupported_reason
 from hpcbench.errors import BadInput
+from hpcbench.plan.arrivals import Intervals
 from hpcbench.records.columns import Record, Status
 from tests.helpers import models, real
 from tests.helpers.builders import campaign, expanded, refusal, triton_model
@@ -51,6 +53,7 @@ def test_a_rate_alone_makes_no_closed_loop() -> None:
         ({"request_rate": [10]}, {"concurrency": [4]}, [(4, None)]),
         ({"request_rate": [10]}, {"batch_size": [2]}, [(None, 10)]),
         ({"concurrency": [4]}, {"concurrency": [1], "request_rate": [5]}, [(1, None), (None, 5)]),
+        ({"request_intervals": ["/a"]}, {"request_rate": [5]}, [(None, 5)]),
     ],
 )
 def test_a_model_with_a_loop_of_its_own_has_no_other(
@@ -128,6 +131,60 @@ def test_an_open_loop_needs_asynchronous_calls() -> None:
     some = campaign(load=rates, measurement={"async": [True, False]})
     reasons = [unsupported_reason(load, gpus=False) for load in loads(some)]
     assert [reason is None for reason in reasons] == [True, False]
+
+
+# The times of a file
+
+
+def replayed(*files: str, seconds: float = 1.0, **asked: Any) -> list[LoadVariant]:
+    """The loads of a campaign with such files, each of which has ten requests in its time."""
+    intervals = {f"/{name}": Intervals((round(1e5 * seconds),) * 10) for name in files}
+    study = campaign(load={"request_intervals": [*intervals]} | asked.pop("load", {}), **asked)
+    return [point.load for point in expanded(study, intervals=intervals).points]
+
+
+def test_a_file_of_intervals_is_a_loop_beside_the_others() -> None:
+    both = {"concurrency": [2], "request_rate": [5.0], "request_distribution": "poisson"}
+    found = replayed("a", load=both)
+    assert [(each.concurrency, each.request_rate, each.request_distribution) for each in found] == [
+        (2, None, None),
+        (None, 5.0, "poisson"),
+        (None, 10.0, "intervals"),
+    ]
+    assert [each.request_intervals for each in found] == [None, None, "/a"]
+
+
+def test_the_content_of_a_file_makes_the_point_and_its_place_does_not() -> None:
+    assert len(replayed("a", "b")) == 1
+    (load,) = replayed("a")
+    assert set(load.identity) == {
+        "concurrency",
+        "request_distribution",
+        "request_intervals_digest",
+    }
+    assert load.columns["request_intervals"] == "/a"
+    assert load.identity == replayed("b")[0].identity
+    assert load.identity != replayed("a", seconds=2.0)[0].identity
+
+
+@pytest.mark.parametrize(
+    ("seconds", "asked_ms", "window_ms"),
+    [(1.0, 5000, 5000), (1.0, 4900, 5000), (3.0, 5000, 6000), (60.0, 5000, 60_000)],
+)
+def test_a_window_plays_a_file_as_a_whole(seconds: float, asked_ms: int, window_ms: int) -> None:
+    measurement = {"measurement_interval_ms": asked_ms}
+    (load,) = replayed("a", seconds=seconds, measurement=measurement)
+    assert load.measurement_interval_ms == window_ms
+    assert load.estimate_s == pytest.approx(3 * window_ms / 1000 + 1)
+
+
+def test_a_file_needs_windows_of_time_and_asynchronous_calls() -> None:
+    for asked, why in (
+        ({"measurement_mode": "count_windows"}, "measurement_mode: time_windows"),
+        ({"async": False}, "async: true"),
+    ):
+        with pytest.raises(BadInput, match=f"request_intervals needs {why}"):
+            replayed("a", measurement=asked)
 
 
 def test_a_precision_takes_the_place_of_windows_that_agree() -> None:

@@ -19,6 +19,7 @@ from hpcbench.errors import BadInput
 from hpcbench.exchange.event_columns import ListColumn, events_from_arrays, read_events
 from hpcbench.exchange.input_layout import InputOptions
 from hpcbench.exchange.make_input import WrittenInput, pad_lists, write_input
+from hpcbench.plan.arrivals import read_intervals
 from hpcbench.plan.model import TritonModel, read_model
 
 PT = [[1.0, 2.0, 3.0], [4.0], [5.0, 6.0]]
@@ -266,6 +267,59 @@ def test_the_command_says_what_it_made(tmp_path: Path) -> None:
     own = CliRunner().invoke(main, asked)
     assert "x: FP32 2 x own length from pt, eta" in own.output
     assert "only batch_size 1 can be measured" in own.output
+
+
+# Times of arrival
+
+
+def arrivals(source: Path, out: Path, *options: str) -> Any:
+    words = ["--arrivals", "at", "--from", str(source), "--out", str(out), *options]
+    return CliRunner().invoke(main, ["make-input", *words])
+
+
+def test_timestamps_become_the_intervals_of_a_load(tmp_path: Path) -> None:
+    out = tmp_path / "arrivals.txt"
+    log = tmp_path / "log.csv"
+    log.write_text(
+        "host,at\na,2026-03-01T12:00:00.250\nb,2026-03-01T12:00:00\na,2026-03-01T12:00:01\n"
+    )
+    done = arrivals(log, out)
+    assert done.exit_code == 0, done.output
+    assert done.output == f"2 intervals, 1 s, 2 requests per second in the mean, in {out}\n"
+    assert out.read_text() == "250000\n750000\n"
+    assert read_intervals(out, "load").microseconds == (250_000, 750_000)
+    pq.write_table(pa.table({"at": [3.0, 1.0, 1.5]}), tmp_path / "log.parquet")
+    assert arrivals(tmp_path / "log.parquet", out).exit_code == 0
+    assert out.read_text() == "500000\n1500000\n"
+    # The earliest ones, not those that stand first.
+    assert arrivals(tmp_path / "log.parquet", out, "--events", "2").exit_code == 0
+    assert out.read_text() == "500000\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("time\n1\n2\n", "there is no column 'at'; it has: time"),
+        ("at\nx\ny\n", "holds values of type string"),
+        ("at\n1\n1\n", "has no two different times"),
+        ("at\n1\n2,3\n", "cannot be read"),
+    ],
+)
+def test_a_column_without_times_is_refused(tmp_path: Path, content: str, words: str) -> None:
+    (tmp_path / "log.csv").write_text(content)
+    done = arrivals(tmp_path / "log.csv", tmp_path / "out.txt")
+    assert done.exit_code != 0
+    assert words in " ".join(done.output.split())
+    assert not (tmp_path / "out.txt").exists()
+
+
+def test_events_and_arrivals_are_not_mixed(tmp_path: Path) -> None:
+    for option in (["--pad", "1"], ["--map", "x=y"], ["models", "m"]):
+        done = arrivals(tmp_path / "log.csv", tmp_path / "out.txt", *option)
+        assert done.exit_code == 2
+        assert "has no meaning with --arrivals" in done.output
+    words = ["make-input", "--from", "x.npy", "--out", "x.json"]
+    assert "REPOSITORY and MODEL are missing" in CliRunner().invoke(main, words).output
 
 
 @pytest.mark.parametrize("option", [["--map", "x"], ["--map", "x=a,,b"], ["--shape", "x=2,0"]])

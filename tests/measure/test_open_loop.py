@@ -57,6 +57,53 @@ def test_what_perf_analyzer_says_of_delayed_requests_is_believed() -> None:
     assert is_surely_late(STEADY, stream, pass_s=1.0, now=2.5)
 
 
+# The times of a file of three seconds
+
+FILE = Schedule(rate=100.0, poisson=False, inferences=4, period_s=3.0)
+
+
+def rounds(*rates: float, delayed: float = 0.0) -> ReportStream:
+    """Reports of three passes of a second, by requests per second: a pass has no burst, or all."""
+    stream = printed(*(each for rate in rates for each in (0.0, 3 * rate, 0.0)))
+    for number, rate in enumerate(rates):
+        metrics = {"throughput_infer_per_s": 4 * rate, "delayed_requests_percent": delayed}
+        stream.reports.append(Report(3.0 * number, 3.0 * number + 3, "", metrics))
+    return stream
+
+
+def test_of_a_file_only_whole_rounds_tell_whether_a_loop_is_late() -> None:
+    def is_late(stream: ReportStream, now: float) -> bool:
+        return is_surely_late(FILE, stream, pass_s=1.0, now=now)
+
+    begun = printed(0.0, 300.0)
+    assert not is_late(begun, 2.5)
+    assert not is_late(rounds(99.0), 3.1)
+    assert is_late(rounds(99.0, 90.0), 6.1)
+    # Most requests of a burst are sent a millisecond after they are due.
+    assert not is_late(rounds(99.0, 99.0, delayed=60.0), 6.1)
+    # perf_analyzer starts anew between two reports, but does not take a minute for that.
+    assert not is_late(rounds(99.0), 13.0)
+    assert is_late(rounds(99.0), 60.0)
+
+
+def test_part_of_a_round_owes_nothing() -> None:
+    assert FILE.least(1.0) == 0
+    assert FILE.least(3.01) == pytest.approx((0.98 * 300 - 2) / 3.01)
+    assert FILE.least(8.0) == pytest.approx((0.98 * 600 - 2) / 8)
+
+
+def test_a_burst_that_is_sent_late_is_no_overload() -> None:
+    metrics = {
+        "throughput_infer_per_s": 4 * 99.5,
+        "delayed_requests_percent": 60.0,
+        "request_count": 900,
+    }
+    assert not schedule_columns(FILE, metrics)["overloaded"]
+    assert schedule_columns(STEADY, metrics)["overloaded"]
+    slow = metrics | {"throughput_infer_per_s": 4 * 90.0, "request_count": 810}
+    assert schedule_columns(FILE, slow)["overloaded"]
+
+
 def test_a_loop_that_kept_its_rate_has_no_lag() -> None:
     kept = schedule_columns(STEADY, {"throughput_infer_per_s": 399.0, "request_count": 1000})
     assert not kept["overloaded"]

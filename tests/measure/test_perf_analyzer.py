@@ -24,6 +24,16 @@ def printed(case: str, name: str) -> str:
     return (PRINTED / case / name).read_text()
 
 
+REPLAYED = {
+    "concurrency": None,
+    "request_rate": 5.0,
+    "request_distribution": "intervals",
+    "request_intervals": "/data/a.txt",
+    "request_intervals_s": 4.0,
+}
+"""An open loop with the times of a file."""
+
+
 def words(**settings: Any) -> list[str]:
     chosen = settings.pop("point", None) or point(**{"batch_size": 8, "concurrency": 4} | settings)
     plan = perf_analyzer.first_plan(chosen.load)
@@ -56,6 +66,9 @@ def test_the_batch_of_a_model_without_a_batch_dimension_stands_in_its_shape() ->
             {"concurrency": None, "request_rate": 12.5, "request_distribution": "poisson"},
             "--request-rate-range 12.5:12.5:0 --request-distribution poisson",
         ),
+        (REPLAYED, "--request-intervals intervals.txt"),
+        (REPLAYED, "--max-threads 4"),
+        (REPLAYED | {"max_threads": 9}, "--max-threads 9"),
     ],
 )
 def test_each_setting_has_its_flag_and_no_other_line_has_it(
@@ -151,6 +164,21 @@ def test_a_pass_for_a_precision_is_as_long_as_a_request() -> None:
     longer = better_plan(load, perf_analyzer.first_plan(load), gaps=False, first=first)
     assert longer is not None
     assert longer.pass_s == pytest.approx(0.33, rel=0.03)
+
+
+def test_a_report_plays_a_file_as_a_whole() -> None:
+    plan = plan_of(**REPLAYED, measurement_interval_ms=8000)
+    assert (3 * plan.pass_s, plan.reports_per_window) == (pytest.approx(8, rel=0.001), 1)
+    precise = LoadVariant(
+        **REPLAYED, measurement_interval_ms=8000, stop_precision=0.02, stop_max_s=60.0
+    )
+    plan = perf_analyzer.first_plan(precise)
+    assert 3 * plan.pass_s == pytest.approx(4, rel=0.001)
+    longer = better_plan(precise, plan, gaps=False, first=Observation(40.0, 1000.0, 160, 0.0, 4.0))
+    assert longer is None
+    longer = better_plan(precise, plan, gaps=False, first=Observation(25.0, 1000.0, 100, 0.0, 4.0))
+    assert longer is not None
+    assert 3 * longer.pass_s == pytest.approx(8, rel=0.001)
 
 
 def test_no_pass_is_shorter_than_perf_analyzer_can_measure() -> None:

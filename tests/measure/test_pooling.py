@@ -123,3 +123,9 @@ def test_models_that_an_ensemble_calls_are_pooled_one_by_one() -> None:
     assert (second.model, second.metrics["server_queue_us"]) == ("b", 20.0)
     assert first.metrics["throughput_infer_per_s"] == 50.0
     assert first.metrics["success_count"] == 20
+
+
+def test_a_report_whose_percentiles_are_nearly_the_same_is_pooled_with_others() -> None:
+    burst = {50: 90_000.0, 90: 90_001.0, 95: 90_001.0, 99: 90_002.0}
+    even = {50: 1000.0, 90: 1100.0, 95: 1200.0, 99: 2000.0}
+    assert 2000 < pooled_percentile(99, [burst, even], [100, 100]) <= 90_002

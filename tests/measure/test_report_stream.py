@@ -6,6 +6,7 @@ import pytest
 
 from hpcbench.measure import load_run
 from hpcbench.measure.report_stream import Line, ReportStream
+from tests.helpers.builders import PRINTED
 
 REPORT = """  Client:
     Request count: 271
@@ -48,6 +49,18 @@ def test_a_report_is_over_when_the_next_begins() -> None:
     assert [(each.begin, each.end) for each in found] == [(0, 3.1), (3, 6.1)]
     assert found[0].metrics["latency_p50_us"] == 15629
     assert read(EVEN).reports == []
+
+
+def test_a_report_of_a_perf_analyzer_that_ends_with_it_is_over_at_its_end() -> None:
+    text = (PRINTED / "intervals" / "stdout.txt").read_text()
+    stream = ReportStream(None)
+    for at, line in enumerate(text.splitlines(keepends=True)):
+        stream.add([Line(line, at, at + 1)])
+    assert [each.metrics["latency_p99_us"] for each in stream.reports] == [11706, 4512]
+    assert [each.observation.requests for each in stream.reports] == [296, 296]
+    assert stream.begun == 1
+    # From the settings of the second one on, not from the end of the first.
+    assert stream.reports[1].begin == text.splitlines().index("*** Measurement Settings ***", 1)
 
 
 def test_a_stop_rule_is_told_what_it_needs() -> None:

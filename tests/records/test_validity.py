@@ -294,6 +294,12 @@ def test_a_row_that_another_users_requests_disturbed_is_invalid() -> None:
     ]
 
 
+def test_requests_of_a_burst_may_be_late_but_not_missing() -> None:
+    replayed = OPEN_LOOP | {"request_distribution": "intervals", "delayed_requests_percent": 60.0}
+    slow = {"send_request_rate": 300.0, "throughput_infer_per_s": 2400.0}
+    assert reasons(SOUND | replayed, SOUND | replayed | slow) == [None, "OVERLOADED"]
+
+
 def test_rows_of_an_overloaded_perf_analyzer_are_invalid() -> None:
     printed = (DATA / "perf_analyzer" / "rate_overload" / "stdout.txt").read_text(encoding="utf-8")
     found = parse_report(printed, percentile=None)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
+import os
 import shutil
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,9 +16,10 @@ import pytest
 from hpcbench.config.container import RUNTIMES, Container, ResolvedContainer
 from hpcbench.errors import SiteError
 from hpcbench.runtime import apptainer
-from hpcbench.runtime.command import NodeAccess, image_runtime_of, runtime_of
+from hpcbench.runtime.command import AGAIN, NodeAccess, image_runtime_of, runtime_of
 from hpcbench.runtime.native import RUNTIME as NATIVE
 from tests.helpers.builders import write_prefix
+from tests.helpers.waiting import wait_until
 
 APPTAINER = apptainer.RUNTIME
 
@@ -152,6 +157,38 @@ def test_perf_analyzer_gets_its_arguments_unchanged(native: Container, access: N
         f"{native.prefix}/bin/perf_analyzer",
         *arguments,
     ]
+
+
+def test_a_program_that_ends_is_started_again_where_it_runs(
+    native: Container, boxed: ResolvedContainer, access: NodeAccess
+) -> None:
+    once = NATIVE.sdk_command(native, ["-m", "x"], access).argv
+    assert NATIVE.sdk_command(native, ["-m", "x"], access, again=True).argv == [*AGAIN, *once]
+    # In the container, not a container for each time.
+    argv = APPTAINER.sdk_command(boxed, ["-m", "x"], access, again=True).argv
+    assert argv[-7:] == [*AGAIN, "perf_analyzer", "-m", "x"]
+
+
+def test_it_is_started_until_it_fails(tmp_path: Path) -> None:
+    count = tmp_path / "count"
+    program = f'echo >> {count}; [ "$(wc -l < {count})" -lt 3 ] || exit 7'
+    ended = subprocess.run([*AGAIN, "/bin/sh", "-c", program], check=False)
+    assert (ended.returncode, count.read_text().count("\n")) == (7, 3)
+
+
+def test_at_a_signal_it_ends_in_order_and_is_not_started_again(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    end = f"trap 'sleep 0.3; echo end >> {log}; exit 0' INT"
+    program = f"{end}; echo begin >> {log}; sleep 60 & wait"
+    shell = subprocess.Popen([*AGAIN, "/bin/sh", "-c", program], start_new_session=True)
+    try:
+        assert wait_until(log.exists)
+        os.killpg(shell.pid, signal.SIGINT)
+        shell.wait(10)
+        assert log.read_text().split() == ["begin", "end"]
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(shell.pid, signal.SIGKILL)
 
 
 def test_in_a_container_nothing_of_the_session_is_seen_but_what_was_named(
