@@ -25,8 +25,7 @@ from hpcbench.analysis.summary.configuration import (
     normalised,
     strings_as_categories,
 )
-from hpcbench.analysis.summary.derived_metrics import is_overloaded
-from hpcbench.analysis.summary.invalid_rows import without_invalid
+from hpcbench.analysis.summary.invalid_rows import OVERLOADED, is_overloaded, without_invalid
 from hpcbench.analysis.summary.limits import (
     LATENCY,
     MEMORY,
@@ -39,15 +38,13 @@ from hpcbench.analysis.summary.statistics import CONFIDENCE, Sample
 from hpcbench.analysis.summary.variance import Spread, moderated_spread
 
 _BOUND = "latency_p99_bound"
-_OF_OPEN_LOOPS = ("overloaded", "request_rate", "send_request_rate", "delayed_requests_percent")
 
 RECOMMEND_COLUMNS = tuple(
     dict.fromkeys(
         (
             *CONFIGURATION_INPUTS,
             *limits.METRIC_COLUMNS,
-            *("point_id", "reason", "invalid_reasons", "part_of", "own_config", *_OF_OPEN_LOOPS),
-            f"{_BOUND}_us",
+            *("point_id", "reason", "invalid_reasons", "part_of", "own_config", f"{_BOUND}_us"),
         )
     )
 )
@@ -79,7 +76,7 @@ def tabulate(
         the rate asked for in some repeat. And what does not hold of the repeats, in words.
     """
     # Open loops that fell behind are left out with words of their own.
-    frame = without_invalid(frame.reset_index(drop=True), but=["OVERLOADED"])
+    frame = without_invalid(frame.reset_index(drop=True), but=[OVERLOADED])
     frame = strings_as_categories(frame)
     limits.check_prices(frame, requirements)
     found = limits.metric_values(frame, requirements.prices)

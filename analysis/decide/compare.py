@@ -43,6 +43,8 @@ MEDIAN = Metric("latency_p50_ms", "p50 latency", "ms", higher_is_better=False, s
 METRICS = (THROUGHPUT, MEDIAN, LATENCY, ENERGY)
 """What is compared. Records have the median and p99 whatever percentile was requested."""
 
+METRIC_NAMES = {metric.column: metric.name for metric in METRICS}
+
 PERCENTILES = {MEDIAN: 50, LATENCY: 99}
 
 COMPARE_COLUMNS = tuple(
@@ -141,11 +143,19 @@ class Comparison:
         return int((self.rows["verdict"] == verdict).sum())
 
     @property
+    def outcomes(self) -> dict[str, pd.DataFrame]:
+        """The pairs that are worse without a test, by what became of them."""
+        return {
+            "no longer measured": self.lost,
+            "fails more often": self.failing,
+            "no longer settles": self.unsettled,
+        }
+
+    @property
     def is_worse(self) -> bool:
         """Whether a metric got worse, or something fails or no longer settles."""
         shifted = any(shift.verdict == Verdict.WORSE for shift in self.shifts)
-        less = len(self.lost) or len(self.failing) or len(self.unsettled)
-        return bool(self.count(Verdict.WORSE) or shifted or less)
+        return bool(self.count(Verdict.WORSE) or shifted or any(map(len, self.outcomes.values())))
 
 
 def compare_results(

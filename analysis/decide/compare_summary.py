@@ -7,16 +7,14 @@ import numpy as np
 import pandas as pd
 
 from hpcbench.analysis.decide.changes import Shift, Verdict
-from hpcbench.analysis.decide.compare import METRICS, Comparison
+from hpcbench.analysis.decide.compare import METRIC_NAMES, METRICS, Comparison
 from hpcbench.analysis.summary.configuration import as_floats, plain_rows
-from hpcbench.analysis.summary.configuration_names import load_text, server_text
+from hpcbench.analysis.summary.configuration_names import short_name
 from hpcbench.analysis.summary.number_format import format_interval
 from hpcbench.analysis.summary.statistics import Counts
 
 MOST_NAMED = 20
 """Configurations that are named of each kind of failure."""
-
-_NAMES = {metric.column: metric.name for metric in METRICS}
 
 
 def comparison_summary(found: Comparison, names: tuple[str, str]) -> list[str]:
@@ -94,8 +92,8 @@ def _verdicts(found: Comparison) -> str:
 def _shift(shift: Shift) -> str:
     ratio = format_interval(shift.ratio, shift.low, shift.high)
     shared = (
-        f"{_NAMES[shift.metric]}: the {shift.configurations} configurations of {shift.place} share "
-        f"B / A = {ratio}: {shift.verdict.value}"
+        f"{METRIC_NAMES[shift.metric]}: the {shift.configurations} configurations of "
+        f"{shift.place} share B / A = {ratio}: {shift.verdict.value}"
     )
     night = "" if np.isnan(shift.night_std) else f", sessions differ by {shift.night_std:.1%} (SD)"
     return f"{shared}{night}; {'taken off below' if shift.taken_off else 'kept below'}"
@@ -167,24 +165,19 @@ def _once_and_few(found: Comparison) -> list[str]:
 
 
 def _failures(found: Comparison) -> list[str]:
-    lost = _named(found, found.lost, "no longer measured", with_reason=True)
-    failing = _named(found, found.failing, "fails more often")
-    unsettled = _named(found, found.unsettled, "no longer settles")
-    lines = [*lost, *failing, *unsettled]
+    lines = [line for what, pairs in found.outcomes.items() for line in _named(found, pairs, what)]
     if len(found.gained):
         lines.append(f"{len(found.gained)} configurations failed in A and were measured in B")
     return lines
 
 
-def _named(
-    found: Comparison, pairs: pd.DataFrame, what: str, *, with_reason: bool = False
-) -> Iterable[str]:
+def _named(found: Comparison, pairs: pd.DataFrame, what: str) -> Iterable[str]:
     shown = pairs.head(MOST_NAMED)
     a_rows = plain_rows(found.a_table, shown["a"].to_numpy())
     b_rows = plain_rows(found.b_table, shown["b"].to_numpy())
     for a, b in zip(a_rows, b_rows, strict=True):
-        text = f"{what}: {a['model_label']}, {load_text(a)}, {server_text(a)}"
-        if with_reason:
+        text = f"{what}: {short_name(a)}"
+        if pairs is found.lost:
             yield text + (f": {b['reason']}" if b["reason"] is not None else "")
         else:
             yield f"{text}: {_ended(a)} in A, {_ended(b)} in B"

@@ -43,11 +43,14 @@ class History:
         Those of the last session.
     names
         The names of all sessions, the last one included.
+    latest_path
+        The results that the last session comes from.
     """
 
     earlier: pd.DataFrame
     latest: pd.DataFrame
     names: tuple[str, ...]
+    latest_path: Path
 
 
 def split_history(results: Sequence[tuple[Path, pd.DataFrame]]) -> History:
@@ -70,9 +73,11 @@ def split_history(results: Sequence[tuple[Path, pd.DataFrame]]) -> History:
         There is only one session.
     """
     frames = []
+    paths: dict[str, Path] = {}
     for path, frame in results:
         known = frame["run_id"].astype(object) if "run_id" in frame else None
         named = [str(path)] * len(frame) if known is None else known.fillna(str(path))
+        paths |= dict.fromkeys(map(str, named), path)
         frames.append(frame.assign(run_id=pd.array(list(named), dtype="string")))
     whole = pd.concat(frames, ignore_index=True)
     first = whole.groupby("run_id", sort=False)["ended_at"].min()
@@ -88,6 +93,7 @@ def split_history(results: Sequence[tuple[Path, pd.DataFrame]]) -> History:
         whole[~is_latest].reset_index(drop=True),
         whole[is_latest].reset_index(drop=True),
         tuple(str(name) for name in order),
+        paths[str(order[-1])],
     )
 
 

@@ -206,6 +206,22 @@ def server_text(row: Mapping[str, Any]) -> str:
     return text or ("unknown" if row["variant"] is None else BASE)
 
 
+def short_name(row: Mapping[str, Any]) -> str:
+    """Return what people tell configurations of one device apart by, in words.
+
+    Parameters
+    ----------
+    row
+        The columns of CONFIGURATION; None where a value is missing.
+
+    Returns
+    -------
+    str
+        ``"PN-AK4 ONNX, batch size 8, concurrency 4, 2 instances"``.
+    """
+    return f"{row['model_label']}, {load_text(row)}, {server_text(row)}"
+
+
 def distinctions(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what sets each row apart beside model, device, load and server.
 

@@ -4,11 +4,9 @@ Pure functions on pandas frames with the columns of `hpcbench.records.columns`.
 """
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from hpcbench.analysis.summary.configuration import Array, as_floats
-from hpcbench.records.rules import LEAST_RATE_SENT, MOST_DELAYED_PERCENT
 
 
 def settled_latency_us(frame: pd.DataFrame) -> pd.Series:
@@ -83,30 +81,3 @@ def energy_j_per_infer(frame: pd.DataFrame) -> pd.Series:
 
 def _positive(values: Array) -> Array:
     return np.where(values > 0, values, np.nan)
-
-
-def is_overloaded(frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    """Return where an open loop fell behind the rate that was asked for.
-
-    Parameters
-    ----------
-    frame
-        n measurements with ``overloaded``, ``request_rate``, ``send_request_rate`` and
-        ``delayed_requests_percent``.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (n,): what the record says, and where it says nothing, less than LEAST_RATE_SENT of
-        the rate was sent, or more than MOST_DELAYED_PERCENT of the requests were late. Latency
-        counts from the actual sending, so that it does not show how long they waited for their
-        turn. False where nothing is known.
-    """
-    asked, sent, delayed = (
-        as_floats(frame[name])
-        for name in ("request_rate", "send_request_rate", "delayed_requests_percent")
-    )
-    behind = (sent < LEAST_RATE_SENT * asked) | (delayed > MOST_DELAYED_PERCENT)
-    # Who measured knows by how much the arrivals vary by chance, or come in bursts.
-    said = as_floats(frame["overloaded"])
-    return np.asarray(np.where(np.isnan(said), np.isfinite(asked) & behind, said > 0))

@@ -4,16 +4,20 @@ Which rules make a row invalid, and which of them leave it out, is said in
 `hpcbench.records.rules`. It is looked up here only.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hpcbench.records.rules import Rule
 from hpcbench.records.validity import broken_rules
 
 INVALID = "invalid"
 """In the analysis, the status of a measured row that is left out. No file has it."""
+
+OVERLOADED = "OVERLOADED"
+"""The code of the rule that an open loop breaks where it falls behind the rate asked for."""
 
 
 def without_invalid(frame: pd.DataFrame, but: Collection[str] = ()) -> pd.DataFrame:
@@ -51,7 +55,7 @@ def is_left_out(frame: pd.DataFrame, but: Collection[str] = ()) -> npt.NDArray[n
     Parameters
     ----------
     frame
-        n measurements; without ``invalid_reasons`` none is left out.
+        n measurements; without ``invalid_reasons`` nothing is known against them.
     but
         Codes of rules that do not count.
 
@@ -60,12 +64,32 @@ def is_left_out(frame: pd.DataFrame, but: Collection[str] = ()) -> npt.NDArray[n
     numpy.ndarray
         Shape (n,), booleans.
     """
+    return _where(frame, lambda rule: rule.left_out and rule.code not in but)
+
+
+def is_overloaded(frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Return where an open loop fell behind the rate that was asked for.
+
+    Parameters
+    ----------
+    frame
+        n measurements; without ``invalid_reasons`` nothing is known against them.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n,), booleans: latency does not show how long requests waited for their turn.
+    """
+    return _where(frame, lambda rule: rule.code == OVERLOADED)
+
+
+def _where(frame: pd.DataFrame, is_meant: Callable[[Rule], bool]) -> npt.NDArray[np.bool_]:
+    """Return which measurements break a rule of those that are meant."""
     if "invalid_reasons" not in frame:
+        # Not read from a results folder: somebody's own frame.
         return np.zeros(len(frame), dtype=bool)
     codes, texts = pd.factorize(frame["invalid_reasons"])
-    which = [
-        any(rule.left_out and rule.code not in but for rule in broken_rules(text)) for text in texts
-    ]
+    which = [any(map(is_meant, broken_rules(text))) for text in texts]
     # The code of a missing value is -1, which picks the False at the end.
     return np.array([*which, False], dtype=bool)[codes]
 

@@ -24,10 +24,14 @@ from hpcbench.analysis.summary.configuration import (
 from hpcbench.analysis.summary.derived_metrics import (
     energy_j_per_infer,
     gpu_power_w,
-    is_overloaded,
     settled_latency_us,
 )
-from hpcbench.analysis.summary.invalid_rows import INVALID, without_invalid
+from hpcbench.analysis.summary.invalid_rows import (
+    INVALID,
+    OVERLOADED,
+    is_overloaded,
+    without_invalid,
+)
 from hpcbench.records.columns import Status
 
 STAGES = {
@@ -83,7 +87,7 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
         ``gpu_power_w`` is that of all GPUs. A missing number is NaN, any other missing value None.
     """
     rows = frame[frame["batch_size"].notna()].reset_index(drop=True)
-    rows = without_invalid(normalised(rows), but=["OVERLOADED"])
+    rows = without_invalid(normalised(rows), but=[OVERLOADED])
     rows = rows.assign(**_quantities(rows))
     points = statistics.join_repeats(rows, QUANTITIES)
     numbers = group_numbers(rows, CONFIGURATION)

@@ -251,7 +251,8 @@ def _prior(
     expected = special.digamma(d / 2) - np.log(d / 2)
     start = np.append(np.linalg.lstsq(at, log - expected, rcond=None)[0], np.log(10.0))
     bounds = [(None, None)] * at.shape[1] + [(np.log(0.5), np.log(_CERTAIN))]
-    best = optimize.minimize(minus_likelihood, start, jac=True, method="L-BFGS-B", bounds=bounds).x
+    # Not L-BFGS-B: its calls of LAPACK wait for threads, which takes ten times as long as the rest.
+    best = optimize.minimize(minus_likelihood, start, jac=True, method="TNC", bounds=bounds).x
     return np.exp(basis @ best[:-1]), float(np.exp(best[-1]))
 
 

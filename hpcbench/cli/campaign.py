@@ -304,10 +304,14 @@ def run(
     """Measure the points of CAMPAIGN that have no result yet.
 
     It is safe to interrupt a run: the same command continues it, and tries failed points again.
-    With --new-session it measures all of them once more, as on another night.
+    With --new-session it measures all of them once more, as on another night. At the end it says
+    which references of the campaign were met.
 
     CAMPAIGN may be the lock of a session, campaign.lock.yaml in its folder: that session is
     repeated in one of its own, after a word on what is different this time.
+
+    Exit codes: 0 every point has its record, none failed and every reference was met, 1 some did
+    not, 2 bad input, 3 the site or the batch system refused, 130 interrupted.
     """
     from hpcbench.cluster.fork_server import start_fork_server
     from hpcbench.plan import grid_axes
@@ -342,7 +346,23 @@ def run(
     from hpcbench.cli.run_end import print_end
 
     print_end(summary, results, SafeConsole(), console)
-    return summary.exit_code
+    return max(summary.exit_code, _say_references(chosen, results))
+
+
+def _say_references(campaign: "Campaign", results: Path) -> int:
+    """Say which references were met, and return the exit code."""
+    if not campaign.references:
+        return 0
+    from hpcbench.analysis.decide import references
+    from hpcbench.records.frame import load_results
+    from hpcbench.records.references import expectations
+
+    expected = expectations(campaign)
+    frame = load_results(results, references.reference_columns(expected))
+    held = references.check_references(frame, expected)
+    for line in references.reference_lines(held):
+        say(line, err=True)
+    return int(held.is_missed)
 
 
 def _to_confirm(

@@ -2,14 +2,15 @@
 
 import json
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from hpcbench.cli.results import JSON, Number
+from hpcbench.cli.results import JSON, Number, load_whole
 from hpcbench.cli.say import say, say_damaged
-from hpcbench.errors import BadInput, HpcbenchError
+from hpcbench.errors import BadInput
 
 if TYPE_CHECKING:
     from hpcbench.analysis.decide.compare import Comparison
@@ -63,10 +64,13 @@ def compare(
     Each is a results folder or a Parquet file. Compared are configurations with the same model,
     server variant, load and input. Node, GPU and software may differ.
 
-    Exit codes: 0 nothing got worse; 1 something got worse by more than the tolerance and the
-    noise, fails more often or no longer settles; 2 bad input.
+    Also says which references of the campaign of B were met.
+
+    Exit codes: 0 nothing got worse and every reference was met; 1 something got worse by more than
+    the tolerance and the noise, fails more often or no longer settles, or a reference was not met;
+    2 bad input.
     """
-    from hpcbench.analysis.decide import compare_text
+    from hpcbench.analysis.decide import compare_text, references
     from hpcbench.analysis.decide.compare import COMPARE_COLUMNS, compare_results
     from hpcbench.analysis.decide.compare_components import (
         WINDOWS,
@@ -76,7 +80,7 @@ def compare(
     from hpcbench.analysis.decide.history import HISTORY_COLUMNS, SAME_WORK, split_history
     from hpcbench.analysis.decide.junit import comparison_junit
     from hpcbench.cli.console import SafeConsole
-    from hpcbench.records.frame import load_results
+    from hpcbench.records.references import read_expectations
 
     if not against_history and len(results) != 2:
         raise BadInput(
@@ -87,40 +91,47 @@ def compare(
     columns = [*COMPARE_COLUMNS]
     columns += [WINDOWS] if components else []
     columns += HISTORY_COLUMNS if against_history else []
-    damaged: list[HpcbenchError] = []
-    frames = [
-        load_results(path, columns, categories=True, on_damage=damaged.append) for path in results
-    ]
+    expected = {path: read_expectations(path) for path in results}
+    columns += references.reference_columns([*chain.from_iterable(expected.values())])
+    loaded = [load_whole(path, [*dict.fromkeys(columns)], categories=True) for path in results]
+    frames = [frame for frame, _ in loaded]
     if against_history:
         history = split_history(list(zip(results, frames, strict=True)))
         reference, other = history.earlier, history.latest
         names = f"{len(history.names) - 1} earlier sessions", history.names[-1]
+        latest = history.latest_path
         compared = compare_results(reference, other, tolerance, SAME_WORK)
     else:
         history = None
         reference, other = frames
         names = str(results[0]), str(results[1])
+        latest = results[1]
         compared = compare_results(reference, other, tolerance)
     found = {
         name: components_of_results(frame)
         for name, frame in (("A", reference), ("B", other))
         if components
     }
+    held = references.check_references(other, expected[latest])
     if as_json:
         document = compare_text.comparison_json(compared, names)
+        document["references"] = references.references_json(held)
         click.echo(json.dumps(document | ({"components": found} if found else {}), indent=2))
     else:
         compare_text.print_comparison(compared, names, SafeConsole())
         if found:
             print_components(found, SafeConsole())
+        for line in references.reference_lines(held):
+            say(line)
     if junit is not None:
-        text = comparison_junit(compared)
+        text = comparison_junit(compared, held)
         _write("--junit", junit, lambda path: path.write_text(text, encoding="utf-8"))
         say(junit, err=as_json)
     if out is not None:
         write_comparison(compared, names, out, history)
         say(out, err=as_json)
-    return say_damaged(damaged) or int(compared.is_worse)
+    damaged = say_damaged([*chain.from_iterable(errors for _, errors in loaded)])
+    return damaged or int(compared.is_worse or held.is_missed)
 
 
 def write_comparison(

@@ -4,16 +4,19 @@ The arguments and options that other commands share with them are defined here, 
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from math import isnan
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from hpcbench.cli import completions
 from hpcbench.cli.say import say, say_damaged
 from hpcbench.errors import BadInput, HpcbenchError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 RESULTS = click.argument("results", type=click.Path(path_type=Path))
@@ -67,6 +70,32 @@ class Number(_RangeInWords, click.FloatRange):
         return number
 
 
+def load_whole(
+    results: Path,
+    columns: Sequence[str] | None = None,
+    points: Collection[str] | None = None,
+    *,
+    categories: bool = False,
+) -> tuple["DataFrame", list[HpcbenchError]]:
+    """Return what can be read of results, and what is wrong with the rest.
+
+    Parameters
+    ----------
+    results, columns, points, categories
+        As for `hpcbench.records.frame.load_results`.
+
+    Returns
+    -------
+    tuple
+        The measurements, and an error for each damaged file, for `say_damaged`.
+    """
+    from hpcbench.records.frame import load_results
+
+    damaged: list[HpcbenchError] = []
+    frame = load_results(results, columns, points, categories=categories, on_damage=damaged.append)
+    return frame, damaged
+
+
 def _positive(name: str, unit: str, meaning: str) -> Callable[[_Command], _Command]:
     number = Number(min=0, min_open=True)
     return click.option(name, type=number, metavar=unit, help=meaning)
@@ -104,10 +133,8 @@ def report(results: Path, out: Path) -> int:
     needs no network, so that it can be mailed and archived.
     """
     from hpcbench.analysis.report.page import write_report
-    from hpcbench.records.frame import load_results
 
-    damaged: list[HpcbenchError] = []
-    frame = load_results(results, on_damage=damaged.append)
+    frame, damaged = load_whole(results)
     say(write_report(frame, out, source=str(results)))
     return say_damaged(damaged)
 
@@ -146,10 +173,8 @@ def plot(results: Path, out: Path, style: str, names: tuple[str, ...], verbose: 
     """
     from hpcbench.analysis.figures.save import save_figures
     from hpcbench.cli.point_text import counted
-    from hpcbench.records.frame import load_results
 
-    damaged: list[HpcbenchError] = []
-    frame = load_results(results, on_damage=damaged.append)
+    frame, damaged = load_whole(results)
     saved = save_figures(frame, out, style=style, names=names)
     for path in saved.files:
         say(path)
@@ -245,12 +270,10 @@ def recommend(
     from hpcbench.analysis.decide.recommend import recommend_configurations
     from hpcbench.analysis.summary.limits import Requirements
     from hpcbench.cli.console import SafeConsole
-    from hpcbench.records.frame import load_results
 
     if targets and out is None:
         raise BadInput("--for: needs a folder", "name one by --out")
-    damaged: list[HpcbenchError] = []
-    frame = load_results(results, RECOMMEND_COLUMNS, categories=True, on_damage=damaged.append)
+    frame, damaged = load_whole(results, RECOMMEND_COLUMNS, categories=True)
     advice = recommend_configurations(frame, Requirements(**limits))
     if as_json:
         rows = [recommend_text.recommendation_json(each) for each in advice]
@@ -261,8 +284,9 @@ def recommend(
         # The configurations are long texts: only those of the recommended points are read.
         points = [each.best["point_id"] for each in advice if each.best]
         columns = ["point_id", "deploy_config", "server_config"]
-        texts = load_results(results, columns, points, on_damage=damaged.append)
-        known = load_results(results, production.PRODUCTION_COLUMNS, on_damage=damaged.append)
+        # What is damaged has been found above.
+        texts, _ = load_whole(results, columns, points)
+        known, _ = load_whole(results, production.PRODUCTION_COLUMNS)
         numbers = tuple(production.numbers_for_production(each, known) for each in advice)
         more = deploy.ForProduction(targets, numbers)
         configs = deploy.configs_to_deploy(texts)
@@ -275,26 +299,31 @@ def recommend(
 @RESULTS
 @JSON
 def check(results: Path, as_json: bool) -> int:
-    """Say which measurements of RESULTS may not be believed, and why.
+    """Say which measurements of RESULTS may not be believed, and which references were met.
 
     RESULTS is a results folder or a Parquet file, also one that was imported. The rules:
-    docs/validity.md.
+    docs/validity.md. References are those of the campaign in a results folder.
 
-    Exit codes: 0 every measurement is valid, 1 some are not, 2 bad input.
+    Exit codes: 0 every measurement is valid and every reference was met, 1 some are not, 2 bad
+    input.
     """
     from hpcbench.analysis.decide import check as checking
-    from hpcbench.records.frame import load_results
+    from hpcbench.analysis.decide import references
+    from hpcbench.records.references import read_expectations
 
-    damaged: list[HpcbenchError] = []
-    columns = checking.CHECK_COLUMNS
-    frame = load_results(results, columns, categories=True, on_damage=damaged.append)
+    expected = read_expectations(results)
+    columns = dict.fromkeys((*checking.CHECK_COLUMNS, *references.reference_columns(expected)))
+    frame, damaged = load_whole(results, [*columns], categories=True)
     found = checking.check_results(frame)
+    held = references.check_references(frame, expected)
     if as_json:
-        click.echo(json.dumps({"results": str(results), **checking.check_json(found)}, indent=2))
+        document = {"results": str(results), **checking.check_json(found)}
+        document["references"] = references.references_json(held)
+        click.echo(json.dumps(document, indent=2))
     else:
-        for line in checking.check_lines(found):
+        for line in (*checking.check_lines(found), *references.reference_lines(held)):
             say(line)
-    return max(say_damaged(damaged), int(found.invalid > 0))
+    return max(say_damaged(damaged), int(found.invalid > 0 or held.is_missed))
 
 
 @click.command()

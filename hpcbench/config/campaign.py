@@ -17,8 +17,9 @@ from pydantic import (
 
 from hpcbench.config import yaml_model
 from hpcbench.config.load_axes import Axis, Load, Measurement
+from hpcbench.config.point_rules import AXIS_NAMES, PointRule, Reference
 from hpcbench.config.server_axes import Server
-from hpcbench.config.values import Count, Label, Name, as_axis
+from hpcbench.config.values import Count, Label, Name
 from hpcbench.config.yaml_model import FileSection
 from hpcbench.errors import did_you_mean
 
@@ -39,10 +40,6 @@ def _dims_or_named(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
 def _named(value: Any) -> Any:
     """Names may look like numbers: ``shapes: {20: ...}``."""
     return {str(key): each for key, each in value.items()} if isinstance(value, dict) else value
-
-
-def _strings(value: Any) -> Any:
-    return tuple(str(each) if type(each) is int else each for each in as_axis(value))
 
 
 Shapes = dict[
@@ -129,54 +126,6 @@ class NamedVariant(Server, Load, Measurement):
     """Values of any axes, which replace the campaign's in the variant of this name."""
 
 
-class ExcludeRule(Server, Load, Measurement):
-    """Values of any axes. Combinations that have one of each are excluded.
-
-    Attributes
-    ----------
-    model
-        Names or labels of the models that it applies to; empty for all.
-    version
-        Versions of the model.
-    shapes
-        Names of shapes.
-    """
-
-    model: Annotated[tuple[Name | Label, ...], BeforeValidator(_strings)] = ()
-    version: Axis[Count | None] = ()
-    shapes: Annotated[tuple[str, ...], BeforeValidator(_strings)] = ()
-
-    @property
-    def values_by_axis(self) -> dict[str, tuple[Any, ...]]:
-        """The values by axis, of those axes that the rule names."""
-        return {
-            name: getattr(self, name)
-            for name in ExcludeRule.model_fields
-            if name in self.model_fields_set
-        }
-
-    def applies_to(self, model: Model) -> bool:
-        """Return whether the rule is about a model.
-
-        Parameters
-        ----------
-        model
-            One of the campaign's.
-
-        Returns
-        -------
-        bool
-            True where the rule names it, or no model at all.
-        """
-        return not self.model or not {model.name, model.label}.isdisjoint(self.model)
-
-
-AXIS_NAMES = {
-    (info.alias or name): name for name, info in ExcludeRule.model_fields.items() if name != "model"
-}
-"""By the name of each axis in a file: the field that holds it."""
-
-
 class GroupMember(FileSection):
     """A model in a group that shares a server.
 
@@ -222,6 +171,8 @@ class Campaign(FileSection):
         How often each point is measured.
     compare_outputs
         What the outputs of all models are compared with.
+    references
+        What is expected of points; no part of what a point is.
     fresh_servers
         Whether each placement has a Triton of its own; otherwise variants that differ only in
         scheduling follow each other on one.
@@ -235,10 +186,11 @@ class Campaign(FileSection):
     measurement: Measurement = Measurement()
     variants: dict[Label, NamedVariant] = Field(default={})
     zip: tuple[tuple[str, ...], ...] = ()
-    exclude: tuple[ExcludeRule, ...] = ()
+    exclude: tuple[PointRule, ...] = ()
     together: tuple[dict[Label, GroupMember], ...] = ()
     repeats: Annotated[int, Field(strict=True, ge=1, le=1000)] = 1
     compare_outputs: CompareOutputs | None = None
+    references: tuple[Reference, ...] = ()
     fresh_servers: Annotated[bool, Field(strict=True)] = True
 
     _source: str = PrivateAttr(default="campaign")
@@ -285,7 +237,7 @@ class Campaign(FileSection):
 
     @field_validator("exclude", mode="after")
     @classmethod
-    def _rules_name_something(cls, rules: tuple[ExcludeRule, ...]) -> Any:
+    def _rules_name_something(cls, rules: tuple[PointRule, ...]) -> Any:
         if any(not rule.values_by_axis for rule in rules):
             raise ValueError("a rule names no axis: it would exclude everything")
         return rules
@@ -305,23 +257,26 @@ class Campaign(FileSection):
 
     @model_validator(mode="after")
     def _rules_name_what_there_is(self) -> "Campaign":
+        rules = {f"exclude[{number}]": rule for number, rule in enumerate(self.exclude)}
+        for number, reference in enumerate(self.references):
+            rules[f"references[{number}].points"] = reference.points
         labels = [model.label or model.name for model in self.models]
         known = {*labels, *(model.name for model in self.models)}
-        for number, rule in enumerate(self.exclude):
+        for where, rule in rules.items():
             for name in rule.model:
                 if name not in known:
                     raise ValueError(
-                        f"exclude[{number}]: there is no model '{name}';"
+                        f"{where}: there is no model '{name}';"
                         f"{did_you_mean(name, known)} the models: {', '.join(labels)}"
                     )
-            concerned = [model for model in self.models if rule.applies_to(model)]
+            concerned = [each for each in self.models if rule.is_about(each.name, each.label)]
             shapes = list(dict.fromkeys(n for m in concerned for n in m.shape_sets if n))
             of = f" of {', '.join(rule.model)}" if rule.model else ""
             for name in rule.shapes:
                 if name not in shapes:
                     there = f"the names: {', '.join(shapes)}" if shapes else "none has a name"
                     raise ValueError(
-                        f"exclude[{number}]: no shapes{of} are called '{name}';"
+                        f"{where}: no shapes{of} are called '{name}';"
                         f"{did_you_mean(name, shapes)} {there}"
                     )
         return self

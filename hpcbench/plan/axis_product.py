@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hpcbench.config.campaign import AXIS_NAMES, Campaign, ExcludeRule, Model
+from hpcbench.config.campaign import Campaign, Model
+from hpcbench.config.point_rules import AXIS_NAMES, PointRule
 
 Row = tuple[Any, ...]
 """One value of each axis of a factor."""
@@ -175,7 +176,7 @@ Part = tuple[Model, Sequence[Factor]]
 _NAMES = {field: name for name, field in AXIS_NAMES.items()}
 
 
-def rule_text(rule: ExcludeRule) -> str:
+def rule_text(rule: PointRule) -> str:
     """Return a rule of ``exclude`` as the campaign file has it.
 
     Parameters
@@ -233,7 +234,7 @@ def _json(value: Any) -> str:
 def _rules(campaign: Campaign, parts: Sequence[Part], dropped: Sequence[int]) -> Iterator[str]:
     """Yield values in rules that no axis has, and rules that exclude nothing nevertheless."""
     for rule, count in zip(campaign.exclude, dropped, strict=True):
-        concerned = [factors for model, factors in parts if rule.applies_to(model)]
+        concerned = [factors for model, factors in parts if rule.is_about(model.name, model.label)]
         where = f"exclude: {{{rule_text(rule)}}}"
         unknown_values = False
         for axis, values in rule.values_by_axis.items():

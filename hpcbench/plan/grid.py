@@ -269,7 +269,7 @@ def _points(
     """Yield the points of a part; each server variant and each load of it is made once."""
     # A rule about other models excludes nothing here: no value is in an empty list.
     rules = [
-        rule.values_by_axis if rule.applies_to(part.model) else {"version": ()}
+        rule.values_by_axis if rule.is_about(part.model.name, part.model.label) else {"version": ()}
         for rule in campaign.exclude
     ]
     # Which models a rule is about has been answered; the model is no axis.

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from hpcbench.config import load_axes
-from hpcbench.config.campaign import AXIS_NAMES, Campaign, GroupMember, Model, NamedVariant
+from hpcbench.config.campaign import Campaign, GroupMember, Model, NamedVariant
 from hpcbench.config.load_axes import Load, Measurement
+from hpcbench.config.point_rules import AXIS_NAMES
 from hpcbench.config.server_axes import Server
 from hpcbench.config.yaml_model import FileSection, axis_values
 from hpcbench.errors import BadInput

@@ -21,6 +21,7 @@ from hpcbench.plan.model_links import bound_folders
 from hpcbench.plan.order import make_placements, split_placements
 from hpcbench.plan.placement import ENGINE_S, Placement, builds_engines
 from hpcbench.plan.point import Point
+from hpcbench.plan.references import check_references
 from hpcbench.runtime import command, images
 
 if TYPE_CHECKING:
@@ -188,6 +189,7 @@ def plan(
         intervals=arrivals.named_intervals(campaign),
     )
     points = expand(models)
+    check_references(campaign, site, points.points)
     former = _former_points(points, models, expand)
     if only is not None:
         kept = _known_points(points.points, former, only)

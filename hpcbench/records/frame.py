@@ -101,9 +101,8 @@ def load_results(
 def _stored_columns(names: Sequence[str]) -> list[str]:
     """The columns to read for ``names``; those that are computed need others."""
     inputs = validity.INPUTS if set(names) & set(validity.COMPUTED) else ()
-    known = [name for name in inputs if name in SCHEMA.names]
     asked = [name for name in names if name not in validity.COMPUTED]
-    return list(dict.fromkeys([*asked, *known]))
+    return list(dict.fromkeys([*asked, *inputs]))
 
 
 def _with_computed(table: pa.Table, names: Sequence[str]) -> pa.Table:

@@ -39,8 +39,7 @@ def _detectable_is_found(night: Night, chance: Chance) -> float:
 
 def _throughputs(night: Night, chance: Chance) -> tuple[np.ndarray, np.ndarray]:
     frame = results(night, chance)
-    numbers = np.repeat(np.arange(night.configurations), night.sessions * night.repeats)
-    return frame["throughput_infer_per_s"].to_numpy(float), numbers
+    return frame["throughput_infer_per_s"].to_numpy(float), frame["concurrency"].to_numpy(int) - 1
 
 
 def _told(night: Night, word: str, chance: Chance) -> float:

@@ -1,12 +1,15 @@
-"""Results of campaigns whose truth is known, as frames that `hpcbench.load_results` would give."""
+"""Results of campaigns whose truth is known, written to a folder and read as commands read them."""
 
+import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
 import pandas as pd
 
-from hpcbench.analysis.summary.configuration import strings_as_categories
+from hpcbench import load_results, save_results
+from hpcbench.analysis.decide.compare import COMPARE_COLUMNS
 from tests.helpers.measurements import loaded, measured
 
 
@@ -34,19 +37,17 @@ class Night:
 
 @cache
 def _template(configurations: int, repeats: int, sessions: int, name: str) -> pd.DataFrame:
-    """Rows with all columns, each configuration's repeats side by side."""
-    one = loaded([measured(1.0, 1.0, node=f"node-{name}")])
+    """Rows with all columns that are known, each configuration's repeats side by side."""
+    one = loaded([measured(1.0, 1.0, latency_avg_us=None, node=f"node-{name}")])
     frame = pd.concat([one] * (configurations * sessions * repeats), ignore_index=True)
     number = np.repeat(np.arange(configurations), sessions * repeats)
     session = np.tile(np.repeat(np.arange(sessions), repeats), configurations)
-    frame = frame.assign(
+    return frame.dropna(axis="columns", how="all").assign(
         concurrency=pd.array(1 + number, dtype="Int64"),
         point_id=pd.array([f"p{n}" for n in number], dtype="string"),
         repeat=pd.array(np.tile(np.arange(repeats), configurations * sessions), dtype="Int64"),
         run_id=pd.array([f"{name}{s}" for s in session], dtype="string"),
     )
-    # As the commands read results.
-    return strings_as_categories(frame)
 
 
 def results(night: Night, chance: np.random.Generator) -> pd.DataFrame:
@@ -67,10 +68,20 @@ def results(night: Night, chance: np.random.Generator) -> pd.DataFrame:
             values[..., repeat] = night.rho * values[..., repeat - 1] + fresh
         return np.exp(cv * values)
 
-    p50_us = 1e6 / level * 8 * slower * noise(night.cv)
-    p99_us = 1.5e6 / level * 8 * slower * noise(night.p99_cv)
-    return frame.assign(
+    # By Little's law: configuration n has n clients with a request of 8 inferences each.
+    request_us = 8e6 * np.arange(1, night.configurations + 1)[:, None, None] / level
+    p50_us = request_us * slower * noise(night.cv)
+    p99_us = 1.5 * request_us * slower * noise(night.p99_cv)
+    frame = frame.assign(
         throughput_infer_per_s=(level / slower * noise(night.cv)).ravel(),
         latency_p50_us=np.round(p50_us.ravel()),
         latency_p99_us=np.round(p99_us.ravel()),
     )
+    return as_read(frame, COMPARE_COLUMNS)
+
+
+def as_read(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """What a command reads of measurements that somebody saved."""
+    with tempfile.TemporaryDirectory() as folder:
+        save_results(frame, folder)
+        return load_results(folder, columns, categories=True)

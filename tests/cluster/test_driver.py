@@ -362,3 +362,17 @@ def test_a_full_disk_ends_the_run_with_one_message(
     assert "No space left" in output
     assert "run the same command again" in output
     assert "Traceback" not in output
+
+
+def test_a_run_ends_with_its_references_and_measures_nothing_again_where_one_changes(
+    tmp_path: Path, native_prefix: Path, demo_models: Path
+) -> None:
+    outcomes = []
+    for expected in (1.0, 1e9):
+        reference = {"expect": {"throughput_infer_per_s": [expected, -0.5, None]}}
+        run = started(tmp_path, native_prefix, demo_models, references=[reference])
+        output, _ = run.communicate(timeout=120)
+        outcomes.append((run.returncode, "references: 3 met" in output))
+    assert outcomes == [(0, True), (1, False)]
+    assert "references: 3 not met" in output
+    assert len(load_results(tmp_path / "results")) == 3

@@ -606,3 +606,29 @@ def test_only_images_of_the_models_in_a_group_must_agree() -> None:
     ]
     study = campaign(models=models, together=[{"old": {}, "deep": {}}])
     assert [*study.together[0]] == ["old", "deep"]
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"),
+    [
+        ("{expect: {latency_p99_us: [0, null, 0.1]}}", "latency_p99_us: the value must be above 0"),
+        ("{expect: {latency_p99_us: [9, null, null]}}", "latency_p99_us: give a lower or an upper"),
+        ("{expect: {latency_p99_us: [9, 0.1, null]}}", "the lower tolerance must be from -1 to 0"),
+        ("{expect: {latency_p99_us: [9, null, -0.1]}}", "the upper tolerance must be 0 or more"),
+        ("{expect: {}}", "is empty; name a metric"),
+        ("{points: {timeout_s: 9}, expect: {latency_p99_us: [9, 0, 0]}}", "no result says it"),
+        ("{gpus: T4, expect: {latency_p99_us: [9, 0, 0]}}", "references.0.gpus: unknown key"),
+    ],
+)
+def test_a_reference_that_says_nothing_is_refused(
+    tmp_path: Path, reference: str, words: str
+) -> None:
+    message = refusal(load, tmp_path, f"references:\n  - {reference}\n")
+    assert message.startswith(f"{tmp_path}/campaign.yaml:6: references.0")
+    assert words in message
+
+
+def test_references_are_written_as_they_were_read(tmp_path: Path) -> None:
+    study = load(tmp_path, "references: [{gpu: T4, expect: {latency_p99_us: [9, null, 0.1]}}]\n")
+    run_state.write_yaml(tmp_path / "again.yaml", study)
+    assert Campaign.load(tmp_path / "again.yaml").references == study.references

@@ -124,12 +124,9 @@ BREAKS: dict[str, list[dict[str, Any]]] = {
 """By the code of a rule: changes of a sound row that break this rule, and no other."""
 
 
-TO_COME = {"overloaded": pa.bool_()}
-
-
 def judged(*rows: dict[str, Any]) -> pa.Table:
     names = dict.fromkeys(name for row in rows for name in row)
-    types = {name: TO_COME[name] if name in TO_COME else SCHEMA.field(name).type for name in names}
+    types = {name: SCHEMA.field(name).type for name in names}
     columns = {name: [row.get(name) for row in rows] for name in names}
     return with_verdicts(pa.table(columns, schema=pa.schema(types.items())))
 
@@ -330,7 +327,7 @@ def test_a_verdict_alone_is_the_same_as_beside_all_columns(
 
 
 def test_rules_read_columns_that_there_are() -> None:
-    assert {name for name in INPUTS if name not in SCHEMA.names} <= set(TO_COME)
+    assert set(INPUTS) <= set(SCHEMA.names)
 
 
 # The page
