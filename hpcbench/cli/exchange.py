@@ -296,9 +296,10 @@ def make_input(
     out: Path,
     **options: Any,
 ) -> None:
-    """Write events as input data for MODEL in REPOSITORY, or times of arrival as a load.
+    """Write events as input data, or times of arrival as a load.
 
-    Name the JSON file in a campaign as measurement.input_data. Data types and sizes are checked
+    Events are those of MODEL in REPOSITORY. Name the JSON file in a campaign as
+    measurement.input_data. Data types and sizes are checked
     against the model's config.pbtxt. Name a file of --arrivals as load.request_intervals. Examples:
     docs/inputs.md.
     """
