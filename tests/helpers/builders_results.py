@@ -199,8 +199,12 @@ def _columns(asked: pd.DataFrame, chance: np.random.Generator, *, troubles: bool
         "latency_std_us": figures(0.12 * latency),
         "latency_p50_us": figures(0.97 * latency),
         "latency_p90_us": figures(1.15 * latency),
-        "latency_p95_us": figures(1.24 * latency * np.exp(chance.normal(0, 0.03, n))),
-        "latency_p99_us": figures(1.6 * latency * np.exp(chance.normal(0, 0.08, n))),
+        "latency_p95_us": figures(
+            p95 := latency * np.maximum(1.24 * np.exp(chance.normal(0, 0.03, n)), 1.16)
+        ),
+        "latency_p99_us": figures(
+            np.maximum(1.6 * latency * np.exp(chance.normal(0, 0.08, n)), 1.05 * p95)
+        ),
         "latency_percentile_us": figures(1.24 * latency),
         "client_send_us": figures(3 + shares[:, 0] * 1000),
         "network_us": figures(network),
