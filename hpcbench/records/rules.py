@@ -98,8 +98,10 @@ def _breaks_little(table: pa.Table) -> Flags:
     least = rate * (latency_us + TURNAROUND_US) / 1e6 / concurrency
     closed = (most > 1 + LITTLE_TOLERANCE) | (least < 1 - LITTLE_TOLERANCE)
     p99_us, implied_us = numbers(table, "latency_p99_us"), concurrency / rate * 1e6 - TURNAROUND_US
-    # A mean above p99 is rare and can be true: then a few requests took very long.
-    closed |= ~(latency_us > p99_us) & (p99_us < (1 - TAIL_TOLERANCE) * implied_us)
+    # A mean above p99 is rare and can be true: then a few requests took very long. Where no request
+    # was answered, nothing is implied.
+    told = (rate > 0) & ~(latency_us > p99_us)
+    closed |= told & (p99_us < (1 - TAIL_TOLERANCE) * implied_us)
     sent = first_known(numbers(table, "send_request_rate"), numbers(table, "request_rate"))
     found: Flags = closed | (np.abs(rate / sent - 1) > LITTLE_TOLERANCE)
     return found

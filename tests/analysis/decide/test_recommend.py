@@ -35,6 +35,7 @@ from hpcbench.measure import loaded_config
 from hpcbench.measure import server as triton
 from hpcbench.records.columns import Record
 from hpcbench.records.frame import load_results
+from hpcbench.records.save import save_results
 from hpcbench.runtime import command as container
 from hpcbench.runtime import process
 from tests.helpers.builders import refusal
@@ -763,13 +764,16 @@ def test_the_recommended_configuration_loads_on_a_triton_as_it_is(
     campaign, site = quick_run(tmp_path, native_prefix, demo_models, server=axes)
     assert run_campaign(campaign, site, tmp_path / "results").exit_code == 0
     out = tmp_path / "out"
-    assert run(tmp_path / "results", "--out", out).exit_code == 0
+    # Whether other processes of this machine disturbed it is not the question.
+    waits = dict.fromkeys(("other_cpu_s", "server_cpu_wait_s", "client_cpu_wait_s"))
+    save_results(load_results(tmp_path / "results").assign(**waits), tmp_path / "undisturbed")
+    assert run(tmp_path / "undisturbed", "--out", out).exit_code == 0
     (listed,) = json.loads((out / deploy.LIST).read_text())
     repository = tmp_path / "repository"
     shutil.copytree(demo_models / "jet_tagger", repository / "jet_tagger")
     shutil.copytree(out, repository, dirs_exist_ok=True)
     recommended = listed["recommended"]
-    frame = load_results(tmp_path / "results")
+    frame = load_results(tmp_path / "undisturbed")
     mean = recommended["figures"]["throughput_infer_per_s"]["mean"]
     assert mean == frame["throughput_infer_per_s"].max()
     loaded = _loaded(Site.load(site_file(tmp_path, native_prefix)), repository, tmp_path / "log")
