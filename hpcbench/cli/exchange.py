@@ -92,8 +92,8 @@ def _parse_values(
     "--name",
     "pattern",
     metavar="PATTERN",
-    help="How the files are named: {COLUMN} is the value of a column, * is anything, as in "
-    "'{model}_b{batch_size}_c{concurrency}' or '{gpu_name}/{model}/*_b{batch_size}'. "
+    help="How the files are named: {COLUMN} is the value of a column, an asterisk is anything, "
+    "as in '{model}_b{batch_size}_c{concurrency}' or '{gpu_name}/{model}_run*_b{batch_size}'. "
     "Default: {model}_batch{batch_size}",
 )
 @click.option(
