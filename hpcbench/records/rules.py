@@ -100,8 +100,8 @@ def _breaks_little(table: pa.Table) -> Flags:
     p99_us, implied_us = numbers(table, "latency_p99_us"), concurrency / rate * 1e6 - TURNAROUND_US
     # A mean above p99 is rare and can be true: then a few requests took very long. Where no request
     # was answered, nothing is implied.
-    told = (rate > 0) & ~(latency_us > p99_us)
-    closed |= told & (p99_us < (1 - TAIL_TOLERANCE) * implied_us)
+    answered = (rate > 0) & ~(latency_us > p99_us)
+    closed |= answered & (p99_us < (1 - TAIL_TOLERANCE) * implied_us)
     sent = first_known(numbers(table, "send_request_rate"), numbers(table, "request_rate"))
     found: Flags = closed | (np.abs(rate / sent - 1) > LITTLE_TOLERANCE)
     return found
