@@ -188,8 +188,7 @@ def test_repeats_of_a_point_are_measured_on_different_nodes(study: Study) -> Non
     assert done.returncode == 0, done.stderr
     frame = study.check_each_point_once(16)
     assert set(frame["node"]) == {"n1", "n2"}
-    first_two = frame[frame["repeat"] < 2].groupby("point_id")["node"].nunique()
-    assert (first_two == 2).all(), frame[["point_id", "repeat", "node"]]
+    # Not of the first two repeats: a job that starts late leaves more of them to the other node.
     counts = frame.groupby(["point_id", "node"]).size()
     assert (counts == 2).all(), counts
 
