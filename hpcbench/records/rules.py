@@ -56,6 +56,9 @@ MOST_CLIENT_OVERHEAD_PERCENT = 25.0
 MOST_CPU_TAKEN = 0.1
 """The share of the CPU time that server and client needed and others took."""
 
+LEAST_CPU_NEEDED = 0.5
+"""In CPUs. Where server and client need less, others that take theirs change little."""
+
 SLOWED_DOWN = ("thermal", "slowdown", "brake")
 """Reasons of NVML's that mean a fault of the node. A cap of power or clocks is none: many GPUs
 reach it under every full load."""
@@ -184,7 +187,10 @@ def _is_disturbed(table: pa.Table) -> Flags:
     )
     # Threads also wait for each other's CPUs, and others may use CPUs that nobody waits for.
     taken = np.minimum(waited, numbers(table, "other_cpu_s"))
-    found: Flags = taken / (own + taken) > MOST_CPU_TAKEN
+    # Else requests wait for something else, as for others to fill a batch, and threads that have
+    # next to nothing to do wait for a CPU as long as they run, also on a quiet machine.
+    busy = ~(own + taken < LEAST_CPU_NEEDED * numbers(table, "cpu_sampled_s"))
+    found: Flags = busy & (taken / (own + taken) > MOST_CPU_TAKEN)
     return found
 
 
@@ -331,7 +337,7 @@ RULES = (
         "other processes took the CPUs that server and client waited for",
         (
             *("server_cpu_s", "client_cpu_s", "server_cpu_wait_s", "client_cpu_wait_s"),
-            "other_cpu_s",
+            *("other_cpu_s", "cpu_sampled_s"),
         ),
         _is_disturbed,
     ),
