@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from hpcbench.analysis.decide.recommend import Recommendation
-from hpcbench.analysis.summary.configuration import as_floats
+from hpcbench.analysis.summary.configuration import as_floats, group_numbers
 
 _ALIKE = (
     *("site", "pool", "model", "model_label", "model_version", "variant", "variant_name", "shapes"),
@@ -19,10 +19,10 @@ _ALIKE = (
 
 PRODUCTION_COLUMNS = (
     *_ALIKE,
-    *("point_id", "concurrency", "request_rate", "status", "valid", "together_id", "part_of"),
-    *("latency_p99_us", "latency_p99_bound_us", "latency_p99_max_us", "server_queue_us"),
+    *("point_id", "concurrency", "request_rate", "valid", "together_id", "part_of"),
+    *("latency_p99_us", "latency_p99_bound_us", "server_queue_us"),
     *("success_count", "execution_count", "server_ready_s", "server_memory_max_bytes"),
-    *("server_cpu_s", "cpu_sampled_s", "server_image", "triton_version", "run_id", "repeat"),
+    *("server_cpu_s", "cpu_sampled_s", "server_image", "run_id"),
 )
 """The columns that `numbers_for_production` needs."""
 
@@ -193,12 +193,12 @@ def _alike(frame: pd.DataFrame, best: Mapping[str, Any]) -> pd.DataFrame:
     mask = frame["valid"].fillna(value=False).to_numpy(dtype=bool, copy=True)
     for name in ("together_id", "part_of"):
         mask &= frame[name].isna().to_numpy()
-    point = frame[frame["point_id"] == best["point_id"]].iloc[0]
-    for name in _ALIKE:
-        wanted = best[name] if name in ("site", "pool") else point[name]
-        same = frame[name].isna() if pd.isna(wanted) else (frame[name] == wanted).fillna(False)
-        mask &= same.to_numpy(dtype=bool)
-    found: pd.DataFrame = frame[mask]
+    for name in ("site", "pool"):
+        mask &= (frame[name] == best[name]).to_numpy(dtype=bool)
+    rows = frame[mask]
+    servers = group_numbers(rows, _ALIKE)
+    is_best = (rows["point_id"] == best["point_id"]).to_numpy(dtype=bool)
+    found: pd.DataFrame = rows[np.isin(servers, servers[is_best])]
     return found
 
 

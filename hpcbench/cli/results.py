@@ -286,7 +286,7 @@ def recommend(
         columns = ["point_id", "deploy_config", "server_config"]
         # What is damaged has been found above.
         texts, _ = load_whole(results, columns, points)
-        known, _ = load_whole(results, production.PRODUCTION_COLUMNS)
+        known, _ = load_whole(results, production.PRODUCTION_COLUMNS, categories=True)
         numbers = tuple(production.numbers_for_production(each, known) for each in advice)
         more = deploy.ForProduction(targets, numbers)
         configs = deploy.configs_to_deploy(texts)

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from hpcbench import load_results, save_results
 from hpcbench.cli.main import main
+from tests.helpers import measurements
 from tests.helpers.paths import CHECKOUT
 
 MEASURED = CHECKOUT / "docs" / "results" / "jet_tagger.parquet"
@@ -147,6 +148,17 @@ def test_what_was_not_measured_is_left_to_the_chart(tmp_path: Path) -> None:
     assert "keda" not in values
     assert "# Not known: the memory of the server" in texts["supersonic"]
     assert "Triton was 2.51.0: choose that one" in texts["kubernetes"]
+
+
+def test_the_same_point_on_two_gpus_has_the_numbers_of_each(tmp_path: Path) -> None:
+    rows = [
+        measurements.measured(1000 / ms, ms, gpu_name=gpu, pool=gpu, point_id="a")
+        for gpu, ms in (("A100", 2.0), ("T4", 5.0))
+    ]
+    save_results(measurements.loaded(rows), tmp_path / "results")
+    found = deployed(tmp_path / "results", tmp_path / "out", "--for=triton")
+    assert [each["production"]["rows"] for each in found] == [1, 1]
+    assert [each["production"]["latency_p99_ms"] for each in found] == [2.0, 5.0]
 
 
 def test_an_earlier_folder_is_replaced_with_all_its_files(tmp_path: Path) -> None:
