@@ -77,8 +77,8 @@ def split_history(results: Sequence[tuple[Path, pd.DataFrame]]) -> History:
     for path, frame in results:
         known = frame["run_id"].astype(object) if "run_id" in frame else None
         named = [str(path)] * len(frame) if known is None else known.fillna(str(path))
-        paths |= dict.fromkeys(map(str, named), path)
         frames.append(frame.assign(run_id=pd.array(list(named), dtype="string")))
+        paths |= dict.fromkeys(frames[-1]["run_id"].unique(), path)
     whole = pd.concat(frames, ignore_index=True)
     first = whole.groupby("run_id", sort=False)["ended_at"].min()
     # A session without a time is as old as its place among the paths says.

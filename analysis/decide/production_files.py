@@ -70,7 +70,7 @@ def supersonic_values(best: Row, numbers: Production) -> str:
     }
     if numbers.image:
         triton["image"] = numbers.image
-    if resources := _resources(numbers, memory="{}M"):
+    if resources := _resources(numbers, "M"):
         triton["resources"] = resources
     if numbers.startup_failures is not None:
         triton["startupProbe"] = {
@@ -159,7 +159,7 @@ def kubernetes_manifests(best: Row, numbers: Production) -> str:
             "periodSeconds": PROBE_PERIOD_S,
             "failureThreshold": numbers.startup_failures,
         }
-    if resources := _resources(numbers, memory="{}Mi"):
+    if resources := _resources(numbers, "Mi"):
         container["resources"] = resources
     claim = {"claimName": "models"}
     pod = {
@@ -193,14 +193,16 @@ def kubernetes_manifests(best: Row, numbers: Production) -> str:
 _CHOOSE = "CHOOSE-A-TAG"
 
 
-def _resources(numbers: Production, memory: str) -> dict[str, Any]:
+_BYTES = {"M": 10**6, "Mi": 2**20}
+
+
+def _resources(numbers: Production, unit: str) -> dict[str, Any]:
     """Return requests and limits; SuperSONIC's chart asks for CPUs and memory together."""
     if numbers.memory_mib is None or numbers.cpus is None:
         return {}
-    # Mebibytes as megabytes would be less than was measured.
-    megabytes = -(-numbers.memory_mib * 2**20 // 10**6)
-    amount = megabytes if memory == "{}M" else numbers.memory_mib
-    wanted: dict[str, Any] = {"cpu": numbers.cpus, "memory": memory.format(amount)}
+    # Rounded up: mebibytes as megabytes would be less than was measured.
+    amount = -(-numbers.memory_mib * _BYTES["Mi"] // _BYTES[unit])
+    wanted: dict[str, Any] = {"cpu": numbers.cpus, "memory": f"{amount}{unit}"}
     if numbers.gpus:
         wanted["nvidia.com/gpu"] = numbers.gpus
     return {"limits": wanted, "requests": dict(wanted)}

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hpcbench.analysis.decide.sessions import session_numbers
 from hpcbench.analysis.summary import statistics
 from hpcbench.analysis.summary.configuration import (
     CONFIGURATION,
@@ -143,12 +144,9 @@ def check_references(frame: pd.DataFrame, expected: Sequence[Expectation]) -> Re
     points = plain_rows(frame[[*POINT_COLUMNS, "pool_gpu", "reason", "point_id"]], positions)
     found: list[Checked] = []
     alone: list[Expectation] = []
+    known = [row | point for row, point in zip(rows, points, strict=True)]
     for each in expected:
-        about = [
-            row | point
-            for row, point in zip(rows, points, strict=True)
-            if each.is_about(point | {"gpu_name": row["gpu_name"]})
-        ]
+        about = [row for row in known if each.is_about(row)]
         found += [Checked(each, row, _outcome(each, row)) for row in about]
         alone += [] if about else [each]
     order = list(Outcome)
@@ -159,7 +157,7 @@ def check_references(frame: pd.DataFrame, expected: Sequence[Expectation]) -> Re
 def _is_latest(frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
     """Return which measurements are of the latest session of their pool."""
     places = group_numbers(frame, ["site", "pool"])
-    sessions = group_numbers(frame, ["site", "pool", "run_id"])
+    sessions = session_numbers(frame)
     ended = frame["ended_at"].to_numpy(dtype="datetime64[us]").astype(np.int64)
     last = pd.Series(ended).groupby(sessions).max().to_numpy()[sessions]
     newest = pd.Series(last).groupby(places).max().to_numpy()[places]

@@ -372,17 +372,17 @@ def t_quantile(freedom: npt.ArrayLike, probability: float) -> Array:
     numpy.ndarray
         In the shape of ``freedom``; NaN for 0 degrees.
     """
-    # stdtrit is slow, and most configurations have equally many repeats.
     given = np.asarray(freedom, dtype=float)
-    distinct, where = np.unique(given, return_inverse=True)
-    usable = np.where(distinct > 0, distinct, np.nan)
+    usable = np.where(given > 0, given, np.nan)
     if np.isnan(usable).all():
-        return np.full(given.shape, np.nan)
+        return usable
     # Importing scipy.special takes a quarter of the time of `hpcbench recommend`, which needs it
     # only where something was measured more than once.
     from scipy import special
 
-    return np.asarray(special.stdtrit(usable, probability)[where].reshape(given.shape))
+    # stdtrit is slow, and most configurations have equally many repeats.
+    distinct, where = np.unique(usable, return_inverse=True)
+    return np.asarray(special.stdtrit(distinct, probability)[where].reshape(given.shape))
 
 
 def _positive(values: Array) -> Array:

@@ -21,6 +21,8 @@ from hpcbench.cli.say import say
 from hpcbench.errors import BadInput
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from hpcbench.config.campaign import Campaign
     from hpcbench.plan.plan import Plan
 
@@ -127,8 +129,9 @@ def plan(
     from hpcbench.plan import plan as planning
 
     given = read_inputs(campaign, site, pools)
-    grid_axes.check_size(given.campaign, yes=yes)
-    todo = planning.plan(given.campaign, given.site, pools=given.pools, only=given.only)
+    chosen = given.campaign
+    grid_axes.check_size(chosen, yes=yes)
+    todo = planning.plan(chosen, given.site, pools=given.pools, only=given.only)
     different = given.differences(todo)
     scripts = _job_scripts(todo, account)
     if as_json:
@@ -314,18 +317,19 @@ def run(
     not, 2 bad input, 3 the site or the batch system refused, 130 interrupted.
     """
     from hpcbench.cluster.fork_server import start_fork_server
-    from hpcbench.plan import grid_axes
 
     given = read_inputs(campaign, site, pools)
-    grid_axes.check_size(given.campaign, yes=yes)
     if given.site.scheduler == "local":
         # Before the other imports, which take about as long as its own.
         start_fork_server()
+    from hpcbench.plan import grid_axes
+
+    chosen, only = given.campaign, given.only
+    grid_axes.check_size(chosen, yes=yes)
     from hpcbench.cli.console import SafeConsole
     from hpcbench.cli.progress import show_progress
     from hpcbench.cluster import driver
 
-    chosen, only = given.campaign, given.only
     if confirm is not None:
         chosen, only = _to_confirm(chosen, results, *confirm)
     # Progress goes to stderr, so that the table alone can be piped.
@@ -345,21 +349,18 @@ def run(
         )
     from hpcbench.cli.run_end import print_end
 
-    print_end(summary, results, SafeConsole(), console)
-    return max(summary.exit_code, _say_references(chosen, results))
+    frame = print_end(summary, results, SafeConsole(), console)
+    return max(summary.exit_code, _say_references(chosen, frame))
 
 
-def _say_references(campaign: "Campaign", results: Path) -> int:
+def _say_references(campaign: "Campaign", frame: "DataFrame") -> int:
     """Say which references were met, and return the exit code."""
     if not campaign.references:
         return 0
     from hpcbench.analysis.decide import references
-    from hpcbench.records.frame import load_results
     from hpcbench.records.references import expectations
 
-    expected = expectations(campaign)
-    frame = load_results(results, references.reference_columns(expected))
-    held = references.check_references(frame, expected)
+    held = references.check_references(frame, expectations(campaign))
     for line in references.reference_lines(held):
         say(line, err=True)
     return int(held.is_missed)

@@ -1,6 +1,6 @@
 """The commands for data from elsewhere: other people's CSV files, and events as input."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,9 +115,8 @@ def import_csv(folder: Path, results: Path, columns: dict[str, Any], **given: An
     from hpcbench.exchange.import_csv import import_csv_folder
     from hpcbench.exchange.origin import LOOP_NAME, Origin
 
-    options = ("model", given["model"]), ("batch_size", given["batch_size"])
-    for name, value in (*options, ("gpu_name", given["gpu"])):
-        columns |= {name: value} if value is not None else {}
+    named = {"model": given["model"], "batch_size": given["batch_size"], "gpu_name": given["gpu"]}
+    columns |= {name: value for name, value in named.items() if value is not None}
     origin = Origin(
         site=given["site"],
         pool=given["pool"],
@@ -142,9 +141,13 @@ def _say_imported(imported: "CsvImport", results: Path) -> None:
         say("not in these files, therefore missing in the records:")
     for what in imported.missing:
         say(f"  {what}")
-    if imported.doubts:
+    _say_doubts(imported.doubts)
+
+
+def _say_doubts(doubts: Sequence[str]) -> None:
+    if doubts:
         say("cannot be true as it stands (docs/validity.md):")
-    for doubt in imported.doubts:
+    for doubt in doubts:
         say(f"  {doubt}")
 
 
@@ -235,8 +238,9 @@ def import_table(path: Path, results: Path, **given: Any) -> None:
     given["date"] = given["date"].replace(tzinfo=UTC)
     found = tables.import_table(path, results, tables.Publication(**given))
     say(f"{len(found.records)} rows in {results}")
-    for line in tables.said_of(found):
-        say(line)
+    for header in found.unread:
+        say(f"left out: the column {header!r}: no --map names it")
+    _say_doubts(found.doubts)
 
 
 @click.command("make-input")

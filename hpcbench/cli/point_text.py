@@ -117,9 +117,10 @@ def point_phrases(row: Row, names: Sequence[str]) -> list[str]:
     """
     phrases: list[str] = []
     for name in names:
-        is_server = name == "server variant"
-        text = "" if is_server else phrase(name, TEXTS[name](row))
-        phrases += _server_phrases(row["variant"]) if is_server else [text] * bool(text)
+        if name == "server variant":
+            phrases += _server_phrases(row["variant"])
+        elif text := phrase(name, TEXTS[name](row)):
+            phrases.append(text)
     return phrases
 
 
@@ -291,7 +292,7 @@ _AXES = {
 POINT = ("model", "batch", "concurrency", "requests/s", "arrivals")
 """What is said of every point."""
 
-_SELF_EXPLAINING = ("model", "server variant", "together")
+_SELF_EXPLAINING = ("model", "together")
 """What needs no name before it."""
 
 _SETTINGS = [

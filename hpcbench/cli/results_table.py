@@ -14,7 +14,7 @@ from hpcbench.cli.point_text import (
     axis_texts,
     phrase,
 )
-from hpcbench.cli.table import Column, server_columns, table_lines
+from hpcbench.cli.table import Column, server_axes, server_columns, table_lines
 from hpcbench.records.store import PLAN_SCHEMA
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _FIRST = ("model", "version", "pool", "variant")
 _LAST = ("concurrency", "requests/s", "arrivals", "batch", "repeat")
 """Inside: so that the rows of one curve stand together."""
+
+_SETTINGS = tuple(name for name in TEXTS if name not in (*_FIRST, *_LAST, "server variant"))
 
 _NOTHING = (NONE, BASE, "none", "off")
 
@@ -76,8 +78,7 @@ def asked_columns(rows: Sequence[Row]) -> list[Column]:
     list of Column
         Settings of perf_analyzer only where they differ.
     """
-    settings = [name for name in TEXTS if name not in (*_FIRST, *_LAST, "server variant")]
-    known = {name: _column(name, rows) for name in (*_FIRST, *settings, *_LAST)}
+    known = {name: _column(name, rows) for name in (*_FIRST, *_SETTINGS, *_LAST)}
     said = [each for name, each in known.items() if name not in _LAST]
     said = [each for each in said if each.varies or each.name in (*_FIRST, "shapes")]
     if not known["repeat"].varies:
@@ -96,18 +97,16 @@ def _column(name: str, rows: Sequence[Row]) -> Column:
 
 def _reading_order(rows: Sequence[Row]) -> list[int]:
     """Return the rows' positions in the order of the campaign, the load varying fastest."""
-    servers = sorted((axis_texts(row["variant"]) for row in rows), key=len, reverse=True)
-    axes = list(dict.fromkeys(axis for server in servers for axis in server))
+    axes = server_axes(axis_texts(row["variant"]) for row in rows)
 
     def key(position: int) -> list[tuple[int, float, str]]:
         row = rows[position]
         server = axis_texts(row["variant"])
-        texts = {name: say(row) for name, say in TEXTS.items() if name not in _LAST}
-        settings = [texts[name] for name in texts if name not in (*_FIRST, "server variant")]
-        words = [texts[name] for name in _FIRST] + [server.get(axis, BASE) for axis in axes]
-        load = [TEXTS[name](row) for name in _LAST]
+        words = [TEXTS[name](row) for name in _FIRST]
+        words += [server.get(axis, BASE) for axis in axes]
+        words += [TEXTS[name](row) for name in (*_SETTINGS, *_LAST)]
         place = row["model_position"]
-        return [(0, -1 if place is None else place, ""), *map(_rank, words + settings + load)]
+        return [(0, -1 if place is None else place, ""), *map(_rank, words)]
 
     return sorted(range(len(rows)), key=key)
 

@@ -1,7 +1,7 @@
 """How a run ends on the screen: what was measured, the best of each model, and what to do next."""
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +35,7 @@ FIGURES = (
 """Axes, and the figure that shows the metrics over one."""
 
 
-def print_end(summary: "Summary", folder: Path, table: Console, console: Console) -> None:
+def print_end(summary: "Summary", folder: Path, table: Console, console: Console) -> pd.DataFrame:
     """Print how a run ended.
 
     Parameters
@@ -48,6 +48,11 @@ def print_end(summary: "Summary", folder: Path, table: Console, console: Console
         Where the table of measurements goes, which may be piped.
     console
         Where the rest goes.
+
+    Returns
+    -------
+    pandas.DataFrame
+        All measurements in the folder, as they were read for this.
     """
     results = Results(summary.results)
     # What was damaged is moved aside and reported by now.
@@ -64,6 +69,7 @@ def print_end(summary: "Summary", folder: Path, table: Console, console: Console
         print_folded(console, line)
     for line in next_lines(frame, rows, summary, folder):
         print_folded(console, shell_line(line, width))
+    return frame
 
 
 def best_lines(frame: pd.DataFrame, rows: Sequence[Row], width: int | None) -> list[str]:
@@ -96,15 +102,15 @@ def best_lines(frame: pd.DataFrame, rows: Sequence[Row], width: int | None) -> l
     lines = []
     for one, more in zip(advice, recommendation_distinctions(advice), strict=True):
         if one.best is not None:
-            lines += [*_best(one, one.best, more, width)]
-            phrases = point_phrases(one.best, names)
-            lines += folded_phrases(phrases, width, "    ", 8).splitlines()
+            point = point_phrases(one.best, names)
+            lines.append(_best(one, one.best, more, width))
+            lines.append(folded_phrases(point, width, "    ", 8))
     if lines or not any(row["status"] in MEASURED for row in rows):
         return ["best throughput:", *lines] if lines else []
     return ["best throughput: none, no measurement is valid: hpcbench check says why"]
 
 
-def _best(one: "Recommendation", best: Row, more: str, width: int | None) -> Iterator[str]:
+def _best(one: "Recommendation", best: Row, more: str, width: int | None) -> str:
     from hpcbench.analysis.decide.recommend_text import recommendation_title
     from hpcbench.analysis.summary.limits import LATENCY, THROUGHPUT
     from hpcbench.analysis.summary.number_format import format_with_error
@@ -119,7 +125,7 @@ def _best(one: "Recommendation", best: Row, more: str, width: int | None) -> Ite
         *([f"{counted(len(one.as_good), 'other')} as good"] if one.as_good else []),
     ]
     title = recommendation_title(one, more)
-    yield from folded_phrases(phrases, width, f"  {title}: ", 6).splitlines()
+    return folded_phrases(phrases, width, f"  {title}: ", 6)
 
 
 def next_lines(

@@ -5,8 +5,9 @@ terminal, the columns on the left become headings of groups of rows; in the extr
 heading of its own. Nothing is cut.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 
 from rich.cells import cell_len
@@ -54,7 +55,7 @@ class Column:
         """Whether two rows differ in it."""
         return len(set(self.texts)) > 1
 
-    @property
+    @cached_property
     def width(self) -> int:
         """How wide it is in characters."""
         return max(map(cell_len, (self.name, *self.texts)))
@@ -76,6 +77,24 @@ class Column:
         return space + text if self.right else text + space
 
 
+def server_axes(models: Iterable[Mapping[str, str]]) -> list[str]:
+    """Return the server axes of some models, in the order of the campaign.
+
+    Parameters
+    ----------
+    models
+        The axes of each, from `point_text.axis_texts`.
+
+    Returns
+    -------
+    list of str
+        Each once.
+    """
+    # A server without dynamic batching has no queue delay: the longest say the order.
+    longest_first = sorted(models, key=len, reverse=True)
+    return list(dict.fromkeys(axis for texts in longest_first for axis in texts))
+
+
 def server_columns(served: Sequence[Sequence[Mapping[str, str]]]) -> list[Column]:
     """Return a column for each server axis.
 
@@ -89,9 +108,7 @@ def server_columns(served: Sequence[Sequence[Mapping[str, str]]]) -> list[Column
     list of Column
         One that says "base" where no axis is set.
     """
-    # A server without dynamic batching has no queue delay: the longest say the order.
-    models = sorted((texts for row in served for texts in row), key=len, reverse=True)
-    axes = list(dict.fromkeys(axis for texts in models for axis in texts))
+    axes = server_axes(texts for row in served for texts in row)
     if not axes:
         base = (BASE,) * len(served)
         return [Column("server", base, base, right=False)]

@@ -96,9 +96,11 @@ def dispatch(
 
 
 def _measured_before(plan: Plan, pool: str, results: Results) -> NodesOfPoints:
-    if plan.site.scheduler == "local":
-        return NodesOfPoints()  # there is one node
-    return earlier_nodes(results, pool, plan.placements[pool][0].run_id)
+    placements = plan.placements[pool]
+    # There is one node, or there are first repeats only: nobody would ask.
+    if plan.site.scheduler == "local" or not any(each.repeat for each in placements):
+        return NodesOfPoints()
+    return earlier_nodes(results, pool, placements[0].run_id)
 
 
 class _Dispatcher:

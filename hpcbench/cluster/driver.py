@@ -1,14 +1,12 @@
 """Runs a campaign on a site into a results folder: plans, measures what is missing, sums up."""
 
 import logging
-import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from hpcbench.cluster import run_state
 from hpcbench.cluster.dispatch import dispatch
@@ -215,12 +213,6 @@ def _say_more(wanted: _Wanted, now: Lock, said: Sequence[Difference], notify: Ca
     if found:
         lines = ["known now that it was measured:", *map(str, found)]
         notify({"kind": "note", "text": "\n  ".join(lines)})
-
-
-def _say_stopping(event: Mapping[str, Any]) -> None:
-    """Say at least why a run that was interrupted goes on."""
-    if event["kind"] == "stopping":
-        print(event["text"], file=sys.stderr, flush=True)  # noqa: T201 - nobody else does
 
 
 def _in_session(todo: Plan, session: Session) -> Plan:

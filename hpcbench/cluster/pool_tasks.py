@@ -140,8 +140,8 @@ class PoolTasks:
         """
         if not self.waiting:
             return None
-        # What a node has measured decides nothing where there is one node, or for a first repeat.
-        if not self.workers.nodes or self.waiting[0].placement.repeat == 0:
+        # What a node has measured decides nothing for a first repeat, or where there is one node.
+        if self.waiting[0].placement.repeat == 0 or not self.workers.nodes:
             return self.waiting.popleft() if len(self.in_flight) < self.window else None
         return self._next_where_it_fits()
 

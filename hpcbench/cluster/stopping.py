@@ -5,7 +5,6 @@ What the user should read is said at once, in whatever the driver is about.
 
 import signal
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -17,33 +16,6 @@ Callback = Callable[[Mapping[str, Any]], None]
 
 WAITING = "stopping: waiting for the point under way, again to kill it"
 ENDING = "stopping: ending what is at work"
-
-
-class Listener:
-    """Calls a listener with one event after the other, also if a signal brings one in between.
-
-    Parameters
-    ----------
-    listener
-        It is never called within a call of itself: it may hold a lock.
-    """
-
-    def __init__(self, listener: Callback) -> None:
-        self._listener = listener
-        self._waiting: deque[Mapping[str, Any]] = deque()
-        self._is_at_work = False
-
-    def __call__(self, event: Mapping[str, Any]) -> None:
-        """Hand an event on, now or as soon as the listener has returned."""
-        self._waiting.append(event)
-        if self._is_at_work:
-            return
-        self._is_at_work = True
-        try:
-            while self._waiting:
-                self._listener(self._waiting.popleft())
-        finally:
-            self._is_at_work = False
 
 
 class Stop:
@@ -129,7 +101,7 @@ def signals_interrupt(notify: Callback = lambda _: None) -> Iterator[Stop]:
     Parameters
     ----------
     notify
-        Called with what the user should read, within the signal's handler: see `Listener`.
+        Called with what the user should read, within the signal's handler.
 
     Yields
     ------

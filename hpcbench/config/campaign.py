@@ -115,6 +115,11 @@ class Model(FileSection):
         return self
 
     @property
+    def shown_as(self) -> str:
+        """Its name in figures and tables."""
+        return self.label or self.name
+
+    @property
     def shape_sets(self) -> dict[str | None, dict[str, Dims]]:
         """The lengths of the inputs by the name of the shapes; None where they have no name."""
         given: dict[Any, Any] = dict(self.shapes)
@@ -246,7 +251,7 @@ class Campaign(FileSection):
     def _labels_are_unlike(self) -> "Campaign":
         if not self.models:
             raise ValueError("models: is empty; name at least one")
-        labels = [model.label or model.name for model in self.models]
+        labels = [model.shown_as for model in self.models]
         twice = sorted({label for label in labels if labels.count(label) > 1})
         if twice:
             raise ValueError(
@@ -260,7 +265,7 @@ class Campaign(FileSection):
         rules = {f"exclude[{number}]": rule for number, rule in enumerate(self.exclude)}
         for number, reference in enumerate(self.references):
             rules[f"references[{number}].points"] = reference.points
-        labels = [model.label or model.name for model in self.models]
+        labels = [model.shown_as for model in self.models]
         known = {*labels, *(model.name for model in self.models)}
         for where, rule in rules.items():
             for name in rule.model:
@@ -283,7 +288,7 @@ class Campaign(FileSection):
 
     @model_validator(mode="after")
     def _groups_can_share_a_server(self) -> "Campaign":
-        names = {model.label or model.name: model.name for model in self.models}
+        names = {model.shown_as: model.name for model in self.models}
         for number, group in enumerate(self.together):
             where = f"together[{number}]"
             for label in group:
@@ -301,7 +306,7 @@ class Campaign(FileSection):
                     f"{where}: a server holds a model once, and two of these are {', '.join(twice)}"
                     " of the repository; leave one out"
                 )
-            images = {m.server_image for m in self.models if (m.label or m.name) in group}
+            images = {m.server_image for m in self.models if m.shown_as in group}
             if len(images) > 1:
                 raise ValueError(
                     f"{where}: a server runs in one image, and these models name several in "

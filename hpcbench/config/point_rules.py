@@ -62,7 +62,7 @@ AXIS_NAMES = {
 """By the name of each axis in a file: the field that holds it."""
 
 _Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-_Bound = Annotated[float, Field(strict=True, allow_inf_nan=False)] | None
+_Bound = _Number | None
 
 
 class Reference(FileSection):

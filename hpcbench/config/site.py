@@ -109,10 +109,10 @@ def _check_condor(directives: tuple[str, ...] | dict[str, str]) -> None:
 
 
 SHIPPED_SITES = Path(__file__).resolve().parents[1] / "site_configs"
+"""The site files that come with hpcbench."""
+
 TEMPLATE = "template"
 """The file among them that is copied to describe a site, and is none."""
-
-"""The site files that come with hpcbench."""
 
 
 def _ports(value: str) -> str:

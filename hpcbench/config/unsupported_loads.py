@@ -1,66 +1,23 @@
 """Which loads cannot be measured, because perf_analyzer refuses them or measures something else."""
 
 import itertools
-from dataclasses import dataclass
 
 from hpcbench.config.load_axes import Load, LoadVariant, Measurement, split_loops
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Sending:
-    """How requests are sent: what decides whether perf_analyzer can."""
-
-    protocol: str
-    asynchronous: bool
-    streaming: bool
-    compression: str
-    shared_memory: str
-    measurement_mode: str
-    request_rate: float | None
-    request_intervals: str | None
-
-
-def _open_loop_reason(asked: _Sending) -> str | None:
-    key = "request_intervals" if asked.request_intervals else "request_rate"
-    if not asked.asynchronous:
+def _open_loop_reason(load: LoadVariant) -> str | None:
+    key = "request_intervals" if load.request_intervals else "request_rate"
+    if not load.asynchronous:
         return (
             f"{key} needs async: true: a synchronous perf_analyzer sends a request only when one "
             "of its threads has its answer, which is no open loop"
         )
-    if asked.request_intervals and asked.measurement_mode != "time_windows":
+    if load.request_intervals and load.measurement_mode != "time_windows":
         return f"{key} needs measurement_mode: time_windows, because a window plays the whole file"
     return None
 
 
-def _unsupported_reason(asked: _Sending, *, gpus: bool = True) -> str | None:
-    """Why such a load cannot be measured; None where it can. ``gpus``: perf_analyzer sees some."""
-    if asked.request_rate or asked.request_intervals:
-        against = _open_loop_reason(asked)
-        if against is not None:
-            return against
-    if asked.streaming and asked.protocol != "grpc":
-        return "streaming needs protocol: grpc"
-    if asked.streaming and not asked.asynchronous:
-        return "streaming needs async: true"
-    if asked.compression != "none" and asked.protocol != "grpc":
-        return (
-            f"compression: {asked.compression} needs protocol: grpc; perf_analyzer has none for "
-            "HTTP"
-        )
-    if asked.shared_memory == "cuda" and not gpus:
-        return "shared_memory: cuda needs a GPU, and the jobs of this pool have none"
-    return None
-
-
-_MEASUREMENT = (
-    *("protocol", "asynchronous", "streaming", "compression", "shared_memory"),
-    "measurement_mode",
-)
-_LOADS = ("request_rate", "request_intervals")
-_REFUSED = (*_MEASUREMENT, *_LOADS)
-
-
-def unsupported_reason(load: LoadVariant, *, gpus: bool) -> str | None:
+def unsupported_reason(load: LoadVariant, *, gpus: bool = True) -> str | None:
     """Return why a pool cannot measure with a load.
 
     Parameters
@@ -75,8 +32,29 @@ def unsupported_reason(load: LoadVariant, *, gpus: bool) -> str | None:
     str or None
         The reason; None where none is known.
     """
-    asked = _Sending(**{name: getattr(load, name) for name in _REFUSED})
-    return _unsupported_reason(asked, gpus=gpus)
+    if load.request_rate or load.request_intervals:
+        against = _open_loop_reason(load)
+        if against is not None:
+            return against
+    if load.streaming and load.protocol != "grpc":
+        return "streaming needs protocol: grpc"
+    if load.streaming and not load.asynchronous:
+        return "streaming needs async: true"
+    if load.compression != "none" and load.protocol != "grpc":
+        return (
+            f"compression: {load.compression} needs protocol: grpc; perf_analyzer has none for HTTP"
+        )
+    if load.shared_memory == "cuda" and not gpus:
+        return "shared_memory: cuda needs a GPU, and the jobs of this pool have none"
+    return None
+
+
+_MEASUREMENT = (
+    *("protocol", "asynchronous", "streaming", "compression", "shared_memory"),
+    "measurement_mode",
+)
+_LOADS = ("request_rate", "request_intervals")
+_REFUSED = (*_MEASUREMENT, *_LOADS)
 
 
 def always_unsupported_reason(load: Load, measurement: Measurement) -> str | None:
@@ -96,7 +74,7 @@ def always_unsupported_reason(load: Load, measurement: Measurement) -> str | Non
     axes = [getattr(measurement, name) for name in _MEASUREMENT]
     for loop in split_loops(load):
         reasons = [
-            _unsupported_reason(_Sending(**dict(zip(_REFUSED, values, strict=True))))
+            unsupported_reason(LoadVariant(**dict(zip(_REFUSED, values, strict=True))))
             for values in itertools.product(*axes, *(loop[name] for name in _LOADS))
         ]
         if None not in reasons:

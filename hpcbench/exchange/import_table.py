@@ -5,7 +5,7 @@ table does not say stays missing. Its source and date stand in each row.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -172,6 +172,7 @@ def read_published(text: str, name: str, publication: Publication) -> TableImpor
         taken = taken[publication.table - 1 : publication.table]
     records: dict[tuple[str, str], Record] = {}
     places: dict[tuple[str, str], str] = {}
+    sources: list[Path] = []
     for table, columns in taken:
         for number, cells in enumerate(table.rows, start=1):
             record = _record(cells, table, columns, publication)
@@ -183,10 +184,10 @@ def read_published(text: str, name: str, publication: Publication) -> TableImpor
                     "table at a time: --table 1",
                 )
             records[key], places[key] = record, place
+            sources.append(Path(table.place))
     used = {header for _, columns in taken for header in columns.values()}
     unread = dict.fromkeys(h for table, _ in taken for h in table.headers if h not in used)
     rows = list(records.values())
-    sources = [Path(places[key].rpartition(",")[0]) for key in records]
     return TableImport(tuple(rows), tuple(unread), tuple(doubts(rows, sources)))
 
 
@@ -273,23 +274,3 @@ def _factor(header: str, column: str, place: str, time_unit: str | None) -> floa
             f"known are: {', '.join(known)}",
         )
     return known[unit[1].strip().lower()]
-
-
-def said_of(found: TableImport) -> Iterator[str]:
-    """Return what to tell the user.
-
-    Parameters
-    ----------
-    found
-        An import.
-
-    Yields
-    ------
-    str
-        A line each.
-    """
-    for header in found.unread:
-        yield f"left out: the column {header!r}: no --map names it"
-    if found.doubts:
-        yield "cannot be true as it stands (docs/validity.md):"
-    yield from (f"  {each}" for each in found.doubts)

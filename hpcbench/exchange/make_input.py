@@ -6,7 +6,6 @@ model's shape only where the user asks for it.
 
 import base64
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from hpcbench.errors import BadInput
 from hpcbench.exchange import input_layout
 from hpcbench.exchange.event_columns import Events, ListColumn
 from hpcbench.exchange.input_layout import NUMPY_TYPES, InputOptions, Layout
+from hpcbench.exchange.whole_file import whole_file
 from hpcbench.plan.model import TritonModel
 
 
@@ -75,15 +75,8 @@ def write_input(
     if not count:
         raise BadInput(f"{events.source}: has no events")
     layouts, changed = input_layout.plan_layouts(model, events, options, count)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            _write(file, layouts, events, count, options)
-        temporary.replace(out)
-    except OSError as error:
-        raise BadInput(f"{out}: cannot be written: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(out) as temporary, temporary.open("w", encoding="utf-8") as file:
+        _write(file, layouts, events, count, options)
     return WrittenInput(count, out.stat().st_size, layouts, changed)
 
 

@@ -1,10 +1,10 @@
 """Times of arrival from a log as the file of intervals that a campaign's load plays again."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcbench.errors import BadInput, did_you_mean
+from hpcbench.exchange.whole_file import whole_file
 from hpcbench.plan.arrivals import Intervals, intervals_between, microseconds
 
 if TYPE_CHECKING:
@@ -42,14 +42,8 @@ def write_intervals(
         found = intervals_between(sorted(microseconds(times))[:events])
     except ValueError as error:
         raise BadInput(f"{source}: column '{column}' {error}") from error
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
+    with whole_file(out) as temporary:
         temporary.write_text("".join(f"{each}\n" for each in found.microseconds))
-        temporary.replace(out)
-    except OSError as error:
-        raise BadInput(f"{out}: cannot be written: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return found
 
 

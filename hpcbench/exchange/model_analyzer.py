@@ -32,11 +32,11 @@ _METRICS: dict[str, tuple[str, float]] = {
 """(column, factor to its unit) for each header of Model Analyzer 1.58."""
 
 _MEMORY, _BUSY, _POWER = "GPU Memory Usage (MB)", "GPU Utilization (%)", "GPU Power Usage (W)"
-_ASKED = (
-    *("Model", "Batch", "Concurrency", "Request Rate", "Model Config Path", "Instance Group"),
-    *("Max Batch Size", "Satisfies Constraints", "GPU UUID"),
-)
-KNOWN_HEADERS = frozenset({*_ASKED, *_METRICS, _MEMORY, _BUSY, _POWER})
+_NAMING = ("Model", "Batch", "Concurrency", "Request Rate", "Model Config Path", "Instance Group")
+"""What names a row."""
+
+_OTHERS = ("Max Batch Size", "Satisfies Constraints", "GPU UUID")
+KNOWN_HEADERS = frozenset({*_NAMING, *_OTHERS, *_METRICS, _MEMORY, _BUSY, _POWER})
 
 _SERVER_ALONE = "triton-server"
 
@@ -168,8 +168,7 @@ def _gpu_metrics(rows: Sequence[Mapping[str, str]]) -> Values:
 
 
 def _key(cells: Mapping[str, str]) -> _Key:
-    names = ("Model", "Batch", "Concurrency", "Request Rate", "Model Config Path", "Instance Group")
-    return tuple(cells.get(name, "") for name in names)
+    return tuple(cells.get(name, "") for name in _NAMING)
 
 
 def analyzer_measurements(text: str, tables: Tables) -> Iterator[Values]:

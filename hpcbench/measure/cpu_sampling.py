@@ -105,8 +105,9 @@ def busy_cpu_s(path: str = "/proc/stat") -> dict[int, float]:
     """
     found = {}
     for line in _read(path).splitlines():
-        name, *ticks = line.split()
-        if name.startswith("cpu") and name != "cpu":
+        # Asked before the split: the line of interrupts has a word for each of them.
+        if line.startswith("cpu") and not line.startswith("cpu "):
+            name, *ticks = line.split()
             user, nice, system, _, _, irq, softirq, steal, *_ = map(int, ticks)
             busy = user + nice + system + irq + softirq + steal
             found[int(name.removeprefix("cpu"))] = busy / _TICKS_PER_S

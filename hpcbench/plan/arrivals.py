@@ -4,7 +4,6 @@ Two kinds are read: the file that perf_analyzer takes as ``--request-intervals``
 number of microseconds on each line, and a Parquet file whose only column has times of arrival.
 """
 
-import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hpcbench.config.campaign import Campaign
 from hpcbench.config.load_axes import INTERVALS, Load
 from hpcbench.errors import BadInput
+from hpcbench.plan.digest import hash_id
 
 if TYPE_CHECKING:
     # Importing pyarrow takes longer than planning does.
@@ -75,7 +75,7 @@ class Intervals:
     def columns(self) -> dict[str, Any]:
         """What a record says of them, by the names of its columns."""
         return {
-            "request_intervals_digest": hashlib.sha256(self.text.encode()).hexdigest()[:16],
+            "request_intervals_digest": hash_id(*self.text.splitlines()),
             "request_intervals_s": self.window_s,
             "request_rate": self.rate,
             "request_distribution": INTERVALS,

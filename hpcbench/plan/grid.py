@@ -93,12 +93,12 @@ def expand_grid(
     combinations = 0
     dropped = [0] * len(campaign.exclude)
     all_parts: list[tuple[Model, Sequence[Factor]]] = []
-    singles = [(None, {_label(model): GroupMember()}) for model in campaign.models]
+    singles = [(None, {model.shown_as: GroupMember()}) for model in campaign.models]
     for number, group in [*singles, *enumerate(campaign.together)]:
         members: dict[str, list[Point]] = {}
         image = ""
         for position, model in enumerate(campaign.models):
-            label = _label(model)
+            label = model.shown_as
             if label in group:
                 # The campaign makes sure that all models of a group have the same image.
                 image = software[model.server_image]
@@ -143,10 +143,6 @@ def expand_grid(
         ),
         no_effect=tuple(axis_product.no_effect_warnings(campaign, all_parts, dropped)),
     )
-
-
-def _label(model: Model) -> str:
-    return model.label or model.name
 
 
 def _co_located_points(members: Sequence[Sequence[Point]], image: str) -> Iterator[Point]:
@@ -299,7 +295,7 @@ def _variant(part: _Part, image: str, values: Mapping[str, Any]) -> tuple[Server
     axes = {name: values[name] for name in Server.model_fields}
     variant = ServerVariant(
         model=part.triton_model,
-        label=_label(part.model),
+        label=part.model.shown_as,
         position=part.position,
         version=values["version"],
         server_image=part.model.server_image,

@@ -130,19 +130,16 @@ def grid_size(campaign: Campaign) -> int:
     int
         Of all models, alone and in groups; before ``exclude``, and before equal ones are merged.
     """
-    sizes = {
-        model.label or model.name: _model_size(campaign, model, GroupMember())
-        for model in campaign.models
-    }
+    alone = [_model_size(campaign, model, GroupMember()) for model in campaign.models]
     groups = [
         math.prod(
-            _model_size(campaign, model, group[label])
+            _model_size(campaign, model, group[model.shown_as])
             for model in campaign.models
-            if (label := model.label or model.name) in group
+            if model.shown_as in group
         )
         for group in campaign.together
     ]
-    return sum(sizes.values()) + sum(groups)
+    return sum(alone) + sum(groups)
 
 
 def _model_size(campaign: Campaign, model: Model, member: GroupMember) -> int:

@@ -41,30 +41,22 @@ def initial_record(
     site = site.with_server_image(variant.server_image)
     software = runtime_of(site.container).find_software(site.container)
     requests = dict(placement.requests).get(variant.model.name, ())
-    pool, session, now = site.pools[placement.pool], placement.session, datetime.now(UTC)
+    pool, now = site.pools[placement.pool], datetime.now(UTC)
     return Record(
-        point_id=point.id,
+        **point.columns,
         campaign=placement.campaign,
         site=site.name,
         pool=placement.pool,
         repeat=placement.repeat,
-        run_id=session.run_id if session else None,
+        run_id=placement.run_id,
         placement_id=placement.id,
         placement_position=placement.points.index(point),
-        together_id=point.together_id,
         status=status,
         reason=reason,
         model=variant.model.name,
-        model_label=variant.label,
         model_position=variant.position,
-        model_version=variant.version,
         model_digest=variant.model.digest,
-        variant=json.dumps(variant.axes),
-        variant_name=point.variant_name,
-        beside=_co_located_json(point),
         shapes=json.dumps(dict(point.shapes)) if point.shapes else None,
-        shapes_name=point.shapes_name,
-        **point.load.columns,
         runtime=site.container.runtime,
         server_image=site.container.server_image,
         sdk_image=site.container.sdk_image,
@@ -92,42 +84,10 @@ def plan_rows(todo: Plan) -> list[dict[str, Any]]:
     list of dict
         Values by the columns of plan.parquet.
     """
+    points = [point.columns for point in todo.grid.points]
     return [
-        {
-            "point_id": point.id,
-            "pool": pool,
-            "repeat": repeat,
-            "together_id": point.together_id,
-            "model_label": point.variant.label,
-            "model_version": point.variant.version,
-            "variant": json.dumps(point.variant.axes),
-            "variant_name": point.variant_name,
-            "beside": _co_located_json(point),
-            "shapes_name": point.shapes_name,
-            **point.load.columns,
-        }
+        {"pool": pool, "repeat": repeat, **columns}
         for pool in todo.placements
         for repeat in range(todo.campaign.repeats)
-        for point in todo.grid.points
+        for columns in points
     ]
-
-
-def _co_located_json(point: Point) -> str | None:
-    """Return what else the server holds, as the column ``beside`` has it; None for nothing."""
-    found = []
-    for each in point.co_located:
-        variant = each.variant if isinstance(each, Point) else each
-        entry = {
-            "model_label": variant.label,
-            "model_digest": variant.model.digest,
-            "model_version": variant.version,
-            "variant": variant.axes,
-        }
-        if isinstance(each, Point):
-            load = each.load
-            amount = {"batch_size": load.batch_size, "concurrency": load.concurrency}
-            entry |= {"shapes": dict(each.shapes), "load": amount | load.identity}
-        else:
-            entry["load"] = None  # loaded, but idle
-        found.append(entry)
-    return json.dumps(found) if found else None

@@ -122,6 +122,21 @@ class Point:
         return self.variant.model.max_batch_size == 0
 
     @property
+    def columns(self) -> dict[str, Any]:
+        """What its record, its rows in the plan and references know of it, by their columns."""
+        return {
+            "point_id": self.id,
+            "together_id": self.together_id,
+            "model_label": self.variant.label,
+            "model_version": self.variant.version,
+            "variant": json.dumps(self.variant.axes),
+            "variant_name": self.variant_name,
+            "beside": json.dumps([*map(_co_located, self.co_located)]) if self.co_located else None,
+            "shapes_name": self.shapes_name,
+            **self.load.columns,
+        }
+
+    @property
     def lengths(self) -> Shapes:
         """The shapes as they are sent: with the batch where it is a length of the inputs."""
         if not self.batch_in_shapes:
@@ -131,6 +146,21 @@ class Point:
             (name, (self.load.batch_size, *dims) if len(dims) < len(inputs[name]) else dims)
             for name, dims in self.shapes
         )
+
+
+def _co_located(each: Point | ServerVariant) -> dict[str, Any]:
+    variant = each.variant if isinstance(each, Point) else each
+    entry = {
+        "model_label": variant.label,
+        "model_digest": variant.model.digest,
+        "model_version": variant.version,
+        "variant": variant.axes,
+    }
+    if not isinstance(each, Point):
+        return entry | {"load": None}  # loaded, but idle
+    load = each.load
+    amount = {"batch_size": load.batch_size, "concurrency": load.concurrency}
+    return entry | {"shapes": dict(each.shapes), "load": amount | load.identity}
 
 
 def server_identity(variant: ServerVariant, image: str) -> dict[str, Any]:

@@ -1,8 +1,7 @@
 """Refuses references that no result could ever be held against."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hpcbench.config.campaign import Campaign
 from hpcbench.config.site import SHIPPED_SITES, Site
@@ -78,31 +77,14 @@ def _gpus_elsewhere() -> frozenset[str]:
 
 def _without_points(expected: Sequence["Expectation"], points: Iterable[Point]) -> Iterator[str]:
     """Yield a message for each entry that is about no point."""
-    from hpcbench.records.references import has_point
-
-    rules = {each.name.partition(".")[0]: each.rule for each in expected}
+    entries = {each.name.partition(".")[0]: each for each in expected}
     for point in points:
-        row = _row(point)
-        rules = {name: rule for name, rule in rules.items() if not has_point(rule, row)}
-        if not rules:
+        row = {"model": point.variant.model.name, "part_of": None, **point.columns}
+        entries = {name: each for name, each in entries.items() if not each.has_point(row)}
+        if not entries:
             return
-    for name in rules:
+    for name in entries:
         yield (
             f"{name}.points: no point of a model that has its server alone is one of these; write "
             "the values as on the axes, and only of axes that have an effect"
         )
-
-
-def _row(point: Point) -> dict[str, Any]:
-    """Return the columns by which a rule knows a point, as its record will have them."""
-    return {
-        "model": point.variant.model.name,
-        "model_label": point.variant.label,
-        "model_version": point.variant.version,
-        "variant": json.dumps(point.variant.axes),
-        "variant_name": point.variant_name,
-        "shapes_name": point.shapes_name,
-        "beside": point.co_located or None,
-        "part_of": None,
-        **point.load.columns,
-    }

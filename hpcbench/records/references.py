@@ -5,16 +5,16 @@ nothing is measured again where one changes.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from hpcbench.records.columns import COLUMNS
+from hpcbench.records.columns import COLUMNS, names_with
 from hpcbench.records.folder import Results
 from hpcbench.records.roles import Role
 
@@ -84,7 +84,31 @@ class Expectation:
             Models that shared their server are never meant: what they do depends on the others.
         """
         here = {row["gpu_name"], row["pool_gpu"]}
-        return (not self.gpus or not self.gpus.isdisjoint(here)) and has_point(self.rule, row)
+        return (not self.gpus or not self.gpus.isdisjoint(here)) and self.has_point(row)
+
+    def has_point(self, row: Mapping[str, Any]) -> bool:
+        """Return whether the rule is about the point of a row.
+
+        Parameters
+        ----------
+        row
+            The columns of POINT_COLUMNS; None where a value is missing.
+
+        Returns
+        -------
+        bool
+            Whether the row has one of the values of each axis that the rule names.
+        """
+        if row["beside"] is not None or row["part_of"] is not None:
+            return False
+        if not self.rule.is_about(row["model"], row["model_label"]):
+            return False
+        return all(_of_row(axis, row) in values for axis, values in self._axes.items())
+
+    @cached_property
+    def _axes(self) -> dict[str, frozenset[str]]:
+        axes = self.rule.values_by_axis
+        return {axis: frozenset(map(_text, axes[axis])) for axis in axes if axis != "model"}
 
 
 def expectations(campaign: "Campaign") -> tuple[Expectation, ...]:
@@ -137,34 +161,6 @@ def read_expectations(results: Path) -> tuple[Expectation, ...]:
     return expectations(Campaign.load(path))
 
 
-def has_point(rule: "PointRule", row: Mapping[str, Any]) -> bool:
-    """Return whether a rule is about the point of a row.
-
-    Parameters
-    ----------
-    rule
-        The rule.
-    row
-        The columns of POINT_COLUMNS; None where a value is missing.
-
-    Returns
-    -------
-    bool
-        Whether the row has one of the values of each axis that the rule names.
-    """
-    if row["beside"] is not None or row["part_of"] is not None:
-        return False
-    if not rule.is_about(row["model"], row["model_label"]):
-        return False
-    return all(_of_row(axis, row) in values for axis, values in _axes(rule))
-
-
-def _axes(rule: "PointRule") -> Iterator[tuple[str, frozenset[str]]]:
-    for axis, values in rule.values_by_axis.items():
-        if axis != "model":
-            yield axis, frozenset(map(_text, values))
-
-
 def _text(value: Any) -> str:
     """Return a value as JSON, in which 1, 1.0 and true differ, and lists are tuples."""
     # Accelerators and the like stand in a record as the text that they have.
@@ -188,9 +184,7 @@ def _variant(text: str | None) -> dict[str, Any]:
     return dict(json.loads(text)) if text is not None else {}
 
 
-_LOAD = frozenset(
-    each.name for each in COLUMNS if each.role in (Role.LOAD, Role.CALL, Role.WINDOW)
-) | {"model_version"}
+_LOAD = frozenset((*names_with(Role.LOAD, Role.CALL, Role.WINDOW), "model_version"))
 
 POINT_COLUMNS = ("model", "model_label", "variant", "part_of", *sorted(_LOAD))
 """The columns by which a rule knows its points."""

@@ -68,9 +68,11 @@ class _Native:
         self, container: Container, arguments: list[str], access: NodeAccess
     ) -> Command:
         prefix = _prefix(container)
-        backends = sorted(path.name for path in (prefix / "backends").iterdir())
         shm = access.shm_prefix
-        options = [f"--backend-config={name},shm-region-prefix-name={shm}" for name in backends]
+        options = [
+            f"--backend-config={name},shm-region-prefix-name={shm}"
+            for name in sorted(_backends(prefix))
+        ]
         program = str(prefix / "bin" / "tritonserver")
         return Command([program, *options, *arguments], access.env, (f"{SHARED_MEMORY}/{shm}*",))
 
@@ -156,8 +158,11 @@ def _installed(prefix: Path) -> Software:
             raise _incomplete(prefix, f"{needed} is missing, or may not be executed")
     if not (prefix / "backends" / "python").is_dir():
         raise _incomplete(prefix, "backends/python is missing")
-    backends = frozenset(path.name for path in (prefix / "backends").iterdir())
-    return Software(server_digest=digest, sdk_digest=digest, backends=backends)
+    return Software(server_digest=digest, sdk_digest=digest, backends=_backends(prefix))
+
+
+def _backends(prefix: Path) -> frozenset[str]:
+    return frozenset(path.name for path in (prefix / "backends").iterdir())
 
 
 def _absent(prefix: Path, error: Exception) -> SiteError:

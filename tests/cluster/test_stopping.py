@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hpcbench.cluster.stopping import ENDING, WAITING, Listener, signals_interrupt
+from hpcbench.cluster.stopping import ENDING, WAITING, signals_interrupt
 from hpcbench.errors import Interrupted
 
 SCRIPT = """
@@ -131,21 +131,3 @@ def test_what_compiled_code_makes_of_the_interruption_is_an_interruption_all_the
 def test_an_error_without_a_signal_stays_what_it_is() -> None:
     with pytest.raises(TypeError, match="mine"), signals_interrupt(Said()):
         raise TypeError("mine")
-
-
-def test_a_listener_is_never_called_within_a_call_of_itself() -> None:
-    depth, seen = [0], []
-
-    def slow(event: Mapping[str, Any]) -> None:
-        depth[0] += 1
-        assert depth[0] == 1
-        if event["kind"] == "record":
-            # As a signal that comes while the listener prints.
-            listener({"kind": "stopping"})
-        seen.append(event["kind"])
-        depth[0] -= 1
-
-    listener = Listener(slow)
-    listener({"kind": "record"})
-    listener({"kind": "note"})
-    assert seen == ["record", "stopping", "note"]

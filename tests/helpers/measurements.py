@@ -55,18 +55,7 @@ def measured(throughput: float = 1000.0, p99_ms: float = 5.0, **changes: Any) ->
         requests_per_s = columns["throughput_infer_per_s"] / columns["batch_size"]
         columns.setdefault("latency_avg_us", 1e6 * columns["concurrency"] / requests_per_s)
     columns.setdefault("point_id", _point_id(columns))
-    columns.setdefault("latency_avg_us", _mean_latency_us(columns))
     return builders.record(**columns)
-
-
-def _mean_latency_us(columns: dict[str, Any]) -> float | None:
-    """By Little's law, where the p99 is below it: a few requests took very long."""
-    names = ("concurrency", "throughput_infer_per_s", "latency_p99_us")
-    clients, throughput, p99_us = (columns[name] for name in names)
-    if not clients or not throughput or not p99_us:
-        return None
-    mean_us = 1e6 * clients * columns["batch_size"] / throughput
-    return mean_us if p99_us < mean_us else None
 
 
 def failed(reason: str = "out of memory", **changes: Any) -> Record:

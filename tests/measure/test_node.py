@@ -14,6 +14,7 @@ from hpcbench.errors import UnusableNode
 from hpcbench.measure import node
 from hpcbench.measure.node import CpuSets
 from hpcbench.records.columns import COLUMNS
+from tests.helpers import own_cpus
 
 
 def test_a_node_says_its_name_cpus_and_memory() -> None:
@@ -69,13 +70,9 @@ def test_the_server_is_on_the_numa_node_of_the_gpu(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_process_that_may_use_one_cpu_says_one() -> None:
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(allowed)})
-    try:
+    with own_cpus.only_one():
         assert node.node_columns()["cpu_count"] == 1
         assert node.divided_cpus(8) == CpuSets(1)
-    finally:
-        os.sched_setaffinity(0, allowed)
 
 
 def test_a_job_that_nothing_ends_has_time(monkeypatch: pytest.MonkeyPatch) -> None:
