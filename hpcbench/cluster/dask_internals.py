@@ -182,7 +182,9 @@ def submit_task(
     key
         A name that no other task has.
     worker
-        The name of a worker that has nothing to do. If it is gone by then, any may take the task.
+        The name of a worker that has nothing to do. If it is gone by then, another one that is
+        there may take the task; where none is, the task waits for ever, also if some come: whoever
+        has submitted it must cancel it then.
 
     Returns
     -------

@@ -173,6 +173,8 @@ class _Dispatcher:
             )
         check_lease(self.results.lease)
         for pool in self.pools:
+            for future in pool.without_worker:
+                future.cancel()
             try:
                 # What is not under way any more needs no worker.
                 wanted = len(pool.begun) if self.stop.is_asked else pool.left
@@ -224,6 +226,9 @@ class _Dispatcher:
     def _handle_result(self, future: "Future[Any]") -> None:
         pool = next(pool for pool in self.pools if future in pool.in_flight)
         task = pool.end(future)
+        if future.cancelled():
+            pool.waiting.appendleft(Task(task.placement, task.attempt))
+            return
         error = future.exception()
         if error is None:
             self._store_result(future.result(), pool, task)

@@ -25,11 +25,18 @@ class Task:
         Counts the deaths at the same point, from 1.
     worker
         The worker that it is given to; None where Dask chooses it.
+    given_at
+        When it was given to that worker, by `time.monotonic`.
     """
 
     placement: Placement
     attempt: int = 1
     worker: str | None = None
+    given_at: float = 0.0
+
+
+_BEGIN_S = 5.0
+"""Seconds in which the word that a worker has begun a task surely comes."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +137,17 @@ class PoolTasks:
         self.begun.pop(future, None)
         return self.in_flight.pop(future)
 
+    @property
+    def without_worker(self) -> list["Future[Any]"]:
+        """Tasks that nobody has begun, and whose worker went: Dask may let them wait for ever."""
+        there, now = self.workers.nodes.keys(), time.monotonic()
+        return [
+            future
+            for future, task in self.in_flight.items()
+            if task.worker is not None and task.worker not in there
+            if future not in self.begun and now - task.given_at > _BEGIN_S
+        ]
+
     def next_task(self) -> Task | None:
         """Take out of ``waiting`` what is to be submitted now.
 
@@ -170,7 +188,7 @@ class PoolTasks:
         place, worker = chosen
         task = self.waiting[place]
         del self.waiting[place]
-        return replace(task, worker=worker)
+        return replace(task, worker=worker, given_at=now)
 
     def _worker_of(self, future: "Future[Any]") -> str | None:
         begun = self.begun.get(future)

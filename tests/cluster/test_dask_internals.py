@@ -174,6 +174,29 @@ def test_a_task_goes_to_the_worker_that_it_is_given_to_or_to_any_where_that_is_g
         assert done.result(timeout=20) in names
 
 
+def test_a_task_whose_worker_went_before_others_came_waits_until_it_is_cancelled() -> None:
+    workers = {"run-1": {"cls": Worker, "options": {"nthreads": 1, "host": "127.0.0.1"}}}
+    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "dashboard": False, "port": 0}}
+    ended: list[Any] = []
+    with (
+        dask_settings(),
+        SpecCluster(workers={}, scheduler=scheduler) as cluster,
+        Client(cluster) as client,
+    ):
+        waiting = submit_task(client, max, 1, 2, key="waiting", worker="run-0")
+        assert wait_until(lambda: bool(cluster.scheduler.unrunnable))
+        cluster.worker_spec.update(workers)
+        cluster.sync(cluster._correct_state)
+        client.wait_for_workers(1)
+        assert submit_task(client, max, 1, 2, key="done").result(timeout=20) == 2
+        # Where this fails, Dask has mended it, and nobody need cancel any more.
+        assert waiting.status == "pending"
+        waiting.add_done_callback(ended.append)
+        waiting.cancel()
+        assert wait_until(lambda: ended == [waiting])
+        assert waiting.cancelled()
+
+
 def test_the_worker_of_a_job_is_started_by_the_function_behind_dask_worker() -> None:
     from distributed.cli.dask_worker import main
 
