@@ -85,6 +85,9 @@ class Model(FileSection):
         An axis of its versions; None for the server's choice.
     server_image
         One of the site's ``server_images``, for a model that the usual one cannot serve.
+    needs
+        Models of the repository that it calls without its config.pbtxt saying so, as models in
+        Python do (business logic scripting). Each of its servers holds them, as they are.
     shapes
         The lengths of the inputs, without the batch dimension; or several such mappings by name,
         which are an axis.
@@ -98,6 +101,7 @@ class Model(FileSection):
     label: Label | None = None
     version: Axis[Count | None] = (None,)
     server_image: Name | None = None
+    needs: tuple[Name, ...] = ()
     shapes: Annotated[Shapes, BeforeValidator(_named)] = Field(default={})
     server: Server | None = None
     load: Load | None = None
@@ -258,6 +262,19 @@ class Campaign(FileSection):
                 f"models: two models are called {', '.join(twice)} in figures; give each a label "
                 "of its own"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _models_need_others_alike(self) -> "Campaign":
+        needs = {model.name: set(model.needs) for model in self.models}
+        for model in self.models:
+            if model.name in model.needs:
+                raise ValueError(f"models: '{model.name}' needs itself; leave it out of its needs")
+            if needs[model.name] != set(model.needs):
+                raise ValueError(
+                    f"models: '{model.name}' is named twice and needs other models each time; "
+                    "give both the same needs"
+                )
         return self
 
     @model_validator(mode="after")
