@@ -107,6 +107,8 @@ def read_model(
     has_inputs = bool(config.input)
     steps = [step.model_name for step in config.ensemble_scheduling.step]
     called = _read_called(repository, name, steps, callers, bound)
+    # Sorted: the order in which the campaign names them changes nothing, nor the digest.
+    needs = sorted(set(needs))
     needed = _read_called(repository, name, needs, callers, bound)
     composing = tuple({part.name: part for part in (*called, *needed)}.values())
     digest, former = model_digests(folder)

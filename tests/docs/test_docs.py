@@ -11,8 +11,9 @@ from click.testing import CliRunner
 from hpcbench.analysis.figures.registry import FIGURES
 from hpcbench.analysis.figures.styles import STYLES
 from hpcbench.cli.main import main
-from hpcbench.config.campaign import Campaign, Model
+from hpcbench.config.campaign import Campaign
 from hpcbench.config.load_axes import Load, Measurement
+from hpcbench.config.model import Model
 from hpcbench.records.columns import COLUMNS
 from hpcbench.records.frame import load_results
 from tests.helpers.builders import expanded

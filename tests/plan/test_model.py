@@ -148,6 +148,8 @@ def test_models_that_another_one_needs_are_read_with_it_and_are_part_of_its_dige
     (tmp_path / "sub" / "1" / "model.onnx").write_bytes(b"another network")
     assert read_model(tmp_path, "bls", needs=["add", "sub"]).digest != both.digest
     assert read_model(tmp_path, "bls", needs=["add"]).digest == one.digest
+    swapped = read_model(tmp_path, "bls", needs=["sub", "add", "sub"])
+    assert swapped == read_model(tmp_path, "bls", needs=["add", "sub"])
 
 
 def test_an_ensemble_that_calls_a_model_in_python_needs_what_that_one_calls(tmp_path: Path) -> None:
