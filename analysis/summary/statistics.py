@@ -1,9 +1,7 @@
 """Statistics over repeats: mean and spread of a metric, and whether two configurations differ.
 
-Pure functions on pandas frames with the columns of `hpcbench.records.columns`, and on arrays. None
-loops over rows or groups in Python, so a million rows take seconds.
-
-Repeats are taken as independent and roughly normal. One measurement has no interval.
+Pure functions on pandas frames with the columns of `hpcbench.records.columns`, and on arrays, without
+loops over rows or groups. Repeats are taken as independent and roughly normal.
 
 References
 ----------
