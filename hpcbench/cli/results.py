@@ -283,9 +283,8 @@ def recommend(
     if out is not None:
         # The configurations are long texts: only those of the recommended points are read.
         points = [each.best["point_id"] for each in advice if each.best]
-        columns = ["point_id", "deploy_config", "server_config"]
         # What is damaged has been found above.
-        texts, _ = load_whole(results, columns, points)
+        texts, _ = load_whole(results, deploy.DEPLOY_COLUMNS, points)
         known, _ = load_whole(results, production.PRODUCTION_COLUMNS, categories=True)
         numbers = tuple(production.numbers_for_production(each, known) for each in advice)
         more = deploy.ForProduction(targets, numbers)

@@ -377,12 +377,15 @@ def _check_walltime(site: Site, placements: Mapping[str, Sequence[Placement]]) -
 def _read_models(campaign: Campaign, bound: Sequence[Path]) -> dict[str, TritonModel]:
     found: dict[str, TritonModel] = {}
     problems: dict[str, None] = {}
-    names = [model.name for model in campaign.models]
+    needs = {model.name: model.needs for model in campaign.models}
+    names = [*needs]
     compared = [campaign.comparison_of(model) for model in campaign.models]
     names += [each.reference for each in compared if each and each.reference]
     for name in dict.fromkeys(names):
         try:
-            found[name] = read_model(campaign.model_repository, name, bound=bound)
+            found[name] = read_model(
+                campaign.model_repository, name, bound=bound, needs=needs.get(name, ())
+            )
         except BadInput as error:
             problems[f"{campaign.source}: {error}"] = None
         except OSError as error:

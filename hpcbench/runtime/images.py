@@ -119,7 +119,7 @@ def resolve_images(container: Container, names: Collection[str] = ()) -> Contain
     # Taken before the digests: an image that changes while it is hashed must not match later.
     fingerprints = {image: _fingerprint(image) for image in (server, sdk, *named.values())}
     return ResolvedContainer(
-        **container.model_dump(exclude_unset=True, exclude={"server_images"}),
+        **container.model_dump(exclude={"server_images"}),
         server_images=named,
         digests=tuple(
             (name, image_digest(image, container.cache)) for name, image in named.items()

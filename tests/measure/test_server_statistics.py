@@ -165,6 +165,9 @@ def test_what_a_python_model_may_have_called_itself_is_no_strangers() -> None:
     more = counted(script=700, jets=800)
     assert foreign(more, sent_by(script, 400, 700, in_flight=4)) == 300
     assert foreign(found, sent_by(model("jets"), 400, 800, in_flight=4), script) == 0
+    # A config.pbtxt need not name the backend, and C++ may call others, too: then needs says so.
+    needs = replace(model("script", ""), composing=(model("jets"),), needs=("jets",))
+    assert foreign(found, sent_by(needs, 400, 400, in_flight=4)) == 0
 
 
 def measured(folder: Path, prefix: Path, models: Path, **changes: Any) -> list[Record]:
