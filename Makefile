@@ -32,7 +32,7 @@ help:
 	@echo "make test-fast  the tests that need no Triton and no browser"
 	@echo "make test-box   a Slurm and an HTCondor on this machine (root, Debian family), and their tests"
 	@echo "make test-campaigns, make test-images  campaigns there, also in images of Apptainer"
-	@echo "make soak       the tests that run long or many times over, which 'make test' leaves out"
+	@echo "make soak FAULTS=1000   the tests that run long, and campaigns under a thousand faults"
 	@echo "make lint       ruff, mypy, import contracts, docstrings"
 	@echo "make bench      hpcbench beside a bare loop over perf_analyzer, in one run"
 	@echo "make docs       the figures and the reference of columns, and the site in docs/_build/"
@@ -58,8 +58,11 @@ test: packages
 box:
 	@[ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || $(PYTHON) tests/box/box build
 
-soak: $(INSTALLED) $(MODELS) native
+# The tests that run long, or many times over; then campaigns in the box under so many faults.
+FAULTS ?= 1000
+soak: box $(INSTALLED) $(MODELS) native
 	@$(PYTEST) -m soak
+	@$(BIN)/python -m tests.soak --faults $(FAULTS)
 
 # The real Slurm and HTCondor of tests/box; as root on a Debian family.
 test-box: box $(INSTALLED) $(MODELS)
