@@ -25,7 +25,19 @@ from tests.helpers.paths import CHECKOUT
 from tests.helpers.real import PARTICLENET_SHAPES, QUICK
 from tests.helpers.tensorflow_models import small_models
 
+OFTEN: tuple[dict[str, Any], ...] = (
+    {"name": "add_sub_auto"},
+    {"name": "deeptau", "shapes": {"input_tau": [3]}},
+    {"name": "bls", "needs": ["add", "sub"]},
+    {"name": "repeat", "measurement": {"streaming": True}},
+)
+"""As a campaign names them: those that say most where a server costs much, as in images.
+
+A model in Python and an ensemble come first, so that a run can be interrupted behind them.
+"""
+
 MEASURED: tuple[dict[str, Any], ...] = (
+    *OFTEN,
     # Triton's quick start
     {"name": "simple"},
     {"name": "simple_int8"},
@@ -33,38 +45,34 @@ MEASURED: tuple[dict[str, Any], ...] = (
     {"name": "densenet_onnx"},
     {"name": "layer_savedmodel"},
     {"name": "strings_graphdef"},
-    # Model Analyzer's examples, and those of the Python backend
+    # Model Analyzer's examples
     {"name": "add_sub"},
-    {"name": "add_sub_auto"},
     {"name": "add_sub_torch"},
-    {"name": "bls", "needs": ["add", "sub"]},
     {"name": "ensemble_add_sub"},
-    {"name": "repeat", "measurement": {"streaming": True}},
     # SONIC's
     {"name": "particlenet_AK4", "shapes": {k: list(v) for k, v in PARTICLENET_SHAPES.items()}},
-    {"name": "deeptau", "shapes": {"input_tau": [3]}},
     {"name": "two_versions", "version": [1, 2]},
     {"name": "bare_onnx", "shapes": {"x": [4]}},
 )
-"""As a campaign names them."""
-
-OFTEN = ("add_sub_auto", "ensemble_add_sub", "bls", "repeat")
-"""Those that say most where a server costs much, as in images."""
+"""All that a prefix can serve."""
 
 NOT_HERE = {
     "resnet50_plan": "tensorrt",
     "dali_preprocess": "dali",
-    "gpu_instances": "KIND_GPU",
+    "gpu_instances": "instances on GPUs",
 }
 """What a prefix for CPUs cannot serve, with a word of the reason."""
 
-REFUSED = {
-    "simple_sequence": "has sequence_batching",
-    "simple_dyna_sequence": "has sequence_batching",
-    "repeat": "set streaming: true",
-    "no_file": "version 1 has no model file",
-    "bls": "'bls' needs 'ad': there is no model 'ad'",
-}
+REFUSED: tuple[tuple[dict[str, Any], str], ...] = (
+    ({"name": "simple_sequence"}, "has sequence_batching"),
+    ({"name": "simple_dyna_sequence"}, "has sequence_batching"),
+    ({"name": "repeat"}, "set streaming: true"),
+    ({"name": "no_file"}, "version 1 has no model file"),
+    ({"name": "two_versions", "version": 3}, "version: 3 is not there; it has: 1, 2"),
+    ({"name": "particlenet_AK4"}, "say how long it is, e.g. shapes: {pf_points: [2, 50]}"),
+    ({"name": "densenet_onnx", "load": {"batch_size": 2}}, "the model has max_batch_size 0"),
+    ({"name": "bls", "needs": ["ad"]}, "'bls' needs 'ad': there is no model 'ad'"),
+)
 """What no campaign may ask for, with words of the refusal."""
 
 ADD_SUB = """
@@ -377,13 +385,25 @@ def _framework_models(repository: Path, prefix: Path | None) -> None:
 
 def campaign(repository: Path, named: Sequence[dict[str, Any]] | None = None) -> dict[str, Any]:
     """A campaign over all models that can be asked for, also those that do not apply here."""
-    everything = [*MEASURED, *({"name": name} for name in NOT_HERE)]
+    everything = (*MEASURED, *({"name": name} for name in NOT_HERE))
     return {
         "name": "kinds",
         "model_repository": str(repository),
-        "models": list(everything if named is None else named),
+        "models": list(named or everything),
         "load": {"batch_size": 1, "concurrency": 1},
         "measurement": QUICK,
+    }
+
+
+def tree(repository: Path) -> dict[str, tuple[int, int, bytes]]:
+    """Mode, time of the last change and content of everything below a folder."""
+    return {
+        str(path.relative_to(repository)): (
+            path.lstat().st_mode,
+            path.lstat().st_mtime_ns,
+            path.read_bytes() if path.is_file() else b"",
+        )
+        for path in [repository, *repository.rglob("*")]
     }
 
 
