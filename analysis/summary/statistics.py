@@ -1,6 +1,6 @@
 """Statistics over repeats: mean and spread of a metric, and whether two configurations differ.
 
-Pure functions on pandas frames with the columns of `hpcbench.records.columns`, and on arrays, without
+Pure functions on pandas frames with the columns of `hpcbench.records.columns`, and on arrays; none
 loops over rows or groups. Repeats are taken as independent and roughly normal.
 
 References
