@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,6 @@ from hpcbench import Campaign, Site
 from hpcbench.plan.plan import plan
 from tests.helpers import model_kinds
 from tests.helpers.builders import refusal, write_prefix, write_site
-
-ORDINARY = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"] if not os.getuid() else []
-"""Root without its capabilities may write only where the modes of files let it, as any user."""
 
 
 def refused(folder: Path, entry: dict[str, Any]) -> str:
