@@ -293,6 +293,20 @@ def test_a_campaign_is_not_taken_for_damaged_results(place: Path) -> None:
     result = invoke("recommend", place / "campaign.yaml")
     assert result.exit_code == 2
     assert "campaign.yaml: is a campaign or a site file, and no results" in result.stderr
+    assert "name the folder that hpcbench run was given as --results" in result.stderr
+
+
+def test_a_campaign_in_the_place_of_results_names_the_folders_that_hold_them(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    for name, campaign in (("first", "test"), ("results/second", "test"), ("other", "another")):
+        folder = place / name
+        (folder / "records").mkdir(parents=True)
+        (folder / "campaign.yaml").write_text(f"name: {campaign}\nmodels: []\n")
+    (place / "campaign.yaml").write_text("name: test # of today\n")
+    result = invoke("recommend", "campaign.yaml")
+    assert "results of this campaign are in first and results/second\n" in result.stderr
 
 
 PIPED = """
