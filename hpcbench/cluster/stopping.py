@@ -5,14 +5,11 @@ What the user should read is said at once, in whatever the driver is about.
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
+from hpcbench.cluster.events import Stopping
 from hpcbench.errors import Interrupted
-
-Callback = Callable[[Mapping[str, Any]], None]
-"""Called with each event of a run: a mapping whose ``kind`` says what the other keys are."""
 
 WAITING = "stopping: waiting for the point under way, again to kill it"
 ENDING = "stopping: ending what is at work"
@@ -27,7 +24,7 @@ class Stop:
         Called with what the user should read.
     """
 
-    def __init__(self, notify: Callback) -> None:
+    def __init__(self, notify: Callable[[Stopping], None]) -> None:
         self.is_asked = False
         self._notify = notify
         self._wait: Callable[[], bool] = lambda: False
@@ -69,7 +66,7 @@ class Stop:
         # A batch system that sends SIGTERM, or a terminal that is gone, leaves no time to wait.
         waits = number == signal.SIGINT and not self.is_asked and self._wait()
         self.is_asked = True
-        self._notify({"kind": "stopping", "text": WAITING if waits else ENDING})
+        self._notify(Stopping(WAITING if waits else ENDING))
         return waits
 
 
@@ -93,7 +90,7 @@ def interrupted(number: int = signal.SIGINT) -> Interrupted:
 
 
 @contextmanager
-def signals_interrupt(notify: Callback = lambda _: None) -> Iterator[Stop]:
+def signals_interrupt(notify: Callable[[Stopping], None] = lambda _: None) -> Iterator[Stop]:
     """Turn SIGINT, SIGTERM and SIGHUP into Interrupted; what comes after that changes nothing.
 
     A signal that this process was started to ignore stays ignored: that is what nohup is for.

@@ -6,11 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
-from typing import Any
 
 import pytest
 
+from hpcbench.cluster.events import Event, Stopping
 from hpcbench.cluster.stopping import ENDING, WAITING, signals_interrupt
 from hpcbench.errors import Interrupted
 
@@ -59,9 +58,9 @@ class Said:
     def __init__(self) -> None:
         self.texts: list[str] = []
 
-    def __call__(self, event: Mapping[str, Any]) -> None:
-        assert event["kind"] == "stopping"
-        self.texts.append(event["text"])
+    def __call__(self, event: Event) -> None:
+        assert isinstance(event, Stopping)
+        self.texts.append(event.text)
 
 
 def test_the_first_ctrl_c_waits_where_points_are_under_way_and_the_second_one_does_not() -> None:
