@@ -38,14 +38,16 @@ def triton_command(best: Row, numbers: Production) -> str:
     str
         A shell script.
     """
-    words = _server_words(best)
+    words = _server_words(best, numbers)
     return f'#!/bin/sh\n{_comment(numbers)}exec {" ".join(words)} "$@"\n'
 
 
-def _server_words(best: Row) -> list[str]:
+def _server_words(best: Row, numbers: Production) -> list[str]:
     return [
         *("tritonserver", f"--model-repository={_MODELS}", "--model-control-mode=explicit"),
-        *(f"--load-model={best['model']}", "--exit-timeout-secs=60"),
+        # In this mode Triton loads by itself what an ensemble calls, and nothing else.
+        *(f"--load-model={name}" for name in (best["model"], *numbers.needs)),
+        "--exit-timeout-secs=60",
     ]
 
 
@@ -67,7 +69,8 @@ def supersonic_values(best: Row, numbers: Production) -> str:
     triton: dict[str, Any] = {
         "command": ["/bin/sh", "-c"],
         "args": [
-            " \\\n".join(["/opt/tritonserver/bin/tritonserver", *_server_words(best)[1:]]) + "\n"
+            " \\\n".join(["/opt/tritonserver/bin/tritonserver", *_server_words(best, numbers)[1:]])
+            + "\n"
         ],
         "modelRepository": {"enabled": True, "mountPath": _MODELS},
     }
@@ -160,7 +163,7 @@ def kubernetes_manifests(best: Row, numbers: Production) -> str:
     container: dict[str, Any] = {
         "name": "triton",
         "image": numbers.image or f"nvcr.io/nvidia/tritonserver:{_CHOOSE}",
-        "args": _server_words(best),
+        "args": _server_words(best, numbers),
         "ports": [{"name": key, "containerPort": port} for key, port in ports.items()],
         "livenessProbe": {"httpGet": {"path": "/v2/health/live", "port": "http"}},
         "readinessProbe": {**ready, "periodSeconds": PROBE_PERIOD_S},

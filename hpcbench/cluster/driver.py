@@ -13,7 +13,7 @@ from hpcbench.cluster.dispatch import dispatch
 from hpcbench.cluster.events import Listener, Note, Planned, PullsImage, point_measured
 from hpcbench.cluster.ledger import cancel_orphaned_jobs
 from hpcbench.cluster.lock_file import differences_before, write_lock
-from hpcbench.cluster.stopping import signals_interrupt
+from hpcbench.cluster.stopping import say_stopping, signals_interrupt
 from hpcbench.config.campaign import Campaign
 from hpcbench.config.site import Site
 from hpcbench.errors import DamagedFile, SiteError
@@ -104,7 +104,7 @@ def run(
         variable HPCBENCH_ACCOUNT says.
     listener
         Called with each event of the run, one of `hpcbench.cluster.events`, for progress bars and
-        logs.
+        logs. Without one, a run only says what it waits for after Ctrl-C.
     only
         The point_ids to measure; all by default.
     new_session
@@ -133,7 +133,7 @@ def run(
         with others_cannot_write():
             todo = plan(campaign, site, pools=pools, only=only)
             wanted = _Wanted(todo, only or frozenset(), new_session, lock)
-            return _run(wanted, folder, account, listener or (lambda _: None))
+            return _run(wanted, folder, account, listener or say_stopping)
     except BrokenPipeError:
         raise  # of the listener: what it prints to is gone
     except OSError as error:

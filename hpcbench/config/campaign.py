@@ -209,6 +209,19 @@ class Campaign(FileSection):
         return self
 
     @model_validator(mode="after")
+    def _models_need_others_alike(self) -> "Campaign":
+        needs = {model.name: set(model.needs) for model in self.models}
+        for model in self.models:
+            if model.name in model.needs:
+                raise ValueError(f"models: '{model.name}' needs itself; leave it out of its needs")
+            if needs[model.name] != set(model.needs):
+                raise ValueError(
+                    f"models: '{model.name}' is named twice and needs other models each time; "
+                    "give both the same needs"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _rules_name_what_there_is(self) -> "Campaign":
         rules = {f"exclude[{number}]": rule for number, rule in enumerate(self.exclude)}
         for number, reference in enumerate(self.references):

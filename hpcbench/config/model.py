@@ -81,6 +81,9 @@ class Model(FileSection):
         An axis of its versions; None for the server's choice.
     server_image
         One of the site's ``server_images``, for a model that the usual one cannot serve.
+    needs
+        Models of the repository that it calls without its config.pbtxt saying so, as models in
+        Python do (business logic scripting). Each of its servers holds them, as they are.
     shapes
         The lengths of the inputs, without the batch dimension; or several such mappings by name,
         which are an axis.
@@ -94,6 +97,7 @@ class Model(FileSection):
     label: Label | None = None
     version: Axis[Count | None] = (None,)
     server_image: Name | None = None
+    needs: tuple[Name, ...] = ()
     shapes: Annotated[Shapes, BeforeValidator(_named)] = Field(default={})
     server: Server | None = None
     load: Load | None = None
