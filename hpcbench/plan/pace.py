@@ -6,7 +6,6 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from hpcbench.plan.order import round_by_round
 from hpcbench.plan.placement import Pace, Placement
 from hpcbench.plan.point import Point
 
@@ -57,8 +56,8 @@ def with_paces(
     Returns
     -------
     dict
-        By pool, in the order of `round_by_round`; with a pace where the pool has measured the
-        model.
+        By pool, in the order given: a session that repeats another one has its order. With a pace
+        where the pool has measured the model.
     """
     known = {point.id: point for point in points}
     measured: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
@@ -68,7 +67,7 @@ def with_paces(
             measured.setdefault((row["pool"], label), []).append(row)
     paces = {key: _pace(found, known) for key, found in measured.items()}
     return {
-        pool: round_by_round(
+        pool: tuple(
             replace(placement, pace=paces.get((pool, placement.points[0].variant.label)))
             for placement in waiting
         )
