@@ -14,6 +14,7 @@ from hpcbench.analysis.summary.configuration import as_floats, group_numbers
 
 _ALIKE = (
     *("site", "pool", "model", "model_label", "model_version", "variant", "variant_name", "shapes"),
+    "server_flags",
     *("batch_size", "protocol", "server_image_digest", "gpu_count", "gpu_name"),
 )
 """What the rows of one server and batch size have in common; they differ in the load."""

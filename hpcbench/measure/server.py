@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hpcbench.config.container import Container
+from hpcbench.config.server_flags import flag_name
 from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.errors import ServerFailed
 from hpcbench.measure import loaded_config, model_repository, server_log
@@ -179,7 +180,11 @@ def serve(
         )
         for v in variants
     )
-    extra = [word for config in asked for word in model_config.server_arguments(config)]
+    # All variants of a server are of one campaign, which names its options for all of them.
+    flags = variants[0].flags
+    named = set(map(flag_name, flags))
+    needed = (word for config in asked for word in model_config.server_arguments(config))
+    extra = [*flags, *(word for word in needed if flag_name(word) not in named)]
     extra = [*dict.fromkeys(extra), *(["--log-verbose=1"] if options.verbose else [])]
     extra += _POLLING if options.poll_repository else []
     with tempfile.TemporaryDirectory(
