@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo
 
@@ -22,6 +22,7 @@ INTERVALS = "intervals"
 _LOOPS = ("concurrency", "request_rate", "request_intervals")
 _LENGTH = "request_intervals_s"
 
+A = TypeVar("A", bound=FileSection)
 T = TypeVar("T")
 Axis = Annotated[tuple[T, ...], BeforeValidator(as_axis)]
 Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
@@ -84,7 +85,46 @@ def _data_file(value: Any, info: ValidationInfo) -> Any:
 class Measurement(FileSection):
     """How perf_analyzer sends its requests, and when it has seen enough of them.
 
-    docs/axes.md says what each axis becomes on its command line.
+    Each attribute is an axis: a value or a list of values.
+
+    Attributes
+    ----------
+    protocol
+        "grpc" or "http".
+    asynchronous
+        The key ``async``: whether one thread of the client has several requests in flight.
+    streaming
+        Whether requests share a bidirectional stream of gRPC.
+    compression
+        Of requests and responses: "none", "gzip" or "deflate".
+    shared_memory
+        Where inputs and outputs are passed: "none", "system" or "cuda".
+    output_shared_memory_bytes
+        Room for one output in shared memory [bytes].
+    max_threads
+        The most threads of the client.
+    percentile
+        The percentile of the latency that must settle [%]; None for the mean.
+    measurement_mode
+        "time_windows" or "count_windows".
+    measurement_interval_ms
+        The length of a window [ms].
+    measurement_request_count
+        The requests in a window of "count_windows".
+    stability_percentage
+        How far three windows may differ [%].
+    max_trials
+        After so many windows a point is unstable.
+    stop
+        "windows", or a `Precision`: stop when the intervals are narrow enough.
+    input_data
+        "random", "zero", or a JSON file or folder with data.
+    string_length
+        The length of random strings [bytes].
+    string_data
+        The string that all inputs of strings get.
+    timeout_s
+        After so long a point has failed [s]; None for what its windows may take.
     """
 
     protocol: Axis[Literal["grpc", "http"]] = ("grpc",)
@@ -202,35 +242,36 @@ _DEFAULTS = {
 }
 
 
-def override_load(load: Load, *overrides: FileSection | None) -> Load:
-    """Return load axes with those of a model or a variant in their place.
+def override_axes(axes: A, *overrides: FileSection | None) -> A:
+    """Return axes with those of a model or a variant in their place.
 
     Parameters
     ----------
-    load
-        The campaign's axes.
+    axes
+        A section of the campaign.
     *overrides
-        Sections that may set some of these axes; later ones win.
+        Sections that may set some of its axes; later ones win.
 
     Returns
     -------
-    Load
-        The axes. Whoever sets one of `_LOOPS` drops the values of the others: it chooses between a
-        closed loop and open ones.
+    FileSection
+        The section. Whoever sets one of `_LOOPS` drops the values of the others: it chooses between
+        a closed loop and open ones.
     """
-    values = {name: getattr(load, name) for name in load.model_fields_set}
+    values = {name: getattr(axes, name) for name in axes.model_fields_set}
     for override in overrides:
         if override is None:
             continue
         given = {
             name: getattr(override, name)
-            for name in Load.model_fields
+            for name in type(axes).model_fields
             if name in override.model_fields_set
         }
         if not given.keys().isdisjoint(_LOOPS):
             values = {name: value for name, value in values.items() if name not in _LOOPS}
         values |= given
-    return Load.model_construct(**values)
+    # Not checked again: what only some combinations cannot take is found when they are made.
+    return cast("A", type(axes).model_construct(**values))
 
 
 def split_loops(load: Load) -> list[dict[str, tuple[Any, ...]]]:
