@@ -8,19 +8,27 @@ command line can start the server before it imports anything that takes long.
 
 import contextlib
 import multiprocessing
+import multiprocessing.util
 import os
 import signal
 import sys
+import tempfile
 import threading
 import types
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from multiprocessing import forkserver
 
 import psutil
 
+from hpcbench.runtime.temporary import temporary_folder
+
 _PRELOADED = ["hpcbench.cluster.preloaded"]
 """Not ``__main__``, which is there by default: a user's script would run once more."""
+
+_LONGEST_FOLDER = 70
+"""In it come two more names, and a socket's path has at most 107 characters."""
 
 _SAFE_PATH = "PYTHONSAFEPATH"
 
@@ -42,6 +50,7 @@ def start_fork_server() -> None:
 
 
 def _ensure_running() -> None:
+    _socket_folder()
     # It is started by "python -c", which looks for modules in the working folder first. That may be
     # anybody's: PYTHONSAFEPATH keeps it out.
     before = os.environ.get(_SAFE_PATH)
@@ -53,6 +62,22 @@ def _ensure_running() -> None:
             del os.environ[_SAFE_PATH]
         else:
             os.environ[_SAFE_PATH] = before
+
+
+@cache
+def _socket_folder() -> None:
+    """Let multiprocessing keep its sockets where they are deleted if this process is killed."""
+    stack = ExitStack()
+    folder = stack.enter_context(temporary_folder())
+    # After multiprocessing's own, of -100, which wants to find its folder there.
+    multiprocessing.util.Finalize(None, stack.close, exitpriority=-200)
+    if len(str(folder)) > _LONGEST_FOLDER:
+        return
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        multiprocessing.util.get_temp_dir()
+    finally:
+        tempfile.tempdir = before
 
 
 @contextmanager

@@ -53,12 +53,15 @@ class Command:
         Paths, with wildcards, to delete once the program has ended.
     cpus
         The CPUs that it may use, with all that it starts; empty for those of this process.
+    sweep
+        Folders in which to delete what killed processes have left, once the program has ended.
     """
 
     argv: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
     remove: Sequence[str] = ()
     cpus: Sequence[int] = ()
+    sweep: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -235,8 +238,10 @@ def running(
     _check_not_stopped()
     log.debug("starting: %s", shlex.join(command.argv))
     mark = uuid.uuid4().hex
+    started = time.time()
     options = [word for path in command.remove for word in ("--remove", path)]
     options += [word for path in orphaned for word in ("--orphaned", path)]
+    options += [word for path in command.sweep for word in ("--sweep", path)]
     with _on_cpus(command.cpus):
         popen = subprocess.Popen(
             [
@@ -266,6 +271,8 @@ def running(
             supervisor.kill_marked(mark)
             for pattern in command.remove:
                 supervisor.delete(pattern)
+            for folder in command.sweep:
+                supervisor.remove_abandoned(folder, started)
         if popen.stdin is not None:
             # Not earlier: the guard of a killed supervisor takes it for the death of this process.
             popen.stdin.close()

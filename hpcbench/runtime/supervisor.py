@@ -10,13 +10,16 @@ time: it waits for the death of both, then kills what is left. Apptainer's conta
 otherwise, because they do not die with their parent.
 
 ``--grace SECONDS`` is the time between SIGTERM and SIGKILL. ``--remove GLOB`` is deleted once the
-program is gone, ``--orphaned GLOB`` only if the starter has died.
+program is gone, ``--orphaned GLOB`` only if the starter has died. In ``--sweep FOLDER`` is deleted
+then what processes of this user have left that were killed.
 
 Standard library only, and few imports: one of these starts before every measurement. It exits
 with the program's own code, or 128 plus the signal that ended it.
 """
 
+import contextlib
 import ctypes
+import fcntl
 import glob
 import os
 import select
@@ -33,6 +36,8 @@ MARK = "HPCBENCH_PROGRAM"
 """A variable in the environment of a program and of all that it starts: they are found by it."""
 GUARD = "hpcbench-guard"
 """The guard's name in lists of processes."""
+FOLDER_PREFIX = f"hpcbench-tmp-{os.uname().nodename.partition('.')[0]}-"
+"""Of folders that are locked while their process lives; other hosts may not see the lock."""
 HANDLED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 # What was read from the pipe, if anything: STOP, or b"" where the starter died.
@@ -52,11 +57,13 @@ def main(arguments: list[str]) -> int:
     int
         The program's exit code, or 128 plus the signal that ended it.
     """
-    grace_s, remove, orphaned, command = _parse(arguments)
+    started = time.time()
+    options, command = _parse(arguments)
+    remove, orphaned, sweep = (options[name] for name in ("remove", "orphaned", "sweep"))
     libc = ctypes.CDLL(None)
     # Orphans of the program are handed to this process rather than to init, so they can be found.
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    _start_guard(remove + orphaned)
+    _start_guard(remove + orphaned, sweep, started)
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
@@ -71,11 +78,10 @@ def main(arguments: list[str]) -> int:
     try:
         code = _wait(child, wake_read)
         if code is None:
-            code = _stop(child, grace_s)
+            code = _stop(child, float(options["grace"][-1]))
     finally:
         _kill_descendants()
-        for pattern in remove + (orphaned if _starter_died() else []):
-            delete(pattern)
+        _clean_up(remove + (orphaned if _starter_died() else []), sweep, started)
     return code
 
 
@@ -86,23 +92,17 @@ def _starter_died() -> bool:
     return bool(_pipe_data) and STOP not in _pipe_data[0]
 
 
-def _parse(arguments: list[str]) -> tuple[float, list[str], list[str], list[str]]:
-    grace_s = 5.0
-    remove: list[str] = []
-    orphaned: list[str] = []
+def _parse(arguments: list[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """The values of each option, and the command."""
+    options: dict[str, list[str]] = {"grace": ["5"], "remove": [], "orphaned": [], "sweep": []}
     position = 0
     while arguments[position] != "--":
         option, value = arguments[position : position + 2]
-        if option == "--grace":
-            grace_s = float(value)
-        elif option == "--remove":
-            remove.append(value)
-        elif option == "--orphaned":
-            orphaned.append(value)
-        else:
+        if option[2:] not in options:
             raise SystemExit(f"supervisor: unknown option {option}")
+        options[option[2:]].append(value)
         position += 2
-    return grace_s, remove, orphaned, arguments[position + 1 :]
+    return options, arguments[position + 1 :]
 
 
 def _exec_program(command: list[str], libc: ctypes.CDLL, mask: set[int | signal.Signals]) -> None:
@@ -128,7 +128,7 @@ def _exec_program(command: list[str], libc: ctypes.CDLL, mask: set[int | signal.
     os._exit(127)
 
 
-def _start_guard(patterns: list[str]) -> None:
+def _start_guard(patterns: list[str], sweep: list[str], started: float) -> None:
     """Start the guard. It is a child like any other, and killed last if this process lives."""
     # Nobody writes into this pipe. Only this process holds the writing end, so the guard's read
     # ends when this process is dead.
@@ -149,8 +149,7 @@ def _start_guard(patterns: list[str]) -> None:
     while os.read(0, 512):
         pass
     kill_marked(os.environ[MARK])
-    for pattern in patterns:
-        delete(pattern)
+    _clean_up(patterns, sweep, started)
     # An image server becomes an orphan a little after its container has died.
     for pause_s in (0.0, 0.2, 0.8, 3.0):
         time.sleep(pause_s)
@@ -203,15 +202,17 @@ def kill_orphaned_image_servers() -> bool:
 
 
 def _serves_an_image(pid: int) -> bool:
-    try:
-        own = os.stat(f"/proc/{pid}").st_uid == os.getuid()
-    except OSError:
-        return False
     return (
-        own
+        _own(pid)
         and _name(pid).startswith((b"squashfuse", b"fuse-overlayfs"))
         and b"/mnt/session/" in _read(f"/proc/{pid}/cmdline")
     )
+
+
+def _own(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return os.stat(f"/proc/{pid}").st_uid == os.getuid()
+    return False
 
 
 def _is_apptainer(pid: int) -> bool:
@@ -227,11 +228,9 @@ def _name(pid: int) -> bytes:
 
 
 def _read(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError:
-        return b""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        return file.read()
+    return b""
 
 
 def _parent(pid: int) -> int:
@@ -243,10 +242,8 @@ def _parent(pid: int) -> int:
 def _kill(pids: list[int]) -> bool:
     """Send SIGKILL to each; return whether there was any."""
     for pid in pids:
-        try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
     return bool(pids)
 
 
@@ -329,6 +326,13 @@ def _children(parent: int) -> list[int]:
     return [pid for pid in _pids() if _parent(pid) == parent]
 
 
+def _clean_up(patterns: list[str], sweep: list[str], started: float) -> None:
+    for pattern in patterns:
+        delete(pattern)
+    for folder in sweep:
+        remove_abandoned(folder, started)
+
+
 def delete(pattern: str) -> None:
     """Delete files and folders, if they are there.
 
@@ -341,10 +345,53 @@ def delete(pattern: str) -> None:
         if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path, ignore_errors=True)
         else:
-            try:
+            with contextlib.suppress(OSError):
                 os.unlink(path)
-            except OSError:
-                pass
+
+
+def remove_abandoned(parent: str, since: float) -> None:
+    """Delete what processes of this user on this host have left that were killed.
+
+    Parameters
+    ----------
+    parent
+        The folder with temporary folders.
+    since
+        When the program started whose end is the occasion, in seconds since the epoch.
+    """
+    for path in glob.glob(os.path.join(glob.escape(parent), f"{FOLDER_PREFIX}*")):
+        try:
+            folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        # Where its process lives, or this file system has no locks, it stays.
+        with contextlib.suppress(OSError):
+            if os.fstat(folder).st_uid == os.getuid():
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path, ignore_errors=True)
+        os.close(folder)
+    _remove_environments(since)
+
+
+def _remove_environments(since: float) -> None:
+    """Delete the empty folders that Triton's Python backend makes in /tmp, whatever TMPDIR says."""
+    servers = [_started(pid) for pid in _pids() if _name(pid) == b"tritonserver" and _own(pid)]
+    for path in glob.glob("/tmp/python_env_*"):
+        # It may be gone meanwhile, or have an environment in it.
+        with contextlib.suppress(OSError):
+            found = os.lstat(path)
+            made = found.st_mtime
+            # A server that cannot be seen from here may own one that is neither so young nor old.
+            known = made > since - 1 or made < time.time() - 3600
+            if known and found.st_uid == os.getuid() and made < min(servers, default=1e99):
+                os.rmdir(path)
+
+
+def _started(pid: int) -> float:
+    """When a process started, in seconds since the epoch; now, where it is gone."""
+    fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return boot + int(fields[19]) / os.sysconf("SC_CLK_TCK") if fields else time.time()
 
 
 if __name__ == "__main__":
