@@ -12,7 +12,7 @@ from hpcbench.cluster import run_state
 from hpcbench.cluster.dispatch import dispatch
 from hpcbench.cluster.ledger import cancel_orphaned_jobs
 from hpcbench.cluster.lock_file import differences_before, write_lock
-from hpcbench.cluster.stopping import Callback, signals_interrupt
+from hpcbench.cluster.stopping import Callback, say_stopping, signals_interrupt
 from hpcbench.cluster.worker import record_event
 from hpcbench.config.campaign import Campaign
 from hpcbench.config.site import Site
@@ -26,7 +26,7 @@ from hpcbench.records import merging, store
 from hpcbench.records.columns import Status
 from hpcbench.records.folder import Results, lock_folder
 from hpcbench.records.session import Session, open_session
-from hpcbench.runtime import images
+from hpcbench.runtime import pull
 from hpcbench.runtime.ownership import others_cannot_write
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,8 @@ def run(
         Who is charged for the jobs, where the site wants to know; by default what the environment
         variable HPCBENCH_ACCOUNT says.
     listener
-        Called with each event of the run, for progress bars and logs.
+        Called with each event of the run, for progress bars and logs. Without one, a run only says
+        what it waits for after Ctrl-C.
     only
         The point_ids to measure; all by default.
     new_session
@@ -132,7 +133,7 @@ def run(
         with others_cannot_write():
             todo = plan(campaign, site, pools=pools, only=only)
             wanted = _Wanted(todo, only or frozenset(), new_session, lock)
-            return _run(wanted, folder, account, listener or (lambda _: None))
+            return _run(wanted, folder, account, listener or say_stopping)
     except BrokenPipeError:
         raise  # of the listener: what it prints to is gone
     except OSError as error:
@@ -244,7 +245,7 @@ def _pull_images(todo: Plan, notify: Callback) -> None:
     waiting = (p for placements in todo.placements.values() for p in placements)
     for name in {placement.server_image for placement in waiting}:
         container = todo.site.container.with_server_image(name)
-        images.pull_images(container, lambda image: notify({"kind": "pull", "image": image}))
+        pull.pull_images(container, lambda image: notify({"kind": "pull", "image": image}))
 
 
 def summarise(results: Results, *, started: float = 0.0, done_before: int = 0) -> Summary:

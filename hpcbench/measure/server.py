@@ -363,7 +363,9 @@ def _wait_until_ready(
         # Triton binds its ports one after the other, and answers before it is ready.
         except (OSError, http.client.HTTPException, ValueError):
             continue
-    raise ServerFailed(f"Triton was not ready within {limit_s:.0f} s", server_log.tail(log_path))
+    why = server_log.still_loading(server_log.read_from(log_path, position))
+    message = f"Triton was not ready within {limit_s:.0f} s"
+    raise ServerFailed(f"{message}: {why}" if why else message, server_log.tail(log_path))
 
 
 def free_ports(count: int) -> list[int]:
