@@ -156,6 +156,7 @@ def _measure_on(
                 return
         check_scratch(container.scratch_folder(work.site.container))
         preflight.check_unchanged(work.site.container)
+        server_log.cut(server.log_path)
         points = waiting.popleft()
         for point, record in _measure_points(points, server, work):
             failed |= record.status in (Status.FAILED, Status.TIMEOUT)
