@@ -55,6 +55,8 @@ class Command:
         The CPUs that it may use, with all that it starts; empty for those of this process.
     sweep
         Folders in which to delete what killed processes have left, once the program has ended.
+    namespaces
+        Open files of the namespaces that it enters; none for those of this process.
     """
 
     argv: Sequence[str]
@@ -62,6 +64,7 @@ class Command:
     remove: Sequence[str] = ()
     cpus: Sequence[int] = ()
     sweep: Sequence[str] = ()
+    namespaces: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -238,10 +241,10 @@ def running(
     _check_not_stopped()
     log.debug("starting: %s", shlex.join(command.argv))
     mark = uuid.uuid4().hex
-    started = time.time()
     options = [word for path in command.remove for word in ("--remove", path)]
     options += [word for path in orphaned for word in ("--orphaned", path)]
     options += [word for path in command.sweep for word in ("--sweep", path)]
+    options += [word for file in command.namespaces for word in ("--namespace", str(file))]
     with _on_cpus(command.cpus):
         popen = subprocess.Popen(
             [
@@ -252,6 +255,7 @@ def running(
             ],
             stdin=subprocess.PIPE,
             bufsize=0,
+            pass_fds=command.namespaces,
             stdout=stdout,
             stderr=stderr,
             cwd=cwd,
@@ -272,7 +276,7 @@ def running(
             for pattern in command.remove:
                 supervisor.delete(pattern)
             for folder in command.sweep:
-                supervisor.remove_abandoned(folder, started)
+                supervisor.remove_abandoned(folder)
         if popen.stdin is not None:
             # Not earlier: the guard of a killed supervisor takes it for the death of this process.
             popen.stdin.close()

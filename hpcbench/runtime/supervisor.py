@@ -11,7 +11,8 @@ otherwise, because they do not die with their parent.
 
 ``--grace SECONDS`` is the time between SIGTERM and SIGKILL. ``--remove GLOB`` is deleted once the
 program is gone, ``--orphaned GLOB`` only if the starter has died. In ``--sweep FOLDER`` is deleted
-then what processes of this user have left that were killed.
+then what processes of this user have left that were killed. The program enters the namespaces that
+are open as the files ``--namespace FILE``, in this order.
 
 Standard library only, and few imports: one of these starts before every measurement. It exits
 with the program's own code, or 128 plus the signal that ended it.
@@ -42,6 +43,7 @@ HANDLED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 # What was read from the pipe, if anything: STOP, or b"" where the starter died.
 _pipe_data: list[bytes] = []
+_started_at = time.time()
 
 
 def main(arguments: list[str]) -> int:
@@ -57,13 +59,12 @@ def main(arguments: list[str]) -> int:
     int
         The program's exit code, or 128 plus the signal that ended it.
     """
-    started = time.time()
     options, command = _parse(arguments)
     remove, orphaned, sweep = (options[name] for name in ("remove", "orphaned", "sweep"))
-    libc = ctypes.CDLL(None)
+    libc = ctypes.CDLL(None, use_errno=True)
     # Orphans of the program are handed to this process rather than to init, so they can be found.
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    _start_guard(remove + orphaned, sweep, started)
+    _start_guard(remove + orphaned, sweep)
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
@@ -73,6 +74,7 @@ def main(arguments: list[str]) -> int:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
     child = os.fork()
     if child == 0:
+        _enter([int(file) for file in options["namespace"]], libc)
         _exec_program(command, libc, before)
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
@@ -81,7 +83,7 @@ def main(arguments: list[str]) -> int:
             code = _stop(child, float(options["grace"][-1]))
     finally:
         _kill_descendants()
-        _clean_up(remove + (orphaned if _starter_died() else []), sweep, started)
+        _clean_up(remove + (orphaned if _starter_died() else []), sweep)
     return code
 
 
@@ -94,15 +96,23 @@ def _starter_died() -> bool:
 
 def _parse(arguments: list[str]) -> tuple[dict[str, list[str]], list[str]]:
     """The values of each option, and the command."""
-    options: dict[str, list[str]] = {"grace": ["5"], "remove": [], "orphaned": [], "sweep": []}
-    position = 0
-    while arguments[position] != "--":
-        option, value = arguments[position : position + 2]
+    names = ("remove", "orphaned", "sweep", "namespace")
+    options: dict[str, list[str]] = {"grace": ["5"], **{name: [] for name in names}}
+    end = arguments.index("--")
+    for option, value in zip(arguments[:end:2], arguments[1:end:2], strict=True):
         if option[2:] not in options:
             raise SystemExit(f"supervisor: unknown option {option}")
         options[option[2:]].append(value)
-        position += 2
-    return options, arguments[position + 1 :]
+    return options, arguments[end + 1 :]
+
+
+def _enter(namespaces: list[int], libc: ctypes.CDLL) -> None:
+    """Enter namespaces, before there is any other thread: a user namespace takes one only."""
+    for file in namespaces:
+        if libc.setns(file, 0):
+            os.write(2, f"cannot enter a namespace: {os.strerror(ctypes.get_errno())}\n".encode())
+            os._exit(127)
+        os.close(file)
 
 
 def _exec_program(command: list[str], libc: ctypes.CDLL, mask: set[int | signal.Signals]) -> None:
@@ -128,7 +138,7 @@ def _exec_program(command: list[str], libc: ctypes.CDLL, mask: set[int | signal.
     os._exit(127)
 
 
-def _start_guard(patterns: list[str], sweep: list[str], started: float) -> None:
+def _start_guard(patterns: list[str], sweep: list[str]) -> None:
     """Start the guard. It is a child like any other, and killed last if this process lives."""
     # Nobody writes into this pipe. Only this process holds the writing end, so the guard's read
     # ends when this process is dead.
@@ -149,7 +159,7 @@ def _start_guard(patterns: list[str], sweep: list[str], started: float) -> None:
     while os.read(0, 512):
         pass
     kill_marked(os.environ[MARK])
-    _clean_up(patterns, sweep, started)
+    _clean_up(patterns, sweep)
     # An image server becomes an orphan a little after its container has died.
     for pause_s in (0.0, 0.2, 0.8, 3.0):
         time.sleep(pause_s)
@@ -261,8 +271,7 @@ def _wait(child: int, wake: int) -> int | None:
         ready, _, _ = select.select([0, wake], [], [])
         if wake in ready:
             numbers = os.read(wake, 512)
-            code = _reap(child)
-            if code is not None:
+            if (code := _reap(child)) is not None:
                 return code
             if any(number != signal.SIGCHLD for number in numbers):
                 return None
@@ -296,8 +305,7 @@ def _stop(child: int, grace_s: float) -> int:
         _signal_group(child, number)
         deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline:
-            code = _reap(child)
-            if code is not None:
+            if (code := _reap(child)) is not None:
                 return code
             time.sleep(0.01)
     return 128 + signal.SIGKILL
@@ -313,10 +321,9 @@ def _signal_group(child: int, number: signal.Signals) -> None:
 
 def _kill_descendants() -> None:
     """Kill what the program left behind, whatever group or session it has moved to."""
-    own = os.getpid()
     # Children of what is killed come to this process, so there may be new ones each time.
     for _ in range(100):
-        if not _kill(_children(own)):
+        if not _kill(_children(os.getpid())):
             return
         time.sleep(0.01)
         _reap(-1)
@@ -326,11 +333,11 @@ def _children(parent: int) -> list[int]:
     return [pid for pid in _pids() if _parent(pid) == parent]
 
 
-def _clean_up(patterns: list[str], sweep: list[str], started: float) -> None:
+def _clean_up(patterns: list[str], sweep: list[str]) -> None:
     for pattern in patterns:
         delete(pattern)
     for folder in sweep:
-        remove_abandoned(folder, started)
+        remove_abandoned(folder)
 
 
 def delete(pattern: str) -> None:
@@ -349,31 +356,26 @@ def delete(pattern: str) -> None:
                 os.unlink(path)
 
 
-def remove_abandoned(parent: str, since: float) -> None:
+def remove_abandoned(parent: str) -> None:
     """Delete what processes of this user on this host have left that were killed.
 
     Parameters
     ----------
     parent
         The folder with temporary folders.
-    since
-        When the program started whose end is the occasion, in seconds since the epoch.
     """
     for path in glob.glob(os.path.join(glob.escape(parent), f"{FOLDER_PREFIX}*")):
-        try:
-            folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        except OSError:
-            continue
         # Where its process lives, or this file system has no locks, it stays.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            stack.callback(os.close, folder)
             if os.fstat(folder).st_uid == os.getuid():
                 fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(path, ignore_errors=True)
-        os.close(folder)
-    _remove_environments(since)
+    _remove_environments()
 
 
-def _remove_environments(since: float) -> None:
+def _remove_environments() -> None:
     """Delete the empty folders that Triton's Python backend makes in /tmp, whatever TMPDIR says."""
     servers = [_started(pid) for pid in _pids() if _name(pid) == b"tritonserver" and _own(pid)]
     for path in glob.glob("/tmp/python_env_*"):
@@ -382,7 +384,7 @@ def _remove_environments(since: float) -> None:
             found = os.lstat(path)
             made = found.st_mtime
             # A server that cannot be seen from here may own one that is neither so young nor old.
-            known = made > since - 1 or made < time.time() - 3600
+            known = made > _started_at - 1 or made < time.time() - 3600
             if known and found.st_uid == os.getuid() and made < min(servers, default=1e99):
                 os.rmdir(path)
 

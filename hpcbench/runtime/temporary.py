@@ -8,7 +8,6 @@ the next driver and the next job (`hpcbench.runtime.supervisor.remove_abandoned`
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,4 +61,4 @@ def sweep(*parents: Path) -> None:
         Folders that may have temporary folders.
     """
     for parent in {*map(str, parents), tempfile.gettempdir()}:
-        supervisor.remove_abandoned(parent, time.time())
+        supervisor.remove_abandoned(parent)

@@ -95,10 +95,11 @@ def test_the_folder_of_a_stranger_is_kept(tmp_path: Path) -> None:
 
 
 def test_empty_folders_of_the_python_backend_go_with_the_servers_that_made_them(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A killed Triton leaves one. One that a server may still need stays."""
     began = time.time()
+    monkeypatch.setattr(supervisor, "_started_at", began)
     server = tmp_path / "tritonserver"
     server.symlink_to(sys.executable)
     made = Path(tempfile.mkdtemp(prefix="python_env_", dir="/tmp"))
@@ -107,17 +108,17 @@ def test_empty_folders_of_the_python_backend_go_with_the_servers_that_made_them(
     with subprocess.Popen(words, stdout=subprocess.PIPE) as program:
         assert program.stdout is not None
         program.stdout.readline()
-        supervisor.remove_abandoned(str(tmp_path), began)
+        supervisor.remove_abandoned(str(tmp_path))
         assert made.is_dir(), "a server that is older may have made it"
         program.kill()
     assert wait_until(lambda: program.poll() is not None)
     (made / "0").mkdir()
-    supervisor.remove_abandoned(str(tmp_path), began)
+    supervisor.remove_abandoned(str(tmp_path))
     assert made.is_dir(), "it has an environment in it"
     (made / "0").rmdir()
     os.utime(made, (began - 60, began - 60))
-    supervisor.remove_abandoned(str(tmp_path), began)
+    supervisor.remove_abandoned(str(tmp_path))
     assert made.is_dir(), "it is older than the program, and not old"
     os.utime(made, (began - 7200, began - 7200))
-    supervisor.remove_abandoned(str(tmp_path), began)
+    supervisor.remove_abandoned(str(tmp_path))
     assert not made.exists()
