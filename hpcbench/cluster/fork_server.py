@@ -17,7 +17,6 @@ import threading
 import types
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache
 from multiprocessing import forkserver
 
 import psutil
@@ -50,7 +49,6 @@ def start_fork_server() -> None:
 
 
 def _ensure_running() -> None:
-    _socket_folder()
     # It is started by "python -c", which looks for modules in the working folder first. That may be
     # anybody's: PYTHONSAFEPATH keeps it out.
     before = os.environ.get(_SAFE_PATH)
@@ -64,9 +62,11 @@ def _ensure_running() -> None:
             os.environ[_SAFE_PATH] = before
 
 
-@cache
-def _socket_folder() -> None:
-    """Let multiprocessing keep its sockets where they are deleted if this process is killed."""
+def delete_sockets_of_killed() -> None:
+    """Let multiprocessing keep its sockets where they are deleted if this process is killed.
+
+    The folder is there until this process ends: for a command, not for a user's program.
+    """
     stack = ExitStack()
     folder = stack.enter_context(temporary_folder())
     # After multiprocessing's own, of -100, which wants to find its folder there.

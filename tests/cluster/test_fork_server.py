@@ -106,8 +106,9 @@ def test_a_module_in_the_working_folder_does_not_run(
 
 STARTS_ONE = """
 import sys, time
-from hpcbench.cluster.fork_server import start_fork_server
-start_fork_server()
+from hpcbench.cluster import fork_server
+fork_server.delete_sockets_of_killed()
+fork_server.start_fork_server()
 print("started", flush=True)
 time.sleep(300 if sys.argv[1] == "killed" else 0)
 """
