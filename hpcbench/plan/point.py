@@ -129,6 +129,7 @@ class Point:
             "together_id": self.together_id,
             "model_label": self.variant.label,
             "model_version": self.variant.version,
+            "model_digest": self.variant.model.digest,
             "variant": json.dumps(self.variant.axes),
             "variant_name": self.variant_name,
             "beside": json.dumps([*map(_co_located, self.co_located)]) if self.co_located else None,
