@@ -55,6 +55,7 @@ def plotted_numbers(
         "measured",
         "invalid",
         "accepted",
+        "also",
         "status",
         "lacking",
         "reason",
