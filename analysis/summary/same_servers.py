@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from hpcbench.analysis.summary.configuration import (
+    BASE,
     MODEL,
     OBSERVED,
     PLACE,
@@ -45,9 +46,10 @@ def with_one_name(frame: pd.DataFrame) -> pd.DataFrame:
         says most. Where the server told nothing, they stay apart.
     """
     codes, texts = pd.factorize(frame["variant"])
-    if len(texts) < 2:
-        return frame.assign(**{ALSO: None})
     axes: list[dict[str, Any]] = [json.loads(text) for text in texts]
+    # Two values that were asked for are no one server. So most results need no look at their rows.
+    if len({frozenset(name for name, value in each.items() if value != BASE) for each in axes}) < 2:
+        return frame.assign(**{ALSO: None})
     # Warm-up and fragments of a configuration are what a server does not tell.
     untold = [{k: v for k, v in each.items() if k not in RESOLVED} for each in axes]
     rest = [json.dumps(each, sort_keys=True) for each in untold]
@@ -81,7 +83,7 @@ def _renamed(
 
 
 def _axes_set(text: str) -> int:
-    return sum(value != "base" for value in json.loads(text).values())
+    return sum(value != BASE for value in json.loads(text).values())
 
 
 def _name(text: str) -> str:
