@@ -26,7 +26,7 @@ from hpcbench.records import merging, store
 from hpcbench.records.columns import Status
 from hpcbench.records.folder import Results, lock_folder
 from hpcbench.records.session import Session, open_session
-from hpcbench.runtime import images
+from hpcbench.runtime import pull
 from hpcbench.runtime.ownership import others_cannot_write
 
 log = logging.getLogger(__name__)
@@ -245,7 +245,7 @@ def _pull_images(todo: Plan, notify: Callback) -> None:
     waiting = (p for placements in todo.placements.values() for p in placements)
     for name in {placement.server_image for placement in waiting}:
         container = todo.site.container.with_server_image(name)
-        images.pull_images(container, lambda image: notify({"kind": "pull", "image": image}))
+        pull.pull_images(container, lambda image: notify({"kind": "pull", "image": image}))
 
 
 def summarise(results: Results, *, started: float = 0.0, done_before: int = 0) -> Summary:

@@ -36,7 +36,7 @@ from hpcbench.doctor.job_checks import PoolExamination
 from hpcbench.errors import BadInput, HpcbenchError, Interrupted, SiteError
 from hpcbench.plan.plan import chosen_pools
 from hpcbench.records.folder import Results
-from hpcbench.runtime import command, images, process
+from hpcbench.runtime import command, images, process, pull
 
 HostCheck = tuple[str, Sequence[str], Callable[[], str]]
 """A check: its name, the names of those that it needs, and the function that makes it."""
@@ -358,7 +358,7 @@ def _verify(container: Container, own: Path) -> str:
 def _pull_images(container: Container) -> str:
     """Images of a registry are pulled to where the nodes find them."""
     pulled: list[str] = []
-    images.pull_images(container, pulled.append)
+    pull.pull_images(container, pulled.append)
     return f"pulled {', '.join(pulled)}" if pulled else "both are there"
 
 
