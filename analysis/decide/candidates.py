@@ -87,7 +87,9 @@ def tabulate(
     if behind.any():
         found["overloaded"] = behind.astype(np.float64)
     found[f"{_BOUND}_ms"] = as_floats(frame[f"{_BOUND}_us"]) / 1000
-    frame = with_one_name(normalised(frame))
+    frame = normalised(frame)
+    own = is_base(frame)
+    frame = with_one_name(frame)
     numbers = group_numbers(frame, CONFIGURATION)
     table = statistics.join_groups(frame.assign(**found), numbers, tuple(found), CONFIGURATION)
     for name in {requirements.metric.column, "overloaded_max"} - set(table):
@@ -96,7 +98,7 @@ def tabulate(
     table[MEMORY.column] = table[f"{MEMORY.column}_max"]
     rows = table.pop("row").to_numpy()
     table["point_id"] = frame["point_id"].iloc[rows].to_numpy(dtype=object)
-    table["own"] = np.bincount(numbers[is_base(frame)], minlength=len(table)) > 0
+    table["own"] = np.bincount(numbers[own], minlength=len(table)) > 0
     for name in ("reason", "invalid_reasons", ALSO):
         table[name] = frame[name].iloc[rows].to_numpy(dtype=object)
     return table, _warnings(found, numbers, requirements)
