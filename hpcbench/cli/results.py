@@ -268,7 +268,7 @@ def recommend(
     """
     from hpcbench.analysis.decide import deploy, production, recommend_text
     from hpcbench.analysis.decide.candidates import RECOMMEND_COLUMNS
-    from hpcbench.analysis.decide.recommend import recommend_configurations
+    from hpcbench.analysis.decide.recommend import recommend_on_all_servers
     from hpcbench.analysis.summary.limits import Requirements
     from hpcbench.cli.console import SafeConsole
 
@@ -277,7 +277,7 @@ def recommend(
     frame, damaged = load_chosen(
         results, RECOMMEND_COLUMNS, categories=True, accepted=accepted, all_files=all_files
     )
-    advice = recommend_configurations(frame, Requirements(**limits))
+    advice = recommend_on_all_servers(frame, Requirements(**limits))
     if as_json:
         rows = [recommend_text.recommendation_json(each) for each in advice]
         click.echo(json.dumps(rows, indent=2))

@@ -116,7 +116,7 @@ def check_site(
     examinations = [
         PoolExamination(site, name, own / name, account, wait_s, findings) for name in names
     ]
-    with signals_interrupt(lambda event: report(event["text"])):
+    with signals_interrupt(lambda event: report(event.text)):
         try:
             with _temporary_folder(own):
                 for name, needs, action in checks_of_host(site, len(names), own):
