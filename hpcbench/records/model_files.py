@@ -4,6 +4,8 @@ After a model was corrected, its folder holds what was measured of both. The new
 which files are the present ones.
 """
 
+import contextlib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from hpcbench.errors import DamagedFile
 from hpcbench.records import parquet
 from hpcbench.records.folder import Results
 from hpcbench.records.store import OnDamage, read_table
@@ -45,11 +48,13 @@ def current_digests(path: Path) -> dict[str, frozenset[str]]:
         return {}
     found: dict[str, set[str]] = {}
     unknown = set()
-    for label, digest in _distinct(parquet.read_file(plan, _PAIR)):
-        if digest is None:
-            unknown.add(label)
-        else:
-            found.setdefault(label, set()).add(digest)
+    # A plan that is damaged says nothing; status and the next run tell of it.
+    with contextlib.suppress(DamagedFile):
+        for label, digest in _distinct(parquet.read_file(plan, _PAIR)):
+            if digest is None:
+                unknown.add(label)
+            else:
+                found.setdefault(label, set()).add(digest)
     return {label: frozenset(each) for label, each in found.items() if label not in unknown}
 
 
@@ -79,10 +84,9 @@ def count_earlier(results: Results, on_damage: OnDamage | None = None) -> int:
     )
 
 
-def _distinct(table: pa.Table) -> dict[tuple[str, str | None], int]:
-    counted = table.group_by(_PAIR).aggregate([([], "count_all")]).to_pydict()
-    pairs = zip(counted["model_label"], counted["model_digest"], strict=True)
-    return dict(zip(pairs, counted["count_all"], strict=True))
+def _distinct(table: pa.Table) -> Counter[tuple[str, str | None]]:
+    # Not table.group_by, which imports pandas.
+    return Counter(zip(*(table[name].to_pylist() for name in _PAIR), strict=True))
 
 
 def is_earlier(frame: "DataFrame", current: Mapping[str, frozenset[str]]) -> npt.NDArray[np.bool_]:
