@@ -16,6 +16,7 @@ from hpcbench.analysis.summary.configuration import (
     OBSERVED,
     PLACE,
     RESOLVED,
+    SERVER,
     SOFTWARE,
     Numbers,
     group_numbers,
@@ -27,7 +28,8 @@ ALSO = "also"
 
 # Loads and shapes say nothing about a server. What else it held does.
 _MODEL_FILES = tuple(name for name in MODEL if name != "shapes")
-_SERVER = (*_MODEL_FILES, "untold", "beside", *PLACE, *SOFTWARE, *OBSERVED)
+_FLAGS = tuple(name for name in SERVER if name != "variant")
+_SERVER = (*_MODEL_FILES, *_FLAGS, "untold", "beside", *PLACE, *SOFTWARE, *OBSERVED)
 
 
 def with_one_name(frame: pd.DataFrame) -> pd.DataFrame:
