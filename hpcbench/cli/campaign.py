@@ -124,6 +124,12 @@ def doctor(
 @SDK_IMAGE
 @POOL
 @ACCOUNT
+@click.option(
+    "--results",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder with results: what it holds is left out, and how long it took is expected again.",
+)
 @YES
 @JSON
 def plan(
@@ -133,6 +139,7 @@ def plan(
     sdk_image: str | None,
     pools: tuple[str, ...],
     account: str | None,
+    results: Path | None,
     yes: bool,
     as_json: bool,
 ) -> None:
@@ -151,7 +158,12 @@ def plan(
     grid_axes.check_size(chosen, yes=yes)
     # What a lock says is compared with what there is, and not with what there may be.
     todo = planning.plan(
-        chosen, given.site, pools=given.pools, only=given.only, anywhere=given.lock is None
+        chosen,
+        given.site,
+        pools=given.pools,
+        results=results,
+        only=given.only,
+        anywhere=given.lock is None,
     )
     different = given.differences(todo)
     scripts = plan_output.job_scripts(todo, account)
