@@ -33,12 +33,12 @@ from hpcbench.cli.main import main
 from hpcbench.config.site import Site
 from hpcbench.errors import BadInput
 from hpcbench.measure import loaded_config
-from hpcbench.measure import server as triton
 from hpcbench.records.columns import Record
 from hpcbench.records.frame import load_results
 from hpcbench.records.save import save_results
 from hpcbench.runtime import command as container
 from hpcbench.runtime import process
+from hpcbench.runtime.loopback import free_ports
 from tests.helpers.builders import refusal
 from tests.helpers.measurements import T4, failed, loaded, measured, repeats, server, write
 from tests.helpers.real import quick_run, site_file
@@ -805,12 +805,12 @@ def test_the_recommended_configuration_loads_on_a_triton_as_it_is(
 
 def _loaded(site: Site, repository: Path, log: Path) -> dict[str, Any]:
     """The configuration of jet_tagger that a Triton on this repository says it has loaded."""
-    http, grpc, metrics = triton.free_ports(3)
+    http, grpc, metrics = free_ports(3)
     arguments = [
         f"--model-repository={repository}",
-        *("--http-address=127.0.0.1", f"--http-port={http}"),
-        *("--grpc-address=127.0.0.1", f"--grpc-port={grpc}"),
-        *("--metrics-address=127.0.0.1", f"--metrics-port={metrics}"),
+        *("--http-address=127.0.0.1", f"--http-port={http.number}"),
+        *("--grpc-address=127.0.0.1", f"--grpc-port={grpc.number}"),
+        *("--metrics-address=127.0.0.1", f"--metrics-port={metrics.number}"),
     ]
     shared = f"hpcbench-test-{uuid.uuid4().hex}-"
     access = container.NodeAccess(folder=log.parent, shm_prefix=shared)
