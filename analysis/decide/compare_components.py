@@ -11,11 +11,12 @@ from rich.table import Table
 
 from hpcbench.analysis.decide.compare import METRICS, side_of_results
 from hpcbench.analysis.summary.components import variance_components, window_variance
-from hpcbench.analysis.summary.configuration import group_numbers
+from hpcbench.analysis.summary.configuration import as_floats, group_numbers
+from hpcbench.analysis.summary.invalid_rows import is_left_out
 from hpcbench.analysis.summary.limits import THROUGHPUT
 
-WINDOWS = "windows_throughput_infer_per_s"
-"""The column, beside those of a comparison, from which the spread within runs is taken."""
+WINDOWS = ("windows_throughput_infer_per_s", "windows_counted")
+"""The columns, beside those of a comparison, from which the spread within runs is taken."""
 
 _PARTS = ("run", "repeat", "node", "session")
 
@@ -32,11 +33,14 @@ def components_of_results(frame: pd.DataFrame) -> list[dict[str, Any]]:
     -------
     list of dict
         For each metric that was measured ``metric``, its name, and the attributes of
-        `components.Components`, None where the data cannot tell.
+        `components.Components`, None where the data cannot tell. Rows that are not valid are left
+        out.
     """
+    frame = frame[~is_left_out(frame)].reset_index(drop=True)
     side = side_of_results(frame)
     nodes = group_numbers(frame, ["node"])
-    within = window_variance(frame[WINDOWS].tolist())
+    windows, counted = (frame[name] for name in WINDOWS)
+    within = window_variance(windows.tolist(), as_floats(counted))
     rows = []
     for metric in METRICS:
         values = side.measured[metric.column]

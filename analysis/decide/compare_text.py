@@ -30,7 +30,8 @@ MOST_IN_MARKDOWN = 500
 
 _BY_COLUMN = {metric.column: metric for metric in METRICS}
 _COLOURS = {Verdict.WORSE.value: "red", Verdict.BETTER.value: "green"}
-_HEADINGS = ("configuration", "metric", "A", "B", "B / A", "verdict")
+_COUNTS = "tried/measured/settled"
+_HEADINGS = ("configuration", "metric", "A", "B", "B / A", "verdict", _COUNTS)
 
 
 def print_comparison(found: Comparison, names: tuple[str, str], console: Console) -> None:
@@ -55,7 +56,8 @@ def print_comparison(found: Comparison, names: tuple[str, str], console: Console
     for name in kept:
         right = name in ("A", "B", "B / A")
         wraps = name == "configuration"
-        table.add_column(name, justify="right" if right else "left", no_wrap=not wraps)
+        heading = name.replace("/", "/\n") if name == _COUNTS else name
+        table.add_column(heading, justify="right" if right else "left", no_wrap=not wraps)
     for cells, verdict in zip(_cells(found, shown), shown["verdict"], strict=True):
         named = dict(zip(_HEADINGS, cells, strict=True))
         if console.width < _WIDE:
@@ -120,6 +122,7 @@ def _cells(found: Comparison, rows: pd.DataFrame) -> list[tuple[str, ...]]:
                 format_with_error(b, metric.column),
                 format_interval(row["ratio"], row["low"], row["high"]),
                 _verdict(row),
+                _counts(a, b),
             )
         )
     return cells
@@ -130,6 +133,11 @@ def _verdict(row: dict[str, Any]) -> str:
     if row["verdict"] != Verdict.CANNOT_TELL or row["detectable"] is None:
         return str(row["verdict"])
     return f"{row['verdict']} (finds {abs(row['detectable'] - 1):.0%})"
+
+
+def _counts(a: dict[str, Any], b: dict[str, Any]) -> str:
+    """Return how many repeats were tried, measured and settled, once where A and B have as many."""
+    return " -> ".join(dict.fromkeys(str(Counts.of(row)) for row in (a, b)))
 
 
 def _shared(found: Comparison, rows: pd.DataFrame) -> list[str]:
@@ -159,7 +167,7 @@ def comparison_markdown(found: Comparison, names: tuple[str, str]) -> str:
     shown = most_changed(found, MOST_IN_MARKDOWN)
     above = [*comparison_summary(found, names), *_shared(found, shown)]
     lines = ["# Comparison", "", *(f"- {_cell(line)}" for line in above), ""]
-    lines += [f"| {' | '.join(_HEADINGS)} |", "|---|---|---:|---:|---:|---|"]
+    lines += [f"| {' | '.join(_HEADINGS)} |", "|---|---|---:|---:|---:|---|---|"]
     lines += [f"| {' | '.join(map(_cell, cells))} |" for cells in _cells(found, shown)]
     if len(found.rows) > len(shown):
         lines += ["", f"{len(found.rows) - len(shown)} more metrics changed less."]

@@ -7,14 +7,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from hpcbench.analysis.decide.compare import side_of_results
+from hpcbench.analysis.decide.compare import METRICS, side_of_results
+from hpcbench.analysis.decide.sessions import Side
 from hpcbench.analysis.summary.configuration import (
     CONFIGURATION,
     SOFTWARE,
     VERSIONS,
     Array,
+    Numbers,
     as_floats,
 )
+from hpcbench.analysis.summary.invalid_rows import without_invalid
 from hpcbench.analysis.summary.limits import Metric
 from hpcbench.analysis.summary.statistics import Sample, t_quantile
 from hpcbench.analysis.summary.variance import moderated_spread
@@ -97,35 +100,37 @@ def split_history(results: Sequence[tuple[Path, pd.DataFrame]]) -> History:
     )
 
 
-def session_trend(history: History, metric: Metric) -> pd.DataFrame:
+def session_trends(history: History) -> dict[Metric, pd.DataFrame]:
     """Return what each session measured of each configuration, with the band of the earlier ones.
 
     Parameters
     ----------
     history
         The sessions.
-    metric
-        What to show: one of `compare.METRICS`.
 
     Returns
     -------
-    pandas.DataFrame
-        A row per configuration and session: the columns of the configuration; ``configuration``,
-        its number; ``session``, a position in ``history.names``; ``mean``; ``low`` and ``high``,
-        between which the next session is expected with 95 %: the prediction interval of Student's t
-        with the moderated spread of the earlier sessions; and ``beyond``, by how many half widths
-        the last session is away from their mean. Only what the last session and an earlier one
-        measured.
+    dict of Metric to pandas.DataFrame
+        By each of `compare.METRICS` a row per configuration and session: the columns of the
+        configuration; ``configuration``, its number; ``session``, a position in ``history.names``;
+        ``mean``; ``low`` and ``high``, between which the next session is expected with 95 %: the
+        prediction interval of Student's t with the moderated spread of the earlier sessions; and
+        ``beyond``, by how many half widths the last session is away from their mean. Only what the
+        last session and an earlier one measured. Rows that are not valid are left out.
     """
     whole = pd.concat([history.earlier, history.latest], ignore_index=True)
-    side = side_of_results(whole, SAME_WORK)
+    side = side_of_results(without_invalid(whole), SAME_WORK)
     place = {name: number for number, name in enumerate(history.names)}
     first = np.unique(side.sessions, return_index=True)[1]
     at = np.array([place[str(name)] for name in whole["run_id"].iloc[first]])
+    return {metric: _trend(side, at, len(history.names) - 1, metric) for metric in METRICS}
+
+
+def _trend(side: Side, at: Numbers, last: int, metric: Metric) -> pd.DataFrame:
+    """Return the trend of one metric; ``at`` is the place in time of each number of a session."""
     means, _ = side.by_sessions(metric.column)
     # A session at two places is one session of each configuration.
     means["session"] = at[means["session"]]
-    last = len(history.names) - 1
     grouped = means[means["session"] < last].groupby("configuration")["mean"]
     count = len(side.table)
     n, mean, std = (_by_number(x, count) for x in (grouped.size(), grouped.mean(), grouped.std()))

@@ -27,11 +27,9 @@ WORK = (
 """What two configurations must agree in to be compared. Where no server variant was requested, as
 in imported results, what the server resolved (RESOLVED) stands for it."""
 
-ALIKE = (
-    *("gpu_name", "gpu_count", "cpu_name", "cpu_count", "pool", "site", "model_digest"),
-    *(name for name in CONFIGURATION if name not in WORK),
-)
-"""What may differ, the most important first; of a column that stands twice the first counts."""
+_FIRST = ("gpu_name", "gpu_count", "cpu_name", "cpu_count", "pool", "site", "model_digest")
+ALIKE = (*_FIRST, *(name for name in CONFIGURATION if name not in (*WORK, *_FIRST)))
+"""What may differ, the most important first."""
 
 
 def first_difference(a_table: pd.DataFrame, b_table: pd.DataFrame) -> str:
@@ -82,7 +80,7 @@ def pair_configurations(a_table: pd.DataFrame, b_table: pd.DataFrame) -> pd.Data
     pairs = a_side.merge(b_side, on="work")[["a", "b"]]
     # Read as a binary number: agreeing in a column outweighs agreeing in all columns after it.
     likeness = np.zeros(len(pairs), dtype=np.int64)
-    for column in dict.fromkeys(ALIKE):
+    for column in ALIKE:
         codes = group_numbers(both, [column])
         same = codes[pairs["a"]] == codes[pairs["b"] + len(a_table)]
         likeness = 2 * likeness + same
@@ -121,14 +119,15 @@ def differing_values(
         The pairs of values of each such column, each once.
     """
     found = {}
-    for name in dict.fromkeys(ALIKE):
-        values = pd.DataFrame(
-            {
-                "a": a_table[name].iloc[pairs["a"]].to_numpy(dtype=object),
-                "b": b_table[name].iloc[pairs["b"]].to_numpy(dtype=object),
-            }
-        ).drop_duplicates()
-        changes = [(row["a"], row["b"]) for row in plain_rows(values, range(len(values)))]
-        if changes := [(was, now) for was, now in changes if was != now]:
-            found[name] = changes
+    both = pd.concat([a_table[[*ALIKE]], b_table[[*ALIKE]]], ignore_index=True)
+    a, b = pairs["a"].to_numpy(), pairs["b"].to_numpy() + len(a_table)
+    for name in ALIKE:
+        codes = group_numbers(both, [name])
+        # Most columns differ nowhere, and the others in a few values.
+        differ = np.flatnonzero(codes[a] != codes[b])
+        kinds = codes[a[differ]] * len(both) + codes[b[differ]]
+        places = differ[np.sort(np.unique(kinds, return_index=True)[1])]
+        if len(places):
+            was, now = (plain_rows(both[[name]], side[places]) for side in (a, b))
+            found[name] = [(x[name], y[name]) for x, y in zip(was, now, strict=True)]
     return found

@@ -10,8 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from hpcbench.analysis.decide.compare import METRICS
-from hpcbench.analysis.decide.history import History, session_trend
+from hpcbench.analysis.decide.history import History, session_trends
 from hpcbench.analysis.figures import layout
 from hpcbench.analysis.figures.layout import Surroundings
 from hpcbench.analysis.figures.styles import COLOURS, DEFAULT_STYLE, GREY, SMALL_PT, get_style
@@ -40,9 +39,9 @@ def draw_session_trend(history: History, style: str = DEFAULT_STYLE) -> Figure:
     Figure
         The grey band is where the last session is expected with 95 %.
     """
-    trends = {metric: session_trend(history, metric) for metric in METRICS}
+    trends = session_trends(history)
+    whole = pd.concat([*trends.values()])
     trends = {metric: trend for metric, trend in trends.items() if len(trend)}
-    whole = pd.concat([*trends.values()] or [session_trend(history, METRICS[0])])
     furthest = whole.sort_values("beyond", ascending=False, kind="stable")
     shown = furthest.drop_duplicates("configuration").head(MOST_ROWS).reset_index(drop=True)
     texts, shared = configuration_names(plain_rows(shown, range(len(shown))))

@@ -17,8 +17,8 @@ import pandas as pd
 
 from hpcbench.analysis.summary.configuration import Array, Numbers, group_numbers
 
-COUNTED_WINDOWS = 3
-"""Windows at the end of a measurement whose mean it is."""
+USUAL_WINDOWS = 3
+"""Windows at the end of a measurement whose mean it is, where it does not say how many."""
 
 
 @dataclass(frozen=True)
@@ -132,26 +132,34 @@ def _separable(matrix: Array) -> list[int]:
     return sorted(chosen)
 
 
-def window_variance(windows: Sequence[Any]) -> float:
+def window_variance(windows: Sequence[Any], counted: Array) -> float:
     """Return the variance of a measurement that its windows explain, as a squared fraction.
 
     Parameters
     ----------
     windows
-        For each measurement the throughput of its windows in the order of time; None where there is
-        none.
+        For each of n measurements the throughput of its windows in the order of time; None where
+        there is none.
+    counted
+        Shape (n,), the mean of how many of the last windows each is; NaN: USUAL_WINDOWS.
 
     Returns
     -------
     float
-        The mean over measurements of the variance of the last COUNTED_WINDOWS windows, divided by
-        their number; NaN without any.
+        The mean over measurements of the variance of the windows that count, divided by their
+        number; NaN without any.
     """
+    counts = np.where(np.isfinite(counted), counted, USUAL_WINDOWS).astype(np.int64).tolist()
     last = [
-        row[-COUNTED_WINDOWS:] for row in windows if row is not None and len(row) >= COUNTED_WINDOWS
+        row[-count:]
+        for row, count in zip(windows, counts, strict=True)
+        if row is not None and len(row) >= count > 1
     ]
     if not last:
         return float("nan")
-    table = np.array(last, dtype=float)
-    relative = table.var(axis=1, ddof=1) / table.mean(axis=1) ** 2 / COUNTED_WINDOWS
+    n = np.array([len(row) for row in last])
+    of, values = np.repeat(np.arange(len(n)), n), np.concatenate(last)
+    mean = np.bincount(of, values) / n
+    with np.errstate(invalid="ignore", divide="ignore"):
+        relative = np.bincount(of, (values / mean[of] - 1) ** 2) / (n - 1) / n
     return float(np.nanmean(relative)) if np.isfinite(relative).any() else float("nan")

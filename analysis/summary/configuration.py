@@ -6,7 +6,7 @@ Python.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -195,13 +195,7 @@ def group_numbers(frame: pd.DataFrame, columns: Sequence[str]) -> Numbers:
     numpy.ndarray
         Shape (n,), from 0 in the order in which groups first appear.
     """
-    numbers = np.zeros(len(frame), dtype=np.int64)
-    for column in columns:
-        codes = _codes(frame[column])
-        if len(codes) and (codes != codes[0]).any():
-            # Renumbered at every step: the product of many columns would overflow 64 bits.
-            numbers = _codes(pd.Series(numbers * (codes.max() + 1) + codes)) - 1
-    return numbers
+    return _combined((_codes(frame[column]) for column in columns), len(frame))
 
 
 def as_floats(column: pd.Series) -> Array:
@@ -261,6 +255,16 @@ def _codes(column: pd.Series) -> Numbers:
     return codes.astype(np.int64) + 1
 
 
+def _combined(parts: Iterable[Numbers], rows: int) -> Numbers:
+    """Return the number of each row's group: those that agree in all codes, from 0 upwards."""
+    numbers = np.zeros(rows, dtype=np.int64)
+    for codes in parts:
+        if len(codes) and (codes != codes[0]).any():
+            # Renumbered at every step: the product of many columns would overflow 64 bits.
+            numbers = pd.factorize(numbers * (codes.max() + 1) + codes)[0].astype(np.int64)
+    return numbers
+
+
 def _with_facts(frame: pd.DataFrame, facts: Sequence[str], alike: Sequence[str]) -> pd.DataFrame:
     """Give rows without a measurement the ``facts`` of the first measured row that fits.
 
@@ -270,20 +274,25 @@ def _with_facts(frame: pd.DataFrame, facts: Sequence[str], alike: Sequence[str])
     measured = frame["status"].isin(sorted({*MEASURED, INVALID})).to_numpy(dtype=bool)
     if measured.all() or not measured.any():
         return frame
-    names = list(facts)
-    rows = pd.DataFrame({name: _codes(frame[name]) for name in names})
-    rows["alike"] = group_numbers(frame, alike)
-    rows["kind"] = group_numbers(rows, [*names, "alike"])
-    rows["row"] = np.arange(len(rows))
-    lacking = rows[~measured & (rows[names] == 0).any(axis=1)]
-    pairs = lacking.drop_duplicates("kind").merge(
-        rows[measured].drop_duplicates("kind"), on="alike", suffixes=("", "_known")
+    codes = {name: _codes(frame[name]) for name in facts}
+    same = group_numbers(frame, alike)
+    kinds = _combined([*codes.values(), same], len(frame))
+    unmeasured = np.flatnonzero(~measured)
+    lacking = unmeasured[np.any([each[unmeasured] == 0 for each in codes.values()], axis=0)]
+
+    def first_of_each_kind(rows: Numbers) -> pd.DataFrame:
+        first = rows[~pd.Series(kinds[rows]).duplicated().to_numpy()]
+        keys = {"row": first, "kind": kinds[first], "alike": same[first]}
+        return pd.DataFrame(keys | {name: each[first] for name, each in codes.items()})
+
+    pairs = first_of_each_kind(lacking).merge(
+        first_of_each_kind(np.flatnonzero(measured)), on="alike", suffixes=("", "_known")
     )
-    mine, known = pairs[names].to_numpy(), pairs[[f"{name}_known" for name in names]].to_numpy()
+    mine, known = (pairs[[f"{name}{end}" for name in facts]].to_numpy() for end in ("", "_known"))
     pairs = pairs[((mine == 0) | (mine == known)).all(axis=1)].drop_duplicates("kind")
-    given = lacking["kind"].map(pairs.set_index("kind")["row_known"]).dropna()
+    given = pd.Series(kinds[lacking], lacking).map(pairs.set_index("kind")["row_known"]).dropna()
     if given.empty:
         return frame
     source = np.arange(len(frame))
     source[given.index.to_numpy()] = given.to_numpy(dtype=np.int64)
-    return frame.assign(**{name: frame[name].array.take(source) for name in names})
+    return frame.assign(**{name: frame[name].array.take(source) for name in facts})

@@ -53,6 +53,7 @@ def plotted_numbers(
         "point_id",
         "repeats",
         "measured",
+        "settled",
         "invalid",
         "accepted",
         "status",
@@ -61,6 +62,7 @@ def plotted_numbers(
         "campaigns",
         "candidates",
     )
+    table = table.assign(settled=table["measured"] - table["unstable"])
     kept = ["series", "x", *CONFIGURATION, *(name for name in details if name in table), *values]
     found = with_error_bars(table, quantities)[kept].reset_index(drop=True)
     found.insert(1, "drawn", [how.get(number, "no") for number in found["series"]])

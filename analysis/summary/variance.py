@@ -222,6 +222,8 @@ def _prior(
     known = known[:: max(1, len(known) // _ENOUGH)]
     basis = _basis(level[known], level)
     at, d = basis[known], freedom[known]
+    # Most configurations have equally many repeats, and these functions are slow.
+    distinct, of = np.unique(d, return_inverse=True)
     # Variances of exactly 0 have no logarithm; limma lifts them in the same way.
     least = max(1e-5 * float(np.median(own[known])), np.finfo(float).tiny)
     log = np.log(np.maximum(own[known], least))
@@ -231,18 +233,18 @@ def _prior(
         # The first steps of the search may go far beyond what a float holds.
         away = np.clip(log - at @ given[:-1], -500, 500)
         scaled = d * np.exp(away) / d0
-        share = scaled / (1 + scaled)
+        share, log_rest = scaled / (1 + scaled), np.log1p(scaled)
         found = (
             d / 2 * (np.log(d / d0) + away)
-            - special.betaln(d / 2, d0 / 2)
-            - (d + d0) / 2 * np.log1p(scaled)
+            - special.betaln(distinct / 2, d0 / 2)[of]
+            - (d + d0) / 2 * log_rest
         )
         by_level = (d + d0) / 2 * share - d / 2
         by_d0 = (
-            special.digamma((d + d0) / 2)
+            special.digamma((distinct + d0) / 2)[of]
             - special.digamma(d0 / 2)
             - d / d0
-            - np.log1p(scaled)
+            - log_rest
             + (d + d0) / d0 * share
         ) / 2
         slope = np.append(at.T @ by_level, by_d0.sum() * d0)

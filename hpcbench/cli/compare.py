@@ -90,7 +90,7 @@ def compare(
         )
     compare_text.check_output(out)
     columns = [*COMPARE_COLUMNS]
-    columns += [WINDOWS] if components else []
+    columns += WINDOWS if components else []
     columns += HISTORY_COLUMNS if against_history else []
     expected = {path: read_expectations(path) for path in results}
     columns += references.reference_columns([*chain.from_iterable(expected.values())])

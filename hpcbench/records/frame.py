@@ -4,6 +4,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -82,7 +84,9 @@ def load_results(
     elif categories and points is None:
         parquet.check_columns(stored)
         with parquet.open_records(path) as file:
-            tables = file.batches(stored) if file.rows else [file.table(stored)]
+            # The check of statuses and the ids need strings.
+            coded = [n for n in stored if _is_coded(SCHEMA.field(n)) and n != "status"]
+            tables = file.batches(stored, coded) if file.rows else [file.table(stored)]
             table = _in_categories(_with_computed(each, names) for each in tables)
     else:
         table = _with_computed(read_table(path, stored, points), names)
@@ -116,23 +120,49 @@ def _in_categories(tables: Iterable[pa.Table]) -> pa.Table:
 
     def coded(table: pa.Table) -> pa.Table:
         for place, field in enumerate(table.schema):
-            if pa.types.is_string(field.type) and field.name != "point_id":
+            if _is_coded(field):
                 table = table.set_column(place, field.name, table[field.name].dictionary_encode())
         return table
 
     return pa.concat_tables(map(coded, tables)).unify_dictionaries()
 
 
+def _is_coded(field: pa.Field) -> bool:
+    return bool(pa.types.is_string(field.type) and field.name != "point_id")
+
+
 def _tuples(column: pa.ChunkedArray) -> Iterator[tuple[Any, ...] | None]:
     """Each list as a tuple; equal ones are one object as long as they are few."""
     known: dict[tuple[Any, ...], tuple[Any, ...]] = {}
     for start in range(0, len(column), parquet.BATCH_ROWS):
-        for values in column.slice(start, parquet.BATCH_ROWS).to_pylist():
-            if values is None:
-                yield None
-                continue
-            found = tuple(values)
-            yield known.setdefault(found, found) if len(known) < _MOST_KNOWN else found
+        lists = column.slice(start, parquet.BATCH_ROWS).combine_chunks()
+        distinct, codes = _distinct_lists(lists)
+        found = [None if values is None else tuple(values) for values in distinct.to_pylist()]
+        if len(known) < _MOST_KNOWN:
+            found = [each and known.setdefault(each, each) for each in found]
+        yield from found if codes is None else map(found.__getitem__, codes.tolist())
+
+
+def _distinct_lists(lists: pa.ListArray) -> tuple[pa.ListArray, npt.NDArray[np.int64] | None]:
+    """The distinct ones of lists, and which of them each is; all and None where most differ.
+
+    A Python list of each of a million rows takes a second, and most columns have a few.
+    """
+    values = lists.flatten().dictionary_encode()
+    if len(values.dictionary) > _MOST_KNOWN:
+        return lists, None
+    lengths = pc.fill_null(pc.list_value_length(lists), -1).to_numpy()
+    start = np.cumsum(lengths.clip(min=0)) - lengths.clip(min=0)
+    # A missing value, of which there are none so far, differs from all others.
+    codes = pc.fill_null(values.indices, len(values.dictionary)).to_numpy(zero_copy_only=False)
+    keys = lengths.astype(np.int64)
+    for place in range(int(lengths.max(initial=0))):
+        there = lengths > place
+        keys = keys * (len(values.dictionary) + 2)
+        keys[there] += codes[start[there] + place] + 1
+        keys = np.unique(keys, return_inverse=True)[1]
+    _, first, which = np.unique(keys, return_index=True, return_inverse=True)
+    return lists.take(pa.array(first)), which
 
 
 _MOST_KNOWN = 1000

@@ -5,9 +5,8 @@ step, a newer one is refused. Within a version, columns may only be added: null 
 them.
 """
 
-import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -19,34 +18,8 @@ import pyarrow.parquet as pq
 
 from hpcbench.errors import BadInput, DamagedFile, did_you_mean
 from hpcbench.records.columns import SCHEMA, SCHEMA_VERSION, Record, Status
+from hpcbench.records.migrations import MIGRATIONS
 from hpcbench.records.roles import may_become
-
-Migration = Callable[[pa.Table], pa.Table]
-
-
-def _variant_without_base(table: pa.Table) -> pa.Table:
-    """Version 2 leaves out of a variant what does not change the model's own configuration."""
-    variants = table["variant"].combine_chunks().dictionary_encode()
-    texts = [text and _changes_only(text) for text in variants.dictionary.to_pylist()]
-    column = pa.array(texts, pa.string()).take(variants.indices)
-    return table.set_column(table.schema.get_field_index("variant"), "variant", column)
-
-
-def _changes_only(variant: str) -> str:
-    axes = {axis: value for axis, value in json.loads(variant).items() if value != "base"}
-    if axes.get("preferred_batch_size", ()) is None:
-        axes.pop("max_queue_delay_us", None)
-    return json.dumps(axes)
-
-
-def _of_no_session(table: pa.Table) -> pa.Table:
-    """Version 3 names a measurement by its session, too. Nobody knows those of older rows."""
-    return table.append_column("run_id", pa.nulls(len(table), pa.string()))
-
-
-MIGRATIONS: dict[int, Migration] = {1: _variant_without_base, 2: _of_no_session}
-"""By version n: the function that turns a table of version n, with all its columns, into one of
-version n + 1."""
 
 BATCH_ROWS = 16_384
 """How many rows of a large file are in memory at once."""
@@ -144,22 +117,35 @@ class RecordFile:
         table = self.parquet.read(columns=self._stored(columns), use_threads=threads)
         return _conformed(_migrated(table, self.version), columns, self.path)
 
-    def batches(self, columns: Sequence[str] = tuple(SCHEMA.names)) -> Iterator[pa.Table]:
+    def batches(
+        self, columns: Sequence[str] = tuple(SCHEMA.names), coded: Sequence[str] = ()
+    ) -> Iterator[pa.Table]:
         """Return all rows in pieces, so that a large file need not fit into memory.
 
         Parameters
         ----------
         columns
             The columns to read; all by default.
+        coded
+            Those of them that may come as Arrow's dictionaries, as they are stored: it takes half
+            the time. They do where they are strings in the file.
 
         Yields
         ------
         pyarrow.Table
             At most `BATCH_ROWS` rows.
         """
-        for batch in self.parquet.iter_batches(BATCH_ROWS, columns=self._stored(columns)):
-            table = _migrated(pa.Table.from_batches([batch]), self.version)
-            yield _conformed(table, columns, self.path)
+        strings = {field.name for field in self.schema if field.type == pa.string()}
+        texts = [name for name in coded if name in strings and self.version == SCHEMA_VERSION]
+        names = [name for name in columns if name not in texts]
+        again = _open(self.path, self.parquet.metadata, texts) if texts else None
+        with again or nullcontext(self.parquet) as file:
+            for batch in file.iter_batches(BATCH_ROWS, columns=self._stored(columns)):
+                table = pa.Table.from_batches([batch])
+                found = _conformed(_migrated(table, self.version), names, self.path)
+                for name in texts:
+                    found = found.append_column(name, table[name])
+                yield found.select(columns)
 
     def _stored(self, names: Sequence[str]) -> list[str] | None:
         """The columns to read for ``names``; all of them where a migration may need any."""
@@ -167,6 +153,14 @@ class RecordFile:
             return None
         known = set(self.schema.names)
         return [name for name in names if name in known]
+
+
+def _open(
+    path: Path, metadata: pq.FileMetaData | None = None, coded: Sequence[str] = ()
+) -> pq.ParquetFile:
+    return pq.ParquetFile(
+        path, metadata=metadata, read_dictionary=coded, page_checksum_verification=True
+    )
 
 
 @contextmanager
@@ -191,7 +185,7 @@ def open_records(path: Path) -> Iterator[RecordFile]:
         Where it is not there: a run at work merges files while others read them.
     """
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
+        with _open(path) as parquet:
             schema = parquet.schema_arrow
             _check_size(path, parquet.metadata)
             yield RecordFile(path, parquet, schema, _version(path, schema.metadata or {}))

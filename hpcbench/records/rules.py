@@ -204,7 +204,7 @@ def _is_other_device(table: pa.Table) -> Flags:
 def _is_throttled(table: pa.Table) -> Flags:
     if "gpu_throttle_reasons" not in table.column_names:
         return np.zeros(len(table), dtype=bool)
-    reasons = pc.utf8_lower(table["gpu_throttle_reasons"])
+    reasons = pc.utf8_lower(table["gpu_throttle_reasons"].cast(pa.string()))
     found: Flags = np.any(
         [flags(pc.match_substring(reasons, word)) for word in SLOWED_DOWN], axis=0
     )
@@ -248,7 +248,9 @@ def _has_other_config(table: pa.Table) -> Flags:
 
 def _asked_config(variants: pa.ChunkedArray) -> tuple[Numbers, Numbers, Numbers]:
     """Return instances, dynamic batching (0 or 1) and queue delay as asked for; NaN: not asked."""
-    encoded = variants.cast(pa.string()).combine_chunks().dictionary_encode()
+    encoded = variants.combine_chunks()
+    if not pa.types.is_dictionary(encoded.type):
+        encoded = encoded.cast(pa.string()).dictionary_encode()
     asked = [_numbers_of(text) for text in encoded.dictionary.to_pylist()]
     table = np.array([*asked, (np.nan,) * 3], dtype=float)
     # A missing variant is the last row.

@@ -177,6 +177,21 @@ def test_results_are_typed_and_what_is_missing_is_missing(results: Results) -> N
     assert pd.isna(frame["reason"]).all()
 
 
+def test_lists_come_back_as_they_were_and_equal_ones_are_held_once(results: Results) -> None:
+    few = [(4, 8), None, (8, 4), (), (4,), (4, 8, 16), (8,), (4, 8)] * 50
+    # Of these no two are equal, and there are too many to look for it.
+    many = [(n + 0.25, n + 0.5, n + 0.75) for n in range(len(few))]
+    records = [
+        record(n, preferred_batch_size=short, windows_latency_us=long)
+        for n, (short, long) in enumerate(zip(few, many, strict=True))
+    ]
+    store.write_records(results.records / "all.parquet", records)
+    frame = hpcbench.load_results(results.folder).sort_values("batch_size")
+    assert frame["preferred_batch_size"].tolist() == few
+    assert frame["windows_latency_us"].tolist() == many
+    assert len({id(each) for each in frame["preferred_batch_size"] if each}) == 5
+
+
 def test_columns_that_are_asked_for_are_read_alone_and_say_the_same(results: Results) -> None:
     for number in (3, 1, 2):
         store.write_point(results, record(number, preferred_batch_size=(4, 8)))

@@ -371,7 +371,7 @@ def test_the_comparison_is_written_as_what_the_suffix_says(
     lines = (tmp_path / "new" / "night.md").read_text().splitlines()
     table = [line for line in lines if line.startswith("| batch size")]
     assert len(table) == 9
-    assert all(line.count("|") == 7 for line in table)
+    assert all(line.count("|") == 8 for line in table)
     assert json.loads((tmp_path / "new" / "night.json").read_text())["counts"]["worse"] == 9
 
 

@@ -4,6 +4,7 @@ import pandas as pd
 
 from hpcbench.analysis.decide.compare import COMPARE_COLUMNS, compare_results
 from hpcbench.analysis.decide.compare_summary import comparison_summary
+from hpcbench.analysis.decide.compare_text import comparison_markdown
 from hpcbench.records.columns import Record, Status
 from tests.analysis.decide.test_compare import NAMES, compared, scan, told
 from tests.helpers.builders import refusal
@@ -28,6 +29,13 @@ def test_a_server_that_dies_in_two_of_three_repeats_is_worse() -> None:
     assert "fails more often: Tagger, batch size 1" in text
     assert "3 tried, 3 measured, 3 settled in A, 3 tried, 1 measured, 1 settled in B" in text
     assert not compared(died, scan()).is_worse
+    assert "| 3/3/3 -> 3/1/1 |" in comparison_markdown(found, NAMES)
+
+
+def test_tables_count_repeats_once_where_both_sides_have_as_many() -> None:
+    table = comparison_markdown(compared(scan(), scan(0.9)), NAMES)
+    assert "| verdict | tried/measured/settled |" in table
+    assert table.count("| 3/3/3 |") == 9
 
 
 def test_what_no_longer_settles_is_worse() -> None:

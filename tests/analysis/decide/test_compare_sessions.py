@@ -14,7 +14,7 @@ from hpcbench.analysis.decide.compare_summary import comparison_summary
 from hpcbench.cli.main import main
 from tests.analysis.decide.test_compare import NAMES, compared, told
 from tests.benchmarks.synthetic import Night, results
-from tests.helpers.measurements import repeats, write
+from tests.helpers.measurements import measured, repeats, write
 
 THREE = Night(configurations=40, repeats=3, sessions=3, night_sd=0.08)
 
@@ -146,7 +146,9 @@ def test_the_command_prints_where_the_spread_comes_from(tmp_path: Path) -> None:
         for c in range(1, 5)
         for record in repeats([900, 1000, 1100], concurrency=c, node="n1", **windows)
     ]
-    a, b = write(tmp_path / "a", records), write(tmp_path / "b", records)
+    # It is not valid, and says nothing of the spread: by Little's law it cannot be.
+    wrong = measured(10_000, concurrency=1, repeat=3, node="n2", latency_avg_us=8e6)
+    a, b = write(tmp_path / "a", [*records, wrong]), write(tmp_path / "b", records)
     done = CliRunner().invoke(main, ["compare", str(a), str(b), "--components"])
     assert done.exit_code == 0
     row = next(line for line in done.output.splitlines() if line.startswith("A ") and "thr" in line)

@@ -1,5 +1,6 @@
 """The latest session against all earlier ones, and the comparison as tests for CI."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from hpcbench.analysis.decide.compare import COMPARE_COLUMNS
-from hpcbench.analysis.decide.history import HISTORY_COLUMNS, session_trend, split_history
+from hpcbench.analysis.decide.history import HISTORY_COLUMNS, session_trends, split_history
 from hpcbench.analysis.figures.session_trend import draw_session_trend
 from hpcbench.analysis.summary.limits import THROUGHPUT
 from hpcbench.cli.main import main
@@ -81,13 +82,24 @@ def history(folders: list[Path]) -> Any:
 
 
 def test_the_trend_has_each_session_and_the_band_of_the_earlier_ones(folders: list[Path]) -> None:
-    trend = session_trend(history(folders), THROUGHPUT)
+    trend = session_trends(history(folders))[THROUGHPUT]
     assert trend.groupby("configuration").size().tolist() == [NIGHTS] * 6
     last = trend[trend["session"] == NIGHTS - 1].set_index("batch_size")
     assert last["beyond"].idxmax() == 1
     assert last.loc[1, "mean"] < last.loc[1, "low"]
     others = last.drop(index=1)
     assert ((others["mean"] > others["low"]) & (others["mean"] < others["high"])).all()
+
+
+def test_a_row_that_is_not_valid_is_no_part_of_the_trend(folders: list[Path]) -> None:
+    split = history(folders)
+    bad = (split.earlier["batch_size"] == 8) & (split.earlier["run_id"] == split.names[2])
+    reasons = split.earlier["invalid_reasons"].astype("string").mask(bad, "STRANGER")
+    wild = split.earlier["throughput_infer_per_s"].mask(bad, 1.0)
+    earlier = split.earlier.assign(invalid_reasons=reasons, throughput_infer_per_s=wild)
+    trend = session_trends(replace(split, earlier=earlier))[THROUGHPUT]
+    assert 2 not in trend.loc[trend["batch_size"] == 8, "session"].tolist()
+    assert (trend.groupby("configuration").size() == NIGHTS).sum() == 5
 
 
 def test_the_figure_has_a_row_for_each_configuration(folders: list[Path], tmp_path: Path) -> None:

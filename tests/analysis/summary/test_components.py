@@ -61,11 +61,18 @@ def test_one_session_says_nothing_of_sessions_and_one_measurement_nothing_at_all
 def test_what_windows_explain_is_no_spread_between_repeats() -> None:
     chance = np.random.default_rng(3)
     windows = 100 * np.exp(chance.normal(0, 0.03, (400, 5)))
-    within = window_variance([*map(tuple, windows), None, (1.0,)])
+    unsaid = np.full(402, np.nan)
+    within = window_variance([*map(tuple, windows), None, (1.0,)], unsaid)
     assert np.sqrt(within) == pytest.approx(0.03 / np.sqrt(3), rel=0.05)
     zeros = np.zeros(400, dtype=int)
     values = windows[:, -3:].mean(axis=1) * np.exp(chance.normal(0, 0.02, 400))
     found = variance_components(values, np.arange(400) // 4, zeros, zeros, within)
     assert found.run == pytest.approx(0.03 / np.sqrt(3), rel=0.05)
     assert found.repeat == pytest.approx(0.02, rel=0.15)
-    assert np.isnan(window_variance([None]))
+    assert np.isnan(window_variance([None], unsaid[:1]))
+
+
+def test_the_mean_of_more_windows_varies_less() -> None:
+    windows = 100 * np.exp(np.random.default_rng(4).normal(0, 0.03, (400, 12)))
+    within = window_variance([*map(tuple, windows)], np.tile([6.0, 12.0], 200))
+    assert np.sqrt(within) == pytest.approx(0.03 * np.sqrt((1 / 6 + 1 / 12) / 2), rel=0.05)
