@@ -32,6 +32,7 @@ from hpcbench.analysis.summary.invalid_rows import (
     is_overloaded,
     without_invalid,
 )
+from hpcbench.analysis.summary.same_servers import ALSO, with_one_name
 from hpcbench.records.columns import Status
 
 STAGES = {
@@ -79,7 +80,7 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
         - ``status``: "unstable" if a repeat was; that of the records where none was measured, or
           "invalid" where what was measured is not valid and so left out;
         - ``lacking``: the statuses of repeats that were not measured, or are left out;
-        - ``reason``, ``campaigns``, ``point_id``, ``part_of``;
+        - ``reason``, ``campaigns``, ``point_id``, ``part_of``, and ``also`` of `same_servers`;
         - ``request_count``: of the repeat with the fewest;
         - ``position``: of the model in its campaign, from 0.
 
@@ -87,13 +88,13 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
         ``gpu_power_w`` is that of all GPUs. A missing number is NaN, any other missing value None.
     """
     rows = frame[frame["batch_size"].notna()].reset_index(drop=True)
-    rows = without_invalid(normalised(rows), but=[OVERLOADED])
+    rows = without_invalid(with_one_name(normalised(rows)), but=[OVERLOADED])
     rows = rows.assign(**_quantities(rows))
     points = statistics.join_repeats(rows, QUANTITIES)
     numbers = group_numbers(rows, CONFIGURATION)
     texts = [*CONFIGURATION]
     points[texts] = points[texts].astype(object).where(points[texts].notna(), None)
-    for name in ("point_id", "part_of"):
+    for name in ("point_id", "part_of", ALSO):
         found = rows[name].astype(object).iloc[points["row"]].reset_index(drop=True)
         points[name] = found.where(found.notna(), None)
     requests = pd.Series(as_floats(rows["request_count"]))

@@ -124,6 +124,12 @@ def doctor(
 @SDK_IMAGE
 @POOL
 @ACCOUNT
+@click.option(
+    "--results",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder with results: what it holds is left out, and how long it took is expected again.",
+)
 @YES
 @JSON
 def plan(
@@ -133,6 +139,7 @@ def plan(
     sdk_image: str | None,
     pools: tuple[str, ...],
     account: str | None,
+    results: Path | None,
     yes: bool,
     as_json: bool,
 ) -> None:
@@ -151,7 +158,12 @@ def plan(
     grid_axes.check_size(chosen, yes=yes)
     # What a lock says is compared with what there is, and not with what there may be.
     todo = planning.plan(
-        chosen, given.site, pools=given.pools, only=given.only, anywhere=given.lock is None
+        chosen,
+        given.site,
+        pools=given.pools,
+        results=results,
+        only=given.only,
+        anywhere=given.lock is None,
     )
     different = given.differences(todo)
     scripts = plan_output.job_scripts(todo, account)
@@ -280,11 +292,12 @@ def run(
     Exit codes: 0 every point has its record, none failed and every reference was met, 1 some did
     not, 2 bad input, 3 the site or the batch system refused, 130 interrupted.
     """
-    from hpcbench.cluster.fork_server import start_fork_server
+    from hpcbench.cluster.fork_server import delete_sockets_of_killed, start_fork_server
 
     given = read_inputs(campaign, site, pools, (server_image, sdk_image))
     if given.site.scheduler == "local":
         # Before the other imports, which take about as long as its own.
+        delete_sockets_of_killed()
         start_fork_server()
     from hpcbench.plan import grid_axes
 

@@ -21,6 +21,7 @@ from hpcbench.plan.initial_record import initial_record, plan_rows
 from hpcbench.plan.lock import Lock
 from hpcbench.plan.lock_differences import Difference, differences, differences_text
 from hpcbench.plan.order import in_drawn_order
+from hpcbench.plan.pace import earlier_rows, with_paces
 from hpcbench.plan.plan import Plan, plan
 from hpcbench.records import merging, store
 from hpcbench.records.columns import Status
@@ -176,6 +177,8 @@ def _run(wanted: _Wanted, results: Results, account: str | None, notify: Listene
         done = store.finished_keys(results, damaged.append)
         _move_aside(damaged, notify)
         todo = todo.without_done(done)
+        paced = with_paces(todo.placements, todo.grid.points, earlier_rows(results.folder))
+        todo = replace(todo, placements=paced)
         run_state.write_yaml(results.campaign, todo.campaign)
         run_state.write_yaml(results.site, site)
         store.write_plan(results, plan_rows(todo))

@@ -2,7 +2,6 @@
 
 import logging
 import shlex
-import tempfile
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -47,6 +46,7 @@ from hpcbench.records.columns import Record, Status
 from hpcbench.runtime import command as container
 from hpcbench.runtime import process
 from hpcbench.runtime.command import NodeAccess
+from hpcbench.runtime.temporary import temporary_folder
 
 log = logging.getLogger(__name__)
 
@@ -156,6 +156,7 @@ def _measure_on(
                 return
         check_scratch(container.scratch_folder(work.site.container))
         preflight.check_unchanged(work.site.container)
+        server_log.cut(server.log_path)
         points = waiting.popleft()
         for point, record in _measure_points(points, server, work):
             failed |= record.status in (Status.FAILED, Status.TIMEOUT)
@@ -308,8 +309,7 @@ def _run_once(
         for point, plan in zip(points, plans, strict=True):
             # perf_analyzer puts the name of a composing model before the whole of -f. With a path
             # that file cannot be written, so it runs in this folder and -f is a bare name.
-            name = tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch)
-            folder = Path(stack.enter_context(name))
+            folder = stack.enter_context(temporary_folder(scratch))
             command, lacking = _command(point, plan, server, work, folder)
             reason = write_intervals_file(point.load, folder)
             if lacking:

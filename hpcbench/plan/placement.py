@@ -14,6 +14,7 @@ from hpcbench.config.load_axes import WINDOWS_IN_A_ROW
 from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.config.values import BASE
 from hpcbench.plan import accelerators
+from hpcbench.plan.backend import backend_name
 from hpcbench.plan.point import Point, Request, ServerVariant
 
 if TYPE_CHECKING:
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 
 SERVER_START_S = 10.0
 """Time in seconds that a start of Triton is expected to take."""
+
+BACKEND_START_S = {"python": 3.0, "pytorch": 10.0, "tensorflow": 15.0, "tensorrt": 5.0}
+"""Seconds that a backend takes on top of that, to load its libraries; others take next to none."""
+
+SERVER_END_S = 3.0
+"""Time in seconds that a Triton is expected to take until it has ended."""
 
 ENGINE_S = 600.0
 """Time in seconds that TensorRT may take to compile a model. It is always expected: the node that a
@@ -36,6 +43,22 @@ STOP_S = 20.0
 
 PointGroup = tuple[Point, ...]
 """Points that are measured at the same time: one point, or one of each of several models."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long earlier measurements of a model took in the same results folder.
+
+    Attributes
+    ----------
+    ready_s
+        From the start of its server until it was ready, in seconds.
+    factor
+        What its points took, over what they take where they settle within three windows.
+    """
+
+    ready_s: float
+    factor: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +83,8 @@ class Placement:
         servers warm up and build engines alike, however the points are split.
     session
         The session that measures it; None in a plan that nobody runs.
+    pace
+        How long earlier measurements of its model took; None where there are none.
     """
 
     campaign: str
@@ -68,6 +93,7 @@ class Placement:
     points: tuple[Point, ...]
     requests: tuple[tuple[str, tuple[Request, ...]], ...] = ()
     session: "Session | None" = None
+    pace: Pace | None = None
 
     @property
     def run_id(self) -> str | None:
@@ -112,10 +138,12 @@ class Placement:
 
     @property
     def estimate_s(self) -> float:
-        """Seconds that it takes if every point settles within three windows."""
+        """Seconds that it takes if every point settles as earlier ones, or within three windows."""
         swaps_s = SWAP_S * (len(self.served) - 1)
-        starts_s = server_start_s(self.points[0].served)
-        return starts_s + swaps_s + sum(map(_estimate_s, self.point_groups))
+        points_s = sum(map(_estimate_s, self.point_groups))
+        if self.pace is None:
+            return server_start_s(self.points[0].served) + swaps_s + points_s
+        return self.pace.ready_s + SERVER_END_S + swaps_s + self.pace.factor * points_s
 
     @property
     def next_s(self) -> "dict[Key, float]":
@@ -210,9 +238,18 @@ def server_start_s(served: Iterable[ServerVariant]) -> float:
     Returns
     -------
     float
-        Time in seconds; TensorRT compiles its models one after the other.
+        Time in seconds. Triton loads its models at the same time, so the slowest backend counts;
+        TensorRT compiles one after the other.
     """
-    return SERVER_START_S + ENGINE_S * sum(map(builds_engines, served))
+    served = tuple(served)
+    backends_s = max(map(_backend_start_s, served), default=0.0)
+    return SERVER_START_S + backends_s + ENGINE_S * sum(map(builds_engines, served))
+
+
+@lru_cache  # the points of a grid come variant by variant
+def _backend_start_s(variant: ServerVariant) -> float:
+    models = (variant.model, *variant.model.composing)
+    return max(BACKEND_START_S.get(backend_name(model) or "", 0.0) for model in models)
 
 
 @lru_cache  # the points of a grid come variant by variant

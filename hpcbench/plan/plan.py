@@ -18,6 +18,7 @@ from hpcbench.plan.input_data import check_folders, input_digests
 from hpcbench.plan.model import TritonModel, read_model, with_former_digest
 from hpcbench.plan.model_links import bound_folders
 from hpcbench.plan.order import make_placements, split_placements
+from hpcbench.plan.pace import earlier_rows, with_paces
 from hpcbench.plan.placement import ENGINE_S, Placement, builds_engines
 from hpcbench.plan.point import Point
 from hpcbench.plan.references import check_references
@@ -164,7 +165,7 @@ def plan(
     pools
         Names of the pools to use; all pools of the site by default.
     results
-        A results folder. What it holds already is left out.
+        A results folder. What it holds is left out, and how long it took is expected again.
     only
         The point_ids to measure, in an order of their own; all, in that of the campaign, by
         default.
@@ -235,7 +236,9 @@ def plan(
     from hpcbench.records import store
     from hpcbench.records.folder import Results
 
-    return todo.without_done(store.finished_keys(Results(Path(results))))
+    rest = todo.without_done(store.finished_keys(Results(Path(results))))
+    paced = with_paces(rest.placements, points.points, earlier_rows(Path(results)))
+    return replace(rest, placements=paced)
 
 
 def _former_points(
