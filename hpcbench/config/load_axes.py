@@ -16,10 +16,13 @@ from hpcbench.config.yaml_model import FileSection, axis_values
 WINDOWS_IN_A_ROW = 3
 """How many windows must agree."""
 
+EXPECTED_STEPS, MOST_STEPS = 10, 25
+"""How many measurements a search for a capacity takes, and how many it may take."""
+
 INTERVALS = "intervals"
 """The distribution of requests that are sent at recorded times."""
 
-_LOOPS = ("concurrency", "request_rate", "request_intervals")
+_LOOPS = ("concurrency", "request_rate", "request_intervals", "capacity")
 _LENGTH = "request_intervals_s"
 
 T = TypeVar("T")
@@ -32,6 +35,21 @@ def _intervals_file(value: Any, info: ValidationInfo) -> Any:
     if value == "":
         raise ValueError("allowed: the path of a file, which hpcbench make-input --arrivals makes")
     return str(yaml_model.absolute_path(Path(value), info)) if isinstance(value, str) else value
+
+
+class Capacity(FileSection):
+    """Search for the highest rate of Poisson arrivals that keeps a limit of latency.
+
+    Attributes
+    ----------
+    max_latency_p99_ms
+        The limit of the 99th percentile of latency, in ms.
+    within
+        By how much the next rate that is tried is higher than the answer, as a fraction of it.
+    """
+
+    max_latency_p99_ms: Positive
+    within: Annotated[float, Field(strict=True, ge=0.01, le=1)] = 0.05
 
 
 class Load(FileSection):
@@ -49,6 +67,8 @@ class Load(FileSection):
         The distribution of the times between requests of an open loop.
     request_intervals
         Files with the times between requests, of open loops that send them again.
+    capacity
+        Searches for the highest rate that keeps a limit.
     """
 
     batch_size: Axis[Count] = (1,)
@@ -56,6 +76,7 @@ class Load(FileSection):
     request_rate: Axis[Positive] = ()
     request_distribution: Axis[Literal["constant", "poisson"]] = ("constant",)
     request_intervals: Axis[Annotated[str, BeforeValidator(_intervals_file)]] = ()
+    capacity: Axis[Capacity] = ()
 
 
 class Precision(FileSection):
@@ -117,7 +138,9 @@ class LoadVariant:
     in a closed one. Of an open loop with ``request_intervals`` they are the mean rate and
     "intervals". Other settings that are None are left to perf_analyzer. ``input_data_digest``
     stands for the content of the data file. ``stability_percentage`` and ``max_trials`` are None
-    where ``stop_precision`` decides. ``timeout_s`` is no column: it changes no metric.
+    where ``stop_precision`` decides. ``timeout_s`` is no column: it changes no metric. Nor is
+    ``arrivals_seed``, from which the arrivals of a step of a search for a capacity are drawn: no
+    campaign sets it. The search itself has no rate.
     """
 
     batch_size: int = 1
@@ -127,6 +150,8 @@ class LoadVariant:
     request_intervals: str | None = None
     request_intervals_digest: str | None = None
     request_intervals_s: float | None = None
+    capacity_max_latency_p99_ms: float | None = None
+    capacity_within: float | None = None
     protocol: str = "grpc"
     asynchronous: bool = True
     streaming: bool = False
@@ -147,6 +172,17 @@ class LoadVariant:
     string_length: int | None = None
     string_data: str | None = None
     timeout_s: float | None = None
+    arrivals_seed: int | None = None
+
+    @property
+    def is_search(self) -> bool:
+        """Whether the point is a search for a capacity."""
+        return self.capacity_max_latency_p99_ms is not None
+
+    @property
+    def replays(self) -> bool:
+        """Whether perf_analyzer is given a file with the times between requests."""
+        return self.request_intervals is not None or self.arrivals_seed is not None
 
     @property
     def window_s(self) -> float:
@@ -161,13 +197,15 @@ class LoadVariant:
     @cached_property
     def estimate_s(self) -> float:
         """Seconds that the point takes if it is soon settled."""
-        return min(self.allowed_s, WINDOWS_IN_A_ROW * self.window_s) + 1
+        settled_s = min(self.allowed_s, WINDOWS_IN_A_ROW * self.window_s) + 1
+        return settled_s * (EXPECTED_STEPS if self.is_search else 1)
 
     @cached_property
     def longest_s(self) -> float:
         """Seconds that it takes if it never settles. Only a perf_analyzer that hangs takes more."""
         # One more window, because the first ones may turn out to be too short.
-        return self.allowed_s + self.window_s + 2
+        longest_s = self.allowed_s + self.window_s + 2
+        return longest_s * (MOST_STEPS if self.is_search else 1)
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -194,7 +232,9 @@ class LoadVariant:
         return found
 
 
-LOAD_COLUMNS = tuple(field.name for field in fields(LoadVariant) if field.name != "timeout_s")
+LOAD_COLUMNS = tuple(
+    field.name for field in fields(LoadVariant) if field.name not in ("timeout_s", "arrivals_seed")
+)
 """The columns of a record that say what was asked of perf_analyzer."""
 
 _DEFAULTS = {
@@ -234,7 +274,7 @@ def override_load(load: Load, *overrides: FileSection | None) -> Load:
 
 
 def split_loops(load: Load) -> list[dict[str, tuple[Any, ...]]]:
-    """Return the axes of closed loops, of open loops with a rate, and of those with a file apart.
+    """Return the axes of each kind of loop: closed, with a rate, with a file, with a search.
 
     Parameters
     ----------
@@ -256,6 +296,8 @@ def split_loops(load: Load) -> list[dict[str, tuple[Any, ...]]]:
     if load.request_intervals:
         files = load.request_intervals
         found.append(axes | {"request_intervals": files, "request_distribution": (INTERVALS,)})
+    if load.capacity:
+        found.append(axes | {"capacity": load.capacity, "request_distribution": ("poisson",)})
     if not found or "concurrency" in load.model_fields_set:
         found.insert(0, axes | {"concurrency": load.concurrency})
     return found
@@ -302,8 +344,12 @@ def load_variant(
     settings: dict[str, Any] = {
         name: None if name in no_effect else value
         for name, value in asked.items()
-        if name != "stop"
+        if name not in ("stop", "capacity")
     }
+    search = asked["capacity"]
+    if search is not None:
+        settings["capacity_max_latency_p99_ms"] = search.max_latency_p99_ms
+        settings["capacity_within"] = search.within
     if isinstance(stop, Precision):
         settings |= {"stop_precision": stop.precision, "stop_max_s": stop.max_s}
     if replayed is not None:
