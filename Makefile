@@ -15,8 +15,9 @@ BOX := $(abspath $(or $(HPCBENCH_BOX),.box))
 CAMPAIGNS := tests/cluster/test_batch_campaigns.py
 # Several pytests would trip over one cache.
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
-# What fills the CPUs that the tests of servers and batch systems leave.
-QUICK := nice -n 5 $(PYTEST) -m "not native and not leaves_nothing and not box"
+# What fills the CPUs that the tests of the real Triton leave, whose figures depend on them.
+BEHIND := $(BIN)/python tests/in_background.py $(PYTEST)
+QUICK := $(BEHIND) -m "not native and not leaves_nothing and not box"
 
 export HPCBENCH_NATIVE := $(abspath $(NATIVE))
 # Each of the hundreds of Pythons that tests start would compile hpcbench again.
@@ -32,7 +33,7 @@ help:
 	@echo "make test-fast  the tests that need no Triton and no browser"
 	@echo "make test-box   a Slurm and an HTCondor on this machine (root, Debian family), and their tests"
 	@echo "make test-campaigns, make test-images  campaigns there, also in images of Apptainer"
-	@echo "make soak       the tests that run long or many times over, which 'make test' leaves out"
+	@echo "make soak FAULTS=1000   the tests that run long, and campaigns under a thousand faults"
 	@echo "make lint       ruff, mypy, import contracts, docstrings"
 	@echo "make bench      hpcbench beside a bare loop over perf_analyzer, in one run"
 	@echo "make docs       the figures and the reference of columns, and the site in docs/_build/"
@@ -58,20 +59,23 @@ test: packages
 box:
 	@[ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || $(PYTHON) tests/box/box build
 
-soak: $(INSTALLED) $(MODELS) native
+# The tests that run long, or many times over; then campaigns in the box under so many faults.
+FAULTS ?= 1000
+soak: box $(INSTALLED) $(MODELS) native
 	@$(PYTEST) -m soak
+	@$(BIN)/python -m tests.soak --faults $(FAULTS)
 
 # The real Slurm and HTCondor of tests/box; as root on a Debian family.
 test-box: box $(INSTALLED) $(MODELS)
-	@$(PYTEST) -m "box and not images" --ignore=$(CAMPAIGNS)
+	@$(BEHIND) -m "box and not images" --ignore=$(CAMPAIGNS)
 
 # Each group has a box of its own: nodes are broken, and nothing may be left in a queue.
 test-campaigns: box $(INSTALLED) $(MODELS)
-	@HPCBENCH_BOX=$(BOX)/third $(PYTEST) $(CAMPAIGNS)
+	@HPCBENCH_BOX=$(BOX)/third $(BEHIND) $(CAMPAIGNS)
 
 # The real Apptainer there, with images that are built first.
 test-images: box $(INSTALLED) $(MODELS)
-	@HPCBENCH_BOX=$(BOX)/second $(PYTEST) -m images
+	@HPCBENCH_BOX=$(BOX)/second $(BEHIND) -m images
 
 # The real Triton; and what must not run beside it.
 test-native: native $(INSTALLED) $(MODELS)

@@ -80,18 +80,21 @@ def plan(
     Returns
     -------
     Plan
-        The points, and the placements of each pool.
+        The points, and the placements of each pool. For a site with a batch system, its
+        ``not_checked`` says what of the site could not be looked at from this host; without
+        Triton's images the points have other ids than in a run.
 
     Raises
     ------
     BadInput
         Where the campaign does not fit the site or the model repository.
     SiteError
-        Where Triton's image, or the prefix, cannot be used.
+        Where Triton's image, or the prefix, cannot be used on this computer as the site, or is
+        needed to find what the results hold.
     """
     from hpcbench.plan.plan import plan
 
-    return plan(campaign, site, pools=pools, results=results)
+    return plan(campaign, site, pools=pools, results=results, anywhere=True)
 
 
 def __getattr__(name: str) -> Any:

@@ -72,8 +72,9 @@ def tabulate(
     -------
     tuple
         The table with the columns of `statistics.join_repeats`, ``point_id``, ``own`` (the model's
-        own configuration) and ``reason``; ``overloaded_max`` is 1 where an open loop fell behind
-        the rate asked for in some repeat. And what does not hold of the repeats, in words.
+        own configuration), ``reason`` and ``invalid_reasons``; ``overloaded_max`` is 1 where an
+        open loop fell behind the rate asked for in some repeat. And what does not hold of the
+        repeats, in words.
     """
     # Open loops that fell behind are left out with words of their own.
     frame = without_invalid(frame.reset_index(drop=True), but=[OVERLOADED])
@@ -95,7 +96,8 @@ def tabulate(
     rows = table.pop("row").to_numpy()
     table["point_id"] = frame["point_id"].iloc[rows].to_numpy(dtype=object)
     table["own"] = is_base(frame)[rows]
-    table["reason"] = frame["reason"].iloc[rows].to_numpy(dtype=object)
+    for name in ("reason", "invalid_reasons"):
+        table[name] = frame[name].iloc[rows].to_numpy(dtype=object)
     return table, _warnings(found, numbers, requirements)
 
 

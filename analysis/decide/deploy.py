@@ -9,7 +9,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +69,17 @@ class Config:
     as_measured
         Whether it is the one of the measurement, which serves the measured version only. Results of
         before hpcbench 0.2 have no other.
+    needs
+        The config.pbtxt of each model that it calls, by its name; empty where one has none.
     """
 
     text: str
     as_measured: bool = False
+    needs: Mapping[str, str] = field(default_factory=dict)
+
+
+DEPLOY_COLUMNS = ("point_id", "deploy_config", "server_config", "needs")
+"""The columns that `configs_to_deploy` needs."""
 
 
 def configs_to_deploy(frame: pd.DataFrame) -> dict[str, Config]:
@@ -81,7 +88,7 @@ def configs_to_deploy(frame: pd.DataFrame) -> dict[str, Config]:
     Parameters
     ----------
     frame
-        The columns ``point_id``, ``deploy_config`` and ``server_config`` of measurements.
+        Measurements with DEPLOY_COLUMNS.
 
     Returns
     -------
@@ -89,8 +96,11 @@ def configs_to_deploy(frame: pd.DataFrame) -> dict[str, Config]:
         By ``point_id``; imported results have none.
     """
     found: dict[str, Config] = {}
-    for point, own, served in frame.dropna(subset="server_config").itertuples(index=False):
-        found.setdefault(point, Config(served, True) if pd.isna(own) else Config(own))
+    rows = frame.dropna(subset="server_config")[[*DEPLOY_COLUMNS]]
+    for point, own, served, called in rows.itertuples(index=False):
+        needs = {} if pd.isna(called) else json.loads(called)
+        as_measured = bool(pd.isna(own))
+        found.setdefault(point, Config(served if as_measured else own, as_measured, needs))
     return found
 
 
@@ -130,8 +140,9 @@ def write_deployment(
         listed, written = [], []
         asked = production or ForProduction()
         numbers = asked.numbers or (None,) * len(advice)
-        for one, folder, known in zip(advice, _folders(advice), numbers, strict=True):
-            config = configs.get(one.best["point_id"]) if one.best else None
+        folders = _folders(advice)
+        for one, folder, known in zip(advice, folders, numbers, strict=True):
+            config = _config(one, configs)
             path = None
             if config and config.text:
                 path = out / folder / "config.pbtxt"
@@ -148,6 +159,11 @@ def write_deployment(
                     "files": [str(each.relative_to(out)) for each in files],
                 }
             )
+        # Last: what is recommended for one of these models itself comes first.
+        for one, folder, entry in zip(advice, folders, listed, strict=True):
+            files = _write_needed(_config(one, configs), out / folder.parent)
+            written += files
+            entry["files"] += [str(each.relative_to(out)) for each in files]
         (out / LIST).write_text(json.dumps(listed, indent=2) + "\n", encoding="utf-8")
         (out / README).write_text(_readme(advice, configs, listed), encoding="utf-8")
     except OSError as error:
@@ -156,6 +172,22 @@ def write_deployment(
             "name a folder in which you may create files",
         ) from error
     return [*written, out / LIST, out / README]
+
+
+def _config(one: Recommendation, configs: Mapping[str, Config]) -> Config | None:
+    return configs.get(one.best["point_id"]) if one.best else None
+
+
+def _write_needed(config: Config | None, folder: Path) -> list[Path]:
+    """Write the models that one calls beside it, as they were served with it."""
+    written = []
+    for name, text in config.needs.items() if config else ():
+        path = folder / name / "config.pbtxt"
+        if text and not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            written.append(path)
+    return written
 
 
 def _write_for_production(
@@ -301,13 +333,22 @@ def _file_lines(
     one: Recommendation, configs: Mapping[str, Config], written: str | None
 ) -> list[str]:
     """Return what to do with the file of a recommendation."""
-    config = configs.get(one.best["point_id"]) if one.best else None
+    config = _config(one, configs)
     if config is None:
         return ["- configuration: not known: these results hold no config.pbtxt"]
+    needs = (
+        f"- needs: {', '.join(config.needs)}, on the same server, each as in your repository: so "
+        "it was measured, whatever is recommended for them alone"
+        if config.needs
+        else None
+    )
     if not written:
-        return ["- configuration: none, as in your repository; Triton completes it"]
+        return [
+            "- configuration: none, as in your repository; Triton completes it",
+            *filter(None, [needs]),
+        ]
     version = one.identity["model_version"]
-    lines = [f"- configuration: `{written}`"]
+    lines = [f"- configuration: `{written}`", *filter(None, [needs])]
     if version is not None and config.as_measured:
         lines.append(
             f"- version: the file serves version {version} only; put the version_policy of your "

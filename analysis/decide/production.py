@@ -1,5 +1,6 @@
 """The numbers that production needs of a recommendation, each with the rows that it comes from."""
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -22,7 +23,7 @@ PRODUCTION_COLUMNS = (
     *("point_id", "concurrency", "request_rate", "valid", "together_id", "part_of"),
     *("latency_p99_us", "latency_p99_bound_us", "server_queue_us"),
     *("success_count", "execution_count", "server_ready_s", "server_memory_max_bytes"),
-    *("server_cpu_s", "cpu_sampled_s", "server_image", "run_id"),
+    *("server_cpu_s", "cpu_sampled_s", "server_image", "run_id", "needs"),
 )
 """The columns that `numbers_for_production` needs."""
 
@@ -78,6 +79,8 @@ class Production:
         What it used, rounded up to whole CPUs.
     gpus
         GPUs of one server.
+    needs
+        The models that it calls, and that the server has to load for it.
     image
         With its digest where that is known of the registry's image; None for no container.
     triton_version
@@ -109,6 +112,7 @@ class Production:
     memory_mib: int | None
     cpus: int | None
     gpus: int
+    needs: tuple[str, ...]
     image: str | None
     triton_version: str | None
     latency_p99_ms: float | None
@@ -180,6 +184,7 @@ def numbers_for_production(one: Recommendation, frame: pd.DataFrame) -> Producti
         memory_mib=_times(memory.max() / _MIB, MEMORY_MARGIN / 256, 256) if len(memory) else None,
         cpus=max(1, math.ceil(cpus.max())) if len(cpus) else None,
         gpus=_plain(best.get("gpu_count"), int) or 0,
+        needs=_needs(chosen),
         image=_image(chosen),
         triton_version=_plain(best.get("triton_version"), str),
         latency_p99_ms=p99_ms,
@@ -230,6 +235,11 @@ def _probes(ready_s: float | None) -> int | None:
 
 def _plain(value: Any, kind: type) -> Any:
     return None if value is None or pd.isna(value) else kind(value)
+
+
+def _needs(rows: pd.DataFrame) -> tuple[str, ...]:
+    known = rows["needs"].dropna()
+    return tuple(json.loads(known.iloc[0])) if len(known) else ()
 
 
 def _image(rows: pd.DataFrame) -> str | None:

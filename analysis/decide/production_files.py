@@ -19,6 +19,9 @@ from hpcbench.analysis.decide.recommend import Recommendation, Row
 
 _MODELS = "/models"
 
+CMSSW_TIMEOUT_S = 30
+"""What the parser of HeterogeneousCore/SonicTriton/python/customize.py has by default."""
+
 
 def triton_command(best: Row, numbers: Production) -> str:
     """Return the command line of the server.
@@ -35,14 +38,16 @@ def triton_command(best: Row, numbers: Production) -> str:
     str
         A shell script.
     """
-    words = _server_words(best)
+    words = _server_words(best, numbers)
     return f'#!/bin/sh\n{_comment(numbers)}exec {" ".join(words)} "$@"\n'
 
 
-def _server_words(best: Row) -> list[str]:
+def _server_words(best: Row, numbers: Production) -> list[str]:
     return [
         *("tritonserver", f"--model-repository={_MODELS}", "--model-control-mode=explicit"),
-        *(f"--load-model={best['model']}", "--exit-timeout-secs=60"),
+        # In this mode Triton loads by itself what an ensemble calls, and nothing else.
+        *(f"--load-model={name}" for name in (best["model"], *numbers.needs)),
+        "--exit-timeout-secs=60",
     ]
 
 
@@ -64,7 +69,8 @@ def supersonic_values(best: Row, numbers: Production) -> str:
     triton: dict[str, Any] = {
         "command": ["/bin/sh", "-c"],
         "args": [
-            " \\\n".join(["/opt/tritonserver/bin/tritonserver", *_server_words(best)[1:]]) + "\n"
+            " \\\n".join(["/opt/tritonserver/bin/tritonserver", *_server_words(best, numbers)[1:]])
+            + "\n"
         ],
         "modelRepository": {"enabled": True, "mountPath": _MODELS},
     }
@@ -88,7 +94,10 @@ def supersonic_values(best: Row, numbers: Production) -> str:
 
 
 def cmssw_pset(best: Row, numbers: Production) -> str:
-    """Return the parameters of a TritonClient, and of the TritonService.
+    """Return the parameters of a TritonClient, and of a server of the TritonService.
+
+    The parameters are those of ``fillPSetDescription`` in HeterogeneousCore/SonicTriton/src of
+    cms-sw/cmssw (TritonClient.cc) and of ``fillDescriptions`` (TritonService.cc).
 
     Parameters
     ----------
@@ -104,24 +113,31 @@ def cmssw_pset(best: Row, numbers: Production) -> str:
     """
     version = best.get("model_version")
     mode = "Async" if best.get("asynchronous") in (True, None) else "Sync"
-    timeout = f"    timeout = cms.untracked.uint32({numbers.timeout_s}),\n"
+    # TritonClient has no default for it.
+    timeout_s = CMSSW_TIMEOUT_S if numbers.timeout_s is None else numbers.timeout_s
+    model, batch = best["model"], best["batch_size"]
     return (
         f"{_comment(numbers)}"
-        f"# Batch size {best['batch_size']}: the producer chooses it, by setBatchSize().\n"
+        f"# Batch size {batch}: the producer chooses it, by setBatchSize(); no more than\n"
+        "# max_batch_size of the config.pbtxt below.\n"
+        "# Retries: the newest CMSSW has the VPSet Retry, older ones allowedTries: not set here.\n"
         "import FWCore.ParameterSet.Config as cms\n\n"
         "Client = cms.PSet(\n"
         f'    mode = cms.string("{mode}"),\n'
-        f'    modelName = cms.string("{best["model"]}"),\n'
+        f'    modelName = cms.string("{model}"),\n'
         f'    modelVersion = cms.string("{version or ""}"),\n'
-        f"{timeout if numbers.timeout_s is not None else ''}"
+        "    # a path below CMSSW_SEARCH_PATH: put PACKAGE/SUBSYSTEM/data/models/ before it\n"
+        f'    modelConfigPath = cms.FileInPath("{model}/config.pbtxt"),\n'
+        f"    timeout = cms.untracked.uint32({timeout_s}),\n"
         '    timeoutUnit = cms.untracked.string("seconds"),\n'
-        f"    # {best['model']}/config.pbtxt below a data folder of CMSSW\n"
-        f'    modelConfigPath = cms.FileInPath("{best["model"]}/config.pbtxt"),\n'
-        "    allowedTries = cms.untracked.uint32(1),\n"
-        '    compression = cms.untracked.string(""),\n'
         ")\n\n"
-        "# A server of one's own, for process.TritonService.servers; or with the command line:\n"
-        f"# cmsTriton -P 8001 -w {numbers.startup_wait_s} -M {_MODELS} start\n"
+        "# A server of one's own; its gRPC port is the base port and 1:\n"
+        f"# cmsTriton -P 8000 -w {numbers.startup_wait_s} -M {_MODELS} start\n"
+        "Server = cms.PSet(  # process.TritonService.servers.append(Server)\n"
+        '    name = cms.untracked.string("default"),\n'
+        '    address = cms.untracked.string("0.0.0.0"),\n'
+        "    port = cms.untracked.uint32(8001),\n"
+        ")\n"
     )
 
 
@@ -147,7 +163,7 @@ def kubernetes_manifests(best: Row, numbers: Production) -> str:
     container: dict[str, Any] = {
         "name": "triton",
         "image": numbers.image or f"nvcr.io/nvidia/tritonserver:{_CHOOSE}",
-        "args": _server_words(best),
+        "args": _server_words(best, numbers),
         "ports": [{"name": key, "containerPort": port} for key, port in ports.items()],
         "livenessProbe": {"httpGet": {"path": "/v2/health/live", "port": "http"}},
         "readinessProbe": {**ready, "periodSeconds": PROBE_PERIOD_S},
@@ -247,6 +263,8 @@ def _sources(numbers: Production) -> Iterator[str]:
             f"p99 latency {numbers.latency_p99_ms:.3g} ms ({kind}); a client waits "
             f"{TIMEOUT_MARGIN:g} times that, 1 s at least."
         )
+    else:
+        yield f"Not known: the p99 latency; a client of CMSSW waits {CMSSW_TIMEOUT_S} s."
     if numbers.servers is None:
         yield "Not computed: how many servers are needed; recommend --rate says it."
     if numbers.image is None:

@@ -4,11 +4,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from hpcbench.analysis.decide.candidates import Candidates
 from hpcbench.analysis.summary import statistics
 from hpcbench.analysis.summary.configuration import Array, as_floats
+from hpcbench.analysis.summary.invalid_rows import ACCEPTABLE, accepted_text
 from hpcbench.analysis.summary.limits import LATENCY, MEMORY, Limit
+from hpcbench.records.validity import broken_rules
 
 
 def notes(candidates: Candidates, best: dict[str, Any]) -> tuple[str, ...]:
@@ -84,6 +87,8 @@ def _about_others(candidates: Candidates, best: dict[str, Any]) -> Iterator[str]
     if invalid := int(candidates.table["invalid"].sum()):
         are = "measurement is" if invalid == 1 else "measurements are"
         yield f"{invalid} {are} left out, not being valid: hpcbench check says why"
+    if "accepted" in candidates.table and (used := int(candidates.table["accepted"].sum())):
+        yield accepted_text(used)
     if candidates.overloaded.any():
         yield (
             f"{_configurations(int(candidates.overloaded.sum()))} left out, which fell behind the "
@@ -137,6 +142,8 @@ def failing(candidates: Candidates) -> tuple[str, ...]:
         A sentence for each limit that cannot be kept.
     """
     table, wanted = candidates.table, candidates.requirements
+    if not candidates.measured.any() and table["invalid"].any():
+        return tuple(_not_valid(table))
     if not candidates.measured.any():
         reasons = table["reason"].dropna()
         why = f": {reasons.mode().iloc[0]}" if len(reasons) else ""
@@ -154,6 +161,22 @@ def failing(candidates: Candidates) -> tuple[str, ...]:
             f"--objective {wanted.objective}: the {wanted.metric.name} was not measured"
         )
     return tuple(sentences)
+
+
+def _not_valid(table: pd.DataFrame) -> Iterator[str]:
+    """Say which rules leave nothing to choose from, and what can be done."""
+    texts = table.loc[table["invalid"] > 0, "invalid_reasons"].dropna()
+    rules = [rule for rule in broken_rules(", ".join(texts)) if rule.left_out]
+    yield (
+        f"none of its {len(table)} configurations has a valid measurement; not valid: "
+        f"{int(table['invalid'].sum())} of {int(table['repeats'].sum())}"
+    )
+    yield from (f"{rule.code}: {rule.meaning}" for rule in rules)
+    again = "measure again where that does not happen, as on a quieter node"
+    # What is there counts as done: the same command would measure nothing.
+    again += ": hpcbench run with --new-session, or with another folder"
+    accepting = " ".join(f"--accept {rule.code}" for rule in rules if rule.code in ACCEPTABLE)
+    yield again + (f"; or use them as they are: {accepting}" if accepting else "")
 
 
 def _broken(candidates: Candidates, limit: Limit) -> Iterator[str]:

@@ -12,6 +12,7 @@ from hpcbench.analysis.figures.legends import (
 )
 from hpcbench.analysis.summary.configuration import CALLS, LOAD
 from hpcbench.analysis.summary.figure_tables import differ_in_load_only
+from hpcbench.analysis.summary.invalid_rows import accepted_text
 from hpcbench.analysis.summary.number_format import plain_number
 from hpcbench.analysis.summary.points import row_dicts
 from hpcbench.analysis.summary.statistics import CONFIDENCE
@@ -65,7 +66,7 @@ def repeats_note(data: pd.DataFrame, bars: str | None = "Bands and bars") -> str
 
 
 def invalid_note(data: pd.DataFrame) -> str:
-    """Say how many measurements are left out because they are not valid.
+    """Say how many measurements are left out because they are not valid, or used all the same.
 
     Parameters
     ----------
@@ -75,13 +76,15 @@ def invalid_note(data: pd.DataFrame) -> str:
     Returns
     -------
     str
-        A sentence, or "" if there are none.
+        A sentence or two, or "" if there are none.
     """
-    count = int(data["invalid"].sum())
-    if not count:
-        return ""
-    are = "measurement is" if count == 1 else "measurements are"
-    return f"{count} {are} left out as not valid; hpcbench check says why."
+    texts = []
+    if count := int(data["invalid"].sum()):
+        are = "measurement is" if count == 1 else "measurements are"
+        texts.append(f"{count} {are} left out as not valid; hpcbench check says why.")
+    if "accepted" in data and (count := int(data["accepted"].sum())):
+        texts.append(f"{accepted_text(count)}.")
+    return " ".join(texts)
 
 
 def _points_note(data: pd.DataFrame, bars: str | None) -> str:

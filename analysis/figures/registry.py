@@ -236,6 +236,24 @@ FIGURES = {kind.name: kind for kind in _KINDS}
 """Every kind of figure by its name."""
 
 
+def check_names(names: Collection[str]) -> None:
+    """Refuse names of figures that there are not.
+
+    Parameters
+    ----------
+    names
+        What the user calls figures.
+
+    Raises
+    ------
+    BadInput
+        If one is not a key of FIGURES.
+    """
+    for name in names:
+        if name not in FIGURES:
+            raise BadInput(f"no figure is called {name!r}", f"choose one of {', '.join(FIGURES)}")
+
+
 def prepare_figures(
     points: pd.DataFrame, names: Collection[str] = ()
 ) -> tuple[list[PreparedFigure], dict[str, str]]:
@@ -252,15 +270,7 @@ def prepare_figures(
     -------
     tuple[list[PreparedFigure], dict[str, str]]
         The figures in the order of FIGURES, and for each kind that does not apply the reason.
-
-    Raises
-    ------
-    BadInput
-        If a name is not a key of FIGURES.
     """
-    for name in names:
-        if name not in FIGURES:
-            raise BadInput(f"no figure is called {name!r}", f"choose one of {', '.join(FIGURES)}")
     found: dict[str, PreparedFigure] = {}
     reasons: dict[str, str] = {}
     for kind in (kind for kind in FIGURES.values() if not names or kind.name in names):

@@ -1,13 +1,14 @@
 """Figures as files: PNG, PDF, and a CSV of the data of each."""
 
-from collections.abc import Collection
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
 from hpcbench.analysis.figures.legends import series_labels
-from hpcbench.analysis.figures.registry import PreparedFigure, prepare_figures
+from hpcbench.analysis.figures.registry import PreparedFigure, check_names, prepare_figures
 from hpcbench.analysis.figures.styles import DEFAULT_STYLE, get_style
 from hpcbench.analysis.summary.configuration import CONFIGURATION
 from hpcbench.analysis.summary.configuration_names import device_name
@@ -15,6 +16,9 @@ from hpcbench.analysis.summary.points import row_dicts, summarise
 from hpcbench.errors import BadInput
 
 FORMATS = ("png", "pdf")
+
+Track = Callable[[Sequence[PreparedFigure]], Iterable[PreparedFigure]]
+"""Yields figures while it shows how far it has come; `iter` shows nothing."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,12 @@ class SavedFigures:
 
 
 def save_figures(
-    frame: pd.DataFrame, out: Path, *, style: str = DEFAULT_STYLE, names: Collection[str] = ()
+    frame: pd.DataFrame,
+    out: Path,
+    *,
+    style: str = DEFAULT_STYLE,
+    names: Collection[str] = (),
+    track: Track = iter,
 ) -> SavedFigures:
     """Draw every figure that applies to results, and write each with a CSV of its data.
 
@@ -48,6 +57,8 @@ def save_figures(
         A key of `styles.STYLES`.
     names
         Keys of `registry.FIGURES` to draw; all if empty.
+    track
+        Yields the figures one by one, each when it is drawn next: where progress is shown.
 
     Returns
     -------
@@ -62,11 +73,14 @@ def save_figures(
     get_style(style)
     if frame.empty:
         raise BadInput("there are no results to draw", "hpcbench run measures them")
-    prepared, not_drawn = prepare_figures(summarise(frame), names)
+    check_names(names)
     files = []
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for figure in prepared:
+        # Before all work. Permissions do not say it: a file system may be read-only.
+        with tempfile.TemporaryFile(dir=out):
+            prepared, not_drawn = prepare_figures(summarise(frame), names)
+        for figure in track(prepared):
             files += save_figure(figure, out, style)
     except OSError as error:
         raise BadInput(
@@ -119,11 +133,8 @@ def csv_table(data: pd.DataFrame) -> pd.DataFrame:
     """
     rows = row_dicts(data)
     # What differs along a series, as the load does, is no part of its name.
-    varying = [
-        name
-        for name in CONFIGURATION
-        if data[["series", name]].drop_duplicates()["series"].duplicated().any()
-    ]
+    distinct = data.groupby("series")[[*CONFIGURATION]].nunique(dropna=False)
+    varying = [name for name in CONFIGURATION if (distinct[name] > 1).any()]
     labels = series_labels(data, varying)[1]
     found = data.drop(columns="x").dropna(axis="columns", how="all")
     found.insert(1, "legend", [labels[number] for number in data["series"]])

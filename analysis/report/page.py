@@ -29,13 +29,14 @@ import pandas as pd
 
 from hpcbench.analysis.decide.compare_components import component_texts, components_of_results
 from hpcbench.analysis.figures.registry import PreparedFigure, prepare_figures
+from hpcbench.analysis.figures.save import Track
 from hpcbench.analysis.figures.styles import DEFAULT_STYLE, get_style
 from hpcbench.analysis.report import page_data, sections
 from hpcbench.analysis.report.page_data import ReportPoints
 from hpcbench.analysis.report.sections import NO_VALUE, Problem
 from hpcbench.analysis.summary import configuration, statistics
 from hpcbench.analysis.summary.configuration_names import describe_configuration
-from hpcbench.analysis.summary.invalid_rows import without_invalid
+from hpcbench.analysis.summary.invalid_rows import accepted_text, without_invalid
 from hpcbench.analysis.summary.number_format import format_number
 from hpcbench.analysis.summary.points import summarise
 from hpcbench.analysis.summary.searches import without_steps
@@ -65,7 +66,7 @@ class _ReportFigure:
     height_in: float
 
 
-def write_report(frame: pd.DataFrame, out: Path, source: str = "") -> Path:
+def write_report(frame: pd.DataFrame, out: Path, source: str = "", *, track: Track = iter) -> Path:
     """Write the report of results to a file.
 
     Parameters
@@ -76,6 +77,8 @@ def write_report(frame: pd.DataFrame, out: Path, source: str = "") -> Path:
         File to write; it is replaced.
     source
         Where the results come from, for the last line of the page.
+    track
+        As for `hpcbench.analysis.figures.save.save_figures`.
 
     Returns
     -------
@@ -89,8 +92,13 @@ def write_report(frame: pd.DataFrame, out: Path, source: str = "") -> Path:
     """
     if frame.empty:
         raise BadInput(f"{source or 'this'}: there are no results yet", "hpcbench run makes them")
-    page = render_report(frame, source=source, made_at=datetime.now(UTC))
+    is_new = not out.exists()
     try:
+        # Before all work: whether it can be written.
+        out.open("ab").close()
+        if is_new:
+            out.unlink()
+        page = render_report(frame, source=source, made_at=datetime.now(UTC), track=track)
         out.write_text(page, encoding="utf-8")
     except OSError as error:
         raise BadInput(
@@ -100,7 +108,9 @@ def write_report(frame: pd.DataFrame, out: Path, source: str = "") -> Path:
     return out
 
 
-def render_report(frame: pd.DataFrame, *, source: str, made_at: datetime) -> str:
+def render_report(
+    frame: pd.DataFrame, *, source: str, made_at: datetime, track: Track = iter
+) -> str:
     """Return the report of results as one HTML page.
 
     Parameters
@@ -111,6 +121,8 @@ def render_report(frame: pd.DataFrame, *, source: str, made_at: datetime) -> str
         Where the results come from, for the last line of the page.
     made_at
         Time for the last line of the page, in UTC.
+    track
+        As for `hpcbench.analysis.figures.save.save_figures`.
 
     Returns
     -------
@@ -120,7 +132,7 @@ def render_report(frame: pd.DataFrame, *, source: str, made_at: datetime) -> str
     frame = without_invalid(without_steps(frame))
     points = page_data.report_points(frame)
     shown, left_out = _most_telling(points)
-    figures, more_figures = _report_figures(frame)
+    figures, more_figures = _report_figures(frame, track)
     data = {
         "figures": [figure.svg for figure in figures],
         "count": len(shown.table),
@@ -143,7 +155,7 @@ def render_report(frame: pd.DataFrame, *, source: str, made_at: datetime) -> str
             data=_packed(data),
             figures=figures,
             more_figures=more_figures,
-            left_out=left_out,
+            left_out=" ".join(filter(None, [left_out, _accepted(frame)])),
             shared=_shared_settings(shown.table),
             best=sections.best_configurations(shown),
             confidence=f"{statistics.CONFIDENCE:.0%}",
@@ -153,6 +165,11 @@ def render_report(frame: pd.DataFrame, *, source: str, made_at: datetime) -> str
             **_section_values(frame, points),
         )
     )
+
+
+def _accepted(frame: pd.DataFrame) -> str:
+    count = int(frame["accepted"].sum()) if "accepted" in frame else 0
+    return f"{accepted_text(count)}." if count else ""
 
 
 def _section_values(frame: pd.DataFrame, points: ReportPoints) -> dict[str, Any]:
@@ -189,11 +206,11 @@ def _packed(data: Any) -> str:
     return base64.b64encode(gzip.compress(text.encode(), compresslevel=6, mtime=0)).decode()
 
 
-def _report_figures(frame: pd.DataFrame) -> tuple[list[_ReportFigure], int]:
+def _report_figures(frame: pd.DataFrame, track: Track) -> tuple[list[_ReportFigure], int]:
     """Return at most MOST_FIGURES figures of the results, and how many more there are."""
     prepared, _ = prepare_figures(summarise(frame))
     chosen = _some_of_each_kind(prepared, MOST_FIGURES)
-    return [_draw_svg(figure) for figure in chosen], len(prepared) - len(chosen)
+    return [_draw_svg(figure) for figure in track(chosen)], len(prepared) - len(chosen)
 
 
 def _some_of_each_kind(prepared: list[PreparedFigure], most: int) -> list[PreparedFigure]:

@@ -54,6 +54,7 @@ def plotted_numbers(
         "repeats",
         "measured",
         "invalid",
+        "accepted",
         "status",
         "lacking",
         "reason",

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hpcbench.records.rules import Rule
+from hpcbench.records.columns import MEASURED
+from hpcbench.records.rules import RULES, Rule
 from hpcbench.records.validity import broken_rules
 
 INVALID = "invalid"
@@ -18,6 +19,56 @@ INVALID = "invalid"
 
 OVERLOADED = "OVERLOADED"
 """The code of the rule that an open loop breaks where it falls behind the rate asked for."""
+
+_UNSOUND = ("LITTLE", "PERCENTILES", "BATCH", "CONFIG", OVERLOADED)
+
+ACCEPTABLE = tuple(rule.code for rule in RULES if rule.left_out and rule.code not in _UNSOUND)
+"""The codes of the rules whose rows a user may take in: the metrics are those of what the row says,
+if under bad conditions. A row that breaks another rule says something else than was measured."""
+
+
+def accept_rules(frame: pd.DataFrame, codes: Collection[str]) -> pd.DataFrame:
+    """Return measurements as if some rules did not exist.
+
+    Parameters
+    ----------
+    frame
+        n measurements with ``invalid_reasons``.
+    codes
+        Codes of ACCEPTABLE.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The same rows. ``invalid_reasons`` has the other codes only, and ``accepted`` says where
+        that takes a row in that is left out by default, so that what is made of it can say so.
+    """
+    if not codes:
+        return frame
+    before = is_left_out(frame)
+    numbers, texts = pd.factorize(frame["invalid_reasons"])
+    kept = [", ".join(code for code in text.split(", ") if code not in codes) for text in texts]
+    # The code of a missing value is -1, which picks the None at the end.
+    reasons = np.array([*(text or None for text in kept), None], dtype=object)[numbers]
+    frame = frame.assign(invalid_reasons=pd.Series(reasons, index=frame.index, dtype="string"))
+    return frame.assign(accepted=before & ~is_left_out(frame))
+
+
+def accepted_text(count: int) -> str:
+    """Say how many measurements are used that are left out by default.
+
+    Parameters
+    ----------
+    count
+        How many, from 1.
+
+    Returns
+    -------
+    str
+        A sentence without a full stop.
+    """
+    are = "measurement is used that is" if count == 1 else "measurements are used that are"
+    return f"{count} {are} not valid, as asked for by --accept: hpcbench check says why"
 
 
 def without_invalid(frame: pd.DataFrame, but: Collection[str] = ()) -> pd.DataFrame:
@@ -65,6 +116,23 @@ def is_left_out(frame: pd.DataFrame, but: Collection[str] = ()) -> npt.NDArray[n
         Shape (n,), booleans.
     """
     return _where(frame, lambda rule: rule.left_out and rule.code not in but)
+
+
+def is_nothing_valid(frame: pd.DataFrame) -> bool:
+    """Return whether something was measured, and all of it is left out.
+
+    Parameters
+    ----------
+    frame
+        n measurements with ``status``.
+
+    Returns
+    -------
+    bool
+        False also where nothing was measured.
+    """
+    measured = frame["status"].isin(sorted(MEASURED)).to_numpy(dtype=bool)
+    return bool(measured.any() and is_left_out(frame)[measured].all())
 
 
 def is_overloaded(frame: pd.DataFrame) -> npt.NDArray[np.bool_]:

@@ -1,9 +1,7 @@
 """Statistics over repeats: mean and spread of a metric, and whether two configurations differ.
 
-Pure functions on pandas frames with the columns of `hpcbench.records.columns`, and on arrays. None
-loops over rows or groups in Python, so a million rows take seconds.
-
-Repeats are taken as independent and roughly normal. One measurement has no interval.
+Pure functions on pandas frames with the columns of `hpcbench.records.columns`, and on arrays; none
+loops over rows or groups. Repeats are taken as independent and roughly normal.
 
 References
 ----------
@@ -63,7 +61,8 @@ def join_repeats(
         In the order in which configurations first appear in ``frame``. It has ``columns``;
         ``row``, the position in ``frame`` of the first measured row, or of the first row where none
         is measured; the counts ``repeats``, ``measured``, ``unstable`` and ``invalid`` (those that
-        `invalid_rows.without_invalid` left out); and for each of ``metrics`` the columns that
+        `invalid_rows.without_invalid` left out); ``accepted``, where `invalid_rows.accept_rules`
+        has been asked; and for each of ``metrics`` the columns that
         `group_statistics` names, in the metric's own unit.
     """
     frame = normalised(frame)
@@ -107,6 +106,8 @@ def join_groups(
         "unstable": np.bincount(numbers[unstable], minlength=count),
         "invalid": np.bincount(numbers[invalid], minlength=count),
     }
+    if "accepted" in frame:
+        added["accepted"] = np.bincount(numbers[frame["accepted"].to_numpy()], minlength=count)
     for metric in metrics:
         values = np.where(measured, as_floats(frame[metric]), np.nan)
         for ending, column in group_statistics(values, numbers, count).items():

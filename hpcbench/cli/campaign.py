@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hpcbench.cli import completions
-from hpcbench.cli.inputs import CAMPAIGN, SITE, SITE_OR_THAT_OF_A_LOCK, read_inputs
+from hpcbench.cli.inputs import (
+    CAMPAIGN,
+    SDK_IMAGE,
+    SERVER_IMAGE,
+    SITE,
+    SITE_OR_THAT_OF_A_LOCK,
+    read_inputs,
+    with_images,
+)
 from hpcbench.cli.results import JSON, Number, Whole
 from hpcbench.cli.say import say
 from hpcbench.errors import BadInput
@@ -24,7 +32,6 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from hpcbench.config.campaign import Campaign
-    from hpcbench.plan.plan import Plan
 
 POOL = click.option(
     "--pool",
@@ -49,6 +56,8 @@ YES = click.option(
 
 @click.command(short_help="Check a site: this host, and a short job in every pool.")
 @SITE
+@SERVER_IMAGE
+@SDK_IMAGE
 @POOL
 @ACCOUNT
 @click.option(
@@ -71,6 +80,8 @@ YES = click.option(
 @JSON
 def doctor(
     site: str,
+    server_image: str | None,
+    sdk_image: str | None,
     pools: tuple[str, ...],
     account: str | None,
     results: Path,
@@ -89,7 +100,7 @@ def doctor(
     from hpcbench.doctor.doctor import check_site
     from hpcbench.doctor.findings import State
 
-    where = Site.load(site)
+    where = with_images(Site.load(site), server_image, sdk_image)
     with show_checks(SafeConsole(stderr=as_json)) as report:
         checks = check_site(
             where, results, pools=pools, account=account, wait_s=60 * wait_min, report=report
@@ -108,6 +119,8 @@ def doctor(
 @click.command()
 @CAMPAIGN
 @SITE_OR_THAT_OF_A_LOCK
+@SERVER_IMAGE
+@SDK_IMAGE
 @POOL
 @ACCOUNT
 @YES
@@ -115,6 +128,8 @@ def doctor(
 def plan(
     campaign: Path,
     site: str | None,
+    server_image: str | None,
+    sdk_image: str | None,
     pools: tuple[str, ...],
     account: str | None,
     yes: bool,
@@ -123,97 +138,41 @@ def plan(
     """Show the points, the time and the job scripts of CAMPAIGN.
 
     CAMPAIGN is a campaign file or the lock of a session; of a lock, it says first what is different
-    this time. Starts nothing.
+    this time. Starts nothing, and works on any computer that has the models: it says what of the
+    site it could not check from there.
     """
+    from hpcbench.cli import plan_output
     from hpcbench.plan import grid_axes
     from hpcbench.plan import plan as planning
 
-    given = read_inputs(campaign, site, pools)
+    given = read_inputs(campaign, site, pools, (server_image, sdk_image))
     chosen = given.campaign
     grid_axes.check_size(chosen, yes=yes)
-    todo = planning.plan(chosen, given.site, pools=given.pools, only=given.only)
+    # What a lock says is compared with what there is, and not with what there may be.
+    todo = planning.plan(
+        chosen, given.site, pools=given.pools, only=given.only, anywhere=given.lock is None
+    )
     different = given.differences(todo)
-    scripts = _job_scripts(todo, account)
+    scripts = plan_output.job_scripts(todo, account)
     if as_json:
         said = {"different": [asdict(each) for each in different]} if given.lock else {}
-        click.echo(json.dumps(said | _plan_json(todo, scripts), indent=2))
+        click.echo(json.dumps(said | plan_output.plan_json(todo, scripts), indent=2))
         return
     from hpcbench.cli.console import SafeConsole
-    from hpcbench.cli.plan_text import print_plan
+    from hpcbench.cli.plan_text import print_checks, print_plan
 
     if given.lock:
         from hpcbench.plan.lock_differences import differences_text
 
         say(f"{differences_text(given.lock, different)}\n")
-    print_plan(todo, SafeConsole())
+    console = SafeConsole()
+    print_plan(todo, console)
+    print_checks(todo, plan_output.not_checked(todo), console)
     for pool, script in scripts.items():
         if script:
             jobs = todo.site.pools[pool].max_jobs
             say(f"\njob script of pool {pool}, submitted at most {jobs} times at once:")
             say(script)
-
-
-def _job_scripts(todo: "Plan", account: str | None) -> dict[str, str | None]:
-    """Return what is submitted for a job of each pool; None without a batch system.
-
-    Words in capitals stand for values that only a run knows.
-    """
-    if todo.site.scheduler == "local":
-        return dict.fromkeys(todo.placements)
-    # Only here: it imports Dask, which takes longer than all the rest of this command.
-    from hpcbench.cluster import submission
-
-    return {
-        pool: submission.job_script(todo.site, pool, account=account) for pool in todo.placements
-    }
-
-
-def _plan_json(todo: "Plan", scripts: dict[str, str | None]) -> dict[str, Any]:
-    from hpcbench.plan.initial_record import plan_rows
-
-    grid = todo.grid
-    return {
-        "campaign": todo.campaign.name,
-        "site": todo.site.name,
-        "points": len(grid.points),
-        "repeats": todo.campaign.repeats,
-        "measurements": todo.measurements,
-        "merged": grid.merged,
-        "excluded": [{"rule": rule, "count": count} for rule, count in grid.excluded],
-        "idle": list(grid.no_effect),
-        "estimate_s": todo.estimate_s,
-        "gpu_s": todo.gpu_s,
-        "job_scripts": scripts,
-        "placements": [
-            {
-                "id": placement.id,
-                "pool": pool,
-                "repeat": placement.repeat,
-                "served": [
-                    [{"model": each.model.name, "server": each.axes} for each in served]
-                    for served in placement.served
-                ],
-                "points": [point.id for point in placement.points],
-                "estimate_s": placement.estimate_s,
-            }
-            for pool, placements in todo.placements.items()
-            for placement in placements
-        ],
-        "not_applicable": [
-            {
-                "pool": each.placement.pool,
-                "repeat": each.placement.repeat,
-                "served": [
-                    {"model": variant.model.name, "server": variant.axes}
-                    for variant in each.placement.served[0]
-                ],
-                "points": [point.id for point in each.placement.points],
-                "reason": each.reason,
-            }
-            for each in todo.inapplicable
-        ],
-        "measurement_rows": plan_rows(todo),
-    }
 
 
 _CTRL_C = b"\x1b[?25h\nhpcbench: interrupted; run the same command again to continue\n"
@@ -271,6 +230,8 @@ def _import_at_the_end(
 @click.command()
 @CAMPAIGN
 @SITE_OR_THAT_OF_A_LOCK
+@SERVER_IMAGE
+@SDK_IMAGE
 @POOL
 @ACCOUNT
 @YES
@@ -297,6 +258,8 @@ def _import_at_the_end(
 def run(
     campaign: Path,
     site: str | None,
+    server_image: str | None,
+    sdk_image: str | None,
     pools: tuple[str, ...],
     account: str | None,
     yes: bool,
@@ -318,7 +281,7 @@ def run(
     """
     from hpcbench.cluster.fork_server import start_fork_server
 
-    given = read_inputs(campaign, site, pools)
+    given = read_inputs(campaign, site, pools, (server_image, sdk_image))
     if given.site.scheduler == "local":
         # Before the other imports, which take about as long as its own.
         start_fork_server()

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hpcbench.cli.results import JSON, Number, load_whole
+from hpcbench.cli.results import JSON, Number
+from hpcbench.cli.rows import load_whole
 from hpcbench.cli.say import say, say_damaged
 from hpcbench.errors import BadInput
 

@@ -94,5 +94,25 @@ def figures(context: Context, option: Parameter, begun: str) -> list[CompletionI
     return _matching(FIGURES, begun)
 
 
+def rules(context: Context, option: Parameter, begun: str) -> list[CompletionItem]:  # noqa: ARG001 - click gives all
+    """Return the rules that --accept takes.
+
+    Parameters
+    ----------
+    context, option
+        As click gives them; not all of them are needed.
+    begun
+        What the user has typed of the word.
+
+    Returns
+    -------
+    list of CompletionItem
+        What it may become.
+    """
+    from hpcbench.analysis.summary.invalid_rows import ACCEPTABLE
+
+    return _matching(ACCEPTABLE, begun)
+
+
 def _matching(names: Iterable[str], begun: str) -> list[CompletionItem]:
     return [CompletionItem(name) for name in names if name.startswith(begun)]

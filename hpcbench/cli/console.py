@@ -1,6 +1,7 @@
 """What the commands print on: nothing that came from elsewhere controls the terminal."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
@@ -8,6 +9,8 @@ from rich.text import Text
 
 from hpcbench.cli.fold import folded
 from hpcbench.errors import printable
+
+_T = TypeVar("_T")
 
 
 class SafeConsole(Console):
@@ -91,3 +94,27 @@ def print_folded(console: Console, text: str, style: str = "") -> None:
     for line in text.splitlines():
         indent = len(line) - len(line.lstrip()) + 4
         print_lines(console, [Text(folded(line, width, indent), style)])
+
+
+def show_progress_of(what: str) -> Callable[[Sequence[_T]], Iterable[_T]]:
+    """Return what shows a bar on a terminal while a sequence is gone through.
+
+    Parameters
+    ----------
+    what
+        What is done with each of its items, in front of the bar.
+
+    Returns
+    -------
+    callable
+        Takes the sequence, and yields its items. Where stderr is no terminal it shows nothing.
+    """
+    from rich.progress import track
+
+    console = SafeConsole(stderr=True)
+
+    def shown(items: Sequence[_T]) -> Iterable[_T]:
+        quiet = not console.is_terminal
+        return track(items, what, console=console, transient=True, disable=quiet)
+
+    return shown

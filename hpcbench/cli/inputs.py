@@ -1,7 +1,7 @@
 """What `plan` and `run` are given: a campaign with a site, or a lock, which holds both."""
 
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,16 @@ SITE_OR_THAT_OF_A_LOCK = click.option(
     show_default="local, or that of a lock",
     shell_complete=completions.sites,
     help=_SITE,
+)
+
+SERVER_IMAGE = click.option(
+    "--server-image",
+    metavar="IMAGE",
+    help="Triton's image, instead of that of the site: a SIF file, an unpacked folder or "
+    "docker://...",
+)
+SDK_IMAGE = click.option(
+    "--sdk-image", metavar="IMAGE", help="The image with perf_analyzer, likewise."
 )
 
 
@@ -86,7 +96,12 @@ class Inputs:
         return differences_before(self.lock, todo)
 
 
-def read_inputs(path: Path, site: str | None, pools: tuple[str, ...]) -> Inputs:
+def read_inputs(
+    path: Path,
+    site: str | None,
+    pools: tuple[str, ...],
+    images: tuple[str | None, str | None] = (None, None),
+) -> Inputs:
     """Read the site, and the lock if it is one.
 
     Parameters
@@ -97,6 +112,8 @@ def read_inputs(path: Path, site: str | None, pools: tuple[str, ...]) -> Inputs:
         What --site says; None where it was not given.
     pools
         What --pool says.
+    images
+        What --server-image and --sdk-image say.
 
     Returns
     -------
@@ -108,6 +125,30 @@ def read_inputs(path: Path, site: str | None, pools: tuple[str, ...]) -> Inputs:
     BadInput
         Where one of them cannot be used.
     """
+    given = _as_written(path, site, pools)
+    return replace(given, site=with_images(given.site, *images))
+
+
+def with_images(site: "Site", server_image: str | None, sdk_image: str | None) -> "Site":
+    """Return a site with the images of --server-image and --sdk-image.
+
+    Parameters
+    ----------
+    site
+        The site as its file has it.
+    server_image, sdk_image
+        What the options say; None where they were not given.
+
+    Returns
+    -------
+    Site
+        A copy.
+    """
+    container = site.container.with_images(server_image, sdk_image)
+    return site.model_copy(update={"container": container})
+
+
+def _as_written(path: Path, site: str | None, pools: tuple[str, ...]) -> Inputs:
     from hpcbench.config.site import Site
 
     lock = _read_lock(path)

@@ -47,6 +47,31 @@ def print_plan(todo: "Plan", console: Console) -> None:
     print_folded(console, text)
 
 
+def print_checks(todo: "Plan", not_checked: Iterable[str], console: Console) -> None:
+    """Print what the programs run in, why nothing runs yet, and what was not checked.
+
+    Parameters
+    ----------
+    todo
+        The plan.
+    not_checked
+        What of the site could not be looked at from this host.
+    console
+        Where to print.
+    """
+    container = todo.site.container
+    if container.has_images:
+        server, sdk = container.images
+        print_folded(console, f"containers: {container.runtime}, {server}, {sdk}")
+    if container.cannot_start:
+        print_folded(console, f"nothing of this runs yet: {container.cannot_start}", "yellow")
+    lines = list(not_checked)
+    if lines:
+        print_folded(console, "not checked from here:")
+    for line in lines:
+        print_folded(console, f"  {line}")
+
+
 def _plan_table(todo: "Plan", width: int | None) -> list[Text]:
     """A row for each server of each pool."""
     cells: list[tuple[str, ...]] = []

@@ -4,19 +4,17 @@ The arguments and options that other commands share with them are defined here, 
 """
 
 import json
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from hpcbench.cli import completions
+from hpcbench.cli.rows import ACCEPT, load_whole
 from hpcbench.cli.say import say, say_damaged
-from hpcbench.errors import BadInput, HpcbenchError
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
+from hpcbench.errors import BadInput
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 RESULTS = click.argument("results", type=click.Path(path_type=Path))
@@ -70,32 +68,6 @@ class Number(_RangeInWords, click.FloatRange):
         return number
 
 
-def load_whole(
-    results: Path,
-    columns: Sequence[str] | None = None,
-    points: Collection[str] | None = None,
-    *,
-    categories: bool = False,
-) -> tuple["DataFrame", list[HpcbenchError]]:
-    """Return what can be read of results, and what is wrong with the rest.
-
-    Parameters
-    ----------
-    results, columns, points, categories
-        As for `hpcbench.records.frame.load_results`.
-
-    Returns
-    -------
-    tuple
-        The measurements, and an error for each damaged file, for `say_damaged`.
-    """
-    from hpcbench.records.frame import load_results
-
-    damaged: list[HpcbenchError] = []
-    frame = load_results(results, columns, points, categories=categories, on_damage=damaged.append)
-    return frame, damaged
-
-
 def _positive(name: str, unit: str, meaning: str) -> Callable[[_Command], _Command]:
     number = Number(min=0, min_open=True)
     return click.option(name, type=number, metavar=unit, help=meaning)
@@ -126,16 +98,18 @@ def _parse_prices(
     type=click.Path(path_type=Path, dir_okay=False),
     help="HTML file to write, as in report.html.",
 )
-def report(results: Path, out: Path) -> int:
+@ACCEPT
+def report(results: Path, out: Path, accepted: tuple[str, ...]) -> int:
     """Write a report on RESULTS as one HTML file.
 
     RESULTS is a results folder or a Parquet file. The report contains all figures and tables and
     needs no network, so that it can be mailed and archived.
     """
     from hpcbench.analysis.report.page import write_report
+    from hpcbench.cli.console import show_progress_of
 
-    frame, damaged = load_whole(results)
-    say(write_report(frame, out, source=str(results)))
+    frame, damaged = load_whole(results, accepted=accepted)
+    say(write_report(frame, out, str(results), track=show_progress_of("drawing")))
     return say_damaged(damaged)
 
 
@@ -164,23 +138,40 @@ def report(results: Path, out: Path) -> int:
     shell_complete=completions.figures,
     help="Draw only this figure. Repeat the option for several. Default: all that apply.",
 )
+@ACCEPT
 @click.option("--verbose", is_flag=True, help="Say why other figures were not drawn.")
-def plot(results: Path, out: Path, style: str, names: tuple[str, ...], verbose: bool) -> int:
+def plot(
+    results: Path,
+    out: Path,
+    style: str,
+    names: tuple[str, ...],
+    accepted: tuple[str, ...],
+    verbose: bool,
+) -> int:
     """Draw the figures of RESULTS as PNG and PDF.
 
     RESULTS is a results folder or a Parquet file. Each figure comes with a CSV file of its
     numbers. All figures: docs/figures.md.
     """
     from hpcbench.analysis.figures.save import save_figures
+    from hpcbench.analysis.summary.invalid_rows import is_nothing_valid
+    from hpcbench.cli.console import show_progress_of
     from hpcbench.cli.point_text import counted
 
-    frame, damaged = load_whole(results)
-    saved = save_figures(frame, out, style=style, names=names)
+    frame, damaged = load_whole(results, accepted=accepted)
+    track = show_progress_of("drawing")
+    saved = save_figures(frame, out, style=style, names=names, track=track)
     for path in saved.files:
         say(path)
     if verbose or names:
         for name, reason in saved.not_drawn.items():
             say(f"not drawn: {name}: {reason}", err=True)
+    elif is_nothing_valid(frame):
+        say(
+            "no measurement is valid, so there is little to draw: hpcbench check says why, and "
+            "--accept draws them all the same",
+            err=True,
+        )
     elif saved.not_drawn:
         count = counted(len(saved.not_drawn), "kind") + " of figures"
         say(f"{count} not drawn, which need other axes; --verbose says why", err=True)
@@ -254,9 +245,15 @@ def plot(results: Path, out: Path, style: str, names: tuple[str, ...], verbose: 
     help="With --out: also write the server's command line, values of SuperSONIC's chart, a PSet "
     "of CMSSW's TritonClient, or a Deployment and a Service. Repeat the option for several.",
 )
+@ACCEPT
 @JSON
 def recommend(
-    results: Path, out: Path | None, targets: tuple[str, ...], as_json: bool, **limits: Any
+    results: Path,
+    out: Path | None,
+    targets: tuple[str, ...],
+    accepted: tuple[str, ...],
+    as_json: bool,
+    **limits: Any,
 ) -> int:
     """Recommend the best measured configuration per model and GPU.
 
@@ -273,7 +270,7 @@ def recommend(
 
     if targets and out is None:
         raise BadInput("--for: needs a folder", "name one by --out")
-    frame, damaged = load_whole(results, RECOMMEND_COLUMNS, categories=True)
+    frame, damaged = load_whole(results, RECOMMEND_COLUMNS, categories=True, accepted=accepted)
     advice = recommend_configurations(frame, Requirements(**limits))
     if as_json:
         rows = [recommend_text.recommendation_json(each) for each in advice]
@@ -283,9 +280,8 @@ def recommend(
     if out is not None:
         # The configurations are long texts: only those of the recommended points are read.
         points = [each.best["point_id"] for each in advice if each.best]
-        columns = ["point_id", "deploy_config", "server_config"]
         # What is damaged has been found above.
-        texts, _ = load_whole(results, columns, points)
+        texts, _ = load_whole(results, deploy.DEPLOY_COLUMNS, points)
         known, _ = load_whole(results, production.PRODUCTION_COLUMNS, categories=True)
         numbers = tuple(production.numbers_for_production(each, known) for each in advice)
         more = deploy.ForProduction(targets, numbers)

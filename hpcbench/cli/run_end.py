@@ -154,12 +154,21 @@ def next_lines(
     lines = []
     if any(row["status"] in MEASURED for row in rows):
         lines.append(f"figure: hpcbench plot {name} --out {out} --figure {figure_name(frame)}")
-    lines.append(f"next:   hpcbench {'status' if summary.exit_code else 'recommend'} {name}")
+    lines.append(f"next:   hpcbench {_next_command(frame, summary)} {name}")
     if summary.exit_code:
         lines.append("the same run command tries again what failed or is missing")
     elif not summary.measured_now:
         lines.append("nothing was left to measure; --new-session measures all points again")
     return lines
+
+
+def _next_command(frame: pd.DataFrame, summary: "Summary") -> str:
+    """Return what tells most: why points failed, why none is valid, or which is best."""
+    from hpcbench.analysis.summary.invalid_rows import is_nothing_valid
+
+    if summary.exit_code:
+        return "status"
+    return "check" if is_nothing_valid(frame) else "recommend"
 
 
 def shell_line(line: str, width: int | None) -> str:

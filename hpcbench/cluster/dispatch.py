@@ -173,7 +173,7 @@ class _Dispatcher:
             )
         check_lease(self.results.lease)
         for pool in self.pools:
-            for future in pool.without_worker:
+            for future in pool.without_worker():
                 future.cancel()
             try:
                 # What is not under way any more needs no worker.

@@ -12,7 +12,7 @@ from hpcbench.cluster import run_state
 from hpcbench.cluster.dispatch import dispatch
 from hpcbench.cluster.ledger import cancel_orphaned_jobs
 from hpcbench.cluster.lock_file import differences_before, write_lock
-from hpcbench.cluster.stopping import Callback, signals_interrupt
+from hpcbench.cluster.stopping import Callback, say_stopping, signals_interrupt
 from hpcbench.cluster.worker import record_event
 from hpcbench.config.campaign import Campaign
 from hpcbench.config.site import Site
@@ -103,7 +103,8 @@ def run(
         Who is charged for the jobs, where the site wants to know; by default what the environment
         variable HPCBENCH_ACCOUNT says.
     listener
-        Called with each event of the run, for progress bars and logs.
+        Called with each event of the run, for progress bars and logs. Without one, a run only says
+        what it waits for after Ctrl-C.
     only
         The point_ids to measure; all by default.
     new_session
@@ -132,7 +133,7 @@ def run(
         with others_cannot_write():
             todo = plan(campaign, site, pools=pools, only=only)
             wanted = _Wanted(todo, only or frozenset(), new_session, lock)
-            return _run(wanted, folder, account, listener or (lambda _: None))
+            return _run(wanted, folder, account, listener or say_stopping)
     except BrokenPipeError:
         raise  # of the listener: what it prints to is gone
     except OSError as error:

@@ -25,18 +25,15 @@ class Task:
         Counts the deaths at the same point, from 1.
     worker
         The worker that it is given to; None where Dask chooses it.
-    given_at
-        When it was given to that worker, by `time.monotonic`.
     """
 
     placement: Placement
     attempt: int = 1
     worker: str | None = None
-    given_at: float = 0.0
 
 
-_BEGIN_S = 5.0
-"""Seconds in which the word that a worker has begun a task surely comes."""
+_GONE_S = 5.0
+"""Seconds after which nothing more comes from a worker that is gone, nor of its death."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +66,8 @@ class PoolTasks:
         Since when a worker has had nothing to do.
     unusable
         Nodes with what is wrong with them.
+    gone_since
+        Since when the worker of a task is gone.
     fruitful, fruitless
         Workers that have measured something, and those since then that had no time to.
     """
@@ -82,6 +81,7 @@ class PoolTasks:
     node_of: dict[str, str] = field(default_factory=dict)
     free_since: dict[str, float] = field(default_factory=dict)
     unusable: dict[str, str] = field(default_factory=dict)
+    gone_since: dict["Future[Any]", float] = field(default_factory=dict)
     fruitful: set[str] = field(default_factory=set)
     fruitless: set[str] = field(default_factory=set)
 
@@ -137,16 +137,25 @@ class PoolTasks:
         self.begun.pop(future, None)
         return self.in_flight.pop(future)
 
-    @property
     def without_worker(self) -> list["Future[Any]"]:
-        """Tasks that nobody has begun, and whose worker went: Dask may let them wait for ever."""
+        """Return the tasks whose worker is gone, and of which nobody will hear any more.
+
+        Dask may let a task wait for ever that was given to a worker: where that one goes before it
+        has begun, or is sent away while it measures, and no other one is there at that moment.
+
+        Returns
+        -------
+        list of Future
+            Tasks to be cancelled.
+        """
         there, now = self.workers.nodes.keys(), time.monotonic()
-        return [
+        gone = [
             future
             for future, task in self.in_flight.items()
-            if task.worker is not None and task.worker not in there
-            if future not in self.begun and now - task.given_at > _BEGIN_S
+            if task.worker is not None and self._worker_of(future) not in there
         ]
+        self.gone_since = {future: self.gone_since.get(future, now) for future in gone}
+        return [future for future, since in self.gone_since.items() if now - since > _GONE_S]
 
     def next_task(self) -> Task | None:
         """Take out of ``waiting`` what is to be submitted now.
@@ -188,7 +197,7 @@ class PoolTasks:
         place, worker = chosen
         task = self.waiting[place]
         del self.waiting[place]
-        return replace(task, worker=worker, given_at=now)
+        return replace(task, worker=worker)
 
     def _worker_of(self, future: "Future[Any]") -> str | None:
         begun = self.begun.get(future)

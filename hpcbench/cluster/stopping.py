@@ -3,6 +3,8 @@
 What the user should read is said at once, in whatever the driver is about.
 """
 
+import contextlib
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +18,20 @@ Callback = Callable[[Mapping[str, Any]], None]
 
 WAITING = "stopping: waiting for the point under way, again to kill it"
 ENDING = "stopping: ending what is at work"
+
+
+def say_stopping(event: Mapping[str, Any]) -> None:
+    """Say on stderr that a run is stopping: the listener of a run that was given none.
+
+    Parameters
+    ----------
+    event
+        An event of the run. All others pass in silence.
+    """
+    if event["kind"] == "stopping":
+        # Not print: a signal may come while the program itself prints.
+        with contextlib.suppress(OSError):
+            os.write(2, f"{event['text']}\n".encode())
 
 
 class Stop:

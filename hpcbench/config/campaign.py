@@ -1,130 +1,25 @@
 """The campaign file: one study, described once. Every list in it is an axis."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
-    PlainSerializer,
     PrivateAttr,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
     field_validator,
     model_validator,
 )
 
 from hpcbench.config import yaml_model
-from hpcbench.config.load_axes import Axis, Load, Measurement
+from hpcbench.config.load_axes import Load, Measurement, override_axes
+from hpcbench.config.model import CompareOutputs, Model
 from hpcbench.config.point_rules import AXIS_NAMES, PointRule, Reference
 from hpcbench.config.server_axes import Server
-from hpcbench.config.values import Count, Label, Name
+from hpcbench.config.values import Label, Name
 from hpcbench.config.yaml_model import FileSection
 from hpcbench.errors import did_you_mean
-
-Dims = tuple[int, ...]
-"""The lengths of a tensor, without the batch dimension."""
-
-
-def _dims_or_named(value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
-    if not isinstance(value, dict):
-        return handler(value)
-    for name, dims in value.items():
-        whole = isinstance(dims, list | tuple) and all(type(d) is int and d >= 1 for d in dims)
-        if not whole:
-            raise ValueError(f"{name}: must be a list of whole numbers from 1, not {dims!r}")
-    return {str(name): tuple(dims) for name, dims in value.items()}
-
-
-def _named(value: Any) -> Any:
-    """Names may look like numbers: ``shapes: {20: ...}``."""
-    return {str(key): each for key, each in value.items()} if isinstance(value, dict) else value
-
-
-Shapes = dict[
-    str,
-    Annotated[
-        tuple[Count, ...],
-        WrapValidator(_dims_or_named),
-        # Below a name stands a mapping, which pydantic would warn of in the place of a tuple.
-        PlainSerializer(lambda value: value, return_type=Any),
-    ],
-]
-
-
-class CompareOutputs(FileSection):
-    """Stored events whose outputs are compared with those of a reference.
-
-    Attributes
-    ----------
-    inputs
-        A JSON file of perf_analyzer, relative to the campaign file.
-    events
-        How many of its events are sent.
-    reference
-        A model of the repository whose outputs are right; None for the model itself, as it stands
-        there.
-    """
-
-    inputs: Annotated[Path, AfterValidator(yaml_model.absolute_path)]
-    events: Count = 100
-    reference: Name | None = None
-
-
-class Model(FileSection):
-    """One model of the repository.
-
-    Attributes
-    ----------
-    name
-        Its folder in the repository.
-    label
-        Its name in figures and tables; ``name`` by default.
-    version
-        An axis of its versions; None for the server's choice.
-    server_image
-        One of the site's ``server_images``, for a model that the usual one cannot serve.
-    shapes
-        The lengths of the inputs, without the batch dimension; or several such mappings by name,
-        which are an axis.
-    server, load, measurement
-        Axes that replace the campaign's for this model.
-    compare_outputs
-        What its outputs are compared with, in place of the campaign's.
-    """
-
-    name: Name
-    label: Label | None = None
-    version: Axis[Count | None] = (None,)
-    server_image: Name | None = None
-    shapes: Annotated[Shapes, BeforeValidator(_named)] = Field(default={})
-    server: Server | None = None
-    load: Load | None = None
-    measurement: Measurement | None = None
-    compare_outputs: CompareOutputs | None = None
-
-    @model_validator(mode="after")
-    def _shapes_are_of_one_kind(self) -> "Model":
-        kinds = {isinstance(value, dict) for value in self.shapes.values()}
-        if len(kinds) > 1:
-            raise ValueError(
-                "shapes: mixes inputs with their lengths and names of several shapes; below a "
-                "name, give the lengths of all inputs"
-            )
-        return self
-
-    @property
-    def shown_as(self) -> str:
-        """Its name in figures and tables."""
-        return self.label or self.name
-
-    @property
-    def shape_sets(self) -> dict[str | None, dict[str, Dims]]:
-        """The lengths of the inputs by the name of the shapes; None where they have no name."""
-        given: dict[Any, Any] = dict(self.shapes)
-        named = any(isinstance(value, dict) for value in given.values())
-        return given if named else {None: given}
 
 
 class NamedVariant(Server, Load, Measurement):
@@ -147,23 +42,40 @@ class GroupMember(FileSection):
 class Campaign(FileSection):
     """One study: models, the grid of their axes, and how to measure it.
 
-    Written in Python, ``server=`` takes a `Server` and ``load=`` a `Load`, like the keys of the
-    file. `Campaign.load` is something else: it reads a file.
+    Written in Python, it has the keys of the file. Each axis takes a value or a list of values,
+    and the grid is the product of all axes::
+
+        Campaign(
+            name="batch-scan",
+            model_repository="models",
+            models=[{"name": "tagger", "shapes": {"features": [20, 50]}}],
+            server={"instance_count": [1, 2]},
+            load={"batch_size": [1, 8, 64], "concurrency": 4},
+            measurement={"measurement_interval_ms": 5000},
+            repeats=3,
+        )
+
+    `Campaign.load` is something else: it reads a file. All axes, with their units, are attributes
+    of `hpcbench.config.server_axes.Server`, `hpcbench.config.load_axes.Load` and `Measurement`.
 
     Attributes
     ----------
     name
         The name of the study, in records and in the results folder.
     model_repository
-        The folder with the models.
+        The folder with the models; in Python, relative to the working folder.
     models
-        The models that are measured.
+        The models that are measured; see `Model`.
     server_axes
-        Axes that need another Triton configuration.
+        The key ``server``, see `Server`: axes that need another Triton configuration, such as
+        ``instance_count``, ``max_queue_delay_us`` [us] and ``accelerator``.
     load_axes
-        Axes that are swept against one server.
+        The key ``load``, see `Load`: axes that are swept against one server. ``batch_size``
+        [inferences per request], and ``concurrency`` [requests in flight] or ``request_rate``
+        [requests/s].
     measurement
-        How perf_analyzer measures.
+        How perf_analyzer measures, see `Measurement`: ``measurement_interval_ms`` [ms],
+        ``percentile`` [%], ``timeout_s`` [s], and others.
     variants
         Values of axes by the name of a variant.
     zip
@@ -199,6 +111,43 @@ class Campaign(FileSection):
     fresh_servers: Annotated[bool, Field(strict=True)] = True
 
     _source: str = PrivateAttr(default="campaign")
+
+    def replace(self, **changes: Any) -> "Campaign":
+        """Return the campaign with other values, which are checked.
+
+        ``campaign.replace(load={"batch_size": [1, 64]}, repeats=3)`` keeps the other axes.
+
+        Parameters
+        ----------
+        **changes
+            New values by key of the file. ``server``, ``load`` and ``measurement`` hold the axes to
+            change; the others stay. One of ``concurrency``, ``request_rate``,
+            ``request_intervals`` and ``capacity`` replaces all four. Models and variants keep axes
+            of their own.
+
+        Returns
+        -------
+        Campaign
+            A copy.
+
+        Raises
+        ------
+        BadInput
+            Where a key or a value is not allowed.
+        """
+        mine: dict[str, Server | Load | Measurement] = {
+            "server": self.server_axes,
+            "load": self.load_axes,
+            "measurement": self.measurement,
+        }
+        for key in mine.keys() & changes.keys():
+            section, given = mine[key], changes[key]
+            if isinstance(given, Mapping):
+                given = type(section)(**given)
+            if isinstance(given, type(section)):
+                # As a mapping, for the axes to be checked together.
+                changes[key] = override_axes(section, given).model_dump()
+        return self.model_copy(update=changes)
 
     def comparison_of(self, model: Model) -> CompareOutputs | None:
         """Return what the outputs of a model are compared with.
@@ -258,6 +207,19 @@ class Campaign(FileSection):
                 f"models: two models are called {', '.join(twice)} in figures; give each a label "
                 "of its own"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _models_need_others_alike(self) -> "Campaign":
+        needs = {model.name: set(model.needs) for model in self.models}
+        for model in self.models:
+            if model.name in model.needs:
+                raise ValueError(f"models: '{model.name}' needs itself; leave it out of its needs")
+            if needs[model.name] != set(model.needs):
+                raise ValueError(
+                    f"models: '{model.name}' is named twice and needs other models each time; "
+                    "give both the same needs"
+                )
         return self
 
     @model_validator(mode="after")

@@ -37,20 +37,25 @@ class RuntimeEntry:
     ----------
     module
         The module whose ``RUNTIME`` implements `hpcbench.runtime.command.Runtime`. Its name only:
-        reading a site file must not load what starts programs.
+        reading a site file must not load what starts programs. None for one whose containers
+        cannot be started yet: a campaign can be planned for it.
     keys
         The keys that this runtime needs; those of other runtimes mean nothing to it.
+    gpus
+        Whether a server gets the GPUs of its job.
     """
 
-    module: str
+    module: str | None
     keys: tuple[str, ...]
+    gpus: bool = True
 
 
 _IMAGES = ("server_image", "sdk_image")
 
 RUNTIMES: dict[str, RuntimeEntry] = {
-    "native": RuntimeEntry("hpcbench.runtime.native", ("prefix",)),
+    "native": RuntimeEntry("hpcbench.runtime.native", ("prefix",), gpus=False),
     "apptainer": RuntimeEntry("hpcbench.runtime.apptainer", _IMAGES),
+    "podman-hpc": RuntimeEntry(None, _IMAGES),
 }
 """The runtimes, by the name that ``runtime`` has in a site file. There is no other list."""
 
@@ -112,6 +117,9 @@ def _cache(value: Path, info: ValidationInfo) -> Path:
     # Only images are kept there. Without them it does not matter that a user has no home folder.
     if not _has_images(info.data.get("runtime")):
         return value
+    # A plan made elsewhere does not need it; whoever pulls says that a variable is not set.
+    if "$" in os.path.expandvars(value):
+        return value
     try:
         return _absolute(value, info)
     except ValueError as error:
@@ -168,8 +176,11 @@ class Container(FileSection):
     Attributes
     ----------
     runtime
-        One of `RUNTIMES`: ``native`` runs the programs of ``prefix`` bare, ``apptainer`` runs them
-        in images.
+        One of `RUNTIMES`: ``native`` runs the programs of ``prefix`` bare, on CPUs; ``apptainer``
+        runs them in images; for ``podman-hpc`` a campaign can be planned.
+    cpus_only
+        That Triton is meant to serve on CPUs in jobs that have GPUs. Without it, such jobs are
+        refused where the runtime cannot give a server their GPUs.
     prefix
         The folder that ``hpcbench native`` fills.
     server_image
@@ -189,6 +200,7 @@ class Container(FileSection):
     """
 
     runtime: Annotated[str, AfterValidator(_known_runtime)] = "native"
+    cpus_only: Annotated[bool, Field(strict=True)] = False
     prefix: AbsolutePath | None = Field(default=None, validate_default=True)
     server_image: Image | None = Field(default=None, validate_default=True)
     sdk_image: Image | None = Field(default=None, validate_default=True)
@@ -198,6 +210,14 @@ class Container(FileSection):
         default=Path("~/.cache/hpcbench"), validate_default=True
     )
     scratch: Annotated[str, AfterValidator(os.path.expanduser)] = "/tmp"
+
+    @field_validator("cpus_only")
+    @classmethod
+    def _only_without_gpus(cls, value: bool, info: ValidationInfo) -> bool:
+        runtime = info.data.get("runtime")
+        if value and runtime and RUNTIMES[runtime].gpus:
+            raise ValueError(f"has no meaning with runtime: {runtime}; use a pool without GPUs")
+        return value
 
     @field_validator("prefix", "server_image", "sdk_image")
     @classmethod
@@ -228,11 +248,55 @@ class Container(FileSection):
         return _has_images(self.runtime)
 
     @property
+    def cannot_start(self) -> str | None:
+        """Why this version cannot start a server with the runtime; None where it can."""
+        if RUNTIMES[self.runtime].module is not None:
+            return None
+        return (
+            f"container.runtime: {self.runtime}: this version of hpcbench plans campaigns for it, "
+            "and cannot start its containers yet"
+        )
+
+    @property
+    def wastes_gpus(self) -> bool:
+        """Whether the GPUs of a job would stand idle, without anybody having said so."""
+        return not RUNTIMES[self.runtime].gpus and not self.cpus_only
+
+    @property
     def images(self) -> tuple[str, str]:
         """The two images (server_image, sdk_image) of a runtime that has images."""
         assert self.server_image is not None
         assert self.sdk_image is not None
         return self.server_image, self.sdk_image
+
+    def with_images(self, server_image: str | None, sdk_image: str | None) -> "Container":
+        """Return the section with other images than those of its file.
+
+        Parameters
+        ----------
+        server_image, sdk_image
+            A SIF file, an unpacked folder or a docker:// reference; None for that of the file.
+
+        Returns
+        -------
+        Container
+            A copy; the section itself where both are None.
+
+        Raises
+        ------
+        BadInput
+            Where one of them is no image, or the runtime has none.
+        """
+        given = {"server_image": server_image, "sdk_image": sdk_image}
+        changes = {key: image for key, image in given.items() if image is not None}
+        if not changes:
+            return self
+        return yaml_model.validate(
+            yaml_model.plain(self) | changes,
+            Container,
+            source=" and ".join(f"--{key.replace('_', '-')}" for key in changes),
+            folder=Path.cwd(),
+        )
 
     def with_server_image(self, name: str | None) -> Self:
         """Return the section for a server that runs in another image.

@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from hpcbench.config import yaml_model
+from hpcbench.config.load_values import Capacity, Positive, Precision
 from hpcbench.config.values import Count, as_axis
 from hpcbench.config.yaml_model import FileSection, axis_values
 
@@ -25,9 +26,9 @@ INTERVALS = "intervals"
 _LOOPS = ("concurrency", "request_rate", "request_intervals", "capacity")
 _LENGTH = "request_intervals_s"
 
+A = TypeVar("A", bound=FileSection)
 T = TypeVar("T")
 Axis = Annotated[tuple[T, ...], BeforeValidator(as_axis)]
-Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
 
 
@@ -35,21 +36,6 @@ def _intervals_file(value: Any, info: ValidationInfo) -> Any:
     if value == "":
         raise ValueError("allowed: the path of a file, which hpcbench make-input --arrivals makes")
     return str(yaml_model.absolute_path(Path(value), info)) if isinstance(value, str) else value
-
-
-class Capacity(FileSection):
-    """Search for the highest rate of Poisson arrivals that keeps a limit of latency.
-
-    Attributes
-    ----------
-    max_latency_p99_ms
-        The limit of the 99th percentile of latency, in ms.
-    within
-        By how much the next rate that is tried is higher than the answer, as a fraction of it.
-    """
-
-    max_latency_p99_ms: Positive
-    within: Annotated[float, Field(strict=True, ge=0.01, le=1)] = 0.05
 
 
 class Load(FileSection):
@@ -79,21 +65,6 @@ class Load(FileSection):
     capacity: Axis[Capacity] = ()
 
 
-class Precision(FileSection):
-    """Stop when the 95 % intervals of throughput and latency are narrow enough.
-
-    Attributes
-    ----------
-    precision
-        Half of each interval, over its mean.
-    max_s
-        After so many seconds the point is unstable.
-    """
-
-    precision: Annotated[float, Field(strict=True, gt=0, lt=1)]
-    max_s: Positive = 60.0
-
-
 def _data_file(value: Any, info: ValidationInfo) -> Any:
     if value == "":
         raise ValueError("allowed: random, zero, or the path of a JSON file or folder")
@@ -105,7 +76,46 @@ def _data_file(value: Any, info: ValidationInfo) -> Any:
 class Measurement(FileSection):
     """How perf_analyzer sends its requests, and when it has seen enough of them.
 
-    docs/axes.md says what each axis becomes on its command line.
+    Each attribute is an axis: a value or a list of values.
+
+    Attributes
+    ----------
+    protocol
+        "grpc" or "http".
+    asynchronous
+        The key ``async``: whether one thread of the client has several requests in flight.
+    streaming
+        Whether requests share a bidirectional stream of gRPC.
+    compression
+        Of requests and responses: "none", "gzip" or "deflate".
+    shared_memory
+        Where inputs and outputs are passed: "none", "system" or "cuda".
+    output_shared_memory_bytes
+        Room for one output in shared memory [bytes].
+    max_threads
+        The most threads of the client.
+    percentile
+        The percentile of the latency that must settle [%]; None for the mean.
+    measurement_mode
+        "time_windows" or "count_windows".
+    measurement_interval_ms
+        The length of a window [ms].
+    measurement_request_count
+        The requests in a window of "count_windows".
+    stability_percentage
+        How far three windows may differ [%].
+    max_trials
+        After so many windows a point is unstable.
+    stop
+        "windows", or a `Precision`: stop when the intervals are narrow enough.
+    input_data
+        "random", "zero", or a JSON file or folder with data.
+    string_length
+        The length of random strings [bytes].
+    string_data
+        The string that all inputs of strings get.
+    timeout_s
+        After so long a point has failed [s]; None for what its windows may take.
     """
 
     protocol: Axis[Literal["grpc", "http"]] = ("grpc",)
@@ -194,17 +204,25 @@ class LoadVariant:
         """Seconds under load after which the point is unstable."""
         return self.stop_max_s or (self.max_trials or 0) * self.window_s
 
+    @property
+    def queue_s(self) -> float:
+        """Seconds in which a rate that is too high makes the latency of a search's limit."""
+        limit_s = (self.capacity_max_latency_p99_ms or 0.0) / 1000
+        return limit_s / self.capacity_within if self.capacity_within else 0.0
+
     @cached_property
     def estimate_s(self) -> float:
         """Seconds that the point takes if it is soon settled."""
-        settled_s = min(self.allowed_s, WINDOWS_IN_A_ROW * self.window_s) + 1
-        return settled_s * (EXPECTED_STEPS if self.is_search else 1)
+        if self.is_search:
+            window_s = max(self.window_s, self.queue_s)
+            return EXPECTED_STEPS * (WINDOWS_IN_A_ROW * window_s + 1)
+        return min(self.allowed_s, WINDOWS_IN_A_ROW * self.window_s) + 1
 
     @cached_property
     def longest_s(self) -> float:
         """Seconds that it takes if it never settles. Only a perf_analyzer that hangs takes more."""
         # One more window, because the first ones may turn out to be too short.
-        longest_s = self.allowed_s + self.window_s + 2
+        longest_s = max(self.allowed_s, WINDOWS_IN_A_ROW * self.queue_s) + self.window_s + 2
         return longest_s * (MOST_STEPS if self.is_search else 1)
 
     @property
@@ -242,35 +260,36 @@ _DEFAULTS = {
 }
 
 
-def override_load(load: Load, *overrides: FileSection | None) -> Load:
-    """Return load axes with those of a model or a variant in their place.
+def override_axes(axes: A, *overrides: FileSection | None) -> A:
+    """Return axes with those of a model or a variant in their place.
 
     Parameters
     ----------
-    load
-        The campaign's axes.
+    axes
+        A section of the campaign.
     *overrides
-        Sections that may set some of these axes; later ones win.
+        Sections that may set some of its axes; later ones win.
 
     Returns
     -------
-    Load
-        The axes. Whoever sets one of `_LOOPS` drops the values of the others: it chooses between a
-        closed loop and open ones.
+    FileSection
+        The section. Whoever sets one of `_LOOPS` drops the values of the others: it chooses between
+        a closed loop and open ones.
     """
-    values = {name: getattr(load, name) for name in load.model_fields_set}
+    values = {name: getattr(axes, name) for name in axes.model_fields_set}
     for override in overrides:
         if override is None:
             continue
         given = {
             name: getattr(override, name)
-            for name in Load.model_fields
+            for name in type(axes).model_fields
             if name in override.model_fields_set
         }
         if not given.keys().isdisjoint(_LOOPS):
             values = {name: value for name, value in values.items() if name not in _LOOPS}
         values |= given
-    return Load.model_construct(**values)
+    # Not checked again: what only some combinations cannot take is found when they are made.
+    return cast("A", type(axes).model_construct(**values))
 
 
 def split_loops(load: Load) -> list[dict[str, tuple[Any, ...]]]:

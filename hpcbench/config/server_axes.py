@@ -60,7 +60,46 @@ _AXIS, _LISTS = BeforeValidator(as_axis), BeforeValidator(_axis_of_lists)
 class Server(FileSection):
     """The axes that need another Triton configuration, hence another placement.
 
-    docs/axes.md says what each becomes in a config.pbtxt. "base" keeps what the model has.
+    Each attribute is an axis: a value or a list of values. "base" keeps what the model has.
+
+    Attributes
+    ----------
+    instance_count
+        How many instances of the model run at the same time.
+    instance_kind
+        "KIND_GPU", "KIND_CPU", "KIND_AUTO" or "KIND_MODEL".
+    gpus
+        Lists of the GPUs with instances, counted from 0 among those of the job.
+    max_batch_size
+        The largest batch that the model takes [inferences].
+    dynamic_batching
+        Whether the server joins requests to batches.
+    preferred_batch_size
+        Lists of the batches that it tries to make [inferences]; None for no dynamic batching.
+    max_queue_delay_us
+        How long a request may wait for others [us].
+    preserve_ordering
+        Whether responses have the order of the requests.
+    priority_levels
+        How many priorities there are.
+    default_priority_level
+        The priority of requests that name none.
+    default_queue_policy
+        What happens to requests that wait: a mapping, see docs/axes.md.
+    accelerator
+        None, or a mapping such as ``{"name": "tensorrt", "precision_mode": "FP16"}``.
+    graph_level
+        How much the backend optimizes the graph, from -1 to 2.
+    cuda_graphs
+        Whether TensorRT captures CUDA graphs.
+    response_cache
+        Whether equal requests are answered from a cache.
+    rate_limiter
+        None, or which resources an instance needs: a mapping, see docs/axes.md.
+    warmup
+        Whether the model is warmed up with each batch size and shape before it is ready.
+    config
+        Any other part of Triton's ModelConfig, as a mapping or as lines of a config.pbtxt.
     """
 
     instance_count: Annotated[tuple[Count, ...], _AXIS] = (BASE,)

@@ -123,7 +123,7 @@ class QueuePolicy(FileSection):
     @property
     def text(self) -> str:
         """JSON of all its settings."""
-        return json.dumps(self.model_dump(), sort_keys=True)
+        return json.dumps(self.model_dump(exclude_unset=False), sort_keys=True)
 
 
 class Resource(FileSection):
@@ -153,7 +153,7 @@ class RateLimiter(FileSection):
     @property
     def text(self) -> str:
         """JSON of all its settings."""
-        return json.dumps(self.model_dump(by_alias=True), sort_keys=True)
+        return json.dumps(self.model_dump(exclude_unset=False), sort_keys=True)
 
 
 def _mapping(kind: type[BaseModel], example: str) -> PlainValidator:

@@ -6,16 +6,17 @@ Here is also what the keys of campaign and site files have in common: kinds of v
 import os
 import re
 import typing
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import PydanticCustomError
 
-from hpcbench.errors import BadInput, did_you_mean
+from hpcbench.config.mistakes import Location, bad_input
+from hpcbench.errors import BadInput
 
-Location = tuple[int | str, ...]
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -76,7 +77,7 @@ class _RaisesBadInput(ModelMetaclass):
         try:
             return typing.cast("M", super().__call__(*arguments, **values))  # type: ignore[misc]
         except ValidationError as error:
-            raise _bad_input(error, cls, cls.__name__, {}) from error
+            raise bad_input(error, cls, cls.__name__, {}) from error
 
 
 class FileSection(BaseModel, metaclass=_RaisesBadInput):
@@ -89,6 +90,60 @@ class FileSection(BaseModel, metaclass=_RaisesBadInput):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Show what was given: the defaults of all axes would hide it."""
+        for name, value in super().__repr_args__():
+            if name in self.model_fields_set or name not in type(self).model_fields:
+                yield name, value
+
+    def model_dump(self, **options: Any) -> dict[str, Any]:
+        """Return the keys of the file that were given, with their values.
+
+        The class makes the same section of them. With the defaults it would make another one: an
+        axis that is given may mean more than one that is left out.
+
+        Parameters
+        ----------
+        **options
+            Those of `pydantic.BaseModel.model_dump`.
+
+        Returns
+        -------
+        dict
+            Values by key.
+        """
+        return super().model_dump(**{"by_alias": True, "exclude_unset": True, **options})
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with other values, which are checked like those of a file.
+
+        Parameters
+        ----------
+        update
+            New values by key.
+        deep
+            Whether to copy the values that stay, too.
+
+        Returns
+        -------
+        FileSection
+            The copy.
+
+        Raises
+        ------
+        BadInput
+            Where a key or a value is not allowed.
+        """
+        if not update:
+            return super().model_copy(deep=deep)
+        fields = type(self).model_fields
+        keys = {name: info.alias or name for name, info in fields.items()}
+        given = {keys.get(name, name): value for name, value in update.items()}
+        kept = {name for name in fields if keys[name] not in given}
+        checked = type(self)(**(self.model_dump(include=kept) | given))
+        new = {name: getattr(checked, name) for name in fields.keys() - kept}
+        return super().model_copy(update=new | (checked.model_extra or {}), deep=deep)
 
 
 def validate(
@@ -127,7 +182,7 @@ def validate(
     try:
         return model.model_validate(data, context={"folder": folder})
     except ValidationError as error:
-        raise _bad_input(error, model, source, lines or {}) from error
+        raise bad_input(error, model, source, lines or {}) from error
 
 
 def plain(model: BaseModel) -> dict[str, Any]:
@@ -144,13 +199,6 @@ def plain(model: BaseModel) -> dict[str, Any]:
         Values that YAML and JSON can hold, without those that were never given.
     """
     return model.model_dump(mode="json", by_alias=True, exclude_unset=True)
-
-
-def _bad_input(
-    error: ValidationError, model: type[BaseModel], source: str, lines: dict[Location, int]
-) -> BadInput:
-    messages = dict.fromkeys(_message(each, model, source, lines) for each in error.errors())
-    return BadInput("\n".join(messages))
 
 
 def absolute_path(value: Path, info: ValidationInfo) -> Path:
@@ -196,78 +244,6 @@ def mistake(location: Location, message: str) -> PydanticCustomError:
         An error whose line and key `load_yaml` finds.
     """
     return PydanticCustomError("mistake", "{message}", {"message": message, "location": location})
-
-
-def _message(
-    detail: ErrorDetails, model: type[BaseModel], source: str, lines: dict[Location, int]
-) -> str:
-    # Kinds of a value in brackets, such as "<shares>", are no keys.
-    keys = (part for part in detail["loc"] if not str(part).startswith("<"))
-    location = (*keys, *detail.get("ctx", {}).get("location", ()))
-    # Behind the keys of the file, pydantic's location goes on with the names of validators.
-    known = next((n for n in range(len(location), 0, -1) if location[:n] in lines), 0)
-    where = f"{source}:{lines[location[:known]]}" if known else source
-    kind = detail["type"]
-    if lines and kind not in ("extra_forbidden", "missing"):
-        location = location[:known]
-    key = ".".join(str(part) for part in location)
-    if kind == "extra_forbidden":
-        allowed = _fields_at(model, location[:-1])
-        guess = did_you_mean(str(location[-1]), allowed)
-        return f"{where}: {key}: unknown key;{guess} allowed here: {', '.join(allowed)}"
-    if kind == "missing":
-        return f"{where}: {key}: is missing"
-    given = detail["input"]
-    text = detail["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    text = _PLAIN.get(kind, text)
-    if kind == "literal_error":
-        allowed = re.findall(r"'([^']*)'", detail["ctx"]["expected"])
-        text = f"allowed: {', '.join(allowed)};{did_you_mean(str(given), allowed)}".rstrip(";")
-    shown = "" if isinstance(given, dict | BaseModel) else f" (given: {given!r})"
-    return f"{where}: {key}: {text}{shown}" if key else f"{where}: {text}"
-
-
-_PLAIN = {
-    "int_type": "must be a whole number",
-    "int_parsing": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "float_type": "must be a number",
-    "float_parsing": "must be a number",
-    "bool_type": "must be true or false",
-    "bool_parsing": "must be true or false",
-    "string_type": "must be a string",
-    "path_type": "must be one path",
-    "tuple_type": "must be a list",
-    "dict_type": "must be a mapping of keys to values",
-    "model_type": "must be a mapping of keys to values",
-    "too_short": "is empty; give at least one",
-}
-"""Pydantic speaks of Python's types; these are the words for a YAML file."""
-
-
-def _fields_at(model: type[BaseModel], location: Location) -> list[str]:
-    """The keys that the annotations of ``model`` allow at ``location``."""
-    current: Any = model
-    for part in location:
-        if typing.get_origin(current) is dict:
-            current = typing.get_args(current)[1]
-            continue
-        for candidate in _models_in(current):
-            for name, info in candidate.model_fields.items():
-                if part == (info.alias or name):
-                    current = info.annotation
-                    break
-    keys: dict[str, None] = {}
-    for candidate in _models_in(current):
-        for name, info in candidate.model_fields.items():
-            keys[info.alias or name] = None
-    return list(keys)
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [m for argument in typing.get_args(annotation) for m in _models_in(argument)]
 
 
 _MOST_NODES = 100_000

@@ -119,21 +119,22 @@ def step_load(load: LoadVariant, rate: float, seed: int) -> LoadVariant:
     Returns
     -------
     LoadVariant
-        An open loop. Its windows are longer than those asked for where three of them would have too
-        few requests for a 99th percentile, if the time of ``max_trials`` windows allows it; and
+        An open loop of three windows. They are longer than those asked for where they would have
+        too few requests for a 99th percentile, if the time of ``max_trials`` windows allows it; and
         long enough for a rate that is too high by ``within`` to build up a queue as long as the
         limit.
     """
-    assert load.capacity_max_latency_p99_ms is not None
-    assert load.capacity_within is not None
     enough_s = min(MIN_REQUESTS / rate, load.allowed_s) / WINDOWS_IN_A_ROW
-    queue_s = load.capacity_max_latency_p99_ms / 1000 / load.capacity_within
-    window_s = max(load.window_s, enough_s, queue_s)
+    window_s = max(load.window_s, enough_s, load.queue_s)
     return replace(
         load,
         request_rate=rate,
         arrivals_seed=seed,
         measurement_interval_ms=math.ceil(1000 * window_s),
+        max_trials=WINDOWS_IN_A_ROW,
+        stability_percentage=None,
+        stop_precision=None,
+        stop_max_s=None,
     )
 
 

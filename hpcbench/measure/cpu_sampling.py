@@ -87,7 +87,12 @@ class ProcessTrees:
         Programs
             Server and clients; empty where one is not running.
         """
-        return Programs(usage([self.server]), usage(self.clients()), busy_cpu_s())
+        # On a busy node this takes long, and what is compared must be of the same time.
+        before = busy_cpu_s()
+        server, clients = usage([self.server]), usage(self.clients())
+        after = busy_cpu_s()
+        busy_s = {cpu: (before.get(cpu, later) + later) / 2 for cpu, later in after.items()}
+        return Programs(server, clients, busy_s)
 
 
 def busy_cpu_s(path: str = "/proc/stat") -> dict[int, float]:

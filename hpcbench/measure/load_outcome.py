@@ -178,28 +178,5 @@ def _doubt(
     return perf_output.printed_warning(printed + heard.stderr)
 
 
-def or_hung(outcome: Outcome) -> Outcome:
-    """Return an outcome, or that it was no overload after all.
-
-    Parameters
-    ----------
-    outcome
-        What was measured, with what the server has counted where perf_analyzer printed nothing.
-
-    Returns
-    -------
-    Outcome
-        Of an overload whose rate nobody knows, not even the server: that it was hung.
-    """
-    if not outcome.metrics.get("overloaded") or "throughput_infer_per_s" in outcome.metrics:
-        return outcome
-    reason = (
-        "perf_analyzer printed nothing, and the server answered no request; the model may wait for "
-        "something that does not come, or take longer for one request than the whole time (see "
-        "the server's log, and send one request by hand)"
-    )
-    return Outcome(Status.TIMEOUT, reason)
-
-
 def _hung(limit_s: float) -> str:
     return f"perf_analyzer was killed after {limit_s:.0f} s, the time computed for this point"

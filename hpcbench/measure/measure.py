@@ -19,7 +19,7 @@ from hpcbench.errors import ServerFailed
 from hpcbench.measure import (
     capacity,
     engines,
-    load_outcome,
+    hints,
     loaded_config,
     model_repository,
     node,
@@ -40,7 +40,7 @@ from hpcbench.measure.perf_output import Outcome
 from hpcbench.measure.preflight import InstalledPerfAnalyzer, check_scratch, installed_perf_analyzer
 from hpcbench.measure.server import ServerOptions
 from hpcbench.measure.server_statistics import wait_until_idle
-from hpcbench.plan import applicability, model_config
+from hpcbench.plan import model_config
 from hpcbench.plan.digest import hash_id
 from hpcbench.plan.initial_record import initial_record
 from hpcbench.plan.input_data import GENERATED_INPUT
@@ -264,6 +264,7 @@ def _composing_record(
         model_label=f"{record.model_label} / {part.model}",
         model_version=part.version,
         model_digest=called.digest if called else None,
+        needs=None,
         shapes=None,
         server_config=model_repository.config_pbtxt(config),
         deploy_config=None,
@@ -312,20 +313,8 @@ def _measure_load(
         outcome = perf_analyzer.in_inferences(each.outcome, inferences)
         beside = [other.variant.model for other in everyone if other is not point]
         outcome = seen.added_to(outcome, point, each.counted, reports=each.reports, beside=beside)
-        found.append((_with_hint(load_outcome.or_hung(outcome), point), extra))
+        found.append((hints.with_hint(outcome, point), extra))
     return found[: len(points)]
-
-
-def _with_hint(outcome: Outcome, point: Point) -> Outcome:
-    """What may be the cause of a failure that only the model can explain."""
-    model, load = point.variant.model, point.load
-    random = load.input_data == "random" and load.string_data is None
-    if outcome.status is not Status.FAILED or model.inputs is None or not random:
-        return outcome
-    if not applicability.has_strings(model):
-        return outcome
-    hint = "its strings were random; string_data or a file as input_data gives it others"
-    return replace(outcome, reason=f"{outcome.reason}; {hint}")
 
 
 def _run_once(

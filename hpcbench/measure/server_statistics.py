@@ -14,6 +14,7 @@ from typing import Any
 from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.measure import loaded_config
 from hpcbench.measure.sampling import Reading
+from hpcbench.plan.backend import backend_name
 from hpcbench.plan.model import TritonModel
 
 # perf_analyzer reads Triton's counts a little before or after its windows end. Alone on a server,
@@ -267,7 +268,12 @@ def foreign_requests(found: Counted, client: Client, beside: Sequence[TritonMode
         for step in config.ensemble_scheduling.step:
             called[step.model_name] += found.counts[name].requests if name in found.counts else 0
     # A model in Python may call any other (BLS), and Triton does not say who called.
-    scripts = {name for name, config in configs.items() if config.backend == "python"}
+    scripts = {
+        model.name
+        for each in under_load
+        for model in (each, *each.composing)
+        if model.needs or backend_name(model) == "python"
+    }
     own = client.answered - client.requests
     if client.model.name in found.counts:
         # On a busy machine perf_analyzer reads Triton's counts long after its window has ended, so

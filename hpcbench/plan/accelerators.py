@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from hpcbench.config.campaign import Dims
+from hpcbench.config.model import Dims
 from hpcbench.config.triton_messages import ModelConfig, ModelWarmup
 from hpcbench.plan.digest import hash_id
 from hpcbench.plan.point import Request

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 
 from hpcbench.config import server_axes, unsupported_loads
-from hpcbench.config.campaign import Dims, Model
 from hpcbench.config.load_axes import Load, Measurement
+from hpcbench.config.model import Dims, Model
 from hpcbench.config.server_axes import BATCHING_AXES, Server
 from hpcbench.config.site import Pool
 from hpcbench.config.triton_messages import TYPE_STRING, ModelConfig, ModelInstanceGroup

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hpcbench.config.campaign import Campaign, Model
+from hpcbench.config.campaign import Campaign
+from hpcbench.config.model import Model
 from hpcbench.config.point_rules import AXIS_NAMES, PointRule
 
 Row = tuple[Any, ...]

@@ -73,6 +73,10 @@ def unservable_reasons(
     members = [(each, ModelConfig.FromString(each.config)) for each in (model, *model.composing)]
     for each, config in members:
         of = "the model" if each is model else f"'{each.name}', which it calls,"
+        versions = asked if each is model else (None,)
+        yield from _missing_files(each, config, versions)
+        if each.name in model.needs:
+            continue  # only the model calls it, and knows how
         if config.HasField("sequence_batching"):
             # The requests of a sequence follow each other. Windows, intervals and an open loop
             # take them for requests that come one by one.
@@ -85,8 +89,6 @@ def unservable_reasons(
                 f"measurement.streaming: {of} is decoupled (model_transaction_policy in its "
                 "config.pbtxt) and answers through a stream only; set streaming: true"
             )
-        versions = asked if each is model else (None,)
-        yield from _missing_files(each, config, versions)
 
 
 def _missing_files(

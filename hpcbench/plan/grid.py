@@ -7,8 +7,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 from hpcbench.config import load_axes, server_axes
-from hpcbench.config.campaign import Campaign, GroupMember, Model, NamedVariant
+from hpcbench.config.campaign import Campaign, GroupMember, NamedVariant
 from hpcbench.config.load_axes import LoadVariant
+from hpcbench.config.model import Model
 from hpcbench.config.server_axes import Server
 from hpcbench.errors import BadInput
 from hpcbench.plan import applicability, axis_product, grid_axes

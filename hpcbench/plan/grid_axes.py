@@ -4,18 +4,17 @@ import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from hpcbench.config import load_axes
-from hpcbench.config.campaign import Campaign, GroupMember, Model, NamedVariant
+from hpcbench.config.campaign import Campaign, GroupMember, NamedVariant
 from hpcbench.config.load_axes import Load, Measurement
+from hpcbench.config.model import Model
 from hpcbench.config.point_rules import AXIS_NAMES
 from hpcbench.config.server_axes import Server
-from hpcbench.config.yaml_model import FileSection, axis_values
+from hpcbench.config.yaml_model import axis_values
 from hpcbench.errors import BadInput
 from hpcbench.plan import axis_product
-
-A = TypeVar("A", bound=FileSection)
 
 MOST_POINTS = 10**6
 """Larger grids are mostly mistakes: they take minutes and GiB to plan, and years to measure."""
@@ -58,22 +57,10 @@ def axes_of(
         Later ones win: campaign, model, variant, group.
     """
     return Axes(
-        _override(campaign.server_axes, model.server, own, member.server),
-        load_axes.override_load(campaign.load_axes, model.load, own, member.load),
-        _override(campaign.measurement, model.measurement, own),
+        load_axes.override_axes(campaign.server_axes, model.server, own, member.server),
+        load_axes.override_axes(campaign.load_axes, model.load, own, member.load),
+        load_axes.override_axes(campaign.measurement, model.measurement, own),
     )
-
-
-def _override(axes: A, *overrides: FileSection | None) -> A:
-    """Return the axes with those that a model, or a variant, sets itself in their place."""
-    given = {
-        name: getattr(override, name)
-        for override in overrides
-        if override is not None
-        for name in type(axes).model_fields
-        if name in override.model_fields_set
-    }
-    return axes.model_copy(update=given)
 
 
 def products(model: Model, axes: Axes) -> Iterator[dict[str, tuple[Any, ...]]]:

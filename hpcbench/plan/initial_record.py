@@ -4,9 +4,13 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from google.protobuf import text_format
+
 from hpcbench._version import __version__
 from hpcbench.config.site import Site
+from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.plan import model_config
+from hpcbench.plan.model import TritonModel
 from hpcbench.plan.placement import Placement
 from hpcbench.plan.plan import Plan
 from hpcbench.plan.point import Point
@@ -56,6 +60,7 @@ def initial_record(
         model=variant.model.name,
         model_position=variant.position,
         model_digest=variant.model.digest,
+        needs=_needed_configs(variant.model),
         shapes=json.dumps(dict(point.shapes)) if point.shapes else None,
         runtime=site.container.runtime,
         server_image=site.container.server_image,
@@ -69,6 +74,15 @@ def initial_record(
         ended_at=now,
         hpcbench_version=__version__,
     )
+
+
+def _needed_configs(model: TritonModel) -> str | None:
+    configs = {
+        part.name: text_format.MessageToString(ModelConfig.FromString(part.config))
+        for part in model.composing
+        if part.name in model.needs
+    }
+    return json.dumps(configs) if configs else None
 
 
 def plan_rows(todo: Plan) -> list[dict[str, Any]]:

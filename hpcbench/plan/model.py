@@ -25,7 +25,7 @@ class TritonModel:
     folder
         The model's folder in the repository.
     digest
-        Hash of the model's files, with those of the models that an ensemble calls.
+        Hash of the model's files, with those of ``composing``.
     former_digest
         The same of all files, as hpcbench made it before it left out caches and what editors and
         version control leave; results may still have it.
@@ -42,7 +42,10 @@ class TritonModel:
     versions
         Numbers of the version folders, in ascending order.
     composing
-        The models that an ensemble calls, and those that they call in turn.
+        The models that an ensemble calls, those that the campaign says it needs, and those that
+        they call in turn.
+    needs
+        Those of them that the campaign names, because config.pbtxt does not.
     swappable
         Whether a running server may unload the model and load it again.
     """
@@ -56,6 +59,7 @@ class TritonModel:
     inputs: tuple[tuple[str, tuple[int, ...]], ...] | None
     versions: tuple[int, ...]
     composing: tuple["TritonModel", ...] = ()
+    needs: tuple[str, ...] = ()
     swappable: bool = True
     former_digest: str = ""
 
@@ -65,6 +69,8 @@ def read_model(
     name: str,
     callers: tuple[str, ...] = (),
     bound: Sequence[Path] | None = None,
+    *,
+    needs: Sequence[str] = (),
 ) -> TritonModel:
     """Read one model of a repository.
 
@@ -78,6 +84,8 @@ def read_model(
         The ensembles that led to this model, outermost first.
     bound
         The folders outside of the repository to which links of the model may lead; None for all.
+    needs
+        Models that it calls without its config.pbtxt saying so.
 
     Returns
     -------
@@ -97,7 +105,12 @@ def read_model(
         check_links(repository, folder, bound)
     config = _read_config(folder / "config.pbtxt", name)
     has_inputs = bool(config.input)
-    composing = _composing(repository, name, config, callers, bound)
+    steps = [step.model_name for step in config.ensemble_scheduling.step]
+    called = _read_called(repository, name, steps, callers, bound)
+    # Sorted: the order in which the campaign names them changes nothing, nor the digest.
+    needs = sorted(set(needs))
+    needed = _read_called(repository, name, needs, callers, bound)
+    composing = tuple({part.name: part for part in (*called, *needed)}.values())
     digest, former = model_digests(folder)
     if composing:
         digest += f"-{hash_id(''.join(part.digest for part in composing))}"
@@ -113,7 +126,9 @@ def read_model(
         inputs=tuple((i.name, tuple(i.dims)) for i in config.input) if has_inputs else None,
         versions=versions,
         composing=composing,
-        swappable=is_swappable(config),
+        needs=tuple(needs),
+        # What a model calls must not leave its server while it stays there.
+        swappable=is_swappable(config) and not needs,
         former_digest=former,
     )
 
@@ -203,24 +218,22 @@ def is_swappable(config: ModelConfig) -> bool:
     return not (accelerated or config.HasField("ensemble_scheduling"))
 
 
-def _composing(
+def _read_called(
     repository: Path,
     name: str,
-    config: ModelConfig,
+    called_names: Sequence[str],
     callers: tuple[str, ...],
     bound: Sequence[Path] | None,
 ) -> tuple[TritonModel, ...]:
-    """Read all models that an ensemble needs besides itself, each once."""
+    """Read all models that an ensemble or its like needs besides itself, each once."""
     found: dict[str, TritonModel] = {}
-    for called in dict.fromkeys(step.model_name for step in config.ensemble_scheduling.step):
+    for called in dict.fromkeys(called_names):
         if called in (*callers, name):
-            raise BadInput(f"models: the ensemble '{called}' calls itself, through '{name}'")
+            raise BadInput(f"models: '{called}' calls itself, through '{name}'")
         try:
             model = read_model(repository, called, (*callers, name), bound)
         except BadInput as error:
             why = error.message.removeprefix("models: ")
-            raise BadInput(
-                f"models: the ensemble '{name}' needs '{called}': {why}", error.hint
-            ) from error
+            raise BadInput(f"models: '{name}' needs '{called}': {why}", error.hint) from error
         found |= {part.name: part for part in (model, *model.composing)}
     return tuple(found.values())

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hpcbench.config.campaign import Campaign
-from hpcbench.config.container import Container
 from hpcbench.config.site import Pool, Site
 from hpcbench.config.values import format_walltime
 from hpcbench.errors import BadInput, did_you_mean
@@ -22,7 +21,7 @@ from hpcbench.plan.order import make_placements, split_placements
 from hpcbench.plan.placement import ENGINE_S, Placement, builds_engines
 from hpcbench.plan.point import Point
 from hpcbench.plan.references import check_references
-from hpcbench.runtime import command, images
+from hpcbench.plan.software import known_software
 
 if TYPE_CHECKING:
     # Importing the columns imports pyarrow, which planning does not use.
@@ -64,6 +63,8 @@ class Plan:
     former
         For points of models whose digest was made of more files formerly, by id: the point with
         that digest, and so with the id that earlier results have.
+    not_checked
+        What could not be looked at from this host, each a line.
     """
 
     campaign: Campaign
@@ -72,6 +73,7 @@ class Plan:
     placements: Mapping[str, tuple[Placement, ...]]
     inapplicable: tuple[Inapplicable, ...] = ()
     former: Mapping[str, Point] = field(default_factory=dict)
+    not_checked: tuple[str, ...] = ()
 
     def without_done(self, done: "AbstractSet[Key]") -> "Plan":
         """Return the part of the plan that is left.
@@ -149,6 +151,7 @@ def plan(
     pools: Sequence[str] = (),
     results: str | Path | None = None,
     only: AbstractSet[str] | None = None,
+    anywhere: bool = False,
 ) -> Plan:
     """Plan a campaign on a site, without starting anything.
 
@@ -165,6 +168,10 @@ def plan(
     only
         The point_ids to measure, in an order of their own; all, in that of the campaign, by
         default.
+    anywhere
+        Whether to plan for a site with a batch system also where its Triton cannot be found, as on
+        a laptop. The plan says so, and its points have other ids than those of a run there. Has no
+        effect with ``results``, which are found by these ids.
 
     Returns
     -------
@@ -179,12 +186,15 @@ def plan(
         The site has no Triton.
     """
     names = chosen_pools(site, pools)
-    site, software = _with_images(site, campaign)
+    _check_gpus(site, names)
+    anywhere = anywhere and results is None and site.scheduler != "local"
+    software = known_software(site, campaign, anywhere=anywhere)
+    site = software.site
     models = _read_models(campaign, bound_folders(site.container))
     expand = partial(
         grid.expand_grid,
         campaign,
-        software=software,
+        software=software.digests,
         input_data=input_digests(campaign),
         intervals=arrivals.named_intervals(campaign),
     )
@@ -199,7 +209,7 @@ def plan(
     inapplicable: list[Inapplicable] = []
     placements: dict[str, tuple[Placement, ...]] = {}
     for pool in names:
-        by_reason = _by_reason(points.points, site, pool)
+        by_reason = _by_reason(points.points, site, pool, software.backends)
         measurable = _place(by_reason.pop(None, []), campaign, pool)
         placements[pool] = _split(site.pools[pool], measurable)
         # One variant per placement: that is how they are listed.
@@ -217,6 +227,7 @@ def plan(
         placements=placements,
         inapplicable=tuple(inapplicable),
         former=former,
+        not_checked=software.not_checked,
     )
     if results is None:
         return todo
@@ -271,10 +282,11 @@ def _in_fresh_order(
     return tuple(sorted(chosen, key=lambda point: sha256(f"again {point.id}".encode()).digest()))
 
 
-def _by_reason(points: Iterable[Point], site: Site, pool: str) -> dict[str | None, list[Point]]:
+def _by_reason(
+    points: Iterable[Point], site: Site, pool: str, backends: frozenset[str] | None
+) -> dict[str | None, list[Point]]:
     """Return points by the reason why a pool cannot measure them; None for those that it can."""
     native = site.container.runtime == "native"
-    backends = command.runtime_of(site.container).find_software(site.container).backends
     found: dict[str | None, list[Point]] = {}
     for point in points:
         reason = applicability.not_applicable_reason(
@@ -294,31 +306,6 @@ def _place(
         repeats=campaign.repeats,
         fresh_servers=campaign.fresh_servers if fresh_servers is None else fresh_servers,
     )
-
-
-def _with_images(site: Site, campaign: Campaign) -> tuple[Site, dict[str | None, str]]:
-    """Return the site with digests of its images, and the software's digests by image name."""
-    # The digests are part of every point's id: another image measures other points.
-    wanted = {model.server_image: model.name for model in campaign.models}
-    known = dict(site.container.server_images)
-    for image, model in wanted.items():
-        if image is not None and image not in known:
-            raise BadInput(
-                f"{campaign.source}: model '{model}': server_image: site '{site.name}' names no "
-                f"image '{image}';{did_you_mean(image, known)} it names: "
-                f"{', '.join(known) or 'none'}",
-                "add it to container.server_images of the site file (runtime: apptainer), or leave "
-                "server_image out",
-            )
-    names = [image for image in wanted if image is not None]
-    # From here on a tag cannot change its meaning in the middle of a campaign.
-    site = site.model_copy(update={"container": images.resolve_images(site.container, names)})
-    return site, {image: _digests(site.container.with_server_image(image)) for image in wanted}
-
-
-def _digests(container: Container) -> str:
-    software = command.runtime_of(container).find_software(container)
-    return f"{software.server_digest} {software.sdk_digest}"
 
 
 def chosen_pools(site: Site, pools: Sequence[str]) -> list[str]:
@@ -351,6 +338,18 @@ def chosen_pools(site: Site, pools: Sequence[str]) -> list[str]:
     return chosen
 
 
+def _check_gpus(site: Site, pools: Iterable[str]) -> None:
+    """Refuse to charge GPU hours for servers that cannot have the GPUs."""
+    with_gpus = [name for name in pools if site.pools[name].gpus_per_job]
+    if with_gpus and site.container.wastes_gpus:
+        raise BadInput(
+            f"site '{site.name}': the jobs of {', '.join(with_gpus)} have GPUs, and runtime: "
+            f"{site.container.runtime} serves on CPUs only",
+            "in the site file, name a container runtime and its images (runtime: apptainer, "
+            "server_image, sdk_image); or, to measure these nodes' CPUs, container.cpus_only: true",
+        )
+
+
 def _split(pool: Pool, placements: Iterable[Placement | None]) -> tuple[Placement, ...]:
     left = [placement for placement in placements if placement]
     return split_placements(left, jobs=pool.max_jobs, walltime_s=pool.walltime)
@@ -377,12 +376,15 @@ def _check_walltime(site: Site, placements: Mapping[str, Sequence[Placement]]) -
 def _read_models(campaign: Campaign, bound: Sequence[Path]) -> dict[str, TritonModel]:
     found: dict[str, TritonModel] = {}
     problems: dict[str, None] = {}
-    names = [model.name for model in campaign.models]
+    needs = {model.name: model.needs for model in campaign.models}
+    names = [*needs]
     compared = [campaign.comparison_of(model) for model in campaign.models]
     names += [each.reference for each in compared if each and each.reference]
     for name in dict.fromkeys(names):
         try:
-            found[name] = read_model(campaign.model_repository, name, bound=bound)
+            found[name] = read_model(
+                campaign.model_repository, name, bound=bound, needs=needs.get(name, ())
+            )
         except BadInput as error:
             problems[f"{campaign.source}: {error}"] = None
         except OSError as error:

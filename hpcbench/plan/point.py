@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hpcbench.config.campaign import Dims
 from hpcbench.config.load_axes import LoadVariant
+from hpcbench.config.model import Dims
 from hpcbench.config.server_values import Setting
 from hpcbench.plan.model import TritonModel
 

@@ -79,6 +79,10 @@ class Asked:
         "what else the server held, as JSON: each model with its server axes and the load that "
         "ran at the same time, null where it had none; missing: nothing"
     )
+    needs: str | None = _provenance(
+        "models that it calls and that the server held for it, as JSON: the config.pbtxt of each "
+        "by its name; missing: none, or an ensemble's only"
+    )
     shapes: str | None = _model(
         "the lengths given to the inputs, without the batch dimension, as JSON"
     )

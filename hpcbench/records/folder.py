@@ -127,6 +127,41 @@ class Results:
                         raise link_refused(Path(entry.path))
 
 
+def folders_of_campaign(campaign: Path) -> list[Path]:
+    """Return the results folders nearby that hold results of a campaign.
+
+    Parameters
+    ----------
+    campaign
+        The campaign file.
+
+    Returns
+    -------
+    list of Path
+        Those beside the file and in the working folder, and in a folder ``results`` there, whose
+        own campaign has the same name.
+    """
+    name = _campaign_name(campaign)
+    found: dict[Path, Path] = {}
+    places = ("campaign.yaml", "*/campaign.yaml", "results/*/campaign.yaml")
+    for near in (campaign.parent, Path()):
+        for copy in (path for place in places for path in sorted(near.glob(place))):
+            folder = copy.parent
+            if name and Results(folder).records.is_dir() and _campaign_name(copy) == name:
+                found.setdefault(folder.resolve(), folder)
+    return list(found.values())
+
+
+def _campaign_name(path: Path) -> str:
+    # By its line: whoever names a site file, or a file that is broken, gets a message all the same.
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            if key == "name":
+                return value.partition(" #")[0].strip().strip("'\"")
+    return ""
+
+
 def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Replace a file: afterwards it holds the new content, or the old one if anything failed.
 

@@ -165,7 +165,9 @@ def _text(value: Any) -> str:
     """Return a value as JSON, in which 1, 1.0 and true differ, and lists are tuples."""
     # Accelerators and the like stand in a record as the text that they have.
     plain = getattr(value, "text", value)
-    return json.dumps(plain if not hasattr(plain, "model_dump") else plain.model_dump())
+    if hasattr(plain, "model_dump"):
+        plain = plain.model_dump(exclude_unset=False)
+    return json.dumps(plain)
 
 
 def _of_row(axis: str, row: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from hpcbench.errors import BadInput, DamagedFile
 from hpcbench.records import parquet
 from hpcbench.records.columns import FINAL, MEASURED, SCHEMA, Key, Record, names_with
-from hpcbench.records.folder import Results, write_atomically
+from hpcbench.records.folder import Results, folders_of_campaign, write_atomically
 from hpcbench.records.roles import Role
 from hpcbench.records.session import read_session
 
@@ -171,16 +171,15 @@ def record_files(path: Path) -> list[Path]:
     if records.is_dir():
         return sorted(p for p in records.glob("*.parquet") if not p.name.startswith("."))
     files = sorted(p for p in path.rglob("*.parquet") if "=" in p.absolute().parent.name)
-    if not files and path.suffix in (".yaml", ".yml") and path.is_file():
-        raise BadInput(
-            f"{path}: is a campaign or a site file, and no results",
-            "name the folder that hpcbench run was given as --results",
-        )
     if not files:
+        what = "is neither a results folder nor a Parquet file, nor a dataset that "
+        what, found = f"{what}hpcbench aggregate has partitioned", []
+        if path.suffix in (".yaml", ".yml") and path.is_file():
+            what, found = "is a campaign or a site file, and no results", folders_of_campaign(path)
+        name = f"results of this campaign are in {' and '.join(map(str, found))}"
         raise BadInput(
-            f"{path}: is neither a results folder nor a Parquet file, nor a dataset that "
-            "hpcbench aggregate has partitioned",
-            "name the folder that was given to hpcbench run as --results",
+            f"{path}: {what}",
+            name if found else "name the folder that hpcbench run was given as --results",
         )
     return files
 

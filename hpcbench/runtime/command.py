@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from hpcbench.config.container import RUNTIMES, Container
+from hpcbench.errors import SiteError
 from hpcbench.runtime.process import Command
 
 SAFE = "letters, digits and . _ / + , @ % = -"
@@ -282,9 +283,24 @@ def runtime_of(container: Container) -> Runtime:
     -------
     Runtime
         What the runtime's module calls ``RUNTIME``.
+
+    Raises
+    ------
+    SiteError
+        Where its programs cannot be started yet.
     """
-    found: Runtime = import_module(RUNTIMES[container.runtime].module).RUNTIME
+    found: Runtime = import_module(_module(container)).RUNTIME
     return found
+
+
+def _module(container: Container) -> str:
+    module = RUNTIMES[container.runtime].module
+    if module is None:
+        raise SiteError(
+            str(container.cannot_start),
+            "hpcbench plan works; to measure, name another runtime in a copy of the site file",
+        )
+    return module
 
 
 def image_runtime_of(container: Container) -> ImageRuntime | None:
@@ -299,10 +315,15 @@ def image_runtime_of(container: Container) -> ImageRuntime | None:
     -------
     ImageRuntime or None
         None where the programs run bare.
+
+    Raises
+    ------
+    SiteError
+        Where its containers cannot be started yet.
     """
     if not container.has_images:
         return None
-    found: ImageRuntime = import_module(RUNTIMES[container.runtime].module).RUNTIME
+    found: ImageRuntime = import_module(_module(container)).RUNTIME
     return found
 
 

@@ -119,7 +119,7 @@ def resolve_images(container: Container, names: Collection[str] = ()) -> Contain
     # Taken before the digests: an image that changes while it is hashed must not match later.
     fingerprints = {image: _fingerprint(image) for image in (server, sdk, *named.values())}
     return ResolvedContainer(
-        **container.model_dump(exclude_unset=True, exclude={"server_images"}),
+        **container.model_dump(exclude={"server_images"}),
         server_images=named,
         digests=tuple(
             (name, image_digest(image, container.cache)) for name, image in named.items()
@@ -236,6 +236,8 @@ def _remembered(folder: Path, path: Path, fingerprint: str) -> str:
     except OSError:
         pass
     found = _content(path)
+    if "$" in str(folder):
+        return found  # a variable that is not set here would make a folder of its name
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
         new = note.with_name(f"{key}.{uuid.uuid4().hex[:8]}")
@@ -344,6 +346,11 @@ def pull_images(container: Container, notify: Callable[[str], None]) -> None:
     runtime = image_runtime_of(container)
     if runtime is None or not isinstance(container, ResolvedContainer):
         return
+    if "$" in str(container.cache) and any(i.startswith(DOCKER) for i in container.images):
+        raise SiteError(
+            f"container.cache: {container.cache}: a variable in it is not set on this host",
+            "set it, or name a folder that all nodes see in a copy of the site file",
+        )
     digests = container.server_digest, container.sdk_digest
     for image, digest in zip(container.images, digests, strict=True):
         path = Path(image_location(image, digest, container.cache))

@@ -293,6 +293,20 @@ def test_a_campaign_is_not_taken_for_damaged_results(place: Path) -> None:
     result = invoke("recommend", place / "campaign.yaml")
     assert result.exit_code == 2
     assert "campaign.yaml: is a campaign or a site file, and no results" in result.stderr
+    assert "name the folder that hpcbench run was given as --results" in result.stderr
+
+
+def test_a_campaign_in_the_place_of_results_names_the_folders_that_hold_them(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    for name, campaign in (("first", "test"), ("results/second", "test"), ("other", "another")):
+        folder = place / name
+        (folder / "records").mkdir(parents=True)
+        (folder / "campaign.yaml").write_text(f"name: {campaign}\nmodels: []\n")
+    (place / "campaign.yaml").write_text("name: test # of today\n")
+    result = invoke("recommend", "campaign.yaml")
+    assert "results of this campaign are in first and results/second\n" in result.stderr
 
 
 PIPED = """
@@ -400,7 +414,7 @@ def test_a_plan_as_json_has_every_placement_and_every_measurement(place: Path) -
     assert set(output) == {
         *("campaign", "site", "points", "repeats", "measurements", "merged", "not_applicable"),
         *("estimate_s", "gpu_s", "job_scripts", "placements", "measurement_rows", "excluded"),
-        "idle",
+        *("idle", "runtime", "server_image", "sdk_image", "cannot_start", "not_checked"),
     }
     assert (output["campaign"], output["site"]) == ("study", "here")
     assert (output["points"], output["repeats"], output["measurements"]) == (12, 2, 24)

@@ -462,7 +462,8 @@ class TestRefusals:
         scratch = f"/tmp/only-on-n2-{os.getpid()}"
         made = study.box.exec("srun", "-w", "n2", "mkdir", scratch)
         assert made.returncode == 0, made.stderr
-        container = {"runtime": "native", "prefix": "/opt/native", "scratch": scratch}
+        container = {"runtime": "native", "cpus_only": True, "prefix": "/opt/native"}
+        container["scratch"] = scratch
         study.write(site={"container": container}, **LONG)
         done = study.run()
         assert done.returncode == 0, done.stderr
@@ -472,7 +473,8 @@ class TestRefusals:
 
     @condor_only
     def test_a_pool_whose_only_node_is_unusable_ends_with_the_reason(self, study: Study) -> None:
-        container = {"runtime": "native", "prefix": "/opt/native", "scratch": "/nowhere"}
+        container = {"runtime": "native", "cpus_only": True, "prefix": "/opt/native"}
+        container["scratch"] = "/nowhere"
         study.write(site={"container": container})
         done = study.run(timeout_s=90)
         assert done.returncode == 3, done.stderr

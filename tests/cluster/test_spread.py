@@ -5,12 +5,12 @@ from __future__ import annotations
 import heapq
 import random
 from collections import Counter, deque
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from hpcbench.cluster import pool_tasks
 from hpcbench.cluster.pool_tasks import PoolTasks, Task
 from hpcbench.cluster.spread import (
     WAIT_S,
@@ -60,7 +60,12 @@ def test_a_repeat_goes_to_a_node_that_has_not_measured_it() -> None:
     assert chosen(waiting, free("a1", "b1"), measured((1, "b"))) == (0, "a1")
 
 
-def test_a_repeat_whose_worker_went_before_it_began_is_taken_back() -> None:
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_repeat_whose_worker_went_is_taken_back(
+    begun: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = 1000.0
+    monkeypatch.setattr(pool_tasks.time, "monotonic", lambda: clock)
     workers = SimpleNamespace(live=2, nodes={"a1": "a", "b1": "b"})
     pool = PoolTasks("gpu", workers, deque(), measured=measured((1, "a")))
     pool.waiting.append(Task(placement(1, 1)))
@@ -68,13 +73,16 @@ def test_a_repeat_whose_worker_went_before_it_began_is_taken_back() -> None:
     assert task is not None
     assert task.worker == "b1"
     pool.in_flight["future"] = task
-    assert pool.without_worker == []
+    if begun:
+        pool.begin(task.placement.id, "b1", "b")
+    clock += 60
+    assert pool.without_worker() == []
     workers.nodes = {"a1": "a"}
-    assert pool.without_worker == [], "the word that it has begun may be on its way"
-    pool.in_flight["future"] = replace(task, given_at=task.given_at - 60)
-    assert pool.without_worker == ["future"]
+    assert pool.without_worker() == [], "the word of its death, or of another, may be on its way"
+    clock += 60
+    assert pool.without_worker() == ["future"]
     pool.begin(task.placement.id, "a1", "a")
-    assert pool.without_worker == [], "another worker has taken it"
+    assert pool.without_worker() == [], "another worker has taken it"
 
 
 def test_two_workers_of_one_node_are_one_node() -> None:

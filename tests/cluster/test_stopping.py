@@ -7,12 +7,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hpcbench.cluster.stopping import ENDING, WAITING, signals_interrupt
+from hpcbench.cluster import driver
+from hpcbench.cluster.stopping import ENDING, WAITING, Stop, signals_interrupt
+from hpcbench.config.campaign import Campaign
+from hpcbench.config.site import Site
 from hpcbench.errors import Interrupted
+from tests.helpers.builders import workplace
 
 SCRIPT = """
 import os, signal, sys
@@ -131,3 +136,20 @@ def test_what_compiled_code_makes_of_the_interruption_is_an_interruption_all_the
 def test_an_error_without_a_signal_stays_what_it_is() -> None:
     with pytest.raises(TypeError, match="mine"), signals_interrupt(Said()):
         raise TypeError("mine")
+
+
+def test_a_script_without_a_listener_of_its_own_is_told_what_ctrl_c_waits_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def at_work(*given: Any) -> None:
+        stop: Stop = given[-1]
+        with stop.after_points(lambda: True):
+            send(signal.SIGINT)
+            assert capfd.readouterr().err == f"{WAITING}\n"
+            send(signal.SIGINT)
+
+    monkeypatch.setattr(driver, "dispatch", at_work)
+    campaign, site = workplace(tmp_path)
+    with pytest.raises(Interrupted, match="stopped by SIGINT"):
+        driver.run(Campaign.load(campaign), Site.load(str(site)), tmp_path / "results")
+    assert capfd.readouterr() == ("", f"{ENDING}\n")

@@ -223,7 +223,7 @@ def test_random_and_zero_are_words_and_not_files(tmp_path: Path, word: str) -> N
         (
             "server: {rate_limiter: {resources: [{name: R}]}}\n",
             5,
-            "server.rate_limiter.0.resources.0.count",
+            "server.rate_limiter.resources.0.count",
             "is missing",
         ),
         (
@@ -632,3 +632,18 @@ def test_references_are_written_as_they_were_read(tmp_path: Path) -> None:
     study = load(tmp_path, "references: [{gpu: T4, expect: {latency_p99_us: [9, null, 0.1]}}]\n")
     run_state.write_yaml(tmp_path / "again.yaml", study)
     assert Campaign.load(tmp_path / "again.yaml").references == study.references
+
+
+@pytest.mark.parametrize(
+    ("models", "said"),
+    [
+        ([{"name": "bls", "needs": ["add", "bls"]}], "'bls' needs itself"),
+        (
+            [{"name": "bls", "needs": ["add"]}, {"name": "bls", "label": "again"}],
+            "'bls' is named twice and needs other models each time",
+        ),
+        ([{"name": "bls", "needs": "add"}], "models.0.needs: must be a list (given: 'add')"),
+    ],
+)
+def test_what_a_model_needs_is_said_once_and_of_others(models: list[Any], said: str) -> None:
+    assert said in refusal(campaign, models=models)

@@ -78,6 +78,35 @@ def test_images_have_no_meaning_without_a_container(tmp_path: Path) -> None:
     assert "server_images: has no meaning with runtime: native" in refusal(Site.load, path)
 
 
+def test_other_images_than_those_of_the_site_are_checked_in_the_same_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    container = Site.load(write_site(tmp_path, container=APPTAINER)).container
+    assert container.with_images(None, None) is container
+    changed = container.with_images("mine.sif", None)
+    assert changed.images == (str(tmp_path / "mine.sif"), container.images[1])
+    assert refusal(container.with_images, None, "docker://a b").startswith("--sdk-image: sdk_image")
+    native = Site.load(write_site(tmp_path)).container
+    assert "no meaning with runtime: native" in refusal(native.with_images, "mine.sif", None)
+
+
+def test_a_cache_of_an_unset_variable_is_no_folder_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan made on another host has no use for it."""
+    where = write_site(tmp_path, container={**APPTAINER, "cache": "$SCRATCH/images"})
+    monkeypatch.delenv("SCRATCH", raising=False)
+    assert Site.load(where).container.cache == Path("$SCRATCH/images")
+    monkeypatch.setenv("SCRATCH", "/scratch")
+    assert Site.load(where).container.cache == Path("/scratch/images")
+
+
+def test_cpus_only_is_for_a_runtime_without_gpus(tmp_path: Path) -> None:
+    path = write_site(tmp_path, container={**APPTAINER, "cpus_only": True})
+    assert "cpus_only: has no meaning with runtime: apptainer" in refusal(Site.load, path)
+
+
 def test_a_run_can_be_repeated_from_the_site_that_it_wrote(tmp_path: Path) -> None:
     further = {"binds": ["/a", "/b:/c"], "server_images": {"old": "old.sif"}}
     site = Site.load(write_site(tmp_path, container={**APPTAINER, **further}))

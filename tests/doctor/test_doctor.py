@@ -578,7 +578,7 @@ class TestInTheBox:
     def test_a_prefix_that_is_missing_on_the_node(self, box: Box, ward: Place) -> None:
         prefix = f"/tmp/native-{os.getpid()}"
         box.said("sh", "-c", f"mkdir {prefix} && ln -s /opt/native/* {prefix}")
-        container = {"runtime": "native", "prefix": prefix}
+        container = {"runtime": "native", "cpus_only": True, "prefix": prefix}
         try:
             code, checks = ward.examine(ward.site("box-slurm", container=container))
         finally:

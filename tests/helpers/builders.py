@@ -190,7 +190,7 @@ def write_site(folder: Path, **changes: Any) -> Path:
     data: dict[str, Any] = {
         "name": "here",
         "scheduler": "local",
-        "container": {"runtime": "native", "prefix": ".native"},
+        "container": {"runtime": "native", "cpus_only": True, "prefix": ".native"},
         "pools": {"cpu": {"gpus_per_job": 0, "max_jobs": 1}},
     }
     data |= changes
@@ -205,7 +205,7 @@ def batch_site(scheduler: str = "slurm", pool: Mapping[str, Any] = {}, **changes
         "name": "cluster",
         "scheduler": scheduler,
         "python": "/venv/bin/python",
-        "container": {"prefix": "/native"},
+        "container": {"cpus_only": True, "prefix": "/native"},
         "pools": {"gpu": dict(pool)},
     }
     return yaml_model.validate(data | changes, Site, source="site.yaml", folder=Path("/"))

@@ -129,6 +129,19 @@ def test_an_ensemble_and_a_model_that_it_calls_share_a_server(
     assert (tmp_path / "overlay" / "chain" / "config.pbtxt").exists()
 
 
+def test_a_model_that_another_one_needs_is_served_as_it_stands(tmp_path: Path) -> None:
+    for name in ("bls", "add"):
+        write_model(tmp_path / "models", name)
+    bls = variant(read_model(tmp_path / "models", "bls", needs=["add"]), instance_count=2)
+    write_overlay(bls, configure(bls), tmp_path / "overlay")
+    assert sorted(path.name for path in (tmp_path / "overlay").iterdir()) == ["add", "bls"]
+    assert (tmp_path / "overlay" / "add").resolve() == tmp_path / "models" / "add"
+    assert dict(paths_to_mount(bls, Container(runtime="native", prefix="/p"))).keys() == {
+        tmp_path / "models" / "bls",
+        tmp_path / "models" / "add",
+    }
+
+
 def tree(folder: Path) -> dict[Path, tuple[int, int, bytes]]:
     """Mode, time of the last change and content of everything below a folder."""
     return {

@@ -31,6 +31,18 @@ def test_a_model_with_a_state_is_refused_also_in_an_ensemble() -> None:
     assert reason.startswith("'state', which it calls, has sequence_batching")
 
 
+def test_how_a_model_that_another_one_needs_is_called_is_left_to_that_one(tmp_path: Path) -> None:
+    state = triton_model("state", config="sequence_batching { }")
+    stream = triton_model("stream", config=DECOUPLED)
+    model = replace(triton_model(), composing=(state, stream), needs=("state", "stream"))
+    assert said(model) == []
+    write_model(tmp_path, "empty")
+    (tmp_path / "empty" / "1" / "model.onnx").unlink()
+    write_model(tmp_path)
+    (reason,) = said(read_model(tmp_path, "tagger", needs=["empty"]))
+    assert reason.startswith("version 1 has no model file")
+
+
 def test_a_decoupled_model_needs_a_stream() -> None:
     model = triton_model(config=DECOUPLED)
     (reason,) = said(model)

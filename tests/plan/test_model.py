@@ -131,3 +131,40 @@ def test_a_configuration_under_another_name_is_refused_as_triton_would(
     write_model(tmp_path, "other").rename(tmp_path / "tagger")
     message = refusal(read_model, tmp_path, "tagger")
     assert "says name: \"other\", but its folder is called 'tagger'" in message
+
+
+def test_models_that_another_one_needs_are_read_with_it_and_are_part_of_its_digest(
+    tmp_path: Path,
+) -> None:
+    for name in ("bls", "add", "sub"):
+        write_model(tmp_path, name)
+    alone, one, both = (
+        read_model(tmp_path, "bls", needs=names) for names in ((), ("add",), ("add", "sub"))
+    )
+    assert [part.name for part in both.composing] == ["add", "sub"]
+    assert len({alone.digest, one.digest, both.digest}) == 3
+    assert alone.swappable
+    assert not both.swappable
+    (tmp_path / "sub" / "1" / "model.onnx").write_bytes(b"another network")
+    assert read_model(tmp_path, "bls", needs=["add", "sub"]).digest != both.digest
+    assert read_model(tmp_path, "bls", needs=["add"]).digest == one.digest
+    swapped = read_model(tmp_path, "bls", needs=["sub", "add", "sub"])
+    assert swapped == read_model(tmp_path, "bls", needs=["add", "sub"])
+
+
+def test_an_ensemble_that_calls_a_model_in_python_needs_what_that_one_calls(tmp_path: Path) -> None:
+    for name in ("bls", "add"):
+        write_model(tmp_path, name)
+    step = 'ensemble_scheduling { step { model_name: "bls" } }'
+    write_model(tmp_path, "chain", extra=step)
+    model = read_model(tmp_path, "chain", needs=["add"])
+    assert [part.name for part in model.composing] == ["bls", "add"]
+    assert model.needs == ("add",)
+
+
+def test_a_needed_model_that_is_not_there_is_reported_with_who_needs_it(tmp_path: Path) -> None:
+    write_model(tmp_path, "bls")
+    write_model(tmp_path, "add")
+    message = refusal(read_model, tmp_path, "bls", needs=["ad"])
+    assert message.startswith("models: 'bls' needs 'ad': there is no model 'ad'")
+    assert "did you mean 'add'?" in message

@@ -21,6 +21,7 @@ from hpcbench.plan.initial_record import plan_rows
 from hpcbench.plan.plan import Plan
 from hpcbench.records.folder import Results
 from hpcbench.records.store import PLAN_SCHEMA, write_point
+from hpcbench.runtime import command, images
 from tests.helpers.builders import (
     record,
     refusal,
@@ -347,10 +348,10 @@ def test_tensorrt_on_real_models_is_planned_where_it_applies(
     tmp_path: Path, shared_models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ONNX with a GPU takes it, TorchScript nowhere, and a pool without GPUs not at all."""
-    monkeypatch.setattr(planning.images, "resolve_images", lambda container, _: container)
-    software = planning.command.Software("s", "p")
+    monkeypatch.setattr(images, "resolve_images", lambda container, _: container)
+    software = command.Software("s", "p")
     runtime = SimpleNamespace(find_software=lambda _: software)
-    monkeypatch.setattr(planning.command, "runtime_of", lambda _: runtime)
+    monkeypatch.setattr(command, "runtime_of", lambda _: runtime)
     shapes = {"pf_points": [2, 50], "pf_features": [20, 50], "pf_mask": [1, 50]}
     shapes |= {"sv_points": [2, 4], "sv_features": [11, 4], "sv_mask": [1, 4]}
     numbered = {f"{name}__{i}": dims for i, (name, dims) in enumerate(shapes.items())}
@@ -358,10 +359,10 @@ def test_tensorrt_on_real_models_is_planned_where_it_applies(
         {"name": "particlenet_AK4", "shapes": shapes},
         {"name": "particlenet_AK4_PT", "shapes": numbered},
     ]
-    images = {"server_image": "/images/server.sif", "sdk_image": "/images/sdk.sif"}
+    named = {"server_image": "/images/server.sif", "sdk_image": "/images/sdk.sif"}
     site = write_site(
         tmp_path,
-        container={"runtime": "apptainer", **images},
+        container={"runtime": "apptainer", **named},
         pools={"cpu": {}, "a100": {"gpus_per_job": 1}},
     )
     study = write_campaign(
@@ -419,18 +420,18 @@ def test_a_run_writes_down_what_does_not_apply_and_starts_nothing_for_it(tmp_pat
 def test_a_job_must_have_time_for_its_engines(
     planned: Planner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planning.images, "resolve_images", lambda container, _: container)
-    software = planning.command.Software("s", "p")
+    monkeypatch.setattr(images, "resolve_images", lambda container, _: container)
+    software = command.Software("s", "p")
     runtime = SimpleNamespace(find_software=lambda _: software)
-    monkeypatch.setattr(planning.command, "runtime_of", lambda _: runtime)
-    images = {"server_image": "/images/server.sif", "sdk_image": "/images/sdk.sif"}
+    monkeypatch.setattr(command, "runtime_of", lambda _: runtime)
+    named = {"server_image": "/images/server.sif", "sdk_image": "/images/sdk.sif"}
     server = {"accelerator": [None, {"name": "tensorrt"}]}
 
     def site(walltime: str) -> dict[str, Any]:
         pool = {"gpus_per_job": 1, "walltime": walltime}
         return {
             "scheduler": "slurm",
-            "container": {"runtime": "apptainer", **images},
+            "container": {"runtime": "apptainer", **named},
             "pools": {"gpu": pool},
         }
 
@@ -440,3 +441,58 @@ def test_a_job_must_have_time_for_its_engines(
     assert "a job lasts 00:10:00" in message
     assert "with its server, 10 min of it for TensorRT's engines" in message
     planned(site=site("00:10:00"))
+
+
+GPU_JOBS = {"pools": {"cpu": {}, "a100": {"gpus_per_job": 1}}}
+
+
+def test_gpus_that_no_server_could_have_are_refused_with_what_to_change(planned: Planner) -> None:
+    native = {"container": {"runtime": "native", "prefix": ".native"}, **GPU_JOBS}
+    message = refusal(planned, site=native)
+    assert "site 'here': the jobs of a100 have GPUs, and runtime: native serves on CPUs" in message
+    assert "runtime: apptainer" in message
+    assert "container.cpus_only: true" in message
+    assert planned(site=native, pools=["cpu"]).placements["cpu"]
+    meant = {"container": {**native["container"], "cpus_only": True}, **GPU_JOBS}
+    assert planned(site=meant).placements["a100"]
+
+
+@pytest.mark.parametrize(
+    ("container", "unchecked"),
+    [
+        ({"prefix": "nowhere"}, "Triton: "),
+        ({"runtime": "apptainer", "server_image": "a.sif", "sdk_image": "b.sif"}, "a.sif cannot"),
+    ],
+)
+def test_a_plan_from_anywhere_does_without_the_software_of_a_cluster(
+    planned: Planner, container: dict[str, Any], unchecked: str
+) -> None:
+    """This computer as a site is here: what is not there is missing, as it is for a run."""
+    site = {"scheduler": "slurm", "container": container}
+    found = planned(site=site)
+    assert len(found.grid.points) == 1
+    assert found.placements["cpu"]
+    assert [unchecked in line for line in found.not_checked] == [True]
+    with pytest.raises(SiteError):
+        planned(site={"container": container})
+    with pytest.raises(SiteError):
+        planning.plan(found.campaign, found.site)
+
+
+def test_what_results_hold_is_found_by_ids_so_the_software_has_to_be_there(
+    planned: Planner, tmp_path: Path
+) -> None:
+    site = {"scheduler": "slurm", "container": {"prefix": "nowhere"}}
+    with pytest.raises(SiteError):
+        planned(site=site, results=tmp_path / "results")
+
+
+def test_a_runtime_that_cannot_start_yet_is_planned_and_not_run(
+    planned: Planner, tmp_path: Path
+) -> None:
+    images = {"server_image": "a.sif", "sdk_image": "b.sif"}
+    site = {"scheduler": "slurm", "container": {"runtime": "podman-hpc", **images}}
+    found = planned(site=site)
+    assert found.placements["cpu"]
+    with pytest.raises(SiteError, match="cannot start its containers yet"):
+        run(found.campaign, found.site, tmp_path / "results")

@@ -6,13 +6,19 @@ them anew into tests/data/job_scripts/; look at what git says about them before 
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
 
 import pytest
+import yaml
 
 from hpcbench.cluster import submission
 from hpcbench.config.site import Container, Network, Pool, Site
 from hpcbench.config.values import format_walltime
+from tests.helpers.builders import write_model
 from tests.helpers.paths import CHECKOUT, DATA
 
 FOLDER = CHECKOUT / "site_configs"
@@ -22,6 +28,13 @@ SITES = {path.stem: Site.load(path) for path in sorted(FOLDER.glob("*.yaml"))}
 POOLS = [
     (name, pool) for name, site in SITES.items() if site.scheduler != "local" for pool in site.pools
 ]
+MACHINES = ("perlmutter", "expanse", "anvil", "delta", "leonardo", "lxplus", "lpc", "chtc")
+NVIDIA = "docker://nvcr.io/nvidia/tritonserver"
+UNPACKED = "/cvmfs/unpacked.cern.ch/registry.hub.docker.com/fastml/triton-torchgeo"
+CONTAINERS = dict.fromkeys(MACHINES, f"apptainer, {NVIDIA}:25.07-py3, {NVIDIA}:24.10-py3-sdk") | {
+    "perlmutter": f"podman-hpc, {NVIDIA}:25.07-py3, {NVIDIA}:24.10-py3-sdk",
+    "lpc": f"apptainer, {UNPACKED}:26.04-py3-geometric, {NVIDIA}:24.10-py3-sdk",
+}
 ACCOUNT = re.compile(r"(^|\s)(-A|--account)|acc(oun|t)\w*group", re.IGNORECASE)
 
 every_pool = pytest.mark.parametrize(("name", "pool"), POOLS)
@@ -34,8 +47,7 @@ def script(name: str, pool: str, account: str | None = "ACCOUNT") -> str:
 
 
 def test_the_machines_that_are_spoken_of_are_there() -> None:
-    batch = {"perlmutter", "expanse", "anvil", "lxplus", "lpc", "box-slurm", "box-htcondor"}
-    assert {name for name, _ in POOLS} >= batch
+    assert {name for name, _ in POOLS} >= {*MACHINES, "box-slurm", "box-htcondor"}
 
 
 @every_pool
@@ -97,7 +109,7 @@ def test_connections_are_encrypted_everywhere(name: str) -> None:
     assert SITES[name].network.tls
 
 
-@pytest.mark.parametrize("name", ["perlmutter", "expanse", "anvil", "lxplus", "lpc"])
+@pytest.mark.parametrize("name", MACHINES)
 def test_a_real_site_file_says_what_is_not_known(name: str) -> None:
     text = (FOLDER / f"{name}.yaml").read_text()
     assert "unverified" in text
@@ -110,6 +122,77 @@ def test_the_template_explains_every_key(model: type) -> None:
     text = (FOLDER / "template.yaml").read_text()
     for key in model.model_fields:  # type: ignore[attr-defined]
         assert re.search(rf"^ *(# )?{key}:", text, re.MULTILINE), key
+
+
+PLAN_ALL = """
+import json, sys
+from click.testing import CliRunner
+from hpcbench.cli.main import main
+texts = {}
+for site in sys.argv[2:]:
+    ended = CliRunner().invoke(main, ["plan", sys.argv[1], "--site", site, "--account", "ACCOUNT"])
+    assert ended.exit_code == 0, ended.output
+    texts[site] = ended.output.replace(sys.executable, "/venv/bin/python")
+print(json.dumps(texts))
+"""
+
+
+@pytest.fixture(scope="module")
+def plans(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What `hpcbench plan jobs/particlenet.yaml` prints for each machine where nothing is there.
+
+    No batch system, no runtime, no way to a registry, nothing but the models.
+    """
+    folder = tmp_path_factory.mktemp("laptop")
+    content = yaml.safe_load((CHECKOUT / "jobs" / "particlenet.yaml").read_text())
+    for model in content["models"]:
+        shapes = {name: tuple(dims) for name, dims in model["shapes"].items()}
+        write_model(folder / "models", model["name"], inputs=shapes)
+    campaign = folder / "particlenet.yaml"
+    campaign.write_text(yaml.safe_dump(content | {"model_repository": "models"}))
+    nowhere = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")
+    done = subprocess.run(
+        [sys.executable, "-c", PLAN_ALL, str(campaign), *MACHINES],
+        env=os.environ | nowhere | {"PATH": str(folder), "no_proxy": "", "USER": "ann"},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_a_plan_from_anywhere_has_the_stored_job_scripts_and_their_containers(
+    plans: dict[str, str], name: str
+) -> None:
+    text = plans[name]
+    assert f"containers: {CONTAINERS[name]}\n" in text
+    for pool in SITES[name].pools:
+        assert (STORED / f"{name}-{pool}.txt").read_text().strip() in text, RENEW
+    assert "14 points x 1 repeat x " in text
+    assert ("of GPU time" in text) == any(p.gpus_per_job for p in SITES[name].pools.values())
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_a_plan_from_anywhere_says_what_it_could_not_check(
+    plans: dict[str, str], name: str
+) -> None:
+    _, _, unchecked = plans[name].partition("not checked from here:\n")
+    submit = {"slurm": "sbatch", "htcondor": "condor_submit"}[SITES[name].scheduler]
+    assert f"the batch system: this host has no {submit}; " in unchecked
+    what = "the image /cvmfs/unpacked" if name == "lpc" else "the registry nvcr.io does not answer"
+    assert what in unchecked
+    runs = name != "perlmutter"
+    assert ("the runtime: apptainer is not in PATH here" in unchecked) == runs
+    assert ("cannot start its containers yet" in plans[name]) != runs
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_pools_with_gpus_have_a_runtime_that_serves_on_them(name: str) -> None:
+    assert not SITES[name].container.wastes_gpus
 
 
 def renew() -> None:

@@ -102,16 +102,69 @@ def test_values_of_supersonic_have_the_types_of_its_schema(written) -> None:
     assert "--model-repository=/models" in script
 
 
-def test_a_pset_is_python_with_the_parameters_of_triton_client(written) -> None:
-    tree = ast.parse(written[2]["cmssw"].read_text())
-    (client,) = [node for node in tree.body if isinstance(node, ast.Assign)]
-    assert isinstance(client.value, ast.Call)
-    assert ast.unparse(client.value.func) == "cms.PSet"
-    found = {each.arg: ast.unparse(each.value) for each in client.value.keywords}
-    assert found["timeout"] == f"cms.untracked.uint32({written[1]['production']['timeout_s']})"
-    assert found["modelName"] == f"cms.string('{written[1]['model']}')"
-    assert found["mode"] == "cms.string('Async')"
-    assert found["modelVersion"] == "cms.string('')"
+TRITON_CLIENT = {
+    "mode": "cms.string",
+    "modelName": "cms.string",
+    "modelVersion": "cms.string",
+    "modelConfigPath": "cms.FileInPath",
+    "preferredServer": "cms.untracked.string",
+    "timeout": "cms.untracked.uint32",
+    "timeoutUnit": "cms.untracked.string",
+    "useSharedMemory": "cms.untracked.bool",
+    "compression": "cms.untracked.string",
+    "outputs": "cms.untracked.vstring",
+}
+"""What TritonClient::fillPSetDescription takes in all of CMSSW; others are refused."""
+
+WITHOUT_DEFAULT = {"modelName", "modelConfigPath", "timeout"}
+
+TRITON_SERVER = {
+    "name": "cms.untracked.string",
+    "address": "cms.untracked.string",
+    "port": "cms.untracked.uint32",
+}
+"""What TritonService::fillDescriptions wants of each of its servers."""
+
+
+def psets(text: str) -> dict[str, dict[str, ast.Call]]:
+    """The parameters of each PSet that a configuration assigns."""
+    found = {}
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+            assert ast.unparse(node.value.func) == "cms.PSet"
+            calls = {str(each.arg): each.value for each in node.value.keywords}
+            found[ast.unparse(node.targets[0])] = calls
+    return found
+
+
+def types_of(pset: dict[str, ast.Call]) -> dict[str, str]:
+    return {name: ast.unparse(call.func) for name, call in pset.items()}
+
+
+def test_a_pset_has_the_parameters_of_triton_client_and_service(written) -> None:
+    text = written[2]["cmssw"].read_text()
+    found = psets(text)
+    assert types_of(found["Client"]).items() <= TRITON_CLIENT.items()
+    assert found["Client"].keys() >= WITHOUT_DEFAULT
+    assert types_of(found["Server"]) == TRITON_SERVER
+    client = {name: ast.unparse(call) for name, call in found["Client"].items()}
+    assert client["timeout"] == f"cms.untracked.uint32({written[1]['production']['timeout_s']})"
+    assert client["modelName"] == f"cms.string('{written[1]['model']}')"
+    assert client["mode"] == "cms.string('Async')"
+    assert client["modelVersion"] == "cms.string('')"
+    # cmsTriton takes the base port, that of HTTP; gRPC's is the next one.
+    assert "cmsTriton -P 8000 " in text
+    assert ast.unparse(found["Server"]["port"]) == "cms.untracked.uint32(8001)"
+
+
+def test_a_client_waits_also_where_no_latency_is_known(tmp_path: Path) -> None:
+    frame = load_results(MEASURED)
+    frame["latency_p99_us"] = float("nan")
+    save_results(frame, tmp_path / "results")
+    first = deployed(tmp_path / "results", tmp_path / "out", "--for=cmssw")[0]
+    client = psets((tmp_path / "out" / first["files"][-1]).read_text())["Client"]
+    assert first["production"]["timeout_s"] is None
+    assert ast.unparse(client["timeout"]) == "cms.untracked.uint32(30)"
 
 
 def test_manifests_are_a_deployment_and_its_service(written) -> None:

@@ -602,6 +602,26 @@ def test_the_folder_to_deploy_holds_the_configuration_to_deploy(tmp_path: Path) 
     assert "for 3 infer/s: " in readme
 
 
+def test_what_a_model_needs_is_deployed_with_it_as_it_was_served(tmp_path: Path) -> None:
+    needs = json.dumps({"add": "# as it stands", "sub": "# as it stands", "auto": ""})
+    bls = {"model": "bls", "model_label": "bls", "deploy_config": "# bls", "needs": needs}
+    add = {"model": "add", "model_label": "add", "deploy_config": "# best"}
+    results = write(tmp_path / "r", [*repeats([1, 2], **bls), *repeats([1, 2], **add)])
+    out = tmp_path / "out"
+    for _ in range(2):  # the second time into the same folder
+        assert run(results, "--out", out, "--for", "triton").exit_code == 0
+    found = {str(path.relative_to(out)): path.read_text() for path in out.rglob("config.pbtxt")}
+    assert found == {
+        "bls/config.pbtxt": "# bls",
+        "add/config.pbtxt": "# best",
+        "sub/config.pbtxt": "# as it stands",
+    }
+    assert "- needs: add, sub, auto, on the same server" in (out / "README.md").read_text()
+    server = (out / "triton" / "bls" / "tritonserver.sh").read_text()
+    assert "--load-model=bls --load-model=add --load-model=sub --load-model=auto" in server
+    assert "--load-model=bls" not in (out / "triton" / "add" / "tritonserver.sh").read_text()
+
+
 def test_several_gpus_have_folders_of_their_own(tmp_path: Path) -> None:
     records = [
         *repeats([1]),

@@ -76,5 +76,21 @@ def test_different_percentiles_never_share_a_figure(load, tmp_path):
 def test_a_folder_that_cannot_be_made_is_bad_input(load, tmp_path):
     """Not a traceback."""
     (tmp_path / "file").write_text("")
+    drawn = []
     with pytest.raises(BadInput, match=r"--out .*file/out"):
-        save_figures(load([record()]), tmp_path / "file" / "out", names=SCAN)
+        save_figures(load([record()]), tmp_path / "file" / "out", track=drawn.extend)
+    assert drawn == []
+
+
+def test_whoever_follows_the_progress_gets_each_figure_before_it_is_drawn(load, tmp_path):
+    """So that a bar can be shown."""
+    seen = []
+
+    def track(figures):
+        for figure in figures:
+            seen.append((figure.name, len(list(tmp_path.glob("out/*.png")))))
+            yield figure
+
+    saved = save_figures(load(scan(repeats=2)), tmp_path / "out", track=track)
+    assert [count for _, count in seen] == [*range(len(seen))]
+    assert [path.stem for path in saved.files if path.suffix == ".png"] == [n for n, _ in seen]

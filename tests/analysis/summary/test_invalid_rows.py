@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from hpcbench.analysis.decide.recommend import recommend_configurations
 from hpcbench.analysis.figures.captions import invalid_note
 from hpcbench.analysis.figures.registry import FIGURES
+from hpcbench.analysis.report.page import render_report
 from hpcbench.analysis.report.page_data import report_points
 from hpcbench.analysis.report.sections import find_problems, status_counts
-from hpcbench.analysis.summary.invalid_rows import INVALID, is_left_out, without_invalid
+from hpcbench.analysis.summary.invalid_rows import (
+    INVALID,
+    accept_rules,
+    is_left_out,
+    is_nothing_valid,
+    without_invalid,
+)
 from hpcbench.analysis.summary.limits import Requirements
 from hpcbench.analysis.summary.points import summarise
 from tests.helpers.measurements import failed, loaded, measured, repeats
@@ -102,3 +111,49 @@ def test_the_fastest_is_not_recommended_if_it_is_not_valid() -> None:
     (advice,) = recommend_configurations(loaded([*wrong, *sound]), Requirements())
     assert advice.best is not None
     assert advice.best["concurrency"] == 4
+
+
+def disturbed(batch=1, **changes):
+    """Others took half of the CPU time that server and client waited for."""
+    cpu = {"server_cpu_s": 5.0, "client_cpu_s": 3.0, "cpu_sampled_s": 8.0, "other_cpu_s": 9.0}
+    waits = {"server_cpu_wait_s": 6.0, "client_cpu_wait_s": 2.0}
+    load = {"batch_size": batch, "latency_avg_us": 10_000.0}
+    return measured(400.0 * batch, **load, **cpu, **waits, **changes)
+
+
+def test_rules_that_are_accepted_leave_nothing_out_and_what_they_let_in_is_counted() -> None:
+    frame = loaded([disturbed(), disturbed(repeat=1), mislabelled(repeat=7)])
+    accepting = accept_rules(frame, ["DISTURBED"])
+    assert frame["invalid_reasons"].tolist() == ["DISTURBED", "DISTURBED", "LITTLE"]
+    assert is_left_out(accepting).tolist() == [False, False, True]
+    words = "2 measurements are used that are not valid, as asked for by --accept"
+    (advice,) = recommend_configurations(accepting, Requirements())
+    assert advice.measured == 1
+    assert any(note.startswith(words) for note in advice.notes)
+    assert words in invalid_note(summarise(accepting))
+    assert words in render_report(accepting, source="", made_at=datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def test_a_row_that_breaks_another_rule_too_stays_out() -> None:
+    frame = loaded([disturbed(failure_count=3)])
+    assert frame["invalid_reasons"].tolist() == ["FAILURES, DISTURBED"]
+    accepting = accept_rules(frame, ["DISTURBED"])
+    assert is_left_out(accepting).all()
+    assert not accepting["accepted"].any()
+    assert not is_left_out(accept_rules(frame, ["DISTURBED", "FAILURES"])).any()
+
+
+def test_where_nothing_is_valid_the_recommendation_says_why_and_what_to_do() -> None:
+    frame = loaded([disturbed(), disturbed(2, failure_count=3)])
+    (advice,) = recommend_configurations(frame, Requirements())
+    text = "\n".join(advice.failing)
+    assert "none of its 2 configurations has a valid measurement; not valid: 2 of 2" in text
+    assert "DISTURBED: other processes took the CPUs" in text
+    assert "hpcbench run with --new-session" in text
+    assert "or use them as they are: --accept FAILURES --accept DISTURBED" in text
+
+
+def test_nothing_is_valid_only_where_something_was_measured() -> None:
+    assert is_nothing_valid(loaded([mislabelled(), failed()]))
+    assert not is_nothing_valid(loaded([mislabelled(), measured()]))
+    assert not is_nothing_valid(loaded([failed()]))

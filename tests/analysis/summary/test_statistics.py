@@ -66,7 +66,7 @@ OTHERS = {
     *("run_id", "placement_position", "session_s"),
     *("pool_gpu", "pool_gpu_count", "cuda_visible_devices", "together_id", "overlap", "part_of"),
     *("failure_count", "cache_hit_count", "foreign_requests", "cpus_shared", "device_source"),
-    *("cpu_governor", "numa_nodes", "source", "deploy_config", "other_cpu_s"),
+    *("cpu_governor", "numa_nodes", "source", "deploy_config", "needs", "other_cpu_s"),
 }
 """Columns that two repeats may differ in and that are not figures of time, rate or device."""
 

@@ -1,0 +1,75 @@
+"""The faults that a soak lets happen. Each gives what it has hit; None where there was nothing."""
+
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from tests.soak import processes
+from tests.soak.schedule import Fault
+from tests.soak.world import World
+
+_LOOK_FOR_S = 8.0
+"""Seconds to wait for a program that runs for a moment only."""
+
+PROGRAMS = tuple(processes.KINDS)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of fault.
+
+    Attributes
+    ----------
+    happen
+        Does it, returns when it is over.
+    weight
+        How often it comes, in proportion.
+    lasts_s
+        From which seconds its length is drawn.
+    schedulers
+        Where it can happen.
+    """
+
+    happen: Callable[[World, Fault], str | None]
+    weight: float = 1.0
+    lasts_s: Sequence[float] = (0.0,)
+    schedulers: frozenset[str] = frozenset({"local", "slurm", "htcondor"})
+
+
+def _victim(world: World, kind: str, pick: float) -> "processes.psutil.Process | None":
+    deadline = time.monotonic() + _LOOK_FOR_S
+    while True:
+        found = processes.of_kind(world.first, kind)
+        if found:
+            return found[int(pick * len(found))]
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0.05)
+
+
+def _kill(kind: str, world: World, fault: Fault) -> str | None:
+    victim = _victim(world, kind, fault.pick)
+    hit = victim is not None and processes.signal_safely(victim, signal.SIGKILL)
+    return f"process {victim.pid}" if victim and hit else None
+
+
+def _stop(kind: str, world: World, fault: Fault) -> str | None:
+    victim = _victim(world, kind, fault.pick)
+    if victim is None or not processes.signal_safely(victim, signal.SIGSTOP):
+        return None
+    time.sleep(fault.lasts_s)
+    processes.signal_safely(victim, signal.SIGCONT)
+    return f"process {victim.pid} for {fault.lasts_s:g} s"
+
+
+_STOPS_S = (0.5, 2.0, 6.0, 15.0)
+
+FAULTS: Mapping[str, Kind] = {
+    **{f"kill -9 {kind}": Kind(partial(_kill, kind)) for kind in PROGRAMS},
+    **{
+        f"kill -STOP, later -CONT {kind}": Kind(partial(_stop, kind), 0.5, _STOPS_S)
+        for kind in PROGRAMS
+    },
+}
