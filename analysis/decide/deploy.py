@@ -26,9 +26,11 @@ from hpcbench.analysis.decide.recommend_text import (
 )
 from hpcbench.analysis.summary.axis_names import file_name_part
 from hpcbench.analysis.summary.configuration_names import (
+    beside_text,
     describe_configuration,
     device_name,
     load_text,
+    loads_beside,
     server_text,
     version_text,
 )
@@ -259,6 +261,7 @@ def _folders(advice: list[Recommendation]) -> list[Path]:
                 (device_name(one.identity), {device_name(other.identity) for other in alike}),
                 (one.identity["model_label"], {other.identity["model_label"] for other in alike}),
                 (version_text(one.identity), {version_text(other.identity) for other in alike}),
+                (_beside(one), {_beside(other) for other in alike}),
             )
             if len(texts) > 1
         ]
@@ -270,6 +273,11 @@ def _folders(advice: list[Recommendation]) -> list[Path]:
                 place = Path(f"{above}_{taken[place]}", str(model))
         folders.append(place)
     return folders
+
+
+def _beside(one: Recommendation) -> str:
+    others = one.identity["beside"]
+    return beside_text(loads_beside(others)) if others else ""
 
 
 def _readme(

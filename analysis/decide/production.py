@@ -11,16 +11,17 @@ import pandas as pd
 
 from hpcbench.analysis.decide.recommend import Recommendation
 from hpcbench.analysis.summary.configuration import as_floats, group_numbers
+from hpcbench.analysis.summary.configuration_names import beside_text
 
 _ALIKE = (
     *("site", "pool", "model", "model_label", "model_version", "variant", "variant_name", "shapes"),
-    *("batch_size", "protocol", "server_image_digest", "gpu_count", "gpu_name"),
+    *("batch_size", "protocol", "server_image_digest", "gpu_count", "gpu_name", "beside"),
 )
 """What the rows of one server and batch size have in common; they differ in the load."""
 
 PRODUCTION_COLUMNS = (
     *_ALIKE,
-    *("point_id", "concurrency", "request_rate", "valid", "together_id", "part_of"),
+    *("point_id", "concurrency", "request_rate", "valid", "part_of"),
     *("latency_p99_us", "latency_p99_bound_us", "server_queue_us"),
     *("success_count", "execution_count", "server_ready_s", "server_memory_max_bytes"),
     *("server_cpu_s", "cpu_sampled_s", "server_image", "run_id", "needs"),
@@ -81,6 +82,8 @@ class Production:
         GPUs of one server.
     needs
         The models that it calls, and that the server has to load for it.
+    beside
+        The other models on the server and their load, in words; None for none.
     image
         With its digest where that is known of the registry's image; None for no container.
     triton_version
@@ -113,6 +116,7 @@ class Production:
     cpus: int | None
     gpus: int
     needs: tuple[str, ...]
+    beside: str | None
     image: str | None
     triton_version: str | None
     latency_p99_ms: float | None
@@ -185,6 +189,7 @@ def numbers_for_production(one: Recommendation, frame: pd.DataFrame) -> Producti
         cpus=max(1, math.ceil(cpus.max())) if len(cpus) else None,
         gpus=_plain(best.get("gpu_count"), int) or 0,
         needs=_needs(chosen),
+        beside=None if best["beside"] is None else beside_text(json.loads(best["beside"])),
         image=_image(chosen),
         triton_version=_plain(best.get("triton_version"), str),
         latency_p99_ms=p99_ms,
@@ -196,8 +201,7 @@ def numbers_for_production(one: Recommendation, frame: pd.DataFrame) -> Producti
 def _alike(frame: pd.DataFrame, best: Mapping[str, Any]) -> pd.DataFrame:
     """Return the valid rows of the recommended server and batch size, under any load."""
     mask = frame["valid"].fillna(value=False).to_numpy(dtype=bool, copy=True)
-    for name in ("together_id", "part_of"):
-        mask &= frame[name].isna().to_numpy()
+    mask &= frame["part_of"].isna().to_numpy()
     for name in ("site", "pool"):
         mask &= (frame[name] == best[name]).to_numpy(dtype=bool)
     rows = frame[mask]

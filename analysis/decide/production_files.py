@@ -233,6 +233,8 @@ def _sources(numbers: Production) -> Iterator[str]:
         f"From {numbers.rows} measurements of the recommended configuration in "
         f"{numbers.sessions} session{'s' * (numbers.sessions != 1)}."
     )
+    if numbers.beside is not None:
+        yield f"Measured on a shared server, {numbers.beside}: it has to load these models, too."
     yield "Starting values: network and proxy between clients and servers were not measured."
     if numbers.queue_ms_per_execution is not None:
         load = f"concurrency {numbers.concurrency}" if numbers.concurrency else "the measured rate"

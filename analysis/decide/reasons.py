@@ -1,5 +1,6 @@
 """Why a configuration is recommended with reserve, or none at all, in sentences."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ import pandas as pd
 from hpcbench.analysis.decide.candidates import Candidates
 from hpcbench.analysis.summary import statistics
 from hpcbench.analysis.summary.configuration import Array, as_floats
+from hpcbench.analysis.summary.configuration_names import beside_text
 from hpcbench.analysis.summary.invalid_rows import ACCEPTABLE, accepted_text
 from hpcbench.analysis.summary.limits import LATENCY, MEMORY, Limit
 from hpcbench.records.validity import broken_rules
@@ -30,10 +32,19 @@ def notes(candidates: Candidates, best: dict[str, Any]) -> tuple[str, ...]:
         Sentences without a full stop.
     """
     return (
+        *_about_sharing(best),
         *_about_repeats(candidates, best),
         *_about_limits(candidates, best),
         *_about_others(candidates, best),
     )
+
+
+def _about_sharing(best: dict[str, Any]) -> Iterator[str]:
+    if best["beside"] is not None:
+        yield (
+            "measured on a shared server, and true of such servers only: "
+            f"{beside_text(json.loads(best['beside']))}"
+        )
 
 
 def _about_repeats(candidates: Candidates, best: dict[str, Any]) -> Iterator[str]:

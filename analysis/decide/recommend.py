@@ -6,6 +6,7 @@ Measurements that did not settle are used; if one of them is the best, a note sa
 configuration that settled stands beside it.
 """
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ from hpcbench.analysis.summary.configuration import (
     group_numbers,
     plain_rows,
 )
+from hpcbench.analysis.summary.configuration_names import loads_beside
 from hpcbench.analysis.summary.limits import Requirements
 from hpcbench.analysis.summary.statistics import CONFIDENCE, Counts, Sample
 from hpcbench.analysis.summary.variance import Spread, log_ratio
@@ -141,8 +143,8 @@ def recommend_configurations(
     -------
     list of Recommendation
         In the order of the table. Different shapes or input data are different work, and have a
-        recommendation of their own. Models that shared a server, or that an ensemble called, are
-        left out: no server like theirs could be deployed.
+        recommendation of their own. Models that shared a server (`recommend_on_shared_servers`),
+        or that an ensemble called, are left out.
 
     Raises
     ------
@@ -157,12 +159,80 @@ def recommend_configurations(
             "all models in these results shared a server, or were called by an ensemble",
             "measure the models alone, too: a campaign does so with each, under its own load",
         )
+    return _recommend_each(frame, requirements)
+
+
+def recommend_on_shared_servers(
+    frame: pd.DataFrame, requirements: Requirements
+) -> list[Recommendation]:
+    """Return what to deploy for every model on servers that it shared with others.
+
+    Parameters
+    ----------
+    frame
+        Measurements with `candidates.RECOMMEND_COLUMNS`, as `load_results` returns them.
+    requirements
+        The objective, the limits, prices, and the rate to be served.
+
+    Returns
+    -------
+    list of Recommendation
+        One for each model, device, and load of the others: under another load of theirs, other
+        configurations may be best. Which configuration the others had is part of a configuration.
+        Empty where no server was shared.
+
+    Raises
+    ------
+    BadInput
+        The prices do not fit the results.
+    """
+    frame = frame[frame["part_of"].isna() & frame["beside"].notna()]
+    return [] if frame.empty else _recommend_each(frame, requirements)
+
+
+def recommend_on_all_servers(
+    frame: pd.DataFrame, requirements: Requirements
+) -> list[Recommendation]:
+    """Return what to deploy on servers of a model alone, and then on shared ones.
+
+    Parameters
+    ----------
+    frame, requirements
+        As for `recommend_configurations`.
+
+    Returns
+    -------
+    list of Recommendation
+        Those of both; only of shared servers where no model was alone.
+
+    Raises
+    ------
+    BadInput
+        There is nothing to choose from, or the prices do not fit the results.
+    """
+    shared = recommend_on_shared_servers(frame, requirements)
+    if shared and not (frame["part_of"].isna() & frame["beside"].isna()).any():
+        return shared
+    return [*recommend_configurations(frame, requirements), *shared]
+
+
+def _recommend_each(frame: pd.DataFrame, requirements: Requirements) -> list[Recommendation]:
     table, warnings = tabulate(frame, requirements)
-    groups = group_numbers(_devices(table), (*MODEL, *REQUEST_CONTENT, *DEVICE))
+    others = _loads_beside(table["beside"])
+    known = _devices(table).assign(loads_beside=others)
+    groups = group_numbers(known, (*MODEL, *REQUEST_CONTENT, *DEVICE, "loads_beside"))
     return [
         _recommend_for_device(apply_limits(part, requirements, warnings))
         for _, part in table.groupby(groups, sort=False)
     ]
+
+
+def _loads_beside(texts: pd.Series) -> pd.Series:
+    """Return, for each row, the other models on its server and their load, whatever server."""
+    codes, given = pd.factorize(texts)
+    plain = [json.dumps(loads_beside(text), sort_keys=True) for text in given]
+    # The code of a row without others is -1, which picks the None at the end.
+    return pd.Series(np.array([*plain, None], dtype=object)[codes], index=texts.index)
 
 
 DEVICE = ("gpu_name", "gpu_count", "cpu_name", "cpu_count")

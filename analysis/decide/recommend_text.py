@@ -15,8 +15,10 @@ from hpcbench.analysis.decide.size import Sizing
 from hpcbench.analysis.summary.axis_names import axis_name, value_text
 from hpcbench.analysis.summary.configuration import CONFIGURATION, LOAD, MODEL, REQUEST_CONTENT
 from hpcbench.analysis.summary.configuration_names import (
+    beside_text,
     device_name,
     distinctions,
+    loads_beside,
     model_text,
     server_text,
 )
@@ -102,11 +104,12 @@ def recommendation_title(one: Recommendation, more: str) -> str:
     Returns
     -------
     str
-        ``"Jet tagger version 2 on Tesla T4"``.
+        ``"Jet tagger version 2 on Tesla T4"``; of a shared server with the others on it.
     """
-    return f"{model_text(one.identity)} on {device_name(one.identity)}" + (
-        f", {more}" if more else ""
-    )
+    others = one.identity["beside"]
+    beside = beside_text(loads_beside(others)) if others else ""
+    place = f"{model_text(one.identity)} on {device_name(one.identity)}"
+    return ", ".join(filter(None, [place, beside, more]))
 
 
 def _title(one: Recommendation, more: str) -> str:
@@ -315,6 +318,7 @@ def recommendation_json(one: Recommendation) -> dict[str, Any]:
         "model": one.identity["model"],
         "model_label": one.identity["model_label"],
         "device": device_name(one.identity),
+        "beside": loads_beside(others) if (others := one.identity["beside"]) else None,
         "objective": one.requirements.objective,
         "limits": {limit.option: limit.value for limit in one.requirements.limits},
         "configurations": one.configurations,

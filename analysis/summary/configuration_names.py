@@ -132,7 +132,7 @@ def describe_configuration(row: Mapping[str, Any]) -> dict[str, str]:
         call = calls[known.pop("asynchronous", None)]
         parts["protocol"] = call + PROPER_NAMES.get(known["protocol"], known["protocol"])
     if "beside" in known:
-        parts["beside"] = _beside(known["beside"])
+        parts["beside"] = beside_text(json.loads(known["beside"]))
     if "input_data" in known:
         data = known["input_data"]
         parts["input_data"] = f"{data if data in ('random', 'zero') else data[:12]} input"
@@ -155,10 +155,37 @@ def describe_configuration(row: Mapping[str, Any]) -> dict[str, str]:
     return parts | {column: axis_phrase(column, given) for column, given in rest.items()}
 
 
-def _beside(text: str) -> str:
-    """Return the other models that the server held, and the load on each."""
-    others = []
-    for each in json.loads(text):
+def loads_beside(text: str) -> list[dict[str, Any]]:
+    """Return the other models that a server held, and the load on each, whatever served them.
+
+    Parameters
+    ----------
+    text
+        The column ``beside``.
+
+    Returns
+    -------
+    list of dict
+        Its entries without what the campaign changed in their configurations.
+    """
+    return [{**each, "variant": {}} for each in json.loads(text)]
+
+
+def beside_text(others: Sequence[Mapping[str, Any]]) -> str:
+    """Return the other models that a server held, and the load on each, in words.
+
+    Parameters
+    ----------
+    others
+        The entries of the column ``beside``.
+
+    Returns
+    -------
+    str
+        ``"beside DeepTau (batch size 1, concurrency 2) and PN-AK4 idle"``.
+    """
+    found = []
+    for each in others:
         axes, shapes, load = each["variant"], each.get("shapes") or {}, each["load"] or {}
         parts = [
             *(axis_phrase(axis, given) for axis, given in axes.items()),
@@ -166,8 +193,8 @@ def _beside(text: str) -> str:
             *(axis_phrase(key, given) for key, given in load.items() if key not in WINDOWS),
         ]
         what = f" ({', '.join(filter(None, parts))})" if any(parts) else ""
-        others.append(f"{each['model_label']}{what}{' idle' if each['load'] is None else ''}")
-    return f"beside {' and '.join(others)}"
+        found.append(f"{each['model_label']}{what}{' idle' if each['load'] is None else ''}")
+    return f"beside {' and '.join(found)}"
 
 
 def load_text(row: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import chain
@@ -31,6 +31,7 @@ from hpcbench.errors import BadInput
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from hpcbench.cluster.events import Event, Listener
     from hpcbench.config.campaign import Campaign
 
 POOL = click.option(
@@ -207,19 +208,19 @@ def _import_end() -> None:
         importlib.import_module(name)
 
 
-def _import_at_the_end(
-    report: Callable[[Mapping[str, Any]], None],
-) -> Callable[[Mapping[str, Any]], None]:
+def _import_at_the_end(report: "Listener") -> "Listener":
     """A listener that imports what the end needs while the last server stops, which takes long."""
+    from hpcbench.cluster.events import Planned, PointMeasured
+
     waiting: set[Any] = set()
 
-    def listener(event: Mapping[str, Any]) -> None:
+    def listener(event: "Event") -> None:
         report(event)
-        if event["kind"] == "planned":
-            placements = chain.from_iterable(event["plan"].placements.values())
+        if isinstance(event, Planned):
+            placements = chain.from_iterable(event.plan.placements.values())
             waiting.update(key for placement in placements for key in placement.keys)
-        elif event["kind"] == "record":
-            waiting.discard(tuple(event["key"]))
+        elif isinstance(event, PointMeasured) and not event.is_part:
+            waiting.discard(event.key)
             if not waiting:
                 # In a thread: Ctrl-C is answered meanwhile.
                 threading.Thread(target=_import_end, daemon=True).start()

@@ -8,6 +8,8 @@ from typing import NoReturn
 
 import click
 
+from hpcbench.cli import completions
+from hpcbench.cli.inputs import SDK_IMAGE, SERVER_IMAGE
 from hpcbench.errors import BadInput
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -61,22 +63,59 @@ def native(prefix: Path | None, extras: tuple[str, ...], verify: bool) -> None:
     _replace_this_process("native.py", str(where), *options)
 
 
-@click.command(short_help="Build Apptainer images of Triton and perf_analyzer.")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.command(short_help="Build images of Triton, or pull those of a site.")
+@click.argument("folder", required=False, type=click.Path(path_type=Path))
 @click.argument("names", nargs=-1, metavar="[IMAGE]...")
 @click.option("--server-tag", help="Tag of NVIDIA's Triton image, for the image `server`.")
 @click.option("--sdk-tag", help="Tag of NVIDIA's SDK image, for the image `sdk`.")
+@click.option(
+    "--site",
+    shell_complete=completions.sites,
+    help="Build nothing; pull the images of this site into its cache: a name or a file.",
+)
+@click.option(
+    "--campaign",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="With --site: also the server_images that the models of this campaign ask for.",
+)
+@SERVER_IMAGE
+@SDK_IMAGE
 def images(
-    folder: Path, names: tuple[str, ...], server_tag: str | None, sdk_tag: str | None
+    folder: Path | None,
+    names: tuple[str, ...],
+    server_tag: str | None,
+    sdk_tag: str | None,
+    site: str | None,
+    campaign: Path | None,
+    server_image: str | None,
+    sdk_image: str | None,
 ) -> None:
-    """Build Apptainer images of Triton and perf_analyzer in FOLDER.
+    """Build Apptainer images of Triton and perf_analyzer in FOLDER, or pull those of a site.
 
     IMAGE is server-cpu or sdk-cpu, which need no container registry (both are the default), or
     server or sdk, which are made from NVIDIA's images for GPUs. Needs Apptainer and, for the first
     two, mmdebstrap. The same command again builds only what has changed.
 
+    With --site instead of FOLDER, the images that the site names are pulled before a run needs
+    them. `run` would do it, too; but not every host where it runs has a way to the registry.
+
     Exit codes: 0 complete, 2 wrong usage, 3 this machine or its network does not allow it.
     """
+    if site is not None:
+        if folder is not None or server_tag or sdk_tag:
+            raise BadInput(
+                "--site: images are either pulled for a site or built in a FOLDER",
+                "leave out FOLDER and the tags; --server-image and --sdk-image name other images",
+            )
+        from hpcbench.cli.site_images import pull_for
+
+        pull_for(site, campaign, (server_image, sdk_image))
+        return
+    if folder is None:
+        raise BadInput("give a FOLDER to build images in, or --site to pull those of a site")
+    if campaign or server_image or sdk_image:
+        raise BadInput("--campaign, --server-image and --sdk-image need --site")
     tags = {"--server-tag": server_tag, "--sdk-tag": sdk_tag}
     options = [word for option, tag in tags.items() if tag for word in (option, tag)]
     _replace_this_process("images.py", str(folder), *names, *options)

@@ -3,10 +3,10 @@
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -33,6 +33,19 @@ from hpcbench.cli.point_text import (
     point_phrases,
 )
 from hpcbench.cli.table import COLOURS
+from hpcbench.cluster.events import (
+    Event,
+    JobsSeen,
+    Listener,
+    Note,
+    PlacementRetried,
+    PlacementStarted,
+    Planned,
+    PointMeasured,
+    PullsImage,
+    StartsWorkers,
+    Stopping,
+)
 from hpcbench.doctor.findings import Check, Report, State
 from hpcbench.plan.initial_record import plan_rows
 from hpcbench.records.columns import Key, Status
@@ -50,7 +63,7 @@ _REASON = len("00:00:00 ")
 
 
 @contextmanager
-def show_progress(console: Console) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+def show_progress(console: Console) -> Iterator[Listener]:
     """Show the progress of a run while the block lasts.
 
     Parameters
@@ -145,29 +158,29 @@ class _View:
         self._rows: dict[Key, Row] = {}
         self._said: tuple[str, ...] = POINT
 
-    def report(self, event: Mapping[str, Any]) -> None:
-        match event["kind"]:
-            case "planned":
-                self._planned(event["plan"])
-            case "pull":
-                self._print(f"pulling {event['image']} (once, for all nodes)")
-            case "workers":
+    def report(self, event: Event) -> None:
+        match event:
+            case Planned():
+                self._planned(event.plan)
+            case PullsImage():
+                self._print(f"pulling {event.image} (once, for all nodes)")
+            case StartsWorkers():
                 self._describe("starting Triton")
-            case "started":
+            case PlacementStarted():
                 self._describe(self._description())
-            case "note":
-                self._print(event["text"], style="yellow")
-            case "stopping":
-                self._print(event["text"], style="bold yellow")
+            case Note():
+                self._print(event.text, style="yellow")
+            case Stopping():
+                self._print(event.text, style="bold yellow")
                 self._is_stopping = True
                 self._describe(self._description())
-            case "jobs":
-                self._jobs(event["pools"])
-            case "retry":
-                points = counted(len(event["placement"].points), "point")
-                text = f"worker lost ({event['reason']}), trying {points} again"
+            case JobsSeen():
+                self._jobs(event.pools)
+            case PlacementRetried():
+                points = counted(len(event.placement.points), "point")
+                text = f"worker lost ({event.reason}), trying {points} again"
                 self._print(text, style="yellow")
-            case "record":
+            case PointMeasured(is_part=False):
                 self._record(event)
 
     def _print(self, text: str, style: str = "") -> None:
@@ -198,11 +211,11 @@ class _View:
             self._print(f"{time.strftime('%H:%M:%S')} {text}", style="dim")
         self._last_jobs = text
 
-    def _record(self, event: Mapping[str, Any]) -> None:
-        status = event["status"]
+    def _record(self, event: PointMeasured) -> None:
+        status = event.status
         self._counts[status] += 1
         self._describe(self._description(), advance=1)
-        throughput = event.get("throughput_infer_per_s")
+        throughput = event.throughput_infer_per_s
         metric = f"{throughput:10,.1f} infer/s" if throughput is not None else " " * 18
         first = f"{time.strftime('%H:%M:%S')} {status:<8} {metric}  "
         width = line_width(self._console)
@@ -211,17 +224,17 @@ class _View:
         text = Text(folded_phrases(self._phrases(event), width, first, indent))
         text.stylize(COLOURS[status], 9, 9 + len(status))
         print_lines(self._console, [text])
-        reason = event.get("reason") or ""
+        reason = event.reason or ""
         # How far an unstable point was from stable is in the results; a run shows many of them. A
         # line without a reason has that of the last one: a server that fails does so at each point.
         if reason not in ("", self._last_reason) and status != Status.UNSTABLE:
             self._print(textwrap.indent(reason, " " * _REASON), style="dim")
             self._last_reason = reason
 
-    def _phrases(self, event: Mapping[str, Any]) -> list[str]:
+    def _phrases(self, event: PointMeasured) -> list[str]:
         """Return what was measured, as the plan says it."""
-        row = self._rows.get(tuple(event["key"]))
-        return point_phrases(event, POINT) if row is None else point_phrases(row, self._said)
+        row = self._rows.get(event.key)
+        return point_phrases(vars(event), POINT) if row is None else point_phrases(row, self._said)
 
     def _description(self) -> str:
         counts = [f"{count} {status}" for status, count in sorted(self._counts.items())]

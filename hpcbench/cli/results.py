@@ -264,14 +264,14 @@ def recommend(
     """
     from hpcbench.analysis.decide import deploy, production, recommend_text
     from hpcbench.analysis.decide.candidates import RECOMMEND_COLUMNS
-    from hpcbench.analysis.decide.recommend import recommend_configurations
+    from hpcbench.analysis.decide.recommend import recommend_on_all_servers
     from hpcbench.analysis.summary.limits import Requirements
     from hpcbench.cli.console import SafeConsole
 
     if targets and out is None:
         raise BadInput("--for: needs a folder", "name one by --out")
     frame, damaged = load_whole(results, RECOMMEND_COLUMNS, categories=True, accepted=accepted)
-    advice = recommend_configurations(frame, Requirements(**limits))
+    advice = recommend_on_all_servers(frame, Requirements(**limits))
     if as_json:
         rows = [recommend_text.recommendation_json(each) for each in advice]
         click.echo(json.dumps(rows, indent=2))

@@ -14,14 +14,23 @@ from typing import Any
 from distributed import Client, Future, KilledWorker
 
 from hpcbench.cluster.dask_internals import submit_task
+from hpcbench.cluster.events import (
+    JobsSeen,
+    Listener,
+    Note,
+    PlacementRetried,
+    PlacementStarted,
+    StartsWorkers,
+    from_message,
+    point_measured,
+)
 from hpcbench.cluster.pool_tasks import PoolTasks, Task
 from hpcbench.cluster.run_state import StateFile
 from hpcbench.cluster.spread import NodesOfPoints, earlier_nodes
-from hpcbench.cluster.stopping import Callback, Stop, interrupted
+from hpcbench.cluster.stopping import Stop, interrupted
 from hpcbench.cluster.worker import (
     TOPIC,
     PlacementResult,
-    record_event,
     run_placement,
     stop_after_point,
 )
@@ -56,7 +65,7 @@ STOP_S = 15.0
 
 
 def dispatch(
-    plan: Plan, results: Results, account: str | None, notify: Callback, stop: Stop
+    plan: Plan, results: Results, account: str | None, notify: Listener, stop: Stop
 ) -> None:
     """Measure all that is left of a plan; when this returns, no worker is left.
 
@@ -91,7 +100,7 @@ def dispatch(
             )
             for name, workers in start_workers(plan.site, names, results, account, stack)
         ]
-        notify({"kind": "workers"})
+        notify(StartsWorkers())
         _Dispatcher(plan.site, results, notify, pools, stop).run()
 
 
@@ -110,7 +119,7 @@ class _Dispatcher:
     """
 
     def __init__(
-        self, site: Site, results: Results, notify: Callback, pools: list[PoolTasks], stop: Stop
+        self, site: Site, results: Results, notify: Listener, pools: list[PoolTasks], stop: Stop
     ) -> None:
         self.site = site
         self.results = results
@@ -119,7 +128,7 @@ class _Dispatcher:
         self.stop = stop
         self.state = StateFile(results)
         # Its put may be called by a signal's handler, whatever the main thread is about.
-        self.events: queue.SimpleQueue[Future[Any] | Mapping[str, Any]] = queue.SimpleQueue()
+        self.events: queue.SimpleQueue[Future[Any] | Mapping[str, Any] | None] = queue.SimpleQueue()
         for pool in pools:
             pool.workers.client.subscribe_topic(TOPIC, lambda event: self.events.put(event[1]))
 
@@ -137,7 +146,7 @@ class _Dispatcher:
             raise
 
     def _wake_to_stop(self) -> bool:
-        self.events.put({"kind": "stop"})
+        self.events.put(None)
         return any(pool.begun for pool in self.pools)
 
     def _measure(self) -> None:
@@ -180,12 +189,12 @@ class _Dispatcher:
                 wanted = len(pool.begun) if self.stop.is_asked else pool.left
                 for note in pool.workers.scale(wanted):
                     log.warning("%s", note)
-                    self.notify({"kind": "note", "text": note})
+                    self.notify(Note(note))
             except SiteError as error:
                 nodes = "".join(f"\nunusable before: {why}" for why in pool.unusable.values())
                 raise SiteError(error.message + nodes, error.hint) from error
         jobs = {pool.name: pool.workers.jobs for pool in self.pools}
-        self.notify({"kind": "jobs", "pools": jobs})
+        self.notify(JobsSeen(jobs))
         self.state.write(lambda: [key for pool in self.pools for key in pool.running], jobs)
 
     def _submit_tasks(self, pool: PoolTasks) -> None:
@@ -203,25 +212,25 @@ class _Dispatcher:
             pool.in_flight[future] = task
             future.add_done_callback(self.events.put)
 
-    def _handle(self, event: "Future[Any] | Mapping[str, Any]") -> None:
+    def _handle(self, event: "Future[Any] | Mapping[str, Any] | None") -> None:
+        """Act upon a result, or what a worker reports; None only ends the waiting."""
         if isinstance(event, Future):
             self._handle_result(event)
-        else:
+        elif event is not None:
             self._handle_report(event)
 
-    def _handle_report(self, event: Mapping[str, Any]) -> None:
+    def _handle_report(self, message: Mapping[str, Any]) -> None:
         """Act upon what a worker reports; where it cannot write a record, the record is in it."""
-        if "pickle" in event:
-            record: Record = pickle.loads(event["pickle"])  # noqa: S301 - from our own workers
+        if "pickle" in message:
+            record: Record = pickle.loads(message["pickle"])  # noqa: S301 - from our own workers
             # Another worker may have had this placement, and was quicker.
             if record.key not in store.finished_keys_of(self.results, record.placement_id):
                 store.write_point(self.results, record)
-        if event["kind"] == "stop":
-            return
-        if event["kind"] == "started":
-            pool = next(pool for pool in self.pools if pool.name == event["pool"])
-            pool.begin(event["placement_id"], event["worker"], event["node"])
-        self.notify({key: value for key, value in event.items() if key != "pickle"})
+        event = from_message(message)
+        if isinstance(event, PlacementStarted):
+            pool = next(pool for pool in self.pools if pool.name == event.pool)
+            pool.begin(event.placement_id, event.worker, event.node)
+        self.notify(event)
 
     def _handle_result(self, future: "Future[Any]") -> None:
         pool = next(pool for pool in self.pools if future in pool.in_flight)
@@ -283,7 +292,7 @@ class _Dispatcher:
             raise error
         if not known:
             text = f"unusable node, its work goes elsewhere: {error.message}"
-            self.notify({"kind": "note", "text": text})
+            self.notify(Note(text))
         pool.waiting.appendleft(Task(task.placement, task.attempt))
 
     def _retry(self, pool: PoolTasks, task: Task) -> None:
@@ -296,7 +305,7 @@ class _Dispatcher:
             return
         measured = not recorded.isdisjoint(placement.keys)
         if measured or task.attempt < ATTEMPTS:
-            self.notify({"kind": "retry", "placement": left, "reason": "it was killed"})
+            self.notify(PlacementRetried(left, "it was killed"))
             # Where it has measured something, it died at another point than before.
             pool.waiting.appendleft(Task(left, 1 if measured else task.attempt + 1))
             return
@@ -306,7 +315,7 @@ class _Dispatcher:
         for point in left.points:
             record = initial_record(point, left, self.site, Status.FAILED, reason)
             store.write_point(self.results, record)
-            self.notify(record_event(record))
+            self.notify(point_measured(record))
 
 
 def _check_time(result: PlacementResult, pool: PoolTasks, placement: Placement) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from hpcbench.cluster import run_state
 from hpcbench.cluster.dispatch import dispatch
+from hpcbench.cluster.events import Listener, Note, Planned, PullsImage, point_measured
 from hpcbench.cluster.ledger import cancel_orphaned_jobs
 from hpcbench.cluster.lock_file import differences_before, write_lock
-from hpcbench.cluster.stopping import Callback, say_stopping, signals_interrupt
-from hpcbench.cluster.worker import record_event
+from hpcbench.cluster.stopping import say_stopping, signals_interrupt
 from hpcbench.config.campaign import Campaign
 from hpcbench.config.site import Site
 from hpcbench.errors import DamagedFile, SiteError
@@ -26,7 +26,7 @@ from hpcbench.records import merging, store
 from hpcbench.records.columns import Status
 from hpcbench.records.folder import Results, lock_folder
 from hpcbench.records.session import Session, open_session
-from hpcbench.runtime import images
+from hpcbench.runtime import pull
 from hpcbench.runtime.ownership import others_cannot_write
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def run(
     *,
     pools: Sequence[str] = (),
     account: str | None = None,
-    listener: Callback | None = None,
+    listener: Listener | None = None,
     only: AbstractSet[str] | None = None,
     new_session: bool = False,
     lock: Lock | None = None,
@@ -103,8 +103,8 @@ def run(
         Who is charged for the jobs, where the site wants to know; by default what the environment
         variable HPCBENCH_ACCOUNT says.
     listener
-        Called with each event of the run, for progress bars and logs. Without one, a run only says
-        what it waits for after Ctrl-C.
+        Called with each event of the run, one of `hpcbench.cluster.events`, for progress bars and
+        logs. Without one, a run only says what it waits for after Ctrl-C.
     only
         The point_ids to measure; all by default.
     new_session
@@ -157,7 +157,7 @@ class _Wanted:
         return open_session(results, new=self.new_session, repeated=repeated)
 
 
-def _run(wanted: _Wanted, results: Results, account: str | None, notify: Callback) -> Summary:
+def _run(wanted: _Wanted, results: Results, account: str | None, notify: Listener) -> Summary:
     started = time.monotonic()
     todo, site = wanted.todo, wanted.todo.site
     run_state.check_results_path(results, site)
@@ -166,7 +166,7 @@ def _run(wanted: _Wanted, results: Results, account: str | None, notify: Callbac
     with lock_folder(results), run_state.log_file(results), signals_interrupt(notify) as stop:
         # A cancel that came after the last run had ended is not meant for this one.
         results.cancel.unlink(missing_ok=True)
-        cancel_orphaned_jobs(results, lambda text: notify({"kind": "note", "text": text}))
+        cancel_orphaned_jobs(results, lambda text: notify(Note(text)))
         # First, so that what a killed run has measured counts as done.
         damaged = merging.recover_records(results)
         said = _say_what_differs(wanted, notify)
@@ -179,10 +179,10 @@ def _run(wanted: _Wanted, results: Results, account: str | None, notify: Callbac
         run_state.write_yaml(results.campaign, todo.campaign)
         run_state.write_yaml(results.site, site)
         store.write_plan(results, plan_rows(todo))
-        notify({"kind": "planned", "plan": todo})
+        notify(Planned(todo))
         if site.scheduler != "local" and not site.network.tls:
             log.warning(UNENCRYPTED, site.name)
-            notify({"kind": "note", "text": UNENCRYPTED % site.name})
+            notify(Note(UNENCRYPTED % site.name))
         _record_inapplicable(todo, results, notify)
         if any(todo.placements.values()):
             _pull_images(todo, notify)
@@ -197,23 +197,23 @@ def _run(wanted: _Wanted, results: Results, account: str | None, notify: Callbac
     return replace(summary, damaged=len(damaged) + len(late))
 
 
-def _say_what_differs(wanted: _Wanted, notify: Callback) -> list[Difference]:
+def _say_what_differs(wanted: _Wanted, notify: Listener) -> list[Difference]:
     """Say what is different from the lock that is repeated, before anything is measured."""
     if wanted.lock is None:
         return []
     found = differences_before(wanted.lock, wanted.todo)
-    notify({"kind": "note", "text": differences_text(wanted.lock, found)})
+    notify(Note(differences_text(wanted.lock, found)))
     return found
 
 
-def _say_more(wanted: _Wanted, now: Lock, said: Sequence[Difference], notify: Callback) -> None:
+def _say_more(wanted: _Wanted, now: Lock, said: Sequence[Difference], notify: Listener) -> None:
     """Say what only the nodes knew."""
     if wanted.lock is None:
         return
     found = [each for each in differences(wanted.lock, now) if each not in said]
     if found:
         lines = ["known now that it was measured:", *map(str, found)]
-        notify({"kind": "note", "text": "\n  ".join(lines)})
+        notify(Note("\n  ".join(lines)))
 
 
 def _in_session(todo: Plan, session: Session) -> Plan:
@@ -231,21 +231,21 @@ def _in_session(todo: Plan, session: Session) -> Plan:
     return replace(todo, placements=placements, inapplicable=inapplicable)
 
 
-def _move_aside(damaged: Sequence[DamagedFile], notify: Callback) -> None:
+def _move_aside(damaged: Sequence[DamagedFile], notify: Listener) -> None:
     """Move damaged files aside, and say so; their points are measured again."""
     for error in damaged:
         merging.move_aside(error)
         text = f"moved aside, as {error.path.name}.damaged: {error.message}"
         log.warning("%s", text)
-        notify({"kind": "note", "text": text})
+        notify(Note(text))
 
 
-def _pull_images(todo: Plan, notify: Callback) -> None:
+def _pull_images(todo: Plan, notify: Listener) -> None:
     """Pull what the workers need: the nodes may have no way to the registry."""
     waiting = (p for placements in todo.placements.values() for p in placements)
     for name in {placement.server_image for placement in waiting}:
         container = todo.site.container.with_server_image(name)
-        images.pull_images(container, lambda image: notify({"kind": "pull", "image": image}))
+        pull.pull_images(container, lambda image: notify(PullsImage(image)))
 
 
 def summarise(results: Results, *, started: float = 0.0, done_before: int = 0) -> Summary:
@@ -277,7 +277,7 @@ def summarise(results: Results, *, started: float = 0.0, done_before: int = 0) -
     )
 
 
-def _record_inapplicable(todo: Plan, results: Results, notify: Callback) -> None:
+def _record_inapplicable(todo: Plan, results: Results, notify: Listener) -> None:
     """Write the records of points that no worker need see."""
     records = [
         initial_record(point, each.placement, todo.site, Status.NOT_APPLICABLE, each.reason)
@@ -290,4 +290,4 @@ def _record_inapplicable(todo: Plan, results: Results, notify: Callback) -> None
     store.write_records(results.records / f"{INAPPLICABLE}-new.parquet", records)
     merging.merge_points(results, INAPPLICABLE)
     for record in records:
-        notify(record_event(record))
+        notify(point_measured(record))

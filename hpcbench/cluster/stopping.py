@@ -7,20 +7,17 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
+from hpcbench.cluster.events import Event, Stopping
 from hpcbench.errors import Interrupted
-
-Callback = Callable[[Mapping[str, Any]], None]
-"""Called with each event of a run: a mapping whose ``kind`` says what the other keys are."""
 
 WAITING = "stopping: waiting for the point under way, again to kill it"
 ENDING = "stopping: ending what is at work"
 
 
-def say_stopping(event: Mapping[str, Any]) -> None:
+def say_stopping(event: Event) -> None:
     """Say on stderr that a run is stopping: the listener of a run that was given none.
 
     Parameters
@@ -28,10 +25,10 @@ def say_stopping(event: Mapping[str, Any]) -> None:
     event
         An event of the run. All others pass in silence.
     """
-    if event["kind"] == "stopping":
+    if isinstance(event, Stopping):
         # Not print: a signal may come while the program itself prints.
         with contextlib.suppress(OSError):
-            os.write(2, f"{event['text']}\n".encode())
+            os.write(2, f"{event.text}\n".encode())
 
 
 class Stop:
@@ -43,7 +40,7 @@ class Stop:
         Called with what the user should read.
     """
 
-    def __init__(self, notify: Callback) -> None:
+    def __init__(self, notify: Callable[[Stopping], None]) -> None:
         self.is_asked = False
         self._notify = notify
         self._wait: Callable[[], bool] = lambda: False
@@ -85,7 +82,7 @@ class Stop:
         # A batch system that sends SIGTERM, or a terminal that is gone, leaves no time to wait.
         waits = number == signal.SIGINT and not self.is_asked and self._wait()
         self.is_asked = True
-        self._notify({"kind": "stopping", "text": WAITING if waits else ENDING})
+        self._notify(Stopping(WAITING if waits else ENDING))
         return waits
 
 
@@ -109,7 +106,7 @@ def interrupted(number: int = signal.SIGINT) -> Interrupted:
 
 
 @contextmanager
-def signals_interrupt(notify: Callback = lambda _: None) -> Iterator[Stop]:
+def signals_interrupt(notify: Callable[[Stopping], None] = lambda _: None) -> Iterator[Stop]:
     """Turn SIGINT, SIGTERM and SIGHUP into Interrupted; what comes after that changes nothing.
 
     A signal that this process was started to ignore stays ignored: that is what nohup is for.

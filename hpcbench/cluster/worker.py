@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from distributed import get_worker
 
+from hpcbench.cluster.events import PlacementEnded, PlacementStarted, point_measured, to_message
 from hpcbench.config.site import Site
 from hpcbench.errors import UnusableNode
 from hpcbench.measure import device, node
@@ -88,9 +88,9 @@ def run_placement(placement: Placement, site: Site, folder: str) -> PlacementRes
     """
     worker = get_worker()
     name = str(worker.name)
-    which = {"placement_id": placement.id, "pool": placement.pool, "worker": name}
-    began = {"kind": "started", **which, "node": node.batch_name(), "at": time.time()}
-    worker.log_event(TOPIC, began)
+    which = (placement.id, placement.pool, name)
+    began = PlacementStarted(*which, node.batch_name(), time.time())
+    worker.log_event(TOPIC, to_message(began))
     if _stops_after_point.is_set() or node.time_left_s() < placement.needs_s(1):
         return PlacementResult(name, {}, tuple(placement.keys))
     try:
@@ -104,7 +104,7 @@ def run_placement(placement: Placement, site: Site, folder: str) -> PlacementRes
             if left is None:
                 return PlacementResult(name, {})
             result = _measure(left, site, results, name)
-            worker.log_event(TOPIC, {"kind": "ended", **which, "at": time.time()})
+            worker.log_event(TOPIC, to_message(PlacementEnded(*which, time.time())))
             if site.shared_filesystem:
                 merging.merge_points(results, placement.id)
                 return result
@@ -140,16 +140,16 @@ def _measure(placement: Placement, site: Site, results: Results, name: str) -> P
     # Closed also where the loop is left early: Triton must not wait for the garbage collector.
     with closing(measure(placement, site, results.logs)) as records:
         for record in records:
-            event = record_event(record)
+            message = to_message(point_measured(record))
             if site.shared_filesystem:
                 store.write_point(results, record)
             else:
                 carried.append(record)
-                event["pickle"] = pickle.dumps(record)
+                message["pickle"] = pickle.dumps(record)
             if record.part_of is None:
                 counts[record.status] += 1
             left.pop(record.key, None)
-            worker.log_event(TOPIC, event)
+            worker.log_event(TOPIC, message)
             if record.key not in next_s:
                 continue
             if _stops_after_point.is_set() or node.time_left_s() < next_s[record.key]:
@@ -178,31 +178,3 @@ def _check_gpu(placement: Placement, site: Site) -> None:
             f"{platform.node()}: pool {placement.pool}: {broken}",
             "correct gpu, or what the pool asks for, in the site file",
         )
-
-
-def record_event(record: Record) -> dict[str, Any]:
-    """Return what the driver and its user see of a record at once.
-
-    Parameters
-    ----------
-    record
-        The record of a point, or of a part of one.
-
-    Returns
-    -------
-    dict of str to object
-        An event as `hpcbench.cluster.stopping.Callback` gets it.
-    """
-    return {
-        "kind": "record" if record.part_of is None else "part",
-        "key": record.key,
-        "status": str(record.status),
-        "reason": record.reason,
-        "model_label": record.model_label,
-        "batch_size": record.batch_size,
-        "concurrency": record.concurrency,
-        "request_rate": record.request_rate,
-        "request_intervals": record.request_intervals,
-        "throughput_infer_per_s": record.throughput_infer_per_s,
-        "node": record.node,
-    }

@@ -4,7 +4,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -141,6 +141,11 @@ def _only_with_images(value: Any, info: ValidationInfo) -> Any:
     return value
 
 
+def _word_off(value: Any) -> Any:
+    # YAML reads the word off as false.
+    return "off" if value is False else value
+
+
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 Image = Annotated[str, AfterValidator(_image)]
 NamedImages = Annotated[
@@ -197,6 +202,8 @@ class Container(FileSection):
         A folder that all nodes see. Images of registries are pulled into it.
     scratch
         A folder on the node's own disk for what a placement needs while it lasts.
+    network_isolation
+        Whether the programs get a loopback of their own: where the node allows it, always, or not.
     """
 
     runtime: Annotated[str, AfterValidator(_known_runtime)] = "native"
@@ -210,6 +217,9 @@ class Container(FileSection):
         default=Path("~/.cache/hpcbench"), validate_default=True
     )
     scratch: Annotated[str, AfterValidator(os.path.expanduser)] = "/tmp"
+    network_isolation: Annotated[Literal["auto", "required", "off"], BeforeValidator(_word_off)] = (
+        "auto"
+    )
 
     @field_validator("cpus_only")
     @classmethod

@@ -36,7 +36,7 @@ from hpcbench.doctor.job_checks import PoolExamination
 from hpcbench.errors import BadInput, HpcbenchError, Interrupted, SiteError
 from hpcbench.plan.plan import chosen_pools
 from hpcbench.records.folder import Results
-from hpcbench.runtime import command, images, process
+from hpcbench.runtime import command, images, process, pull
 
 HostCheck = tuple[str, Sequence[str], Callable[[], str]]
 """A check: its name, the names of those that it needs, and the function that makes it."""
@@ -116,7 +116,7 @@ def check_site(
     examinations = [
         PoolExamination(site, name, own / name, account, wait_s, findings) for name in names
     ]
-    with signals_interrupt(lambda event: report(event["text"])):
+    with signals_interrupt(lambda event: report(event.text)):
         try:
             with _temporary_folder(own):
                 for name, needs, action in checks_of_host(site, len(names), own):
@@ -358,7 +358,7 @@ def _verify(container: Container, own: Path) -> str:
 def _pull_images(container: Container) -> str:
     """Images of a registry are pulled to where the nodes find them."""
     pulled: list[str] = []
-    images.pull_images(container, pulled.append)
+    pull.pull_images(container, pulled.append)
     return f"pulled {', '.join(pulled)}" if pulled else "both are there"
 
 

@@ -29,7 +29,7 @@ from hpcbench.config.cpu_shares import CpuShares
 from hpcbench.config.site import Pool, Site
 from hpcbench.doctor.findings import NotChecked
 from hpcbench.errors import HpcbenchError, ServerFailed, SiteError
-from hpcbench.measure import device, node, preflight
+from hpcbench.measure import device, isolation, node, preflight
 from hpcbench.measure import server as triton
 from hpcbench.measure.preflight import check_scratch, installed_perf_analyzer
 from hpcbench.runtime import command
@@ -170,11 +170,11 @@ def _start_triton(container: Container, cpus: int | CpuShares | None, *, gpus: b
                 "install it again on a system like that of the nodes, or load what it lacks in "
                 "the pool's prologue",
             ) from error
-    return f"version {version}, ready after {ready_s:.1f} s"
+    loopback = isolation.in_words(container, gpus=gpus)
+    return f"version {version}, ready after {ready_s:.1f} s, {loopback}"
 
 
 # On this host
-
 ANSWER_S = 60.0
 """How long a check on the node may take [s]."""
 

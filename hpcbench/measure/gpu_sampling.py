@@ -11,6 +11,7 @@ import pynvml
 from hpcbench.measure import device, loaded_config
 from hpcbench.measure.device import asked
 from hpcbench.measure.sampling import Energy, Reading
+from hpcbench.runtime.loopback import Port
 
 NVML = "nvml"
 TRITON = "triton"
@@ -123,12 +124,12 @@ class TritonGpus:
     Attributes
     ----------
     metrics_port
-        Triton's port for metrics on the loopback.
+        Triton's port for metrics.
     period_s
         Seconds between two readings: Triton reads its GPUs every two seconds by default.
     """
 
-    metrics_port: int
+    metrics_port: Port
     period_s: float = 0.5
 
     def read(self) -> Gpus:

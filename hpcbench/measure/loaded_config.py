@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from hpcbench.config.triton_messages import ModelConfig, ModelInstanceGroup
 from hpcbench.errors import ServerFailed
 from hpcbench.plan.point import ServerVariant
+from hpcbench.runtime.loopback import Port
 
 _OWN = ("trt_engine_cache_enable", "trt_engine_cache_path")
 _PROFILE = ("trt_profile_min_shapes", "trt_profile_opt_shapes", "trt_profile_max_shapes")
@@ -29,13 +30,13 @@ _DECIDES = {
 """Parts that Triton must not add by itself, with the axes that set them."""
 
 
-def get(port: int, path: str) -> tuple[int, bytes]:
+def get(port: Port, path: str) -> tuple[int, bytes]:
     """Return what Triton answers to a GET.
 
     Parameters
     ----------
     port
-        One of its HTTP ports on the loopback.
+        One of its HTTP ports.
     path
         The path with its leading slash, such as ``/v2``.
 
@@ -51,7 +52,7 @@ def get(port: int, path: str) -> tuple[int, bytes]:
     HTTPException
         If the answer is no HTTP.
     """
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = port.http(timeout_s=10)
     try:
         connection.request("GET", path)
         response = connection.getresponse()
@@ -60,13 +61,13 @@ def get(port: int, path: str) -> tuple[int, bytes]:
         connection.close()
 
 
-def get_json(port: int, path: str) -> dict[str, Any]:
+def get_json(port: Port, path: str) -> dict[str, Any]:
     """Return the JSON that Triton answers to a GET.
 
     Parameters
     ----------
     port
-        Its HTTP port on the loopback.
+        Its HTTP port.
     path
         The path with its leading slash, such as ``/v2``.
 
@@ -89,13 +90,13 @@ def get_json(port: int, path: str) -> dict[str, Any]:
     return answer
 
 
-def get_config(http_port: int, model: str) -> ModelConfig:
+def get_config(http_port: Port, model: str) -> ModelConfig:
     """Return the configuration with which Triton serves a model.
 
     Parameters
     ----------
     http_port
-        Its HTTP port on the loopback.
+        Its HTTP port.
     model
         Name of the model, with ``/versions/N`` for a version that is not the latest.
 
@@ -113,13 +114,13 @@ def get_config(http_port: int, model: str) -> ModelConfig:
     return json_format.ParseDict(answer, ModelConfig(), ignore_unknown_fields=True)
 
 
-def loaded_versions(http_port: int, model: str) -> list[str]:
+def loaded_versions(http_port: Port, model: str) -> list[str]:
     """Return the versions of a model that Triton has loaded.
 
     Parameters
     ----------
     http_port
-        Its HTTP port on the loopback.
+        Its HTTP port.
     model
         Name of the model.
 
@@ -137,7 +138,7 @@ def loaded_versions(http_port: int, model: str) -> list[str]:
     return versions
 
 
-def _needed(port: int, path: str) -> dict[str, Any]:
+def _needed(port: Port, path: str) -> dict[str, Any]:
     # Not as an OSError, by which a results folder that cannot be written is known.
     try:
         return get_json(port, path)
@@ -145,13 +146,13 @@ def _needed(port: int, path: str) -> dict[str, Any]:
         raise ServerFailed(f"Triton did not answer {path}: {error}") from error
 
 
-def loaded_configs(http_port: int, variants: Sequence[ServerVariant]) -> tuple[ModelConfig, ...]:
+def loaded_configs(http_port: Port, variants: Sequence[ServerVariant]) -> tuple[ModelConfig, ...]:
     """Return the configurations with which Triton serves variants.
 
     Parameters
     ----------
     http_port
-        Its HTTP port on the loopback.
+        Its HTTP port.
     variants
         The variants, all loaded.
 

@@ -79,7 +79,7 @@ def watch(server: Server, *, gpus: bool) -> Watch:
     """
     found = Watch(
         statistics=ServerStatistics(server.http_port),
-        programs=ProcessTrees(server.process.pid, _clients_of(server.process.pid)),
+        programs=ProcessTrees(server.process.pid, _clients_of(server)),
         gpus=_gpus(server) if gpus else None,
         rapl=cpu_sampling.find_rapl(),
     )
@@ -95,9 +95,13 @@ def _gpus(server: Server) -> Source[Gpus] | None:
     return None
 
 
-def _clients_of(server: int) -> Callable[[], list[int]]:
-    # While it measures, this process runs the server and perf_analyzers, and nothing else.
-    return lambda: [pid for pid in process.running_pids() if pid != server]
+def _clients_of(server: Server) -> Callable[[], list[int]]:
+    # While it measures, this process runs the server, what makes sockets of its loopback, and
+    # perf_analyzers, and nothing else.
+    others = {server.process.pid}
+    if server.loopback.maker is not None:
+        others.add(server.loopback.maker.pid)
+    return lambda: [pid for pid in process.running_pids() if pid not in others]
 
 
 def _idle_power_w(found: Watch) -> float | None:

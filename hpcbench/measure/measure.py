@@ -241,6 +241,7 @@ def _record(
         ),
         server_ready_s=server.ready_s,
         server_fresh=server.fresh,
+        network_isolated=bool(server.loopback.namespaces),
         triton_version=server.version,
         perf_analyzer_version=work.tool.version,
         **extra,
@@ -377,7 +378,7 @@ def _command(
     """Return perf_analyzer's command in ``folder``, and its flags that it does not know."""
     load = point.load
     port = server.http_port if load.protocol == "http" else server.grpc_port
-    words = perf_analyzer.arguments(point, url=f"127.0.0.1:{port}", plan=plan)
+    words = perf_analyzer.arguments(point, url=port.address, plan=plan)
     data = load.input_data
     mounts = () if data in GENERATED_INPUT else container.linked_paths([Path(data)])
     shm = "" if load.shared_memory == "none" else server.shm
@@ -386,4 +387,5 @@ def _command(
     # With intervals perf_analyzer ends after a report: it has no range that it could repeat.
     command = runtime.sdk_command(work.site.container, words, access, again=load.replays)
     unknown = perf_analyzer.unknown_flags(words, work.tool.flags)
-    return replace(command, cpus=work.cpus.client_cpus), unknown
+    namespaces = server.loopback.namespaces
+    return replace(command, cpus=work.cpus.client_cpus, namespaces=namespaces), unknown

@@ -15,6 +15,7 @@ from hpcbench.config.server_values import Setting
 from hpcbench.config.triton_messages import DataType, ModelConfig
 from hpcbench.errors import ServerFailed
 from hpcbench.measure import server as triton
+from hpcbench.measure.inference import infer
 from hpcbench.measure.server import Server, ServerOptions
 from hpcbench.plan.point import Comparison, ServerVariant
 
@@ -192,26 +193,15 @@ def _difference(name: str, found: Events, reference: Events) -> dict[str, float]
 
 
 def _outputs(server: Server, variant: ServerVariant, compared: Comparison) -> Events:
-    # Here, because it takes a quarter of a second and is needed for comparisons only.
-    import tritonclient.grpc as client
-    from tritonclient.utils import InferenceServerException
-
-    name = variant.model.name
+    name, port = variant.model.name, server.http_port
     config = server.configs[server.variants.index(variant)]
     found = []
-    try:
-        with client.InferenceServerClient(f"127.0.0.1:{server.grpc_port}") as connection:
-            for event in read_events(Path(compared.inputs), compared.events, config):
-                inputs = []
-                for tensor, values in event.items():
-                    kind = _kind(config, tensor)
-                    inputs.append(client.InferInput(tensor, list(values.shape), kind))
-                    inputs[-1].set_data_from_numpy(values)
-                answer = connection.infer(name, inputs, model_version=str(variant.version or ""))
-                names = [output.name for output in answer.get_response().outputs]
-                found.append({output: answer.as_numpy(output) for output in names})
-    except InferenceServerException as error:
-        raise ValueError(f"{name}: {error}") from error
+    for event in read_events(Path(compared.inputs), compared.events, config):
+        inputs = {tensor: (_kind(config, tensor), values) for tensor, values in event.items()}
+        try:
+            found.append(infer(port, name, inputs, variant.version))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
     return found
 
 

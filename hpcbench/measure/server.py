@@ -4,7 +4,6 @@ import contextlib
 import glob
 import http.client
 import logging
-import socket
 import tempfile
 import time
 import uuid
@@ -17,10 +16,12 @@ from hpcbench.config.container import Container
 from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.errors import ServerFailed
 from hpcbench.measure import loaded_config, model_repository, server_log
+from hpcbench.measure.isolation import loopback_for, network_explained
 from hpcbench.plan import model_config
 from hpcbench.plan.point import Request, ServerVariant
 from hpcbench.runtime import command as containers
 from hpcbench.runtime.command import NodeAccess
+from hpcbench.runtime.loopback import ADDRESS, Loopback, Port, free_ports
 from hpcbench.runtime.process import RunningProgram, running
 
 log = logging.getLogger(__name__)
@@ -40,12 +41,12 @@ class _PortTaken(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """A Triton that is ready, on the loopback.
+    """A Triton that is ready, on a loopback.
 
     Attributes
     ----------
     http_port, grpc_port, metrics_port
-        Its ports on the loopback.
+        Its ports.
     version
         Its version, such as 2.50.0.
     variants
@@ -70,9 +71,9 @@ class Server:
         The prefix of its shared memory, which a client needs that sends its tensors there.
     """
 
-    http_port: int
-    grpc_port: int
-    metrics_port: int
+    http_port: Port
+    grpc_port: Port
+    metrics_port: Port
     version: str
     variants: tuple[ServerVariant, ...]
     asked: tuple[ModelConfig, ...]
@@ -87,8 +88,13 @@ class Server:
 
     @property
     def alive(self) -> bool:
-        """Whether the process runs."""
-        return self.process.poll() is None
+        """Whether the process runs, and this one can still talk to it."""
+        return self.process.poll() is None and self.loopback.alive
+
+    @property
+    def loopback(self) -> Loopback:
+        """Where it listens, and its clients run."""
+        return self.http_port.loopback
 
     @property
     def log_tail(self) -> str:
@@ -294,7 +300,7 @@ def _launched_for(
 class _Launched:
     """A Triton that is ready. ``ports`` are those for HTTP, GRPC and metrics."""
 
-    ports: tuple[int, int, int]
+    ports: tuple[Port, Port, Port]
     version: str
     ready_s: float
     process: RunningProgram
@@ -305,14 +311,33 @@ class _Launched:
 def _launch(
     container: Container, access: NodeAccess, log_path: Path, extra: Sequence[str]
 ) -> Iterator[_Launched]:
-    http_port, grpc_port, metrics_port = free_ports(3)
+    with (
+        loopback_for(container, gpus=access.gpus) as loopback,
+        _launch_on(loopback, container, access, log_path, extra) as launched,
+    ):
+        yield launched
+
+
+@contextmanager
+def _launch_on(
+    loopback: Loopback,
+    container: Container,
+    access: NodeAccess,
+    log_path: Path,
+    extra: Sequence[str],
+) -> Iterator[_Launched]:
+    try:
+        http_port, grpc_port, metrics_port = free_ports(3, loopback)
+    except OSError as error:
+        # Not as an OSError, by which a results folder that cannot be written is known.
+        raise ServerFailed(f"there are no ports for Triton: {error}") from error
     identity = f"hpcbench-{uuid.uuid4().hex[:12]}"
     arguments = [
         f"--model-repository={access.folder / _MODELS}",
         f"--id={identity}",
-        *("--http-address=127.0.0.1", f"--http-port={http_port}"),
-        *("--grpc-address=127.0.0.1", f"--grpc-port={grpc_port}"),
-        f"--metrics-port={metrics_port}",  # binds HTTP's address; --metrics-address is newer
+        *(f"--http-address={ADDRESS}", f"--http-port={http_port.number}"),
+        *(f"--grpc-address={ADDRESS}", f"--grpc-port={grpc_port.number}"),
+        f"--metrics-port={metrics_port.number}",  # binds HTTP's address; --metrics-address is newer
         f"--exit-timeout-secs={_EXIT_TIMEOUT_S}",
         *([] if _POLLING[0] in extra else ["--model-control-mode=none"]),
         *extra,
@@ -320,7 +345,7 @@ def _launch(
     command = containers.runtime_of(container).server_command(
         container, arguments, replace(access, shm_prefix=f"{identity}-")
     )
-    command = replace(command, cpus=access.cpus)
+    command = replace(command, cpus=access.cpus, namespaces=loopback.namespaces)
     started = time.monotonic()
     log_path.parent.mkdir(parents=True, exist_ok=True)
     # Several servers append to one log: what stands before this position is not of this one.
@@ -338,13 +363,14 @@ def _launch(
     ):
         # Only a Triton that builds engines logs verbosely.
         limit_s = _BUILD_TIMEOUT_S if "--log-verbose=1" in extra else READY_TIMEOUT_S
-        version = _wait_until_ready(process, http_port, identity, log_path, position, limit_s)
+        with network_explained(loopback):
+            version = _wait_until_ready(process, http_port, identity, log_path, position, limit_s)
         ports = http_port, grpc_port, metrics_port
         yield _Launched(ports, version, time.monotonic() - started, process, f"{identity}-")
 
 
 def _wait_until_ready(
-    process: RunningProgram, port: int, identity: str, log_path: Path, position: int, limit_s: float
+    process: RunningProgram, port: Port, name: str, log_path: Path, position: int, limit_s: float
 ) -> str:
     """Return Triton's version as soon as it is ready."""
     deadline = time.monotonic() + limit_s
@@ -358,35 +384,14 @@ def _wait_until_ready(
         try:
             # Another user's Triton may answer on this port: only the id proves that it is ours.
             answer = loaded_config.get_json(port, "/v2")
-            if answer["name"] != identity:
+            if answer["name"] != name:
                 raise _PortTaken
             if loaded_config.get(port, "/v2/health/ready")[0] == 200:
                 return str(answer["version"])
         # Triton binds its ports one after the other, and answers before it is ready.
         except (OSError, http.client.HTTPException, ValueError):
-            continue
-    raise ServerFailed(f"Triton was not ready within {limit_s:.0f} s", server_log.tail(log_path))
-
-
-def free_ports(count: int) -> list[int]:
-    """Find free ports of the loopback.
-
-    Parameters
-    ----------
-    count
-        How many.
-
-    Returns
-    -------
-    list of int
-        All different. Another program may take one before it is used.
-    """
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        # All are bound before any is closed, so that no port is found twice.
-        for entry in sockets:
-            entry.bind(("127.0.0.1", 0))
-        return [entry.getsockname()[1] for entry in sockets]
-    finally:
-        for entry in sockets:
-            entry.close()
+            if not port.loopback.alive:
+                raise ServerFailed("the loopback of Triton has ended") from None
+    why = server_log.still_loading(server_log.read_from(log_path, position))
+    message = f"Triton was not ready within {limit_s:.0f} s"
+    raise ServerFailed(f"{message}: {why}" if why else message, server_log.tail(log_path))

@@ -72,6 +72,31 @@ def load_failure(text: str) -> ServerFailed:
     return ServerFailed(f"the server ended before it was ready: {reason}", last_lines(text))
 
 
+def still_loading(text: str) -> str:
+    """Return what a Triton that does not become ready is waiting for.
+
+    Parameters
+    ----------
+    text
+        What it has logged since it began to load.
+
+    Returns
+    -------
+    str
+        The models that began to load and did not end, with the last line of the log; empty where
+        there is none.
+    """
+    loaded = set(re.findall(r"successfully loaded '([^']+)'", text))
+    begun = re.findall(r'"loading: ([^:"]+):\d+"', text)
+    waiting = [name for name in dict.fromkeys(begun) if name not in loaded]
+    if not waiting:
+        return ""
+    # Models print into the same log, and whoever hangs printed last.
+    last = _message(last_lines(text, 1))
+    names = " and ".join(f"'{name}'" for name in waiting)
+    return f"{names} did not load, and the last line of the log is: {last}"
+
+
 def tail(path: Path, lines: int = 30) -> str:
     """Return the last lines of a log.
 

@@ -16,6 +16,7 @@ from hpcbench.measure import loaded_config
 from hpcbench.measure.sampling import Reading
 from hpcbench.plan.backend import backend_name
 from hpcbench.plan.model import TritonModel
+from hpcbench.runtime.loopback import Port
 
 # perf_analyzer reads Triton's counts a little before or after its windows end. Alone on a server,
 # the two counts of a measurement have differed by at most 5, or 0.1 %.
@@ -103,12 +104,12 @@ class ServerStatistics:
     Attributes
     ----------
     http_port
-        Triton's HTTP port on the loopback.
+        Triton's HTTP port.
     period_s
         Seconds between two readings: as near as this they are to the edge of a counted window.
     """
 
-    http_port: int
+    http_port: Port
     period_s: float = 0.1
 
     def read(self) -> Counts:

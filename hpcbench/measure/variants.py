@@ -83,7 +83,8 @@ def _unload(server: Server, leaving: Sequence[ServerVariant]) -> None:
         text = server_log.read_from(server.log_path, position)
         return waiting <= unloaded_versions(text)
 
-    _wait(server, gone, UNLOAD_TIMEOUT_S, f"Triton did not unload {len(waiting)} model versions")
+    what = f"Triton did not unload {len(waiting)} model versions"
+    _wait(server, gone, UNLOAD_TIMEOUT_S, what, position)
 
 
 def _load(server: Server, coming: Mapping[ServerVariant, ModelConfig]) -> None:
@@ -103,7 +104,8 @@ def _load(server: Server, coming: Mapping[ServerVariant, ModelConfig]) -> None:
             )
         )
 
-    _wait(server, ready, triton.READY_TIMEOUT_S, "Triton was not ready with the new variants")
+    what = "Triton was not ready with the new variants"
+    _wait(server, ready, triton.READY_TIMEOUT_S, what, position)
 
 
 def unloaded_versions(text: str) -> set[tuple[str, str]]:
@@ -138,7 +140,9 @@ def load_refused(text: str) -> bool:
     return re.search(r"failed to load '|Poll failed for model directory", text) is not None
 
 
-def _wait(server: Server, condition: Callable[[], bool], timeout_s: float, what: str) -> None:
+def _wait(
+    server: Server, condition: Callable[[], bool], timeout_s: float, what: str, position: int
+) -> None:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if not server.alive:
@@ -148,4 +152,6 @@ def _wait(server: Server, condition: Callable[[], bool], timeout_s: float, what:
             if condition():
                 return
         time.sleep(0.05)
-    raise ServerFailed(f"{what} within {timeout_s:.0f} s", server.log_tail)
+    why = server_log.still_loading(server_log.read_from(server.log_path, position))
+    message = f"{what} within {timeout_s:.0f} s"
+    raise ServerFailed(f"{message}: {why}" if why else message, server.log_tail)

@@ -317,6 +317,10 @@ class Record(Asked):
     memory_bytes: int | None = _provenance("main memory of the node", unit="B")
     kernel: str | None = _provenance("operating system and kernel")
     job_id: str | None = _provenance("id of the batch job")
+    network_isolated: bool | None = _provenance(
+        "whether server and clients had a loopback of their own, which no other user of the node "
+        "reaches; missing: not known"
+    )
     cuda_visible_devices: str | None = _provenance("the GPUs that the batch system gave to the job")
     runtime: str | None = _software("native | apptainer")
     server_image: str | None = _provenance(

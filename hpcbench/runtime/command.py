@@ -181,6 +181,20 @@ class Runtime(Protocol):
             Nothing else of hpcbench on this node has those segments while the block lasts.
         """
 
+    def isolation_obstacle(self, container: Container) -> str | None:
+        """Return why its programs start otherwise in a user namespace that exists already.
+
+        Parameters
+        ----------
+        container
+            The section of the site file, with its digests.
+
+        Returns
+        -------
+        str or None
+            A clause; None where they start in the same way.
+        """
+
     def kill_orphans(self) -> None:
         """Kill what ended containers of this user have left running on this node."""
 

@@ -1,4 +1,4 @@
-"""Images on the driver and the nodes: their digests, their fingerprints, and pulls into the cache.
+"""Images on the driver and the nodes: their digests and their fingerprints.
 
 A digest stands for an image in every record. Reading all of an image takes minutes, so the driver
 does it once; nodes compare the fingerprint, which reads a little of it. Otherwise an image that was
@@ -9,21 +9,15 @@ the other.
 import hashlib
 import os
 import re
-import shutil
 import stat
 import struct
-import tempfile
 import uuid
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from hpcbench.config.container import DOCKER, Container, ResolvedContainer
 from hpcbench.errors import SiteError
 from hpcbench.runtime import registry
-from hpcbench.runtime.command import ImageRuntime, image_runtime_of
-from hpcbench.runtime.ownership import check_cached
-from hpcbench.runtime.process import lock_until_closed
 
 _UNPACKED = re.compile(r"/\.flat/[0-9a-f]{2}/([0-9a-f]{64})$")
 """Where /cvmfs/unpacked.cern.ch keeps an image: the folder's name is its digest already."""
@@ -169,7 +163,7 @@ def image_digest(image: str, folder: Path) -> str:
             _check_sandbox(path)
             entries = repr(list(_entries(path))).encode()
             return f"sandbox:{_remembered(folder, path, hashlib.sha256(entries).hexdigest())}"
-        _check_sif(path)
+        check_sif(path)
         status = path.stat()
         fingerprint = f"{status.st_size} {status.st_mtime_ns} {status.st_ino}"
         return f"sif:{_remembered(folder, path, fingerprint)}"
@@ -184,10 +178,20 @@ def _unreadable(image: str, error: OSError) -> SiteError:
     )
 
 
-def _check_sif(path: Path) -> None:
+def check_sif(path: Path) -> None:
     """Raise SiteError where a file is no SIF image, or only the beginning of one.
 
     The header's fields are those of https://github.com/apptainer/sif (pkg/sif/sif.go).
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Raises
+    ------
+    SiteError
+        With what to do about it.
     """
     with path.open("rb") as stream:
         header = stream.read(128)
@@ -326,71 +330,3 @@ def unreadable_on_node(path: str) -> SiteError:
         "put it into a folder that all nodes see; or name its docker:// reference in the site "
         "file, with a cache that all nodes see",
     )
-
-
-def pull_images(container: Container, notify: Callable[[str], None]) -> None:
-    """Bring the images of registries into the cache, unless they are there.
-
-    Parameters
-    ----------
-    container
-        The section of the site file, with its digests.
-    notify
-        Called with the reference of each image that has to be pulled.
-
-    Raises
-    ------
-    SiteError
-        With what the registry or the runtime said.
-    """
-    runtime = image_runtime_of(container)
-    if runtime is None or not isinstance(container, ResolvedContainer):
-        return
-    if "$" in str(container.cache) and any(i.startswith(DOCKER) for i in container.images):
-        raise SiteError(
-            f"container.cache: {container.cache}: a variable in it is not set on this host",
-            "set it, or name a folder that all nodes see in a copy of the site file",
-        )
-    digests = container.server_digest, container.sdk_digest
-    for image, digest in zip(container.images, digests, strict=True):
-        path = Path(image_location(image, digest, container.cache))
-        if not image.startswith(DOCKER):
-            continue
-        check_cached(path)
-        if not path.is_file():
-            reference = registry.parse_reference(image).at(digest)
-            notify(reference)
-            try:
-                _pull(runtime, reference, path)
-            except OSError as error:
-                raise SiteError(
-                    f"container.cache: {error.filename or container.cache}: {error.strerror}",
-                    "name a folder that you may write to and that all nodes see",
-                ) from error
-
-
-def _pull(runtime: ImageRuntime, reference: str, path: Path) -> None:
-    """Pull under a temporary name and rename: whoever finds the file finds all of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _pull_lock(path) as locked:
-        # Another run may have pulled it while this one waited for the lock.
-        if path.is_file():
-            return
-        if locked:
-            # What a killed run began. Without a lock it could be another run's that is at work.
-            for unfinished in path.parent.glob(f".pull-{path.stem}-*"):
-                shutil.rmtree(unfinished, ignore_errors=True)
-        with tempfile.TemporaryDirectory(
-            prefix=f".pull-{path.stem}-", dir=path.parent, ignore_cleanup_errors=True
-        ) as folder:
-            new = Path(folder) / "image.sif"
-            runtime.pull(reference, new)
-            _check_sif(new)
-            new.rename(path)
-
-
-@contextmanager
-def _pull_lock(path: Path) -> Iterator[bool]:
-    """Wait until nobody else pulls this file; False where the file system has no locks."""
-    with path.with_name(f".lock-{path.stem}").open("w") as file:
-        yield lock_until_closed(file)

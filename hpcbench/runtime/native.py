@@ -97,6 +97,9 @@ class _Native:
         finally:
             os.close(folder)
 
+    def isolation_obstacle(self, container: Container) -> str | None:  # noqa: ARG002
+        return None
+
     def kill_orphans(self) -> None:
         """Nothing is left: the supervisor ends whatever a program has started."""
 

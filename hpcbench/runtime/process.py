@@ -53,12 +53,15 @@ class Command:
         Paths, with wildcards, to delete once the program has ended.
     cpus
         The CPUs that it may use, with all that it starts; empty for those of this process.
+    namespaces
+        Open files of the namespaces that it enters; none for those of this process.
     """
 
     argv: Sequence[str]
     env: Mapping[str, str] = field(default_factory=dict)
     remove: Sequence[str] = ()
     cpus: Sequence[int] = ()
+    namespaces: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -237,6 +240,7 @@ def running(
     mark = uuid.uuid4().hex
     options = [word for path in command.remove for word in ("--remove", path)]
     options += [word for path in orphaned for word in ("--orphaned", path)]
+    options += [word for file in command.namespaces for word in ("--namespace", str(file))]
     with _on_cpus(command.cpus):
         popen = subprocess.Popen(
             [
@@ -247,6 +251,7 @@ def running(
             ],
             stdin=subprocess.PIPE,
             bufsize=0,
+            pass_fds=command.namespaces,
             stdout=stdout,
             stderr=stderr,
             cwd=cwd,

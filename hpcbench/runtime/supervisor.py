@@ -10,7 +10,8 @@ time: it waits for the death of both, then kills what is left. Apptainer's conta
 otherwise, because they do not die with their parent.
 
 ``--grace SECONDS`` is the time between SIGTERM and SIGKILL. ``--remove GLOB`` is deleted once the
-program is gone, ``--orphaned GLOB`` only if the starter has died.
+program is gone, ``--orphaned GLOB`` only if the starter has died. The program enters the namespaces
+that are open as the files ``--namespace FILE``, in this order.
 
 Standard library only, and few imports: one of these starts before every measurement. It exits
 with the program's own code, or 128 plus the signal that ended it.
@@ -52,8 +53,8 @@ def main(arguments: list[str]) -> int:
     int
         The program's exit code, or 128 plus the signal that ended it.
     """
-    grace_s, remove, orphaned, command = _parse(arguments)
-    libc = ctypes.CDLL(None)
+    grace_s, remove, orphaned, namespaces, command = _parse(arguments)
+    libc = ctypes.CDLL(None, use_errno=True)
     # Orphans of the program are handed to this process rather than to init, so they can be found.
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     _start_guard(remove + orphaned)
@@ -66,6 +67,7 @@ def main(arguments: list[str]) -> int:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
     child = os.fork()
     if child == 0:
+        _enter(namespaces, libc)
         _exec_program(command, libc, before)
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
@@ -86,10 +88,11 @@ def _starter_died() -> bool:
     return bool(_pipe_data) and STOP not in _pipe_data[0]
 
 
-def _parse(arguments: list[str]) -> tuple[float, list[str], list[str], list[str]]:
+def _parse(arguments: list[str]) -> tuple[float, list[str], list[str], list[int], list[str]]:
     grace_s = 5.0
     remove: list[str] = []
     orphaned: list[str] = []
+    namespaces: list[int] = []
     position = 0
     while arguments[position] != "--":
         option, value = arguments[position : position + 2]
@@ -99,10 +102,21 @@ def _parse(arguments: list[str]) -> tuple[float, list[str], list[str], list[str]
             remove.append(value)
         elif option == "--orphaned":
             orphaned.append(value)
+        elif option == "--namespace":
+            namespaces.append(int(value))
         else:
             raise SystemExit(f"supervisor: unknown option {option}")
         position += 2
-    return grace_s, remove, orphaned, arguments[position + 1 :]
+    return grace_s, remove, orphaned, namespaces, arguments[position + 1 :]
+
+
+def _enter(namespaces: list[int], libc: ctypes.CDLL) -> None:
+    """Enter namespaces, before there is any other thread: a user namespace takes one only."""
+    for file in namespaces:
+        if libc.setns(file, 0):
+            os.write(2, f"cannot enter a namespace: {os.strerror(ctypes.get_errno())}\n".encode())
+            os._exit(127)
+        os.close(file)
 
 
 def _exec_program(command: list[str], libc: ctypes.CDLL, mask: set[int | signal.Signals]) -> None:

@@ -59,7 +59,9 @@ def the_loop(campaign: Campaign, site: Site) -> Took:
         started, cpu = time.monotonic(), _cpu_s()
         log = Path(folder) / "server.log"
         options = triton.ServerOptions(cpus=2)
-        with triton.serve(placement.served[0], site.container, log, options) as server:
+        # The loop's perf_analyzer runs as one would start it by hand.
+        shared = site.container.model_copy(update={"network_isolation": "off"})
+        with triton.serve(placement.served[0], shared, log, options) as server:
             ready = time.monotonic()
             for point in placement.points:
                 argv = loop_command(point, site, server, folder)
@@ -85,7 +87,7 @@ def loop_command(point: grid.Point, site: Site, server: triton.Server, folder: s
     load = point.load
     words = perf_analyzer.arguments(
         point,
-        url=f"127.0.0.1:{server.grpc_port}",
+        url=server.grpc_port.address,
         plan=perf_analyzer.first_plan(load),
     )
     for flag, value in {

@@ -53,7 +53,7 @@ class Took:
 
 def used(server: triton.Server) -> tuple[float, int]:
     """(seconds of processor time, inferences) of a server since its start."""
-    port = f"--http-port={server.http_port}"
+    port = f"--http-port={server.http_port.number}"
     (main,) = (
         process
         for process in psutil.process_iter(["name", "cmdline"])
@@ -69,13 +69,14 @@ def measure(point: grid.Point, site: Site, server: triton.Server) -> Took | None
     """Measures a point with three windows; None where perf_analyzer had no figures."""
     asked = replace(point.load, stability_percentage=ANY_SPREAD)
     plan = perf_analyzer.first_plan(asked)
-    words = perf_analyzer.arguments(point, url=f"127.0.0.1:{server.grpc_port}", plan=plan)
+    words = perf_analyzer.arguments(point, url=server.grpc_port.address, plan=plan)
     before = used(server)
     with tempfile.TemporaryDirectory(prefix="hpcbench-") as name:
         folder = Path(name)
         command = container.runtime_of(site.container).sdk_command(
             site.container, words, container.NodeAccess(folder=folder)
         )
+        command = replace(command, namespaces=server.loopback.namespaces)
         generator = LoadGenerator("the model", asked, plan, None, command, folder)
         (result,) = run_under_load([generator])
     after = used(server)

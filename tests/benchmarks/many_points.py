@@ -14,12 +14,12 @@ import shutil
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from hpcbench import Campaign, Site, load_results, run
+from hpcbench.cluster.events import Event, PlacementEnded, PlacementStarted
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PRINTED = CHECKOUT / "tests/data/perf_analyzer/grpc_async"
@@ -90,11 +90,11 @@ def main() -> None:
     pools = {name: pool.model_copy(update={"max_jobs": options.jobs})}
     site = site.model_copy(update={"container": container, "pools": pools})
 
-    spans: dict[str, list[tuple[float, str]]] = defaultdict(list)
+    spans: dict[str, list[tuple[float, bool]]] = defaultdict(list)
 
-    def listen(event: Mapping[str, Any]) -> None:
-        if event["kind"] in ("started", "ended"):
-            spans[event["worker"]].append((event["at"], event["kind"]))
+    def listen(event: Event) -> None:
+        if isinstance(event, PlacementStarted | PlacementEnded):
+            spans[event.worker].append((event.at, isinstance(event, PlacementEnded)))
 
     begun = time.monotonic()
     summary = run(Campaign.model_validate(settings), site, folder / "out", listener=listen)
@@ -103,9 +103,9 @@ def main() -> None:
     frame = load_results(folder / "out")
     idle = busy = 0.0
     for events in spans.values():
-        for (begin, kind), (end, _) in pairwise(sorted(events)):
-            idle += end - begin if kind == "ended" else 0.0
-            busy += end - begin if kind == "started" else 0.0
+        for (begin, is_idle), (end, _) in pairwise(sorted(events)):
+            idle += end - begin if is_idle else 0.0
+            busy += 0.0 if is_idle else end - begin
     longest = frame.sort_values("started_at").groupby("placement_id")["started_at"].diff()
     own_s = longest.dt.total_seconds() - frame["perf_analyzer_s"]
     print(f"{len(frame)} points, {dict(summary.counts)}, {len(spans)} workers, {wall_s:.0f} s")

@@ -25,7 +25,7 @@ from hpcbench.cli.results_table import results_table
 from hpcbench.cli.run_end import print_end
 from hpcbench.cli.statuses import reason_lines
 from hpcbench.cluster.driver import summarise
-from hpcbench.cluster.worker import record_event
+from hpcbench.cluster.events import Planned, point_measured
 from hpcbench.config.campaign import Campaign
 from hpcbench.config.site import Site
 from hpcbench.plan.initial_record import plan_rows
@@ -171,9 +171,9 @@ def progress_screen(name: str, width: int) -> str:
     """What a run prints, without its bar."""
     console = terminal(width)
     with show_progress(console) as listener:
-        listener({"kind": "planned", "plan": plan_of(name)})
+        listener(Planned(plan_of(name)))
         for entry in records_of(name)[::5]:
-            listener(record_event(entry))
+            listener(point_measured(entry))
     # The bar is drawn over and over, at whatever moments.
     lines = [line for line in text_of(console).splitlines() if not _BAR.search(line)]
     return re.sub(r"\d\d:\d\d:\d\d", "12:00:00", "\n".join(lines)) + "\n"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -13,8 +12,17 @@ from rich.console import Console
 from hpcbench.cli.point_text import POINT, duration, point_phrases
 from hpcbench.cli.progress import show_progress
 from hpcbench.cli.results_table import results_table
+from hpcbench.cluster.events import (
+    Event,
+    JobsSeen,
+    PlacementEnded,
+    PlacementRetried,
+    PlacementStarted,
+    Planned,
+    StartsWorkers,
+    point_measured,
+)
 from hpcbench.cluster.run_state import PoolJobs
-from hpcbench.cluster.worker import record_event
 from hpcbench.config.campaign import Campaign
 from hpcbench.config.site import Site
 from hpcbench.plan.grid import Grid
@@ -28,8 +36,10 @@ from hpcbench.records.store import write_point
 from tests.cli.screens import printed
 from tests.helpers.builders import campaign, expanded, record, variant
 
+STARTED = PlacementStarted("p", "cpu", "0", "node", 0.0)
 
-def seen(*events: Mapping[str, Any], terminal: bool = False) -> str:
+
+def seen(*events: Event, terminal: bool = False) -> str:
     """What is printed while these events are heard."""
     out = io.StringIO()
     console = Console(file=out, width=120, force_terminal=terminal)
@@ -59,40 +69,40 @@ def placement_of(study: Campaign) -> Placement:
 
 def test_a_run_begins_with_what_it_will_do() -> None:
     study = campaign(load={"batch_size": [1, 2]}, repeats=3)
-    text = seen({"kind": "planned", "plan": planned(study)})
+    text = seen(Planned(planned(study)))
     assert "study on here: 6 measurements, about" in text
     assert "already done" not in text
 
 
 def test_a_resumed_run_says_what_it_keeps() -> None:
-    text = seen({"kind": "planned", "plan": planned(campaign(repeats=3), done=2)})
+    text = seen(Planned(planned(campaign(repeats=3), done=2)))
     assert "3 measurements, 2 of them already done, about" in text
 
 
 def test_a_run_with_nothing_left_promises_no_time() -> None:
-    text = seen({"kind": "planned", "plan": planned(campaign(), done=1)})
+    text = seen(Planned(planned(campaign(), done=1)))
     assert "1 measurement, 1 of them already done\n" in text
 
 
 @pytest.mark.parametrize("status", list(Status))
 def test_every_measurement_is_a_line_with_its_status_load_and_model(status: Status) -> None:
-    text = seen(record_event(record(7, status=status)))
+    text = seen(point_measured(record(7, status=status)))
     assert len(text.splitlines()) == 1
     for part in (str(status), "batch 8", "concurrency 4", "1,007.0 infer/s", "Tagger"):
         assert part in text
 
 
 def test_a_measurement_without_a_figure_shows_none() -> None:
-    text = seen(record_event(record(1, status="failed", throughput_infer_per_s=None)))
+    text = seen(point_measured(record(1, status="failed", throughput_infer_per_s=None)))
     assert "infer/s" not in text
 
 
 def test_why_a_point_failed_is_shown_and_how_one_did_not_settle_is_not() -> None:
     assert "no such [model] there" in seen(
-        record_event(record(1, status=Status.FAILED, reason="no such [model] there"))
+        point_measured(record(1, status=Status.FAILED, reason="no such [model] there"))
     )
     assert "windows" not in seen(
-        record_event(record(1, status=Status.UNSTABLE, reason="did not settle within 10 windows"))
+        point_measured(record(1, status=Status.UNSTABLE, reason="did not settle within 10 windows"))
     )
 
 
@@ -102,14 +112,12 @@ LABELS = ["PN [fp16]", "PN [/x]", "PN [bold]AK4[/bold]", "[red]"]
 @pytest.mark.parametrize("label", LABELS)
 def test_a_label_is_shown_as_it_is_written(label: str) -> None:
     """Brackets are nobody's markup, least of all something that ends the run."""
-    assert label in seen(record_event(record(1, model_label=label)))
+    assert label in seen(point_measured(record(1, model_label=label)))
 
 
 def test_a_lost_worker_is_reported_with_the_points_that_are_tried_again() -> None:
     study = campaign(load={"batch_size": [1, 2, 4]})
-    text = seen(
-        {"kind": "retry", "placement": placement_of(study), "reason": "KilledWorker: [/tmp/x]"}
-    )
+    text = seen(PlacementRetried(placement_of(study), "KilledWorker: [/tmp/x]"))
     assert "worker lost (KilledWorker: [/tmp/x]), trying 3 points again" in text
 
 
@@ -121,32 +129,33 @@ def test_workers_and_jobs_are_shown_in_words_where_there_is_a_queue() -> None:
         PoolJobs(3),
         PoolJobs(3),
     ]
-    text = seen(*({"kind": "jobs", "pools": {"gpu": each}} for each in jobs))
+    text = seen(*(JobsSeen({"gpu": each}) for each in jobs))
     assert [line.partition(" ")[2] for line in text.splitlines()] == [
         "gpu: no workers",
         "gpu: no workers, 1 job waiting (Priority)",
         "gpu: 1 worker, 2 jobs waiting (Resources)",
         "gpu: 3 workers",
     ]
-    assert seen({"kind": "jobs", "pools": {"cpu": PoolJobs(2, batch=False)}}) == ""
+    assert seen(JobsSeen({"cpu": PoolJobs(2, batch=False)})) == ""
 
 
 def test_the_bar_counts_what_was_there_and_what_came() -> None:
     study = campaign(load={"batch_size": [1, 2, 4]})
     text = seen(
-        {"kind": "planned", "plan": planned(study, done=1)},
-        {"kind": "workers"},
-        {"kind": "started"},
-        record_event(record(1)),
-        record_event(record(2, status=Status.UNSTABLE)),
+        Planned(planned(study, done=1)),
+        StartsWorkers(),
+        STARTED,
+        point_measured(record(1)),
+        point_measured(record(2, status=Status.UNSTABLE)),
         terminal=True,
     )
     assert "3/3" in text
     assert "measuring (1 ok, 1 unstable)" in text
 
 
-def test_events_of_later_versions_and_early_ones_are_no_trouble() -> None:
-    assert seen({"kind": "workers"}, {"kind": "started"}, {"kind": "something new"}) == ""
+def test_events_that_say_nothing_and_early_ones_are_no_trouble() -> None:
+    part = point_measured(record(1, part_of="a"))
+    assert seen(StartsWorkers(), STARTED, PlacementEnded("p", "cpu", "0", 1.0), part) == ""
 
 
 @pytest.mark.parametrize(
@@ -223,7 +232,7 @@ def test_a_load_of_recorded_arrivals_is_named_by_its_file(results: Results) -> N
         "request_distribution": "intervals",
         "request_intervals": "/data/monday.txt",
     }
-    words = point_phrases(record_event(record(0, **replayed)), POINT)
+    words = point_phrases(vars(point_measured(record(0, **replayed))), POINT)
     assert words[-2:] == ["rate 20/s", "arrivals monday.txt"]
     assert "monday.txt" in table(results, record(0), record(1, **replayed))
 

@@ -24,6 +24,7 @@ from hpcbench.cluster import start_worker
 from tests.box.fixture import BOX, Box, in_time
 from tests.helpers.paths import CHECKOUT
 from tests.helpers.real import QUICK, UNHURRIED, campaign_file
+from tests.helpers.stranger import TRY_SERVERS
 from tests.helpers.waiting import wait_until
 
 pytestmark = [pytest.mark.box, pytest.mark.timeout(600)]
@@ -536,6 +537,8 @@ def check_what_a_stranger_reaches(study: Study) -> None:
     become = ("setpriv", "--reuid", "20666", "--regid", "20666", "--clear-groups", "--")
     said = study.box.said(*become, "sh", "-c", STRANGER, "sh", str(study.results), root=True)
     assert said == "done", said
+    tried = study.box.said(*become, "sh", "-c", TRY_SERVERS, root=True)
+    assert set(tried.split("\n")) == {"tried"}, tried
 
 
 STRANGER = r"""

@@ -18,6 +18,7 @@ from hpcbench.analysis.decide.recommend import recommend_configurations
 from hpcbench.analysis.figures.save import save_figures
 from hpcbench.analysis.summary.limits import Requirements
 from hpcbench.cluster import driver
+from hpcbench.cluster.events import Event, PointMeasured
 from hpcbench.cluster.stopping import ENDING, WAITING
 from hpcbench.errors import BadInput
 from hpcbench.records import store
@@ -59,17 +60,15 @@ def test_a_run_gives_each_point_and_repeat_once(
     tmp_path: Path, native_prefix: Path, demo_models: Path
 ) -> None:
     campaign, site = quick_run(tmp_path, native_prefix, demo_models, repeats=2)
-    heard: list[str] = []
-    summary = driver.run(
-        campaign, site, tmp_path / "results", listener=lambda event: heard.append(event["kind"])
-    )
+    heard: list[Event] = []
+    summary = driver.run(campaign, site, tmp_path / "results", listener=heard.append)
     frame = load_results(tmp_path / "results")
     assert sorted(zip(frame["batch_size"], frame["repeat"], strict=True)) == [
         (batch, repeat) for batch in (1, 2, 4) for repeat in (0, 1)
     ]
     assert set(frame["status"]) == {"ok"}
     assert (summary.counts, summary.missing, summary.exit_code) == ({"ok": 6}, 0, 0)
-    assert heard.count("record") == 6
+    assert sum(isinstance(event, PointMeasured) for event in heard) == 6
     files = list((tmp_path / "results" / "records").iterdir())
     assert len(files) == 2, "one file per placement remains"
     assert frame["placement_id"].nunique() == 2, "a repeat is measured on a server of its own"

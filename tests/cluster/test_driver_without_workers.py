@@ -8,6 +8,7 @@ import pytest
 
 from hpcbench import load_results
 from hpcbench.cluster import driver
+from hpcbench.cluster.events import Event, PointMeasured
 from hpcbench.config.campaign import Campaign
 from hpcbench.config.site import Site
 from hpcbench.errors import BadInput
@@ -33,12 +34,11 @@ def test_points_that_apply_nowhere_are_recorded_in_one_file(
     nowhere: tuple[Campaign, Site], tmp_path: Path
 ) -> None:
     """Each file costs a shared file system tens of milliseconds, before the first job."""
-    events: list[str] = []
-    listener = lambda event: events.append(event["kind"])  # noqa: E731
-    summary = driver.run(*nowhere, tmp_path / "results", listener=listener)
+    events: list[Event] = []
+    summary = driver.run(*nowhere, tmp_path / "results", listener=events.append)
     assert dict(summary.counts) == {Status.NOT_APPLICABLE: 200}
     assert summary.exit_code == 0
-    assert events.count("record") == 200
+    assert sum(isinstance(event, PointMeasured) for event in events) == 200
     records = Results(tmp_path / "results").records
     assert [path.name for path in records.iterdir()] == ["inapplicable.parquet"]
     assert driver.run(*nowhere, tmp_path / "results").measured_now == 0
@@ -54,7 +54,7 @@ def test_a_run_moves_a_damaged_file_aside_records_its_points_again_and_ends_with
     content = path.read_bytes()[:-100]
     path.write_bytes(content)
     notes: list[str] = []
-    listener = lambda event: notes.append(event.get("text", ""))  # noqa: E731
+    listener = lambda event: notes.append(getattr(event, "text", ""))  # noqa: E731
     summary = driver.run(*nowhere, results.folder, listener=listener)
     assert (summary.damaged, summary.exit_code, summary.missing) == (1, 1, 0)
     assert any(text.startswith(f"moved aside, as {path.name}.damaged: ") for text in notes)

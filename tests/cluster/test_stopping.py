@@ -6,13 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hpcbench.cluster import driver
+from hpcbench.cluster.events import Event, Stopping
 from hpcbench.cluster.stopping import ENDING, WAITING, Stop, signals_interrupt
 from hpcbench.config.campaign import Campaign
 from hpcbench.config.site import Site
@@ -64,9 +64,9 @@ class Said:
     def __init__(self) -> None:
         self.texts: list[str] = []
 
-    def __call__(self, event: Mapping[str, Any]) -> None:
-        assert event["kind"] == "stopping"
-        self.texts.append(event["text"])
+    def __call__(self, event: Event) -> None:
+        assert isinstance(event, Stopping)
+        self.texts.append(event.text)
 
 
 def test_the_first_ctrl_c_waits_where_points_are_under_way_and_the_second_one_does_not() -> None:

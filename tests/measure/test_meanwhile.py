@@ -109,6 +109,7 @@ def test_energy_is_that_of_the_counted_windows_and_of_no_model_that_an_ensemble_
     assert {part.energy_j_per_infer for part in parts} == {None}
     assert {part.executed_batch_sizes for part in parts} == {(1,)}
     assert {record.foreign_requests for record in (whole,)} == {0}
+    assert whole.network_isolated
 
 
 HALF_BUSY = """

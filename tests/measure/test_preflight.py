@@ -13,7 +13,7 @@ from hpcbench.measure import device, preflight
 from hpcbench.measure.preflight import ImageContents
 from hpcbench.runtime import images
 from tests.helpers.builders import write_prefix
-from tests.runtime.test_images import write_sif
+from tests.helpers.sif import write_sif
 
 
 def test_nvidias_images_have_versions_in_variables_and_names_of_libraries() -> None:

@@ -14,14 +14,20 @@ from hpcbench.measure import model_repository
 from hpcbench.measure import server as triton
 from hpcbench.plan import plan
 from hpcbench.plan.point import ServerVariant
+from hpcbench.runtime.loopback import Loopback, Port, free_ports
 from tests.helpers.leftovers import traces
 from tests.helpers.real import quick_run
 
 OPTIONS = triton.ServerOptions(cpus=2)
 
 
+def on_the_nodes_loopback(container: Container) -> Container:
+    """Where this process sees who listens."""
+    return container.model_copy(update={"network_isolation": "off"})
+
+
 def test_free_ports_are_different_and_free() -> None:
-    ports = triton.free_ports(3)
+    ports = [each.number for each in free_ports(3)]
     assert len(set(ports)) == 3
     for port in ports:
         with socket.socket() as entry:
@@ -45,17 +51,18 @@ def test_a_port_that_is_taken_meanwhile_is_replaced_by_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     real, offered = triton.free_ports, []
+    variant, container = served[0], on_the_nodes_loopback(served[1])
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         busy = taken.getsockname()[1]
 
-        def sometimes_busy(count: int) -> list[int]:
-            offered.append([busy, *real(count - 1)] if len(offered) < 1 else real(count))
+        def sometimes_busy(count: int, loopback: Loopback) -> list[Port]:
+            found = real(count, loopback)
+            offered.append([Port(busy), *found[1:]] if len(offered) < 1 else found)
             return offered[-1]
 
         monkeypatch.setattr(triton, "free_ports", sometimes_busy)
-        variant, container = served
         log = tmp_path / "logs" / "server.log"
         with triton.serve([variant], container, log, OPTIONS) as server:
             assert server.alive
@@ -68,9 +75,9 @@ def test_a_port_that_is_taken_meanwhile_is_replaced_by_another(
 def test_all_ports_of_a_server_are_on_the_loopback(
     tmp_path: Path, served: tuple[ServerVariant, Container]
 ) -> None:
-    variant, container = served
+    variant, container = served[0], on_the_nodes_loopback(served[1])
     with triton.serve([variant], container, tmp_path / "log", OPTIONS) as server:
-        ports = {server.http_port, server.grpc_port, server.metrics_port}
+        ports = {each.number for each in (server.http_port, server.grpc_port, server.metrics_port)}
         addresses = {
             (entry.laddr.port, entry.laddr.ip.removeprefix("::ffff:"))
             for entry in psutil.net_connections("tcp")

@@ -151,3 +151,22 @@ def test_a_server_that_refuses_an_accelerator_is_not_applicable() -> None:
     error = server_log.load_failure(log("refused_kind"))
     assert error.not_applicable
     assert "can only be set on non-CPU backend context" in error.message
+
+
+LOADING = """I1126 12:28:36.224028 15915 model_lifecycle.cc:472] "loading: add:1"
+I1126 12:28:36.224058 15915 model_lifecycle.cc:472] "loading: bls:1"
+I1126 12:28:36.224369 15915 model_lifecycle.cc:472] "loading: sub:1"
+I1126 12:28:38.597885 15915 model_lifecycle.cc:839] "successfully loaded 'sub'"
+"""
+
+
+def test_a_start_that_hangs_names_what_did_not_load_and_the_last_line() -> None:
+    assert server_log.still_loading(LOADING) == (
+        "'add' and 'bls' did not load, and the last line of the log is: successfully loaded 'sub'"
+    )
+    more = (
+        LOADING + "I1126 12:28:38.6 15915 model_lifecycle.cc:839] \"successfully loaded 'add'\"\n"
+    )
+    own = server_log.still_loading(more + "waiting for a licence\n")
+    assert own == "'bls' did not load, and the last line of the log is: waiting for a licence"
+    assert server_log.still_loading('I1126 12:28:36.2 1 server.cc:1] "starting"\n') == ""

@@ -58,7 +58,9 @@ def swapping(
     first, second = placement.served
     log = folder / "log"
     options = triton.ServerOptions(cpus=2, poll_repository=True)
-    with triton.serve(first, site.container, log, options) as server:
+    # Where this process sees who listens.
+    container = site.container.model_copy(update={"network_isolation": "off"})
+    with triton.serve(first, container, log, options) as server:
         yield server, first, second
 
 
@@ -91,7 +93,7 @@ def test_a_server_that_swaps_takes_no_orders_from_the_network(
 ) -> None:
     with swapping(tmp_path, native_prefix, demo_models) as (server, _, second):
         for order in ("unload", "load"):
-            connection = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=10)
+            connection = http.client.HTTPConnection(server.http_port.address, timeout=10)
             connection.request("POST", f"/v2/repository/models/jet_tagger/{order}")
             answer = connection.getresponse()
             assert answer.status >= 400
@@ -99,7 +101,7 @@ def test_a_server_that_swaps_takes_no_orders_from_the_network(
             connection.close()
         after = variants.swap_variants(server, second)
         assert (after.fresh, after.variants) == (False, second)
-        ports = {server.http_port, server.grpc_port, server.metrics_port}
+        ports = {each.number for each in (server.http_port, server.grpc_port, server.metrics_port)}
         heard = {
             entry.laddr.ip.removeprefix("::ffff:")
             for entry in psutil.net_connections("tcp")

@@ -19,6 +19,7 @@ from tests.box.images import CHECKOUT, SDK, SERVER, Place, base_sites, host_path
 from tests.box.paths import USER_ID
 from tests.box.registry import HOST
 from tests.helpers.real import QUICK, SHAPES, UNHURRIED
+from tests.helpers.stranger import TRY_SERVERS
 
 # The first test may have to wait for the box and for its images.
 pytestmark = [pytest.mark.box, pytest.mark.images, pytest.mark.timeout(1500)]
@@ -60,6 +61,8 @@ def test_the_demo_gives_each_point_once_from_both_images(clean: Box, base: Path)
     place.campaign(**{**demo, "model_repository": str(CHECKOUT / "jobs" / "demo" / "models")})
     run = place.start()
     seen: set[str] = set()
+    tried: set[str] = set()
+    stranger = ("setpriv", "--reuid", "20666", "--regid", "20666", "--clear-groups", "--")
     expected = {
         "physicist /opt/tritonserver/triton/pytriton/tritonserver/bin/tritonserver",
         "physicist /opt/sdk/perf_analyzer/perf_analyzer",
@@ -67,13 +70,16 @@ def test_the_demo_gives_each_point_once_from_both_images(clean: Box, base: Path)
 
     def both() -> bool:
         seen.update(in_images(clean, "tritonserver") + in_images(clean, "perf_analyzer"))
-        return seen >= expected
+        said = clean.said(*stranger, "sh", "-c", TRY_SERVERS, root=True)
+        tried.update(said.splitlines())
+        return seen >= expected and bool(tried)
 
     try:
         assert in_time(both, 90), seen
     finally:
         output = run.communicate(timeout=240)[0]
     assert run.returncode == 0, output
+    assert tried == {"tried"}, tried
     logs = clean.said("sh", "-c", f"cat {place.results}/logs/*.server.log")
     assert "Traceback" not in logs, logs[-2000:]
     rows = place.rows()
@@ -82,6 +88,7 @@ def test_the_demo_gives_each_point_once_from_both_images(clean: Box, base: Path)
         itertools.product(pools, demo["load"]["batch_size"])
     )
     assert {row["status"] for row in rows} == {"ok"}
+    assert {row["network_isolated"] for row in rows} == {True}
     lock = json.loads(clean.said("cat", "/opt/images/images.lock"))
     for row in rows:
         assert (row["runtime"], row["server_image"], row["sdk_image"]) == ("apptainer", SERVER, SDK)

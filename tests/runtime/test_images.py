@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import os
-import struct
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from hpcbench.config.container import Container, ResolvedContainer
 from hpcbench.errors import SiteError
-from hpcbench.runtime import apptainer, images
-from tests.helpers.stranger import as_stranger, needs_root
-
-
-def write_sif(path: Path, content: bytes = b"squashfs") -> Path:
-    """A file with the global header of a SIF image, as Apptainer writes it, and some content."""
-    header = bytearray(4096)
-    header[:31] = b"#!/usr/bin/env run-singularity\n"
-    header[32:48] = b"SIF_MAGIC\x0001\x0002\x00"
-    struct.pack_into("<qq", header, 112, len(header), len(content))
-    path.write_bytes(bytes(header) + content)
-    return path
+from hpcbench.runtime import images
+from tests.helpers.sif import write_sif
 
 
 def write_sandbox(folder: Path, content: str = "triton") -> Path:
@@ -160,79 +147,3 @@ def test_a_named_image_takes_the_place_of_the_servers_with_its_digest(
     assert other.with_server_image("old") == other
     assert hash(other) != hash(resolved)
     assert dict(resolved.server_images) == {"old": paths["c"]}, "only what is asked for is resolved"
-
-
-def test_two_pulls_of_one_image_at_once_are_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The second waits for the first, and finds the file; what a killed pull left is deleted."""
-    path = tmp_path / "cache" / "sha256-0.sif"
-    left = path.parent / ".pull-sha256-0-killed"
-    left.mkdir(parents=True)
-    (left / "layer").write_text("half")
-    pulls: list[Path] = []
-
-    def slowly(reference: str, target: Path) -> None:
-        pulls.append(target)
-        time.sleep(0.3)
-        write_sif(target)
-
-    runtime = apptainer.RUNTIME
-    monkeypatch.setattr(runtime, "pull", slowly)
-    with ThreadPoolExecutor(3) as pool:
-        list(pool.map(lambda _: images._pull(runtime, "docker://x/y@sha256:0", path), range(3)))
-    assert len(pulls) == 1
-    assert sorted(entry.name for entry in path.parent.iterdir()) == [
-        ".lock-sha256-0",
-        "sha256-0.sif",
-    ]
-
-
-# A cache that others can write to
-
-
-def pull_of(folder: Path) -> tuple[ResolvedContainer, Path]:
-    """A site whose server comes from a registry, and the file of the cache that it would be."""
-    sdk = str(write_sif(folder / "sdk.sif"))
-    digest = f"sha256:{'0' * 64}"
-    container = ResolvedContainer(
-        runtime="apptainer",
-        server_image=f"docker://registry.example/triton@{digest}",
-        sdk_image=sdk,
-        cache=folder / "cache",
-        server_digest=digest,
-        sdk_digest="sha256:1",
-    )
-    return container, folder / "cache" / f"sha256-{'0' * 64}.sif"
-
-
-@needs_root
-def test_an_image_that_another_user_has_put_into_the_cache_is_refused(tmp_path: Path) -> None:
-    container, path = pull_of(tmp_path)
-    path.parent.mkdir()
-    as_stranger('echo evil > "$1"', path, folder=path.parent)
-    with pytest.raises(SiteError, match="who owns neither the cache nor this run"):
-        images.pull_images(container, lambda _: None)
-
-
-def test_an_image_that_everybody_can_change_is_refused(tmp_path: Path) -> None:
-    container, path = pull_of(tmp_path)
-    path.parent.mkdir()
-    write_sif(path).chmod(0o666)
-    with pytest.raises(SiteError, match="can be changed by everybody"):
-        images.pull_images(container, lambda _: None)
-
-
-def test_a_link_in_the_cache_is_refused_and_an_image_of_ones_own_is_not_pulled_again(
-    tmp_path: Path,
-) -> None:
-    container, path = pull_of(tmp_path)
-    path.parent.mkdir()
-    path.symlink_to(tmp_path / "sdk.sif")
-    with pytest.raises(SiteError, match=r"container\.cache"):
-        images.pull_images(container, lambda _: None)
-    path.unlink()
-    write_sif(path)
-    pulled: list[str] = []
-    images.pull_images(container, pulled.append)
-    assert pulled == []

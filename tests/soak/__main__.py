@@ -33,7 +33,7 @@ PROFILES = {
 def site(scheduler: str, prefix: Path) -> dict[str, Any]:
     """The site of the box, with the prefix that has the stand-in, and two workers."""
     profile: dict[str, Any] = yaml.safe_load((CHECKOUT / PROFILES[scheduler]).read_text())
-    profile["container"] = {"runtime": "native", "prefix": str(prefix)}
+    profile["container"] = {"runtime": "native", "cpus_only": True, "prefix": str(prefix)}
     for pool in profile["pools"].values():
         pool["max_jobs"] = 2
     return profile

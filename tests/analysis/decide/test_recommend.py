@@ -23,6 +23,7 @@ from hpcbench.analysis.decide.recommend import (
     MOST_RUNNERS_UP,
     Recommendation,
     recommend_configurations,
+    recommend_on_all_servers,
 )
 from hpcbench.analysis.decide.size import servers_needed
 from hpcbench.analysis.summary.configuration_names import device_name
@@ -32,12 +33,12 @@ from hpcbench.cli.main import main
 from hpcbench.config.site import Site
 from hpcbench.errors import BadInput
 from hpcbench.measure import loaded_config
-from hpcbench.measure import server as triton
 from hpcbench.records.columns import Record
 from hpcbench.records.frame import load_results
 from hpcbench.records.save import save_results
 from hpcbench.runtime import command as container
 from hpcbench.runtime import process
+from hpcbench.runtime.loopback import free_ports
 from tests.helpers.builders import refusal
 from tests.helpers.measurements import T4, failed, loaded, measured, repeats, server, write
 from tests.helpers.real import quick_run, site_file
@@ -804,12 +805,12 @@ def test_the_recommended_configuration_loads_on_a_triton_as_it_is(
 
 def _loaded(site: Site, repository: Path, log: Path) -> dict[str, Any]:
     """The configuration of jet_tagger that a Triton on this repository says it has loaded."""
-    http, grpc, metrics = triton.free_ports(3)
+    http, grpc, metrics = free_ports(3)
     arguments = [
         f"--model-repository={repository}",
-        *("--http-address=127.0.0.1", f"--http-port={http}"),
-        *("--grpc-address=127.0.0.1", f"--grpc-port={grpc}"),
-        *("--metrics-address=127.0.0.1", f"--metrics-port={metrics}"),
+        *("--http-address=127.0.0.1", f"--http-port={http.number}"),
+        *("--grpc-address=127.0.0.1", f"--grpc-port={grpc.number}"),
+        *("--metrics-address=127.0.0.1", f"--metrics-port={metrics.number}"),
     ]
     shared = f"hpcbench-test-{uuid.uuid4().hex}-"
     access = container.NodeAccess(folder=log.parent, shm_prefix=shared)
@@ -840,6 +841,44 @@ def test_what_shared_its_server_is_not_recommended() -> None:
     called = repeats([9000], point_id="c", part_of="a", model_label="Tagger / step")
     assert only(*alone, *shared, *called).best["throughput_infer_per_s"] == 1000
     assert "measure the models alone" in refusal(advise, *shared, *called)
+
+
+def beside(load: dict[str, Any] | None, **axes: Any) -> str:
+    return json.dumps([{"model_label": "Other", "variant": axes, "load": load}])
+
+
+def test_models_on_shared_servers_have_advice_of_their_own_for_each_load_of_the_others(
+    tmp_path: Path,
+) -> None:
+    busy, idle = {"batch_size": 4, "concurrency": 2}, None
+    records = [
+        *repeats([1000, 1001]),
+        *repeats([900, 901], point_id="i", beside=beside(idle)),
+        *repeats([500, 501], point_id="b", beside=beside(busy)),
+        *repeats([700, 701], point_id="c", beside=beside(busy, instance_count=2)),
+    ]
+    advice = recommend_on_all_servers(loaded(records), Requirements())
+    assert [one.best["throughput_infer_per_s"] for one in advice] == [1000.5, 700.5, 900.5]
+    assert [one.configurations for one in advice] == [1, 2, 1]
+    text = printed(advice[1])
+    assert text.startswith("Tagger on A100-SXM4-40GB, beside Other (batch size 4, concurrency 2): ")
+    assert "note: measured on a shared server, and true of such servers only: beside Other" in text
+    assert "(2 instances, batch size 4, concurrency 2)" in text
+    assert recommend_text.recommendation_json(advice[0])["beside"] is None
+    assert recommend_text.recommendation_json(advice[1])["beside"][0]["load"] == busy
+    # None of them was alone: then there is nothing to say of that.
+    (shared,) = recommend_on_all_servers(loaded(records[2:4]), Requirements())
+    assert shared.best["throughput_infer_per_s"] == 900.5
+    out = tmp_path / "out"
+    done = run(write(tmp_path / "r", records), "--out", out, "--for", "triton")
+    assert done.exit_code == 0, done.output
+    folders = {path.parent.parent.name: path for path in out.rglob("tritonserver.sh")}
+    place = "beside_other_batch_size_4_concurrency_2"
+    assert set(folders) == {"triton", "beside_other_idle", place}
+    said = folders[place].read_text()
+    assert "# From 2 measurements" in said
+    assert "# Measured on a shared server, beside Other (2 instances, batch size 4" in said
+    assert "shared" not in folders["triton"].read_text()
 
 
 # What failed, what fell behind, and what is luck
