@@ -111,7 +111,7 @@ class Asked:
     capacity_max_latency_p99_ms: float | None = _load(
         "the limit for which the highest rate is searched; missing: no search", unit="ms"
     )
-    capacity_within: float | None = _window(
+    capacity_within: float | None = _load(
         "by how much the next rate that is tried is higher, as a fraction", unit="1"
     )
     arrivals_seed: int | None = _provenance(

@@ -213,7 +213,9 @@ def test_the_capacity_of_a_server_lies_between_its_own_steps(
         step.request_rate or 0: (step.latency_p99_us or 0) <= 300_000 and not step.overloaded
         for step in steps[1:]
     }
-    assert kept[answer]
+    # Where it was too high the second time, one of the two below it is the answer.
+    best = max(rate for rate, does in kept.items() if does)
+    assert best / 1.26**2 < answer <= best
     assert (end.latency_p99_us or 0) <= 300_000
     # One request takes 10 ms of sleep, so no rate above 100 can be served.
     assert min(rate for rate, does in kept.items() if not does) <= 125 * 1.01
