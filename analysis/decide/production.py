@@ -16,6 +16,7 @@ from hpcbench.analysis.summary.configuration_names import beside_text
 _ALIKE = (
     *("site", "pool", "model", "model_label", "model_version", "variant", "variant_name", "shapes"),
     *("batch_size", "protocol", "server_image_digest", "gpu_count", "gpu_name", "beside"),
+    "server_flags",
 )
 """What the rows of one server and batch size have in common; they differ in the load."""
 

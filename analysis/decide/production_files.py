@@ -3,6 +3,8 @@
 Each begins with the rows that its numbers come from, how sure they are, and what was not measured.
 """
 
+import json
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -18,6 +20,7 @@ from hpcbench.analysis.decide.production import (
 from hpcbench.analysis.decide.recommend import Recommendation, Row
 
 _MODELS = "/models"
+_BINARY = "/opt/tritonserver/bin/tritonserver"
 
 CMSSW_TIMEOUT_S = 30
 """What the parser of HeterogeneousCore/SonicTriton/python/customize.py has by default."""
@@ -39,7 +42,7 @@ def triton_command(best: Row, numbers: Production) -> str:
         A shell script.
     """
     words = _server_words(best, numbers)
-    return f'#!/bin/sh\n{_comment(numbers)}exec {" ".join(words)} "$@"\n'
+    return f'#!/bin/sh\n{_comment(numbers)}exec {shlex.join(words)} "$@"\n'
 
 
 def _server_words(best: Row, numbers: Production) -> list[str]:
@@ -48,7 +51,14 @@ def _server_words(best: Row, numbers: Production) -> list[str]:
         # In this mode Triton loads by itself what an ensemble calls, and nothing else.
         *(f"--load-model={name}" for name in (best["model"], *numbers.needs)),
         "--exit-timeout-secs=60",
+        *_flags(best),
     ]
+
+
+def _flags(best: Row) -> list[str]:
+    """Return the options with which the measured server was started, besides hpcbench's own."""
+    text = best.get("server_flags")
+    return list(json.loads(text)) if isinstance(text, str) else []
 
 
 def supersonic_values(best: Row, numbers: Production) -> str:
@@ -69,8 +79,7 @@ def supersonic_values(best: Row, numbers: Production) -> str:
     triton: dict[str, Any] = {
         "command": ["/bin/sh", "-c"],
         "args": [
-            " \\\n".join(["/opt/tritonserver/bin/tritonserver", *_server_words(best, numbers)[1:]])
-            + "\n"
+            " \\\n".join(map(shlex.quote, [_BINARY, *_server_words(best, numbers)[1:]])) + "\n"
         ],
         "modelRepository": {"enabled": True, "mountPath": _MODELS},
     }

@@ -17,6 +17,7 @@ from hpcbench.config.load_axes import Load, Measurement, override_axes
 from hpcbench.config.model import CompareOutputs, Model
 from hpcbench.config.point_rules import AXIS_NAMES, PointRule, Reference
 from hpcbench.config.server_axes import Server
+from hpcbench.config.server_flags import ServerFlag
 from hpcbench.config.values import Label, Name
 from hpcbench.config.yaml_model import FileSection
 from hpcbench.errors import did_you_mean
@@ -64,6 +65,10 @@ class Campaign(FileSection):
         The name of the study, in records and in the results folder.
     model_repository
         The folder with the models; in Python, relative to the working folder.
+    model_repositories
+        Further folders with models, as several ``--model-repository`` of tritonserver.
+    server_flags
+        Options with which each Triton is started, besides hpcbench's own; part of what a point is.
     models
         The models that are measured; see `Model`.
     server_axes
@@ -97,6 +102,8 @@ class Campaign(FileSection):
 
     name: Name
     model_repository: Annotated[Path, AfterValidator(yaml_model.absolute_path)]
+    model_repositories: tuple[Annotated[Path, AfterValidator(yaml_model.absolute_path)], ...] = ()
+    server_flags: tuple[ServerFlag, ...] = ()
     models: tuple[Model, ...]
     server_axes: Server = Field(default=Server(), alias="server")
     load_axes: Load = Field(default=Load(), alias="load")
@@ -163,6 +170,11 @@ class Campaign(FileSection):
             Its own, else the campaign's; None for nothing.
         """
         return model.compare_outputs or self.compare_outputs
+
+    @property
+    def repositories(self) -> tuple[Path, ...]:
+        """All folders with models, each once."""
+        return tuple(dict.fromkeys((self.model_repository, *self.model_repositories)))
 
     @property
     def source(self) -> str:

@@ -185,8 +185,9 @@ def serve(
         )
         for v in variants
     )
-    extra = [word for config in asked for word in model_config.server_arguments(config)]
-    extra = [*dict.fromkeys(extra), *(["--log-verbose=1"] if options.verbose else [])]
+    # All variants of a server are of one campaign, which names its options for all of them.
+    extra = model_config.server_arguments(asked, variants[0].flags)
+    extra += ["--log-verbose=1"] if options.verbose else []
     extra += _POLLING if options.poll_repository else []
     with tempfile.TemporaryDirectory(
         prefix="hpcbench-", dir=containers.scratch_folder(container), ignore_cleanup_errors=True

@@ -283,7 +283,9 @@ def _points(
     server_names = {"version", *Server.model_fields}.intersection(names)
     load_names = set(names) - server_names
     strings = applicability.has_strings(part.triton_model)
-    variant_of = _cached(part.factors, server_names, partial(_variant, part, image))
+    variant_of = _cached(
+        part.factors, server_names, partial(_variant, part, image, campaign.server_flags)
+    )
     load_of = _cached(part.factors, load_names, partial(_load, part, files, strings))
     for combination in axis_product.allowed_combinations(part.factors, rules, dropped):
         variant, variant_text = variant_of(combination)
@@ -298,7 +300,9 @@ def _points(
         )
 
 
-def _variant(part: _Part, image: str, values: Mapping[str, Any]) -> tuple[ServerVariant, str]:
+def _variant(
+    part: _Part, image: str, flags: tuple[str, ...], values: Mapping[str, Any]
+) -> tuple[ServerVariant, str]:
     """Return a server variant, and the part of a point's identity that it is."""
     axes = {name: values[name] for name in Server.model_fields}
     variant = ServerVariant(
@@ -307,6 +311,7 @@ def _variant(part: _Part, image: str, values: Mapping[str, Any]) -> tuple[Server
         position=part.position,
         version=values["version"],
         server_image=part.model.server_image,
+        flags=flags,
         changes=tuple(server_axes.config_changes(axes).items()),
         compared=part.compared,
     )

@@ -190,6 +190,10 @@ class Lock(FileSection):
         lock = yaml_model.load_yaml(Path(path), cls)
         lock.campaign.read_from(path)
         named = {"model_repository": str(lock.campaign.model_repository)}
+        named |= {
+            f"model_repositories[{number}]": str(path)
+            for number, path in enumerate(lock.campaign.model_repositories)
+        }
         named |= {f"the input {Path(each).name}": each for each in lock.inputs}
         _refuse_missing(
             path, named, "copy or link them to where the lock lies, under the last part of the path"
@@ -258,7 +262,9 @@ def _digest(data: Mapping[str, Any]) -> str:
 
 def _with_paths_of_here(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Replace paths that are not here by what lies beside the lock, if it does."""
-    paths = [data["campaign"]["model_repository"], *data.get("inputs", {})]
+    campaign = data["campaign"]
+    paths = [campaign["model_repository"], *campaign.get("model_repositories", ())]
+    paths += data.get("inputs", {})
     found = {path: here for path in paths if (here := _beside(Path(path), folder))}
 
     def replaced(value: Any) -> Any:

@@ -65,7 +65,7 @@ class TritonModel:
 
 
 def read_model(
-    repository: Path,
+    repository: Path | Sequence[Path],
     name: str,
     callers: tuple[str, ...] = (),
     bound: Sequence[Path] | None = None,
@@ -77,7 +77,7 @@ def read_model(
     Parameters
     ----------
     repository
-        Folder of model folders.
+        Folder of model folders; or several, of which one has the model.
     name
         Name of the model.
     callers
@@ -99,10 +99,11 @@ def read_model(
     """
     if name in {"", ".", ".."} or "/" in name or not name.isprintable():
         raise BadInput(f"models: {name!r} cannot be the name of a folder in {repository}")
-    folder = repository / name
-    versions = _versions(repository, folder)
+    home = repository if isinstance(repository, Path) else _home(repository, name)
+    folder = home / name
+    versions = _versions(home, folder)
     if bound is not None:
-        check_links(repository, folder, bound)
+        check_links(home, folder, bound)
     config = _read_config(folder / "config.pbtxt", name)
     has_inputs = bool(config.input)
     steps = [step.model_name for step in config.ensemble_scheduling.step]
@@ -131,6 +132,23 @@ def read_model(
         swappable=is_swappable(config) and not needs,
         former_digest=former,
     )
+
+
+def _home(repositories: Sequence[Path], name: str) -> Path:
+    """Return the repository that has a model; the first where none has it."""
+    found = [path for path in repositories if (path / name).is_dir()]
+    if len(found) > 1:
+        raise BadInput(
+            f"models: '{name}' is in {' and in '.join(map(str, found))}",
+            "Triton serves none of two models of one name; name the repositories that you mean",
+        )
+    if not found and len(repositories) > 1:
+        present = sorted({p.name for r in repositories if r.is_dir() for p in r.iterdir()})
+        raise BadInput(
+            f"models: there is no model '{name}' in {', '.join(map(str, repositories))};"
+            f"{did_you_mean(name, present)} they hold: {', '.join(present) or 'nothing'}"
+        )
+    return (*found, *repositories)[0]
 
 
 def _versions(repository: Path, folder: Path) -> tuple[int, ...]:
@@ -219,7 +237,7 @@ def is_swappable(config: ModelConfig) -> bool:
 
 
 def _read_called(
-    repository: Path,
+    repository: Path | Sequence[Path],
     name: str,
     called_names: Sequence[str],
     callers: tuple[str, ...],

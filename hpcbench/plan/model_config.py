@@ -5,7 +5,7 @@ Configurations are changed as protobuf messages, never as text.
 
 import copy
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from hpcbench.config.server_flags import flag_name
 from hpcbench.config.server_values import HPCBENCH_KEYS
 from hpcbench.config.triton_messages import (
     ModelConfig,
@@ -126,25 +127,32 @@ CACHE_BYTES = 256 << 20
 """Size of the response cache in bytes."""
 
 
-def server_arguments(config: ModelConfig) -> list[str]:
-    """Return the options of tritonserver without which parts of a configuration have no effect.
+def server_arguments(configs: Iterable[ModelConfig], flags: Sequence[str] = ()) -> list[str]:
+    """Return the options of tritonserver that the campaign names or configurations need.
 
     Parameters
     ----------
-    config
-        Configuration of a model that the server will hold.
+    configs
+        Configurations of the models that the server will hold: parts of them have no effect
+        without an option.
+    flags
+        The campaign's own, which take the place of those.
 
     Returns
     -------
     list of str
-        Command-line options.
+        Command-line options, each once.
     """
-    found = []
+    named = set(map(flag_name, flags))
+    needed = (word for config in configs for word in _needed_arguments(config))
+    return [*dict.fromkeys([*flags, *(word for word in needed if flag_name(word) not in named)])]
+
+
+def _needed_arguments(config: ModelConfig) -> Iterator[str]:
     if config.response_cache.enable:
-        found.append(f"--cache-config=local,size={CACHE_BYTES}")
+        yield f"--cache-config=local,size={CACHE_BYTES}"
     if any(group.HasField("rate_limiter") for group in config.instance_group):
-        found.append("--rate-limit=execution_count")
-    return found
+        yield "--rate-limit=execution_count"
 
 
 def _add_engines_and_warmup(

@@ -383,7 +383,7 @@ def _read_models(campaign: Campaign, bound: Sequence[Path]) -> dict[str, TritonM
     for name in dict.fromkeys(names):
         try:
             found[name] = read_model(
-                campaign.model_repository, name, bound=bound, needs=needs.get(name, ())
+                campaign.repositories, name, bound=bound, needs=needs.get(name, ())
             )
         except BadInput as error:
             problems[f"{campaign.source}: {error}"] = None

@@ -55,6 +55,8 @@ class ServerVariant:
         The version to serve; None leaves the choice to the model's version policy.
     server_image
         The site's name for the server image; None for the site's default.
+    flags
+        Options of tritonserver besides hpcbench's own.
     changes
         (axis, value) of each server axis that differs from the model's own config.pbtxt.
     compared
@@ -66,6 +68,7 @@ class ServerVariant:
     position: int
     version: int | None
     server_image: str | None = None
+    flags: tuple[str, ...] = ()
     changes: tuple[tuple[str, Setting], ...]
     compared: Comparison | None = None
 
@@ -130,6 +133,7 @@ class Point:
             "model_label": self.variant.label,
             "model_version": self.variant.version,
             "variant": json.dumps(self.variant.axes),
+            "server_flags": json.dumps(self.variant.flags) if self.variant.flags else None,
             "variant_name": self.variant_name,
             "beside": json.dumps([*map(_co_located, self.co_located)]) if self.co_located else None,
             "shapes_name": self.shapes_name,
@@ -186,6 +190,7 @@ def server_identity(variant: ServerVariant, image: str) -> dict[str, Any]:
         "digest": variant.model.digest,
         "version": variant.version,
         "changes": variant.axes,
+        "flags": list(variant.flags) or None,
         "image": image,
     }
     return {name: value for name, value in whole.items() if value not in (None, {})}

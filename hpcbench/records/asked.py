@@ -74,6 +74,9 @@ class Asked:
     variant: str | None = _server(
         "the server axes that the campaign changes, as JSON; others are as in config.pbtxt"
     )
+    server_flags: str | None = _server(
+        "options that tritonserver was started with besides hpcbench's own, as JSON; missing: none"
+    )
     variant_name: str | None = _call("the campaign's name for this variant, if it has named ones")
     beside: str | None = _call(
         "what else the server held, as JSON: each model with its server axes and the load that "

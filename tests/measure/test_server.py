@@ -121,3 +121,26 @@ def test_a_configuration_that_the_server_changed_is_refused_with_both_values(
         triton.serve([asked], container, tmp_path / "log", OPTIONS),
     ):
         pass
+
+
+@pytest.mark.native
+@pytest.mark.usefixtures("leaves_nothing")
+def test_a_server_is_started_with_the_flags_of_its_campaign(
+    tmp_path: Path, served: tuple[ServerVariant, Container]
+) -> None:
+    """Those of the campaign take the place of what hpcbench would say of the same thing."""
+    variant, container = served
+    flags = (
+        "--backend-config=onnxruntime,enable-global-threadpool=1",
+        "--cache-config=local,size=2097152",
+    )
+    changes = (*variant.changes, ("response_cache", True))
+    variant = replace(variant, flags=flags, changes=changes)
+    with triton.serve([variant], container, tmp_path / "server.log", OPTIONS) as server:
+        words = psutil.Process(server.process.pid).cmdline()
+        children = psutil.Process(server.process.pid).children(recursive=True)
+        lines = [words, *(child.cmdline() for child in children)]
+        assert any(set(flags) <= set(line) for line in lines)
+        caches = {word for line in lines for word in line if word.startswith("--cache-config")}
+        assert caches == {flags[1]}
+        assert server.configs[0].response_cache.enable

@@ -366,13 +366,15 @@ def test_a_cache_that_nobody_asked_for_is_off() -> None:
 
 
 def test_what_a_configuration_needs_of_the_server_is_an_option_of_it() -> None:
-    assert server_arguments(configured("instance_group { count: 2 }")) == []
-    assert server_arguments(configured("", response_cache=True)) == [
+    assert server_arguments([configured("instance_group { count: 2 }")]) == []
+    assert server_arguments([configured("", response_cache=True)]) == [
         "--cache-config=local,size=268435456"
     ]
-    assert server_arguments(configured("", rate_limiter=LIMITER)) == [
+    assert server_arguments([configured("", rate_limiter=LIMITER)]) == [
         "--rate-limit=execution_count"
     ]
+    mine = ("--cache-config=local,size=1", "--backend-config=x")
+    assert server_arguments([configured("", response_cache=True)], mine) == [*mine]
 
 
 def test_a_fragment_is_merged_last_and_keeps_what_it_does_not_name() -> None:

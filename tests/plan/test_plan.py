@@ -496,3 +496,40 @@ def test_a_runtime_that_cannot_start_yet_is_planned_and_not_run(
     assert found.placements["cpu"]
     with pytest.raises(SiteError, match="cannot start its containers yet"):
         run(found.campaign, found.site, tmp_path / "results")
+
+
+FLAG = "--backend-config=onnxruntime,enable-global-threadpool=1"
+
+
+def test_flags_of_the_server_are_part_of_a_point_and_none_change_no_id(planned: Planner) -> None:
+    plain, named = planned(), planned(server_flags=[FLAG])
+    assert planned(server_flags=[]).grid.points == plain.grid.points
+    assert named.grid.points[0].id != plain.grid.points[0].id
+    assert named.grid.points[0].columns["server_flags"] == json.dumps([FLAG])
+    assert plain.grid.points[0].columns["server_flags"] is None
+
+
+def test_a_model_comes_from_the_repository_that_has_it(planned: Planner, tmp_path: Path) -> None:
+    """Where it lies is no part of a point: its files are."""
+    before = planned().grid.points[0].id
+    (tmp_path / "models").rename(tmp_path / "moved")
+    write_model(tmp_path / "models", "other")
+    assert planned(model_repositories=["moved"]).grid.points[0].id == before
+    message = refusal(planned, model_repositories=["moved"], models=[{"name": "taggr"}])
+    assert "no model 'taggr' in " in message
+    assert "did you mean 'tagger'? they hold: other, tagger" in message
+    write_model(tmp_path / "models", "tagger")
+    message = refusal(planned, model_repositories=["moved"])
+    assert f"'tagger' is in {tmp_path}/models and in {tmp_path}/moved" in message
+
+
+def test_an_ensemble_finds_its_models_in_other_repositories(
+    planned: Planner, tmp_path: Path
+) -> None:
+    folder = write_model(tmp_path / "ensembles", "both")
+    text = (folder / "config.pbtxt").read_text().replace("onnxruntime_onnx", "ensemble")
+    step = 'step { model_name: "tagger" input_map { key: "x" value: "x" } '
+    step += 'output_map { key: "y" value: "y" } }'
+    (folder / "config.pbtxt").write_text(f"{text}ensemble_scheduling {{ {step} }}\n")
+    found = planned(model_repositories=["ensembles"], models=[{"name": "both"}])
+    assert [part.name for part in found.grid.points[0].variant.model.composing] == ["tagger"]

@@ -209,7 +209,7 @@ measurement_mode, measurement_request_count, model, model_digest, model_label, m
 output_shared_memory_bytes, percentile, perf_analyzer_version, pool, preferred_batch_size,
 preserve_ordering, priority_levels, protocol, rate_limiter, request_distribution,
 request_intervals_digest, request_rate,
-response_cache, runtime, sdk_image_digest, server_image_digest, shapes, shapes_name,
+response_cache, runtime, sdk_image_digest, server_flags, server_image_digest, shapes, shapes_name,
 shared_memory, site, stability_percentage, stop_max_s, stop_precision, streaming, string_data,
 string_length, triton_version, variant, variant_name"""
 

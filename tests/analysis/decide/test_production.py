@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import math
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -225,3 +226,20 @@ def test_without_a_folder_nothing_can_be_written() -> None:
     ended = CliRunner().invoke(main, ["recommend", str(MEASURED), "--for", "cmssw"])
     assert ended.exit_code == 2
     assert "--for: needs a folder" in ended.output
+
+
+def test_what_is_deployed_has_the_flags_of_what_was_measured(tmp_path: Path) -> None:
+    flags = ["--backend-config=onnxruntime,enable-global-threadpool=1", "--rate-limit=$(id)"]
+    frame = load_results(MEASURED)
+    frame["server_flags"] = json.dumps(flags)
+    save_results(frame, tmp_path / "results")
+    out = tmp_path / "out"
+    wanted = ("triton", "supersonic", "kubernetes")
+    first = deployed(tmp_path / "results", out, *(f"--for={name}" for name in wanted))[0]
+    texts = {Path(name).parts[0]: (out / name).read_text() for name in first["files"]}
+    assert shlex.split(texts["triton"].splitlines()[-1])[-3:-1] == flags
+    (script,) = yaml.safe_load(texts["supersonic"])["triton"]["args"]
+    assert shlex.split(script.replace("\\\n", " "))[-2:] == flags
+    deployment, _ = yaml.safe_load_all(texts["kubernetes"])
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["args"][-2:] == flags
