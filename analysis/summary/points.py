@@ -33,6 +33,7 @@ from hpcbench.analysis.summary.invalid_rows import (
     without_invalid,
 )
 from hpcbench.analysis.summary.same_servers import ALSO, with_one_name
+from hpcbench.analysis.summary.searches import without_steps
 from hpcbench.records.columns import Status
 
 STAGES = {
@@ -69,7 +70,8 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     frame
-        Measurements, as `load_results` returns them; also some of its rows.
+        Measurements, as `load_results` returns them; also some of its rows. The steps of searches
+        are left out.
 
     Returns
     -------
@@ -87,7 +89,8 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
         Latencies are in ms; ``latency_ms`` is the requested percentile, else the mean.
         ``gpu_power_w`` is that of all GPUs. A missing number is NaN, any other missing value None.
     """
-    rows = frame[frame["batch_size"].notna()].reset_index(drop=True)
+    rows = without_steps(frame)
+    rows = rows[rows["batch_size"].notna()].reset_index(drop=True)
     rows = without_invalid(with_one_name(normalised(rows)), but=[OVERLOADED])
     rows = rows.assign(**_quantities(rows))
     points = statistics.join_repeats(rows, QUANTITIES)

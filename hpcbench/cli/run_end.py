@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from rich.console import Console
 
+from hpcbench.analysis.summary.searches import without_steps
 from hpcbench.cli.console import line_width, print_folded, print_lines
 from hpcbench.cli.fold import folded, folded_phrases
 from hpcbench.cli.point_text import POINT, Row, counted, differing, point_phrases
@@ -58,7 +59,7 @@ def print_end(summary: "Summary", folder: Path, table: Console, console: Console
     """
     results = Results(summary.results)
     # What was damaged is moved aside and reported by now.
-    frame = load_results(results.folder)
+    frame = without_steps(load_results(results.folder))
     earlier = is_earlier(frame, current_digests(results.folder))
     frame = frame[~earlier].reset_index(drop=True)
     rows = with_status(store.read_plan(results), store.read_statuses(results))

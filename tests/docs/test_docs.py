@@ -147,7 +147,7 @@ def test_every_axis_of_the_load_stands_in_its_reference() -> None:
 
 def test_every_campaign_in_the_reference_can_be_planned(tmp_path: Path) -> None:
     snippets = re.findall(r"```yaml\n(.*?)```", (DOCS / "campaign.md").read_text(), re.DOTALL)
-    assert len(snippets) == 6
+    assert len(snippets) == 7
     events = {str(tmp_path / "events.json"): "digest"}
     sizes = []
     for snippet in snippets:
