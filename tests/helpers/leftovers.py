@@ -15,6 +15,7 @@ PROGRAMS = (
     "perf_analyzer",
     "supervisor.py",
     "hpcbench-guard",
+    "namespaces.py",
 )
 
 
