@@ -154,10 +154,9 @@ def point_columns(points: ReportPoints) -> list[Json]:
     settings, rest = _setting_columns(table)
     found = [*settings, _text_column("status", "status", table["status"], SETTINGS)]
     found[-1] |= {"shown": True, "facet": True, "search": True}
-    found += [
-        _number_column(name, name, "", table[name].to_numpy(float), SETTINGS)
-        for name in ("measured", "repeats")
-    ]
+    counts = {name: table[name].to_numpy(float) for name in ("measured", "repeats", "unstable")}
+    counts["settled"] = counts["measured"] - counts.pop("unstable")
+    found += [_number_column(name, name, "", n, SETTINGS) for name, n in counts.items()]
     found += [_metric_column(table, name) for name in METRICS if name in table]
     found += rest
     for name in ("campaign", "node", "kernel", "hpcbench_version", "platform", "point_id"):
