@@ -220,7 +220,7 @@ class Campaign:
             if code != right:
                 self.outcome.problems.append(f"exit code {code}, and not {right}: {said[-500:]}")
         elif code == 3 or (code == 2 and any(words in said for words in _REFUSALS)):
-            if "error:" not in said:
+            if "hpcbench: " not in said:
                 self.outcome.problems.append(f"exit code {code}, no message: {said[-500:]}")
         elif code != 137:
             self.outcome.problems.append(f"exit code {code}: {said[-800:]}")
