@@ -20,7 +20,7 @@ from hpcbench.cluster.run_state import PoolJobs
 from hpcbench.cluster.submission import Submission
 from hpcbench.config.site import Pool, Site
 from hpcbench.records.folder import Results
-from hpcbench.runtime.temporary import sweep, temporary_folder
+from hpcbench.runtime.temporary import temporary_folder
 
 
 class Workers(Protocol):
@@ -197,8 +197,6 @@ def local_workers(pool: Pool) -> Iterator[_LocalWorkers]:
     Workers
         They are gone when the block is left.
     """
-    # What a driver that was killed has left.
-    sweep()
     with (
         dask_settings(),
         forked_workers(),
