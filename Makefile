@@ -9,6 +9,7 @@ IMAGES ?= .images
 NO_PYTHON := echo "hpcbench needs Python 3.11 or newer, and none is on the PATH; name one:" \
     "make PYTHON=/path/to/python3.11" >&2; exit 3
 BIN := $(VENV)/bin
+RUNS := $(VENV)/.runs
 INSTALLED := $(VENV)/.installed
 MODELS := jobs/demo/models/jet_tagger/config.pbtxt
 BOX := $(abspath $(or $(HPCBENCH_BOX),.box))
@@ -45,7 +46,7 @@ help:
 	@echo "make images     images of both for Apptainer, without a registry, into $(IMAGES)"
 	@echo "make clean      removes $(VENV), $(NATIVE), $(IMAGES) and caches; keeps results/"
 
-demo: $(INSTALLED) $(MODELS) native
+demo: $(RUNS) $(MODELS) native
 	@$(BIN)/hpcbench run jobs/demo/campaign.yaml --site local --results results/demo
 	@$(BIN)/hpcbench plot results/demo --out results/demo/figures
 
@@ -143,7 +144,8 @@ native:
 images: $(INSTALLED)
 	@$(BIN)/python containers/images.py $(IMAGES)
 
-$(INSTALLED): pyproject.toml
+# What runs campaigns, and no linter, test tool or driver of a browser: the demo waits for no more.
+$(RUNS): pyproject.toml
 	@test -n "$(PYTHON)" || { $(NO_PYTHON); }
 	@echo "setting up $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || [ "$$(id -u)" != 0 ] || \
@@ -152,10 +154,15 @@ $(INSTALLED): pyproject.toml
 	@$(PYTHON) -m venv $(VENV) || { echo "this Python cannot make virtual environments;" \
 	    "on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 3; }
 	@[ -t 1 ] || quiet=--quiet; $(BIN)/python -m pip install --disable-pip-version-check $$quiet \
+	    --editable '.[analysis,demo]'
+	@touch $@
+
+$(INSTALLED): $(RUNS)
+	@[ -t 1 ] || quiet=--quiet; $(BIN)/python -m pip install --disable-pip-version-check $$quiet \
 	    --editable '.[analysis,demo,dev]'
 	@touch $@
 
-$(MODELS): jobs/demo/make_model.py $(INSTALLED)
+$(MODELS): jobs/demo/make_model.py $(RUNS)
 	@$(BIN)/python jobs/demo/make_model.py jobs/demo/models
 
 clean:

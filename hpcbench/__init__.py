@@ -1,8 +1,9 @@
 """Benchmark campaigns for Triton models over the GPU nodes of an HPC cluster.
 
-The public interface is six names::
+The public interface::
 
     from hpcbench import Campaign, Site, plan, run, load_results, save_results
+    from hpcbench import recommend, compare, figures, report
 
     campaign = Campaign.load("campaign.yaml")
     site = Site.load("perlmutter")
@@ -22,6 +23,8 @@ The public interface is six names::
     Results as a pandas frame.
 `save_results`
     The way back: a frame becomes a results folder that every command reads.
+`recommend`, `compare`, `figures`, `report`
+    What the commands of these names make of a frame; a notebook shows it.
 """
 
 from importlib import import_module
@@ -33,6 +36,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from hpcbench.analysis.api import compare as compare
+    from hpcbench.analysis.api import figures as figures
+    from hpcbench.analysis.api import recommend as recommend
+    from hpcbench.analysis.api import report as report
     from hpcbench.cluster.driver import run as run
     from hpcbench.config.campaign import Campaign as Campaign
     from hpcbench.config.site import Site as Site
@@ -40,7 +47,7 @@ if TYPE_CHECKING:
     from hpcbench.records.frame import load_results as load_results
     from hpcbench.records.save import save_results as save_results
 
-# Imported when they are first used: `run` loads Dask and the last two pandas, which takes longer
+# Imported when they are first used: `run` loads Dask and most others pandas, which takes longer
 # than most commands.
 _HOMES = {
     "Campaign": "hpcbench.config.campaign",
@@ -48,9 +55,14 @@ _HOMES = {
     "run": "hpcbench.cluster.driver",
     "load_results": "hpcbench.records.frame",
     "save_results": "hpcbench.records.save",
+    "compare": "hpcbench.analysis.api",
+    "figures": "hpcbench.analysis.api",
+    "recommend": "hpcbench.analysis.api",
+    "report": "hpcbench.analysis.api",
 }
 
-__all__ = ["Campaign", "Site", "load_results", "plan", "run", "save_results"]
+__all__ = ["Campaign", "Site", "compare", "figures", "load_results", "plan", "recommend", "report"]
+__all__ += ["run", "save_results"]
 
 # The function `plan` has the name of a package. Importing a package for the first time sets it as
 # an attribute of its parent, which would replace the function: so it is imported before.

@@ -9,13 +9,14 @@ import pandas as pd
 from hpcbench.analysis.summary.configuration import CONFIGURATION, plain_rows
 from hpcbench.analysis.summary.configuration_names import configuration_names
 from hpcbench.analysis.summary.invalid_rows import is_left_out
+from hpcbench.analysis.summary.searches import without_steps
 from hpcbench.errors import BadInput
 from hpcbench.records.rules import RULES, Rule
 from hpcbench.records.validity import COMPUTED
 
 IDENTITY = ("site", "pool", "point_id", "repeat", "status")
 
-CHECK_COLUMNS = tuple(dict.fromkeys((*IDENTITY, *CONFIGURATION, *COMPUTED)))
+CHECK_COLUMNS = tuple(dict.fromkeys((*IDENTITY, *CONFIGURATION, *COMPUTED, "capacity_step")))
 """The columns that `check_results` needs."""
 
 MOST_ROWS = 5
@@ -88,6 +89,8 @@ def check_results(frame: pd.DataFrame) -> ResultsCheck:
     """
     if frame.empty:
         raise BadInput("there are no results to check", "hpcbench run measures them")
+    # A search is judged by its end: of its steps, some must be too much for the server.
+    frame = without_steps(frame)
     measured = frame["valid"].notna().to_numpy(dtype=bool)
     valid = frame["valid"].fillna(value=False).to_numpy(dtype=bool)
     bad = frame[measured & ~valid].reset_index(drop=True)

@@ -36,6 +36,7 @@ from hpcbench.analysis.summary.configuration import (
 )
 from hpcbench.analysis.summary.invalid_rows import is_left_out
 from hpcbench.analysis.summary.limits import ENERGY, LATENCY, THROUGHPUT, Metric
+from hpcbench.analysis.summary.searches import is_search, without_steps
 from hpcbench.errors import BadInput
 from hpcbench.records.columns import MEASURED
 
@@ -52,6 +53,7 @@ COMPARE_COLUMNS = tuple(
         (
             *(*CONFIGURATION_INPUTS, *limits.METRIC_COLUMNS),
             *("latency_p50_us", "point_id", "reason", "invalid_reasons", "node", "run_id"),
+            "capacity_step",
         )
     )
 )
@@ -170,7 +172,7 @@ def compare_results(
     ----------
     a, b
         Measurements with COMPARE_COLUMNS, as `load_results` returns them; ``run_id`` may be
-        lacking. Rows that are not valid are left out.
+        lacking. Rows that are not valid are left out, and so are the steps of searches.
     tolerance
         A fraction: 0.05 accepts a ratio of up to 1.05 for the worse.
     same
@@ -228,7 +230,7 @@ def compare_results(
 
 def _valid(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
     """Return the rows that may be believed, and how many were left out by the reason."""
-    frame = frame.reset_index(drop=True)
+    frame = without_steps(frame.reset_index(drop=True))
     doubted = is_left_out(frame)
     if not doubted.any():
         return frame, {}
@@ -260,6 +262,9 @@ def side_of_results(frame: pd.DataFrame, same: Sequence[str] = CONFIGURATION) ->
     frame = strings_as_categories(frame)
     metrics = limits.metric_values(frame, {})
     metrics[MEDIAN.column] = as_floats(frame["latency_p50_us"]) / 1000
+    for latency in (MEDIAN, LATENCY):
+        # A search goes up to a limit: its latency says how near it came, and nothing of the server.
+        metrics[latency.column] = np.where(is_search(frame), np.nan, metrics[latency.column])
     names = [metric.column for metric in METRICS]
     added = {name: metrics[name] for name in names} | {
         "requests": as_floats(frame["request_count"])

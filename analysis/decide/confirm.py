@@ -12,6 +12,7 @@ from hpcbench.analysis.decide.recommend_text import recommendation_json
 from hpcbench.analysis.summary.limits import Requirements
 from hpcbench.errors import BadInput
 from hpcbench.records.frame import load_results
+from hpcbench.records.model_files import FILE_COLUMNS, current_digests, is_earlier
 
 
 def points_to_confirm(source: Path) -> frozenset[str]:
@@ -42,7 +43,9 @@ def points_to_confirm(source: Path) -> frozenset[str]:
         except (ValueError, TypeError, KeyError) as error:
             raise BadInput(f"{listed}: was not written by hpcbench", "name results") from error
     else:
-        frame = load_results(source, RECOMMEND_COLUMNS, categories=True)
+        columns = list(dict.fromkeys((*RECOMMEND_COLUMNS, *FILE_COLUMNS)))
+        frame = load_results(source, columns, categories=True)
+        frame = frame[~is_earlier(frame, current_digests(source))]
         advice = map(recommendation_json, recommend_configurations(frame, Requirements()))
         found = {point for one in advice for point in _points(one)}
     if not found:

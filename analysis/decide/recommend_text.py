@@ -259,7 +259,7 @@ def _sizing(one: Recommendation) -> Iterator[str]:
         yield (
             f"each is expected to serve {format_number(sizing.capacity)} infer/s, "
             f"{one.requirements.headroom:.0%} of what clients that wait got from it; the p99 at "
-            "this load was not measured: measure request_rate with request_distribution: poisson"
+            "this load was not measured: measure load.capacity"
         )
     for name, found in (
         ("cost of a million inferences", sizing.cost_per_million),

@@ -11,15 +11,18 @@ from hpcbench.analysis.figures.legends import (
     server_axis_names,
 )
 from hpcbench.analysis.summary.configuration import CALLS, LOAD
+from hpcbench.analysis.summary.configuration_names import server_text
 from hpcbench.analysis.summary.figure_tables import differ_in_load_only
 from hpcbench.analysis.summary.invalid_rows import accepted_text
 from hpcbench.analysis.summary.number_format import plain_number
 from hpcbench.analysis.summary.points import row_dicts
+from hpcbench.analysis.summary.same_servers import ALSO
 from hpcbench.analysis.summary.statistics import CONFIDENCE
 from hpcbench.analysis.summary.varying_axes import Axis
 from hpcbench.records.columns import Status
 
 _MOST_CONFIGURATIONS = 6
+_MOST_SAME = 2
 _MOST_CAMPAIGN_CHARACTERS = 60
 
 
@@ -60,9 +63,19 @@ def repeats_note(data: pd.DataFrame, bars: str | None = "Bands and bars") -> str
     Returns
     -------
     str
-        One to four sentences.
+        One to five sentences.
     """
-    return " ".join(filter(None, [_points_note(data, bars), invalid_note(data)]))
+    return " ".join(filter(None, [_points_note(data, bars), _same_note(data), invalid_note(data)]))
+
+
+def _same_note(data: pd.DataFrame) -> str:
+    """Say which server variants are one configuration."""
+    if ALSO not in data or data[ALSO].isna().all():
+        return ""
+    rows = row_dicts(data[data[ALSO].notna()].drop_duplicates(["variant", ALSO]))
+    texts = list(dict.fromkeys(server_text(row) for row in rows))
+    more = f" and {len(texts) - _MOST_SAME} more" if len(texts) > _MOST_SAME else ""
+    return f"One configuration: {'; '.join(texts[:_MOST_SAME])}{more}."
 
 
 def invalid_note(data: pd.DataFrame) -> str:

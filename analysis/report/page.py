@@ -39,6 +39,7 @@ from hpcbench.analysis.summary.configuration_names import describe_configuration
 from hpcbench.analysis.summary.invalid_rows import accepted_text, without_invalid
 from hpcbench.analysis.summary.number_format import format_number
 from hpcbench.analysis.summary.points import summarise
+from hpcbench.analysis.summary.searches import without_steps
 from hpcbench.errors import BadInput
 
 MOST_POINTS = 100_000
@@ -128,7 +129,7 @@ def render_report(
     str
         The page; the same arguments give the same page to the last byte.
     """
-    frame = without_invalid(frame)
+    frame = without_invalid(without_steps(frame))
     points = page_data.report_points(frame)
     shown, left_out = _most_telling(points)
     figures, more_figures = _report_figures(frame, track)

@@ -19,6 +19,7 @@ from hpcbench.analysis.summary.axis_names import axis_name, axis_unit, value_tex
 from hpcbench.analysis.summary.configuration_names import device_name
 from hpcbench.analysis.summary.derived_metrics import energy_j_per_infer, settled_latency_us
 from hpcbench.analysis.summary.points import natural_key
+from hpcbench.analysis.summary.same_servers import with_one_name
 from hpcbench.records.columns import COLUMNS, Status
 
 Json = dict[str, Any]
@@ -105,6 +106,7 @@ def report_points(frame: pd.DataFrame) -> ReportPoints:
         Configurations in the order in which they appear in ``frame``.
     """
     frame = configuration.normalised(frame.assign(**{ENERGY: energy_j_per_infer(frame)}))
+    frame = with_one_name(frame)
     names = [name for name in METRICS if np.isfinite(configuration.as_floats(frame[name])).any()]
     table = statistics.join_repeats(frame, names)
     numbers = configuration.group_numbers(frame, configuration.CONFIGURATION)
@@ -152,10 +154,9 @@ def point_columns(points: ReportPoints) -> list[Json]:
     settings, rest = _setting_columns(table)
     found = [*settings, _text_column("status", "status", table["status"], SETTINGS)]
     found[-1] |= {"shown": True, "facet": True, "search": True}
-    found += [
-        _number_column(name, name, "", table[name].to_numpy(float), SETTINGS)
-        for name in ("measured", "repeats")
-    ]
+    counts = {name: table[name].to_numpy(float) for name in ("measured", "repeats", "unstable")}
+    counts["settled"] = counts["measured"] - counts.pop("unstable")
+    found += [_number_column(name, name, "", n, SETTINGS) for name, n in counts.items()]
     found += [_metric_column(table, name) for name in METRICS if name in table]
     found += rest
     for name in ("campaign", "node", "kernel", "hpcbench_version", "platform", "point_id"):

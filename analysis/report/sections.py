@@ -21,6 +21,7 @@ from hpcbench.analysis.summary.invalid_rows import INVALID
 from hpcbench.analysis.summary.limits import Requirements
 from hpcbench.analysis.summary.number_format import format_interval, format_with_error
 from hpcbench.analysis.summary.points import row_dicts
+from hpcbench.analysis.summary.statistics import Counts
 from hpcbench.records.columns import MEASURED, Status
 
 NO_VALUE = "\N{EN DASH}"
@@ -120,6 +121,7 @@ def best_configurations(points: ReportPoints) -> list[dict[str, Any]]:
             "server": server_text(one.best) if one.best else "",
             "throughput": format_with_error(one.best or {}, "throughput_infer_per_s"),
             "latency_ms": format_with_error(one.best or {}, "latency_p99_ms"),
+            "counts": str(Counts.of(one.best)) if one.best else "",
             "gain": _gain(one),
             "notes": one.notes if one.best else one.failing,
             "row": _position(points, one.best) if one.best else None,
@@ -174,6 +176,7 @@ def campaigns_run(points: ReportPoints) -> list[dict[str, Any]]:
     table = groups.agg(
         measurements=("status", "size"),
         measured=("status", lambda statuses: int(statuses.isin(sorted(MEASURED)).sum())),
+        settled=("status", lambda statuses: int((statuses == Status.OK).sum())),
         nodes=("node", "nunique"),
         first=("started_at", "min"),
         last=("ended_at", "max"),

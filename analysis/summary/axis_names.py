@@ -28,6 +28,7 @@ _NAMES = {
     "preferred_batch_size": "dynamic batching",
     "max_queue_delay_us": "queue delay",
     "request_intervals_digest": "arrivals",
+    "capacity_max_latency_p99_ms": "p99 limit",
     "shapes_name": "shapes",
     "variant_name": "variant",
 }

@@ -220,7 +220,8 @@ def server_text(row: Mapping[str, Any]) -> str:
     Parameters
     ----------
     row
-        The columns of CONFIGURATION; None where a value is missing.
+        The columns of CONFIGURATION; None where a value is missing. With ``also``, from
+        `same_servers.with_one_name`, the other names of this server are said, too.
 
     Returns
     -------
@@ -229,8 +230,8 @@ def server_text(row: Mapping[str, Any]) -> str:
         the results do not say.
     """
     phrases = [axis_phrase(axis, value) for axis, value in server_axes(row).items()]
-    text = ", ".join(filter(None, phrases))
-    return text or ("unknown" if row["variant"] is None else BASE)
+    text = ", ".join(filter(None, phrases)) or ("unknown" if row["variant"] is None else BASE)
+    return f"{text} (the same as {row['also']})" if row.get("also") else text
 
 
 def short_name(row: Mapping[str, Any]) -> str:

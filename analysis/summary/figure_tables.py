@@ -56,6 +56,7 @@ def plotted_numbers(
         "settled",
         "invalid",
         "accepted",
+        "also",
         "status",
         "lacking",
         "reason",

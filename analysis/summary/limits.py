@@ -9,6 +9,7 @@ import pandas as pd
 
 from hpcbench.analysis.summary.configuration import Array, Numbers, as_floats, group_numbers
 from hpcbench.analysis.summary.derived_metrics import energy_j_per_infer
+from hpcbench.analysis.summary.searches import is_search
 from hpcbench.errors import BadInput
 
 
@@ -49,7 +50,7 @@ OBJECTIVES = {"throughput": THROUGHPUT, "latency": LATENCY, "energy": ENERGY, "c
 METRIC_COLUMNS = (
     *("throughput_infer_per_s", "latency_p99_us", "request_count", "gpu_memory_max_bytes"),
     *("energy_j_per_infer", "gpu_energy_j", "gpu_power_avg_w", "gpu_count", "perf_analyzer_s"),
-    *("site", "pool"),
+    *("site", "pool", "capacity_max_latency_p99_ms", "capacity_infer_per_s"),
 )
 """The columns of `hpcbench.records.columns` from which the metrics are made."""
 
@@ -191,6 +192,9 @@ def metric_values(frame: pd.DataFrame, prices: Mapping[str, float]) -> dict[str,
         Arrays of shape (n,), in the metric's unit, by its column; NaN where it is missing.
     """
     throughput = as_floats(frame["throughput_infer_per_s"])
+    # A search has found a rate, or none; what came back in the end varies with the arrivals.
+    rate = as_floats(frame["capacity_infer_per_s"])
+    throughput = np.where(is_search(frame), rate, throughput)
     energy = energy_j_per_infer(frame).to_numpy()
     # A price is of one GPU: a server of four costs four times as much.
     gpus = np.nan_to_num(as_floats(frame["gpu_count"]), nan=1.0).clip(min=1)

@@ -32,6 +32,8 @@ from hpcbench.analysis.summary.invalid_rows import (
     is_overloaded,
     without_invalid,
 )
+from hpcbench.analysis.summary.same_servers import ALSO, with_one_name
+from hpcbench.analysis.summary.searches import without_steps
 from hpcbench.records.columns import Status
 
 STAGES = {
@@ -68,7 +70,8 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     frame
-        Measurements, as `load_results` returns them; also some of its rows.
+        Measurements, as `load_results` returns them; also some of its rows. The steps of searches
+        are left out.
 
     Returns
     -------
@@ -79,21 +82,22 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
         - ``status``: "unstable" if a repeat was; that of the records where none was measured, or
           "invalid" where what was measured is not valid and so left out;
         - ``lacking``: the statuses of repeats that were not measured, or are left out;
-        - ``reason``, ``campaigns``, ``point_id``, ``part_of``;
+        - ``reason``, ``campaigns``, ``point_id``, ``part_of``, and ``also`` of `same_servers`;
         - ``request_count``: of the repeat with the fewest;
         - ``position``: of the model in its campaign, from 0.
 
         Latencies are in ms; ``latency_ms`` is the requested percentile, else the mean.
         ``gpu_power_w`` is that of all GPUs. A missing number is NaN, any other missing value None.
     """
-    rows = frame[frame["batch_size"].notna()].reset_index(drop=True)
-    rows = without_invalid(normalised(rows), but=[OVERLOADED])
+    rows = without_steps(frame)
+    rows = rows[rows["batch_size"].notna()].reset_index(drop=True)
+    rows = without_invalid(with_one_name(normalised(rows)), but=[OVERLOADED])
     rows = rows.assign(**_quantities(rows))
     points = statistics.join_repeats(rows, QUANTITIES)
     numbers = group_numbers(rows, CONFIGURATION)
     texts = [*CONFIGURATION]
     points[texts] = points[texts].astype(object).where(points[texts].notna(), None)
-    for name in ("point_id", "part_of"):
+    for name in ("point_id", "part_of", ALSO):
         found = rows[name].astype(object).iloc[points["row"]].reset_index(drop=True)
         points[name] = found.where(found.notna(), None)
     requests = pd.Series(as_floats(rows["request_count"]))

@@ -292,11 +292,12 @@ def run(
     Exit codes: 0 every point has its record, none failed and every reference was met, 1 some did
     not, 2 bad input, 3 the site or the batch system refused, 130 interrupted.
     """
-    from hpcbench.cluster.fork_server import start_fork_server
+    from hpcbench.cluster.fork_server import delete_sockets_of_killed, start_fork_server
 
     given = read_inputs(campaign, site, pools, (server_image, sdk_image))
     if given.site.scheduler == "local":
         # Before the other imports, which take about as long as its own.
+        delete_sockets_of_killed()
         start_fork_server()
     from hpcbench.plan import grid_axes
 

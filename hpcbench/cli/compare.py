@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from hpcbench.cli.results import JSON, Number
-from hpcbench.cli.rows import load_whole
+from hpcbench.cli.rows import load_chosen, load_whole
 from hpcbench.cli.say import say, say_damaged
 from hpcbench.errors import BadInput
 
@@ -94,7 +94,9 @@ def compare(
     columns += HISTORY_COLUMNS if against_history else []
     expected = {path: read_expectations(path) for path in results}
     columns += references.reference_columns([*chain.from_iterable(expected.values())])
-    loaded = [load_whole(path, [*dict.fromkeys(columns)], categories=True) for path in results]
+    # Over the nights models may change: that is what a history is to show.
+    load = load_whole if against_history else load_chosen
+    loaded = [load(path, [*dict.fromkeys(columns)], categories=True) for path in results]
     frames = [frame for frame, _ in loaded]
     if against_history:
         history = split_history(list(zip(results, frames, strict=True)))

@@ -23,9 +23,10 @@ def status(results: Path, as_json: bool) -> int:
     the reason.
     """
     from hpcbench.cli.point_text import jobs_text
+    from hpcbench.cli.rows import earlier_text
     from hpcbench.cli.statuses import reason_lines, with_status
     from hpcbench.cluster import ledger, run_state
-    from hpcbench.records import store
+    from hpcbench.records import model_files, store
     from hpcbench.records.folder import Results, is_folder_locked
 
     where = Results(results)
@@ -35,11 +36,13 @@ def status(results: Path, as_json: bool) -> int:
     statuses = store.read_statuses(where, damaged.append)
     rows = with_status(store.read_plan(where), statuses, state["running"])
     counts = Counter(row["status"] for row in rows)
+    earlier = model_files.count_earlier(where, damaged.append)
     if as_json:
         content = {
             "results": str(results),
             "active": active,
             "counts": dict(counts),
+            "earlier_files": earlier,
             "jobs": state["jobs"],
             "measurements": rows,
         }
@@ -51,6 +54,8 @@ def status(results: Path, as_json: bool) -> int:
     say(f"{results}: {len(rows)} measurements, {ran}")
     for name, count in sorted(counts.items()):
         say(f"  {count:6d} {name}")
+    if earlier:
+        say(folded(earlier_text(earlier), width_of(sys.stdout), 4))
     for pool, jobs in state["jobs"].items():
         say(folded(f"pool {pool}: {jobs_text(jobs)}", width_of(sys.stdout), 4))
     if not active and (runs := ledger.unfinished(where)):

@@ -111,12 +111,18 @@ def _load_name(points: Iterable["Point"]) -> str:
 
 
 def _loads(points: Iterable["Point"]) -> list[str]:
-    """The loads of some points: concurrencies, then request rates with their unit, then files."""
-    loads = {(p.load.concurrency, p.load.request_rate, p.load.request_intervals) for p in points}
-    closed = sorted(concurrency for concurrency, _, _ in loads if concurrency is not None)
-    rates = sorted(rate for _, rate, file in loads if rate is not None and file is None)
-    files = sorted(Path(file).name for _, _, file in loads if file is not None)
-    return [*map(str, closed), *(f"{rate:g}/s" for rate in rates), *files]
+    """The loads of some points: concurrencies, rates with their unit, files, then searches."""
+    loads = {p.load for p in points}
+    closed = {each.concurrency for each in loads if each.concurrency is not None}
+    rates = {each.request_rate for each in loads if each.request_rate and not each.replays}
+    files = {Path(each.request_intervals).name for each in loads if each.request_intervals}
+    limits = {each.capacity_max_latency_p99_ms for each in loads if each.is_search}
+    return [
+        *map(str, sorted(closed)),
+        *(f"{rate:g}/s" for rate in sorted(rates)),
+        *sorted(files),
+        *(f"capacity({limit:g}ms)" for limit in sorted(filter(None, limits))),
+    ]
 
 
 def _print_grid(grid: "Grid", console: Console) -> None:

@@ -278,6 +278,12 @@ def _arrivals(row: Row) -> str:
     return Path(known).name if known else NONE
 
 
+def _capacity(row: Row) -> str:
+    """The limit for which the highest rate is searched; a figure's own table may not have it."""
+    limit_ms = row.get("capacity_max_latency_p99_ms")
+    return NONE if limit_ms is None else f"for {limit_ms:g} ms"
+
+
 def _setting(column: str) -> Callable[[Row], str]:
     return lambda row: NONE if row[column] is None else _value(row[column])
 
@@ -289,7 +295,7 @@ _AXES = {
 }
 """What tables call server axes that people do not call as campaign files do."""
 
-POINT = ("model", "batch", "concurrency", "requests/s", "arrivals")
+POINT = ("model", "batch", "concurrency", "requests/s", "arrivals", "capacity")
 """What is said of every point."""
 
 _SELF_EXPLAINING = ("model", "together")
@@ -300,6 +306,7 @@ _SETTINGS = [
     for name in ASKED_COLUMNS
     if name not in ("variant_name", "beside", "shapes_name")
     and name not in ("batch_size", "concurrency", "request_rate", "request_intervals_digest")
+    and name != "capacity_max_latency_p99_ms"
 ]
 TEXTS: dict[str, Callable[[Row], str]] = {
     "model": lambda row: str(row["model_label"]),
@@ -312,6 +319,7 @@ TEXTS: dict[str, Callable[[Row], str]] = {
     "concurrency": _setting("concurrency"),
     "requests/s": _setting("request_rate"),
     "arrivals": _arrivals,
+    "capacity": _capacity,
     **{name.replace("_", " "): _setting(name) for name in _SETTINGS},
     "together": _together,
     "repeat": _setting("repeat"),

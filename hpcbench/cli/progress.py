@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -17,7 +18,6 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.text import Text
 
@@ -33,6 +33,7 @@ from hpcbench.cli.point_text import (
     point_phrases,
 )
 from hpcbench.cli.table import COLOURS
+from hpcbench.cli.time_left import TimeLeft
 from hpcbench.cluster.events import (
     Event,
     JobsSeen,
@@ -76,17 +77,18 @@ def show_progress(console: Console) -> Iterator[Listener]:
     callable
         The ``listener`` for `hpcbench.run`.
     """
+    time_left = TimeLeft()
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        time_left,
         console=console,
         expand=True,
         disable=not console.is_terminal,
     )
-    view = _View(console, bar)
+    view = _View(console, bar, time_left)
     with bar:
         yield view.report
 
@@ -147,9 +149,11 @@ def check_text(check: Check) -> Text:
 
 
 class _View:
-    def __init__(self, console: Console, bar: Progress) -> None:
+    def __init__(self, console: Console, bar: Progress, time_left: TimeLeft) -> None:
         self._console = console
         self._bar = bar
+        self._time_left = time_left
+        self._planned_keys: set[Key] = set()
         self._task: TaskID | None = None
         self._counts: Counter[str] = Counter()
         self._last_jobs = ""
@@ -202,6 +206,9 @@ class _View:
         one_model = len({row["model_label"] for row in rows}) == 1
         self._said = (*POINT[one_model:], *_SERVER, *more)
         if left:
+            placements = chain.from_iterable(plan.placements.values())
+            self._planned_keys = set(chain.from_iterable(each.keys for each in placements))
+            self._time_left.start(plan.estimate_s, len(self._planned_keys))
             self._task = self._bar.add_task("starting workers", total=total, completed=plan.done)
 
     def _jobs(self, pools: Mapping[str, "PoolJobs"]) -> None:
@@ -215,6 +222,9 @@ class _View:
         status = event.status
         self._counts[status] += 1
         self._describe(self._description(), advance=1)
+        if event.key in self._planned_keys:
+            # The others apply nowhere, and take no time.
+            self._time_left.advance()
         throughput = event.throughput_infer_per_s
         metric = f"{throughput:10,.1f} infer/s" if throughput is not None else " " * 18
         first = f"{time.strftime('%H:%M:%S')} {status:<8} {metric}  "

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from hpcbench.cli import completions
-from hpcbench.cli.rows import ACCEPT, load_whole
+from hpcbench.cli.rows import ACCEPT, ALL, load_chosen, load_whole
 from hpcbench.cli.say import say, say_damaged
 from hpcbench.errors import BadInput
 
@@ -99,7 +99,8 @@ def _parse_prices(
     help="HTML file to write, as in report.html.",
 )
 @ACCEPT
-def report(results: Path, out: Path, accepted: tuple[str, ...]) -> int:
+@ALL
+def report(results: Path, out: Path, **chosen: Any) -> int:
     """Write a report on RESULTS as one HTML file.
 
     RESULTS is a results folder or a Parquet file. The report contains all figures and tables and
@@ -108,7 +109,7 @@ def report(results: Path, out: Path, accepted: tuple[str, ...]) -> int:
     from hpcbench.analysis.report.page import write_report
     from hpcbench.cli.console import show_progress_of
 
-    frame, damaged = load_whole(results, accepted=accepted)
+    frame, damaged = load_chosen(results, **chosen)
     say(write_report(frame, out, str(results), track=show_progress_of("drawing")))
     return say_damaged(damaged)
 
@@ -139,14 +140,15 @@ def report(results: Path, out: Path, accepted: tuple[str, ...]) -> int:
     help="Draw only this figure. Repeat the option for several. Default: all that apply.",
 )
 @ACCEPT
+@ALL
 @click.option("--verbose", is_flag=True, help="Say why other figures were not drawn.")
 def plot(
     results: Path,
     out: Path,
     style: str,
     names: tuple[str, ...],
-    accepted: tuple[str, ...],
     verbose: bool,
+    **chosen: Any,
 ) -> int:
     """Draw the figures of RESULTS as PNG and PDF.
 
@@ -158,7 +160,7 @@ def plot(
     from hpcbench.cli.console import show_progress_of
     from hpcbench.cli.point_text import counted
 
-    frame, damaged = load_whole(results, accepted=accepted)
+    frame, damaged = load_chosen(results, **chosen)
     track = show_progress_of("drawing")
     saved = save_figures(frame, out, style=style, names=names, track=track)
     for path in saved.files:
@@ -246,12 +248,14 @@ def plot(
     "of CMSSW's TritonClient, or a Deployment and a Service. Repeat the option for several.",
 )
 @ACCEPT
+@ALL
 @JSON
 def recommend(
     results: Path,
     out: Path | None,
     targets: tuple[str, ...],
     accepted: tuple[str, ...],
+    all_files: bool,
     as_json: bool,
     **limits: Any,
 ) -> int:
@@ -270,7 +274,9 @@ def recommend(
 
     if targets and out is None:
         raise BadInput("--for: needs a folder", "name one by --out")
-    frame, damaged = load_whole(results, RECOMMEND_COLUMNS, categories=True, accepted=accepted)
+    frame, damaged = load_chosen(
+        results, RECOMMEND_COLUMNS, categories=True, accepted=accepted, all_files=all_files
+    )
     advice = recommend_on_all_servers(frame, Requirements(**limits))
     if as_json:
         rows = [recommend_text.recommendation_json(each) for each in advice]

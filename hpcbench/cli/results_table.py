@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _FIRST = ("model", "version", "pool", "variant")
-_LAST = ("concurrency", "requests/s", "arrivals", "batch", "repeat")
+_LAST = ("concurrency", "requests/s", "arrivals", "capacity", "batch", "repeat")
 """Inside: so that the rows of one curve stand together."""
 
 _SETTINGS = tuple(name for name in TEXTS if name not in (*_FIRST, *_LAST, "server variant"))

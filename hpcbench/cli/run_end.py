@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from rich.console import Console
 
+from hpcbench.analysis.summary.searches import without_steps
 from hpcbench.cli.console import line_width, print_folded, print_lines
 from hpcbench.cli.fold import folded, folded_phrases
 from hpcbench.cli.point_text import POINT, Row, counted, differing, point_phrases
 from hpcbench.cli.results_table import results_table
+from hpcbench.cli.rows import earlier_text
 from hpcbench.cli.statuses import counts_text, reason_lines, with_status
 from hpcbench.errors import BadInput
 from hpcbench.records import store
 from hpcbench.records.columns import MEASURED
 from hpcbench.records.folder import Results
 from hpcbench.records.frame import load_results
+from hpcbench.records.model_files import current_digests, is_earlier
 
 if TYPE_CHECKING:
     from hpcbench.analysis.decide.recommend import Recommendation
@@ -52,17 +55,21 @@ def print_end(summary: "Summary", folder: Path, table: Console, console: Console
     Returns
     -------
     pandas.DataFrame
-        All measurements in the folder, as they were read for this.
+        The measurements of the present model files, as they were read for this.
     """
     results = Results(summary.results)
     # What was damaged is moved aside and reported by now.
-    frame = load_results(results.folder)
+    frame = without_steps(load_results(results.folder))
+    earlier = is_earlier(frame, current_digests(results.folder))
+    frame = frame[~earlier].reset_index(drop=True)
     rows = with_status(store.read_plan(results), store.read_statuses(results))
     if len(frame) <= MOST_ROWS:
         print_lines(table, results_table(frame, line_width(table)))
     width = line_width(console)
     text = f"{folder}: {counted(len(rows), 'measurement')}: {counts_text(rows)}"
     print_folded(console, text, "bold")
+    if earlier.any():
+        print_folded(console, earlier_text(int(earlier.sum())))
     for line in reason_lines(rows, width, most_points=0):
         print_folded(console, line)
     for line in best_lines(frame, rows, width):

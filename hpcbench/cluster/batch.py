@@ -6,7 +6,6 @@ was killed before it could write down a job's id.
 """
 
 import os
-import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from hpcbench.config.site import SYSTEMS, Pool, Site
 from hpcbench.errors import SiteError
 from hpcbench.measure import node
 from hpcbench.runtime import process
+from hpcbench.runtime.temporary import temporary_folder
 
 COMMAND_TIMEOUT_S = 60.0
 
@@ -362,11 +362,9 @@ def command_output(argv: Sequence[str], harmless: Sequence[str] = ()) -> str:
     SiteError
         Where it is not there, fails, or does not end within `COMMAND_TIMEOUT_S`.
     """
-    with tempfile.TemporaryDirectory(prefix="hpcbench-") as folder:
+    with temporary_folder() as folder:
         try:
-            done = process.run(
-                process.Command(argv), folder=Path(folder), timeout_s=COMMAND_TIMEOUT_S
-            )
+            done = process.run(process.Command(argv), folder=folder, timeout_s=COMMAND_TIMEOUT_S)
         except OSError as error:
             raise SiteError(f"{argv[0]}: {error.strerror}") from error
     message = (done.stderr or done.stdout).strip()

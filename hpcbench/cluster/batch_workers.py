@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import dask
 from distributed import Client
 
 from hpcbench.cluster import dask_internals, ledger
@@ -28,6 +29,7 @@ from hpcbench.cluster.run_state import PoolJobs
 from hpcbench.cluster.submission import Submission, SubmissionGate
 from hpcbench.errors import JobsDied, SiteError
 from hpcbench.measure import server_log
+from hpcbench.runtime.temporary import temporary_folder
 
 log = logging.getLogger(__name__)
 
@@ -333,7 +335,13 @@ def batch_workers(
         ledger.add_job(submission.results, run, pool_name, job_id)
 
     gate = SubmissionGate(accepted)
-    with dask_settings(), dask_internals.jobqueue_settings():
+    with (
+        dask_settings(),
+        dask_internals.jobqueue_settings(),
+        temporary_folder() as workspace,
+        # The scheduler's own, in /tmp, stays there.
+        dask.config.set({"temporary-directory": str(workspace)}),
+    ):
         cluster = submission.start_cluster(pool_name, gate)
         with dask_internals.connected_client(cluster) as client:
             try:

@@ -10,7 +10,6 @@ import itertools
 import logging
 import os
 import ssl
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -26,6 +25,7 @@ from distributed.deploy.spec import ProcessInterface
 from distributed.security import Security
 
 from hpcbench.cluster.batch import BatchSystem
+from hpcbench.runtime.temporary import temporary_folder
 
 log = logging.getLogger(__name__)
 
@@ -283,8 +283,8 @@ class _ReportingJob(ProcessInterface):
     @contextmanager
     def job_file(self) -> Iterator[str]:
         # dask-jobqueue's own opens a name in /tmp, at which somebody else may have put a file.
-        with tempfile.TemporaryDirectory(prefix="hpcbench-") as folder:
-            path = Path(folder, "job.sh")
+        with temporary_folder() as folder:
+            path = folder / "job.sh"
             path.write_text(self.job_script(), encoding="utf-8")  # type: ignore[attr-defined]
             yield str(path)
 

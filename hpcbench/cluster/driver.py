@@ -29,6 +29,7 @@ from hpcbench.records.folder import Results, lock_folder
 from hpcbench.records.session import Session, open_session
 from hpcbench.runtime import pull
 from hpcbench.runtime.ownership import others_cannot_write
+from hpcbench.runtime.temporary import sweep
 
 log = logging.getLogger(__name__)
 
@@ -132,6 +133,8 @@ def run(
     folder = Results(Path(results).absolute())
     try:
         with others_cannot_write():
+            # First: what a killed run has left goes, also where this one cannot start.
+            sweep()
             todo = plan(campaign, site, pools=pools, only=only)
             wanted = _Wanted(todo, only or frozenset(), new_session, lock)
             return _run(wanted, folder, account, listener or say_stopping)

@@ -8,19 +8,26 @@ command line can start the server before it imports anything that takes long.
 
 import contextlib
 import multiprocessing
+import multiprocessing.util
 import os
 import signal
 import sys
+import tempfile
 import threading
 import types
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing import forkserver
 
 import psutil
 
+from hpcbench.runtime.temporary import temporary_folder
+
 _PRELOADED = ["hpcbench.cluster.preloaded"]
 """Not ``__main__``, which is there by default: a user's script would run once more."""
+
+_LONGEST_FOLDER = 70
+"""In it come two more names, and a socket's path has at most 107 characters."""
 
 _SAFE_PATH = "PYTHONSAFEPATH"
 
@@ -53,6 +60,24 @@ def _ensure_running() -> None:
             del os.environ[_SAFE_PATH]
         else:
             os.environ[_SAFE_PATH] = before
+
+
+def delete_sockets_of_killed() -> None:
+    """Let multiprocessing keep its sockets where they are deleted if this process is killed.
+
+    The folder is there until this process ends: for a command, not for a user's program.
+    """
+    stack = ExitStack()
+    folder = stack.enter_context(temporary_folder())
+    # After multiprocessing's own, of -100, which wants to find its folder there.
+    multiprocessing.util.Finalize(None, stack.close, exitpriority=-200)
+    if len(str(folder)) > _LONGEST_FOLDER:
+        return
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        multiprocessing.util.get_temp_dir()
+    finally:
+        tempfile.tempdir = before
 
 
 @contextmanager

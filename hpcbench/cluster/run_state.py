@@ -2,6 +2,7 @@
 
 import json
 import logging
+import logging.handlers
 import os
 import re
 import socket
@@ -184,7 +185,11 @@ def read_state(results: Results) -> dict[str, Any]:
     return {"running": [], "jobs": {}}
 
 
-class _LogFile(logging.FileHandler):
+DRIVER_LOG_BYTES = 10_000_000
+"""The size of the driver's log, after which it is put aside for a new one; two are kept."""
+
+
+class _LogFile(logging.handlers.RotatingFileHandler):
     def handleError(self, _: logging.LogRecord) -> None:  # noqa: N802
         """Say nothing: on a full disk, the run itself reports why it ends."""
 
@@ -203,7 +208,7 @@ def log_file(results: Results) -> Iterator[None]:
     None
         The log is closed when the block is left.
     """
-    handler = _LogFile(results.logs / "driver.log")
+    handler = _LogFile(results.logs / "driver.log", maxBytes=DRIVER_LOG_BYTES, backupCount=1)
     handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("hpcbench")
     logger.addHandler(handler)

@@ -17,6 +17,7 @@ from hpcbench.cluster import batch, dask_config, dask_internals
 from hpcbench.cluster.batch import ThisJob
 from hpcbench.errors import cause_chain
 from hpcbench.measure import device, node
+from hpcbench.runtime.temporary import sweep, temporary_folder
 
 
 def _deadline(job: ThisJob | None) -> float | None:
@@ -43,8 +44,13 @@ def _main() -> None:
     # Else Dask logs each connection. Where a job dies, the last lines of its log are shown: they
     # must be the error.
     logging.getLogger("distributed").setLevel(logging.WARNING)
+    # What jobs that were killed have left on this node.
+    sweep()
     try:
-        dask_internals.run_worker()
+        with temporary_folder() as workspace:
+            # Dask's own, in /tmp, stays there.
+            dask.config.set({"temporary-directory": str(workspace)})
+            dask_internals.run_worker()
     except (RuntimeError, ValueError, OSError) as error:
         # The outermost of Dask's errors says only that something failed to start.
         chain = "; ".join(f"{type(each).__name__}: {each}" for each in cause_chain(error))

@@ -3,7 +3,6 @@
 import importlib
 import pickle
 import platform
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -24,6 +23,7 @@ from hpcbench.records.columns import Key, Record
 from hpcbench.records.folder import Results
 from hpcbench.runtime import command
 from hpcbench.runtime.ownership import others_cannot_write
+from hpcbench.runtime.temporary import temporary_folder
 
 TOPIC = "hpcbench"
 """The topic of Dask's events by which workers report each record as soon as it is on disk."""
@@ -163,9 +163,8 @@ def _results_here(site: Site, folder: str) -> Iterator[Results]:
     if site.shared_filesystem:
         yield Results(Path(folder))
         return
-    scratch = command.scratch_folder(site.container)
-    with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch) as own:
-        results = Results(Path(own))
+    with temporary_folder(command.scratch_folder(site.container)) as own:
+        results = Results(own)
         results.logs.mkdir()
         yield results
 

@@ -20,6 +20,7 @@ from hpcbench.cluster.run_state import PoolJobs
 from hpcbench.cluster.submission import Submission
 from hpcbench.config.site import Pool, Site
 from hpcbench.records.folder import Results
+from hpcbench.runtime.temporary import temporary_folder
 
 
 class Workers(Protocol):
@@ -196,7 +197,13 @@ def local_workers(pool: Pool) -> Iterator[_LocalWorkers]:
     Workers
         They are gone when the block is left.
     """
-    with dask_settings(), forked_workers(), hidden_main_module(), fork_server():
+    with (
+        dask_settings(),
+        forked_workers(),
+        hidden_main_module(),
+        fork_server(),
+        temporary_folder() as workspace,
+    ):
         cluster = LocalCluster(
             n_workers=pool.max_jobs,
             threads_per_worker=1,
@@ -208,6 +215,8 @@ def local_workers(pool: Pool) -> Iterator[_LocalWorkers]:
             dashboard_address="127.0.0.1:0",
             worker_dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
+            # Dask's own, in /tmp, stays there.
+            local_directory=str(workspace),
             # Triton takes the memory, and a worker's limit does not count it.
             memory_limit=0,
             # The fork server may be older than a change of this process's environment. A driver

@@ -128,8 +128,9 @@ class Campaign(FileSection):
         ----------
         **changes
             New values by key of the file. ``server``, ``load`` and ``measurement`` hold the axes to
-            change; the others stay. One of ``concurrency``, ``request_rate`` and
-            ``request_intervals`` replaces all three. Models and variants keep axes of their own.
+            change; the others stay. One of ``concurrency``, ``request_rate``,
+            ``request_intervals`` and ``capacity`` replaces all four. Models and variants keep axes
+            of their own.
 
         Returns
         -------

@@ -10,22 +10,25 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 from pydantic import BeforeValidator, ConfigDict, Field, ValidationInfo
 
 from hpcbench.config import yaml_model
+from hpcbench.config.load_values import Capacity, Positive, Precision
 from hpcbench.config.values import Count, as_axis
 from hpcbench.config.yaml_model import FileSection, axis_values
 
 WINDOWS_IN_A_ROW = 3
 """How many windows must agree."""
 
+EXPECTED_STEPS, MOST_STEPS = 10, 25
+"""How many measurements a search for a capacity takes, and how many it may take."""
+
 INTERVALS = "intervals"
 """The distribution of requests that are sent at recorded times."""
 
-_LOOPS = ("concurrency", "request_rate", "request_intervals")
+_LOOPS = ("concurrency", "request_rate", "request_intervals", "capacity")
 _LENGTH = "request_intervals_s"
 
 A = TypeVar("A", bound=FileSection)
 T = TypeVar("T")
 Axis = Annotated[tuple[T, ...], BeforeValidator(as_axis)]
-Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Flag = Annotated[bool, Field(strict=True)]
 
 
@@ -50,6 +53,8 @@ class Load(FileSection):
         The distribution of the times between requests of an open loop.
     request_intervals
         Files with the times between requests, of open loops that send them again.
+    capacity
+        Searches for the highest rate that keeps a limit.
     """
 
     batch_size: Axis[Count] = (1,)
@@ -57,21 +62,7 @@ class Load(FileSection):
     request_rate: Axis[Positive] = ()
     request_distribution: Axis[Literal["constant", "poisson"]] = ("constant",)
     request_intervals: Axis[Annotated[str, BeforeValidator(_intervals_file)]] = ()
-
-
-class Precision(FileSection):
-    """Stop when the 95 % intervals of throughput and latency are narrow enough.
-
-    Attributes
-    ----------
-    precision
-        Half of each interval, over its mean.
-    max_s
-        After so many seconds the point is unstable.
-    """
-
-    precision: Annotated[float, Field(strict=True, gt=0, lt=1)]
-    max_s: Positive = 60.0
+    capacity: Axis[Capacity] = ()
 
 
 def _data_file(value: Any, info: ValidationInfo) -> Any:
@@ -157,7 +148,9 @@ class LoadVariant:
     in a closed one. Of an open loop with ``request_intervals`` they are the mean rate and
     "intervals". Other settings that are None are left to perf_analyzer. ``input_data_digest``
     stands for the content of the data file. ``stability_percentage`` and ``max_trials`` are None
-    where ``stop_precision`` decides. ``timeout_s`` is no column: it changes no metric.
+    where ``stop_precision`` decides. ``timeout_s`` is no column: it changes no metric. Nor is
+    ``arrivals_seed``, from which the arrivals of a step of a search for a capacity are drawn: no
+    campaign sets it. The search itself has no rate.
     """
 
     batch_size: int = 1
@@ -167,6 +160,8 @@ class LoadVariant:
     request_intervals: str | None = None
     request_intervals_digest: str | None = None
     request_intervals_s: float | None = None
+    capacity_max_latency_p99_ms: float | None = None
+    capacity_within: float | None = None
     protocol: str = "grpc"
     asynchronous: bool = True
     streaming: bool = False
@@ -187,6 +182,17 @@ class LoadVariant:
     string_length: int | None = None
     string_data: str | None = None
     timeout_s: float | None = None
+    arrivals_seed: int | None = None
+
+    @property
+    def is_search(self) -> bool:
+        """Whether the point is a search for a capacity."""
+        return self.capacity_max_latency_p99_ms is not None
+
+    @property
+    def replays(self) -> bool:
+        """Whether perf_analyzer is given a file with the times between requests."""
+        return self.request_intervals is not None or self.arrivals_seed is not None
 
     @property
     def window_s(self) -> float:
@@ -198,16 +204,26 @@ class LoadVariant:
         """Seconds under load after which the point is unstable."""
         return self.stop_max_s or (self.max_trials or 0) * self.window_s
 
+    @property
+    def queue_s(self) -> float:
+        """Seconds in which a rate that is too high makes the latency of a search's limit."""
+        limit_s = (self.capacity_max_latency_p99_ms or 0.0) / 1000
+        return limit_s / self.capacity_within if self.capacity_within else 0.0
+
     @cached_property
     def estimate_s(self) -> float:
         """Seconds that the point takes if it is soon settled."""
+        if self.is_search:
+            window_s = max(self.window_s, self.queue_s)
+            return EXPECTED_STEPS * (WINDOWS_IN_A_ROW * window_s + 1)
         return min(self.allowed_s, WINDOWS_IN_A_ROW * self.window_s) + 1
 
     @cached_property
     def longest_s(self) -> float:
         """Seconds that it takes if it never settles. Only a perf_analyzer that hangs takes more."""
         # One more window, because the first ones may turn out to be too short.
-        return self.allowed_s + self.window_s + 2
+        longest_s = max(self.allowed_s, WINDOWS_IN_A_ROW * self.queue_s) + self.window_s + 2
+        return longest_s * (MOST_STEPS if self.is_search else 1)
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -234,7 +250,9 @@ class LoadVariant:
         return found
 
 
-LOAD_COLUMNS = tuple(field.name for field in fields(LoadVariant) if field.name != "timeout_s")
+LOAD_COLUMNS = tuple(
+    field.name for field in fields(LoadVariant) if field.name not in ("timeout_s", "arrivals_seed")
+)
 """The columns of a record that say what was asked of perf_analyzer."""
 
 _DEFAULTS = {
@@ -275,7 +293,7 @@ def override_axes(axes: A, *overrides: FileSection | None) -> A:
 
 
 def split_loops(load: Load) -> list[dict[str, tuple[Any, ...]]]:
-    """Return the axes of closed loops, of open loops with a rate, and of those with a file apart.
+    """Return the axes of each kind of loop: closed, with a rate, with a file, with a search.
 
     Parameters
     ----------
@@ -297,6 +315,8 @@ def split_loops(load: Load) -> list[dict[str, tuple[Any, ...]]]:
     if load.request_intervals:
         files = load.request_intervals
         found.append(axes | {"request_intervals": files, "request_distribution": (INTERVALS,)})
+    if load.capacity:
+        found.append(axes | {"capacity": load.capacity, "request_distribution": ("poisson",)})
     if not found or "concurrency" in load.model_fields_set:
         found.insert(0, axes | {"concurrency": load.concurrency})
     return found
@@ -343,8 +363,12 @@ def load_variant(
     settings: dict[str, Any] = {
         name: None if name in no_effect else value
         for name, value in asked.items()
-        if name != "stop"
+        if name not in ("stop", "capacity")
     }
+    search = asked["capacity"]
+    if search is not None:
+        settings["capacity_max_latency_p99_ms"] = search.max_latency_p99_ms
+        settings["capacity_within"] = search.within
     if isinstance(stop, Precision):
         settings |= {"stop_precision": stop.precision, "stop_max_s": stop.max_s}
     if replayed is not None:

@@ -38,12 +38,21 @@ def bad_input(
     return BadInput("\n".join(messages))
 
 
+def _in_file(location: Location, lines: dict[Location, int]) -> Location:
+    """The location without the position of a value that stands for a list of one."""
+    found: Location = ()
+    for part in location:
+        is_single = isinstance(part, int) and found in lines and (*found, part) not in lines
+        found = found if is_single else (*found, part)
+    return found
+
+
 def _message(
     detail: ErrorDetails, model: type[BaseModel], source: str, lines: dict[Location, int]
 ) -> str:
     # Kinds of a value in brackets, such as "<shares>", are no keys.
     keys = (part for part in detail["loc"] if not str(part).startswith("<"))
-    location = (*keys, *detail.get("ctx", {}).get("location", ()))
+    location = _in_file((*keys, *detail.get("ctx", {}).get("location", ())), lines)
     # Behind the keys of the file, pydantic's location goes on with the names of validators.
     known = next((n for n in range(len(location), 0, -1) if location[:n] in lines), 0)
     where = f"{source}:{lines[location[:known]]}" if known else source

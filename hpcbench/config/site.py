@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticKnownError
 
 from hpcbench.config import yaml_model
@@ -348,7 +348,9 @@ class Site(FileSection):
         Site
             A copy.
         """
-        return self.model_copy(update={"container": self.container.with_server_image(name)})
+        container = self.container.with_server_image(name)
+        # Not checked once more: a worker need not know the batch system that started it.
+        return BaseModel.model_copy(self, update={"container": container})
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> "Site":

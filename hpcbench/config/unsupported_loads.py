@@ -7,6 +7,7 @@ from hpcbench.config.load_axes import Load, LoadVariant, Measurement, split_loop
 
 def _open_loop_reason(load: LoadVariant) -> str | None:
     key = "request_intervals" if load.request_intervals else "request_rate"
+    key = "capacity" if load.is_search else key
     if not load.asynchronous:
         return (
             f"{key} needs async: true: a synchronous perf_analyzer sends a request only when one "
@@ -14,6 +15,8 @@ def _open_loop_reason(load: LoadVariant) -> str | None:
         )
     if load.request_intervals and load.measurement_mode != "time_windows":
         return f"{key} needs measurement_mode: time_windows, because a window plays the whole file"
+    if load.is_search and load.measurement_mode != "time_windows":
+        return f"{key} needs measurement_mode: time_windows, because it looks at every rate as long"
     return None
 
 
@@ -32,7 +35,7 @@ def unsupported_reason(load: LoadVariant, *, gpus: bool = True) -> str | None:
     str or None
         The reason; None where none is known.
     """
-    if load.request_rate or load.request_intervals:
+    if load.request_rate or load.request_intervals or load.is_search:
         against = _open_loop_reason(load)
         if against is not None:
             return against
@@ -54,7 +57,7 @@ _MEASUREMENT = (
     "measurement_mode",
 )
 _LOADS = ("request_rate", "request_intervals")
-_REFUSED = (*_MEASUREMENT, *_LOADS)
+_REFUSED = (*_MEASUREMENT, *_LOADS, "capacity_max_latency_p99_ms")
 
 
 def always_unsupported_reason(load: Load, measurement: Measurement) -> str | None:
@@ -73,9 +76,11 @@ def always_unsupported_reason(load: Load, measurement: Measurement) -> str | Non
     """
     axes = [getattr(measurement, name) for name in _MEASUREMENT]
     for loop in split_loops(load):
+        limits = [each and each.max_latency_p99_ms for each in loop["capacity"]]
+        loads = [loop[name] for name in _LOADS]
         reasons = [
             unsupported_reason(LoadVariant(**dict(zip(_REFUSED, values, strict=True))))
-            for values in itertools.product(*axes, *(loop[name] for name in _LOADS))
+            for values in itertools.product(*axes, *loads, limits)
         ]
         if None not in reasons:
             return f"measurement: {reasons[0]}"

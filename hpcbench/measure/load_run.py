@@ -259,6 +259,8 @@ def _end(watched: Sequence[_Watched]) -> None:
 def _verdict(generator: LoadGenerator, reports: Sequence[Report]) -> Verdict:
     load = generator.load
     observations = [report.observation for report in reports]
+    if load.arrivals_seed is not None:
+        return stop_rule.by_report(observations)
     if load.stop_precision is not None:
         return stop_rule.by_precision(
             observations, precision=load.stop_precision, max_s=load.allowed_s

@@ -2,7 +2,6 @@
 
 import logging
 import shlex
-import tempfile
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,10 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from hpcbench.config.load_axes import LoadVariant
 from hpcbench.config.site import Site
 from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.errors import ServerFailed
 from hpcbench.measure import (
+    capacity,
     engines,
     hints,
     loaded_config,
@@ -37,6 +38,7 @@ from hpcbench.measure.perf_analyzer import PassPlan
 from hpcbench.measure.perf_output import Outcome
 from hpcbench.measure.preflight import InstalledPerfAnalyzer, check_scratch, installed_perf_analyzer
 from hpcbench.measure.server import ServerOptions
+from hpcbench.measure.server_statistics import wait_until_idle
 from hpcbench.plan import model_config
 from hpcbench.plan.digest import hash_id
 from hpcbench.plan.initial_record import initial_record
@@ -47,6 +49,7 @@ from hpcbench.records.columns import Record, Status
 from hpcbench.runtime import command as container
 from hpcbench.runtime import process
 from hpcbench.runtime.command import NodeAccess
+from hpcbench.runtime.temporary import temporary_folder
 
 log = logging.getLogger(__name__)
 
@@ -156,6 +159,7 @@ def _measure_on(
                 return
         check_scratch(container.scratch_folder(work.site.container))
         preflight.check_unchanged(work.site.container)
+        server_log.cut(server.log_path)
         points = waiting.popleft()
         for point, record in _measure_points(points, server, work):
             failed |= record.status in (Status.FAILED, Status.TIMEOUT)
@@ -182,11 +186,15 @@ def _measure_points(
     The models that an ensemble calls come first: the ensemble's record says that the point is done,
     so the others must be on disk by then.
     """
-    times = work.placement.time_columns(datetime.now(UTC))
-    outcomes = _measure_load(points, server, work)
-    for point, (outcome, extra) in zip(points, outcomes, strict=True):
-        record = _record(point, outcome, extra | times, server, work)
-        for part in outcome.composing if server.alive else ():
+    point = points[0]
+    if point.load.is_search:
+        found = ((point, each.outcome, each.columns) for each in _search(point, server, work))
+    else:
+        each_one = zip(points, _measure_load(points, server, work), strict=True)
+        found = ((point, outcome, extra) for point, (outcome, extra) in each_one)
+    for point, outcome, extra in found:
+        record = _record(point, outcome, extra, server, work)
+        for part in outcome.composing if server.alive and record.part_of is None else ():
             yield (
                 point,
                 _composing_record(record, point, part, server.config_of(part.model, part.version)),
@@ -196,6 +204,22 @@ def _measure_points(
         if not server.fresh:
             metrics.pop("gpu_memory_max_bytes", None)
         yield point, replace(record, **metrics)
+
+
+def _search(point: Point, server: triton.Server, work: _Work) -> Iterator[capacity.Measured]:
+    """Search for the capacity of the server that a point is measured on."""
+
+    def run(load: LoadVariant) -> tuple[Outcome, dict[str, Any]]:
+        ((outcome, extra),) = _measure_load((replace(point, load=load),), server, work)
+        if not server.alive:
+            outcome = replace(outcome, status=Status.FAILED)
+        elif outcome.metrics.get("overloaded"):
+            wait_until_idle(work.watch.statistics)
+        return outcome, extra
+
+    placement = work.placement
+    session = placement.session.run_id if placement.session else ""
+    return capacity.search(point.id, point.load, f"{session}/{point.id}/{placement.repeat}", run)
 
 
 def _record(
@@ -260,12 +284,14 @@ def _measure_load(
     others = [b for b in points[0].co_located if isinstance(b, Point) and b.variant not in asked]
     everyone = [*points, *others]
     plans = [perf_analyzer.first_plan(point.load) for point in everyone]
+    times = work.placement.time_columns(datetime.now(UTC))
     spent_s = 0.0
     with observing(work.watch) as seen:
         while True:
             commands, results = _run_once(everyone, plans, server, work)
             if results is None:
-                return [(Outcome(Status.FAILED, reason), {}) for reason in commands[: len(points)]]
+                failed = [Outcome(Status.FAILED, reason) for reason in commands[: len(points)]]
+                return [(each, times) for each in failed]
             spent_s += results[0].seconds
             better = [each.better_plan or plan for each, plan in zip(results, plans, strict=True)]
             if any(each.exit_code is not None for each in results):
@@ -277,6 +303,7 @@ def _measure_load(
     found = []
     for point, command, each in zip(everyone, commands, results, strict=True):
         extra: dict[str, Any] = {
+            **times,
             "command": command,
             "exit_code": each.exit_code,
             "perf_analyzer_s": spent_s,
@@ -308,8 +335,7 @@ def _run_once(
         for point, plan in zip(points, plans, strict=True):
             # perf_analyzer puts the name of a composing model before the whole of -f. With a path
             # that file cannot be written, so it runs in this folder and -f is a bare name.
-            name = tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch)
-            folder = Path(stack.enter_context(name))
+            folder = stack.enter_context(temporary_folder(scratch))
             command, lacking = _command(point, plan, server, work, folder)
             reason = write_intervals_file(point.load, folder)
             if lacking:
@@ -359,8 +385,7 @@ def _command(
     access = NodeAccess(folder=folder, mounts=mounts, shm_prefix=shm)
     runtime = container.runtime_of(work.site.container)
     # With intervals perf_analyzer ends after a report: it has no range that it could repeat.
-    again = load.request_intervals is not None
-    command = runtime.sdk_command(work.site.container, words, access, again=again)
+    command = runtime.sdk_command(work.site.container, words, access, again=load.replays)
     unknown = perf_analyzer.unknown_flags(words, work.tool.flags)
     namespaces = server.loopback.namespaces
     return replace(command, cpus=work.cpus.client_cpus, namespaces=namespaces), unknown

@@ -76,8 +76,11 @@ def first_plan(load: LoadVariant) -> PassPlan:
         Nine passes, so three reports, fill a window of a closed loop: windows that slide by a third
         of their length show earlier that three in a row agree. At each report an open loop begins
         its schedule anew, so there a report is a whole window. Where a precision is asked for,
-        reports are short at first, because many are needed.
+        reports are short at first, because many are needed. A step of a search is one report, of
+        three windows with arrivals of their own.
     """
+    if load.arrivals_seed is not None:
+        return _plan(load, load.window_s, 1)
     if load.stop_precision is not None:
         shortest_s = _SHORTEST_S if load.request_rate is None else _SHORTEST_OPEN_S
         return _plan(load, min(load.window_s, shortest_s) / _PASSES, 1)
@@ -109,7 +112,7 @@ def better_plan(
         Longer ones, but no pass longer than a window that was asked for; None where these passes
         will do, or longer ones are not allowed.
     """
-    if load.measurement_mode == "count_windows":
+    if load.measurement_mode == "count_windows" or load.arrivals_seed is not None:
         return None
     if gaps and plan.pass_s < 0.9 * load.window_s:
         return _plan(load, min(load.window_s, 3 * plan.pass_s), 1)
@@ -176,7 +179,7 @@ def arguments(point: Point, *, url: str, plan: PassPlan) -> list[str]:
 
 
 def _driven(load: LoadVariant) -> list[str]:
-    if load.request_intervals is not None:
+    if load.replays:
         return ["--request-intervals", INTERVALS_NAME]
     # With a step of 0 perf_analyzer never reaches the end of the range: it repeats the load.
     if load.request_rate is None:
@@ -217,8 +220,8 @@ def _sent(load: LoadVariant) -> list[str]:
 def _threads(load: LoadVariant) -> int | None:
     # Without a rate on its command line perf_analyzer would take 16: more of them, and not the
     # arrivals, would tell such a load from the other open loops.
-    replayed = load.request_intervals is not None and load.max_threads is None
-    return _OPEN_LOOP_THREADS if replayed else load.max_threads
+    default = _OPEN_LOOP_THREADS if load.replays else None
+    return default if load.max_threads is None else load.max_threads
 
 
 def inferences_per_request(point: Point) -> int:

@@ -10,7 +10,6 @@ import platform
 import re
 import shlex
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -30,6 +29,7 @@ from hpcbench.runtime.command import (
     scratch_folder,
 )
 from hpcbench.runtime.native import read_manifest
+from hpcbench.runtime.temporary import temporary_folder
 
 # On a full disk what Triton and perf_analyzer write would be cut.
 _SCRATCH_BYTES = 50_000_000
@@ -98,13 +98,11 @@ def installed_perf_analyzer(sdk: Container) -> InstalledPerfAnalyzer:
     UnusableNode
         If it does not run.
     """
-    with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch_folder(sdk)) as folder:
+    with temporary_folder(scratch_folder(sdk)) as folder:
 
         def output(*arguments: str) -> str:
-            program = runtime_of(sdk).sdk_command(
-                sdk, list(arguments), NodeAccess(folder=Path(folder))
-            )
-            answer = process.run(program, folder=Path(folder), timeout_s=60)
+            program = runtime_of(sdk).sdk_command(sdk, list(arguments), NodeAccess(folder=folder))
+            answer = process.run(program, folder=folder, timeout_s=60)
             return answer.stdout + answer.stderr
 
         version = output("--version")
@@ -240,8 +238,8 @@ _PROGRAMS: dict[Image, str] = {"server": "tritonserver", "sdk": "perf_analyzer"}
 def _probe(runtime: ImageRuntime, container: Container, image: Image, gpus: bool) -> str:
     program = _PROGRAMS[image]
     scratch = scratch_folder(container)
-    with tempfile.TemporaryDirectory(prefix="hpcbench-", dir=scratch) as name:
-        access = NodeAccess(folder=Path(name), gpus=gpus)
+    with temporary_folder(scratch) as folder:
+        access = NodeAccess(folder=folder, gpus=gpus)
         words = ["sh", "-c", _PROBE, program]
         command = runtime.image_command(container, image, words, access)
         done = process.run(command, folder=access.folder, timeout_s=_TIMEOUT_S)

@@ -23,6 +23,7 @@ from hpcbench.runtime import command as containers
 from hpcbench.runtime.command import NodeAccess
 from hpcbench.runtime.loopback import ADDRESS, Loopback, Port, free_ports
 from hpcbench.runtime.process import RunningProgram, running
+from hpcbench.runtime.temporary import temporary_folder
 
 log = logging.getLogger(__name__)
 
@@ -189,10 +190,8 @@ def serve(
     extra = model_config.server_arguments(asked, variants[0].flags)
     extra += ["--log-verbose=1"] if options.verbose else []
     extra += _POLLING if options.poll_repository else []
-    with tempfile.TemporaryDirectory(
-        prefix="hpcbench-", dir=containers.scratch_folder(container), ignore_cleanup_errors=True
-    ) as folder:
-        repository = Path(folder) / _MODELS
+    with temporary_folder(containers.scratch_folder(container)) as folder:
+        repository = folder / _MODELS
         for variant, config in zip(variants, asked, strict=True):
             model_repository.write_overlay(variant, config, repository)
         mounts = dict.fromkeys(
@@ -261,12 +260,10 @@ def start_without_models(
     ServerFailed
         If it does not become ready.
     """
-    with tempfile.TemporaryDirectory(
-        prefix="hpcbench-", dir=containers.scratch_folder(container), ignore_cleanup_errors=True
-    ) as folder:
-        repository = Path(folder) / _MODELS
+    with temporary_folder(containers.scratch_folder(container)) as folder:
+        repository = folder / _MODELS
         repository.mkdir()
-        access = NodeAccess(folder=Path(folder), gpus=gpus, env={"HPCBENCH_CPUS": str(cpus)})
+        access = NodeAccess(folder=folder, gpus=gpus, env={"HPCBENCH_CPUS": str(cpus)})
         for _ in range(_PORT_ATTEMPTS):
             with (
                 contextlib.suppress(_PortTaken),
@@ -346,7 +343,8 @@ def _launch_on(
     command = containers.runtime_of(container).server_command(
         container, arguments, replace(access, shm_prefix=f"{identity}-")
     )
-    command = replace(command, cpus=access.cpus, namespaces=loopback.namespaces)
+    swept = dict.fromkeys([str(containers.scratch_folder(container)), tempfile.gettempdir()])
+    command = replace(command, cpus=access.cpus, namespaces=loopback.namespaces, sweep=tuple(swept))
     started = time.monotonic()
     log_path.parent.mkdir(parents=True, exist_ok=True)
     # Several servers append to one log: what stands before this position is not of this one.

@@ -4,6 +4,7 @@ Triton's HTTP answers have neither: a server that could not load its models is g
 loaded a model without its accelerator reports that model as ready.
 """
 
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -95,6 +96,31 @@ def still_loading(text: str) -> str:
     last = _message(last_lines(text, 1))
     names = " and ".join(f"'{name}'" for name in waiting)
     return f"{names} did not load, and the last line of the log is: {last}"
+
+
+MAX_BYTES = 50_000_000
+"""A log that is longer is cut at its beginning, between two points."""
+
+CUT = "(what stood here was cut: the log had grown too long)"
+
+
+def cut(path: Path) -> None:
+    """Keep the end of a log that has grown beyond `MAX_BYTES`.
+
+    Parameters
+    ----------
+    path
+        The log, to which a server appends meanwhile: what it writes during the cut may be lost.
+    """
+    # Where the folder is away for a moment, the next point may find it again.
+    with contextlib.suppress(OSError):
+        if path.stat().st_size <= MAX_BYTES:
+            return
+        end = read_end(path, MAX_BYTES // 10)
+        # In place: the server writes to the end of the file that it has open.
+        with path.open("r+", encoding="utf-8") as stream:
+            stream.truncate()
+            stream.write(f"{CUT}\n{end}")
 
 
 def tail(path: Path, lines: int = 30) -> str:

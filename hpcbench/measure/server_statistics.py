@@ -4,9 +4,11 @@ perf_analyzer reports means of these counts, and only of the model that it measu
 read of all models, so that the batches that really ran are seen, and requests of somebody else.
 """
 
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Any
 
 from hpcbench.config.triton_messages import ModelConfig
@@ -20,6 +22,8 @@ from hpcbench.runtime.loopback import Port
 # the two counts of a measurement have differed by at most 5, or 0.1 %.
 _EDGE_REQUESTS = 5
 _EDGE_SHARE = 0.01
+
+_IDLE_S, _IDLE_LIMIT_S = 0.3, 60.0
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,26 @@ class ServerStatistics:
             Where it does not answer.
         """
         return parse(loaded_config.get_json(self.http_port, "/v2/models/stats"))
+
+
+def wait_until_idle(statistics: ServerStatistics) -> None:
+    """Wait until Triton answers no more requests, which a load that is too high has left behind.
+
+    Parameters
+    ----------
+    statistics
+        The statistics of the server.
+    """
+    deadline, before = time.monotonic() + _IDLE_LIMIT_S, None
+    while time.monotonic() < deadline:
+        try:
+            now = statistics.read()
+        except (OSError, HTTPException, ValueError):
+            return  # it has died, as the next measurement will show
+        if now == before:
+            return
+        before = now
+        time.sleep(_IDLE_S)
 
 
 def parse(answer: Mapping[str, Any]) -> Counts:

@@ -212,6 +212,23 @@ def by_windows(
     return Verdict(True, False, first, n, cut, reason=reason)
 
 
+def by_report(observations: Sequence[Observation]) -> Verdict:
+    """Stop after one report, for a load that is over then.
+
+    Parameters
+    ----------
+    observations
+        All reports so far.
+
+    Returns
+    -------
+    Verdict
+        The first report counts.
+    """
+    n = min(1, len(observations))
+    return Verdict(n == 1, n == 1, 0, n, 0)
+
+
 def by_precision(observations: Sequence[Observation], *, precision: float, max_s: float) -> Verdict:
     """Stop when the 95 % intervals of throughput and latency are narrow enough.
 

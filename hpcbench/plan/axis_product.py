@@ -229,7 +229,9 @@ def _text(values: Sequence[Any]) -> str:
 
 def _json(value: Any) -> str:
     text = getattr(value, "text", None)
-    return text if isinstance(text, str) else json.dumps(value)
+    if isinstance(text, str):
+        return text
+    return json.dumps(value.model_dump() if hasattr(value, "model_dump") else value)
 
 
 def _rules(campaign: Campaign, parts: Sequence[Part], dropped: Sequence[int]) -> Iterator[str]:

@@ -184,12 +184,19 @@ def _co_location_problems(where: str, members: Mapping[str, Sequence[Point]]) ->
         for label, points in members.items()
         if not points
     ]
-    return nothing + [
+    searches = [
+        f"{where}: load.capacity of '{label}': a search loads one model, at many rates; give the "
+        "models of a group a concurrency, a request_rate or request_intervals"
+        for label, points in members.items()
+        if any(each.load.is_search for each in points)
+    ]
+    memory = [
         f"{where}: measurement.shared_memory: {kind} cannot be used for models that are measured "
         "at the same time: perf_analyzer is stopped while it works, and would leave its shared "
         "memory behind; allowed: none"
         for kind in sorted(kinds)
     ]
+    return nothing + searches + memory
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,7 +59,6 @@ def initial_record(
         reason=reason,
         model=variant.model.name,
         model_position=variant.position,
-        model_digest=variant.model.digest,
         needs=_needed_configs(variant.model),
         shapes=json.dumps(dict(point.shapes)) if point.shapes else None,
         runtime=site.container.runtime,

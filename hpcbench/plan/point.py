@@ -132,6 +132,7 @@ class Point:
             "together_id": self.together_id,
             "model_label": self.variant.label,
             "model_version": self.variant.version,
+            "model_digest": self.variant.model.digest,
             "variant": json.dumps(self.variant.axes),
             "server_flags": json.dumps(self.variant.flags) if self.variant.flags else None,
             "variant_name": self.variant_name,

@@ -54,7 +54,11 @@ class Asked:
         "from the beginning of the session to the start of the measurement", unit="s"
     )
     part_of: str | None = _identity(
-        "point_id of the ensemble that called this model; missing: it was measured itself"
+        "point_id of the ensemble that called this model, or of the search for a capacity whose "
+        "step this is; missing: a measurement of its own"
+    )
+    capacity_step: int | None = _identity(
+        "number of the step in that search, from 0; missing: no step"
     )
 
     # What was asked for
@@ -106,6 +110,15 @@ class Asked:
     request_intervals_s: float | None = _provenance(
         "how long it takes to play them as often as a window must, so that no third of it is empty",
         unit="s",
+    )
+    capacity_max_latency_p99_ms: float | None = _load(
+        "the limit for which the highest rate is searched; missing: no search", unit="ms"
+    )
+    capacity_within: float | None = _load(
+        "by how much the next rate that is tried is higher, as a fraction", unit="1"
+    )
+    arrivals_seed: int | None = _provenance(
+        "seed from which hpcbench drew the arrivals of a step of a search, or of its end"
     )
     protocol: str | None = _call("grpc | http")
     asynchronous: bool | None = _call("perf_analyzer used its asynchronous calls")

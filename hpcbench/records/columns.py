@@ -116,6 +116,11 @@ class Record(Asked):
     schedule_lag_s: float | None = _metric(
         "open loop: how far the sending was behind its schedule at the end", unit="s"
     )
+    capacity_infer_per_s: float | None = _metric(
+        "the highest rate of Poisson arrivals that keeps capacity_max_latency_p99_ms, times "
+        "batch_size; the metrics beside it were measured at this rate",
+        unit="infer/s",
+    )
     request_count: int | None = _metric("requests completed in the windows counted", unit="1")
 
     # Time inside the server, mean per request

@@ -174,6 +174,12 @@ def _of_row(axis: str, row: Mapping[str, Any]) -> str:
     if axis == "stop":
         limits = {"precision": row["stop_precision"], "max_s": row["stop_max_s"]}
         return _text("windows" if row["stop_precision"] is None else limits)
+    if axis == "capacity":
+        limits = {
+            "max_latency_p99_ms": row["capacity_max_latency_p99_ms"],
+            "within": row["capacity_within"],
+        }
+        return _text(None if limits["within"] is None else limits)
     column = _ELSEWHERE.get(axis, axis)
     if column in _LOAD:
         return _text(row[column])

@@ -281,7 +281,7 @@ PLAN_SCHEMA = pa.schema(
         SCHEMA.field(name)
         for name in (
             *("point_id", "pool", "repeat", "together_id", "model_label", "model_version"),
-            *("variant", "server_flags", *ASKED_COLUMNS, "input_data_digest"),
+            *("model_digest", "variant", "server_flags", *ASKED_COLUMNS, "input_data_digest"),
             *("request_intervals", "request_intervals_s"),
         )
     ],

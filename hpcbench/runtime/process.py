@@ -53,6 +53,8 @@ class Command:
         Paths, with wildcards, to delete once the program has ended.
     cpus
         The CPUs that it may use, with all that it starts; empty for those of this process.
+    sweep
+        Folders in which to delete what killed processes have left, once the program has ended.
     namespaces
         Open files of the namespaces that it enters; none for those of this process.
     """
@@ -61,6 +63,7 @@ class Command:
     env: Mapping[str, str] = field(default_factory=dict)
     remove: Sequence[str] = ()
     cpus: Sequence[int] = ()
+    sweep: Sequence[str] = ()
     namespaces: Sequence[int] = ()
 
 
@@ -240,6 +243,7 @@ def running(
     mark = uuid.uuid4().hex
     options = [word for path in command.remove for word in ("--remove", path)]
     options += [word for path in orphaned for word in ("--orphaned", path)]
+    options += [word for path in command.sweep for word in ("--sweep", path)]
     options += [word for file in command.namespaces for word in ("--namespace", str(file))]
     with _on_cpus(command.cpus):
         popen = subprocess.Popen(
@@ -271,6 +275,8 @@ def running(
             supervisor.kill_marked(mark)
             for pattern in command.remove:
                 supervisor.delete(pattern)
+            for folder in command.sweep:
+                supervisor.remove_abandoned(folder)
         if popen.stdin is not None:
             # Not earlier: the guard of a killed supervisor takes it for the death of this process.
             popen.stdin.close()

@@ -10,14 +10,17 @@ time: it waits for the death of both, then kills what is left. Apptainer's conta
 otherwise, because they do not die with their parent.
 
 ``--grace SECONDS`` is the time between SIGTERM and SIGKILL. ``--remove GLOB`` is deleted once the
-program is gone, ``--orphaned GLOB`` only if the starter has died. The program enters the namespaces
-that are open as the files ``--namespace FILE``, in this order.
+program is gone, ``--orphaned GLOB`` only if the starter has died. In ``--sweep FOLDER`` is deleted
+then what processes of this user have left that were killed. The program enters the namespaces that
+are open as the files ``--namespace FILE``, in this order.
 
 Standard library only, and few imports: one of these starts before every measurement. It exits
 with the program's own code, or 128 plus the signal that ended it.
 """
 
+import contextlib
 import ctypes
+import fcntl
 import glob
 import os
 import select
@@ -34,10 +37,13 @@ MARK = "HPCBENCH_PROGRAM"
 """A variable in the environment of a program and of all that it starts: they are found by it."""
 GUARD = "hpcbench-guard"
 """The guard's name in lists of processes."""
+FOLDER_PREFIX = f"hpcbench-tmp-{os.uname().nodename.partition('.')[0]}-"
+"""Of folders that are locked while their process lives; other hosts may not see the lock."""
 HANDLED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 # What was read from the pipe, if anything: STOP, or b"" where the starter died.
 _pipe_data: list[bytes] = []
+_started_at = time.time()
 
 
 def main(arguments: list[str]) -> int:
@@ -53,11 +59,12 @@ def main(arguments: list[str]) -> int:
     int
         The program's exit code, or 128 plus the signal that ended it.
     """
-    grace_s, remove, orphaned, namespaces, command = _parse(arguments)
+    options, command = _parse(arguments)
+    remove, orphaned, sweep = (options[name] for name in ("remove", "orphaned", "sweep"))
     libc = ctypes.CDLL(None, use_errno=True)
     # Orphans of the program are handed to this process rather than to init, so they can be found.
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    _start_guard(remove + orphaned)
+    _start_guard(remove + orphaned, sweep)
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
@@ -67,17 +74,16 @@ def main(arguments: list[str]) -> int:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
     child = os.fork()
     if child == 0:
-        _enter(namespaces, libc)
+        _enter([int(file) for file in options["namespace"]], libc)
         _exec_program(command, libc, before)
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
         code = _wait(child, wake_read)
         if code is None:
-            code = _stop(child, grace_s)
+            code = _stop(child, float(options["grace"][-1]))
     finally:
         _kill_descendants()
-        for pattern in remove + (orphaned if _starter_died() else []):
-            delete(pattern)
+        _clean_up(remove + (orphaned if _starter_died() else []), sweep)
     return code
 
 
@@ -88,26 +94,16 @@ def _starter_died() -> bool:
     return bool(_pipe_data) and STOP not in _pipe_data[0]
 
 
-def _parse(arguments: list[str]) -> tuple[float, list[str], list[str], list[int], list[str]]:
-    grace_s = 5.0
-    remove: list[str] = []
-    orphaned: list[str] = []
-    namespaces: list[int] = []
-    position = 0
-    while arguments[position] != "--":
-        option, value = arguments[position : position + 2]
-        if option == "--grace":
-            grace_s = float(value)
-        elif option == "--remove":
-            remove.append(value)
-        elif option == "--orphaned":
-            orphaned.append(value)
-        elif option == "--namespace":
-            namespaces.append(int(value))
-        else:
+def _parse(arguments: list[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """The values of each option, and the command."""
+    names = ("remove", "orphaned", "sweep", "namespace")
+    options: dict[str, list[str]] = {"grace": ["5"], **{name: [] for name in names}}
+    end = arguments.index("--")
+    for option, value in zip(arguments[:end:2], arguments[1:end:2], strict=True):
+        if option[2:] not in options:
             raise SystemExit(f"supervisor: unknown option {option}")
-        position += 2
-    return grace_s, remove, orphaned, namespaces, arguments[position + 1 :]
+        options[option[2:]].append(value)
+    return options, arguments[end + 1 :]
 
 
 def _enter(namespaces: list[int], libc: ctypes.CDLL) -> None:
@@ -142,7 +138,7 @@ def _exec_program(command: list[str], libc: ctypes.CDLL, mask: set[int | signal.
     os._exit(127)
 
 
-def _start_guard(patterns: list[str]) -> None:
+def _start_guard(patterns: list[str], sweep: list[str]) -> None:
     """Start the guard. It is a child like any other, and killed last if this process lives."""
     # Nobody writes into this pipe. Only this process holds the writing end, so the guard's read
     # ends when this process is dead.
@@ -163,8 +159,7 @@ def _start_guard(patterns: list[str]) -> None:
     while os.read(0, 512):
         pass
     kill_marked(os.environ[MARK])
-    for pattern in patterns:
-        delete(pattern)
+    _clean_up(patterns, sweep)
     # An image server becomes an orphan a little after its container has died.
     for pause_s in (0.0, 0.2, 0.8, 3.0):
         time.sleep(pause_s)
@@ -217,15 +212,17 @@ def kill_orphaned_image_servers() -> bool:
 
 
 def _serves_an_image(pid: int) -> bool:
-    try:
-        own = os.stat(f"/proc/{pid}").st_uid == os.getuid()
-    except OSError:
-        return False
     return (
-        own
+        _own(pid)
         and _name(pid).startswith((b"squashfuse", b"fuse-overlayfs"))
         and b"/mnt/session/" in _read(f"/proc/{pid}/cmdline")
     )
+
+
+def _own(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return os.stat(f"/proc/{pid}").st_uid == os.getuid()
+    return False
 
 
 def _is_apptainer(pid: int) -> bool:
@@ -241,11 +238,9 @@ def _name(pid: int) -> bytes:
 
 
 def _read(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError:
-        return b""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        return file.read()
+    return b""
 
 
 def _parent(pid: int) -> int:
@@ -257,10 +252,8 @@ def _parent(pid: int) -> int:
 def _kill(pids: list[int]) -> bool:
     """Send SIGKILL to each; return whether there was any."""
     for pid in pids:
-        try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
     return bool(pids)
 
 
@@ -278,8 +271,7 @@ def _wait(child: int, wake: int) -> int | None:
         ready, _, _ = select.select([0, wake], [], [])
         if wake in ready:
             numbers = os.read(wake, 512)
-            code = _reap(child)
-            if code is not None:
+            if (code := _reap(child)) is not None:
                 return code
             if any(number != signal.SIGCHLD for number in numbers):
                 return None
@@ -313,8 +305,7 @@ def _stop(child: int, grace_s: float) -> int:
         _signal_group(child, number)
         deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline:
-            code = _reap(child)
-            if code is not None:
+            if (code := _reap(child)) is not None:
                 return code
             time.sleep(0.01)
     return 128 + signal.SIGKILL
@@ -330,10 +321,9 @@ def _signal_group(child: int, number: signal.Signals) -> None:
 
 def _kill_descendants() -> None:
     """Kill what the program left behind, whatever group or session it has moved to."""
-    own = os.getpid()
     # Children of what is killed come to this process, so there may be new ones each time.
     for _ in range(100):
-        if not _kill(_children(own)):
+        if not _kill(_children(os.getpid())):
             return
         time.sleep(0.01)
         _reap(-1)
@@ -341,6 +331,13 @@ def _kill_descendants() -> None:
 
 def _children(parent: int) -> list[int]:
     return [pid for pid in _pids() if _parent(pid) == parent]
+
+
+def _clean_up(patterns: list[str], sweep: list[str]) -> None:
+    for pattern in patterns:
+        delete(pattern)
+    for folder in sweep:
+        remove_abandoned(folder)
 
 
 def delete(pattern: str) -> None:
@@ -355,10 +352,48 @@ def delete(pattern: str) -> None:
         if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path, ignore_errors=True)
         else:
-            try:
+            with contextlib.suppress(OSError):
                 os.unlink(path)
-            except OSError:
-                pass
+
+
+def remove_abandoned(parent: str) -> None:
+    """Delete what processes of this user on this host have left that were killed.
+
+    Parameters
+    ----------
+    parent
+        The folder with temporary folders.
+    """
+    for path in glob.glob(os.path.join(glob.escape(parent), f"{FOLDER_PREFIX}*")):
+        # Where its process lives, or this file system has no locks, it stays.
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            stack.callback(os.close, folder)
+            if os.fstat(folder).st_uid == os.getuid():
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path, ignore_errors=True)
+    _remove_environments()
+
+
+def _remove_environments() -> None:
+    """Delete the empty folders that Triton's Python backend makes in /tmp, whatever TMPDIR says."""
+    servers = [_started(pid) for pid in _pids() if _name(pid) == b"tritonserver" and _own(pid)]
+    for path in glob.glob("/tmp/python_env_*"):
+        # It may be gone meanwhile, or have an environment in it.
+        with contextlib.suppress(OSError):
+            found = os.lstat(path)
+            made = found.st_mtime
+            # A server that cannot be seen from here may own one that is neither so young nor old.
+            known = made > _started_at - 1 or made < time.time() - 3600
+            if known and found.st_uid == os.getuid() and made < min(servers, default=1e99):
+                os.rmdir(path)
+
+
+def _started(pid: int) -> float:
+    """When a process started, in seconds since the epoch; now, where it is gone."""
+    fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return boot + int(fields[19]) / os.sysconf("SC_CLK_TCK") if fields else time.time()
 
 
 if __name__ == "__main__":

@@ -91,5 +91,6 @@ def test_a_table_has_a_column_for_each_axis_and_base_where_one_is_not_set() -> N
         "concurrency": ("1",) * 4,
         "requests/s": ("-",) * 4,
         "arrivals": ("-",) * 4,
+        "capacity": ("-",) * 4,
         "batch": ("1", "2", "1", "2"),
     }

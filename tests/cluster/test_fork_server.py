@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
+import tempfile
 import threading
 from multiprocessing import Pipe, forkserver, get_context
 from multiprocessing.connection import Connection
@@ -14,6 +16,7 @@ import psutil
 import pytest
 
 from hpcbench.cluster.fork_server import fork_server, hidden_main_module, start_fork_server
+from hpcbench.runtime.temporary import sweep
 from tests.helpers.waiting import wait_until
 
 
@@ -99,3 +102,39 @@ def test_a_module_in_the_working_folder_does_not_run(
         _forked()
     assert not ran.exists()
     assert os.environ == before
+
+
+STARTS_ONE = """
+import sys, time
+from hpcbench.cluster import fork_server
+fork_server.delete_sockets_of_killed()
+fork_server.start_fork_server()
+print("started", flush=True)
+time.sleep(300 if sys.argv[1] == "killed" else 0)
+"""
+
+
+@pytest.mark.parametrize("end", ["killed", "orderly"])
+def test_its_sockets_are_deleted_also_after_a_killed_driver(
+    end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The path of a socket must be short.
+    with tempfile.TemporaryDirectory(prefix="t", dir="/tmp") as folder:
+        program = subprocess.Popen(
+            [sys.executable, "-c", STARTS_ONE, end],
+            env=os.environ | {"TMPDIR": folder},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert program.stdout is not None
+        assert program.stdout.readline() == "started\n"
+        if end == "killed":
+            assert list(Path(folder).glob("*/pymp-*/listener-*"))
+            program.kill()
+            program.communicate(timeout=60)
+            monkeypatch.setattr(tempfile, "tempdir", folder)
+            sweep()
+        else:
+            assert program.communicate(timeout=60) == ("", "")
+        assert list(Path(folder).iterdir()) == []

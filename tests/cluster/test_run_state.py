@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,17 @@ def test_an_account_that_would_be_more_than_a_name_does_not_reach_a_job_script(
     with pytest.raises(BadInput, match="allowed are letters"):
         run_state.charged_account(None, site)
     assert run_state.charged_account("phy-1@x", site) == "phy-1@x"
+
+
+def test_the_drivers_log_is_put_aside_when_it_is_long_and_two_are_kept(
+    results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_state, "DRIVER_LOG_BYTES", 2000)
+    results.create()
+    with run_state.log_file(results):
+        for number in range(200):
+            logging.getLogger("hpcbench").warning("line %d", number)
+    logs = {path.name: path.read_text() for path in results.logs.iterdir()}
+    assert logs.keys() == {"driver.log", "driver.log.1"}
+    assert sum(map(len, logs.values())) < 5000
+    assert "line 199" in logs["driver.log"]

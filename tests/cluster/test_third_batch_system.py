@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -55,8 +56,12 @@ def test_its_site_file_is_validated(tmp_path: Path) -> None:
 @pytest.mark.native
 @pytest.mark.usefixtures("leaves_nothing")
 def test_it_runs_the_grid_of_the_demo(
-    tmp_path: Path, native_prefix: Path, demo_models: Path
+    tmp_path: Path, native_prefix: Path, demo_models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    temporary = tmp_path / "t"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
     content = yaml.safe_load(DEMO.read_text())
     content["measurement"] |= QUICK
     content |= {"model_repository": str(demo_models), "server": UNHURRIED}
@@ -74,3 +79,4 @@ def test_it_runs_the_grid_of_the_demo(
     assert set(frame["job_id"]) <= jobs.keys()
     assert not batch.active(jobs)
     assert ledger.unfinished(where) == []
+    assert list(temporary.iterdir()) == [], "Dask's workspace is left, or a folder of our own"

@@ -223,7 +223,7 @@ def test_random_and_zero_are_words_and_not_files(tmp_path: Path, word: str) -> N
         (
             "server: {rate_limiter: {resources: [{name: R}]}}\n",
             5,
-            "server.rate_limiter.0.resources.0.count",
+            "server.rate_limiter.resources.0.count",
             "is missing",
         ),
         (

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from hpcbench import Campaign
 from hpcbench.config.load_axes import LoadVariant
 from hpcbench.config.site import Site
 from hpcbench.config.unsupported_loads import unsupported_reason
@@ -131,6 +132,83 @@ def test_an_open_loop_needs_asynchronous_calls() -> None:
     some = campaign(load=rates, measurement={"async": [True, False]})
     reasons = [unsupported_reason(load, gpus=False) for load in loads(some)]
     assert [reason is None for reason in reasons] == [True, False]
+
+
+# Searches for a capacity
+
+
+def test_each_limit_is_a_search_beside_the_loops_of_the_campaign() -> None:
+    limits = [{"max_latency_p99_ms": 20}, {"max_latency_p99_ms": 50.0, "within": 0.2}]
+    found = loads(campaign(load={"batch_size": [1, 8], "concurrency": 2, "capacity": limits}))
+    assert [(load.batch_size, load.concurrency) for load in found[:2]] == [(1, 2), (8, 2)]
+    assert [
+        (load.batch_size, load.capacity_max_latency_p99_ms, load.capacity_within)
+        for load in found[2:]
+    ] == [(1, 20, 0.05), (1, 50, 0.2), (8, 20, 0.05), (8, 50, 0.2)]
+    for load in found[2:]:
+        assert (load.concurrency, load.request_rate) == (None, None)
+        assert load.request_distribution == "poisson"
+        assert load.is_search
+        # About ten steps of three windows.
+        assert load.estimate_s == 160
+        assert load.longest_s > load.estimate_s
+    # Whoever chooses a loop of its own is not searched.
+    study = campaign(
+        load={"capacity": limits}, models=[{"name": "tagger", "load": {"concurrency": 4}}]
+    )
+    assert [load.is_search for load in loads(study)] == [False]
+
+
+def test_a_step_of_a_search_lasts_until_a_queue_would_be_too_long() -> None:
+    (load,) = loads(campaign(load={"capacity": {"max_latency_p99_ms": 1000, "within": 0.1}}))
+    assert load.estimate_s == 10 * (3 * 10 + 1)
+
+
+def test_mistakes_in_a_search_are_told_together(tmp_path: Path) -> None:
+    path = real.campaign_file(
+        tmp_path, tmp_path, load={"capacity": {"max_latency_p99_ms": 0, "wthin": 0.05}}
+    )
+    message = refusal(Campaign.load, path)
+    assert f"{path}:3: load.capacity.max_latency_p99_ms: must be greater than 0" in message
+    assert f"{path}:4: load.capacity.wthin: unknown key; did you mean 'within'?" in message
+
+
+@pytest.mark.parametrize(
+    ("measurement", "reason"),
+    [
+        ({"async": False}, "capacity needs async: true"),
+        ({"measurement_mode": "count_windows"}, "capacity needs measurement_mode: time_windows"),
+    ],
+)
+def test_what_a_search_cannot_be_measured_with_is_refused(
+    measurement: dict[str, Any], reason: str
+) -> None:
+    study = campaign(load={"capacity": {"max_latency_p99_ms": 20}}, measurement=measurement)
+    assert f"measurement: {reason}" in refusal(expanded, study)
+
+
+def test_a_search_has_its_server_alone() -> None:
+    study = campaign(
+        models=[{"name": "tagger", "label": "a"}, {"name": "other", "label": "b"}],
+        load={"capacity": {"max_latency_p99_ms": 20}},
+        together=[{"a": {}, "b": {"load": {"concurrency": 2}}}],
+    )
+    two = {name: triton_model(name, digest=name) for name in ("tagger", "other")}
+    message = refusal(expanded, study, two)
+    assert "together[0]: load.capacity of 'a': a search loads one model" in message
+    assert "'b'" not in message
+
+
+def test_a_rule_may_be_about_a_search() -> None:
+    search = {"max_latency_p99_ms": 20.0, "within": 0.05}
+    study = campaign(
+        load={"batch_size": [1, 8], "capacity": search},
+        exclude=[{"batch_size": 8, "capacity": search}],
+    )
+    grid = expanded(study)
+    assert [point.load.batch_size for point in grid.points] == [1]
+    assert grid.no_effect == ()
+    assert "max_latency_p99_ms" in grid.excluded[0][0]
 
 
 # The times of a file

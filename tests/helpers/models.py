@@ -124,6 +124,28 @@ def of_strings(repository: Path, seen: Path, name: str = "words") -> None:
     (version / "model.py").write_text(ECHO.format(seen=str(seen)))
 
 
+SLEEP = """
+import time
+import triton_python_backend_utils as utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        answers = []
+        for request in requests:
+            time.sleep({seconds})
+            x = utils.get_input_tensor_by_name(request, "x").as_numpy()
+            answers.append(utils.InferenceResponse([utils.Tensor("y", x)]))
+        return answers
+"""
+
+
+def sleeping(repository: Path, seconds: float, name: str = "sleeper") -> None:
+    """A model that takes so long for each request, one after the other, and no CPU."""
+    tensors = [("x", (16,))], [("y", (16,))]
+    version = write(repository, name, *tensors, platform='backend: "python"')
+    (version / "model.py").write_text(SLEEP.format(seconds=seconds))
+
+
 def deeptau(repository: Path, name: str = "deeptau_nosplit") -> None:
     """Inputs and outputs of DeepTau's, with next to nothing between them."""
     inputs, outputs = list(DEEPTAU.items()), [("main_output/Softmax", (4,))]

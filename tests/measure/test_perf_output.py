@@ -185,8 +185,8 @@ def test_a_metric_that_is_missing_is_missing_and_not_nothing() -> None:
 
 
 UNSTABLE = {"unstable_avg", "unstable_p95"}
-STREAMS = {"intervals"}
-"""Several reports of one run, which test_report_stream.py reads."""
+STREAMS = {"intervals", "repeated"}
+"""Several reports of one run, which test_report_stream.py and the soak read."""
 
 
 @pytest.mark.parametrize("case", UNSTABLE)

@@ -170,3 +170,21 @@ def test_a_start_that_hangs_names_what_did_not_load_and_the_last_line() -> None:
     own = server_log.still_loading(more + "waiting for a licence\n")
     assert own == "'bls' did not load, and the last line of the log is: waiting for a licence"
     assert server_log.still_loading('I1126 12:28:36.2 1 server.cc:1] "starting"\n') == ""
+
+
+def test_a_log_that_has_grown_too_long_keeps_its_end_while_its_server_writes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_log, "MAX_BYTES", 1000)
+    path = tmp_path / "server.log"
+    with path.open("a", buffering=1) as server:
+        server.write("line of the start\n")
+        server_log.cut(path)
+        assert path.read_text() == "line of the start\n"
+        server.write("a line of many\n" * 200 + "the newest line\n")
+        server_log.cut(path)
+        server.write("one more\n")
+    text = path.read_text()
+    assert len(text) < 1000
+    assert text.startswith(server_log.CUT)
+    assert text.endswith("the newest line\none more\n")

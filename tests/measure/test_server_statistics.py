@@ -229,16 +229,20 @@ def _stranger(over: threading.Event) -> None:
 def test_requests_of_another_process_are_noticed(
     tmp_path: Path, native_prefix: Path, demo_models: Path
 ) -> None:
-    over = threading.Event()
-    stranger = threading.Thread(target=_stranger, args=(over,), daemon=True)
-    stranger.start()
-    (record,) = measured(
+    """Where the node allows no loopback of their own, that nobody else reaches."""
+    campaign, site = quick_run(
         tmp_path,
         native_prefix,
         demo_models,
         load={"batch_size": 1, "concurrency": 2},
         measurement={"measurement_interval_ms": 1500, "stability_percentage": 900.0},
     )
+    container = site.container.model_copy(update={"network_isolation": "off"})
+    site = site.model_copy(update={"container": container})
+    over = threading.Event()
+    stranger = threading.Thread(target=_stranger, args=(over,), daemon=True)
+    stranger.start()
+    (record,) = real.measured(campaign, site, tmp_path / "logs")
     over.set()
     stranger.join(10)
     assert record.status == Status.UNSTABLE

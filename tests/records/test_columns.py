@@ -80,7 +80,7 @@ def test_every_number_has_a_unit() -> None:
             or pa.types.is_list(column.type)
         )
     }
-    assert bare == {"repeat", "model_version", "exit_code"}
+    assert bare == {"repeat", "model_version", "exit_code", "capacity_step", "arrivals_seed"}
 
 
 def test_no_two_columns_share_a_header() -> None:
@@ -200,7 +200,8 @@ def test_a_figure_of_the_wrong_type_is_refused() -> None:
         read_back([record(request_count="3")])
 
 
-SEPARATING_COLUMNS = """accelerator, asynchronous, batch_size, beside, compression, concurrency,
+SEPARATING_COLUMNS = """accelerator, asynchronous, batch_size, beside,
+capacity_max_latency_p99_ms, capacity_within, compression, concurrency,
 cpu_count, cpu_name, cuda_graphs, default_priority_level, default_queue_policy, dynamic_batching,
 gpu_count, gpu_driver, gpu_name, gpus, graph_level, input_data, instance_count, instance_kind,
 max_batch_size, max_queue_delay_us, max_threads, max_trials, measurement_interval_ms,

@@ -437,6 +437,9 @@ class TestRegistry:
         cache = ["ls", "-A", "--ignore=.lock-*", "--ignore=digests", f"{place.folder}/cache"]
         assert in_time(lambda: not place.box.said(*cache), 20), place.box.said(*cache)
         assert not running(place.box, "apptainer")
+        # What the driver itself had in /tmp is deleted by the next one, also where that cannot run.
+        place.site(sdk_image="/nowhere.sif")
+        assert place.run(timeout_s=60).returncode == 3
 
     def test_the_definitions_for_gpus_build_from_images_that_are_here(
         self, place: Place, registry: Path

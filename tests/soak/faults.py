@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from tests.soak import processes
+from tests.soak import processes, site_faults
 from tests.soak.schedule import Fault
 from tests.soak.world import World
 
@@ -65,6 +65,8 @@ def _stop(kind: str, world: World, fault: Fault) -> str | None:
 
 
 _STOPS_S = (0.5, 2.0, 6.0, 15.0)
+MOVED = "results folder moved away"
+_BATCH = frozenset({"slurm", "htcondor"})
 
 FAULTS: Mapping[str, Kind] = {
     **{f"kill -9 {kind}": Kind(partial(_kill, kind)) for kind in PROGRAMS},
@@ -72,4 +74,14 @@ FAULTS: Mapping[str, Kind] = {
         f"kill -STOP, later -CONT {kind}": Kind(partial(_stop, kind), 0.5, _STOPS_S)
         for kind in PROGRAMS
     },
+    **{
+        f"job: {what}": Kind(partial(site_faults.act_on_job, what), 0.7, schedulers=_BATCH)
+        for what in ("cancel", "requeue", "hold")
+    },
+    "node crashes": Kind(site_faults.fail_node, 0.3, (1.0, 10.0), _BATCH),
+    "slurmctld or schedd killed": Kind(site_faults.restart_daemon, 0.3, (1.0, 10.0), _BATCH),
+    MOVED: Kind(site_faults.move_folder, 0.4, (0.5, 3.0, 8.0)),
+    "records not writable": Kind(site_faults.make_unwritable, 0.4, (0.5, 3.0, 8.0)),
+    "second driver": Kind(site_faults.start_second_driver, 0.3),
+    "driver's machine reboots": Kind(site_faults.reboot_driver, 0.4),
 }

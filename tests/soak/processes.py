@@ -50,6 +50,11 @@ def in_box(first: int) -> list[psutil.Process]:
     return list(found.values())
 
 
+def on_login(process: psutil.Process, first: int) -> bool:
+    """Whether a process runs on the login node, where the driver is."""
+    return _namespace(process.pid) == _namespace(first)
+
+
 def _namespace(pid: int) -> str:
     try:
         return str(Path(f"/proc/{pid}/ns/pid").readlink())

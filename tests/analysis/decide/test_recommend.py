@@ -781,7 +781,7 @@ def test_the_recommended_configuration_loads_on_a_triton_as_it_is(
 ) -> None:
     from hpcbench import run as run_campaign
 
-    axes = {"instance_count": ["base", 2], "preferred_batch_size": [[4, 8]]}
+    axes = {"instance_count": [1, 2], "preferred_batch_size": [[4, 8]]}
     campaign, site = quick_run(tmp_path, native_prefix, demo_models, server=axes)
     assert run_campaign(campaign, site, tmp_path / "results").exit_code == 0
     out = tmp_path / "out"

@@ -158,6 +158,8 @@ def test_the_summary_has_the_recommended_configuration_of_each_model_and_device(
         ]
         assert row["row"] == same["throughput_infer_per_s"].idxmax()
         assert row["throughput"] in page.text
+        assert re.fullmatch(r"\d+/\d+/\d+", row["counts"])
+        assert row["counts"] in page.text
 
 
 def test_counts_of_statuses_are_those_of_the_measurements(page: _Page, frame: pd.DataFrame) -> None:

@@ -63,7 +63,7 @@ OTHERS = {
     # What an image holds is known by its digest.
     *("server_image", "sdk_image", "backend_versions", "cuda_version", "tensorrt_version"),
     # What ran at the same time is in `beside`; what an ensemble called has a label of its own.
-    *("run_id", "placement_position", "session_s"),
+    *("run_id", "placement_position", "session_s", "capacity_step", "arrivals_seed"),
     *("pool_gpu", "pool_gpu_count", "cuda_visible_devices", "together_id", "overlap", "part_of"),
     *("failure_count", "cache_hit_count", "foreign_requests", "cpus_shared", "device_source"),
     *("cpu_governor", "numa_nodes", "source", "deploy_config", "needs", "other_cpu_s"),
@@ -81,7 +81,10 @@ def summary(*records: Any) -> pd.DataFrame:
 def test_every_column_is_part_of_a_configuration_or_may_differ_between_repeats() -> None:
     figures = {
         name for name in SCHEMA.names if name.startswith(FIGURE_PREFIXES) or name.endswith("_per_s")
-    } - {"server_image_digest", "gpu_name", "gpu_count", "gpu_driver", "output_shared_memory_bytes"}
+    } - {
+        *("server_image_digest", "server_flags", "output_shared_memory_bytes"),
+        *("gpu_name", "gpu_count", "gpu_driver"),
+    }
     assert set(CONFIGURATION).isdisjoint(OTHERS | figures)
     # A new column belongs into hpcbench.analysis.summary.configuration, or into OTHERS above.
     assert set(SCHEMA.names) == set(CONFIGURATION) | OTHERS | figures

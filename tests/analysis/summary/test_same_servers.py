@@ -1,0 +1,81 @@
+"""What Triton made the same server of is one configuration, whatever the campaign called it."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+
+from hpcbench.analysis.decide.recommend import recommend_configurations
+from hpcbench.analysis.figures.captions import repeats_note
+from hpcbench.analysis.figures.registry import FIGURES
+from hpcbench.analysis.report.page_data import report_points
+from hpcbench.analysis.summary.configuration import normalised
+from hpcbench.analysis.summary.limits import Requirements
+from hpcbench.analysis.summary.points import summarise
+from hpcbench.analysis.summary.same_servers import ALSO, with_one_name
+from tests.helpers.measurements import failed, loaded, repeats, server
+
+BASE, TWO = server(instance_count="base"), server(instance_count=2)
+
+
+def both(**changes):
+    """The base, where Triton chose two instances, and two that were asked for."""
+    base = repeats([1000.0, 1010.0, 1020.0], variant=BASE, instance_count=2, own_config=True)
+    two = repeats([1080.0, 1085.0, 1090.0], variant=TWO, instance_count=2, **changes)
+    return [*base, *(each for each in two)]
+
+
+def test_the_base_and_what_triton_chose_for_it_are_one_configuration_with_both_names() -> None:
+    points = summarise(loaded(both(own_config=False)))
+    assert points["measured"].tolist() == [6]
+    assert json.loads(points["variant"][0]) == {"instance_count": 2}
+    assert points[ALSO].tolist() == ["default instances"]
+    assert report_points(loaded(both(own_config=False))).table["measured"].tolist() == [6]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_no_gain_is_told_between_them(known: bool) -> None:
+    """Old records do not say which server had the model's own configuration."""
+    slower = repeats([500.0, 505.0, 510.0], variant=server(instance_count=1), instance_count=1)
+    frame = loaded([*both(own_config=False), *slower])
+    if not known:
+        frame["own_config"] = pd.array([None] * len(frame), dtype="boolean")
+    (advice,) = recommend_configurations(frame, Requirements())
+    assert advice.configurations == 2
+    assert advice.base is not None
+    assert advice.best is not None
+    assert advice.base.row["position"] == advice.best["position"]
+
+
+def test_they_are_one_also_where_each_was_measured_under_another_load() -> None:
+    base = repeats([1000.0, 1010.0], variant=BASE, instance_count=2, batch_size=1)
+    two = repeats([2000.0, 2010.0], variant=TWO, instance_count=2, batch_size=2)
+    points = summarise(loaded([*base, *two]))
+    assert set(points["variant"]) == {TWO}
+    ((_, data),) = FIGURES["throughput_latency_vs_batch"].prepare(points)
+    assert set(data["series"]) == {0}
+    assert "One configuration: 2 instances (the same as default instances)." in repeats_note(data)
+
+
+def test_other_servers_stay_apart() -> None:
+    """What told another value, differs in what no server tells, or told nothing."""
+    rows = [
+        *repeats([1000.0], variant=BASE, instance_count=1),
+        *repeats([1000.0], variant=TWO, instance_count=2),
+        *repeats([1000.0], variant=server(instance_count=2, warmup=True), instance_count=2),
+        failed(variant=server(instance_count=3)),
+    ]
+    frame = normalised(loaded(rows))
+    found = with_one_name(frame)
+    assert found["variant"].tolist() == frame["variant"].tolist()
+    assert found[ALSO].isna().all()
+
+
+def test_what_differs_in_another_axis_as_the_server_tells_it_stays_apart() -> None:
+    batching = {"dynamic_batching": True, "preferred_batch_size": (4, 8)}
+    other = server(instance_count=2, preferred_batch_size=[4, 8])
+    frame = normalised(loaded([*both(), *repeats([900.0], variant=other, **batching)]))
+    found = with_one_name(frame)
+    assert set(found["variant"]) == {TWO, other}
