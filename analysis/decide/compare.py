@@ -84,7 +84,7 @@ class Comparison:
         measured once on a side, so that its spread is that of its neighbours; ``few``, that it is a
         percentile of too few requests; ``detectable``, the ratio of the smallest change for the
         worse that would have been found; ``repeats``, how many on each side would find a change of
-        the tolerance.
+        twice the tolerance.
     shifts
         What all configurations of a place share.
     lost
