@@ -946,6 +946,13 @@ def test_memory_is_limited_by_its_largest_value() -> None:
     assert only(*records, max_gpu_memory_gib=18).best["gpu_memory_gib"] == pytest.approx(17.8)
 
 
+def test_the_best_of_a_tie_has_an_interval_that_holds_what_was_measured() -> None:
+    """Values that are rounded, as rates of a search are, are often the same."""
+    records = [r for c in (1, 2, 3, 4, 5) for r in repeats([1000, 1010, 1020], concurrency=c)]
+    corrected = only(*records).corrected
+    assert corrected.low < corrected.value <= 1010 < corrected.high
+
+
 def test_the_figure_of_the_best_of_equals_is_corrected_for_its_luck() -> None:
     chance = np.random.default_rng(3)
     records = [
