@@ -268,6 +268,9 @@ def _check_server(place: Workplace, packages: list[str]) -> None:
     _remove_regions(region)
     flags = [
         f"--backend-config=python,shm-region-prefix-name={region}",
+        # Half a minute, the default, is too short to read TensorFlow for the first time from a disk
+        # that others use.
+        f"--backend-config=python,stub-timeout-seconds={CHECK_TIMEOUT_S:.0f}",
         "--allow-http=false",
         "--allow-grpc=false",
         "--allow-metrics=false",

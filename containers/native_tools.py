@@ -32,7 +32,7 @@ NO_NETWORK_SIGNS = (
     "Network is unreachable",
     "Temporary failure in name resolution",
 )
-CHECK_TIMEOUT_S = 120
+CHECK_TIMEOUT_S = 300
 FULL_DISK_SIGNS = ("No space left on device", "Disk quota exceeded")
 
 

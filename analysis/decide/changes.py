@@ -338,7 +338,8 @@ def _sure(freedom: Array, tail: float) -> Array:
 def _repeats_needed(
     ratio: LogRatio, samples: tuple[Sample, Sample], bounds: _Bounds, tests: int
 ) -> npt.NDArray[np.float64]:
-    """Return how often each side must be measured to see a change as large as the tolerance."""
+    """Return how often each side must be measured to find a change of twice the tolerance."""
+    # As far beyond the bound, on logarithms, as the bound is from no change.
     if bounds.bound == 1:
         return np.full(len(ratio.value), np.nan)
     a, b = samples

@@ -197,6 +197,9 @@ def _interval(
     given = (miss - for_all) / 2
     ends = (_mean_that_makes(p, value, error, next_best, reach) for p in (1 - given, given))
     low, high = ends
+    if low == high:
+        # A tie, as of values that are rounded: that it came out ahead says nothing.
+        return value - reach, value + reach
     return low, high
 
 

@@ -38,7 +38,7 @@ from hpcbench.analysis.summary.invalid_rows import is_left_out
 from hpcbench.analysis.summary.limits import ENERGY, LATENCY, THROUGHPUT, Metric
 from hpcbench.analysis.summary.searches import is_search, without_steps
 from hpcbench.errors import BadInput
-from hpcbench.records.columns import MEASURED
+from hpcbench.records.columns import MEASURED, Status
 
 MEDIAN = Metric("latency_p50_ms", "p50 latency", "ms", higher_is_better=False, step=LATENCY.step)
 METRICS = (THROUGHPUT, MEDIAN, LATENCY, ENERGY)
@@ -84,7 +84,7 @@ class Comparison:
         measured once on a side, so that its spread is that of its neighbours; ``few``, that it is a
         percentile of too few requests; ``detectable``, the ratio of the smallest change for the
         worse that would have been found; ``repeats``, how many on each side would find a change of
-        the tolerance.
+        twice the tolerance.
     shifts
         What all configurations of a place share.
     lost
@@ -228,19 +228,29 @@ def compare_results(
     )
 
 
+_OF_SERVER = r"\b(?:FAILURES|OVERLOADED)\b"
+"""Rules that a server breaks by itself; others tell of the node, the client or somebody else."""
+
+
 def _valid(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Return the rows that may be believed, and how many were left out by the reason."""
+    """Return the rows that may be believed, and how many were left out by the reason.
+
+    Where the server itself is the reason, the measurement stays, as one that failed: who left it
+    out would call results the same in which requests fail now.
+    """
     frame = without_steps(frame.reset_index(drop=True))
     doubted = is_left_out(frame)
     if not doubted.any():
         return frame, {}
     counts = frame["invalid_reasons"].astype(str)[doubted].value_counts()
-    left = frame[~doubted].reset_index(drop=True)
-    if left.empty:
+    if doubted.all():
         raise BadInput(
             f"none of the {len(frame)} measurements is valid: {counts.index[0]}",
             "hpcbench check says more of each",
         )
+    failed = doubted & frame["invalid_reasons"].astype(str).str.contains(_OF_SERVER).to_numpy()
+    status = frame["status"].astype(object).mask(failed, str(Status.FAILED)).astype("string")
+    left = frame.assign(status=status)[~doubted | failed].reset_index(drop=True)
     return left, {str(reason): int(count) for reason, count in counts.items()}
 
 

@@ -136,11 +136,13 @@ def _cannot_tell(found: Comparison) -> list[str]:
             continue
         text = f"cannot tell, {metric.name}: a change of {np.nanmedian(change):.1%} (median) "
         text += "would have been found"
-        if np.isfinite(repeats).any():
+        # A change of just the tolerance is on the bound, and never found to be beyond it.
+        twice = 2 * found.tolerance
+        if np.isfinite(repeats).any() and np.nanmedian(change) > twice:
             unit = "sessions" if max(n or 1 for n in found.sessions) > 1 else "repeats"
             text += (
                 f"; {np.nanmedian(repeats):.0f} {unit} a side would find one of "
-                f"{found.tolerance:.1%}"
+                f"twice the tolerance, {twice:.1%}"
             )
         lines.append(text)
     without = int((rows["verdict"].eq(Verdict.CANNOT_TELL) & rows["low"].isna()).sum())

@@ -93,7 +93,8 @@ def _about_others(candidates: Candidates, best: dict[str, Any]) -> Iterator[str]
     failing = int((candidates.within & ~candidates.reliable).sum())
     if failing and candidates.reliable[best["position"]]:
         yield (
-            f"{_configurations(failing)} left out, of which a third or more of the repeats failed"
+            f"{_configurations(failing)} left out, of which a third or more of the repeats failed, "
+            "or were not valid"
         )
     if invalid := int(candidates.table["invalid"].sum()):
         are = "measurement is" if invalid == 1 else "measurements are"

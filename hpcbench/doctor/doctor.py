@@ -136,7 +136,9 @@ def _temporary_folder(own: Path) -> Iterator[None]:
     If this process is killed, the supervisor does both: it ends the guard, which cancels the jobs
     that the ledgers in the folder name, and then deletes the folder.
     """
-    guard = process.Command([sys.executable, "-P", "-c", _GUARD, str(own)])
+    # Its local workers have folders for temporary files, too.
+    sweep = [tempfile.gettempdir()]
+    guard = process.Command([sys.executable, "-P", "-c", _GUARD, str(own)], sweep=sweep)
     nowhere = subprocess.DEVNULL
     orphaned = [glob.escape(str(own))]
     # As for `hpcbench run`, the folder of the results need not be there yet.

@@ -3,12 +3,10 @@
 import logging
 import platform
 import re
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 from hpcbench.config.container import Container
 from hpcbench.errors import ServerFailed, UnusableNode
@@ -20,6 +18,7 @@ from hpcbench.runtime.command import (
     scratch_folder,
 )
 from hpcbench.runtime.loopback import NODE, Loopback, NoLoopback, own_loopback
+from hpcbench.runtime.temporary import temporary_folder
 
 log = logging.getLogger(__name__)
 
@@ -162,11 +161,9 @@ def _obstacle(container: Container, gpus: bool) -> str | None:
         with own_loopback() as own:
             if runtime is None:
                 return None
-            with tempfile.TemporaryDirectory(
-                prefix="hpcbench-", dir=scratch_folder(container)
-            ) as folder:
+            with temporary_folder(scratch_folder(container)) as folder:
                 # Where a container starts, one more user namespace within ours is allowed, too.
-                access = NodeAccess(folder=Path(folder), gpus=gpus)
+                access = NodeAccess(folder=folder, gpus=gpus)
                 command = runtime.image_command(container, "server", ["true"], access)
                 command = replace(command, namespaces=own.namespaces)
                 done = process.run(command, folder=access.folder, timeout_s=_TIMEOUT_S)

@@ -191,7 +191,9 @@ def _repeated(columns: dict[str, pa.Array]) -> list[str]:
     twice = keys.duplicated().to_numpy().nonzero()[0]
     if not len(twice):
         return []
-    first = (keys == keys.iloc[twice[0]]).all(axis=1).to_numpy().nonzero()[0][0]
+    # Two missing values are the same, as in what is read.
+    numbers = keys.groupby(list(keys), dropna=False, sort=False).ngroup().to_numpy()
+    first = (numbers == numbers[twice[0]]).nonzero()[0][0]
     names = ", ".join(KEY_COLUMNS)
     both = f"rows {first} and {twice[0]}"
     return [f"{names}: {both} are one measurement; number its repeats from 0"]

@@ -54,6 +54,9 @@ OWN_LOCK_S = 3600.0
 
 LOCK_POLL_S = 0.1
 
+STUB_TIMEOUT_S = 600
+"""Seconds in which a model of the Python backend has begun to load."""
+
 
 class _Native:
     """The programs of a prefix; see `Runtime` for what each method is for."""
@@ -73,6 +76,9 @@ class _Native:
             f"--backend-config={name},shm-region-prefix-name={shm}"
             for name in sorted(_backends(prefix))
         ]
+        # How long a server may take to start is limited elsewhere. Half a minute, the default, is
+        # too short to read TensorFlow for the first time from a disk that others use.
+        options.append(f"--backend-config=python,stub-timeout-seconds={STUB_TIMEOUT_S}")
         program = str(prefix / "bin" / "tritonserver")
         return Command([program, *options, *arguments], access.env, (f"{SHARED_MEMORY}/{shm}*",))
 

@@ -131,7 +131,8 @@ def test_a_second_run_keeps_what_never_applies_and_the_models_of_an_ensemble(
     assert after["ended_at"].tolist() == before["ended_at"].tolist()
     # What an ensemble called, or shared its server, is nobody's best. Whether metrics of so short a
     # run on a busy machine may be believed is another question.
-    advice = recommend_configurations(after.assign(invalid_reasons=pd.NA), Requirements())
+    after = after.assign(invalid_reasons=pd.NA)
+    advice = recommend_configurations(after, Requirements())
     assert [(one.identity["model_label"], one.base is not None) for one in advice] == [
         ("Chain", True),
         ("shift", True),

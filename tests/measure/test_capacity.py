@@ -209,10 +209,11 @@ def test_the_capacity_of_a_server_lies_between_its_own_steps(
     assert end.request_distribution == "poisson"
     assert "--request-intervals intervals.txt" in (end.command or "")
     answer = (end.capacity_infer_per_s or 0) / 2
-    kept = {
-        step.request_rate or 0: (step.latency_p99_us or 0) <= 300_000 and not step.overloaded
-        for step in steps[1:]
-    }
+    kept: dict[float, bool] = {}
+    for step in steps[1:]:
+        its = (step.latency_p99_us or 0) <= 300_000 and not step.overloaded
+        # A rate that was found is measured once more, and may not keep the limit then.
+        kept[step.request_rate or 0] = kept.get(step.request_rate or 0, False) or its
     # Where it was too high the second time, one of the two below it is the answer.
     best = max(rate for rate, does in kept.items() if does)
     assert best / 1.26**2 < answer <= best

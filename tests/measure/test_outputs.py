@@ -112,6 +112,7 @@ def test_an_event_that_lacks_an_input_is_named(tmp_path: Path) -> None:
         list(outputs.read_events(path, 1, text_format.Parse(CONFIG, ModelConfig())))
 
 
+@pytest.mark.native
 def test_inputs_that_are_no_file_are_refused_when_the_campaign_is_planned(
     tmp_path: Path, native_prefix: Path, demo_models: Path
 ) -> None:
@@ -121,6 +122,7 @@ def test_inputs_that_are_no_file_are_refused_when_the_campaign_is_planned(
         plan(Campaign.load(path), site)
 
 
+@pytest.mark.native
 def test_what_is_compared_does_not_change_which_point_it_is(
     tmp_path: Path, native_prefix: Path, demo_models: Path
 ) -> None:

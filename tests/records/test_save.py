@@ -130,6 +130,10 @@ def test_a_frame_of_records_is_a_table_of_results(tmp_path: Path) -> None:
             ("site, point_id, pool, run_id, repeat: rows 2 and 3 are one measurement",),
         ),
         (
+            {"repeat": [0, 1, 0, 0, 0, 1], "run_id": None},
+            ("site, point_id, pool, run_id, repeat: rows 2 and 3 are one measurement",),
+        ),
+        (
             {"speed": 1, "request_count": "many", "repeat": 0.5},
             ("speed: there is no such column", "request_count: must be", "repeat: must be"),
         ),

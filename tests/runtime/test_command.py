@@ -163,6 +163,7 @@ def test_the_server_is_started_from_the_prefix_with_memory_of_its_own(
         f"{native.prefix}/bin/tritonserver",
         "--backend-config=onnxruntime,shm-region-prefix-name=hpcbench-1-",
         "--backend-config=python,shm-region-prefix-name=hpcbench-1-",
+        "--backend-config=python,stub-timeout-seconds=600",
         "--http-port=1",
     ]
     assert command.remove == ("/dev/shm/hpcbench-1-*",)

@@ -1,6 +1,7 @@
 """What fails more often, no longer settles or is not valid, and what is paired with what."""
 
 import pandas as pd
+import pytest
 
 from hpcbench.analysis.decide.compare import COMPARE_COLUMNS, compare_results
 from hpcbench.analysis.decide.compare_summary import comparison_summary
@@ -65,6 +66,21 @@ def test_measurements_that_are_not_valid_are_left_out_counted_and_named() -> Non
     assert found.invalid == ({}, {"STRANGER": 1})
     assert "left out of B, because not valid: 1 (STRANGER)" in comparison_summary(found, NAMES)
     assert found.b_table["repeats"].tolist() == [2]
+
+
+@pytest.mark.parametrize("rule", ["FAILURES", "LITTLE, OVERLOADED"])
+@pytest.mark.parametrize("repeats_failing", [2, 3])
+def test_a_server_whose_requests_fail_or_that_falls_behind_is_worse(
+    rule: str, repeats_failing: int
+) -> None:
+    records = [r for c in (1, 2, 3) for r in repeats([1000, 1001, 1002], concurrency=c)]
+    good = loaded(records)[list(COMPARE_COLUMNS)]
+    bad = doubted(records, [*[None] * 6, *[rule] * repeats_failing, *[None] * 3][:9])
+    found = compare_results(good, bad, 0.05)
+    assert found.is_worse
+    assert (len(found.failing), len(found.lost)) == ((0, 1) if repeats_failing == 3 else (1, 0))
+    assert found.invalid == ({}, {rule: repeats_failing})
+    assert not compare_results(bad, good, 0.05).is_worse
 
 
 def test_results_without_any_valid_measurement_are_refused_with_the_reason() -> None:

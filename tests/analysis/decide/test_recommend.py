@@ -900,9 +900,8 @@ def test_a_configuration_that_crashes_is_not_recommended_while_others_are_left()
     advice = only(*crashing, *repeats([1000, 1001, 1002]))
     assert advice.best["throughput_infer_per_s"] == 1001
     assert (advice.measured, str(advice.counts)) == (2, "6/4/4")
-    assert "1 configuration is left out, of which a third or more of the repeats failed" in (
-        advice.notes
-    )
+    left_out = "1 configuration is left out, of which a third or more of the repeats failed"
+    assert f"{left_out}, or were not valid" in advice.notes
     assert "3/3/3" in printed(advice)
 
 
@@ -944,6 +943,13 @@ def test_memory_is_limited_by_its_largest_value() -> None:
     ]
     assert only(*records, max_gpu_memory_gib=16).best is None
     assert only(*records, max_gpu_memory_gib=18).best["gpu_memory_gib"] == pytest.approx(17.8)
+
+
+def test_the_best_of_a_tie_has_an_interval_that_holds_what_was_measured() -> None:
+    """Values that are rounded, as rates of a search are, are often the same."""
+    records = [r for c in (1, 2, 3, 4, 5) for r in repeats([1000, 1010, 1020], concurrency=c)]
+    corrected = only(*records).corrected
+    assert corrected.low < corrected.value <= 1010 < corrected.high
 
 
 def test_the_figure_of_the_best_of_equals_is_corrected_for_its_luck() -> None:
