@@ -368,14 +368,17 @@ def _framework_models(repository: Path, prefix: Path | None) -> None:
     strings = ([("x", (2,))], [("y", (2,))])
     graph = of("strings_graphdef", "tensorflow_graphdef", strings, kind="TYPE_STRING")
     has = versions(prefix) if prefix else {}
+    made = repository.parent / "made"
+    made.mkdir()
     if prefix and "torch" in has:
+        # TorchScript reads the source of what it compiles.
+        script = made / "add_sub.py"
+        script.write_text(TORCH)
         python = prefix / "python" / "bin" / "python3"
-        subprocess.run([python, "-W", "ignore", "-c", TORCH, torch], check=True)
+        subprocess.run([python, "-W", "ignore", script, torch], check=True)
     else:
         torch.touch()
     if prefix and "tensorflow" in has:
-        made = repository.parent / "made"
-        made.mkdir()
         small_models(prefix, made)
         (made / "layer.savedmodel").rename(saved / "model.savedmodel")
         (made / "strings.graphdef").rename(graph / "model.graphdef")
