@@ -19,8 +19,9 @@ class Night:
 
     ``cv`` is the spread between repeats, of each metric by itself; ``night_sd`` what all
     configurations share in a session; ``slow`` the true factor of the throughput of the first
-    configuration; ``outliers`` the share of repeats that take twice as long; ``rho`` how much each
-    repeat resembles the one before.
+    ``share`` of configurations (of one, where that is 0), and ``gradient`` that of the last, with
+    all between on a line; ``outliers`` the share of repeats that take twice as long; ``rho`` how
+    much each repeat resembles the one before.
     """
 
     configurations: int = 100
@@ -30,6 +31,8 @@ class Night:
     p99_cv: float = 0.04
     night_sd: float = 0.0
     slow: float = 1.0
+    share: float = 0.0
+    gradient: float = 1.0
     outliers: float = 0.0
     rho: float = 0.0
     name: str = field(default="a")
@@ -58,7 +61,8 @@ def results(night: Night, chance: np.random.Generator) -> pd.DataFrame:
     # A night slows all metrics of all configurations alike.
     slower = np.exp(night.night_sd * chance.normal(size=(1, night.sessions, 1)))
     slower = np.broadcast_to(slower, shape).copy()
-    slower[0] /= night.slow
+    slower[: max(1, round(night.share * night.configurations))] /= night.slow
+    slower /= np.linspace(1, night.gradient, night.configurations)[:, None, None]
     slower *= np.where(chance.random(shape) < night.outliers, 2, 1)
 
     def noise(cv: float) -> np.ndarray:
