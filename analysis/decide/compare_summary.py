@@ -175,6 +175,11 @@ def _once_and_few(found: Comparison) -> list[str]:
 
 def _failures(found: Comparison) -> list[str]:
     lines = [line for what, pairs in found.outcomes.items() for line in _named(found, pairs, what)]
+    if len(found.by_chance):
+        lines.append(
+            f"{len(found.by_chance)} configurations failed or did not settle more often in B, by "
+            "chance as far as one can tell"
+        )
     if len(found.gained):
         lines.append(f"{len(found.gained)} configurations failed in A and were measured in B")
     return lines

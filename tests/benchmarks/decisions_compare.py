@@ -34,6 +34,12 @@ def _only_worse(night: Night, chance: Chance) -> float:
     return float(found.count(Verdict.WORSE) > 0 and not same.any())
 
 
+def _more_failing(night: Night, chance: Chance) -> float:
+    """Whether something is worse, where a share of A's measurements fails by chance."""
+    a = results(replace(night, failing=0.01, dead=False), chance)
+    return float(compare_results(a, results(replace(night, name="b"), chance), TOLERANCE).is_worse)
+
+
 def _alarm(night: Night, chance: Chance) -> float:
     """Whether anything is worse, where nothing changed."""
     b = results(replace(night, name="b"), chance)
@@ -105,6 +111,24 @@ CASES = (
     *(
         _case(f"compare: nothing changed, {n} repeats, alarms", _alarm, Night(repeats=n), most=0.05)
         for n in (1, 2, 3, 5, 10)
+    ),
+    *(
+        _case(
+            f"compare: 1 % of measurements fail on both sides, {n} repeats, alarms",
+            *(_alarm, Night(repeats=n, failing=0.01)),
+            most=0.05,
+        )
+        for n in (2, 3, 10)
+    ),
+    _case(
+        "compare: one of 100 fails in all of 3 repeats, found worse",
+        *(_more_failing, Night(failing=0.01, dead=True)),
+        least=0.95,
+    ),
+    _case(
+        "compare: 1 % of measurements fail in A and 6 % in B, 3 repeats, found worse",
+        *(_more_failing, Night(failing=0.06)),
+        least=0.8,
     ),
     *(
         _case(

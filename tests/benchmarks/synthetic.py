@@ -21,7 +21,8 @@ class Night:
     configurations share in a session; ``slow`` the true factor of the throughput of the first
     ``share`` of configurations (of one, where that is 0), and ``gradient`` that of the last, with
     all between on a line; ``outliers`` the share of repeats that take twice as long; ``rho`` how
-    much each repeat resembles the one before.
+    much each repeat resembles the one before; ``failing`` the share of measurements that fail, and
+    ``dead`` whether all of the first configuration do.
     """
 
     configurations: int = 100
@@ -35,6 +36,8 @@ class Night:
     gradient: float = 1.0
     outliers: float = 0.0
     rho: float = 0.0
+    failing: float = 0.0
+    dead: bool = False
     name: str = field(default="a")
 
 
@@ -81,7 +84,18 @@ def results(night: Night, chance: np.random.Generator) -> pd.DataFrame:
         latency_p50_us=np.round(p50_us.ravel()),
         latency_p99_us=np.round(p99_us.ravel()),
     )
-    return as_read(frame, COMPARE_COLUMNS)
+    failed = chance.random(shape) < night.failing if night.failing else np.zeros(shape, dtype=bool)
+    failed[0] |= night.dead
+    return as_read(_failed(frame, failed.ravel()) if failed.any() else frame, COMPARE_COLUMNS)
+
+
+def _failed(frame: pd.DataFrame, which: np.ndarray) -> pd.DataFrame:
+    """The measurements, of which some failed."""
+    metrics = ("throughput_infer_per_s", "latency_p50_us", "latency_p99_us", "request_count")
+    changed = {name: frame[name].mask(which) for name in metrics}
+    status = frame["status"].astype(object).mask(which, "failed").astype("string")
+    reason = pd.Series(np.where(which, "the server died", None), frame.index, dtype="string")
+    return frame.assign(**changed, status=status, reason=reason)
 
 
 def as_read(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
