@@ -3,7 +3,7 @@
 The public interface::
 
     from hpcbench import Campaign, Site, plan, run, load_results, save_results
-    from hpcbench import recommend, compare, figures, report
+    from hpcbench import recommend, compare, figures, report, progress
 
     campaign = Campaign.load("campaign.yaml")
     site = Site.load("perlmutter")
@@ -19,6 +19,8 @@ The public interface::
     The points of a campaign and the Triton launches that measure them.
 `run`
     Submits jobs, measures, and returns a summary. It can be interrupted and given again.
+`progress`
+    Shows a run on the terminal, as the command does.
 `load_results`
     Results as a pandas frame.
 `save_results`
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from hpcbench.analysis.api import figures as figures
     from hpcbench.analysis.api import recommend as recommend
     from hpcbench.analysis.api import report as report
+    from hpcbench.cli.progress import progress as progress
     from hpcbench.cluster.driver import run as run
     from hpcbench.config.campaign import Campaign as Campaign
     from hpcbench.config.site import Site as Site
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Campaign": "hpcbench.config.campaign",
     "Site": "hpcbench.config.site",
+    "progress": "hpcbench.cli.progress",
     "run": "hpcbench.cluster.driver",
     "load_results": "hpcbench.records.frame",
     "save_results": "hpcbench.records.save",
@@ -61,8 +65,8 @@ _HOMES = {
     "report": "hpcbench.analysis.api",
 }
 
-__all__ = ["Campaign", "Site", "compare", "figures", "load_results", "plan", "recommend", "report"]
-__all__ += ["run", "save_results"]
+__all__ = ["Campaign", "Site", "compare", "figures", "load_results", "plan", "progress"]
+__all__ += ["recommend", "report", "run", "save_results"]
 
 # The function `plan` has the name of a package. Importing a package for the first time sets it as
 # an attribute of its parent, which would replace the function: so it is imported before.

@@ -10,11 +10,8 @@ same command goes on.
 import sys
 from pathlib import Path
 
-from rich.console import Console
-
-from hpcbench import Campaign, Site, load_results, run
+from hpcbench import Campaign, Site, load_results, progress, run
 from hpcbench.analysis.figures.save import save_figures
-from hpcbench.cli.progress import show_progress
 
 HERE = Path(__file__).parent
 
@@ -24,8 +21,8 @@ def main(campaign_file: str, site_name: str, results: str) -> int:
     campaign = Campaign.load(campaign_file)
     site = Site.load(site_name)
 
-    with show_progress(Console(stderr=True)) as progress:
-        summary = run(campaign, site, results, listener=progress)
+    with progress() as listener:
+        summary = run(campaign, site, results, listener=listener)
 
     frame = load_results(results)
     columns = ["model_label", "batch_size", "status", "throughput_infer_per_s", "latency_p95_us"]

@@ -11,11 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
 
-from hpcbench import Campaign, Site, load_results, run
+from hpcbench import Campaign, Site, load_results, progress, run
 from hpcbench.cli.point_text import variant_text
-from hpcbench.cli.progress import show_progress
 
 HERE = Path(__file__).parent
 
@@ -40,8 +38,8 @@ def main(campaign_file: str, site_name: str, results: str, *chosen: str) -> int:
     site = Site.load(site_name)
     pools = list(chosen or site.pools)
 
-    with show_progress(Console(stderr=True)) as progress:
-        summary = run(campaign, site, results, pools=pools, listener=progress)
+    with progress() as listener:
+        summary = run(campaign, site, results, pools=pools, listener=listener)
 
     frame = load_results(results)
     frame = frame[frame["pool"].isin(pools) & (frame["campaign"] == campaign.name)]

@@ -304,14 +304,14 @@ def run(
     chosen, only = given.campaign, given.only
     grid_axes.check_size(chosen, yes=yes)
     from hpcbench.cli.console import SafeConsole
-    from hpcbench.cli.progress import show_progress
+    from hpcbench.cli.progress import progress
     from hpcbench.cluster import driver
 
     if confirm is not None:
         chosen, only = _to_confirm(chosen, results, *confirm)
     # Progress goes to stderr, so that the table alone can be piped.
     console = SafeConsole(stderr=True)
-    with show_progress(console) as report:
+    with progress(console) as report:
         listener = _import_at_the_end(report)
         summary = driver.run(
             chosen,

@@ -21,7 +21,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from hpcbench.cli.console import line_width, print_folded, print_lines
+from hpcbench.cli.console import SafeConsole, line_width, print_folded, print_lines
 from hpcbench.cli.fold import folded_phrases
 from hpcbench.cli.point_text import (
     POINT,
@@ -64,19 +64,25 @@ _REASON = len("00:00:00 ")
 
 
 @contextmanager
-def show_progress(console: Console) -> Iterator[Listener]:
-    """Show the progress of a run while the block lasts.
+def progress(console: Console | None = None) -> Iterator[Listener]:
+    """Show the progress of a run while the block lasts, as the command does.
+
+    It gives the ``listener`` of the run::
+
+        with progress() as listener:
+            run(campaign, site, "results", listener=listener)
 
     Parameters
     ----------
     console
-        Where to show it. Only a terminal gets a bar; a file gets the lines.
+        Where to show it; stderr by default. Only a terminal gets a bar; a file gets the lines.
 
     Yields
     ------
     callable
         The ``listener`` for `hpcbench.run`.
     """
+    console = console or SafeConsole(stderr=True)
     time_left = TimeLeft()
     bar = Progress(
         TextColumn("{task.description}"),

@@ -5,6 +5,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,15 +17,14 @@ from distributed import Client
 from hpcbench.cluster import dask_internals, ledger
 from hpcbench.cluster.batch import Job, JobState
 from hpcbench.cluster.dask_config import dask_settings
-from hpcbench.cluster.jobs import (
+from hpcbench.cluster.job_limits import (
     RETRY_S,
     ClassifiedJobs,
-    ConnectedWorkers,
     SubmittedJob,
-    Watcher,
     classify_jobs,
     seconds_to_wait,
 )
+from hpcbench.cluster.jobs import ConnectedWorkers, Watcher
 from hpcbench.cluster.run_state import PoolJobs
 from hpcbench.cluster.submission import Submission, SubmissionGate
 from hpcbench.errors import JobsDied, SiteError
@@ -101,13 +101,13 @@ class _BatchWorkers:
         reasons = ", ".join(sorted({job.reason for job in waiting if job.reason}))
         return PoolJobs(self.live, len(waiting), reasons)
 
-    def scale(self, wanted: int) -> Sequence[str]:
+    def scale(self, wanted: int, busy: AbstractSet[str] | None = frozenset()) -> Sequence[str]:
         now = time.monotonic()
         notes = self._handle_refusals(now)
         self._update_connected(now)
         notes += self._handle_queue(now)
         pool = self.submission.site.pools[self.pool_name]
-        self._adjust(min(wanted, pool.max_jobs), now)
+        self._adjust(min(wanted, pool.max_jobs), busy, now)
         return notes
 
     def exclude_node(self, worker: str, node: str) -> bool:
@@ -252,7 +252,7 @@ class _BatchWorkers:
             return [f"(it left no log: {error.strerror}; do the nodes see the results folder?)"]
         return server_log.last_lines(text.strip(), 12).splitlines()
 
-    def _adjust(self, wanted: int, now: float) -> None:
+    def _adjust(self, wanted: int, busy: AbstractSet[str] | None, now: float) -> None:
         """Submit jobs, or end the ones that cost least: first those that do not run yet."""
         planned = self.cluster.planned_jobs()
         submitted = list(self.submitted)
@@ -275,7 +275,11 @@ class _BatchWorkers:
         if on_their_way:
             self._cancel(on_their_way)
             self._forget(on_their_way)
-        idle = [name for name in self.workers.idle if name not in self.leaving]
+        if busy is None:
+            return
+        # A task may be on its way to a worker that Dask takes for idle: if that were sent away, it
+        # would go on measuring for a while, beside whoever gets the task next.
+        idle = [name for name in self.workers.idle if name not in {*self.leaving, *busy}]
         for name in idle[: surplus - len(unsent) - len(on_their_way)]:
             self.release(name)
 

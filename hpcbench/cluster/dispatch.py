@@ -187,7 +187,7 @@ class _Dispatcher:
             try:
                 # What is not under way any more needs no worker.
                 wanted = len(pool.begun) if self.stop.is_asked else pool.left
-                for note in pool.workers.scale(wanted):
+                for note in pool.workers.scale(wanted, pool.busy):
                     log.warning("%s", note)
                     self.notify(Note(note))
             except SiteError as error:

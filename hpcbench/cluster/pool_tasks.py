@@ -103,6 +103,12 @@ class PoolTasks:
         """The points of the placements that workers have begun."""
         return [key for each in self.begun for key in self.in_flight[each].placement.keys]
 
+    @property
+    def busy(self) -> frozenset[str] | None:
+        """The workers that have a task; None where it is not known yet which one has."""
+        names = {self._worker_of(future) for future in self.in_flight}
+        return None if None in names else frozenset(filter(None, names))
+
     def begin(self, placement_id: str, worker: str, node: str) -> None:
         """Note that a worker has begun a placement.
 

@@ -4,6 +4,7 @@ import logging
 import os
 import resource
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -45,7 +46,7 @@ class Workers(Protocol):
     def jobs(self) -> PoolJobs:
         """What those who look on see."""
 
-    def scale(self, wanted: int) -> Sequence[str]:
+    def scale(self, wanted: int, busy: AbstractSet[str] | None = frozenset()) -> Sequence[str]:
         """Bring the number of jobs nearer to what is wanted; never waits.
 
         To be called about once a second: it also looks after the jobs that are there.
@@ -54,6 +55,9 @@ class Workers(Protocol):
         ----------
         wanted
             How many workers have something to do. The pool's ``max_jobs`` limits it.
+        busy
+            The names of workers that have a task, also one that Dask does not know of yet; None
+            where Dask has not chosen a worker for a task: then none is sent away.
 
         Returns
         -------
@@ -167,7 +171,11 @@ class _LocalWorkers:
     def jobs(self) -> PoolJobs:
         return PoolJobs(self.live, batch=False)
 
-    def scale(self, wanted: int) -> Sequence[str]:  # noqa: ARG002 - they are always there
+    def scale(
+        self,
+        wanted: int,  # noqa: ARG002 - they are always there
+        busy: AbstractSet[str] | None = frozenset(),  # noqa: ARG002
+    ) -> Sequence[str]:
         return ()
 
     def exclude_node(self, worker: str, node: str) -> bool:  # noqa: ARG002 - there is one node

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from hpcbench.cli.console import print_lines
 from hpcbench.cli.plan_text import print_plan
-from hpcbench.cli.progress import show_progress
+from hpcbench.cli.progress import progress
 from hpcbench.cli.results_table import results_table
 from hpcbench.cli.run_end import print_end
 from hpcbench.cli.statuses import reason_lines
@@ -170,7 +170,7 @@ def plan_screen(name: str, width: int) -> str:
 def progress_screen(name: str, width: int) -> str:
     """What a run prints, without its bar."""
     console = terminal(width)
-    with show_progress(console) as listener:
+    with progress(console) as listener:
         listener(Planned(plan_of(name)))
         for entry in records_of(name)[::5]:
             listener(point_measured(entry))

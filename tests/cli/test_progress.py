@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+import hpcbench
 from hpcbench.cli.point_text import POINT, duration, point_phrases
-from hpcbench.cli.progress import show_progress
+from hpcbench.cli.progress import progress
 from hpcbench.cli.results_table import results_table
 from hpcbench.cluster.events import (
     Event,
@@ -43,7 +44,7 @@ def seen(*events: Event, terminal: bool = False) -> str:
     """What is printed while these events are heard."""
     out = io.StringIO()
     console = Console(file=out, width=120, force_terminal=terminal)
-    with show_progress(console) as listener:
+    with progress(console) as listener:
         for event in events:
             listener(event)
     return out.getvalue()
@@ -241,3 +242,13 @@ def test_the_table_separates_open_loops_from_closed_ones(results: Results) -> No
     text = table(results, record(0), record(1, concurrency=None, request_rate=20.0))
     header = text.splitlines()[1].split()
     assert {"concurrency", "requests/s"} <= set(header)
+
+
+def test_a_script_shows_what_the_command_shows_on_stderr(capsys: Any) -> None:
+    with hpcbench.progress() as listener:
+        listener(Planned(planned(campaign(repeats=3))))
+        listener(point_measured(record(1)))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "study on here: 3 measurements" in err
+    assert "ok" in err.splitlines()[-1]

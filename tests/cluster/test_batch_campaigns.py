@@ -82,6 +82,10 @@ class Study:
     def records(self) -> int:
         return len(list(self.results.glob("records/[!.]*.parquet")))
 
+    def log(self) -> str:
+        """What the driver has noted, for whoever must find out why a test failed."""
+        return "\n" + "\n".join(path.read_text() for path in self.results.glob("logs/driver*.log"))
+
     def frame(self) -> pd.DataFrame:
         return load_results(self.results)
 
@@ -109,7 +113,9 @@ class Study:
         keys = ["point_id", "pool", "repeat"]
         raw = pd.concat(pd.read_parquet(p) for p in self.results.glob("records/[!.]*.parquet"))
         assert len(frame) == wanted
-        assert not raw.duplicated(keys).any()
+        twice = raw[raw.duplicated(keys, keep=False)]
+        columns = [*keys, "job_id", "node", "status", "started_at", "ended_at"]
+        assert twice.empty, twice[columns].sort_values(keys).to_string() + self.log()
         assert set(frame["status"]) <= {"ok", "unstable"}, list(frame["reason"])
         return frame
 

@@ -19,7 +19,7 @@ from distributed.core import Status
 from hpcbench.cluster import ledger, tls
 from hpcbench.cluster.batch import Job, JobState
 from hpcbench.cluster.batch_workers import STARTUP_BACKOFF_S, batch_workers
-from hpcbench.cluster.jobs import SubmittedJob
+from hpcbench.cluster.job_limits import SubmittedJob
 from hpcbench.cluster.submission import Submission
 from hpcbench.errors import Interrupted, SiteError
 from hpcbench.records.folder import Results
@@ -149,6 +149,18 @@ def _break_connections(workers: Any) -> None:
         comm.abort()
 
     workers.cluster.scheduler.handlers["retire_workers"] = hang_up
+
+
+def test_a_worker_that_was_given_a_task_is_not_sent_away_as_idle(pool: Any) -> None:
+    """Dask takes it for idle until the task has reached it, and nobody knows which one takes a
+    task that no worker has begun."""
+    with pool() as workers:
+        two = frozenset({"w-1", "w-2"})
+        workers.workers = SimpleNamespace(names=two, ever=two, idle=["w-1", "w-2"])
+        workers.scale(1, None)
+        assert not workers.leaving
+        workers.scale(1, {"w-1"})
+        assert list(workers.leaving) == ["w-2"]
 
 
 def test_jobs_that_are_refused_together_count_as_one_refusal(pool: Any) -> None:

@@ -73,6 +73,7 @@ def test_a_repeat_whose_worker_went_is_taken_back(
     assert task is not None
     assert task.worker == "b1"
     pool.in_flight["future"] = task
+    assert pool.busy == {"b1"}
     if begun:
         pool.begin(task.placement.id, "b1", "b")
     clock += 60
@@ -83,6 +84,14 @@ def test_a_repeat_whose_worker_went_is_taken_back(
     assert pool.without_worker() == ["future"]
     pool.begin(task.placement.id, "a1", "a")
     assert pool.without_worker() == [], "another worker has taken it"
+
+
+def test_who_has_a_first_repeat_is_known_when_it_has_begun() -> None:
+    pool = PoolTasks("gpu", SimpleNamespace(live=2, nodes={"a1": "a", "b1": "b"}), deque())
+    pool.in_flight["future"] = Task(placement(1, 0))
+    assert pool.busy is None
+    pool.begin(placement(1, 0).id, "a1", "a")
+    assert pool.busy == {"a1"}
 
 
 def test_two_workers_of_one_node_are_one_node() -> None:
