@@ -37,7 +37,7 @@ from hpcbench.analysis.summary.configuration import (
     normalised,
     strings_as_categories,
 )
-from hpcbench.analysis.summary.invalid_rows import is_left_out
+from hpcbench.analysis.summary.invalid_rows import is_left_out, is_of_server
 from hpcbench.analysis.summary.limits import ENERGY, LATENCY, THROUGHPUT, Metric
 from hpcbench.analysis.summary.searches import is_search, without_steps
 from hpcbench.errors import BadInput
@@ -233,10 +233,6 @@ def compare_results(
     )
 
 
-_OF_SERVER = r"\b(?:FAILURES|OVERLOADED)\b"
-"""Rules that a server breaks by itself; others tell of the node, the client or somebody else."""
-
-
 def _valid(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
     """Return the rows that may be believed, and how many were left out by the reason.
 
@@ -253,7 +249,7 @@ def _valid(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
             f"none of the {len(frame)} measurements is valid: {counts.index[0]}",
             "hpcbench check says more of each",
         )
-    failed = doubted & frame["invalid_reasons"].astype(str).str.contains(_OF_SERVER).to_numpy()
+    failed = doubted & is_of_server(frame)
     status = frame["status"].astype(object).mask(failed, str(Status.FAILED)).astype("string")
     left = frame.assign(status=status)[~doubted | failed].reset_index(drop=True)
     return left, {str(reason): int(count) for reason, count in counts.items()}
