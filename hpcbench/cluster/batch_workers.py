@@ -17,15 +17,14 @@ from distributed import Client
 from hpcbench.cluster import dask_internals, ledger
 from hpcbench.cluster.batch import Job, JobState
 from hpcbench.cluster.dask_config import dask_settings
-from hpcbench.cluster.jobs import (
+from hpcbench.cluster.job_limits import (
     RETRY_S,
     ClassifiedJobs,
-    ConnectedWorkers,
     SubmittedJob,
-    Watcher,
     classify_jobs,
     seconds_to_wait,
 )
+from hpcbench.cluster.jobs import ConnectedWorkers, Watcher
 from hpcbench.cluster.run_state import PoolJobs
 from hpcbench.cluster.submission import Submission, SubmissionGate
 from hpcbench.errors import JobsDied, SiteError

@@ -27,6 +27,7 @@ from hpcbench.cluster import batch, ledger, run_state, submission
 from hpcbench.cluster.batch import BatchSystem
 from hpcbench.cluster.dask_config import dask_settings
 from hpcbench.cluster.dask_internals import jobqueue_settings
+from hpcbench.cluster.job_limits import DOCTOR_PENDING_S
 from hpcbench.cluster.stopping import signals_interrupt
 from hpcbench.config.container import Container
 from hpcbench.config.site import Network, Site
@@ -73,7 +74,7 @@ def check_site(
     *,
     pools: Sequence[str] = (),
     account: str | None = None,
-    wait_s: float = 300.0,
+    wait_s: float = DOCTOR_PENDING_S,
     report: Report = lambda _: None,
 ) -> list[Check]:
     """Check a site.
@@ -89,7 +90,7 @@ def check_site(
     account
         Account to charge; by default the environment variable HPCBENCH_ACCOUNT.
     wait_s
-        Seconds after which a job that has not started is cancelled.
+        Seconds after which a job that is still pending is cancelled.
     report
         Called with each check when it is finished, and with what is waited for.
 

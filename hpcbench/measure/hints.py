@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 
 from hpcbench.measure.perf_output import Outcome
-from hpcbench.plan import applicability
+from hpcbench.plan import model_limits
 from hpcbench.plan.point import Point
 from hpcbench.records.columns import Status
 
@@ -60,6 +60,6 @@ def _called_hint(reason: str, point: Point) -> str | None:
 def _strings_hint(point: Point) -> str | None:
     model, load = point.variant.model, point.load
     random = load.input_data == "random" and load.string_data is None
-    if model.inputs is None or not random or not applicability.has_strings(model):
+    if model.inputs is None or not random or not model_limits.has_strings(model):
         return None
     return "its strings were random; string_data or a file as input_data gives it others"

@@ -12,7 +12,7 @@ from hpcbench.config.load_axes import LoadVariant
 from hpcbench.config.model import Model
 from hpcbench.config.server_axes import Server
 from hpcbench.errors import BadInput
-from hpcbench.plan import applicability, axis_product, grid_axes
+from hpcbench.plan import axis_product, grid_axes, model_limits
 from hpcbench.plan.arrivals import Intervals
 from hpcbench.plan.axis_product import Combination, Factor
 from hpcbench.plan.digest import hash_id
@@ -224,7 +224,7 @@ def _parts(
     for name, own in variants or [(None, None)]:
         axes_of = grid_axes.axes_of(campaign, model, own, member)
         where = f"{campaign.source}: model '{model.name}'"
-        found = applicability.model_problems(
+        found = model_limits.model_problems(
             model, models[model.name], axes_of.server, axes_of.load, axes_of.measurement
         )
         problems = [f"{where}: {problem}" for problem in found]
@@ -282,7 +282,7 @@ def _points(
     names = [name for factor in part.factors for name in factor.names]
     server_names = {"version", *Server.model_fields}.intersection(names)
     load_names = set(names) - server_names
-    strings = applicability.has_strings(part.triton_model)
+    strings = model_limits.has_strings(part.triton_model)
     variant_of = _cached(
         part.factors, server_names, partial(_variant, part, image, campaign.server_flags)
     )
@@ -323,7 +323,7 @@ def _load(
 ) -> tuple[LoadVariant, Shapes, str | None, str]:
     """Return a load, its shapes with their name, and the part of the identity that they are."""
     name = values["shapes"]
-    lengths = applicability.input_lengths(part.triton_model, part.model.shape_sets[name])
+    lengths = model_limits.input_lengths(part.triton_model, part.model.shape_sets[name])
     shapes = tuple(sorted(lengths.items()))
     settings = {key: value for key, value in values.items() if key != "shapes"}
     input_data, replayed = files

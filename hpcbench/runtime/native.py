@@ -167,7 +167,17 @@ def _installed(prefix: Path) -> Software:
             raise _incomplete(prefix, f"{needed} is missing, or may not be executed")
     if not (prefix / "backends" / "python").is_dir():
         raise _incomplete(prefix, "backends/python is missing")
-    return Software(server_digest=digest, sdk_digest=digest, backends=_backends(prefix))
+    backends = _backends(prefix) - _without_libraries(prefix)
+    return Software(server_digest=digest, sdk_digest=digest, backends=backends)
+
+
+_LIBRARIES = {"pytorch": "torch", "tensorflow": "tensorflow"}
+"""What a backend's folder alone cannot serve without; only some prefixes have it."""
+
+
+def _without_libraries(prefix: Path) -> frozenset[str]:
+    versions = read_manifest(prefix).get("versions", {})
+    return frozenset(name for name, library in _LIBRARIES.items() if library not in versions)
 
 
 def _backends(prefix: Path) -> frozenset[str]:

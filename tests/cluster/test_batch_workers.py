@@ -19,7 +19,7 @@ from distributed.core import Status
 from hpcbench.cluster import ledger, tls
 from hpcbench.cluster.batch import Job, JobState
 from hpcbench.cluster.batch_workers import STARTUP_BACKOFF_S, batch_workers
-from hpcbench.cluster.jobs import SubmittedJob
+from hpcbench.cluster.job_limits import SubmittedJob
 from hpcbench.cluster.submission import Submission
 from hpcbench.errors import Interrupted, SiteError
 from hpcbench.records.folder import Results

@@ -21,6 +21,7 @@ import yaml
 from onnx import TensorProto, helper
 
 from tests.helpers import models
+from tests.helpers.backend_server import versions
 from tests.helpers.paths import CHECKOUT
 from tests.helpers.real import PARTICLENET_SHAPES, QUICK
 from tests.helpers.tensorflow_models import small_models
@@ -76,20 +77,9 @@ REFUSED: tuple[tuple[dict[str, Any], str], ...] = (
 """What no campaign may ask for, with words of the refusal."""
 
 ADD_SUB = """
-import json
-import numpy as np
 import triton_python_backend_utils as utils
 
 class TritonPythonModel:
-    @staticmethod
-    def auto_complete_config(config):
-        for name in ("INPUT0", "INPUT1"):
-            config.add_input({"name": name, "data_type": "TYPE_FP32", "dims": [4]})
-        for name in ("OUTPUT0", "OUTPUT1"):
-            config.add_output({"name": name, "data_type": "TYPE_FP32", "dims": [4]})
-        config.set_max_batch_size(8)
-        return config
-
     def execute(self, requests):
         answers = []
         for request in requests:
@@ -102,6 +92,17 @@ class TritonPythonModel:
             tensors = [utils.Tensor(f"OUTPUT{i}", each) for i, each in enumerate(outputs)]
             answers.append(utils.InferenceResponse(tensors))
         return answers
+"""
+
+AUTO = """
+    @staticmethod
+    def auto_complete_config(config):
+        for name in ("INPUT0", "INPUT1"):
+            config.add_input({"name": name, "data_type": "TYPE_FP32", "dims": [4]})
+        for name in ("OUTPUT0", "OUTPUT1"):
+            config.add_output({"name": name, "data_type": "TYPE_FP32", "dims": [4]})
+        config.set_max_batch_size(8)
+        return config
 """
 
 BLS = """
@@ -325,7 +326,7 @@ def _python_models(repository: Path) -> None:
         version = models.write(repository, name, *sides, platform=PYTHON, **settings)
         (version / "model.py").write_text(source)
     (repository / "add_sub_auto" / "1").mkdir(parents=True)
-    (repository / "add_sub_auto" / "1" / "model.py").write_text(ADD_SUB)
+    (repository / "add_sub_auto" / "1" / "model.py").write_text(ADD_SUB + AUTO)
     _deeptau(repository)
 
 
@@ -366,15 +367,18 @@ def _framework_models(repository: Path, prefix: Path | None) -> None:
     saved = of("layer_savedmodel", "tensorflow_savedmodel", ([("x", (3,))], [("y", (2,))]))
     strings = ([("x", (2,))], [("y", (2,))])
     graph = of("strings_graphdef", "tensorflow_graphdef", strings, kind="TYPE_STRING")
-    parts = prefix / ".parts" if prefix else Path("/nowhere")
-    if (parts / "pytorch").exists() and prefix:
+    has = versions(prefix) if prefix else {}
+    made = repository.parent / "made"
+    made.mkdir()
+    if prefix and "torch" in has:
+        # TorchScript reads the source of what it compiles.
+        script = made / "add_sub.py"
+        script.write_text(TORCH)
         python = prefix / "python" / "bin" / "python3"
-        subprocess.run([python, "-W", "ignore", "-c", TORCH, torch], check=True)
+        subprocess.run([python, "-W", "ignore", script, torch], check=True)
     else:
         torch.touch()
-    if (parts / "tensorflow").exists() and prefix:
-        made = repository.parent / "made"
-        made.mkdir()
+    if prefix and "tensorflow" in has:
         small_models(prefix, made)
         (made / "layer.savedmodel").rename(saved / "model.savedmodel")
         (made / "strings.graphdef").rename(graph / "model.graphdef")

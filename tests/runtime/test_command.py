@@ -125,6 +125,23 @@ def test_a_prefix_of_which_a_part_is_lost_is_reported_with_the_part(
         NATIVE.find_software(native)
 
 
+@pytest.mark.parametrize("library", [None, "torch", "tensorflow"])
+def test_a_backend_without_its_library_is_none_that_a_prefix_has(
+    native: Container, library: str | None
+) -> None:
+    """The folders are in every prefix; torch and TensorFlow only where somebody wanted them."""
+    assert native.prefix is not None
+    for name in ("pytorch", "tensorflow"):
+        (native.prefix / "backends" / name).mkdir()
+    file = native.prefix / "manifest.json"
+    manifest = json.loads(file.read_text())
+    if library is not None:
+        manifest["versions"][library] = "2.2.2"
+    file.write_text(json.dumps(manifest))
+    more = {None: set(), "torch": {"pytorch"}, "tensorflow": {"tensorflow"}}[library]
+    assert NATIVE.find_software(native).backends == {"onnxruntime", "python", *more}
+
+
 def test_a_prefix_with_a_space_in_its_path_is_refused_because_triton_cannot_take_it(
     tmp_path: Path,
 ) -> None:
