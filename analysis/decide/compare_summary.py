@@ -90,6 +90,13 @@ def _verdicts(found: Comparison) -> str:
 
 
 def _shift(shift: Shift) -> str:
+    if shift.groups:
+        low, high = (f"{g.configurations} moved by {g.ratio - 1:+.1%}" for g in shift.groups)
+        return (
+            f"{METRIC_NAMES[shift.metric]}: cannot tell what is the night and what changed: of the "
+            f"{shift.configurations} configurations of {shift.place} {low}, {high}; judged as if "
+            f"the night were {shift.ratio - 1:+.1%}, so that what got worse is not missed"
+        )
     ratio = format_interval(shift.ratio, shift.low, shift.high)
     shared = (
         f"{METRIC_NAMES[shift.metric]}: the {shift.configurations} configurations of "
@@ -168,6 +175,11 @@ def _once_and_few(found: Comparison) -> list[str]:
 
 def _failures(found: Comparison) -> list[str]:
     lines = [line for what, pairs in found.outcomes.items() for line in _named(found, pairs, what)]
+    if len(found.by_chance):
+        lines.append(
+            f"{len(found.by_chance)} configurations failed or did not settle more often in B, by "
+            "chance as far as one can tell"
+        )
     if len(found.gained):
         lines.append(f"{len(found.gained)} configurations failed in A and were measured in B")
     return lines

@@ -231,6 +231,7 @@ def comparison_json(found: Comparison, names: tuple[str, str]) -> dict[str, Any]
                 ("not_measured_any_more", found.lost),
                 ("fails_more_often", found.failing),
                 ("no_longer_settles", found.unsettled),
+                ("by_chance", found.by_chance),
             )
         },
         "rows": rows,

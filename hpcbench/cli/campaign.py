@@ -327,17 +327,17 @@ def run(
     from hpcbench.cli.run_end import print_end
 
     frame = print_end(summary, results, SafeConsole(), console)
-    return max(summary.exit_code, _say_references(chosen, frame))
+    return max(summary.exit_code, _say_references(chosen, results, frame))
 
 
-def _say_references(campaign: "Campaign", frame: "DataFrame") -> int:
+def _say_references(campaign: "Campaign", results: Path, frame: "DataFrame") -> int:
     """Say which references were met, and return the exit code."""
     if not campaign.references:
         return 0
     from hpcbench.analysis.decide import references
-    from hpcbench.records.references import expectations
+    from hpcbench.records.references import expectations, read_planned
 
-    held = references.check_references(frame, expectations(campaign))
+    held = references.check_references(frame, expectations(campaign), read_planned(results))
     for line in references.reference_lines(held):
         say(line, err=True)
     return int(held.is_missed)

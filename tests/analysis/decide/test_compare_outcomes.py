@@ -47,6 +47,47 @@ def test_what_no_longer_settles_is_worse() -> None:
     assert not compared(unstable, scan()).is_worse
 
 
+def some_failed(numbers: set[int], configurations: int = 100) -> list[Record]:
+    """Three repeats of each configuration, of which those with these numbers failed."""
+    return [
+        failed("the server died", concurrency=1 + n // 3, repeat=n % 3)
+        if n in numbers
+        else measured(1000 + n % 3, concurrency=1 + n // 3, repeat=n % 3)
+        for n in range(3 * configurations)
+    ]
+
+
+def test_as_many_sporadic_failures_as_before_are_no_alarm() -> None:
+    found = compared(some_failed({0, 100, 200}), some_failed({50, 150, 250, 298}))
+    assert not found.is_worse
+    assert len(found.by_chance) == 4
+    assert any("4 configurations failed or did not settle more often" in x for x in told(found))
+
+
+def test_a_configuration_of_which_all_repeats_fail_is_worse_among_sporadic_failures() -> None:
+    found = compared(some_failed({0, 100, 200}), some_failed({50, 150, 297, 298, 299}))
+    assert found.is_worse
+    assert found.a_table["concurrency"].iloc[found.lost["a"]].tolist() == [100]
+    assert (len(found.failing), len(found.by_chance)) == (0, 2)
+
+
+def test_a_clear_rise_of_failures_is_worse_though_each_fails_once() -> None:
+    found = compared(some_failed({0, 100, 200}), some_failed(set(range(0, 60, 4))))
+    assert found.is_worse
+    assert len(found.failing) > 10
+
+
+def test_of_configurations_tried_once_a_failure_is_worse_unless_some_failed_before() -> None:
+    def once(*dead: int) -> list[Record]:
+        return [
+            failed("the server died", concurrency=c) if c in dead else measured(concurrency=c)
+            for c in range(1, 101)
+        ]
+
+    assert compared(once(), once(7)).is_worse
+    assert not compared(once(3, 4), once(7, 8)).is_worse
+
+
 def test_one_repeat_of_three_that_did_not_settle_is_no_alarm() -> None:
     one = [*repeats([1000, 1001, 1002])]
     now = [*one[:2], measured(1002, repeat=2, status=Status.UNSTABLE)]
