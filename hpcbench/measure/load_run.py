@@ -25,7 +25,7 @@ from hpcbench.measure.load_outcome import Heard
 from hpcbench.measure.open_loop import Schedule
 from hpcbench.measure.perf_analyzer import PassPlan
 from hpcbench.measure.perf_output import Outcome
-from hpcbench.measure.report_stream import Line, Report, ReportStream
+from hpcbench.measure.report_stream import COLD_S, Line, Report, ReportStream
 from hpcbench.measure.stop_rule import Verdict
 from hpcbench.runtime import process
 from hpcbench.runtime.process import Command, RunningProgram
@@ -155,7 +155,8 @@ class _Watched:
     def unanswered(self) -> bool:
         """Whether no request was answered for as long as a point may take."""
         lost_s = self.stream.lost_passes * self.generator.plan.pass_s
-        return lost_s >= self.generator.load.allowed_s
+        cold_s = 0.0 if self.stream.has_answers else COLD_S
+        return lost_s >= self.generator.load.allowed_s + cold_s
 
 
 def run_under_load(generators: Sequence[LoadGenerator]) -> list[GeneratorResult]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hpcbench.measure.report_stream import PASSES, ReportStream
+from hpcbench.measure.report_stream import COLD_S, PASSES, ReportStream
 
 MIN_SHARE = 0.98
 """A loop that sends, or gets answered, less of the rate asked for than this does not keep it."""
@@ -73,9 +73,10 @@ class Schedule:
 def is_surely_late(schedule: Schedule, stream: ReportStream, *, pass_s: float, now: float) -> bool:
     """Return whether a loop that still runs can no longer keep its schedule.
 
-    A loop that is late only because its start was slow catches up: its later passes are faster than
-    the schedule. One that asks for far too much prints nothing: perf_analyzer reads the server's
-    statistics after each pass, and the answer waits behind the requests.
+    A loop that is late only because its start was slow, or its first request cold, catches up: its
+    later passes are faster than the schedule. One that asks for far too much prints nothing:
+    perf_analyzer reads the server's statistics after each pass, and the answer waits behind the
+    requests.
 
     Parameters
     ----------
@@ -97,6 +98,8 @@ def is_surely_late(schedule: Schedule, stream: ReportStream, *, pass_s: float, n
     silent_s = _SILENT_S + 2 * pass_s
     if not stream.passes:
         return stream.begun is not None and now - stream.begun > pass_s + silent_s
+    if not stream.has_answers and now - stream.passes[0].by < COLD_S:
+        return False
     if schedule.period_s is not None:
         return _is_late_round(schedule, stream, pass_s=pass_s, silent_s=now - stream.passes[-1].by)
     least = schedule.least(pass_s) * schedule.inferences

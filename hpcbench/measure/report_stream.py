@@ -17,6 +17,12 @@ from hpcbench.measure.stop_rule import Observation
 PASSES = 3
 """How many passes perf_analyzer pools in a report; it has no option for it."""
 
+COLD_S = 45.0
+"""Seconds in which the first answer may come after those in which all others have to.
+
+TensorFlow and others build what they run when they are asked first.
+"""
+
 # perf_analyzer prints such a line before it measures a load, and again after each report. With a
 # file of intervals it ends after a report, with a line that begins with the rate, and is started
 # again.
@@ -147,6 +153,11 @@ class ReportStream:
         """How many of the latest passes in a row had no answer."""
         latest = itertools.takewhile(lambda each: not each.throughput, reversed(self.passes))
         return sum(1 for _ in latest)
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether any request was answered yet."""
+        return any(each.throughput for each in self.passes)
 
     @property
     def has_gaps(self) -> bool:

@@ -37,6 +37,12 @@ def test_a_loop_that_catches_up_after_a_slow_start_is_not_late() -> None:
     assert not late(20.0, 140.0, 140.0, 100.0)
 
 
+def test_a_loop_whose_first_request_is_cold_is_not_late_before_any_answer_can_be_there() -> None:
+    assert not late(*[0.0] * 40)
+    assert not late(*[0.0] * 40, 200.0, 140.0)
+    assert late(*[0.0] * 50)
+
+
 def test_a_random_schedule_may_have_fewer_requests_by_chance() -> None:
     assert not late(80.0, 75.0, 80.0, schedule=RANDOM)
     assert late(50.0, 60.0, 60.0, schedule=RANDOM)
