@@ -336,7 +336,7 @@ def make_input(
 def _make_intervals(
     source: Path, column: str, out: Path, repository: Path | None, options: dict[str, Any]
 ) -> None:
-    from hpcbench.exchange.make_intervals import write_intervals
+    from hpcbench.exchange.make_input import write_intervals
 
     events = options.pop("events")
     for name, given in {"REPOSITORY": repository, **options}.items():

@@ -12,7 +12,7 @@ from rich.console import Console
 import hpcbench
 from hpcbench.cli.point_text import POINT, duration, point_phrases
 from hpcbench.cli.progress import progress
-from hpcbench.cli.results_table import results_table
+from hpcbench.cli.run_end import results_table
 from hpcbench.cluster.events import (
     Event,
     JobsSeen,
