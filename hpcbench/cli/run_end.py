@@ -2,32 +2,19 @@
 
 import shlex
 from collections.abc import Sequence
-from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from rich.console import Console
-from rich.text import Text
 
 from hpcbench.analysis.summary.searches import without_steps
 from hpcbench.cli.console import line_width, print_folded, print_lines
 from hpcbench.cli.fold import folded, folded_phrases
-from hpcbench.cli.point_text import (
-    BASE,
-    NONE,
-    POINT,
-    TEXTS,
-    Row,
-    axis_texts,
-    counted,
-    differing,
-    phrase,
-    point_phrases,
-)
+from hpcbench.cli.point_text import POINT, Row, counted, differing, point_phrases
+from hpcbench.cli.results_table import MOST_ROWS, results_table
 from hpcbench.cli.rows import earlier_text
 from hpcbench.cli.statuses import counts_text, reason_lines, with_status
-from hpcbench.cli.table import Column, server_axes, server_columns, table_lines
 from hpcbench.errors import BadInput
 from hpcbench.records import store
 from hpcbench.records.columns import MEASURED
@@ -38,10 +25,6 @@ from hpcbench.records.model_files import current_digests, is_earlier
 if TYPE_CHECKING:
     from hpcbench.analysis.decide.recommend import Recommendation
     from hpcbench.cluster.driver import Summary
-
-
-MOST_ROWS = 200
-"""A run ends with a table of its measurements if there are at most this many."""
 
 FIGURES = (
     ("batch_size", "throughput_latency_vs_batch"),
@@ -78,7 +61,7 @@ def print_end(summary: "Summary", folder: Path, table: Console, console: Console
     frame = frame[~earlier].reset_index(drop=True)
     rows = with_status(store.read_plan(results), store.read_statuses(results))
     if len(frame) <= MOST_ROWS:
-        print_lines(table, results_table(frame, line_width(table)))
+        print_lines(table, results_table(frame).lines(line_width(table)))
     width = line_width(console)
     text = f"{folder}: {counted(len(rows), 'measurement')}: {counts_text(rows)}"
     print_folded(console, text, "bold")
@@ -228,110 +211,3 @@ def figure_name(frame: pd.DataFrame) -> str:
     values = {figure: measured[axis].nunique() for axis, figure in FIGURES}
     most = max(values, key=lambda figure: values[figure])
     return most if values[most] > 1 else "pareto_front"
-
-
-_FIRST = ("model", "version", "pool", "variant")
-_LAST = ("concurrency", "requests/s", "arrivals", "capacity", "batch", "repeat")
-"""Inside: so that the rows of one curve stand together."""
-
-_SETTINGS = tuple(name for name in TEXTS if name not in (*_FIRST, *_LAST, "server variant"))
-
-_NOTHING = (NONE, BASE, "none", "off")
-
-_METRICS = (
-    ("infer/s", "throughput_infer_per_s", 1.0),
-    ("mean ms", "latency_avg_us", 1000.0),
-    ("p95 ms", "latency_p95_us", 1000.0),
-    ("p99 ms", "latency_p99_us", 1000.0),
-)
-
-
-def results_table(frame: "pd.DataFrame", width: int | None) -> list[Text]:
-    """Return a table with throughput and latency, a row for each measurement.
-
-    Parameters
-    ----------
-    frame
-        Measurements as `hpcbench.records.frame.load_results` returns them.
-    width
-        How wide a line may be; None for whole rows with all columns, as programs read them.
-
-    Returns
-    -------
-    list of Text
-        The lines, in the order of the campaign.
-    """
-    points = frame[[*store.PLAN_SCHEMA.names, "model_position"]].astype(object)
-    # The label of a model that an ensemble calls has its version already.
-    points["model_version"] = points["model_version"].mask(frame["part_of"].notna())
-    rows: list[Any] = points.where(points.notna(), None).to_dict("records")
-    order = _reading_order(rows)
-    sorted_frame = frame.iloc[order]
-    found = [
-        Column(name, tuple(_number(value, divisor) for value in sorted_frame[column]))
-        for name, column, divisor in _METRICS
-    ]
-    found.append(Column("status", tuple(sorted_frame["status"]), right=False))
-    return table_lines(asked_columns([rows[i] for i in order]), found, width)
-
-
-def asked_columns(rows: Sequence[Row]) -> list[Column]:
-    """Return what was asked for, a column for each server axis, the load last.
-
-    Parameters
-    ----------
-    rows
-        Measurements.
-
-    Returns
-    -------
-    list of Column
-        Settings of perf_analyzer only where they differ.
-    """
-    known = {name: _column(name, rows) for name in (*_FIRST, *_SETTINGS, *_LAST)}
-    said = [each for name, each in known.items() if name not in _LAST]
-    said = [each for each in said if each.varies or each.name in (*_FIRST, "shapes")]
-    if not known["repeat"].varies:
-        del known["repeat"]
-    load = [known[name] for name in _LAST if name in known]
-    server = server_columns([[axis_texts(row["variant"])] for row in rows])
-    at = len(_FIRST)
-    return [*said[:at], *server, *said[at:], *load]
-
-
-def _column(name: str, rows: Sequence[Row]) -> Column:
-    texts = tuple(TEXTS[name](row) for row in rows)
-    phrases = tuple(phrase(name, text) for text in texts)
-    return Column(name, texts, phrases, right=name in _LAST)
-
-
-def _reading_order(rows: Sequence[Row]) -> list[int]:
-    """Return the rows' positions in the order of the campaign, the load varying fastest."""
-    axes = server_axes(axis_texts(row["variant"]) for row in rows)
-
-    def key(position: int) -> list[tuple[int, float, str]]:
-        row = rows[position]
-        server = axis_texts(row["variant"])
-        words = [TEXTS[name](row) for name in _FIRST]
-        words += [server.get(axis, BASE) for axis in axes]
-        words += [TEXTS[name](row) for name in (*_SETTINGS, *_LAST)]
-        place = row["model_position"]
-        return [(0, -1 if place is None else place, ""), *map(_rank, words)]
-
-    return sorted(range(len(rows)), key=key)
-
-
-def _rank(text: str) -> tuple[int, float, str]:
-    """What sorts cells: what is not there, numbers by their size, words."""
-    if text in _NOTHING:
-        return 0, float(_NOTHING.index(text)), ""
-    try:
-        return 1, float(text), ""
-    except ValueError:
-        return 2, 0.0, text
-
-
-def _number(value: Any, divisor: float) -> str:
-    if value is None or isnan(value):
-        return NONE
-    return f"{value / divisor:,.{1 if divisor == 1 else 2}f}"

@@ -220,9 +220,10 @@ def to_message(event: WorkerEvent) -> dict[str, Any]:
     Returns
     -------
     dict
-        Strings and numbers by name.
+        The kind of event, and its strings and numbers by name.
     """
-    return {"kind": type(event).__name__, **vars(event)}
+    # Apart from what is added: Dask's scheduler writes the address of the worker under "worker".
+    return {"kind": type(event).__name__, "event": dict(vars(event))}
 
 
 def from_message(message: Mapping[str, Any]) -> WorkerEvent:
@@ -239,7 +240,7 @@ def from_message(message: Mapping[str, Any]) -> WorkerEvent:
         The event.
     """
     kind = _KINDS[message["kind"]]
-    values = {name: message[name] for name in kind.__dataclass_fields__}
+    values = dict(message["event"])
     if "key" in values:
         # Dask makes a list of it.
         values["key"] = tuple(values["key"])

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from hpcbench.cli.point_text import POINT, differing, point_phrases, variant_text
-from hpcbench.cli.run_end import asked_columns
+from hpcbench.cli.results_table import asked_columns
 from hpcbench.config.site import Site
 from hpcbench.plan import grid
 from hpcbench.plan.initial_record import plan_rows

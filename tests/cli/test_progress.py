@@ -12,7 +12,7 @@ from rich.console import Console
 import hpcbench
 from hpcbench.cli.point_text import POINT, duration, point_phrases
 from hpcbench.cli.progress import progress
-from hpcbench.cli.run_end import results_table
+from hpcbench.cli.results_table import results_table
 from hpcbench.cluster.events import (
     Event,
     JobsSeen,
@@ -182,7 +182,7 @@ def table(results: Results, *records: Record) -> str:
     results.create()
     for entry in records:
         write_point(results, entry)
-    return printed(results_table(load_results(results.folder), 160))
+    return printed(results_table(load_results(results.folder)).lines(160))
 
 
 @pytest.fixture
