@@ -21,7 +21,8 @@ from rich.text import Text
 from hpcbench.cli.console import print_lines
 from hpcbench.cli.plan_text import print_plan
 from hpcbench.cli.progress import progress
-from hpcbench.cli.run_end import print_end, results_table
+from hpcbench.cli.results_table import results_table
+from hpcbench.cli.run_end import print_end
 from hpcbench.cli.statuses import reason_lines
 from hpcbench.cluster.driver import summarise
 from hpcbench.cluster.events import Planned, point_measured
