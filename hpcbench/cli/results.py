@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from hpcbench.cli import completions
+from hpcbench.cli.lines import say, say_damaged
 from hpcbench.cli.rows import ACCEPT, ALL, load_chosen, load_whole
-from hpcbench.cli.say import say, say_damaged
 from hpcbench.errors import BadInput
 
 if TYPE_CHECKING:
