@@ -1,4 +1,4 @@
-"""Plain lines for a terminal, printable and folded between words. Imports no rich: it takes long."""
+"""Plain lines for a terminal: printable, folded between words; no rich, which is slow to import."""
 
 import shutil
 import textwrap
