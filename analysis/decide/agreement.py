@@ -23,8 +23,9 @@ import numpy as np
 from hpcbench.analysis.summary.configuration import Array
 from hpcbench.analysis.summary.variance import LogRatio
 
-MOST = 0.6
-"""The share of configurations that must agree on a value before it is what all share."""
+MOST = 2 / 3
+"""The share of configurations that must agree on a value before it is what all share: of just over
+half, nobody can tell whether it is they or the others that changed."""
 
 FEWEST_SHARED = 5
 """Configurations below which a shift of all cannot be told from a change of each."""

@@ -10,11 +10,15 @@ from hpcbench.analysis.decide.changes import Shift, Verdict
 from hpcbench.analysis.decide.compare import METRIC_NAMES, METRICS, Comparison
 from hpcbench.analysis.summary.configuration import as_floats, plain_rows
 from hpcbench.analysis.summary.configuration_names import short_name
+from hpcbench.analysis.summary.limits import THROUGHPUT
 from hpcbench.analysis.summary.number_format import format_interval
 from hpcbench.analysis.summary.statistics import Counts
 
 MOST_NAMED = 20
 """Configurations that are named of each kind of failure."""
+
+MOST_LACKING = 5
+"""Configurations that are named of those without throughput."""
 
 
 def comparison_summary(found: Comparison, names: tuple[str, str]) -> list[str]:
@@ -38,6 +42,7 @@ def comparison_summary(found: Comparison, names: tuple[str, str]) -> list[str]:
         _counts(found),
         *_tried(found),
         *_left_out(found),
+        *_without_throughput(found),
         *(f"{name.replace('_', ' ')}: {_changes(c)}" for name, c in found.differing.items()),
         _verdicts(found),
         *map(_shift, found.shifts),
@@ -71,6 +76,24 @@ def _left_out(found: Comparison) -> list[str]:
         for name, reasons in zip("AB", found.invalid, strict=True)
         if reasons
     ]
+
+
+def _without_throughput(found: Comparison) -> list[str]:
+    """Return how many measurements say that they went well, and have no throughput."""
+    lines = []
+    for name, table in (("A", found.a_table), ("B", found.b_table)):
+        lacking = as_floats(table["measured"]) - as_floats(table[f"{THROUGHPUT.column}_n"])
+        at = np.flatnonzero(lacking > 0)
+        if len(at):
+            shown = ", ".join(
+                f"({short_name(row)})" for row in plain_rows(table, at[:MOST_LACKING])
+            )
+            more = f" and {len(at) - MOST_LACKING} more" if len(at) > MOST_LACKING else ""
+            lines.append(
+                f"measured, but without throughput, which is not compared: {lacking.sum():.0f} of "
+                f"{name}: {shown}{more}"
+            )
+    return lines
 
 
 def _changes(changes: Sequence[tuple[Any, Any]]) -> str:

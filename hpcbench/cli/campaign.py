@@ -379,7 +379,8 @@ def _to_confirm(
             "name a new folder: what led to the choice says nothing about it",
         )
     fresh = {"repeats": repeats, "fresh_servers": True}
-    return campaign.model_copy(update=fresh), points_to_confirm(source)
+    points = points_to_confirm(source, lambda note: say(note, err=True))
+    return campaign.model_copy(update=fresh), points
 
 
 COMMANDS = (doctor, write_campaign, plan, run)

@@ -83,6 +83,9 @@ MANY = {
     "half of 100 at 91 %, in nights (SD 5 %), 3 sessions": Night(
         slow=0.91, share=0.5, sessions=3, night_sd=0.05
     ),
+    "55 of 100 at 91 %, in nights (SD 5 %), 3 sessions": Night(
+        slow=0.91, share=0.55, sessions=3, night_sd=0.05
+    ),
     "30 of 100 at 80 %": Night(slow=0.8, share=0.3),
     "from 100 % to 80 % over the grid": Night(gradient=0.8),
 }

@@ -124,6 +124,26 @@ def test_a_server_whose_requests_fail_or_that_falls_behind_is_worse(
     assert not compare_results(bad, good, 0.05).is_worse
 
 
+def test_measurements_without_throughput_are_counted_and_named() -> None:
+    good = [*repeats([1000, 1001]), *repeats([1000, 1001], concurrency=8)]
+    lacking = [
+        *good[:3],
+        *(measured(concurrency=8, repeat=1, throughput_infer_per_s=None, latency_avg_us=1e3),),
+    ]
+    (line,) = [x for x in told(compared(good, lacking)) if "without throughput" in x]
+    assert ": 1 of B: (Tagger" in line
+    assert "concurrency 8" in line
+    assert not any("without throughput" in x for x in told(compared(good, good)))
+
+
+def test_markdown_shows_what_controls_a_terminal_as_the_terminal_does() -> None:
+    records = repeats([1000, 1001], model_label="bad\x1b[31m|label\x07")
+    text = comparison_markdown(compared(records, records), ("a\x1b]0;owned\x07", "b"))
+    assert "\x1b" not in text
+    assert "\x07" not in text
+    assert "bad\\x1b[31m\\|label\\x07" in text
+
+
 def test_results_without_any_valid_measurement_are_refused_with_the_reason() -> None:
     good = loaded([measured(1000)])[list(COMPARE_COLUMNS)]
     bad = doubted([measured(1000)], ["STRANGER"])

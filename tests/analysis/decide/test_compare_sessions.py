@@ -1,5 +1,6 @@
 """What all configurations share from one session to the next is the night, or a change of all."""
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -7,15 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from hpcbench.analysis.decide.changes import Verdict
 from hpcbench.analysis.decide.compare import Comparison, compare_results
+from hpcbench.analysis.decide.compare_components import components_of_results, print_components
 from hpcbench.analysis.decide.compare_summary import comparison_summary
 from hpcbench.analysis.decide.compare_text import comparison_json
 from hpcbench.cli.main import main
 from tests.analysis.decide.test_compare import NAMES, compared, told
 from tests.benchmarks.synthetic import Night, results
-from tests.helpers.measurements import measured, repeats, write
+from tests.helpers.measurements import loaded, measured, repeats, write
 
 THREE = Night(configurations=40, repeats=3, sessions=3, night_sd=0.08)
 
@@ -202,6 +205,27 @@ def test_the_command_prints_where_the_spread_comes_from(tmp_path: Path) -> None:
     row = next(line for line in done.output.splitlines() if line.startswith("A ") and "thr" in line)
     # Windows vary by 1 %, their mean by 0.6 %; repeats by 10 %; there is one node and one session.
     assert row.split() == ["A", "throughput", "0.6%", "10.0%", "-", "of", "1", "-", "of", "1"]
+    assert "cannot be told apart" not in done.output
     told = CliRunner().invoke(main, ["compare", str(a), str(b), "--components", "--json"])
     found = json.loads(told.output, parse_constant=pytest.fail)["components"]["B"][0]
     assert (found["metric"], found["node"], found["sessions"]) == ("throughput", None, 1)
+
+
+def test_nodes_that_changed_with_the_session_are_said_to_be_one_with_it() -> None:
+    records = [
+        record
+        for c in range(1, 5)
+        for night in range(3)
+        for record in repeats(
+            [1000 + 50 * night, 1010 + 50 * night],
+            concurrency=c,
+            node=f"n{night}",
+            run_id=f"r{night}",
+        )
+    ]
+    rows = components_of_results(loaded(records))
+    assert all(row["together"] and row["node"] is None for row in rows)
+    stream = io.StringIO()
+    print_components({"A": rows}, Console(file=stream, width=200))
+    assert "A: nodes and sessions changed together and cannot be told apart" in stream.getvalue()
+    json.dumps(rows, allow_nan=False)
