@@ -10,13 +10,15 @@ fetched.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import pandas as pd
 import yaml
 from onnx import TensorProto, helper
 
@@ -57,12 +59,34 @@ MEASURED: tuple[dict[str, Any], ...] = (
 )
 """All that a prefix can serve."""
 
+IN_IMAGES: tuple[dict[str, Any], ...] = (
+    *OFTEN[:2],
+    {"name": "ensemble_add_sub"},
+    *(
+        entry
+        for entry in MEASURED
+        if entry["name"]
+        in ("simple", "simple_int8", "densenet_onnx", "particlenet_AK4", "two_versions")
+    ),
+    {"name": "bare_onnx", "shapes": {"x": [4]}},
+    {"name": "gpu_instances"},
+)
+"""Those with ONNX, which our images for CPUs serve, and some of those that they do not."""
+
 NOT_HERE = {
     "resnet50_plan": "tensorrt",
     "dali_preprocess": "dali",
     "gpu_instances": "instances on GPUs",
 }
 """What a prefix for CPUs cannot serve, with a word of the reason."""
+
+NAMED_NOT_HERE = tuple({"name": name} for name in NOT_HERE)
+
+LACKING = dict.fromkeys(("layer_savedmodel", "strings_graphdef", "add_sub_torch"), "installs it")
+"""What some prefixes do not serve, with words of the reason."""
+
+NOT_IN_IMAGES = dict.fromkeys(("add_sub_auto", "deeptau"), "need numpy 1")
+"""What the Python of Debian in our images cannot serve."""
 
 REFUSED: tuple[tuple[dict[str, Any], str], ...] = (
     ({"name": "simple_sequence"}, "has sequence_batching"),
@@ -387,13 +411,21 @@ def _framework_models(repository: Path, prefix: Path | None) -> None:
         (graph / "model.graphdef").touch()
 
 
+def lock(repository: Path, owner: int | None) -> None:
+    """Let nobody write into a repository, and give it to somebody else."""
+    for path in [*repository.rglob("*"), repository]:
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode & ~0o222)
+            if owner is not None:
+                os.chown(path, owner, owner)
+
+
 def campaign(repository: Path, named: Sequence[dict[str, Any]] | None = None) -> dict[str, Any]:
     """A campaign over all models that can be asked for, also those that do not apply here."""
-    everything = (*MEASURED, *({"name": name} for name in NOT_HERE))
     return {
         "name": "kinds",
         "model_repository": str(repository),
-        "models": list(named or everything),
+        "models": list(named or (*MEASURED, *NAMED_NOT_HERE)),
         "load": {"batch_size": 1, "concurrency": 1},
         "measurement": QUICK,
     }
@@ -409,6 +441,33 @@ def tree(repository: Path) -> dict[str, tuple[int, int, bytes]]:
         )
         for path in [repository, *repository.rglob("*")]
     }
+
+
+def wrong_rows(
+    frame: pd.DataFrame, entries: Sequence[dict[str, Any]], lacking: Mapping[str, str]
+) -> list[str]:
+    """What is wrong with the rows of a campaign over these models; nothing, if all is well.
+
+    Each point has one row: it was measured, or a sentence says why not. Of ``lacking`` it may do
+    so, of `NOT_HERE` it must.
+    """
+    versions = [(entry["name"], entry.get("version")) for entry in entries]
+    asked = [name for name, listed in versions for _ in listed or [None]]
+    found = sorted(frame.loc[frame["part_of"].isna(), "model"])
+    wrong = [] if found == sorted(asked) else [f"rows of {found}, not of {sorted(asked)}"]
+    if frame.duplicated(["point_id", "repeat"]).any():
+        wrong.append("a point has two rows")
+    for row in frame.to_dict("records"):
+        model, status, reason = row["model"], row["status"], str(row["reason"])
+        if status == "not_applicable":
+            words = {**lacking, **NOT_HERE}.get(model)
+            fine = words is not None and words in reason
+        else:
+            fine = status in ("ok", "unstable") and model not in NOT_HERE
+            fine = fine and row["throughput_infer_per_s"] > 0
+        if not fine or (status != "ok" and len(reason.split()) < 4):
+            wrong.append(f"{model}: {status}, {reason}")
+    return wrong
 
 
 def main() -> None:

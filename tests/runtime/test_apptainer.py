@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -18,8 +19,9 @@ from tests.box.fixture import BOX, Box, in_time
 from tests.box.images import CHECKOUT, SDK, SERVER, Place, base_sites, host_path, running, traces
 from tests.box.paths import USER_ID
 from tests.box.registry import HOST
+from tests.helpers import model_kinds
 from tests.helpers.real import QUICK, SHAPES, UNHURRIED
-from tests.helpers.stranger import TRY_SERVERS
+from tests.helpers.stranger import TRY_SERVERS, UID
 
 # The first test may have to wait for the box and for its images.
 pytestmark = [pytest.mark.box, pytest.mark.images, pytest.mark.timeout(1500)]
@@ -729,3 +731,34 @@ def test_particlenet_runs_in_the_containers_with_its_own_configuration(
     assert [(row["batch_size"], row["status"]) for row in rows] == [(1, "ok"), (4, "ok")]
     assert {row["platform"] for row in rows} == {"onnxruntime_onnx"}
     assert all(row["throughput_infer_per_s"] > 10 for row in rows)
+
+
+def test_each_kind_of_model_ends_with_a_row_and_an_interruption_repeats_none(place: Place) -> None:
+    """Of a repository that belongs to somebody else, and that nobody may write to."""
+    repository = host_path(place.folder) / "models"
+    model_kinds.build(repository)
+    model_kinds.lock(repository, UID)
+    before = model_kinds.tree(repository)
+    asked = model_kinds.IN_IMAGES
+    place.campaign(**model_kinds.campaign(place.folder / "models", asked))
+    # Two with Python and an ensemble have their rows, then somebody presses Ctrl-C.
+    early = {entry["name"] for entry in asked[:3]}
+    run = place.start()
+    records = host_path(place.results) / "records"
+
+    def all_early() -> bool:
+        return records.is_dir() and early <= {row["model"] for row in place.rows()}
+
+    assert in_time(all_early, 400)
+    driver = running(place.box, "^/opt/venv/bin/python.* /opt/venv/bin/hpcbench run")
+    place.box.said("kill", "-INT", *(line.split()[0] for line in driver))
+    output = run.communicate(timeout=200)[0]
+    assert run.returncode == 130, output
+    first = {(row["point_id"], row["part_of"], row["ended_at"]) for row in place.rows()}
+    done = place.run(timeout_s=800)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = place.rows()
+    again = {(row["point_id"], row["part_of"], row["ended_at"]) for row in rows}
+    assert first < again, "what was measured has been measured again"
+    assert not model_kinds.wrong_rows(pd.DataFrame(rows), asked, model_kinds.NOT_IN_IMAGES)
+    assert model_kinds.tree(repository) == before
