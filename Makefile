@@ -105,8 +105,9 @@ docs: $(INSTALLED)
 	@$(BIN)/python docs/build.py
 	@$(MAKE) --no-print-directory docs-site
 
-# A warning of Sphinx is an error: a broken link, or a docstring that does not parse.
-docs-site: $(INSTALLED)
+# A warning of Sphinx is an error: a broken link, a docstring that does not parse, or a cell of the
+# notebook that fails. The notebook needs the model of the demo, and no Triton.
+docs-site: $(INSTALLED) $(MODELS)
 	@$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
 	@echo "docs/_build/index.html"
 

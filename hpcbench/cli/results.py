@@ -311,13 +311,13 @@ def check(results: Path, as_json: bool) -> int:
     """
     from hpcbench.analysis.decide import check as checking
     from hpcbench.analysis.decide import references
-    from hpcbench.records.references import read_expectations
+    from hpcbench.records.references import read_expectations, read_planned
 
     expected = read_expectations(results)
     columns = dict.fromkeys((*checking.CHECK_COLUMNS, *references.reference_columns(expected)))
     frame, damaged = load_whole(results, [*columns], categories=True)
     found = checking.check_results(frame)
-    held = references.check_references(frame, expected)
+    held = references.check_references(frame, expected, read_planned(results) if expected else ())
     if as_json:
         document = {"results": str(results), **checking.check_json(found)}
         document["references"] = references.references_json(held)

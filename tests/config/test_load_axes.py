@@ -149,8 +149,8 @@ def test_each_limit_is_a_search_beside_the_loops_of_the_campaign() -> None:
         assert (load.concurrency, load.request_rate) == (None, None)
         assert load.request_distribution == "poisson"
         assert load.is_search
-        # About ten steps of three windows.
-        assert load.estimate_s == 160
+        # About twelve steps of three windows.
+        assert load.estimate_s == 192
         assert load.longest_s > load.estimate_s
     # Whoever chooses a loop of its own is not searched.
     study = campaign(
@@ -161,7 +161,7 @@ def test_each_limit_is_a_search_beside_the_loops_of_the_campaign() -> None:
 
 def test_a_step_of_a_search_lasts_until_a_queue_would_be_too_long() -> None:
     (load,) = loads(campaign(load={"capacity": {"max_latency_p99_ms": 1000, "within": 0.1}}))
-    assert load.estimate_s == 10 * (3 * 10 + 1)
+    assert load.estimate_s == 12 * (3 * 10 + 1)
 
 
 def test_mistakes_in_a_search_are_told_together(tmp_path: Path) -> None:
