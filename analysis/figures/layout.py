@@ -101,8 +101,10 @@ def finish_figure(
     if surroundings.campaign is not None:
         _write_header(figure.axes[0], style, surroundings.campaign)
     beside = surroundings.beside and len(surroundings.legend_entries) > _MOST_ABOVE
+    least_in = 0.0
     if beside:
-        _add_legend_beside(figure, surroundings.legend_title, surroundings.legend_entries)
+        title, entries = surroundings.legend_title, surroundings.legend_entries
+        least_in = _add_legend_beside(figure, title, entries)
     width_in = figure.get_size_inches()[0]
     notes = [wrap_text(note, SMALL_PT, width_in) for note in surroundings.notes if note]
     note = figure.supxlabel(
@@ -120,7 +122,8 @@ def finish_figure(
     if not beside and (surroundings.legend_entries or surroundings.legend_title):
         around.append(_add_legend(figure, surroundings.legend_title, surroundings.legend_entries))
     around_pt = sum(artist.get_window_extent().height for artist in around)
-    figure.set_size_inches(width_in, panels_in + around_pt / figure.dpi + _LABELS_IN)
+    height_in = panels_in + around_pt / figure.dpi + _LABELS_IN
+    figure.set_size_inches(width_in, max(height_in, least_in))
     figure.align_ylabels()
     # Matplotlib makes ticks when it draws: after the style's context they would not be in style.
     figure.draw_without_rendering()
@@ -152,8 +155,8 @@ def _write_header(ax: Axes, style: Style, campaign: str) -> None:
     beside.set_in_layout(False)
 
 
-def _add_legend_beside(figure: Figure, title: str, entries: Sequence[LegendEntry]) -> None:
-    """Add the legend right of the panels, and widen the figure by it."""
+def _add_legend_beside(figure: Figure, title: str, entries: Sequence[LegendEntry]) -> float:
+    """Add the legend right of the panels, widen the figure by it, and return its height [in]."""
     size_pt, title_pt = mpl.rcParams["legend.fontsize"], mpl.rcParams["legend.title_fontsize"]
     legend = figure.legend(
         [handle for _, handle in entries],
@@ -168,8 +171,9 @@ def _add_legend_beside(figure: Figure, title: str, entries: Sequence[LegendEntry
         # Names come from users: a dollar sign is a dollar sign.
         text.set_parse_math(False)
     width_in, height_in = figure.get_size_inches()
-    more_in = legend.get_window_extent().width / figure.dpi
-    figure.set_size_inches(width_in + more_in, height_in)
+    extent = legend.get_window_extent()
+    figure.set_size_inches(width_in + extent.width / figure.dpi, height_in)
+    return float(extent.height / figure.dpi) + 0.3
 
 
 def _add_legend(figure: Figure, title: str, entries: Sequence[LegendEntry]) -> Legend:
