@@ -31,8 +31,8 @@ export PYTHONDONTWRITEBYTECODE :=
 
 help:
 	@echo "make demo       sets everything up, then scans a model on a real Triton (about 2 minutes)"
-	@echo "make test       sets everything up and runs all tests (20 minutes on two cores); those"
-	@echo "                that need root, a Debian family or a browser are skipped elsewhere, and counted"
+	@echo "make test       sets everything up and runs all tests (about 25 minutes on two cores);"
+	@echo "                those for root, a Debian family or a browser are skipped elsewhere, and counted"
 	@echo "make test-fast  the tests that need no Triton and no browser"
 	@echo "make test-box   a Slurm and an HTCondor on this machine (root, Debian family), and their tests"
 	@echo "make test-campaigns, make test-images  campaigns there, also in images of Apptainer"

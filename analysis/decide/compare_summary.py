@@ -200,8 +200,8 @@ def _failures(found: Comparison) -> list[str]:
     lines = [line for what, pairs in found.outcomes.items() for line in _named(found, pairs, what)]
     if len(found.by_chance):
         lines.append(
-            f"{len(found.by_chance)} configurations failed or did not settle more often in B, by "
-            "chance as far as one can tell"
+            f"failed or did not settle more often in B, by chance as far as one can tell: "
+            f"{len(found.by_chance)} configurations"
         )
     if len(found.gained):
         lines.append(f"{len(found.gained)} configurations failed in A and were measured in B")

@@ -21,6 +21,10 @@ Flags = npt.NDArray[np.bool_]
 RATE_OF_ALL = 0.04
 """The probability that a rise over all configurations is found where there is none."""
 
+CLEARLY = 1.5
+"""The factor by which the rate over all must have risen: of a million measurements, a test finds a
+rise from 5.0 to 5.1 %."""
+
 RATE_OF_EACH = 0.01
 """The same of any single configuration, all of them together."""
 
@@ -44,8 +48,8 @@ def goes_wrong_more_often(
     numpy.ndarray
         Shape (m,), booleans: those of which all repeats go wrong in B and not all in A; those that
         do so more often, by a binomial test against the rate of all others [2]_ and its own in A,
-        at RATE_OF_EACH; and where the rate over the rest has risen, by Fisher's exact test [1]_ at
-        RATE_OF_ALL, each that contributes.
+        at RATE_OF_EACH; and where the rate over the rest has risen CLEARLY and by Fisher's exact
+        test [1]_ at RATE_OF_ALL, each that contributes.
     """
     more = wrong[1] * tried[0] > wrong[0] * tried[1]
     if not more.any():
@@ -80,4 +84,6 @@ def _has_risen(tried: tuple[Array, Array], wrong: tuple[Array, Array], among: Fl
     from scipy import stats
 
     (n_a, n_b), (k_a, k_b) = ([int(x[among].sum()) for x in sides] for sides in (tried, wrong))
+    if k_b * n_a <= CLEARLY * k_a * n_b:
+        return False
     return bool(stats.hypergeom.sf(k_b - 1, n_a + n_b, k_a + k_b, n_b) <= RATE_OF_ALL)

@@ -25,8 +25,8 @@ from hpcbench.cli.inputs import (
     read_inputs,
     with_images,
 )
+from hpcbench.cli.lines import say
 from hpcbench.cli.results import JSON, Number, Whole
-from hpcbench.cli.say import say
 from hpcbench.errors import BadInput
 
 if TYPE_CHECKING:

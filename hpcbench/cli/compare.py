@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hpcbench.cli.lines import say, say_damaged
 from hpcbench.cli.results import JSON, Number
 from hpcbench.cli.rows import load_chosen, load_whole
-from hpcbench.cli.say import say, say_damaged
 from hpcbench.errors import BadInput
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from rich.progress import (
 from rich.text import Text
 
 from hpcbench.cli.console import SafeConsole, line_width, print_folded, print_lines
-from hpcbench.cli.fold import folded_phrases
+from hpcbench.cli.lines import folded_phrases
 from hpcbench.cli.notebook import notebook_display, notebook_progress
 from hpcbench.cli.point_text import (
     POINT,

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from hpcbench.analysis.summary.searches import without_steps
 from hpcbench.cli.console import line_width, print_folded, print_lines
-from hpcbench.cli.fold import folded, folded_phrases
+from hpcbench.cli.lines import folded, folded_phrases
 from hpcbench.cli.point_text import POINT, Row, counted, differing, point_phrases
 from hpcbench.cli.results_table import MOST_ROWS, results_table
 from hpcbench.cli.rows import earlier_text

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from hpcbench.config.load_axes import MOST_STEPS, LoadVariant
 from hpcbench.measure.capacity import Measured, keeps, next_power, rate_of, search, step_load
-from hpcbench.measure.intervals_file import drawn_intervals_us
+from hpcbench.measure.open_loop import drawn_intervals_us
 from hpcbench.measure.perf_output import Outcome
 from hpcbench.records.columns import Status
 from tests.helpers import models, real

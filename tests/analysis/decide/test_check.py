@@ -23,7 +23,7 @@ def test_the_counts_add_up() -> None:
     rows = [measured(), measured(83.0, **WRONG), measured(repeat=1, status="unstable")]
     rows.append(failed(concurrency=16))
     found = check_results(loaded(rows))
-    assert (found.valid, found.invalid, found.unmeasured, found.left_out) == (1, 2, 1, 1)
+    assert (found.valid, found.invalid, found.not_measured, found.left_out) == (1, 2, 1, 1)
     assert [(each.rule.code, each.count) for each in found.broken] == [
         ("LITTLE", 1),
         ("UNSETTLED", 1),
