@@ -28,8 +28,9 @@ def check_gpus(site: Site, pools: Iterable[str]) -> None:
         raise BadInput(
             f"site '{site.name}': the jobs of {', '.join(with_gpus)} have GPUs, and runtime: "
             f"{site.container.runtime} serves on CPUs only",
-            "in the site file, name a container runtime and its images (runtime: apptainer, "
-            "server_image, sdk_image); or, to measure these nodes' CPUs, container.cpus_only: true",
+            "in the site file, name a container runtime and its images (runtime: apptainer "
+            "or podman-hpc, server_image, sdk_image); or, to measure these nodes' CPUs, "
+            "container.cpus_only: true",
         )
 
 
