@@ -8,6 +8,7 @@ WITH ?=
 IMAGES ?= .images
 NO_PYTHON := echo "hpcbench needs Python 3.11 or newer, and none is on the PATH; name one:" \
     "make PYTHON=/path/to/python3.11" >&2; exit 3
+ANALYZER ?= .venv-analyzer
 BIN := $(VENV)/bin
 RUNS := $(VENV)/.runs
 INSTALLED := $(VENV)/.installed
@@ -25,18 +26,22 @@ export HPCBENCH_NATIVE := $(abspath $(NATIVE))
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help demo docs docs-site test packages soak box test-box test-campaigns test-images test-native \
-    test-analysis test-others test-fast lint bench native bench-decisions bench-records images venv newest clean
+    test-analysis test-others test-fast lint bench native bench-decisions bench-cost \
+    bench-isolation bench-sessions bench-capacity bench-analyzer bench-records images venv newest clean
 
 help:
 	@echo "make demo       sets everything up, then scans a model on a real Triton (about 2 minutes)"
-	@echo "make test       sets everything up and runs all tests (20 minutes on two cores); those"
-	@echo "                that need root, a Debian family or a browser are skipped elsewhere, and counted"
+	@echo "make test       sets everything up and runs all tests (about 25 minutes on two cores);"
+	@echo "                those for root, a Debian family or a browser are skipped elsewhere, and counted"
 	@echo "make test-fast  the tests that need no Triton and no browser"
 	@echo "make test-box   a Slurm and an HTCondor on this machine (root, Debian family), and their tests"
 	@echo "make test-campaigns, make test-images  campaigns there, also in images of Apptainer"
 	@echo "make soak FAULTS=1000   the tests that run long, and campaigns under a thousand faults"
 	@echo "make lint       ruff, mypy, import contracts, docstrings"
 	@echo "make bench      hpcbench beside a bare loop over perf_analyzer, in one run"
+	@echo "make bench-cost, bench-isolation, bench-sessions, bench-capacity, bench-analyzer"
+	@echo "                what watching and isolation cost; whether sessions agree; the search for a"
+	@echo "                capacity beside a scan; Model Analyzer's grid: a few minutes on a quiet machine"
 	@echo "make docs       the figures and the reference of columns, and the site in docs/_build/"
 	@echo "make bench-records   a million records: merging, deciding, beside a loop over csv.reader"
 	@echo "make bench-decisions the truth table of compare and recommend: promised beside found"
@@ -101,12 +106,32 @@ lint: $(INSTALLED)
 bench: $(INSTALLED) $(MODELS) native
 	@$(BIN)/python tests/benchmarks/beside_the_loop.py
 
+# What quiet machines are for: each prints a table in Markdown, after 3 to 6 minutes.
+bench-cost: $(INSTALLED) $(MODELS) native
+	@$(BIN)/python -m tests.benchmarks.cost_of_observing
+
+bench-isolation: $(INSTALLED) $(MODELS) native
+	@$(BIN)/python -m tests.benchmarks.isolation
+
+bench-sessions: $(INSTALLED) $(MODELS) native
+	@$(BIN)/python -m tests.benchmarks.three_sessions
+
+bench-capacity: $(INSTALLED) $(MODELS) native
+	@$(BIN)/python -m tests.benchmarks.capacity_and_rates
+
+# Model Analyzer has requirements that would change those of hpcbench.
+bench-analyzer: $(INSTALLED) $(MODELS) native
+	@[ -x $(ANALYZER)/bin/model-analyzer ] || { $(PYTHON) -m venv $(ANALYZER) && \
+	    $(ANALYZER)/bin/pip install --disable-pip-version-check --quiet triton-model-analyzer; }
+	@$(BIN)/python -m tests.benchmarks.beside_model_analyzer $(ANALYZER)/bin/model-analyzer
+
 docs: $(INSTALLED)
 	@$(BIN)/python docs/build.py
 	@$(MAKE) --no-print-directory docs-site
 
-# A warning of Sphinx is an error: a broken link, or a docstring that does not parse.
-docs-site: $(INSTALLED)
+# A warning of Sphinx is an error: a broken link, a docstring that does not parse, or a cell of the
+# notebook that fails. The notebook needs the model of the demo, and no Triton.
+docs-site: $(INSTALLED) $(MODELS)
 	@$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
 	@echo "docs/_build/index.html"
 

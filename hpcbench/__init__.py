@@ -3,7 +3,7 @@
 The public interface::
 
     from hpcbench import Campaign, Site, plan, run, load_results, save_results
-    from hpcbench import recommend, compare, figures, report, progress
+    from hpcbench import recommend, compare, figures, report, progress, results_table
 
     campaign = Campaign.load("campaign.yaml")
     site = Site.load("perlmutter")
@@ -20,7 +20,9 @@ The public interface::
 `run`
     Submits jobs, measures, and returns a summary. It can be interrupted and given again.
 `progress`
-    Shows a run on the terminal, as the command does.
+    Shows a run on the terminal, as the command does. In a notebook, `run` shows itself.
+`results_table`
+    What differs between measurements, beside throughput and latency.
 `load_results`
     Results as a pandas frame.
 `save_results`
@@ -43,7 +45,8 @@ if TYPE_CHECKING:
     from hpcbench.analysis.api import recommend as recommend
     from hpcbench.analysis.api import report as report
     from hpcbench.cli.progress import progress as progress
-    from hpcbench.cluster.driver import run as run
+    from hpcbench.cli.results_table import results_table as results_table
+    from hpcbench.cli.shown_run import run as run
     from hpcbench.config.campaign import Campaign as Campaign
     from hpcbench.config.site import Site as Site
     from hpcbench.plan.plan import Plan
@@ -56,7 +59,8 @@ _HOMES = {
     "Campaign": "hpcbench.config.campaign",
     "Site": "hpcbench.config.site",
     "progress": "hpcbench.cli.progress",
-    "run": "hpcbench.cluster.driver",
+    "results_table": "hpcbench.cli.results_table",
+    "run": "hpcbench.cli.shown_run",
     "load_results": "hpcbench.records.frame",
     "save_results": "hpcbench.records.save",
     "compare": "hpcbench.analysis.api",
@@ -66,7 +70,7 @@ _HOMES = {
 }
 
 __all__ = ["Campaign", "Site", "compare", "figures", "load_results", "plan", "progress"]
-__all__ += ["recommend", "report", "run", "save_results"]
+__all__ += ["recommend", "report", "results_table", "run", "save_results"]
 
 # The function `plan` has the name of a package. Importing a package for the first time sets it as
 # an attribute of its parent, which would replace the function: so it is imported before.

@@ -34,6 +34,10 @@ class HpcbenchError(Exception):
     def __str__(self) -> str:
         return f"{self.message}\n  -> {self.hint}" if self.hint else self.message
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows: the message says all that a traceback would."""
+        return [printable(f"{type(self).__name__}: {self}")]
+
 
 class BadInput(HpcbenchError):
     """A file, key, value or folder that the user gave cannot be used."""

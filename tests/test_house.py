@@ -71,6 +71,7 @@ NOT_OF_THE_FIELD = {
     "rounds",
     "sharing",
     "leftovers",
+    "unmeasured",
     "combine",
     "Room",
     "Held",

@@ -3,7 +3,9 @@
 The logarithm of each ratio B / A has a moderated error (`hpcbench.analysis.summary.variance`). What
 all configurations of a place share from A to B is estimated apart, as a shift: its error is the
 spread between sessions. A shift that nights explain is taken off, and each configuration judged
-without it; one that they do not explain is a change, and each is judged with it.
+without it; one that they do not explain is a change, and each is judged with it. Where the ratios
+do not agree on one value (`hpcbench.analysis.decide.agreement`), nobody can tell the night from the
+change: the night is taken to be the one that leaves B in the worst light.
 
 References
 ----------
@@ -22,6 +24,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from hpcbench.analysis.decide.agreement import (
+    FEWEST_SHARED,
+    Group,
+    agree,
+    groups_of,
+    highest_group,
+    noise,
+)
 from hpcbench.analysis.decide.sessions import Side, session_samples
 from hpcbench.analysis.summary.configuration import Array, Numbers, as_floats, group_numbers
 from hpcbench.analysis.summary.limits import Metric
@@ -37,9 +47,6 @@ ALARM_RATE = 0.05
 
 POWER = 0.8
 """Of the smallest change that is said to be found."""
-
-FEWEST_SHARED = 5
-"""Configurations below which a shift of all cannot be told from a change of each."""
 
 FEWEST_NEIGHBOURS = 10
 """Configurations of one model from which the spread of unrepeated ones is taken, else of all."""
@@ -67,15 +74,20 @@ class Shift:
     configurations
         How many share it.
     ratio, low, high
-        B / A with the interval that the verdict used.
+        B / A with the interval that the verdict used. Where the configurations do not agree: what
+        was taken off, and the ratios of the two groups.
     verdict
-        Whether it is beyond the tolerance and what nights explain.
+        Whether it is beyond the tolerance and what nights explain; CANNOT_TELL where the
+        configurations do not agree.
     sessions
         How many sessions A and B have there.
     night_std
         Standard deviation between sessions as a fraction; NaN with one session on each side.
     taken_off
         Whether the configurations are judged without it.
+    groups
+        Where the configurations do not agree, so that what is the night cannot be told from what
+        changed: the two groups into which they fall. Else empty.
     """
 
     metric: str
@@ -88,6 +100,7 @@ class Shift:
     sessions: tuple[int, int]
     night_std: float
     taken_off: bool
+    groups: tuple[Group, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -143,16 +156,22 @@ def metric_changes(
     ratio = _with_neighbours(ratio, centred, group_numbers(a.table.iloc[pairs["a"]], ["model"]))
     bounds = _Bounds(metric, 1 + tolerance, rate / 2 if found else rate)
     shifts = []
-    for at, name, shift, sessions in found:
-        judged = _verdicts(shift, _Bounds(metric, 1 + tolerance, bounds.rate / len(found)))
-        row = judged.iloc[0]
-        off = row["verdict"] not in (Verdict.WORSE, Verdict.BETTER)
+    for at, name, shared, sessions in found:
+        judged = _verdicts(shared, _Bounds(metric, 1 + tolerance, bounds.rate / len(found)))
+        row, of = judged.iloc[0], LogRatio(ratio.value[at], ratio.error[at], ratio.freedom[at])
+        verdict, low, high = Verdict(row["verdict"]), row["low"], row["high"]
+        off = verdict not in (Verdict.WORSE, Verdict.BETTER)
+        groups: tuple[Group, ...] = ()
+        shift = shared
+        if off and not agree(of, float(np.log(bounds.bound))):
+            verdict, groups = Verdict.CANNOT_TELL, groups_of(of.value)
+            low, high = (group.ratio for group in groups)
+            shift = _worst_night(of, shared, sessions, bounds)
         ratio = _without(ratio, at, shift) if off else _within(ratio, at, shift, sessions)
-        night = _night(shift, sessions)
         shifts.append(
             Shift(
-                *(metric.column, name, len(at), row["ratio"], row["low"], row["high"]),
-                *(Verdict(row["verdict"]), (sessions[0], sessions[1]), night, bool(off)),
+                *(metric.column, name, len(at), float(np.exp(shift.value[0])), low, high, verdict),
+                *((sessions[0], sessions[1]), _night(shared, sessions), off, groups),
             )
         )
     rows = _verdicts(ratio, bounds)
@@ -244,6 +263,22 @@ def _night(shift: LogRatio, sessions: list[int]) -> float:
     if sum(sessions) == 2:
         return float("nan")
     return float(shift.error[0] / np.sqrt(sum(1 / count for count in sessions)))
+
+
+def _worst_night(
+    ratio: LogRatio, shift: LogRatio, sessions: list[int], bounds: _Bounds
+) -> LogRatio:
+    """Return the night, of those that are possible, that leaves configurations in the worst light.
+
+    It moved all as the group did that moved most for the better. Possible is what sessions differ
+    by; with one session on each side, the tolerance, beyond which a shift is a change.
+    """
+    tolerance = float(np.log(bounds.bound))
+    sign = 1.0 if bounds.metric.higher_is_better else -1.0
+    best = sign * highest_group(sign * ratio.value, noise(ratio, tolerance))
+    reach = float(t_quantile(shift.freedom, 0.975)[0] * shift.error[0])
+    most = tolerance if sum(sessions) == 2 else reach
+    return LogRatio(np.clip([best], -most, most), shift.error, shift.freedom)
 
 
 def _with_neighbours(ratio: LogRatio, centred: Array, models: Numbers) -> LogRatio:

@@ -51,7 +51,7 @@ class ResultsCheck:
 
     Attributes
     ----------
-    valid, invalid, unmeasured
+    valid, invalid, not_measured
         Numbers of measurements. Those that were not measured are neither valid nor invalid.
     left_out
         How many of the invalid ones the analysis leaves out.
@@ -63,7 +63,7 @@ class ResultsCheck:
 
     valid: int
     invalid: int
-    unmeasured: int
+    not_measured: int
     left_out: int
     broken: tuple[BrokenRule, ...]
     rows: tuple[dict[str, Any], ...]
@@ -98,7 +98,7 @@ def check_results(frame: pd.DataFrame) -> ResultsCheck:
     return ResultsCheck(
         valid=int(valid.sum()),
         invalid=len(bad),
-        unmeasured=int((~measured).sum()),
+        not_measured=int((~measured).sum()),
         left_out=int(is_left_out(bad).sum()),
         broken=tuple(_broken_rules(bad)),
         rows=tuple(plain_rows(bad[columns], range(len(bad)))),
@@ -132,10 +132,10 @@ def check_lines(found: ResultsCheck) -> Iterator[str]:
     str
         The counts, then for each rule that is broken its code, its meaning and some measurements.
     """
-    total = found.valid + found.invalid + found.unmeasured
+    total = found.valid + found.invalid + found.not_measured
     yield (
         f"{total} measurements: {found.valid} valid, {found.invalid} not valid, "
-        f"{found.unmeasured} without metrics"
+        f"{found.not_measured} without metrics"
     )
     for each in found.broken:
         used = "left out of figures and decisions" if each.rule.left_out else "used, and marked"
@@ -166,7 +166,7 @@ def check_json(found: ResultsCheck) -> dict[str, Any]:
     return {
         "valid": found.valid,
         "invalid": found.invalid,
-        "unmeasured": found.unmeasured,
+        "unmeasured": found.not_measured,
         "left_out": found.left_out,
         "rules": [
             {

@@ -4,7 +4,8 @@
 `hpcbench.analysis.decide.changes` what is worse. All tests of one comparison together find
 something worse in at most ALARM_RATE of comparisons in which nothing changed, so that a nightly one
 of a thousand unchanged configurations raises no alarm. What fails more often than before, or has
-stopped to settle, is worse without any test.
+stopped to settle, is worse, too, if chance does not explain it
+(`hpcbench.analysis.decide.outcomes`).
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hpcbench.analysis.decide.changes import ALARM_RATE, Shift, Verdict, metric_changes
+from hpcbench.analysis.decide.outcomes import Flags, goes_wrong_more_often
 from hpcbench.analysis.decide.pairing import (
     WORK,
     differing_values,
@@ -28,13 +30,14 @@ from hpcbench.analysis.summary.assumptions import check_repeats
 from hpcbench.analysis.summary.configuration import (
     CONFIGURATION,
     CONFIGURATION_INPUTS,
+    Array,
     Numbers,
     as_floats,
     group_numbers,
     normalised,
     strings_as_categories,
 )
-from hpcbench.analysis.summary.invalid_rows import is_left_out
+from hpcbench.analysis.summary.invalid_rows import is_left_out, is_of_server
 from hpcbench.analysis.summary.limits import ENERGY, LATENCY, THROUGHPUT, Metric
 from hpcbench.analysis.summary.searches import is_search, without_steps
 from hpcbench.errors import BadInput
@@ -61,9 +64,6 @@ COMPARE_COLUMNS = tuple(
 
 _ENOUGH = 20_000
 """Configurations that say whether repeats are normal and independent."""
-
-MOST_UNSETTLED = 0.5
-"""The share of settled repeats that may be lost before a configuration counts as worse."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,10 @@ class Comparison:
     failing
         Pairs that were measured on both sides, and failed more often in B.
     unsettled
-        Pairs of which more than MOST_UNSETTLED of the repeats no longer settled in B.
+        Pairs that no longer settle, or less often in B.
+    by_chance
+        Pairs that failed or did not settle more often in B, which chance explains: none of those
+        above.
     only_a, only_b
         Positions of configurations without a counterpart.
     differing
@@ -120,6 +123,7 @@ class Comparison:
     gained: pd.DataFrame
     failing: pd.DataFrame
     unsettled: pd.DataFrame
+    by_chance: pd.DataFrame
     only_a: Numbers
     only_b: Numbers
     differing: dict[str, list[tuple[Any, Any]]]
@@ -146,7 +150,7 @@ class Comparison:
 
     @property
     def outcomes(self) -> dict[str, pd.DataFrame]:
-        """The pairs that are worse without a test, by what became of them."""
+        """The pairs that are worse whatever their metrics, by what became of them."""
         return {
             "no longer measured": self.lost,
             "fails more often": self.failing,
@@ -205,7 +209,7 @@ def compare_results(
     both = pairs[in_a & in_b].reset_index(drop=True)
     if not in_a.any() and not in_b.any():
         raise BadInput("nothing was measured, neither in A nor in B", "hpcbench status shows why")
-    failing, unsettled = _outcomes(of_a.table, of_b.table, both)
+    failing, unsettled, by_chance = _outcomes(of_a.table, of_b.table, pairs, (in_a, in_b))
     rows, shifts = _changes(of_a, of_b, both, tolerance)
     return Comparison(
         a_table=of_a.table,
@@ -213,10 +217,11 @@ def compare_results(
         tolerance=tolerance,
         rows=rows,
         shifts=shifts,
-        lost=pairs[in_a & ~in_b],
+        lost=pairs[in_a & ~in_b & failing],
         gained=pairs[~in_a & in_b],
-        failing=both[failing],
-        unsettled=both[unsettled],
+        failing=pairs[in_a & in_b & failing],
+        unsettled=pairs[unsettled],
+        by_chance=pairs[by_chance],
         only_a=np.setdiff1d(np.arange(len(of_a.table)), pairs["a"]),
         only_b=np.setdiff1d(np.arange(len(of_b.table)), pairs["b"]),
         differing=differing_values(of_a.table, of_b.table, both),
@@ -226,10 +231,6 @@ def compare_results(
         invalid=(invalid_a, invalid_b),
         warnings=_warnings(of_a, of_b),
     )
-
-
-_OF_SERVER = r"\b(?:FAILURES|OVERLOADED)\b"
-"""Rules that a server breaks by itself; others tell of the node, the client or somebody else."""
 
 
 def _valid(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
@@ -248,7 +249,7 @@ def _valid(frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
             f"none of the {len(frame)} measurements is valid: {counts.index[0]}",
             "hpcbench check says more of each",
         )
-    failed = doubted & frame["invalid_reasons"].astype(str).str.contains(_OF_SERVER).to_numpy()
+    failed = doubted & is_of_server(frame)
     status = frame["status"].astype(object).mask(failed, str(Status.FAILED)).astype("string")
     left = frame.assign(status=status)[~doubted | failed].reset_index(drop=True)
     return left, {str(reason): int(count) for reason, count in counts.items()}
@@ -297,17 +298,30 @@ def _served(table: pd.DataFrame) -> npt.NDArray[np.bool_]:
 
 
 def _outcomes(
-    a_table: pd.DataFrame, b_table: pd.DataFrame, pairs: pd.DataFrame
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Return which pairs fail more often in B than in A, and which have stopped to settle."""
-    measured, settled = [], []
-    for table, side in ((a_table, "a"), (b_table, "b")):
-        tried, there, unstable = (
+    a_table: pd.DataFrame, b_table: pd.DataFrame, pairs: pd.DataFrame, served: tuple[Flags, Flags]
+) -> tuple[Flags, Flags, Flags]:
+    """Return which pairs fail more often in B, which settle less often, and which by chance."""
+    tried, failed, unsettled, measured = [], [], [], []
+    for table, side, serves in ((a_table, "a", served[0]), (b_table, "b", served[1])):
+        n, there, unstable = (
             as_floats(table[name])[pairs[side]] for name in ("repeats", "measured", "unstable")
         )
-        measured.append(there / tried)
-        settled.append((there - unstable) / there)
-    return measured[1] < measured[0], settled[1] < settled[0] - MOST_UNSETTLED
+        tried.append(n)
+        failed.append(n - np.where(serves, there, 0.0))
+        measured.append(there)
+        unsettled.append(unstable)
+    some = served[0] | served[1]
+    both = served[0] & served[1]
+    failing, settling = np.zeros(len(pairs), dtype=bool), np.zeros(len(pairs), dtype=bool)
+    failing[some] = goes_wrong_more_often(_pair(tried, some), _pair(failed, some))
+    settling[both] = goes_wrong_more_often(_pair(measured, both), _pair(unsettled, both))
+    more = some & (failed[1] * tried[0] > failed[0] * tried[1])
+    more |= both & (unsettled[1] * measured[0] > unsettled[0] * measured[1])
+    return failing, settling, more & ~failing & ~settling
+
+
+def _pair(sides: Sequence[Array], which: Flags) -> tuple[Array, Array]:
+    return sides[0][which], sides[1][which]
 
 
 def _changes(

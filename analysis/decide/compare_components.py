@@ -81,6 +81,27 @@ def component_texts(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
     ]
 
 
+def together_text(rows: list[dict[str, Any]]) -> str:
+    """Return what to know where nodes and sessions changed together.
+
+    Parameters
+    ----------
+    rows
+        From `components_of_results`.
+
+    Returns
+    -------
+    str
+        A sentence without a full stop; empty where each has a part of its own.
+    """
+    if not any(row["together"] for row in rows):
+        return ""
+    return (
+        "nodes and sessions changed together and cannot be told apart: what stands at sessions may "
+        "be the nodes'; measure on one node in two sessions, or on two nodes in one"
+    )
+
+
 def print_components(rows: dict[str, list[dict[str, Any]]], console: Console) -> None:
     """Print the components of A and B.
 
@@ -101,6 +122,9 @@ def print_components(rows: dict[str, list[dict[str, Any]]], console: Console) ->
         for row in component_texts(found):
             table.add_row(side, *row.values())
     console.print(table)
+    for side, found in rows.items():
+        if text := together_text(found):
+            console.print(f"{side}: {text}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _percent(value: float | None) -> str:

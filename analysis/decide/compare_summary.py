@@ -10,11 +10,15 @@ from hpcbench.analysis.decide.changes import Shift, Verdict
 from hpcbench.analysis.decide.compare import METRIC_NAMES, METRICS, Comparison
 from hpcbench.analysis.summary.configuration import as_floats, plain_rows
 from hpcbench.analysis.summary.configuration_names import short_name
+from hpcbench.analysis.summary.limits import THROUGHPUT
 from hpcbench.analysis.summary.number_format import format_interval
 from hpcbench.analysis.summary.statistics import Counts
 
 MOST_NAMED = 20
 """Configurations that are named of each kind of failure."""
+
+MOST_LACKING = 5
+"""Configurations that are named of those without throughput."""
 
 
 def comparison_summary(found: Comparison, names: tuple[str, str]) -> list[str]:
@@ -38,6 +42,7 @@ def comparison_summary(found: Comparison, names: tuple[str, str]) -> list[str]:
         _counts(found),
         *_tried(found),
         *_left_out(found),
+        *_without_throughput(found),
         *(f"{name.replace('_', ' ')}: {_changes(c)}" for name, c in found.differing.items()),
         _verdicts(found),
         *map(_shift, found.shifts),
@@ -73,6 +78,24 @@ def _left_out(found: Comparison) -> list[str]:
     ]
 
 
+def _without_throughput(found: Comparison) -> list[str]:
+    """Return how many measurements say that they went well, and have no throughput."""
+    lines = []
+    for name, table in (("A", found.a_table), ("B", found.b_table)):
+        lacking = as_floats(table["measured"]) - as_floats(table[f"{THROUGHPUT.column}_n"])
+        at = np.flatnonzero(lacking > 0)
+        if len(at):
+            shown = ", ".join(
+                f"({short_name(row)})" for row in plain_rows(table, at[:MOST_LACKING])
+            )
+            more = f" and {len(at) - MOST_LACKING} more" if len(at) > MOST_LACKING else ""
+            lines.append(
+                f"measured, but without throughput, which is not compared: {lacking.sum():.0f} of "
+                f"{name}: {shown}{more}"
+            )
+    return lines
+
+
 def _changes(changes: Sequence[tuple[Any, Any]]) -> str:
     texts = [f"{_short(was)} -> {_short(now)}" for was, now in changes[:3]]
     return "; ".join(texts) + (f"; and {len(changes) - 3} more" if len(changes) > 3 else "")
@@ -90,6 +113,13 @@ def _verdicts(found: Comparison) -> str:
 
 
 def _shift(shift: Shift) -> str:
+    if shift.groups:
+        low, high = (f"{g.configurations} moved by {g.ratio - 1:+.1%}" for g in shift.groups)
+        return (
+            f"{METRIC_NAMES[shift.metric]}: cannot tell what is the night and what changed: of the "
+            f"{shift.configurations} configurations of {shift.place} {low}, {high}; judged as if "
+            f"the night were {shift.ratio - 1:+.1%}, so that what got worse is not missed"
+        )
     ratio = format_interval(shift.ratio, shift.low, shift.high)
     shared = (
         f"{METRIC_NAMES[shift.metric]}: the {shift.configurations} configurations of "
@@ -168,6 +198,11 @@ def _once_and_few(found: Comparison) -> list[str]:
 
 def _failures(found: Comparison) -> list[str]:
     lines = [line for what, pairs in found.outcomes.items() for line in _named(found, pairs, what)]
+    if len(found.by_chance):
+        lines.append(
+            f"failed or did not settle more often in B, by chance as far as one can tell: "
+            f"{len(found.by_chance)} configurations"
+        )
     if len(found.gained):
         lines.append(f"{len(found.gained)} configurations failed in A and were measured in B")
     return lines

@@ -21,7 +21,7 @@ from hpcbench.analysis.summary.configuration_names import (
 )
 from hpcbench.analysis.summary.number_format import format_interval, format_with_error
 from hpcbench.analysis.summary.statistics import Counts
-from hpcbench.errors import BadInput
+from hpcbench.errors import BadInput, printable
 
 OUTPUT_FORMATS = (".md", ".json", ".png", ".pdf")
 MOST_SHOWN = 20
@@ -175,7 +175,7 @@ def comparison_markdown(found: Comparison, names: tuple[str, str]) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return printable(text).replace("|", "\\|").replace("\n", " ")
 
 
 def comparison_json(found: Comparison, names: tuple[str, str]) -> dict[str, Any]:
@@ -231,6 +231,7 @@ def comparison_json(found: Comparison, names: tuple[str, str]) -> dict[str, Any]
                 ("not_measured_any_more", found.lost),
                 ("fails_more_often", found.failing),
                 ("no_longer_settles", found.unsettled),
+                ("by_chance", found.by_chance),
             )
         },
         "rows": rows,

@@ -44,6 +44,9 @@ def _references(held: ReferencesCheck) -> Iterator[ET.Element]:
         name = f"{each.expected.metric}: {short_name(each.row)}"
         failure = "" if each.outcome == Outcome.MET else reference_text(each)
         yield _case(device_name(each.row), f"reference: {name}", failure=failure)
+    for expected in held.absent:
+        failure = f"{Outcome.NOT_MEASURED}: nothing in the results is what it is about"
+        yield _case("references", f"reference: {expected.name}", failure=failure)
 
 
 def _metrics(found: Comparison) -> Iterator[ET.Element]:

@@ -9,11 +9,14 @@ import pandas as pd
 
 from hpcbench.analysis.decide.candidates import Candidates
 from hpcbench.analysis.summary import statistics
-from hpcbench.analysis.summary.configuration import Array, as_floats
-from hpcbench.analysis.summary.configuration_names import beside_text
+from hpcbench.analysis.summary.configuration import Array, as_floats, plain_rows
+from hpcbench.analysis.summary.configuration_names import beside_text, short_name
 from hpcbench.analysis.summary.invalid_rows import ACCEPTABLE, accepted_text
 from hpcbench.analysis.summary.limits import LATENCY, MEMORY, Limit
 from hpcbench.records.validity import broken_rules
+
+MOST_NAMED = 5
+"""Configurations that are named of those without the metric to optimise."""
 
 
 def notes(candidates: Candidates, best: dict[str, Any]) -> tuple[str, ...]:
@@ -99,6 +102,7 @@ def _about_others(candidates: Candidates, best: dict[str, Any]) -> Iterator[str]
     if invalid := int(candidates.table["invalid"].sum()):
         are = "measurement is" if invalid == 1 else "measurements are"
         yield f"{invalid} {are} left out, not being valid: hpcbench check says why"
+    yield from _without_objective(candidates)
     if "accepted" in candidates.table and (used := int(candidates.table["accepted"].sum())):
         yield accepted_text(used)
     if candidates.overloaded.any():
@@ -106,6 +110,20 @@ def _about_others(candidates: Candidates, best: dict[str, Any]) -> Iterator[str]
             f"{_configurations(int(candidates.overloaded.sum()))} left out, which fell behind the "
             "request rate asked for"
         )
+
+
+def _without_objective(candidates: Candidates) -> Iterator[str]:
+    """Yield how many measurements say that they went well, and lack the metric to optimise."""
+    table, metric = candidates.table, candidates.requirements.metric
+    if f"{metric.column}_n" not in table:
+        return
+    lacking = as_floats(table["measured"]) - as_floats(table[f"{metric.column}_n"])
+    at = np.flatnonzero(lacking > 0)
+    if not len(at):
+        return
+    names = ", ".join(f"({short_name(row)})" for row in plain_rows(table, at[:MOST_NAMED]))
+    more = f" and {len(at) - MOST_NAMED} more" if len(at) > MOST_NAMED else ""
+    yield f"measured without {metric.name}, and left out: {lacking.sum():.0f}: {names}{more}"
 
 
 def _configurations(count: int) -> str:

@@ -35,6 +35,9 @@ from hpcbench.errors import BadInput
 
 MOST_RUNNERS_UP = 5
 
+NEXT_BEST = 2
+"""Runners-up that are measured again where nobody knows which are as good as the best."""
+
 Row = dict[str, Any]
 """A configuration: CONFIGURATION, ``point_id``, ``position`` among those of its model and device,
 and the counts and metrics of `candidates.apply_limits`; None where a value is missing."""

@@ -10,7 +10,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hpcbench.analysis.decide.recommend import DEVICE, Alternative, Recommendation, Row
+from hpcbench.analysis.decide.recommend import (
+    DEVICE,
+    NEXT_BEST,
+    Alternative,
+    Recommendation,
+    Row,
+)
 from hpcbench.analysis.decide.size import Sizing
 from hpcbench.analysis.summary.axis_names import axis_name, value_text
 from hpcbench.analysis.summary.configuration import CONFIGURATION, LOAD, MODEL, REQUEST_CONTENT
@@ -240,6 +246,11 @@ def _gains(one: Recommendation) -> Iterator[str]:
         exceeds = "; base never keeps the limits" if not one.base_within_limits else ""
         doubt = {True: ", which may be noise", None: ", all measured once", False: ""}
         yield f"{metric.name}: {ratio} times that of base{doubt[one.base.as_good]}{exceeds}"
+    if one.runners_up and all(other.as_good is None for other in one.runners_up):
+        yield (
+            "nothing was measured twice, so nobody knows what is as good: hpcbench run --confirm "
+            f"measures it and the next best {min(NEXT_BEST, len(one.runners_up))} again"
+        )
     if len(one.as_good) > len(one.runners_up):
         more = "hpcbench run --confirm measures all again"
         yield f"{len(one.as_good)} others cannot be told from it; {more}"
@@ -258,8 +269,8 @@ def _sizing(one: Recommendation) -> Iterator[str]:
     else:
         yield (
             f"each is expected to serve {format_number(sizing.capacity)} infer/s, "
-            f"{one.requirements.headroom:.0%} of what clients that wait got from it; the p99 at "
-            "this load was not measured: measure load.capacity"
+            f"{one.requirements.headroom:.0%} of {_measured_load(one)}; the p99 at this load "
+            "was not measured, with requests that come at random: measure load.capacity"
         )
     for name, found in (
         ("cost of a million inferences", sizing.cost_per_million),
@@ -269,6 +280,16 @@ def _sizing(one: Recommendation) -> Iterator[str]:
             yield f"{name}: {format_interval(found.value, found.low, found.high)}"
     if sizing.clients is not None:
         yield _clients(one, sizing)
+
+
+def _measured_load(one: Recommendation) -> str:
+    """Return what the throughput is of from which a server's share is taken."""
+    best = one.best or {}
+    if best.get("concurrency") is not None:
+        return "what clients that wait got from it"
+    if best.get("request_rate") is None:
+        return "what it was sent at given intervals"
+    return f"what it was sent at a {best['request_distribution'] or 'constant'} rate"
 
 
 def _servers(sizing: Sizing) -> str:

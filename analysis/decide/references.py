@@ -1,10 +1,13 @@
 """Whether results are as their campaign expects, given metrics with tolerances per GPU and model.
 
 As in ReFrame, a tolerance is a fraction of what is expected, below and above it. Held against it is
-the mean over the repeats of a configuration in the latest session of its pool.
+the mean over the repeats of a configuration in the latest session of its pool. A mean of those that
+are left does not meet a reference where a repeat failed, and a point that was planned and is not in
+the results was not measured.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import isfinite
@@ -24,8 +27,9 @@ from hpcbench.analysis.summary.configuration import (
     plain_rows,
 )
 from hpcbench.analysis.summary.configuration_names import device_name, short_name
-from hpcbench.analysis.summary.invalid_rows import without_invalid
+from hpcbench.analysis.summary.invalid_rows import is_of_server, without_invalid
 from hpcbench.analysis.summary.number_format import format_interval, format_number
+from hpcbench.analysis.summary.searches import without_steps
 from hpcbench.records.columns import Status
 from hpcbench.records.references import POINT_COLUMNS, Expectation
 
@@ -48,13 +52,19 @@ def reference_columns(expected: Sequence[Expectation]) -> tuple[str, ...]:
     """
     if not expected:
         return ()
-    about = ("point_id", "run_id", "ended_at", "pool_gpu", "reason", "invalid_reasons")
+    about = (
+        *("point_id", "run_id", "ended_at", "pool_gpu", "reason", "invalid_reasons"),
+        "capacity_step",
+    )
     metrics = (each.metric for each in expected)
     return tuple(dict.fromkeys((*CONFIGURATION_INPUTS, *POINT_COLUMNS, *about, *metrics)))
 
 
 class Outcome(StrEnum):
-    """What became of a reference. NOT_MEASURED: no valid measurement has the metric."""
+    """What became of a reference.
+
+    NOT_MET: also where a repeat failed. NOT_MEASURED: no valid measurement has the metric.
+    """
 
     MET = "met"
     NOT_MET = "not met"
@@ -70,7 +80,8 @@ class Checked:
     expected
         What was expected.
     row
-        The configuration, from `statistics.join_groups`; None where a value is missing.
+        The configuration, from `statistics.join_groups`; None where a value is missing. With
+        ``failed``, how many of its repeats did by the server's fault, and the first ``reason``.
     outcome
         Whether it was met.
     """
@@ -88,12 +99,15 @@ class ReferencesCheck:
     ----------
     checked
         Each expected metric of each configuration that it is about; those that were not met first.
-    without_results
-        Expectations that are about nothing in the latest sessions, as of a GPU of another site.
+    elsewhere
+        Expectations of GPUs that are not in these results, as of another site.
+    absent
+        Others that are about nothing in the latest sessions, and nothing that was planned.
     """
 
     checked: tuple[Checked, ...]
-    without_results: tuple[Expectation, ...]
+    elsewhere: tuple[Expectation, ...]
+    absent: tuple[Expectation, ...] = ()
 
     def count(self, outcome: Outcome) -> int:
         """Return how many have an outcome.
@@ -113,10 +127,14 @@ class ReferencesCheck:
     @property
     def is_missed(self) -> bool:
         """Whether one was not met, or not measured."""
-        return self.count(Outcome.MET) < len(self.checked)
+        return self.count(Outcome.MET) < len(self.checked) or bool(self.absent)
 
 
-def check_references(frame: pd.DataFrame, expected: Sequence[Expectation]) -> ReferencesCheck:
+def check_references(
+    frame: pd.DataFrame,
+    expected: Sequence[Expectation],
+    planned: Sequence[Mapping[str, Any]] = (),
+) -> ReferencesCheck:
     """Hold results against what their campaign expects.
 
     Parameters
@@ -125,33 +143,84 @@ def check_references(frame: pd.DataFrame, expected: Sequence[Expectation]) -> Re
         Measurements with `reference_columns`, as `load_results` returns them.
     expected
         What is expected; with none, the frame may be anything.
+    planned
+        The points that were to be measured, from `hpcbench.records.references.read_planned`.
 
     Returns
     -------
     ReferencesCheck
-        Of each configuration in the latest session of its pool.
+        Of each configuration in the latest session of its pool, and of each point that was planned
+        and is not there.
     """
     if not expected:
         return ReferencesCheck((), ())
-    frame = frame[_is_latest(frame) & (frame["status"] != Status.NOT_APPLICABLE)]
-    frame = without_invalid(frame.reset_index(drop=True))
+    frame = without_steps(frame[_is_latest(frame)].reset_index(drop=True))
+    applies = (frame["status"] != Status.NOT_APPLICABLE).to_numpy(dtype=bool)
+    found = _measured(frame[applies].reset_index(drop=True), expected)
+    others = _points(frame, np.flatnonzero(~applies))
+    known = [*found, *_absent(frame, planned, [each.metric for each in expected])]
+    checked = [
+        Checked(each, row, _outcome(each, row))
+        for each in expected
+        for row in known
+        if each.is_about(row)
+    ]
+    order = list(Outcome)
+    checked.sort(key=lambda each: -order.index(each.outcome))
+    about = {each.expected.name for each in checked}
+    # Nothing is expected where a point does not apply.
+    alone = [e for e in expected if e.name not in about and not any(map(e.is_about, others))]
+    gpus = {*frame["gpu_name"].dropna().unique(), *frame["pool_gpu"].dropna().unique()}
+    elsewhere = tuple(each for each in alone if each.gpus and each.gpus.isdisjoint(gpus))
+    absent = tuple(each for each in alone if each not in elsewhere)
+    return ReferencesCheck(tuple(checked), elsewhere, absent)
+
+
+def _measured(frame: pd.DataFrame, expected: Sequence[Expectation]) -> list[dict[str, Any]]:
+    """Return the configurations with their metrics, and how many of their repeats failed."""
+    if frame.empty:
+        return []
+    by_server = frame["status"].isin([Status.FAILED, Status.TIMEOUT]) | is_of_server(frame)
+    frame = without_invalid(frame)
     joined = normalised(frame)
     numbers = group_numbers(joined, CONFIGURATION)
     metrics = dict.fromkeys(each.metric for each in expected)
     table = statistics.join_groups(joined, numbers, tuple(metrics), CONFIGURATION)
     positions = table.pop("row").to_numpy()
+    failed = np.flatnonzero(by_server.to_numpy(dtype=bool))
+    table["failed"] = np.bincount(numbers[failed], minlength=len(table))
+    # What is written last is the reason of the first of each that failed.
+    texts = frame["reason"].astype(object).iloc[failed[::-1]]
+    reasons = dict(zip(numbers[failed[::-1]], texts, strict=True))
     rows = plain_rows(table, range(len(table)))
-    points = plain_rows(frame[[*POINT_COLUMNS, "pool_gpu", "reason", "point_id"]], positions)
-    found: list[Checked] = []
-    alone: list[Expectation] = []
-    known = [row | point for row, point in zip(rows, points, strict=True)]
-    for each in expected:
-        about = [row for row in known if each.is_about(row)]
-        found += [Checked(each, row, _outcome(each, row)) for row in about]
-        alone += [] if about else [each]
-    order = list(Outcome)
-    found.sort(key=lambda each: -order.index(each.outcome))
-    return ReferencesCheck(tuple(found), tuple(alone))
+    # What a server that failed did not say of itself, the other repeats did.
+    return [
+        point | row | {"reason": reasons.get(number, point["reason"])}
+        for number, (row, point) in enumerate(zip(rows, _points(frame, positions), strict=True))
+    ]
+
+
+def _points(frame: pd.DataFrame, positions: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
+    names = dict.fromkeys((*POINT_COLUMNS, "beside", "gpu_name", "pool_gpu", "reason", "point_id"))
+    return plain_rows(frame[[*names]], positions)
+
+
+def _absent(
+    frame: pd.DataFrame, planned: Sequence[Mapping[str, Any]], metrics: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return the points that were planned and are not there, as configurations without metrics."""
+    pools, points = (frame[name].astype(object) for name in ("pool", "point_id"))
+    there = set(zip(pools, points, strict=True))
+    on = frame.dropna(subset=["gpu_name"]).drop_duplicates("pool")
+    gpus = dict(zip(on["pool"].astype(object), on["gpu_name"].astype(object), strict=True))
+    names = (f"{metric}{end}" for metric in metrics for end in ("", "_low", "_high", "_n"))
+    nothing = dict.fromkeys((*CONFIGURATION, *names, "gpu_name"))
+    why = {"repeats": 0, "failed": 0, "reason": "the point is not in the results"}
+    return [
+        {**nothing, **row, **why, "gpu_name": gpus.get(row["pool"]) or row["pool_gpu"]}
+        for row in planned
+        if (row["pool"], row["point_id"]) not in there
+    ]
 
 
 def _is_latest(frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
@@ -169,7 +238,7 @@ def _outcome(expected: Expectation, row: dict[str, Any]) -> Outcome:
     if value is None:
         return Outcome.NOT_MEASURED
     low, high = expected.limits
-    return Outcome.MET if low <= value <= high else Outcome.NOT_MET
+    return Outcome.MET if low <= value <= high and not row["failed"] else Outcome.NOT_MET
 
 
 def reference_lines(found: ReferencesCheck) -> Iterator[str]:
@@ -186,7 +255,7 @@ def reference_lines(found: ReferencesCheck) -> Iterator[str]:
         The counts, then the configurations, those that were not met first; nothing where nothing
         is expected.
     """
-    if not found.checked and not found.without_results:
+    if not found.checked and not found.elsewhere and not found.absent:
         return
     counts = [(found.count(outcome), outcome) for outcome in Outcome]
     texts = [f"{count} {outcome}" for count, outcome in counts if count]
@@ -195,9 +264,11 @@ def reference_lines(found: ReferencesCheck) -> Iterator[str]:
         yield f"  {reference_text(each)}"
     if len(found.checked) > MOST_NAMED:
         yield f"  and {len(found.checked) - MOST_NAMED} more; hpcbench check --json lists all"
-    for expected in found.without_results:
-        about = f", of {' or '.join(sorted(expected.gpus))}" if expected.gpus else ""
-        yield f"  nothing in these results for {expected.name}{about}"
+    for expected in found.absent:
+        yield f"  {Outcome.NOT_MEASURED}: nothing in these results is what {expected.name} is about"
+    for expected in found.elsewhere:
+        about = " or ".join(sorted(expected.gpus))
+        yield f"  nothing in these results for {expected.name}, of {about}"
 
 
 def reference_text(each: Checked) -> str:
@@ -219,6 +290,9 @@ def reference_text(each: Checked) -> str:
     value = format_interval(*(row[f"{metric}{end}"] for end in ("", "_low", "_high")))
     if each.outcome == Outcome.NOT_MEASURED:
         value = "missing" if row["reason"] is None else f"missing ({row['reason']})"
+    elif row["failed"]:
+        why = "" if row["reason"] is None else f" ({row['reason']})"
+        value += f" where {row['failed']} of {row['repeats']} repeats failed{why}"
     return f"{each.outcome}: {where}: {metric} is {value}, expected {_limits(each.expected)}"
 
 
@@ -240,8 +314,11 @@ def references_json(found: ReferencesCheck) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        One for each expected metric of each configuration; None where a number is missing.
+        One for each expected metric of each configuration, and for each that is about nothing at
+        all; None where a value is missing.
     """
+    nothing: dict[str, Any] = defaultdict(lambda: None)
+    absent = [Checked(each, nothing, Outcome.NOT_MEASURED) for each in found.absent]
     names = ("site", "pool", "point_id", "model", "gpu_name", "variant", "batch_size")
     return [
         {
@@ -257,7 +334,8 @@ def references_json(found: ReferencesCheck) -> list[dict[str, Any]]:
                 name: limit if isfinite(limit) else None
                 for name, limit in zip(("at_least", "at_most"), each.expected.limits, strict=True)
             },
+            "failed": each.row["failed"],
             "outcome": each.outcome.value,
         }
-        for each in found.checked
+        for each in (*found.checked, *absent)
     ]

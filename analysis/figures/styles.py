@@ -3,8 +3,9 @@
 All styles share one scale of font sizes, so that a figure has the same layout in each.
 """
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,15 +62,20 @@ class Style:
     program_text: Mapping[str, Any] = field(default_factory=dict)
     campaign_text: Mapping[str, Any] = field(default_factory=dict)
 
-    def context(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def context(self) -> Iterator[None]:
         """Apply the settings for the length of a ``with`` block.
 
-        Returns
-        -------
-        AbstractContextManager[None]
-            Restores matplotlib's settings at its end, so that a notebook keeps its own.
+        Yields
+        ------
+        None
+            Matplotlib's settings are restored at the end, so that a notebook keeps its own.
         """
-        return matplotlib.style.context(dict(self.rc))
+        with matplotlib.style.context(dict(self.rc)), warnings.catch_warnings():
+            # Labels may be in any script. What no font has is drawn as a box, and matplotlib would
+            # say so for each character in each text of each figure.
+            warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from", UserWarning)
+            yield
 
 
 # The fonts come with mplhep. They lack some letters, which DejaVu of matplotlib has.

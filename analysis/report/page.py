@@ -27,7 +27,11 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
-from hpcbench.analysis.decide.compare_components import component_texts, components_of_results
+from hpcbench.analysis.decide.compare_components import (
+    component_texts,
+    components_of_results,
+    together_text,
+)
 from hpcbench.analysis.figures.registry import PreparedFigure, prepare_figures
 from hpcbench.analysis.figures.save import Track
 from hpcbench.analysis.figures.styles import DEFAULT_STYLE, get_style
@@ -177,6 +181,7 @@ def _section_values(frame: pd.DataFrame, points: ReportPoints) -> dict[str, Any]
     problems = sections.find_problems(points)
     configs = sections.server_configs(frame)
     counts = sections.status_counts(frame)
+    spread = components_of_results(frame)
     return {
         "sizes": {
             "points": len(points.table),
@@ -188,7 +193,8 @@ def _section_values(frame: pd.DataFrame, points: ReportPoints) -> dict[str, Any]
         "statuses": counts,
         "shares": _status_bar(counts),
         "campaigns": sections.campaigns_run(points),
-        "spread": component_texts(components_of_results(frame)),
+        "spread": component_texts(spread),
+        "spread_together": together_text(spread),
         "problems": problems[: sections.MOST_PROBLEMS],
         "problems_left_out": _problems_left_out(problems),
         "software": sections.software_used(frame),

@@ -37,6 +37,9 @@ class Components:
         Between sessions.
     nodes, sessions
         How many there are.
+    together
+        Whether nodes and sessions changed together, so that nobody can tell what is whose: the part
+        of both is in ``session``.
     """
 
     run: float
@@ -45,6 +48,7 @@ class Components:
     session: float
     nodes: int
     sessions: int
+    together: bool
 
 
 def variance_components(
@@ -111,6 +115,7 @@ def variance_components(
         session=float(np.sqrt(found[2])),
         nodes=count["node"],
         sessions=count["session"],
+        together=bool(min(count.values()) > 1 and np.isfinite(found[2]) and 1 not in columns),
     )
 
 

@@ -277,8 +277,8 @@ def _with_facts(frame: pd.DataFrame, facts: Sequence[str], alike: Sequence[str])
     codes = {name: _codes(frame[name]) for name in facts}
     same = group_numbers(frame, alike)
     kinds = _combined([*codes.values(), same], len(frame))
-    unmeasured = np.flatnonzero(~measured)
-    lacking = unmeasured[np.any([each[unmeasured] == 0 for each in codes.values()], axis=0)]
+    absent = np.flatnonzero(~measured)
+    lacking = absent[np.any([each[absent] == 0 for each in codes.values()], axis=0)]
 
     def first_of_each_kind(rows: Numbers) -> pd.DataFrame:
         first = rows[~pd.Series(kinds[rows]).duplicated().to_numpy()]

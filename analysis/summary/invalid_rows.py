@@ -20,6 +20,9 @@ INVALID = "invalid"
 OVERLOADED = "OVERLOADED"
 """The code of the rule that an open loop breaks where it falls behind the rate asked for."""
 
+_OF_SERVER = ("FAILURES", OVERLOADED)
+"""Rules that a server breaks by itself; others tell of the node, the client or somebody else."""
+
 _UNSOUND = ("LITTLE", "PERCENTILES", "BATCH", "CONFIG", OVERLOADED)
 
 ACCEPTABLE = tuple(rule.code for rule in RULES if rule.left_out and rule.code not in _UNSOUND)
@@ -149,6 +152,22 @@ def is_overloaded(frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
         Shape (n,), booleans: latency does not show how long requests waited for their turn.
     """
     return _where(frame, lambda rule: rule.code == OVERLOADED)
+
+
+def is_of_server(frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Return where a measurement is not valid, and the server itself is the reason.
+
+    Parameters
+    ----------
+    frame
+        n measurements; without ``invalid_reasons`` nothing is known against them.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (n,), booleans: requests failed, or it fell behind the rate that was asked for.
+    """
+    return _where(frame, lambda rule: rule.code in _OF_SERVER)
 
 
 def _where(frame: pd.DataFrame, is_meant: Callable[[Rule], bool]) -> npt.NDArray[np.bool_]:

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import shlex
 import signal
 import threading
 from collections.abc import Iterator
@@ -24,8 +25,8 @@ from hpcbench.cli.inputs import (
     read_inputs,
     with_images,
 )
+from hpcbench.cli.lines import say
 from hpcbench.cli.results import JSON, Number, Whole
-from hpcbench.cli.say import say
 from hpcbench.errors import BadInput
 
 if TYPE_CHECKING:
@@ -188,6 +189,29 @@ def plan(
             say(script)
 
 
+@click.command("campaign", short_help="Write a first campaign file for a model repository.")
+@click.argument("repository", type=click.Path(path_type=Path))
+@click.argument("file", default="campaign.yaml", type=click.Path(path_type=Path))
+def write_campaign(repository: Path, file: Path) -> None:
+    """Write a first campaign for the models of REPOSITORY into FILE.
+
+    FILE is campaign.yaml by default. It scans batch size, concurrency and the number of instances
+    of each model. Shapes that config.pbtxt leaves open are marked: fill them in.
+    """
+    from hpcbench.plan.first_campaign import first_campaign
+
+    text = first_campaign(repository.resolve(), file.parent.resolve())
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("x", encoding="utf-8") as out:
+            out.write(text)
+    except FileExistsError:
+        raise BadInput(f"{file} exists already", "name another file, or remove it") from None
+    except OSError as error:
+        raise BadInput(f"{file}: cannot be written: {error.strerror}") from error
+    say(f"{file}\nnext: hpcbench plan {shlex.quote(str(file))}")
+
+
 _CTRL_C = b"\x1b[?25h\nhpcbench: interrupted; run the same command again to continue\n"
 """A bar hides the cursor."""
 
@@ -327,17 +351,17 @@ def run(
     from hpcbench.cli.run_end import print_end
 
     frame = print_end(summary, results, SafeConsole(), console)
-    return max(summary.exit_code, _say_references(chosen, frame))
+    return max(summary.exit_code, _say_references(chosen, results, frame))
 
 
-def _say_references(campaign: "Campaign", frame: "DataFrame") -> int:
+def _say_references(campaign: "Campaign", results: Path, frame: "DataFrame") -> int:
     """Say which references were met, and return the exit code."""
     if not campaign.references:
         return 0
     from hpcbench.analysis.decide import references
-    from hpcbench.records.references import expectations
+    from hpcbench.records.references import expectations, read_planned
 
-    held = references.check_references(frame, expectations(campaign))
+    held = references.check_references(frame, expectations(campaign), read_planned(results))
     for line in references.reference_lines(held):
         say(line, err=True)
     return int(held.is_missed)
@@ -355,7 +379,8 @@ def _to_confirm(
             "name a new folder: what led to the choice says nothing about it",
         )
     fresh = {"repeats": repeats, "fresh_servers": True}
-    return campaign.model_copy(update=fresh), points_to_confirm(source)
+    points = points_to_confirm(source, lambda note: say(note, err=True))
+    return campaign.model_copy(update=fresh), points
 
 
-COMMANDS = (doctor, plan, run)
+COMMANDS = (doctor, write_campaign, plan, run)

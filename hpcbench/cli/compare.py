@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hpcbench.cli.lines import say, say_damaged
 from hpcbench.cli.results import JSON, Number
 from hpcbench.cli.rows import load_chosen, load_whole
-from hpcbench.cli.say import say, say_damaged
 from hpcbench.errors import BadInput
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def compare(
     from hpcbench.analysis.decide.history import HISTORY_COLUMNS, SAME_WORK, split_history
     from hpcbench.analysis.decide.junit import comparison_junit
     from hpcbench.cli.console import SafeConsole
-    from hpcbench.records.references import read_expectations
+    from hpcbench.records.references import read_expectations, read_planned
 
     if not against_history and len(results) != 2:
         raise BadInput(
@@ -115,7 +115,9 @@ def compare(
         for name, frame in (("A", reference), ("B", other))
         if components
     }
-    held = references.check_references(other, expected[latest])
+    held = references.check_references(
+        other, expected[latest], read_planned(latest) if expected[latest] else ()
+    )
     if as_json:
         document = compare_text.comparison_json(compared, names)
         document["references"] = references.references_json(held)

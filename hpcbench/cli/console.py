@@ -7,7 +7,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
-from hpcbench.cli.fold import folded
+from hpcbench.cli.lines import folded
 from hpcbench.errors import printable
 
 _T = TypeVar("_T")

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hpcbench.cli.lines import say
 from hpcbench.cli.results import Whole
-from hpcbench.cli.say import say
 
 if TYPE_CHECKING:
     from hpcbench.exchange.import_csv import CsvImport
@@ -336,7 +336,7 @@ def make_input(
 def _make_intervals(
     source: Path, column: str, out: Path, repository: Path | None, options: dict[str, Any]
 ) -> None:
-    from hpcbench.exchange.make_intervals import write_intervals
+    from hpcbench.exchange.make_input import write_intervals
 
     events = options.pop("events")
     for name, given in {"REPOSITORY": repository, **options}.items():

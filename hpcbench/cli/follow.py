@@ -7,9 +7,8 @@ from pathlib import Path
 
 import click
 
-from hpcbench.cli.fold import folded, width_of
+from hpcbench.cli.lines import folded, say, say_damaged, width_of
 from hpcbench.cli.results import JSON, RESULTS
-from hpcbench.cli.say import say, say_damaged
 from hpcbench.errors import HpcbenchError
 
 

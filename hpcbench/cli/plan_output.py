@@ -61,7 +61,7 @@ def not_checked(todo: "Plan") -> list[str]:
             "limits and the account is not known"
         )
     container = site.container
-    if container.cannot_start is None and not runtime_of(container).is_installed():
+    if not runtime_of(container).is_installed():
         found.append(f"the runtime: {container.runtime} is not in PATH here")
     if site.python is None:
         found.append(f"Python: {sys.executable} is this host's; a run takes its own host's")
@@ -100,7 +100,6 @@ def plan_json(todo: "Plan", scripts: dict[str, str | None]) -> dict[str, Any]:
         "runtime": todo.site.container.runtime,
         "server_image": todo.site.container.server_image,
         "sdk_image": todo.site.container.sdk_image,
-        "cannot_start": todo.site.container.cannot_start,
         "not_checked": not_checked(todo),
         "job_scripts": scripts,
         "placements": [

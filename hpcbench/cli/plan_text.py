@@ -63,8 +63,6 @@ def print_checks(todo: "Plan", not_checked: Iterable[str], console: Console) -> 
     if container.has_images:
         server, sdk = container.images
         print_folded(console, f"containers: {container.runtime}, {server}, {sdk}")
-    if container.cannot_start:
-        print_folded(console, f"nothing of this runs yet: {container.cannot_start}", "yellow")
     lines = list(not_checked)
     if lines:
         print_folded(console, "not checked from here:")

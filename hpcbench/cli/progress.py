@@ -22,7 +22,8 @@ from rich.progress import (
 from rich.text import Text
 
 from hpcbench.cli.console import SafeConsole, line_width, print_folded, print_lines
-from hpcbench.cli.fold import folded_phrases
+from hpcbench.cli.lines import folded_phrases
+from hpcbench.cli.notebook import notebook_display, notebook_progress
 from hpcbench.cli.point_text import (
     POINT,
     Row,
@@ -75,13 +76,18 @@ def progress(console: Console | None = None) -> Iterator[Listener]:
     Parameters
     ----------
     console
-        Where to show it; stderr by default. Only a terminal gets a bar; a file gets the lines.
+        Where to show it; by default below the cell of a notebook, else stderr. Only a terminal
+        gets a bar; a file gets the lines.
 
     Yields
     ------
     callable
         The ``listener`` for `hpcbench.run`.
     """
+    if console is None and (display := notebook_display()):
+        with notebook_progress(display) as listener:
+            yield listener
+        return
     console = console or SafeConsole(stderr=True)
     time_left = TimeLeft()
     bar = Progress(

@@ -4,17 +4,20 @@ The arguments and options that other commands share with them are defined here, 
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from math import isnan
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from hpcbench.cli import completions
+from hpcbench.cli.lines import say, say_damaged
 from hpcbench.cli.rows import ACCEPT, ALL, load_chosen, load_whole
-from hpcbench.cli.say import say, say_damaged
 from hpcbench.errors import BadInput
+
+if TYPE_CHECKING:
+    from hpcbench.analysis.decide.recommend import Recommendation
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 RESULTS = click.argument("results", type=click.Path(path_type=Path))
@@ -266,7 +269,7 @@ def recommend(
     Exit codes: 0 every model has a recommendation on every GPU, 1 for some of them no
     configuration meets the limits, 2 bad input.
     """
-    from hpcbench.analysis.decide import deploy, production, recommend_text
+    from hpcbench.analysis.decide import recommend_text
     from hpcbench.analysis.decide.candidates import RECOMMEND_COLUMNS
     from hpcbench.analysis.decide.recommend import recommend_on_all_servers
     from hpcbench.analysis.summary.limits import Requirements
@@ -284,17 +287,25 @@ def recommend(
     else:
         recommend_text.print_recommendations(advice, SafeConsole())
     if out is not None:
-        # The configurations are long texts: only those of the recommended points are read.
-        points = [each.best["point_id"] for each in advice if each.best]
-        # What is damaged has been found above.
-        texts, _ = load_whole(results, deploy.DEPLOY_COLUMNS, points)
-        known, _ = load_whole(results, production.PRODUCTION_COLUMNS, categories=True)
-        numbers = tuple(production.numbers_for_production(each, known) for each in advice)
-        more = deploy.ForProduction(targets, numbers)
-        configs = deploy.configs_to_deploy(texts)
-        for path in deploy.write_deployment(advice, configs, out, more):
+        for path in _write_deployment(results, advice, out, targets):
             say(path, err=as_json)
     return say_damaged(damaged) or int(any(each.best is None for each in advice))
+
+
+def _write_deployment(
+    results: Path, advice: "list[Recommendation]", out: Path, targets: tuple[str, ...]
+) -> Iterator[Path]:
+    # Only here: most who ask for a recommendation write no files, and YAML takes long to import.
+    from hpcbench.analysis.decide import deploy, production
+
+    # The configurations are long texts: only those of the recommended points are read.
+    points = [each.best["point_id"] for each in advice if each.best]
+    # What is damaged has been found before.
+    texts, _ = load_whole(results, deploy.DEPLOY_COLUMNS, points)
+    known, _ = load_whole(results, production.PRODUCTION_COLUMNS, categories=True)
+    numbers = tuple(production.numbers_for_production(each, known) for each in advice)
+    more = deploy.ForProduction(targets, numbers)
+    yield from deploy.write_deployment(advice, deploy.configs_to_deploy(texts), out, more)
 
 
 @click.command(short_help="Say which measurements may not be believed, and why.")
@@ -311,13 +322,13 @@ def check(results: Path, as_json: bool) -> int:
     """
     from hpcbench.analysis.decide import check as checking
     from hpcbench.analysis.decide import references
-    from hpcbench.records.references import read_expectations
+    from hpcbench.records.references import read_expectations, read_planned
 
     expected = read_expectations(results)
     columns = dict.fromkeys((*checking.CHECK_COLUMNS, *references.reference_columns(expected)))
     frame, damaged = load_whole(results, [*columns], categories=True)
     found = checking.check_results(frame)
-    held = references.check_references(frame, expected)
+    held = references.check_references(frame, expected, read_planned(results) if expected else ())
     if as_json:
         document = {"results": str(results), **checking.check_json(found)}
         document["references"] = references.references_json(held)

@@ -1,6 +1,8 @@
 """The table of measurements with which a run ends."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
 from math import isnan
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +17,16 @@ from hpcbench.cli.point_text import (
     phrase,
 )
 from hpcbench.cli.table import Column, server_axes, server_columns, table_lines
+from hpcbench.html_tables import rows_html
 from hpcbench.records.store import PLAN_SCHEMA
 
 if TYPE_CHECKING:
     import pandas as pd
+
+MOST_ROWS = 200
+"""A run ends with a table of its measurements if there are at most this many."""
+
+_WIDTH = 120
 
 _FIRST = ("model", "version", "pool", "variant")
 _LAST = ("concurrency", "requests/s", "arrivals", "capacity", "batch", "repeat")
@@ -36,20 +44,65 @@ _METRICS = (
 )
 
 
-def results_table(frame: "pd.DataFrame", width: int | None) -> list[Text]:
-    """Return a table with throughput and latency, a row for each measurement.
+@dataclass(frozen=True)
+class ResultsTable:
+    """The table of measurements with which a run ends; a notebook shows it.
+
+    Attributes
+    ----------
+    asked
+        What was asked for, a column for each server axis, the load last.
+    found
+        Throughput, latency and status.
+    """
+
+    asked: Sequence[Column]
+    found: Sequence[Column]
+
+    def lines(self, width: int | None) -> list[Text]:
+        """Return the table as text.
+
+        Parameters
+        ----------
+        width
+            How wide a line may be; None for whole rows with all columns, as programs read them.
+
+        Returns
+        -------
+        list of Text
+            The lines, in the order of the campaign.
+        """
+        return table_lines(self.asked, self.found, width)
+
+    def __str__(self) -> str:
+        return "\n".join(line.plain for line in self.lines(_WIDTH))
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        varying = [each for each in self.asked if each.varies]
+        same = [each.phrases[0] for each in self.asked if not each.varies and any(each.phrases)]
+        columns = [*varying, *self.found]
+        cells = list(zip(*(each.texts for each in columns), strict=True))
+        more = f"and {len(cells) - MOST_ROWS} more rows" if len(cells) > MOST_ROWS else ""
+        texts = [f"all rows: {', '.join(same)}" if same else "", more]
+        above, below = (f"<p>{escape(text)}</p>" if text else "" for text in texts)
+        return above + rows_html([each.name for each in columns], cells[:MOST_ROWS]) + below
+
+
+def results_table(frame: "pd.DataFrame") -> ResultsTable:
+    """Return a table of measurements: what differs between them, throughput and latency.
 
     Parameters
     ----------
     frame
-        Measurements as `hpcbench.records.frame.load_results` returns them.
-    width
-        How wide a line may be; None for whole rows with all columns, as programs read them.
+        Measurements as `hpcbench.load_results` returns them.
 
     Returns
     -------
-    list of Text
-        The lines, in the order of the campaign.
+    ResultsTable
+        A row for each measurement, in the order of the campaign. A notebook shows it; `print` and
+        `str` write it as text.
     """
     points = frame[[*PLAN_SCHEMA.names, "model_position"]].astype(object)
     # The label of a model that an ensemble calls has its version already.
@@ -62,7 +115,7 @@ def results_table(frame: "pd.DataFrame", width: int | None) -> list[Text]:
         for name, column, divisor in _METRICS
     ]
     found.append(Column("status", tuple(sorted_frame["status"]), right=False))
-    return table_lines(asked_columns([rows[i] for i in order]), found, width)
+    return ResultsTable(asked_columns([rows[i] for i in order]), found)
 
 
 def asked_columns(rows: Sequence[Row]) -> list[Column]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from hpcbench.cli import completions
-from hpcbench.cli.say import say
+from hpcbench.cli.lines import say
 from hpcbench.errors import HpcbenchError
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from rich.console import Console
 
 from hpcbench.analysis.summary.searches import without_steps
 from hpcbench.cli.console import line_width, print_folded, print_lines
-from hpcbench.cli.fold import folded, folded_phrases
+from hpcbench.cli.lines import folded, folded_phrases
 from hpcbench.cli.point_text import POINT, Row, counted, differing, point_phrases
-from hpcbench.cli.results_table import results_table
+from hpcbench.cli.results_table import MOST_ROWS, results_table
 from hpcbench.cli.rows import earlier_text
 from hpcbench.cli.statuses import counts_text, reason_lines, with_status
 from hpcbench.errors import BadInput
@@ -25,9 +25,6 @@ from hpcbench.records.model_files import current_digests, is_earlier
 if TYPE_CHECKING:
     from hpcbench.analysis.decide.recommend import Recommendation
     from hpcbench.cluster.driver import Summary
-
-MOST_ROWS = 200
-"""A run ends with a table of its measurements if there are at most this many."""
 
 FIGURES = (
     ("batch_size", "throughput_latency_vs_batch"),
@@ -64,7 +61,7 @@ def print_end(summary: "Summary", folder: Path, table: Console, console: Console
     frame = frame[~earlier].reset_index(drop=True)
     rows = with_status(store.read_plan(results), store.read_statuses(results))
     if len(frame) <= MOST_ROWS:
-        print_lines(table, results_table(frame, line_width(table)))
+        print_lines(table, results_table(frame).lines(line_width(table)))
     width = line_width(console)
     text = f"{folder}: {counted(len(rows), 'measurement')}: {counts_text(rows)}"
     print_folded(console, text, "bold")

@@ -109,9 +109,9 @@ def _show(container: Container, status: Status, over: threading.Event) -> None:
 def _places(container: Container, names: list[str]) -> Iterator[str]:
     assert isinstance(container, ResolvedContainer)
     server, sdk = container.images
-    yield f"{server}: {images.image_location(server, container.server_digest, container.cache)}"
-    yield f"{sdk}: {images.image_location(sdk, container.sdk_digest, container.cache)}"
+    yield f"{server}: {images.image_location(server, container.server_digest, container)}"
+    yield f"{sdk}: {images.image_location(sdk, container.sdk_digest, container)}"
     digests, named = dict(container.digests), dict(container.server_images)
     for name in names:
-        where = images.image_location(named[name], digests[name], container.cache)
+        where = images.image_location(named[name], digests[name], container)
         yield f"{named[name]}: {where}"

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hpcbench.cli.fold import folded, folded_phrases
+from hpcbench.cli.lines import folded, folded_phrases
 from hpcbench.cli.point_text import POINT, Row, counted, differing, point_phrases
 from hpcbench.records.columns import Key, Status
 

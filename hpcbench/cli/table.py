@@ -13,7 +13,7 @@ from itertools import groupby
 from rich.cells import cell_len
 from rich.text import Text
 
-from hpcbench.cli.fold import folded_phrases
+from hpcbench.cli.lines import folded_phrases
 from hpcbench.cli.point_text import BASE, axis_name, axis_phrase
 from hpcbench.records.columns import Status
 

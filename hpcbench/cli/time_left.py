@@ -75,6 +75,13 @@ class TimeLeft(ProgressColumn):
         self._first = self._first or self._last
         self._done += 1
 
+    @property
+    def left_s(self) -> float:
+        """The time that is left [s]."""
+        since_s = self._now() - self._last if self._done else 0.0
+        took_s = self._last - self._first
+        return time_left_s(self._estimate_s, self._points, self._done, took_s, since_s)
+
     def render(self, task: Task) -> Text:  # noqa: ARG002 - rich gives it
         """Return the time that is left.
 
@@ -88,7 +95,4 @@ class TimeLeft(ProgressColumn):
         rich.text.Text
             As in "0:03:20".
         """
-        since_s = self._now() - self._last if self._done else 0.0
-        took_s = self._last - self._first
-        left = time_left_s(self._estimate_s, self._points, self._done, took_s, since_s)
-        return Text(str(timedelta(seconds=round(left))), style="progress.remaining")
+        return Text(str(timedelta(seconds=round(self.left_s))), style="progress.remaining")

@@ -1,11 +1,13 @@
 """Runs a campaign on a site into a results folder: plans, measures what is missing, sums up."""
 
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 from hpcbench.cluster import run_state
@@ -17,6 +19,7 @@ from hpcbench.cluster.stopping import say_stopping, signals_interrupt
 from hpcbench.config.campaign import Campaign
 from hpcbench.config.site import Site
 from hpcbench.errors import DamagedFile, SiteError
+from hpcbench.html_tables import facts_html
 from hpcbench.plan.initial_record import initial_record, plan_rows
 from hpcbench.plan.lock import Lock
 from hpcbench.plan.lock_differences import Difference, differences, differences_text
@@ -74,6 +77,19 @@ class Summary:
         bad = self.counts.get(Status.FAILED, 0) + self.counts.get(Status.TIMEOUT, 0)
         return 1 if bad or self.missing or self.damaged else 0
 
+    def _repr_html_(self) -> str:
+        """Show a notebook how many measurements ended how."""
+        counts = {name: number for name, number in self.counts.items() if number}
+        more = {"missing": self.missing, "damaged files": self.damaged}
+        facts = {
+            **{str(name): number for name, number in counts.items()},
+            **{name: number for name, number in more.items() if number},
+            "measured now": self.measured_now,
+            "time": str(timedelta(seconds=round(self.seconds))),
+        }
+        # As a person would write it.
+        return facts_html(min(str(self.results), os.path.relpath(self.results), key=len), facts)
+
 
 def run(
     campaign: Campaign,
@@ -106,7 +122,8 @@ def run(
         variable HPCBENCH_ACCOUNT says.
     listener
         Called with each event of the run, one of `hpcbench.cluster.events`, for progress bars and
-        logs. Without one, a run only says what it waits for after Ctrl-C.
+        logs. Without one, a notebook shows a bar and a table; a script only says what it waits
+        for after Ctrl-C.
     only
         The point_ids to measure; all by default.
     new_session

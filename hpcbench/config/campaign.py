@@ -17,7 +17,7 @@ from hpcbench.config.load_axes import Load, Measurement, override_axes
 from hpcbench.config.model import CompareOutputs, Model
 from hpcbench.config.point_rules import AXIS_NAMES, PointRule, Reference
 from hpcbench.config.server_axes import Server
-from hpcbench.config.server_flags import ServerFlag
+from hpcbench.config.server_values import ServerFlag
 from hpcbench.config.values import Label, Name
 from hpcbench.config.yaml_model import FileSection
 from hpcbench.errors import did_you_mean

@@ -37,25 +37,32 @@ class RuntimeEntry:
     ----------
     module
         The module whose ``RUNTIME`` implements `hpcbench.runtime.command.Runtime`. Its name only:
-        reading a site file must not load what starts programs. None for one whose containers
-        cannot be started yet: a campaign can be planned for it.
+        reading a site file must not load what starts programs.
     keys
         The keys that this runtime needs; those of other runtimes mean nothing to it.
     gpus
         Whether a server gets the GPUs of its job.
+    pulled
+        How the name of what it makes of a registry's image ends, in the cache.
+    only_registries
+        Whether it runs images of registries only, and neither files nor folders.
     """
 
-    module: str | None
+    module: str
     keys: tuple[str, ...]
     gpus: bool = True
+    pulled: str = ""
+    only_registries: bool = False
 
 
 _IMAGES = ("server_image", "sdk_image")
 
 RUNTIMES: dict[str, RuntimeEntry] = {
     "native": RuntimeEntry("hpcbench.runtime.native", ("prefix",), gpus=False),
-    "apptainer": RuntimeEntry("hpcbench.runtime.apptainer", _IMAGES),
-    "podman-hpc": RuntimeEntry(None, _IMAGES),
+    "apptainer": RuntimeEntry("hpcbench.runtime.apptainer", _IMAGES, pulled=".sif"),
+    "podman-hpc": RuntimeEntry(
+        "hpcbench.runtime.podman_hpc", _IMAGES, pulled=".store", only_registries=True
+    ),
 }
 """The runtimes, by the name that ``runtime`` has in a site file. There is no other list."""
 
@@ -128,6 +135,15 @@ def _cache(value: Path, info: ValidationInfo) -> Path:
         ) from error
 
 
+def _check_kind(image: str, runtime: str | None) -> None:
+    """Raise where a runtime does not run images of this kind."""
+    if runtime in RUNTIMES and RUNTIMES[runtime].only_registries and not image.startswith(DOCKER):
+        raise ValueError(
+            f"must be docker://registry/name:tag: {runtime} runs images of registries only, and "
+            "neither SIF files nor unpacked folders"
+        )
+
+
 def _pairs(value: Any) -> Any:
     if not isinstance(value, dict):
         raise ValueError("must be a mapping of names to images")
@@ -182,7 +198,7 @@ class Container(FileSection):
     ----------
     runtime
         One of `RUNTIMES`: ``native`` runs the programs of ``prefix`` bare, on CPUs; ``apptainer``
-        runs them in images; for ``podman-hpc`` a campaign can be planned.
+        and ``podman-hpc`` run them in images.
     cpus_only
         That Triton is meant to serve on CPUs in jobs that have GPUs. Without it, such jobs are
         refused where the runtime cannot give a server their GPUs.
@@ -244,6 +260,15 @@ class Container(FileSection):
             raise PydanticCustomError("missing", "is missing")
         if value is not None and not needed:
             raise ValueError(f"has no meaning with runtime: {runtime}")
+        if needed and info.field_name != "prefix":
+            _check_kind(str(value), runtime)
+        return value
+
+    @field_validator("server_images")
+    @classmethod
+    def _of_registries(cls, value: NamedImages, info: ValidationInfo) -> NamedImages:
+        for _, image in value:
+            _check_kind(image, info.data.get("runtime"))
         return value
 
     @property
@@ -256,16 +281,6 @@ class Container(FileSection):
     def has_images(self) -> bool:
         """Whether the programs run in images."""
         return _has_images(self.runtime)
-
-    @property
-    def cannot_start(self) -> str | None:
-        """Why this version cannot start a server with the runtime; None where it can."""
-        if RUNTIMES[self.runtime].module is not None:
-            return None
-        return (
-            f"container.runtime: {self.runtime}: this version of hpcbench plans campaigns for it, "
-            "and cannot start its containers yet"
-        )
 
     @property
     def wastes_gpus(self) -> bool:

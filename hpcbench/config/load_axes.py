@@ -17,7 +17,7 @@ from hpcbench.config.yaml_model import FileSection, axis_values
 WINDOWS_IN_A_ROW = 3
 """How many windows must agree."""
 
-EXPECTED_STEPS, MOST_STEPS = 10, 25
+EXPECTED_STEPS, MOST_STEPS = 12, 30
 """How many measurements a search for a capacity takes, and how many it may take."""
 
 INTERVALS = "intervals"

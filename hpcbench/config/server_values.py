@@ -1,4 +1,4 @@
-"""What a value of a server axis may be. Each is checked when the campaign is read."""
+"""What a value of a server axis, or an option of tritonserver, may be: checked when it is read."""
 
 import json
 import re
@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from google.protobuf import json_format, text_format
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -16,7 +17,7 @@ from pydantic import (
 )
 
 from hpcbench.config.triton_messages import ModelConfig
-from hpcbench.config.values import BASE, MAX_COUNT
+from hpcbench.config.values import BASE, MAX_COUNT, check_line
 from hpcbench.config.yaml_model import FileSection
 
 Setting = bool | str | int | tuple[int, ...] | None
@@ -250,3 +251,44 @@ Fragment = Annotated[
     PlainValidator(_fragment),
     PlainSerializer(lambda value: value if value == BASE else json.loads(value)),
 ]
+
+
+_FLAG = re.compile(r"--([a-z][a-z0-9-]*)(=.+)?")
+
+_OWN = re.compile(
+    r"model-(repository|store|control-mode)|load-model|repository-poll-secs|id|exit-.*|help|version"
+    r"|(reuse-)?(http|grpc|metrics)-(port|address)|allow-(http|grpc|metrics|cpu-metrics|gpu-metrics)"
+    r"|strict-.*|disable-auto-complete-config|log-.*|trace-.*|backend-directory|repoagent-directory"
+    r"|http-restricted-api|grpc-restricted-protocol|(http|grpc)-.*(ssl|cert|key).*"
+)
+"""Those that hpcbench gives itself, or could not measure with."""
+
+
+def flag_name(flag: str) -> str:
+    """Return the name of an option.
+
+    Parameters
+    ----------
+    flag
+        As in "--rate-limit=execution_count".
+
+    Returns
+    -------
+    str
+        As in "--rate-limit".
+    """
+    return flag.partition("=")[0]
+
+
+def _server_flag(flag: Any) -> Any:
+    if not isinstance(flag, str):
+        return flag
+    found = _FLAG.fullmatch(check_line(flag))
+    if not found:
+        raise ValueError("must be one option of tritonserver with its value, as in --name=value")
+    if _OWN.fullmatch(found[1]):
+        raise ValueError(f"--{found[1]} is hpcbench's own: it starts, watches and asks the server")
+    return flag
+
+
+ServerFlag = Annotated[str, AfterValidator(_server_flag)]

@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from hpcbench.config.mistakes import Location, bad_input
 from hpcbench.errors import BadInput
+from hpcbench.html_tables import facts_html
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -96,6 +97,10 @@ class FileSection(BaseModel, metaclass=_RaisesBadInput):
         for name, value in super().__repr_args__():
             if name in self.model_fields_set or name not in type(self).model_fields:
                 yield name, value
+
+    def _repr_html_(self) -> str:
+        """Show a notebook what was given."""
+        return facts_html(type(self).__name__, plain(self))
 
     def model_dump(self, **options: Any) -> dict[str, Any]:
         """Return the keys of the file that were given, with their values.

@@ -1,4 +1,4 @@
-"""Real events as the JSON file that perf_analyzer sends, one entry per event.
+"""The files that perf_analyzer takes: real events as its input, arrivals from a log as its load.
 
 Columns are compared with the inputs in the model's config.pbtxt. Lists are filled or cut to the
 model's shape only where the user asks for it.
@@ -6,19 +6,23 @@ model's shape only where the user asks for it.
 
 import base64
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
 
-from hpcbench.errors import BadInput
+from hpcbench.errors import BadInput, did_you_mean
 from hpcbench.exchange import input_layout
 from hpcbench.exchange.event_columns import Events, ListColumn
 from hpcbench.exchange.input_layout import NUMPY_TYPES, InputOptions, Layout
-from hpcbench.exchange.whole_file import whole_file
+from hpcbench.plan.arrivals import Intervals, intervals_between, microseconds
 from hpcbench.plan.model import TritonModel
 
 
@@ -208,3 +212,90 @@ def _json(array: Any) -> dict[str, Any]:
     # perf_analyzer copies the bytes as they are, and Triton expects little-endian values.
     data = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
     return {"b64": base64.b64encode(data).decode(), "shape": shape}
+
+
+@contextmanager
+def whole_file(out: Path) -> Iterator[Path]:
+    """Yield where to write what takes the place of a file, unless that fails.
+
+    Parameters
+    ----------
+    out
+        The file, which need not exist.
+
+    Yields
+    ------
+    Path
+        A name beside it, which is gone afterwards.
+
+    Raises
+    ------
+    BadInput
+        It cannot be written.
+    """
+    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        yield temporary
+        temporary.replace(out)
+    except OSError as error:
+        raise BadInput(f"{out}: cannot be written: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_intervals(
+    source: Path, column: str, out: Path, *, events: int | None = None
+) -> Intervals:
+    """Write the times between arrivals as perf_analyzer reads them.
+
+    Parameters
+    ----------
+    source
+        A CSV file with a header, or a Parquet file.
+    column
+        Its column with the times: timestamps, or numbers of seconds, in any order.
+    out
+        The file; it is replaced only once the new one is whole.
+    events
+        How many arrivals to use, from the earliest on; None for all.
+
+    Returns
+    -------
+    Intervals
+        What was written.
+
+    Raises
+    ------
+    BadInput
+        The file or the column is not there, holds something else, or cannot be written.
+    """
+    times = _column(source, column)
+    try:
+        found = intervals_between(sorted(microseconds(times))[:events])
+    except ValueError as error:
+        raise BadInput(f"{source}: column '{column}' {error}") from error
+    with whole_file(out) as temporary:
+        temporary.write_text("".join(f"{each}\n" for each in found.microseconds))
+    return found
+
+
+def _column(source: Path, column: str) -> pa.ChunkedArray:
+    try:
+        if source.suffix in (".parquet", ".pq"):
+            known = pq.read_schema(source).names
+            table = pq.read_table(source, columns=[column]) if column in known else None
+        else:
+            whole = pyarrow.csv.read_csv(source)
+            known = whole.column_names
+            table = whole.select([column]) if column in known else None
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise BadInput(
+            f"{source}: cannot be read: {getattr(error, 'strerror', None) or error}",
+            "--arrivals takes CSV files with a header, and Parquet files",
+        ) from error
+    if table is None:
+        raise BadInput(
+            f"{source}: there is no column '{column}';{did_you_mean(column, known)} it has: "
+            f"{', '.join(known)}"
+        )
+    return table.column(0)

@@ -48,7 +48,7 @@ def loopback_for(container: Container, *, gpus: bool) -> Iterator[Loopback]:
     """
     with ExitStack() as stack:
         loopback = NODE
-        if sharing_reason(container, gpus=gpus) is None:
+        if shared_loopback_reason(container, gpus=gpus) is None:
             try:
                 loopback = stack.enter_context(own_loopback())
             except NoLoopback as error:
@@ -58,7 +58,7 @@ def loopback_for(container: Container, *, gpus: bool) -> Iterator[Loopback]:
 
 # Cached: it starts a container, and a worker starts many servers.
 @cache
-def sharing_reason(container: Container, *, gpus: bool) -> str | None:
+def shared_loopback_reason(container: Container, *, gpus: bool) -> str | None:
     """Return why the server and its clients are on the node's loopback, once per process.
 
     Parameters
@@ -105,7 +105,7 @@ def in_words(container: Container, *, gpus: bool) -> str:
     str
         A clause.
     """
-    reason = sharing_reason(container, gpus=gpus)
+    reason = shared_loopback_reason(container, gpus=gpus)
     return f"other users reach its ports ({reason})" if reason else "on a loopback of its own"
 
 

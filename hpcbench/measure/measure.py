@@ -18,7 +18,6 @@ from hpcbench.errors import ServerFailed
 from hpcbench.measure import (
     capacity,
     engines,
-    hints,
     loaded_config,
     model_repository,
     node,
@@ -30,10 +29,10 @@ from hpcbench.measure import (
     variants,
 )
 from hpcbench.measure import server as triton
-from hpcbench.measure.intervals_file import write_intervals_file
+from hpcbench.measure.load_outcome import with_hint
 from hpcbench.measure.load_run import GeneratorResult, LoadGenerator, run_under_load
 from hpcbench.measure.meanwhile import Watch, observing, watch
-from hpcbench.measure.open_loop import Schedule
+from hpcbench.measure.open_loop import Schedule, write_intervals_file
 from hpcbench.measure.perf_analyzer import PassPlan
 from hpcbench.measure.perf_output import Outcome
 from hpcbench.measure.preflight import InstalledPerfAnalyzer, check_scratch, installed_perf_analyzer
@@ -315,7 +314,7 @@ def _measure_load(
         outcome = perf_analyzer.in_inferences(each.outcome, inferences)
         beside = [other.variant.model for other in everyone if other is not point]
         outcome = seen.added_to(outcome, point, each.counted, reports=each.reports, beside=beside)
-        found.append((hints.with_hint(outcome, point), extra))
+        found.append((with_hint(outcome, point), extra))
     return found[: len(points)]
 
 

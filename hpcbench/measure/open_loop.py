@@ -1,4 +1,4 @@
-"""Whether an open loop keeps the rate that it was asked for.
+"""Open loops: the arrivals that they send, and whether they keep the rate that was asked for.
 
 Requests of an open loop are due at given times. Where they cannot be sent in time, or are not
 answered as fast as they are sent, latency only says for how long one has measured: the rate is over
@@ -9,9 +9,17 @@ delayed requests only where more than 10 % were delayed.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from hpcbench.config.load_axes import WINDOWS_IN_A_ROW, LoadVariant
+from hpcbench.errors import BadInput
+from hpcbench.measure import perf_analyzer
 from hpcbench.measure.report_stream import PASSES, ReportStream
+from hpcbench.plan.arrivals import read_intervals
 
 MIN_SHARE = 0.98
 """A loop that sends, or gets answered, less of the rate asked for than this does not keep it."""
@@ -192,3 +200,63 @@ def late_reason(schedule: Schedule, metrics: Mapping[str, Any]) -> str:
     percent = metrics.get("delayed_requests_percent")
     delayed = "" if percent is None else f", {percent:.3g} % of them were delayed"
     return f"overloaded: {schedule.rate:g} requests per second were asked for{what}{delayed}"
+
+
+_MARGIN, _MARGIN_S = 1.2, 2.0
+
+
+def drawn_intervals_us(rate: float, count: int, seed: int) -> npt.NDArray[np.int64]:
+    """Draw the times between Poisson arrivals.
+
+    Parameters
+    ----------
+    rate
+        Requests per second.
+    count
+        How many.
+    seed
+        The same seed gives the same sequence, faster or slower by the rate.
+
+    Returns
+    -------
+    numpy.ndarray
+        In whole microseconds, shape (count,). What one is rounded by, the next makes good.
+    """
+    arrivals_us = np.cumsum(np.random.default_rng(seed).exponential(1e6 / rate, count))
+    found: npt.NDArray[np.int64] = np.diff(np.rint(arrivals_us), prepend=0).astype(np.int64)
+    return found
+
+
+def write_intervals_file(load: LoadVariant, folder: Path) -> str | None:
+    """Write the file that perf_analyzer reads, if its load is one of given arrivals.
+
+    Parameters
+    ----------
+    load
+        The load.
+    folder
+        Where perf_analyzer runs.
+
+    Returns
+    -------
+    str or None
+        Why it would not be what was planned; None where it is.
+    """
+    if load.arrivals_seed is not None and load.request_rate is not None:
+        # More than will be sent: what is played a second time are no new arrivals.
+        seconds = WINDOWS_IN_A_ROW * load.window_s + _MARGIN_S
+        count = math.ceil(_MARGIN * load.request_rate * seconds)
+        found_us = drawn_intervals_us(load.request_rate, count, load.arrivals_seed)
+        text = "\n".join(map(str, found_us.tolist()))
+        (folder / perf_analyzer.INTERVALS_NAME).write_text(text)
+        return None
+    if load.request_intervals is None:
+        return None
+    try:
+        found = read_intervals(Path(load.request_intervals), "request_intervals")
+    except BadInput as error:
+        return error.message
+    if found.columns["request_intervals_digest"] != load.request_intervals_digest:
+        return f"request_intervals: {load.request_intervals} has changed since it was planned"
+    (folder / perf_analyzer.INTERVALS_NAME).write_text(found.text)
+    return None

@@ -8,7 +8,6 @@ import json
 import os
 import platform
 import re
-import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -244,7 +243,7 @@ def _probe(runtime: ImageRuntime, container: Container, image: Image, gpus: bool
         command = runtime.image_command(container, image, words, access)
         done = process.run(command, folder=access.folder, timeout_s=_TIMEOUT_S)
     path = runtime.image_name(container, image)
-    by_hand = shlex.join([command.argv[0], "exec", "--containall", path, program, "--version"])
+    by_hand = runtime.by_hand(container, image, [program, "--version"])
     if done.timed_out:
         raise UnusableNode(
             f"{platform.node()}: {path} did not open within {_TIMEOUT_S:.0f} s",

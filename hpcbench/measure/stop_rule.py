@@ -24,6 +24,10 @@ from hpcbench.config.load_axes import WINDOWS_IN_A_ROW
 MIN_BATCHES = 10
 """Batch means of 10 to 30 batches give intervals that hold (Schmeiser 1982, Oper. Res. 30(3))."""
 
+_LOOKS = 1.25
+"""By how much a series grows until its interval is looked at again. With more looks, it would more
+often be narrow by chance in one of them (Heidelberger and Welch 1983, Oper. Res. 31(6))."""
+
 _WARM_UP_LEVEL = 0.01
 _CONFIDENCE = 0.95
 _MOST_CORRELATED = 0.95
@@ -246,9 +250,11 @@ def by_precision(observations: Sequence[Observation], *, precision: float, max_s
     Returns
     -------
     Verdict
-        All reports after the warm-up count.
+        All reports after the warm-up count, up to the last one of a look.
     """
-    n = len(observations)
+    over = bool(observations) and observations[-1].end - observations[0].begin >= max_s
+    n = len(observations) if over else _last_look(len(observations))
+    observations = observations[:n]
     cut = _warm_up_of(observations)
     reached = None
     if n - cut >= MIN_BATCHES:
@@ -259,11 +265,19 @@ def by_precision(observations: Sequence[Observation], *, precision: float, max_s
         )
         if reached <= precision:
             return Verdict(True, True, cut, n, cut, reached)
-    if n and observations[-1].end - observations[0].begin >= max_s:
+    if over:
         how = f"± {reached:.3g}" if reached is not None else f"{n - cut} reports"
         reason = f"did not reach ± {precision:g} of the mean within {max_s:g} s: {how}"
         return Verdict(True, False, cut, n, cut, reached, reason)
     return Verdict(False, False, cut, n, cut, reached)
+
+
+def _last_look(count: int) -> int:
+    """Return how many of so many reports are looked at."""
+    look, following = min(count, MIN_BATCHES), MIN_BATCHES
+    while following <= count:
+        look, following = following, math.ceil(_LOOKS * following)
+    return look
 
 
 def relative_half_width(values: ArrayLike) -> float:
@@ -272,8 +286,11 @@ def relative_half_width(values: ArrayLike) -> float:
     Neighbouring values may be correlated. So it is the wider one of two intervals. That of batch
     means joins them to 10 to 19 batches, which grow with the series until they are as good as
     independent. While there are few values, the batches are short, and say too little. That of an
-    autoregression of first order takes n values for n (1 - r) / (1 + r) independent ones (Bayley
-    and Hammersley 1946, Suppl. J. R. Stat. Soc. 8(2)), with r the correlation of neighbours.
+    autoregression of first order takes n values for m = n (1 - r) / (1 + r) independent ones
+    (Bayley and Hammersley 1946, Suppl. J. R. Stat. Soc. 8(2)). Their variance is too small by
+    1 - 1 / m, and has m - 1 degrees of freedom. The correlation r of neighbours is that of the
+    series and its standard error, as an r that is too small by chance makes an interval too narrow
+    (Bartlett 1946, ibid. 8(1)).
 
     Parameters
     ----------
@@ -291,16 +308,22 @@ def relative_half_width(values: ArrayLike) -> float:
     # What fills no batch is left out at the beginning, which is nearest to the warm-up.
     batches = series[len(series) - size * count :].reshape(count, size).mean(axis=1)
     mean = series.mean()
-    r = _neighbour_correlation(series)
-    half = max(_half_width(batches), _half_width(series) * math.sqrt((1 + r) / (1 - r)))
+    half = max(_half_width(batches, count), _half_width(series, _independent(series)))
     return float(half / mean) if mean > 0 else math.inf
 
 
-def _half_width(values: npt.NDArray[np.float64]) -> float:
-    """Return half of the 95 % interval of the mean of independent values."""
-    n = len(values)
-    quantile = float(special.stdtrit(n - 1, (1 + _CONFIDENCE) / 2))
-    return quantile * float(values.std(ddof=1)) / math.sqrt(n)
+def _independent(series: npt.NDArray[np.float64]) -> float:
+    """Return for how many independent values a series stands, at least 2."""
+    n = len(series)
+    r = _neighbour_correlation(series)
+    r = min(r + math.sqrt((1 - r * r) / n), _MOST_CORRELATED)
+    return max(2.0, n * (1 - r) / (1 + r))
+
+
+def _half_width(values: npt.NDArray[np.float64], independent: float) -> float:
+    """Return half of the 95 % interval of the mean of values that stand for so many."""
+    quantile = float(special.stdtrit(independent - 1, (1 + _CONFIDENCE) / 2))
+    return quantile * float(values.std()) / math.sqrt(independent - 1)
 
 
 def _neighbour_correlation(series: npt.NDArray[np.float64]) -> float:

@@ -13,8 +13,7 @@ from typing import Any
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from hpcbench.config.server_flags import flag_name
-from hpcbench.config.server_values import HPCBENCH_KEYS
+from hpcbench.config.server_values import HPCBENCH_KEYS, flag_name
 from hpcbench.config.triton_messages import (
     ModelConfig,
     ModelInstanceGroup,

@@ -1,17 +1,19 @@
 """The plan of a campaign on a site: its points, what is done, and the placements left to run."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hpcbench.config.campaign import Campaign
 from hpcbench.config.site import Pool, Site
-from hpcbench.config.values import format_walltime
 from hpcbench.errors import BadInput, did_you_mean
+from hpcbench.html_tables import facts_html
 from hpcbench.plan import applicability, arrivals, grid
 from hpcbench.plan.grid import Grid
 from hpcbench.plan.input_data import check_folders, input_digests
@@ -19,9 +21,10 @@ from hpcbench.plan.model import TritonModel, read_model, with_former_digest
 from hpcbench.plan.model_links import bound_folders
 from hpcbench.plan.order import make_placements, split_placements
 from hpcbench.plan.pace import earlier_rows, with_paces
-from hpcbench.plan.placement import ENGINE_S, Placement, builds_engines
+from hpcbench.plan.placement import Placement
 from hpcbench.plan.point import Point
 from hpcbench.plan.references import check_references
+from hpcbench.plan.site_checks import check_gpus, check_walltime
 from hpcbench.plan.software import known_software
 
 if TYPE_CHECKING:
@@ -144,6 +147,33 @@ class Plan:
             for p in waiting
         )
 
+    def _repr_html_(self) -> str:
+        """Show a notebook how much there is to do."""
+        left = {
+            name: {
+                "starts of Triton": len(waiting),
+                "measurements": sum(len(each.points) for each in waiting),
+            }
+            for name, waiting in self.placements.items()
+        }
+        reasons: Counter[str] = Counter()
+        for each in self.inapplicable:
+            reasons[each.reason] += len(each.placement.points)
+        facts: dict[str, Any] = {
+            "points": len(self.grid.points),
+            "repeats": self.campaign.repeats,
+            "measurements": self.measurements,
+            "done": self.done,
+            "left": left,
+            "time": f"about {timedelta(seconds=round(self.estimate_s))}",
+            "not applicable": [
+                {"measurements": number, "reason": reason} for reason, number in reasons.items()
+            ],
+            "not checked": "; ".join(self.not_checked),
+        }
+        title = f"{self.campaign.name} on {self.site.name}"
+        return facts_html(title, {name: value for name, value in facts.items() if value})
+
 
 def plan(
     campaign: Campaign,
@@ -187,7 +217,7 @@ def plan(
         The site has no Triton.
     """
     names = chosen_pools(site, pools)
-    _check_gpus(site, names)
+    check_gpus(site, names)
     anywhere = anywhere and results is None and site.scheduler != "local"
     software = known_software(site, campaign, anywhere=anywhere)
     site = software.site
@@ -220,7 +250,7 @@ def plan(
             if reason is not None
             for placement in _place(members, campaign, pool, fresh_servers=True)
         ]
-    _check_walltime(site, placements)
+    check_walltime(site, placements)
     todo = Plan(
         campaign=campaign,
         site=site,
@@ -341,39 +371,9 @@ def chosen_pools(site: Site, pools: Sequence[str]) -> list[str]:
     return chosen
 
 
-def _check_gpus(site: Site, pools: Iterable[str]) -> None:
-    """Refuse to charge GPU hours for servers that cannot have the GPUs."""
-    with_gpus = [name for name in pools if site.pools[name].gpus_per_job]
-    if with_gpus and site.container.wastes_gpus:
-        raise BadInput(
-            f"site '{site.name}': the jobs of {', '.join(with_gpus)} have GPUs, and runtime: "
-            f"{site.container.runtime} serves on CPUs only",
-            "in the site file, name a container runtime and its images (runtime: apptainer, "
-            "server_image, sdk_image); or, to measure these nodes' CPUs, container.cpus_only: true",
-        )
-
-
 def _split(pool: Pool, placements: Iterable[Placement | None]) -> tuple[Placement, ...]:
     left = [placement for placement in placements if placement]
     return split_placements(left, jobs=pool.max_jobs, walltime_s=pool.walltime)
-
-
-def _check_walltime(site: Site, placements: Mapping[str, Sequence[Placement]]) -> None:
-    """Refuse a campaign with a point that could not finish within its job."""
-    for name, waiting in placements.items():
-        limit_s = site.pools[name].walltime
-        longest = max(waiting, key=lambda placement: placement.needs_s(1), default=None)
-        if limit_s is None or longest is None or longest.needs_s(1) <= limit_s:
-            continue
-        builds = any(map(builds_engines, longest.points[0].served))
-        engines = f", {ENGINE_S / 60:.0f} min of it for TensorRT's engines" if builds else ""
-        raise BadInput(
-            f"pool {name} of site '{site.name}': a job lasts {format_walltime(limit_s)}, and a "
-            f"point that does not settle takes up to {format_walltime(int(longest.needs_s(1)) + 1)}"
-            " with its server"
-            f"{engines}",
-            "raise the pool's walltime, or lower measurement_interval_ms or max_trials",
-        )
 
 
 def _read_models(campaign: Campaign, bound: Sequence[Path]) -> dict[str, TritonModel]:

@@ -80,8 +80,8 @@ def _wanted_images(site: Site, campaign: Campaign) -> list[str | None]:
                 f"{campaign.source}: model '{model}': server_image: site '{site.name}' names no "
                 f"image '{image}';{did_you_mean(image, known)} it names: "
                 f"{', '.join(known) or 'none'}",
-                "add it to container.server_images of the site file (runtime: apptainer), or leave "
-                "server_image out",
+                "add it to container.server_images of the site file (runtime: apptainer or "
+                "podman-hpc), or leave server_image out",
             )
     return list(wanted)
 

@@ -322,7 +322,7 @@ class Record(Asked):
         "reaches; missing: not known"
     )
     cuda_visible_devices: str | None = _provenance("the GPUs that the batch system gave to the job")
-    runtime: str | None = _software("native | apptainer")
+    runtime: str | None = _software("native | apptainer | podman-hpc")
     server_image: str | None = _provenance(
         "Triton's image as the site file names it; missing: none"
     )

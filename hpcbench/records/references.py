@@ -161,6 +161,48 @@ def read_expectations(results: Path) -> tuple[Expectation, ...]:
     return expectations(Campaign.load(path))
 
 
+def read_planned(results: Path) -> list[dict[str, Any]]:
+    """Return the points that the newest run into a results folder set out to measure.
+
+    Parameters
+    ----------
+    results
+        A results folder, or anything else that holds results.
+
+    Returns
+    -------
+    list of dict
+        For each point of each pool the columns of POINT_COLUMNS, ``pool``, ``point_id`` and
+        ``beside``; ``pool_gpu`` as the site file has it. Empty where there is no plan, as of
+        results that were imported.
+
+    Raises
+    ------
+    BadInput
+        Where a file in the folder is not what its name says.
+    """
+    folder = Results(results)
+    if not all(path.is_file() for path in (folder.plan, folder.campaign, folder.site)):
+        return []
+    from hpcbench.config.campaign import Campaign
+    from hpcbench.config.site import Site
+    from hpcbench.records.store import read_plan
+
+    names = {model.shown_as: model.name for model in Campaign.load(folder.campaign).models}
+    gpus = {name: pool.gpu for name, pool in Site.load(folder.site).pools.items()}
+    points = {(row["pool"], row["point_id"]): row for row in read_plan(folder)}
+    return [
+        dict.fromkeys(POINT_COLUMNS)
+        | row
+        | {
+            "model": names.get(row["model_label"]),
+            "pool_gpu": gpus.get(row["pool"]),
+            "beside": row["together_id"],
+        }
+        for row in points.values()
+    ]
+
+
 def _text(value: Any) -> str:
     """Return a value as JSON, in which 1, 1.0 and true differ, and lists are tuples."""
     # Accelerators and the like stand in a record as the text that they have.

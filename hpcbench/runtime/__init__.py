@@ -1,1 +1,1 @@
-"""How a program is started and how it ends: bare or in Apptainer."""
+"""How a program is started and how it ends: bare, in Apptainer or in podman-hpc."""

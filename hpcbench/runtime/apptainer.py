@@ -1,13 +1,11 @@
 """Apptainer, and Singularity from 3.9 on: how programs run in an image, and why one did not."""
 
-import csv
-import io
 import os
 import re
+import shlex
 import shutil
 import stat
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 from hpcbench.config.container import Container, ResolvedContainer
@@ -21,6 +19,7 @@ from hpcbench.runtime.command import (
     NodeAccess,
     Software,
 )
+from hpcbench.runtime.mounts import Mount, check_binds, cuda_environment, mount_options, mounts_of
 from hpcbench.runtime.process import Command
 
 PULL_TIMEOUT_S = 24 * 3600.0
@@ -75,48 +74,39 @@ class _Apptainer:
         _require_program()
         for image in ("server", "sdk"):
             images.check_readable(self.image_name(container, image))
-        for source, _ in container.bound_paths:
-            if not source.exists():
-                raise SiteError(
-                    f"container.binds: {source} does not exist on this node",
-                    "remove it from the site file, or ask for nodes that have it",
-                )
+        check_binds(container)
 
     def image_name(self, container: Container, image: Image) -> str:
-        assert isinstance(container, ResolvedContainer)
-        name, digest = {
-            "server": (container.images[0], container.server_digest),
-            "sdk": (container.images[1], container.sdk_digest),
-        }[image]
-        return images.image_location(name, digest, container.cache)
+        return images.location_of(container, image)
+
+    def by_hand(self, container: Container, image: Image, words: list[str]) -> str:
+        tool = _require_program()
+        name = self.image_name(container, image)
+        return shlex.join([tool, "exec", "--containall", name, *words])
 
     def image_command(
         self, container: Container, image: Image, words: list[str], access: NodeAccess
     ) -> Command:
         tool = _require_program()
-        mounts = [
-            _Mount(source, destination, read_only=True)
-            for source, destination in (*container.bound_paths, *access.mounts)
-        ]
-        mounts += _writable(access)
+        mounts = mounts_of(container, access)
         memory = SHARED_MEMORY / f"{access.shm_prefix}shm"
         if access.shm_prefix:
             mounts.append(_shared_memory(memory, access.folder))
-        # A later mount covers what is below it, so a folder comes before those within it.
-        mounts.sort(key=lambda mount: len(mount.destination.parts))
         argv = [
             *(tool, "--quiet", "exec"),
             # No file, process, variable or memory of the user's session reaches a measurement.
             "--containall",
             *(["--nv"] if access.gpus else []),
-            *(word for mount in mounts for word in ("--mount", mount.option_value)),
+            *mount_options(mounts),
             *("--pwd", str(access.folder)),
             self.image_name(container, image),
             *words,
         ]
         # Not by --env, which would cut "0,1" at its comma.
         name = Path(tool).name.upper()
-        env = {f"{name}ENV_{key}": value for key, value in {**_cuda(), **access.env}.items()}
+        env = {
+            f"{name}ENV_{key}": value for key, value in {**cuda_environment(), **access.env}.items()
+        }
         # A node that cannot mount images unpacks them at each start: then on the scratch disk.
         env[f"{name}_TMPDIR"] = str(access.folder)
         # The server outlives the perf_analyzers of its points, which share its folder in turn.
@@ -145,6 +135,7 @@ class _Apptainer:
                 f"{reference} could not be pulled: {' '.join(lines[-2:]) or 'no reason given'}",
                 f"try it by hand: {tool} pull image.sif {reference}",
             )
+        images.check_sif(target)
 
 
 def _program() -> str | None:
@@ -161,35 +152,7 @@ def _require_program() -> str:
     return tool
 
 
-@dataclass(frozen=True)
-class _Mount:
-    """A path of the node, and where the container has it."""
-
-    source: Path
-    destination: Path
-    read_only: bool = False
-
-    @property
-    def option_value(self) -> str:
-        """The value of --mount, which takes any path; --bind stops at colons and commas."""
-        text = io.StringIO()
-        words = ["type=bind", f"source={self.source}", f"destination={self.destination}"]
-        csv.writer(text, lineterminator="").writerow(words + ["ro"] * self.read_only)
-        return text.getvalue()
-
-
-def _writable(access: NodeAccess) -> list[_Mount]:
-    temporary = access.folder / ".tmp"
-    temporary.mkdir(exist_ok=True)
-    return [
-        _Mount(temporary, Path("/tmp")),
-        _Mount(temporary, Path("/var/tmp")),
-        _Mount(access.folder, access.folder),
-        *(_Mount(folder, folder) for folder in access.writable),
-    ]
-
-
-def _shared_memory(memory: Path, folder: Path) -> _Mount:
+def _shared_memory(memory: Path, folder: Path) -> Mount:
     """A folder of the node's shared memory as /dev/shm of the container; makes it."""
     # On a disk it would cost throughput, and Apptainer's own /dev/shm is for one container only:
     # Triton's and perf_analyzer's must be the same.
@@ -198,20 +161,7 @@ def _shared_memory(memory: Path, folder: Path) -> _Mount:
     link = folder / f".{memory.name}"
     if not link.is_symlink():
         link.symlink_to(memory)
-    return _Mount(link, SHARED_MEMORY)
-
-
-def _cuda() -> dict[str, str]:
-    """Which GPUs the batch system gave, and where CUDA may keep what it compiles.
-
-    TensorRT keeps its engines in the working folder, which is on the scratch disk anyway.
-    """
-    env = {"CUDA_CACHE_PATH": "/tmp/cuda"}
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        # A batch system may say CUDA0, which the CUDA library does not understand.
-        env["CUDA_VISIBLE_DEVICES"] = re.sub(r"\bCUDA(?=\d)", "", visible)
-    return env
+    return Mount(link, SHARED_MEMORY)
 
 
 _UNPACK = "unpack the image once, apptainer build --sandbox FOLDER IMAGE, and name the folder"

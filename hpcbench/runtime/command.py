@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from hpcbench.config.container import RUNTIMES, Container
-from hpcbench.errors import SiteError
 from hpcbench.runtime.process import Command
 
 SAFE = "letters, digits and . _ / + , @ % = -"
@@ -229,7 +228,25 @@ class ImageRuntime(Runtime, Protocol):
         Returns
         -------
         str
-            For Apptainer the path of a file or folder.
+            The path of a file or folder.
+        """
+
+    def by_hand(self, container: Container, image: Image, words: list[str]) -> str:
+        """Return how a person would run a command in an image.
+
+        Parameters
+        ----------
+        container
+            The section of the site file, with its digests.
+        image
+            Which of the two.
+        words
+            The command and its arguments.
+
+        Returns
+        -------
+        str
+            For a shell.
         """
 
     def image_command(
@@ -276,7 +293,7 @@ class ImageRuntime(Runtime, Protocol):
         reference
             docker://..., with a digest.
         target
-            The file to write, in a folder of its own that the caller deletes.
+            The file or folder to make, in a folder of its own that the caller deletes.
 
         Raises
         ------
@@ -297,24 +314,9 @@ def runtime_of(container: Container) -> Runtime:
     -------
     Runtime
         What the runtime's module calls ``RUNTIME``.
-
-    Raises
-    ------
-    SiteError
-        Where its programs cannot be started yet.
     """
-    found: Runtime = import_module(_module(container)).RUNTIME
+    found: Runtime = import_module(RUNTIMES[container.runtime].module).RUNTIME
     return found
-
-
-def _module(container: Container) -> str:
-    module = RUNTIMES[container.runtime].module
-    if module is None:
-        raise SiteError(
-            str(container.cannot_start),
-            "hpcbench plan works; to measure, name another runtime in a copy of the site file",
-        )
-    return module
 
 
 def image_runtime_of(container: Container) -> ImageRuntime | None:
@@ -329,15 +331,10 @@ def image_runtime_of(container: Container) -> ImageRuntime | None:
     -------
     ImageRuntime or None
         None where the programs run bare.
-
-    Raises
-    ------
-    SiteError
-        Where its containers cannot be started yet.
     """
     if not container.has_images:
         return None
-    found: ImageRuntime = import_module(_module(container)).RUNTIME
+    found: ImageRuntime = import_module(RUNTIMES[container.runtime].module).RUNTIME
     return found
 
 

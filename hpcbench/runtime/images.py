@@ -14,8 +14,9 @@ import struct
 import uuid
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Literal
 
-from hpcbench.config.container import DOCKER, Container, ResolvedContainer
+from hpcbench.config.container import DOCKER, RUNTIMES, Container, ResolvedContainer
 from hpcbench.errors import SiteError
 from hpcbench.runtime import registry
 
@@ -275,7 +276,7 @@ def _of_entry(file: Path, mode: int) -> bytes:
         return b"unreadable"  # /etc/shadow: what a user cannot read, the user's container cannot
 
 
-def image_location(image: str, digest: str, folder: Path) -> str:
+def image_location(image: str, digest: str, container: Container) -> str:
     """Return where an image is, or will be once it is pulled.
 
     Parameters
@@ -284,15 +285,40 @@ def image_location(image: str, digest: str, folder: Path) -> str:
         A SIF file, a folder, or a docker:// reference.
     digest
         Its digest, as `image_digest` gives it.
-    folder
-        The site's cache.
+    container
+        The section of the site file: its cache, and the runtime.
 
     Returns
     -------
     str
-        The image itself, or a file of the cache for a reference.
+        The image itself, or for a reference what the runtime makes of it in the cache.
     """
-    return str(folder / f"{digest.replace(':', '-')}.sif") if image.startswith(DOCKER) else image
+    if not image.startswith(DOCKER):
+        return image
+    return str(container.cache / f"{digest.replace(':', '-')}{RUNTIMES[container.runtime].pulled}")
+
+
+def location_of(container: Container, image: Literal["server", "sdk"]) -> str:
+    """Return where one of the two images is on this node.
+
+    Parameters
+    ----------
+    container
+        The section of the site file, with its digests.
+    image
+        Triton's image, or the one with perf_analyzer.
+
+    Returns
+    -------
+    str
+        The path of a file or folder.
+    """
+    assert isinstance(container, ResolvedContainer)
+    name, digest = {
+        "server": (container.images[0], container.server_digest),
+        "sdk": (container.images[1], container.sdk_digest),
+    }[image]
+    return image_location(name, digest, container)
 
 
 def check_readable(path: str) -> None:

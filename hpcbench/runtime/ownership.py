@@ -132,14 +132,14 @@ def others_cannot_write() -> Iterator[None]:
 
 
 def check_cached(path: Path) -> None:
-    """Refuse a file that somebody else may have put into a cache under a digest's name.
+    """Refuse an image that somebody else may have put into a cache under a digest's name.
 
     Whoever owns the cache is trusted: they could replace whatever is in it.
 
     Parameters
     ----------
     path
-        The file, which need not exist.
+        The file or folder, which need not exist.
 
     Raises
     ------
@@ -152,7 +152,8 @@ def check_cached(path: Path) -> None:
     except FileNotFoundError:
         return
     trusted = {0, os.getuid(), folder.st_uid}
-    if stat.S_ISREG(found.st_mode) and found.st_uid in trusted and not found.st_mode & stat.S_IWOTH:
+    real = stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)
+    if real and found.st_uid in trusted and not found.st_mode & stat.S_IWOTH:
         return
     raise SiteError(
         f"container.cache: {path} belongs to user {found.st_uid} ({stat.filemode(found.st_mode)}), "

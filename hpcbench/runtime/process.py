@@ -354,10 +354,10 @@ def _undisturbed(environment: Mapping[str, str]) -> dict[str, str]:
     """Without what would change a measurement unnoticed.
 
     All that is started here talks to the loopback, which no proxy reaches. Variables of Apptainer
-    can bind folders and set variables in every container.
+    and Podman can bind folders and set variables in every container.
     """
     proxies = ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy")
-    runtimes = ("APPTAINER", "SINGULARITY")
+    runtimes = ("APPTAINER", "SINGULARITY", "PODMANHPC", "CONTAINERS_", "CONTAINER_")
     return {
         name: value
         for name, value in environment.items()

@@ -41,11 +41,11 @@ def pull_images(container: Container, notify: Callable[[str], None]) -> None:
         )
     digests = container.server_digest, container.sdk_digest
     for image, digest in zip(container.images, digests, strict=True):
-        path = Path(images.image_location(image, digest, container.cache))
+        path = Path(images.image_location(image, digest, container))
         if not image.startswith(DOCKER):
             continue
         check_cached(path)
-        if not path.is_file():
+        if not path.exists():
             reference = registry.parse_reference(image).at(digest)
             notify(reference)
             try:
@@ -81,11 +81,11 @@ def unfinished_bytes(container: Container) -> int:
 
 
 def _pull(runtime: ImageRuntime, reference: str, path: Path) -> None:
-    """Pull under a temporary name and rename: whoever finds the file finds all of it."""
+    """Pull under a temporary name and rename: whoever finds the image finds all of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with _pull_lock(path) as locked:
         # Another run may have pulled it while this one waited for the lock.
-        if path.is_file():
+        if path.exists():
             return
         if locked:
             # What a killed run began. Without a lock it could be another run's that is at work.
@@ -94,14 +94,13 @@ def _pull(runtime: ImageRuntime, reference: str, path: Path) -> None:
         with tempfile.TemporaryDirectory(
             prefix=f"{_UNFINISHED}{path.stem}-", dir=path.parent, ignore_cleanup_errors=True
         ) as folder:
-            new = Path(folder) / "image.sif"
+            new = Path(folder) / f"image{path.suffix}"
             runtime.pull(reference, new)
-            images.check_sif(new)
             new.rename(path)
 
 
 @contextmanager
 def _pull_lock(path: Path) -> Iterator[bool]:
-    """Wait until nobody else pulls this file; False where the file system has no locks."""
+    """Wait until nobody else pulls this image; False where the file system has no locks."""
     with path.with_name(f".lock-{path.stem}").open("w") as file:
         yield lock_until_closed(file)

@@ -5,8 +5,8 @@ host, is what a killed process has left: whoever ends a Triton on the node delet
 the next driver and the next job (`hpcbench.runtime.supervisor.remove_abandoned`).
 """
 
+import glob
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +34,7 @@ def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        supervisor.delete(glob.escape(str(folder)))
         os.close(lock)
 
 

@@ -1,6 +1,6 @@
 """The truth table of the decisions: what is promised of each, beside what a simulation finds.
 
-    python -m tests.benchmarks.decisions [--trials N] [CASE...]
+    python -m tests.benchmarks.decisions [--trials N] [--into FILE] [CASE...]
 
 Each case makes results whose truth is known, in the form that campaigns leave them, puts them
 through the real functions that `hpcbench compare` and `recommend` call, and counts how often the
@@ -11,6 +11,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -47,13 +48,14 @@ class Found:
     share: float
 
     @property
-    def error(self) -> float:
-        """The standard error of the share, for trials that are right or wrong."""
-        return float(np.sqrt(self.share * (1 - self.share) / self.trials))
-
-    @property
     def is_kept(self) -> bool:
         return self.case.least <= self.share <= self.case.most
+
+    @property
+    def row(self) -> str:
+        kept = "" if self.is_kept else " (NOT KEPT)"
+        name, promised = self.case.name, self.case.promised
+        return f"| {name} | {promised} | {self.share:.3f}{kept} | {self.trials} |"
 
 
 CASES: tuple[Case, ...] = tuple(
@@ -73,20 +75,27 @@ def main(words: Sequence[str]) -> int:
     """Print a row for each case; end with 1 if a promise is not kept."""
     options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     options.add_argument("--trials", type=int, help="the same for each case")
+    options.add_argument("--into", type=Path, help="a document whose rows are replaced by these")
     options.add_argument("cases", nargs="*", metavar="CASE", help="the beginning of a case's name")
     given = options.parse_args(words)
     chosen = [c for c in CASES if not given.cases or c.name.startswith(tuple(given.cases))]
-    print("| case | promised | found | trials | kept |")
-    print("|---|---|---|---|---|")
+    print("| case | promised | found | trials |")
+    print("|---|---|---|---|")
     kept = True
     for found in simulate(chosen, given.trials):
-        case = found.case
         kept &= found.is_kept
-        share = f"{found.share:.3f} ± {found.error:.3f}"
-        verdict = "yes" if found.is_kept else "NO"
-        row = f"| {case.name} | {case.promised} | {share} | {found.trials} | {verdict} |"
-        print(row, flush=True)
+        print(found.row, flush=True)
+        if given.into is not None:
+            _replace(given.into, found)
     return int(not kept)
+
+
+def _replace(document: Path, found: Found) -> None:
+    """Replace the row of a case in a document."""
+    lines = document.read_text(encoding="utf-8").split("\n")
+    (at,) = (n for n, line in enumerate(lines) if line.startswith(f"| {found.case.name} | "))
+    lines[at] = found.row
+    document.write_text("\n".join(lines), encoding="utf-8")
 
 
 if __name__ == "__main__":

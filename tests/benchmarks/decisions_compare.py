@@ -24,6 +24,22 @@ def _found_worse(night: Night, chance: Chance) -> float:
     return float((found.a_table["concurrency"].iloc[worse["a"]] == 1).any())
 
 
+def _only_worse(night: Night, chance: Chance) -> float:
+    """Whether some of many that changed are found worse, and none that did not change better."""
+    a = results(replace(night, slow=1.0, gradient=1.0), chance)
+    found = compare_results(a, results(replace(night, name="b"), chance), TOLERANCE)
+    better = found.rows[found.rows["verdict"] == Verdict.BETTER]
+    changed = round(night.share * night.configurations)
+    same = found.a_table["concurrency"].iloc[better["a"]] > changed
+    return float(found.count(Verdict.WORSE) > 0 and not same.any())
+
+
+def _more_failing(night: Night, chance: Chance) -> float:
+    """Whether something is worse, where a share of A's measurements fails by chance."""
+    a = results(replace(night, failing=0.01, dead=False), chance)
+    return float(compare_results(a, results(replace(night, name="b"), chance), TOLERANCE).is_worse)
+
+
 def _alarm(night: Night, chance: Chance) -> float:
     """Whether anything is worse, where nothing changed."""
     b = results(replace(night, name="b"), chance)
@@ -61,6 +77,20 @@ def _case(name: str, function: Any, *words: Any, **promise: Any) -> dict[str, An
     return {"name": name, "trial": partial(function, *words), **promise}
 
 
+MANY = {
+    "half of 100 at 91 %": Night(slow=0.91, share=0.5),
+    "45 of 100 at 91 %": Night(slow=0.91, share=0.45),
+    "half of 100 at 91 %, in nights (SD 5 %), 3 sessions": Night(
+        slow=0.91, share=0.5, sessions=3, night_sd=0.05
+    ),
+    "55 of 100 at 91 %, in nights (SD 5 %), 3 sessions": Night(
+        slow=0.91, share=0.55, sessions=3, night_sd=0.05
+    ),
+    "30 of 100 at 80 %": Night(slow=0.8, share=0.3),
+    "from 100 % to 80 % over the grid": Night(gradient=0.8),
+}
+"""What many configurations did, so that their median is not what the night did."""
+
 CASES = (
     _case(
         "compare: one of 100 at 50 %, 2 repeats, found worse",
@@ -78,8 +108,30 @@ CASES = (
         least=0.8,
     ),
     *(
+        _case(f"compare: {what}, found worse, others not better", _only_worse, night, least=0.95)
+        for what, night in MANY.items()
+    ),
+    *(
         _case(f"compare: nothing changed, {n} repeats, alarms", _alarm, Night(repeats=n), most=0.05)
         for n in (1, 2, 3, 5, 10)
+    ),
+    *(
+        _case(
+            f"compare: 1 % of measurements fail on both sides, {n} repeats, alarms",
+            *(_alarm, Night(repeats=n, failing=0.01)),
+            most=0.05,
+        )
+        for n in (2, 3, 10)
+    ),
+    _case(
+        "compare: one of 100 fails in all of 3 repeats, found worse",
+        *(_more_failing, Night(failing=0.01, dead=True)),
+        least=0.95,
+    ),
+    _case(
+        "compare: 1 % of measurements fail in A and 6 % in B, 3 repeats, found worse",
+        *(_more_failing, Night(failing=0.06)),
+        least=0.8,
     ),
     *(
         _case(

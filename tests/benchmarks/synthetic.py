@@ -19,8 +19,10 @@ class Night:
 
     ``cv`` is the spread between repeats, of each metric by itself; ``night_sd`` what all
     configurations share in a session; ``slow`` the true factor of the throughput of the first
-    configuration; ``outliers`` the share of repeats that take twice as long; ``rho`` how much each
-    repeat resembles the one before.
+    ``share`` of configurations (of one, where that is 0), and ``gradient`` that of the last, with
+    all between on a line; ``outliers`` the share of repeats that take twice as long; ``rho`` how
+    much each repeat resembles the one before; ``failing`` the share of measurements that fail, and
+    ``dead`` whether all of the first configuration do.
     """
 
     configurations: int = 100
@@ -30,8 +32,12 @@ class Night:
     p99_cv: float = 0.04
     night_sd: float = 0.0
     slow: float = 1.0
+    share: float = 0.0
+    gradient: float = 1.0
     outliers: float = 0.0
     rho: float = 0.0
+    failing: float = 0.0
+    dead: bool = False
     name: str = field(default="a")
 
 
@@ -58,7 +64,8 @@ def results(night: Night, chance: np.random.Generator) -> pd.DataFrame:
     # A night slows all metrics of all configurations alike.
     slower = np.exp(night.night_sd * chance.normal(size=(1, night.sessions, 1)))
     slower = np.broadcast_to(slower, shape).copy()
-    slower[0] /= night.slow
+    slower[: max(1, round(night.share * night.configurations))] /= night.slow
+    slower /= np.linspace(1, night.gradient, night.configurations)[:, None, None]
     slower *= np.where(chance.random(shape) < night.outliers, 2, 1)
 
     def noise(cv: float) -> np.ndarray:
@@ -77,7 +84,18 @@ def results(night: Night, chance: np.random.Generator) -> pd.DataFrame:
         latency_p50_us=np.round(p50_us.ravel()),
         latency_p99_us=np.round(p99_us.ravel()),
     )
-    return as_read(frame, COMPARE_COLUMNS)
+    failed = chance.random(shape) < night.failing if night.failing else np.zeros(shape, dtype=bool)
+    failed[0] |= night.dead
+    return as_read(_failed(frame, failed.ravel()) if failed.any() else frame, COMPARE_COLUMNS)
+
+
+def _failed(frame: pd.DataFrame, which: np.ndarray) -> pd.DataFrame:
+    """The measurements, of which some failed."""
+    metrics = ("throughput_infer_per_s", "latency_p50_us", "latency_p99_us", "request_count")
+    changed = {name: frame[name].mask(which) for name in metrics}
+    status = frame["status"].astype(object).mask(which, "failed").astype("string")
+    reason = pd.Series(np.where(which, "the server died", None), frame.index, dtype="string")
+    return frame.assign(**changed, status=status, reason=reason)
 
 
 def as_read(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:

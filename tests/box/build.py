@@ -1,8 +1,8 @@
 """Builds the box's root folder, in stages that are redone only when what they are made of changed.
 
 root: Debian, from packages.txt. accounts: Slurm's accounting database. python: hpcbench's
-dependencies. native: Triton and perf_analyzer. A stage's stamp is written when it is complete, so
-an interrupted build goes on where it stopped.
+dependencies. native: Triton and perf_analyzer. podman: podman-hpc. A stage's stamp is written when
+it is complete, so an interrupted build goes on where it stopped.
 """
 
 import concurrent.futures
@@ -81,6 +81,7 @@ def definitions() -> dict[str, str]:
         "accounts": _digest([*inside, HERE / "etc/slurmdbd.conf", HERE / "etc/mariadb.cnf"]),
         "python": _digest([], *python),
         "native": _digest(sorted(native)),
+        "podman": _digest([HERE / "inside" / "podman.sh"]),
     }
 
 
@@ -122,6 +123,7 @@ def build(places: Places) -> None:
             "accounts": lambda places: _make_accounts(places, enter),
             "python": lambda places: _make_python(places, enter),
             "native": lambda places: _make_native(places, enter),
+            "podman": lambda places: _make_podman(places, enter),
         }
         done = [pool.submit(_make, stage, makers[stage], places, digests[stage]) for stage in todo]
         for result in done:
@@ -213,6 +215,12 @@ def _make_native(places: Places, enter: list[str]) -> None:
     log = places.logs / "build-native.log"
     command = [*enter, "python3", program, "/opt/native"]
     logged(command, log, "installing Triton and perf_analyzer", hostside.pip_environment())
+
+
+def _make_podman(places: Places, enter: list[str]) -> None:
+    script = str(HERE / "inside" / "podman.sh")
+    log = places.logs / "build-podman.log"
+    logged([*enter, "sh", script], log, "installing podman-hpc", hostside.pip_environment())
 
 
 def build_images(places: Places, inside: Callable[[list[str]], int]) -> None:

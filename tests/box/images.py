@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ import pandas as pd
 import yaml
 
 from hpcbench import load_results
-from tests.box.fixture import Box
+from tests.box.fixture import Box, in_time
 from tests.box.paths import Places
+from tests.box.registry import HOST
 from tests.helpers.real import QUICK, SHAPES, UNHURRIED
 
 HERE = Path(__file__).resolve().parent
@@ -22,7 +25,7 @@ HOME = Path("/home/physicist")
 SERVER, SDK = "/opt/images/server-cpu.sif", "/opt/images/sdk-cpu.sif"
 OURS = (
     "tritonserver|perf_analyzer|python_backend|squashfuse|runtime parent|supervisor.py"
-    "|hpcbench-guard"
+    "|hpcbench-guard|podman-hpc|bin/podman|conmon|fuse-overlayfs"
 )
 
 
@@ -109,6 +112,37 @@ class Place:
     def rows(self, results: Path | None = None) -> list[dict[str, Any]]:
         """The records, read from outside: it takes no Python to be started in the box."""
         return rows_of(load_results(host_path(results or self.results)))
+
+
+@contextmanager
+def registry_of(box: Box, names: Mapping[str, str], needless: str = "") -> Iterator[Path]:
+    """A registry that holds images as tools/NAME:1: the folder of its files, digests and log.
+
+    ``needless`` are folders of /usr that none of them needs.
+    """
+    folder = Place(box).folder / "registry"
+    tool = f"{CHECKOUT}/tests/box/registry.py"
+    box.said("python", tool, "prepare", str(folder))
+    serve = f"cd {folder} && exec docker-registry serve config.yml >log 2>&1"
+    server = subprocess.Popen([sys.executable, HERE / "box", "exec", "sh", "-c", serve])
+    try:
+        answers = ["sh", "-c", f"ss -ltn | grep -q {HOST}"]
+        assert in_time(lambda: box.exec(*answers).returncode == 0, 20)
+        for name, image in names.items():
+            root = f"{folder}/root"
+            box.said("apptainer", "-q", "build", "--sandbox", root, image)
+            box.said("sh", "-c", f"cd {root}/usr && rm -rf {needless}")
+            path = box.said("apptainer", "-q", "exec", "--containall", image, "printenv", "PATH")
+            words = [str(folder), f"tools/{name}", "1", root, path]
+            digest = box.exec("python", tool, "push", *words, timeout_s=200)
+            assert digest.returncode == 0, digest.stderr
+            box.said(
+                "sh", "-c", f"printf %s {digest.stdout} >{folder}/{name}.digest; rm -rf {root}"
+            )
+        yield folder
+    finally:
+        server.terminate()
+        server.wait(20)
 
 
 def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:

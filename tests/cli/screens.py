@@ -157,7 +157,7 @@ def results_of(name: str) -> pd.DataFrame:
 
 def results_screen(name: str, width: int | None) -> str:
     """The table at the end of a run."""
-    return printed(results_table(results_of(name), width))
+    return printed(results_table(results_of(name)).lines(width))
 
 
 def plan_screen(name: str, width: int) -> str:

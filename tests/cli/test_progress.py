@@ -182,7 +182,7 @@ def table(results: Results, *records: Record) -> str:
     results.create()
     for entry in records:
         write_point(results, entry)
-    return printed(results_table(load_results(results.folder), 160))
+    return printed(results_table(load_results(results.folder)).lines(160))
 
 
 @pytest.fixture

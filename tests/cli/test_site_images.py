@@ -79,7 +79,6 @@ def test_what_can_not_be_pulled_is_said(site: Path, tmp_path: Path, pulled: list
         ((tmp_path, "--site", site), 2, "either pulled for a site or built in a FOLDER"),
         ((tmp_path, "--server-image", "x"), 2, "need --site"),
         (("--site", "local"), 2, "runtime: native has no images"),
-        (("--site", "perlmutter"), 3, "podman-hpc: this version of hpcbench plans campaigns"),
     ):
         ended = images(*words)
         assert ended.exit_code == code, ended.output

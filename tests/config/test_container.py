@@ -14,6 +14,11 @@ from tests.helpers.builders import refusal, write_site
 
 APPTAINER = {"runtime": "apptainer", "server_image": "server.sif", "sdk_image": "sdk.sif"}
 DIGEST = f"sha256:{'0' * 64}"
+PODMAN = {
+    "runtime": "podman-hpc",
+    "server_image": "docker://registry.example/triton:1",
+    "sdk_image": "docker://registry.example/triton:1-sdk",
+}
 
 
 def test_images_are_paths_relative_to_the_site_file_or_references(tmp_path: Path) -> None:
@@ -60,6 +65,16 @@ def test_variables_are_replaced_in_images_binds_and_cache(
         ({"server_images": {"a b": "a.sif"}}, "server_images", "letters, digits"),
         ({"bind": ["/a"]}, "bind", "did you mean 'binds'?"),
         ({"server_digest": "sif:0"}, "server_digest", "unknown key"),
+        (
+            {**PODMAN, "sdk_image": "a.sif"},
+            "sdk_image",
+            "podman-hpc runs images of registries only",
+        ),
+        (
+            {**PODMAN, "server_images": {"old": "old.sif"}},
+            "server_images",
+            "must be docker://registry/name:tag",
+        ),
     ],
 )
 def test_a_mistake_in_it_is_one_line_with_key_and_what_is_allowed(

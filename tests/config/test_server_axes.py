@@ -34,9 +34,9 @@ def test_each_record_of_a_scan_of_particlenet_has_its_axes_as_the_server_loaded_
         "model_repository": str(shared_models),
         "models": [{"name": "particlenet_AK4", "shapes": shapes}],
         "server": {
-            "instance_count": [1, 2],
-            "preferred_batch_size": [None, [4, 8]],
-            "max_queue_delay_us": [0, 100],
+            "instance_count": [1, 3],
+            "preferred_batch_size": [None, [4, 8], []],
+            "max_queue_delay_us": [100],
         },
         "load": {"batch_size": [1, 4], "concurrency": 2},
         "measurement": QUICK,
@@ -48,8 +48,9 @@ def test_each_record_of_a_scan_of_particlenet_has_its_axes_as_the_server_loaded_
     assert set(frame["status"]) <= {"ok", "unstable"}, list(frame["reason"])
     expected = {
         (count, batch, batching)
-        for count, batch in itertools.product((1, 2), (1, 4))
-        for batching in ((False, None, None), (True, (4, 8), 0), (True, (4, 8), 100))
+        for count, batch in itertools.product((1, 3), (1, 4))
+        # Without sizes of its own, Triton prefers the largest.
+        for batching in ((False, None, None), (True, (4, 8), 100), (True, (500,), 100))
     }
     found = set()
     for row in frame.itertuples():
@@ -58,7 +59,7 @@ def test_each_record_of_a_scan_of_particlenet_has_its_axes_as_the_server_loaded_
         delay = row.max_queue_delay_us if on else None
         found.add((row.instance_count, row.batch_size, (on, sizes, delay)))
         config = given(row)
-        assert config.instance_group[0].count == row.instance_count
+        assert sum(group.count for group in config.instance_group) == row.instance_count
         assert config.HasField("dynamic_batching") == on
         assert config.max_batch_size == row.max_batch_size == 500
         assert config.optimization.graph.level == row.graph_level == -1
@@ -97,6 +98,7 @@ def test_the_rest_of_the_scheduler_is_loaded_as_asked(
             "instance_kind": "KIND_CPU",
             "max_batch_size": 16,
             "dynamic_batching": True,
+            "max_queue_delay_us": 0,
             "priority_levels": 3,
             "default_priority_level": 2,
             "default_queue_policy": policy,
@@ -107,7 +109,7 @@ def test_the_rest_of_the_scheduler_is_loaded_as_asked(
     (row,) = frame.itertuples()
     assert row.status == "ok", row.reason
     assert (row.instance_kind, row.max_batch_size) == ("KIND_CPU", 16)
-    assert (row.preserve_ordering, row.priority_levels) == (False, 3)
+    assert (row.max_queue_delay_us, row.preserve_ordering, row.priority_levels) == (0, False, 3)
     assert row.default_priority_level == 2
     assert '"max_queue_size": 64' in row.default_queue_policy
     assert row.graph_level == 2

@@ -109,7 +109,7 @@ from hpcbench.errors import UnusableNode
 from hpcbench.measure import isolation
 container = Container(prefix="/native", network_isolation=sys.argv[1])
 try:
-    print(isolation.sharing_reason(container, gpus=False))
+    print(isolation.shared_loopback_reason(container, gpus=False))
     with isolation.loopback_for(container, gpus=False) as found:
         print(len(found.namespaces))
 except UnusableNode as error:

@@ -1,18 +1,20 @@
-"""The verdict on a perf_analyzer that was ended, from what it had shown."""
+"""The verdict on a perf_analyzer that was ended, from what it had shown, and a likely cause."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from hpcbench.config.load_axes import LoadVariant
 from hpcbench.measure import perf_analyzer, stop_rule
-from hpcbench.measure.load_outcome import Heard, outcome
+from hpcbench.measure.load_outcome import Heard, outcome, with_hint
 from hpcbench.measure.open_loop import Schedule
 from hpcbench.measure.perf_output import Outcome
 from hpcbench.measure.report_stream import Pass, Report
 from hpcbench.records.columns import Status
+from tests.helpers.builders import point, triton_model, variant
 
 LOAD = LoadVariant(measurement_interval_ms=1000)
 SCHEDULE = Schedule(rate=100.0, poisson=False, inferences=1)
@@ -127,3 +129,40 @@ def test_one_that_was_not_done_in_time_is_a_timeout_with_what_it_had() -> None:
     assert "killed after 60 s" in (found.reason or "")
     assert found.metrics["request_count"] == 6 * 33
     assert judged(heard(()), overlap=None).status == Status.TIMEOUT
+
+
+NOT_READY = (
+    "Failed to process the request(s) for model 'bls_0', message: TritonModelException: Model add "
+    "- Error when running inference: Failed for execute the inference request. Model 'add' is not "
+    "ready."
+)
+"""What perf_analyzer printed of a model in Python that calls another one."""
+
+
+def test_a_model_that_is_called_and_not_there_is_named_with_the_key_that_loads_it() -> None:
+    bls = triton_model("bls")
+    outcome = with_hint(Outcome(Status.FAILED, NOT_READY), point(of=variant(bls)))
+    assert (outcome.reason or "").endswith(
+        "Model 'add' is not ready; the model calls 'add', which this server does not hold; add it "
+        "to the model in the campaign, as in {name: bls, needs: [add]}"
+    )
+    more = point(of=variant(replace(bls, needs=("sub",))))
+    assert "needs: [sub, add]" in (with_hint(Outcome(Status.FAILED, NOT_READY), more).reason or "")
+
+
+def test_random_strings_are_named_where_a_model_with_strings_fails() -> None:
+    config = 'input { name: "x" data_type: TYPE_STRING dims: 1 }'
+    words = point(of=variant(triton_model(inputs={}, config=config)))
+    words = replace(words, variant=variant(replace(words.variant.model, inputs=(("x", (1,)),))))
+    failed = Outcome(Status.FAILED, "not a number")
+    assert "string_data" in (with_hint(failed, words).reason or "")
+    given = replace(words, load=replace(words.load, string_data="7"))
+    assert with_hint(failed, given) == failed
+
+
+def test_what_was_measured_or_fails_for_its_own_reason_gets_no_hint() -> None:
+    for given in (
+        Outcome(Status.OK, None, {"throughput_infer_per_s": 1.0}),
+        Outcome(Status.FAILED, "the model says no"),
+    ):
+        assert with_hint(given, point()) == given

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from google.protobuf import text_format
 
 from hpcbench.config.site import Site
-from hpcbench.config.triton_messages import ModelConfig
 from hpcbench.errors import UnusableNode
 from hpcbench.measure.measure import measure
 from hpcbench.plan import plan
@@ -20,7 +18,7 @@ from hpcbench.plan.placement import Placement
 from hpcbench.records.columns import Record, Status
 from tests.helpers import real
 from tests.helpers.leftovers import own_program
-from tests.helpers.real import QUICK, UNHURRIED, quick_run
+from tests.helpers.real import QUICK, quick_run
 
 pytestmark = [pytest.mark.native, pytest.mark.usefixtures("leaves_nothing")]
 
@@ -118,29 +116,6 @@ def test_both_protocols_are_measured_both_ways(
         *(("http", False), ("http", True)),
     ]
     assert all(record.latency_std_us is not None for record in records)
-
-
-def test_server_axes_are_what_the_server_says_it_loaded(
-    tmp_path: Path, native_prefix: Path, demo_models: Path
-) -> None:
-    records = measured(
-        tmp_path,
-        native_prefix,
-        demo_models,
-        server=UNHURRIED | {"instance_count": [1, 3], "preferred_batch_size": [None, [2, 4], []]},
-        load={"batch_size": 1},
-    )
-    found = {(r.instance_count, r.dynamic_batching, r.preferred_batch_size) for r in records}
-    assert {record.status for record in records} == {Status.OK}, records[0].reason
-    assert found == {
-        (count, batching, preferred)
-        for count in (1, 3)
-        for batching, preferred in ((False, None), (True, (2, 4)), (True, (256,)))
-    }
-    for record in records:
-        given = text_format.Parse(record.server_config or "", ModelConfig())
-        assert sum(group.count for group in given.instance_group) == record.instance_count
-        assert given.HasField("dynamic_batching") == record.dynamic_batching
 
 
 def test_an_accelerator_that_the_backend_lacks_is_not_applicable(

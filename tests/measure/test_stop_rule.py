@@ -111,7 +111,7 @@ def precise(series: Sequence[float], **changes: Any) -> Verdict:
 def test_what_hardly_varies_is_precise_after_ten_reports() -> None:
     verdict = precise([100.0 + n % 2 for n in range(50)])
     assert (verdict.settled, verdict.first, verdict.last) == (True, 0, 10)
-    assert verdict.reached == pytest.approx(0.004, abs=0.001)
+    assert verdict.reached == pytest.approx(0.0066, abs=0.0001)
 
 
 def test_what_varies_too_much_ends_when_its_time_is_over() -> None:
@@ -132,17 +132,27 @@ def correlated(chance: np.random.Generator, count: int, correlation: float) -> l
     return [100 + value for value in values]
 
 
-@pytest.mark.parametrize(("correlation", "share"), [(0.0, 0.9), (0.3, 0.8), (0.6, 0.66)])
-def test_the_true_mean_lies_within_the_precision_that_was_asked_for(
-    correlation: float, share: float
+@pytest.mark.parametrize("correlation", [0.0, 0.3, 0.6])
+@pytest.mark.parametrize("precision", [0.05, 0.02])
+def test_nine_of_ten_intervals_hold_the_true_mean_however_early_they_were_narrow(
+    correlation: float, precision: float
 ) -> None:
-    """Nineteen of twenty; fewer where it stops early by chance, which this bounds."""
     chance = np.random.default_rng(4)
-    hits = []
-    for _ in range(150):
-        series = correlated(chance, 600, correlation)
-        verdict = precise(series)
+    covered, within = [], []
+    for _ in range(120):
+        series = correlated(chance, 900, correlation)
+        verdict = precise(series, precision=precision)
         assert verdict.settled
+        assert verdict.reached is not None
         mean = np.mean(series[verdict.first : verdict.last])
-        hits.append(abs(mean / 100 - 1) <= 0.02)
-    assert np.mean(hits) > share
+        covered.append(abs(mean - 100) <= verdict.reached * mean)
+        within.append(abs(mean / 100 - 1) <= precision)
+    assert np.mean(covered) >= 0.9
+    assert np.mean(within) >= 0.9
+
+
+def test_an_interval_is_looked_at_when_a_quarter_more_was_heard() -> None:
+    series = correlated(np.random.default_rng(4), 60, 0.0)
+    everything = observed(series, series, seconds=0.1)
+    looks = [by_precision(everything[:n], precision=0.01, max_s=1000.0).last for n in range(1, 31)]
+    assert looks == [*range(1, 10), *[10] * 3, *[13] * 4, *[17] * 5, *[22] * 6, *[28] * 3]

@@ -11,11 +11,10 @@ import pytest
 import yaml
 
 from hpcbench import Campaign, Site, plan
-from hpcbench.cluster.lock_file import differences_before, write_lock
+from hpcbench.cluster.lock_file import differences_before, make_lock, write_lock
 from hpcbench.config.container import ResolvedContainer
 from hpcbench.plan.lock import Lock
 from hpcbench.plan.lock_differences import differences, differences_text
-from hpcbench.plan.make_lock import make_lock
 from hpcbench.plan.plan import Plan
 from hpcbench.records.folder import Results
 from hpcbench.records.session import Repeated, Session, open_session

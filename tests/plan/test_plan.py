@@ -487,17 +487,6 @@ def test_what_results_hold_is_found_by_ids_so_the_software_has_to_be_there(
         planned(site=site, results=tmp_path / "results")
 
 
-def test_a_runtime_that_cannot_start_yet_is_planned_and_not_run(
-    planned: Planner, tmp_path: Path
-) -> None:
-    images = {"server_image": "a.sif", "sdk_image": "b.sif"}
-    site = {"scheduler": "slurm", "container": {"runtime": "podman-hpc", **images}}
-    found = planned(site=site)
-    assert found.placements["cpu"]
-    with pytest.raises(SiteError, match="cannot start its containers yet"):
-        run(found.campaign, found.site, tmp_path / "results")
-
-
 FLAG = "--backend-config=onnxruntime,enable-global-threadpool=1"
 
 

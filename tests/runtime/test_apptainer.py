@@ -5,8 +5,6 @@ import json
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +12,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.box.fixture import BOX, Box, in_time
-from tests.box.images import CHECKOUT, SDK, SERVER, Place, base_sites, host_path, running, traces
+from tests.box.fixture import Box, in_time
+from tests.box.images import (
+    CHECKOUT,
+    SDK,
+    SERVER,
+    Place,
+    base_sites,
+    host_path,
+    registry_of,
+    running,
+    traces,
+)
 from tests.box.paths import USER_ID
 from tests.box.registry import HOST
 from tests.helpers.real import QUICK, SHAPES, UNHURRIED
@@ -336,29 +344,9 @@ def test_a_site_with_awkward_names_and_binds_measures(place: Place) -> None:
 @pytest.fixture(scope="module")
 def registry(images: Box) -> Iterator[Path]:
     """A registry that holds the SDK's image as tools/sdk:1: the folder of its files and log."""
-    place = Place(images)
-    folder = place.folder / "registry"
-    tool = f"{CHECKOUT}/tests/box/registry.py"
-    images.said("python", tool, "prepare", str(folder))
-    serve = f"cd {folder} && exec docker-registry serve config.yml >log 2>&1"
-    server = subprocess.Popen([sys.executable, BOX, "exec", "sh", "-c", serve])
-    try:
-        root = f"{place.folder}/root"
-        images.said("apptainer", "-q", "build", "--sandbox", root, SDK)
-        # Each pull compresses it anew; these are a third of it, and perf_analyzer needs none.
-        needless = " ".join(f"{root}/usr/{name}" for name in ("lib/python3*", "share/*", "lib/apt"))
-        images.said("sh", "-c", f"rm -rf {needless}")
-        answers = ["sh", "-c", f"ss -ltn | grep -q {HOST}"]
-        assert in_time(lambda: images.exec(*answers).returncode == 0, 20)
-        path = "/opt/sdk/bin:/usr/bin:/bin"
-        words = [str(folder), "tools/sdk", "1", root, path]
-        digest = images.exec("python", tool, "push", *words, timeout_s=200)
-        assert digest.returncode == 0, digest.stderr
-        images.said("sh", "-c", f"printf %s {digest.stdout} >{folder}/digest; rm -rf {root}")
+    # Each pull compresses it anew; this is two thirds of it, and perf_analyzer needs none.
+    with registry_of(images, {"sdk": SDK}, needless="lib/python3* share/* lib/apt") as folder:
         yield folder
-    finally:
-        server.terminate()
-        server.wait(20)
 
 
 class TestRegistry:
@@ -380,7 +368,7 @@ class TestRegistry:
         runs = [place.start(*trust, results=place.folder / name) for name in ("results", "other")]
         said = [run.communicate(timeout=280)[0] for run in runs]
         assert [run.returncode for run in runs] == [0, 0], said
-        digest = place.box.said("cat", f"{registry}/digest")
+        digest = place.box.said("cat", f"{registry}/sdk.digest")
         assert f"pulling docker://{HOST}/tools/sdk@{digest}" in "".join("".join(said).split("\n"))
         for name in ("results", "other"):
             rows = place.rows(place.folder / name)

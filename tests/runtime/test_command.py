@@ -321,7 +321,7 @@ def test_without_either_the_message_says_what_to_install(
         APPTAINER.server_command(boxed, [], NodeAccess(folder=tmp_path))
 
 
-@pytest.mark.parametrize("name", [name for name, entry in RUNTIMES.items() if entry.module])
+@pytest.mark.parametrize("name", list(RUNTIMES))
 def test_every_runtime_of_the_one_list_has_its_module(name: str) -> None:
     container = Container.model_construct(runtime=name)
     assert runtime_of(container).__class__.__module__ == RUNTIMES[name].module
@@ -369,13 +369,3 @@ def test_the_reason_is_apptainers_last_word() -> None:
 def test_a_known_failure_comes_with_what_to_do(stderr: str, words: str) -> None:
     assert words in explained(stderr)[1]
     assert explained("FATAL: something new")[1] == ""
-
-
-def test_a_runtime_that_cannot_start_containers_yet_says_so() -> None:
-    images = {"server_image": "/images/server.sif", "sdk_image": "/images/sdk.sif"}
-    container = Container(runtime="podman-hpc", **images)
-    assert container.cannot_start
-    for find in (runtime_of, image_runtime_of):
-        with pytest.raises(SiteError, match="cannot start its containers yet") as caught:
-            find(container)
-        assert "hpcbench plan works" in caught.value.hint

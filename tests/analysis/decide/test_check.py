@@ -14,6 +14,7 @@ from hpcbench.analysis.decide.check import check_json, check_lines, check_result
 from hpcbench.cli.main import main
 from hpcbench.errors import BadInput
 from tests.helpers.measurements import failed, loaded, measured, write
+from tests.records.test_validity import BREAKS, SOUND
 
 WRONG = {"batch_size": 100, "latency_avg_us": 48_064.0}
 
@@ -22,7 +23,7 @@ def test_the_counts_add_up() -> None:
     rows = [measured(), measured(83.0, **WRONG), measured(repeat=1, status="unstable")]
     rows.append(failed(concurrency=16))
     found = check_results(loaded(rows))
-    assert (found.valid, found.invalid, found.unmeasured, found.left_out) == (1, 2, 1, 1)
+    assert (found.valid, found.invalid, found.not_measured, found.left_out) == (1, 2, 1, 1)
     assert [(each.rule.code, each.count) for each in found.broken] == [
         ("LITTLE", 1),
         ("UNSETTLED", 1),
@@ -63,3 +64,15 @@ def test_a_frame_of_somebody_elses_program_is_checked_as_far_as_its_columns_go(
     save_results(pd.DataFrame(frame.to_dict("list")), tmp_path / "mine")
     assert load_results(tmp_path / "mine")["invalid_reasons"].dropna().tolist() == ["LITTLE"]
     assert CliRunner().invoke(main, ["check", str(tmp_path / "mine")]).exit_code == 1
+
+
+def test_each_rule_is_told_of_the_rows_that_break_it(tmp_path: Path) -> None:
+    columns = [SOUND, *(SOUND | change for changes in BREAKS.values() for change in changes)]
+    rows = [measured(repeat=repeat, **each) for repeat, each in enumerate(columns)]
+    result = CliRunner().invoke(main, ["check", str(write(tmp_path / "results", rows)), "--json"])
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)
+    assert found["valid"] == 1
+    told = pd.DataFrame(found["rows"]).set_index("repeat")["invalid_reasons"]
+    codes = [code for code, changes in BREAKS.items() for _ in changes]
+    assert told.to_dict() == dict(enumerate(codes, start=1))

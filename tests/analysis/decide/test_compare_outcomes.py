@@ -1,11 +1,13 @@
 """What fails more often, no longer settles or is not valid, and what is paired with what."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from hpcbench.analysis.decide.compare import COMPARE_COLUMNS, compare_results
 from hpcbench.analysis.decide.compare_summary import comparison_summary
 from hpcbench.analysis.decide.compare_text import comparison_markdown
+from hpcbench.analysis.decide.outcomes import goes_wrong_more_often
 from hpcbench.records.columns import Record, Status
 from tests.analysis.decide.test_compare import NAMES, compared, scan, told
 from tests.helpers.builders import refusal
@@ -47,6 +49,58 @@ def test_what_no_longer_settles_is_worse() -> None:
     assert not compared(unstable, scan()).is_worse
 
 
+def some_failed(numbers: set[int], configurations: int = 100) -> list[Record]:
+    """Three repeats of each configuration, of which those with these numbers failed."""
+    return [
+        failed("the server died", concurrency=1 + n // 3, repeat=n % 3)
+        if n in numbers
+        else measured(1000 + n % 3, concurrency=1 + n // 3, repeat=n % 3)
+        for n in range(3 * configurations)
+    ]
+
+
+def test_as_many_sporadic_failures_as_before_are_no_alarm() -> None:
+    found = compared(some_failed({0, 100, 200}), some_failed({50, 150, 250, 298}))
+    assert not found.is_worse
+    assert len(found.by_chance) == 4
+    (line,) = [x for x in told(found) if x.startswith("failed or did not settle more often in B")]
+    assert line.endswith("by chance as far as one can tell: 4 configurations")
+
+
+def test_a_configuration_of_which_all_repeats_fail_is_worse_among_sporadic_failures() -> None:
+    found = compared(some_failed({0, 100, 200}), some_failed({50, 150, 297, 298, 299}))
+    assert found.is_worse
+    assert found.a_table["concurrency"].iloc[found.lost["a"]].tolist() == [100]
+    assert (len(found.failing), len(found.by_chance)) == (0, 2)
+
+
+def test_a_clear_rise_of_failures_is_worse_though_each_fails_once() -> None:
+    found = compared(some_failed({0, 100, 200}), some_failed(set(range(0, 60, 4))))
+    assert found.is_worse
+    assert len(found.failing) > 10
+
+
+def test_a_small_rise_of_very_many_is_no_alarm() -> None:
+    """A test alone finds it: 5.0 % of 600,000 in A, 5.2 % in B."""
+    chance = np.random.default_rng(1)
+    tried = np.full(200_000, 3.0)
+    wrong = tuple(chance.binomial(3, rate, 200_000).astype(float) for rate in (0.050, 0.052))
+    assert not goes_wrong_more_often((tried, tried), wrong).any()
+    wrong = wrong[0], chance.binomial(3, 0.08, 200_000).astype(float)
+    assert goes_wrong_more_often((tried, tried), wrong).sum() > 10_000
+
+
+def test_of_configurations_tried_once_a_failure_is_worse_unless_some_failed_before() -> None:
+    def once(*dead: int) -> list[Record]:
+        return [
+            failed("the server died", concurrency=c) if c in dead else measured(concurrency=c)
+            for c in range(1, 101)
+        ]
+
+    assert compared(once(), once(7)).is_worse
+    assert not compared(once(3, 4), once(7, 8)).is_worse
+
+
 def test_one_repeat_of_three_that_did_not_settle_is_no_alarm() -> None:
     one = [*repeats([1000, 1001, 1002])]
     now = [*one[:2], measured(1002, repeat=2, status=Status.UNSTABLE)]
@@ -81,6 +135,26 @@ def test_a_server_whose_requests_fail_or_that_falls_behind_is_worse(
     assert (len(found.failing), len(found.lost)) == ((0, 1) if repeats_failing == 3 else (1, 0))
     assert found.invalid == ({}, {rule: repeats_failing})
     assert not compare_results(bad, good, 0.05).is_worse
+
+
+def test_measurements_without_throughput_are_counted_and_named() -> None:
+    good = [*repeats([1000, 1001]), *repeats([1000, 1001], concurrency=8)]
+    lacking = [
+        *good[:3],
+        *(measured(concurrency=8, repeat=1, throughput_infer_per_s=None, latency_avg_us=1e3),),
+    ]
+    (line,) = [x for x in told(compared(good, lacking)) if "without throughput" in x]
+    assert ": 1 of B: (Tagger" in line
+    assert "concurrency 8" in line
+    assert not any("without throughput" in x for x in told(compared(good, good)))
+
+
+def test_markdown_shows_what_controls_a_terminal_as_the_terminal_does() -> None:
+    records = repeats([1000, 1001], model_label="bad\x1b[31m|label\x07")
+    text = comparison_markdown(compared(records, records), ("a\x1b]0;owned\x07", "b"))
+    assert "\x1b" not in text
+    assert "\x07" not in text
+    assert "bad\\x1b[31m\\|label\\x07" in text
 
 
 def test_results_without_any_valid_measurement_are_refused_with_the_reason() -> None:

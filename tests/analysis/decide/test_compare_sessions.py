@@ -1,5 +1,6 @@
 """What all configurations share from one session to the next is the night, or a change of all."""
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -7,14 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from hpcbench.analysis.decide.changes import Verdict
 from hpcbench.analysis.decide.compare import Comparison, compare_results
+from hpcbench.analysis.decide.compare_components import components_of_results, print_components
 from hpcbench.analysis.decide.compare_summary import comparison_summary
+from hpcbench.analysis.decide.compare_text import comparison_json
 from hpcbench.cli.main import main
 from tests.analysis.decide.test_compare import NAMES, compared, told
 from tests.benchmarks.synthetic import Night, results
-from tests.helpers.measurements import measured, repeats, write
+from tests.helpers.measurements import loaded, measured, repeats, write
 
 THREE = Night(configurations=40, repeats=3, sessions=3, night_sd=0.08)
 
@@ -22,7 +26,8 @@ THREE = Night(configurations=40, repeats=3, sessions=3, night_sd=0.08)
 def nights(night: Night, slow: float = 1.0, everything: float = 1.0, seed: int = 1) -> Comparison:
     """A comparison in which one configuration changed by ``slow``, and all by ``everything``."""
     chance = np.random.default_rng(seed)
-    a, b = results(night, chance), results(replace(night, name="b", slow=slow), chance)
+    a = results(replace(night, gradient=1.0), chance)
+    b = results(replace(night, name="b", slow=slow), chance)
     changed = {
         "throughput_infer_per_s": b["throughput_infer_per_s"] * everything,
         "latency_p50_us": b["latency_p50_us"] / everything,
@@ -57,6 +62,52 @@ def test_a_change_of_all_that_nights_do_not_explain_makes_all_worse() -> None:
     assert (shift.verdict, shift.taken_off) == (Verdict.WORSE, False)
     assert found.is_worse
     assert found.count(Verdict.WORSE) == len(found.rows)
+
+
+@pytest.mark.parametrize("everything", [1.0, 1.03])
+def test_where_half_changed_nobody_can_tell_the_night_and_what_got_worse_is_found(
+    everything: float,
+) -> None:
+    """The median is between both halves: taken for the night, it would hide the slow one."""
+    found = nights(Night(share=0.5), slow=0.91, everything=everything)
+    shift = found.shifts[0]
+    assert (shift.verdict, shift.taken_off) == (Verdict.CANNOT_TELL, True)
+    assert [group.configurations for group in shift.groups] == [50, 50]
+    low, high = (group.ratio for group in shift.groups)
+    assert low == pytest.approx(0.91 * everything, rel=0.01)
+    assert high == pytest.approx(everything, rel=0.01)
+    assert shift.ratio == pytest.approx(everything, rel=0.01)
+    worse = found.rows[found.rows["verdict"] == Verdict.WORSE]
+    assert set(found.a_table["concurrency"].iloc[worse["a"]]) <= set(range(1, 51))
+    assert len(worse) > 30
+    assert found.count(Verdict.BETTER) == 0
+    (line,) = [x for x in told(found) if x.startswith("throughput: cannot tell")]
+    assert "what is the night and what changed: of the 100 configurations of cern/a100 50" in line
+    text = json.dumps(comparison_json(found, NAMES), allow_nan=False)
+    assert json.loads(text)["shifts"][0]["groups"][0]["configurations"] == 50
+
+
+def test_where_half_got_better_the_others_are_not_worse_with_one_session_each() -> None:
+    """The night is taken to be no more than the tolerance, as where all moved together."""
+    found = nights(Night(share=0.5), slow=1.12)
+    assert not found.is_worse
+    assert len(found.shifts[0].groups) == 2
+    assert found.shifts[0].ratio == pytest.approx(1.05)
+
+
+def test_of_a_gradient_the_slow_end_is_worse_and_the_fast_end_no_better() -> None:
+    found = nights(Night(gradient=0.8))
+    place = found.a_table["concurrency"].to_numpy(float)
+    worse = found.rows[found.rows["verdict"] == Verdict.WORSE]
+    assert place[worse["a"]].mean() > 70
+    assert found.count(Verdict.BETTER) == 0
+
+
+def test_most_that_did_not_change_are_agreed_on_the_night() -> None:
+    found = nights(Night(share=0.3), slow=0.8)
+    assert not any(shift.groups for shift in found.shifts)
+    worse = found.rows[found.rows["verdict"] == Verdict.WORSE]
+    assert set(found.a_table["concurrency"].iloc[worse["a"]]) == set(range(1, 31))
 
 
 def test_with_one_session_each_a_change_of_all_is_worse_and_may_be_the_night() -> None:
@@ -154,6 +205,27 @@ def test_the_command_prints_where_the_spread_comes_from(tmp_path: Path) -> None:
     row = next(line for line in done.output.splitlines() if line.startswith("A ") and "thr" in line)
     # Windows vary by 1 %, their mean by 0.6 %; repeats by 10 %; there is one node and one session.
     assert row.split() == ["A", "throughput", "0.6%", "10.0%", "-", "of", "1", "-", "of", "1"]
+    assert "cannot be told apart" not in done.output
     told = CliRunner().invoke(main, ["compare", str(a), str(b), "--components", "--json"])
     found = json.loads(told.output, parse_constant=pytest.fail)["components"]["B"][0]
     assert (found["metric"], found["node"], found["sessions"]) == ("throughput", None, 1)
+
+
+def test_nodes_that_changed_with_the_session_are_said_to_be_one_with_it() -> None:
+    records = [
+        record
+        for c in range(1, 5)
+        for night in range(3)
+        for record in repeats(
+            [1000 + 50 * night, 1010 + 50 * night],
+            concurrency=c,
+            node=f"n{night}",
+            run_id=f"r{night}",
+        )
+    ]
+    rows = components_of_results(loaded(records))
+    assert all(row["together"] and row["node"] is None for row in rows)
+    stream = io.StringIO()
+    print_components({"A": rows}, Console(file=stream, width=200))
+    assert "A: nodes and sessions changed together and cannot be told apart" in stream.getvalue()
+    json.dumps(rows, allow_nan=False)

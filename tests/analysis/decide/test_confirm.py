@@ -41,6 +41,21 @@ def test_the_recommended_its_rivals_and_the_base_are_measured_again(tmp_path: Pa
     assert points_to_confirm(write(tmp_path / "r", scan())) == {"a", "b", "c"}
 
 
+def test_where_nothing_was_repeated_the_next_best_are_measured_again_and_that_is_said(
+    tmp_path: Path,
+) -> None:
+    once = [each for each in scan() if each.repeat == 0]
+    once.append(measured(900, 5.0, point_id="e", variant=TWO, concurrency=8))
+    results, out, notes = write(tmp_path / "r", once), tmp_path / "out", []
+    assert points_to_confirm(results, notes.append) == {"b", "a", "e", "c"}
+    (note,) = notes
+    assert "the next best 2 are measured again" in note
+    said = CliRunner().invoke(main, ["recommend", str(results), "--out", str(out)]).output
+    assert "--confirm measures it and the next best 2 again" in " ".join(said.split())
+    assert points_to_confirm(out) == {"b", "a", "e", "c"}
+    points_to_confirm(write(tmp_path / "repeated", scan()), pytest.fail)
+
+
 def test_the_limits_of_a_recommendation_count_where_its_folder_is_named(tmp_path: Path) -> None:
     results, out = write(tmp_path / "r", scan()), tmp_path / "out"
     words = ["recommend", str(results), "--max-latency-p99-ms", "7", "--out", str(out)]

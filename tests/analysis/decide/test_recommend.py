@@ -479,6 +479,27 @@ def test_a_rate_is_sized_from_random_arrivals_where_they_were_measured() -> None
     assert not only(*closed, *other, max_latency_p99_ms=20, rate=10_000).sizing.measured_rate
 
 
+def test_a_server_sized_from_a_constant_rate_is_said_to_be_so() -> None:
+    def sized(**load: Any) -> str:
+        records = repeats([1600, 1601, 1602], 9.0, concurrency=None, **load)
+        return printed(only(*records, max_latency_p99_ms=20, rate=10_000))
+
+    constant = sized(request_rate=200.0, request_distribution="constant")
+    assert "70% of what it was sent at a constant rate; the p99 at this load was" in constant
+    assert "clients that wait" not in constant
+    assert "70% of what it was sent at given intervals" in sized(request_intervals="a" * 16)
+    closed = only(*repeats([1600, 1601, 1602], 9.0), max_latency_p99_ms=20, rate=10_000)
+    assert "70% of what clients that wait got from it" in printed(closed)
+
+
+def test_measurements_without_the_metric_to_optimise_are_counted_and_named() -> None:
+    lacking = repeats([1000, 1001], concurrency=8, throughput_infer_per_s=None, latency_avg_us=1e3)
+    advice = only(*repeats([1000, 1001, 1002]), *lacking)
+    (note,) = (note for note in advice.notes if "without throughput" in note)
+    assert note.startswith("measured without throughput, and left out: 2: (Tagger")
+    assert "concurrency 8" in note
+
+
 def test_cost_and_energy_of_a_million_inferences_have_intervals() -> None:
     records = [
         measured(1000 + 10 * i, repeat=i, gpu_power_avg_w=300.0, concurrency=c)

@@ -11,11 +11,18 @@ from xml.etree import ElementTree as ET
 import pytest
 from click.testing import CliRunner
 
-from hpcbench.analysis.decide.references import Outcome, check_references, reference_lines
+from hpcbench.analysis.decide.references import (
+    Outcome,
+    check_references,
+    reference_lines,
+    references_json,
+)
 from hpcbench.cli.main import main
 from hpcbench.config.campaign import Campaign
+from hpcbench.records.folder import Results
 from hpcbench.records.references import expectations, read_expectations
-from tests.helpers.builders import campaign, write_campaign
+from hpcbench.records.store import PLAN_SCHEMA, write_plan
+from tests.helpers.builders import campaign, write_campaign, write_site
 from tests.helpers.measurements import A100, T4, failed, loaded, measured, repeats, write
 
 NAME = "Tagger, batch size 8, concurrency 4, base"
@@ -86,6 +93,54 @@ def test_nothing_of_a_gpu_is_said_and_no_failure() -> None:
         "references: none is about these results",
         "  nothing in these results for references[0].expect.throughput_infer_per_s, of Tesla T4",
     ]
+
+
+def test_the_mean_of_what_is_left_meets_nothing_where_a_repeat_failed() -> None:
+    died = [*repeats([1000, 1010]), failed("the server died", repeat=2)]
+    found = held(died, {"expect": ENOUGH})
+    assert outcomes(found) == [(8, "not met")]
+    assert found.is_missed
+    assert any(
+        "is 1,005" in line and "where 1 of 3 repeats failed (the server died)" in line
+        for line in reference_lines(found)
+    )
+    slow = measured(1000, repeat=2, failure_count=3)
+    assert outcomes(held([*repeats([1000, 1010]), slow], {"expect": ENOUGH})) == [(8, "not met")]
+
+
+def test_an_entry_about_nothing_that_was_measured_or_planned_is_not_met() -> None:
+    """Unless it is about a GPU that is not here, or about points that do not apply."""
+    entry = {"points": {"batch_size": [64]}, "expect": ENOUGH}
+    found = held([measured()], entry)
+    assert found.is_missed
+    lines = [*reference_lines(found)]
+    assert any("not measured: nothing in these results is what" in line for line in lines)
+    assert references_json(found)[0]["outcome"] == "not measured"
+    assert held([measured()], entry | {"gpu": A100}).is_missed
+    assert not held([measured()], entry | {"gpu": T4}).is_missed
+    beyond = failed(status="not_applicable", batch_size=64)
+    assert not held([measured(), beyond], entry).is_missed
+
+
+def test_a_point_that_was_planned_and_is_not_there_was_not_measured(tmp_path: Path) -> None:
+    records = repeats([1000, 1010], pool="cpu", point_id="there")
+    folder = expecting(tmp_path / "r", 1000, records)
+    write_site(folder)
+    names = [name for name in PLAN_SCHEMA.names if hasattr(records[0], name)]
+    rows = [{name: getattr(record, name) for name in names} for record in records]
+    # Its models are named as in the campaign of the folder.
+    rows = [row | {"model_label": "tagger"} for row in rows]
+    write_plan(Results(folder), rows)
+    assert command("check", folder).exit_code == 0
+    absent = [row | {"point_id": "absent", "batch_size": 16} for row in rows]
+    write_plan(Results(folder), [*rows, *absent])
+    done = command("check", folder)
+    assert done.exit_code == 1
+    assert "references: 1 met, 1 not measured" in done.output
+    assert "not measured: tagger, batch size 16" in done.output
+    assert "is missing (the point is not in the results)" in done.output
+    assert command("compare", folder, folder, "--junit", tmp_path / "j.xml").exit_code == 1
+    assert "the point is not in the results" in (tmp_path / "j.xml").read_text()
 
 
 def test_only_the_latest_session_of_a_pool_counts() -> None:

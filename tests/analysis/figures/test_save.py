@@ -48,6 +48,14 @@ def test_more_than_eight_series_are_split_by_model(load, tmp_path):
     }
 
 
+def test_labels_that_no_font_has_are_drawn_without_a_warning(load, tmp_path):
+    """Warnings of tests are errors."""
+    records = [record(name, concurrency=c) for name in ("粒子网络", "🚀 tagger") for c in (1, 2)]
+    written = save_figures(load(records), tmp_path / "out", names=SCAN).files
+    assert written[0].read_bytes().startswith(b"\x89PNG")
+    assert "粒子网络" in written[2].read_text(encoding="utf-8")
+
+
 def test_many_models_share_figures_as_long_as_each_line_stands_out(load):
     """Twelve models of one line each are two figures, not twelve."""
     points = summarise(load(record(f"model {n:02d}") for n in range(12)))

@@ -45,6 +45,8 @@ def test_nodes_that_change_with_the_session_cannot_be_told_from_it() -> None:
     found, _, session = simulated(0.02, 0.0, 0.05, nodes_by_session=True)
     assert np.isnan(found.node)
     assert found.session == pytest.approx(session, rel=0.05)
+    assert found.together
+    assert not simulated(0.02, 0.0, 0.05)[0].together
 
 
 def test_one_session_says_nothing_of_sessions_and_one_measurement_nothing_at_all() -> None:

@@ -20,6 +20,8 @@ show() { # a path of this machine at its own place inside
 mount --bind "$root" "$root"
 mount -t proc proc "$root/proc"
 mount -t sysfs -o ro sysfs "$root/sys"
+# Podman's crun wants to see cgroups, of version 2 alone. The user may use none, as in a job.
+mount -t cgroup2 -o ro,nosuid,nodev,noexec cgroup2 "$root/sys/fs/cgroup" 2>/dev/null || true
 mount -t tmpfs -o mode=755,nosuid tmpfs "$root/dev"
 mount -t tmpfs -o mode=755,nosuid,nodev tmpfs "$root/run"
 mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs "$root/tmp"

@@ -1,9 +1,13 @@
-"""Folds lines for a terminal: between words, never inside one, and nothing is left out."""
+"""Plain lines for a terminal: printable, folded between words; no rich, which is slow to import."""
 
 import shutil
 import textwrap
 from collections.abc import Sequence
-from typing import TextIO
+from typing import Any, TextIO
+
+import click
+
+from hpcbench.errors import HpcbenchError, printable
 
 
 def width_of(stream: TextIO) -> int | None:
@@ -80,3 +84,34 @@ def folded_phrases(phrases: Sequence[str], width: int | None, first: str, indent
         line += f"{text} "
     lines.append(line.rstrip())
     return "\n".join(folded(each, width, indent) for each in lines)
+
+
+def say(text: Any, *, err: bool = False) -> None:
+    """Print a line.
+
+    Parameters
+    ----------
+    text
+        The line, or several.
+    err
+        Whether it goes to stderr.
+    """
+    click.echo(printable(str(text)), err=err)
+
+
+def say_damaged(damaged: Sequence[HpcbenchError]) -> int:
+    """Name the damaged files that a command has left out.
+
+    Parameters
+    ----------
+    damaged
+        What is wrong with each; one may be there more than once.
+
+    Returns
+    -------
+    int
+        The exit code: 1 where there are any.
+    """
+    for message in dict.fromkeys(map(str, damaged)):
+        say(f"left out: {message}", err=True)
+    return int(bool(damaged))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hpcbench import Campaign
-from hpcbench.config.server_flags import flag_name
+from hpcbench.config.server_values import flag_name
 from tests.helpers.builders import refusal, write_campaign
 
 

@@ -1,0 +1,182 @@
+"""Whether the ratios of many configurations agree on one common value, and what they do if not.
+
+What a night did to all configurations can be told from what changed only if most of them moved
+together. Where half of them moved by one value and half by another, or each by its own, the data
+fit several nights equally well.
+
+References
+----------
+.. [1] P. J. Rousseeuw, "Least median of squares regression", Journal of the American Statistical
+   Association 79 (1984) 871-880: least trimmed squares.
+.. [2] B. Efron and R. J. Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 16: the
+   parametric bootstrap of a test.
+.. [3] W. G. Cochran, "The combination of estimates from different experiments", Biometrics 10
+   (1954) 101-129: the sum of squares over the errors.
+.. [4] W. D. Fisher, "On grouping for maximum homogeneity", Journal of the American Statistical
+   Association 53 (1958) 789-798.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hpcbench.analysis.summary.configuration import Array
+from hpcbench.analysis.summary.variance import LogRatio
+
+MOST = 2 / 3
+"""The share of configurations that must agree on a value before it is what all share: of just over
+half, nobody can tell whether it is they or the others that changed."""
+
+FEWEST_SHARED = 5
+"""Configurations below which a shift of all cannot be told from a change of each."""
+
+_LEVEL = 0.01
+"""The probability that ratios which agree are said not to."""
+
+_SIMULATED = 300
+_ENOUGH = 500
+"""Ratios of which as many say whether they agree."""
+
+_OWN = 0.25
+"""How differently configurations may take one night, as a share of the tolerance."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Configurations that moved alike.
+
+    Attributes
+    ----------
+    configurations
+        How many.
+    ratio
+        Their median B / A.
+    """
+
+    configurations: int
+    ratio: float
+
+
+def agree(ratio: LogRatio, tolerance: float) -> bool:
+    """Return whether most ratios are one value and noise.
+
+    Parameters
+    ----------
+    ratio
+        Of m configurations, with their errors.
+    tolerance
+        On logarithms. A quarter of it is a standard deviation by which configurations may differ
+        in how they take one night.
+
+    Returns
+    -------
+    bool
+        True also where fewer than FEWEST_SHARED have an error, so that nothing can be told.
+
+    Notes
+    -----
+    Cochran's sum of squares over the errors [3]_, of those MOST that lie closest together [1]_, is
+    held against what as many have that differ by Student's errors alone, in a simulation with a
+    fixed seed [2]_. So all others may be anywhere.
+    """
+    known = np.flatnonzero(np.isfinite(ratio.value) & np.isfinite(ratio.error) & (ratio.error > 0))
+    known = known[:: max(1, len(known) // _ENOUGH)]
+    if len(known) < FEWEST_SHARED:
+        return True
+    own, size = _OWN * tolerance, int(np.ceil(MOST * len(known)))
+    value, error, freedom = (x[known] for x in (ratio.value, ratio.error, ratio.freedom))
+    seen = float(_squares(value[None], np.hypot(error, own)[None], size).min())
+    chance = np.random.default_rng(1)
+    which = np.argsort(chance.random((_SIMULATED, len(known))), axis=1)[:, :size]
+    alone = error[which] * chance.standard_t(freedom[which]) + own * chance.normal(size=which.shape)
+    usual = _squares(alone, np.hypot(error[which], own), size)[:, 0]
+    return (1 + int((usual >= seen).sum())) / (1 + _SIMULATED) > _LEVEL
+
+
+def _squares(values: Array, scale: Array, size: int) -> Array:
+    """Return the weighted sum of squares of each ``size`` values of a row that lie side by side."""
+    order = np.argsort(values, axis=1)
+    weight = 1 / np.take_along_axis(scale, order, axis=1) ** 2
+    # Around the middle: sums of squares of numbers that are far from 0 lose their last digits.
+    away = np.take_along_axis(values, order, axis=1) - np.median(values, axis=1, keepdims=True)
+
+    def sums(terms: Array) -> Array:
+        total = np.pad(np.cumsum(terms, axis=1), ((0, 0), (1, 0)))
+        return np.asarray(total[:, size:] - total[:, :-size])
+
+    return np.asarray(sums(weight * away**2) - sums(weight * away) ** 2 / sums(weight))
+
+
+def groups_of(values: Array) -> tuple[Group, Group]:
+    """Return the two groups into which ratios fall that do not agree.
+
+    Parameters
+    ----------
+    values
+        Shape (m,), logarithms, at least two of them.
+
+    Returns
+    -------
+    tuple of Group
+        Those that moved down, and those that moved up.
+    """
+    middle = float(np.median(values))
+    reach = 3 * 1.4826 * float(np.median(np.abs(values - middle)))
+    # One that is far from all others would be a group of its own.
+    lower, _ = _in_two(np.clip(values, middle - reach, middle + reach))
+    parts = np.split(np.sort(values), [len(lower)])
+    low, high = (Group(len(part), float(np.exp(np.median(part)))) for part in parts)
+    return low, high
+
+
+def _in_two(values: Array) -> tuple[Array, Array]:
+    """Return the lower and the upper values, so that they differ as little as possible within."""
+    ordered = np.sort(values)
+    n, total = np.arange(1, len(ordered)), np.cumsum(ordered - ordered.mean())[:-1]
+    # What the two means explain of the sum of squares, for each place to cut [4]_; all sum to 0.
+    at = int(np.argmax(total**2 / n + total**2 / (len(ordered) - n))) + 1
+    return ordered[:at], ordered[at:]
+
+
+def noise(ratio: LogRatio, tolerance: float) -> float:
+    """Return by how much ratios that agree scatter, at most.
+
+    Parameters
+    ----------
+    ratio
+        Of m configurations, with their errors.
+    tolerance
+        As for `agree`.
+
+    Returns
+    -------
+    float
+        A standard deviation on logarithms: a third more than the usual one, so that chance does not
+        tear a group apart.
+    """
+    usual = float(np.nanmedian(ratio.error)) if np.isfinite(ratio.error).any() else 0.0
+    return 4 / 3 * float(np.hypot(usual, _OWN * tolerance))
+
+
+def highest_group(values: Array, most: float) -> float:
+    """Return the middle of the highest values that agree.
+
+    Parameters
+    ----------
+    values
+        Shape (m,), at least FEWEST_SHARED.
+    most
+        The standard deviation that values which agree have at most, from `noise`.
+
+    Returns
+    -------
+    float
+        The median of the upper of two groups, of its upper group again, and so on, as long as they
+        scatter more; of no fewer than FEWEST_SHARED, nor than a tenth of all.
+    """
+    fewest = max(FEWEST_SHARED, len(values) // 10)
+    while len(values) >= 2 * fewest and values.std() > most:
+        low, high = _in_two(values)
+        # A few that rose far above all others are no group that a night could have moved.
+        values = high if len(high) >= fewest else low
+    return float(np.median(values))

@@ -1,0 +1,65 @@
+"""Whether the jobs of a site can hold what a campaign asks for."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from hpcbench.config.site import Site
+from hpcbench.config.values import format_walltime
+from hpcbench.errors import BadInput
+from hpcbench.plan.placement import ENGINE_S, Placement, builds_engines
+
+
+def check_gpus(site: Site, pools: Iterable[str]) -> None:
+    """Refuse to charge GPU hours for servers that cannot have the GPUs.
+
+    Parameters
+    ----------
+    site
+        The site.
+    pools
+        Names of the pools that are used.
+
+    Raises
+    ------
+    BadInput
+        Where the runtime of the site cannot give a server the GPUs of its jobs.
+    """
+    with_gpus = [name for name in pools if site.pools[name].gpus_per_job]
+    if with_gpus and site.container.wastes_gpus:
+        raise BadInput(
+            f"site '{site.name}': the jobs of {', '.join(with_gpus)} have GPUs, and runtime: "
+            f"{site.container.runtime} serves on CPUs only",
+            "in the site file, name a container runtime and its images (runtime: apptainer "
+            "or podman-hpc, server_image, sdk_image); or, to measure these nodes' CPUs, "
+            "container.cpus_only: true",
+        )
+
+
+def check_walltime(site: Site, placements: Mapping[str, Sequence[Placement]]) -> None:
+    """Refuse a campaign with a point that could not finish within its job.
+
+    Parameters
+    ----------
+    site
+        The site.
+    placements
+        What is to be measured, by pool.
+
+    Raises
+    ------
+    BadInput
+        Where a point is longer than a job.
+    """
+    for name, waiting in placements.items():
+        limit_s = site.pools[name].walltime
+        longest = max(waiting, key=lambda placement: placement.needs_s(1), default=None)
+        if limit_s is None or longest is None or longest.needs_s(1) <= limit_s:
+            continue
+        builds = any(map(builds_engines, longest.points[0].served))
+        engines = f", {ENGINE_S / 60:.0f} min of it for TensorRT's engines" if builds else ""
+        raise BadInput(
+            f"pool {name} of site '{site.name}': a job lasts {format_walltime(limit_s)}, and a "
+            f"point that does not settle takes up to {format_walltime(int(longest.needs_s(1)) + 1)}"
+            " with its server"
+            f"{engines}",
+            "raise the pool's walltime, or lower measurement_interval_ms or max_trials",
+        )
