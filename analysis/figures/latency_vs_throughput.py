@@ -110,7 +110,9 @@ def draw_latency_vs_throughput(data: pd.DataFrame, style: Style) -> Figure:
         captions.behind_note(data),
         captions.selection_note(data),
     ]
-    around = Surroundings(captions.campaign_names(data), legend.title, legend.entries(data), notes)
+    entries = legend.entries(data)
+    campaign = captions.campaign_names(data)
+    around = Surroundings(campaign, legend.title, entries, notes, beside=True)
     layout.finish_figure(figure, style, _PANEL_IN, around)
     annotations.place_annotations(ax, texts)
     return figure

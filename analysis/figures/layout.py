@@ -20,6 +20,8 @@ from hpcbench.analysis.figures.styles import SMALL_PT, Style
 WIDE_IN = 20.0
 NARROW_IN = 12.5
 _LABELS_IN = 1.6
+_MOST_ABOVE = 2
+_BESIDE_IN = 7.5
 
 # Share of the width that text may fill.
 _TEXT_SHARE = 0.93
@@ -42,12 +44,16 @@ class Surroundings:
         One entry for each series or symbol.
     notes
         Sentences below the panels, one paragraph each; empty ones are left out.
+    beside
+        Whether a legend of more than two entries stands right of the panels, so that the figure
+        stays as wide as a slide.
     """
 
     campaign: str | None
     legend_title: str
     legend_entries: Sequence[LegendEntry]
     notes: Sequence[str]
+    beside: bool = False
 
 
 def new_figure(width_in: float, *, hspace: float = 0, wspace: float = 0.02) -> Figure:
@@ -94,6 +100,11 @@ def finish_figure(
     """
     if surroundings.campaign is not None:
         _write_header(figure.axes[0], style, surroundings.campaign)
+    beside = surroundings.beside and len(surroundings.legend_entries) > _MOST_ABOVE
+    least_in = 0.0
+    if beside:
+        title, entries = surroundings.legend_title, surroundings.legend_entries
+        least_in = _add_legend_beside(figure, title, entries)
     width_in = figure.get_size_inches()[0]
     notes = [wrap_text(note, SMALL_PT, width_in) for note in surroundings.notes if note]
     note = figure.supxlabel(
@@ -108,10 +119,11 @@ def finish_figure(
     # The legend is measured in a figure of the final width; its height follows from that.
     figure.set_size_inches(width_in, panels_in)
     around: list[Any] = [note]
-    if surroundings.legend_entries or surroundings.legend_title:
+    if not beside and (surroundings.legend_entries or surroundings.legend_title):
         around.append(_add_legend(figure, surroundings.legend_title, surroundings.legend_entries))
     around_pt = sum(artist.get_window_extent().height for artist in around)
-    figure.set_size_inches(width_in, panels_in + around_pt / figure.dpi + _LABELS_IN)
+    height_in = panels_in + around_pt / figure.dpi + _LABELS_IN
+    figure.set_size_inches(width_in, max(height_in, least_in))
     figure.align_ylabels()
     # Matplotlib makes ticks when it draws: after the style's context they would not be in style.
     figure.draw_without_rendering()
@@ -141,6 +153,27 @@ def _write_header(ax: Axes, style: Style, campaign: str) -> None:
     )
     # A long name may run on over the panel beside, where nothing stands.
     beside.set_in_layout(False)
+
+
+def _add_legend_beside(figure: Figure, title: str, entries: Sequence[LegendEntry]) -> float:
+    """Add the legend right of the panels, widen the figure by it, and return its height [in]."""
+    size_pt, title_pt = mpl.rcParams["legend.fontsize"], mpl.rcParams["legend.title_fontsize"]
+    legend = figure.legend(
+        [handle for _, handle in entries],
+        [wrap_text(text, size_pt, _BESIDE_IN) for text, _ in entries],
+        title=wrap_text(title, title_pt, _BESIDE_IN) or None,
+        loc="outside right upper",
+        alignment="left",
+        handletextpad=0.6,
+        borderaxespad=0.2,
+    )
+    for text in (*legend.get_texts(), legend.get_title()):
+        # Names come from users: a dollar sign is a dollar sign.
+        text.set_parse_math(False)
+    width_in, height_in = figure.get_size_inches()
+    extent = legend.get_window_extent()
+    figure.set_size_inches(width_in + extent.width / figure.dpi, height_in)
+    return float(extent.height / figure.dpi) + 0.3
 
 
 def _add_legend(figure: Figure, title: str, entries: Sequence[LegendEntry]) -> Legend:

@@ -1,6 +1,6 @@
 """Names and marks of the series of a figure."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,6 +162,29 @@ def server_axis_names(rows: Iterable[Mapping[str, Any]]) -> list[str]:
         Names of axes, each once, in the order in which they appear.
     """
     return list(dict.fromkeys(axis for row in rows for axis in server_axes(row)))
+
+
+def server_texts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name the server configurations of rows by the axes in which they differ.
+
+    Parameters
+    ----------
+    rows
+        Rows of the data of a figure.
+
+    Returns
+    -------
+    list[str]
+        A text for each row, as in "2 instances"; all are empty where the servers are alike.
+    """
+    parts = [describe_configuration(row) for row in rows]
+    named = [name for name in server_axis_names(rows) if differs(parts, name)]
+    return [
+        (", ".join(text for name in named if (text := described.get(name))) or BASE)
+        if named
+        else ""
+        for described in parts
+    ]
 
 
 def differs(parts: Iterable[Mapping[str, str]], name: str) -> bool:

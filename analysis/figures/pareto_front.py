@@ -1,5 +1,8 @@
 """Throughput against p99 latency of all configurations, and the Pareto front of each device."""
 
+from collections.abc import Mapping
+from string import ascii_uppercase
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -10,7 +13,7 @@ from matplotlib.text import Annotation
 from hpcbench.analysis.decide.choice import level_for_all, sure_end
 from hpcbench.analysis.figures import annotations, axis_scales, captions, layout
 from hpcbench.analysis.figures.layout import Surroundings
-from hpcbench.analysis.figures.legends import SeriesLegend
+from hpcbench.analysis.figures.legends import SeriesLegend, server_texts
 from hpcbench.analysis.figures.panels import (
     THROUGHPUT,
     THROUGHPUT_NAME,
@@ -29,6 +32,7 @@ from hpcbench.analysis.summary.figure_tables import (
     split_by_column,
 )
 from hpcbench.analysis.summary.number_format import plain_number
+from hpcbench.analysis.summary.points import row_dicts
 from hpcbench.analysis.summary.series import DEVICE, DoesNotApply
 from hpcbench.analysis.summary.statistics import Sample
 from hpcbench.analysis.summary.variance import moderated_spread
@@ -148,10 +152,11 @@ def draw_pareto_front(data: pd.DataFrame, style: Style) -> Figure:
     ax = figure.subplots()
     axis_scales.set_log_x_axis(ax, values_in_view(shown, THROUGHPUT))
     axis_scales.set_log_y_axis(ax, values_in_view(shown, _P99))
+    servers = _server_letters(shown[shown["on_front"]])
     texts = [
         text
         for number, mark in legend.marks.items()
-        for text in _draw_device(ax, shown[shown["series"] == number], mark)
+        for text in _draw_device(ax, shown[shown["series"] == number], mark, servers)
     ]
     ax.set_xlabel(capitalised(THROUGHPUT_NAME))
     ax.set_ylabel("p99 latency [ms]")
@@ -169,8 +174,12 @@ def _notes(data: pd.DataFrame, shown: pd.DataFrame) -> list[str]:
     needed = statistics.requests_needed(99)
     load = "concurrency" if shown["concurrency"].notna().any() else "request rate"
     large = f"the Pareto front of each device, labelled batch size {_TIMES} {load}"
+    servers = _server_letters(front)
+    if servers:
+        large += " and server"
     return [
         f"Large: {large}. Small: the others.",
+        _servers_note(front, servers),
         _sure_note(front),
         f"Triangles: p99 from fewer than {needed} requests ({few} of {len(front)} points on the "
         "fronts)."
@@ -189,7 +198,9 @@ def _sure_note(front: pd.DataFrame) -> str:
     return f"Ringed: surely on it, with {statistics.CONFIDENCE:.0%} in all ({sure})."
 
 
-def _draw_device(ax: Axes, part: pd.DataFrame, mark: SeriesMark) -> list[Annotation]:
+def _draw_device(
+    ax: Axes, part: pd.DataFrame, mark: SeriesMark, servers: Mapping[str, str]
+) -> list[Annotation]:
     front = part[part["on_front"]].sort_values(THROUGHPUT)
     _draw_behind(ax, part[~part["on_front"]], mark)
     x, y = front[THROUGHPUT].to_numpy(float), front[_P99].to_numpy(float)
@@ -219,7 +230,7 @@ def _draw_device(ax: Axes, part: pd.DataFrame, mark: SeriesMark) -> list[Annotat
         linestyle="none",
         gid="few",
     )
-    return annotations.annotate_points(ax, _load_texts(front), x, y, mark, SMALL_PT - 2)
+    return annotations.annotate_points(ax, _point_texts(front, servers), x, y, mark, SMALL_PT - 2)
 
 
 def _draw_behind(ax: Axes, behind: pd.DataFrame, mark: SeriesMark) -> None:
@@ -241,9 +252,32 @@ def _draw_behind(ax: Axes, behind: pd.DataFrame, mark: SeriesMark) -> None:
         )
 
 
-def _load_texts(front: pd.DataFrame) -> list[str]:
+def _point_texts(front: pd.DataFrame, servers: Mapping[str, str]) -> list[str]:
+    """The load of each point, with the letter of its server where the points have several."""
     load = front["concurrency"].fillna(front["request_rate"])
-    return [
+    loads = [
         f"{batch}{_TIMES}{plain_number(float(rate))}" if pd.notna(rate) else str(batch)
         for batch, rate in zip(front["batch_size"], load, strict=True)
     ]
+    letters = (servers.get(variant, "") for variant in front["variant"])
+    return [f"{load} {letter}".strip() for load, letter in zip(loads, letters, strict=True)]
+
+
+def _server_letters(front: pd.DataFrame) -> dict[str, str]:
+    """A letter for each server of the points on fronts, by its variant; none for a single one."""
+    variants = front.sort_values(THROUGHPUT)["variant"].unique()
+    if len(variants) < 2:
+        return {}
+    # Whole names beside the points would hide them.
+    return {each: ascii_uppercase[n % 26] * (1 + n // 26) for n, each in enumerate(variants)}
+
+
+def _servers_note(front: pd.DataFrame, servers: Mapping[str, str]) -> str:
+    rows = row_dicts(front.drop_duplicates("variant"))
+    texts = {
+        servers.get(row["variant"], ""): text
+        for row, text in zip(rows, server_texts(rows), strict=True)
+    }
+    return "; ".join(f"{letter}: {texts[letter]}" for letter in servers.values()) + "." * bool(
+        servers
+    )

@@ -17,8 +17,10 @@ from tests.helpers.waiting import wait_until
 
 
 def alive(pid_file: Path) -> bool:
-    pid = int(pid_file.read_text())
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    try:
+        return psutil.Process(int(pid_file.read_text())).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def python(code: str, *arguments: object) -> list[str]:

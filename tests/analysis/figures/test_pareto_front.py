@@ -47,6 +47,27 @@ def test_a_member_is_sure_where_no_other_may_beat_it_in_both() -> None:
     assert draw_pareto_front.__doc__
 
 
+def test_points_on_the_front_name_their_server_where_there_are_several() -> None:
+    two, four = ({"variant": f'{{"instance_count": {count}}}'} for count in (2, 4))
+    records = [
+        measured(1000, 2.0, concurrency=1, **two),
+        measured(2000, 4.0, concurrency=2, **four),
+        measured(3000, 8.0, concurrency=4, **two),
+    ]
+    figure = FIGURES["pareto_front"].plot(summarise(loaded(records)))
+    labels = [
+        text.get_text()
+        for text in figure.axes[0].texts
+        if "\N{MULTIPLICATION SIGN}" in text.get_text()
+    ]
+    assert sorted(label.partition("\N{MULTIPLICATION SIGN}")[2] for label in labels) == [
+        "1 A",
+        "2 B",
+        "4 A",
+    ]
+    assert any("A: 2 instances; B: 4 instances." in text.get_text() for text in figure.texts)
+
+
 def test_what_was_measured_once_is_surely_on_no_front() -> None:
     data = front_of([measured(1000, 2.0, concurrency=1), measured(2000, 4.0, concurrency=2)])
     assert data["on_front"].all()
