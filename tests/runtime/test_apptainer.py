@@ -197,6 +197,33 @@ def test_variants_are_swapped_on_one_server(place: Place) -> None:
     assert logs.count("Started HTTPService") == 1
 
 
+def test_divided_cpus_are_those_of_the_programs_in_both_images(place: Place) -> None:
+    site = yaml.safe_load(place.box.said("cat", str(place.folder / "site.yaml")))
+    site["pools"]["cpu"]["cpus"] = {"server": 1, "client": 1}
+    place.write("site.yaml", site)
+    place.campaign(load={"batch_size": [1, 4], "concurrency": 2})
+    look = (
+        'for pid in $(pgrep -u physicist -x "tritonserver|perf_analyzer"); do '
+        "echo $(cat /proc/$pid/comm) $(grep Cpus_allowed_list /proc/$pid/status); done"
+    )
+    seen: set[tuple[str, str]] = set()
+
+    def both() -> bool:
+        lines = map(str.split, place.box.exec("sh", "-c", look, root=True).stdout.splitlines())
+        seen.update((words[0], words[2]) for words in lines if len(words) == 3)
+        return len({name for name, _ in seen}) == 2
+
+    run = place.start()
+    assert in_time(both, 90), seen
+    output = run.communicate(timeout=240)[0]
+    assert run.returncode == 0, output
+    # One CPU each, and not the same one.
+    assert sorted(name for name, _ in seen) == ["perf_analyzer", "tritonserver"]
+    assert len({cpus for _, cpus in seen}) == 2
+    assert all(cpus.isdigit() for _, cpus in seen), seen
+    assert [(row["status"], row["cpus_shared"]) for row in place.rows()] == [("ok", False)] * 2
+
+
 def test_server_and_client_share_memory_also_beside_another_such_pair(place: Place) -> None:
     """The segments of all perf_analyzers have the same names, those of the inputs."""
     site = yaml.safe_load(place.box.said("cat", str(place.folder / "site.yaml")))
