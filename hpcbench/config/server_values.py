@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from hpcbench.config.triton_messages import ModelConfig
+from hpcbench.config.triton_protobuf import ModelConfig
 from hpcbench.config.values import BASE, MAX_COUNT, check_line
 from hpcbench.config.yaml_model import FileSection
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from hpcbench.config.triton_messages import DataType, ModelConfig
+from hpcbench.config.triton_protobuf import DataType, ModelConfig
 from hpcbench.errors import BadInput, did_you_mean
 from hpcbench.exchange.event_columns import Events, innermost_type, list_depth, type_text
 from hpcbench.plan.model import TritonModel

@@ -10,7 +10,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
-from hpcbench.config.triton_messages import ModelConfig, ModelInstanceGroup
+from hpcbench.config.triton_protobuf import ModelConfig, ModelInstanceGroup
 from hpcbench.errors import ServerFailed
 from hpcbench.plan.point import ServerVariant
 from hpcbench.runtime.loopback import Port

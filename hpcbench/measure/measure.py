@@ -13,7 +13,7 @@ from typing import Any
 
 from hpcbench.config.load_axes import LoadVariant
 from hpcbench.config.site import Site
-from hpcbench.config.triton_messages import ModelConfig
+from hpcbench.config.triton_protobuf import ModelConfig
 from hpcbench.errors import ServerFailed
 from hpcbench.measure import (
     capacity,

@@ -13,7 +13,7 @@ from pathlib import Path
 from google.protobuf import text_format
 
 from hpcbench.config.container import Container
-from hpcbench.config.triton_messages import ModelConfig
+from hpcbench.config.triton_protobuf import ModelConfig
 from hpcbench.plan.digest import python_folders
 from hpcbench.plan.model_links import bound_folders, check_links
 from hpcbench.plan.point import ServerVariant

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from hpcbench.config.container import Container
 from hpcbench.config.server_values import Setting
-from hpcbench.config.triton_messages import DataType, ModelConfig
+from hpcbench.config.triton_protobuf import DataType, ModelConfig
 from hpcbench.errors import ServerFailed
 from hpcbench.measure import server as triton
 from hpcbench.measure.inference import infer

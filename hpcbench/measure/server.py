@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hpcbench.config.container import Container
-from hpcbench.config.triton_messages import ModelConfig
+from hpcbench.config.triton_protobuf import ModelConfig
 from hpcbench.errors import ServerFailed
 from hpcbench.measure import loaded_config, model_repository, server_log
 from hpcbench.measure.isolation import loopback_for, network_explained

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from typing import Any
 
-from hpcbench.config.triton_messages import ModelConfig
+from hpcbench.config.triton_protobuf import ModelConfig
 from hpcbench.measure import loaded_config
 from hpcbench.measure.sampling import Reading
 from hpcbench.plan.backend import backend_name

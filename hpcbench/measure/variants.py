@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from hpcbench.config.triton_messages import ModelConfig
+from hpcbench.config.triton_protobuf import ModelConfig
 from hpcbench.errors import ServerFailed
 from hpcbench.measure import loaded_config, model_repository, server_log
 from hpcbench.measure import server as triton

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hpcbench.config.model import Dims
-from hpcbench.config.triton_messages import ModelConfig, ModelWarmup
+from hpcbench.config.triton_protobuf import ModelConfig, ModelWarmup
 from hpcbench.plan.digest import hash_id
 from hpcbench.plan.point import Request
 

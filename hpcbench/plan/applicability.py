@@ -11,7 +11,7 @@ from functools import lru_cache
 from hpcbench.config import unsupported_loads
 from hpcbench.config.server_axes import BATCHING_AXES
 from hpcbench.config.site import Pool
-from hpcbench.config.triton_messages import ModelConfig, ModelInstanceGroup
+from hpcbench.config.triton_protobuf import ModelConfig, ModelInstanceGroup
 from hpcbench.plan import backend, model_config
 from hpcbench.plan.accelerators import SUPPORTED_PRECISIONS
 from hpcbench.plan.model_limits import over_max_batch_size

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from hpcbench.config.triton_messages import ModelConfig
+from hpcbench.config.triton_protobuf import ModelConfig
 from hpcbench.plan.model import TritonModel
 
 _BACKEND_OF_FILE = {

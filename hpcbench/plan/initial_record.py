@@ -8,7 +8,7 @@ from google.protobuf import text_format
 
 from hpcbench._version import __version__
 from hpcbench.config.site import Site
-from hpcbench.config.triton_messages import ModelConfig
+from hpcbench.config.triton_protobuf import ModelConfig
 from hpcbench.plan import model_config
 from hpcbench.plan.model import TritonModel
 from hpcbench.plan.placement import Placement

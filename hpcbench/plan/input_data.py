@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from hpcbench.config.campaign import Campaign
-from hpcbench.config.triton_messages import DataType, ModelConfig
+from hpcbench.config.triton_protobuf import DataType, ModelConfig
 from hpcbench.errors import BadInput
 from hpcbench.plan.digest import content_digest
 from hpcbench.plan.model import TritonModel

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from google.protobuf import text_format
 
-from hpcbench.config.triton_messages import ModelConfig
+from hpcbench.config.triton_protobuf import ModelConfig
 from hpcbench.errors import BadInput, did_you_mean
 from hpcbench.plan.digest import hash_id, model_digests
 from hpcbench.plan.model_links import check_links

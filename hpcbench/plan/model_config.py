@@ -14,7 +14,7 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from hpcbench.config.server_values import HPCBENCH_KEYS, flag_name
-from hpcbench.config.triton_messages import (
+from hpcbench.config.triton_protobuf import (
     ModelConfig,
     ModelInstanceGroup,
     ModelOptimizationPolicy,

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from hpcbench.config.load_axes import Load, Measurement
 from hpcbench.config.model import Dims, Model
 from hpcbench.config.server_axes import BATCHING_AXES, Server
-from hpcbench.config.triton_messages import TYPE_STRING, ModelConfig
+from hpcbench.config.triton_protobuf import TYPE_STRING, ModelConfig
 from hpcbench.config.unsupported_loads import always_unsupported_reason
 from hpcbench.config.values import BASE
 from hpcbench.errors import did_you_mean

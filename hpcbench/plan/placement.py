@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from hpcbench.config.load_axes import WINDOWS_IN_A_ROW
-from hpcbench.config.triton_messages import ModelConfig
+from hpcbench.config.triton_protobuf import ModelConfig
 from hpcbench.config.values import BASE
 from hpcbench.plan import accelerators
 from hpcbench.plan.backend import backend_name

@@ -12,7 +12,7 @@ import yaml
 from google.protobuf import text_format
 
 from hpcbench import Campaign, Site
-from hpcbench.config.triton_messages import ModelConfig
+from hpcbench.config.triton_protobuf import ModelConfig
 from tests.helpers.measurements import loaded
 from tests.helpers.real import QUICK, SHAPES, measured, site_file
 

@@ -15,7 +15,7 @@ from hpcbench.config import yaml_model
 from hpcbench.config.campaign import Campaign
 from hpcbench.config.load_axes import LoadVariant
 from hpcbench.config.site import Site
-from hpcbench.config.triton_messages import ModelConfig
+from hpcbench.config.triton_protobuf import ModelConfig
 from hpcbench.errors import BadInput
 from hpcbench.plan import grid
 from hpcbench.plan.model import TritonModel

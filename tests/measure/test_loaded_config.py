@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hpcbench.config.triton_messages import ModelConfig
+from hpcbench.config.triton_protobuf import ModelConfig
 from hpcbench.measure.loaded_config import config_differences, resolved_columns
 from tests.helpers.builders import parsed, variant
 

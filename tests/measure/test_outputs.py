@@ -16,7 +16,7 @@ from google.protobuf import text_format
 from onnx import numpy_helper
 
 from hpcbench import Campaign, Site, plan
-from hpcbench.config.triton_messages import ModelConfig
+from hpcbench.config.triton_protobuf import ModelConfig
 from hpcbench.errors import BadInput
 from hpcbench.measure import outputs
 from hpcbench.records.columns import Record, Status

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from hpcbench.config.site import Container
-from hpcbench.config.triton_messages import ModelConfig
+from hpcbench.config.triton_protobuf import ModelConfig
 from hpcbench.errors import ServerFailed
 from hpcbench.measure import model_repository
 from hpcbench.measure import server as triton

@@ -15,7 +15,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 
-from hpcbench.config.triton_messages import ModelConfig
+from hpcbench.config.triton_protobuf import ModelConfig
 from hpcbench.measure import server_statistics
 from hpcbench.measure.sampling import Reading
 from hpcbench.measure.server_statistics import Client, Counted, ModelCounts

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpcbench.config.triton_messages import ModelConfig
+from hpcbench.config.triton_protobuf import ModelConfig
 from hpcbench.measure.loaded_config import config_differences, resolved_columns
 from hpcbench.measure.model_repository import write_overlay
 from hpcbench.plan.model import TritonModel

@@ -18,7 +18,7 @@ def test_planning_imports_no_grpc_no_tables_and_no_dask() -> None:
 
 def test_the_messages_are_those_of_tritonclient_whichever_is_imported_first() -> None:
     ours, theirs = (
-        "from hpcbench.config.triton_messages import ModelConfig as ours",
+        "from hpcbench.config.triton_protobuf import ModelConfig as ours",
         "from tritonclient.grpc.model_config_pb2 import ModelConfig as theirs",
     )
     for first, second in ((ours, theirs), (theirs, ours)):
