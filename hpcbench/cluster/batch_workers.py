@@ -23,6 +23,7 @@ from hpcbench.cluster.job_limits import (
     SubmittedJob,
     classify_jobs,
     seconds_to_wait,
+    started_again,
 )
 from hpcbench.cluster.jobs import ConnectedWorkers, Watcher
 from hpcbench.cluster.run_state import PoolJobs
@@ -176,6 +177,7 @@ class _BatchWorkers:
         if self.watcher.answer is None or self.watcher.answer[0] <= self.classified_at:
             return []
         self.classified_at, queue = self.watcher.answer
+        self.submitted.update(started_again(dict(self.submitted), queue, now))
         found = classify_jobs(
             dict(self.submitted),
             queue,
@@ -206,7 +208,9 @@ class _BatchWorkers:
 
     def _drop(self, found: ClassifiedJobs) -> None:
         """Cancel what would go on in vain, and have all of them replaced."""
-        cancelled = found.lost | found.held.keys() | found.died.keys()
+        # A worker may have come back in this moment.
+        lost = found.lost - self.workers.names
+        cancelled = lost | found.held.keys() | found.died.keys()
         if cancelled:
             self._cancel(cancelled)
         self._forget(cancelled | found.ended)

@@ -6,7 +6,7 @@ job of which the batch system says that it never starts (`ClassifiedJobs.hopeles
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hpcbench.cluster.batch import Job, JobState
 
@@ -69,14 +69,17 @@ class SubmittedJob:
     at
         When it was accepted, by `time.monotonic`.
     gone_since
-        When its worker was first seen to be away, by `time.monotonic`; None while it is connected
-        or has never been.
+        When its worker was first seen to be away, or the job was seen to start again, by
+        `time.monotonic`; None while the worker is connected or has never been.
+    starts
+        How often the batch system had started it when it was asked last.
     """
 
     worker: str
     id: str
     at: float
     gone_since: float | None = None
+    starts: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,38 @@ class ClassifiedJobs:
     ended: frozenset[str]
     lost: frozenset[str]
     hopeless: str | None
+
+
+def started_again(
+    submitted: Mapping[str, SubmittedJob], queue: Mapping[str, Job], now: float
+) -> dict[str, SubmittedJob]:
+    """Return the jobs that the batch system starts again, with a new time to connect.
+
+    A batch system that has lost a node starts its jobs again, under their ids: their workers are
+    away for as long as that takes, and then come back by the same names.
+
+    Parameters
+    ----------
+    submitted
+        The jobs, by the names of their workers.
+    queue
+        What the batch system answered, by the jobs' ids.
+    now
+        The time, by `time.monotonic`.
+
+    Returns
+    -------
+    dict of str to SubmittedJob
+        Those that change.
+    """
+    found = {}
+    for name, job in submitted.items():
+        seen = queue.get(job.id)
+        if seen is None or (seen.starts == job.starts and seen.state is not JobState.WAITING):
+            continue
+        since = None if job.gone_since is None else now
+        found[name] = replace(job, gone_since=since, starts=seen.starts)
+    return found
 
 
 def classify_jobs(

@@ -20,6 +20,7 @@ from hpcbench.cluster.job_limits import (
     SubmittedJob,
     classify_jobs,
     seconds_to_wait,
+    started_again,
 )
 
 
@@ -70,6 +71,27 @@ def test_a_job_that_runs_on_without_its_worker_is_lost_after_a_while() -> None:
     seen = {"ever_connected": {"w"}}
     assert classified(runs, gone_since=15.0, now=15.0 + LOST_S - 1, **seen) == NOTHING
     assert classified(runs, gone_since=15.0, now=15.0 + LOST_S + 1, **seen).lost == {"w"}
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (Job("7", JobState.WAITING, starts=1), Job("7", JobState.RUNNING, starts=1)),
+        # The batch system was not asked while it waited.
+        (Job("7", JobState.RUNNING, starts=1), Job("7", JobState.RUNNING, starts=2)),
+    ],
+)
+def test_a_job_that_its_batch_system_starts_again_has_as_long_once_more(
+    first: Job, then: Job
+) -> None:
+    sent = {"w": SubmittedJob("w", "7", 10.0, gone_since=15.0, starts=1)}
+    seen: dict[str, Any] = {"asked_at": 200.0, "connected": set(), "ever_connected": {"w"}}
+    for job, at in ((first, 70.0), (then, 74.0)):
+        sent |= started_again(sent, {"7": job}, at)
+    early = classify_jobs(sent, {"7": then}, now=70.0 + LOST_S, **seen)
+    assert not early.lost
+    assert not started_again(sent, {"7": then}, 80.0)
+    assert classify_jobs(sent, {"7": then}, now=75.0 + LOST_S, **seen).lost == {"w"}
 
 
 def test_a_job_that_starts_is_given_time_to_connect() -> None:
