@@ -138,9 +138,9 @@ docs-site: $(INSTALLED) $(MODELS)
 bench-records: $(INSTALLED)
 	@$(BIN)/python tests/benchmarks/million_records.py
 
-# A Monte Carlo with fixed seeds; about 20 minutes on one core.
+# A Monte Carlo with fixed seeds; about 30 minutes on one core. It writes the tables of the document.
 bench-decisions: $(INSTALLED)
-	@$(BIN)/python -m tests.benchmarks.decisions
+	@$(BIN)/python -m tests.benchmarks.decisions --into docs/decisions.md
 
 venv: $(INSTALLED)
 
