@@ -52,7 +52,8 @@ def own_program(name: str, *words: str) -> psutil.Process:
 def traces() -> set[str]:
     """Return the temporary folders and shared memory of hpcbench that nobody holds.
 
-    Other tests run at the same time: what is locked is theirs, and goes with its process.
+    Other tests run at the same time: what is locked is theirs, and goes with its process. So are
+    the files of tests/box.
     """
     folders = Path("/tmp"), Path("/dev/shm")
     locked = _locked_files()
@@ -60,7 +61,7 @@ def traces() -> set[str]:
         str(path)
         for folder in folders
         for path in folder.glob("hpcbench-*")
-        if _file_id(path) not in locked
+        if _file_id(path) not in locked and not path.name.startswith("hpcbench-box-")
     }
 
 

@@ -104,7 +104,9 @@ def test_the_demo_runs_on_slurm_from_images_that_are_migrated_once(
     def both() -> bool:
         seen.update(clean.exec("sh", "-c", LOOK, root=True).stdout.splitlines())
         tried.update(clean.said(*stranger, "sh", "-c", TRY_SERVERS, root=True).splitlines())
-        programs = {line.split()[1].rpartition("/")[2] for line in seen if line[:7] == "program"}
+        # A program that ends at this moment has no words any more.
+        words = [line.split() for line in seen if line.startswith("program ")]
+        programs = {its[1].rpartition("/")[2] for its in words if len(its) > 1}
         return programs >= {"tritonserver", "perf_analyzer"} and bool(tried)
 
     try:
