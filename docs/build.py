@@ -86,8 +86,8 @@ def columns() -> str:
 _HEAD = """\
 # Columns of a result
 
-`make docs` writes this page from `hpcbench/records/columns.py`. One row is one measurement. A value
-that is not known is null, never 0. This is schema version {version}.
+`make docs` writes this page from `hpcbench/records/columns.py` and `asked.py`. One row is one
+measurement. A value that is not known is null, never 0. This is schema version {version}.
 """
 
 _DERIVED = """
@@ -95,7 +95,7 @@ _DERIVED = """
 
 | column | type | meaning |
 |---|---|---|
-| `valid` | bool | whether its figures may be believed; missing: nothing was measured |
+| `valid` | bool | whether its metrics may be believed; missing: nothing was measured |
 | `invalid_reasons` | string | codes of the [rules](validity.md) that it breaks; missing: none |
 
 ## Derived in tables and figures

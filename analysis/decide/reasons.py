@@ -35,14 +35,14 @@ def notes(candidates: Candidates, best: dict[str, Any]) -> tuple[str, ...]:
         Sentences without a full stop.
     """
     return (
-        *_about_sharing(best),
+        *_about_shared_server(best),
         *_about_repeats(candidates, best),
         *_about_limits(candidates, best),
         *_about_others(candidates, best),
     )
 
 
-def _about_sharing(best: dict[str, Any]) -> Iterator[str]:
+def _about_shared_server(best: dict[str, Any]) -> Iterator[str]:
     if best["beside"] is not None:
         yield (
             "measured on a shared server, and true of such servers only: "

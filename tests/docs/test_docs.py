@@ -14,6 +14,7 @@ from hpcbench.cli.main import main
 from hpcbench.config.campaign import Campaign
 from hpcbench.config.load_axes import Load, Measurement
 from hpcbench.config.model import Model
+from hpcbench.config.server_axes import Server
 from hpcbench.records.columns import COLUMNS
 from hpcbench.records.frame import load_results
 from tests.helpers.builders import expanded
@@ -138,9 +139,9 @@ def test_every_key_of_a_campaign_stands_in_its_reference() -> None:
             assert f"`{info.alias or name}`" in text, name
 
 
-def test_every_axis_of_the_load_stands_in_its_reference() -> None:
+def test_every_axis_stands_in_its_reference() -> None:
     text = (DOCS / "axes.md").read_text()
-    for section in (Load, Measurement):
+    for section in (Server, Load, Measurement):
         for name, info in section.model_fields.items():
             assert f"| `{info.alias or name}` |" in text, name
 
