@@ -26,7 +26,15 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from pins import VERSIONS_FILE, CannotServeError, choose_perf_analyzer, digest, load_pins
+from pins import (
+    VERSIONS_FILE,
+    CannotServeError,
+    Version,
+    choose_perf_analyzer,
+    digest,
+    load_pins,
+    parse_version,
+)
 
 HERE = Path(__file__).resolve().parent
 LOCK = HERE / "images.lock"
@@ -37,11 +45,6 @@ SOURCES = (
     *("pins.py", "wheels-base.txt"),
 )
 NEEDED_BYTES = 2_000_000_000
-TRIXIE_GLIBC = (2, 41)
-PLATFORMS = (
-    *("manylinux1", "manylinux2010", "manylinux2014"),
-    *(f"manylinux_2_{minor}" for minor in range(5, TRIXIE_GLIBC[1] + 1)),
-)
 NOT_IN_IMAGES = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*")
 
 
@@ -131,17 +134,24 @@ def lock_for(python: str, text: str) -> list[str]:
     return found
 
 
+def platforms(glibc: Version) -> list[str]:
+    """The tags of the wheels that a Debian with this glibc can load."""
+    names = ["manylinux1", "manylinux2010", "manylinux2014"]
+    names += [f"manylinux_2_{minor}" for minor in range(5, glibc[1] + 1)]
+    return [f"{name}_x86_64" for name in names]
+
+
 def make_wheels(folder: Path) -> None:
     """Every wheel that the native prefix of the image's Python is made of."""
     pins = load_pins()
-    python = settings()["python"]
-    analyzer = choose_perf_analyzer(pins, TRIXIE_GLIBC)
+    python, glibc = settings()["python"], parse_version(settings()["glibc"])
+    analyzer = choose_perf_analyzer(pins, glibc)
     folder.mkdir(parents=True, exist_ok=True)
     say("fetching wheels")
     fetch = [sys.executable, "-I", "-m", "pip", "download", "-q", "--disable-pip-version-check"]
     fetch += ["--only-binary", ":all:", "--dest", str(folder), "--implementation", "cp"]
     fetch += ["--python-version", python]
-    fetch += [word for name in PLATFORMS for word in ("--platform", f"{name}_x86_64")]
+    fetch += [word for name in platforms(glibc) for word in ("--platform", name)]
     hint = "Is there a network, and a pip in this Python?"
     for wheel in (pins.triton, analyzer):
         run(*fetch, "--no-deps", f"{wheel.package}=={wheel.package_version}", hint=hint)

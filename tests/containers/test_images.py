@@ -80,12 +80,27 @@ def test_what_differs_from_the_tested_images_is_reported(
 def test_the_lock_of_the_project_is_that_of_its_pins(building: ModuleType) -> None:
     lock = json.loads((CONTAINERS / "images.lock").read_text())
     pins = building.load_pins()
+    glibc = building.settings()["glibc"]
+    analyzer = building.choose_perf_analyzer(pins, building.parse_version(glibc))
     for image in building.FOR_CPUS:
+        assert lock[image]["debian"]["libc6"].startswith(f"{glibc}-")
+        assert analyzer.sha256 in lock[image]["wheels"].values()
         wheels = " ".join(lock[image]["wheels"])
         assert f"onnxruntime-{pins.packages['onnxruntime']}-" in wheels
         assert f"nvidia_pytriton-{pins.triton.package_version}-" in wheels
         assert pins.triton.sha256 in lock[image]["wheels"].values()
         assert lock[image]["debian"]["python3"].startswith(building.settings()["python"])
+
+
+def test_the_python_of_images_has_numpy_1(building: ModuleType) -> None:
+    """Else they would refuse models of Triton's python backend."""
+    assert building.load_pins().numpy[building.settings()["python"]].startswith("1.")
+
+
+def test_wheels_are_those_that_the_glibc_of_images_can_load(building: ModuleType) -> None:
+    tags = building.platforms((2, 36))
+    assert {"manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_36_x86_64"} <= set(tags)
+    assert "manylinux_2_37_x86_64" not in tags
 
 
 @pytest.mark.parametrize("name", ["server", "sdk"])

@@ -59,20 +59,6 @@ MEASURED: tuple[dict[str, Any], ...] = (
 )
 """All that a prefix can serve."""
 
-IN_IMAGES: tuple[dict[str, Any], ...] = (
-    *OFTEN[:2],
-    {"name": "ensemble_add_sub"},
-    *(
-        entry
-        for entry in MEASURED
-        if entry["name"]
-        in ("simple", "simple_int8", "densenet_onnx", "particlenet_AK4", "two_versions")
-    ),
-    {"name": "bare_onnx", "shapes": {"x": [4]}},
-    {"name": "gpu_instances"},
-)
-"""Those with ONNX, which our images for CPUs serve, and some of those that they do not."""
-
 NOT_HERE = {
     "resnet50_plan": "tensorrt",
     "dali_preprocess": "dali",
@@ -85,8 +71,11 @@ NAMED_NOT_HERE = tuple({"name": name} for name in NOT_HERE)
 LACKING = dict.fromkeys(("layer_savedmodel", "strings_graphdef", "add_sub_torch"), "installs it")
 """What some prefixes do not serve, with words of the reason."""
 
-NOT_IN_IMAGES = dict.fromkeys(("add_sub_auto", "deeptau"), "need numpy 1")
-"""What the Python of Debian in our images cannot serve."""
+IN_IMAGES = (
+    *(entry for entry in MEASURED if entry["name"] not in LACKING),
+    {"name": "gpu_instances"},
+)
+"""What our images for CPUs serve: all but other frameworks, and one that they cannot."""
 
 REFUSED: tuple[tuple[dict[str, Any], str], ...] = (
     ({"name": "simple_sequence"}, "has sequence_batching"),
