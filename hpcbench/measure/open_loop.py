@@ -7,7 +7,7 @@ delayed requests only where more than 10 % were delayed.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,10 @@ MIN_SHARE = 0.98
 """A loop that sends, or gets answered, less of the rate asked for than this does not keep it."""
 
 MAX_DELAYED_PERCENT = 1.0
+
+Metrics = Mapping[str, Any]
+
+_PRINTED_IF_LATE = ("send_request_rate", "delayed_requests_percent")
 
 _PASSES = 3
 _SURE_S = 2.0
@@ -149,6 +153,32 @@ def is_said_to_be_late(metrics: Mapping[str, Any]) -> bool:
         False where it printed nothing about it.
     """
     return bool(metrics.get("delayed_requests_percent", 0.0) > MAX_DELAYED_PERCENT)
+
+
+def with_unprinted(schedule: Schedule, reports: Sequence[Metrics]) -> list[Metrics]:
+    """Return reports of which each says what it sent, and how much of it late, if one does.
+
+    Parameters
+    ----------
+    schedule
+        When requests were due.
+    reports
+        The metrics of each report. One that does not print this counts with none delayed, and the
+        rate of its answers as that at which it sent.
+
+    Returns
+    -------
+    list of dict
+        Their metrics.
+    """
+    printed = {name for each in reports for name in _PRINTED_IF_LATE if name in each}
+
+    def kept(metrics: Metrics) -> Metrics:
+        answered = metrics["throughput_infer_per_s"] / schedule.inferences
+        meant = {"delayed_requests_percent": 0.0, "send_request_rate": answered}
+        return {**{name: meant[name] for name in printed}, **metrics}
+
+    return [kept(each) for each in reports]
 
 
 def schedule_columns(schedule: Schedule, metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -97,6 +97,22 @@ def test_an_open_loop_below_its_rate_is_overloaded_though_it_settled() -> None:
     assert found.metrics["send_request_rate"] == pytest.approx(90)
 
 
+@pytest.mark.parametrize(("late", "overloaded"), [(1, False), (6, True)])
+def test_a_report_that_prints_no_delays_counts_with_none(late: int, overloaded: bool) -> None:
+    """One of 60 reports with a hiccup of the machine is no overload; a tenth of them is."""
+    said = {"send_request_rate": 94.0, "delayed_requests_percent": 12.0}
+    found = tuple(
+        replace(report, metrics=report.metrics | (said if n < late else {}))
+        for n, report in enumerate(reports(*[100.0] * 60))
+    )
+    precise = stop_rule.Verdict(True, True, 0, 60, 0)
+    of = judged(heard(found, schedule=SCHEDULE, verdict=precise))
+    assert of.metrics["delayed_requests_percent"] == pytest.approx(12 * late / 60)
+    assert of.metrics["send_request_rate"] == pytest.approx(100 - 6 * late / 60)
+    assert of.metrics["overloaded"] is overloaded
+    assert of.status == (Status.UNSTABLE if overloaded else Status.OK)
+
+
 def test_an_open_loop_that_printed_no_report_leaves_its_rate_to_the_server() -> None:
     found = judged(heard((), schedule=SCHEDULE, late=True), overlap=None)
     assert found.status == Status.UNSTABLE
