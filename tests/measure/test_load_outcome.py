@@ -89,6 +89,13 @@ def test_what_perf_analyzer_says_against_itself_is_unstable() -> None:
     assert "the client is the limit" in (found.reason or "")
 
 
+def test_what_perf_analyzer_writes_to_its_standard_error_is_read_too() -> None:
+    words = "[WARNING] Perf Analyzer is not able to keep up with the desired load.\n"
+    found = judged(heard(EVEN, stderr=words))
+    assert found.status == Status.UNSTABLE
+    assert "the client is the limit" in (found.reason or "")
+
+
 def test_an_open_loop_below_its_rate_is_overloaded_though_it_settled() -> None:
     slow = reports(*[100.0] * 9, rate=90.0)
     found = judged(heard(slow, schedule=SCHEDULE))

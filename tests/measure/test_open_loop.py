@@ -133,10 +133,11 @@ def test_a_loop_that_did_not_says_by_how_much() -> None:
     )
 
 
-def test_delays_alone_are_an_overload() -> None:
+@pytest.mark.parametrize(("percent", "overloaded"), [(0.9, False), (1.1, True), (12.0, True)])
+def test_delays_of_more_than_one_percent_are_an_overload(percent: float, overloaded: bool) -> None:
     metrics = {
         "throughput_infer_per_s": 400.0,
         "request_count": 1000,
-        "delayed_requests_percent": 12.0,
+        "delayed_requests_percent": percent,
     }
-    assert schedule_columns(STEADY, metrics)["overloaded"]
+    assert schedule_columns(STEADY, metrics)["overloaded"] is overloaded
