@@ -20,11 +20,8 @@ from hpcbench.errors import BadInput
 from hpcbench.measure import perf_analyzer
 from hpcbench.measure.report_stream import COLD_S, PASSES, ReportStream
 from hpcbench.plan.arrivals import read_intervals
-
-MIN_SHARE = 0.98
-"""A loop that sends, or gets answered, less of the rate asked for than this does not keep it."""
-
-MAX_DELAYED_PERCENT = 1.0
+from hpcbench.records.rule_columns import least_requests
+from hpcbench.records.rules import MOST_DELAYED_PERCENT
 
 Metrics = Mapping[str, Any]
 
@@ -69,17 +66,14 @@ class Schedule:
         Returns
         -------
         float
-            Requests per second: 98 % of the rate, less three standard deviations of a Poisson
-            process, or less two requests that the ends of the time may cut. Of a file, only what
-            is due in whole rounds of it is sure.
+            Requests per second, as the rule OVERLOADED has them for rows. Of a file, only what is
+            due in whole rounds of it is sure.
         """
         sure_s = seconds
         if self.period_s is not None:
             # perf_analyzer's windows are a little longer than it was asked for.
             sure_s = self.period_s * math.floor(seconds / self.period_s + 0.02)
-        due = self.rate * sure_s
-        slack = 3 * math.sqrt(due) if self.poisson else 2.0
-        return max(0.0, MIN_SHARE * due - slack) / seconds
+        return float(least_requests(self.rate * sure_s, self.poisson)) / seconds
 
 
 def is_surely_late(schedule: Schedule, stream: ReportStream, *, pass_s: float, now: float) -> bool:
@@ -152,7 +146,7 @@ def is_said_to_be_late(metrics: Mapping[str, Any]) -> bool:
     bool
         False where it printed nothing about it.
     """
-    return bool(metrics.get("delayed_requests_percent", 0.0) > MAX_DELAYED_PERCENT)
+    return bool(metrics.get("delayed_requests_percent", 0.0) > MOST_DELAYED_PERCENT)
 
 
 def with_unprinted(schedule: Schedule, reports: Sequence[Metrics]) -> list[Metrics]:
