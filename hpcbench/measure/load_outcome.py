@@ -7,7 +7,7 @@ from typing import Any
 
 from hpcbench.config.load_axes import WINDOWS_IN_A_ROW, LoadVariant
 from hpcbench.measure import open_loop, perf_output, pooling, stop_rule
-from hpcbench.measure.open_loop import Schedule
+from hpcbench.measure.open_loop import Metrics, Schedule
 from hpcbench.measure.perf_analyzer import PassPlan
 from hpcbench.measure.perf_output import Outcome
 from hpcbench.measure.report_stream import Pass, Report
@@ -88,10 +88,12 @@ def metrics(heard: Heard) -> dict[str, Any]:
         Values by the names of their columns; without a report no more than that the loop is
         overloaded.
     """
-    counted = [report.metrics for report in heard.counted]
+    counted: list[Metrics] = [report.metrics for report in heard.counted]
     if not counted:
         # What is missing here, the server has counted.
         return {"overloaded": True} if heard.late else {}
+    if heard.schedule is not None:
+        counted = open_loop.with_unprinted(heard.schedule, counted)
     per_window = heard.plan.reports_per_window
     last = heard.verdict.last if heard.verdict else len(heard.reports)
     warm_up = heard.verdict.warm_up if heard.verdict else 0

@@ -6,6 +6,7 @@ outcome of a point.
 
 import contextlib
 import http.client
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -231,12 +232,15 @@ def _with_counts(
     """Add the server's counts to an outcome and to those of the models that an ensemble calls."""
     own, foreign = _counts(found, point.variant.model.name), 0
     if "success_count" in outcome.metrics:
+        rate = outcome.metrics["throughput_infer_per_s"] / point.load.batch_size
+        # By Little's law, where nobody asked for a concurrency.
+        latency_s = outcome.metrics.get("latency_avg_us", 0.0) / 1e6
         client = Client(
             model=point.variant.model,
             requests=outcome.metrics["request_count"],
             answered=outcome.metrics["success_count"],
-            in_flight=point.load.concurrency or 0,
-            rate=outcome.metrics["throughput_infer_per_s"] / point.load.batch_size,
+            in_flight=point.load.concurrency or math.ceil(rate * latency_s),
+            rate=rate,
             reports=reports,
         )
         foreign = server_statistics.foreign_requests(found, client, beside)

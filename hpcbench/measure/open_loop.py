@@ -7,7 +7,7 @@ delayed requests only where more than 10 % were delayed.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,12 @@ from hpcbench.errors import BadInput
 from hpcbench.measure import perf_analyzer
 from hpcbench.measure.report_stream import COLD_S, PASSES, ReportStream
 from hpcbench.plan.arrivals import read_intervals
+from hpcbench.records.rule_columns import least_requests
+from hpcbench.records.rules import MOST_DELAYED_PERCENT
 
-MIN_SHARE = 0.98
-"""A loop that sends, or gets answered, less of the rate asked for than this does not keep it."""
+Metrics = Mapping[str, Any]
 
-MAX_DELAYED_PERCENT = 1.0
+_PRINTED_IF_LATE = ("send_request_rate", "delayed_requests_percent")
 
 _PASSES = 3
 _SURE_S = 2.0
@@ -65,17 +66,14 @@ class Schedule:
         Returns
         -------
         float
-            Requests per second: 98 % of the rate, less three standard deviations of a Poisson
-            process, or less two requests that the ends of the time may cut. Of a file, only what
-            is due in whole rounds of it is sure.
+            Requests per second, as the rule OVERLOADED has them for rows. Of a file, only what is
+            due in whole rounds of it is sure.
         """
         sure_s = seconds
         if self.period_s is not None:
             # perf_analyzer's windows are a little longer than it was asked for.
             sure_s = self.period_s * math.floor(seconds / self.period_s + 0.02)
-        due = self.rate * sure_s
-        slack = 3 * math.sqrt(due) if self.poisson else 2.0
-        return max(0.0, MIN_SHARE * due - slack) / seconds
+        return float(least_requests(self.rate * sure_s, self.poisson)) / seconds
 
 
 def is_surely_late(schedule: Schedule, stream: ReportStream, *, pass_s: float, now: float) -> bool:
@@ -148,7 +146,33 @@ def is_said_to_be_late(metrics: Mapping[str, Any]) -> bool:
     bool
         False where it printed nothing about it.
     """
-    return bool(metrics.get("delayed_requests_percent", 0.0) > MAX_DELAYED_PERCENT)
+    return bool(metrics.get("delayed_requests_percent", 0.0) > MOST_DELAYED_PERCENT)
+
+
+def with_unprinted(schedule: Schedule, reports: Sequence[Metrics]) -> list[Metrics]:
+    """Return reports of which each says what it sent, and how much of it late, if one does.
+
+    Parameters
+    ----------
+    schedule
+        When requests were due.
+    reports
+        The metrics of each report. One that does not print this counts with none delayed, and the
+        rate of its answers as that at which it sent.
+
+    Returns
+    -------
+    list of dict
+        Their metrics.
+    """
+    printed = {name for each in reports for name in _PRINTED_IF_LATE if name in each}
+
+    def kept(metrics: Metrics) -> Metrics:
+        answered = metrics["throughput_infer_per_s"] / schedule.inferences
+        meant = {"delayed_requests_percent": 0.0, "send_request_rate": answered}
+        return {**{name: meant[name] for name in printed}, **metrics}
+
+    return [kept(each) for each in reports]
 
 
 def schedule_columns(schedule: Schedule, metrics: Mapping[str, Any]) -> dict[str, Any]:

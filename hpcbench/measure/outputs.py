@@ -13,11 +13,11 @@ import numpy.typing as npt
 from hpcbench.config.container import Container
 from hpcbench.config.server_values import Setting
 from hpcbench.config.triton_protobuf import DataType, ModelConfig
-from hpcbench.errors import ServerFailed
 from hpcbench.measure import server as triton
 from hpcbench.measure.inference import infer
 from hpcbench.measure.server import Server, ServerOptions
 from hpcbench.plan.point import Comparison, ServerVariant
+from hpcbench.plan.stored_events import event_problem, read_steps
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def _reference(
             with triton.serve([own], container, log_path, options) as server:
                 _known[compared, image, container] = _outputs(server, own, compared)
             return _known[compared, image, container]
-        except (ServerFailed, OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - no comparison is worth the measurements
             log.warning("the reference %s gives no outputs: %s", own.label, error)
             reason = reason or f"it gives no outputs: {error}"
     return reason
@@ -127,11 +127,13 @@ def _columns(server: Server, variant: ServerVariant, reference: Events | str) ->
         return {"output_reference": f"not compared with {name}: {reference}"}
     try:
         found = differences(_outputs(server, variant, variant.compared), reference)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - no comparison is worth the measurements
         log.warning("the outputs of %s are not compared: %s", variant.label, error)
         return {"output_reference": f"not compared with {name}: {error}"}
+    lacking = [output for output in reference[0] if output not in found]
+    without = f", without {', '.join(lacking)}, which the variant lacks" if lacking else ""
     return {
-        "output_reference": f"{name}, {len(reference)} events",
+        "output_reference": f"{name}, {len(reference)} events{without}",
         "output_differences": json.dumps(found),
         **{f"output_{kind}_difference": max(d[kind] for d in found.values()) for kind in _KINDS},
     }
@@ -237,18 +239,14 @@ def read_events(path: Path, count: int, config: ModelConfig) -> Iterator[dict[st
     """
     from tritonclient.utils import triton_to_np_dtype
 
-    data = json.loads(path.read_text(encoding="utf-8"))["data"]
-    # A stream of several requests is a list in the list.
-    steps = [step for entry in data for step in (entry if isinstance(entry, list) else [entry])]
-    if not steps:
-        raise ValueError(f"{path} has no events")
-    for number, step in enumerate(steps[:count]):
+    for number, step in enumerate(read_steps(path)[:count]):
+        problem = event_problem(step, config)
+        if problem is not None:
+            raise ValueError(f"{path}: event {number} {problem}")
         event = {}
         for each in config.input:
-            if each.name not in step and each.optional:
-                continue
             if each.name not in step:
-                raise ValueError(f"{path}: event {number} has no {each.name}")
+                continue
             kind = triton_to_np_dtype(_kind(config, each.name))
             values = _tensor(step[each.name], kind, tuple(each.dims))
             event[each.name] = values[np.newaxis] if config.max_batch_size else values

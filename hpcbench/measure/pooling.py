@@ -23,7 +23,10 @@ BOUND_CONFIDENCE = 0.95
 """A bound that holds with less is left out."""
 
 _SUMS = {"request_count", "inference_count", "execution_count", "success_count"}
-_RATES = {"throughput_infer_per_s", "response_throughput_per_s", "client_overhead_percent"}
+_RATES = {
+    *("throughput_infer_per_s", "response_throughput_per_s", "send_request_rate"),
+    "client_overhead_percent",
+}
 _ITS_OWN = {
     *("latency_std_us", "latency_percentile_us"),
     *(f"latency_p{percent}_us" for percent in PERCENTILES),

@@ -60,10 +60,13 @@ class Reading(Generic[T]):
         When it was read, in seconds.
     value
         What it said.
+    took_s
+        How long reading took, half of it before ``at``.
     """
 
     at: float
     value: T
+    took_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,8 @@ class Sampler(AbstractContextManager["Sampler[T]"], Generic[T]):
             before, cpu_s = time.monotonic(), time.thread_time()
             try:
                 value = self._source.read()
-                self._readings.append(Reading((before + time.monotonic()) / 2, value))
+                took_s = time.monotonic() - before
+                self._readings.append(Reading(before + took_s / 2, value, took_s))
             except Exception as error:  # noqa: BLE001 - whatever a driver or a dying server raises
                 log.debug("%s is not read: %s", type(self._source).__name__, error)
             # What is read must not disturb what is measured: on a node with hundreds of threads or

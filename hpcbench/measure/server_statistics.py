@@ -4,6 +4,7 @@ perf_analyzer reports means of these counts, and only of the model that it measu
 read of all models, so that the batches that really ran are seen, and requests of somebody else.
 """
 
+import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,8 +19,7 @@ from hpcbench.plan.backend import backend_name
 from hpcbench.plan.model import TritonModel
 from hpcbench.runtime.loopback import Port
 
-# perf_analyzer reads Triton's counts a little before or after its windows end. Alone on a server,
-# the two counts of a measurement have differed by at most 5, or 0.1 %.
+# Beside what is in flight: alone on a server, the two counts have differed by at most 5, or 0.1 %.
 _EDGE_REQUESTS = 5
 _EDGE_SHARE = 0.01
 
@@ -186,10 +186,13 @@ class Counted:
         The counts of each model.
     seconds
         The time between the readings.
+    unsure_s
+        By how much longer it may have been: when within a reading Triton counted is not known.
     """
 
     counts: Counts
     seconds: float
+    unsure_s: float = 0.0
 
 
 def counted(readings: Sequence[Reading[Counts]]) -> Counted | None:
@@ -209,7 +212,7 @@ def counted(readings: Sequence[Reading[Counts]]) -> Counted | None:
         return None
     first, last = readings[0], readings[-1]
     counts = {name: each.since(first.value.get(name)) for name, each in last.value.items()}
-    return Counted(counts, last.at - first.at)
+    return Counted(counts, last.at - first.at, (first.took_s + last.took_s) / 2)
 
 
 @dataclass(frozen=True)
@@ -225,11 +228,11 @@ class Client:
     answered
         Those that Triton answered, as perf_analyzer read it at the edges of its windows.
     in_flight
-        How many it had sent at any time and not yet received; 0 where that is not known.
+        How many it had sent at any time and not yet received; of an open loop in the mean.
     rate
         Its requests per second.
     reports
-        Of how many reports these are the sums: each has edges of its own.
+        Of how many reports these are the sums. They follow each other.
     """
 
     model: TritonModel
@@ -279,7 +282,8 @@ def foreign_requests(found: Counted, client: Client, beside: Sequence[TritonMode
     if client.model.name in found.counts:
         # On a busy machine perf_analyzer reads Triton's counts long after its window has ended, so
         # the rate at which they grow must say the same.
-        answered_per_s = found.counts[client.model.name].answered / found.seconds
+        longest_s = found.seconds + found.unsure_s
+        answered_per_s = found.counts[client.model.name].answered / longest_s
         more = round(client.requests * (answered_per_s / client.rate - 1))
         own = min(own, max(0, more))
     if client.model.name in called or scripts - {client.model.name}:
@@ -287,8 +291,20 @@ def foreign_requests(found: Counted, client: Client, beside: Sequence[TritonMode
     loaded = {each.name for each in under_load}
     idle = {name: each for name, each in found.counts.items() if name not in loaded}
     others = 0 if scripts else sum(max(0, c.requests - called[n]) for n, c in idle.items())
-    edges = client.reports * (2 * client.in_flight * (1 + len(idle)) + _EDGE_REQUESTS)
+    edges = _edges(client.in_flight, client.reports)
+    # Between two readings, the models that an ensemble calls have edges of their own.
+    edges += 2 * client.in_flight * len(idle.keys() & called.keys())
     return own + others if own + others > edges + _EDGE_SHARE * client.requests else 0
+
+
+def _edges(in_flight: int, reports: int) -> float:
+    """Return by how many requests two counts of the same load may differ at their edges.
+
+    The whole has two edges, each of which cuts at most what is in flight. Between two reports lies
+    a moment in which perf_analyzer counts nothing. As many requests as are in flight may be
+    answered just then, or fewer than in other moments: such errors add as their squares do.
+    """
+    return (2 * in_flight + _EDGE_REQUESTS) * math.sqrt(1 + (reports - 1) / 4)
 
 
 def foreign_reason(foreign: int, found: Counted) -> str:

@@ -197,22 +197,25 @@ def by_windows(
     Returns
     -------
     Verdict
-        The last three windows count.
+        The last three windows count; fewer where the rest is warm-up.
     """
     n = len(observations)
-    first = max(0, n - WINDOWS_IN_A_ROW * per_window)
     cut = _warm_up_of(observations)
-    throughputs, latencies = window_values(observations[first:], per_window)
-    enough = n - max(first, cut) >= WINDOWS_IN_A_ROW * per_window
-    spreads = spread(throughputs), spread(latencies)
-    if enough and max(spreads) <= stability_percentage / 100:
-        return Verdict(True, True, first, n, cut)
+    windows = min(WINDOWS_IN_A_ROW, (n - cut) // per_window)
+    first = n - windows * per_window if windows else cut
+    if windows == WINDOWS_IN_A_ROW:
+        spreads = [spread(each) for each in window_values(observations[first:], per_window)]
+        if max(spreads) <= stability_percentage / 100:
+            return Verdict(True, True, first, n, cut)
     if n < max_trials * per_window:
         return Verdict(False, False, first, n, cut)
-    reason = (
-        f"did not settle within {max_trials} windows: the last three differ in throughput by "
-        f"{spreads[0]:.0%}, in latency by {spreads[1]:.0%}"
-    )
+    why = f"{cut} of {n} reports are warm-up, which leaves too few for three windows"
+    if windows == WINDOWS_IN_A_ROW:
+        why = (
+            f"the last three differ in throughput by {spreads[0]:.0%}, in latency by "
+            f"{spreads[1]:.0%}"
+        )
+    reason = f"did not settle within {max_trials} windows: {why}"
     return Verdict(True, False, first, n, cut, reason=reason)
 
 

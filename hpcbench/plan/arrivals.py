@@ -24,6 +24,9 @@ _PASSES = 3
 _LONGEST_GAP = 0.9
 """perf_analyzer makes a report of three passes, none of which may be without an answer."""
 
+_MOST_DIGITS = 12
+"""Of microseconds: eleven days. A number of 400 digits would be no float."""
+
 _HINT = (
     "name a file with a whole number of microseconds on each line, or a Parquet file with one "
     "column of times; hpcbench make-input --arrivals makes one from any column of timestamps"
@@ -141,11 +144,14 @@ def read_intervals(path: Path, where: str) -> Intervals:
 
 
 def _whole_numbers(path: Path) -> Iterator[int]:
-    with path.open(encoding="utf-8", errors="replace") as lines:
+    # Windows' editors begin a file with a byte order mark.
+    with path.open(encoding="utf-8-sig", errors="replace") as lines:
         for number, line in enumerate(lines, start=1):
             text = line.strip()
             if text and not (text.isascii() and text.isdigit()):
                 raise ValueError(f"has {text[:40]!r} on line {number}, which is no such number")
+            if len(text.lstrip("0")) > _MOST_DIGITS:
+                raise ValueError(f"has a number of {len(text)} digits on line {number}")
             if text:
                 yield int(text)
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hpcbench.config.campaign import Campaign
@@ -11,6 +11,7 @@ from hpcbench.errors import BadInput
 from hpcbench.plan.digest import content_digest
 from hpcbench.plan.model import TritonModel
 from hpcbench.plan.point import Point
+from hpcbench.plan.stored_events import VALUE_BYTES, check_compared
 
 GENERATED_INPUT = ("random", "zero")
 """Input data that perf_analyzer makes itself."""
@@ -19,13 +20,6 @@ _HINT = (
     "allowed: random, zero, or the path of a JSON file or folder, relative to the campaign file; "
     "hpcbench make-input writes such a file from events"
 )
-_VALUE_BYTES = {
-    **dict.fromkeys(("TYPE_BOOL", "TYPE_UINT8", "TYPE_INT8"), 1),
-    **dict.fromkeys(("TYPE_UINT16", "TYPE_INT16", "TYPE_FP16", "TYPE_BF16"), 2),
-    **dict.fromkeys(("TYPE_UINT32", "TYPE_INT32", "TYPE_FP32"), 4),
-    **dict.fromkeys(("TYPE_UINT64", "TYPE_INT64", "TYPE_FP64"), 8),
-}
-"""Size of one value in bytes. Strings have no fixed size."""
 
 
 def input_digest(name: str, where: str) -> str:
@@ -84,7 +78,7 @@ def folder_problems(
     for each in ModelConfig.FromString(model.config).input:
         path = folder / each.name
         dims = shapes.get(each.name, tuple(each.dims))
-        size = _VALUE_BYTES.get(DataType.Name(each.data_type))
+        size = VALUE_BYTES.get(DataType.Name(each.data_type))
         if not path.is_file():
             if not each.optional:
                 found.append(
@@ -145,8 +139,8 @@ def input_digests(campaign: Campaign) -> dict[str, str]:
     return found
 
 
-def check_folders(campaign: Campaign, points: Iterable[Point]) -> None:
-    """Check that folders of input data hold what their models take.
+def check_inputs(campaign: Campaign, points: Sequence[Point]) -> None:
+    """Check that folders of input data, and events to compare, hold what their models take.
 
     Parameters
     ----------
@@ -165,6 +159,7 @@ def check_folders(campaign: Campaign, points: Iterable[Point]) -> None:
         for point in points
         if point.load.input_data_digest
     }
+    check_compared(campaign, points)
     problems = [
         f"{campaign.source}: measurement.input_data: {problem}"
         for name, model, shapes in sorted(used, key=lambda each: (each[0], each[1].name, each[2]))

@@ -16,7 +16,7 @@ from hpcbench.errors import BadInput, did_you_mean
 from hpcbench.html_tables import facts_html
 from hpcbench.plan import applicability, arrivals, grid
 from hpcbench.plan.grid import Grid
-from hpcbench.plan.input_data import check_folders, input_digests
+from hpcbench.plan.input_data import check_inputs, input_digests
 from hpcbench.plan.model import TritonModel, read_model, with_former_digest
 from hpcbench.plan.model_links import bound_folders
 from hpcbench.plan.order import make_placements, split_placements
@@ -236,7 +236,7 @@ def plan(
         kept = _known_points(points.points, former, only)
         known = [kept.get(point.id, point) for point in points.points]
         points = replace(points, points=_in_fresh_order(known, only, campaign))
-    check_folders(campaign, points.points)
+    check_inputs(campaign, points.points)
     inapplicable: list[Inapplicable] = []
     placements: dict[str, tuple[Placement, ...]] = {}
     for pool in names:

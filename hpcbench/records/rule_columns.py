@@ -11,6 +11,31 @@ Numbers = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 
+LEAST_RATE_SENT = 0.98
+"""The share of the rate asked for that an open loop must send."""
+
+
+def least_requests(due: npt.ArrayLike, is_random: npt.ArrayLike) -> Numbers:
+    """Return how many requests an open loop must have sent to keep its rate.
+
+    Parameters
+    ----------
+    due
+        How many were due, of any shape.
+    is_random
+        Whether they were due at random times, of the same shape.
+
+    Returns
+    -------
+    numpy.ndarray
+        98 %, less three standard deviations of a Poisson process, or less two requests that the
+        ends of the time may cut.
+    """
+    slack = np.where(is_random, 3 * np.sqrt(due), 2.0)
+    found: Numbers = np.fmax(0.0, LEAST_RATE_SENT * np.asarray(due) - slack)
+    return found
+
+
 def numbers(table: pa.Table, name: str) -> Numbers:
     """Return a column as floats; NaN where it, or a value of it, is missing.
 

@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 
 from hpcbench.records.columns import Status
 from hpcbench.records.rule_columns import (
+    LEAST_RATE_SENT,
     PERCENTILES,
     STAGES,
     Flags,
@@ -31,6 +32,7 @@ from hpcbench.records.rule_columns import (
     flags,
     is_there,
     is_true,
+    least_requests,
     mean_latency_us,
     numbers,
 )
@@ -45,8 +47,8 @@ TURNAROUND_US = 50.0
 """What a client needs between a response and the next request in its place. The latency of
 perf_analyzer does not contain it; on models of less than a millisecond it is over 10 %."""
 
-LEAST_RATE_SENT, MOST_DELAYED_PERCENT = 0.98, 1.0
-"""Of an open loop: the share of the rate asked for that was sent, and requests sent too late."""
+MOST_DELAYED_PERCENT = 1.0
+"""Of an open loop: requests sent too late."""
 
 STRANGER_MARGIN = 0.05
 """By how much the server may count more requests than the client did."""
@@ -164,14 +166,16 @@ def _is_overloaded(table: pa.Table) -> Flags:
     asked, sent = numbers(table, "request_rate"), numbers(table, "send_request_rate")
     # Poisson arrivals vary by the square root of their number; those of a file come in bursts.
     replayed = equals(table, "request_distribution", "intervals")
-    chance = np.where(
-        equals(table, "request_distribution", "poisson") | replayed,
-        3 / np.sqrt(np.fmax(1, numbers(table, "request_count"))),
-        0.0,
+    random = replayed | equals(table, "request_distribution", "poisson")
+    count = numbers(table, "request_count")
+    due = asked * count / sent
+    too_slow = np.where(
+        np.isnan(due),
+        ~random & (sent < LEAST_RATE_SENT * asked),
+        count < least_requests(due, random),
     )
     # Of requests that are due at once most are sent too late, if only by a millisecond.
     late = ~replayed & (numbers(table, "delayed_requests_percent") > MOST_DELAYED_PERCENT)
-    too_slow = sent < (LEAST_RATE_SENT - np.nan_to_num(chance)) * asked
     return is_true(table, "overloaded") | (~np.isnan(asked) & (late | too_slow))
 
 

@@ -89,12 +89,35 @@ def test_what_perf_analyzer_says_against_itself_is_unstable() -> None:
     assert "the client is the limit" in (found.reason or "")
 
 
+def test_what_perf_analyzer_writes_to_its_standard_error_is_read_too() -> None:
+    words = "[WARNING] Perf Analyzer is not able to keep up with the desired load.\n"
+    found = judged(heard(EVEN, stderr=words))
+    assert found.status == Status.UNSTABLE
+    assert "the client is the limit" in (found.reason or "")
+
+
 def test_an_open_loop_below_its_rate_is_overloaded_though_it_settled() -> None:
     slow = reports(*[100.0] * 9, rate=90.0)
     found = judged(heard(slow, schedule=SCHEDULE))
     assert found.status == Status.UNSTABLE
     assert (found.reason or "").startswith("overloaded: 100 requests per second were asked for")
     assert found.metrics["send_request_rate"] == pytest.approx(90)
+
+
+@pytest.mark.parametrize(("late", "overloaded"), [(1, False), (6, True)])
+def test_a_report_that_prints_no_delays_counts_with_none(late: int, overloaded: bool) -> None:
+    """One of 60 reports with a hiccup of the machine is no overload; a tenth of them is."""
+    said = {"send_request_rate": 94.0, "delayed_requests_percent": 12.0}
+    found = tuple(
+        replace(report, metrics=report.metrics | (said if n < late else {}))
+        for n, report in enumerate(reports(*[100.0] * 60))
+    )
+    precise = stop_rule.Verdict(True, True, 0, 60, 0)
+    of = judged(heard(found, schedule=SCHEDULE, verdict=precise))
+    assert of.metrics["delayed_requests_percent"] == pytest.approx(12 * late / 60)
+    assert of.metrics["send_request_rate"] == pytest.approx(100 - 6 * late / 60)
+    assert of.metrics["overloaded"] is overloaded
+    assert of.status == (Status.UNSTABLE if overloaded else Status.OK)
 
 
 def test_an_open_loop_that_printed_no_report_leaves_its_rate_to_the_server() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 import pytest
 
 from hpcbench.measure.open_loop import (
@@ -11,6 +12,7 @@ from hpcbench.measure.open_loop import (
     schedule_columns,
 )
 from hpcbench.measure.report_stream import Pass, Report, ReportStream
+from hpcbench.records.rules import RULES
 
 STEADY = Schedule(rate=100.0, poisson=False, inferences=4)
 RANDOM = Schedule(rate=100.0, poisson=True, inferences=4)
@@ -133,10 +135,30 @@ def test_a_loop_that_did_not_says_by_how_much() -> None:
     )
 
 
-def test_delays_alone_are_an_overload() -> None:
+@pytest.mark.parametrize(("percent", "overloaded"), [(0.9, False), (1.1, True), (12.0, True)])
+def test_delays_of_more_than_one_percent_are_an_overload(percent: float, overloaded: bool) -> None:
     metrics = {
         "throughput_infer_per_s": 400.0,
         "request_count": 1000,
-        "delayed_requests_percent": 12.0,
+        "delayed_requests_percent": percent,
     }
-    assert schedule_columns(STEADY, metrics)["overloaded"]
+    assert schedule_columns(STEADY, metrics)["overloaded"] is overloaded
+
+
+@pytest.mark.parametrize("poisson", [False, True])
+@pytest.mark.parametrize("rate", [10.0, 30.0, 50.0, 400.0])
+def test_a_row_is_called_overloaded_where_its_measurement_is(rate: float, poisson: bool) -> None:
+    """With few requests, the two that the ends of the time may cut are more than 2 %."""
+    (rule,) = (rule for rule in RULES if rule.code == "OVERLOADED")
+    schedule = Schedule(rate, poisson, inferences=1)
+    due = round(3 * rate)
+    found, rows = [], []
+    for count in range(due // 2, due + 1):
+        metrics = {"throughput_infer_per_s": count / 3, "request_count": count}
+        columns = schedule_columns(schedule, metrics)
+        found.append(columns.pop("overloaded"))
+        rows.append(metrics | columns)
+    asked = {"request_rate": rate, "request_distribution": "poisson" if poisson else "constant"}
+    table = pa.Table.from_pylist([row | asked for row in rows])
+    assert rule.is_broken(table).tolist() == found
+    assert {True, False} <= set(found) or (poisson and rate < 50)

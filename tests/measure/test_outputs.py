@@ -6,8 +6,10 @@ import base64
 import json
 import math
 import shutil
+from dataclasses import replace
+from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -19,8 +21,11 @@ from hpcbench import Campaign, Site, plan
 from hpcbench.config.triton_protobuf import ModelConfig
 from hpcbench.errors import BadInput
 from hpcbench.measure import outputs
+from hpcbench.measure.server import Server
+from hpcbench.plan.point import Comparison
 from hpcbench.records.columns import Record, Status
 from tests.helpers import real
+from tests.helpers.builders import triton_model, variant
 from tests.helpers.real import QUICK, SHAPES, campaign_file, quick_run, site_file
 
 TENSORS = {"pf_features": (16, 50), "pf_mask": (1, 50), "sv_features": (10, 4), "sv_mask": (1, 4)}
@@ -110,6 +115,42 @@ def test_an_event_that_lacks_an_input_is_named(tmp_path: Path) -> None:
     path.write_text(json.dumps({"data": [{"text": ["a"]}]}))
     with pytest.raises(ValueError, match="event 0 has no x"):
         list(outputs.read_events(path, 1, text_format.Parse(CONFIG, ModelConfig())))
+
+
+def differing(
+    monkeypatch: pytest.MonkeyPatch, found: Any, right: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """The columns of a variant with such outputs, or whose comparison ends with such an error."""
+
+    def answer(*_: Any) -> Any:
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(outputs, "_outputs", answer)
+    model = triton_model("tagger")
+    compared = Comparison(reference=model, inputs="events.json", digest="0", events=1)
+    measured = replace(variant(model), compared=compared)
+    return outputs.output_columns(cast("Server", None), {measured: right})[measured.label]
+
+
+def test_an_output_that_the_variant_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = [{"y": np.zeros(2), "z": np.ones(2)}]
+    columns = differing(monkeypatch, one(0.0, 0.0), both)
+    assert columns["output_reference"] == "tagger, 1 events, without z, which the variant lacks"
+    assert columns["output_max_difference"] == 0
+    whole = differing(monkeypatch, both, both)
+    assert whole["output_reference"] == "tagger, 1 events"
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("data"), TypeError("a list"), AttributeError("shape"), HTTPException("cut")]
+)
+def test_whatever_ends_a_comparison_ends_no_measurement(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    columns = differing(monkeypatch, error, one(0.0))
+    assert columns == {"output_reference": f"not compared with tagger: {error}"}
 
 
 @pytest.mark.native

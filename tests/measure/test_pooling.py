@@ -78,12 +78,18 @@ def test_the_servers_times_count_by_the_requests_that_it_answered() -> None:
     assert found["success_count"] == 40
 
 
+def test_the_rate_that_was_sent_counts_by_time() -> None:
+    one = {"request_count": 100, "throughput_infer_per_s": 100.0, "send_request_rate": 100.0}
+    two = {"request_count": 100, "throughput_infer_per_s": 50.0, "send_request_rate": 50.0}
+    assert pooled([one, two], None)["send_request_rate"] == pytest.approx(200 / 3)
+
+
 def test_a_metric_that_one_report_lacks_is_that_of_the_others() -> None:
     one = {"request_count": 10, "throughput_infer_per_s": 10.0}
-    assert pooled([one, one | {"delayed_requests_percent": 20.0}], None) == {
+    assert pooled([one, one | {"network_us": 20.0}], None) == {
         "request_count": 20,
         "throughput_infer_per_s": 10.0,
-        "delayed_requests_percent": 20.0,
+        "network_us": 20.0,
     }
 
 

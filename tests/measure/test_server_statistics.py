@@ -109,9 +109,34 @@ def test_requests_at_the_edges_of_the_windows_are_nobody_elses(answered: int) ->
     assert foreign(counted(jets=990), client) == 0
 
 
-def test_requests_over_the_clients_are_somebody_elses() -> None:
+@pytest.mark.parametrize("in_flight", [1, 4, 16, 64])
+def test_requests_over_the_clients_are_somebody_elses(in_flight: int) -> None:
     """The counts of a point during which another user sent requests to the same Triton."""
-    assert foreign(counted(jets=2126), sent_by(model("jets"), 1817, 2126, in_flight=4)) == 309
+    for reports in (1, 9):
+        sums = sent_by(model("jets"), 1817, 2126, in_flight, reports)
+        assert foreign(counted(jets=2126), sums) == 309
+
+
+@pytest.mark.parametrize("in_flight", [4, 16, 64])
+def test_what_is_in_flight_at_the_ends_is_nobody_elses_however_many_reports(in_flight: int) -> None:
+    requests = 6000 + 2 * in_flight
+    for reports in (1, 9, 60):
+        sums = sent_by(model("jets"), 6000, requests, in_flight, reports)
+        assert foreign(counted(jets=requests), sums) == 0
+
+
+def test_the_time_of_a_count_is_known_as_far_as_reading_takes() -> None:
+    """A reading took 0.1 s on a busy machine: the server answered its next requests meanwhile."""
+    readings = [
+        Reading(10.0, {"jets": ModelCounts(0, 0, 0, {})}, 0.1),
+        Reading(12.0, {"jets": ModelCounts(2100, 0, 0, {})}, 0.1),
+    ]
+    found = server_statistics.counted(readings)
+    assert found is not None
+    assert found.unsure_s == pytest.approx(0.1)
+    client = Client(model("jets"), 2000, 2100, in_flight=1, rate=1000.0)
+    assert foreign(found, client) == 0
+    assert foreign(replace(found, unsure_s=0.0), client) == 100
 
 
 def test_counts_that_perf_analyzer_read_late_are_nobody_elses() -> None:
@@ -177,12 +202,11 @@ def measured(folder: Path, prefix: Path, models: Path, **changes: Any) -> list[R
     return real.measured(*quick_run(folder, prefix, models, **changes), folder / "logs")
 
 
-def test_each_report_has_edges_of_its_own() -> None:
-    found = counted(jets=2126)
-    sums = sent_by(model("jets"), 2100, 2126, in_flight=8, reports=9)
-    assert foreign(found, sums) == 0
-    assert foreign(found, replace(sums, in_flight=1, reports=1)) == 0
-    assert foreign(found, replace(sums, requests=1800, in_flight=8, rate=1800.0)) == 326
+def test_an_idle_model_has_edges_only_where_an_ensemble_calls_it() -> None:
+    client = sent_by(model("jets"), 500, 500, in_flight=64)
+    assert foreign(counted(jets=500, idle=160, other=0), client) == 160
+    whole = sent_by(ENSEMBLE, 400, 400, in_flight=64)
+    assert foreign(counted(all=400, prepare=800, tag=560), whole) == 0
 
 
 @native

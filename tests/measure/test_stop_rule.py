@@ -63,6 +63,34 @@ def test_a_window_of_several_reports_slides_by_one_of_them() -> None:
     assert (verdict.settled, verdict.first, verdict.last, verdict.warm_up) == (True, 1, 10, 1)
 
 
+@pytest.mark.parametrize(
+    ("slow", "max_trials", "first"), [(4, 3, 6), (2, 3, 3), (4, 4, 6), (0, 3, 0)]
+)
+def test_no_warm_up_counts_where_few_windows_are_allowed(
+    slow: int, max_trials: int, first: int
+) -> None:
+    series = [20.0] * slow + [100.0 + n % 2 for n in range(3 * max_trials - slow)]
+    verdict = windows(series, per_window=3, max_trials=max_trials)
+    assert verdict.warm_up == slow
+    assert verdict.settled is (slow == 0)
+    assert (verdict.first, verdict.last) == (first, 3 * max_trials if slow else 9)
+    if slow:
+        assert verdict.reason == (
+            f"did not settle within {max_trials} windows: {slow} of {3 * max_trials} reports are "
+            "warm-up, which leaves too few for three windows"
+        )
+
+
+def test_what_is_left_of_a_measurement_that_was_not_done_is_no_warm_up_either() -> None:
+    verdict = by_windows(
+        observed([20.0] * 3 + [100.0, 101.0, 100.0, 101.0, 100.0]),
+        per_window=3,
+        stability_percentage=10.0,
+        max_trials=10,
+    )
+    assert (verdict.done, verdict.warm_up, verdict.first, verdict.last) == (False, 3, 5, 8)
+
+
 def test_a_window_that_answered_nothing_agrees_with_nothing() -> None:
     assert not windows([0.0] * 3).settled
 

@@ -35,6 +35,12 @@ def test_a_file_of_perf_analyzer_has_microseconds_one_a_line(tmp_path: Path) -> 
     assert (found.seconds, found.rate) == (0.003, 1000)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_first_number(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("1000\n002000\n", encoding="utf-8-sig")
+    assert read(path).microseconds == (1000, 2000)
+
+
 def test_a_parquet_file_has_one_column_of_times_in_any_order(tmp_path: Path) -> None:
     start = datetime(2026, 3, 1, tzinfo=UTC)
     times = [start + timedelta(milliseconds=ms) for ms in (5, 0, 5, 105)]
@@ -79,6 +85,7 @@ def test_no_third_of_a_window_is_without_a_request() -> None:
         ("10\n1.5\n", "has '1.5' on line 2, which is no such number"),
         ("10\n-5\n", "has '-5' on line 2"),
         ("time\n10\n", "has 'time' on line 1"),
+        (f"10\n{'9' * 400}\n", "has a number of 400 digits on line 2"),
     ],
 )
 def test_a_file_that_holds_something_else_is_refused(

@@ -12,7 +12,7 @@ import pytest
 from hpcbench import load_results
 from hpcbench.exchange.import_csv import import_csv_folder
 from hpcbench.measure.perf_output import parse_report
-from hpcbench.records import rules, store
+from hpcbench.records import rule_columns, rules, store
 from hpcbench.records.columns import SCHEMA, Record, Status
 from hpcbench.records.folder import Results
 from hpcbench.records.rules import RULES
@@ -348,7 +348,7 @@ def test_the_page_of_rules_has_their_limits() -> None:
     for text in (
         f"{rules.LITTLE_TOLERANCE:.0%}",
         f"{rules.TURNAROUND_US:.0f} µs",
-        f"{rules.LEAST_RATE_SENT:.0%}",
+        f"{rule_columns.LEAST_RATE_SENT:.0%}",
         f"{rules.MOST_DELAYED_PERCENT:.0f}%",
         f"{rules.STRANGER_MARGIN:.0%}",
         f"{rules.MOST_CLIENT_OVERHEAD_PERCENT:.0f}%",
