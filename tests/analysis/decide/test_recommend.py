@@ -479,6 +479,37 @@ def test_a_rate_is_sized_from_random_arrivals_where_they_were_measured() -> None
     assert not only(*closed, *other, max_latency_p99_ms=20, rate=10_000).sizing.measured_rate
 
 
+def test_no_number_contradicts_measured_rates_of_which_none_kept_the_limit() -> None:
+    closed = [measured(1600 + i, 9.0, concurrency=16, repeat=i) for i in range(3)]
+
+    def why(*open_loops: Record) -> str:
+        advice = only(*closed, *open_loops, max_latency_p99_ms=20, rate=10_000)
+        assert advice.sizing is None
+        (note,) = (note for note in advice.notes if "no number of servers" in note)
+        assert note in " ".join(printed(advice).split())
+        return note
+
+    exceeded = why(*poisson(100, 45.0), *poisson(150, 90.0))
+    assert "the lowest measured, 800 infer/s, already exceeds --max-latency-p99-ms 20" in exceeded
+    assert "(p99 latency 45.45 ms): measure lower rates, or load.capacity" in exceeded
+    behind = why(*poisson(100, 9.0, send_request_rate=50.0, delayed_requests_percent=90.0))
+    assert "400 infer/s, was more than the server kept up with" in behind
+    assert "is not known to keep --max-latency-p99-ms 20" in why(*poisson(100, 19.5))
+    without = only(*closed, *poisson(100, 45.0), max_latency_p99_ms=20)
+    assert not any("no number" in note for note in without.notes)
+
+
+def test_a_rate_above_which_none_was_tried_is_said_to_be_so() -> None:
+    closed = [measured(1600 + i, 9.0, concurrency=16, repeat=i) for i in range(3)]
+    alone = only(*closed, *poisson(50, 6.0), max_latency_p99_ms=20, rate=10_000)
+    assert alone.sizing.higher_rate_tried is False
+    assert "at random; no higher rate was tried, so that fewer servers may do" in printed(alone)
+    more = [*poisson(50, 6.0), *poisson(150, 45.0)]
+    tried = only(*closed, *more, max_latency_p99_ms=20, rate=10_000)
+    assert (tried.sizing.higher_rate_tried, tried.sizing.capacity) == (True, pytest.approx(400))
+    assert "no higher rate" not in printed(tried)
+
+
 def test_a_server_sized_from_a_constant_rate_is_said_to_be_so() -> None:
     def sized(**load: Any) -> str:
         records = repeats([1600, 1601, 1602], 9.0, concurrency=None, **load)
