@@ -233,7 +233,8 @@ def _broken(candidates: Candidates, limit: Limit) -> Iterator[str]:
             closest = limit.value**2 / closest
         yield (
             f"{limit}: {kept} of {len(means)} keep it by the mean, none with {sure * 100:.3g} % "
-            f"confidence: the surest may reach {closest:.4g} {metric.unit}; more repeats narrow it"
+            f"confidence: the surest may reach {closest:.4g} {metric.unit}; more repeats"
+            f"{' and longer windows' if metric is LATENCY else ''} narrow it"
         )
     else:
         closest, which = (

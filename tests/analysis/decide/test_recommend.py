@@ -101,6 +101,16 @@ def test_limits_are_kept_and_the_objective_is_made_best(
     assert only(*SCAN, **wanted).best["batch_size"] == batch_size
 
 
+def test_a_p99_whose_bound_is_beyond_the_limit_keeps_none_however_often_it_was_repeated() -> None:
+    def within(bound_ms: float, repeat: int = 3, **wanted: Any) -> int:
+        records = repeats(range(1000, 1000 + repeat), 9.0, latency_p99_bound_us=1000 * bound_ms)
+        return only(*records, max_latency_p99_ms=10, **wanted).within_limits
+
+    assert (within(9.5), within(15.0)) == (1, 0)
+    assert (within(9.5, repeat=1), within(15.0, repeat=1)) == (1, 0)
+    assert within(15.0, limits_by_mean=True) == 1
+
+
 def test_the_memory_of_the_gpus_is_limited_in_gib() -> None:
     large = repeats([2000], variant=TWO, gpu_memory_max_bytes=3 * 2**30)
     assert only(*repeats([1000]), *large).best["variant"] == ONLY_TWO
