@@ -24,6 +24,7 @@ from hpcbench.analysis.decide.pairing import (
     first_difference,
     pair_configurations,
 )
+from hpcbench.analysis.decide.session_values import most_comparable
 from hpcbench.analysis.decide.sessions import Side, session_numbers
 from hpcbench.analysis.summary import limits, statistics
 from hpcbench.analysis.summary.assumptions import check_repeats
@@ -106,6 +107,8 @@ class Comparison:
         How many pairs of configurations were measured on both sides.
     sessions
         How many sessions A and B have; None where it is not known.
+    comparable
+        How many of them measured enough of the same configurations, so that their spread is known.
     nodes
         The nodes of A and of B.
     invalid
@@ -129,6 +132,7 @@ class Comparison:
     differing: dict[str, list[tuple[Any, Any]]]
     pairs: int
     sessions: tuple[int | None, int | None]
+    comparable: tuple[int, int]
     nodes: tuple[frozenset[str], frozenset[str]]
     invalid: tuple[dict[str, int], dict[str, int]]
     warnings: Sequence[str]
@@ -227,6 +231,7 @@ def compare_results(
         differing=differing_values(of_a.table, of_b.table, both),
         pairs=len(both),
         sessions=(_sessions(a), _sessions(b)),
+        comparable=most_comparable(of_a, of_b, both, THROUGHPUT.column),
         nodes=(_nodes(a), _nodes(b)),
         invalid=(invalid_a, invalid_b),
         warnings=_warnings(of_a, of_b),

@@ -133,6 +133,7 @@ def _confounded(found: Comparison) -> list[str]:
     """Return which differences between A and B nothing can separate from what is compared."""
     lines = []
     a, b = found.sessions
+    of_a, of_b = found.comparable
     if a is None or b is None:
         lines.append("sessions: not known; a difference of nights cannot be excluded")
     elif a == b == 1:
@@ -140,13 +141,25 @@ def _confounded(found: Comparison) -> list[str]:
             "sessions: one each; a difference of nights cannot be excluded (measure A and B in "
             "several, or compare --against-history)"
         )
-    elif 1 in (a, b):
+    elif max(of_a, of_b) <= 1:
         lines.append(
-            f"sessions: {a} of A, {b} of B; a difference of nights as between those of "
-            f"{'B' if a == 1 else 'A'} is in the errors, a rarer one cannot be excluded"
+            f"sessions: {a} of A, {b} of B, which measured too few of the same configurations to "
+            "say how far nights differ; a difference of nights cannot be excluded (measure all in "
+            "several)"
         )
     else:
-        lines.append(f"sessions: {a} of A, {b} of B; their spread is in the errors")
+        known = (
+            "their spread is in the errors"
+            if min(of_a, of_b) > 1
+            else "a difference of nights as between those of "
+            f"{'A' if of_a > 1 else 'B'} is in the errors, a rarer one cannot be excluded"
+        )
+        lines.append(f"sessions: {a} of A, {b} of B; {known}")
+        if (of_a, of_b) != (a, b):
+            lines[-1] += (
+                f"; {of_a} of A and {of_b} of B measured enough of the same configurations to be "
+                "compared"
+            )
     nodes_a, nodes_b = found.nodes
     if len(nodes_a) == len(nodes_b) == 1 and nodes_a != nodes_b:
         (node_a,), (node_b,) = nodes_a, nodes_b
@@ -169,7 +182,7 @@ def _cannot_tell(found: Comparison) -> list[str]:
         # A change of just the tolerance is on the bound, and never found to be beyond it.
         twice = 2 * found.tolerance
         if np.isfinite(repeats).any() and np.nanmedian(change) > twice:
-            unit = "sessions" if max(n or 1 for n in found.sessions) > 1 else "repeats"
+            unit = "sessions" if max(found.comparable) > 1 else "repeats"
             text += (
                 f"; {np.nanmedian(repeats):.0f} {unit} a side would find one of "
                 f"twice the tolerance, {twice:.1%}"
