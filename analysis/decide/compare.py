@@ -97,8 +97,8 @@ class Comparison:
     unsettled
         Pairs that no longer settle, or less often in B.
     by_chance
-        Pairs that failed or did not settle more often in B, which chance explains: none of those
-        above.
+        Pairs that failed or did not settle more often in B, which chance explains, or where nobody
+        can tell, as of one or two configurations: none of those above.
     only_a, only_b
         Positions of configurations without a counterpart.
     differing
@@ -289,11 +289,20 @@ def side_of_results(frame: pd.DataFrame, same: Sequence[str] = CONFIGURATION) ->
     numbers = group_numbers(frame, same)
     table = statistics.join_groups(frame, numbers, [*added], CONFIGURATION)
     rows = table.pop("row").to_numpy()
-    for name in ("point_id", "reason"):
-        table[name] = frame[name].iloc[rows].to_numpy(dtype=object)
+    table["point_id"] = frame["point_id"].iloc[rows].to_numpy(dtype=object)
+    table["reason"] = _first_reasons(frame["reason"], numbers, len(table))
     measured = frame["status"].isin(sorted(MEASURED)).to_numpy(dtype=bool)
     values = {name: np.where(measured, as_floats(frame[name]), np.nan) for name in names}
     return Side(table, numbers, session_numbers(frame), values)
+
+
+def _first_reasons(reasons: pd.Series, numbers: Numbers, count: int) -> npt.NDArray[np.object_]:
+    """Return the first reason of each configuration, whichever of its repeats gave it."""
+    known = np.flatnonzero(reasons.notna())
+    which, first = np.unique(numbers[known], return_index=True)
+    found = np.full(count, None, dtype=object)
+    found[which] = reasons.astype(object).to_numpy()[known[first]]
+    return found
 
 
 def _served(table: pd.DataFrame) -> npt.NDArray[np.bool_]:

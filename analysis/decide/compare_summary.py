@@ -8,6 +8,7 @@ import pandas as pd
 
 from hpcbench.analysis.decide.changes import Shift, Verdict
 from hpcbench.analysis.decide.compare import METRIC_NAMES, METRICS, Comparison
+from hpcbench.analysis.decide.outcomes import TOO_FEW
 from hpcbench.analysis.summary.configuration import as_floats, plain_rows
 from hpcbench.analysis.summary.configuration_names import short_name
 from hpcbench.analysis.summary.limits import THROUGHPUT
@@ -211,7 +212,10 @@ def _once_and_few(found: Comparison) -> list[str]:
 
 def _failures(found: Comparison) -> list[str]:
     lines = [line for what, pairs in found.outcomes.items() for line in _named(found, pairs, what)]
-    if len(found.by_chance):
+    if len(found.by_chance) and len(found.a_table) - len(found.only_a) <= TOO_FEW:
+        # Of so few, nobody knows the rate of failures that chance would have.
+        lines += _named(found, found.by_chance, "cannot tell whether by chance")
+    elif len(found.by_chance):
         lines.append(
             f"failed or did not settle more often in B, by chance as far as one can tell: "
             f"{len(found.by_chance)} configurations"
@@ -227,10 +231,9 @@ def _named(found: Comparison, pairs: pd.DataFrame, what: str) -> Iterable[str]:
     b_rows = plain_rows(found.b_table, shown["b"].to_numpy())
     for a, b in zip(a_rows, b_rows, strict=True):
         text = f"{what}: {short_name(a)}"
-        if pairs is found.lost:
-            yield text + (f": {b['reason']}" if b["reason"] is not None else "")
-        else:
-            yield f"{text}: {_ended(a)} in A, {_ended(b)} in B"
+        why = f": {b['reason']}" if b["reason"] is not None else ""
+        ended = "" if pairs is found.lost else f": {_ended(a)} in A, {_ended(b)} in B"
+        yield f"{text}{ended}{why}"
     if len(pairs) > MOST_NAMED:
         yield f"and {len(pairs) - MOST_NAMED} more: {what}"
 
