@@ -26,6 +26,7 @@ import pandas as pd
 
 from hpcbench.analysis.decide.agreement import (
     FEWEST_SHARED,
+    FEWEST_TO_TELL,
     Group,
     agree,
     groups_of,
@@ -102,6 +103,11 @@ class Shift:
     night_std: float
     taken_off: bool
     groups: tuple[Group, ...] = ()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether those that do not agree are so few that any of them may not have changed."""
+        return bool(self.groups) and self.configurations < FEWEST_TO_TELL
 
 
 @dataclass(frozen=True)
@@ -180,6 +186,7 @@ def metric_changes(
         *(as_floats(s.table[f"{metric.column}_n"])[pairs[x]] == 1 for s, x in ((a, "a"), (b, "b")))
     )
     rows["repeats"] = _repeats_needed(ratio, samples, bounds, len(rows))
+    rows = _only_worse(rows, [at for (at, *_), s in zip(found, shifts, strict=True) if s.is_open])
     rows = rows.assign(a=pairs["a"].to_numpy(), b=pairs["b"].to_numpy(), metric=metric.column)
     return rows[known], shifts
 
@@ -187,6 +194,19 @@ def metric_changes(
 def _no_rows() -> pd.DataFrame:
     names = ("ratio", "low", "high", "p", "verdict", "detectable", "once", "repeats", "a", "b")
     return pd.DataFrame({name: [] for name in (*names, "metric")})
+
+
+def _only_worse(rows: pd.DataFrame, places: list[Numbers]) -> pd.DataFrame:
+    """Leave of what cannot be told from the night what got worse in its worst light.
+
+    More repeats would not tell, either.
+    """
+    at = np.isin(np.arange(len(rows)), np.concatenate([*places, np.empty(0, dtype=np.int64)]))
+    verdict = rows["verdict"].mask(
+        at & (rows["verdict"] != Verdict.WORSE), Verdict.CANNOT_TELL.value
+    )
+    unknown = {name: rows[name].mask(at) for name in ("detectable", "repeats")}
+    return rows.assign(verdict=verdict, **unknown)
 
 
 def _resolution(side: Side, positions: pd.Series, metric: Metric) -> Array:

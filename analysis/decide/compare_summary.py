@@ -116,10 +116,11 @@ def _verdicts(found: Comparison) -> str:
 def _shift(shift: Shift) -> str:
     if shift.groups:
         low, high = (f"{g.configurations} moved by {g.ratio - 1:+.1%}" for g in shift.groups)
+        few = "; of so few, none is called better or the same" if shift.is_open else ""
         return (
             f"{METRIC_NAMES[shift.metric]}: cannot tell what is the night and what changed: of the "
             f"{shift.configurations} configurations of {shift.place} {low}, {high}; judged as if "
-            f"the night were {shift.ratio - 1:+.1%}, so that what got worse is not missed"
+            f"the night were {shift.ratio - 1:+.1%}, so that what got worse is not missed{few}"
         )
     ratio = format_interval(shift.ratio, shift.low, shift.high)
     shared = (

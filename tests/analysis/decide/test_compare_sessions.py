@@ -89,6 +89,25 @@ def test_where_half_changed_nobody_can_tell_the_night_and_what_got_worse_is_foun
     assert json.loads(text)["shifts"][0]["groups"][0]["configurations"] == 50
 
 
+@pytest.mark.parametrize(("configurations", "changed"), [(6, 3), (8, 4)])
+@pytest.mark.parametrize(("slow", "sessions"), [(0.5, 3), (0.85, 3), (0.85, 1)])
+def test_of_few_of_which_half_changed_none_is_better_or_the_same_and_what_got_worse_is_found(
+    configurations: int, changed: int, slow: float, sessions: int
+) -> None:
+    night = Night(configurations=configurations, repeats=3, sessions=sessions)
+    night_sd = 0.05 if sessions > 1 else 0.0
+    night = replace(night, share=changed / configurations, night_sd=night_sd)
+    found = nights(night, slow=slow)
+    (shift, *_) = found.shifts
+    assert (shift.verdict, len(shift.groups)) == (Verdict.CANNOT_TELL, 2)
+    assert found.is_worse
+    assert found.count(Verdict.BETTER) == found.count(Verdict.SAME) == 0
+    worse = found.rows[found.rows["verdict"] == Verdict.WORSE]
+    assert found.a_table["concurrency"].iloc[worse["a"]].max() <= changed
+    assert any("of so few, none is called better or the same" in line for line in told(found))
+    assert not any("would find one of" in line for line in told(found))
+
+
 def test_where_half_got_better_the_others_are_not_worse_with_one_session_each() -> None:
     """The night is taken to be no more than the tolerance, as where all moved together."""
     found = nights(Night(share=0.5), slow=1.12)
