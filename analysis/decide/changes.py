@@ -26,13 +26,15 @@ import pandas as pd
 
 from hpcbench.analysis.decide.agreement import (
     FEWEST_SHARED,
+    FEWEST_TO_TELL,
     Group,
     agree,
     groups_of,
     highest_group,
     noise,
 )
-from hpcbench.analysis.decide.sessions import Side, session_samples
+from hpcbench.analysis.decide.session_values import paired_samples, places_of_pairs
+from hpcbench.analysis.decide.sessions import Side
 from hpcbench.analysis.summary.configuration import Array, Numbers, as_floats, group_numbers
 from hpcbench.analysis.summary.limits import Metric
 from hpcbench.analysis.summary.statistics import Sample, t_quantile
@@ -102,6 +104,11 @@ class Shift:
     taken_off: bool
     groups: tuple[Group, ...] = ()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether those that do not agree are so few that any of them may not have changed."""
+        return bool(self.groups) and self.configurations < FEWEST_TO_TELL
+
 
 @dataclass(frozen=True)
 class _Bounds:
@@ -139,8 +146,8 @@ def metric_changes(
     """
     if pairs.empty:
         return _no_rows(), []
-    places, names = _places(a, b, pairs)
-    samples, effects = _samples(a, b, pairs, places, metric.column)
+    places, names = places_of_pairs(a, b, pairs)
+    samples, effects = paired_samples(a, b, pairs, places, metric.column)
     resolution = np.fmax(*(_resolution(s, pairs[x], metric) for s, x in ((a, "a"), (b, "b"))))
     ratio = paired_log_ratio(samples[1], samples[0], resolution)
     known = np.isfinite(ratio.value)
@@ -179,6 +186,7 @@ def metric_changes(
         *(as_floats(s.table[f"{metric.column}_n"])[pairs[x]] == 1 for s, x in ((a, "a"), (b, "b")))
     )
     rows["repeats"] = _repeats_needed(ratio, samples, bounds, len(rows))
+    rows = _only_worse(rows, [at for (at, *_), s in zip(found, shifts, strict=True) if s.is_open])
     rows = rows.assign(a=pairs["a"].to_numpy(), b=pairs["b"].to_numpy(), metric=metric.column)
     return rows[known], shifts
 
@@ -188,51 +196,17 @@ def _no_rows() -> pd.DataFrame:
     return pd.DataFrame({name: [] for name in (*names, "metric")})
 
 
-def _places(a: Side, b: Side, pairs: pd.DataFrame) -> tuple[Numbers, list[str]]:
-    """Return the place of each pair, and the name of each place."""
-    where = pd.concat(
-        [
-            s.table[["site", "pool"]].iloc[pairs[x]].reset_index(drop=True).add_suffix(f"_{x}")
-            for s, x in ((a, "a"), (b, "b"))
-        ],
-        axis=1,
-    )
-    numbers = group_numbers(where, [*where])
-    first = where.iloc[np.unique(numbers, return_index=True)[1]].astype(str)
-    texts = [first[f"site_{x}"] + "/" + first[f"pool_{x}"] for x in ("a", "b")]
-    return numbers, [x if x == y else f"{x} -> {y}" for x, y in zip(*texts, strict=True)]
+def _only_worse(rows: pd.DataFrame, places: list[Numbers]) -> pd.DataFrame:
+    """Leave of what cannot be told from the night what got worse in its worst light.
 
-
-def _samples(
-    a: Side, b: Side, pairs: pd.DataFrame, places: Numbers, metric: str
-) -> tuple[tuple[Sample, Sample], tuple[list[Array], list[Array]]]:
-    """Return the values of both sides, and by place the effects of each side's sessions.
-
-    At a place where a side has several sessions, the means of sessions are the values, without what
-    its configurations share in each; elsewhere each repeat is one.
+    More repeats would not tell, either.
     """
-    sizes = np.bincount(places)
-    sessions = [
-        side.sessions_by_place(pairs[x].to_numpy(), places) for side, x in ((a, "a"), (b, "b"))
-    ]
-    several = np.array([max(map(len, both)) > 1 for both in zip(*sessions, strict=True)])
-    samples, effects = [], []
-    for side, x, at in ((a, "a", sessions[0]), (b, "b", sessions[1])):
-        whole = side.by_repeats(metric)
-        values = [v[pairs[x]] for v in (whole.n, whole.mean, whole.std)]
-        by_place = [np.zeros(len(there)) for there in at]
-        if several.any():
-            means, shared = side.by_sessions(metric)
-            by_place = [shared[there] - shared[there].mean() for there in at]
-            used = np.zeros(len(shared))
-            for there, away, size in zip(at, by_place, sizes, strict=True):
-                used[there] = away if size >= FEWEST_SHARED else 0.0
-            by_session = session_samples(means, len(side.table), used)
-            others = (v[pairs[x]] for v in (by_session.n, by_session.mean, by_session.std))
-            values = [np.where(several[places], o, v) for o, v in zip(others, values, strict=True)]
-        samples.append(Sample(*values))
-        effects.append(by_place)
-    return (samples[0], samples[1]), (effects[0], effects[1])
+    at = np.isin(np.arange(len(rows)), np.concatenate([*places, np.empty(0, dtype=np.int64)]))
+    verdict = rows["verdict"].mask(
+        at & (rows["verdict"] != Verdict.WORSE), Verdict.CANNOT_TELL.value
+    )
+    unknown = {name: rows[name].mask(at) for name in ("detectable", "repeats")}
+    return rows.assign(verdict=verdict, **unknown)
 
 
 def _resolution(side: Side, positions: pd.Series, metric: Metric) -> Array:

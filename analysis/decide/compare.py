@@ -24,6 +24,7 @@ from hpcbench.analysis.decide.pairing import (
     first_difference,
     pair_configurations,
 )
+from hpcbench.analysis.decide.session_values import most_comparable
 from hpcbench.analysis.decide.sessions import Side, session_numbers
 from hpcbench.analysis.summary import limits, statistics
 from hpcbench.analysis.summary.assumptions import check_repeats
@@ -96,8 +97,8 @@ class Comparison:
     unsettled
         Pairs that no longer settle, or less often in B.
     by_chance
-        Pairs that failed or did not settle more often in B, which chance explains: none of those
-        above.
+        Pairs that failed or did not settle more often in B, which chance explains, or where nobody
+        can tell, as of one or two configurations: none of those above.
     only_a, only_b
         Positions of configurations without a counterpart.
     differing
@@ -106,6 +107,8 @@ class Comparison:
         How many pairs of configurations were measured on both sides.
     sessions
         How many sessions A and B have; None where it is not known.
+    comparable
+        How many of them measured enough of the same configurations, so that their spread is known.
     nodes
         The nodes of A and of B.
     invalid
@@ -129,6 +132,7 @@ class Comparison:
     differing: dict[str, list[tuple[Any, Any]]]
     pairs: int
     sessions: tuple[int | None, int | None]
+    comparable: tuple[int, int]
     nodes: tuple[frozenset[str], frozenset[str]]
     invalid: tuple[dict[str, int], dict[str, int]]
     warnings: Sequence[str]
@@ -227,6 +231,7 @@ def compare_results(
         differing=differing_values(of_a.table, of_b.table, both),
         pairs=len(both),
         sessions=(_sessions(a), _sessions(b)),
+        comparable=most_comparable(of_a, of_b, both, THROUGHPUT.column),
         nodes=(_nodes(a), _nodes(b)),
         invalid=(invalid_a, invalid_b),
         warnings=_warnings(of_a, of_b),
@@ -284,11 +289,20 @@ def side_of_results(frame: pd.DataFrame, same: Sequence[str] = CONFIGURATION) ->
     numbers = group_numbers(frame, same)
     table = statistics.join_groups(frame, numbers, [*added], CONFIGURATION)
     rows = table.pop("row").to_numpy()
-    for name in ("point_id", "reason"):
-        table[name] = frame[name].iloc[rows].to_numpy(dtype=object)
+    table["point_id"] = frame["point_id"].iloc[rows].to_numpy(dtype=object)
+    table["reason"] = _first_reasons(frame["reason"], numbers, len(table))
     measured = frame["status"].isin(sorted(MEASURED)).to_numpy(dtype=bool)
     values = {name: np.where(measured, as_floats(frame[name]), np.nan) for name in names}
     return Side(table, numbers, session_numbers(frame), values)
+
+
+def _first_reasons(reasons: pd.Series, numbers: Numbers, count: int) -> npt.NDArray[np.object_]:
+    """Return the first reason of each configuration, whichever of its repeats gave it."""
+    known = np.flatnonzero(reasons.notna())
+    which, first = np.unique(numbers[known], return_index=True)
+    found = np.full(count, None, dtype=object)
+    found[which] = reasons.astype(object).to_numpy()[known[first]]
+    return found
 
 
 def _served(table: pd.DataFrame) -> npt.NDArray[np.bool_]:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from hpcbench.analysis.decide.changes import Shift, Verdict
 from hpcbench.analysis.decide.compare import METRIC_NAMES, METRICS, Comparison
+from hpcbench.analysis.decide.outcomes import TOO_FEW
 from hpcbench.analysis.summary.configuration import as_floats, plain_rows
 from hpcbench.analysis.summary.configuration_names import short_name
 from hpcbench.analysis.summary.limits import THROUGHPUT
@@ -115,10 +116,11 @@ def _verdicts(found: Comparison) -> str:
 def _shift(shift: Shift) -> str:
     if shift.groups:
         low, high = (f"{g.configurations} moved by {g.ratio - 1:+.1%}" for g in shift.groups)
+        few = "; of so few, none is called better or the same" if shift.is_open else ""
         return (
             f"{METRIC_NAMES[shift.metric]}: cannot tell what is the night and what changed: of the "
             f"{shift.configurations} configurations of {shift.place} {low}, {high}; judged as if "
-            f"the night were {shift.ratio - 1:+.1%}, so that what got worse is not missed"
+            f"the night were {shift.ratio - 1:+.1%}, so that what got worse is not missed{few}"
         )
     ratio = format_interval(shift.ratio, shift.low, shift.high)
     shared = (
@@ -133,6 +135,7 @@ def _confounded(found: Comparison) -> list[str]:
     """Return which differences between A and B nothing can separate from what is compared."""
     lines = []
     a, b = found.sessions
+    of_a, of_b = found.comparable
     if a is None or b is None:
         lines.append("sessions: not known; a difference of nights cannot be excluded")
     elif a == b == 1:
@@ -140,13 +143,25 @@ def _confounded(found: Comparison) -> list[str]:
             "sessions: one each; a difference of nights cannot be excluded (measure A and B in "
             "several, or compare --against-history)"
         )
-    elif 1 in (a, b):
+    elif max(of_a, of_b) <= 1:
         lines.append(
-            f"sessions: {a} of A, {b} of B; a difference of nights as between those of "
-            f"{'B' if a == 1 else 'A'} is in the errors, a rarer one cannot be excluded"
+            f"sessions: {a} of A, {b} of B, which measured too few of the same configurations to "
+            "say how far nights differ; a difference of nights cannot be excluded (measure all in "
+            "several)"
         )
     else:
-        lines.append(f"sessions: {a} of A, {b} of B; their spread is in the errors")
+        known = (
+            "their spread is in the errors"
+            if min(of_a, of_b) > 1
+            else "a difference of nights as between those of "
+            f"{'A' if of_a > 1 else 'B'} is in the errors, a rarer one cannot be excluded"
+        )
+        lines.append(f"sessions: {a} of A, {b} of B; {known}")
+        if (of_a, of_b) != (a, b):
+            lines[-1] += (
+                f"; {of_a} of A and {of_b} of B measured enough of the same configurations to be "
+                "compared"
+            )
     nodes_a, nodes_b = found.nodes
     if len(nodes_a) == len(nodes_b) == 1 and nodes_a != nodes_b:
         (node_a,), (node_b,) = nodes_a, nodes_b
@@ -169,7 +184,7 @@ def _cannot_tell(found: Comparison) -> list[str]:
         # A change of just the tolerance is on the bound, and never found to be beyond it.
         twice = 2 * found.tolerance
         if np.isfinite(repeats).any() and np.nanmedian(change) > twice:
-            unit = "sessions" if max(n or 1 for n in found.sessions) > 1 else "repeats"
+            unit = "sessions" if max(found.comparable) > 1 else "repeats"
             text += (
                 f"; {np.nanmedian(repeats):.0f} {unit} a side would find one of "
                 f"twice the tolerance, {twice:.1%}"
@@ -198,7 +213,10 @@ def _once_and_few(found: Comparison) -> list[str]:
 
 def _failures(found: Comparison) -> list[str]:
     lines = [line for what, pairs in found.outcomes.items() for line in _named(found, pairs, what)]
-    if len(found.by_chance):
+    if len(found.by_chance) and len(found.a_table) - len(found.only_a) <= TOO_FEW:
+        # Of so few, nobody knows the rate of failures that chance would have.
+        lines += _named(found, found.by_chance, "cannot tell whether by chance")
+    elif len(found.by_chance):
         lines.append(
             f"failed or did not settle more often in B, by chance as far as one can tell: "
             f"{len(found.by_chance)} configurations"
@@ -214,10 +232,9 @@ def _named(found: Comparison, pairs: pd.DataFrame, what: str) -> Iterable[str]:
     b_rows = plain_rows(found.b_table, shown["b"].to_numpy())
     for a, b in zip(a_rows, b_rows, strict=True):
         text = f"{what}: {short_name(a)}"
-        if pairs is found.lost:
-            yield text + (f": {b['reason']}" if b["reason"] is not None else "")
-        else:
-            yield f"{text}: {_ended(a)} in A, {_ended(b)} in B"
+        why = f": {b['reason']}" if b["reason"] is not None else ""
+        ended = "" if pairs is found.lost else f": {_ended(a)} in A, {_ended(b)} in B"
+        yield f"{text}{ended}{why}"
     if len(pairs) > MOST_NAMED:
         yield f"and {len(pairs) - MOST_NAMED} more: {what}"
 

@@ -223,6 +223,7 @@ def comparison_json(found: Comparison, names: tuple[str, str]) -> dict[str, Any]
         "counts": {verdict.value: found.count(verdict) for verdict in Verdict},
         "shifts": [_shift(shift) for shift in found.shifts],
         "sessions": dict(zip("ab", found.sessions, strict=True)),
+        "comparable_sessions": dict(zip("ab", found.comparable, strict=True)),
         "left_out": dict(zip("ab", found.invalid, strict=True)),
         "cautions": list(found.warnings),
         **{

@@ -25,6 +25,9 @@ CLEARLY = 1.5
 """The factor by which the rate over all must have risen: of a million measurements, a test finds a
 rise from 5.0 to 5.1 %."""
 
+TOO_FEW = 2
+"""Configurations up to which there is no rate of others to hold one against."""
+
 RATE_OF_EACH = 0.01
 """The same of any single configuration, all of them together."""
 
@@ -48,13 +51,16 @@ def goes_wrong_more_often(
     numpy.ndarray
         Shape (m,), booleans: those of which all repeats go wrong in B and not all in A; those that
         do so more often, by a binomial test against the rate of all others [2]_ and its own in A,
-        at RATE_OF_EACH; and where the rate over the rest has risen CLEARLY and by Fisher's exact
+        at RATE_OF_EACH; of no more than TOO_FEW, those that never did in A and do so twice and in
+        most repeats of B; and where the rate over the rest has risen CLEARLY and by Fisher's exact
         test [1]_ at RATE_OF_ALL, each that contributes.
     """
     more = wrong[1] * tried[0] > wrong[0] * tried[1]
     if not more.any():
         return np.zeros(len(more), dtype=bool)
     found = _always(tried, wrong, more, whole_rate) | _each(tried, wrong, more)
+    if len(more) <= TOO_FEW:
+        found |= (wrong[0] == 0) & (wrong[1] >= 2) & (2 * wrong[1] > tried[1])
     return np.asarray(found | (more & _has_risen(tried, wrong, ~found)))
 
 

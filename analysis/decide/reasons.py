@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from hpcbench.analysis.decide.candidates import Candidates
+from hpcbench.analysis.decide.size import not_sized
 from hpcbench.analysis.summary import statistics
 from hpcbench.analysis.summary.configuration import Array, as_floats, plain_rows
 from hpcbench.analysis.summary.configuration_names import beside_text, short_name
@@ -39,6 +40,7 @@ def notes(candidates: Candidates, best: dict[str, Any]) -> tuple[str, ...]:
         *_about_repeats(candidates, best),
         *_about_limits(candidates, best),
         *_about_others(candidates, best),
+        *not_sized(candidates, best["position"]),
     )
 
 
@@ -231,7 +233,8 @@ def _broken(candidates: Candidates, limit: Limit) -> Iterator[str]:
             closest = limit.value**2 / closest
         yield (
             f"{limit}: {kept} of {len(means)} keep it by the mean, none with {sure * 100:.3g} % "
-            f"confidence: the surest may reach {closest:.4g} {metric.unit}; more repeats narrow it"
+            f"confidence: the surest may reach {closest:.4g} {metric.unit}; more repeats"
+            f"{' and longer windows' if metric is LATENCY else ''} narrow it"
         )
     else:
         closest, which = (

@@ -108,7 +108,8 @@ class Recommendation:
     failing
         Where ``best`` is None: the limits that cannot be kept, in sentences.
     sizing
-        How many servers the requested rate needs; None where no rate was requested.
+        How many servers the requested rate needs; None where no rate was requested, or ``notes``
+        say why there is no number.
     """
 
     requirements: Requirements

@@ -262,9 +262,11 @@ def _sizing(one: Recommendation) -> Iterator[str]:
         return
     yield _servers(sizing)
     if sizing.measured_rate:
+        unknown = "; no higher rate was tried, so that fewer servers may do"
         yield (
             f"each serves up to {format_number(sizing.capacity)} infer/s within the limits: "
             "measured, with requests that came at random"
+            f"{unknown if sizing.higher_rate_tried is False else ''}"
         )
     else:
         yield (

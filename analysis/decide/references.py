@@ -3,7 +3,7 @@
 As in ReFrame, a tolerance is a fraction of what is expected, below and above it. Held against it is
 the mean over the repeats of a configuration in the latest session of its pool. A mean of those that
 are left does not meet a reference where a repeat failed, and a point that was planned and is not in
-the results was not measured.
+the results, or not with all of its repeats, was not measured.
 """
 
 from collections import defaultdict
@@ -54,7 +54,7 @@ def reference_columns(expected: Sequence[Expectation]) -> tuple[str, ...]:
         return ()
     about = (
         *("point_id", "run_id", "ended_at", "pool_gpu", "reason", "invalid_reasons"),
-        "capacity_step",
+        *("repeat", "capacity_step"),
     )
     metrics = (each.metric for each in expected)
     return tuple(dict.fromkeys((*CONFIGURATION_INPUTS, *POINT_COLUMNS, *about, *metrics)))
@@ -63,7 +63,8 @@ def reference_columns(expected: Sequence[Expectation]) -> tuple[str, ...]:
 class Outcome(StrEnum):
     """What became of a reference.
 
-    NOT_MET: also where a repeat failed. NOT_MEASURED: no valid measurement has the metric.
+    NOT_MET: also where a repeat failed. NOT_MEASURED: no valid measurement has the metric, or what
+    is there would meet it, but lacks repeats that were planned.
     """
 
     MET = "met"
@@ -81,7 +82,8 @@ class Checked:
         What was expected.
     row
         The configuration, from `statistics.join_groups`; None where a value is missing. With
-        ``failed``, how many of its repeats did by the server's fault, and the first ``reason``.
+        ``failed``, how many of its repeats did by the server's fault, the first ``reason``, and
+        ``absent``, how many that were planned are not in the results.
     outcome
         Whether it was met.
     """
@@ -156,7 +158,7 @@ def check_references(
         return ReferencesCheck((), ())
     frame = without_steps(frame[_is_latest(frame)].reset_index(drop=True))
     applies = (frame["status"] != Status.NOT_APPLICABLE).to_numpy(dtype=bool)
-    found = _measured(frame[applies].reset_index(drop=True), expected)
+    found = _measured(frame[applies].reset_index(drop=True), expected, planned)
     others = _points(frame, np.flatnonzero(~applies))
     known = [*found, *_absent(frame, planned, [each.metric for each in expected])]
     checked = [
@@ -176,10 +178,15 @@ def check_references(
     return ReferencesCheck(tuple(checked), elsewhere, absent)
 
 
-def _measured(frame: pd.DataFrame, expected: Sequence[Expectation]) -> list[dict[str, Any]]:
-    """Return the configurations with their metrics, and how many of their repeats failed."""
+def _measured(
+    frame: pd.DataFrame, expected: Sequence[Expectation], planned: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return the configurations with their metrics, and how many repeats failed or are absent."""
     if frame.empty:
         return []
+    lacking = _absent_repeats(frame, planned)
+    points = zip(frame["pool"].astype(object), frame["point_id"].astype(object), strict=True)
+    absent = np.array([lacking.get(key, 0) for key in points])
     by_server = frame["status"].isin([Status.FAILED, Status.TIMEOUT]) | is_of_server(frame)
     frame = without_invalid(frame)
     joined = normalised(frame)
@@ -189,6 +196,7 @@ def _measured(frame: pd.DataFrame, expected: Sequence[Expectation]) -> list[dict
     positions = table.pop("row").to_numpy()
     failed = np.flatnonzero(by_server.to_numpy(dtype=bool))
     table["failed"] = np.bincount(numbers[failed], minlength=len(table))
+    table["absent"] = pd.Series(absent).groupby(numbers).max().to_numpy()
     # What is written last is the reason of the first of each that failed.
     texts = frame["reason"].astype(object).iloc[failed[::-1]]
     reasons = dict(zip(numbers[failed[::-1]], texts, strict=True))
@@ -198,6 +206,20 @@ def _measured(frame: pd.DataFrame, expected: Sequence[Expectation]) -> list[dict
         point | row | {"reason": reasons.get(number, point["reason"])}
         for number, (row, point) in enumerate(zip(rows, _points(frame, positions), strict=True))
     ]
+
+
+def _absent_repeats(
+    frame: pd.DataFrame, planned: Sequence[Mapping[str, Any]]
+) -> dict[tuple[str, str], int]:
+    """Return how many repeats that were planned are not there, of each point that lacks some."""
+    there: dict[tuple[str, str], set[int]] = defaultdict(set)
+    columns = (frame[name].astype(object) for name in ("pool", "point_id", "repeat"))
+    for pool, point, repeat in zip(*columns, strict=True):
+        there[pool, point].add(repeat)
+    lacking = (
+        (key := (row["pool"], row["point_id"]), row["planned"] - there[key]) for row in planned
+    )
+    return {key: len(repeats) for key, repeats in lacking if repeats}
 
 
 def _points(frame: pd.DataFrame, positions: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
@@ -217,7 +239,13 @@ def _absent(
     nothing = dict.fromkeys((*CONFIGURATION, *names, "gpu_name"))
     why = {"repeats": 0, "failed": 0, "reason": "the point is not in the results"}
     return [
-        {**nothing, **row, **why, "gpu_name": gpus.get(row["pool"]) or row["pool_gpu"]}
+        {
+            **nothing,
+            **row,
+            **why,
+            "absent": len(row["planned"]),
+            "gpu_name": gpus.get(row["pool"]) or row["pool_gpu"],
+        }
         for row in planned
         if (row["pool"], row["point_id"]) not in there
     ]
@@ -238,7 +266,9 @@ def _outcome(expected: Expectation, row: dict[str, Any]) -> Outcome:
     if value is None:
         return Outcome.NOT_MEASURED
     low, high = expected.limits
-    return Outcome.MET if low <= value <= high and not row["failed"] else Outcome.NOT_MET
+    if row["failed"] or not low <= value <= high:
+        return Outcome.NOT_MET
+    return Outcome.NOT_MEASURED if row["absent"] else Outcome.MET
 
 
 def reference_lines(found: ReferencesCheck) -> Iterator[str]:
@@ -288,11 +318,13 @@ def reference_text(each: Checked) -> str:
     row, metric = each.row, each.expected.metric
     where = f"{short_name(row)} ({device_name(row)})"
     value = format_interval(*(row[f"{metric}{end}"] for end in ("", "_low", "_high")))
-    if each.outcome == Outcome.NOT_MEASURED:
+    if row[metric] is None:
         value = "missing" if row["reason"] is None else f"missing ({row['reason']})"
     elif row["failed"]:
         why = "" if row["reason"] is None else f" ({row['reason']})"
         value += f" where {row['failed']} of {row['repeats']} repeats failed{why}"
+    elif row["absent"]:
+        value += f" where {row['absent']} more repeats were planned and are not in the results"
     return f"{each.outcome}: {where}: {metric} is {value}, expected {_limits(each.expected)}"
 
 
@@ -335,6 +367,7 @@ def references_json(found: ReferencesCheck) -> list[dict[str, Any]]:
                 for name, limit in zip(("at_least", "at_most"), each.expected.limits, strict=True)
             },
             "failed": each.row["failed"],
+            "absent": each.row["absent"],
             "outcome": each.outcome.value,
         }
         for each in (*found.checked, *absent)

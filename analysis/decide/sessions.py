@@ -44,8 +44,10 @@ class Side:
     sessions: Numbers
     measured: dict[str, Array]
 
-    def sessions_by_place(self, configurations: Numbers, places: Numbers) -> list[Numbers]:
-        """Return the sessions of each place.
+    def comparable_sessions(
+        self, configurations: Numbers, places: Numbers, metric: str, fewest: int
+    ) -> tuple[list[Numbers], list[float]]:
+        """Return the sessions of each place that measured enough of the same configurations.
 
         Parameters
         ----------
@@ -53,17 +55,42 @@ class Side:
             Shape (m,), positions in the table.
         places
             Shape (m,), the place of each, from 0.
+        metric
+            A column.
+        fewest
+            Configurations that two sessions share, so that they can be compared; of a place with
+            few, two thirds of them.
 
         Returns
         -------
-        list of numpy.ndarray
-            For each place the numbers of its sessions, each once.
+        tuple of list
+            For each place the numbers of the session with most configurations, and of those that
+            can be compared with it or with one that can, and so on; and the share of its
+            configurations that two or more of these measured.
         """
         place_of = np.full(len(self.table), -1)
         place_of[configurations] = places
-        at, count = place_of[self.numbers], int(self.sessions.max(initial=0)) + 1
-        keys = np.unique((at * count + self.sessions)[at >= 0])
-        return [keys[keys // count == place] % count for place in range(int(places.max()) + 1)]
+        values = self.measured[metric]
+        at = place_of[self.numbers]
+        there = (at >= 0) & np.isfinite(values) & (values > 0)
+        found = pd.DataFrame(
+            {
+                "place": at[there],
+                "session": self.sessions[there],
+                "configuration": self.numbers[there],
+            }
+        ).drop_duplicates()
+        sizes = np.bincount(places)
+        sessions: list[Numbers] = [np.empty(0, dtype=np.int64)] * len(sizes)
+        again = [0.0] * len(sizes)
+        for place in range(len(sizes)):
+            rows = found[found["place"] == place]
+            if rows.empty:
+                continue
+            enough = min(fewest, int(np.ceil(2 / 3 * sizes[place])))
+            sessions[place], repeated = _connected(rows, enough)
+            again[place] = repeated / sizes[place]
+        return sessions, again
 
     def by_repeats(self, metric: str) -> Sample:
         """Return a metric with its repeats as independent values.
@@ -106,6 +133,21 @@ class Side:
         )
         means = means.reset_index(drop=True)
         return means, _effects(means, int(self.sessions.max()) + 1 if len(self.sessions) else 0)
+
+
+def _connected(rows: pd.DataFrame, fewest: int) -> tuple[Numbers, int]:
+    """Return the sessions that share configurations, and how many of these two or more have."""
+    from scipy import sparse  # Only here: it takes long to import.
+
+    numbers, session = np.unique(rows["session"], return_inverse=True)
+    if len(numbers) == 1:
+        return numbers, 0
+    configuration = np.unique(rows["configuration"], return_inverse=True)[1]
+    measured = sparse.csr_array((np.ones(len(rows), dtype=np.int64), (session, configuration)))
+    shared = (measured @ measured.T).toarray()
+    labels = sparse.csgraph.connected_components(shared >= fewest, directed=False)[1]
+    ours = labels == labels[np.argmax(shared.diagonal())]
+    return numbers[ours], int((measured[np.flatnonzero(ours)].sum(axis=0) >= 2).sum())
 
 
 def session_numbers(frame: pd.DataFrame) -> Numbers:

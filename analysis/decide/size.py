@@ -3,9 +3,12 @@
 Clients of a closed loop wait for their answers, so that the server is always busy and no queue
 grows. Production does not wait. Where an open loop with Poisson arrivals was measured, its rate is
 what a server serves; else a part of the closed loop's throughput, whose latency nobody measured.
+Where such open loops were measured and none kept the limits, no number is given: a part of the
+closed loop's throughput would contradict what was measured.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +26,8 @@ from hpcbench.analysis.summary.configuration import (
     plain_rows,
 )
 from hpcbench.analysis.summary.limits import ENERGY, THROUGHPUT, Requirements
+from hpcbench.analysis.summary.number_format import format_number
+from hpcbench.analysis.summary.searches import is_search
 
 JOULES_PER_KWH = 3.6e6
 
@@ -62,6 +67,9 @@ class Sizing:
         0 on nodes without GPUs.
     measured_rate
         Whether an open loop with Poisson arrivals was measured at this rate per server, or above.
+    higher_rate_tried
+        Whether such an open loop was tried at a higher rate, too. None where ``measured_rate`` is
+        false, or the rate is the answer of a search.
     capacity
         What one server is expected to serve [infer/s].
     share
@@ -87,6 +95,7 @@ class Sizing:
     spares: int
     gpus_per_server: int
     measured_rate: bool
+    higher_rate_tried: bool | None
     capacity: float
     share: float | None
     clients: int | None
@@ -109,10 +118,11 @@ def size_for_rate(candidates: Candidates, best: int) -> Sizing | None:
     Returns
     -------
     Sizing or None
-        None where no rate is requested, or the configuration has no throughput.
+        None where no rate is requested, the configuration has no throughput, or open loops were
+        measured of which none kept the limits (`not_sized`).
     """
     wanted = candidates.requirements
-    if wanted.rate is None:
+    if wanted.rate is None or _lowest_not_kept(candidates, best) is not None:
         return None
     measured = _largest_open_loop(candidates, best)
     row = plain_rows(candidates.table, [best if measured is None else measured])[0]
@@ -134,6 +144,7 @@ def size_for_rate(candidates: Candidates, best: int) -> Sizing | None:
         spares=wanted.spares,
         gpus_per_server=gpus,
         measured_rate=measured is not None,
+        higher_rate_tried=None if measured is None else _is_higher_tried(candidates, measured),
         capacity=capacity,
         share=None if measured is not None else wanted.rate / (servers * mean),
         clients=clients,
@@ -163,16 +174,90 @@ def servers_needed(rate: float, throughput: float) -> int:
     return max(1, math.ceil(rate / throughput * (1 - 1e-12)))
 
 
+def not_sized(candidates: Candidates, best: int) -> Iterator[str]:
+    """Say why a rate has no number of servers where open loops were measured and none will do.
+
+    Parameters
+    ----------
+    candidates
+        The configurations of one model on one device.
+    best
+        The row of the recommended configuration.
+
+    Yields
+    ------
+    str
+        A sentence without a full stop; nothing where there is a number, or no rate is requested.
+    """
+    wanted = candidates.requirements
+    lowest = None if wanted.rate is None else _lowest_not_kept(candidates, best)
+    if lowest is None:
+        return
+    row = plain_rows(candidates.table, [lowest])[0]
+    sent = format_number(row[THROUGHPUT.column])
+    yield (
+        f"no number of servers for {format_number(wanted.rate)} infer/s: of the rates of requests "
+        f"at random, the lowest measured, {sent} infer/s, {_fault(candidates, lowest)}: measure "
+        "lower rates, or load.capacity"
+    )
+
+
+def _fault(candidates: Candidates, position: int) -> str:
+    """Return what keeps an open loop from being a rate that a server serves."""
+    if candidates.overloaded[position]:
+        return "was more than the server kept up with"
+    if not candidates.reliable[position]:
+        return "failed in a third or more of its repeats"
+    for limit in candidates.requirements.limits:
+        mean = as_floats(candidates.table[limit.metric.column])[[position]]
+        if limit.metric is THROUGHPUT or limit.is_met(candidates.judged[limit.option])[position]:
+            continue
+        value = f"({limit.metric.name} {format_number(mean[0])} {limit.metric.unit})"
+        if np.isfinite(mean[0]) and not limit.is_met(mean)[0]:
+            return f"already exceeds {limit} {value}"
+        return f"is not known to keep {limit} {value}"
+    return "has no throughput"
+
+
 def _largest_open_loop(candidates: Candidates, best: int) -> int | None:
     """Return the highest Poisson rate at which this server kept all limits."""
+    sent = np.where(_open_loops_kept(candidates, best), _throughput(candidates), -np.inf)
+    return int(np.argmax(sent)) if np.isfinite(sent.max()) else None
+
+
+def _lowest_not_kept(candidates: Candidates, best: int) -> int | None:
+    """Return the lowest Poisson rate of this server, where none that was measured keeps all limits.
+
+    A search for another limit, or one that found nothing, says nothing of this one.
+    """
+    if _open_loops_kept(candidates, best).any():
+        return None
+    chosen = ~is_search(candidates.table) & candidates.measured
+    sent = np.where(_open_loops(candidates, best) & chosen, _throughput(candidates), np.nan)
+    return int(np.nanargmin(sent)) if np.isfinite(sent).any() else None
+
+
+def _is_higher_tried(candidates: Candidates, measured: int) -> bool | None:
+    if is_search(candidates.table)[measured]:
+        return None
+    rates = as_floats(candidates.table["request_rate"])
+    return bool((rates[_open_loops(candidates, measured)] > rates[measured]).any())
+
+
+def _open_loops_kept(candidates: Candidates, best: int) -> Any:
+    usable = candidates.reliable & ~candidates.overloaded & np.isfinite(_throughput(candidates))
+    return _open_loops(candidates, best) & _limits_kept(candidates) & usable
+
+
+def _open_loops(candidates: Candidates, best: int) -> Any:
+    """Return which configurations are this server and batch size with Poisson arrivals."""
     table = candidates.table
     same = _alike(table, best, [name for name in LOAD if name != "batch_size"])
-    poisson = (table["request_distribution"] == "poisson").fillna(False).to_numpy(dtype=bool)
-    kept = same & poisson & _limits_kept(candidates) & candidates.reliable & ~candidates.overloaded
-    if not kept.any():
-        return None
-    sent = np.where(kept, as_floats(table[THROUGHPUT.column]), -np.inf)
-    return int(np.argmax(sent)) if np.isfinite(sent.max()) else None
+    return same & (table["request_distribution"] == "poisson").fillna(False).to_numpy(dtype=bool)
+
+
+def _throughput(candidates: Candidates) -> Any:
+    return as_floats(candidates.table[THROUGHPUT.column])
 
 
 def _limits_kept(candidates: Candidates) -> Any:

@@ -173,8 +173,8 @@ def read_planned(results: Path) -> list[dict[str, Any]]:
     -------
     list of dict
         For each point of each pool the columns of POINT_COLUMNS, ``pool``, ``point_id`` and
-        ``beside``; ``pool_gpu`` as the site file has it. Empty where there is no plan, as of
-        results that were imported.
+        ``beside``; ``pool_gpu`` as the site file has it; ``planned``, a frozenset of its repeats.
+        Empty where there is no plan, as of results that were imported.
 
     Raises
     ------
@@ -190,7 +190,12 @@ def read_planned(results: Path) -> list[dict[str, Any]]:
 
     names = {model.shown_as: model.name for model in Campaign.load(folder.campaign).models}
     gpus = {name: pool.gpu for name, pool in Site.load(folder.site).pools.items()}
-    points = {(row["pool"], row["point_id"]): row for row in read_plan(folder)}
+    points: dict[tuple[str, str], dict[str, Any]] = {}
+    repeats: dict[tuple[str, str], set[int]] = {}
+    for row in read_plan(folder):
+        key = row["pool"], row["point_id"]
+        points[key] = row
+        repeats.setdefault(key, set()).add(row["repeat"])
     return [
         dict.fromkeys(POINT_COLUMNS)
         | row
@@ -198,8 +203,9 @@ def read_planned(results: Path) -> list[dict[str, Any]]:
             "model": names.get(row["model_label"]),
             "pool_gpu": gpus.get(row["pool"]),
             "beside": row["together_id"],
+            "planned": frozenset(repeats[key]),
         }
-        for row in points.values()
+        for key, row in points.items()
     ]
 
 

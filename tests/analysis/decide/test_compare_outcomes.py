@@ -35,6 +35,29 @@ def test_a_server_that_dies_in_two_of_three_repeats_is_worse() -> None:
     assert "| 3/3/3 -> 3/1/1 |" in comparison_markdown(found, NAMES)
 
 
+@pytest.mark.parametrize("configurations", [1, 2])
+def test_of_one_or_two_configurations_a_server_that_mostly_dies_is_worse(
+    configurations: int,
+) -> None:
+    """There is no rate of others to hold it against, and three of three had been measured."""
+    found = compared(some_failed(set(), configurations), some_failed({1, 2}, configurations))
+    assert found.is_worse
+    assert len(found.failing) == 1
+    (line,) = [x for x in told(found) if x.startswith("fails more often: Tagger")]
+    assert line.endswith("3 tried, 1 measured, 1 settled in B: the server died")
+
+
+@pytest.mark.parametrize("configurations", [1, 2])
+def test_of_one_or_two_configurations_one_failure_is_named_and_nobody_can_tell(
+    configurations: int,
+) -> None:
+    found = compared(some_failed(set(), configurations), some_failed({1}, configurations))
+    assert not found.is_worse
+    (line,) = [x for x in told(found) if "by chance" in x]
+    assert line.startswith("cannot tell whether by chance: Tagger")
+    assert line.endswith("3 tried, 2 measured, 2 settled in B: the server died")
+
+
 def test_tables_count_repeats_once_where_both_sides_have_as_many() -> None:
     table = comparison_markdown(compared(scan(), scan(0.9)), NAMES)
     assert "| verdict | tried/measured/settled |" in table

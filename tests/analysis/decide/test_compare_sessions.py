@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from hpcbench.analysis.decide.compare_components import components_of_results, p
 from hpcbench.analysis.decide.compare_summary import comparison_summary
 from hpcbench.analysis.decide.compare_text import comparison_json
 from hpcbench.cli.main import main
+from hpcbench.records.columns import Record
 from tests.analysis.decide.test_compare import NAMES, compared, told
 from tests.benchmarks.synthetic import Night, results
 from tests.helpers.measurements import loaded, measured, repeats, write
@@ -87,6 +89,25 @@ def test_where_half_changed_nobody_can_tell_the_night_and_what_got_worse_is_foun
     assert json.loads(text)["shifts"][0]["groups"][0]["configurations"] == 50
 
 
+@pytest.mark.parametrize(("configurations", "changed"), [(6, 3), (8, 4)])
+@pytest.mark.parametrize(("slow", "sessions"), [(0.5, 3), (0.85, 3), (0.85, 1)])
+def test_of_few_of_which_half_changed_none_is_better_or_the_same_and_what_got_worse_is_found(
+    configurations: int, changed: int, slow: float, sessions: int
+) -> None:
+    night = Night(configurations=configurations, repeats=3, sessions=sessions)
+    night_sd = 0.05 if sessions > 1 else 0.0
+    night = replace(night, share=changed / configurations, night_sd=night_sd)
+    found = nights(night, slow=slow)
+    (shift, *_) = found.shifts
+    assert (shift.verdict, len(shift.groups)) == (Verdict.CANNOT_TELL, 2)
+    assert found.is_worse
+    assert found.count(Verdict.BETTER) == found.count(Verdict.SAME) == 0
+    worse = found.rows[found.rows["verdict"] == Verdict.WORSE]
+    assert found.a_table["concurrency"].iloc[worse["a"]].max() <= changed
+    assert any("of so few, none is called better or the same" in line for line in told(found))
+    assert not any("would find one of" in line for line in told(found))
+
+
 def test_where_half_got_better_the_others_are_not_worse_with_one_session_each() -> None:
     """The night is taken to be no more than the tolerance, as where all moved together."""
     found = nights(Night(share=0.5), slow=1.12)
@@ -137,6 +158,64 @@ def test_of_few_configurations_each_is_judged_with_the_spread_between_its_sessio
         for seed in range(20)
     ]
     assert sum(alarms) <= 2
+
+
+def two_sides(
+    again: Sequence[int], cv: float, seed: int, slow: float = 1.0, run: str = "a2", night: float = 1
+) -> Comparison:
+    """Thirty configurations three times a side; of A, ``again`` in a second session, too."""
+    chance = np.random.default_rng(seed)
+
+    def session(name: str, which: Sequence[int], scale: float, its: float = 1.0) -> list[Record]:
+        return [
+            record
+            for c in which
+            for record in repeats(
+                1000 * c * its * (scale if c == 7 else 1) * np.exp(cv * chance.normal(size=3)),
+                concurrency=c,
+                run_id=name,
+                latency_p99_us=None,
+                latency_p50_us=None,
+                latency_avg_us=None,
+            )
+        ]
+
+    whole = range(1, 31)
+    a, b = session("a1", whole, 1.0), session("b1", whole, slow)
+    return compared([*a, *session(run, again, 1.0, night)], b)
+
+
+@pytest.mark.parametrize("again", [[1], [1, 2, 3], range(1, 11)])
+def test_a_session_of_few_configurations_says_nothing_of_the_spread_of_the_others(
+    again: Sequence[int],
+) -> None:
+    """One measured in two sessions had made the spread of all: its intervals held nothing."""
+    held = []
+    for seed in range(12):
+        found = two_sides(again, 0.06, seed)
+        assert not found.is_worse
+        held += [*((found.rows["low"] <= 1) & (found.rows["high"] >= 1))]
+    assert np.mean(held) >= 0.9
+
+
+def test_a_session_of_one_configuration_hides_no_change_and_is_told() -> None:
+    found = two_sides([1], 0.02, 1, slow=0.75, night=1.3)
+    assert found.a_table["concurrency"].iloc[
+        found.rows["a"][found.rows["verdict"] == Verdict.WORSE]
+    ].tolist() == [7]
+    assert (found.sessions, found.comparable) == ((2, 1), (1, 1))
+    (line,) = [x for x in told(found) if x.startswith("sessions:")]
+    assert line.startswith("sessions: 2 of A, 1 of B, which measured too few of the same")
+    assert "a difference of nights cannot be excluded" in line
+
+
+def test_what_the_configurations_of_two_sessions_share_is_taken_off_all() -> None:
+    """Ten of thirty were measured in another night, too: no reason to call them changed."""
+    found = two_sides(range(1, 11), 0.02, 1, night=1.3)
+    assert found.comparable == (2, 1)
+    assert not found.is_worse
+    assert not found.shifts[0].groups
+    assert found.shifts[0].night_std > 0.1
 
 
 def test_sessions_that_are_not_known_are_told() -> None:

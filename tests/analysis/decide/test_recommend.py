@@ -101,6 +101,16 @@ def test_limits_are_kept_and_the_objective_is_made_best(
     assert only(*SCAN, **wanted).best["batch_size"] == batch_size
 
 
+def test_a_p99_whose_bound_is_beyond_the_limit_keeps_none_however_often_it_was_repeated() -> None:
+    def within(bound_ms: float, repeat: int = 3, **wanted: Any) -> int:
+        records = repeats(range(1000, 1000 + repeat), 9.0, latency_p99_bound_us=1000 * bound_ms)
+        return only(*records, max_latency_p99_ms=10, **wanted).within_limits
+
+    assert (within(9.5), within(15.0)) == (1, 0)
+    assert (within(9.5, repeat=1), within(15.0, repeat=1)) == (1, 0)
+    assert within(15.0, limits_by_mean=True) == 1
+
+
 def test_the_memory_of_the_gpus_is_limited_in_gib() -> None:
     large = repeats([2000], variant=TWO, gpu_memory_max_bytes=3 * 2**30)
     assert only(*repeats([1000]), *large).best["variant"] == ONLY_TWO
@@ -477,6 +487,37 @@ def test_a_rate_is_sized_from_random_arrivals_where_they_were_measured() -> None
     # Of another server it says nothing.
     other = [*poisson(150, 12.0, variant=TWO)]
     assert not only(*closed, *other, max_latency_p99_ms=20, rate=10_000).sizing.measured_rate
+
+
+def test_no_number_contradicts_measured_rates_of_which_none_kept_the_limit() -> None:
+    closed = [measured(1600 + i, 9.0, concurrency=16, repeat=i) for i in range(3)]
+
+    def why(*open_loops: Record) -> str:
+        advice = only(*closed, *open_loops, max_latency_p99_ms=20, rate=10_000)
+        assert advice.sizing is None
+        (note,) = (note for note in advice.notes if "no number of servers" in note)
+        assert note in " ".join(printed(advice).split())
+        return note
+
+    exceeded = why(*poisson(100, 45.0), *poisson(150, 90.0))
+    assert "the lowest measured, 800 infer/s, already exceeds --max-latency-p99-ms 20" in exceeded
+    assert "(p99 latency 45.45 ms): measure lower rates, or load.capacity" in exceeded
+    behind = why(*poisson(100, 9.0, send_request_rate=50.0, delayed_requests_percent=90.0))
+    assert "400 infer/s, was more than the server kept up with" in behind
+    assert "is not known to keep --max-latency-p99-ms 20" in why(*poisson(100, 19.5))
+    without = only(*closed, *poisson(100, 45.0), max_latency_p99_ms=20)
+    assert not any("no number" in note for note in without.notes)
+
+
+def test_a_rate_above_which_none_was_tried_is_said_to_be_so() -> None:
+    closed = [measured(1600 + i, 9.0, concurrency=16, repeat=i) for i in range(3)]
+    alone = only(*closed, *poisson(50, 6.0), max_latency_p99_ms=20, rate=10_000)
+    assert alone.sizing.higher_rate_tried is False
+    assert "at random; no higher rate was tried, so that fewer servers may do" in printed(alone)
+    more = [*poisson(50, 6.0), *poisson(150, 45.0)]
+    tried = only(*closed, *more, max_latency_p99_ms=20, rate=10_000)
+    assert (tried.sizing.higher_rate_tried, tried.sizing.capacity) == (True, pytest.approx(400))
+    assert "no higher rate" not in printed(tried)
 
 
 def test_a_server_sized_from_a_constant_rate_is_said_to_be_so() -> None:

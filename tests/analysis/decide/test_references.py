@@ -143,6 +143,26 @@ def test_a_point_that_was_planned_and_is_not_there_was_not_measured(tmp_path: Pa
     assert "the point is not in the results" in (tmp_path / "j.xml").read_text()
 
 
+def test_a_reference_is_not_met_by_fewer_repeats_than_were_planned(tmp_path: Path) -> None:
+    planned = repeats([1000, 400, 400], pool="cpu", point_id="there")
+    names = [name for name in PLAN_SCHEMA.names if hasattr(planned[0], name)]
+    rows = [
+        {name: getattr(record, name) for name in names} | {"model_label": "tagger"}
+        for record in planned
+    ]
+    folder = expecting(tmp_path / "r", 1000, planned[:1])
+    write_site(folder)
+    write_plan(Results(folder), rows)
+    done = command("check", folder)
+    assert done.exit_code == 1
+    assert "references: 1 not measured" in done.output
+    assert "is 1,000 where 2 more repeats were planned and are not in the results" in done.output
+    (row,) = json.loads(command("check", folder, "--json").stdout)["references"]
+    assert (row["absent"], row["outcome"]) == (2, "not measured")
+    write_plan(Results(folder), rows[:1])
+    assert command("check", folder).exit_code == 0
+
+
 def test_only_the_latest_session_of_a_pool_counts() -> None:
     night = datetime(2026, 11, 1, tzinfo=UTC)
     records = [
