@@ -3,7 +3,7 @@
 import errno
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -26,9 +26,9 @@ class TritonModel:
         The model's folder in the repository.
     digest
         Hash of the model's files, with those of ``composing``.
-    former_digest
-        The same of all files, as hpcbench made it before it left out caches and what editors and
-        version control leave; results may still have it.
+    former_digests
+        The same of more files, as hpcbench made it before it left out caches and what editors and
+        version control leave; results may still have one of them.
     config
         Serialised ModelConfig of its config.pbtxt; empty where there is none. The server then
         completes it from the model.
@@ -61,7 +61,7 @@ class TritonModel:
     composing: tuple["TritonModel", ...] = ()
     needs: tuple[str, ...] = ()
     swappable: bool = True
-    former_digest: str = ""
+    former_digests: tuple[str, ...] = ()
 
 
 def read_model(
@@ -112,10 +112,11 @@ def read_model(
     needs = sorted(set(needs))
     needed = _read_called(repository, name, needs, callers, bound)
     composing = tuple({part.name: part for part in (*called, *needed)}.values())
-    digest, former = model_digests(folder)
+    digest, *former = model_digests(folder)
     if composing:
         digest += f"-{hash_id(''.join(part.digest for part in composing))}"
-        former += f"-{hash_id(''.join(part.former_digest for part in composing))}"
+        for n in range(len(former)):
+            former[n] += f"-{hash_id(''.join(part.former_digests[n] for part in composing))}"
     return TritonModel(
         name=name,
         folder=folder,
@@ -130,7 +131,7 @@ def read_model(
         needs=tuple(needs),
         # What a model calls must not leave its server while it stays there.
         swappable=is_swappable(config) and not needs,
-        former_digest=former,
+        former_digests=tuple(former),
     )
 
 
@@ -198,23 +199,6 @@ def _read_config(path: Path, name: str) -> ModelConfig:
             "Triton requires both to be equal; change one of them",
         )
     return config
-
-
-def with_former_digest(model: TritonModel) -> TritonModel:
-    """Return a model with the digest that hpcbench made of it formerly.
-
-    Parameters
-    ----------
-    model
-        The model.
-
-    Returns
-    -------
-    TritonModel
-        Equal to it where its folders hold nothing but what is served.
-    """
-    parts = tuple(map(with_former_digest, model.composing))
-    return replace(model, digest=model.former_digest or model.digest, composing=parts)
 
 
 def is_swappable(config: ModelConfig) -> bool:
