@@ -1,6 +1,7 @@
 """The models of a repository: what hpcbench has to know of each, from its folder."""
 
 import errno
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -154,7 +155,7 @@ def _home(repositories: Sequence[Path], name: str) -> Path:
 
 def _versions(repository: Path, folder: Path) -> tuple[int, ...]:
     for path in (repository, folder):
-        if _is_loop(path):
+        if is_loop(path):
             raise BadInput(f"models: {path} is a link that leads back to itself")
     if not repository.is_dir():
         raise BadInput(f"model_repository: {repository} is not a folder")
@@ -175,7 +176,19 @@ def _versions(repository: Path, folder: Path) -> tuple[int, ...]:
     return tuple(versions)
 
 
-def _is_loop(path: Path) -> bool:
+def is_loop(path: Path) -> bool:
+    """Whether a path is a link that leads back to itself.
+
+    Parameters
+    ----------
+    path
+        Any path.
+
+    Returns
+    -------
+    bool
+        False also where there is nothing.
+    """
     try:
         path.stat()
     except OSError as error:
@@ -186,8 +199,12 @@ def _is_loop(path: Path) -> bool:
 def _read_config(path: Path, name: str) -> ModelConfig:
     """Read a config.pbtxt; an empty configuration where there is none."""
     config = ModelConfig()
-    if not path.is_file():
+    if not os.path.lexists(path):
         return config
+    if not path.is_file():
+        raise BadInput(
+            f"{path}: is {_kind(path)}, and Triton reads a file there", "replace or remove it"
+        )
     try:
         text_format.Parse(path.read_text(encoding="utf-8"), config)
     # A number that is too large for its field is a ValueError.
@@ -199,6 +216,14 @@ def _read_config(path: Path, name: str) -> ModelConfig:
             "Triton requires both to be equal; change one of them",
         )
     return config
+
+
+def _kind(path: Path) -> str:
+    if is_loop(path):
+        return "a link that leads back to itself"
+    if not path.exists():
+        return f"a link to {path.readlink()}, which is not there"
+    return "a folder" if path.is_dir() else "no regular file"
 
 
 def is_swappable(config: ModelConfig) -> bool:
