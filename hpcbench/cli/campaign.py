@@ -200,11 +200,17 @@ def write_campaign(repository: Path, file: Path) -> None:
     """
     from hpcbench.plan.first_campaign import first_campaign
 
-    text = first_campaign(repository.resolve(), file.parent.resolve())
+    # Encoded before there is a file: what cannot be written leaves none behind.
+    content = first_campaign(repository.resolve(), file.parent.resolve()).encode()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("x", encoding="utf-8") as out:
-            out.write(text)
+        with file.open("xb") as out:
+            try:
+                out.write(content)
+                out.flush()
+            except OSError:
+                file.unlink(missing_ok=True)  # a full disk
+                raise
     except FileExistsError:
         raise BadInput(f"{file} exists already", "name another file, or remove it") from None
     except OSError as error:

@@ -258,13 +258,21 @@ _MOST_NODES = 100_000
 def _check_aliases(path: Path, root: yaml.Node) -> None:
     """Refuse a file whose aliases stand for more values than anybody means."""
     sizes: dict[int, int] = {}
+    inside: set[int] = set()
 
     def size(node: yaml.Node) -> int:
         # An alias is the very node that it stands for: each is counted once, however deep.
+        if id(node) in inside:
+            line = node.start_mark.line + 1
+            raise BadInput(
+                f"{path}:{line}: an alias (*) stands for a value that it is itself a part of"
+            )
         if id(node) not in sizes:
+            inside.add(id(node))
             parts = node.value if isinstance(node, yaml.CollectionNode) else ()
             flat = [x for part in parts for x in (part if isinstance(part, tuple) else (part,))]
             sizes[id(node)] = 1 + sum(map(size, flat))
+            inside.remove(id(node))
         return sizes[id(node)]
 
     total = size(root)
@@ -302,6 +310,13 @@ def _lines(path: Path, node: yaml.Node, prefix: Location = ()) -> dict[Location,
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 raise BadInput(f"{path}:{key.start_mark.line + 1}: a key must be a string")
+            _check_number(path, ".".join(map(str, prefix)) or "a key", key)
+            if key.tag.endswith(":bool") and key.style is None:
+                meant = str(yaml.safe_load(key.value)).lower()
+                raise BadInput(
+                    f"{path}:{key.start_mark.line + 1}: the key {key.value} is {meant} in YAML; "
+                    "put it in quotes"
+                )
             here = (*prefix, key.value)
             if here in lines:
                 raise BadInput(

@@ -208,7 +208,11 @@ def with_hint(outcome: Outcome, point: Point) -> Outcome:
     """
     if outcome.metrics.get("overloaded") and "throughput_infer_per_s" not in outcome.metrics:
         # Where nobody can say a rate, not even the server, it was no overload.
-        return Outcome(Status.TIMEOUT, _NO_RESPONSE)
+        return Outcome(Status.TIMEOUT, f"{_NOTHING}; {_NO_RESPONSE}")
+    if outcome.status is Status.TIMEOUT and "throughput_infer_per_s" not in outcome.metrics:
+        return replace(
+            outcome, reason=f"{outcome.reason}, and reported no response; {_NO_RESPONSE}"
+        )
     if outcome.status is not Status.FAILED:
         return outcome
     hint = _called_hint(outcome.reason or "", point) or _strings_hint(point)
@@ -217,10 +221,10 @@ def with_hint(outcome: Outcome, point: Point) -> Outcome:
     return replace(outcome, reason=f"{(outcome.reason or '').rstrip('.')}; {hint}")
 
 
+_NOTHING = "perf_analyzer printed nothing, and the server answered no request"
 _NO_RESPONSE = (
-    "perf_analyzer printed nothing, and the server answered no request; the model may wait for "
-    "something that does not come, or take longer for one request than the whole time (see "
-    "the server's log, and send one request by hand)"
+    "the model may wait for something that does not come, or take longer for one request than the "
+    "whole time (see the server's log, and send one request by hand)"
 )
 
 

@@ -38,7 +38,7 @@ from hpcbench.measure.perf_output import Outcome
 from hpcbench.measure.preflight import InstalledPerfAnalyzer, check_scratch, installed_perf_analyzer
 from hpcbench.measure.server import ServerOptions
 from hpcbench.measure.server_statistics import wait_until_idle
-from hpcbench.plan import model_config
+from hpcbench.plan import applicability, model_config
 from hpcbench.plan.digest import hash_id
 from hpcbench.plan.initial_record import initial_record
 from hpcbench.plan.input_data import GENERATED_INPUT
@@ -186,7 +186,12 @@ def _measure_points(
     so the others must be on disk by then.
     """
     point = points[0]
-    if point.load.is_search:
+    places = [(each, server.configs[server.variants.index(each.variant)]) for each in points]
+    unfit = next(filter(None, (applicability.unfit_reason(*place) for place in places)), None)
+    found: Iterator[tuple[Point, Outcome, dict[str, Any]]]
+    if unfit is not None:
+        found = ((each, Outcome(Status.NOT_APPLICABLE, unfit), {}) for each in points)
+    elif point.load.is_search:
         found = ((point, each.outcome, each.columns) for each in _search(point, server, work))
     else:
         each_one = zip(points, _measure_load(points, server, work), strict=True)

@@ -1,7 +1,7 @@
-"""Which points a pool cannot measure, though others can, as far as it is known before a job runs.
+"""Which points a pool cannot measure, though others can; and which a loaded model cannot take.
 
-They become records with the status ``not_applicable``. What the model cannot take anywhere is an
-error of the campaign: `hpcbench.plan.model_limits`.
+They become records with the status ``not_applicable``. What the model cannot take anywhere, as far
+as it is known before a job runs, is an error of the campaign: `hpcbench.plan.model_limits`.
 """
 
 import json
@@ -166,3 +166,32 @@ def _accelerator_problems(
             "openvino runs on CPUs, and on this pool the model's instances are placed on GPUs; add "
             "instance_kind: KIND_CPU"
         )
+
+
+def unfit_reason(point: Point, config: ModelConfig) -> str | None:
+    """Return why a point cannot be measured on what the server has completed by itself.
+
+    Parameters
+    ----------
+    point
+        The point. The plan has checked what config.pbtxt says of its model.
+    config
+        The configuration with which Triton serves the model.
+
+    Returns
+    -------
+    str or None
+        A sentence with the key of the campaign; None where nothing is against it.
+    """
+    load, limit = point.load, config.max_batch_size
+    if config.model_transaction_policy.decoupled and not load.streaming:
+        return (
+            "measurement.streaming: the model is decoupled, as the server found when it loaded "
+            "it, and answers through a stream only; set streaming: true"
+        )
+    if point.variant.model.inputs is None and load.batch_size > max(limit, 1):
+        return (
+            f"load.batch_size: {load.batch_size} is over max_batch_size {limit}, which the server "
+            f"found when it loaded the model; allowed: {f'1 to {limit}' if limit > 1 else 1}"
+        )
+    return None

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from hpcbench.config.triton_protobuf import ModelConfig
-from hpcbench.plan.model import TritonModel
+from hpcbench.plan.model import TritonModel, is_loop
 
 _BACKEND_OF_FILE = {
     ".onnx": "onnxruntime",
@@ -104,6 +104,9 @@ def _missing_files(
         folder = model.folder / str(version)
         # A folder may be called 001, as Triton allows.
         if not folder.is_dir() or any((folder / name).exists() for name in names):
+            continue
+        if loop := next((folder / name for name in names if is_loop(folder / name)), None):
+            yield f"version {version}: {loop} is a link that leads back to itself"
             continue
         there = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
         yield (

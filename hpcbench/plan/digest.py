@@ -57,6 +57,8 @@ def _files(folder: Path) -> Iterator[Path]:
     """Yield all files below a folder, also through links, as Triton sees them."""
     seen: set[str] = set()
     for place, folders, names in os.walk(folder, followlinks=True):
+        # Sorted: of two paths to one folder, it must not be the file system that says which counts.
+        folders.sort()
         real = os.path.realpath(place)
         if real in seen:
             folders.clear()  # a link that leads back up would be followed for ever
@@ -65,8 +67,8 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from (Path(place) / name for name in names if (Path(place) / name).is_file())
 
 
-def model_digests(folder: Path) -> tuple[str, str]:
-    """Return a hash of what is served from a model's folder, and one of all that lies in it.
+def model_digests(folder: Path) -> tuple[str, ...]:
+    """Return a hash of what is served from a model's folder, and those that were made formerly.
 
     Parameters
     ----------
@@ -76,19 +78,22 @@ def model_digests(folder: Path) -> tuple[str, str]:
     Returns
     -------
     tuple of str
-        The first leaves out caches, and what editors and version control leave behind; the second
-        is the same where there is none of that.
+        The first leaves out caches, and what editors and version control leave behind. The second
+        is of all files, the third of all but compiled Python: results of a repository in which
+        only that came to lie meanwhile have it. All are the same where there is none of that.
     """
-    served, whole = hashlib.sha256(), hashlib.sha256()
+    served, whole, sources = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
     for file in sorted(_files(folder)):
         part = _file_part(file, folder)
         whole.update(part)
+        if not _is_compiled(file, folder):
+            sources.update(part)
         if _is_served(file, folder):
             served.update(part)
-    return served.hexdigest()[:16], whole.hexdigest()[:16]
+    return tuple(each.hexdigest()[:16] for each in (served, whole, sources))
 
 
-def python_folders(folder: Path) -> set[Path]:
+def python_folders(folder: Path) -> set[str]:
     """Return the folders of a model below which Python finds modules to compile.
 
     Parameters
@@ -98,12 +103,38 @@ def python_folders(folder: Path) -> set[Path]:
 
     Returns
     -------
-    set of Path
-        Those with a source, and those above them, up to the model's own.
+    set of str
+        Those with a source, and those that lead to one, also through links; as paths without
+        links.
     """
-    sources = (file for file in _files(folder) if file.suffix == ".py")
-    above = {parent for file in sources for parent in file.parents}
-    return {path for path in above if path == folder or folder in path.parents}
+    above: dict[str, set[str]] = {}
+    with_sources: set[str] = set()
+    waiting, seen = [os.path.realpath(folder)], set()
+    while waiting:
+        place = waiting.pop()
+        if place in seen:
+            continue
+        seen.add(place)
+        _, folders, names = next(os.walk(place), (place, [], []))
+        if any(name.endswith(".py") for name in names):
+            with_sources.add(place)
+        for name in folders:
+            below = os.path.realpath(f"{place}/{name}")
+            above.setdefault(below, set()).add(place)
+            waiting.append(below)
+    found: set[str] = set()
+    waiting = list(with_sources)
+    while waiting:
+        place = waiting.pop()
+        if place not in found:
+            found.add(place)
+            waiting += above.get(place, ())
+    return found
+
+
+def _is_compiled(file: Path, folder: Path) -> bool:
+    in_cache = "__pycache__" in file.relative_to(folder).parts
+    return in_cache or file.suffix in (".pyc", ".pyo")
 
 
 def _is_served(file: Path, folder: Path) -> bool:

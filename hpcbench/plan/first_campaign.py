@@ -11,7 +11,7 @@ import yaml
 from hpcbench.config.load_axes import Load, Measurement
 from hpcbench.config.model import Model
 from hpcbench.config.server_axes import Server
-from hpcbench.errors import BadInput
+from hpcbench.errors import BadInput, printable
 from hpcbench.plan.model import TritonModel, read_model
 from hpcbench.plan.model_limits import model_problems
 
@@ -71,7 +71,12 @@ def first_campaign(repository: Path, folder: Path) -> str:
             f"model_repository: {_flow(models)}",
             "models:",
             *(line for each in scanned for line in _model_lines(each, common)),
-            *(f"  # left out: {line}" for text in sorted(left_out) for line in text.splitlines()),
+            *(
+                # The bytes of a name that is no UTF-8 are spelt out: no file of text can hold them.
+                f"  # left out: {printable(line)}"
+                for text in sorted(left_out)
+                for line in text.splitlines()
+            ),
             "server:                 # axes that need another Triton configuration",
             "  instance_count: [base, 2]     # base: as in config.pbtxt",
             "load:                   # axes that are swept on one server",

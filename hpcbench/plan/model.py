@@ -1,9 +1,10 @@
 """The models of a repository: what hpcbench has to know of each, from its folder."""
 
 import errno
+import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -26,9 +27,9 @@ class TritonModel:
         The model's folder in the repository.
     digest
         Hash of the model's files, with those of ``composing``.
-    former_digest
-        The same of all files, as hpcbench made it before it left out caches and what editors and
-        version control leave; results may still have it.
+    former_digests
+        The same of more files, as hpcbench made it before it left out caches and what editors and
+        version control leave; results may still have one of them.
     config
         Serialised ModelConfig of its config.pbtxt; empty where there is none. The server then
         completes it from the model.
@@ -61,7 +62,7 @@ class TritonModel:
     composing: tuple["TritonModel", ...] = ()
     needs: tuple[str, ...] = ()
     swappable: bool = True
-    former_digest: str = ""
+    former_digests: tuple[str, ...] = ()
 
 
 def read_model(
@@ -112,10 +113,11 @@ def read_model(
     needs = sorted(set(needs))
     needed = _read_called(repository, name, needs, callers, bound)
     composing = tuple({part.name: part for part in (*called, *needed)}.values())
-    digest, former = model_digests(folder)
+    digest, *former = model_digests(folder)
     if composing:
         digest += f"-{hash_id(''.join(part.digest for part in composing))}"
-        former += f"-{hash_id(''.join(part.former_digest for part in composing))}"
+        for n in range(len(former)):
+            former[n] += f"-{hash_id(''.join(part.former_digests[n] for part in composing))}"
     return TritonModel(
         name=name,
         folder=folder,
@@ -130,7 +132,7 @@ def read_model(
         needs=tuple(needs),
         # What a model calls must not leave its server while it stays there.
         swappable=is_swappable(config) and not needs,
-        former_digest=former,
+        former_digests=tuple(former),
     )
 
 
@@ -153,7 +155,7 @@ def _home(repositories: Sequence[Path], name: str) -> Path:
 
 def _versions(repository: Path, folder: Path) -> tuple[int, ...]:
     for path in (repository, folder):
-        if _is_loop(path):
+        if is_loop(path):
             raise BadInput(f"models: {path} is a link that leads back to itself")
     if not repository.is_dir():
         raise BadInput(f"model_repository: {repository} is not a folder")
@@ -174,7 +176,19 @@ def _versions(repository: Path, folder: Path) -> tuple[int, ...]:
     return tuple(versions)
 
 
-def _is_loop(path: Path) -> bool:
+def is_loop(path: Path) -> bool:
+    """Whether a path is a link that leads back to itself.
+
+    Parameters
+    ----------
+    path
+        Any path.
+
+    Returns
+    -------
+    bool
+        False also where there is nothing.
+    """
     try:
         path.stat()
     except OSError as error:
@@ -185,8 +199,12 @@ def _is_loop(path: Path) -> bool:
 def _read_config(path: Path, name: str) -> ModelConfig:
     """Read a config.pbtxt; an empty configuration where there is none."""
     config = ModelConfig()
-    if not path.is_file():
+    if not os.path.lexists(path):
         return config
+    if not path.is_file():
+        raise BadInput(
+            f"{path}: is {_kind(path)}, and Triton reads a file there", "replace or remove it"
+        )
     try:
         text_format.Parse(path.read_text(encoding="utf-8"), config)
     # A number that is too large for its field is a ValueError.
@@ -200,21 +218,12 @@ def _read_config(path: Path, name: str) -> ModelConfig:
     return config
 
 
-def with_former_digest(model: TritonModel) -> TritonModel:
-    """Return a model with the digest that hpcbench made of it formerly.
-
-    Parameters
-    ----------
-    model
-        The model.
-
-    Returns
-    -------
-    TritonModel
-        Equal to it where its folders hold nothing but what is served.
-    """
-    parts = tuple(map(with_former_digest, model.composing))
-    return replace(model, digest=model.former_digest or model.digest, composing=parts)
+def _kind(path: Path) -> str:
+    if is_loop(path):
+        return "a link that leads back to itself"
+    if not path.exists():
+        return f"a link to {path.readlink()}, which is not there"
+    return "a folder" if path.is_dir() else "no regular file"
 
 
 def is_swappable(config: ModelConfig) -> bool:

@@ -1,7 +1,7 @@
 """The plan of a campaign on a site: its points, what is done, and the placements left to run."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -15,9 +15,10 @@ from hpcbench.config.site import Pool, Site
 from hpcbench.errors import BadInput, did_you_mean
 from hpcbench.html_tables import facts_html
 from hpcbench.plan import applicability, arrivals, grid
+from hpcbench.plan.former_points import former_points, known_points
 from hpcbench.plan.grid import Grid
 from hpcbench.plan.input_data import check_inputs, input_digests
-from hpcbench.plan.model import TritonModel, read_model, with_former_digest
+from hpcbench.plan.model import TritonModel, read_model
 from hpcbench.plan.model_links import bound_folders
 from hpcbench.plan.order import make_placements, split_placements
 from hpcbench.plan.pace import earlier_rows, with_paces
@@ -65,8 +66,8 @@ class Plan:
     inapplicable
         What a run would only write records of.
     former
-        For points of models whose digest was made of more files formerly, by id: the point with
-        that digest, and so with the id that earlier results have.
+        For points of models whose digest was made of more files formerly, by id: the points with
+        such digests, and so with the ids that earlier results have.
     not_checked
         What could not be looked at from this host, each a line.
     """
@@ -76,7 +77,7 @@ class Plan:
     grid: Grid
     placements: Mapping[str, tuple[Placement, ...]]
     inapplicable: tuple[Inapplicable, ...] = ()
-    former: Mapping[str, Point] = field(default_factory=dict)
+    former: Mapping[str, tuple[Point, ...]] = field(default_factory=dict)
     not_checked: tuple[str, ...] = ()
 
     def without_done(self, done: "AbstractSet[Key]") -> "Plan":
@@ -93,7 +94,7 @@ class Plan:
             The same campaign, with fewer placements. Where the measurements have former ids, so
             has the rest of their model.
         """
-        kept = _known_points(self.grid.points, self.former, {point_id for point_id, *_ in done})
+        kept = known_points(self.grid.points, self.former, {point_id for point_id, *_ in done})
         left = {
             pool: _split(
                 self.site.pools[pool], [p.with_points(kept).without_done(done) for p in waiting]
@@ -231,9 +232,9 @@ def plan(
     )
     points = expand(models)
     check_references(campaign, site, points.points)
-    former = _former_points(points, models, expand)
+    former = former_points(points, models, expand)
     if only is not None:
-        kept = _known_points(points.points, former, only)
+        kept = known_points(points.points, former, only)
         known = [kept.get(point.id, point) for point in points.points]
         points = replace(points, points=_in_fresh_order(known, only, campaign))
     check_inputs(campaign, points.points)
@@ -269,35 +270,6 @@ def plan(
     rest = todo.without_done(store.finished_keys(Results(Path(results))))
     paced = with_paces(rest.placements, points.points, earlier_rows(Path(results)))
     return replace(rest, placements=paced)
-
-
-def _former_points(
-    points: Grid, models: Mapping[str, TritonModel], expand: Callable[..., Grid]
-) -> dict[str, Point]:
-    """Return points with the former digests of their models, by the id that they have now."""
-    formerly = {name: with_former_digest(model) for name, model in models.items()}
-    if formerly == models:
-        return {}
-    # The same points in the same order: only the digests of the models differ.
-    pairs = zip(points.points, expand(formerly).points, strict=True)
-    return {point.id: former for point, former in pairs if former.id != point.id}
-
-
-def _known_points(
-    points: Iterable[Point], former: Mapping[str, Point], known: AbstractSet[str]
-) -> dict[str, Point]:
-    """Return, by their ids now, the former points that results with these ids go on with.
-
-    What is left of a model that has former ids gets such, too, so that all of its results are of
-    one digest; except what has been measured under its id of now.
-    """
-    models = {each.variant.model.name for each in former.values() if each.id in known}
-    return {
-        point.id: former[point.id]
-        for point in (points if models else ())
-        if point.id in former and point.variant.model.name in models
-        if former[point.id].id in known or point.id not in known
-    }
 
 
 def _in_fresh_order(

@@ -328,6 +328,8 @@ def test_for_sizes_without_their_inner_list_the_message_has_both_ways_to_write_t
         ("load: {batch_size: [1, 010]}\n", 5, "load.batch_size: 010 is the octal number 8 in YAML"),
         ("load:\n  concurrency: 1:30\n", 6, "concurrency: 1:30 is a number of base 60 in YAML: 90"),
         ("repeats: 0_10\n", 5, "repeats: 0_10 is the octal number 8"),
+        ("    shapes: {010: {x: [4]}}\n", 5, "models.0.shapes: 010 is the octal number 8"),
+        ("1:30: 1\n", 5, "a key: 1:30 is a number of base 60"),
     ],
 )
 def test_numbers_that_yaml_reads_otherwise_than_people_are_refused(
@@ -336,6 +338,18 @@ def test_numbers_that_yaml_reads_otherwise_than_people_are_refused(
     message = refusal(load, tmp_path, added)
     assert message.startswith(f"{tmp_path}/campaign.yaml:{line}: {words}")
     assert "put a string in quotes" in message
+
+
+@pytest.mark.parametrize(("key", "meant"), [("on", "true"), ("No", "false"), ("yes", "true")])
+def test_a_key_that_yaml_takes_for_true_or_false_is_refused(
+    tmp_path: Path, key: str, meant: str
+) -> None:
+    message = refusal(load, tmp_path, f"    shapes: {{{key}: {{x: [4]}}}}\n")
+    assert message.startswith(f"{tmp_path}/campaign.yaml:5: the key {key} is {meant} in YAML")
+    assert "put it in quotes" in message
+    assert set(load(tmp_path, f'    shapes: {{"{key}": {{x: [4]}}}}\n').models[0].shape_sets) == {
+        key
+    }
 
 
 def test_a_number_in_quotes_is_a_string(tmp_path: Path) -> None:
@@ -353,7 +367,8 @@ def test_a_nest_of_aliases_is_refused(tmp_path: Path) -> None:
 def test_an_alias_may_be_used_and_must_not_hold_itself(tmp_path: Path) -> None:
     study = load(tmp_path, "load: {batch_size: &sizes [1, 2], concurrency: *sizes}\n")
     assert study.load_axes.concurrency == (1, 2)
-    assert "this is not YAML" in refusal(load, tmp_path, "load: &x {batch_size: *x}\n")
+    message = refusal(load, tmp_path, "load: &x {batch_size: *x}\n")
+    assert ":5: an alias (*) stands for a value that it is itself a part of" in message
 
 
 def test_paths_may_hold_a_variable_and_the_home(

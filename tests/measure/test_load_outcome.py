@@ -183,6 +183,17 @@ def test_random_strings_are_named_where_a_model_with_strings_fails() -> None:
     assert with_hint(failed, given) == failed
 
 
+def test_a_load_without_any_response_is_told_what_may_be_the_cause() -> None:
+    closed = with_hint(judged(heard(()), overlap=None), point())
+    assert closed.status == Status.TIMEOUT
+    reason = closed.reason or ""
+    assert reason.startswith("perf_analyzer was killed after 60 s")
+    assert "reported no response; the model may wait for something" in reason
+    # Where some were answered, it was only too slow.
+    slow = judged(heard(EVEN[:6]))
+    assert with_hint(slow, point()) == slow
+
+
 def test_what_was_measured_or_fails_for_its_own_reason_gets_no_hint() -> None:
     for given in (
         Outcome(Status.OK, None, {"throughput_infer_per_s": 1.0}),

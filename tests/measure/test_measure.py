@@ -15,7 +15,7 @@ from hpcbench.errors import UnusableNode
 from hpcbench.measure.measure import measure
 from hpcbench.plan import plan
 from hpcbench.plan.placement import Placement
-from hpcbench.records.columns import Record, Status
+from hpcbench.records.columns import MEASURED, Record, Status
 from tests.helpers import real
 from tests.helpers.leftovers import own_program
 from tests.helpers.real import QUICK, quick_run
@@ -181,6 +181,54 @@ def test_a_hung_perf_analyzer_is_a_timeout_and_the_next_point_goes_on(
         next(records)
     assert (first.status, second.status) == (Status.TIMEOUT, Status.OK)
     assert "killed after 6 s" in (first.reason or "")
+
+
+COMPLETED = """
+import triton_python_backend_utils as utils
+
+class TritonPythonModel:
+    @staticmethod
+    def auto_complete_config(config):
+        config.add_input({"name": "x", "data_type": "TYPE_FP32", "dims": [4]})
+        config.add_output({"name": "y", "data_type": "TYPE_FP32", "dims": [4]})
+        config.set_max_batch_size(4)
+        config.set_model_transaction_policy({"decoupled": True})
+        return config
+
+    def execute(self, requests):
+        for request in requests:
+            x = utils.get_input_tensor_by_name(request, "x").as_numpy()
+            sender = request.get_response_sender()
+            sender.send(
+                utils.InferenceResponse([utils.Tensor("y", x)]),
+                flags=utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL,
+            )
+"""
+
+
+def test_what_only_the_server_knew_of_a_model_is_not_applicable(
+    tmp_path: Path, native_prefix: Path
+) -> None:
+    version = tmp_path / "models" / "late" / "1"
+    version.mkdir(parents=True)
+    (version.parent / "config.pbtxt").write_text('backend: "python"')
+    (version / "model.py").write_text(COMPLETED)
+    campaign, site = quick_run(
+        tmp_path,
+        native_prefix,
+        tmp_path / "models",
+        models=[{"name": "late"}],
+        load={"batch_size": [2, 8], "concurrency": 1},
+        measurement={**QUICK, "streaming": [False, True], "protocol": "grpc"},
+    )
+    records = real.measured(campaign, site, tmp_path / "logs")
+    found = {(r.batch_size, r.streaming): (r.status, r.reason or "") for r in records}
+    assert len(found) == 4
+    assert found[2, True][0] in MEASURED, found[2, True]
+    for key in ((2, False), (8, False), (8, True)):
+        assert found[key][0] == Status.NOT_APPLICABLE, found[key]
+    assert "set streaming: true" in found[2, False][1]
+    assert "8 is over max_batch_size 4" in found[8, True][1]
 
 
 def _once_perf_analyzer_runs(number: signal.Signals, name: str) -> None:

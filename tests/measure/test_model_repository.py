@@ -42,13 +42,66 @@ def test_folders_with_python_sources_are_made_anew_where_no_cache_can_be_written
     write_overlay(chosen, configure(chosen), tmp_path / "overlay")
     overlay = tmp_path / "overlay" / "tagger"
     links = {str(path.relative_to(overlay)) for path in overlay.rglob("*") if path.is_symlink()}
-    assert links == {
-        *("data", "1/model.onnx", "1/model.py"),
-        *("1/parts/layers/dense.py", "1/parts/again"),
-    }
-    assert (overlay / "1" / "model.py").resolve() == source / "1" / "model.py"
+    assert links == {"data", "1/model.onnx", "1/parts/again"}
+    # A module that asks for its own place finds the overlay.
+    again = overlay / "1" / "parts" / "again" / "model.py"
+    assert again.resolve() == overlay / "1" / "model.py"
     for folder in (overlay, overlay / "1", overlay / "1" / "parts" / "layers"):
         assert (folder / "__pycache__").is_file()
+
+
+@pytest.mark.parametrize("first", ["1", "2"])
+def test_no_second_path_leads_python_to_the_users_folder(tmp_path: Path, first: str) -> None:
+    """Two versions share a folder of modules, and one of them is another name for the first."""
+    source = write_model(tmp_path / "models")
+    (tmp_path / "models" / "common").mkdir()
+    (tmp_path / "models" / "common" / "helper.py").write_text("pass")
+    (source / "1" / "model.py").write_text("pass")
+    (source / "1" / "alias.py").symlink_to("model.py")
+    (tmp_path / "models" / "far.py").write_text("pass")
+    (source / "1" / "outside.py").symlink_to("../../far.py")
+    (source / "3").mkdir()
+    (source / "3" / "huge.py").write_bytes(b"#" * (2**20 + 1))
+    for version in ("1", "3"):
+        (source / version / "lib").symlink_to(tmp_path / "models" / "common")
+    if first == "2":
+        (source / "1").rename(source / "2")
+        (source / "1").symlink_to("2")
+    else:
+        (source / "2").symlink_to("1")
+    chosen = variant(read_model(tmp_path / "models", "tagger"))
+    write_overlay(chosen, configure(chosen), tmp_path / "overlay")
+    overlay = tmp_path / "overlay" / "tagger"
+    for version in ("1", "2", "3"):
+        for folder in (overlay / version, overlay / version / "lib"):
+            assert overlay in (folder.resolve() / "x").parents
+            assert (folder / "__pycache__").is_file()
+        helper = overlay / version / "lib" / "helper.py"
+        assert helper.is_file()
+        assert overlay in helper.resolve().parents
+    assert overlay in (overlay / "2" / "alias.py").resolve().parents
+    # What leads out of the model, and what is large, is where it was.
+    assert (overlay / "2" / "outside.py").resolve() == tmp_path / "models" / "far.py"
+    assert (overlay / "3" / "huge.py").resolve() == source / "3" / "huge.py"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'os.path.join(os.path.dirname(os.path.realpath(__file__)), "..", "..", "common")',
+        'os.path.realpath(__file__) + "/../../common"',
+        'Path(__file__).resolve().parents[2] / "common"',
+        'Path(__file__).resolve().parent.parent.parent / "common"',
+        "dirname(dirname(dirname(realpath(__file__))))",
+    ],
+)
+def test_a_model_that_looks_outside_of_its_folder_is_linked(tmp_path: Path, source: str) -> None:
+    version = write_model(tmp_path / "models") / "1"
+    (version / "model.py").write_text(f"common = {source}\n")
+    chosen = variant(read_model(tmp_path / "models", "tagger"))
+    write_overlay(chosen, configure(chosen), tmp_path / "overlay")
+    written = tmp_path / "overlay" / "tagger" / "1" / "model.py"
+    assert written.resolve() == version / "model.py"
 
 
 def shown(repository: Path) -> dict[str, str]:
@@ -162,7 +215,13 @@ def test_a_python_model_leaves_its_repository_as_it_is(
     version = tmp_path / "models" / "words" / "1"
     (version / "parts").mkdir()
     (version / "parts" / "__init__.py").touch()
-    (version / "model.py").write_text("import parts\n" + (version / "model.py").read_text())
+    (version / "helper.py").touch()
+    (tmp_path / "models" / "words" / "common").mkdir()
+    (tmp_path / "models" / "words" / "common" / "shared.py").touch()
+    (version / "again").symlink_to("../common")
+    here = "import os, sys\nhere = os.path.dirname(os.path.realpath(__file__))\n"
+    ways = "sys.path[:0] = [here, here + '/again']\nimport parts, helper, shared\n"
+    (version / "model.py").write_text(here + ways + (version / "model.py").read_text())
     before = tree(tmp_path / "models")
     campaign, site = quick_run(
         tmp_path,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hpcbench.config.site import Pool
-from hpcbench.plan.applicability import not_applicable_reason
+from hpcbench.plan.applicability import not_applicable_reason, unfit_reason
 from hpcbench.plan.backend import backend_name
-from tests.helpers.builders import point, triton_model, variant
+from tests.helpers.builders import parsed, point, triton_model, variant
 
 FP16 = '{"name": "tensorrt", "precision_mode": "FP16"}'
 INT8 = '{"name": "tensorrt", "precision_mode": "INT8"}'
@@ -150,3 +151,24 @@ def test_a_model_without_a_configuration_is_known_by_its_file(
     assert backend_name(model) == backend
     assert backend_name(triton_model(config='backend: "python"')) == "python"
     assert backend_name(triton_model()) is None
+
+
+def test_what_only_the_server_knew_of_a_model_names_the_key() -> None:
+    unknown = replace(triton_model(), inputs=None, max_batch_size=None)
+    asked = point(of=variant(unknown))
+    asked = replace(asked, load=replace(asked.load, batch_size=8, streaming=False))
+    why = unfit_reason(asked, parsed("max_batch_size: 4"))
+    assert (why or "").startswith("load.batch_size: 8 is over max_batch_size 4")
+    assert "allowed: 1 to 4" in (why or "")
+    assert (unfit_reason(asked, parsed("")) or "").endswith("allowed: 1")
+    assert unfit_reason(asked, parsed("max_batch_size: 8")) is None
+    decoupled = parsed("max_batch_size: 8 model_transaction_policy { decoupled: true }")
+    assert "set streaming: true" in (unfit_reason(asked, decoupled) or "")
+    streamed = replace(asked, load=replace(asked.load, streaming=True))
+    assert unfit_reason(streamed, decoupled) is None
+
+
+def test_a_batch_that_is_a_length_of_an_input_is_within_no_limit() -> None:
+    flat = point(of=variant(triton_model(inputs={"x": (-1, 4)}, max_batch_size=0)))
+    flat = replace(flat, load=replace(flat.load, batch_size=8))
+    assert unfit_reason(flat, parsed("")) is None

@@ -84,3 +84,11 @@ def test_a_version_that_would_be_served_without_a_model_file_is_refused(
             f"version 2 has no model file: {folder}/2 holds readme.txt; the onnxruntime backend "
             "reads model.onnx"
         ) in reasons
+
+
+def test_a_model_file_that_leads_back_to_itself_is_called_that(tmp_path: Path) -> None:
+    network = write_model(tmp_path) / "1" / "model.onnx"
+    network.unlink()
+    network.symlink_to("model.onnx")
+    (reason,) = said(read_model(tmp_path, "tagger"))
+    assert reason == f"version 1: {network} is a link that leads back to itself"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,19 +91,40 @@ def test_caches_and_what_editors_and_version_control_leave_change_no_digest(
 ) -> None:
     folder = write_model(tmp_path)
     (folder / "1" / "model.py").write_text("pass")
-    served, whole = model_digests(folder)
-    assert served == whole == content_digest(folder)
+    served, whole, sources = model_digests(folder)
+    assert served == whole == sources == content_digest(folder)
     (folder / path).parent.mkdir(parents=True, exist_ok=True)
     (folder / path).write_bytes(b"anything")
-    assert model_digests(folder) == (served, content_digest(folder))
-    assert content_digest(folder) != whole
+    former = content_digest(folder)
+    assert former != whole
+    compiled = path.endswith(".pyc")
+    assert model_digests(folder) == (served, former, served if compiled else former)
 
 
 @pytest.mark.parametrize("path", ["1/model.pyc", "git/HEAD", "1/pycache/x", "1/weights.cache"])
 def test_what_a_model_may_need_is_part_of_its_digest(tmp_path: Path, path: str) -> None:
     """A compiled module without its source is no cache: it is what is run."""
     folder = write_model(tmp_path)
-    before, _ = model_digests(folder)
+    before = model_digests(folder)[0]
     (folder / path).parent.mkdir(exist_ok=True)
     (folder / path).write_bytes(b"anything")
     assert model_digests(folder)[0] != before
+
+
+@pytest.mark.parametrize("order", [("1", "2"), ("2", "1")])
+def test_a_digest_does_not_depend_on_the_order_in_which_a_folder_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: tuple[str, str]
+) -> None:
+    """Of two paths to one folder, the first in the alphabet counts."""
+    folder = write_model(tmp_path)
+    alone = model_digests(folder)
+    (folder / "2").symlink_to("1")
+    walk = os.walk
+
+    def in_order(*arguments: Any, **options: Any) -> Iterator[Any]:
+        for place, folders, names in walk(*arguments, **options):
+            folders.sort(key=lambda name: order.index(name) if name in order else 2)
+            yield place, folders, names
+
+    monkeypatch.setattr(os, "walk", in_order)
+    assert model_digests(folder) == alone

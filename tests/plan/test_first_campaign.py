@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,6 +81,37 @@ def test_a_file_that_is_there_is_not_replaced(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["campaign", str(tmp_path / "models"), str(file)])
     assert (result.exit_code, file.read_text()) == (2, "mine")
     assert "exists already" in result.output
+
+
+def test_names_that_are_no_text_are_spelt_out(tmp_path: Path) -> None:
+    repository = tmp_path / "models"
+    write_model(repository)
+    for name in (b"odd\xff", b"bell\x07"):
+        (repository / os.fsdecode(name) / "1").mkdir(parents=True)
+    study = written(repository, tmp_path / "campaign.yaml")
+    assert [each.name for each in study.models] == ["tagger"]
+    comments = (tmp_path / "campaign.yaml").read_text(encoding="utf-8")
+    assert r"# left out: odd\udcff: " in comments
+    assert r"# left out: bell\x07: " in comments
+
+
+def test_a_file_that_cannot_be_written_whole_is_not_left_behind(tmp_path: Path) -> None:
+    write_model(tmp_path / "models")
+    file = tmp_path / "campaign.yaml"
+    code = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)); "
+        "from hpcbench.cli.main import main; main()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-B", "-c", code, "campaign", str(tmp_path / "models"), str(file)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2, ended.stderr
+    assert "cannot be written: File too large" in ended.stderr
+    assert not file.exists()
 
 
 def test_the_command_says_what_to_type_next(tmp_path: Path, monkeypatch) -> None:

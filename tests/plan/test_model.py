@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -168,3 +170,24 @@ def test_a_needed_model_that_is_not_there_is_reported_with_who_needs_it(tmp_path
     message = refusal(read_model, tmp_path, "bls", needs=["ad"])
     assert message.startswith("models: 'bls' needs 'ad': there is no model 'ad'")
     assert "did you mean 'add'?" in message
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: path.symlink_to(path), "a link that leads back to itself"),
+        (lambda path: path.symlink_to("older"), "a link to older, which is not there"),
+        (lambda path: path.mkdir(), "a folder"),
+        (os.mkfifo, "no regular file"),
+    ],
+)
+def test_a_configuration_that_is_no_file_is_refused(
+    tmp_path: Path, make: Callable[[Path], None], words: str
+) -> None:
+    """Without one, the server would complete the model, which is something else."""
+    path = write_model(tmp_path) / "config.pbtxt"
+    path.unlink()
+    make(path)
+    assert f"{path}: is {words}, and Triton reads a file there" in refusal(
+        read_model, tmp_path, "tagger"
+    )

@@ -106,7 +106,7 @@ def test_results_of_a_digest_of_all_files_still_count(planned: Planner, tmp_path
     (folder / "1" / "__pycache__" / "model.pyc").write_bytes(b"compiled")
     now = planned(**load)
     assert [p.id for p in now.grid.points] == [p.id for p in clean.grid.points]
-    formerly = [now.former[point.id] for point in now.grid.points]
+    formerly = [now.former[point.id][0] for point in now.grid.points]
     assert {point.variant.model.digest for point in formerly} == {content_digest(folder)}
     results = Results(tmp_path / "results")
     results.create()
@@ -122,11 +122,33 @@ def test_results_of_a_digest_of_all_files_still_count(planned: Planner, tmp_path
     assert [p.id for p in left.placements["cpu"][0].points] == [formerly[2].id]
 
 
+def test_results_still_count_where_compiled_modules_came_to_other_files(
+    planned: Planner, tmp_path: Path
+) -> None:
+    """An earlier Triton compiled modules in the repository, after the first digest was made."""
+    folder = tmp_path / "models" / "tagger"
+    (folder / "1" / "model.py").write_text("pass")
+    (folder / ".gitignore").write_text("*.pyc")
+    before = content_digest(folder)
+    (folder / "1" / "__pycache__").mkdir()
+    (folder / "1" / "__pycache__" / "model.pyc").write_bytes(b"compiled")
+    now = planned(load={"batch_size": [1, 2]})
+    first, second = (now.former[point.id] for point in now.grid.points)
+    digests = [each.variant.model.digest for each in first]
+    assert digests == [content_digest(folder), before]
+    results = Results(tmp_path / "results")
+    results.create()
+    write_point(results, record(point_id=first[1].id))
+    left = planned(load={"batch_size": [1, 2]}, results=results.folder)
+    assert left.done == 1
+    assert [p.id for p in left.placements["cpu"][0].points] == [second[1].id]
+
+
 def test_points_of_a_digest_of_all_files_can_be_confirmed(tmp_path: Path) -> None:
     study, where = workplace(tmp_path)
     (tmp_path / "models" / "tagger" / "config.pbtxt~").write_text("older")
     now = plan(Campaign.load(study), Site.load(where))
-    (former,) = now.former.values()
+    ((former,),) = now.former.values()
     again = planning.plan(Campaign.load(study), Site.load(where), only={former.id})
     assert [point.id for point in again.grid.points] == [former.id]
 
