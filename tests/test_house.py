@@ -86,7 +86,10 @@ def test_names_are_those_of_the_field_and_functions_take_at_most_six_arguments(p
     names, long = {path.stem}, {}
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         match node:
-            case ast.FunctionDef(name=name, args=given, decorator_list=decorators):
+            case (
+                ast.FunctionDef(name=name, args=given, decorator_list=decorators)
+                | ast.AsyncFunctionDef(name=name, args=given, decorator_list=decorators)
+            ):
                 names.add(name)
                 taken = [*given.posonlyargs, *given.args, *given.kwonlyargs]
                 taken = [arg.arg for arg in taken if arg.arg not in ("self", "cls")]
@@ -96,5 +99,9 @@ def test_names_are_those_of_the_field_and_functions_take_at_most_six_arguments(p
                     long[name] = taken
             case ast.ClassDef(name=name) | ast.Name(id=name) | ast.arg(arg=name):
                 names.add(name)
-    assert {name.strip("_") for name in names} & NOT_OF_THE_FIELD == set()
+            case ast.keyword(arg=str(name)) | ast.Attribute(attr=name, ctx=ast.Store()):
+                names.add(name)
+            case ast.Dict(keys=keys):
+                names |= {key.value for key in keys if isinstance(key, ast.Constant)}
+    assert {str(name).strip("_") for name in names} & NOT_OF_THE_FIELD == set()
     assert long == {}

@@ -166,7 +166,7 @@ def check_json(found: ResultsCheck) -> dict[str, Any]:
     return {
         "valid": found.valid,
         "invalid": found.invalid,
-        "unmeasured": found.not_measured,
+        "not_measured": found.not_measured,
         "left_out": found.left_out,
         "rules": [
             {

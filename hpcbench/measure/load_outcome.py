@@ -11,7 +11,7 @@ from hpcbench.measure.open_loop import Metrics, Schedule
 from hpcbench.measure.perf_analyzer import PassPlan
 from hpcbench.measure.perf_output import Outcome
 from hpcbench.measure.report_stream import Pass, Report
-from hpcbench.measure.stop_rule import Verdict
+from hpcbench.measure.stop_rule import StopDecision
 from hpcbench.plan import model_limits
 from hpcbench.plan.point import Point
 from hpcbench.records.columns import Status
@@ -49,7 +49,7 @@ class Heard:
     passes: tuple[Pass, ...]
     loaded: tuple[float, float] | None
     reports: tuple[Report, ...]
-    verdict: Verdict | None
+    verdict: StopDecision | None
     late: bool
     unanswered: bool
     exit_code: int | None

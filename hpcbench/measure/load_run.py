@@ -26,7 +26,7 @@ from hpcbench.measure.open_loop import Schedule
 from hpcbench.measure.perf_analyzer import PassPlan
 from hpcbench.measure.perf_output import Outcome
 from hpcbench.measure.report_stream import COLD_S, Line, Report, ReportStream
-from hpcbench.measure.stop_rule import Verdict
+from hpcbench.measure.stop_rule import StopDecision
 from hpcbench.runtime import process
 from hpcbench.runtime.process import Command, RunningProgram
 
@@ -112,7 +112,7 @@ class _Watched:
     printed: list[str] = field(default_factory=list)
     begun: str = ""
     code: int | None = None
-    verdict: Verdict | None = None
+    verdict: StopDecision | None = None
     asked: int = 0
     late: bool = False
 
@@ -257,7 +257,7 @@ def _end(watched: Sequence[_Watched]) -> None:
         each.program.release()
 
 
-def _verdict(generator: LoadGenerator, reports: Sequence[Report]) -> Verdict:
+def _verdict(generator: LoadGenerator, reports: Sequence[Report]) -> StopDecision:
     load = generator.load
     observations = [report.observation for report in reports]
     if load.arrivals_seed is not None:

@@ -58,7 +58,7 @@ class Observation:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class StopDecision:
     """What a rule says.
 
     Attributes
@@ -180,7 +180,7 @@ def by_windows(
     per_window: int,
     stability_percentage: float,
     max_trials: int,
-) -> Verdict:
+) -> StopDecision:
     """Stop when three windows in a row agree in throughput and in latency.
 
     Parameters
@@ -196,7 +196,7 @@ def by_windows(
 
     Returns
     -------
-    Verdict
+    StopDecision
         The last three windows count; fewer where the rest is warm-up.
     """
     n = len(observations)
@@ -206,9 +206,9 @@ def by_windows(
     if windows == WINDOWS_IN_A_ROW:
         spreads = [spread(each) for each in window_values(observations[first:], per_window)]
         if max(spreads) <= stability_percentage / 100:
-            return Verdict(True, True, first, n, cut)
+            return StopDecision(True, True, first, n, cut)
     if n < max_trials * per_window:
-        return Verdict(False, False, first, n, cut)
+        return StopDecision(False, False, first, n, cut)
     why = f"{cut} of {n} reports are warm-up, which leaves too few for three windows"
     if windows == WINDOWS_IN_A_ROW:
         why = (
@@ -216,10 +216,10 @@ def by_windows(
             f"{spreads[1]:.0%}"
         )
     reason = f"did not settle within {max_trials} windows: {why}"
-    return Verdict(True, False, first, n, cut, reason=reason)
+    return StopDecision(True, False, first, n, cut, reason=reason)
 
 
-def by_report(observations: Sequence[Observation]) -> Verdict:
+def by_report(observations: Sequence[Observation]) -> StopDecision:
     """Stop after one report, for a load that is over then.
 
     Parameters
@@ -229,14 +229,16 @@ def by_report(observations: Sequence[Observation]) -> Verdict:
 
     Returns
     -------
-    Verdict
+    StopDecision
         The first report counts.
     """
     n = min(1, len(observations))
-    return Verdict(n == 1, n == 1, 0, n, 0)
+    return StopDecision(n == 1, n == 1, 0, n, 0)
 
 
-def by_precision(observations: Sequence[Observation], *, precision: float, max_s: float) -> Verdict:
+def by_precision(
+    observations: Sequence[Observation], *, precision: float, max_s: float
+) -> StopDecision:
     """Stop when the 95 % intervals of throughput and latency are narrow enough.
 
     See `relative_half_width` for the intervals.
@@ -252,7 +254,7 @@ def by_precision(observations: Sequence[Observation], *, precision: float, max_s
 
     Returns
     -------
-    Verdict
+    StopDecision
         All reports after the warm-up count, up to the last one of a look.
     """
     over = bool(observations) and observations[-1].end - observations[0].begin >= max_s
@@ -267,12 +269,12 @@ def by_precision(observations: Sequence[Observation], *, precision: float, max_s
             relative_half_width([each.latency for each in kept]),
         )
         if reached <= precision:
-            return Verdict(True, True, cut, n, cut, reached)
+            return StopDecision(True, True, cut, n, cut, reached)
     if over:
         how = f"± {reached:.3g}" if reached is not None else f"{n - cut} reports"
         reason = f"did not reach ± {precision:g} of the mean within {max_s:g} s: {how}"
-        return Verdict(True, False, cut, n, cut, reached, reason)
-    return Verdict(False, False, cut, n, cut, reached)
+        return StopDecision(True, False, cut, n, cut, reached, reason)
+    return StopDecision(False, False, cut, n, cut, reached)
 
 
 def _last_look(count: int) -> int:

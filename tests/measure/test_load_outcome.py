@@ -33,7 +33,7 @@ def reports(*latencies: float, text: str = "", rate: float = 100.0) -> tuple[Rep
     )
 
 
-def verdict(found: tuple[Report, ...], **changes: Any) -> stop_rule.Verdict:
+def verdict(found: tuple[Report, ...], **changes: Any) -> stop_rule.StopDecision:
     asked: dict[str, Any] = {"per_window": 3, "stability_percentage": 10, "max_trials": 10}
     return stop_rule.by_windows([r.observation for r in found], **(asked | changes))
 
@@ -112,7 +112,7 @@ def test_a_report_that_prints_no_delays_counts_with_none(late: int, overloaded: 
         replace(report, metrics=report.metrics | (said if n < late else {}))
         for n, report in enumerate(reports(*[100.0] * 60))
     )
-    precise = stop_rule.Verdict(True, True, 0, 60, 0)
+    precise = stop_rule.StopDecision(True, True, 0, 60, 0)
     of = judged(heard(found, schedule=SCHEDULE, verdict=precise))
     assert of.metrics["delayed_requests_percent"] == pytest.approx(12 * late / 60)
     assert of.metrics["send_request_rate"] == pytest.approx(100 - 6 * late / 60)

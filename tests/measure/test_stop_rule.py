@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hpcbench.measure import stop_rule
-from hpcbench.measure.stop_rule import Observation, Verdict, by_precision, by_windows, warm_up
+from hpcbench.measure.stop_rule import Observation, StopDecision, by_precision, by_windows, warm_up
 
 
 def observed(
@@ -23,7 +23,7 @@ def observed(
     ]
 
 
-def windows(*series: Sequence[float], **changes: Any) -> Verdict:
+def windows(*series: Sequence[float], **changes: Any) -> StopDecision:
     """The verdict after the report at which the rule stops, or after the last."""
     asked: dict[str, Any] = {"per_window": 1, "stability_percentage": 10.0, "max_trials": 10}
     everything = observed(*series)
@@ -126,7 +126,7 @@ def test_a_slow_first_part_is_found_in_most_series() -> None:
     assert np.mean([warm_up(each) >= 4 for each in series]) > 0.9
 
 
-def precise(series: Sequence[float], **changes: Any) -> Verdict:
+def precise(series: Sequence[float], **changes: Any) -> StopDecision:
     asked: dict[str, Any] = {"precision": 0.02, "max_s": 1000.0}
     everything = observed(series, list(series), seconds=0.1)
     for count in range(1, len(everything) + 1):
