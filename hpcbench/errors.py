@@ -161,6 +161,43 @@ def hint_for(message: str, hints: Mapping[str, str]) -> str:
     return next((hint for pattern, hint in hints.items() if re.search(pattern, message)), "")
 
 
+def reason_in(printed: str, starts: tuple[str, ...]) -> str:
+    """Return the line in which another program says why it gave up.
+
+    Parameters
+    ----------
+    printed
+        What it printed on standard error.
+    starts
+        How such lines begin.
+
+    Returns
+    -------
+    str
+        The last of them; the last line of all where there is none.
+    """
+    lines = [line.strip() for line in printed.splitlines() if line.strip()]
+    found = [line for line in lines if line.startswith(starts)]
+    return (found or lines[-1:] or ["it printed nothing"])[-1]
+
+
+def end_of(printed: str) -> str:
+    """Return the last two lines that another program has printed, as one.
+
+    Parameters
+    ----------
+    printed
+        What it printed on standard error.
+
+    Returns
+    -------
+    str
+        Without blank lines.
+    """
+    lines = [line for line in printed.splitlines() if line.strip()]
+    return " ".join(lines[-2:]) or "no reason given"
+
+
 def did_you_mean(word: str, allowed: Iterable[str]) -> str:
     """Return a question for an error message about an unknown word.
 

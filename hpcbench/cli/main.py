@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import click
 
-from hpcbench import __version__
+from hpcbench._version import __version__
 from hpcbench.cli import campaign, compare, exchange, follow, install, results
 from hpcbench.errors import HpcbenchError, PrintableFormatter, printable
 

@@ -7,12 +7,11 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
 from html import escape
-from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
 
-from hpcbench.cli.point_text import NONE, counted, jobs_text
+from hpcbench.cli.point_text import NONE, jobs_text, pulled_text, retried_text
 from hpcbench.cli.results_table import asked_columns
 from hpcbench.cli.table import Column
 from hpcbench.cli.time_left import TimeLeft
@@ -29,7 +28,7 @@ from hpcbench.cluster.events import (
     StartsWorkers,
     Stopping,
 )
-from hpcbench.html_tables import rows_html
+from hpcbench.config.html_tables import rows_html
 from hpcbench.plan.initial_record import plan_rows
 from hpcbench.records.columns import Key, Status
 
@@ -116,7 +115,7 @@ class _View:
         self._counts: Counter[str] = Counter()
         self._asked: list[Column] = []
         self._rows: dict[Key, int] = {}
-        self._planned: set[Key] = set()
+        self._planned: frozenset[Key] = frozenset()
         self._points: deque[PointMeasured] = deque(maxlen=MOST_ROWS)
         self._notes: dict[str, None] = {}
 
@@ -132,8 +131,7 @@ class _View:
                 texts = (f"{pool}: {jobs_text(asdict(jobs))}" for pool, jobs in batch.items())
                 self._jobs = "; ".join(texts)
             case PlacementRetried():
-                points = counted(len(event.placement.points), "point")
-                self._notes[f"worker lost ({event.reason}), trying {points} again"] = None
+                self._notes[retried_text(event)] = None
             case PointMeasured(is_part=False):
                 self._record(event)
         pause_s = time.monotonic() - self._drawn
@@ -143,7 +141,7 @@ class _View:
     def end(self) -> None:
         """Show how the run ended, whatever came last."""
         if self._title:
-            self._jobs, self._planned = "", set()
+            self._jobs, self._planned = "", frozenset()
             self._doing = "done" if self._done == self._total else "ended"
             self._draw()
 
@@ -157,8 +155,7 @@ class _View:
         columns = asked_columns(rows)
         # What is the same for all points is in the campaign, which the notebook shows, too.
         self._asked = [each for each in columns if each.varies] or columns[-1:]
-        placements = chain.from_iterable(plan.placements.values())
-        self._planned = set(chain.from_iterable(each.keys for each in placements))
+        self._planned = plan.keys_left
         self._time_left.start(plan.estimate_s, len(self._planned))
 
     def _record(self, event: PointMeasured) -> None:
@@ -217,7 +214,7 @@ def _doing(event: Event) -> str | None:
     """What the run is about from now on; None for what it was about before."""
     match event:
         case PullsImage():
-            return f"pulling {event.image} (once, for all nodes)"
+            return pulled_text(event)
         case StartsWorkers():
             return "starting workers"
         case PlacementStarted():

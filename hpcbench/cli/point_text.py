@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from hpcbench.records.store import ASKED_COLUMNS
 
 if TYPE_CHECKING:
-    # Only for annotations: `hpcbench status` needs nothing of the plan.
+    # Only for annotations: `hpcbench status` needs nothing of the plan, nor of Dask.
+    from hpcbench.cluster.events import PlacementRetried, PullsImage
     from hpcbench.plan.point import ServerVariant
 
 Row = Mapping[str, Any]
@@ -82,6 +83,39 @@ def jobs_text(jobs: Mapping[str, Any]) -> str:
 
 
 # Points
+
+
+def pulled_text(event: "PullsImage") -> str:
+    """Return what a run says before it pulls an image.
+
+    Parameters
+    ----------
+    event
+        Which image.
+
+    Returns
+    -------
+    str
+        A phrase.
+    """
+    return f"pulling {event.image} (once, for all nodes)"
+
+
+def retried_text(event: "PlacementRetried") -> str:
+    """Return what a run says of a worker that died.
+
+    Parameters
+    ----------
+    event
+        How it died, and what is tried again.
+
+    Returns
+    -------
+    str
+        A sentence.
+    """
+    points = counted(len(event.placement.points), "point")
+    return f"worker lost ({event.reason}), trying {points} again"
 
 
 def differing(rows: Sequence[Row]) -> list[str]:

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from itertools import chain
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -32,6 +31,8 @@ from hpcbench.cli.point_text import (
     duration,
     jobs_text,
     point_phrases,
+    pulled_text,
+    retried_text,
 )
 from hpcbench.cli.table import COLOURS
 from hpcbench.cli.time_left import TimeLeft
@@ -165,7 +166,7 @@ class _View:
         self._console = console
         self._bar = bar
         self._time_left = time_left
-        self._planned_keys: set[Key] = set()
+        self._planned_keys: frozenset[Key] = frozenset()
         self._task: TaskID | None = None
         self._counts: Counter[str] = Counter()
         self._last_jobs = ""
@@ -179,7 +180,7 @@ class _View:
             case Planned():
                 self._planned(event.plan)
             case PullsImage():
-                self._print(f"pulling {event.image} (once, for all nodes)")
+                self._print(pulled_text(event))
             case StartsWorkers():
                 self._describe("starting Triton")
             case PlacementStarted():
@@ -193,9 +194,7 @@ class _View:
             case JobsSeen():
                 self._jobs(event.pools)
             case PlacementRetried():
-                points = counted(len(event.placement.points), "point")
-                text = f"worker lost ({event.reason}), trying {points} again"
-                self._print(text, style="yellow")
+                self._print(retried_text(event), style="yellow")
             case PointMeasured(is_part=False):
                 self._record(event)
 
@@ -218,8 +217,7 @@ class _View:
         one_model = len({row["model_label"] for row in rows}) == 1
         self._said = (*POINT[one_model:], *_SERVER, *more)
         if left:
-            placements = chain.from_iterable(plan.placements.values())
-            self._planned_keys = set(chain.from_iterable(each.keys for each in placements))
+            self._planned_keys = plan.keys_left
             self._time_left.start(plan.estimate_s, len(self._planned_keys))
             self._task = self._bar.add_task("starting workers", total=total, completed=plan.done)
 

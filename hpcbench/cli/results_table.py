@@ -17,7 +17,7 @@ from hpcbench.cli.point_text import (
     phrase,
 )
 from hpcbench.cli.table import Column, server_axes, server_columns, table_lines
-from hpcbench.html_tables import rows_html
+from hpcbench.config.html_tables import rows_html
 from hpcbench.records.store import PLAN_SCHEMA
 
 if TYPE_CHECKING:

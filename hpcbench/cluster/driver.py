@@ -17,9 +17,9 @@ from hpcbench.cluster.ledger import cancel_orphaned_jobs
 from hpcbench.cluster.lock_file import differences_before, write_lock
 from hpcbench.cluster.stopping import say_stopping, signals_interrupt
 from hpcbench.config.campaign import Campaign
+from hpcbench.config.html_tables import facts_html
 from hpcbench.config.site import Site
 from hpcbench.errors import DamagedFile, SiteError
-from hpcbench.html_tables import facts_html
 from hpcbench.plan.initial_record import initial_record, plan_rows
 from hpcbench.plan.lock import Lock
 from hpcbench.plan.lock_differences import Difference, differences, differences_text

@@ -181,16 +181,18 @@ class PoolTasks:
     def _next_where_it_fits(self) -> Task | None:
         """A repeat is given to a worker that is free: none waits on Dask's scheduler."""
         now = time.monotonic()
-        busy = {future: self._worker_of(future) for future in self.in_flight}
-        if None in busy.values():
-            # Some worker will take it, and which one is not known: nor is, who stays free.
+        busy = self.busy
+        if busy is None:
+            # Some worker will take a task, and which one is not known: nor is, who stays free.
             return None
         nodes = {n: self.node_of.get(n) or node_key(its) for n, its in self.workers.nodes.items()}
-        free = nodes.keys() - set(busy.values())
+        free = nodes.keys() - busy
         self.free_since = {name: self.free_since.get(name, now) for name in free}
         if not free:
             return None
-        ending = {worker for future, worker in busy.items() if self._left_s(future, now) < WAIT_S}
+        ending = {
+            self._worker_of(each) for each in self.in_flight if self._left_s(each, now) < WAIT_S
+        }
         chosen = choose_placement(
             (task.placement for task in self.waiting),
             [FreeWorker(name, nodes[name], now - at) for name, at in self.free_since.items()],

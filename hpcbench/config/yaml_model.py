@@ -14,9 +14,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo
 from pydantic_core import PydanticCustomError
 
+from hpcbench.config.html_tables import facts_html
 from hpcbench.config.mistakes import Location, bad_input
 from hpcbench.errors import BadInput
-from hpcbench.html_tables import facts_html
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcbench.config.campaign import Campaign
+from hpcbench.config.html_tables import facts_html
 from hpcbench.config.site import Pool, Site
 from hpcbench.errors import BadInput, did_you_mean
-from hpcbench.html_tables import facts_html
 from hpcbench.plan import applicability, arrivals, grid
 from hpcbench.plan.former_points import former_points, known_points
 from hpcbench.plan.grid import Grid
@@ -118,6 +119,12 @@ class Plan:
         left = sum(len(p.points) for waiting in self.placements.values() for p in waiting)
         inapplicable = sum(len(each.placement.points) for each in self.inapplicable)
         return self.measurements - left - inapplicable
+
+    @property
+    def keys_left(self) -> frozenset["Key"]:
+        """The measurements that workers are still to make."""
+        waiting = chain.from_iterable(self.placements.values())
+        return frozenset(chain.from_iterable(each.keys for each in waiting))
 
     @property
     def measurements(self) -> int:

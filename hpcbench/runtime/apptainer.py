@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from hpcbench.config.container import Container, ResolvedContainer
-from hpcbench.errors import SiteError, hint_for
+from hpcbench.errors import SiteError, end_of, hint_for, reason_in
 from hpcbench.runtime import images, process, supervisor
 from hpcbench.runtime.command import (
     AGAIN,
@@ -114,9 +114,7 @@ class _Apptainer:
         return Command(argv, env, (str(memory),) if owns_memory else ())
 
     def explain_failure(self, stderr: str) -> tuple[str, str]:
-        lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-        fatal = [line for line in lines if line.startswith(("FATAL:", "Error for command"))]
-        reason = (fatal or lines[-1:] or ["it printed nothing"])[-1]
+        reason = reason_in(stderr, ("FATAL:", "Error for command"))
         return re.sub(r"^FATAL:\s*", "", reason), hint_for(stderr, _HINTS)
 
     def pull(self, reference: str, target: Path) -> None:
@@ -130,9 +128,8 @@ class _Apptainer:
             timeout_s=PULL_TIMEOUT_S,
         )
         if done.returncode or not target.is_file():
-            lines = [line for line in done.stderr.splitlines() if line.strip()]
             raise SiteError(
-                f"{reference} could not be pulled: {' '.join(lines[-2:]) or 'no reason given'}",
+                f"{reference} could not be pulled: {end_of(done.stderr)}",
                 f"try it by hand: {tool} pull image.sif {reference}",
             )
         images.check_sif(target)

@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from hpcbench.config.container import DOCKER, Container, ResolvedContainer
-from hpcbench.errors import SiteError, hint_for
+from hpcbench.errors import SiteError, end_of, hint_for, reason_in
 from hpcbench.runtime import images, process
 from hpcbench.runtime.command import (
     AGAIN,
@@ -146,9 +146,7 @@ class _PodmanHpc:
         return Command(argv, _environment(state), (str(memory),) if owns_memory else ())
 
     def explain_failure(self, stderr: str) -> tuple[str, str]:
-        lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-        fatal = [line for line in lines if line.startswith(("Error:", "unshare:", "mount:"))]
-        reason = (fatal or lines[-1:] or ["it printed nothing"])[-1]
+        reason = reason_in(stderr, ("Error:", "unshare:", "mount:"))
         return re.sub(r"^Error:\s*", "", reason), hint_for(stderr, _HINTS)
 
     def pull(self, reference: str, target: Path) -> None:
@@ -174,11 +172,9 @@ class _PodmanHpc:
             image_id(target)
         except SiteError as error:
             # It exits with 0 also where it could not migrate the image.
-            lines = [line for line in done.stderr.splitlines() if line.strip()]
             reason = self.explain_failure(done.stderr)[0] if done.returncode else None
             raise SiteError(
-                f"{reference} could not be pulled and migrated: "
-                f"{reason or ' '.join(lines[-2:]) or 'no reason given'}",
+                f"{reference} could not be pulled and migrated: {reason or end_of(done.stderr)}",
                 hint_for(done.stderr, _HINTS) or f"try it by hand: podman-hpc pull {name}",
             ) from error
 
