@@ -87,13 +87,14 @@ def test_a_point_that_does_not_settle_keeps_all_its_metrics(
             # A window in which a busy machine answers nothing does not count.
             "measurement_interval_ms": 800,
             "stability_percentage": 0.001,
-            "max_trials": 4,
+            # Half of the reports may be a warm-up; three windows are left all the same.
+            "max_trials": 6,
             "percentile": 90,
         },
     )
     assert record.status == Status.UNSTABLE
-    assert "did not settle within 4 windows" in (record.reason or "")
-    assert len(record.windows_throughput_infer_per_s or ()) == 4
+    assert "did not settle within 6 windows" in (record.reason or "")
+    assert len(record.windows_throughput_infer_per_s or ()) == 6
     for name in ("throughput_infer_per_s", "latency_p50_us", "latency_p99_us", "latency_avg_us"):
         assert getattr(record, name) > 0
     assert record.server_compute_infer_us is not None
