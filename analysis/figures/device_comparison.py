@@ -136,7 +136,7 @@ def _notes(
 
 
 def _candidates_text(shown: pd.DataFrame, labels: Mapping[int, str]) -> str:
-    """Say from how many points each device's best was chosen: the best of more is higher by chance."""
+    """Say of how many points each device's is the best: of more it is higher by chance."""
     counts = shown.groupby("series")["candidates"].agg(["min", "max"])
     if counts["max"].max() < 2:
         return ""
