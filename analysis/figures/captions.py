@@ -68,16 +68,47 @@ def repeats_note(data: pd.DataFrame, bars: str | None = "Bands and bars") -> str
     str
         One to five sentences.
     """
-    return " ".join(filter(None, [_points_note(data, bars), _same_note(data), invalid_note(data)]))
+    return " ".join(
+        filter(None, [_points_note(data, bars), same_servers_note(data), invalid_note(data)])
+    )
 
 
-def _same_note(data: pd.DataFrame) -> str:
-    """Say which server variants are one configuration."""
+def same_servers_note(data: pd.DataFrame) -> str:
+    """Say which server variants are one configuration.
+
+    Parameters
+    ----------
+    data
+        Data of a figure, or a table of `points.summarise`.
+
+    Returns
+    -------
+    str
+        A sentence, or "" if all are configurations of their own.
+    """
     if ALSO not in data or data[ALSO].isna().all():
         return ""
     texts = same_servers_texts(data)
     more = f" and {len(texts) - _MOST_SAME} more" if len(texts) > _MOST_SAME else ""
     return f"One configuration: {'; '.join(texts[:_MOST_SAME])}{more}."
+
+
+def with_same_servers(message: str, points: pd.DataFrame) -> str:
+    """Say why there is no figure over an axis: its values may be names of one server.
+
+    Parameters
+    ----------
+    message
+        What is missing, without a full stop.
+    points
+        Table of `points.summarise`.
+
+    Returns
+    -------
+    str
+        Also which variants are one configuration.
+    """
+    return ". ".join(filter(None, [message, same_servers_note(points).removesuffix(".")]))
 
 
 def invalid_note(data: pd.DataFrame) -> str:

@@ -18,6 +18,7 @@ from hpcbench.analysis.summary.configuration import normalised
 from hpcbench.analysis.summary.limits import Requirements
 from hpcbench.analysis.summary.points import summarise
 from hpcbench.analysis.summary.same_servers import ALSO, with_one_name
+from hpcbench.analysis.summary.series import DoesNotApply
 from tests.helpers.measurements import failed, loaded, repeats, server
 
 BASE, TWO = server(instance_count="base"), server(instance_count=2)
@@ -60,6 +61,13 @@ def test_they_are_one_also_where_each_was_measured_under_another_load() -> None:
     ((_, data),) = FIGURES["throughput_latency_vs_batch"].prepare(points)
     assert set(data["series"]) == {0}
     assert "One configuration: 2 instances (the same as default instances)." in repeats_note(data)
+
+
+@pytest.mark.parametrize("name", ["throughput_utilisation_vs_instances", "heat_map"])
+def test_a_figure_that_is_missing_because_they_are_one_says_so(name: str) -> None:
+    with pytest.raises(DoesNotApply, match=r"default instances\)") as refused:
+        FIGURES[name].prepare(summarise(loaded(both(own_config=False))))
+    assert "One configuration: 2 instances (the same as" in refused.value.message
 
 
 def test_other_servers_stay_apart() -> None:
