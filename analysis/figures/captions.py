@@ -203,10 +203,10 @@ def _chosen_how(data: pd.DataFrame) -> str:
 
 def _others_note(firsts: pd.DataFrame) -> str:
     """Say how to see other series, by one that does not stand out."""
-    rows = row_dicts(firsts)
-    other = next(row for row in rows if row["drawn"] != "colour")
+    others = firsts["drawn"] != "colour"
+    rows = row_dicts(pd.concat([firsts[others].head(1), firsts[~others]]))
     parts = [configuration_texts(row, ()) for row in rows]
-    mine = configuration_texts(other, ())
+    other, mine = rows[0], parts[0]
     names = [name for name in (*server_axis_names(rows), *LOAD) if differs(parts, name)]
     known = [name for name in names if mine.get(name)]
     if not known:

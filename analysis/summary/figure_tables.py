@@ -26,6 +26,8 @@ MOST_FIGURES = 12
 
 _SERVER = tuple(name for name in CONFIGURATION if name not in {*LOAD, *MEASUREMENT, "shapes"})
 
+_THROUGHPUT = "throughput_infer_per_s"
+
 FigureTables = list[tuple[tuple[str, ...], pd.DataFrame]]
 """Tables that make a figure each, with the words that tell the figures apart."""
 
@@ -80,6 +82,8 @@ def plotted_numbers(
     )
     table = table.assign(settled=table["measured"] - table["unstable"])
     kept = ["series", "x", *CONFIGURATION, *(name for name in details if name in table), *values]
+    # By it the others are chosen, and the note below the figure says so.
+    kept += [] if _THROUGHPUT in values else [_THROUGHPUT]
     found = with_error_bars(table, quantities)[kept].reset_index(drop=True)
     found.insert(1, "drawn", [how.get(number, "no") for number in found["series"]])
     found["behind"] = (table["overloaded_max"] > 0).to_numpy()
@@ -132,7 +136,7 @@ def choose_series(
 
 def _by_throughput(measured: pd.DataFrame) -> list[int]:
     """Rank series: one of each server, then the others; each model and device in turn."""
-    peaks = measured.groupby("series")["throughput_infer_per_s"].max()
+    peaks = measured.groupby("series")[_THROUGHPUT].max()
     firsts = measured.drop_duplicates("series").set_index("series").assign(peak=peaks)
     firsts["again"] = ~firsts.index.isin(list(fastest_of_servers(measured)))
     firsts = firsts.sort_values(["again", "peak"], ascending=[True, False], kind="stable")
@@ -156,7 +160,7 @@ def fastest_of_servers(table: pd.DataFrame) -> frozenset[int]:
         Numbers of series. A server is what a series has besides load and measurement.
     """
     measured = table[table["measured"] > 0]
-    peaks = measured.groupby("series")["throughput_infer_per_s"].max()
+    peaks = measured.groupby("series")[_THROUGHPUT].max()
     firsts = measured.drop_duplicates("series").set_index("series").assign(peak=peaks)
     servers = group_numbers(firsts, _SERVER)
     firsts = firsts.assign(server=servers).sort_values("peak", ascending=False, kind="stable")

@@ -87,10 +87,13 @@ def with_one_name_in_both(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFram
     tuple of pandas.DataFrame
         The same rows with the column ALSO; ``variant`` is as `with_one_name` has it.
     """
-    if not _may_be_the_same({*a["variant"].dropna().unique(), *b["variant"].dropna().unique()}):
+    sides = [
+        side[[*_NEEDED]].assign(variant=ordered_variants(side["variant"]).astype("string"))
+        for side in (a, b)
+    ]
+    if not _may_be_the_same({text for side in sides for text in side["variant"].dropna().unique()}):
         return a.assign(**{ALSO: None}), b.assign(**{ALSO: None})
-    both = pd.concat([side[[*_NEEDED]].astype({"variant": "string"}) for side in (a, b)])
-    both = both.assign(variant=ordered_variants(both["variant"])).reset_index(drop=True)
+    both = pd.concat(sides, ignore_index=True)
     codes, texts = pd.factorize(both["variant"])
     table = _with_untold(both, codes, texts)
     rows = pd.DataFrame(
