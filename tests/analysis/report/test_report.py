@@ -199,10 +199,10 @@ def test_where_something_went_wrong_is_said_with_all_axes_that_vary(tmp_path: Pa
         for count in (1, 2)
         for load in (1, 8)
     ]
+    each_measured = enumerate((each, batch) for each in settings for batch in (1, 16, 64))
     records = [
         record(i, **each, batch_size=batch, status="failed" if batch > 1 else "ok", reason="died")
-        for i, each in enumerate(settings)
-        for batch in (1, 16, 64)
+        for i, (each, batch) in each_measured
     ]
     write_records(tmp_path / "r.parquet", records)
     (problem,) = find_problems(report_points(load_results(tmp_path / "r.parquet")))

@@ -19,7 +19,7 @@ FP16 = '{"name": "tensorrt", "precision_mode": "FP16"}'
 RECORDS = [
     measured(variant=server(instance_count="base"), instance_count=2),
     measured(variant=server(instance_count=1), instance_count=1, concurrency=8),
-    measured(variant=server(accelerator=FP16), instance_count=1, protocol="http"),
+    measured(variant=server(accelerator=FP16), accelerator=FP16, protocol="http"),
     failed(variant=server(preferred_batch_size=[4, 8]), batch_size=16),
 ]
 
@@ -38,7 +38,7 @@ def test_points_are_chosen_by_a_server_axis_as_it_was_asked_for_or_loaded(
     points: pd.DataFrame,
 ) -> None:
     assert found(points, instance_count="2") == [RECORDS[0].variant]
-    assert set(found(points, instance_count="1,2")) == {each.variant for each in RECORDS[:3]}
+    assert set(found(points, instance_count="1,2")) == {each.variant for each in RECORDS[:2]}
     assert RECORDS[0].variant in found(points, instance_count="base")
     assert found(points, accelerator="tensorrt fp16") == [RECORDS[2].variant]
     assert found(points, preferred_batch_size="4/8") == [RECORDS[3].variant]

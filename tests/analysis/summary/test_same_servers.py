@@ -119,7 +119,7 @@ def test_compare_keeps_apart_what_triton_made_another_server_of_in_one_of_the_tw
     """So that the base is compared with the base: its change is what is looked for."""
     now = [
         *repeats([500.0, 505.0, 510.0], variant=BASE, instance_count=1),
-        *repeats([1000.0, 1010.0, 1020.0], variant=TWO, instance_count=2),
+        *repeats([1080.0, 1085.0, 1090.0], variant=TWO, instance_count=2),
     ]
     found = compared(both(), now)
     assert found.pairs == 2
