@@ -110,12 +110,12 @@ def with_one_name_in_both(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFram
     sure = rows["asked"].isin(always.intersection(everywhere.index[everywhere]))
     # A row that failed has the server of the others of its variant.
     servers = rows["asked"].map(loaded["first"]).fillna(-1).to_numpy(np.int64)
-    found = _renamed(both, servers, sure.to_numpy(dtype=bool))[["variant", ALSO]]
+    found = _renamed(both, servers, sure.to_numpy(dtype=bool))
     return _with_names(a, found.iloc[: len(a)]), _with_names(b, found.iloc[len(a) :])
 
 
 def _with_names(frame: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
-    return frame.assign(**{name: found[name].array for name in found})
+    return frame.assign(**{name: found[name].array for name in ("variant", ALSO)})
 
 
 def same_servers_texts(rows: pd.DataFrame) -> list[str]:
@@ -158,7 +158,8 @@ def _with_untold(frame: pd.DataFrame, codes: Any, texts: Any) -> pd.DataFrame:
 
 def _renamed(frame: pd.DataFrame, servers: Numbers, known: npt.NDArray[np.bool_]) -> pd.DataFrame:
     """Give rows the variant of their server that says most; ``known`` is where that is known."""
-    codes, texts = pd.factorize(frame["variant"])
+    codes, distinct = pd.factorize(frame["variant"])
+    texts = [str(text) for text in distinct]
     names = pd.DataFrame({"server": servers, "code": codes})[known].drop_duplicates()
     names = names[names["server"].duplicated(keep=False)]
     if names.empty:

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from hpcbench.config.campaign import Campaign, GroupMember
+from hpcbench.config.campaign import Campaign, GroupMember, NamedVariant
 from hpcbench.config.container import Container
 from hpcbench.config.triton_protobuf import ModelConfig
 from hpcbench.measure import server as triton
@@ -78,7 +78,8 @@ def completed_problems(campaign: Campaign, models: Mapping[str, TritonModel]) ->
     """
     found: dict[str, None] = {}
     for model in (each for each in campaign.models if each.name in models):
-        for own in [*campaign.variants.values()] or [None]:
+        named: list[NamedVariant | None] = [*campaign.variants.values()]
+        for own in named or [None]:
             axes = grid_axes.axes_of(campaign, model, own, GroupMember())
             problems = model_problems(
                 model, models[model.name], axes.server, axes.load, axes.measurement
