@@ -1,8 +1,5 @@
 """Searches for a capacity: the p99 latency at each rate that was tried, the limit, the answer."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -22,7 +19,6 @@ from hpcbench.analysis.summary.figure_tables import (
     split_into_figures,
 )
 from hpcbench.analysis.summary.number_format import format_number
-from hpcbench.analysis.summary.points import row_dicts
 from hpcbench.analysis.summary.searches import STEPS
 from hpcbench.analysis.summary.series import DoesNotApply
 
@@ -37,9 +33,9 @@ _FAR_ABOVE = 10.0
 
 _PANEL_IN = 8.0
 _MARKS = (
-    "Each point is a measurement with arrivals at random. Filled: its p99 keeps the limit "
-    "(dashed). Hollow: it does not. Crosses: the rate was not kept. Vertical: the rate that a "
-    "search ended with, measured again with other arrivals."
+    "Each point is a measurement with arrivals at random. Dashed: the limit of the p99. Crosses: "
+    "the rate was not kept. Hollow: it did not settle. Vertical: the rate that a search ended "
+    "with, measured again with other arrivals; the legend has the mean of the searches."
 )
 
 
@@ -56,7 +52,8 @@ def prepare_capacity_search(points: pd.DataFrame) -> FigureTables:
     FigureTables
         Data of each figure, with the words that tell the figures apart: a row for each step, with
         ``rate_infer_per_s``, ``latency_p99_ms``, ``keeps_limit``, ``overloaded``, ``repeat``,
-        ``capacity_step``, and ``is_answer`` for the measurement at the rate that was found.
+        ``capacity_step``, ``did_settle``, and ``is_answer`` for the measurement at the rate that
+        was found.
 
     Raises
     ------
@@ -81,6 +78,7 @@ def _by_step(part: pd.DataFrame) -> pd.DataFrame:
     data["repeat"] = [step.repeat for step in steps]
     data["capacity_step"] = [step.number for step in steps]
     data["overloaded"] = [step.overloaded for step in steps]
+    data["did_settle"] = [step.settled for step in steps]
     data["is_answer"] = [step.answer for step in steps]
     data["keeps_limit"] = (data[_P99] <= data[_LIMIT].astype(float)) & ~data["overloaded"]
     return data
@@ -146,7 +144,7 @@ def _draw_search(ax: Axes, steps: pd.DataFrame, mark: SeriesMark) -> list[Annota
     order = np.argsort(x, kind="stable")
     order = order[~late[order]]
     ax.plot(x[order], y[order], color=mark.colour, linewidth=1.2, alpha=0.5, zorder=2, gid="line")
-    draw_markers(ax, x[~late], y[~late], ~steps["keeps_limit"].to_numpy(bool)[~late], mark)
+    draw_markers(ax, x[~late], y[~late], ~steps["did_settle"].to_numpy(bool)[~late], mark)
     ax.plot(x[late], y[late], **mark.missing_keywords(), zorder=2.5, gid="overloaded")
     for rate in x[steps["is_answer"].to_numpy(bool)]:
         ax.axvline(rate, color=mark.colour, linewidth=1.8, linestyle="-", zorder=1.5, gid="answer")
@@ -158,14 +156,12 @@ def _draw_search(ax: Axes, steps: pd.DataFrame, mark: SeriesMark) -> list[Annota
 
 def _with_answers(legend: SeriesLegend, data: pd.DataFrame) -> list[LegendEntry]:
     """The entries of the legend, each with the rate that was found."""
-    ends = data[data["is_answer"]]
-    answers: Mapping[Any, float] = ends.groupby("series")[_RATE].mean().to_dict()
-    measured = {row["series"]: row for row in row_dicts(data.drop_duplicates("series"))}
-    found = []
-    for number, (label, handle) in zip(legend.labels, legend.entries(data), strict=True):
-        count = int((ends["series"] == number).sum())
-        mean = f"mean of {count}, " if count > 1 else ""
-        answer = f"{mean}{format_number(answers[number])} infer/s" if count else "no answer"
-        limit = f"p99 of {measured[number][_LIMIT]:g} ms"
-        found.append((f"{label}: {answer} at a {limit}", handle))
-    return found
+    found = data[data["is_answer"]].groupby("series")[_RATE].mean().to_dict()
+    answers = {
+        number: f"{format_number(found[number])} infer/s" if number in found else "no answer"
+        for number in legend.labels
+    }
+    return [
+        (f"{label}: {answers[number]}", handle)
+        for number, (label, handle) in zip(legend.labels, legend.entries(data), strict=True)
+    ]

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hpcbench.analysis.summary.configuration import Numbers, as_floats
+from hpcbench.records.columns import Status
 
 STEPS = "search_steps"
 """The column of a table of points with the steps of its searches; None where there are none."""
@@ -38,6 +39,8 @@ class SearchStep:
         The p99 latency; NaN where nothing was answered.
     overloaded
         Whether the rate was not kept.
+    settled
+        Whether its status is ok.
     answer
         Whether the search ended with this rate.
     """
@@ -47,6 +50,7 @@ class SearchStep:
     rate_infer_per_s: float
     p99_ms: float
     overloaded: bool
+    settled: bool
     answer: bool = False
 
 
@@ -117,7 +121,16 @@ def steps_of_points(
         if answer > 0:
             p99_us = as_floats(rows["latency_p99_us"].iloc[[place]])[0]
             number = its[-1].number + 1 if its else 0
-            its = [*its, SearchStep(0, number, float(answer), p99_us / 1000, False, answer=True)]
+            found_rate = SearchStep(
+                repeat=0,
+                number=number,
+                rate_infer_per_s=float(answer),
+                p99_ms=float(p99_us) / 1000,
+                overloaded=False,
+                settled=bool(row["status"] == Status.OK),
+                answer=True,
+            )
+            its = [*its, found_rate]
         found[point] = (*(found[point] or ()), *(replace(step, repeat=repeat) for step in its))
     return [steps or None for steps in found]
 
@@ -141,6 +154,7 @@ def _steps_by_search(frame: pd.DataFrame) -> dict[tuple[str, ...], list[SearchSt
                 rate_infer_per_s=float(rates[place]),
                 p99_ms=float(p99_ms[place]),
                 overloaded=bool(overloaded[place]),
+                settled=bool(row["status"] == Status.OK),
             )
             found.setdefault((row["part_of"], *_measurement(row)), []).append(step)
     return found

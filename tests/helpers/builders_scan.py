@@ -132,7 +132,6 @@ def _search(capacity: float, batch: int, limit_ms: float, point: str) -> list[di
         "request_distribution": "poisson",
         "capacity_max_latency_p99_ms": limit_ms,
         "capacity_within": within,
-        "percentile": 99,
     }
     steps: list[dict[str, Any]] = []
     while (power := next_power(kept, first, within)) is not None:

@@ -134,8 +134,7 @@ def test_a_search_draws_its_steps_its_limit_and_its_answer(drawn):
     assert (~kept & ~late).any()
     shown = data.assign(y=data[P99].clip(upper=10 * 20.0))
     for kind, rows in (
-        ("settled", shown[kept]),
-        ("hollow", shown[~kept & ~late]),
+        ("settled", shown[~late]),
         ("overloaded", shown[late].assign(y=200.0)),
     ):
         assert marks(ax, kind) == places(rows, "rate_infer_per_s", "y"), kind
