@@ -108,24 +108,23 @@ def steps_of_points(
         For each point its steps in the order of repeats and of time; None where it has none.
     """
     found: list[tuple[SearchStep, ...] | None] = [None] * (int(numbers.max(initial=-1)) + 1)
-    searches = np.flatnonzero(is_search(rows)) if len(rows) else []
-    if not len(searches) or "capacity_step" not in frame:
+    searches: list[int] = np.flatnonzero(is_search(rows)).tolist()
+    if not searches or "capacity_step" not in frame:
         return found
+    answers, p99_us = (as_floats(rows[name]) for name in ("capacity_infer_per_s", "latency_p99_us"))
     steps = _steps_by_search(frame[frame["capacity_step"].notna()])
     repeats: dict[int, int] = {}
     for place in searches:
         row, point = rows.iloc[place], int(numbers[place])
         its = steps.get((row["point_id"], *_measurement(row)), [])
         repeat = repeats[point] = repeats.get(point, -1) + 1
-        answer = as_floats(rows["capacity_infer_per_s"].iloc[[place]])[0]
-        if answer > 0:
-            p99_us = as_floats(rows["latency_p99_us"].iloc[[place]])[0]
+        if answers[place] > 0:
             number = its[-1].number + 1 if its else 0
             found_rate = SearchStep(
                 repeat=0,
                 number=number,
-                rate_infer_per_s=float(answer),
-                p99_ms=float(p99_us) / 1000,
+                rate_infer_per_s=float(answers[place]),
+                p99_ms=float(p99_us[place]) / 1000,
                 overloaded=False,
                 settled=bool(row["status"] == Status.OK),
                 answer=True,
