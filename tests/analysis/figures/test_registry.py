@@ -45,8 +45,12 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     )
     rated = whole[whole["concurrency"] == 4].assign(concurrency=pd.NA)
     slow, fast = (rated.assign(request_rate=rate) for rate in (50.0, 200.0))
-    rates = pd.concat([whole, slow, fast.assign(**{T: fast[T] * 1.1})], ignore_index=True)
-    return with_searches(rates, limit_ms=20.0)
+    one = (whole["gpu_count"] == 1) & whole["accelerator"].isna()
+    searched = with_searches(whole[one & (whole["model_position"] == 0)], limit_ms=20.0)
+    searched = searched[searched["capacity_max_latency_p99_ms"].notna()].assign(
+        model="searched", model_label="Searched", model_position=9
+    )
+    return pd.concat([whole, slow, fast.assign(**{T: fast[T] * 1.1}), searched], ignore_index=True)
 
 
 @pytest.fixture(scope="module")
