@@ -20,6 +20,10 @@ from functools import partial
 import pandas as pd
 from matplotlib.figure import Figure
 
+from hpcbench.analysis.figures.capacity_search import (
+    draw_capacity_search,
+    prepare_capacity_search,
+)
 from hpcbench.analysis.figures.device_comparison import (
     draw_device_comparison,
     prepare_device_comparison,
@@ -182,6 +186,12 @@ _KINDS = (
         "median and p99 latency, and how high the p99 may be, as the load grows",
         prepare_latency_tails,
         draw_latency_tails,
+    ),
+    FigureKind(
+        "capacity_search",
+        "p99 latency at each rate that a search for a capacity tried, its limit and its answer",
+        prepare_capacity_search,
+        draw_capacity_search,
     ),
     FigureKind(
         "heat_map",

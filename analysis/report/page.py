@@ -134,10 +134,11 @@ def render_report(
     str
         The page; the same arguments give the same page to the last byte.
     """
-    frame = without_invalid(without_steps(frame))
+    with_steps = without_invalid(frame)
+    frame = without_steps(with_steps)
     points = page_data.report_points(frame)
     shown, left_out = _most_telling(points)
-    figures, more_figures = _report_figures(frame, track)
+    figures, more_figures = _report_figures(with_steps, track)
     data = {
         "figures": [figure.svg for figure in figures],
         "count": len(shown.table),

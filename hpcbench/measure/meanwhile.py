@@ -207,7 +207,8 @@ class Observations:
         programs = self.programs.within(*interval)
         columns = cpu_sampling.program_columns(programs)
         if self.gpus is not None:
-            own = {pid for each in programs for pid in each.value.server.cpu_s}
+            used = (use for each in programs for use in (each.value.server, each.value.clients))
+            own = {pid for use in used for pid in use.cpu_s}
             columns |= gpu_sampling.gpu_load_columns(self.gpus.within(*interval), own)
         return columns
 

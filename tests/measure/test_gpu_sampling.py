@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import pynvml
@@ -90,9 +91,21 @@ def test_columns_are_means_over_readings_and_gpus_and_sums_of_memory(
 
 
 def test_a_process_that_is_not_the_servers_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    state = use(monkeypatch, "0").read()
-    columns = gpu_sampling.gpu_load_columns(readings(state), own={os.getpid()})
+    (state,) = use(monkeypatch, "0").read()
+    assert state.pids == {4242}
+    both = replace(state, pids=frozenset({4242, os.getpid()}))
+    columns = gpu_sampling.gpu_load_columns(readings((both,)), own={os.getpid()})
     assert columns["gpu_other_processes"] == 1
+
+
+def test_where_the_server_is_not_among_the_processes_nobody_knows_which_are_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in a container with process ids of its own, and where MPS computes for all."""
+    state = use(monkeypatch, "0").read()
+    assert "gpu_other_processes" not in gpu_sampling.gpu_load_columns(readings(state), own={1})
+    nobody = (GpuState(pids=frozenset()),)
+    assert gpu_sampling.gpu_load_columns(readings(nobody), own={1})["gpu_other_processes"] == 0
 
 
 @pytest.mark.parametrize(
