@@ -91,7 +91,7 @@ class ModelCounts:
         }
 
 
-Counts = Mapping[str, ModelCounts]
+CountsByModel = Mapping[str, ModelCounts]
 """By the name of the model."""
 
 
@@ -113,7 +113,7 @@ class ServerStatistics:
     http_port: Port
     period_s: float = 0.1
 
-    def read(self) -> Counts:
+    def read(self) -> CountsByModel:
         """Return what Triton has counted since it was started.
 
         Returns
@@ -149,7 +149,7 @@ def wait_until_idle(statistics: ServerStatistics) -> None:
         time.sleep(_IDLE_S)
 
 
-def parse(answer: Mapping[str, Any]) -> Counts:
+def parse(answer: Mapping[str, Any]) -> CountsByModel:
     """Return the counts in Triton's answer.
 
     Parameters
@@ -191,12 +191,12 @@ class Counted:
         By how much longer it may have been: when within a reading Triton counted is not known.
     """
 
-    counts: Counts
+    counts: CountsByModel
     seconds: float
     unsure_s: float = 0.0
 
 
-def counted(readings: Sequence[Reading[Counts]]) -> Counted | None:
+def counted(readings: Sequence[Reading[CountsByModel]]) -> Counted | None:
     """Return what Triton counted between the first and the last of some readings.
 
     Parameters

@@ -82,7 +82,9 @@ def the_loop(campaign: Campaign, site: Site) -> Took:
     return Took(wall, _cpu_s() - cpu, wall - (ended - ready), inside, each, {})
 
 
-def loop_command(point: grid.Point, site: Site, server: triton.Server, folder: str) -> list[str]:
+def loop_command(
+    point: grid.Point, site: Site, server: triton.RunningServer, folder: str
+) -> list[str]:
     """The flags of hpcbench, but for those by which perf_analyzer itself decides when to end."""
     load = point.load
     words = perf_analyzer.arguments(

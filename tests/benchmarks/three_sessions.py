@@ -44,10 +44,10 @@ def main() -> None:
     frame = pd.concat(sessions, ignore_index=True)
     print(frame.groupby(["session", "status"]).size().to_string(), flush=True)
     for metric in METRICS:
-        _tell(frame, metric)
+        _print_overlap(frame, metric)
 
 
-def _tell(frame: pd.DataFrame, metric: str) -> None:
+def _print_overlap(frame: pd.DataFrame, metric: str) -> None:
     logs = np.log(frame[metric])
     cells = logs.groupby([frame["batch_size"], frame["session"]])
     table = frame.assign(log=logs).pivot_table

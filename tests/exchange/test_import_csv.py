@@ -583,7 +583,7 @@ def test_status_says_that_results_were_imported(tmp_path: Path) -> None:
     assert "7 ok" in ended.output
 
 
-def test_a_row_that_does_not_tell_its_models_apart_is_refused(tmp_path: Path) -> None:
+def test_a_row_that_does_not_distinguish_its_models_is_refused(tmp_path: Path) -> None:
     tree = write_analyzer(tmp_path / "tree", 'a,"8, [4]",16,a_config_1,1:GPU,64,Yes,"9, [4]",1.0')
     assert "does not tell them apart" in refusal(read_csv_folder, tree, Origin())
 

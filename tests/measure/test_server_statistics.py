@@ -22,9 +22,9 @@ from hpcbench.measure.server_statistics import Client, Counted, ModelCounts
 from hpcbench.plan.model import TritonModel
 from hpcbench.records.columns import Record, Status
 from tests.helpers import real
-from tests.helpers.leftovers import own_program
 from tests.helpers.paths import CHECKOUT
 from tests.helpers.real import SHAPES, quick_run
+from tests.helpers.traces import own_program
 
 ANSWER = json.loads((CHECKOUT / "tests/data/statistics/dynamic_batching.json").read_text())
 

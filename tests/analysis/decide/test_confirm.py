@@ -68,7 +68,7 @@ def test_where_nothing_is_recommended_there_is_nothing_to_confirm(tmp_path: Path
     assert "nothing is recommended there" in said
 
 
-def test_only_the_points_to_confirm_are_planned_and_those_that_are_gone_are_told(
+def test_only_the_points_to_confirm_are_planned_and_those_that_are_gone_are_named(
     tmp_path: Path,
 ) -> None:
     from hpcbench.plan.plan import plan as plan_of

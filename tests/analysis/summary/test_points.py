@@ -219,7 +219,7 @@ def test_devices_have_short_names(load, columns, name):
     assert device_name(row) == name
 
 
-def test_what_else_a_server_held_is_said_in_words(load):
+def test_what_else_a_server_had_loaded_is_said_in_words(load):
     beside = [
         {"model_label": "A", "variant": {"warmup": True, "accelerator": None}, "load": None},
         {

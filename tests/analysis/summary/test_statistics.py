@@ -310,8 +310,8 @@ def test_intervals_of_ratios_hold_the_truth_as_often_as_they_say() -> None:
     chance = np.random.default_rng(1)
     a, b = chance.normal(1200, 60, (4000, 4)), chance.normal(1000, 20, (4000, 3))
     found = welch_ratio(*(Sample(*_moments(x)) for x in (a, b)))
-    held = ((found.low < 1.2) & (found.high > 1.2)).mean()
-    assert 0.93 < held < 0.97
+    covered = ((found.low < 1.2) & (found.high > 1.2)).mean()
+    assert 0.93 < covered < 0.97
 
 
 def _moments(x: Any) -> tuple[Any, Any, Any]:
