@@ -198,7 +198,7 @@ def comparison_json(found: Comparison, names: tuple[str, str]) -> dict[str, Any]
     rows = [
         {
             **{name: a[name] for name in ("model", "variant", *LOAD)},
-            "figure": row["metric"],
+            "metric": row["metric"],
             "a": _side(a, row["metric"]),
             "b": _side(b, row["metric"]),
             **{name: row[name] for name in ("ratio", "low", "high")},

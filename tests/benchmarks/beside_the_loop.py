@@ -3,7 +3,7 @@
     python tests/benchmarks/beside_the_loop.py [--rounds 3] [--interval-ms 1000]
 
 Both measure the same seven points with the same flags on the same Triton, as often as there are
-rounds. What is compared: wall time, time inside perf_analyzer, points that have figures, and the
+rounds. What is compared: wall time, time inside perf_analyzer, points that have metrics, and the
 time per point that is neither perf_analyzer nor the start of the server. This machine's speed
 drifts, so only ratios within a round mean anything.
 """
@@ -75,7 +75,7 @@ def the_loop(campaign: Campaign, site: Site) -> Took:
                 )
                 took = time.monotonic() - begun
                 inside += took
-                if _has_figures(Path(folder) / f"batch{point.load.batch_size}.csv"):
+                if _has_metrics(Path(folder) / f"batch{point.load.batch_size}.csv"):
                     each[point.load.batch_size] = took
             ended = time.monotonic()
         wall = time.monotonic() - started
@@ -117,7 +117,7 @@ def _cpu_s() -> float:
     return sum(each.ru_utime + each.ru_stime for each in found)
 
 
-def _has_figures(path: Path) -> bool:
+def _has_metrics(path: Path) -> bool:
     return path.exists() and len(list(csv.DictReader(path.open()))) == 1
 
 

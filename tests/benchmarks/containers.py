@@ -66,7 +66,7 @@ def used(server: triton.RunningServer) -> tuple[float, int]:
 
 
 def measure(point: grid.Point, site: Site, server: triton.RunningServer) -> Took | None:
-    """Measures a point with three windows; None where perf_analyzer had no figures."""
+    """Measures a point with three windows; None where perf_analyzer had no metrics."""
     asked = replace(point.load, stability_percentage=ANY_SPREAD)
     plan = perf_analyzer.first_plan(asked)
     words = perf_analyzer.arguments(point, url=server.grpc_port.address, plan=plan)

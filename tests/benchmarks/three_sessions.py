@@ -3,7 +3,7 @@
     python -m tests.benchmarks.three_sessions [--sessions 3] [--repeats 3] [--interval-ms 500]
 
 The interval of a point in a session is that of its mean: of the spread of repeats, joined over all
-points, and of the spread between sessions, joined likewise. Each is a figure on a log scale. For at
+points, and of the spread between sessions, joined likewise. Each is a number on a log scale. For at
 least 95 % of points the intervals of any two sessions should overlap.
 """
 

@@ -36,7 +36,7 @@ def summary_lines(found: Comparison) -> list[str]:
 
 
 def verdicts(found: Comparison) -> dict[str, str]:
-    """The verdict of each figure, where there is one pair."""
+    """The verdict of each metric, where there is one pair."""
     return dict(zip(found.rows["metric"], found.rows["verdict"], strict=True))
 
 
@@ -357,7 +357,7 @@ def test_the_command_prints_json_that_any_reader_takes(nights: tuple[Path, Path]
     done = run(*nights, "--json")
     found = json.loads(done.output, parse_constant=pytest.fail)
     assert (found["is_worse"], found["configurations_in_both"]) == (True, 3)
-    row = next(r for r in found["rows"] if r["figure"] == "throughput_infer_per_s")
+    row = next(r for r in found["rows"] if r["metric"] == "throughput_infer_per_s")
     assert row["ratio"] == pytest.approx(0.8)
     assert row["low"] < 0.8 < row["high"]
     assert row["b"]["mean"] == pytest.approx(0.8 * row["a"]["mean"])

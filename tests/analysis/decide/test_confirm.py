@@ -21,8 +21,8 @@ TWO = server(instance_count=2)
 
 def scan() -> list:
     """Two that cannot be told apart, the base, and one that is far behind."""
-    figures = {"a": (1000, 5.0, TWO, 1), "b": (1004, 9.0, TWO, 2), "c": (700, 5.0, server(), 1)}
-    figures["d"] = 100, 5.0, TWO, 4
+    metrics = {"a": (1000, 5.0, TWO, 1), "b": (1004, 9.0, TWO, 2), "c": (700, 5.0, server(), 1)}
+    metrics["d"] = 100, 5.0, TWO, 4
     return [
         measured(
             throughput + 8 * repeat,
@@ -32,7 +32,7 @@ def scan() -> list:
             variant=variant,
             concurrency=concurrency,
         )
-        for name, (throughput, p99, variant, concurrency) in figures.items()
+        for name, (throughput, p99, variant, concurrency) in metrics.items()
         for repeat in range(3)
     ]
 

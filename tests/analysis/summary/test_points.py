@@ -109,7 +109,7 @@ def test_a_point_is_unstable_if_one_of_its_repeats_is(load):
 
 
 def test_a_failed_repeat_counts_but_gives_no_figure(load):
-    """Even where the record holds figures from before the failure."""
+    """Even where the record holds metrics from before the failure."""
     frame = load(
         [record(repeat=0), record(repeat=1, status="failed", throughput_infer_per_s=900.0)]
     )
