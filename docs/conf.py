@@ -21,7 +21,7 @@ suppress_warnings = ["myst.xref_missing"]  # links to files of the repository; a
 
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
-nb_execution_timeout = 120
+nb_execution_timeout = 600
 """For a cell, in seconds."""
 
 html_theme = "furo"

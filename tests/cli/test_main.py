@@ -89,7 +89,7 @@ def test_the_program_itself_can_be_started_as_a_module() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
     )
     assert (ended.returncode, ended.stderr) == (0, "")
     assert __version__ in ended.stdout
@@ -107,7 +107,7 @@ def slow_imports(*words: object) -> set[str]:
         "main(sys.argv[1:])"
     )
     command = [sys.executable, "-c", script, *map(str, words)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240)
     return set(ended.stderr.splitlines()[-1].split())
 
 
@@ -330,7 +330,7 @@ def test_an_output_that_nobody_reads_never_looks_like_something_that_got_worse(
         stderr=subprocess.PIPE,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
     )
     assert (ended.returncode, ended.stderr) == (141, "")
 
@@ -359,7 +359,7 @@ def plot_without(package: str) -> tuple[int, str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
     )
     assert ended.stdout == ""
     return ended.returncode, ended.stderr

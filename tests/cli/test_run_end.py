@@ -94,6 +94,11 @@ def test_a_run_of_which_nothing_can_be_believed_has_no_best_and_says_so(tmp_path
     assert text.endswith("next:   hpcbench check 'results/my scan'\n")
 
 
+def test_measurements_that_are_left_out_are_counted(tmp_path: Path) -> None:
+    text = ended(tmp_path, [measured(0, latency_avg_us=1.0), measured(1)])
+    assert "\n1 measurement is not valid and is left out: hpcbench check says why\n" in text
+
+
 def test_the_best_has_an_interval_where_it_was_repeated_and_says_what_is_as_good(
     tmp_path: Path,
 ) -> None:
