@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from rich.console import Console
 
+from hpcbench.analysis.summary.same_servers import ALSO
 from hpcbench.analysis.summary.searches import without_steps
 from hpcbench.cli.console import line_width, print_folded, print_lines
 from hpcbench.cli.lines import folded, folded_phrases
@@ -131,6 +132,7 @@ def best_lines(frame: pd.DataFrame, rows: Sequence[Row], width: int | None) -> l
     for one, more in zip(advice, recommendation_distinctions(advice), strict=True):
         if one.best is not None:
             point = point_phrases(one.best, names)
+            point += [f"the same as {also}"] if (also := one.best.get(ALSO)) else []
             lines.append(_best(one, one.best, more, width))
             lines.append(folded_phrases(point, width, "    ", 8))
     if lines or not any(row["status"] in MEASURED for row in rows):

@@ -139,6 +139,15 @@ def test_the_best_of_each_model_names_the_server_variant_and_the_pool(tmp_path: 
     assert text.count("batch 8, concurrency 4, pool a100, instances 2\n") == 2
 
 
+def test_the_best_has_both_names_of_a_server_that_has_two(tmp_path: Path) -> None:
+    records = [
+        measured(number, batch_size=8, instance_count=2, variant=json.dumps({"instance_count": n}))
+        for number, n in enumerate(("base", 2))
+    ]
+    text = ended(tmp_path, records)
+    assert "instances 2, the same as default instances\n" in text
+
+
 @pytest.mark.parametrize(
     ("axes", "name"),
     [
