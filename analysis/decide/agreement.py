@@ -30,7 +30,7 @@ half, nobody can tell whether it is they or the others that changed."""
 FEWEST_SHARED = 5
 """Configurations below which a shift of all cannot be told from a change of each."""
 
-FEWEST_TO_TELL = 2 * FEWEST_SHARED
+FEWEST_FOR_GROUPS = 2 * FEWEST_SHARED
 """Configurations below which, where they do not agree, neither of two groups need be the one that
 only the night moved."""
 
@@ -177,10 +177,10 @@ def highest_group(values: Array, most: float) -> float:
     float
         The median of the upper of two groups, of its upper group again, and so on, as long as they
         scatter more; of no fewer than FEWEST_SHARED, nor than a tenth of all; of fewer than
-        FEWEST_TO_TELL, than a third.
+        FEWEST_FOR_GROUPS, than a third.
     """
     fewest = max(FEWEST_SHARED, len(values) // 10)
-    if len(values) < FEWEST_TO_TELL:
+    if len(values) < FEWEST_FOR_GROUPS:
         fewest = int(np.ceil(len(values) / 3))
     while len(values) >= 2 * fewest and values.std() > most:
         low, high = _in_two(values)

@@ -211,7 +211,7 @@ def group_numbers(frame: pd.DataFrame, columns: Sequence[str]) -> Numbers:
     numpy.ndarray
         Shape (n,), from 0 in the order in which groups first appear.
     """
-    return _combined((_codes(frame[column]) for column in columns), len(frame))
+    return _joint_codes((_codes(frame[column]) for column in columns), len(frame))
 
 
 def as_floats(column: pd.Series) -> Array:
@@ -271,7 +271,7 @@ def _codes(column: pd.Series) -> Numbers:
     return codes.astype(np.int64) + 1
 
 
-def _combined(parts: Iterable[Numbers], rows: int) -> Numbers:
+def _joint_codes(parts: Iterable[Numbers], rows: int) -> Numbers:
     """Return the number of each row's group: those that agree in all codes, from 0 upwards."""
     numbers = np.zeros(rows, dtype=np.int64)
     for codes in parts:
@@ -292,7 +292,7 @@ def _with_facts(frame: pd.DataFrame, facts: Sequence[str], alike: Sequence[str])
         return frame
     codes = {name: _codes(frame[name]) for name in facts}
     same = group_numbers(frame, alike)
-    kinds = _combined([*codes.values(), same], len(frame))
+    kinds = _joint_codes([*codes.values(), same], len(frame))
     absent = np.flatnonzero(~measured)
     lacking = absent[np.any([each[absent] == 0 for each in codes.values()], axis=0)]
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from hpcbench.cli.console import line_width, print_folded, print_lines
 from hpcbench.cli.point_text import axis_texts, counted, duration, served_text, variant_text
-from hpcbench.cli.table import Column, server_columns, table_lines
+from hpcbench.cli.table import TableColumn, server_columns, table_lines
 
 if TYPE_CHECKING:
     # Only for annotations: these import Dask and pandas, which `hpcbench plan` does not need.
@@ -114,7 +114,7 @@ def _plan_table(todo: "Plan", width: int | None) -> list[Text]:
         return []
     names = ("model", "pool", _load_name(todo.grid.points), "batch size", "placements")
     model, where, load, batch, last = (
-        Column(name, texts, tuple(f"{name} {text}" for text in texts), name == "placements")
+        TableColumn(name, texts, tuple(f"{name} {text}" for text in texts), name == "placements")
         for name, texts in zip(names, zip(*cells, strict=True), strict=True)
     )
     model = replace(model, phrases=model.texts)

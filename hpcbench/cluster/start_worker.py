@@ -50,7 +50,11 @@ def _main() -> None:
         with temporary_folder() as workspace:
             # Dask's own, in /tmp, stays there.
             dask.config.set({"temporary-directory": str(workspace)})
-            dask_internals.run_worker()
+            # Not the program "dask worker", whose function this is: hpcbench's settings come first.
+            # Imported here: it takes long, and the process that measures does not need it.
+            from distributed.cli.dask_worker import main
+
+            main()
     except (RuntimeError, ValueError, OSError) as error:
         # The outermost of Dask's errors says only that something failed to start.
         chain = "; ".join(f"{type(each).__name__}: {each}" for each in cause_chain(error))

@@ -43,7 +43,7 @@ def test_nvml_is_read_in_plain_units(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_what_a_gpu_does_not_tell_is_missing_and_the_rest_is_there(
+def test_what_a_gpu_does_not_report_is_missing_and_the_rest_is_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     lacking = refuse(pynvml.NVML_ERROR_NOT_SUPPORTED)
@@ -138,7 +138,7 @@ def test_energy_is_mean_power_over_time_where_a_gpu_has_no_counter() -> None:
     assert gpu_sampling.energy(readings(*states)) == Energy(300.0, 2.0)
 
 
-def test_power_that_one_gpu_does_not_tell_is_no_energy_of_the_others() -> None:
+def test_power_that_one_gpu_does_not_report_is_no_energy_of_the_others() -> None:
     states = [(GpuState(power_w=100.0), GpuState())] * 2
     assert gpu_sampling.energy(readings(*states)) is None
 
@@ -162,7 +162,7 @@ nv_cpu_utilization 0.200000
 """
 
 
-def test_where_nvml_is_missing_tritons_metrics_tell_what_they_can() -> None:
+def test_where_nvml_is_missing_tritons_metrics_say_what_they_can() -> None:
     state = gpu_sampling.parse_metrics(METRICS)
     columns = gpu_sampling.gpu_load_columns(readings(state, state), own=())
     assert columns == {

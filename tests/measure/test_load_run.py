@@ -24,8 +24,8 @@ from hpcbench.plan import plan
 from hpcbench.plan.placement import Placement
 from hpcbench.records.columns import Record, Status
 from tests.helpers import models, real
-from tests.helpers.leftovers import own_program
 from tests.helpers.real import QUICK, SHAPES, UNHURRIED, quick_run
+from tests.helpers.traces import own_program
 from tests.helpers.waiting import wait_until
 
 native = pytest.mark.native

@@ -605,8 +605,8 @@ def test_the_command_prints_json_that_any_reader_takes(tmp_path: Path) -> None:
     assert done.exit_code == 0
     (found,) = json.loads(done.output, parse_constant=pytest.fail)
     assert found["recommended"]["configuration"]["batch_size"] == 8
-    figure = found["recommended"]["figures"]["throughput_infer_per_s"]
-    assert (figure["mean"], figure["n"]) == (4040, 3)
+    throughput = found["recommended"]["metrics"]["throughput_infer_per_s"]
+    assert (throughput["mean"], throughput["n"]) == (4040, 3)
     assert found["limits"] == {"--max-latency-p99-ms": 6}
     assert found["sizing"]["servers"] == 1
 
@@ -857,7 +857,7 @@ def test_the_recommended_configuration_loads_on_a_triton_as_it_is(
     shutil.copytree(out, repository, dirs_exist_ok=True)
     recommended = listed["recommended"]
     frame = load_results(tmp_path / "undisturbed")
-    mean = recommended["figures"]["throughput_infer_per_s"]["mean"]
+    mean = recommended["metrics"]["throughput_infer_per_s"]["mean"]
     assert mean == frame["throughput_infer_per_s"].max()
     loaded = _loaded(Site.load(site_file(tmp_path, native_prefix)), repository, tmp_path / "log")
     assert loaded["dynamic_batching"]["preferred_batch_size"] == [4, 8]
