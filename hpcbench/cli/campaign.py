@@ -52,7 +52,7 @@ ACCOUNT = click.option(
 
 
 YES = click.option(
-    "--yes", is_flag=True, help="The campaign is meant to have more than a million points."
+    "--yes", is_flag=True, help="The campaign is meant to have more than a million measurements."
 )
 
 
@@ -151,20 +151,18 @@ def plan(
     site it could not check from there.
     """
     from hpcbench.cli import plan_output
-    from hpcbench.plan import grid_axes
     from hpcbench.plan import plan as planning
 
     given = read_inputs(campaign, site, pools, (server_image, sdk_image))
-    chosen = given.campaign
-    grid_axes.check_size(chosen, yes=yes)
     # What a lock says is compared with what there is, and not with what there may be.
     todo = planning.plan(
-        chosen,
+        given.campaign,
         given.site,
         pools=given.pools,
         results=results,
         only=given.only,
         anywhere=given.lock is None,
+        yes=yes,
     )
     different = given.differences(todo)
     scripts = plan_output.job_scripts(todo, account)
@@ -329,10 +327,7 @@ def run(
         # Before the other imports, which take about as long as its own.
         delete_sockets_of_killed()
         start_fork_server()
-    from hpcbench.plan import grid_axes
-
     chosen, only = given.campaign, given.only
-    grid_axes.check_size(chosen, yes=yes)
     from hpcbench.cli.console import SafeConsole
     from hpcbench.cli.progress import progress
     from hpcbench.cluster import driver
@@ -353,6 +348,7 @@ def run(
             only=only,
             new_session=new_session,
             lock=given.lock,
+            yes=yes,
         )
     from hpcbench.cli.run_end import print_end
 

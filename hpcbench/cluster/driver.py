@@ -102,6 +102,7 @@ def run(
     only: AbstractSet[str] | None = None,
     new_session: bool = False,
     lock: Lock | None = None,
+    yes: bool = False,
 ) -> Summary:
     """Measure what a results folder does not hold yet.
 
@@ -132,6 +133,8 @@ def run(
     lock
         The lock whose campaign this is. What is different this time is said first, as a note; the
         session is another one than that of the lock, with its order.
+    yes
+        Whether the campaign is meant to have more than a million measurements.
 
     Returns
     -------
@@ -152,7 +155,7 @@ def run(
         with others_cannot_write():
             # First: what a killed run has left goes, also where this one cannot start.
             sweep()
-            todo = plan(campaign, site, pools=pools, only=only)
+            todo = plan(campaign, site, pools=pools, only=only, yes=yes)
             wanted = _Wanted(todo, only or frozenset(), new_session, lock)
             return _run(wanted, folder, account, listener or say_stopping)
     except BrokenPipeError:

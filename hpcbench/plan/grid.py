@@ -280,7 +280,7 @@ def _points(
     for rule in rules:
         rule.pop("model", None)
     names = [name for factor in part.factors for name in factor.names]
-    server_names = {"version", *Server.model_fields}.intersection(names)
+    server_names = grid_axes.SERVER_NAMES.intersection(names)
     load_names = set(names) - server_names
     strings = model_limits.has_strings(part.triton_model)
     variant_of = _cached(

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +16,11 @@ from hpcbench.config.yaml_model import axis_values
 from hpcbench.errors import BadInput
 from hpcbench.plan import axis_product
 
-MOST_POINTS = 10**6
-"""Larger grids are mostly mistakes: they take minutes and GiB to plan, and years to measure."""
+MOST_MEASUREMENTS = 10**6
+"""More are mostly a mistake: they take minutes and GiB to plan, and years to measure."""
+
+SERVER_NAMES = frozenset({"version", *Server.model_fields})
+"""The axes of which another value is another server; the rest are of the load."""
 
 
 @dataclass(frozen=True)
@@ -117,48 +120,77 @@ def grid_size(campaign: Campaign) -> int:
     int
         Of all models, alone and in groups; before ``exclude``, and before equal ones are merged.
     """
-    alone = [_model_size(campaign, model, GroupMember()) for model in campaign.models]
-    groups = [
-        math.prod(
-            _model_size(campaign, model, group[model.shown_as])
-            for model in campaign.models
-            if model.shown_as in group
-        )
-        for group in campaign.together
+    alone = [
+        server * load
+        for model in campaign.models
+        for server, load in _model_sizes(campaign, model, GroupMember())
     ]
-    return sum(alone) + sum(groups)
+    return sum(alone) + sum(_group_size(campaign, group) for group in campaign.together)
 
 
-def _model_size(campaign: Campaign, model: Model, member: GroupMember) -> int:
-    total = 0
+def _group_size(campaign: Campaign, group: Mapping[str, GroupMember]) -> int:
+    """Each model under load while the others are idle, and then all of them, each with a point."""
+    members = [
+        _model_sizes(campaign, model, group[model.shown_as])
+        for model in campaign.models
+        if model.shown_as in group
+    ]
+    servers = [sum(server for server, _ in sizes) for sizes in members]
+    loaded = [sum(server * load for server, load in sizes) for sizes in members]
+    idle = sum(
+        math.prod([*servers[:number], *servers[number + 1 :]]) * own
+        for number, own in enumerate(loaded)
+    )
+    return idle + len(members) * math.prod(loaded)
+
+
+def _model_sizes(campaign: Campaign, model: Model, member: GroupMember) -> list[tuple[int, int]]:
+    """Return for each product of a model how many servers it has, and loads of each of them."""
+    found = []
     variants: list[NamedVariant | None] = [*campaign.variants.values()]
     for own in variants or [None]:
         for axes in products(model, axes_of(campaign, model, own, member)):
             # Axes that do not fit together are reported when the grid is expanded.
             with contextlib.suppress(ValueError):
                 factors = axis_product.make_factors(axes, zipped_fields(campaign))
-                total += math.prod(len(factor.rows) for factor in factors)
-    return total
+                server, load = (
+                    math.prod(
+                        len(factor.rows)
+                        for factor in factors
+                        if SERVER_NAMES.isdisjoint(factor.names) == is_load
+                    )
+                    for is_load in (False, True)
+                )
+                found.append((server, load))
+    return found
 
 
-def check_size(campaign: Campaign, *, yes: bool) -> None:
-    """Check that somebody wants a grid of this size.
+def check_size(campaign: Campaign, *, times: int, yes: bool) -> None:
+    """Check that somebody wants a campaign of this size.
 
     Parameters
     ----------
     campaign
         The campaign.
+    times
+        How often each point is measured, over repeats and pools.
     yes
-        Whether the user says so.
+        Whether the user says that the size is meant.
 
     Raises
     ------
     BadInput
-        The grid is larger than `MOST_POINTS`, and nobody said that it is meant.
+        It has more measurements than `MOST_MEASUREMENTS`, and nobody said that it is meant.
     """
-    size = grid_size(campaign)
-    if size > MOST_POINTS and not yes:
-        raise BadInput(
-            f"{campaign.source}: its axes have {size:,} combinations, more than {MOST_POINTS:,}",
-            "give fewer values, or join axes with zip; if it is meant, repeat with --yes",
-        )
+    combinations = grid_size(campaign)
+    if combinations * times <= MOST_MEASUREMENTS or yes:
+        return
+    each = (
+        f", and with repeats and pools {combinations * times:,} measurements" if times > 1 else ""
+    )
+    raise BadInput(
+        f"{campaign.source}: its axes have {combinations:,} combinations{each}, more than "
+        f"{MOST_MEASUREMENTS:,}",
+        "give fewer values, or join axes with zip; if it is meant, repeat with --yes, in Python "
+        "with yes=True",
+    )
