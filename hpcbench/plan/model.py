@@ -12,7 +12,7 @@ from google.protobuf import text_format
 from hpcbench.config.triton_protobuf import ModelConfig
 from hpcbench.errors import BadInput, did_you_mean
 from hpcbench.plan.digest import hash_id, model_digests
-from hpcbench.plan.model_links import check_links
+from hpcbench.plan.model_links import check_links, neighbours
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +103,8 @@ def read_model(
     home = repository if isinstance(repository, Path) else _home(repository, name)
     folder = home / name
     versions = _versions(home, folder)
-    if bound is not None:
-        check_links(home, folder, bound)
+    for path in () if bound is None else (folder, *neighbours(folder)):
+        check_links(home, path, bound)
     config = _read_config(folder / "config.pbtxt", name)
     has_inputs = bool(config.input)
     steps = [step.model_name for step in config.ensemble_scheduling.step]
