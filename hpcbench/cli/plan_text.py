@@ -41,6 +41,8 @@ def print_plan(todo: "Plan", console: Console) -> None:
     print_folded(console, text, "bold")
     print_lines(console, _plan_table(todo, line_width(console)))
     _print_grid(todo.grid, console)
+    for text in todo.hints:
+        print_folded(console, text, "yellow")
     _print_inapplicable(todo, console)
     gpu = f", {duration(todo.gpu_s)} of GPU time" if todo.gpu_s else ""
     text = f"estimated time: {duration(todo.estimate_s)}{gpu}; unstable points take longer"

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +33,28 @@ def hash_id(*parts: str) -> str:
         16 hexadecimal digits of a SHA-256.
     """
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def special_kind(path: Path) -> str | None:
+    """Return what a path is that nobody can read to an end, and many wait for without one.
+
+    Parameters
+    ----------
+    path
+        Any path; links are followed.
+
+    Returns
+    -------
+    str or None
+        "a named pipe", "a socket" or "a device"; None for files and folders, and for nothing.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return None
+    kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+    kinds |= dict.fromkeys((stat.S_IFCHR, stat.S_IFBLK), "a device")
+    return kinds.get(stat.S_IFMT(mode))
 
 
 def content_digest(path: Path) -> str:

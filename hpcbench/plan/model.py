@@ -11,7 +11,7 @@ from google.protobuf import text_format
 
 from hpcbench.config.triton_protobuf import ModelConfig
 from hpcbench.errors import BadInput, did_you_mean
-from hpcbench.plan.digest import hash_id, model_digests
+from hpcbench.plan.digest import hash_id, model_digests, special_kind
 from hpcbench.plan.model_links import check_links, neighbours
 
 
@@ -223,7 +223,7 @@ def _kind(path: Path) -> str:
         return "a link that leads back to itself"
     if not path.exists():
         return f"a link to {path.readlink()}, which is not there"
-    return "a folder" if path.is_dir() else "no regular file"
+    return "a folder" if path.is_dir() else special_kind(path) or "no regular file"
 
 
 def is_swappable(config: ModelConfig) -> bool:

@@ -414,7 +414,7 @@ def test_a_plan_as_json_has_every_placement_and_every_measurement(place: Path) -
     assert set(output) == {
         *("campaign", "site", "points", "repeats", "measurements", "merged", "not_applicable"),
         *("estimate_s", "gpu_s", "job_scripts", "placements", "measurement_rows", "excluded"),
-        *("idle", "runtime", "server_image", "sdk_image", "not_checked"),
+        *("idle", "hints", "runtime", "server_image", "sdk_image", "not_checked"),
     }
     assert (output["campaign"], output["site"]) == ("study", "here")
     assert (output["points"], output["repeats"], output["measurements"]) == (12, 2, 24)
