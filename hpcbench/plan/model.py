@@ -64,6 +64,10 @@ class TritonModel:
     swappable: bool = True
     former_digests: tuple[str, ...] = ()
 
+    def __hash__(self) -> int:
+        # Of what tells models apart, not of all: a plan looks for a model a million times.
+        return hash((self.name, self.digest))
+
 
 def read_model(
     repository: Path | Sequence[Path],

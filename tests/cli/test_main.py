@@ -467,6 +467,20 @@ def test_a_plan_names_the_versions_of_a_model(place: Path) -> None:
     assert "tagger version 2" in result.output
 
 
+def test_a_plan_of_more_servers_than_anybody_reads_counts_the_rest(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpcbench.cli.plan_text.MOST_SERVERS", 3)
+    write_campaign(
+        place,
+        server={"instance_count": list(range(1, 11)), "accelerator": [None, {"name": "tensorrt"}]},
+    )
+    result = invoke("plan", place / "campaign.yaml", "--site", place / "site.yaml")
+    assert "and 7 more servers; --json has all\n" in result.output
+    assert result.output.count("tensorrt: the native runtime serves on CPUs") == 3
+    assert "  and 7 more servers; --json has all\n" in result.output
+
+
 def test_a_plan_says_which_rule_can_never_take_anything(place: Path) -> None:
     write_campaign(place, exclude=[{"batch_size": 63}])
     result = invoke("plan", place / "campaign.yaml", "--site", place / "site.yaml")
