@@ -686,6 +686,8 @@ def test_what_a_model_needs_is_deployed_with_it_as_it_was_served(tmp_path: Path)
         "add/config.pbtxt": "# best",
     }
     assert "- needs: add, sub, auto, on the same server" in (out / "README.md").read_text()
+    note = "note: it calls add, sub, auto: deploy that beside it, as it was served there"
+    assert run(results).output.count(note) == 1
     server = (out / "triton" / "with_add_sub_auto" / "bls" / "tritonserver.sh").read_text()
     assert "--load-model=bls --load-model=add --load-model=sub --load-model=auto" in server
     assert "--load-model=bls" not in (out / "triton" / "add" / "tritonserver.sh").read_text()
