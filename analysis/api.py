@@ -98,7 +98,7 @@ def recommend(frame: pd.DataFrame, **limits: Any) -> Recommendations:
     points = [one.best["point_id"] for one in advice if one.best]
     texts = frame.loc[frame["point_id"].isin(points), list(deploy_configs.DEPLOY_COLUMNS)]
     configs = deploy_configs.configs_to_deploy(texts)
-    known = [deploy_configs.config_to_deploy(one, configs) for one in advice]
+    deployed = [deploy_configs.config_to_deploy(one, configs) for one in advice]
     more = recommend_text.recommendation_distinctions(advice)
     return Recommendations(
         Advice(
@@ -107,7 +107,7 @@ def recommend(frame: pd.DataFrame, **limits: Any) -> Recommendations:
             config_pbtxt=config.text if config else None,
             others=config.others if config else {},
         )
-        for one, words, config in zip(advice, more, known, strict=True)
+        for one, words, config in zip(advice, more, deployed, strict=True)
     )
 
 

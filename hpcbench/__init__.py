@@ -115,9 +115,11 @@ def plan(
         Where Triton's image, or the prefix, cannot be used on this computer as the site, or is
         needed to find what the results hold.
     """
-    from hpcbench.plan.plan import plan
+    from hpcbench.plan.grid_axes import check_size
+    from hpcbench.plan.plan import chosen_pools, plan
 
-    return plan(campaign, site, pools=pools, results=results, anywhere=True, yes=yes)
+    check_size(campaign, pools=len(chosen_pools(site, pools)), yes=yes)
+    return plan(campaign, site, pools=pools, results=results, anywhere=True)
 
 
 def __getattr__(name: str) -> Any:

@@ -152,17 +152,19 @@ def plan(
     """
     from hpcbench.cli import plan_output
     from hpcbench.plan import plan as planning
+    from hpcbench.plan.grid_axes import check_size
 
     given = read_inputs(campaign, site, pools, (server_image, sdk_image))
+    chosen, number = given.campaign, len(planning.chosen_pools(given.site, given.pools))
+    check_size(chosen, pools=number, yes=yes, all_points=given.only is None)
     # What a lock says is compared with what there is, and not with what there may be.
     todo = planning.plan(
-        given.campaign,
+        chosen,
         given.site,
         pools=given.pools,
         results=results,
         only=given.only,
         anywhere=given.lock is None,
-        yes=yes,
     )
     different = given.differences(todo)
     scripts = plan_output.job_scripts(todo, account)

@@ -170,14 +170,14 @@ def paths_to_mount(variant: ServerVariant, container: Container) -> tuple[tuple[
     BadInput
         Where a link leads elsewhere: it may have been made after the campaign was planned.
     """
-    folders = [
-        path
-        for model in (variant.model, *variant.model.composing)
-        for path in (model.folder, *neighbours(model.folder))
-    ]
-    for path in folders:
-        check_links(path.parent, path, bound_folders(container))
-    return command.linked_paths(dict.fromkeys(folders))
+    folders = [model.folder for model in (variant.model, *variant.model.composing)]
+    bound = bound_folders(container)
+    for folder in folders:
+        check_links(folder.parent, folder, bound)
+    beside = [path for folder in folders for path in neighbours(folder)]
+    for path in beside:
+        check_links(path.parent, path, bound)
+    return command.linked_paths(dict.fromkeys((*folders, *beside)))
 
 
 def config_pbtxt(config: ModelConfig) -> str:

@@ -76,7 +76,7 @@ def initial_record(
     )
 
 
-def _configs_of_others(point: Point, placement: Placement) -> dict[str, str | None]:
+def _configs_of_others(point: Point, placement: Placement) -> dict[str, Any]:
     """Return the columns with the config.pbtxt of the other models that the server has to hold."""
     requests = dict(placement.requests)
     others = [each for each in point.served if each != point.variant]

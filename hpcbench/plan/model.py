@@ -107,8 +107,10 @@ def read_model(
     home = repository if isinstance(repository, Path) else _home(repository, name)
     folder = home / name
     versions = _versions(home, folder)
-    for path in () if bound is None else (folder, *neighbours(folder)):
-        check_links(home, path, bound)
+    if bound is not None:
+        check_links(home, folder, bound)  # first: the neighbours are found in what links lead to
+        for path in neighbours(folder):
+            check_links(home, path, bound)
     config = _read_config(folder / "config.pbtxt", name)
     has_inputs = bool(config.input)
     steps = [step.model_name for step in config.ensemble_scheduling.step]

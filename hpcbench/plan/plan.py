@@ -15,7 +15,7 @@ from hpcbench.config.campaign import Campaign
 from hpcbench.config.html_tables import facts_html
 from hpcbench.config.site import Pool, Site
 from hpcbench.errors import BadInput, did_you_mean
-from hpcbench.plan import applicability, arrivals, grid, grid_axes
+from hpcbench.plan import applicability, arrivals, grid
 from hpcbench.plan.former_points import former_points, known_points
 from hpcbench.plan.grid import Grid
 from hpcbench.plan.input_data import check_inputs, input_digests, strings_hints
@@ -195,7 +195,6 @@ def plan(
     results: str | Path | None = None,
     only: AbstractSet[str] | None = None,
     anywhere: bool = False,
-    yes: bool = False,
 ) -> Plan:
     """Plan a campaign on a site, without starting anything.
 
@@ -216,8 +215,6 @@ def plan(
         Whether to plan for a site with a batch system also where its Triton cannot be found, as on
         a laptop. The plan says so, and its points have other ids than those of a run there. Has no
         effect with ``results``, which are found by these ids.
-    yes
-        Whether the campaign is meant to have more than a million measurements.
 
     Returns
     -------
@@ -227,15 +224,11 @@ def plan(
     Raises
     ------
     BadInput
-        A model, a pool or an image is not there, a model cannot take what the campaign asks for, or
-        it is larger than anybody says that it should be.
+        A model, a pool or an image is not there, or a model cannot take what the campaign asks for.
     SiteError
         The site has no Triton.
     """
     names = chosen_pools(site, pools)
-    # Of chosen points, few are left of however many there are.
-    times = campaign.repeats * len(names) if only is None else 1
-    grid_axes.check_size(campaign, times=times, yes=yes)
     check_gpus(site, names)
     anywhere = anywhere and results is None and site.scheduler != "local"
     software = known_software(site, campaign, anywhere=anywhere)

@@ -10,7 +10,6 @@ from click.testing import CliRunner
 
 from hpcbench import Campaign, Site, plan, run
 from hpcbench.cli.main import main
-from hpcbench.plan import plan as planning
 from hpcbench.plan.grid_axes import check_size, grid_size
 from hpcbench.plan.model import TritonModel
 from tests.helpers.builders import (
@@ -68,12 +67,12 @@ def test_the_size_is_that_of_the_expanded_grid(changes: dict[str, Any]) -> None:
 def test_a_grid_of_ten_million_points_says_its_size_at_once() -> None:
     study = campaign(**LARGE)
     assert grid_size(study) == 10**7
-    message = refusal(check_size, study, times=1, yes=False)
+    message = refusal(check_size, study, pools=1, yes=False)
     assert message.startswith(
         "campaign: its axes have 10,000,000 combinations, more than 1,000,000"
     )
-    check_size(study, times=1, yes=True)
-    check_size(campaign(), times=1, yes=False)
+    check_size(study, pools=1, yes=True)
+    check_size(campaign(), pools=1, yes=False)
 
 
 def test_each_repeat_in_each_pool_counts(tmp_path: Path) -> None:
@@ -93,14 +92,10 @@ def test_each_repeat_in_each_pool_counts(tmp_path: Path) -> None:
     assert "over max_batch_size" in refusal(run, study, site, tmp_path / "results", yes=True)
 
 
-def test_chosen_points_of_a_campaign_with_many_repeats_are_few(tmp_path: Path) -> None:
-    campaign_file, site_file = workplace(tmp_path)
-    study, site = Campaign.load(campaign_file), Site.load(site_file)
-    (point,) = plan(study, site).grid.points
-    often = study.replace(repeats=1000, load={"batch_size": list(range(1, 257))})
-    wide = often.replace(load={"concurrency": list(range(1, 5))})
-    chosen = planning.plan(wide, site, only={point.id})
-    assert chosen.measurements == 1000
+def test_repeats_of_chosen_points_do_not_count() -> None:
+    often = campaign(repeats=1000, load={"batch_size": list(range(1, 1025))})
+    assert "1,024,000 measurements" in refusal(check_size, often, pools=1, yes=False)
+    check_size(often, pools=1, yes=False, all_points=False)
 
 
 def test_an_axis_of_a_hundred_thousand_values_is_read_at_once() -> None:
