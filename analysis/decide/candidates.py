@@ -46,6 +46,7 @@ RECOMMEND_COLUMNS = tuple(
             *CONFIGURATION_INPUTS,
             *limits.METRIC_COLUMNS,
             *("point_id", "reason", "invalid_reasons", "part_of", "own_config", f"{_BOUND}_us"),
+            "needs",
         )
     )
 )
@@ -73,9 +74,9 @@ def tabulate(
     -------
     tuple
         The table with the columns of `statistics.join_repeats`, ``point_id``, ``own`` (the model's
-        own configuration), ``reason`` and ``invalid_reasons``; ``overloaded_max`` is 1 where an
-        open loop fell behind the rate asked for in some repeat. And what does not hold of the
-        repeats, in words.
+        own configuration), ``reason``, ``invalid_reasons`` and ``needs``; ``overloaded_max`` is 1
+        where an open loop fell behind the rate asked for in some repeat. And what does not hold of
+        the repeats, in words.
     """
     # Open loops that fell behind are left out with words of their own.
     frame = without_invalid(frame.reset_index(drop=True), but=[OVERLOADED])
@@ -99,7 +100,7 @@ def tabulate(
     rows = table.pop("row").to_numpy()
     table["point_id"] = frame["point_id"].iloc[rows].to_numpy(dtype=object)
     table["own"] = np.bincount(numbers[own], minlength=len(table)) > 0
-    for name in ("reason", "invalid_reasons", ALSO):
+    for name in ("reason", "invalid_reasons", "needs", ALSO):
         table[name] = frame[name].iloc[rows].to_numpy(dtype=object)
     return table, _warnings(found, numbers, requirements)
 

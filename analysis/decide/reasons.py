@@ -37,6 +37,7 @@ def notes(candidates: Candidates, best: dict[str, Any]) -> tuple[str, ...]:
     """
     return (
         *_about_shared_server(best),
+        *_about_needs(best),
         *_about_repeats(candidates, best),
         *_about_limits(candidates, best),
         *_about_others(candidates, best),
@@ -49,6 +50,14 @@ def _about_shared_server(best: dict[str, Any]) -> Iterator[str]:
         yield (
             "measured on a shared server, and true of such servers only: "
             f"{beside_text(json.loads(best['beside']))}"
+        )
+
+
+def _about_needs(best: dict[str, Any]) -> Iterator[str]:
+    if best["needs"] is not None:
+        yield (
+            f"it calls {', '.join(json.loads(best['needs']))}: deploy that beside it, as it was "
+            "served there (--out writes the files)"
         )
 
 

@@ -276,16 +276,17 @@ def _write_deployment(
     results: Path, advice: "list[Recommendation]", out: Path, targets: tuple[str, ...]
 ) -> Iterator[Path]:
     # Only here: most who ask for a recommendation write no files, and YAML takes long to import.
-    from hpcbench.analysis.decide import deploy, production
+    from hpcbench.analysis.decide import deploy, deploy_configs, production
 
     # The configurations are long texts: only those of the recommended points are read.
     points = [each.best["point_id"] for each in advice if each.best]
     # What is damaged has been found before.
-    texts, _ = load_whole(results, deploy.DEPLOY_COLUMNS, points)
+    texts, _ = load_whole(results, deploy_configs.DEPLOY_COLUMNS, points)
     known, _ = load_whole(results, production.PRODUCTION_COLUMNS, categories=True)
     numbers = tuple(production.numbers_for_production(each, known) for each in advice)
     more = deploy.ForProduction(targets, numbers)
-    yield from deploy.write_deployment(advice, deploy.configs_to_deploy(texts), out, more)
+    configs = deploy_configs.configs_to_deploy(texts)
+    yield from deploy.write_deployment(advice, configs, out, more)
 
 
 @click.command(short_help="Say which measurements may not be believed, and why.")

@@ -12,7 +12,7 @@ from hpcbench.measure.perf_analyzer import PassPlan
 from hpcbench.measure.perf_output import Outcome
 from hpcbench.measure.report_stream import Pass, Report
 from hpcbench.measure.stop_rule import StopDecision
-from hpcbench.plan import model_limits
+from hpcbench.plan.input_data import gets_random_strings
 from hpcbench.plan.point import Point
 from hpcbench.records.columns import Status
 
@@ -241,8 +241,6 @@ def _called_hint(reason: str, point: Point) -> str | None:
 
 
 def _strings_hint(point: Point) -> str | None:
-    model, load = point.variant.model, point.load
-    random = load.input_data == "random" and load.string_data is None
-    if model.inputs is None or not random or not model_limits.has_strings(model):
+    if not gets_random_strings(point):
         return None
     return "its strings were random; string_data or a file as input_data gives it others"

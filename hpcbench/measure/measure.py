@@ -267,6 +267,7 @@ def _composing_record(
         model_version=part.version,
         model_digest=called.digest if called else None,
         needs=None,
+        beside_configs=None,
         shapes=None,
         server_config=model_repository.config_pbtxt(config),
         deploy_config=None,

@@ -190,13 +190,14 @@ def serve(
     extra = model_config.server_arguments(asked, variants[0].flags)
     extra += ["--log-verbose=1"] if options.verbose else []
     extra += _POLLING if options.poll_repository else []
+    # First: what links lead to is checked before any of it is copied.
+    mounts = dict.fromkeys(
+        pair for v in variants for pair in model_repository.paths_to_mount(v, container)
+    )
     with temporary_folder(containers.scratch_folder(container)) as folder:
         repository = folder / _MODELS
         for variant, config in zip(variants, asked, strict=True):
             model_repository.write_overlay(variant, config, repository)
-        mounts = dict.fromkeys(
-            pair for v in variants for pair in model_repository.paths_to_mount(v, container)
-        )
         for attempt in range(_PORT_ATTEMPTS):
             try:
                 access = NodeAccess(

@@ -16,6 +16,9 @@ from hpcbench.plan.placement import (
 )
 from hpcbench.plan.point import Point, Request, ServerVariant
 
+Requests = tuple[tuple[str, tuple[Request, ...]], ...]
+"""What a campaign sends to the models of a server, by the names of these."""
+
 
 def make_placements(
     points: Iterable[Point],
@@ -55,7 +58,13 @@ def make_placements(
         swaps = not fresh_servers and all(variant.model.swappable for variant in served)
         family = tuple(map(_without_scheduling, served)) if swaps else served
         families.setdefault(family, []).append(members)
-    requests = {family: _requests(variants) for family, variants in families.items()}
+    # Most servers of a large campaign get the same requests: kept once.
+    known: dict[Requests, Requests] = {}
+    requests = {
+        family: known.setdefault(found, found)
+        for family, variants in families.items()
+        for found in (_requests(variants),)
+    }
     placements = [
         Placement(
             campaign=campaign,
@@ -149,9 +158,7 @@ def _without_scheduling(variant: ServerVariant) -> ServerVariant:
     return replace(variant, changes=kept)
 
 
-def _requests(
-    variants: Iterable[Iterable[Point]],
-) -> tuple[tuple[str, tuple[Request, ...]], ...]:
+def _requests(variants: Iterable[Iterable[Point]]) -> Requests:
     found: dict[str, set[Request]] = {}
     for point in itertools.chain.from_iterable(variants):
         requests = found.setdefault(point.variant.model.name, set())
@@ -212,7 +219,7 @@ def _halves(placement: Placement) -> list[Placement]:
 
 def _fit_walltime(placement: Placement, walltime_s: int | None) -> list[Placement]:
     """Return parts that end within one job even if no point settles."""
-    if walltime_s is None:
+    if walltime_s is None or len(placement.points) == 1:
         return [placement]
     parts: list[list[Point]] = []
     served: tuple[ServerVariant, ...] = ()

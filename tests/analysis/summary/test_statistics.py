@@ -67,6 +67,7 @@ OTHERS = {
     *("pool_gpu", "pool_gpu_count", "cuda_visible_devices", "together_id", "overlap", "part_of"),
     *("failure_count", "cache_hit_count", "foreign_requests", "cpus_shared", "device_source"),
     *("cpu_governor", "numa_nodes", "source", "deploy_config", "needs", "other_cpu_s"),
+    "beside_configs",
 }
 """Columns that two repeats may differ in and that are not metrics of time, rate or device."""
 
