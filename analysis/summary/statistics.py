@@ -385,9 +385,11 @@ def t_quantile(freedom: npt.ArrayLike, probability: float) -> Array:
     # only where something was measured more than once.
     from scipy import special
 
-    # stdtrit is slow, and most configurations have equally many repeats.
-    distinct, where = np.unique(usable, return_inverse=True)
-    return np.asarray(special.stdtrit(distinct, probability)[where].reshape(given.shape))
+    # stdtrit is slow, and most configurations have equally many repeats. The code of NaN is -1,
+    # which picks the NaN at the end.
+    where, distinct = pd.factorize(usable.ravel())
+    found = np.append(special.stdtrit(distinct, probability), np.nan)
+    return np.asarray(found[where].reshape(given.shape))
 
 
 def _first(numbers: Numbers, preferred: npt.NDArray[np.bool_], count: int) -> Numbers:
