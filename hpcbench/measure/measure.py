@@ -37,7 +37,7 @@ from hpcbench.measure.perf_analyzer import PassPlan
 from hpcbench.measure.perf_output import Outcome
 from hpcbench.measure.preflight import InstalledPerfAnalyzer, check_scratch, installed_perf_analyzer
 from hpcbench.measure.server import ServerOptions
-from hpcbench.measure.server_statistics import wait_until_idle
+from hpcbench.measure.server_statistics import in_flight_s, wait_until_idle
 from hpcbench.plan import applicability, model_config
 from hpcbench.plan.digest import hash_id
 from hpcbench.plan.initial_record import initial_record
@@ -217,8 +217,6 @@ def _search(point: Point, server: triton.Server, work: _Work) -> Iterator[capaci
         ((outcome, extra),) = _measure_load((replace(point, load=load),), server, work)
         if not server.alive:
             outcome = replace(outcome, status=Status.FAILED)
-        elif outcome.metrics.get("overloaded"):
-            wait_until_idle(work.watch.statistics)
         return outcome, extra
 
     placement = work.placement
@@ -304,6 +302,9 @@ def _measure_load(
             if better == plans or not server.alive:
                 break
             plans = better
+    left_s = max(in_flight_s(each.outcome.metrics) for each in results)
+    if server.alive:
+        wait_until_idle(work.watch.statistics, left_s)
     found = []
     for point, command, each in zip(everyone, commands, results, strict=True):
         extra: dict[str, Any] = {
