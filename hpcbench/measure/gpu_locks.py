@@ -28,7 +28,7 @@ _TIMEOUT_S = 1.0
 class GpuInUse(Exception):
     """Another process of this user measures on a GPU.
 
-    Attributes
+    Parameters
     ----------
     pid
         The process.
