@@ -16,7 +16,7 @@ import psutil
 from hpcbench.cluster import batch, dask_config, dask_internals
 from hpcbench.cluster.batch import ThisJob
 from hpcbench.errors import cause_chain
-from hpcbench.measure import device, node
+from hpcbench.measure import node, visible_gpus
 from hpcbench.runtime.temporary import sweep, temporary_folder
 
 
@@ -39,7 +39,7 @@ def _main() -> None:
     deadline = _deadline(job)
     if deadline is not None:
         os.environ[node.DEADLINE] = str(deadline)
-    device.name_gpus_by_uuid()
+    visible_gpus.name_gpus_by_uuid()
     dask.config.set(dask_config.settings())
     # Else Dask logs each connection. Where a job dies, the last lines of its log are shown: they
     # must be the error.

@@ -173,9 +173,9 @@ class Pool(FileSection):
     Attributes
     ----------
     gpu
-        The name that NVML gives for the GPU that the pool promises.
+        The name that NVML gives for the GPU, or the MIG instance, that the pool promises.
     gpus_per_job
-        GPUs of one job.
+        GPUs of one job: one Triton serves on all of them.
     cpus
         CPUs of one job; or how many of them the server and the client get.
     max_jobs

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hpcbench.measure import cpu_sampling, device, gpu_sampling, server_statistics
+from hpcbench.measure import cpu_sampling, gpu_sampling, server_statistics, visible_gpus
 from hpcbench.measure.cpu_sampling import ProcessTrees, Programs, Rapl
 from hpcbench.measure.gpu_sampling import Gpus, NvmlGpus, TritonGpus
 from hpcbench.measure.perf_output import Outcome
@@ -88,7 +88,7 @@ def watch(server: RunningServer, *, gpus: bool) -> Watch:
 
 
 def _gpus(server: RunningServer) -> Source[Gpus] | None:
-    if device.gpu_handles():
+    if visible_gpus.gpu_handles():
         return NvmlGpus()
     of_triton = TritonGpus(server.metrics_port)
     with contextlib.suppress(OSError, http.client.HTTPException):

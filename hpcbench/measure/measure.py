@@ -385,7 +385,9 @@ def _command(
     data = load.input_data
     mounts = () if data in GENERATED_INPUT else container.linked_paths([Path(data)])
     shm = "" if load.shared_memory == "none" else server.shm
-    access = NodeAccess(folder=folder, mounts=mounts, shm_prefix=shm)
+    # Tensors in the memory of a GPU are put there by perf_analyzer.
+    gpus = load.shared_memory == "cuda"
+    access = NodeAccess(folder=folder, mounts=mounts, shm_prefix=shm, gpus=gpus)
     runtime = container.runtime_of(work.site.container)
     # With intervals perf_analyzer ends after a report: it has no range that it could repeat.
     command = runtime.sdk_command(work.site.container, words, access, again=load.replays)

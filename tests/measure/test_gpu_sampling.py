@@ -9,16 +9,14 @@ from typing import Any
 import pynvml
 import pytest
 
-from hpcbench.measure import device, gpu_sampling
+from hpcbench.measure import gpu_sampling
 from hpcbench.measure.gpu_sampling import Gpus, GpuState, NvmlGpus
 from hpcbench.measure.sampling import Energy, Reading
-from tests.helpers.nvml import MIG, UUIDS, nvml, refuse
+from tests.helpers.nvml import MIG, UUIDS, nvml, refuse, use_nvml
 
 
 def use(monkeypatch: pytest.MonkeyPatch, visible: str, **changes: Any) -> NvmlGpus:
-    library = nvml(**changes)
-    for module in (device, gpu_sampling):
-        monkeypatch.setattr(module, "pynvml", library)
+    use_nvml(monkeypatch, nvml(divided=visible == MIG, **changes))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     return NvmlGpus()
 

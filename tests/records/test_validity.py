@@ -99,7 +99,9 @@ BREAKS: dict[str, list[dict[str, Any]]] = {
     "DISTURBED": [{"other_cpu_s": 3.0}],
     "DEVICE": [
         {"gpu_name": "NVIDIA L4"},
+        {"gpu_name": "NVIDIA A100-SXM4-40GB MIG 1g.5gb"},
         {"pool_gpu_count": 2},
+        {"gpu_count": 2},
     ],
     "GPU_SHARED": [{"gpu_other_processes": 1}],
     "THROTTLED": [
