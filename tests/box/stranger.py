@@ -51,7 +51,8 @@ TRY_FILES = r"""
 exec 2>/dev/null
 if cd "$1"; then
     for key in .keys .keys/certificate.pem .keys/key.pem; do
-        ls "$key/" && echo "listed $key"; cat "$key" && echo "read $key"
+        ls "$key/" >/dev/null && echo "listed $key"
+        cat "$key" >/dev/null && echo "read $key"
     done
     for file in .lock run.json jobs.jsonl plan.parquet logs/driver.log records/*.parquet; do
         ( echo evil >>"$file" ) && echo "wrote $file"
@@ -65,8 +66,8 @@ if cd "$1"; then
 fi
 for path in /tmp/* /dev/shm/*; do
     [ "$(stat -c %U "$path")" = "$2" ] || continue
-    ls "$path/" && echo "listed $path"
-    head -c 1 "$path" && echo "read $path"
+    ls "$path/" >/dev/null && echo "listed $path"
+    head -c 1 "$path" >/dev/null && echo "read $path"
     flock --nonblock "$path" true && echo "locked $path"
     ( >"$path/planted" ) && echo "planted in $path"
     rm -r "$path" </dev/null && echo "deleted $path"
@@ -76,7 +77,7 @@ for pid in $(pgrep -u "$2"); do
         ( exec 3<"/proc/$pid/$name" ) && echo "opened $name of $pid"
     done
     for name in fd root cwd; do
-        ls "/proc/$pid/$name/" && echo "listed $name of $pid"
+        ls "/proc/$pid/$name/" >/dev/null && echo "listed $name of $pid"
     done
     kill -0 "$pid" && echo "may signal $pid"
     echo "words $(tr '\0\n' '  ' <"/proc/$pid/cmdline")"
@@ -88,8 +89,9 @@ exec 2>/dev/null
 for port in $(ss -Hltn | sed 's/.*:\([0-9]*\) .*:.*/\1/' | sort -u); do
     answer=$(timeout 2 bash -c '
         exec 3<>"/dev/tcp/127.0.0.1/$0" && printf "GET /v2/health/ready HTTP/1.0\r\n\r\n" >&3 &&
-        head -c 5 <&3' "$port" | tr -d '\0')
-    [ "$answer" = HTTP/ ] && echo "a page on port $port"
+        head -c 12 <&3' "$port" | tr -d '\0')
+    # A page that is not there is no page.
+    case $answer in HTTP/*\ 404 | [!H]* | '') ;; *) echo "port $port says $answer" ;; esac
 done
 # These need no permission of a file.
 ss -Hxl | grep -o '@[^ ]*hpcbench[^ ]*\|@listener[^ ]*' | sed 's/^/socket /'

@@ -376,7 +376,9 @@ class TestEnding:
             with planted(study.box, study.folder / "precious"), study.running() as process:
                 assert in_time(lambda: study.records() >= 1, 120)
                 check_that_nobody_else_can_talk_to(study)
-                assert not reached(study.box, study.results)
+                found = reached(study.box, study.results)
+                # Triton's Python backend gives these a mode of its own (docs/security.md).
+                assert not [line for line in found if " /dev/shm/hpcbench-" not in line], found
                 state = json.loads(study.box.said(*study.command("status"), "--json"))
                 assert state["active"]
                 assert state["jobs"]["gpu"]["running"] >= 1
