@@ -1,5 +1,8 @@
 """How Sphinx makes the site of the documentation: `make docs`."""
 
+import jupyter_client
+from traitlets import CaselessStrEnum
+
 from hpcbench import __version__
 
 project = "hpcbench"
@@ -21,8 +24,21 @@ suppress_warnings = ["myst.xref_missing"]  # links to files of the repository; a
 
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
-nb_execution_timeout = 120
+nb_execution_timeout = 600
 """For a cell, in seconds."""
+
+
+class KernelOverIpc(jupyter_client.AsyncKernelManager):
+    """Talks to the kernel of the notebook through files that only this user may open.
+
+    A port would be open to every user of the machine; the kernel warns of that.
+    """
+
+    transport = CaselessStrEnum(["tcp", "ipc"], default_value="ipc")
+
+
+# MyST-NB has no setting for it. nbclient looks the class up by this name when it starts a kernel.
+jupyter_client.AsyncKernelManager = KernelOverIpc
 
 html_theme = "furo"
 html_title = f"hpcbench {version}"

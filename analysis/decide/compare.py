@@ -40,6 +40,7 @@ from hpcbench.analysis.summary.configuration import (
 )
 from hpcbench.analysis.summary.invalid_rows import is_left_out, is_of_server
 from hpcbench.analysis.summary.limits import ENERGY, LATENCY, THROUGHPUT, Metric
+from hpcbench.analysis.summary.same_servers import ALSO, with_one_name_in_both
 from hpcbench.analysis.summary.searches import is_search, without_steps
 from hpcbench.errors import BadInput
 from hpcbench.records.columns import MEASURED, Status
@@ -200,6 +201,7 @@ def compare_results(
         if frame.empty:
             raise BadInput(f"{name} holds no results", "hpcbench run measures them")
     (a, invalid_a), (b, invalid_b) = _valid(a), _valid(b)
+    a, b = with_one_name_in_both(a, b)
     of_a, of_b = side_of_results(a, same), side_of_results(b)
     pairs = pair_configurations(of_a.table, of_b.table)
     if pairs.empty:
@@ -266,7 +268,7 @@ def side_of_results(frame: pd.DataFrame, same: Sequence[str] = CONFIGURATION) ->
     Parameters
     ----------
     frame
-        n measurements with COMPARE_COLUMNS.
+        n measurements with COMPARE_COLUMNS, and ALSO where variants have been given one name.
     same
         Columns in which repeats agree.
 
@@ -290,6 +292,7 @@ def side_of_results(frame: pd.DataFrame, same: Sequence[str] = CONFIGURATION) ->
     table = statistics.join_groups(frame, numbers, [*added], CONFIGURATION)
     rows = table.pop("row").to_numpy()
     table["point_id"] = frame["point_id"].iloc[rows].to_numpy(dtype=object)
+    table[ALSO] = frame[ALSO].iloc[rows].to_numpy(dtype=object) if ALSO in frame else None
     table["reason"] = _first_reasons(frame["reason"], numbers, len(table))
     measured = frame["status"].isin(sorted(MEASURED)).to_numpy(dtype=bool)
     values = {name: np.where(measured, as_floats(frame[name]), np.nan) for name in names}

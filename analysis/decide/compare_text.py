@@ -20,6 +20,7 @@ from hpcbench.analysis.summary.configuration_names import (
     device_name,
 )
 from hpcbench.analysis.summary.number_format import format_interval, format_with_error
+from hpcbench.analysis.summary.same_servers import ALSO
 from hpcbench.analysis.summary.statistics import Counts
 from hpcbench.errors import BadInput, printable
 
@@ -197,7 +198,7 @@ def comparison_json(found: Comparison, names: tuple[str, str]) -> dict[str, Any]
     b_rows = plain_rows(found.b_table, found.rows["b"].to_numpy())
     rows = [
         {
-            **{name: a[name] for name in ("model", "variant", *LOAD)},
+            **{name: a[name] for name in ("model", "variant", ALSO, *LOAD)},
             "figure": row["metric"],
             "a": _side(a, row["metric"]),
             "b": _side(b, row["metric"]),

@@ -19,6 +19,7 @@ from hpcbench.analysis.summary.configuration import (
 )
 from hpcbench.analysis.summary.invalid_rows import without_invalid
 from hpcbench.analysis.summary.limits import Metric
+from hpcbench.analysis.summary.same_servers import ALSO, with_one_name_in_both
 from hpcbench.analysis.summary.statistics import Sample, t_quantile
 from hpcbench.analysis.summary.variance import moderated_spread
 from hpcbench.errors import BadInput
@@ -112,13 +113,15 @@ def session_trends(history: History) -> dict[Metric, pd.DataFrame]:
     -------
     dict of Metric to pandas.DataFrame
         By each of `compare.METRICS` a row per configuration and session: the columns of the
-        configuration; ``configuration``, its number; ``session``, a position in ``history.names``;
-        ``mean``; ``low`` and ``high``, between which the next session is expected with 95 %: the
-        prediction interval of Student's t with the moderated spread of the earlier sessions; and
-        ``beyond``, by how many half widths the last session is away from their mean. Only what the
-        last session and an earlier one measured. Rows that are not valid are left out.
+        configuration, and ALSO; ``configuration``, its number; ``session``, a position in
+        ``history.names``; ``mean``; ``low`` and ``high``, between which the next session is
+        expected with 95 %: the prediction interval of Student's t with the moderated spread of the
+        earlier sessions; and ``beyond``, by how many half widths the last session is away from
+        their mean. Only what the last session and an earlier one measured. Rows that are not valid
+        are left out.
     """
-    whole = pd.concat([history.earlier, history.latest], ignore_index=True)
+    named = with_one_name_in_both(history.earlier, history.latest)
+    whole = pd.concat(named, ignore_index=True)
     side = side_of_results(without_invalid(whole), SAME_WORK)
     place = {name: number for number, name in enumerate(history.names)}
     first = np.unique(side.sessions, return_index=True)[1]
@@ -143,7 +146,7 @@ def _trend(side: Side, at: Numbers, last: int, metric: Metric) -> pd.DataFrame:
     known = np.isfinite(beyond[of])
     bands = {"low": mean * np.exp(-half), "high": mean * np.exp(half), "beyond": beyond}
     found = means.assign(**{name: values[of] for name, values in bands.items()})[known]
-    words = side.table[[*CONFIGURATION]].iloc[found["configuration"]].reset_index(drop=True)
+    words = side.table[[*CONFIGURATION, ALSO]].iloc[found["configuration"]].reset_index(drop=True)
     trend: pd.DataFrame = pd.concat([found.reset_index(drop=True), words], axis=1)
     return trend
 

@@ -1,5 +1,6 @@
 """Notes below figures: how it was measured, what the bars mean, and which points are missing."""
 
+import shlex
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -10,13 +11,15 @@ from hpcbench.analysis.figures.legends import (
     differs,
     server_axis_names,
 )
+from hpcbench.analysis.summary.axis_names import value_text
+from hpcbench.analysis.summary.choice import WANTED
 from hpcbench.analysis.summary.configuration import CALLS, LOAD
-from hpcbench.analysis.summary.configuration_names import server_text
-from hpcbench.analysis.summary.figure_tables import differ_in_load_only
+from hpcbench.analysis.summary.configuration_names import server_axes
+from hpcbench.analysis.summary.figure_tables import differ_in_load_only, fastest_of_servers
 from hpcbench.analysis.summary.invalid_rows import accepted_text
 from hpcbench.analysis.summary.number_format import plain_number
 from hpcbench.analysis.summary.points import row_dicts
-from hpcbench.analysis.summary.same_servers import ALSO
+from hpcbench.analysis.summary.same_servers import ALSO, same_servers_texts
 from hpcbench.analysis.summary.statistics import CONFIDENCE
 from hpcbench.analysis.summary.varying_axes import Axis
 from hpcbench.records.columns import Status
@@ -65,17 +68,47 @@ def repeats_note(data: pd.DataFrame, bars: str | None = "Bands and bars") -> str
     str
         One to five sentences.
     """
-    return " ".join(filter(None, [_points_note(data, bars), _same_note(data), invalid_note(data)]))
+    return " ".join(
+        filter(None, [_points_note(data, bars), same_servers_note(data), invalid_note(data)])
+    )
 
 
-def _same_note(data: pd.DataFrame) -> str:
-    """Say which server variants are one configuration."""
+def same_servers_note(data: pd.DataFrame) -> str:
+    """Say which server variants are one configuration.
+
+    Parameters
+    ----------
+    data
+        Data of a figure, or a table of `points.summarise`.
+
+    Returns
+    -------
+    str
+        A sentence, or "" if all are configurations of their own.
+    """
     if ALSO not in data or data[ALSO].isna().all():
         return ""
-    rows = row_dicts(data[data[ALSO].notna()].drop_duplicates(["variant", ALSO]))
-    texts = list(dict.fromkeys(server_text(row) for row in rows))
+    texts = same_servers_texts(data)
     more = f" and {len(texts) - _MOST_SAME} more" if len(texts) > _MOST_SAME else ""
     return f"One configuration: {'; '.join(texts[:_MOST_SAME])}{more}."
+
+
+def with_same_servers(message: str, points: pd.DataFrame) -> str:
+    """Say why there is no figure over an axis: its values may be names of one server.
+
+    Parameters
+    ----------
+    message
+        What is missing, without a full stop.
+    points
+        Table of `points.summarise`.
+
+    Returns
+    -------
+    str
+        Also which variants are one configuration.
+    """
+    return ". ".join(filter(None, [message, same_servers_note(points).removesuffix(".")]))
 
 
 def invalid_note(data: pd.DataFrame) -> str:
@@ -112,7 +145,7 @@ def _points_note(data: pd.DataFrame, bars: str | None) -> str:
     if most > 1:
         # Of two repeats the interval is 13 times as wide as they are apart, so bars show the two.
         interval = f"{CONFIDENCE:.0%} interval of the mean (Student's t)"
-        both = "the two measurements"
+        both = "from the lower to the higher of two measurements"
         shown = both if most == 2 else interval
         if most > 2 and (counts == 2).any():
             shown = f"{interval}; where there are only two, {both}"
@@ -135,23 +168,53 @@ def selection_note(data: pd.DataFrame, shown_how: str = "in colour") -> str:
     Returns
     -------
     str
-        One or two sentences, or "" if all series stand out.
+        Two or three sentences, or "" if all series stand out.
     """
-    counts = data.drop_duplicates("series")["drawn"].value_counts()
+    firsts = data.drop_duplicates("series")
+    counts = firsts["drawn"].value_counts()
     if (shown := counts.get("colour", 0)) == (total := counts.sum()):
         return ""
     grey, left_out = int(counts.get("grey", 0)), int(counts.get("no", 0))
-    rule = "the first, and those with the highest throughput of each model and device in turn"
-    if differ_in_load_only(data):
-        rule = "spread evenly over all"
     others = [
         f"{grey} {'is a grey line' if grey == 1 else 'are grey lines'}" if grey else "",
         f"{left_out} {'is' if left_out == 1 else 'are'} in the CSV only" if left_out else "",
     ]
     return (
-        f"{shown} of {total} configurations are {shown_how}: {rule}. "
-        f"Of the others, {' and '.join(filter(None, others))}."
+        f"{shown} of {total} configurations are {shown_how}: {_chosen_how(data)}. "
+        f"Of the others, {' and '.join(filter(None, others))}.{_others_note(firsts)}"
     )
+
+
+def _chosen_how(data: pd.DataFrame) -> str:
+    if WANTED in data:
+        return "the first, and those that --series names"
+    if differ_in_load_only(data):
+        return "spread evenly over all"
+    once = fastest_of_servers(data)
+    shown = set(data.loc[data["drawn"] == "colour", "series"])
+    if len(once) == 1:
+        return "the first, and those with the highest throughput"
+    if len(once - shown) > 0:
+        return "the first, and one each of the servers with the highest throughput"
+    if len(shown - once) > 1:
+        return "the first, of each server the one with the highest throughput, and the next best"
+    return "the first, and of each server the one with the highest throughput"
+
+
+def _others_note(firsts: pd.DataFrame) -> str:
+    """Say how to see other series, by one that does not stand out."""
+    others = firsts["drawn"] != "colour"
+    rows = row_dicts(pd.concat([firsts[others].head(1), firsts[~others]]))
+    parts = [configuration_texts(row, ()) for row in rows]
+    other, mine = rows[0], parts[0]
+    names = [name for name in (*server_axis_names(rows), *LOAD) if differs(parts, name)]
+    known = [name for name in names if mine.get(name)]
+    if not known:
+        return ""
+    name, last = known[0], known[-1]
+    value = server_axes(other).get(name, other.get(name))
+    where, text = shlex.quote(f"{name}={value_text(name, value)}"), shlex.quote(mine[last])
+    return f" hpcbench plot --where {where} draws these alone, --series {text} colours these."
 
 
 def behind_note(data: pd.DataFrame) -> str:

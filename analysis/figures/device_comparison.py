@@ -136,7 +136,7 @@ def _notes(
 
 
 def _candidates_text(shown: pd.DataFrame, labels: Mapping[int, str]) -> str:
-    """Say from how many points each device's best was chosen: more of them find a better one."""
+    """Say of how many points each device's is the best: of more it is higher by chance."""
     counts = shown.groupby("series")["candidates"].agg(["min", "max"])
     if counts["max"].max() < 2:
         return ""
@@ -151,7 +151,7 @@ def _candidates_text(shown: pd.DataFrame, labels: Mapping[int, str]) -> str:
         for number, text in zip(counts.index, ranges, strict=True)
         if number in labels
     ]
-    return f", chosen from {', '.join(each)} points: more of them find a better one"
+    return f", chosen from {', '.join(each)} points: the best of more is higher by chance"
 
 
 def _model_names(rows: pd.DataFrame) -> list[str]:

@@ -94,7 +94,8 @@ def prepare_heat_map(points: pd.DataFrame, pair: tuple[str, str] | None = None) 
     if not found and pair is not None:
         raise DoesNotApply(f"nothing was measured over both {pair[0]} and {pair[1]}")
     if not found:
-        raise DoesNotApply("no configuration was measured over two axes together")
+        message = "no configuration was measured over two axes together"
+        raise DoesNotApply(captions.with_same_servers(message, points))
     return found
 
 

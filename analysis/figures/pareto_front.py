@@ -195,7 +195,8 @@ def _sure_note(front: pd.DataFrame) -> str:
     if not (front["measured"] > 1).any():
         return ""
     sure = f"{int(front['front_sure'].sum())} of {len(front)}"
-    return f"Ringed: surely on it, with {statistics.CONFIDENCE:.0%} in all ({sure})."
+    how = f"with {statistics.CONFIDENCE:.0%} confidence, all together"
+    return f"Ringed: on the front {how} ({sure})."
 
 
 def _draw_device(

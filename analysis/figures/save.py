@@ -10,6 +10,7 @@ import pandas as pd
 from hpcbench.analysis.figures.legends import series_labels
 from hpcbench.analysis.figures.registry import PreparedFigure, check_names, prepare_figures
 from hpcbench.analysis.figures.styles import DEFAULT_STYLE, get_style
+from hpcbench.analysis.summary.choice import EVERYTHING, Choice, chosen_points
 from hpcbench.analysis.summary.configuration import CONFIGURATION
 from hpcbench.analysis.summary.configuration_names import device_name
 from hpcbench.analysis.summary.points import row_dicts, summarise
@@ -43,6 +44,7 @@ def save_figures(
     *,
     style: str = DEFAULT_STYLE,
     names: Collection[str] = (),
+    choice: Choice = EVERYTHING,
     track: Track = iter,
 ) -> SavedFigures:
     """Draw every figure that applies to results, and write each with a CSV of its data.
@@ -57,6 +59,8 @@ def save_figures(
         A key of `styles.STYLES`.
     names
         Keys of `registry.FIGURES` to draw; all if empty.
+    choice
+        Which points are drawn, and which series stand out.
     track
         Yields the figures one by one, each when it is drawn next: where progress is shown.
 
@@ -68,7 +72,8 @@ def save_figures(
     Raises
     ------
     BadInput
-        If there are no results, a style or figure has another name, or ``out`` cannot be written.
+        If there are no results, a style or figure has another name, nothing is as ``choice`` says,
+        or ``out`` cannot be written.
     """
     get_style(style)
     if frame.empty:
@@ -79,7 +84,8 @@ def save_figures(
         out.mkdir(parents=True, exist_ok=True)
         # Before all work. Permissions do not say it: a file system may be read-only.
         with tempfile.TemporaryFile(dir=out):
-            prepared, not_drawn = prepare_figures(summarise(frame), names)
+            points = chosen_points(summarise(frame), choice)
+            prepared, not_drawn = prepare_figures(points, names)
         for figure in track(prepared):
             files += save_figure(figure, out, style)
     except OSError as error:

@@ -52,7 +52,10 @@ def prepare_throughput_latency_vs_load(points: pd.DataFrame, axis: Axis) -> Figu
     if axis is not BATCH_SIZE and not series.varies_along(series.require_measured(points), axis):
         raise DoesNotApply(f"no configuration was measured at two values of the {axis.phrase}")
     return [
-        (name, plotted_numbers(series.with_ratios(part, _METRICS), _METRICS))
+        (
+            name,
+            plotted_numbers(series.with_ratios(part, _METRICS), _METRICS, one_per_server=True),
+        )
         for name, part in split_into_figures(
             series.series_along(series.require_measured(points), axis)
         )

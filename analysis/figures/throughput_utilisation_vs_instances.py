@@ -53,7 +53,8 @@ def prepare_throughput_utilisation_vs_instances(points: pd.DataFrame) -> FigureT
         If no configuration was measured with two numbers of instances.
     """
     if not series.varies_along(series.require_measured(points), INSTANCES):
-        raise DoesNotApply("no configuration was measured with two numbers of instances")
+        message = "no configuration was measured with two numbers of instances"
+        raise DoesNotApply(captions.with_same_servers(message, points))
     table = series.series_along(series.best_points(points, LOAD), INSTANCES, LOAD)
     return [
         (name, plotted_numbers(part, (THROUGHPUT, _UTILISATION), MOST_SERIES))

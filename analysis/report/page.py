@@ -37,7 +37,8 @@ from hpcbench.analysis.figures.save import Track
 from hpcbench.analysis.figures.styles import DEFAULT_STYLE, get_style
 from hpcbench.analysis.report import page_data, sections
 from hpcbench.analysis.report.page_data import ReportPoints
-from hpcbench.analysis.report.sections import NO_VALUE, Problem
+from hpcbench.analysis.report.problems import MOST_PROBLEMS, Problem, find_problems
+from hpcbench.analysis.report.sections import NO_VALUE
 from hpcbench.analysis.summary import configuration, statistics
 from hpcbench.analysis.summary.configuration_names import describe_configuration
 from hpcbench.analysis.summary.invalid_rows import accepted_text, without_invalid
@@ -178,7 +179,7 @@ def _accepted(frame: pd.DataFrame) -> str:
 
 def _section_values(frame: pd.DataFrame, points: ReportPoints) -> dict[str, Any]:
     """Return what the sections of all results show, by its name in the template."""
-    problems = sections.find_problems(points)
+    problems = find_problems(points)
     configs = sections.server_configs(frame)
     counts = sections.status_counts(frame)
     spread = components_of_results(frame)
@@ -195,7 +196,7 @@ def _section_values(frame: pd.DataFrame, points: ReportPoints) -> dict[str, Any]
         "campaigns": sections.campaigns_run(points),
         "spread": component_texts(spread),
         "spread_together": together_text(spread),
-        "problems": problems[: sections.MOST_PROBLEMS],
+        "problems": problems[:MOST_PROBLEMS],
         "problems_left_out": _problems_left_out(problems),
         "software": sections.software_used(frame),
         "nodes": sections.node_types(frame),
@@ -307,7 +308,7 @@ def _status_bar(counts: list[tuple[str, int, str]]) -> list[dict[str, Any]]:
 
 
 def _problems_left_out(problems: list[Problem]) -> str:
-    rest = problems[sections.MOST_PROBLEMS :]
+    rest = problems[MOST_PROBLEMS:]
     if not rest:
         return ""
     return f"And {len(rest)} more reasons for {sum(one.count for one in rest)} measurements."

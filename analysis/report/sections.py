@@ -1,15 +1,13 @@
-"""The sections of a report that are text: what ran where, what went wrong, and with what."""
+"""The sections of a report that are text: what ran where, and with what."""
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from hpcbench.analysis.decide.recommend import Recommendation, recommend_configurations
 from hpcbench.analysis.decide.recommend_text import recommendation_distinctions
-from hpcbench.analysis.report.page_data import ReportPoints, device_names
+from hpcbench.analysis.report.page_data import ReportPoints
 from hpcbench.analysis.summary import configuration
 from hpcbench.analysis.summary.configuration_names import (
     device_name,
@@ -29,11 +27,7 @@ NO_VALUE = "\N{EN DASH}"
 
 _TIMES = "\N{MULTIPLICATION SIGN}"
 
-MOST_LOG_TAILS = 3
-MOST_TAIL_CHARACTERS = 6000
-MOST_PROBLEMS = 100
 MOST_CONFIGS = 40
-_MOST_PLACES = 12
 
 STATUS_MEANINGS: dict[str, str] = {
     Status.OK: "measured; three windows agreed",
@@ -43,37 +37,6 @@ STATUS_MEANINGS: dict[str, str] = {
     Status.TIMEOUT: "no result in time",
     Status.NOT_APPLICABLE: "the model or the backend does not support a setting",
 }
-
-# What differs between two cases of the same problem: addresses, ids, counts and times.
-_PARTICULARS = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{8,}\b|\d+(?:\.\d+)?", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Measurements that went wrong in the same way.
-
-    Attributes
-    ----------
-    status
-        Status of all of them.
-    reason
-        Reason of the first.
-    count
-        Number of measurements.
-    places
-        Models, devices and batch sizes, at most twelve.
-    more_places
-        Number of places left out.
-    log_tails
-        Ends of their logs, at most MOST_LOG_TAILS that differ.
-    """
-
-    status: str
-    reason: str
-    count: int
-    places: list[str]
-    more_places: int
-    log_tails: list[str]
 
 
 def status_counts(frame: pd.DataFrame) -> list[tuple[str, int, str]]:
@@ -277,75 +240,6 @@ def first_commands(frame: pd.DataFrame) -> list[tuple[str, str]]:
     """
     first = frame[frame["command"].notna()].drop_duplicates("model_label")
     return list(zip(first["model_label"].astype(str), first["command"].astype(str), strict=True))
-
-
-def find_problems(points: ReportPoints) -> list[Problem]:
-    """Group the measurements that are not ok by what went wrong.
-
-    Parameters
-    ----------
-    points
-        All points.
-
-    Returns
-    -------
-    list[Problem]
-        Failures first, then timeouts, invalid, unstable and not applicable measurements; the most
-        frequent of each status first.
-    """
-    bad = points.frame[(points.frame["status"] != Status.OK).to_numpy(dtype=bool)]
-    bad = bad.assign(device=device_names(bad), full_reason=bad["reason"].astype(object))
-    known = bad["full_reason"].notna()
-    bad["full_reason"] = bad["full_reason"].where(known, "no reason was recorded")
-    bad["kind"] = [
-        _PARTICULARS.sub("#", _short_reason(status, reason))
-        for status, reason in zip(bad["status"], bad["full_reason"], strict=True)
-    ]
-    worst_first: tuple[str, ...] = (
-        *(Status.FAILED, Status.TIMEOUT, INVALID, Status.UNSTABLE, Status.NOT_APPLICABLE),
-    )
-    found = [
-        _problem(str(status), rows)
-        for status, rows in (
-            (rows["status"].iloc[0], rows)
-            for _, rows in bad.groupby(["status", "kind"], sort=False)
-        )
-    ]
-    return sorted(found, key=lambda one: (worst_first.index(one.status), -one.count))
-
-
-def _short_reason(status: str, reason: str) -> str:
-    # Behind the colon of an unstable point stand the numbers of its windows.
-    return reason.partition(":")[0] if status == Status.UNSTABLE else reason
-
-
-def _problem(status: str, rows: pd.DataFrame) -> Problem:
-    tails = rows["log_tail"].dropna()
-    different = tails[~tails.map(lambda text: _PARTICULARS.sub("#", str(text))).duplicated()]
-    places = _places(rows)
-    return Problem(
-        status=status,
-        reason=_short_reason(status, str(rows["full_reason"].iloc[0])),
-        count=len(rows),
-        places=places[:_MOST_PLACES],
-        more_places=len(places[_MOST_PLACES:]),
-        log_tails=[str(tail)[-MOST_TAIL_CHARACTERS:] for tail in different[:MOST_LOG_TAILS]],
-    )
-
-
-def _places(rows: pd.DataFrame) -> list[str]:
-    """Return each model and device of the rows with its batch sizes."""
-    found: dict[str, set[int]] = {}
-    for label, device, size in zip(
-        rows["model_label"], rows["device"], rows["batch_size"], strict=True
-    ):
-        sizes = found.setdefault(f"{label} on {device}", set())
-        if not pd.isna(size):
-            sizes.add(int(size))
-    return [
-        place + (f", batch size {', '.join(map(str, sorted(sizes)))}" if sizes else "")
-        for place, sizes in found.items()
-    ]
 
 
 def _count_measurements(frame: pd.DataFrame, keys: Sequence[str]) -> list[dict[str, Any]]:

@@ -92,13 +92,29 @@ def normalised(frame: pd.DataFrame) -> pd.DataFrame:
     data = frame["input_data_digest"].astype(object)
     data = data.where(data.notna(), frame["input_data"].astype(object))
     _parsed("shapes", frame["shapes"])
-    frame = frame.assign(input_data=data, variant=_variants(frame["variant"]))
+    frame = frame.assign(input_data=data, variant=ordered_variants(frame["variant"]))
     frame = _with_facts(frame, OBSERVED, _SERVED)
     return _with_facts(frame, (*HARDWARE, *VERSIONS), (*PLACE, *SOFTWARE))
 
 
-def _variants(texts: pd.Series) -> pd.Series:
-    """Return each variant as JSON with its axes in one order, whoever wrote it."""
+def ordered_variants(texts: pd.Series) -> pd.Series:
+    """Return each variant as JSON with its axes in one order, whoever wrote it.
+
+    Parameters
+    ----------
+    texts
+        The column ``variant``.
+
+    Returns
+    -------
+    pandas.Series
+        The same variants.
+
+    Raises
+    ------
+    BadInput
+        One is no JSON of names and values.
+    """
     codes, given = _parsed("variant", texts)
     plain = [
         json.dumps({name: axes[name] for name in sorted(axes, key=axis_sort_key)}) for axes in given

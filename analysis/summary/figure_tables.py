@@ -6,7 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hpcbench.analysis.summary.configuration import CONFIGURATION, group_numbers
+from hpcbench.analysis.summary.choice import WANTED
+from hpcbench.analysis.summary.configuration import (
+    CONFIGURATION,
+    LOAD,
+    MEASUREMENT,
+    group_numbers,
+)
 from hpcbench.analysis.summary.series import DEVICE, DoesNotApply, with_error_bars
 from hpcbench.analysis.summary.varying_axes import LOADS
 
@@ -18,12 +24,20 @@ MOST_GREY = 200
 
 MOST_FIGURES = 12
 
+_SERVER = tuple(name for name in CONFIGURATION if name not in {*LOAD, *MEASUREMENT, "shapes"})
+
+_THROUGHPUT = "throughput_infer_per_s"
+
 FigureTables = list[tuple[tuple[str, ...], pd.DataFrame]]
 """Tables that make a figure each, with the words that tell the figures apart."""
 
 
 def plotted_numbers(
-    table: pd.DataFrame, quantities: Sequence[str], most: int = MOST_SERIES
+    table: pd.DataFrame,
+    quantities: Sequence[str],
+    most: int = MOST_SERIES,
+    *,
+    one_per_server: bool = False,
 ) -> pd.DataFrame:
     """Return what a figure of these series shows: a row per point, with the columns that it uses.
 
@@ -35,6 +49,8 @@ def plotted_numbers(
         Names of the metrics in the figure.
     most
         How many series stand out.
+    one_per_server
+        As for `choose_series`.
 
     Returns
     -------
@@ -43,7 +59,7 @@ def plotted_numbers(
         those beyond MOST_GREY. Each metric has the bars of `with_error_bars`, and its ratio where
         `with_ratios` has added that. ``behind`` says where an open loop fell behind its rate.
     """
-    drawn = choose_series(table, most)
+    drawn = choose_series(table, most, one_per_server=one_per_server)
     others = [number for number in table["series"].unique() if number not in drawn]
     how = dict.fromkeys(others[:MOST_GREY], "grey") | dict.fromkeys(drawn, "colour")
     known = [name for q in quantities for name in (q, f"{q}_ratio") if name in table]
@@ -57,6 +73,7 @@ def plotted_numbers(
         "invalid",
         "accepted",
         "also",
+        WANTED,
         "status",
         "lacking",
         "reason",
@@ -65,13 +82,17 @@ def plotted_numbers(
     )
     table = table.assign(settled=table["measured"] - table["unstable"])
     kept = ["series", "x", *CONFIGURATION, *(name for name in details if name in table), *values]
+    # By it the others are chosen, and the note below the figure says so.
+    kept += [] if _THROUGHPUT in values else [_THROUGHPUT]
     found = with_error_bars(table, quantities)[kept].reset_index(drop=True)
     found.insert(1, "drawn", [how.get(number, "no") for number in found["series"]])
     found["behind"] = (table["overloaded_max"] > 0).to_numpy()
     return found
 
 
-def choose_series(table: pd.DataFrame, most: int = MOST_SERIES) -> list[int]:
+def choose_series(
+    table: pd.DataFrame, most: int = MOST_SERIES, *, one_per_server: bool = False
+) -> list[int]:
     """Return the series that stand out in a figure.
 
     Parameters
@@ -80,30 +101,70 @@ def choose_series(table: pd.DataFrame, most: int = MOST_SERIES) -> list[int]:
         Points with ``series``.
     most
         At most so many are chosen.
+    one_per_server
+        Whether of several servers each stands out once, even if there is room for more.
 
     Returns
     -------
     list of int
-        All if they are few. If they differ in one number of the load only, evenly spread over it.
-        Else the first, which ratios refer to, and those of the highest throughput, each model and
-        device in turn.
+        Those that a user wants, if there are such. Else all if they are few; and if they differ in
+        one number of the load only, evenly spread over it. Else the first, which ratios refer to,
+        and those of the highest throughput: first one of each server, each model and device in
+        turn.
     """
     measured = table[table["measured"] > 0]
     series = measured["series"].unique().tolist()
     rest = [number for number in table["series"].unique().tolist() if number not in set(series)]
-    if len(series) + len(rest) <= most:
-        return sorted([*series, *rest])
-    if len(series) <= most:
-        return sorted([*series, *rest[: most - len(series)]])
-    if differ_in_load_only(measured):
-        places = np.linspace(0, len(series) - 1, most).round().astype(int)
-        return [series[place] for place in places]
-    peaks = measured.groupby("series")["throughput_infer_per_s"].max()
+    wanted = set(table.loc[table[WANTED], "series"]) if WANTED in table else set()
+    if not wanted:
+        if len(series) + len(rest) <= most:
+            return sorted([*series, *rest])
+        if len(series) <= most:
+            return sorted([*series, *rest[: most - len(series)]])
+        if differ_in_load_only(measured):
+            places = np.linspace(0, len(series) - 1, most).round().astype(int)
+            return [series[place] for place in places]
+    ranked = _by_throughput(measured)
+    if wanted:
+        chosen = [*(number for number in ranked if number in wanted), *sorted(wanted & set(rest))]
+        return sorted([*dict.fromkeys([*series[:1], *chosen])][:most])
+    once = fastest_of_servers(measured)
+    if one_per_server and len(once) > 1:
+        ranked = [number for number in ranked if number in once]
+    return sorted([series[0], *(number for number in ranked if number != series[0])][:most])
+
+
+def _by_throughput(measured: pd.DataFrame) -> list[int]:
+    """Rank series: one of each server, then the others; each model and device in turn."""
+    peaks = measured.groupby("series")[_THROUGHPUT].max()
     firsts = measured.drop_duplicates("series").set_index("series").assign(peak=peaks)
-    firsts = firsts.drop(series[0]).sort_values("peak", ascending=False, kind="stable")
-    turn = pd.Series(group_numbers(firsts, ("model_label", *DEVICE)), index=firsts.index)
-    turn = turn.groupby(turn).cumcount().sort_values(kind="stable")
-    return sorted([series[0], *(int(number) for number in turn.index[: most - 1])])
+    firsts["again"] = ~firsts.index.isin(list(fastest_of_servers(measured)))
+    firsts = firsts.sort_values(["again", "peak"], ascending=[True, False], kind="stable")
+    firsts["turn"] = group_numbers(firsts, ("model_label", *DEVICE))
+    firsts["turn"] = firsts.groupby(["again", "turn"]).cumcount()
+    ranked = firsts.sort_values(["again", "turn"], kind="stable")
+    return [int(number) for number in ranked.index]
+
+
+def fastest_of_servers(table: pd.DataFrame) -> frozenset[int]:
+    """Return of each server the series with the highest throughput.
+
+    Parameters
+    ----------
+    table
+        Points with ``series``.
+
+    Returns
+    -------
+    frozenset of int
+        Numbers of series. A server is what a series has besides load and measurement.
+    """
+    measured = table[table["measured"] > 0]
+    peaks = measured.groupby("series")[_THROUGHPUT].max()
+    firsts = measured.drop_duplicates("series").set_index("series").assign(peak=peaks)
+    servers = group_numbers(firsts, _SERVER)
+    firsts = firsts.assign(server=servers).sort_values("peak", ascending=False, kind="stable")
+    return frozenset(int(number) for number in firsts.drop_duplicates("server").index)
 
 
 def differ_in_load_only(table: pd.DataFrame) -> bool:

@@ -26,7 +26,8 @@ from hpcbench.cli.inputs import (
     with_images,
 )
 from hpcbench.cli.lines import say
-from hpcbench.cli.results import JSON, Number, Whole
+from hpcbench.cli.numbers import Number, Whole
+from hpcbench.cli.results import JSON
 from hpcbench.errors import BadInput
 
 if TYPE_CHECKING:
@@ -147,8 +148,9 @@ def plan(
     """Show the points, the time and the job scripts of CAMPAIGN.
 
     CAMPAIGN is a campaign file or the lock of a session; of a lock, it says first what is different
-    this time. Starts nothing, and works on any computer that has the models: it says what of the
-    site it could not check from there.
+    this time. Measures nothing, and works on any computer that has the models: it says what of the
+    site it could not check from there. Models without inputs in config.pbtxt are loaded once where
+    this computer is the site and has Triton: it says what they take.
     """
     from hpcbench.cli import plan_output
     from hpcbench.plan import grid_axes
@@ -167,13 +169,14 @@ def plan(
         anywhere=given.lock is None,
     )
     different = given.differences(todo)
+    completed = plan_output.completed_models(todo)
     scripts = plan_output.job_scripts(todo, account)
     if as_json:
         said = {"different": [asdict(each) for each in different]} if given.lock else {}
-        click.echo(json.dumps(said | plan_output.plan_json(todo, scripts), indent=2))
+        click.echo(json.dumps(said | plan_output.plan_json(todo, scripts, completed), indent=2))
         return
     from hpcbench.cli.console import SafeConsole
-    from hpcbench.cli.plan_text import print_checks, print_plan
+    from hpcbench.cli.plan_text import print_checks, print_completed, print_plan
 
     if given.lock:
         from hpcbench.plan.lock_differences import differences_text
@@ -181,6 +184,7 @@ def plan(
         say(f"{differences_text(given.lock, different)}\n")
     console = SafeConsole()
     print_plan(todo, console)
+    print_completed(completed, console)
     print_checks(todo, plan_output.not_checked(todo), console)
     for pool, script in scripts.items():
         if script:

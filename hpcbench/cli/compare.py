@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from hpcbench.cli.lines import say, say_damaged
-from hpcbench.cli.results import JSON, Number
+from hpcbench.cli.numbers import Number
+from hpcbench.cli.results import JSON
 from hpcbench.cli.rows import load_chosen, load_whole
 from hpcbench.errors import BadInput
 

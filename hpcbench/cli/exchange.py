@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hpcbench.cli.lines import say
-from hpcbench.cli.results import Whole
+from hpcbench.cli.numbers import Whole
 
 if TYPE_CHECKING:
     from hpcbench.exchange.import_csv import CsvImport

@@ -22,10 +22,11 @@ def status(results: Path, as_json: bool) -> int:
     the reason.
     """
     from hpcbench.cli.point_text import jobs_text
-    from hpcbench.cli.rows import earlier_text
+    from hpcbench.cli.rows import earlier_text, same_servers
     from hpcbench.cli.statuses import reason_lines, with_status
     from hpcbench.cluster import ledger, run_state
     from hpcbench.records import model_files, store
+    from hpcbench.records.columns import MEASURED
     from hpcbench.records.folder import Results, is_folder_locked
 
     where = Results(results)
@@ -36,12 +37,16 @@ def status(results: Path, as_json: bool) -> int:
     rows = with_status(store.read_plan(where), statuses, state["running"])
     counts = Counter(row["status"] for row in rows)
     earlier = model_files.count_earlier(where, damaged.append)
+    # Where there is one variant, it is spared pandas.
+    several = len({row["variant"] for row in rows}) > 1 and not MEASURED.isdisjoint(counts)
+    same = same_servers(results) if several else []
     if as_json:
         content = {
             "results": str(results),
             "active": active,
             "counts": dict(counts),
             "earlier_files": earlier,
+            "same_servers": same,
             "jobs": state["jobs"],
             "measurements": rows,
         }
@@ -55,6 +60,8 @@ def status(results: Path, as_json: bool) -> int:
         say(f"  {count:6d} {name}")
     if earlier:
         say(folded(earlier_text(earlier), width_of(sys.stdout), 4))
+    for text in same:
+        say(folded(f"one configuration: {text}", width_of(sys.stdout), 4))
     for pool, jobs in state["jobs"].items():
         say(folded(f"pool {pool}: {jobs_text(jobs)}", width_of(sys.stdout), 4))
     if not active and (runs := ledger.unfinished(where)):

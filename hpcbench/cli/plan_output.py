@@ -2,10 +2,18 @@
 
 import shutil
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from hpcbench.cli.lines import say
+from hpcbench.errors import BadInput
+
 if TYPE_CHECKING:
+    from hpcbench.plan.model import TritonModel
     from hpcbench.plan.plan import Plan
+    from hpcbench.plan.point import ServerVariant
 
 
 def job_scripts(todo: "Plan", account: str | None) -> dict[str, str | None]:
@@ -48,12 +56,17 @@ def not_checked(todo: "Plan") -> list[str]:
         A line each; none for this computer as the site.
     """
     site = todo.site
+    found = list(todo.not_checked)
+    if (unknown := incomplete_variants(todo)) and not _can_ask_triton(todo):
+        found.append(
+            f"{', '.join(each.label for each in unknown)}: no inputs in config.pbtxt, so batch "
+            "sizes and shapes; Triton completes them when it loads the model"
+        )
     if site.scheduler == "local":
-        return list(todo.not_checked)
+        return found
     from hpcbench.cluster import batch
     from hpcbench.runtime.command import runtime_of
 
-    found = list(todo.not_checked)
     submit = batch.system(site.scheduler).commands[0]
     if shutil.which(submit) is None:
         found.append(
@@ -68,7 +81,77 @@ def not_checked(todo: "Plan") -> list[str]:
     return found
 
 
-def plan_json(todo: "Plan", scripts: dict[str, str | None]) -> dict[str, Any]:
+def incomplete_variants(todo: "Plan") -> tuple["ServerVariant", ...]:
+    """Return the models of a plan that leave inputs and batch limit to the server.
+
+    Parameters
+    ----------
+    todo
+        The plan.
+
+    Returns
+    -------
+    tuple of ServerVariant
+        Each of them once, as it is in the repository.
+    """
+    found: dict[str, ServerVariant] = {}
+    placements = chain.from_iterable(todo.placements.values())
+    for variant in chain.from_iterable(chain.from_iterable(each.served for each in placements)):
+        if variant.model.inputs is None and variant.model.name not in found:
+            found[variant.model.name] = replace(variant, changes=(), version=None, compared=None)
+    return tuple(found.values())
+
+
+def _can_ask_triton(todo: "Plan") -> bool:
+    """Whether Triton can be started here: it is installed, and this is no login node."""
+    return todo.site.scheduler == "local" and todo.site.container.runtime == "native"
+
+
+def completed_models(todo: "Plan") -> dict[str, "TritonModel"]:
+    """Return the models that Triton completes as it does so, if it can be started here.
+
+    Parameters
+    ----------
+    todo
+        The plan.
+
+    Returns
+    -------
+    dict of str to TritonModel
+        By the name of the model; none where it cannot be asked.
+
+    Raises
+    ------
+    BadInput
+        A model does not load, or cannot take what the campaign asks for.
+    """
+    unknown = incomplete_variants(todo)
+    if not (unknown and _can_ask_triton(todo)):
+        return {}
+    # Only here: most models say themselves what they are.
+    from hpcbench.errors import ServerFailed
+    from hpcbench.measure import completion
+
+    names = ", ".join(each.label for each in unknown)
+    say(f"asking Triton to complete {names}: no inputs in config.pbtxt", err=True)
+    try:
+        found = completion.completed_models(unknown, todo.site.container)
+    except ServerFailed as error:
+        raise BadInput(
+            f"{todo.campaign.source}: Triton does not load {names}: {error.message}",
+            "a config.pbtxt may say what the model lacks",
+        ) from error
+    if problems := completion.completed_problems(todo.campaign, found):
+        raise BadInput(
+            "\n".join(problems),
+            "Triton completed this by itself; the axis max_batch_size or a config.pbtxt changes it",
+        )
+    return found
+
+
+def plan_json(
+    todo: "Plan", scripts: dict[str, str | None], completed: Mapping[str, "TritonModel"]
+) -> dict[str, Any]:
     """Return a plan as `hpcbench plan --json` prints it.
 
     Parameters
@@ -77,6 +160,8 @@ def plan_json(todo: "Plan", scripts: dict[str, str | None]) -> dict[str, Any]:
         The plan.
     scripts
         The job script of each pool.
+    completed
+        From `completed_models`.
 
     Returns
     -------
@@ -101,6 +186,14 @@ def plan_json(todo: "Plan", scripts: dict[str, str | None]) -> dict[str, Any]:
         "server_image": todo.site.container.server_image,
         "sdk_image": todo.site.container.sdk_image,
         "not_checked": not_checked(todo),
+        "completed": {
+            name: {
+                "max_batch_size": model.max_batch_size,
+                "dynamic_batching": model.dynamic_batching,
+                "inputs": {tensor: list(dims) for tensor, dims in model.inputs or ()},
+            }
+            for name, model in completed.items()
+        },
         "job_scripts": scripts,
         "placements": [
             {

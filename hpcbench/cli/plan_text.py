@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from hpcbench.cli.table import Column, server_columns, table_lines
 if TYPE_CHECKING:
     # Only for annotations: these import Dask and pandas, which `hpcbench plan` does not need.
     from hpcbench.plan.grid import Grid
+    from hpcbench.plan.model import TritonModel
     from hpcbench.plan.plan import Plan
     from hpcbench.plan.point import Point
 
@@ -68,6 +69,23 @@ def print_checks(todo: "Plan", not_checked: Iterable[str], console: Console) -> 
         print_folded(console, "not checked from here:")
     for line in lines:
         print_folded(console, f"  {line}")
+
+
+def print_completed(completed: Mapping[str, "TritonModel"], console: Console) -> None:
+    """Print what Triton completes of models that leave it to the server.
+
+    Parameters
+    ----------
+    completed
+        The models as it completes them, by name.
+    console
+        Where to print.
+    """
+    for name, model in completed.items():
+        on = "dynamic batching" if model.dynamic_batching else "no dynamic batching"
+        inputs = ", ".join(f"{tensor} {list(dims)}" for tensor, dims in model.inputs or ())
+        text = f"Triton completes {name}: max_batch_size {model.max_batch_size}, {on}; {inputs}"
+        print_folded(console, text)
 
 
 def _plan_table(todo: "Plan", width: int | None) -> list[Text]:

@@ -4,15 +4,15 @@ The arguments and options that other commands share with them are defined here, 
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from math import isnan
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from hpcbench.cli import completions
 from hpcbench.cli.lines import say, say_damaged
+from hpcbench.cli.numbers import Number, Whole, positive
 from hpcbench.cli.rows import ACCEPT, ALL, load_chosen, load_whole
 from hpcbench.errors import BadInput
 
@@ -21,59 +21,6 @@ if TYPE_CHECKING:
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 RESULTS = click.argument("results", type=click.Path(path_type=Path))
-
-LARGEST = 1e15
-"""Limit for numbers on the command line, so that products of two of them stay finite."""
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-class _RangeInWords:
-    min: Any
-    max: Any
-    min_open: bool
-    max_open: bool
-
-    def _describe_range(self) -> str:
-        """What click itself writes as x>0."""
-        above = "above" if self.min_open else "from"
-        below = "below" if self.max_open else "to"
-        if self.max is None:
-            return f"above {self.min:g}" if self.min_open else f"{self.min:g} or more"
-        return f"{above} {self.min:g} {'to ' * self.max_open}{below} {self.max:g}"
-
-
-class Whole(_RangeInWords, click.IntRange):
-    """A whole number in a range."""
-
-
-class Number(_RangeInWords, click.FloatRange):
-    """A finite number in a range. Click itself accepts NaN in any range, and infinity."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the number, or fail with what is allowed.
-
-        Parameters
-        ----------
-        value, param, ctx
-            As for `click.ParamType.convert`.
-
-        Returns
-        -------
-        int or float
-            In the range, and at most LARGEST.
-        """
-        number = super().convert(value, param, ctx)
-        if isnan(number):
-            self.fail(f"{value!r} is not a number", param, ctx)
-        if number > LARGEST:
-            self.fail(f"{value} is not in the range up to {LARGEST:g}", param, ctx)
-        return number
-
-
-def _positive(name: str, unit: str, meaning: str) -> Callable[[_Command], _Command]:
-    number = Number(min=0, min_open=True)
-    return click.option(name, type=number, metavar=unit, help=meaning)
 
 
 def _parse_prices(
@@ -90,6 +37,19 @@ def _parse_prices(
         if not name or not 0 < prices[name] < float("inf"):
             raise click.BadParameter(f"{text!r} is not POOL=PRICE or SITE/POOL=PRICE, as in a100=2")
     return prices
+
+
+def _parse_where(
+    _context: click.Context, _option: click.Parameter, values: Iterable[str]
+) -> list[tuple[str, list[str]]]:
+    """Columns with their values, from strings of the form NAME=VALUE,VALUE."""
+    found = []
+    for text in values:
+        name, equals, allowed = text.partition("=")
+        if not (name and equals and allowed):
+            raise click.BadParameter(f"{text!r} is not NAME=VALUE, as in instance_count=2")
+        found.append((name, allowed.split(",")))
+    return found
 
 
 @click.command()
@@ -142,6 +102,22 @@ def report(results: Path, out: Path, **chosen: Any) -> int:
     shell_complete=completions.figures,
     help="Draw only this figure. Repeat the option for several. Default: all that apply.",
 )
+@click.option(
+    "--where",
+    metavar="NAME=VALUE[,VALUE]",
+    multiple=True,
+    callback=_parse_where,
+    help="Draw only points with this value of a column or a server axis, as in instance_count=2. "
+    "Repeat the option for several columns.",
+)
+@click.option(
+    "--series",
+    metavar="TEXT",
+    multiple=True,
+    help="Colour the series with this in their legend, as in '2 instances, concurrency 8', and the "
+    "first, which ratios refer to. Repeat the option for several. Default: the fastest of each "
+    "server.",
+)
 @ACCEPT
 @ALL
 @click.option("--verbose", is_flag=True, help="Say why other figures were not drawn.")
@@ -150,6 +126,8 @@ def plot(
     out: Path,
     style: str,
     names: tuple[str, ...],
+    where: list[tuple[str, list[str]]],
+    series: tuple[str, ...],
     verbose: bool,
     **chosen: Any,
 ) -> int:
@@ -159,13 +137,15 @@ def plot(
     numbers. All figures: docs/figures.md.
     """
     from hpcbench.analysis.figures.save import save_figures
+    from hpcbench.analysis.summary.choice import Choice
     from hpcbench.analysis.summary.invalid_rows import is_nothing_valid
     from hpcbench.cli.console import show_progress_of
     from hpcbench.cli.point_text import counted
 
     frame, damaged = load_chosen(results, **chosen)
     track = show_progress_of("drawing")
-    saved = save_figures(frame, out, style=style, names=names, track=track)
+    choice = Choice(where, series)
+    saved = save_figures(frame, out, style=style, names=names, choice=choice, track=track)
     for path in saved.files:
         say(path)
     if verbose or names:
@@ -193,9 +173,9 @@ def plot(
     help="What to optimize: highest throughput, lowest p99 latency, most inferences per joule, or "
     "lowest cost per inference.",
 )
-@_positive("--max-latency-p99-ms", "MS", "Upper limit for the p99 latency.")
-@_positive("--max-gpu-memory-gib", "GIB", "Upper limit for the memory used on all GPUs together.")
-@_positive("--min-throughput", "INFER/S", "Lower limit for the throughput.")
+@positive("--max-latency-p99-ms", "MS", "Upper limit for the p99 latency.")
+@positive("--max-gpu-memory-gib", "GIB", "Upper limit for the memory used on all GPUs together.")
+@positive("--min-throughput", "INFER/S", "Lower limit for the throughput.")
 @click.option(
     "--confidence",
     metavar="PROBABILITY",
@@ -209,7 +189,7 @@ def plot(
     is_flag=True,
     help="Take a limit as kept where the mean over the repeats keeps it, however far they vary.",
 )
-@_positive("--rate", "INFER/S", "Also compute how many GPUs this rate needs.")
+@positive("--rate", "INFER/S", "Also compute how many GPUs this rate needs.")
 @click.option(
     "--headroom",
     metavar="FRACTION",

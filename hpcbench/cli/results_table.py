@@ -104,6 +104,8 @@ def results_table(frame: "pd.DataFrame") -> ResultsTable:
         A row for each measurement, in the order of the campaign. A notebook shows it; `print` and
         `str` write it as text.
     """
+    # What differs in its session only stands in the order of time.
+    frame = frame.sort_values("started_at", kind="stable")
     points = frame[[*PLAN_SCHEMA.names, "model_position"]].astype(object)
     # The label of a model that an ensemble calls has its version already.
     points["model_version"] = points["model_version"].mask(frame["part_of"].notna())
@@ -115,7 +117,18 @@ def results_table(frame: "pd.DataFrame") -> ResultsTable:
         for name, column, divisor in _METRICS
     ]
     found.append(Column("status", tuple(sorted_frame["status"]), right=False))
-    return ResultsTable(asked_columns([rows[i] for i in order]), found)
+    asked = asked_columns([rows[i] for i in order])
+    sessions = tuple(_sessions(sorted_frame))
+    if len(set(sessions)) > 1:
+        asked.append(Column("session", sessions))
+    return ResultsTable(asked, found)
+
+
+def _sessions(frame: "pd.DataFrame") -> list[str]:
+    """Return the number of the session of each row, in the order of their first measurements."""
+    begun = frame.groupby("run_id", dropna=False)["started_at"].min().sort_values(kind="stable")
+    numbers = {run_id: str(number) for number, run_id in enumerate(begun.index, start=1)}
+    return [numbers[run_id] for run_id in frame["run_id"]]
 
 
 def asked_columns(rows: Sequence[Row]) -> list[Column]:

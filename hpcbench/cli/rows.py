@@ -130,3 +130,28 @@ def load_whole(
     damaged: list[HpcbenchError] = []
     frame = load_results(results, columns, points, categories=categories, on_damage=damaged.append)
     return frame, damaged
+
+
+def same_servers(results: Path) -> list[str]:
+    """Return which server variants Triton made the same server of.
+
+    Parameters
+    ----------
+    results
+        A results folder.
+
+    Returns
+    -------
+    list of str
+        As in "2 instances (the same as default instances)", of the present model files.
+    """
+    from hpcbench.analysis.summary import same_servers
+    from hpcbench.analysis.summary.configuration import ordered_variants
+    from hpcbench.records import model_files
+
+    columns = dict.fromkeys((*same_servers.SAME_SERVERS_COLUMNS, *model_files.FILE_COLUMNS))
+    frame, _ = load_whole(results, [*columns], categories=True)
+    earlier = model_files.is_earlier(frame, model_files.current_digests(results))
+    frame = frame[~earlier].reset_index(drop=True)
+    named = same_servers.with_one_name(frame.assign(variant=ordered_variants(frame["variant"])))
+    return same_servers.same_servers_texts(named)

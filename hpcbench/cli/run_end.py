@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from rich.console import Console
 
+from hpcbench.analysis.summary.same_servers import ALSO
 from hpcbench.analysis.summary.searches import without_steps
 from hpcbench.cli.console import line_width, print_folded, print_lines
 from hpcbench.cli.lines import folded, folded_phrases
@@ -69,11 +70,35 @@ def print_end(summary: "Summary", folder: Path, table: Console, console: Console
         print_folded(console, earlier_text(int(earlier.sum())))
     for line in reason_lines(rows, width, most_points=0):
         print_folded(console, line)
+    for line in left_out_lines(frame):
+        print_folded(console, line)
     for line in best_lines(frame, rows, width):
         print_folded(console, line)
     for line in next_lines(frame, rows, summary, folder):
         print_folded(console, shell_line(line, width))
     return frame
+
+
+def left_out_lines(frame: pd.DataFrame) -> list[str]:
+    """Say how many measurements no decision and no figure will use.
+
+    Parameters
+    ----------
+    frame
+        Measurements with ``invalid_reasons``.
+
+    Returns
+    -------
+    list of str
+        A line; none where all are used, or none is, which `best_lines` says.
+    """
+    from hpcbench.analysis.summary.invalid_rows import is_left_out, is_nothing_valid
+
+    count = int(is_left_out(frame).sum())
+    if not count or is_nothing_valid(frame):
+        return []
+    are = "is not valid and is" if count == 1 else "are not valid and are"
+    return [f"{counted(count, 'measurement')} {are} left out: hpcbench check says why"]
 
 
 def best_lines(frame: pd.DataFrame, rows: Sequence[Row], width: int | None) -> list[str]:
@@ -107,6 +132,7 @@ def best_lines(frame: pd.DataFrame, rows: Sequence[Row], width: int | None) -> l
     for one, more in zip(advice, recommendation_distinctions(advice), strict=True):
         if one.best is not None:
             point = point_phrases(one.best, names)
+            point += [f"the same as {also}"] if (also := one.best.get(ALSO)) else []
             lines.append(_best(one, one.best, more, width))
             lines.append(folded_phrases(point, width, "    ", 8))
     if lines or not any(row["status"] in MEASURED for row in rows):

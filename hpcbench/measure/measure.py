@@ -37,7 +37,8 @@ from hpcbench.measure.perf_analyzer import PassPlan
 from hpcbench.measure.perf_output import Outcome
 from hpcbench.measure.preflight import InstalledPerfAnalyzer, check_scratch, installed_perf_analyzer
 from hpcbench.measure.server import ServerOptions
-from hpcbench.measure.server_statistics import wait_until_idle
+from hpcbench.measure.server_death import wait_where_dead
+from hpcbench.measure.server_statistics import in_flight_s, wait_until_idle
 from hpcbench.plan import applicability, model_config
 from hpcbench.plan.digest import hash_id
 from hpcbench.plan.initial_record import initial_record
@@ -51,9 +52,6 @@ from hpcbench.runtime.command import NodeAccess
 from hpcbench.runtime.temporary import temporary_folder
 
 log = logging.getLogger(__name__)
-
-
-_DEATH_S = 0.5
 
 
 def measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, None, None]:
@@ -217,8 +215,6 @@ def _search(point: Point, server: triton.Server, work: _Work) -> Iterator[capaci
         ((outcome, extra),) = _measure_load((replace(point, load=load),), server, work)
         if not server.alive:
             outcome = replace(outcome, status=Status.FAILED)
-        elif outcome.metrics.get("overloaded"):
-            wait_until_idle(work.watch.statistics)
         return outcome, extra
 
     placement = work.placement
@@ -299,11 +295,13 @@ def _measure_load(
             spent_s += results[0].seconds
             better = [each.better_plan or plan for each, plan in zip(results, plans, strict=True)]
             if any(each.exit_code is not None for each in results):
-                # The death of a server may be known a moment after that of its client.
-                server.process.wait(timeout_s=_DEATH_S)
+                wait_where_dead(server)
             if better == plans or not server.alive:
                 break
             plans = better
+    left_s = max(in_flight_s(each.outcome.metrics) for each in results)
+    if server.alive:
+        wait_until_idle(work.watch.statistics, left_s)
     found = []
     for point, command, each in zip(everyone, commands, results, strict=True):
         extra: dict[str, Any] = {

@@ -25,6 +25,8 @@ _EDGE_REQUESTS = 5
 _EDGE_SHARE = 0.02
 
 _IDLE_S, _IDLE_LIMIT_S = 0.3, 60.0
+_SOON_S = 0.15
+"""perf_analyzer takes at least as long to start."""
 
 
 @dataclass(frozen=True)
@@ -129,16 +131,39 @@ class ServerStatistics:
         return parse(loaded_config.get_json(self.http_port, "/v2/models/stats"))
 
 
-def wait_until_idle(statistics: ServerStatistics) -> None:
-    """Wait until Triton answers no more requests, which a load that is too high has left behind.
+def in_flight_s(metrics: Mapping[str, Any]) -> float:
+    """Return how long requests of a load that was ended may keep Triton at work.
+
+    Parameters
+    ----------
+    metrics
+        Those of the load, by the names of their columns.
+
+    Returns
+    -------
+    float
+        Seconds; 0 where they are over before the next perf_analyzer sends anything.
+    """
+    longest_s = 1.5 * (metrics.get("latency_p99_us") or 0.0) / 1e6
+    if metrics.get("overloaded"):
+        return max(_IDLE_S, longest_s)
+    return longest_s if longest_s > _SOON_S else 0.0
+
+
+def wait_until_idle(statistics: ServerStatistics, quiet_s: float) -> None:
+    """Wait until Triton answers no more requests, which a load that was ended has left behind.
+
+    They would be counted with those of the next load, whose first requests would wait for them.
 
     Parameters
     ----------
     statistics
         The statistics of the server.
+    quiet_s
+        Triton is idle when it has answered nothing for so long; 0 asks nothing.
     """
     deadline, before = time.monotonic() + _IDLE_LIMIT_S, None
-    while time.monotonic() < deadline:
+    while quiet_s > 0 and time.monotonic() < deadline:
         try:
             now = statistics.read()
         except (OSError, HTTPException, ValueError):
@@ -146,7 +171,7 @@ def wait_until_idle(statistics: ServerStatistics) -> None:
         if now == before:
             return
         before = now
-        time.sleep(_IDLE_S)
+        time.sleep(quiet_s)
 
 
 def parse(answer: Mapping[str, Any]) -> Counts:

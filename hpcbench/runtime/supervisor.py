@@ -28,8 +28,7 @@ import signal
 import sys
 import time
 
-PR_SET_PDEATHSIG = 1
-PR_SET_CHILD_SUBREAPER = 36
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 STOP = b"stop"
 INTERRUPT = b"interrupt"
 MARK = "HPCBENCH_PROGRAM"
@@ -38,6 +37,7 @@ GUARD = "hpcbench-guard"
 """The guard's name in lists of processes."""
 FOLDER_PREFIX = f"hpcbench-tmp-{os.uname().nodename.partition('.')[0]}-"
 """Of folders that are locked while their process lives; other hosts may not see the lock."""
+ENVIRONMENTS = "/tmp/python_env_*"  # of Triton's Python backend, whatever TMPDIR says
 HANDLED = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 # What was read from the pipe, if anything: STOP, or b"" where the starter died.
@@ -376,9 +376,9 @@ def remove_abandoned(parent: str) -> None:
 
 
 def _remove_environments() -> None:
-    """Delete the empty folders that Triton's Python backend makes in /tmp, whatever TMPDIR says."""
+    """Delete the empty folders that Triton's Python backend has left."""
     servers = [_started(pid) for pid in _pids() if _name(pid) == b"tritonserver" and _own(pid)]
-    for path in glob.glob("/tmp/python_env_*"):
+    for path in glob.glob(ENVIRONMENTS):
         # It may be gone meanwhile, or have an environment in it.
         with contextlib.suppress(OSError):
             found = os.lstat(path)

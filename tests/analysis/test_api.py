@@ -8,8 +8,9 @@ import pytest
 
 import hpcbench
 from hpcbench.errors import BadInput
+from tests.helpers.paths import DATA
 
-RESULTS = Path(__file__).parents[2] / "docs" / "results" / "jet_tagger.parquet"
+RESULTS = DATA / "jet_tagger_0.1.0.parquet"
 
 
 @pytest.fixture(scope="module")

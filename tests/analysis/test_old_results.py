@@ -26,10 +26,10 @@ from hpcbench.analysis.summary import points
 from hpcbench.analysis.summary.limits import Requirements
 from hpcbench.analysis.summary.points import summarise
 from hpcbench.analysis.summary.same_servers import ALSO
-from tests.helpers.paths import CHECKOUT, DATA
+from tests.helpers.paths import DATA
 
 RESULTS = {
-    "jet_tagger": CHECKOUT / "docs" / "results" / "jet_tagger.parquet",
+    "jet_tagger": DATA / "jet_tagger_0.1.0.parquet",
     "results_before": DATA / "results_before",
 }
 SENTENCES = ("notes", "failing")
@@ -37,6 +37,9 @@ SENTENCES = ("notes", "failing")
 
 NEW = ("latency_tails",)
 """Kinds of figures that there were not then."""
+
+CHOSEN = ("drawn",)
+"""Which series stand out of many, for which there is another rule since."""
 
 ERRORS = ("low", "high", "as_good", "runners_up", "sizing")
 """What is made of the errors, which few repeats borrow from others since; those that are as good
@@ -122,6 +125,9 @@ def test_the_figures_are_the_same(results: Path, expected: Any) -> None:
             found = [plain(value) for value in drawn_ends(figure.data, column)]
             # What is the same in every row stands there once.
             wanted = values * len(found) if len(values) == 1 else values
+            if column in CHOSEN and len(values) > 1:
+                assert set(found) <= {"colour", "grey", "no"}
+                continue
             assert alike(found, wanted), f"{figure.name}: {column}"
 
 

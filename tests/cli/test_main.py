@@ -23,6 +23,7 @@ from hpcbench.records import store
 from hpcbench.records.columns import Status
 from hpcbench.records.folder import Results, lock_folder, write_atomically
 from tests.helpers.builders import NOON, record, workplace, write_campaign, write_site
+from tests.helpers.measurements import measured, server
 
 COMMANDS = ["plan", "run", "status", "plot"]
 
@@ -89,7 +90,7 @@ def test_the_program_itself_can_be_started_as_a_module() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
     )
     assert (ended.returncode, ended.stderr) == (0, "")
     assert __version__ in ended.stdout
@@ -107,7 +108,7 @@ def slow_imports(*words: object) -> set[str]:
         "main(sys.argv[1:])"
     )
     command = [sys.executable, "-c", script, *map(str, words)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240)
     return set(ended.stderr.splitlines()[-1].split())
 
 
@@ -330,7 +331,7 @@ def test_an_output_that_nobody_reads_never_looks_like_something_that_got_worse(
         stderr=subprocess.PIPE,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
     )
     assert (ended.returncode, ended.stderr) == (141, "")
 
@@ -359,7 +360,7 @@ def plot_without(package: str) -> tuple[int, str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
     )
     assert ended.stdout == ""
     return ended.returncode, ended.stderr
@@ -414,7 +415,7 @@ def test_a_plan_as_json_has_every_placement_and_every_measurement(place: Path) -
     assert set(output) == {
         *("campaign", "site", "points", "repeats", "measurements", "merged", "not_applicable"),
         *("estimate_s", "gpu_s", "job_scripts", "placements", "measurement_rows", "excluded"),
-        *("idle", "runtime", "server_image", "sdk_image", "not_checked"),
+        *("idle", "runtime", "server_image", "sdk_image", "not_checked", "completed"),
     }
     assert (output["campaign"], output["site"]) == ("study", "here")
     assert (output["points"], output["repeats"], output["measurements"]) == (12, 2, 24)
@@ -471,6 +472,16 @@ def test_a_plan_says_which_rule_can_never_take_anything(place: Path) -> None:
     write_campaign(place, exclude=[{"batch_size": 63}])
     result = invoke("plan", place / "campaign.yaml", "--site", place / "site.yaml")
     assert "exclude: {batch_size: 63}: batch_size is never 63; its values: 1\n" in result.output
+
+
+def test_a_plan_for_a_cluster_says_which_models_only_triton_completes(place: Path) -> None:
+    (place / "models" / "tagger" / "config.pbtxt").unlink()
+    write_site(place, scheduler="slurm")
+    words = ["plan", place / "campaign.yaml", "--site", place / "site.yaml"]
+    assert "tagger: no inputs in config.pbtxt" in " ".join(invoke(*words).output.split())
+    output = json.loads(invoke(*words, "--json").stdout)
+    assert any("no inputs in config.pbtxt" in line for line in output["not_checked"])
+    assert output["completed"] == {}
 
 
 def test_a_plan_of_one_pool_leaves_the_others_out(place: Path) -> None:
@@ -545,6 +556,19 @@ def test_the_status_as_json_has_one_row_for_each_measurement(written: Written) -
     assert {"point_id", "pool", "repeat", "model_label", "variant", "concurrency"} <= set(
         output["measurements"][0]
     )
+
+
+def test_the_status_names_the_variants_that_are_one_server(tmp_path: Path) -> None:
+    results = Results(tmp_path / "results")
+    results.create()
+    records = [measured(variant=server(instance_count=n), instance_count=2) for n in ("base", 2)]
+    store.write_records(results.records / "all.parquet", records)
+    names = store.PLAN_SCHEMA.names
+    store.write_plan(results, [{name: getattr(each, name) for name in names} for each in records])
+    same = "2 instances (the same as default instances)"
+    assert f"\none configuration: {same}\n" in invoke("status", results.folder).output
+    output = json.loads(invoke("status", results.folder, "--json").stdout)
+    assert output["same_servers"] == [same]
 
 
 def test_the_status_of_a_run_at_work_says_what_is_running(written: Written) -> None:

@@ -51,8 +51,10 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         for name in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR"):
             patch.setenv(name, str(home / name.lower()))
         patch.setenv("PYTHONPATH", str(CHECKOUT))
+        patient = {"timeout": 240, "startup_timeout": 240}
+        client = NotebookClient(notebook, kernel_name="python3", **patient)
         with pytest.raises(CellExecutionError):
-            NotebookClient(notebook, timeout=120, kernel_name="python3").execute(cwd=str(home))
+            client.execute(cwd=str(home))
     return {cell.source: cell.outputs for cell in notebook.cells}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -35,7 +36,7 @@ from hpcbench.records.folder import Results
 from hpcbench.records.frame import load_results
 from hpcbench.records.store import write_point
 from tests.cli.screens import printed
-from tests.helpers.builders import campaign, expanded, record, variant
+from tests.helpers.builders import NOON, campaign, expanded, record, variant
 
 STARTED = PlacementStarted("p", "cpu", "0", "node", 0.0)
 
@@ -188,6 +189,18 @@ def table(results: Results, *records: Record) -> str:
 @pytest.fixture
 def results(tmp_path: Any) -> Results:
     return Results(tmp_path / "results")
+
+
+def test_the_table_tells_sessions_apart_where_there_are_several(results: Results) -> None:
+    late = NOON + timedelta(days=1)
+    text = table(
+        results,
+        record(0, placement_id="p", run_id="b", started_at=NOON),
+        record(0, placement_id="q", run_id="a", started_at=late, throughput_infer_per_s=7.0),
+    )
+    first, second = (line.split() for line in text.splitlines()[-2:])
+    assert "session" in text
+    assert (first[0], second[:2]) == ("1", ["2", "7.0"])
 
 
 def test_the_table_has_a_line_for_each_measurement_and_says_once_what_is_the_same(

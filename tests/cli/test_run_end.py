@@ -94,6 +94,11 @@ def test_a_run_of_which_nothing_can_be_believed_has_no_best_and_says_so(tmp_path
     assert text.endswith("next:   hpcbench check 'results/my scan'\n")
 
 
+def test_measurements_that_are_left_out_are_counted(tmp_path: Path) -> None:
+    text = ended(tmp_path, [measured(0, latency_avg_us=1.0), measured(1)])
+    assert "\n1 measurement is not valid and is left out: hpcbench check says why\n" in text
+
+
 def test_the_best_has_an_interval_where_it_was_repeated_and_says_what_is_as_good(
     tmp_path: Path,
 ) -> None:
@@ -132,6 +137,15 @@ def test_the_best_of_each_model_names_the_server_variant_and_the_pool(tmp_path: 
     text = ended(tmp_path, records)
     assert text.count("infer/s") == 2
     assert text.count("batch 8, concurrency 4, pool a100, instances 2\n") == 2
+
+
+def test_the_best_has_both_names_of_a_server_that_has_two(tmp_path: Path) -> None:
+    records = [
+        measured(number, batch_size=8, instance_count=2, variant=json.dumps({"instance_count": n}))
+        for number, n in enumerate(("base", 2))
+    ]
+    text = ended(tmp_path, records)
+    assert "instances 2, the same as default instances\n" in text
 
 
 @pytest.mark.parametrize(

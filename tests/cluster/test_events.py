@@ -51,8 +51,8 @@ def test_a_worker_goes_by_its_name_also_when_dask_has_passed_its_message_on() ->
     with local_workers(Pool()) as workers:
         arrived: queue.SimpleQueue[Any] = queue.SimpleQueue()
         workers.client.subscribe_topic("topic", arrived.put)
-        name = workers.client.submit(_send, pure=False).result(60)
-        _, message = arrived.get(timeout=60)
+        name = workers.client.submit(_send, pure=False).result(240)
+        _, message = arrived.get(timeout=240)
     assert message["worker"].startswith("tls://")
     assert from_message(message) == PlacementStarted("p-1", "gpu", name, "n1", 1.5)
 

@@ -132,9 +132,9 @@ def test_its_sockets_are_deleted_also_after_a_killed_driver(
         if end == "killed":
             assert list(Path(folder).glob("*/pymp-*/listener-*"))
             program.kill()
-            program.communicate(timeout=60)
+            program.communicate(timeout=240)
             monkeypatch.setattr(tempfile, "tempdir", folder)
             sweep()
         else:
-            assert program.communicate(timeout=60) == ("", "")
+            assert program.communicate(timeout=240) == ("", "")
         assert list(Path(folder).iterdir()) == []

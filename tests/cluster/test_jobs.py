@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,14 @@ from tests.helpers.waiting import wait_until
 # Who is connected, asked from another thread than the scheduler's
 
 
+GO = threading.Event()
+"""Of this process, in which workers are threads."""
+
+
+def _wait_for_go() -> bool:
+    return GO.wait(200)
+
+
 def test_workers_are_known_by_name_while_they_are_there_and_remembered() -> None:
     workers = ConnectedWorkers()
     with (
@@ -32,9 +39,13 @@ def test_workers_are_known_by_name_while_they_are_there_and_remembered() -> None
         assert workers.names == frozenset(), "those of before are not seen"
         cluster.scale(4)
         assert wait_until(lambda: workers.names == {"2", "3"} and len(cluster.workers) == 4)
-        busy = client.submit(time.sleep, 1, workers=[cluster.workers[2].worker_address])
-        assert wait_until(lambda: workers.idle == ["3"])
-        busy.result()
+        GO.clear()
+        busy = client.submit(_wait_for_go, workers=[cluster.workers[2].worker_address])
+        try:
+            assert wait_until(lambda: workers.idle == ["3"])
+        finally:
+            GO.set()
+        assert busy.result()
         cluster.scale(2)
         assert wait_until(lambda: workers.names == frozenset())
     assert workers.ever == {"2", "3"}

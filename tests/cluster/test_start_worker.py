@@ -25,7 +25,7 @@ def last_line(*arguments: str) -> str:
         "w",
     ]
     command += ["--nthreads", "1", "--dashboard-address", "127.0.0.1:0", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     return done.stderr.splitlines()[-1]
@@ -93,7 +93,7 @@ def test_a_module_that_somebody_has_put_into_the_jobs_folder_does_not_run(tmp_pa
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=240,
     )
     assert "--death-timeout" in done.stdout
     assert not ran.exists()

@@ -48,7 +48,7 @@ def test_a_signal_ends_the_run_unless_it_was_to_be_ignored(name: str, ignored: b
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=240,
     )
     expected = "went on" if ignored else f"stopped by {name}; what was measured is kept"
     assert done.stdout.strip() == expected

@@ -5,7 +5,6 @@ import os
 import socket
 import ssl
 import sys
-import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -63,10 +62,7 @@ def test_nothing_is_left_when_the_block_ends() -> None:
         client = workers.client
         pids = set(client.run(_nothing).values())
         assert all(psutil.pid_exists(pid) for pid in pids)
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline and any(map(psutil.pid_exists, pids)):
-        time.sleep(0.05)
-    assert not any(map(psutil.pid_exists, pids))
+    assert wait_until(lambda: not any(map(psutil.pid_exists, pids)))
     after = [c for c in psutil.Process().children(recursive=True) if c.pid not in before]
     running = [child for child in after if child.status() != psutil.STATUS_ZOMBIE]
     left = [" ".join(child.cmdline()) for child in running]

@@ -236,7 +236,7 @@ def test_an_installed_wheel_brings_the_sites_of_real_machines(tmp_path: Path) ->
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
     )
     assert (done.returncode, done.stdout) == (0, "perlmutter\n"), done.stderr
     shipped = {path.name for path in (tmp_path / "installed/hpcbench/site_configs").iterdir()}

@@ -32,7 +32,7 @@ def run(*words: object, path: str = "/nowhere") -> subprocess.CompletedProcess[s
         env={"PATH": path},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
 

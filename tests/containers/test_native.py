@@ -200,7 +200,9 @@ def test_the_loaders_complaint_gives_the_library(libraries: ModuleType) -> None:
 
 def _call(*words: str | Path, **settings: Any) -> subprocess.CompletedProcess[str]:
     argv = [sys.executable, str(CONTAINERS / "native.py"), *map(str, words)]
-    return subprocess.run(argv, capture_output=True, text=True, timeout=60, **settings, check=False)
+    return subprocess.run(
+        argv, capture_output=True, text=True, timeout=240, **settings, check=False
+    )
 
 
 def test_wrong_usage_exits_with_2() -> None:

@@ -67,7 +67,7 @@ def installed(prefix: Path, native_files: ModuleType) -> Path:
 
 def verify(prefix: Path) -> tuple[int, str]:
     command = [sys.executable, str(CONTAINERS / "native.py"), "--verify", str(prefix)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     return done.returncode, done.stderr
 
 

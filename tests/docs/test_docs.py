@@ -76,12 +76,27 @@ def test_every_link_of_a_page_leads_somewhere(page):
             assert (page.parent / target).exists(), target
 
 
+def test_every_page_is_reached_from_the_index() -> None:
+    waiting, reached = ["index"], set[str]()
+    while waiting:
+        name = waiting.pop()
+        reached.add(name)
+        page = DOCS / f"{name}.md"
+        text = page.read_text() if page.exists() else ""
+        for tree in re.findall(r"^```{toctree}\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+            for entry in (line for line in tree.split() if not line.startswith(":")):
+                found = {path.relative_to(DOCS).with_suffix("") for path in DOCS.glob(f"{entry}.*")}
+                waiting += sorted({str(path) for path in found} - reached)
+    pages = {str(path.relative_to(DOCS).with_suffix("")) for path in PAGES}
+    assert pages <= reached, pages - reached
+
+
 def test_the_results_of_the_documentation_are_those_of_its_campaign():
     """Measured with docs/campaign.yaml, and small enough for a repository."""
     path = DOCS / "results" / "jet_tagger.parquet"
     assert path.stat().st_size < 300_000
     frame = load_results(path)
-    assert len(frame) == 2 * 2 * 4 * 3 * 2
+    assert len(frame) == 2 * 2 * 4 * 3 * Campaign.load(DOCS / "campaign.yaml").repeats
     assert frame["measurement_interval_ms"].eq(2000).all()
     assert frame["status"].eq("ok").mean() > 0.9
     assert set(frame["batch_size"]) == {1, 4, 16, 64}

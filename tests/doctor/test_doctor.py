@@ -1,5 +1,6 @@
 """`hpcbench doctor`: what is right is listed, what is wrong comes with a way out, nothing stays."""
 
+import contextlib
 import json
 import os
 import re
@@ -227,8 +228,11 @@ class Answers:
 def test_clocks_that_differ_fail(tmp_path: Path) -> None:
     for offset_s in (60, -60):
         ahead = Answers(site(), tmp_path, lambda _, late=offset_s: time.time() + late)
-        with pytest.raises(SiteError, match=re.escape(f"is {offset_s:+d}.0 s from this one")):
+        with pytest.raises(SiteError, match=r"is ([+-][\d.]+) s from this one") as error:
             worker_checks._clocks(ahead)
+        said_s = re.search(r"[+-][\d.]+", error.value.message)
+        assert said_s
+        assert float(said_s[0]) == pytest.approx(offset_s, abs=1)
     assert worker_checks._clocks(Answers(site(), tmp_path, lambda _: time.time())).startswith("0.0")
 
 
@@ -301,11 +305,21 @@ def test_an_interface_that_is_not_there_is_reported_with_those_that_are() -> Non
         doctor._interface(Network(interface="ib7"))
 
 
+def _both_are_free(port: int) -> bool:
+    with contextlib.suppress(OSError), closing(socket.socket()) as one:
+        one.bind(("127.0.0.1", port - 1))
+        with closing(socket.socket()) as other:
+            other.bind(("127.0.0.1", port))
+            return True
+    return False
+
+
 def test_ports_that_are_taken_are_counted() -> None:
     with closing(socket.socket()) as entry:
-        entry.bind(("127.0.0.1", 0))
+        # Below the ports that Linux gives to whoever asks for any, which other tests do.
+        port = next(port for port in range(20_001, 30_000, 2) if _both_are_free(port))
+        entry.bind(("127.0.0.1", port))
         entry.listen()
-        port = entry.getsockname()[1]
         network = Network(interface="lo", ports=f"{port - 1}:{port}")
         assert doctor._ports(network, 1) == f"1 of 2 free in {port - 1}:{port}"
         with pytest.raises(SiteError, match=r"1 of .* free, 2 wanted"):
@@ -425,14 +439,14 @@ def test_an_end_by_a_signal_leaves_nothing(
     command = [sys.executable, "-m", "hpcbench", "doctor", "--site", here, "--results", results]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         # The pool's own folder is made right before its worker is started.
-        assert wait_until(lambda: list(results.glob("hpcbench-doctor-*/cpu")), 60)
+        assert wait_until(lambda: list(results.glob("hpcbench-doctor-*/cpu")), 240)
         time.sleep(1)
         process.send_signal(number)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=240)
     if number != signal.SIGKILL:
         assert process.returncode == 130
         assert b"no job, no process and no file is left" in stderr
-    assert wait_until(lambda: not list(results.iterdir()), 30)
+    assert wait_until(lambda: not list(results.iterdir()), 120)
 
 
 @pytest.mark.native
@@ -476,7 +490,7 @@ def test_a_triton_that_does_not_start_is_reported_in_its_own_words(
 
 # The cluster on one machine
 
-in_the_box = [pytest.mark.box, pytest.mark.timeout(600)]
+in_the_box = [pytest.mark.box, pytest.mark.timeout(1200)]
 HOME = "/home/physicist"
 
 
@@ -613,9 +627,9 @@ class TestInTheBox:
     def test_a_job_that_waits_goes_with_its_driver(self, ward: Place, full: None) -> None:
         command = [BOX, "exec", *ward.command("box-slurm")]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-            assert in_time(lambda: "hpcbench-" in ward.left(), 60)
+            assert in_time(lambda: "hpcbench-" in ward.left(), 240)
             process.send_signal(signal.SIGINT)
-            process.communicate(timeout=120)
+            process.communicate(timeout=240)
         assert process.returncode == 130
         assert in_time(lambda: ward.left() == "", 60)
 
@@ -627,11 +641,11 @@ class TestInTheBox:
                 if b"worker connects" in line:
                     break
             process.kill()
-            process.communicate(timeout=60)
+            process.communicate(timeout=240)
         assert in_time(lambda: ward.left() == "", 60)
         programs = "hpcbench.cluster.start_worker|tritonserver|cancel_jobs_of"
         gone = lambda: box.exec("pgrep", "-f", programs, root=True).returncode == 1  # noqa: E731
-        assert in_time(gone, 90)
+        assert in_time(gone, 200)
 
 
 @pytest.fixture
@@ -639,6 +653,6 @@ def full(box: Box) -> Iterator[None]:
     """All GPUs of the box's Slurm are taken."""
     options = ["--parsable", "-N2", "--ntasks-per-node=1", "--gres=gpu:2", "-o", "/dev/null"]
     number = box.said("sbatch", *options, "--wrap", "sleep 600")
-    assert in_time(lambda: box.said("squeue", "-h", "-j", number, "-o", "%t") == "R", 30)
+    assert in_time(lambda: box.said("squeue", "-h", "-j", number, "-o", "%t") == "R", 240)
     yield
     box.said("scancel", number)

@@ -141,13 +141,14 @@ SOURCES = {
 
 
 def _check(words: Words, seed: int) -> int:
-    started = time.monotonic()
+    # Of its own CPU: how long it waits for it is the business of what else runs.
+    started = time.process_time()
     done = CliRunner().invoke(main, list(map(str, words)))
     what = f"{words[0]}, seed {seed}: {done.output}"
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise AssertionError(what) from done.exception
     assert done.exit_code in {0, 1, 2, 3}, what
-    assert time.monotonic() - started < MOST_S, what
+    assert time.process_time() - started < MOST_S, what
     controls = set(done.output) & set(map(chr, (*range(9), *range(11, 32), 127)))
     assert not controls, what
     if done.exit_code > 1:

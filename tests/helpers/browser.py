@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 WIDTHS = {"desk": (1280, 900), "phone": (390, 844)}
+_PATIENCE_MS = 240_000
 _QUIET = (
     *("--disable-gpu", "--disable-background-networking", "--disable-component-update"),
     *("--disable-sync", "--no-first-run"),
@@ -28,7 +29,10 @@ def chromium() -> Iterator[Browser]:
     # Its sandbox does not work for root.
     arguments = [*_QUIET, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=arguments)
+        # Its own limit is half a minute, which a busy machine may take to start it.
+        browser = playwright.chromium.launch(
+            executable_path=program, args=arguments, timeout=_PATIENCE_MS
+        )
         try:
             yield browser
         finally:
@@ -53,7 +57,7 @@ def opened(
         viewport={"width": width, "height": height}, color_scheme=scheme, locale="de-DE"
     )
     page = context.new_page()
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(_PATIENCE_MS)
     heard = Heard()
     page.on("console", lambda message: heard.messages.append(message.text))
     page.on("pageerror", lambda error: heard.messages.append(str(error)))

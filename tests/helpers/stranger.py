@@ -42,7 +42,7 @@ def as_stranger(script: str, *arguments: str | Path, folder: Path | None = None)
         check=True,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=240,
     )
     return done.stdout
 

@@ -17,18 +17,21 @@ from hpcbench.measure import cpu_sampling
 from hpcbench.measure.cpu_sampling import Programs, Usage
 from hpcbench.measure.sampling import Reading
 from tests.helpers import own_cpus
+from tests.helpers.waiting import wait_until
 
-BUSY = "import time; end = time.monotonic() + 60\nwhile time.monotonic() < end: pass"
-IDLE = "import time; time.sleep(60)"
+BUSY = "import os; os.write(1, b'.')\nwhile True: pass"
+IDLE = "import os, time; os.write(1, b'.'); time.sleep(600)"
 
 
 @contextmanager
 def below(code: str) -> Iterator[int]:
-    """A process whose child runs this code; its own id."""
+    """A process whose child has begun to run this code; its own id."""
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}])"
-    with subprocess.Popen([sys.executable, "-c", parent]) as process:
-        while not cpu_sampling.descendants([process.pid]):
-            time.sleep(0.01)
+    command = [sys.executable, "-c", parent]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0) as process:
+        assert process.stdout is not None
+        # To start a Python takes CPU, too.
+        assert process.stdout.read(1) == b"."
         children = cpu_sampling.descendants([process.pid])
         yield process.pid
         process.kill()
@@ -39,13 +42,17 @@ def below(code: str) -> Iterator[int]:
 def test_a_busy_and_an_idle_tree_are_told_apart() -> None:
     with below(IDLE) as server, below(BUSY) as client:
         source = cpu_sampling.ProcessTrees(server, lambda: [client])
-        taken = []
-        for _ in range(3):
+        taken = [Reading(time.monotonic(), source.read())]
+
+        def taken_s() -> float:
             taken.append(Reading(time.monotonic(), source.read()))
-            time.sleep(0.4)
+            columns = cpu_sampling.program_columns(taken)
+            return min(columns["client_cpu_s"], columns["cpu_sampled_s"] / 3)
+
+        # On a machine with other work it gets less than a whole CPU.
+        assert wait_until(lambda: taken_s() > 0.2, every_s=0.4)
     columns = cpu_sampling.program_columns(taken)
-    # On a machine with other work it gets less than a whole CPU.
-    assert 0.05 < columns["client_cpu_s"] <= columns["cpu_sampled_s"] * 1.1
+    assert columns["client_cpu_s"] <= columns["cpu_sampled_s"] * 1.1
     assert columns["server_cpu_s"] < columns["client_cpu_s"]
     assert columns["client_threads"] == 1
     assert columns["server_memory_max_bytes"] > 2**20
@@ -56,7 +63,8 @@ def test_a_client_that_waits_for_its_cpu_is_told_from_who_has_it() -> None:
     with own_cpus.only_one(), below(IDLE) as server, below(BUSY) as client, below(BUSY):
         source = cpu_sampling.ProcessTrees(server, lambda: [client])
         first = Reading(time.monotonic(), source.read())
-        time.sleep(1.0)
+        # So long that it does not matter when within a reading the counters were read.
+        time.sleep(4.0)
         last = Reading(time.monotonic(), source.read())
     columns = cpu_sampling.program_columns([first, last])
     own, waited, other = (

@@ -136,7 +136,7 @@ def test_a_node_that_forbids_it_is_used_without_or_refused_as_the_site_says(
 ) -> None:
     for where, expected in ((AS_A_USER, allowed), (WITHOUT_NETWORKS, forbidden)):
         words = [*where, sys.executable, "-c", REASON, asked]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(words, capture_output=True, text=True, timeout=240, check=False)
         assert done.stdout.splitlines() == expected, done.stderr
 
 

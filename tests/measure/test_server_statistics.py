@@ -7,7 +7,7 @@ import json
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,11 +16,20 @@ from tritonclient.grpc import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 
 from hpcbench.config.triton_protobuf import ModelConfig
-from hpcbench.measure import server_statistics
+from hpcbench.measure import sampling, server_statistics
 from hpcbench.measure.sampling import Reading
-from hpcbench.measure.server_statistics import Client, Counted, ModelCounts
+from hpcbench.measure.server_statistics import (
+    Client,
+    Counted,
+    Counts,
+    ModelCounts,
+    ServerStatistics,
+    in_flight_s,
+    wait_until_idle,
+)
 from hpcbench.plan.model import TritonModel
 from hpcbench.records.columns import Record, Status
+from hpcbench.runtime.loopback import Port
 from tests.helpers import real
 from tests.helpers.leftovers import own_program
 from tests.helpers.paths import CHECKOUT
@@ -198,8 +207,8 @@ def test_what_a_python_model_may_have_called_itself_is_no_strangers() -> None:
     assert foreign(found, sent_by(needs, 400, 400, in_flight=4)) == 0
 
 
-def measured(folder: Path, prefix: Path, models: Path, **changes: Any) -> list[Record]:
-    return real.measured(*quick_run(folder, prefix, models, **changes), folder / "logs")
+def measured(folder: Path, prefix: Path, repository: Path, /, **changes: Any) -> list[Record]:
+    return real.measured(*quick_run(folder, prefix, repository, **changes), folder / "logs")
 
 
 def test_an_idle_model_has_edges_only_where_an_ensemble_calls_it() -> None:
@@ -212,15 +221,18 @@ def test_an_idle_model_has_edges_only_where_an_ensemble_calls_it() -> None:
 @native
 @clean
 def test_dynamic_batching_shows_in_the_batches_that_ran(
-    tmp_path: Path, native_prefix: Path, demo_models: Path
+    tmp_path: Path, native_prefix: Path, demo_models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Read ten times a second, whatever that takes of a busy CPU: else seconds of windows may lie
+    # outside of the first and the last reading.
+    monkeypatch.setattr(sampling, "_CPU_SHARE", 1.0)
     plain, batched = measured(
         tmp_path,
         native_prefix,
         demo_models,
         server={"preferred_batch_size": [None, [4, 8]]},
         load={"batch_size": 1, "concurrency": 8},
-        measurement={"measurement_interval_ms": 700, "stability_percentage": 900.0},
+        measurement={"measurement_interval_ms": 2000, "stability_percentage": 900.0},
     )
     assert plain.executed_batch_sizes == (1,)
     assert max(batched.executed_batch_sizes or ()) > 1
@@ -228,9 +240,29 @@ def test_dynamic_batching_shows_in_the_batches_that_ran(
         assert record.status == Status.OK, record.reason
         sizes, counts = record.executed_batch_sizes or (), record.executed_batch_counts or ()
         ran = sum(size * count for size, count in zip(sizes, counts, strict=True))
-        # Two readings, 0.1 s apart at most from the edges of windows of 2.1 s.
         assert ran == pytest.approx(record.request_count, rel=0.2)
         assert (record.foreign_requests, record.failure_count) == (0, 0)
+
+
+def test_the_next_load_waits_until_triton_has_answered_what_the_last_one_left() -> None:
+    """Rarely seen on a real server: the test for a warm-up leaves most of such a beginning out."""
+    answers = iter([counted(jets=answered).counts for answered in (7, 8, 8)])
+
+    class Statistics(ServerStatistics):
+        def read(self) -> Counts:
+            return next(answers)
+
+    statistics = Statistics(http_port=cast("Port", None))
+    wait_until_idle(statistics, 0.0)
+    wait_until_idle(statistics, 0.001)
+    assert next(answers, None) is None
+
+
+def test_a_load_of_quick_requests_is_not_waited_for() -> None:
+    assert in_flight_s({"latency_p99_us": 20_000.0}) == 0
+    assert in_flight_s({"latency_p99_us": 500_000.0}) == pytest.approx(0.75)
+    assert in_flight_s({"latency_p99_us": None, "overloaded": True}) > 0
+    assert in_flight_s({}) == 0
 
 
 def _stranger(over: threading.Event) -> None:

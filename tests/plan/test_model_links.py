@@ -98,9 +98,9 @@ def test_a_link_that_comes_after_the_plan_is_refused_before_anything_is_mounted(
 
 def test_a_link_to_the_whole_file_system_is_refused_before_it_is_hashed(tmp_path: Path) -> None:
     (write_model(tmp_path / "models") / "1" / "all").symlink_to("/")
-    started = time.monotonic()
+    started = time.process_time()
     assert "leads to /," in refusal(read_model, tmp_path / "models", "tagger", bound=())
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_a_file_name_that_is_no_text_is_hashed_like_others(tmp_path: Path) -> None:

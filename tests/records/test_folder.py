@@ -62,10 +62,10 @@ def test_a_stranger_cannot_hold_the_lock_of_a_folder_that_everybody_can_read(
     with lock_folder(results):
         pass
     let_in(tmp_path)
-    hold = [*BECOME, "flock", "--nonblock", str(results.lock), "sleep", "60"]
+    hold = [*BECOME, "flock", "--nonblock", str(results.lock), "sleep", "600"]
     with subprocess.Popen(hold, stderr=subprocess.PIPE, text=True) as stranger:
         try:
-            assert wait_until(lambda: stranger.poll() is not None, 5)
+            assert wait_until(lambda: stranger.poll() is not None)
             assert stranger.stderr is not None
             assert "Permission denied" in stranger.stderr.read()
         finally:

@@ -18,7 +18,7 @@ from hpcbench.cli.main import main
 from hpcbench.records.columns import SCHEMA
 from tests.helpers.builders import record, refusal
 from tests.helpers.builders_results import write_results
-from tests.helpers.paths import CHECKOUT, DATA
+from tests.helpers.paths import DATA
 
 
 def measurements(**columns: Any) -> pd.DataFrame:
@@ -43,9 +43,7 @@ def measurements(**columns: Any) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("categories", [False, True])
-@pytest.mark.parametrize(
-    "source", [CHECKOUT / "docs" / "results" / "jet_tagger.parquet", DATA / "results_before"]
-)
+@pytest.mark.parametrize("source", [DATA / "jet_tagger_0.1.0.parquet", DATA / "results_before"])
 def test_what_was_read_is_the_same_after_it_was_written_and_read_again(
     source: Path, categories: bool, tmp_path: Path
 ) -> None:

@@ -202,7 +202,7 @@ def test_at_a_signal_it_ends_in_order_and_is_not_started_again(tmp_path: Path) -
     try:
         assert wait_until(log.exists)
         os.killpg(shell.pid, signal.SIGINT)
-        shell.wait(10)
+        shell.wait(240)
         assert log.read_text().split() == ["begin", "end"]
     finally:
         with contextlib.suppress(ProcessLookupError):

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -27,19 +27,17 @@ def web_server(own: Loopback, folder: Path) -> Iterator[Port]:
     words = [sys.executable, "-m", "http.server", str(port.number), "--bind", ADDRESS]
     command = Command(words, namespaces=own.namespaces)
     with process.running(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder):
-        assert wait_until(lambda: answers(port), timeout_s=60)
+        assert wait_until(lambda: answers(port))
         yield port
 
 
 def answers(port: Port) -> bool:
     """Whether something that speaks HTTP listens."""
-    try:
-        connection = port.http(5)
-    except OSError:
-        return False
-    with closing(connection):
+    # A busy machine may also take longer for the answer.
+    with suppress(OSError), closing(port.http(5)) as connection:
         connection.request("GET", "/")
         return connection.getresponse().status == 200
+    return False
 
 
 def test_programs_of_one_loopback_and_this_process_reach_each_other(tmp_path: Path) -> None:
@@ -47,7 +45,7 @@ def test_programs_of_one_loopback_and_this_process_reach_each_other(tmp_path: Pa
         assert not answers(Port(port.number))
         script = f"exec 3<>/dev/tcp/{ADDRESS}/{port.number} && echo reached"
         inside = Command(["bash", "-c", script], namespaces=own.namespaces)
-        assert process.run(inside, folder=tmp_path, timeout_s=60).stdout == "reached\n"
+        assert process.run(inside, folder=tmp_path, timeout_s=240).stdout == "reached\n"
         with own_loopback() as another:
             assert not answers(Port(port.number, another))
 
@@ -85,14 +83,14 @@ from hpcbench.runtime import loopback, process
 with loopback.own_loopback() as own:
     inside = process.Command(["sh", "-c", "id -u; grep CapEff /proc/self/status; cat mine"],
                              namespaces=own.namespaces)
-    done = process.run(inside, folder=pathlib.Path(sys.argv[1]), timeout_s=60)
+    done = process.run(inside, folder=pathlib.Path(sys.argv[1]), timeout_s=240)
     loopback.free_ports(3, own)
     print(len(own.namespaces), *done.stdout.split(), done.stderr)
 """
     (tmp_path / "mine").write_text("read")
     (tmp_path / "mine").chmod(0o600)
     words = [*AS_A_USER, sys.executable, "-c", script, str(tmp_path)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=240, check=False)
     assert done.stdout.split() == ["2", "61235", "CapEff:", "0" * 16, "read"], done.stderr
 
 
@@ -106,7 +104,7 @@ except loopback.NoLoopback as error:
     print(error)
 """
     words = [*WITHOUT_NETWORKS, sys.executable, "-c", script]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=240, check=False)
     assert done.stdout == "user and network namespaces: the limit is reached\n", done.stderr
 
 

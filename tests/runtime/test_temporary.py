@@ -100,9 +100,11 @@ def test_empty_folders_of_the_python_backend_go_with_the_servers_that_made_them(
     """A killed Triton leaves one. One that a server may still need stays."""
     began = time.time()
     monkeypatch.setattr(supervisor, "_started_at", began)
+    # Servers of other tests end at this moment, too, and with them what nobody needs in /tmp.
+    monkeypatch.setattr(supervisor, "ENVIRONMENTS", f"{tmp_path}/python_env_*")
     server = tmp_path / "tritonserver"
     server.symlink_to(sys.executable)
-    made = Path(tempfile.mkdtemp(prefix="python_env_", dir="/tmp"))
+    made = Path(tempfile.mkdtemp(prefix="python_env_", dir=tmp_path))
     os.utime(made, (began + 5, began + 5))
     words = [server, "-c", "import sys, time; print(flush=True); time.sleep(300)"]
     with subprocess.Popen(words, stdout=subprocess.PIPE) as program:

@@ -17,9 +17,9 @@ from click.testing import CliRunner
 from hpcbench import load_results, save_results
 from hpcbench.cli.main import main
 from tests.helpers import measurements
-from tests.helpers.paths import CHECKOUT
+from tests.helpers.paths import DATA
 
-MEASURED = CHECKOUT / "docs" / "results" / "jet_tagger.parquet"
+MEASURED = DATA / "jet_tagger_0.1.0.parquet"
 TARGETS = ("triton", "supersonic", "cmssw", "kubernetes")
 ASKED = ("--max-latency-p99-ms", "20", "--rate", "50000", "--limits-by-mean")
 IMAGE = "nvcr.io/nvidia/tritonserver"

@@ -43,7 +43,7 @@ def test_a_member_is_sure_where_no_other_may_beat_it_in_both() -> None:
     figure = FIGURES["pareto_front"].plot(summarise(loaded(records)))
     (rings,) = (line for line in figure.axes[0].lines if line.get_gid() == "sure")
     assert sorted(rings.get_xdata()) == [1000, 2000]
-    assert any("Ringed: surely on it" in text.get_text() for text in figure.texts)
+    assert any("Ringed: on the front with 95%" in text.get_text() for text in figure.texts)
     assert draw_pareto_front.__doc__
 
 

@@ -1,3 +1,4 @@
+import re
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from matplotlib.transforms import Bbox
 
 from hpcbench.analysis.figures import axis_scales
 from hpcbench.analysis.figures.registry import FIGURES
+from hpcbench.analysis.summary.choice import Choice, chosen_points
 from hpcbench.analysis.summary.number_format import plain_number
 from hpcbench.analysis.summary.points import summarise
 from hpcbench.records.columns import Record
@@ -327,3 +329,45 @@ def test_series_that_differ_in_the_load_only_are_spread_over_it(load):
     assert coloured[0] == 1
     assert coloured[-1] == 21
     assert len(coloured) == 8
+
+
+def servers_and_loads(load):
+    """Four servers under four loads; each is fastest under another one."""
+    records = [
+        record(
+            batch=batch,
+            concurrency=concurrency,
+            variant=variant(instance_count=count),
+            instance_count=count,
+            throughput_infer_per_s=100.0 * batch * (count + (concurrency == 2**count)),
+        )
+        for count in (1, 2, 3, 4)
+        for concurrency in (2, 4, 8, 16)
+        for batch in (1, 4)
+    ]
+    return summarise(load(records))
+
+
+def coloured(points):
+    ((_, numbers),) = BATCH_SCAN.prepare(points)
+    shown = numbers[numbers["drawn"] == "colour"].drop_duplicates("series")
+    return [*zip(shown["instance_count"], shown["concurrency"], strict=True)]
+
+
+def test_of_many_servers_and_loads_each_server_stands_out_where_it_is_fastest(load):
+    """And the figure says how to see the others, as hpcbench plot takes it."""
+    points = servers_and_loads(load)
+    assert coloured(points) == [(1, 2), (2, 4), (3, 8), (4, 16)]
+    text = BATCH_SCAN.plot(points).get_supxlabel().replace("\n", " ")
+    assert "4 of 16 configurations are in colour: the first, and of each server the one" in text
+    found = re.search(r"--where (\S+) draws these alone, --series '(.*?)' colours these", text)
+    (name, value), series = found[1].split("="), found[2]
+    assert set(chosen_points(points, Choice([(name, [value])]))[name]) == {int(value)}
+    assert len(coloured(chosen_points(points, Choice(series=[series])))) > 1
+
+
+def test_the_series_that_a_user_names_stand_out_beside_the_first(load):
+    points = servers_and_loads(load)
+    named = chosen_points(points, Choice(series=["3 Instances, concurrency 2", "concurrency 16"]))
+    assert coloured(named) == [(1, 2), (1, 16), (2, 16), (3, 2), (3, 16), (4, 16)]
+    assert "those that --series names" in BATCH_SCAN.plot(named).get_supxlabel().replace("\n", " ")

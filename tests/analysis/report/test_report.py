@@ -22,6 +22,7 @@ from hpcbench.analysis.report import page as report_page
 from hpcbench.analysis.report import sections
 from hpcbench.analysis.report.page import render_report, write_report
 from hpcbench.analysis.report.page_data import point_columns, report_points
+from hpcbench.analysis.report.problems import MOST_TAIL_CHARACTERS, find_problems
 from hpcbench.analysis.summary import statistics
 from hpcbench.cli.main import main
 from hpcbench.records.frame import load_results
@@ -184,19 +185,48 @@ def test_alike_failures_are_shown_once_with_unlike_logs(tmp_path: Path) -> None:
     )
     points = report_points(load_results(tmp_path / "r.parquet"))
 
-    (problem,) = sections.find_problems(points)
+    (problem,) = find_problems(points)
 
     assert (problem.count, problem.reason) == (3, "the server died after 0.5 s")
     assert problem.log_tails == [logs[0], logs[2]]
     assert problem.places == ["Tagger on unknown device, batch size 1, 2, 3"]
 
 
+def test_where_something_went_wrong_is_said_with_all_axes_that_vary(tmp_path: Path) -> None:
+    """And with none that does not, also where only what went well had another value."""
+    settings = [
+        {"variant": json.dumps({"instance_count": count, "warmup": True}), "concurrency": load}
+        for count in (1, 2)
+        for load in (1, 8)
+    ]
+    each_measured = enumerate((each, batch) for each in settings for batch in (1, 16, 64))
+    records = [
+        record(i, **each, batch_size=batch, status="failed" if batch > 1 else "ok", reason="died")
+        for i, (each, batch) in each_measured
+    ]
+    write_records(tmp_path / "r.parquet", records)
+    (problem,) = find_problems(report_points(load_results(tmp_path / "r.parquet")))
+    assert problem.places == [
+        f"Tagger on unknown device, {server}, concurrency {load}, batch size 16, 64"
+        for server in ("1 instance", "2 instances")
+        for load in (1, 8)
+    ]
+
+
+def test_of_many_places_where_something_went_wrong_twelve_are_named(tmp_path: Path) -> None:
+    records = [record(i, concurrency=i + 1, status="failed", reason="died") for i in range(15)]
+    write_records(tmp_path / "r.parquet", records)
+    (problem,) = find_problems(report_points(load_results(tmp_path / "r.parquet")))
+    assert len(problem.places) == 12
+    assert problem.more_places == 3
+
+
 def test_of_a_long_log_the_end_is_shown(tmp_path: Path) -> None:
     log = "x" * 100_000 + "the end"
     write_records(tmp_path / "r.parquet", [record(status="failed", reason="died", log_tail=log)])
-    (problem,) = sections.find_problems(report_points(load_results(tmp_path / "r.parquet")))
+    (problem,) = find_problems(report_points(load_results(tmp_path / "r.parquet")))
 
-    assert len(problem.log_tails[0]) == sections.MOST_TAIL_CHARACTERS
+    assert len(problem.log_tails[0]) == MOST_TAIL_CHARACTERS
     assert problem.log_tails[0].endswith("the end")
 
 

@@ -124,6 +124,18 @@ def test_nothing_is_cut_off_or_covered_and_all_can_be_read(
         assert looks.too_wide(page) == []
 
 
+def test_the_cards_of_a_phone_keep_the_units(
+    browser: Browser, path: Path, points: pd.DataFrame
+) -> None:
+    with looks.opened(browser, path, size="phone") as page:
+        measured = points["throughput_infer_per_s"].notna().to_numpy().argmax()
+        card = page.locator(f'#points tr[aria-rowindex="{measured + 2}"]')
+        for label, unit in (("throughput", "infer/s"), ("p99 latency", "ms")):
+            cell = card.locator(f'td[data-label="{label}"]')
+            assert cell.locator(".unit").is_visible()
+            assert cell.inner_text().split()[-1] == unit
+
+
 def test_the_table_has_every_point_in_order(page: Page, points: pd.DataFrame) -> None:
     assert _message(page, "points") == f"all points: {len(points)}"
     sizes = [int(text) for text in _cells(page, "batch size")]

@@ -11,7 +11,8 @@ from hpcbench.analysis.figures.captions import invalid_note
 from hpcbench.analysis.figures.registry import FIGURES
 from hpcbench.analysis.report.page import render_report
 from hpcbench.analysis.report.page_data import report_points
-from hpcbench.analysis.report.sections import find_problems, status_counts
+from hpcbench.analysis.report.problems import find_problems
+from hpcbench.analysis.report.sections import status_counts
 from hpcbench.analysis.summary.invalid_rows import (
     INVALID,
     accept_rules,
