@@ -90,14 +90,20 @@ class Disk:
         in_each_world(self.first, "mount", "-o", "remount,bind,ro", str(folder))
 
     def make_writable(self, folder: Path) -> None:
-        """Uncover a folder."""
-        in_each_world(self.first, "umount", "--lazy", str(folder))
+        """Uncover a folder, however often it was covered: no disk is mounted there itself."""
+        again = 'while umount --lazy "$0"; do :; done'
+        in_each_world(self.first, "sh", "-c", again, str(folder))
+
+    def is_covered(self, folder: Path) -> bool:
+        """Whether a folder is read-only on the login node."""
+        return str(folder) in processes.mounts(self.first)
 
 
 def in_each_world(first: int, *command: str) -> None:
     """Run a command as root in each world of mounts in the box, if it works there or not."""
     for pid in _worlds(first).values():
-        enter = ["nsenter", "--target", str(pid), "--mount", "--", *command]
+        # Both: umount looks at itself in the /proc of that world.
+        enter = ["nsenter", "--target", str(pid), "--mount", "--pid", "--", *command]
         subprocess.run(enter, stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
 

@@ -82,9 +82,11 @@ def make_read_only(name: str, world: World, fault: Fault) -> str | None:
     disk = _disk(name, world)
     folder = world.results if name == "results" else scratch_of(disk.folder)
     disk.make_read_only(folder)
+    # Not where it is moved away at this moment.
+    hit = disk.is_covered(folder)
     time.sleep(fault.lasts_s)
     disk.make_writable(folder)
-    return f"for {fault.lasts_s:g} s"
+    return f"for {fault.lasts_s:g} s" if hit else None
 
 
 def let_disk_hang(name: str, world: World, fault: Fault) -> str | None:

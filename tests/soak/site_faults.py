@@ -79,6 +79,8 @@ def _name(process: psutil.Process) -> str:
 def move_folder(world: World, fault: Fault) -> str | None:
     """Move the results folder away, and back."""
     away = world.disk.folder / "moved"
+    if world.disk.is_covered(world.results):
+        return None  # what is mounted there would go with it
     try:
         world.results.rename(away)
     except OSError:
