@@ -180,6 +180,7 @@ def plan_json(
         "merged": grid.merged,
         "excluded": [{"rule": rule, "count": count} for rule, count in grid.excluded],
         "idle": list(grid.no_effect),
+        "hints": list(todo.hints),
         "estimate_s": todo.estimate_s,
         "gpu_s": 3600 * sum(todo.gpu_hours.values()),
         "gpu_hours": todo.gpu_hours,

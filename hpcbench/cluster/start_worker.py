@@ -26,9 +26,9 @@ def _time_left_s(job: ThisJob | None) -> float:
     # the job.
     age_s = max(0.0, time.time() - psutil.Process(os.getppid()).create_time())
     left_s = float(os.environ.get(batch.WALLTIME) or "inf") - age_s
-    told_s = job.ends_at - time.time() if job and job.ends_at else float("inf")
+    by_batch_s = job.ends_at - time.time() if job and job.ends_at else float("inf")
     # A job that has just begun has not ended: the clock of this node is wrong.
-    return min(told_s, left_s) if told_s > 0 else left_s
+    return min(by_batch_s, left_s) if by_batch_s > 0 else left_s
 
 
 def _main() -> None:
@@ -47,7 +47,11 @@ def _main() -> None:
         with temporary_folder() as workspace:
             # Dask's own, in /tmp, stays there.
             dask.config.set({"temporary-directory": str(workspace)})
-            dask_internals.run_worker()
+            # Not the program "dask worker", whose function this is: hpcbench's settings come first.
+            # Imported here: it takes long, and the process that measures does not need it.
+            from distributed.cli.dask_worker import main
+
+            main()
     except (RuntimeError, ValueError, OSError) as error:
         # The outermost of Dask's errors says only that something failed to start.
         chain = "; ".join(f"{type(each).__name__}: {each}" for each in cause_chain(error))

@@ -186,7 +186,8 @@ def gpu_load_columns(readings: Sequence[Reading[Gpus]], own: Collection[int]) ->
     readings
         In the order of time.
     own
-        The processes of the measured server.
+        The processes of the measured server, and of its clients: they compute, too, where tensors
+        reach the server through shared memory of CUDA.
 
     Returns
     -------
@@ -261,4 +262,9 @@ def _throttle_reasons(readings: Iterable[Reading[Gpus]]) -> str | None:
 
 def _other_processes(readings: Iterable[Reading[Gpus]], own: Collection[int]) -> int | None:
     found = _values(readings, "pids")
+    known = frozenset().union(*found)
+    # In a container with ids of its own, and where MPS computes for all, the server is not among
+    # them, and nobody can tell which of them it is.
+    if known and known.isdisjoint(own):
+        return None
     return max((len(pids.difference(own)) for pids in found), default=None)

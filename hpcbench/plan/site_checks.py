@@ -60,8 +60,10 @@ def check_walltime(site: Site, placements: Mapping[str, Sequence[Placement]]) ->
     """
     for name, waiting in placements.items():
         limit_s = site.pools[name].walltime
-        longest = max(waiting, key=lambda placement: placement.needs_s(1), default=None)
-        if limit_s is None or longest is None or longest.needs_s(1) <= limit_s:
+        if limit_s is None or not waiting:
+            continue
+        longest = max(waiting, key=lambda placement: placement.needs_s(1))
+        if longest.needs_s(1) <= limit_s:
             continue
         builds = any(map(builds_engines, longest.points[0].served))
         engines = f", {ENGINE_S / 60:.0f} min of it for TensorRT's engines" if builds else ""

@@ -416,7 +416,8 @@ def test_a_plan_as_json_has_every_placement_and_every_measurement(place: Path) -
     assert set(output) == {
         *("campaign", "site", "points", "repeats", "measurements", "merged", "not_applicable"),
         *("estimate_s", "gpu_s", "job_scripts", "placements", "measurement_rows", "excluded"),
-        *("idle", "runtime", "server_image", "sdk_image", "not_checked", "completed", "gpu_hours"),
+        *("idle", "hints", "runtime", "server_image", "sdk_image", "not_checked", "completed"),
+        "gpu_hours",
     }
     assert (output["campaign"], output["site"]) == ("study", "here")
     assert (output["points"], output["repeats"], output["measurements"]) == (12, 2, 24)
@@ -490,6 +491,20 @@ def test_a_plan_names_the_versions_of_a_model(place: Path) -> None:
     result = invoke("plan", place / "campaign.yaml", "--site", place / "site.yaml")
     assert "tagger version 1" in result.output
     assert "tagger version 2" in result.output
+
+
+def test_a_plan_of_more_servers_than_anybody_reads_counts_the_rest(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpcbench.cli.plan_text.MOST_SERVERS", 3)
+    write_campaign(
+        place,
+        server={"instance_count": list(range(1, 11)), "accelerator": [None, {"name": "tensorrt"}]},
+    )
+    result = invoke("plan", place / "campaign.yaml", "--site", place / "site.yaml")
+    assert "and 7 more servers; --json has all\n" in result.output
+    assert result.output.count("tensorrt: the native runtime serves on CPUs") == 3
+    assert "  and 7 more servers; --json has all\n" in result.output
 
 
 def test_a_plan_says_which_rule_can_never_take_anything(place: Path) -> None:
