@@ -17,7 +17,7 @@ BOX := $(abspath $(or $(HPCBENCH_BOX),.box))
 CAMPAIGNS := tests/cluster/test_batch_campaigns.py
 # Several pytests would trip over one cache.
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
-# What fills the CPUs that the tests of the real Triton leave, whose figures depend on them.
+# What fills the CPUs that the tests of the real Triton leave, whose numbers depend on them.
 BEHIND := $(BIN)/python tests/in_background.py $(PYTEST)
 QUICK := $(BEHIND) -m "not native and not leaves_nothing and not box"
 

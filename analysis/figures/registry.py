@@ -57,7 +57,7 @@ from hpcbench.analysis.figures.throughput_utilisation_vs_instances import (
 from hpcbench.analysis.summary.axis_names import file_name_part
 from hpcbench.analysis.summary.figure_tables import FigureTables, single_figure
 from hpcbench.analysis.summary.series import DoesNotApply
-from hpcbench.analysis.summary.varying_axes import BATCH_SIZE, CONCURRENCY, REQUEST_RATE, Axis
+from hpcbench.analysis.summary.varying_axes import BATCH_SIZE, CONCURRENCY, REQUEST_RATE, FigureAxis
 from hpcbench.errors import BadInput
 
 # File systems take names of 255 bytes; a suffix and the number of a twin must fit in, too.
@@ -162,7 +162,7 @@ class PreparedFigure:
         return self.kind.draw(self.data, style)
 
 
-def _load_scan(name: str, axis: Axis) -> FigureKind:
+def _load_scan(name: str, axis: FigureAxis) -> FigureKind:
     return FigureKind(
         name,
         f"throughput and latency against {axis.phrase}, with ratios",

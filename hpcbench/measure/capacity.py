@@ -53,7 +53,7 @@ class Measured:
     columns: dict[str, Any]
 
 
-Run = Callable[[LoadVariant], tuple[Outcome, dict[str, Any]]]
+RunLoad = Callable[[LoadVariant], tuple[Outcome, dict[str, Any]]]
 """Measures a load, and returns its outcome with more columns of its row."""
 
 
@@ -140,7 +140,7 @@ def step_load(load: LoadVariant, rate: float, seed: int) -> LoadVariant:
     )
 
 
-def search(point_id: str, load: LoadVariant, chance: str, run: Run) -> Iterator[Measured]:
+def search(point_id: str, load: LoadVariant, chance: str, run: RunLoad) -> Iterator[Measured]:
     """Search for the capacity of a server.
 
     Parameters
@@ -227,7 +227,7 @@ def _confirmed(
     rates: Sequence[float],
     seeds: random.Random,
     numbers: Iterator[int],
-    run: Run,
+    run: RunLoad,
 ) -> Iterator[Measured]:
     """Measure rates again, in falling order, until one keeps the limit: the end of the search."""
     limit_ms = load.capacity_max_latency_p99_ms
@@ -249,7 +249,7 @@ def _confirmed(
     yield _end(*last, limit_ms)
 
 
-def _tries(load: LoadVariant, limit_ms: float, run: Run) -> Iterator[Measured]:
+def _tries(load: LoadVariant, limit_ms: float, run: RunLoad) -> Iterator[Measured]:
     """Measure a rate, and once more where a stall of the machine may have spoiled it.
 
     A stall of a tenth of a second makes more than one of a hundred requests late, whatever the

@@ -8,9 +8,9 @@ from typing import Any
 
 import pynvml
 
-from hpcbench.measure import device, loaded_config
-from hpcbench.measure.device import asked
+from hpcbench.measure import loaded_config
 from hpcbench.measure.sampling import Energy, Reading
+from hpcbench.measure.visible_gpus import asked, gpu_handles, is_mig_instance, whole_gpu
 from hpcbench.runtime.loopback import Port
 
 NVML = "nvml"
@@ -85,14 +85,14 @@ class NvmlGpus:
         tuple of GpuState
             In the order of CUDA_VISIBLE_DEVICES.
         """
-        return tuple(_state(handle) for handle in device.gpu_handles())
+        return tuple(_state(handle) for handle in gpu_handles())
 
 
 def _state(handle: Any) -> GpuState:
-    mig = bool(asked(pynvml.nvmlDeviceIsMigDeviceHandle, handle))
+    mig = is_mig_instance(handle)
     # A MIG instance has memory and processes of its own. Its clocks are the whole GPU's, whose
     # power and energy also feed the other instances, and belong to nobody alone.
-    whole = asked(pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle, handle) if mig else handle
+    whole = whole_gpu(handle)
     memory = asked(pynvml.nvmlDeviceGetMemoryInfo, handle)
     processes = asked(pynvml.nvmlDeviceGetComputeRunningProcesses, handle)
     reasons = asked(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, whole)

@@ -93,7 +93,7 @@ class ModelCounts:
         }
 
 
-Counts = Mapping[str, ModelCounts]
+CountsByModel = Mapping[str, ModelCounts]
 """By the name of the model."""
 
 
@@ -115,7 +115,7 @@ class ServerStatistics:
     http_port: Port
     period_s: float = 0.1
 
-    def read(self) -> Counts:
+    def read(self) -> CountsByModel:
         """Return what Triton has counted since it was started.
 
         Returns
@@ -174,7 +174,7 @@ def wait_until_idle(statistics: ServerStatistics, quiet_s: float) -> None:
         time.sleep(quiet_s)
 
 
-def parse(answer: Mapping[str, Any]) -> Counts:
+def parse(answer: Mapping[str, Any]) -> CountsByModel:
     """Return the counts in Triton's answer.
 
     Parameters
@@ -218,13 +218,13 @@ class Counted:
         The longest time from when a reading was due until it was there.
     """
 
-    counts: Counts
+    counts: CountsByModel
     seconds: float
     unsure_s: float = 0.0
     longest_delay_s: float = 0.0
 
 
-def counted(readings: Sequence[Reading[Counts]]) -> Counted | None:
+def counted(readings: Sequence[Reading[CountsByModel]]) -> Counted | None:
     """Return what Triton counted between the first and the last of some readings.
 
     Parameters

@@ -200,10 +200,10 @@ def _is_disturbed(table: pa.Table) -> Flags:
 
 
 def _is_other_device(table: pa.Table) -> Flags:
-    lacking: Flags = numbers(table, "gpu_count") < numbers(table, "pool_gpu_count")
+    other: Flags = np.abs(numbers(table, "gpu_count") - numbers(table, "pool_gpu_count")) > 0
     if not {"pool_gpu", "gpu_name"} <= set(table.column_names):
-        return lacking
-    return lacking | flags(pc.not_equal(table["pool_gpu"], table["gpu_name"]))
+        return other
+    return other | flags(pc.not_equal(table["pool_gpu"], table["gpu_name"]))
 
 
 def _is_shared_gpu(table: pa.Table) -> Flags:
@@ -310,7 +310,7 @@ RULES = (
     ),
     Rule(
         "DEVICE",
-        "the node had other or fewer GPUs than its pool promises",
+        "the job had other GPUs, or another number of them, than its pool promises",
         ("gpu_count", "pool_gpu_count", "gpu_name", "pool_gpu"),
         _is_other_device,
     ),

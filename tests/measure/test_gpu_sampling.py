@@ -9,16 +9,14 @@ from typing import Any
 import pynvml
 import pytest
 
-from hpcbench.measure import device, gpu_sampling
+from hpcbench.measure import gpu_sampling
 from hpcbench.measure.gpu_sampling import Gpus, GpuState, NvmlGpus
 from hpcbench.measure.sampling import Energy, Reading
-from tests.helpers.nvml import MIG, UUIDS, nvml, refuse
+from tests.helpers.nvml import MIG, UUIDS, nvml, refuse, use_nvml
 
 
 def use(monkeypatch: pytest.MonkeyPatch, visible: str, **changes: Any) -> NvmlGpus:
-    library = nvml(**changes)
-    for module in (device, gpu_sampling):
-        monkeypatch.setattr(module, "pynvml", library)
+    use_nvml(monkeypatch, nvml(divided=visible == MIG, **changes))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     return NvmlGpus()
 
@@ -43,7 +41,7 @@ def test_nvml_is_read_in_plain_units(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_what_a_gpu_does_not_tell_is_missing_and_the_rest_is_there(
+def test_what_a_gpu_does_not_report_is_missing_and_the_rest_is_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     lacking = refuse(pynvml.NVML_ERROR_NOT_SUPPORTED)
@@ -138,7 +136,7 @@ def test_energy_is_mean_power_over_time_where_a_gpu_has_no_counter() -> None:
     assert gpu_sampling.energy(readings(*states)) == Energy(300.0, 2.0)
 
 
-def test_power_that_one_gpu_does_not_tell_is_no_energy_of_the_others() -> None:
+def test_power_that_one_gpu_does_not_report_is_no_energy_of_the_others() -> None:
     states = [(GpuState(power_w=100.0), GpuState())] * 2
     assert gpu_sampling.energy(readings(*states)) is None
 
@@ -162,7 +160,7 @@ nv_cpu_utilization 0.200000
 """
 
 
-def test_where_nvml_is_missing_tritons_metrics_tell_what_they_can() -> None:
+def test_where_nvml_is_missing_tritons_metrics_say_what_they_can() -> None:
     state = gpu_sampling.parse_metrics(METRICS)
     columns = gpu_sampling.gpu_load_columns(readings(state, state), own=())
     assert columns == {

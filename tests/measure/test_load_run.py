@@ -24,8 +24,8 @@ from hpcbench.plan import plan
 from hpcbench.plan.placement import Placement
 from hpcbench.records.columns import Record, Status
 from tests.helpers import models, real
-from tests.helpers.leftovers import own_program
 from tests.helpers.real import QUICK, SHAPES, UNHURRIED, quick_run
+from tests.helpers.traces import own_program
 from tests.helpers.waiting import wait_until
 
 native = pytest.mark.native
@@ -88,6 +88,11 @@ def test_models_of_one_server_are_measured_alone_and_together(
     jets, others = (json.loads(r.beside or "")[0] for r in together)
     assert (jets["model_label"], jets["load"]["batch_size"]) == ("others", 1)
     assert (others["model_label"], others["load"]["batch_size"]) == ("jets", 4)
+    # What has to be deployed beside each of them.
+    assert [json.loads(r.beside_configs or "") for r in together] == [
+        {"second": together[1].deploy_config},
+        {"jet_tagger": together[0].deploy_config},
+    ]
     assert len({record.key for record in records}) == 4
     for record in records:
         assert record.energy_j_per_infer is None

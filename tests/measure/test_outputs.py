@@ -21,8 +21,8 @@ from hpcbench import Campaign, Site, plan
 from hpcbench.config.triton_protobuf import ModelConfig
 from hpcbench.errors import BadInput
 from hpcbench.measure import outputs
-from hpcbench.measure.server import Server
-from hpcbench.plan.point import Comparison
+from hpcbench.measure.server import RunningServer
+from hpcbench.plan.point import OutputComparison
 from hpcbench.records.columns import Record, Status
 from tests.helpers import real
 from tests.helpers.builders import triton_model, variant
@@ -130,9 +130,9 @@ def differing(
 
     monkeypatch.setattr(outputs, "_outputs", answer)
     model = triton_model("tagger")
-    compared = Comparison(reference=model, inputs="events.json", digest="0", events=1)
+    compared = OutputComparison(reference=model, inputs="events.json", digest="0", events=1)
     measured = replace(variant(model), compared=compared)
-    return outputs.output_columns(cast("Server", None), {measured: right})[measured.label]
+    return outputs.output_columns(cast("RunningServer", None), {measured: right})[measured.label]
 
 
 def test_an_output_that_the_variant_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from hpcbench.measure.sampling import Reading
 from hpcbench.measure.server_statistics import (
     Client,
     Counted,
-    Counts,
+    CountsByModel,
     ModelCounts,
     ServerStatistics,
     in_flight_s,
@@ -31,9 +31,9 @@ from hpcbench.plan.model import TritonModel
 from hpcbench.records.columns import Record, Status
 from hpcbench.runtime.loopback import Port
 from tests.helpers import real
-from tests.helpers.leftovers import own_program
 from tests.helpers.paths import CHECKOUT
 from tests.helpers.real import SHAPES, quick_run
+from tests.helpers.traces import own_program
 
 ANSWER = json.loads((CHECKOUT / "tests/data/statistics/dynamic_batching.json").read_text())
 
@@ -322,7 +322,7 @@ def test_the_next_load_waits_until_triton_has_answered_what_the_last_one_left() 
     answers = iter([counted(jets=answered).counts for answered in (7, 8, 8)])
 
     class Statistics(ServerStatistics):
-        def read(self) -> Counts:
+        def read(self) -> CountsByModel:
             return next(answers)
 
     statistics = Statistics(http_port=cast("Port", None))

@@ -81,7 +81,7 @@ def test_a_file_of_results_has_no_plan(folder: Path) -> None:
     assert current_digests(file) == {}
 
 
-def test_earlier_files_are_told_by_the_day_and_the_beginning_of_the_digest(folder: Path) -> None:
+def test_earlier_files_are_named_by_the_day_and_the_beginning_of_the_digest(folder: Path) -> None:
     frame = load_results(folder)
     marked = mark_earlier(frame, is_earlier(frame, current_digests(folder)))
     (label,) = set(frame["model_label"]) - {"Other"}

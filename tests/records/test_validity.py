@@ -99,7 +99,9 @@ BREAKS: dict[str, list[dict[str, Any]]] = {
     "DISTURBED": [{"other_cpu_s": 3.0}],
     "DEVICE": [
         {"gpu_name": "NVIDIA L4"},
+        {"gpu_name": "NVIDIA A100-SXM4-40GB MIG 1g.5gb"},
         {"pool_gpu_count": 2},
+        {"gpu_count": 2},
     ],
     "GPU_SHARED": [{"gpu_other_processes": 1}],
     "THROTTLED": [
@@ -158,7 +160,7 @@ BREAKS: dict[str, list[dict[str, Any]]] = {
 """By the code of a rule: changes of a sound row that break this rule, and no other."""
 
 
-def judged(*rows: dict[str, Any]) -> pa.Table:
+def with_validity(*rows: dict[str, Any]) -> pa.Table:
     names = dict.fromkeys(name for row in rows for name in row)
     types = {name: SCHEMA.field(name).type for name in names}
     columns = {name: [row.get(name) for row in rows] for name in names}
@@ -166,7 +168,7 @@ def judged(*rows: dict[str, Any]) -> pa.Table:
 
 
 def reasons(*rows: dict[str, Any]) -> list[str | None]:
-    return list(judged(*rows)["invalid_reasons"].to_pylist())
+    return list(with_validity(*rows)["invalid_reasons"].to_pylist())
 
 
 def test_there_are_rows_that_break_each_rule() -> None:
@@ -239,7 +241,7 @@ def test_a_row_that_breaks_one_rule_is_invalid_for_this_reason(
     ],
 )
 def test_a_sound_row_is_valid(change: dict[str, Any]) -> None:
-    table = judged(SOUND | change)
+    table = with_validity(SOUND | change)
     assert table.select(COMPUTED).to_pylist() == [{"valid": True, "invalid_reasons": None}]
 
 
@@ -254,7 +256,7 @@ def test_a_row_may_be_invalid_for_several_reasons() -> None:
 
 @pytest.mark.parametrize("status", [Status.FAILED, Status.TIMEOUT, Status.NOT_APPLICABLE])
 def test_what_was_not_measured_is_neither_valid_nor_invalid(status: Status) -> None:
-    table = judged(SOUND | {"status": status, "concurrency": 1})
+    table = with_validity(SOUND | {"status": status, "concurrency": 1})
     assert table.select(COMPUTED).to_pylist() == [{"valid": None, "invalid_reasons": None}]
 
 
@@ -317,7 +319,7 @@ HEADERS = (
 )
 
 
-def test_an_imported_csv_is_judged_as_far_as_its_columns_go(tmp_path: Path) -> None:
+def test_an_imported_csv_is_checked_as_far_as_its_columns_go(tmp_path: Path) -> None:
     (tmp_path / "csv").mkdir()
     row = "4,{},264,2237,33577,217,11753,16,0,47975,56670,59118,63609\n"
     for batch, throughput in ((1, 83), (8, 664), (100, 83)):
