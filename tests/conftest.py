@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from hpcbench.records import validity
 from tests.box.fixture import box  # noqa: F401 - a fixture
 from tests.helpers.backend_server import server  # noqa: F401 - a fixture
 from tests.helpers.paths import CHECKOUT, SHARED
+from tests.helpers.real import BUSY
 from tests.helpers.traces import mark_session, programs_running, traces
 from tests.helpers.waiting import wait_until
 
@@ -52,6 +54,13 @@ def leaves_nothing() -> Iterator[None]:
     yield
     assert wait_until(lambda: not set(programs_running()) - set(running)), programs_running()
     assert wait_until(lambda: not traces() - files), traces() - files
+
+
+@pytest.fixture
+def as_if_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are valid whatever other tests do meanwhile: it is not what this test asks."""
+    kept = tuple(rule for rule in validity.RULES if rule.code not in BUSY)
+    monkeypatch.setattr(validity, "RULES", kept)
 
 
 # Before pytest's own, which chooses by -m.

@@ -37,6 +37,7 @@ from hpcbench.measure.perf_analyzer import PassPlan
 from hpcbench.measure.perf_output import Outcome
 from hpcbench.measure.preflight import InstalledPerfAnalyzer, check_scratch, installed_perf_analyzer
 from hpcbench.measure.server import ServerOptions
+from hpcbench.measure.server_death import wait_where_dead
 from hpcbench.measure.server_statistics import in_flight_s, wait_until_idle
 from hpcbench.plan import applicability, model_config
 from hpcbench.plan.digest import hash_id
@@ -51,9 +52,6 @@ from hpcbench.runtime.command import NodeAccess
 from hpcbench.runtime.temporary import temporary_folder
 
 log = logging.getLogger(__name__)
-
-
-_DEATH_S = 0.5
 
 
 def measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, None, None]:
@@ -297,8 +295,7 @@ def _measure_load(
             spent_s += results[0].seconds
             better = [each.better_plan or plan for each, plan in zip(results, plans, strict=True)]
             if any(each.exit_code is not None for each in results):
-                # The death of a server may be known a moment after that of its client.
-                server.process.wait(timeout_s=_DEATH_S)
+                wait_where_dead(server)
             if better == plans or not server.alive:
                 break
             plans = better

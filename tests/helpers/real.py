@@ -40,6 +40,10 @@ A closed loop then takes a tenth of a CPU, and not all that the machine has: oth
 """
 
 
+BUSY = ("LITTLE", "PERCENTILES", "CLIENT", "DISTURBED", "SHORT_WINDOW")
+"""The rules that a short measurement may break because of what else the machine does."""
+
+
 def campaign_file(folder: Path, models: Path, /, **changes: Any) -> Path:
     """A campaign of the demo's model on an unhurried server, with some of its keys replaced."""
     content = {
@@ -78,6 +82,16 @@ def quick_run(folder: Path, prefix: Path, models: Path, /, **changes: Any) -> tu
         Campaign.load(campaign_file(folder, models, **changes)),
         Site.load(site_file(folder, prefix)),
     )
+
+
+def in_flight(record: Record) -> float:
+    """How many requests a row amounts to have been in flight, by Little's law.
+
+    Of a closed loop that is its concurrency. Where a machine holds server or client up, it is that
+    within a factor of two or three; where a metric was misread, it is off by the batch size.
+    """
+    rate = (record.throughput_infer_per_s or 0) / (record.batch_size or 1)
+    return rate * (record.latency_avg_us or 0) / 1e6
 
 
 def measured(campaign: Campaign, site: Site, logs: Path) -> list[Record]:

@@ -4,10 +4,12 @@ import contextlib
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from hpcbench.config.site import Site
@@ -58,9 +60,7 @@ def test_every_point_gets_its_metrics(
             *("model_digest", "instance_count", "instance_kind", "max_batch_size", "platform"),
         ):
             assert getattr(record, name) is not None, name
-        # Requests in flight = rate of requests x their duration: else a metric was misread.
-        rate = record.throughput_infer_per_s / (record.batch_size or 0)
-        assert rate * record.latency_avg_us / 1e6 == pytest.approx(2, rel=0.25)
+        assert 1.2 < real.in_flight(record) < 3.5, "a metric was misread"
 
 
 def test_the_command_of_a_record_stands_as_it_was_run(
@@ -163,6 +163,25 @@ def test_a_window_shorter_than_a_request_is_reported_with_what_to_do(
     assert record.reason
 
 
+def _hung_once_it_measures(records: Iterator[Record]) -> Record:
+    """The next record; what measures it is stopped, also one that is started in its place."""
+    over = threading.Event()
+
+    def stop() -> None:
+        while not over.wait(0.02):
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    if process.name() == "perf_analyzer" and "-m" in process.cmdline():
+                        process.send_signal(signal.SIGSTOP)
+
+    thread = threading.Thread(target=stop, daemon=True)
+    thread.start()
+    found = next(records)
+    over.set()
+    thread.join()
+    return found
+
+
 def test_a_hung_perf_analyzer_is_a_timeout_and_the_next_point_goes_on(
     tmp_path: Path, native_prefix: Path, demo_models: Path
 ) -> None:
@@ -171,17 +190,17 @@ def test_a_hung_perf_analyzer_is_a_timeout_and_the_next_point_goes_on(
         native_prefix,
         demo_models,
         load={"batch_size": [1, 2], "concurrency": 1},
-        measurement={**QUICK, "timeout_s": 6.0},
+        # The second point must not need as long, also where five other groups of tests run.
+        measurement={**QUICK, "measurement_interval_ms": 500, "timeout_s": 20.0},
     )
     logs = tmp_path / "logs"
     records: Iterator[Record] = measure(todo[0], site, logs)
-    _once_perf_analyzer_runs(signal.SIGSTOP, "perf_analyzer")
-    first = next(records)
+    first = _hung_once_it_measures(records)
     second = next(records)
     with contextlib.suppress(StopIteration):
         next(records)
     assert (first.status, second.status) == (Status.TIMEOUT, Status.OK)
-    assert "killed after 6 s" in (first.reason or "")
+    assert "killed after 20 s" in (first.reason or "")
 
 
 COMPLETED = """
@@ -232,24 +251,28 @@ def test_what_only_the_server_knew_of_a_model_is_not_applicable(
     assert "8 is over max_batch_size 4" in found[8, True][1]
 
 
-def _once_perf_analyzer_runs(number: signal.Signals, name: str) -> None:
-    """Send a signal to a program of this test, as soon as one measures."""
-
-    def send() -> None:
-        own_program("perf_analyzer", "-m")
-        own_program(name).send_signal(number)
-
-    threading.Thread(target=send, daemon=True).start()
+def _kill_the_server_unseen(unseen_s: float) -> None:
+    """Once perf_analyzer measures, kill the server while its supervisor has no CPU for a while."""
+    own_program("perf_analyzer", "-m")
+    server = own_program("tritonserver")
+    supervisor = next(p for p in server.parents() if "supervisor.py" in " ".join(p.cmdline()))
+    supervisor.suspend()
+    server.kill()
+    time.sleep(unseen_s)
+    supervisor.resume()
 
 
 def test_a_server_that_dies_costs_the_point_it_was_in_and_no_other(
     tmp_path: Path, native_prefix: Path, demo_models: Path
 ) -> None:
+    """Also where a busy node says late that it is dead."""
     todo, site = placements(tmp_path, native_prefix, demo_models)
     records = measure(todo[0], site, tmp_path / "logs")
     kept = [next(records)]
-    _once_perf_analyzer_runs(signal.SIGKILL, "tritonserver")
+    killer = threading.Thread(target=_kill_the_server_unseen, args=(3.0,), daemon=True)
+    killer.start()
     kept += records
+    killer.join()
     assert [record.status for record in kept] == [Status.OK, Status.FAILED, Status.OK]
     assert "the server died" in (kept[1].reason or "")
 
