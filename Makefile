@@ -65,11 +65,12 @@ test: packages
 box:
 	@[ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || $(PYTHON) tests/box/box build
 
-# The tests that run long, or many times over; then campaigns in the box under so many faults.
+# The tests that run long, or many times over; then campaigns in the box under so many faults. Their
+# disks are mounted where no other program sees them, and so are gone however it ends.
 FAULTS ?= 1000
 soak: box $(INSTALLED) $(MODELS) native
 	@$(PYTEST) -m soak
-	@$(BIN)/python -m tests.soak --faults $(FAULTS)
+	@unshare --mount --propagation private $(BIN)/python -m tests.soak --faults $(FAULTS)
 
 # The real Slurm and HTCondor of tests/box; as root on a Debian family.
 test-box: box $(INSTALLED) $(MODELS)

@@ -160,7 +160,8 @@ def metric_changes(
             shift = _shared(ratio.value[at], [e[place] for e in effects])
             centred[at] -= shift.value
             found.append((at, name, shift, [len(e[place]) for e in effects]))
-    ratio = _with_neighbours(ratio, centred, group_numbers(a.table.iloc[pairs["a"]], ["model"]))
+    models = group_numbers(a.table[["model"]].iloc[pairs["a"]], ["model"])
+    ratio = _with_neighbours(ratio, centred, models)
     bounds = _Bounds(metric, 1 + tolerance, rate / 2 if found else rate)
     shifts = []
     for at, name, shared, sessions in found:
@@ -170,7 +171,10 @@ def metric_changes(
         off = verdict not in (Verdict.WORSE, Verdict.BETTER)
         groups: tuple[Group, ...] = ()
         shift = shared
-        if off and not agree(of, float(np.log(bounds.bound))):
+        # Of few that do not agree, no shift is that of all, however far it is beyond the tolerance.
+        few = len(at) < FEWEST_FOR_GROUPS
+        if (off or few) and not agree(of, float(np.log(bounds.bound))):
+            off = True
             verdict, groups = Verdict.INCONCLUSIVE, groups_of(of.value)
             low, high = (group.ratio for group in groups)
             shift = _worst_night(of, shared, sessions, bounds)

@@ -7,6 +7,7 @@ import pandas as pd
 
 from hpcbench.analysis.decide.changes import Verdict
 from hpcbench.analysis.decide.compare import METRIC_NAMES, Comparison
+from hpcbench.analysis.decide.compare_summary import DOUBTFUL
 from hpcbench.analysis.decide.references import ReferenceOutcome, ReferencesCheck, reference_text
 from hpcbench.analysis.summary.configuration import plain_rows
 from hpcbench.analysis.summary.configuration_names import device_name, short_name
@@ -69,6 +70,8 @@ def _outcomes(found: Comparison) -> Iterator[ET.Element]:
     for what, pairs in found.outcomes.items():
         for device, name in _configurations(found, pairs):
             yield _case(device, f"outcome: {name}", failure=f"worse: {what}")
+    for device, name in _configurations(found, found.perhaps_lost):
+        yield _case(device, f"outcome: {name}", skipped=f"{DOUBTFUL}: no longer measured")
 
 
 def _configurations(found: Comparison, pairs: pd.DataFrame) -> Iterable[tuple[str, str]]:

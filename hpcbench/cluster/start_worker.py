@@ -20,25 +20,22 @@ from hpcbench.measure import device, node
 from hpcbench.runtime.temporary import sweep, temporary_folder
 
 
-def _deadline(job: ThisJob | None) -> float | None:
-    """Return when this job ends, in seconds since the epoch; None where nothing ends it."""
-    if job and job.ends_at:
-        return job.ends_at
-    # Not every batch system tells a job when it will end.
-    walltime_s = os.environ.get(batch.WALLTIME)
-    if not walltime_s:
-        return None
-    # The shell of the job script is as old as the job.
-    shell = psutil.Process(os.getppid())
-    return min(shell.create_time(), time.time()) + float(walltime_s)
+def _time_left_s(job: ThisJob | None) -> float:
+    """Return how long this job may still run; infinite where nothing ends it."""
+    # Not every batch system tells a job when it will end. The shell of the job script is as old as
+    # the job.
+    age_s = max(0.0, time.time() - psutil.Process(os.getppid()).create_time())
+    left_s = float(os.environ.get(batch.WALLTIME) or "inf") - age_s
+    said_s = job.ends_at - time.time() if job and job.ends_at else float("inf")
+    # A job that has just begun has not ended: the clock of this node is wrong.
+    return min(said_s, left_s) if said_s > 0 else left_s
 
 
 def _main() -> None:
     job = batch.this_job()
     os.environ.update(batch.job_variables(job))
-    deadline = _deadline(job)
-    if deadline is not None:
-        os.environ[node.DEADLINE] = str(deadline)
+    # By a clock that nobody sets: the node's may be set while the job runs.
+    os.environ[node.DEADLINE] = str(time.monotonic() + _time_left_s(job))
     device.name_gpus_by_uuid()
     dask.config.set(dask_config.settings())
     # Else Dask logs each connection. Where a job dies, the last lines of its log are shown: they

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+import dask
 from distributed import Client, LocalCluster
 
 from hpcbench.cluster import batch, ledger, tls
@@ -210,6 +211,8 @@ def local_workers(pool: Pool) -> Iterator[_LocalWorkers]:
         hidden_main_module(),
         fork_server(),
         temporary_folder() as workspace,
+        # Dask's scheduler searches a folder in there for modules: in /tmp, anybody may have put it.
+        dask.config.set({"temporary-directory": str(workspace)}),
     ):
         cluster = LocalCluster(
             n_workers=pool.max_jobs,

@@ -17,7 +17,7 @@ from hpcbench.measure import device
 # The job script sets these from the batch system's own variables, so that nothing here needs to
 # know which batch system it is.
 DEADLINE = "HPCBENCH_DEADLINE"
-"""In the environment of a job: when it ends, in seconds since the epoch."""
+"""In the environment of a job: when it ends, by `time.monotonic`, which a node has once for all."""
 
 JOB_ID = "HPCBENCH_JOB_ID"
 """In the environment of a job: its id in the batch system."""
@@ -35,7 +35,7 @@ def time_left_s() -> float:
         Seconds until the batch system ends the job; infinite outside of a job.
     """
     deadline = os.environ.get(DEADLINE)
-    return float(deadline) - time.time() if deadline else float("inf")
+    return float(deadline) - time.monotonic() if deadline else float("inf")
 
 
 def batch_name() -> str:

@@ -34,6 +34,16 @@ def _only_worse(night: Night, chance: Chance) -> float:
     return float(found.count(Verdict.WORSE) > 0 and not same.any())
 
 
+def _none_the_same(night: Night, chance: Chance) -> float:
+    """Whether none that changed is the same or better, and none that did not change better."""
+    a = results(replace(night, slow=1.0), chance)
+    found = compare_results(a, results(replace(night, name="b"), chance), TOLERANCE)
+    changed = found.a_table["concurrency"].iloc[found.rows["a"]] <= night.share * len(found.a_table)
+    verdict = found.rows["verdict"].reset_index(drop=True)
+    wrong = (verdict == Verdict.SAME).to_numpy() & changed.to_numpy(dtype=bool)
+    return float(not (wrong | (verdict == Verdict.BETTER)).any())
+
+
 def _more_failing(night: Night, chance: Chance) -> float:
     """Whether something is worse, where a share of A's measurements fails by chance."""
     a = results(replace(night, failing=0.01, dead=False), chance)
@@ -91,6 +101,12 @@ MANY = {
 }
 """What many configurations did, so that their median is not what the night did."""
 
+FEW = {
+    "5 of 9 at 85 %": Night(configurations=9, slow=0.85, share=5 / 9),
+    "5 of 9 at 90 %": Night(configurations=9, slow=0.90, share=5 / 9),
+}
+"""What about half of few configurations did, so that any of them may be those that changed."""
+
 CASES = (
     _case(
         "compare: one of 100 at 50 %, 2 repeats, found worse",
@@ -112,6 +128,15 @@ CASES = (
         for what, night in MANY.items()
     ),
     *(
+        _case(
+            f"compare: {what}, these not the same, none better",
+            *(_none_the_same, night),
+            least=0.95,
+            trials=60,
+        )
+        for what, night in FEW.items()
+    ),
+    *(
         _case(f"compare: nothing changed, {n} repeats, alarms", _alarm, Night(repeats=n), most=0.05)
         for n in (1, 2, 3, 5, 10)
     ),
@@ -122,6 +147,15 @@ CASES = (
             most=0.05,
         )
         for n in (2, 3, 10)
+    ),
+    *(
+        _case(
+            f"compare: {rate:.1%} of measurements fail on both sides, 1 repeats, alarms",
+            *(_alarm, Night(repeats=1, failing=rate)),
+            most=0.05,
+            trials=60,
+        )
+        for rate in (0.002, 0.01)
     ),
     _case(
         "compare: one of 100 fails in all of 3 repeats, found worse",

@@ -1,5 +1,8 @@
 """What fails more often, no longer settles or is not valid, and what is paired with what."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -115,15 +118,61 @@ def test_a_small_rise_of_very_many_is_no_alarm() -> None:
     assert goes_wrong_more_often((tried, tried), wrong).sum() > 10_000
 
 
-def test_of_configurations_tried_once_a_failure_is_worse_unless_some_failed_before() -> None:
-    def once(*dead: int) -> list[Record]:
-        return [
-            failed("the server died", concurrency=c) if c in dead else measured(concurrency=c)
-            for c in range(1, 101)
-        ]
+def once(*dead: int, configurations: int = 100) -> list[Record]:
+    """Each configuration measured once, but for those that failed."""
+    return [
+        failed("the server died", concurrency=c) if c in dead else measured(concurrency=c)
+        for c in range(1, configurations + 1)
+    ]
 
-    assert compared(once(), once(7)).is_worse
+
+def test_of_many_tried_once_a_failure_is_named_and_inconclusive() -> None:
+    """A failure of 0.2 % of measurements would be one in every sixth comparison."""
+    found = compared(once(), once(7))
+    assert not found.is_worse
+    assert found.a_table["concurrency"].iloc[found.perhaps_lost["a"]].tolist() == [7]
+    text = "\n".join(summary_lines(found))
+    assert "cannot tell whether by chance: Tagger, batch size 8, concurrency 7, base: " in text
+    assert "1 tried, 0 measured, 0 settled in B: the server died" in text
+    assert "of those that are tried once some may fail by chance: measure each twice" in text
     assert not compared(once(3, 4), once(7, 8)).is_worse
+
+
+def test_of_many_tried_once_five_failures_are_worse_and_so_are_all() -> None:
+    assert compared(once(), once(1, 2, 3, 4, 5)).is_worse
+    assert compared(once(configurations=3), once(1, 2, 3, configurations=3)).is_worse
+
+
+def test_after_ten_sessions_without_a_failure_one_is_worse() -> None:
+    before = [replace(r, run_id=f"a{n}") for n in range(10) for r in once()]
+    found = compared(before, once(7))
+    assert found.is_worse
+    assert found.a_table["concurrency"].iloc[found.lost["a"]].tolist() == [7]
+    assert not compared(before[:300], once(7)).is_worse
+
+
+@pytest.mark.parametrize(
+    ("tried", "rates"),
+    [((1, 1), (0.0005, 0.002, 0.01)), ((2, 2), (0.002, 0.01, 0.05)), ((10, 1), (0.0005, 0.002))],
+)
+def test_failures_at_one_rate_on_both_sides_are_no_alarm(
+    tried: tuple[int, int], rates: Sequence[float]
+) -> None:
+    chance = np.random.default_rng(1)
+    for configurations in (10, 100, 400):
+        times = tuple(np.full(configurations, float(n)) for n in tried)
+        for rate in rates:
+            alarms = [
+                goes_wrong_more_often(
+                    (times[0], times[1]),
+                    (
+                        chance.binomial(tried[0], rate, configurations).astype(float),
+                        chance.binomial(tried[1], rate, configurations).astype(float),
+                    ),
+                ).any()
+                for _ in range(200)
+            ]
+            assert np.mean(alarms) <= 0.075, "0.05, and twice its error"
 
 
 def test_one_repeat_of_three_that_did_not_settle_is_no_alarm() -> None:
