@@ -1,6 +1,7 @@
 """How a run ends on the screen: what was measured, the best of each model, and what to do next."""
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from hpcbench.records.columns import MEASURED
 from hpcbench.records.folder import Results
 from hpcbench.records.frame import load_results
 from hpcbench.records.model_files import current_digests, is_earlier
+from hpcbench.records.rules import RULES
 
 if TYPE_CHECKING:
     from hpcbench.analysis.decide.recommend import Recommendation
@@ -137,7 +139,16 @@ def best_lines(frame: pd.DataFrame, rows: Sequence[Row], width: int | None) -> l
             lines.append(folded_phrases(point, width, "    ", 8))
     if lines or not any(row["status"] in MEASURED for row in rows):
         return ["best throughput:", *lines] if lines else []
-    return ["best throughput: none, no measurement is valid: hpcbench check says why"]
+    none = "best throughput: none, no measurement is valid: hpcbench check says why"
+    return [none, *_invalid_lines(frame)]
+
+
+def _invalid_lines(frame: pd.DataFrame) -> list[str]:
+    """Which rules measurements break that are left out, the most frequent first."""
+    texts = frame["invalid_reasons"].dropna()
+    counts = Counter(code for text in texts for code in str(text).split(", "))
+    meanings = {rule.code: rule.meaning for rule in RULES if rule.left_out}
+    return [f"  {n} x {meanings[code]}" for code, n in counts.most_common() if code in meanings]
 
 
 def _best(one: "Recommendation", best: Row, more: str, width: int | None) -> str:

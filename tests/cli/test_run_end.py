@@ -90,7 +90,10 @@ def test_a_run_of_which_everything_failed_has_no_best_and_no_figure(tmp_path: Pa
 
 def test_a_run_of_which_nothing_can_be_believed_has_no_best_and_says_so(tmp_path: Path) -> None:
     text = ended(tmp_path, [measured(0, latency_avg_us=1.0), measured(1, latency_avg_us=1.0)])
-    assert "best throughput: none, no measurement is valid: hpcbench check says why\n" in text
+    assert (
+        "best throughput: none, no measurement is valid: hpcbench check says why\n"
+        "  2 x throughput times latency is not the load asked for, by Little's law"
+    ) in text
     assert text.endswith("next:   hpcbench check 'results/my scan'\n")
 
 
