@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from hpcbench.cluster import driver
 from hpcbench.cluster.events import Event, PointMeasured
 from hpcbench.cluster.stopping import ENDING, WAITING
 from hpcbench.errors import BadInput
-from hpcbench.records import rules, store
+from hpcbench.records import store
 from hpcbench.records.columns import Status
 from hpcbench.records.folder import Results, lock_folder
 from tests.helpers import models
@@ -147,7 +146,7 @@ def test_ctrl_c_is_answered_at_once_and_waits_for_the_point_under_way_unless_it_
 ) -> None:
     changes = {
         "load": {"batch_size": list(range(1, 17)), "concurrency": 2},
-        "measurement": {**QUICK, "measurement_interval_ms": 1000},
+        "measurement": {**QUICK, "measurement_interval_ms": 2000},
     }
     results = tmp_path / "results"
     lines: list[str] = []
@@ -161,7 +160,7 @@ def test_ctrl_c_is_answered_at_once_and_waits_for_the_point_under_way_unless_it_
                 process.send_signal(signal.SIGINT)
             lines.append(line)
     output = "".join(lines)
-    assert process.wait(60) == 130, output
+    assert process.wait(240) == 130, output
     assert f"{WAITING}\n" in output
     assert (ENDING in output) == (times == 2)
     assert "Traceback" not in output
@@ -173,7 +172,7 @@ def test_ctrl_c_is_answered_at_once_and_waits_for_the_point_under_way_unless_it_
 
 # SIGINT and SIGTERM end a run in the box, where there are jobs to cancel.
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
-def test_a_run_killed_in_its_third_point_goes_on_where_it_stopped(
+def test_a_run_killed_while_it_measures_goes_on_where_it_stopped(
     tmp_path: Path, native_prefix: Path, demo_models: Path, number: signal.Signals
 ) -> None:
     changes = {
@@ -182,10 +181,10 @@ def test_a_run_killed_in_its_third_point_goes_on_where_it_stopped(
     }
     results = tmp_path / "results"
     run = started(tmp_path, native_prefix, demo_models, **changes)
-    assert wait_until(lambda: len(point_files(results)) == 2, 120), run.communicate()[0]
-    time.sleep(0.3)
+    assert wait_until(lambda: len(point_files(results)) >= 2, 240), run.communicate()[0]
+    assert wait_until(_measuring)
     run.send_signal(number)
-    output = run.communicate(timeout=200)[0]
+    output = run.communicate(timeout=500)[0]
     if number == signal.SIGKILL:
         assert run.returncode == -signal.SIGKILL
         assert wait_until(lambda: not programs_running())
@@ -195,15 +194,17 @@ def test_a_run_killed_in_its_third_point_goes_on_where_it_stopped(
         assert "goes on where" in output
         assert not programs_running(), "its programs outlived the run"
     first = load_results(results)
-    assert len(first) == 2
+    # On a busy machine the signal may come when the third one is over.
+    assert 2 <= len(first) < 4
+    assert set(first["status"]) <= {"ok", "unstable"}
 
     again = started(tmp_path, native_prefix, demo_models, **changes)
-    output = again.communicate(timeout=200)[0]
+    output = again.communicate(timeout=500)[0]
     assert again.returncode == 0, output
     whole = load_results(results)
     assert list(whole["batch_size"]) == [1, 2, 4, 8]
     kept = whole[whole["batch_size"].isin(first["batch_size"])].reset_index(drop=True)
-    assert kept.equals(first), "the first two points were measured again"
+    assert kept.equals(first), "what was measured is measured again"
     assert len(store.read_table(results)) == 4, "a point was measured twice"
     assert not [path for path in (results / "records").iterdir() if "-" in path.name]
 
@@ -213,9 +214,9 @@ def test_a_killed_worker_is_replaced_and_loses_no_point(
 ) -> None:
     results = tmp_path / "results"
     run = started(tmp_path, native_prefix, demo_models)
-    assert wait_until(lambda: len(point_files(results)) == 1, 120), run.communicate()[0]
+    assert wait_until(lambda: len(point_files(results)) >= 1, 240), run.communicate()[0]
     _kill_worker(run.pid)
-    output = run.communicate(timeout=200)[0]
+    output = run.communicate(timeout=500)[0]
     assert run.returncode == 0, output
     assert "worker lost" in output
     frame = load_results(results)
@@ -234,10 +235,10 @@ def test_a_placement_that_kills_its_worker_twice_ends_as_failed_records(
         measurement={**QUICK, "measurement_interval_ms": 3000},
     )
     for _ in range(2):
-        assert wait_until(_measuring, 120)
+        assert wait_until(_measuring, 240)
         _kill_worker(run.pid)
         assert wait_until(lambda: not _measuring())
-    output = run.communicate(timeout=200)[0]
+    output = run.communicate(timeout=500)[0]
     assert run.returncode == 1, output
     frame = load_results(results)
     assert set(frame["status"]) == {"failed"}
@@ -261,9 +262,9 @@ def test_status_says_what_is_running_and_what_is_missing(
     tmp_path: Path, native_prefix: Path, demo_models: Path
 ) -> None:
     results = tmp_path / "results"
-    slow = {**QUICK, "measurement_interval_ms": 4000}
+    slow = {**QUICK, "measurement_interval_ms": 20_000}
     run = started(tmp_path, native_prefix, demo_models, measurement=slow)
-    assert wait_until(_measuring, 120), run.communicate()[0]
+    assert wait_until(_measuring, 240), run.communicate()[0]
     done = subprocess.run(
         hpcbench("status", results, "--json"), capture_output=True, text=True, check=True
     )
@@ -271,7 +272,7 @@ def test_status_says_what_is_running_and_what_is_missing(
     assert during["active"] is True
     assert during["counts"] == {"running": 3}
     run.terminate()
-    run.communicate(timeout=200)
+    run.communicate(timeout=500)
     done = subprocess.run(
         hpcbench("status", results, "--json"), capture_output=True, text=True, check=True
     )
@@ -309,13 +310,13 @@ def test_failed_points_give_exit_code_1_and_are_tried_again_by_the_next_run(
 ) -> None:
     changes = {"measurement": {**QUICK, "timeout_s": 0.2}, "load": {"batch_size": [1]}}
     run = started(tmp_path, native_prefix, demo_models, **changes)
-    output = run.communicate(timeout=200)[0]
+    output = run.communicate(timeout=500)[0]
     assert run.returncode == 1, output
     assert "hpcbench status" in output
     assert list(load_results(tmp_path / "results")["status"]) == [Status.TIMEOUT]
     changes["measurement"] = QUICK
     again = started(tmp_path, native_prefix, demo_models, **changes)
-    output = again.communicate(timeout=200)[0]
+    output = again.communicate(timeout=500)[0]
     assert again.returncode == 0, output
     frame = load_results(tmp_path / "results")
     assert list(frame["status"]) == [Status.OK], "the measured row supersedes the failed one"
@@ -339,7 +340,7 @@ def test_the_readmes_python_is_a_script_that_runs(
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -357,7 +358,7 @@ def test_a_full_disk_ends_the_run_with_one_message(
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96k", "none", str(disk)], check=True)
     try:
         run = started(tmp_path, native_prefix, demo_models)
-        output = run.communicate(timeout=200)[0]
+        output = run.communicate(timeout=500)[0]
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
     assert run.returncode == 3, output
@@ -367,10 +368,8 @@ def test_a_full_disk_ends_the_run_with_one_message(
 
 
 def test_a_run_ends_with_its_references_and_measures_nothing_again_where_one_changes(
-    tmp_path: Path, native_prefix: Path, demo_models: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, native_prefix: Path, demo_models: Path, as_if_alone: None
 ) -> None:
-    # What other tests do meanwhile is not the question.
-    monkeypatch.setattr(rules, "MOST_CPU_TAKEN", 1.0)
     site, results = site_file(tmp_path, native_prefix), tmp_path / "results"
     for expected, code, words in ((1.0, 0, "3 met"), (1e9, 1, "3 not met")):
         reference = {"expect": {"throughput_infer_per_s": [expected, -0.5, None]}}

@@ -16,7 +16,7 @@ from hpcbench.cli.main import main
 from hpcbench.cluster import driver
 from hpcbench.plan.lock import Lock
 from hpcbench.records.folder import Results
-from tests.helpers.real import campaign_file, quick_run, site_file
+from tests.helpers.real import QUICK, campaign_file, quick_run, site_file
 from tests.helpers.waiting import wait_until
 
 pytestmark = [pytest.mark.native, pytest.mark.usefixtures("leaves_nothing")]
@@ -74,14 +74,16 @@ def test_a_lock_repeats_its_session_and_says_first_what_is_different(
 def test_a_killed_run_leaves_a_lock_that_continues_it(
     tmp_path: Path, native_prefix: Path, demo_models: Path
 ) -> None:
+    slower = {**QUICK, "measurement_interval_ms": 1000}
     words = (
-        *("run", campaign_file(tmp_path, demo_models)),
+        # Points that are not over while a busy machine finds out that the first one is.
+        *("run", campaign_file(tmp_path, demo_models, measurement=slower)),
         *("--site", site_file(tmp_path, native_prefix)),
         *("--results", tmp_path / "results"),
     )
     results = Results(tmp_path / "results")
     run = subprocess.Popen(hpcbench(*words), start_new_session=True)
-    assert wait_until(lambda: any(results.records.glob("*-*.parquet")), 60.0)
+    assert wait_until(lambda: any(results.records.glob("*-*.parquet")), 240)
     run.kill()
     run.wait()
     lock = Lock.load(results.campaign_lock)

@@ -31,7 +31,7 @@ def rows(results: Path) -> pd.DataFrame:
 
 @pytest.mark.native
 # Some twenty servers, and TensorFlow twice, beside whatever else this machine does.
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 @pytest.mark.usefixtures("leaves_nothing")
 def test_each_kind_of_model_ends_with_a_row_and_an_interruption_repeats_none(
     tmp_path: Path, native_prefix: Path
@@ -54,7 +54,7 @@ def test_each_kind_of_model_ends_with_a_row_and_an_interruption_repeats_none(
     ) as process:
         assert wait_until(lambda: early <= set(rows(results)["model"]), 500), process.kill()
         process.send_signal(signal.SIGINT)
-        output = process.communicate(timeout=200)[0]
+        output = process.communicate(timeout=500)[0]
     assert process.returncode == 130, output
     first = rows(results)
     done = subprocess.run(command, capture_output=True, text=True, timeout=800, check=False)

@@ -21,9 +21,10 @@ import numpy as np
 import pytest
 
 NOT_APPLICABLE = "hpcbench: not applicable: "
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 240.0
+EXIT_TIMEOUT_S = 200
 SLOW_BATCHES = """
-dynamic_batching { preferred_batch_size: [ 4 ] max_queue_delay_microseconds: 2000000 }
+dynamic_batching { preferred_batch_size: [ 4 ] max_queue_delay_microseconds: 100000000 }
 instance_group [ { count: 1 kind: KIND_CPU } ]
 """
 
@@ -134,6 +135,8 @@ def server(native_prefix: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
                 program,
                 f"--model-repository={folder / 'models'}",
                 "--model-control-mode=explicit",
+                # After this it would leave what its models have in shared memory.
+                f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
                 "--http-address=127.0.0.1",
                 f"--http-port={http}",
                 "--grpc-address=127.0.0.1",
@@ -160,7 +163,7 @@ def server(native_prefix: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(60)
+            process.wait(EXIT_TIMEOUT_S + 30)
         finally:
             process.kill()
             process.wait()

@@ -95,6 +95,7 @@ def test_a_folder_does_not_confirm_itself(tmp_path: Path) -> None:
 
 
 @pytest.mark.native
+@pytest.mark.usefixtures("as_if_alone")
 def test_a_recommendation_is_confirmed_on_fresh_servers_in_a_folder_of_its_own(
     tmp_path: Path, native_prefix: Path, demo_models: Path, leaves_nothing: None
 ) -> None:

@@ -36,7 +36,6 @@ from hpcbench.errors import BadInput
 from hpcbench.measure import loaded_config
 from hpcbench.records.columns import Record
 from hpcbench.records.frame import load_results
-from hpcbench.records.save import save_results
 from hpcbench.runtime import command as container
 from hpcbench.runtime import process
 from hpcbench.runtime.loopback import free_ports
@@ -888,6 +887,7 @@ def test_a_number_is_shown_with_two_digits_of_its_error() -> None:
 
 
 @pytest.mark.native
+@pytest.mark.usefixtures("as_if_alone")
 def test_the_recommended_configuration_loads_on_a_triton_as_it_is(
     tmp_path: Path, native_prefix: Path, demo_models: Path, leaves_nothing: None
 ) -> None:
@@ -897,16 +897,13 @@ def test_the_recommended_configuration_loads_on_a_triton_as_it_is(
     campaign, site = quick_run(tmp_path, native_prefix, demo_models, server=axes)
     assert run_campaign(campaign, site, tmp_path / "results").exit_code == 0
     out = tmp_path / "out"
-    # Whether other processes of this machine disturbed it is not the question.
-    waits = dict.fromkeys(("other_cpu_s", "server_cpu_wait_s", "client_cpu_wait_s"))
-    save_results(load_results(tmp_path / "results").assign(**waits), tmp_path / "undisturbed")
-    assert run(tmp_path / "undisturbed", "--out", out).exit_code == 0
+    assert run(tmp_path / "results", "--out", out).exit_code == 0
     (listed,) = json.loads((out / deploy.LIST).read_text())
     repository = tmp_path / "repository"
     shutil.copytree(demo_models / "jet_tagger", repository / "jet_tagger")
     shutil.copytree(out, repository, dirs_exist_ok=True)
     recommended = listed["recommended"]
-    frame = load_results(tmp_path / "undisturbed")
+    frame = load_results(tmp_path / "results")
     mean = recommended["figures"]["throughput_infer_per_s"]["mean"]
     assert mean == frame["throughput_infer_per_s"].max()
     loaded = _loaded(Site.load(site_file(tmp_path, native_prefix)), repository, tmp_path / "log")
@@ -943,7 +940,7 @@ def _loaded(site: Site, repository: Path, log: Path) -> dict[str, Any]:
             grace_s=10,
         ),
     ):
-        assert wait_until(answer, timeout_s=60), log.read_text()
+        assert wait_until(answer, timeout_s=240), log.read_text()
         return answer() or {}
 
 
