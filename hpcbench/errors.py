@@ -246,6 +246,22 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def one_line(text: str) -> str:
+    r"""Return a text that stays on its line, as a cell of a table must.
+
+    Parameters
+    ----------
+    text
+        Any text.
+
+    Returns
+    -------
+    str
+        As `printable`, with ``\n`` for the end of a line and ``\t`` for a tab.
+    """
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
 class PrintableFormatter(logging.Formatter):
     """A formatter of a log whose lines are `printable`."""
 

@@ -20,6 +20,7 @@ from hpcbench.records import store
 from hpcbench.records.columns import Status
 from hpcbench.records.folder import Results
 from tests.helpers.builders import record
+from tests.helpers.measurements import measured, write
 
 TITLE = "\x1b]0;owned\x07"
 CLIPBOARD = "\x1b]52;c;cm0gLXJmIH4K\x07"
@@ -83,6 +84,20 @@ def test_no_command_prints_an_escape_sequence_of_the_results(
     assert "\x07" not in done.output
     if command == "status":
         assert "\\x1b]0;owned" in done.output
+
+
+@pytest.mark.parametrize("command", ["recommend", "compare", "check"])
+def test_a_label_of_two_lines_stays_in_its_row(tmp_path: Path, command: str) -> None:
+    """It would write a row of its own, as of another model that is recommended."""
+    records = [
+        # More than one request in flight of one client: a rule that names its rows is broken.
+        measured(1000, concurrency=c, model_label="good\nrecommended  9", latency_avg_us=latency)
+        for c, latency in ((1, 8e3), (2, 16e3), (4, 9e9))
+    ]
+    folder = str(write(tmp_path / "results", records))
+    done = hpcbench(command, folder, *([folder] if command == "compare" else []))
+    assert "good\\nrecommended  9" in done.output
+    assert not any(line.startswith("recommended  9") for line in done.output.splitlines())
 
 
 def test_an_error_about_a_file_with_a_planted_name_is_printable(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ half, nobody can tell whether it is they or the others that changed."""
 FEWEST_SHARED = 5
 """Configurations below which a shift of all cannot be told from a change of each."""
 
-FEWEST_TO_TELL = 2 * FEWEST_SHARED
+FEWEST_FOR_GROUPS = 2 * FEWEST_SHARED
 """Configurations below which, where they do not agree, neither of two groups need be the one that
 only the night moved."""
 
@@ -76,6 +76,8 @@ def agree(ratio: LogRatio, tolerance: float) -> bool:
     -------
     bool
         True also where fewer than FEWEST_SHARED have an error, so that nothing can be told.
+        Of fewer than FEWEST_FOR_GROUPS, only where no group of them, of more than a third, stands
+        apart from the others.
 
     Notes
     -----
@@ -94,7 +96,19 @@ def agree(ratio: LogRatio, tolerance: float) -> bool:
     which = np.argsort(chance.random((_SIMULATED, len(known))), axis=1)[:, :size]
     alone = error[which] * chance.standard_t(freedom[which]) + own * chance.normal(size=which.shape)
     usual = _squares(alone, np.hypot(error[which], own), size)[:, 0]
-    return (1 + int((usual >= seen).sum())) / (1 + _SIMULATED) > _LEVEL
+    if (1 + int((usual >= seen).sum())) / (1 + _SIMULATED) <= _LEVEL:
+        return False
+    return len(known) >= FEWEST_FOR_GROUPS or not _stands_apart(value, noise(ratio, tolerance), own)
+
+
+def _stands_apart(values: Array, most: float, least: float) -> bool:
+    """Return whether a group of a few values is elsewhere than their middle.
+
+    Of so few, the test finds a group that is just under half of them only where it is far away.
+    """
+    middle = float(np.median(values))
+    ends = highest_group(values, most), -highest_group(-values, most)
+    return any(abs(end - middle) > least for end in ends)
 
 
 def _squares(values: Array, scale: Array, size: int) -> Array:
@@ -177,11 +191,12 @@ def highest_group(values: Array, most: float) -> float:
     float
         The median of the upper of two groups, of its upper group again, and so on, as long as they
         scatter more; of no fewer than FEWEST_SHARED, nor than a tenth of all; of fewer than
-        FEWEST_TO_TELL, than a third.
+        FEWEST_FOR_GROUPS, of more than a third.
     """
     fewest = max(FEWEST_SHARED, len(values) // 10)
-    if len(values) < FEWEST_TO_TELL:
-        fewest = int(np.ceil(len(values) / 3))
+    if len(values) < FEWEST_FOR_GROUPS:
+        # More than can be away where MOST agree.
+        fewest = len(values) - int(np.ceil(MOST * len(values))) + 1
     while len(values) >= 2 * fewest and values.std() > most:
         low, high = _in_two(values)
         # A few that rose far above all others are no group that a night could have moved.

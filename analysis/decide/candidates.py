@@ -128,8 +128,8 @@ class Candidates:
         What the user asked for.
     spreads
         How far single measurements scatter, by the column of the metric.
-    judged
-        For each limit, by its option, the values that are held against it, shape (m,).
+    limit_values
+        For each limit, by its option, the values that are compared with it, shape (m,).
     warnings
         What does not hold of the repeats in these results, in words.
     """
@@ -137,7 +137,7 @@ class Candidates:
     table: pd.DataFrame
     requirements: Requirements
     spreads: Mapping[str, Spread]
-    judged: Mapping[str, Array]
+    limit_values: Mapping[str, Array]
     warnings: tuple[str, ...] = ()
 
     @property
@@ -162,7 +162,7 @@ class Candidates:
         values = as_floats(self.table[self.requirements.metric.column])
         kept = self.measured & ~self.overloaded & np.isfinite(values) & (values > 0)
         for limit in self.requirements.limits:
-            kept &= limit.is_met(self.judged[limit.option])
+            kept &= limit.is_met(self.limit_values[limit.option])
         return kept
 
     def sample(self, metric: Metric) -> Sample:
@@ -184,7 +184,7 @@ class Candidates:
 def apply_limits(
     table: pd.DataFrame, requirements: Requirements, warnings: tuple[str, ...] = ()
 ) -> Candidates:
-    """Return the configurations with what is held against each limit.
+    """Return the configurations with what is compared with each limit.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ def apply_limits(
     Returns
     -------
     Candidates
-        Held against a limit is the end of the interval of the mean at ``confidence``, so that with
+        Compared with a limit is the end of the interval of the mean at ``confidence``, so that with
         this probability not one of those that keep it does so by luck; of the p99, also the bound
         that each measurement knows by itself, whatever is higher; of the memory, the maximum.
     """
@@ -219,14 +219,14 @@ def apply_limits(
                 sample, spreads[metric.column], (1 + CONFIDENCE) / 2, upper=upper
             )
     table[[f"{MEMORY.column}_low", f"{MEMORY.column}_high"]] = np.nan
-    judged = {
-        limit.option: _judged(table, limit, spreads.get(limit.metric.column), requirements)
+    limit_values = {
+        limit.option: _limit_values(table, limit, spreads.get(limit.metric.column), requirements)
         for limit in requirements.limits
     }
-    return Candidates(table, requirements, spreads, judged, warnings)
+    return Candidates(table, requirements, spreads, limit_values, warnings)
 
 
-def _judged(
+def _limit_values(
     table: pd.DataFrame, limit: Limit, spread: Spread | None, requirements: Requirements
 ) -> Array:
     found = _end_of(table, limit, spread, requirements)

@@ -10,7 +10,7 @@ from hpcbench.analysis.summary.configuration import CONFIGURATION, plain_rows
 from hpcbench.analysis.summary.configuration_names import configuration_names
 from hpcbench.analysis.summary.invalid_rows import is_left_out
 from hpcbench.analysis.summary.searches import without_steps
-from hpcbench.errors import BadInput
+from hpcbench.errors import BadInput, one_line
 from hpcbench.records.rules import RULES, Rule
 from hpcbench.records.validity import COMPUTED
 
@@ -142,8 +142,8 @@ def check_lines(found: ResultsCheck) -> Iterator[str]:
         yield f"{each.rule.code}: {each.count}, {used}"
         yield f"  {each.rule.meaning}"
         if each.common:
-            yield f"  {each.common}:"
-        yield from (f"    {place}" for place in each.examples)
+            yield f"  {one_line(each.common)}:"
+        yield from (f"    {one_line(place)}" for place in each.examples)
         if each.count > len(each.examples):
             yield f"    and {each.count - len(each.examples)} more; --json lists all"
     if found.invalid:

@@ -100,6 +100,9 @@ class Comparison:
     by_chance
         Pairs that failed or did not settle more often in B, which chance explains, or where nobody
         can tell, as of one or two configurations: none of those above.
+    perhaps_lost
+        Those of them that were measured in A, and tried without success in B, as often as chance
+        may do so: of many that were tried once, nobody can tell.
     only_a, only_b
         Positions of configurations without a counterpart.
     differing
@@ -110,6 +113,8 @@ class Comparison:
         How many sessions A and B have; None where it is not known.
     comparable
         How many of them measured enough of the same configurations, so that their spread is known.
+    not_counted
+        For A and B, how many measurements of other sessions are left out.
     nodes
         The nodes of A and of B.
     invalid
@@ -128,12 +133,14 @@ class Comparison:
     failing: pd.DataFrame
     unsettled: pd.DataFrame
     by_chance: pd.DataFrame
+    perhaps_lost: pd.DataFrame
     only_a: Numbers
     only_b: Numbers
     differing: dict[str, list[tuple[Any, Any]]]
     pairs: int
     sessions: tuple[int | None, int | None]
     comparable: tuple[int, int]
+    not_counted: tuple[int, int]
     nodes: tuple[frozenset[str], frozenset[str]]
     invalid: tuple[dict[str, int], dict[str, int]]
     warnings: Sequence[str]
@@ -217,6 +224,7 @@ def compare_results(
         raise BadInput("nothing was measured, neither in A nor in B", "hpcbench status shows why")
     failing, unsettled, by_chance = _outcomes(of_a.table, of_b.table, pairs, (in_a, in_b))
     rows, shifts = _changes(of_a, of_b, both, tolerance)
+    comparable, not_counted = most_comparable(of_a, of_b, both, THROUGHPUT.column)
     return Comparison(
         a_table=of_a.table,
         b_table=of_b.table,
@@ -228,12 +236,14 @@ def compare_results(
         failing=pairs[in_a & in_b & failing],
         unsettled=pairs[unsettled],
         by_chance=pairs[by_chance],
+        perhaps_lost=pairs[in_a & ~in_b & by_chance],
         only_a=np.setdiff1d(np.arange(len(of_a.table)), pairs["a"]),
         only_b=np.setdiff1d(np.arange(len(of_b.table)), pairs["b"]),
         differing=differing_values(of_a.table, of_b.table, both),
         pairs=len(both),
         sessions=(_sessions(a), _sessions(b)),
-        comparable=most_comparable(of_a, of_b, both, THROUGHPUT.column),
+        comparable=comparable,
+        not_counted=not_counted,
         nodes=(_nodes(a), _nodes(b)),
         invalid=(invalid_a, invalid_b),
         warnings=_warnings(of_a, of_b),
@@ -304,7 +314,7 @@ def _first_reasons(reasons: pd.Series, numbers: Numbers, count: int) -> npt.NDAr
     known = np.flatnonzero(reasons.notna())
     which, first = np.unique(numbers[known], return_index=True)
     found = np.full(count, None, dtype=object)
-    found[which] = reasons.astype(object).to_numpy()[known[first]]
+    found[which] = reasons.iloc[known[first]].to_numpy(dtype=object)
     return found
 
 

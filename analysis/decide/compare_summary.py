@@ -18,6 +18,9 @@ from hpcbench.analysis.summary.statistics import Counts
 MOST_NAMED = 20
 """Configurations that are named of each kind of failure."""
 
+DOUBTFUL = "cannot tell whether by chance"
+"""What is said of configurations that went wrong more often in B, for all that anybody knows."""
+
 MOST_LACKING = 5
 """Configurations that are named of those without throughput."""
 
@@ -48,7 +51,7 @@ def comparison_summary(found: Comparison, names: tuple[str, str]) -> list[str]:
         _verdicts(found),
         *map(_shift, found.shifts),
         *_confounded(found),
-        *_cannot_tell(found),
+        *_inconclusive(found),
         *_once_and_few(found),
         *(f"caution: {text}" for text in found.warnings),
         *_failures(found),
@@ -147,7 +150,7 @@ def _confounded(found: Comparison) -> list[str]:
         lines.append(
             f"sessions: {a} of A, {b} of B, which measured too few of the same configurations to "
             "say how far nights differ; a difference of nights cannot be excluded (measure all in "
-            "several)"
+            f"several){_not_counted(found)}"
         )
     else:
         known = (
@@ -160,7 +163,7 @@ def _confounded(found: Comparison) -> list[str]:
         if (of_a, of_b) != (a, b):
             lines[-1] += (
                 f"; {of_a} of A and {of_b} of B measured enough of the same configurations to be "
-                "compared"
+                f"compared{_not_counted(found)}"
             )
     nodes_a, nodes_b = found.nodes
     if len(nodes_a) == len(nodes_b) == 1 and nodes_a != nodes_b:
@@ -169,9 +172,17 @@ def _confounded(found: Comparison) -> list[str]:
     return lines
 
 
-def _cannot_tell(found: Comparison) -> list[str]:
+def _not_counted(found: Comparison) -> str:
+    """Return how many measurements of such sessions are left out, as a clause."""
+    counts = [f"{n} of {side}" for n, side in zip(found.not_counted, "AB", strict=True) if n]
+    return f"; measurements of such sessions that count for nothing: {', '.join(counts)}" * any(
+        counts
+    )
+
+
+def _inconclusive(found: Comparison) -> list[str]:
     """Return what the undecided could have found, and how many repeats would do."""
-    rows = found.rows[found.rows["verdict"] == Verdict.CANNOT_TELL]
+    rows = found.rows[found.rows["verdict"] == Verdict.INCONCLUSIVE]
     lines = []
     for metric in METRICS:
         of = rows[rows["metric"] == metric.column]
@@ -179,7 +190,7 @@ def _cannot_tell(found: Comparison) -> list[str]:
         repeats = as_floats(of["repeats"])
         if not np.isfinite(change).any():
             continue
-        text = f"cannot tell, {metric.name}: a change of {np.nanmedian(change):.1%} (median) "
+        text = f"inconclusive, {metric.name}: a change of {np.nanmedian(change):.1%} (median) "
         text += "would have been found"
         # A change of just the tolerance is on the bound, and never found to be beyond it.
         twice = 2 * found.tolerance
@@ -190,7 +201,7 @@ def _cannot_tell(found: Comparison) -> list[str]:
                 f"twice the tolerance, {twice:.1%}"
             )
         lines.append(text)
-    without = int((rows["verdict"].eq(Verdict.CANNOT_TELL) & rows["low"].isna()).sum())
+    without = int((rows["verdict"].eq(Verdict.INCONCLUSIVE) & rows["low"].isna()).sum())
     if without:
         lines.append(
             f"without any spread to judge by: {without}; measure at least one configuration twice"
@@ -213,13 +224,19 @@ def _once_and_few(found: Comparison) -> list[str]:
 
 def _failures(found: Comparison) -> list[str]:
     lines = [line for what, pairs in found.outcomes.items() for line in _named(found, pairs, what)]
-    if len(found.by_chance) and len(found.a_table) - len(found.only_a) <= TOO_FEW:
-        # Of so few, nobody knows the rate of failures that chance would have.
-        lines += _named(found, found.by_chance, "cannot tell whether by chance")
-    elif len(found.by_chance):
+    # Of so few, nobody knows the rate of failures that chance would have.
+    few = len(found.a_table) - len(found.only_a) <= TOO_FEW
+    unsure = found.by_chance if few else found.perhaps_lost
+    lines += _named(found, unsure, DOUBTFUL)
+    if (as_floats(found.b_table["repeats"])[found.perhaps_lost["b"]] == 1).any():
         lines.append(
-            f"failed or did not settle more often in B, by chance as far as one can tell: "
-            f"{len(found.by_chance)} configurations"
+            "of those that are tried once some may fail by chance: measure each twice, or compare "
+            "--against-history with ten sessions or more"
+        )
+    if counted := len(found.by_chance) - len(unsure):
+        lines.append(
+            "failed or did not settle more often in B, by chance as far as one can tell: "
+            f"{counted} configurations"
         )
     if len(found.gained):
         lines.append(f"{len(found.gained)} configurations failed in A and were measured in B")

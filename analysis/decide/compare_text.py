@@ -22,7 +22,7 @@ from hpcbench.analysis.summary.configuration_names import (
 from hpcbench.analysis.summary.number_format import format_interval, format_with_error
 from hpcbench.analysis.summary.same_servers import ALSO
 from hpcbench.analysis.summary.statistics import Counts
-from hpcbench.errors import BadInput, printable
+from hpcbench.errors import BadInput, one_line
 
 OUTPUT_FORMATS = (".md", ".json", ".png", ".pdf")
 MOST_SHOWN = 20
@@ -48,10 +48,10 @@ def print_comparison(found: Comparison, names: tuple[str, str], console: Console
         Where to print. Below 120 characters it does not get the columns A and B.
     """
     for line in comparison_summary(found, names):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(one_line(line), highlight=False, markup=False, soft_wrap=True)
     shown = most_changed(found, MOST_SHOWN)
     for line in _shared(found, shown):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(one_line(line), highlight=False, markup=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     kept = [name for name in _HEADINGS if console.width >= _WIDE or name not in ("A", "B")]
     for name in kept:
@@ -63,7 +63,8 @@ def print_comparison(found: Comparison, names: tuple[str, str], console: Console
         named = dict(zip(_HEADINGS, cells, strict=True))
         if console.width < _WIDE:
             named["metric"], _, _ = named["metric"].partition(" [")
-        table.add_row(*(escape(named[name]) for name in kept), style=_COLOURS.get(verdict))
+        texts = (escape(one_line(named[name])) for name in kept)
+        table.add_row(*texts, style=_COLOURS.get(verdict))
     console.print(table)
     if len(found.rows) > len(shown):
         left = len(found.rows) - len(shown)
@@ -131,7 +132,7 @@ def _cells(found: Comparison, rows: pd.DataFrame) -> list[tuple[str, ...]]:
 
 def _verdict(row: dict[str, Any]) -> str:
     """Return the verdict; of an undecided one with the change that would have been found."""
-    if row["verdict"] != Verdict.CANNOT_TELL or row["detectable"] is None:
+    if row["verdict"] != Verdict.INCONCLUSIVE or row["detectable"] is None:
         return str(row["verdict"])
     return f"{row['verdict']} (finds {abs(row['detectable'] - 1):.0%})"
 
@@ -176,7 +177,7 @@ def comparison_markdown(found: Comparison, names: tuple[str, str]) -> str:
 
 
 def _cell(text: str) -> str:
-    return printable(text).replace("|", "\\|").replace("\n", " ")
+    return one_line(text).replace("|", "\\|")
 
 
 def comparison_json(found: Comparison, names: tuple[str, str]) -> dict[str, Any]:
@@ -199,7 +200,7 @@ def comparison_json(found: Comparison, names: tuple[str, str]) -> dict[str, Any]
     rows = [
         {
             **{name: a[name] for name in ("model", "variant", ALSO, *LOAD)},
-            "figure": row["metric"],
+            "metric": row["metric"],
             "a": _side(a, row["metric"]),
             "b": _side(b, row["metric"]),
             **{name: row[name] for name in ("ratio", "low", "high")},
@@ -225,6 +226,7 @@ def comparison_json(found: Comparison, names: tuple[str, str]) -> dict[str, Any]
         "shifts": [_shift(shift) for shift in found.shifts],
         "sessions": dict(zip("ab", found.sessions, strict=True)),
         "comparable_sessions": dict(zip("ab", found.comparable, strict=True)),
+        "not_counted": dict(zip("ab", found.not_counted, strict=True)),
         "left_out": dict(zip("ab", found.invalid, strict=True)),
         "cautions": list(found.warnings),
         **{

@@ -49,15 +49,18 @@ def goes_wrong_more_often(
     Returns
     -------
     numpy.ndarray
-        Shape (m,), booleans: those of which all repeats go wrong in B and not all in A; those that
-        do so more often, by a binomial test against the rate of all others [2]_ and its own in A,
-        at RATE_OF_EACH; of no more than TOO_FEW, those that never did in A and do so twice and in
-        most repeats of B; and where the rate over the rest has risen CLEARLY and by Fisher's exact
-        test [1]_ at RATE_OF_ALL, each that contributes.
+        Shape (m,), booleans: those that always go wrong in B and not in A, which hardly one would
+        at the rate of all others; those that do so more often, by a binomial test against the rate
+        of all others [2]_ and its own in A, at RATE_OF_EACH; of no more than TOO_FEW, those that
+        never did in A and do so twice and in most repeats of B; and where the rate over the rest
+        has risen CLEARLY and by Fisher's exact test [1]_ at RATE_OF_ALL, each that contributes.
+        Where nothing goes right in B, all that did in A.
     """
     more = wrong[1] * tried[0] > wrong[0] * tried[1]
     if not more.any():
         return np.zeros(len(more), dtype=bool)
+    if (wrong[1] == tried[1]).all():
+        return np.asarray(more)
     found = _always(tried, wrong, more, whole_rate) | _each(tried, wrong, more)
     if len(more) <= TOO_FEW:
         found |= (wrong[0] == 0) & (wrong[1] >= 2) & (2 * wrong[1] > tried[1])
@@ -67,11 +70,18 @@ def goes_wrong_more_often(
 def _always(
     tried: tuple[Array, Array], wrong: tuple[Array, Array], more: Flags, most: float
 ) -> Flags:
-    """Return what always goes wrong in B: at the rate of all others, that hardly ever happens."""
+    """Return what always goes wrong in B: at the rate of all others, hardly one would.
+
+    Of many that were tried once some do at any rate that nobody would have seen yet: half a failure
+    is added to those of the others [2]_.
+    """
     always = more & (wrong[1] == tried[1])
-    others = wrong[0].sum() + wrong[1][~always].sum()
-    rate = others / (tried[0].sum() + tried[1][~always].sum())
-    return np.asarray(always & (rate ** tried[1] * len(always) <= most))
+    others = wrong[0].sum() + wrong[1][~always].sum() + 0.5
+    rate = others / (tried[0].sum() + tried[1][~always].sum() + 1)
+    sizes, of, counts = np.unique(tried[1], return_inverse=True, return_counts=True)
+    # How many would by chance, of all that were tried as often or more often.
+    expected = np.cumsum((counts * rate**sizes)[::-1])[::-1]
+    return np.asarray(always & (expected[of] <= most))
 
 
 def _each(tried: tuple[Array, Array], wrong: tuple[Array, Array], more: Flags) -> Flags:

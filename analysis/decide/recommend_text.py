@@ -35,6 +35,7 @@ from hpcbench.analysis.summary.number_format import (
     format_with_error,
 )
 from hpcbench.analysis.summary.statistics import Counts
+from hpcbench.errors import one_line
 
 _METRICS = (THROUGHPUT, LATENCY, MEMORY, ENERGY, COST)
 _WIDE = 120
@@ -127,8 +128,9 @@ def _title(one: Recommendation, more: str) -> str:
         else f"with {wanted.confidence * 100:.3g} % confidence"
     )
     within = f", {one.within_limits} within {limits} {sure}" if limits else ""
+    title = escape(one_line(recommendation_title(one, more)))
     return (
-        f"[bold]{escape(recommendation_title(one, more))}[/]: {one.configurations} configurations, "
+        f"[bold]{title}[/]: {one.configurations} configurations, "
         f"{one.counts.tried} measurements tried, {one.counts.measured} measured, "
         f"{one.counts.settled} settled{within}"
     )
@@ -137,7 +139,7 @@ def _title(one: Recommendation, more: str) -> str:
 def _show_nothing(one: Recommendation, console: Console) -> None:
     console.print("[red]nothing to recommend[/]", highlight=False)
     for sentence in one.failing:
-        console.print(f"  {sentence}", highlight=False, markup=False, soft_wrap=True)
+        console.print(one_line(f"  {sentence}"), highlight=False, markup=False, soft_wrap=True)
     if one.nearest is not None:
         _print_table([("nearest", one.nearest)], one.requirements, console)
 
@@ -151,8 +153,8 @@ def _show_best(one: Recommendation, best: Row, console: Console) -> None:
     rows += [(_standing(other), other.row) for other in one.runners_up]
     _print_table(_once(rows), one.requirements, console)
     for sentence in result_sentences(one):
-        console.print(f"  {sentence}", highlight=False, markup=False, soft_wrap=True)
-    for note in one.notes:
+        console.print(one_line(f"  {sentence}"), highlight=False, markup=False, soft_wrap=True)
+    for note in map(one_line, one.notes):
         console.print(f"  [yellow]note:[/] {escape(note)}", highlight=False, soft_wrap=True)
 
 
@@ -203,7 +205,7 @@ def _print_table(rows: list[tuple[str, Row]], requirements: Requirements, consol
     ]
     besides = distinctions([row for _, row in rows])
     servers = [
-        "; ".join(filter(None, [server_text(row), beside]))
+        one_line("; ".join(filter(None, [server_text(row), beside])))
         for (_, row), beside in zip(rows, besides, strict=True)
     ]
     letters = dict(zip(dict.fromkeys(servers), ascii_uppercase, strict=False))
@@ -232,10 +234,10 @@ def _print_table(rows: list[tuple[str, Row]], requirements: Requirements, consol
 def _gains(one: Recommendation) -> Iterator[str]:
     metric = one.requirements.metric
     if (found := one.corrected) is not None and found.candidates > 1:
-        figure = format_interval(found.value, found.low, found.high)
+        interval = format_interval(found.value, found.low, found.high)
         unit = f" {metric.unit}" if metric.unit else ""
         yield (
-            f"{metric.name}, corrected for being the best of {found.candidates:,}: {figure}{unit}"
+            f"{metric.name}, corrected for being the best of {found.candidates:,}: {interval}{unit}"
         )
     if one.base is None:
         yield "the model's own configuration (base) was not measured, so the gain is not known"
@@ -379,7 +381,7 @@ def _row(row: Row | None) -> dict[str, Any] | None:
         "configuration": {k: row[k] for k in CONFIGURATION if row[k] is not None},
         **asdict(Counts.of(row)),
         "unstable": row["unstable"],
-        "figures": {
+        "metrics": {
             metric.column: {k: row[f"{metric.column}{end}"] for k, end in endings.items()}
             for metric in _METRICS
             if row.get(metric.column) is not None

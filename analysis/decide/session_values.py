@@ -79,23 +79,23 @@ def paired_samples(
         side.comparable_sessions(pairs[x].to_numpy(), places, metric, FEWEST_SHARED)
         for side, x in ((a, "a"), (b, "b"))
     ]
-    shares = zip(known[0][1], known[1][1], strict=True)
+    shares = zip(*(its.again for its in known), strict=True)
     by_means = np.array([max(again) >= MEASURED_AGAIN for again in shares])
     samples, effects = [], []
-    for side, x, (sessions, _) in zip((a, b), "ab", known, strict=True):
+    for side, x, its in zip((a, b), "ab", known, strict=True):
         positions = pairs[x].to_numpy()
         whole = side.by_repeats(metric)
         values = [v[positions] for v in (whole.n, whole.mean, whole.std)]
-        by_place = [np.zeros(len(there)) for there in sessions]
-        if len(np.unique(side.sessions)) > 1 or by_means.any():
+        by_place = [np.zeros(len(there)) for there in its.counted]
+        if its.several or by_means.any():
             means, shared = side.by_sessions(metric)
             by_place = [
-                shared[there] - (shared[there].mean() if len(there) else 0) for there in sessions
+                shared[there] - (shared[there].mean() if len(there) else 0) for there in its.counted
             ]
             used = np.zeros(len(shared))
-            for there, away, size in zip(sessions, by_place, sizes, strict=True):
+            for there, away, size in zip(its.counted, by_place, sizes, strict=True):
                 used[there] = away if size >= FEWEST_SHARED else 0.0
-            counted = np.concatenate(sessions)
+            counted = np.concatenate(its.counted)
             by_session = session_samples(_comparable(means, counted), len(side.table), used)
             by_repeat = _repeats(side, metric, counted, used)
             values = [
@@ -111,7 +111,9 @@ def paired_samples(
     return (samples[0], samples[1]), (effects[0], effects[1])
 
 
-def most_comparable(a: Side, b: Side, pairs: pd.DataFrame, metric: str) -> tuple[int, int]:
+def most_comparable(
+    a: Side, b: Side, pairs: pd.DataFrame, metric: str
+) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return how many sessions of each side can be compared, at the place with most.
 
     Parameters
@@ -125,17 +127,25 @@ def most_comparable(a: Side, b: Side, pairs: pd.DataFrame, metric: str) -> tuple
 
     Returns
     -------
-    tuple of int
-        For A and B; 0 where nothing is paired.
+    tuple
+        For A and B, how many; 0 where nothing is paired. And for A and B, how many measurements of
+        other sessions are left out.
     """
     if pairs.empty:
-        return 0, 0
+        return (0, 0), (0, 0)
     places, _ = places_of_pairs(a, b, pairs)
-    counts = []
+    counts, left_out = [], []
     for side, x in ((a, "a"), (b, "b")):
-        sessions, _ = side.comparable_sessions(pairs[x].to_numpy(), places, metric, FEWEST_SHARED)
-        counts.append(max(map(len, sessions)))
-    return counts[0], counts[1]
+        positions = pairs[x].to_numpy()
+        its = side.comparable_sessions(positions, places, metric, FEWEST_SHARED)
+        counts.append(max(map(len, its.counted)))
+        if not its.several:
+            left_out.append(0)
+            continue
+        there = np.isfinite(side.measured[metric]) & np.isin(side.numbers, positions)
+        rows = pd.DataFrame({"configuration": side.numbers[there], "session": side.sessions[there]})
+        left_out.append(len(rows) - len(_comparable(rows, np.concatenate(its.counted))))
+    return (counts[0], counts[1]), (left_out[0], left_out[1])
 
 
 def _comparable(values: pd.DataFrame, sessions: Numbers) -> pd.DataFrame:

@@ -9,6 +9,7 @@ References
 .. [1] J. W. Tukey, "Exploratory Data Analysis" (1977), chapter 11: median polish.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,25 @@ SESSION = ("site", "pool", "run_id")
 """Rows that agree in these are of one session at one place."""
 
 _POLISHES = 5
+
+
+@dataclass(frozen=True)
+class PlaceSessions:
+    """The sessions of each place that can be compared with each other.
+
+    Attributes
+    ----------
+    counted
+        For each place the numbers of these sessions.
+    again
+        For each place the share of its configurations that two or more of these measured.
+    several
+        Whether any place has more than one session, comparable or not.
+    """
+
+    counted: Sequence[Numbers]
+    again: Sequence[float]
+    several: bool
 
 
 @dataclass(frozen=True)
@@ -46,7 +66,7 @@ class Side:
 
     def comparable_sessions(
         self, configurations: Numbers, places: Numbers, metric: str, fewest: int
-    ) -> tuple[list[Numbers], list[float]]:
+    ) -> "PlaceSessions":
         """Return the sessions of each place that measured enough of the same configurations.
 
         Parameters
@@ -63,34 +83,31 @@ class Side:
 
         Returns
         -------
-        tuple of list
-            For each place the numbers of the session with most configurations, and of those that
-            can be compared with it or with one that can, and so on; and the share of its
-            configurations that two or more of these measured.
+        PlaceSessions
+            Those of the session with most configurations and of those that can be compared with it
+            or with one that can, and so on.
         """
         place_of = np.full(len(self.table), -1)
         place_of[configurations] = places
         values = self.measured[metric]
         at = place_of[self.numbers]
         there = (at >= 0) & np.isfinite(values) & (values > 0)
-        found = pd.DataFrame(
-            {
-                "place": at[there],
-                "session": self.sessions[there],
-                "configuration": self.numbers[there],
-            }
-        ).drop_duplicates()
+        at, session, configuration = (x[there] for x in (at, self.sessions, self.numbers))
         sizes = np.bincount(places)
-        sessions: list[Numbers] = [np.empty(0, dtype=np.int64)] * len(sizes)
-        again = [0.0] * len(sizes)
-        for place in range(len(sizes)):
-            rows = found[found["place"] == place]
-            if rows.empty:
-                continue
+        count = int(session.max(initial=-1)) + 1
+        rows = np.bincount(at * count + session, minlength=len(sizes) * count)
+        measured = rows.reshape(len(sizes), count) > 0
+        counted, again = [np.flatnonzero(its) for its in measured], [0.0] * len(sizes)
+        # Most results have one session at each place, and a million rows take long to look at.
+        for place in np.flatnonzero(measured.sum(axis=1) > 1):
+            its = at == place
+            found = pd.DataFrame(
+                {"session": session[its], "configuration": configuration[its]}
+            ).drop_duplicates()
             enough = min(fewest, int(np.ceil(2 / 3 * sizes[place])))
-            sessions[place], repeated = _connected(rows, enough)
+            counted[place], repeated = _connected(found, enough)
             again[place] = repeated / sizes[place]
-        return sessions, again
+        return PlaceSessions(counted, again, bool((measured.sum(axis=1) > 1).any()))
 
     def by_repeats(self, metric: str) -> Sample:
         """Return a metric with its repeats as independent values.
@@ -140,8 +157,6 @@ def _connected(rows: pd.DataFrame, fewest: int) -> tuple[Numbers, int]:
     from scipy import sparse  # Only here: it takes long to import.
 
     numbers, session = np.unique(rows["session"], return_inverse=True)
-    if len(numbers) == 1:
-        return numbers, 0
     configuration = np.unique(rows["configuration"], return_inverse=True)[1]
     measured = sparse.csr_array((np.ones(len(rows), dtype=np.int64), (session, configuration)))
     shared = (measured @ measured.T).toarray()

@@ -89,8 +89,9 @@ def normalised(frame: pd.DataFrame) -> pd.DataFrame:
     BadInput
         A column that must hold JSON holds something else.
     """
-    data = frame["input_data_digest"].astype(object)
-    data = data.where(data.notna(), frame["input_data"].astype(object))
+    data, digest = frame["input_data"], frame["input_data_digest"]
+    if digest.notna().any():
+        data = digest.astype(object).where(digest.notna(), data.astype(object))
     _parsed("shapes", frame["shapes"])
     frame = frame.assign(input_data=data, variant=ordered_variants(frame["variant"]))
     frame = _with_facts(frame, OBSERVED, _SERVED)
@@ -211,7 +212,7 @@ def group_numbers(frame: pd.DataFrame, columns: Sequence[str]) -> Numbers:
     numpy.ndarray
         Shape (n,), from 0 in the order in which groups first appear.
     """
-    return _combined((_codes(frame[column]) for column in columns), len(frame))
+    return _joint_codes((_codes(frame[column]) for column in columns), len(frame))
 
 
 def as_floats(column: pd.Series) -> Array:
@@ -261,23 +262,27 @@ def _plain(values: Any) -> list[Any]:
     ]
 
 
-def _codes(column: pd.Series) -> Numbers:
+def _codes(column: pd.Series) -> npt.NDArray[np.integer[Any]]:
     """Return a number for each distinct value, 0 for missing."""
-    codes: npt.NDArray[Any]
+    codes: npt.NDArray[np.integer[Any]]
     if isinstance(column.dtype, pd.CategoricalDtype):
-        codes = column.cat.codes.to_numpy()
+        # Of as few bytes as they need: there is room for one more.
+        codes = column.cat.codes.to_numpy() + 1
+    elif column.dtype != object and column.isna().all():
+        # Most of so many columns hold nothing, and to look for distinct values takes long.
+        codes = np.zeros(len(column), dtype=np.int8)
     else:
-        codes = pd.factorize(column)[0]
-    return codes.astype(np.int64) + 1
+        codes = pd.factorize(column)[0] + 1
+    return codes
 
 
-def _combined(parts: Iterable[Numbers], rows: int) -> Numbers:
+def _joint_codes(parts: Iterable[npt.NDArray[np.integer[Any]]], rows: int) -> Numbers:
     """Return the number of each row's group: those that agree in all codes, from 0 upwards."""
     numbers = np.zeros(rows, dtype=np.int64)
     for codes in parts:
         if len(codes) and (codes != codes[0]).any():
             # Renumbered at every step: the product of many columns would overflow 64 bits.
-            numbers = pd.factorize(numbers * (codes.max() + 1) + codes)[0].astype(np.int64)
+            numbers = pd.factorize(numbers * (int(codes.max()) + 1) + codes)[0].astype(np.int64)
     return numbers
 
 
@@ -291,10 +296,18 @@ def _with_facts(frame: pd.DataFrame, facts: Sequence[str], alike: Sequence[str])
     if measured.all() or not measured.any():
         return frame
     codes = {name: _codes(frame[name]) for name in facts}
-    same = group_numbers(frame, alike)
-    kinds = _combined([*codes.values(), same], len(frame))
     absent = np.flatnonzero(~measured)
-    lacking = absent[np.any([each[absent] == 0 for each in codes.values()], axis=0)]
+    given_by_some = [each for each in codes.values() if each.any(where=measured)]
+    lacking = absent[(np.array([each[absent] for each in given_by_some]) == 0).any(axis=0)]
+    if not len(lacking):
+        return frame
+    same = group_numbers(frame, alike)
+    # Few rows lack anything, and the kinds of a million others take long to tell.
+    near = np.isin(same, np.unique(same[lacking]))
+    kinds = np.full(len(frame), -1)
+    kinds[near] = _joint_codes(
+        [*(each[near] for each in codes.values()), same[near]], int(near.sum())
+    )
 
     def first_of_each_kind(rows: Numbers) -> pd.DataFrame:
         first = rows[~pd.Series(kinds[rows]).duplicated().to_numpy()]
@@ -302,13 +315,15 @@ def _with_facts(frame: pd.DataFrame, facts: Sequence[str], alike: Sequence[str])
         return pd.DataFrame(keys | {name: each[first] for name, each in codes.items()})
 
     pairs = first_of_each_kind(lacking).merge(
-        first_of_each_kind(np.flatnonzero(measured)), on="alike", suffixes=("", "_known")
+        first_of_each_kind(np.flatnonzero(measured & near)), on="alike", suffixes=("", "_known")
     )
     mine, known = (pairs[[f"{name}{end}" for name in facts]].to_numpy() for end in ("", "_known"))
     pairs = pairs[((mine == 0) | (mine == known)).all(axis=1)].drop_duplicates("kind")
     given = pd.Series(kinds[lacking], lacking).map(pairs.set_index("kind")["row_known"]).dropna()
     if given.empty:
         return frame
+    rows, known_rows = given.index.to_numpy(), given.to_numpy(dtype=np.int64)
     source = np.arange(len(frame))
-    source[given.index.to_numpy()] = given.to_numpy(dtype=np.int64)
-    return frame.assign(**{name: frame[name].array.take(source) for name in facts})
+    source[rows] = known_rows
+    changed = [name for name in facts if (codes[name][rows] != codes[name][known_rows]).any()]
+    return frame.assign(**{name: frame[name].array.take(source) for name in changed})

@@ -87,12 +87,14 @@ def with_one_name_in_both(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFram
     tuple of pandas.DataFrame
         The same rows with the column ALSO; ``variant`` is as `with_one_name` has it.
     """
+    # A million rows have few variants, and most of them need no other look.
+    distinct = {text for side in (a, b) for text in side["variant"].dropna().unique()}
+    if not _may_be_the_same(set(ordered_variants(pd.Series([*distinct], dtype="string")))):
+        return a.assign(**{ALSO: None}), b.assign(**{ALSO: None})
     sides = [
         side[[*_NEEDED]].assign(variant=ordered_variants(side["variant"]).astype("string"))
         for side in (a, b)
     ]
-    if not _may_be_the_same({text for side in sides for text in side["variant"].dropna().unique()}):
-        return a.assign(**{ALSO: None}), b.assign(**{ALSO: None})
     both = pd.concat(sides, ignore_index=True)
     codes, texts = pd.factorize(both["variant"])
     table = _with_untold(both, codes, texts)

@@ -381,13 +381,13 @@ def t_quantile(freedom: npt.ArrayLike, probability: float) -> Array:
     usable = np.where(given > 0, given, np.nan)
     if np.isnan(usable).all():
         return usable
-    # Importing scipy.special takes a quarter of the time of `hpcbench recommend`, which needs it
-    # only where something was measured more than once.
+    # Importing it takes a quarter of the time of `hpcbench recommend`, which may not need it.
     from scipy import special
 
-    # stdtrit is slow, and most configurations have equally many repeats.
-    distinct, where = np.unique(usable, return_inverse=True)
-    return np.asarray(special.stdtrit(distinct, probability)[where].reshape(given.shape))
+    # stdtrit is slow, and most have equally many repeats. The code of NaN, -1, picks the last.
+    where, distinct = pd.factorize(usable.ravel())
+    found = np.append(special.stdtrit(distinct, probability), np.nan)
+    return np.asarray(found[where].reshape(given.shape))
 
 
 def _first(numbers: Numbers, preferred: npt.NDArray[np.bool_], count: int) -> Numbers:

@@ -369,10 +369,12 @@ def _say_references(campaign: "Campaign", results: Path, frame: "DataFrame") -> 
     from hpcbench.analysis.decide import references
     from hpcbench.records.references import expectations, read_planned
 
-    held = references.check_references(frame, expectations(campaign), read_planned(results))
-    for line in references.reference_lines(held):
+    references_check = references.check_references(
+        frame, expectations(campaign), read_planned(results)
+    )
+    for line in references.reference_lines(references_check):
         say(line, err=True)
-    return int(held.is_missed)
+    return int(references_check.is_missed)
 
 
 def _to_confirm(

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from hpcbench.cli.console import line_width, print_folded, print_lines
 from hpcbench.cli.point_text import axis_texts, counted, duration, served_text, variant_text
-from hpcbench.cli.table import Column, server_columns, table_lines
+from hpcbench.cli.table import TableColumn, server_columns, table_lines
 
 if TYPE_CHECKING:
     # Only for annotations: these import Dask and pandas, which `hpcbench plan` does not need.
@@ -46,9 +46,21 @@ def print_plan(todo: "Plan", console: Console) -> None:
     for text in todo.hints:
         print_folded(console, text, "yellow")
     _print_inapplicable(todo, console)
-    gpu = f", {duration(todo.gpu_s)} of GPU time" if todo.gpu_s else ""
-    text = f"estimated time: {duration(todo.estimate_s)}{gpu}; unstable points take longer"
+    text = f"estimated time: {duration(todo.estimate_s)}; unstable points take longer"
     print_folded(console, text)
+    if todo.gpu_hours:
+        print_folded(console, f"estimated cost: {_gpu_hours_text(todo.gpu_hours)}")
+
+
+def _gpu_hours_text(hours: Mapping[str, float]) -> str:
+    """The GPU hours in total, and where there are several pools, of each."""
+    total = f"{_rounded(sum(hours.values()))} GPU hours"
+    parts = ", ".join(f"{name} {_rounded(each)}" for name, each in hours.items())
+    return f"{total}: {parts}" if len(hours) > 1 else total
+
+
+def _rounded(hours: float) -> str:
+    return f"{hours:.2g}" if hours < 10 else f"{hours:,.0f}"
 
 
 def print_checks(todo: "Plan", not_checked: Iterable[str], console: Console) -> None:
@@ -123,7 +135,7 @@ def _plan_table(todo: "Plan", width: int | None) -> list[Text]:
         return []
     names = ("model", "pool", _load_name(todo.grid.points), "batch size", "placements")
     model, where, load, batch, last = (
-        Column(name, texts, tuple(f"{name} {text}" for text in texts), name == "placements")
+        TableColumn(name, texts, tuple(f"{name} {text}" for text in texts), name == "placements")
         for name, texts in zip(names, zip(*cells, strict=True), strict=True)
     )
     model = replace(model, phrases=model.texts)

@@ -309,15 +309,17 @@ def check(results: Path, as_json: bool) -> int:
     columns = dict.fromkeys((*checking.CHECK_COLUMNS, *references.reference_columns(expected)))
     frame, damaged = load_whole(results, [*columns], categories=True)
     found = checking.check_results(frame)
-    held = references.check_references(frame, expected, read_planned(results) if expected else ())
+    references_check = references.check_references(
+        frame, expected, read_planned(results) if expected else ()
+    )
     if as_json:
         document = {"results": str(results), **checking.check_json(found)}
-        document["references"] = references.references_json(held)
+        document["references"] = references.references_json(references_check)
         click.echo(json.dumps(document, indent=2))
     else:
-        for line in (*checking.check_lines(found), *references.reference_lines(held)):
+        for line in (*checking.check_lines(found), *references.reference_lines(references_check)):
             say(line)
-    return max(say_damaged(damaged), int(found.invalid > 0 or held.is_missed))
+    return max(say_damaged(damaged), int(found.invalid > 0 or references_check.is_missed))
 
 
 @click.command()

@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from distributed.security import Security
 
+from hpcbench.cluster import afs
+
 CERTIFICATE, KEY = "certificate.pem", "key.pem"
 
 VALID = timedelta(days=365)
@@ -122,11 +124,18 @@ def make_keys(folder: Path) -> Iterator[Keys]:
     ------
     Keys
         They are deleted when the block is left.
+
+    Raises
+    ------
+    SiteError
+        Where others may read the folder, as its file system knows no modes.
     """
     # A run that was killed may have left its own.
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o700, parents=True)
     try:
+        if afs.is_on_afs(folder):
+            afs.keep_private(folder)
         for name, content in zip((CERTIFICATE, KEY), make_certificate(), strict=True):
             # The mode is set as the file is made: later would leave a moment for others.
             number = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

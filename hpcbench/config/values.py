@@ -139,7 +139,7 @@ def matching(pattern: str, words: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-Line = Annotated[str, AfterValidator(check_line)]
+OneLine = Annotated[str, AfterValidator(check_line)]
 """A string that goes into a job script as one line."""
 
 Word = Annotated[

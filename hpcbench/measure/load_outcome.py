@@ -154,7 +154,7 @@ def outcome(
 
 
 def _failure(heard: Heard, ended: Sequence[str], limit_s: float) -> tuple[Status, str] | None:
-    """Return why there are no figures, or none that can be used."""
+    """Return why there are no metrics, or none that can be used."""
     if heard.exit_code is not None:
         why = perf_output.failure_reason(heard.stdout, heard.stderr, heard.exit_code)
         return Status.FAILED, why
@@ -171,7 +171,7 @@ def _failure(heard: Heard, ended: Sequence[str], limit_s: float) -> tuple[Status
 def _doubt(
     heard: Heard, found: dict[str, Any], overlap: float | None, ended: Sequence[str]
 ) -> str | None:
-    """Return why the figures are not to be believed; None where nothing speaks against them."""
+    """Return why the metrics are not to be believed; None where nothing speaks against them."""
     if heard.schedule is not None and found.get("overloaded"):
         return open_loop.late_reason(heard.schedule, found)
     if overlap is not None and overlap < 1:

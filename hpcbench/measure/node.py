@@ -4,6 +4,8 @@ import contextlib
 import os
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from hpcbench.measure import device
 # The job script sets these from the batch system's own variables, so that nothing here needs to
 # know which batch system it is.
 DEADLINE = "HPCBENCH_DEADLINE"
-"""In the environment of a job: when it ends, in seconds since the epoch."""
+"""In the environment of a job: when it ends, by `time.monotonic`, which a node has once for all."""
 
 JOB_ID = "HPCBENCH_JOB_ID"
 """In the environment of a job: its id in the batch system."""
@@ -35,7 +37,7 @@ def time_left_s() -> float:
         Seconds until the batch system ends the job; infinite outside of a job.
     """
     deadline = os.environ.get(DEADLINE)
-    return float(deadline) - time.time() if deadline else float("inf")
+    return float(deadline) - time.monotonic() if deadline else float("inf")
 
 
 def batch_name() -> str:
@@ -122,6 +124,36 @@ def divided_cpus(asked: int | CpuShares | None) -> CpuSets:
     return CpuSets(
         asked.server, tuple(ordered[: asked.server]), tuple(ordered[asked.server : wanted])
     )
+
+
+@contextmanager
+def share_of_cpus(first: int, count: int) -> Iterator[None]:
+    """Leave this thread some CPUs that other workers of this computer do not take.
+
+    What it starts within the block has them, too.
+
+    Parameters
+    ----------
+    first
+        How many CPUs other workers take before this one.
+    count
+        How many it gets; 0 for all that there are.
+
+    Yields
+    ------
+    None
+        Where there are too few for all workers, they still share all that there are.
+    """
+    allowed = os.sched_getaffinity(0)
+    own = sorted(allowed, key=lambda cpu: (_core(cpu), cpu))[first : first + count]
+    if len(own) < count or not own:
+        yield
+        return
+    os.sched_setaffinity(0, own)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def _numa_node(cpu: int) -> int | None:

@@ -18,7 +18,7 @@ from hpcbench.plan.axis_product import Combination, Factor
 from hpcbench.plan.digest import hash_id
 from hpcbench.plan.model import TritonModel
 from hpcbench.plan.point import (
-    Comparison,
+    OutputComparison,
     Point,
     ServerVariant,
     Shapes,
@@ -209,7 +209,7 @@ class _Part:
     variant_name: str | None
     factors: Sequence[Factor]
     problems: Sequence[str]
-    compared: Comparison | None
+    compared: OutputComparison | None
 
 
 def _parts(
@@ -251,11 +251,11 @@ def _comparison(
     models: Mapping[str, TritonModel],
     input_data: Mapping[str, str],
     model: Model,
-) -> Comparison | None:
+) -> OutputComparison | None:
     asked = campaign.comparison_of(model)
     if asked is None:
         return None
-    return Comparison(
+    return OutputComparison(
         reference=models[asked.reference or model.name],
         inputs=str(asked.inputs),
         digest=input_data[str(asked.inputs)],

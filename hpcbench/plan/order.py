@@ -47,7 +47,7 @@ def make_placements(
     Returns
     -------
     list of Placement
-        As `round_by_round` orders them.
+        As `interleave_repeats` orders them.
     """
     by_server: dict[tuple[ServerVariant, ...], list[Point]] = {}
     for point in points:
@@ -76,7 +76,7 @@ def make_placements(
         for repeat in range(repeats)
         for family, variants in families.items()
     ]
-    return list(round_by_round(placements))
+    return list(interleave_repeats(placements))
 
 
 def order_of_repeat(variants: Sequence[list[Point]], repeat: int) -> list[list[Point]]:
@@ -129,11 +129,11 @@ def in_drawn_order(placement: Placement, seed: int) -> Placement:
     return replace(placement, points=tuple(points))
 
 
-def round_by_round(placements: Iterable[Placement | None]) -> tuple[Placement, ...]:
+def interleave_repeats(placements: Iterable[Placement | None]) -> tuple[Placement, ...]:
     """Return placements in the order in which they are submitted.
 
     All first repeats come before all second ones, however long they take: what drifts in the
-    course of a session then meets all configurations alike. Within a round, long placements come
+    course of a session then meets all configurations alike. Within a repeat, long placements come
     first, so that the last jobs to end are short.
 
     Parameters
@@ -186,7 +186,7 @@ def split_placements(
     Returns
     -------
     tuple of Placement
-        The same points, as `round_by_round` orders them.
+        The same points, as `interleave_repeats` orders them.
     """
     parts = [part for placement in placements for part in _fit_walltime(placement, walltime_s)]
     # The number decides between equally long placements, which cannot be compared themselves.
@@ -200,7 +200,7 @@ def split_placements(
             break
         heapq.heapreplace(heap, (-halves[0].estimate_s, number, halves[0]))
         heapq.heappush(heap, (-halves[1].estimate_s, len(heap) + len(parts), halves[1]))
-    return round_by_round(part for _, _, part in heap)
+    return interleave_repeats(part for _, _, part in heap)
 
 
 def _halves(placement: Placement) -> list[Placement]:

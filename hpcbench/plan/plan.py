@@ -150,13 +150,13 @@ class Plan:
         )
 
     @property
-    def gpu_s(self) -> float:
-        """GPU seconds that the plan takes, over all pools, if every point settles at once."""
-        return sum(
-            p.estimate_s * self.site.pools[pool].gpus_per_job
-            for pool, waiting in self.placements.items()
-            for p in waiting
-        )
+    def gpu_hours(self) -> dict[str, float]:
+        """GPU hours that each pool with GPUs takes, if every point settles at once."""
+        return {
+            name: sum(each.estimate_s for each in waiting) * gpus / 3600
+            for name, waiting in self.placements.items()
+            if (gpus := self.site.pools[name].gpus_per_job)
+        }
 
     def _repr_html_(self) -> str:
         """Show a notebook how much there is to do."""
@@ -177,6 +177,7 @@ class Plan:
             "done": self.done,
             "left": left,
             "time": f"about {timedelta(seconds=round(self.estimate_s))}",
+            "GPU hours": {name: round(hours, 2) for name, hours in self.gpu_hours.items()},
             "not applicable": [
                 {"measurements": number, "reason": reason} for reason, number in reasons.items()
             ],

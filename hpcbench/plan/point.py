@@ -18,7 +18,7 @@ Request = tuple[Shapes, int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class OutputComparison:
     """What the outputs of a server are compared with.
 
     Attributes
@@ -70,7 +70,7 @@ class ServerVariant:
     server_image: str | None = None
     flags: tuple[str, ...] = ()
     changes: tuple[tuple[str, Setting], ...]
-    compared: Comparison | None = None
+    compared: OutputComparison | None = None
 
     def __hash__(self) -> int:
         # Of what tells variants of a campaign apart, not of all: it may have a million of them.

@@ -2,14 +2,33 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pyarrow as pa
 
-Migration = Callable[[pa.Table], pa.Table]
+
+@dataclass(frozen=True)
+class Migration:
+    """One step from a version of the columns to the next.
+
+    Attributes
+    ----------
+    reads
+        The columns that it reads, changes or renames. They are read with those that are asked for,
+        so that the others of a large file need not be.
+    migrate
+        Turns a table with these columns, and any others of its version, into one of the next.
+    """
+
+    reads: tuple[str, ...]
+    migrate: Callable[[pa.Table], pa.Table]
 
 
 def _variant_without_base(table: pa.Table) -> pa.Table:
     """Version 2 leaves out of a variant what does not change the model's own configuration."""
+    if "variant" not in table.column_names:
+        # Some files have few columns: whoever needs this one says that it is missing.
+        return table
     variants = table["variant"].combine_chunks().dictionary_encode()
     texts = [text and _changes_only(text) for text in variants.dictionary.to_pylist()]
     column = pa.array(texts, pa.string()).take(variants.indices)
@@ -28,6 +47,8 @@ def _of_no_session(table: pa.Table) -> pa.Table:
     return table.append_column("run_id", pa.nulls(len(table), pa.string()))
 
 
-MIGRATIONS: dict[int, Migration] = {1: _variant_without_base, 2: _of_no_session}
-"""By version n: the function that turns a table of version n, with all its columns, into one of
-version n + 1."""
+MIGRATIONS: dict[int, Migration] = {
+    1: Migration(("variant",), _variant_without_base),
+    2: Migration((), _of_no_session),
+}
+"""By version n: the step to version n + 1."""

@@ -8,7 +8,7 @@ them.
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import MISSING, dataclass, fields
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -18,14 +18,16 @@ import pyarrow.parquet as pq
 
 from hpcbench.errors import BadInput, DamagedFile, did_you_mean
 from hpcbench.records.columns import SCHEMA, SCHEMA_VERSION, Record, Status
+from hpcbench.records.metadata import check_size, columns_without_value
 from hpcbench.records.migrations import MIGRATIONS
 from hpcbench.records.roles import may_become
 
 BATCH_ROWS = 16_384
 """How many rows of a large file are in memory at once."""
 
-MERGED = {b"hpcbench_merged": b"1"}
-"""Metadata of a file that holds each measurement once, and in order."""
+MERGED = {b"hpcbench_merged": b"2"}
+"""Metadata of a file that holds each measurement once, and in order. What was merged by another
+rule for which attempt counts has another number."""
 
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 """A missing value in the name of a folder, as Hive, Arrow, Spark and DuckDB write it."""
@@ -136,7 +138,8 @@ class RecordFile:
             At most `BATCH_ROWS` rows.
         """
         strings = {field.name for field in self.schema if field.type == pa.string()}
-        texts = [name for name in coded if name in strings and self.version == SCHEMA_VERSION]
+        strings -= {*self._migrated_columns, *self._without_value}
+        texts = [name for name in coded if name in strings]
         names = [name for name in columns if name not in texts]
         again = _open(self.path, self.parquet.metadata, texts) if texts else None
         with again or nullcontext(self.parquet) as file:
@@ -147,12 +150,21 @@ class RecordFile:
                     found = found.append_column(name, table[name])
                 yield found.select(columns)
 
-    def _stored(self, names: Sequence[str]) -> list[str] | None:
-        """The columns to read for ``names``; all of them where a migration may need any."""
-        if self.version != SCHEMA_VERSION:
-            return None
-        known = set(self.schema.names)
-        return [name for name in names if name in known]
+    @property
+    def _migrated_columns(self) -> list[str]:
+        steps = range(self.version, SCHEMA_VERSION)
+        return [name for step in steps for name in MIGRATIONS[step].reads]
+
+    def _stored(self, names: Sequence[str]) -> list[str]:
+        """The columns to read for ``names``."""
+        known = set(self.schema.names) - self._without_value
+        found = [n for n in dict.fromkeys([*names, *self._migrated_columns]) if n in known]
+        # Of no column at all, Arrow does not tell how many rows there are.
+        return found or self.schema.names[:1]
+
+    @cached_property
+    def _without_value(self) -> frozenset[str]:
+        return columns_without_value(self.parquet.metadata) - {*REQUIRED}
 
 
 def _open(
@@ -187,7 +199,7 @@ def open_records(path: Path) -> Iterator[RecordFile]:
     try:
         with _open(path) as parquet:
             schema = parquet.schema_arrow
-            _check_size(path, parquet.metadata)
+            check_size(path, parquet.metadata)
             yield RecordFile(path, parquet, schema, _version(path, schema.metadata or {}))
     except FileNotFoundError:
         raise
@@ -199,20 +211,6 @@ def open_records(path: Path) -> Iterator[RecordFile]:
             "move it elsewhere; the next run measures again what it held",
             path,
         ) from error
-
-
-_MOST_EXPANSION, _SMALL_BYTES = 200, 1 << 26
-
-
-def _check_size(path: Path, metadata: pq.FileMetaData) -> None:
-    """Refuse a small file that would fill the memory. Each row has an id and times of its own."""
-    size = path.stat().st_size
-    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
-    inside = sum(group.total_byte_size for group in groups)
-    if metadata.num_rows > size or inside > max(_SMALL_BYTES, _MOST_EXPANSION * size):
-        raise ValueError(
-            f"it is said to hold {metadata.num_rows} rows of {inside} bytes in {size} bytes"
-        )
 
 
 def check_file(path: Path) -> None:
@@ -310,7 +308,7 @@ def _version(path: Path, metadata: dict[bytes, bytes]) -> int:
 
 def _migrated(table: pa.Table, version: int) -> pa.Table:
     for step in range(version, SCHEMA_VERSION):
-        table = MIGRATIONS[step](table)
+        table = MIGRATIONS[step].migrate(table)
     return table
 
 

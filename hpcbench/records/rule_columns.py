@@ -53,7 +53,10 @@ def numbers(table: pa.Table, name: str) -> Numbers:
     """
     if name not in table.column_names:
         return np.full(len(table), np.nan)
-    found: Numbers = table[name].cast(pa.float64()).to_numpy(zero_copy_only=False)
+    column = table[name].cast(pa.float64())
+    # Arrow copies what is in several pieces, though it be one.
+    whole = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    found: Numbers = whole.to_numpy(zero_copy_only=False)
     return found
 
 
@@ -174,6 +177,8 @@ def mean_latency_us(table: pa.Table) -> Numbers:
         In us, one for each row; NaN where neither is known.
     """
     # Where a percentile was asked for, a CSV of perf_analyzer has no mean, but all its parts.
+    if not set(STAGES) & set(table.column_names):
+        return numbers(table, "latency_avg_us")
     compute = first_known(
         np.sum([numbers(table, name) for name in _COMPUTE], axis=0),
         numbers(table, "server_compute_us"),

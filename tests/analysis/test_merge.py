@@ -29,6 +29,7 @@ from hpcbench.records import parquet, store
 from hpcbench.records.columns import SCHEMA, Record, Status
 from hpcbench.records.folder import Results
 from hpcbench.records.frame import SORT_COLUMNS
+from hpcbench.records.migrations import Migration
 from tests.helpers.builders import NOON, record, refusal
 
 
@@ -70,12 +71,12 @@ def test_pools_of_one_name_at_two_sites_are_two_pools(tmp_path: Path) -> None:
 
 
 def test_the_later_measured_row_counts_and_the_superseded_are_reported(tmp_path: Path) -> None:
-    def attempt(hour: int, status: str, figure: float | None) -> Record:
+    def attempt(hour: int, status: str, throughput: float | None) -> Record:
         return record(
             1,
             placement_id=f"{hour:012x}",
             status=status,
-            throughput_infer_per_s=figure,
+            throughput_infer_per_s=throughput,
             ended_at=NOON + timedelta(hours=hour),
         )
 
@@ -306,9 +307,49 @@ def test_an_older_schema_version_goes_through_its_migrations(
     assert "has schema version 3; this hpcbench reads and writes version 4" in refusal(
         load_results, north
     )
-    monkeypatch.setitem(parquet.MIGRATIONS, 3, to_the_next)
+    step = Migration(("latency_avg_ms",), to_the_next)
+    monkeypatch.setitem(parquet.MIGRATIONS, 3, step)
     assert load_results(north)["latency_avg_us"].tolist() == [2500.0]
     assert load_results(north, columns=["latency_avg_us"]).iloc[0, 0] == 2500.0
+
+
+def damage_column(path: Path, name: str) -> None:
+    """Change the last byte of a column, which whoever reads it finds out."""
+    group = pq.ParquetFile(path).metadata.row_group(0)
+    columns = [group.column(n) for n in range(group.num_columns)]
+    (column,) = (each for each in columns if each.path_in_schema == name)
+    content = bytearray(path.read_bytes())
+    start = column.dictionary_page_offset or column.data_page_offset
+    content[start + column.total_compressed_size - 1] ^= 0xFF
+    path.write_bytes(content)
+
+
+def test_of_a_file_of_an_older_version_only_the_columns_asked_for_are_read(tmp_path: Path) -> None:
+    """All other columns of a million rows take several times as long."""
+    north = site(tmp_path, "north", record(1, latency_avg_us=2.5, server_config="x" * 99))
+    (path,) = (north / "records").iterdir()
+    older = {**SCHEMA.metadata, b"hpcbench_schema": b"2"}
+    table = pq.read_table(path).drop_columns(["run_id"]).replace_schema_metadata(older)
+    pq.write_table(table, path, **store.SMALL_FILE)
+    damage_column(path, "server_config")
+    assert load_results(north, columns=["latency_avg_us", "run_id"]).iloc[0, 0] == 2.5
+    assert "is not a whole Parquet file" in refusal(load_results, north)
+
+
+@pytest.mark.parametrize("categories", [True, False])
+def test_columns_that_hold_nothing_are_not_read(tmp_path: Path, categories: bool) -> None:
+    """Arrow takes five times as long for such a column as for another, and most are such."""
+    before = merge(tmp_path, site(tmp_path, "north", record(1), record(2, node="n1")))[0]
+    path = tmp_path / "merged.parquet"
+    damage_column(path, "server_flags")
+    after = load_results(path, categories=categories)
+    texts = before.select_dtypes("string").columns
+    pd.testing.assert_frame_equal(after.astype(dict.fromkeys(texts, "string")), before)
+    assert after["server_flags"].isna().all()
+    nothing = load_results(path, ["server_flags"], categories=categories)
+    assert nothing["server_flags"].isna().tolist() == [True, True]
+    damage_column(path, "node")
+    assert "is not a whole Parquet file" in refusal(load_results, path)
 
 
 def test_nothing_to_merge_is_reported(tmp_path: Path) -> None:

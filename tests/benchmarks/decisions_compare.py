@@ -34,6 +34,16 @@ def _only_worse(night: Night, chance: Chance) -> float:
     return float(found.count(Verdict.WORSE) > 0 and not same.any())
 
 
+def _none_the_same(night: Night, chance: Chance) -> float:
+    """Whether none that changed is the same or better, and none that did not change better."""
+    a = results(replace(night, slow=1.0), chance)
+    found = compare_results(a, results(replace(night, name="b"), chance), TOLERANCE)
+    changed = found.a_table["concurrency"].iloc[found.rows["a"]] <= night.share * len(found.a_table)
+    verdict = found.rows["verdict"].reset_index(drop=True)
+    wrong = (verdict == Verdict.SAME).to_numpy() & changed.to_numpy(dtype=bool)
+    return float(not (wrong | (verdict == Verdict.BETTER)).any())
+
+
 def _more_failing(night: Night, chance: Chance) -> float:
     """Whether something is worse, where a share of A's measurements fails by chance."""
     a = results(replace(night, failing=0.01, dead=False), chance)
@@ -58,12 +68,12 @@ def _throughputs(night: Night, chance: Chance) -> tuple[np.ndarray, np.ndarray]:
     return frame["throughput_infer_per_s"].to_numpy(float), frame["concurrency"].to_numpy(int) - 1
 
 
-def _told(night: Night, word: str, chance: Chance) -> float:
+def _warned(night: Night, word: str, chance: Chance) -> float:
     """Whether a warning with this word is given."""
     return float(any(word in text for text in check_repeats(*_throughputs(night, chance)).warnings))
 
 
-def _covered_or_told(night: Night, chance: Chance) -> float:
+def _covered_or_warned(night: Night, chance: Chance) -> float:
     """The share of intervals that hold the true mean; all, where a warning is given."""
     values, numbers = _throughputs(night, chance)
     if any("not normal" in text for text in check_repeats(values, numbers).warnings):
@@ -91,6 +101,12 @@ MANY = {
 }
 """What many configurations did, so that their median is not what the night did."""
 
+FEW = {
+    "5 of 9 at 85 %": Night(configurations=9, slow=0.85, share=5 / 9),
+    "5 of 9 at 90 %": Night(configurations=9, slow=0.90, share=5 / 9),
+}
+"""What about half of few configurations did, so that any of them may be those that changed."""
+
 CASES = (
     _case(
         "compare: one of 100 at 50 %, 2 repeats, found worse",
@@ -112,6 +128,15 @@ CASES = (
         for what, night in MANY.items()
     ),
     *(
+        _case(
+            f"compare: {what}, these not the same, none better",
+            *(_none_the_same, night),
+            least=0.95,
+            trials=60,
+        )
+        for what, night in FEW.items()
+    ),
+    *(
         _case(f"compare: nothing changed, {n} repeats, alarms", _alarm, Night(repeats=n), most=0.05)
         for n in (1, 2, 3, 5, 10)
     ),
@@ -122,6 +147,15 @@ CASES = (
             most=0.05,
         )
         for n in (2, 3, 10)
+    ),
+    *(
+        _case(
+            f"compare: {rate:.1%} of measurements fail on both sides, 1 repeats, alarms",
+            *(_alarm, Night(repeats=1, failing=rate)),
+            most=0.05,
+            trials=60,
+        )
+        for rate in (0.002, 0.01)
     ),
     _case(
         "compare: one of 100 fails in all of 3 repeats, found worse",
@@ -149,19 +183,19 @@ CASES = (
     ),
     _case(
         "repeats: 10 % twice as slow, n = 5, covered or told",
-        *(_covered_or_told, Night(configurations=50, repeats=5, outliers=0.1)),
+        *(_covered_or_warned, Night(configurations=50, repeats=5, outliers=0.1)),
         least=0.85,
         trials=300,
     ),
     _case(
         "repeats: AR(1) of 0.6, n = 5, told as not independent",
-        *(_told, Night(configurations=50, repeats=5, rho=0.6), "not independent"),
+        *(_warned, Night(configurations=50, repeats=5, rho=0.6), "not independent"),
         least=0.8,
         trials=300,
     ),
     _case(
         "repeats: independent and normal, n = 5, warned for nothing",
-        *(_told, Night(configurations=50, repeats=5), "repeats are"),
+        *(_warned, Night(configurations=50, repeats=5), "repeats are"),
         most=0.05,
         trials=300,
     ),

@@ -207,7 +207,7 @@ def _make_python(places: Places, enter: list[str]) -> None:
     become = ["setpriv", "--reuid", str(USER_ID), "--regid", str(USER_ID), "--clear-groups", "--"]
     code = "import hpcbench.cli.main, hpcbench.cluster.driver, hpcbench.cluster.start_worker"
     command = [*enter, *become, "/opt/venv/bin/python", "-c", code]
-    logged(command, log, "compiling hpcbench's dependencies", environment(root=False))
+    logged(command, log, "compiling hpcbench's dependencies", environment())
 
 
 def _make_native(places: Places, enter: list[str]) -> None:

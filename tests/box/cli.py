@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import build
 import hostside
 import world
-from paths import HERE, NATIVE, RESULTS, USER_ID, BoxError, Places, logged, say
+from paths import HERE, NATIVE, RESULTS, STRANGER, USER, USER_ID, BoxError, Places, logged, say
 
 SLURM_NODES = ("n1", "n2")
 NODES = (*SLURM_NODES, "c1")
@@ -193,7 +193,11 @@ def main(arguments: list[str]) -> int:
     inside = commands.add_parser(
         "exec", help="run a command in it, as its user, in the project's folder"
     )
-    inside.add_argument("--root", action="store_true", help="as root")
+    inside.set_defaults(user=USER)
+    for name in ("root", STRANGER):
+        inside.add_argument(
+            f"--{name}", dest="user", action="store_const", const=name, help=f"as {name}"
+        )
     inside.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND...")
     for name, text in (("fail", "a node crashes"), ("restore", "it comes back")):
         one = commands.add_parser(name, help=text)
@@ -208,7 +212,7 @@ def main(arguments: list[str]) -> int:
             if not words:
                 parser.error("exec: which command?")
             hostside.check_machine()
-            return world.run(world.require(places), words, root=options.root)
+            return world.run(world.require(places), words, options.user)
         signal.signal(signal.SIGTERM, _interrupted)
         plain = {"build": build_all, "up": up, "down": down, "images": images}
         if options.command in plain:

@@ -3,7 +3,7 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -32,9 +32,19 @@ class Box:
         self, *words: str, root: bool = False, stdin: str = "", timeout_s: float = 120
     ) -> subprocess.CompletedProcess[str]:
         """Runs a command inside."""
-        as_root = ["--root"] if root else []
+        return self._exec(["--root"] if root else [], words, stdin, timeout_s)
+
+    def stranger_said(self, *words: str) -> str:
+        """What a command inside printed that another ordinary user ran; it must work."""
+        done = self._exec(["--stranger"], words, "", 120)
+        assert done.returncode == 0, f"{' '.join(words)}: {done.stdout}{done.stderr}"
+        return done.stdout.strip()
+
+    def _exec(
+        self, user: list[str], words: Sequence[str], stdin: str, timeout_s: float
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [BOX, "exec", *as_root, *words],
+            [BOX, "exec", *user, *words],
             input=stdin,
             capture_output=True,
             text=True,

@@ -10,6 +10,8 @@ HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
 USER = "physicist"
 USER_ID = 20017  # one that no user of the machine outside is likely to have
+STRANGER = "stranger"
+STRANGER_ID = 20666
 
 
 class BoxError(Exception):

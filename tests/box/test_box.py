@@ -62,6 +62,9 @@ class TestExec:
         assert box.said("python", "-c", code) == expected
         assert box.said("hpcbench", "--version")
         assert box.said("id", "-u", root=True) == "0"
+        assert box.stranger_said("sh", "-c", "id -un; id -Gn; pwd; echo $HOME").split() == [
+            *("stranger", "stranger", str(checkout), "/home/stranger"),
+        ]
 
     def test_passes_arguments_as_they_are(self, box: Box) -> None:
         odd = ["", "two words", "$HOME", "'", '"', "*", "new\nline", "--root", "-", "\\", "ä"]

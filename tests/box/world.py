@@ -11,7 +11,19 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from paths import CHECKOUT, HERE, NATIVE, RESULTS, USER, USER_ID, BoxError, Places, tail
+from paths import (
+    CHECKOUT,
+    HERE,
+    NATIVE,
+    RESULTS,
+    STRANGER,
+    STRANGER_ID,
+    USER,
+    USER_ID,
+    BoxError,
+    Places,
+    tail,
+)
 
 NAMESPACES = ("mnt", "uts", "ipc", "net", "pid")
 PATH = "/opt/venv/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
@@ -121,10 +133,9 @@ def require(places: Places) -> int:
     return pid
 
 
-def environment(*, root: bool) -> dict[str, str]:
-    """What a command inside finds: a login's own, and what names this project's things."""
-    home = "/root" if root else f"/home/{USER}"
-    name = "root" if root else USER
+def environment(name: str = USER) -> dict[str, str]:
+    """What a user's command inside finds: a login's own, and what names this project's things."""
+    home = "/root" if name == "root" else f"/home/{name}"
     env = {key: os.environ[key] for key in ("TERM", "COLUMNS", "LINES") if key in os.environ}
     env |= {key: value for key, value in os.environ.items() if key.startswith("HPCBENCH_")}
     env.pop("HPCBENCH_BOX", None)
@@ -152,16 +163,16 @@ def _enter(pid: int) -> None:
         os.close(file)
 
 
-def run(pid: int, command: list[str], *, root: bool) -> int:
-    """Runs a command in the box, in the project's folder; gives its exit code.
+def run(pid: int, command: list[str], name: str = USER) -> int:
+    """Runs a command in the box as one of its users, in the project's folder; gives its exit code.
 
     Input and output are the caller's own. The command gets this process's signals, and does not
     outlive it.
     """
-    env = environment(root=root)
-    become = ["--reuid", "0", "--regid", "0", "--clear-groups"]
-    if not root:
-        become = ["--reuid", str(USER_ID), "--regid", str(USER_ID), "--init-groups"]
+    env = environment(name)
+    number = str({"root": 0, USER: USER_ID, STRANGER: STRANGER_ID}[name])
+    become = ["--reuid", number, "--regid", number]
+    become.append("--clear-groups" if name == "root" else "--init-groups")
     _enter(pid)
     os.chdir(CHECKOUT)
     words = ["setpriv", *become, "--pdeathsig", "KILL", "--", *command]

@@ -22,9 +22,9 @@ import yaml
 from hpcbench import load_results
 from hpcbench.cluster import start_worker
 from tests.box.fixture import BOX, Box, in_time
+from tests.box.stranger import planted, reached
 from tests.helpers.paths import CHECKOUT
 from tests.helpers.real import QUICK, UNHURRIED, campaign_file
-from tests.helpers.stranger import TRY_SERVERS
 from tests.helpers.waiting import wait_until
 
 pytestmark = [pytest.mark.box, pytest.mark.timeout(600)]
@@ -369,14 +369,16 @@ class TestEnding:
 
     @slurm_only
     def test_cancel_ends_this_run_from_another_shell_and_no_other_job(self, study: Study) -> None:
-        """Until then nobody else can talk to its schedulers and workers, which others can reach."""
+        """Until then another user reaches nothing of it, on the login node and on the others."""
         study.write(site=ONE_JOB | {"network": {"interface": "eth0"}}, **ENDLESS)
         foreign = foreign_job(study)
         try:
-            with study.running() as process:
+            with planted(study.box, study.folder / "precious"), study.running() as process:
                 assert in_time(lambda: study.records() >= 1, 120)
                 check_that_nobody_else_can_talk_to(study)
-                check_what_a_stranger_reaches(study)
+                found = reached(study.box, study.results)
+                # Triton's Python backend gives these a mode of its own (docs/security.md).
+                assert not [line for line in found if " /dev/shm/hpcbench-" not in line], found
                 state = json.loads(study.box.said(*study.command("status"), "--json"))
                 assert state["active"]
                 assert state["jobs"]["gpu"]["running"] >= 1
@@ -536,40 +538,6 @@ def check_that_nobody_else_can_talk_to(study: Study) -> None:
     assert len(ports) >= 3, "a scheduler, a worker and its nanny at least"
     answers = json.loads(study.box.said("python", "-", *map(str, ports), stdin=INTRUDER))
     assert answers == {str(port): ["nothing", "refused", "no page"] for port in ports}
-
-
-def check_what_a_stranger_reaches(study: Study) -> None:
-    """Another user of the login node and of the nodes, while the campaign runs."""
-    become = ("setpriv", "--reuid", "20666", "--regid", "20666", "--clear-groups", "--")
-    said = study.box.said(*become, "sh", "-c", STRANGER, "sh", str(study.results), root=True)
-    assert said == "done", said
-    tried = study.box.said(*become, "sh", "-c", TRY_SERVERS, root=True)
-    assert set(tried.split("\n")) == {"tried"}, tried
-
-
-STRANGER = r"""
-exec 2>/dev/null
-cd "$1" || exit 1
-for key in .keys .keys/certificate.pem .keys/key.pem; do
-    [ -d "$key" ] && ls "$key" && echo "listed $key"; cat "$key" && echo "read $key"
-done
-for file in .lock jobs.jsonl plan.parquet logs/driver.log records/*.parquet; do
-    ( echo evil >>"$file" ) && echo "wrote $file"
-done
-for folder in . records logs; do
-    ( >"$folder/planted" ) && echo "planted in $folder"; ln -s /etc "$folder/link" && echo "linked"
-done
-flock --nonblock .lock true && echo "held the lock"
-for folder in /tmp/hpcbench-*; do [ -e "$folder" ] && ls "$folder" && echo "listed $folder"; done
-for segment in /dev/shm/*hpcbench* /dev/shm/*-*; do
-    [ -f "$segment" ] && head -c 1 "$segment" && echo "read $segment"
-done
-for pid in $(pgrep -u 20017); do
-    ( tr '\0' '\n' <"/proc/$pid/environ" ) && echo "environment of $pid"
-    kill -0 "$pid" && echo "may signal $pid"
-done
-echo done
-"""
 
 
 def listening_ports(box: Box, address: str) -> list[int]:

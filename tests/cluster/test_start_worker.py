@@ -3,10 +3,14 @@
 import socket
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
-from hpcbench.cluster import submission
+import pytest
+
+from hpcbench.cluster import batch, start_worker, submission
+from hpcbench.cluster.batch import ThisJob
 from hpcbench.config.site import Site
 
 
@@ -45,6 +49,35 @@ def test_a_port_that_is_in_use_is_reported() -> None:
 def test_a_scheduler_that_is_not_reached_is_named() -> None:
     line = last_line("--death-timeout", "1")
     assert line.endswith("timed out before it was connected to tcp://127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("ends_in_s", "walltime_s", "left_s"),
+    [
+        (90, "600", 90),
+        (None, "600", 600),
+        (90, None, 90),
+        # The clock of the node is an hour ahead, and an hour behind.
+        (600 - 3600, "600", 600),
+        (600 + 3600, "600", 600),
+    ],
+)
+def test_a_job_ends_when_it_is_told_or_by_its_walltime_where_its_clock_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, ends_in_s: int | None, walltime_s: str | None, left_s: float
+) -> None:
+    monkeypatch.delenv(batch.WALLTIME, raising=False)
+    if walltime_s:
+        monkeypatch.setenv(batch.WALLTIME, walltime_s)
+    # The process that stands for the shell of a job was started now.
+    now = time.time()
+    monkeypatch.setattr(start_worker.psutil.Process, "create_time", lambda _: now)
+    job = ThisJob("1", "n1", None if ends_in_s is None else now + ends_in_s)
+    assert left_s - 20 < start_worker._time_left_s(job) <= left_s
+
+
+def test_a_job_that_nothing_ends_has_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(batch.WALLTIME, raising=False)
+    assert start_worker._time_left_s(None) == float("inf")
 
 
 def test_a_module_that_somebody_has_put_into_the_jobs_folder_does_not_run(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 """The local cluster: one-thread worker processes, closed to everyone else on the machine."""
 
+import itertools
 import os
 import socket
 import ssl
+import sys
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
@@ -40,6 +43,17 @@ def test_each_worker_is_a_process_with_one_thread() -> None:
         pids = client.run(_nothing)
     assert list(threads.values()) == [1, 1]
     assert len({*pids.values(), os.getpid()}) == 3
+
+
+def test_no_folder_is_searched_for_modules_that_another_user_may_have_made() -> None:
+    """Whoever has made /tmp/dask-scratch-space can replace what Dask makes in it."""
+    with local_workers(Pool()) as workers:
+        found = [*sys.path, *itertools.chain(*workers.client.run(lambda: sys.path).values())]
+        of_dask = {Path(each) for each in found if "dask-scratch-space" in each}
+        assert len(of_dask) >= 2
+        for path in of_dask:
+            above = [folder.stat() for folder in path.parents]
+            assert any(its.st_mode & 0o777 == 0o700 and its.st_uid == os.getuid() for its in above)
 
 
 def test_nothing_is_left_when_the_block_ends() -> None:

@@ -78,7 +78,17 @@ def test_a_process_that_may_use_one_cpu_says_one() -> None:
 def test_a_job_that_nothing_ends_has_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(node.DEADLINE, raising=False)
     assert node.time_left_s() == float("inf")
-    monkeypatch.setenv(node.DEADLINE, str(time.time() + 100))
+    monkeypatch.setenv(node.DEADLINE, str(time.monotonic() + 100))
+    assert 90 < node.time_left_s() <= 100
+
+
+@pytest.mark.parametrize("step_s", [3600, -3600])
+def test_a_clock_that_is_set_does_not_change_when_a_job_ends(
+    monkeypatch: pytest.MonkeyPatch, step_s: int
+) -> None:
+    monkeypatch.setenv(node.DEADLINE, str(time.monotonic() + 100))
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + step_s)
     assert 90 < node.time_left_s() <= 100
 
 

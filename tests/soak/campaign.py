@@ -12,7 +12,7 @@ from tests.soak import invariants, processes
 from tests.soak.durable import Durable
 from tests.soak.faults import FAULTS, MOVED
 from tests.soak.schedule import Burst, Fault
-from tests.soak.world import BOX, World
+from tests.soak.world import BOX, World, scratch_of
 
 HANG_S = 240.0
 """So long without a row, a fault or an end of the driver is a hang."""
@@ -22,6 +22,9 @@ GONE_S = 60.0
 
 _RUNS_WITHOUT_A_ROW = 6
 """So many runs in a row that measure nothing, without a fault, end the campaign."""
+
+DRIVER_BYTES = 400_000_000
+"""So much memory a driver may take."""
 
 _TURN_S = 0.1
 
@@ -242,6 +245,10 @@ class Campaign:
         now = processes.mounts(world.first)
         found += [f"left: mount {name}" for name in now if now.count(name) > mounts.count(name)]
         found += [f"unreadable: {each}" for each in self.durable.unreadable]
+        scratch = scratch_of(world.scratch.folder).iterdir()
+        found += [f"left: scratch file {path.name}" for path in scratch]
+        if self.outcome.driver_bytes > DRIVER_BYTES:
+            found.append(f"a driver took {self.outcome.driver_bytes / 1e6:.0f} MB")
         found += invariants.problems(world.results, self.outcome.points, self.durable.measured)
 
     def _sum_up(self) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from tests.soak import processes, site_faults
+from tests.soak import machine_faults, processes, site_faults
 from tests.soak.schedule import Fault
 from tests.soak.world import World
 
@@ -65,6 +65,8 @@ def _stop(kind: str, world: World, fault: Fault) -> str | None:
 
 
 _STOPS_S = (0.5, 2.0, 6.0, 15.0)
+_BROKEN_S = (0.5, 3.0, 8.0)
+_DISKS = ("results", "scratch")
 MOVED = "results folder moved away"
 _BATCH = frozenset({"slurm", "htcondor"})
 
@@ -80,8 +82,23 @@ FAULTS: Mapping[str, Kind] = {
     },
     "node crashes": Kind(site_faults.fail_node, 0.3, (1.0, 10.0), _BATCH),
     "slurmctld or schedd killed": Kind(site_faults.restart_daemon, 0.3, (1.0, 10.0), _BATCH),
-    MOVED: Kind(site_faults.move_folder, 0.4, (0.5, 3.0, 8.0)),
-    "records not writable": Kind(site_faults.make_unwritable, 0.4, (0.5, 3.0, 8.0)),
+    "job: walltime shortened": Kind(site_faults.shorten_job, 0.4, schedulers=frozenset({"slurm"})),
+    "network cut": Kind(machine_faults.cut_network, 0.5, (5.0, 30.0, 120.0), _BATCH),
+    "clock an hour ahead": Kind(partial(machine_faults.step_clock, 1), 0.4, (1.0, 10.0, 40.0)),
+    "clock an hour behind": Kind(partial(machine_faults.step_clock, -1), 0.4, (1.0, 10.0, 40.0)),
+    **{
+        f"disk of {name} {what}": Kind(partial(happen, name), 0.3, lasts_s)
+        for name in _DISKS
+        for what, happen, lasts_s in (
+            ("full", machine_faults.fill_disk, _BROKEN_S),
+            ("read-only", machine_faults.make_read_only, _BROKEN_S),
+            ("hangs", machine_faults.let_disk_hang, (2.0, 10.0, 30.0)),
+            ("slow", machine_faults.let_disk_be_slow, (5.0, 20.0)),
+        )
+    },
+    "quota used up": Kind(machine_faults.use_up_quota, 0.4, _BROKEN_S),
+    MOVED: Kind(site_faults.move_folder, 0.4, _BROKEN_S),
+    "records not writable": Kind(site_faults.make_unwritable, 0.4, _BROKEN_S),
     "second driver": Kind(site_faults.start_second_driver, 0.3),
     "driver's machine reboots": Kind(site_faults.reboot_driver, 0.4),
 }

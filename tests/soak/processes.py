@@ -55,6 +55,19 @@ def on_login(process: psutil.Process, first: int) -> bool:
     return _namespace(process.pid) == _namespace(first)
 
 
+def number_inside(pid: int) -> int:
+    """The number that the login node gives a process."""
+    return int(_numbers(pid)[1]) if len(_numbers(pid)) > 1 else -1
+
+
+def _numbers(pid: int) -> list[str]:
+    """The numbers of a process: this machine's, the login node's, and that of its own node."""
+    with contextlib.suppress(OSError, IndexError):
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return next(line for line in lines if line.startswith("NSpid:")).split()[1:]
+    return []
+
+
 def _namespace(pid: int) -> str:
     try:
         return str(Path(f"/proc/{pid}/ns/pid").readlink())

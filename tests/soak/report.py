@@ -22,7 +22,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
             by_kind[each.kind].append(each)
     lines = [_HEAD, "|---|---|---|---|---|---|---|"]
     for kind, its in sorted(by_kind.items()):
-        times = sorted(each.recovered_s for each in its if each.recovered_s is not None)
+        times = sorted(each.recovered_s for each in its if each.recovered_s is not None) or [0.0]
         lines.append(
             f"| {kind} | {len(its)} | {sum(each.at_once > 1 for each in its)} "
             f"| {sum(each.failed_rows for each in its)} | {sum(len(each.ended) for each in its)} "

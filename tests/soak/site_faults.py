@@ -33,6 +33,16 @@ def act_on_job(what: str, world: World, fault: Fault) -> str | None:
     return f"job {job}" if done.returncode == 0 else None
 
 
+def shorten_job(world: World, fault: Fault) -> str | None:
+    """Let one of the user's jobs end by its walltime, earlier than it knows."""
+    jobs = world.queue()
+    if not jobs:
+        return None
+    job = jobs[int(fault.pick * len(jobs))]
+    done = world.exec("scontrol", "update", f"JobId={job}", "TimeLimit=1")
+    return f"job {job}" if done.returncode == 0 else None
+
+
 def fail_node(world: World, fault: Fault) -> str | None:
     """Let a node crash, with all that runs on it, and come back."""
     nodes = _NODES[world.scheduler]
@@ -68,7 +78,9 @@ def _name(process: psutil.Process) -> str:
 
 def move_folder(world: World, fault: Fault) -> str | None:
     """Move the results folder away, and back."""
-    away = world.folder / "moved"
+    away = world.disk.folder / "moved"
+    if world.disk.is_covered(world.results):
+        return None  # what is mounted there would go with it
     try:
         world.results.rename(away)
     except OSError:
@@ -76,7 +88,7 @@ def move_folder(world: World, fault: Fault) -> str | None:
     time.sleep(fault.lasts_s)
     # A run that was begun meanwhile has made a folder of its own, without a row.
     if world.results.exists():
-        world.results.rename(world.folder / f"begun-meanwhile-{time.monotonic_ns()}")
+        world.results.rename(world.disk.folder / f"begun-meanwhile-{time.monotonic_ns()}")
     away.rename(world.results)
     return f"for {fault.lasts_s:g} s"
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from tests.helpers.paths import CHECKOUT
 from tests.soak import processes
+from tests.soak.disk import Disk
+from tests.soak.preload import Preload
 
 BOX = CHECKOUT / "tests" / "box" / "box"
 
@@ -24,22 +26,35 @@ class World:
         Its folder, which the whole box sees.
     first
         The first process of the box.
+    disk
+        The disk of its results.
+    scratch
+        The scratch disk of all nodes.
+    preload
+        The clocks and the quota.
     """
 
     scheduler: str
     folder: Path
     first: int
+    disk: Disk
+    scratch: Disk
+    preload: Preload
 
     @property
     def results(self) -> Path:
         """The results folder."""
-        return self.folder / "results"
+        return results_of(self.disk.folder)
 
     @property
     def run_command(self) -> list[str]:
         """The command of the campaign, in the box."""
+        variables = self.preload.variables(self.preload.driver)
         files = [str(self.folder / name) for name in ("campaign.yaml", "site.yaml")]
-        return ["hpcbench", "run", files[0], "--site", files[1], "--results", str(self.results)]
+        return [
+            *("env", *(f"{name}={value}" for name, value in variables.items())),
+            *("hpcbench", "run", files[0], "--site", files[1], "--results", str(self.results)),
+        ]
 
     def exec(self, *words: str, root: bool = False) -> subprocess.CompletedProcess[str]:
         """Run a command in the box."""
@@ -57,6 +72,16 @@ class World:
     def pids(self, kind: str) -> list[int]:
         """The processes of a kind, as this machine numbers them."""
         return [process.pid for process in processes.of_kind(self.first, kind)]
+
+
+def results_of(disk: Path) -> Path:
+    """The results folder on a disk: another name than the disk's own, so that it can be moved."""
+    return disk / "results"
+
+
+def scratch_of(disk: Path) -> Path:
+    """The scratch folder on a disk."""
+    return disk / "nodes"
 
 
 def box(*words: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:

@@ -17,7 +17,7 @@ from hpcbench.analysis.summary.limits import THROUGHPUT
 from hpcbench.cli.main import main
 from hpcbench.records.frame import load_results
 from tests.helpers.builders import refusal
-from tests.helpers.measurements import failed, repeats, write
+from tests.helpers.measurements import failed, measured, repeats, write
 
 NIGHTS = 8
 
@@ -112,7 +112,7 @@ def test_the_figure_has_a_row_for_each_configuration(folders: list[Path], tmp_pa
     assert out.stat().st_size > 10_000
 
 
-def test_two_sessions_of_one_run_are_told_apart_by_their_id(folders: list[Path]) -> None:
+def test_two_sessions_of_one_run_are_distinguished_by_their_id(folders: list[Path]) -> None:
     frames = [(f, load_results(f, [*COMPARE_COLUMNS, *HISTORY_COLUMNS])) for f in folders[:2]]
     named = [(Path("all"), frame.assign(run_id=f"r{n}")) for n, (_, frame) in enumerate(frames)]
     assert split_history(named).names == ("r0", "r1")
@@ -137,3 +137,14 @@ def test_what_is_no_longer_measured_is_a_test_that_failed(tmp_path: Path) -> Non
     assert run(good, bad, "--junit", out).exit_code == 1
     (case,) = ET.parse(out).getroot()
     assert case.find("failure").get("message") == "worse: no longer measured"
+
+
+def test_what_may_have_failed_by_chance_is_a_test_that_is_skipped(tmp_path: Path) -> None:
+    records = [measured(1000.0, concurrency=c) for c in range(1, 13)]
+    good = write(tmp_path / "a", records)
+    bad = write(tmp_path / "b", [*records[1:], failed("the server died", concurrency=1)])
+    out = tmp_path / "junit.xml"
+    assert run(good, bad, "--junit", out).exit_code == 0
+    (case,) = [case for case in ET.parse(out).getroot() if "outcome: " in case.get("name", "")]
+    message = case.find("skipped").get("message")
+    assert message == "cannot tell whether by chance: no longer measured"

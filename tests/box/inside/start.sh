@@ -20,6 +20,9 @@ else
     ip address add 192.0.2.1/24 dev lo
 fi
 
+# Another ordinary user of all nodes, who has nothing to do with the first one's campaigns.
+id stranger >/dev/null 2>&1 || useradd --uid 20666 --create-home --shell /bin/bash stranger
+
 configure "$here"
 "$here/node.sh" start login
 start_munge
