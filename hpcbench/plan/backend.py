@@ -124,6 +124,9 @@ def _missing_files(
         if loop := next((folder / name for name in names if is_loop(folder / name)), None):
             yield f"version {version}: {loop} is a link that leads back to itself"
             continue
+        if dead := next((folder / name for name in names if (folder / name).is_symlink()), None):
+            yield f"version {version}: {dead} is a link to {dead.readlink()}, which is not there"
+            continue
         found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
         reader = f"the {backend} backend reads {' or '.join(names)}"
         if backend is None:

@@ -94,6 +94,10 @@ def test_a_model_file_that_leads_back_to_itself_is_called_that(tmp_path: Path) -
     network.symlink_to("model.onnx")
     (reason,) = said(read_model(tmp_path, "tagger"))
     assert reason == f"version 1: {network} is a link that leads back to itself"
+    network.unlink()
+    network.symlink_to("older.onnx")
+    (reason,) = said(read_model(tmp_path, "tagger"))
+    assert reason == f"version 1: {network} is a link to older.onnx, which is not there"
 
 
 def test_a_model_file_that_nobody_can_read_to_an_end_is_refused(

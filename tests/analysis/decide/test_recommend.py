@@ -903,9 +903,10 @@ def test_the_recommended_configuration_loads_on_a_triton_as_it_is(
     shutil.copytree(demo_models / "jet_tagger", repository / "jet_tagger")
     shutil.copytree(out, repository, dirs_exist_ok=True)
     recommended = listed["recommended"]
-    frame = load_results(tmp_path / "undisturbed")
+    frame = load_results(tmp_path / "results")
     mean = recommended["metrics"]["throughput_infer_per_s"]["mean"]
-    assert mean == frame["throughput_infer_per_s"].max()
+    # On a busy machine, the fastest may be one that is not valid.
+    assert mean == frame.loc[frame["valid"].eq(True), "throughput_infer_per_s"].max()
     loaded = _loaded(Site.load(site_file(tmp_path, native_prefix)), repository, tmp_path / "log")
     assert loaded["dynamic_batching"]["preferred_batch_size"] == [4, 8]
     instances = sum(group["count"] for group in loaded["instance_group"])
