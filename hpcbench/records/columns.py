@@ -243,7 +243,7 @@ class Record(Asked):
         "thermal, hw_thermal, hw_power_brake; empty: for no reason; missing: not known"
     )
     gpu_other_processes: int | None = _metric(
-        "most processes on one GPU beside server and client; missing: not told apart", unit="1"
+        "most processes on a GPU, less server and perf_analyzer; missing: not known", unit="1"
     )
     gpu_energy_j: float | None = _metric(
         "energy of the GPUs while perf_analyzer ran, with its start; older results only", unit="J"

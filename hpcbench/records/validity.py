@@ -53,7 +53,7 @@ def with_verdicts(table: pa.Table) -> pa.Table:
 
 
 def _known_columns(table: pa.Table, measured: Flags) -> pa.Table:
-    """Return the columns of the rules that hold something; numbers and booleans as floats.
+    """Return the columns of the rules that hold something, their numbers as floats.
 
     Several rules read a column, and a million rows take long to convert. To a rule, a column
     without any value is as good as missing.
@@ -63,7 +63,7 @@ def _known_columns(table: pa.Table, measured: Flags) -> pa.Table:
         if name not in table.column_names or table[name].null_count == len(table):
             continue
         column = table[name]
-        is_number = pa.types.is_primitive(column.type)
+        is_number = pa.types.is_primitive(column.type) and not pa.types.is_temporal(column.type)
         found[name] = column.cast(pa.float64()) if is_number else column.combine_chunks()
     known = pa.table(found)
     # The mean is made of its stages where a row has none.
