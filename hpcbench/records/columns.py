@@ -242,9 +242,7 @@ class Record(Asked):
         "thermal, hw_thermal, hw_power_brake; empty: for no reason; missing: not known"
     )
     gpu_other_processes: int | None = _metric(
-        "most processes that computed on one of the GPUs and were neither the server's nor "
-        "perf_analyzer's; missing: not known, as where the server itself is not among them",
-        unit="1",
+        "most processes on a GPU, less server and perf_analyzer; missing: not known", unit="1"
     )
     gpu_energy_j: float | None = _metric(
         "energy of the GPUs while perf_analyzer ran, with its start; older results only", unit="J"

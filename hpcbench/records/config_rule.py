@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from hpcbench.records.rule_columns import Flags, is_there, numbers
 
-Axes = dict[str, Any]
+VariantAxes = dict[str, Any]
 """What a variant asks for, by the names of the axes; what it does not change is missing."""
 
 
@@ -28,20 +28,20 @@ def _is_other_list(asked: list[int] | None, loaded: list[int]) -> bool:
     return bool(asked) and sorted(asked or ()) != sorted(loaded)
 
 
-def _is_other_accelerator(asked: str | Axes | None, loaded: str) -> bool:
+def _is_other_accelerator(asked: str | VariantAxes | None, loaded: str) -> bool:
     if asked is None:
         return loaded not in ("", "null")
     wanted = json.loads(asked) if isinstance(asked, str) else asked
     its = [dict(json.loads(each)) for each in loaded.split("; ")]
 
-    def agrees(one: Axes) -> bool:
+    def agrees(one: VariantAxes) -> bool:
         names = [name for name in ("name", "precision_mode") if wanted.get(name) and one.get(name)]
         return all(wanted[name] == one[name] for name in names)
 
     return not any(map(agrees, its))
 
 
-def _batching(axes: Axes) -> Any:
+def _batching(axes: VariantAxes) -> Any:
     """Whether requests are joined to batches."""
     if axes.get("preferred_batch_size", _BASE) != _BASE:
         return axes["preferred_batch_size"] is not None
@@ -104,7 +104,7 @@ _BASE = "base"
 """What an axis says that changes nothing."""
 
 
-def _axes(variant: str | None) -> Axes:
+def _axes(variant: str | None) -> VariantAxes:
     try:
         return dict(json.loads(variant or "{}"))
     except (ValueError, TypeError):
@@ -155,7 +155,9 @@ def _is_wrong(asked: Any, loaded: Any, column: str) -> bool:
         return False
 
 
-def _has_other_instances(table: pa.Table, variants: pa.DictionaryArray, asked: list[Axes]) -> Flags:
+def _has_other_instances(
+    table: pa.Table, variants: pa.DictionaryArray, asked: list[VariantAxes]
+) -> Flags:
     # The axis is the count of the one group that stays. The server tells the sum, which may be
     # over the GPUs.
     counts = [axes.get("instance_count") for axes in asked]

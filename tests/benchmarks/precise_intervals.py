@@ -91,18 +91,18 @@ def main() -> None:
     for kind, (draw, std, factor) in KINDS.items():
         for precision in given.precisions:
             chance = np.random.default_rng([given.seed, len(rows)])
-            held, within, counts = [], [], []
+            covered, within, counts = [], [], []
             for _ in range(given.trials):
                 series = draw(chance)
                 found = stopped(series, precision)
                 mean = float(series[found.first : found.last].mean())
-                held.append(abs(mean - 1) <= (found.reached or 0.0) * mean)
+                covered.append(abs(mean - 1) <= (found.reached or 0.0) * mean)
                 within.append(abs(mean - 1) <= precision)
                 counts.append(found.last)
             known = max(stop_rule.MIN_BATCHES, math.ceil((1.96 * std / precision) ** 2 * factor))
             rows.append(
                 (
-                    *(kind, f"{precision:g}", f"{np.mean(held):.3f}", f"{np.mean(within):.3f}"),
+                    *(kind, f"{precision:g}", f"{np.mean(covered):.3f}", f"{np.mean(within):.3f}"),
                     *(f"{np.mean(counts):.1f}", f"{np.quantile(counts, 0.9):.0f}", str(known)),
                 )
             )

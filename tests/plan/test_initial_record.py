@@ -39,7 +39,7 @@ def configs(text: str | None) -> dict[str, ModelConfig]:
     return {name: parsed(each) for name, each in json.loads(text or "{}").items()}
 
 
-def test_a_record_holds_the_configuration_of_each_other_model_as_its_server_held_it(
+def test_a_record_holds_the_configuration_of_each_other_model_as_its_server_had_it(
     tmp_path: Path,
 ) -> None:
     """One that is measured on the same server is served in its variant, others as they are."""

@@ -126,7 +126,7 @@ def once(*dead: int, configurations: int = 100) -> list[Record]:
     ]
 
 
-def test_of_many_tried_once_a_failure_is_named_and_nobody_can_tell() -> None:
+def test_of_many_tried_once_a_failure_is_named_and_inconclusive() -> None:
     """A failure of 0.2 % of measurements would be one in every sixth comparison."""
     found = compared(once(), once(7))
     assert not found.is_worse

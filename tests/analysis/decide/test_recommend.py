@@ -709,8 +709,8 @@ def test_what_a_model_needs_stands_beside_it_where_nothing_else_is_recommended_f
 def test_all_models_of_a_shared_server_are_deployed_as_they_were_served(tmp_path: Path) -> None:
     """Each model of the server is recommended with the others; one of them calls a fourth."""
     busy = {"batch_size": 4, "concurrency": 2}
-    held = {"other": "# 2 instances", "bls": "# bls", "leaf": "# leaf"}
-    shared = {"beside": beside(busy, instance_count=2), "beside_configs": json.dumps(held)}
+    configs = {"other": "# 2 instances", "bls": "# bls", "leaf": "# leaf"}
+    shared = {"beside": beside(busy, instance_count=2), "beside_configs": json.dumps(configs)}
     records = [
         *repeats([1000, 1001], deploy_config="# alone"),
         *repeats([500, 501], point_id="b", deploy_config="# shared", **shared),
@@ -722,7 +722,7 @@ def test_all_models_of_a_shared_server_are_deployed_as_they_were_served(tmp_path
     assert deployed(out) == {
         "tagger/config.pbtxt": "# alone",
         f"{place}/tagger/config.pbtxt": "# shared",
-        **{f"{place}/{name}/config.pbtxt": text for name, text in held.items()},
+        **{f"{place}/{name}/config.pbtxt": text for name, text in configs.items()},
     }
     readme = (out / "README.md").read_text()
     assert "- shares its server with: other, bls, leaf, on the same server, each as" in readme
@@ -730,7 +730,7 @@ def test_all_models_of_a_shared_server_are_deployed_as_they_were_served(tmp_path
     assert "--load-model=tagger --load-model=other --load-model=bls --load-model=leaf" in server
     alone, together = hpcbench.recommend(load_results(results))
     assert (alone.config_pbtxt, alone.others) == ("# alone", {})
-    assert (together.config_pbtxt, together.others) == ("# shared", held)
+    assert (together.config_pbtxt, together.others) == ("# shared", configs)
     assert "beside Other" in together.title
 
 
