@@ -152,7 +152,6 @@ class Record(Asked):
     inference_count: int | None = _metric("inferences, as the server counts them", unit="1")
     execution_count: int | None = _metric("batches that they ran in", unit="1")
     success_count: int | None = _metric("requests that it answered", unit="1")
-
     failure_count: int | None = _metric("requests that it answered with an error", unit="1")
     cache_hit_count: int | None = _metric(
         "requests that it answered from the response cache", unit="1"
@@ -308,7 +307,7 @@ class Record(Asked):
     gpu_ecc: bool | None = _provenance("the memory of all of its GPUs corrects errors (ECC)")
     gpu_numa_node: str | None = _provenance("the NUMA node that the GPU is attached to")
     gpu_pcie_generation: int | None = _provenance(
-        "generation of PCIe that the GPU has on this node; the least of several", unit="1"
+        "PCIe generation here; the least of all", unit="1"
     )
     gpu_pcie_width: int | None = _provenance("lanes of PCIe, likewise", unit="1")
     cpu_name: str | None = _hardware("model of the CPU")
