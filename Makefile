@@ -17,7 +17,7 @@ BOX := $(abspath $(or $(HPCBENCH_BOX),.box))
 CAMPAIGNS := tests/cluster/test_batch_campaigns.py
 # Several pytests would trip over one cache.
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
-# What fills the CPUs that the tests of the real Triton leave, whose figures depend on them.
+# What fills the CPUs that the tests of the real Triton leave, whose numbers depend on them.
 BEHIND := $(BIN)/python tests/in_background.py $(PYTEST)
 QUICK := $(BEHIND) -m "not native and not leaves_nothing and not box"
 
@@ -27,7 +27,8 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help demo docs docs-site test packages soak box test-box test-campaigns test-images test-native \
     test-analysis test-others test-fast lint bench native bench-decisions bench-cost \
-    bench-isolation bench-sessions bench-capacity bench-analyzer bench-records images venv newest clean
+    bench-isolation bench-sessions bench-capacity bench-analyzer bench-intervals bench-records \
+    images venv newest clean
 
 help:
 	@echo "make demo       sets everything up, then scans a model on a real Triton (about 2 minutes)"
@@ -42,6 +43,7 @@ help:
 	@echo "make bench-cost, bench-isolation, bench-sessions, bench-capacity, bench-analyzer"
 	@echo "                what watching and isolation cost; whether sessions agree; the search for a"
 	@echo "                capacity beside a scan; Model Analyzer's grid: a few minutes on a quiet machine"
+	@echo "make bench-intervals whether the intervals of a precision hold: simulated, a minute"
 	@echo "make docs       the figures and the reference of columns, and the site in docs/_build/"
 	@echo "make bench-records   a million records: merging, deciding, beside a loop over csv.reader"
 	@echo "make bench-decisions the truth table of compare and recommend: promised beside found"
@@ -119,6 +121,9 @@ bench-sessions: $(INSTALLED) $(MODELS) native
 
 bench-capacity: $(INSTALLED) $(MODELS) native
 	@$(BIN)/python -m tests.benchmarks.capacity_and_rates
+
+bench-intervals: $(INSTALLED)
+	@$(BIN)/python -m tests.benchmarks.precise_intervals
 
 # Model Analyzer has requirements that would change those of hpcbench.
 bench-analyzer: $(INSTALLED) $(MODELS) native

@@ -1,7 +1,7 @@
 """The commands that read results, as functions for scripts and notebooks."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from rich.console import Console
 
-from hpcbench.analysis.decide import compare_text, deploy, recommend_text
+from hpcbench.analysis.decide import compare_text, deploy_configs, recommend_text
 from hpcbench.analysis.decide.compare import Comparison, compare_results
-from hpcbench.analysis.decide.recommend import Recommendation, recommend_configurations
+from hpcbench.analysis.decide.recommend import Recommendation, recommend_on_all_servers
 from hpcbench.analysis.summary.limits import Requirements
 from hpcbench.errors import BadInput, did_you_mean
 
@@ -32,10 +32,14 @@ class Advice(Recommendation):
     config_pbtxt
         The config.pbtxt of the recommended configuration; None where nothing is recommended, or
         where results were imported without one. Empty where the model goes without one.
+    others
+        The config.pbtxt of each other model that the server has to hold, by its name: those that
+        the model needs, and those that shared its server.
     """
 
     title: str
     config_pbtxt: str | None
+    others: Mapping[str, str]
 
 
 class Recommendations(tuple[Advice, ...]):
@@ -67,7 +71,8 @@ def recommend(frame: pd.DataFrame, **limits: Any) -> Recommendations:
     Parameters
     ----------
     frame
-        Results, as `hpcbench.load_results` returns them.
+        Results, as `hpcbench.load_results` returns them. Models that shared a server are answered
+        for after those alone, once for each load of the others.
     **limits
         ``max_latency_p99_ms`` [ms], ``max_gpu_memory_gib`` [GiB] and ``min_throughput`` [infer/s];
         ``objective``: "throughput", "latency", "energy" or "cost"; and the other options of the
@@ -89,20 +94,20 @@ def recommend(frame: pd.DataFrame, **limits: Any) -> Recommendations:
         if name not in known:
             guess = did_you_mean(name, known)
             raise BadInput(f"{name}: no such limit;{guess} allowed: {', '.join(known)}")
-    advice = recommend_configurations(frame, Requirements(**limits))
+    advice = recommend_on_all_servers(frame, Requirements(**limits))
     points = [one.best["point_id"] for one in advice if one.best]
-    texts = frame.loc[frame["point_id"].isin(points), list(deploy.DEPLOY_COLUMNS)]
-    configs = deploy.configs_to_deploy(texts)
+    texts = frame.loc[frame["point_id"].isin(points), list(deploy_configs.DEPLOY_COLUMNS)]
+    configs = deploy_configs.configs_to_deploy(texts)
+    deployed = [deploy_configs.config_to_deploy(one, configs) for one in advice]
     more = recommend_text.recommendation_distinctions(advice)
     return Recommendations(
         Advice(
             **vars(one),
             title=recommend_text.recommendation_title(one, words),
-            config_pbtxt=configs[one.best["point_id"]].text
-            if one.best and one.best["point_id"] in configs
-            else None,
+            config_pbtxt=config.text if config else None,
+            others=config.others if config else {},
         )
-        for one, words in zip(advice, more, strict=True)
+        for one, words, config in zip(advice, more, deployed, strict=True)
     )
 
 

@@ -25,11 +25,12 @@ from hpcbench.records.asked import Asked  # noqa: E402
 from hpcbench.records.columns import COLUMNS, SCHEMA_VERSION, Record  # noqa: E402
 from hpcbench.records.frame import load_results  # noqa: E402
 from tests.helpers.builders_results import results  # noqa: E402
-from tests.helpers.builders_scan import with_everything  # noqa: E402
+from tests.helpers.builders_scan import with_everything, with_searches  # noqa: E402
 
 MEASURED = HERE / "results" / "jet_tagger.parquet"
 NEEDS_GPUS = {
     "throughput_latency_vs_rate",
+    "capacity_search",
     "device_comparison",
     "throughput_utilisation_vs_instances",
     "gpu_scaling",
@@ -150,6 +151,10 @@ def _points(name: str) -> pd.DataFrame:
     frame = _invented()
     if name in ("precision_accuracy", "gpu_scaling"):
         frame = with_everything(frame)
+    if name == "capacity_search":
+        # One model on one GPU, once: so that the numbers of the steps can be read.
+        one = frame["gpu_name"].str.contains("A100") & (frame["model_position"] == 0)
+        frame = with_searches(frame[one & (frame["repeat"] == 0)], limit_ms=10.0)
     return summarise(frame)
 
 

@@ -83,6 +83,7 @@ def plan(
     *,
     pools: "Sequence[str]" = (),
     results: "str | Path | None" = None,
+    yes: bool = False,
 ) -> "Plan":
     """Return the points and placements of a campaign. Start nothing.
 
@@ -96,6 +97,8 @@ def plan(
         The pools of the site to use; all by default.
     results
         A results folder. What it holds already is left out.
+    yes
+        Whether the campaign is meant to have more than a million measurements.
 
     Returns
     -------
@@ -107,13 +110,15 @@ def plan(
     Raises
     ------
     BadInput
-        Where the campaign does not fit the site or the model repository.
+        Where the campaign does not fit the site or the model repository, or is larger than that.
     SiteError
         Where Triton's image, or the prefix, cannot be used on this computer as the site, or is
         needed to find what the results hold.
     """
-    from hpcbench.plan.plan import plan
+    from hpcbench.plan.grid_axes import check_size
+    from hpcbench.plan.plan import chosen_pools, plan
 
+    check_size(campaign, pools=len(chosen_pools(site, pools)), yes=yes)
     return plan(campaign, site, pools=pools, results=results, anywhere=True)
 
 

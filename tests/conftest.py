@@ -10,9 +10,9 @@ from hypothesis import settings
 from hpcbench.records import validity
 from tests.box.fixture import box  # noqa: F401 - a fixture
 from tests.helpers.backend_server import server  # noqa: F401 - a fixture
-from tests.helpers.leftovers import mark_session, programs_running, traces
 from tests.helpers.paths import CHECKOUT, SHARED
 from tests.helpers.real import BUSY
+from tests.helpers.traces import mark_session, programs_running, traces
 from tests.helpers.waiting import wait_until
 
 # In CI the same code gets the same examples; new ones are found by whoever runs the tests. How long

@@ -30,7 +30,7 @@ half, nobody can tell whether it is they or the others that changed."""
 FEWEST_SHARED = 5
 """Configurations below which a shift of all cannot be told from a change of each."""
 
-FEWEST_TO_TELL = 2 * FEWEST_SHARED
+FEWEST_FOR_GROUPS = 2 * FEWEST_SHARED
 """Configurations below which, where they do not agree, neither of two groups need be the one that
 only the night moved."""
 
@@ -76,7 +76,7 @@ def agree(ratio: LogRatio, tolerance: float) -> bool:
     -------
     bool
         True also where fewer than FEWEST_SHARED have an error, so that nothing can be told.
-        Of fewer than FEWEST_TO_TELL, only where no group of them, of more than a third, stands
+        Of fewer than FEWEST_FOR_GROUPS, only where no group of them, of more than a third, stands
         apart from the others.
 
     Notes
@@ -98,7 +98,7 @@ def agree(ratio: LogRatio, tolerance: float) -> bool:
     usual = _squares(alone, np.hypot(error[which], own), size)[:, 0]
     if (1 + int((usual >= seen).sum())) / (1 + _SIMULATED) <= _LEVEL:
         return False
-    return len(known) >= FEWEST_TO_TELL or not _stands_apart(value, noise(ratio, tolerance), own)
+    return len(known) >= FEWEST_FOR_GROUPS or not _stands_apart(value, noise(ratio, tolerance), own)
 
 
 def _stands_apart(values: Array, most: float, least: float) -> bool:
@@ -191,10 +191,10 @@ def highest_group(values: Array, most: float) -> float:
     float
         The median of the upper of two groups, of its upper group again, and so on, as long as they
         scatter more; of no fewer than FEWEST_SHARED, nor than a tenth of all; of fewer than
-        FEWEST_TO_TELL, of more than a third.
+        FEWEST_FOR_GROUPS, of more than a third.
     """
     fewest = max(FEWEST_SHARED, len(values) // 10)
-    if len(values) < FEWEST_TO_TELL:
+    if len(values) < FEWEST_FOR_GROUPS:
         # More than can be away where MOST agree.
         fewest = len(values) - int(np.ceil(MOST * len(values))) + 1
     while len(values) >= 2 * fewest and values.std() > most:

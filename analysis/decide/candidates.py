@@ -46,6 +46,7 @@ RECOMMEND_COLUMNS = tuple(
             *CONFIGURATION_INPUTS,
             *limits.METRIC_COLUMNS,
             *("point_id", "reason", "invalid_reasons", "part_of", "own_config", f"{_BOUND}_us"),
+            "needs",
         )
     )
 )
@@ -73,9 +74,9 @@ def tabulate(
     -------
     tuple
         The table with the columns of `statistics.join_repeats`, ``point_id``, ``own`` (the model's
-        own configuration), ``reason`` and ``invalid_reasons``; ``overloaded_max`` is 1 where an
-        open loop fell behind the rate asked for in some repeat. And what does not hold of the
-        repeats, in words.
+        own configuration), ``reason``, ``invalid_reasons`` and ``needs``; ``overloaded_max`` is 1
+        where an open loop fell behind the rate asked for in some repeat. And what does not hold of
+        the repeats, in words.
     """
     # Open loops that fell behind are left out with words of their own.
     frame = without_invalid(frame.reset_index(drop=True), but=[OVERLOADED])
@@ -99,7 +100,7 @@ def tabulate(
     rows = table.pop("row").to_numpy()
     table["point_id"] = frame["point_id"].iloc[rows].to_numpy(dtype=object)
     table["own"] = np.bincount(numbers[own], minlength=len(table)) > 0
-    for name in ("reason", "invalid_reasons", ALSO):
+    for name in ("reason", "invalid_reasons", "needs", ALSO):
         table[name] = frame[name].iloc[rows].to_numpy(dtype=object)
     return table, _warnings(found, numbers, requirements)
 
@@ -127,8 +128,8 @@ class Candidates:
         What the user asked for.
     spreads
         How far single measurements scatter, by the column of the metric.
-    judged
-        For each limit, by its option, the values that are held against it, shape (m,).
+    limit_values
+        For each limit, by its option, the values that are compared with it, shape (m,).
     warnings
         What does not hold of the repeats in these results, in words.
     """
@@ -136,7 +137,7 @@ class Candidates:
     table: pd.DataFrame
     requirements: Requirements
     spreads: Mapping[str, Spread]
-    judged: Mapping[str, Array]
+    limit_values: Mapping[str, Array]
     warnings: tuple[str, ...] = ()
 
     @property
@@ -161,7 +162,7 @@ class Candidates:
         values = as_floats(self.table[self.requirements.metric.column])
         kept = self.measured & ~self.overloaded & np.isfinite(values) & (values > 0)
         for limit in self.requirements.limits:
-            kept &= limit.is_met(self.judged[limit.option])
+            kept &= limit.is_met(self.limit_values[limit.option])
         return kept
 
     def sample(self, metric: Metric) -> Sample:
@@ -183,7 +184,7 @@ class Candidates:
 def apply_limits(
     table: pd.DataFrame, requirements: Requirements, warnings: tuple[str, ...] = ()
 ) -> Candidates:
-    """Return the configurations with what is held against each limit.
+    """Return the configurations with what is compared with each limit.
 
     Parameters
     ----------
@@ -197,7 +198,7 @@ def apply_limits(
     Returns
     -------
     Candidates
-        Held against a limit is the end of the interval of the mean at ``confidence``, so that with
+        Compared with a limit is the end of the interval of the mean at ``confidence``, so that with
         this probability not one of those that keep it does so by luck; of the p99, also the bound
         that each measurement knows by itself, whatever is higher; of the memory, the maximum.
     """
@@ -218,14 +219,14 @@ def apply_limits(
                 sample, spreads[metric.column], (1 + CONFIDENCE) / 2, upper=upper
             )
     table[[f"{MEMORY.column}_low", f"{MEMORY.column}_high"]] = np.nan
-    judged = {
-        limit.option: _judged(table, limit, spreads.get(limit.metric.column), requirements)
+    limit_values = {
+        limit.option: _limit_values(table, limit, spreads.get(limit.metric.column), requirements)
         for limit in requirements.limits
     }
-    return Candidates(table, requirements, spreads, judged, warnings)
+    return Candidates(table, requirements, spreads, limit_values, warnings)
 
 
-def _judged(
+def _limit_values(
     table: pd.DataFrame, limit: Limit, spread: Spread | None, requirements: Requirements
 ) -> Array:
     found = _end_of(table, limit, spread, requirements)

@@ -25,8 +25,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from hpcbench.analysis.decide.agreement import (
+    FEWEST_FOR_GROUPS,
     FEWEST_SHARED,
-    FEWEST_TO_TELL,
     Group,
     agree,
     groups_of,
@@ -60,7 +60,7 @@ class Verdict(StrEnum):
     WORSE = "worse"
     BETTER = "better"
     SAME = "same"
-    CANNOT_TELL = "cannot tell"
+    INCONCLUSIVE = "inconclusive"
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Shift:
         B / A with the interval that the verdict used. Where the configurations do not agree: what
         was taken off, and the ratios of the two groups.
     verdict
-        Whether it is beyond the tolerance and what nights explain; CANNOT_TELL where the
+        Whether it is beyond the tolerance and what nights explain; INCONCLUSIVE where the
         configurations do not agree.
     sessions
         How many sessions A and B have there.
@@ -107,7 +107,7 @@ class Shift:
     @property
     def is_open(self) -> bool:
         """Whether those that do not agree are so few that any of them may not have changed."""
-        return bool(self.groups) and self.configurations < FEWEST_TO_TELL
+        return bool(self.groups) and self.configurations < FEWEST_FOR_GROUPS
 
 
 @dataclass(frozen=True)
@@ -165,17 +165,17 @@ def metric_changes(
     bounds = _Bounds(metric, 1 + tolerance, rate / 2 if found else rate)
     shifts = []
     for at, name, shared, sessions in found:
-        judged = _verdicts(shared, _Bounds(metric, 1 + tolerance, bounds.rate / len(found)))
-        row, of = judged.iloc[0], LogRatio(ratio.value[at], ratio.error[at], ratio.freedom[at])
+        shared_row = _verdicts(shared, _Bounds(metric, 1 + tolerance, bounds.rate / len(found)))
+        row, of = shared_row.iloc[0], LogRatio(ratio.value[at], ratio.error[at], ratio.freedom[at])
         verdict, low, high = Verdict(row["verdict"]), row["low"], row["high"]
         off = verdict not in (Verdict.WORSE, Verdict.BETTER)
         groups: tuple[Group, ...] = ()
         shift = shared
         # Of few that do not agree, no shift is that of all, however far it is beyond the tolerance.
-        few = len(at) < FEWEST_TO_TELL
+        few = len(at) < FEWEST_FOR_GROUPS
         if (off or few) and not agree(of, float(np.log(bounds.bound))):
             off = True
-            verdict, groups = Verdict.CANNOT_TELL, groups_of(of.value)
+            verdict, groups = Verdict.INCONCLUSIVE, groups_of(of.value)
             low, high = (group.ratio for group in groups)
             shift = _worst_night(of, shared, sessions, bounds)
         ratio = _without(ratio, at, shift) if off else _within(ratio, at, shift, sessions)
@@ -207,7 +207,7 @@ def _only_worse(rows: pd.DataFrame, places: list[Numbers]) -> pd.DataFrame:
     """
     at = np.isin(np.arange(len(rows)), np.concatenate([*places, np.empty(0, dtype=np.int64)]))
     verdict = rows["verdict"].mask(
-        at & (rows["verdict"] != Verdict.WORSE), Verdict.CANNOT_TELL.value
+        at & (rows["verdict"] != Verdict.WORSE), Verdict.INCONCLUSIVE.value
     )
     unknown = {name: rows[name].mask(at) for name in ("detectable", "repeats")}
     return rows.assign(verdict=verdict, **unknown)
@@ -315,7 +315,7 @@ def _verdicts(ratio: LogRatio, bounds: _Bounds) -> pd.DataFrame:
     verdict = np.select(
         [worse, improved, same],
         [Verdict.WORSE.value, Verdict.BETTER.value, Verdict.SAME.value],
-        Verdict.CANNOT_TELL.value,
+        Verdict.INCONCLUSIVE.value,
     )
     with np.errstate(over="ignore"):
         detectable = bounds.bound * np.exp(_sure(ratio.freedom, tail) * ratio.error)

@@ -51,7 +51,7 @@ def comparison_summary(found: Comparison, names: tuple[str, str]) -> list[str]:
         _verdicts(found),
         *map(_shift, found.shifts),
         *_confounded(found),
-        *_cannot_tell(found),
+        *_inconclusive(found),
         *_once_and_few(found),
         *(f"caution: {text}" for text in found.warnings),
         *_failures(found),
@@ -180,9 +180,9 @@ def _not_counted(found: Comparison) -> str:
     )
 
 
-def _cannot_tell(found: Comparison) -> list[str]:
+def _inconclusive(found: Comparison) -> list[str]:
     """Return what the undecided could have found, and how many repeats would do."""
-    rows = found.rows[found.rows["verdict"] == Verdict.CANNOT_TELL]
+    rows = found.rows[found.rows["verdict"] == Verdict.INCONCLUSIVE]
     lines = []
     for metric in METRICS:
         of = rows[rows["metric"] == metric.column]
@@ -190,7 +190,7 @@ def _cannot_tell(found: Comparison) -> list[str]:
         repeats = as_floats(of["repeats"])
         if not np.isfinite(change).any():
             continue
-        text = f"cannot tell, {metric.name}: a change of {np.nanmedian(change):.1%} (median) "
+        text = f"inconclusive, {metric.name}: a change of {np.nanmedian(change):.1%} (median) "
         text += "would have been found"
         # A change of just the tolerance is on the bound, and never found to be beyond it.
         twice = 2 * found.tolerance
@@ -201,7 +201,7 @@ def _cannot_tell(found: Comparison) -> list[str]:
                 f"twice the tolerance, {twice:.1%}"
             )
         lines.append(text)
-    without = int((rows["verdict"].eq(Verdict.CANNOT_TELL) & rows["low"].isna()).sum())
+    without = int((rows["verdict"].eq(Verdict.INCONCLUSIVE) & rows["low"].isna()).sum())
     if without:
         lines.append(
             f"without any spread to judge by: {without}; measure at least one configuration twice"

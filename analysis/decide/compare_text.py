@@ -132,7 +132,7 @@ def _cells(found: Comparison, rows: pd.DataFrame) -> list[tuple[str, ...]]:
 
 def _verdict(row: dict[str, Any]) -> str:
     """Return the verdict; of an undecided one with the change that would have been found."""
-    if row["verdict"] != Verdict.CANNOT_TELL or row["detectable"] is None:
+    if row["verdict"] != Verdict.INCONCLUSIVE or row["detectable"] is None:
         return str(row["verdict"])
     return f"{row['verdict']} (finds {abs(row['detectable'] - 1):.0%})"
 
@@ -200,7 +200,7 @@ def comparison_json(found: Comparison, names: tuple[str, str]) -> dict[str, Any]
     rows = [
         {
             **{name: a[name] for name in ("model", "variant", ALSO, *LOAD)},
-            "figure": row["metric"],
+            "metric": row["metric"],
             "a": _side(a, row["metric"]),
             "b": _side(b, row["metric"]),
             **{name: row[name] for name in ("ratio", "low", "high")},

@@ -2,19 +2,18 @@
 
 The layout is OUT/MODEL/config.pbtxt, so that OUT can be copied over a model repository. A model
 with several recommendations has OUT/DIFFERENCE/MODEL/config.pbtxt, named by the device, the label
-or the shapes.
+or the shapes. The other models that a server has to hold stand beside it, each as it was served
+there. Where something else is recommended for one of them, these are a folder of their own.
 """
 
 import json
 import re
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
+from hpcbench.analysis.decide.deploy_configs import Config, config_to_deploy, deployment_folders
 from hpcbench.analysis.decide.production import Production
 from hpcbench.analysis.decide.production_files import TARGETS, production_file
 from hpcbench.analysis.decide.recommend import Recommendation, Row
@@ -24,24 +23,16 @@ from hpcbench.analysis.decide.recommend_text import (
     recommendation_title,
     result_sentences,
 )
-from hpcbench.analysis.summary.axis_names import file_name_part
 from hpcbench.analysis.summary.configuration_names import (
-    beside_text,
     describe_configuration,
-    device_name,
     load_text,
-    loads_beside,
     server_text,
-    version_text,
 )
 from hpcbench.analysis.summary.number_format import format_with_error
 from hpcbench.errors import BadInput
 
 LIST = "recommendation.json"
 README = "README.md"
-
-MOST_LETTERS = 120
-"""Of a folder's name: file systems allow 255 bytes."""
 
 
 @dataclass(frozen=True)
@@ -58,52 +49,6 @@ class ForProduction:
 
     targets: tuple[str, ...] = ()
     numbers: tuple[Production | None, ...] = ()
-
-
-@dataclass(frozen=True)
-class Config:
-    """A config.pbtxt to deploy.
-
-    Attributes
-    ----------
-    text
-        Its content; empty where the model goes without one.
-    as_measured
-        Whether it is the one of the measurement, which serves the measured version only. Results of
-        before hpcbench 0.2 have no other.
-    needs
-        The config.pbtxt of each model that it calls, by its name; empty where one has none.
-    """
-
-    text: str
-    as_measured: bool = False
-    needs: Mapping[str, str] = field(default_factory=dict)
-
-
-DEPLOY_COLUMNS = ("point_id", "deploy_config", "server_config", "needs")
-"""The columns that `configs_to_deploy` needs."""
-
-
-def configs_to_deploy(frame: pd.DataFrame) -> dict[str, Config]:
-    """Return what to deploy for each point.
-
-    Parameters
-    ----------
-    frame
-        Measurements with DEPLOY_COLUMNS.
-
-    Returns
-    -------
-    dict of str to Config
-        By ``point_id``; imported results have none.
-    """
-    found: dict[str, Config] = {}
-    rows = frame.dropna(subset="server_config")[[*DEPLOY_COLUMNS]]
-    for point, own, served, called in rows.itertuples(index=False):
-        needs = {} if pd.isna(called) else json.loads(called)
-        as_measured = bool(pd.isna(own))
-        found.setdefault(point, Config(served if as_measured else own, as_measured, needs))
-    return found
 
 
 def write_deployment(
@@ -142,9 +87,9 @@ def write_deployment(
         listed, written = [], []
         asked = production or ForProduction()
         numbers = asked.numbers or (None,) * len(advice)
-        folders = _folders(advice)
+        folders = deployment_folders(advice, configs)
         for one, folder, known in zip(advice, folders, numbers, strict=True):
-            config = _config(one, configs)
+            config = config_to_deploy(one, configs)
             path = None
             if config and config.text:
                 path = out / folder / "config.pbtxt"
@@ -161,9 +106,8 @@ def write_deployment(
                     "files": [str(each.relative_to(out)) for each in files],
                 }
             )
-        # Last: what is recommended for one of these models itself comes first.
         for one, folder, entry in zip(advice, folders, listed, strict=True):
-            files = _write_needed(_config(one, configs), out / folder.parent)
+            files = _write_others(config_to_deploy(one, configs), out / folder.parent)
             written += files
             entry["files"] += [str(each.relative_to(out)) for each in files]
         (out / LIST).write_text(json.dumps(listed, indent=2) + "\n", encoding="utf-8")
@@ -176,14 +120,11 @@ def write_deployment(
     return [*written, out / LIST, out / README]
 
 
-def _config(one: Recommendation, configs: Mapping[str, Config]) -> Config | None:
-    return configs.get(one.best["point_id"]) if one.best else None
-
-
-def _write_needed(config: Config | None, folder: Path) -> list[Path]:
-    """Write the models that one calls beside it, as they were served with it."""
+def _write_others(config: Config | None, folder: Path) -> list[Path]:
+    """Write the other models of a server beside one, as they were served with it."""
     written = []
-    for name, text in config.needs.items() if config else ():
+    for name, text in config.others.items() if config else ():
+        # Where it is there, it is the same: what is different is in a folder of its own.
         path = folder / name / "config.pbtxt"
         if text and not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -248,38 +189,6 @@ def _clear(out: Path) -> None:
             folder.rmdir()
 
 
-def _folders(advice: list[Recommendation]) -> list[Path]:
-    """Return where each recommendation goes, relative to the folder: named by what differs."""
-    taken: Counter[Path] = Counter()
-    folders = []
-    for one, more in zip(advice, recommendation_distinctions(advice), strict=True):
-        model = one.identity["model"]
-        alike = [other for other in advice if other.best and other.identity["model"] == model]
-        named = [
-            text
-            for text, texts in (
-                (device_name(one.identity), {device_name(other.identity) for other in alike}),
-                (one.identity["model_label"], {other.identity["model_label"] for other in alike}),
-                (version_text(one.identity), {version_text(other.identity) for other in alike}),
-                (_beside(one), {_beside(other) for other in alike}),
-            )
-            if len(texts) > 1
-        ]
-        above = file_name_part(filter(None, [*named, more]))[:MOST_LETTERS]
-        place = Path(above, str(model))
-        if one.best:
-            taken[place] += 1
-            if taken[place] > 1:
-                place = Path(f"{above}_{taken[place]}", str(model))
-        folders.append(place)
-    return folders
-
-
-def _beside(one: Recommendation) -> str:
-    others = one.identity["beside"]
-    return beside_text(loads_beside(others)) if others else ""
-
-
 def _readme(
     advice: list[Recommendation], configs: Mapping[str, Config], listed: list[dict[str, Any]]
 ) -> str:
@@ -341,22 +250,19 @@ def _file_lines(
     one: Recommendation, configs: Mapping[str, Config], written: str | None
 ) -> list[str]:
     """Return what to do with the file of a recommendation."""
-    config = _config(one, configs)
+    config = config_to_deploy(one, configs)
     if config is None:
         return ["- configuration: not known: these results hold no config.pbtxt"]
-    needs = (
-        f"- needs: {', '.join(config.needs)}, on the same server, each as in your repository: so "
-        "it was measured, whatever is recommended for them alone"
-        if config.needs
-        else None
-    )
+    others = [
+        f"- {word}: {', '.join(names)}, on the same server, each as it was served there, whatever "
+        "is recommended for it alone: copy the whole folder"
+        for word, names in (("needs", config.needs), ("shares its server with", config.beside))
+        if names
+    ]
     if not written:
-        return [
-            "- configuration: none, as in your repository; Triton completes it",
-            *filter(None, [needs]),
-        ]
+        return ["- configuration: none, as in your repository; Triton completes it", *others]
     version = one.identity["model_version"]
-    lines = [f"- configuration: `{written}`", *filter(None, [needs])]
+    lines = [f"- configuration: `{written}`", *others]
     if version is not None and config.as_measured:
         lines.append(
             f"- version: the file serves version {version} only; put the version_policy of your "

@@ -8,20 +8,20 @@ import pandas as pd
 from hpcbench.analysis.decide.changes import Verdict
 from hpcbench.analysis.decide.compare import METRIC_NAMES, Comparison
 from hpcbench.analysis.decide.compare_summary import DOUBTFUL
-from hpcbench.analysis.decide.references import Outcome, ReferencesCheck, reference_text
+from hpcbench.analysis.decide.references import ReferenceOutcome, ReferencesCheck, reference_text
 from hpcbench.analysis.summary.configuration import plain_rows
 from hpcbench.analysis.summary.configuration_names import device_name, short_name
 from hpcbench.analysis.summary.number_format import format_interval
 
 
-def comparison_junit(found: Comparison, held: ReferencesCheck) -> str:
+def comparison_junit(found: Comparison, check: ReferencesCheck) -> str:
     """Return a comparison as JUnit XML.
 
     Parameters
     ----------
     found
         The comparison.
-    held
+    check
         What became of the references of B.
 
     Returns
@@ -31,7 +31,7 @@ def comparison_junit(found: Comparison, held: ReferencesCheck) -> str:
         can be told. What fails more often, no longer settles or is no longer measured, what all
         configurations share, and what the campaign expects, are tests of their own.
     """
-    cases = [*_metrics(found), *_shifts(found), *_outcomes(found), *_references(held)]
+    cases = [*_metrics(found), *_shifts(found), *_outcomes(found), *_references(check)]
     suite = ET.Element("testsuite", name="hpcbench compare", tests=str(len(cases)), errors="0")
     for name, tag in (("failures", "failure"), ("skipped", "skipped")):
         suite.set(name, str(sum(case.find(tag) is not None for case in cases)))
@@ -40,13 +40,13 @@ def comparison_junit(found: Comparison, held: ReferencesCheck) -> str:
     return ET.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _references(held: ReferencesCheck) -> Iterator[ET.Element]:
-    for each in held.checked:
+def _references(check: ReferencesCheck) -> Iterator[ET.Element]:
+    for each in check.checked:
         name = f"{each.expected.metric}: {short_name(each.row)}"
-        failure = "" if each.outcome == Outcome.MET else reference_text(each)
+        failure = "" if each.outcome == ReferenceOutcome.MET else reference_text(each)
         yield _case(device_name(each.row), f"reference: {name}", failure=failure)
-    for expected in held.absent:
-        failure = f"{Outcome.NOT_MEASURED}: nothing in the results is what it is about"
+    for expected in check.absent:
+        failure = f"{ReferenceOutcome.NOT_MEASURED}: nothing in the results is what it is about"
         yield _case("references", f"reference: {expected.name}", failure=failure)
 
 
@@ -56,14 +56,14 @@ def _metrics(found: Comparison) -> Iterator[ET.Element]:
     for (device, name), row in zip(names, records, strict=True):
         ratio = f"B / A = {format_interval(row['ratio'], row['low'], row['high'])}"
         title = f"{METRIC_NAMES[row['metric']]}: {name}"
-        yield _judged(device, title, Verdict(row["verdict"]), ratio)
+        yield _verdict_case(device, title, Verdict(row["verdict"]), ratio)
 
 
 def _shifts(found: Comparison) -> Iterator[ET.Element]:
     for shift in found.shifts:
         ratio = f"B / A = {format_interval(shift.ratio, shift.low, shift.high)}"
         name = f"{METRIC_NAMES[shift.metric]}: what all {shift.configurations} configurations share"
-        yield _judged(shift.place, name, shift.verdict, ratio)
+        yield _verdict_case(shift.place, name, shift.verdict, ratio)
 
 
 def _outcomes(found: Comparison) -> Iterator[ET.Element]:
@@ -80,13 +80,13 @@ def _configurations(found: Comparison, pairs: pd.DataFrame) -> Iterable[tuple[st
     return [(device_name(row), short_name(row)) for row in rows]
 
 
-def _judged(group: str, name: str, verdict: Verdict, message: str) -> ET.Element:
+def _verdict_case(group: str, name: str, verdict: Verdict, message: str) -> ET.Element:
     text = f"{verdict}: {message}"
     return _case(
         group,
         name,
         failure=text if verdict == Verdict.WORSE else "",
-        skipped=text if verdict == Verdict.CANNOT_TELL else "",
+        skipped=text if verdict == Verdict.INCONCLUSIVE else "",
     )
 
 

@@ -26,6 +26,7 @@ PRODUCTION_COLUMNS = (
     *("latency_p99_us", "latency_p99_bound_us", "server_queue_us"),
     *("success_count", "execution_count", "server_ready_s", "server_memory_max_bytes"),
     *("server_cpu_s", "cpu_sampled_s", "server_image", "run_id", "needs"),
+    "beside_configs",
 )
 """The columns that `numbers_for_production` needs."""
 
@@ -82,7 +83,7 @@ class Production:
     gpus
         GPUs of one server.
     needs
-        The models that it calls, and that the server has to load for it.
+        The other models that the server has to load: those that it calls, and those beside it.
     beside
         The other models on the server and their load, in words; None for none.
     image
@@ -243,8 +244,9 @@ def _plain(value: Any, kind: type) -> Any:
 
 
 def _needs(rows: pd.DataFrame) -> tuple[str, ...]:
-    known = rows["needs"].dropna()
-    return tuple(json.loads(known.iloc[0])) if len(known) else ()
+    known = [rows[name].dropna() for name in ("needs", "beside_configs")]
+    names = (name for each in known if len(each) for name in json.loads(each.iloc[0]))
+    return tuple(dict.fromkeys(names))
 
 
 def _image(rows: pd.DataFrame) -> str | None:

@@ -37,6 +37,7 @@ def notes(candidates: Candidates, best: dict[str, Any]) -> tuple[str, ...]:
     """
     return (
         *_about_shared_server(best),
+        *_about_needs(best),
         *_about_repeats(candidates, best),
         *_about_limits(candidates, best),
         *_about_others(candidates, best),
@@ -49,6 +50,14 @@ def _about_shared_server(best: dict[str, Any]) -> Iterator[str]:
         yield (
             "measured on a shared server, and true of such servers only: "
             f"{beside_text(json.loads(best['beside']))}"
+        )
+
+
+def _about_needs(best: dict[str, Any]) -> Iterator[str]:
+    if best["needs"] is not None:
+        yield (
+            f"it calls {', '.join(json.loads(best['needs']))}: deploy that beside it, as it was "
+            "served there (--out writes the files)"
         )
 
 
@@ -154,10 +163,10 @@ def nearest(candidates: Candidates) -> int | None:
 
 
 def _best_known(candidates: Candidates, limit: Limit) -> Array:
-    """Return what is held against a limit, or the mean where that is all there is."""
-    judged = candidates.judged[limit.option]
+    """Return what is compared with a limit, or the mean where that is all there is."""
+    values = candidates.limit_values[limit.option]
     mean = as_floats(candidates.table[limit.metric.column])
-    return np.where(np.isfinite(judged), judged, mean)
+    return np.where(np.isfinite(values), values, mean)
 
 
 def failing(candidates: Candidates) -> tuple[str, ...]:
@@ -213,14 +222,14 @@ def _not_valid(table: pd.DataFrame) -> Iterator[str]:
 
 def _broken(candidates: Candidates, limit: Limit) -> Iterator[str]:
     usable = candidates.measured & ~candidates.overloaded
-    metric, judged = limit.metric, candidates.judged[limit.option][usable]
+    metric, values = limit.metric, candidates.limit_values[limit.option][usable]
     means = as_floats(candidates.table[metric.column])[usable]
     known = means[np.isfinite(means)]
     if not len(known):
         yield f"{limit}: the {metric.name} was not measured"
-    elif limit.is_met(judged).any():
+    elif limit.is_met(values).any():
         return
-    elif (kept := int(limit.is_met(means).sum())) and not np.isfinite(judged).any():
+    elif (kept := int(limit.is_met(means).sum())) and not np.isfinite(values).any():
         yield (
             f"{limit}: {kept} of {len(means)} keep it by the mean, but all were measured once, so "
             "that nothing says how far it varies: measure with repeats, or accept "
@@ -228,7 +237,7 @@ def _broken(candidates: Candidates, limit: Limit) -> Iterator[str]:
         )
     elif kept:
         sure = candidates.requirements.confidence
-        closest = np.nanmin(limit.excess(judged)) * limit.value
+        closest = np.nanmin(limit.excess(values)) * limit.value
         if metric.higher_is_better:
             closest = limit.value**2 / closest
         yield (

@@ -234,10 +234,10 @@ def _print_table(rows: list[tuple[str, Row]], requirements: Requirements, consol
 def _gains(one: Recommendation) -> Iterator[str]:
     metric = one.requirements.metric
     if (found := one.corrected) is not None and found.candidates > 1:
-        figure = format_interval(found.value, found.low, found.high)
+        interval = format_interval(found.value, found.low, found.high)
         unit = f" {metric.unit}" if metric.unit else ""
         yield (
-            f"{metric.name}, corrected for being the best of {found.candidates:,}: {figure}{unit}"
+            f"{metric.name}, corrected for being the best of {found.candidates:,}: {interval}{unit}"
         )
     if one.base is None:
         yield "the model's own configuration (base) was not measured, so the gain is not known"
@@ -381,7 +381,7 @@ def _row(row: Row | None) -> dict[str, Any] | None:
         "configuration": {k: row[k] for k in CONFIGURATION if row[k] is not None},
         **asdict(Counts.of(row)),
         "unstable": row["unstable"],
-        "figures": {
+        "metrics": {
             metric.column: {k: row[f"{metric.column}{end}"] for k, end in endings.items()}
             for metric in _METRICS
             if row.get(metric.column) is not None

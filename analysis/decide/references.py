@@ -60,7 +60,7 @@ def reference_columns(expected: Sequence[Expectation]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*CONFIGURATION_INPUTS, *POINT_COLUMNS, *about, *metrics)))
 
 
-class Outcome(StrEnum):
+class ReferenceOutcome(StrEnum):
     """What became of a reference.
 
     NOT_MET: also where a repeat failed. NOT_MEASURED: no valid measurement has the metric, or what
@@ -90,7 +90,7 @@ class Checked:
 
     expected: Expectation
     row: dict[str, Any]
-    outcome: Outcome
+    outcome: ReferenceOutcome
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class ReferencesCheck:
     elsewhere: tuple[Expectation, ...]
     absent: tuple[Expectation, ...] = ()
 
-    def count(self, outcome: Outcome) -> int:
+    def count(self, outcome: ReferenceOutcome) -> int:
         """Return how many have an outcome.
 
         Parameters
@@ -129,7 +129,7 @@ class ReferencesCheck:
     @property
     def is_missed(self) -> bool:
         """Whether one was not met, or not measured."""
-        return self.count(Outcome.MET) < len(self.checked) or bool(self.absent)
+        return self.count(ReferenceOutcome.MET) < len(self.checked) or bool(self.absent)
 
 
 def check_references(
@@ -167,7 +167,7 @@ def check_references(
         for row in known
         if each.is_about(row)
     ]
-    order = list(Outcome)
+    order = list(ReferenceOutcome)
     checked.sort(key=lambda each: -order.index(each.outcome))
     about = {each.expected.name for each in checked}
     # Nothing is expected where a point does not apply.
@@ -261,14 +261,14 @@ def _is_latest(frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
     return np.asarray(last == newest)
 
 
-def _outcome(expected: Expectation, row: dict[str, Any]) -> Outcome:
+def _outcome(expected: Expectation, row: dict[str, Any]) -> ReferenceOutcome:
     value = row[expected.metric]
     if value is None:
-        return Outcome.NOT_MEASURED
+        return ReferenceOutcome.NOT_MEASURED
     low, high = expected.limits
     if row["failed"] or not low <= value <= high:
-        return Outcome.NOT_MET
-    return Outcome.NOT_MEASURED if row["absent"] else Outcome.MET
+        return ReferenceOutcome.NOT_MET
+    return ReferenceOutcome.NOT_MEASURED if row["absent"] else ReferenceOutcome.MET
 
 
 def reference_lines(found: ReferencesCheck) -> Iterator[str]:
@@ -287,7 +287,7 @@ def reference_lines(found: ReferencesCheck) -> Iterator[str]:
     """
     if not found.checked and not found.elsewhere and not found.absent:
         return
-    counts = [(found.count(outcome), outcome) for outcome in Outcome]
+    counts = [(found.count(outcome), outcome) for outcome in ReferenceOutcome]
     texts = [f"{count} {outcome}" for count, outcome in counts if count]
     yield f"references: {', '.join(texts) or 'none is about these results'}"
     for each in found.checked[:MOST_NAMED]:
@@ -295,7 +295,8 @@ def reference_lines(found: ReferencesCheck) -> Iterator[str]:
     if len(found.checked) > MOST_NAMED:
         yield f"  and {len(found.checked) - MOST_NAMED} more; hpcbench check --json lists all"
     for expected in found.absent:
-        yield f"  {Outcome.NOT_MEASURED}: nothing in these results is what {expected.name} is about"
+        about = f"nothing in these results is what {expected.name} is about"
+        yield f"  {ReferenceOutcome.NOT_MEASURED}: {about}"
     for expected in found.elsewhere:
         about = " or ".join(sorted(expected.gpus))
         yield f"  nothing in these results for {expected.name}, of {about}"
@@ -350,7 +351,7 @@ def references_json(found: ReferencesCheck) -> list[dict[str, Any]]:
         all; None where a value is missing.
     """
     nothing: dict[str, Any] = defaultdict(lambda: None)
-    absent = [Checked(each, nothing, Outcome.NOT_MEASURED) for each in found.absent]
+    absent = [Checked(each, nothing, ReferenceOutcome.NOT_MEASURED) for each in found.absent]
     names = ("site", "pool", "point_id", "model", "gpu_name", "variant", "batch_size")
     return [
         {

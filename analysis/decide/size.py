@@ -210,7 +210,10 @@ def _fault(candidates: Candidates, position: int) -> str:
         return "failed in a third or more of its repeats"
     for limit in candidates.requirements.limits:
         mean = as_floats(candidates.table[limit.metric.column])[[position]]
-        if limit.metric is THROUGHPUT or limit.is_met(candidates.judged[limit.option])[position]:
+        if (
+            limit.metric is THROUGHPUT
+            or limit.is_met(candidates.limit_values[limit.option])[position]
+        ):
             continue
         value = f"({limit.metric.name} {format_number(mean[0])} {limit.metric.unit})"
         if np.isfinite(mean[0]) and not limit.is_met(mean)[0]:
@@ -265,7 +268,7 @@ def _limits_kept(candidates: Candidates) -> Any:
     for limit in candidates.requirements.limits:
         # A lower rate than a server could serve is no fault of the server.
         if limit.metric is not THROUGHPUT:
-            kept &= limit.is_met(candidates.judged[limit.option])
+            kept &= limit.is_met(candidates.limit_values[limit.option])
     return kept
 
 
@@ -319,8 +322,8 @@ def _clients(candidates: Candidates, best: int) -> tuple[int | None, int | None]
     clients = int(concurrency[last])
     if wanted.max_latency_p99_ms is None or last + 1 == len(places):
         return clients, None
-    judged = candidates.judged[wanted.limits[0].option]
-    latency = judged[places[last : last + 2]]
+    values = candidates.limit_values[wanted.limits[0].option]
+    latency = values[places[last : last + 2]]
     if not latency[1] > wanted.max_latency_p99_ms:
         return clients, None
     here, there = concurrency[last : last + 2]

@@ -103,7 +103,7 @@ def set_swept_x_axis(
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-def set_log_y_axis(ax: Axes, values: Iterable[float], *, room_below: float = 0.0) -> None:
+def set_log_y_axis(ax: Axes, values: Iterable[float], *, space_below: float = 0.0) -> None:
     """Scale a logarithmic y axis around values.
 
     Parameters
@@ -112,11 +112,11 @@ def set_log_y_axis(ax: Axes, values: Iterable[float], *, room_below: float = 0.0
         Axes to change.
     values
         Values that must be in view; those that are not positive or not finite are ignored.
-    room_below
+    space_below
         Share of the height, from 0 to below 1, that stays free under the values.
     """
     low, high = _padded_limits(values)
-    low /= (high / low) ** (room_below / (1 - room_below))
+    low /= (high / low) ** (space_below / (1 - space_below))
     ax.set_yscale("log")
     ax.set_ylim(low, high)
     _set_log_ticks(ax.yaxis, low, high)

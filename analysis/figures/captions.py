@@ -21,7 +21,7 @@ from hpcbench.analysis.summary.number_format import plain_number
 from hpcbench.analysis.summary.points import row_dicts
 from hpcbench.analysis.summary.same_servers import ALSO, same_servers_texts
 from hpcbench.analysis.summary.statistics import CONFIDENCE
-from hpcbench.analysis.summary.varying_axes import Axis
+from hpcbench.analysis.summary.varying_axes import FigureAxis
 from hpcbench.records.columns import Status
 
 _MOST_CONFIGURATIONS = 6
@@ -263,7 +263,7 @@ def best_load_note(data: pd.DataFrame) -> str:
 
 
 def missing_points_note(
-    data: pd.DataFrame, labels: Mapping[int, str], axis: Axis, metrics: Mapping[str, str]
+    data: pd.DataFrame, labels: Mapping[int, str], axis: FigureAxis, metrics: Mapping[str, str]
 ) -> str:
     """List every point that lacks a result, a repeat or a metric.
 

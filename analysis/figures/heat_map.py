@@ -26,7 +26,12 @@ from hpcbench.analysis.summary.configuration_names import device_name
 from hpcbench.analysis.summary.figure_tables import MOST_FIGURES, FigureTables, plotted_numbers
 from hpcbench.analysis.summary.points import row_dicts
 from hpcbench.analysis.summary.series import DoesNotApply
-from hpcbench.analysis.summary.varying_axes import Axis, axis_named, axis_positions, varying_axes
+from hpcbench.analysis.summary.varying_axes import (
+    FigureAxis,
+    axis_named,
+    axis_positions,
+    varying_axes,
+)
 from hpcbench.records.columns import Status
 
 _MOST_PAIRS = 3
@@ -99,7 +104,7 @@ def prepare_heat_map(points: pd.DataFrame, pair: tuple[str, str] | None = None) 
     return found
 
 
-def _named_axes(axes: list[Axis], pair: tuple[str, str]) -> tuple[Axis, Axis]:
+def _named_axes(axes: list[FigureAxis], pair: tuple[str, str]) -> tuple[FigureAxis, FigureAxis]:
     known = {axis.column: axis for axis in axes}
     for name in pair:
         if name not in known:
@@ -107,7 +112,7 @@ def _named_axes(axes: list[Axis], pair: tuple[str, str]) -> tuple[Axis, Axis]:
     return known[pair[0]], known[pair[1]]
 
 
-def _cells(points: pd.DataFrame, x: Axis, y: Axis) -> pd.DataFrame:
+def _cells(points: pd.DataFrame, x: FigureAxis, y: FigureAxis) -> pd.DataFrame:
     """Return the points of the configurations that fill a grid of the two axes."""
     table = points.copy()
     for name, axis in (("x", x), ("y", y)):
@@ -274,11 +279,11 @@ def _legend_entries(data: pd.DataFrame) -> list[LegendEntry]:
     return entries
 
 
-def _label_cells(axis: Any, data: pd.DataFrame, name: str, along: Axis) -> None:
+def _label_cells(axis: Any, data: pd.DataFrame, name: str, along: FigureAxis) -> None:
     texts = dict(zip(data[name], data[f"{name}_text"], strict=True))
     step = math.ceil(len(texts) / _MOST_TICKS)
-    room_in = _PANEL_IN / len(texts) * step if name == "x" else _LABEL_IN
-    labels = [layout.wrap_text(texts[at], TICK_PT, room_in, 3) for at in sorted(texts)]
+    width_in = _PANEL_IN / len(texts) * step if name == "x" else _LABEL_IN
+    labels = [layout.wrap_text(texts[at], TICK_PT, width_in, 3) for at in sorted(texts)]
     axis.set_ticks([place + 0.5 for place in range(0, len(labels), step)], labels[::step])
     axis.set_ticks([], minor=True)
     for label in axis.get_ticklabels():

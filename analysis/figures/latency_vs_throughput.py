@@ -27,14 +27,14 @@ from hpcbench.analysis.summary.figure_tables import (
 )
 from hpcbench.analysis.summary.number_format import plain_number
 from hpcbench.analysis.summary.series import DoesNotApply
-from hpcbench.analysis.summary.varying_axes import LOADS, Axis
+from hpcbench.analysis.summary.varying_axes import LOADS, FigureAxis
 from hpcbench.records.columns import Status
 
 _METRICS = (THROUGHPUT, LATENCY)
 _PANEL_IN = 8.0
 
 
-def _curve_axis(points: pd.DataFrame) -> Axis:
+def _curve_axis(points: pd.DataFrame) -> FigureAxis:
     """Return the load along which the lines run: the first of LOADS that varies."""
     for axis in LOADS:
         if series.varies_along(series.require_measured(points), axis):

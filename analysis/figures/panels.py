@@ -50,15 +50,15 @@ def draw_metric_panel(
     shown = data[data["series"].isin(list(marks))]
     absent = shown[shown["measured"] == 0]
     rows = {number: row for row, number in enumerate(absent["series"].unique())}
-    room = min(_CROSS_HEIGHT * (len(rows) + 0.5), 0.4) if rows else 0.0
-    axis_scales.set_log_y_axis(ax, values_in_view(data, metric), room_below=room)
+    space = min(_CROSS_HEIGHT * (len(rows) + 0.5), 0.4) if rows else 0.0
+    axis_scales.set_log_y_axis(ax, values_in_view(data, metric), space_below=space)
     draw_grey_lines(ax, data, metric)
     for number, mark in marks.items():
         series = data[data["series"] == number]
         draw_series(ax, series, metric, mark, band_alpha=_band_alpha(marks))
         if number in rows:
             missing = series.loc[series["measured"] == 0, "x"]
-            height = room * (rows[number] + 1) / (len(rows) + 0.5)
+            height = space * (rows[number] + 1) / (len(rows) + 0.5)
             ax.plot(
                 missing,
                 [height] * len(missing),
@@ -331,7 +331,7 @@ def values_in_view(data: pd.DataFrame, metric: str) -> list[float]:
     -------
     list[float]
         Means and ends of intervals. An end further than a factor of 1.5 from its mean is cut
-        there: one wide interval would leave the others no room.
+        there: one wide interval would leave the others no space.
     """
     means = data[metric]
     low, high = (pd.Series(end, index=data.index) for end in bar_ends(data, metric))

@@ -20,6 +20,10 @@ from functools import partial
 import pandas as pd
 from matplotlib.figure import Figure
 
+from hpcbench.analysis.figures.capacity_search import (
+    draw_capacity_search,
+    prepare_capacity_search,
+)
 from hpcbench.analysis.figures.device_comparison import (
     draw_device_comparison,
     prepare_device_comparison,
@@ -53,7 +57,7 @@ from hpcbench.analysis.figures.throughput_utilisation_vs_instances import (
 from hpcbench.analysis.summary.axis_names import file_name_part
 from hpcbench.analysis.summary.figure_tables import FigureTables, single_figure
 from hpcbench.analysis.summary.series import DoesNotApply
-from hpcbench.analysis.summary.varying_axes import BATCH_SIZE, CONCURRENCY, REQUEST_RATE, Axis
+from hpcbench.analysis.summary.varying_axes import BATCH_SIZE, CONCURRENCY, REQUEST_RATE, FigureAxis
 from hpcbench.errors import BadInput
 
 # File systems take names of 255 bytes; a suffix and the number of a twin must fit in, too.
@@ -158,7 +162,7 @@ class PreparedFigure:
         return self.kind.draw(self.data, style)
 
 
-def _load_scan(name: str, axis: Axis) -> FigureKind:
+def _load_scan(name: str, axis: FigureAxis) -> FigureKind:
     return FigureKind(
         name,
         f"throughput and latency against {axis.phrase}, with ratios",
@@ -182,6 +186,12 @@ _KINDS = (
         "median and p99 latency, and how high the p99 may be, as the load grows",
         prepare_latency_tails,
         draw_latency_tails,
+    ),
+    FigureKind(
+        "capacity_search",
+        "p99 latency at each rate that a search for a capacity tried, its limit and its answer",
+        prepare_capacity_search,
+        draw_capacity_search,
     ),
     FigureKind(
         "heat_map",

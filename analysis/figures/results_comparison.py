@@ -28,7 +28,7 @@ _MARKS: dict[Verdict, dict[str, Any]] = {
     Verdict.WORSE: {"color": COLOURS[1], "marker": "v"},
     Verdict.BETTER: {"color": COLOURS[0], "marker": "^"},
     Verdict.SAME: {"color": COLOURS[2], "marker": "o"},
-    Verdict.CANNOT_TELL: {"color": "0.35", "marker": "s"},
+    Verdict.INCONCLUSIVE: {"color": "0.35", "marker": "s"},
 }
 _LINE_IN = 0.28
 _NAME_CHARACTERS = 60

@@ -87,11 +87,11 @@ def _draw_sessions(ax: Axes, trend: pd.DataFrame, metric: Metric) -> None:
     ax.plot(x, y, color=COLOURS[0], marker="o", markersize=8, linewidth=2, zorder=2)
     ax.plot(x[-1:], y[-1:], color=COLOURS[1], marker="D", markersize=11, zorder=3)
     limits = np.array([*y, trend["low"].iloc[0], trend["high"].iloc[0]])
-    room = 0.08 * (np.ptp(limits) or abs(limits[0]) or 1)
+    margin = 0.08 * (np.ptp(limits) or abs(limits[0]) or 1)
     # A band far wider than what was measured would make all sessions look the same.
     ax.set_ylim(
-        max(limits.min() - room, y.min() - 3 * (np.ptp(y) + room)),
-        min(limits.max() + room, y.max() + 3 * (np.ptp(y) + room)),
+        max(limits.min() - margin, y.min() - 3 * (np.ptp(y) + margin)),
+        min(limits.max() + margin, y.max() + 3 * (np.ptp(y) + margin)),
     )
     ax.yaxis.set_major_locator(MaxNLocator(4))
     ax.tick_params(labelsize=SMALL_PT)

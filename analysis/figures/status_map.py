@@ -21,7 +21,7 @@ from hpcbench.analysis.summary.invalid_rows import INVALID
 from hpcbench.analysis.summary.number_format import plain_number
 from hpcbench.analysis.summary.points import row_dicts
 from hpcbench.analysis.summary.series import DoesNotApply
-from hpcbench.analysis.summary.varying_axes import BATCH_SIZE, LOADS, Axis
+from hpcbench.analysis.summary.varying_axes import BATCH_SIZE, LOADS, FigureAxis
 from hpcbench.records.columns import Status
 
 MOST_ROWS = 40
@@ -94,7 +94,7 @@ def prepare_status_map(points: pd.DataFrame) -> FigureTables:
     return [((), data)]
 
 
-def _column_axis(points: pd.DataFrame) -> Axis:
+def _column_axis(points: pd.DataFrame) -> FigureAxis:
     """Return the load with the most values: it makes the fewest rows."""
     return max(LOADS, key=lambda axis: (points[axis.column].nunique(), axis is BATCH_SIZE))
 

@@ -21,14 +21,14 @@ from hpcbench.analysis.summary.figure_tables import (
     split_into_figures,
 )
 from hpcbench.analysis.summary.series import DoesNotApply
-from hpcbench.analysis.summary.varying_axes import BATCH_SIZE, Axis
+from hpcbench.analysis.summary.varying_axes import BATCH_SIZE, FigureAxis
 
 _METRICS = (THROUGHPUT, LATENCY)
 _MAIN_IN, _RATIO_IN = 6.2, 2.1
 _PANEL_PT = (layout.WIDE_IN / 2 - 1.7) * 72
 
 
-def prepare_throughput_latency_vs_load(points: pd.DataFrame, axis: Axis) -> FigureTables:
+def prepare_throughput_latency_vs_load(points: pd.DataFrame, axis: FigureAxis) -> FigureTables:
     """Prepare the data of a scan along an axis of the load.
 
     Parameters
@@ -63,7 +63,7 @@ def prepare_throughput_latency_vs_load(points: pd.DataFrame, axis: Axis) -> Figu
     ]
 
 
-def draw_throughput_latency_vs_load(data: pd.DataFrame, style: Style, axis: Axis) -> Figure:
+def draw_throughput_latency_vs_load(data: pd.DataFrame, style: Style, axis: FigureAxis) -> Figure:
     """Draw throughput [infer/s] and latency [ms] side by side, each above its ratio.
 
     Bands that reach far beyond their points leave the panel. Without a second series there is no

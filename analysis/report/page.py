@@ -134,10 +134,11 @@ def render_report(
     str
         The page; the same arguments give the same page to the last byte.
     """
-    frame = without_invalid(without_steps(frame))
+    with_steps = without_invalid(frame)
+    frame = without_steps(with_steps)
     points = page_data.report_points(frame)
-    shown, left_out = _most_telling(points)
-    figures, more_figures = _report_figures(frame, track)
+    shown, left_out = _fastest_points(points)
+    figures, more_figures = _report_figures(with_steps, track)
     data = {
         "figures": [figure.svg for figure in figures],
         "count": len(shown.table),
@@ -238,7 +239,7 @@ def _draw_svg(prepared: PreparedFigure) -> _ReportFigure:
     return _ReportFigure(prepared.name, prepared.kind.description, sink.getvalue(), width, height)
 
 
-def _most_telling(points: ReportPoints) -> tuple[ReportPoints, str]:
+def _fastest_points(points: ReportPoints) -> tuple[ReportPoints, str]:
     """Return the points that the page has room for, and a note on the others.
 
     Those with the highest throughput of each model on each device come first, so that no model

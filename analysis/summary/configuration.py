@@ -212,7 +212,7 @@ def group_numbers(frame: pd.DataFrame, columns: Sequence[str]) -> Numbers:
     numpy.ndarray
         Shape (n,), from 0 in the order in which groups first appear.
     """
-    return _combined((_codes(frame[column]) for column in columns), len(frame))
+    return _joint_codes((_codes(frame[column]) for column in columns), len(frame))
 
 
 def as_floats(column: pd.Series) -> Array:
@@ -276,7 +276,7 @@ def _codes(column: pd.Series) -> npt.NDArray[np.integer[Any]]:
     return codes
 
 
-def _combined(parts: Iterable[npt.NDArray[np.integer[Any]]], rows: int) -> Numbers:
+def _joint_codes(parts: Iterable[npt.NDArray[np.integer[Any]]], rows: int) -> Numbers:
     """Return the number of each row's group: those that agree in all codes, from 0 upwards."""
     numbers = np.zeros(rows, dtype=np.int64)
     for codes in parts:
@@ -305,7 +305,9 @@ def _with_facts(frame: pd.DataFrame, facts: Sequence[str], alike: Sequence[str])
     # Few rows lack anything, and the kinds of a million others take long to tell.
     near = np.isin(same, np.unique(same[lacking]))
     kinds = np.full(len(frame), -1)
-    kinds[near] = _combined([*(each[near] for each in codes.values()), same[near]], int(near.sum()))
+    kinds[near] = _joint_codes(
+        [*(each[near] for each in codes.values()), same[near]], int(near.sum())
+    )
 
     def first_of_each_kind(rows: Numbers) -> pd.DataFrame:
         first = rows[~pd.Series(kinds[rows]).duplicated().to_numpy()]

@@ -216,13 +216,13 @@ def _by_model(table: pd.DataFrame, most: int) -> FigureTables:
     if sum(part["series"].nunique() > most for _, part in models) > MOST_FIGURES:
         return [((), table)]
     packs: list[FigureTables] = []
-    room = 0
+    free = 0
     for found in models:
-        if (size := found[1]["series"].nunique()) > room or not packs:
+        if (size := found[1]["series"].nunique()) > free or not packs:
             packs.append([])
-            room = most
+            free = most
         packs[-1].append(found)
-        room -= size
+        free -= size
     return [
         (pack[0][0] if len(pack) == 1 else (f"{place}",), pd.concat([part for _, part in pack]))
         for place, pack in enumerate(packs, start=1)

@@ -33,7 +33,7 @@ from hpcbench.analysis.summary.invalid_rows import (
     without_invalid,
 )
 from hpcbench.analysis.summary.same_servers import ALSO, with_one_name
-from hpcbench.analysis.summary.searches import without_steps
+from hpcbench.analysis.summary.searches import STEPS, steps_of_points, without_steps
 from hpcbench.records.columns import Status
 
 STAGES = {
@@ -84,6 +84,7 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
         - ``lacking``: the statuses of repeats that were not measured, or are left out;
         - ``reason``, ``campaigns``, ``point_id``, ``part_of``, and ``also`` of `same_servers`;
         - ``request_count``: of the repeat with the fewest;
+        - ``search_steps``: of searches for a capacity, as `searches.steps_of_points` has them;
         - ``position``: of the model in its campaign, from 0.
 
         Latencies are in ms; ``latency_ms`` is the requested percentile, else the mean.
@@ -103,6 +104,7 @@ def summarise(frame: pd.DataFrame) -> pd.DataFrame:
     requests = pd.Series(as_floats(rows["request_count"]))
     points["request_count"] = requests.groupby(numbers).min()
     position = rows["model_position"].to_numpy(dtype=np.float64, na_value=np.inf)
+    points[STEPS] = pd.Series(steps_of_points(frame, rows, numbers), dtype=object)
     # Imported results belong to no campaign: they come last.
     points["position"] = pd.Series(position).groupby(numbers).min()
     _add_statuses(points, rows, numbers)

@@ -6,9 +6,52 @@ searches need have the same ones, and many are too much for the server: they are
 that somebody has chosen.
 """
 
+from dataclasses import dataclass, replace
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+
+from hpcbench.analysis.summary.configuration import Numbers, as_floats
+from hpcbench.records.columns import Status
+
+STEPS = "search_steps"
+"""The column of a table of points with the steps of its searches; None where there are none."""
+
+_MEASUREMENT = ("site", "pool", "run_id", "repeat")
+"""What tells the searches of one point apart."""
+
+
+@dataclass(frozen=True)
+class SearchStep:
+    """One measurement of a search for a capacity, with arrivals at random.
+
+    Attributes
+    ----------
+    repeat
+        Which of the searches of its point it belongs to, from 0.
+    number
+        Its place in that search.
+    rate_infer_per_s
+        The rate asked for.
+    p99_ms
+        The p99 latency; NaN where nothing was answered.
+    overloaded
+        Whether the rate was not kept.
+    settled
+        Whether its status is ok.
+    answer
+        Whether the search ended with this rate.
+    """
+
+    repeat: int
+    number: int
+    rate_infer_per_s: float
+    p99_ms: float
+    overloaded: bool
+    settled: bool
+    answer: bool = False
 
 
 def without_steps(frame: pd.DataFrame) -> pd.DataFrame:
@@ -43,3 +86,74 @@ def is_search(frame: pd.DataFrame) -> npt.NDArray[np.bool_]:
         Shape (n,), booleans.
     """
     return frame["capacity_max_latency_p99_ms"].notna().to_numpy(dtype=bool)
+
+
+def steps_of_points(
+    frame: pd.DataFrame, rows: pd.DataFrame, numbers: Numbers
+) -> list[tuple[SearchStep, ...] | None]:
+    """Return the steps of the searches of each point, and what these ended with.
+
+    Parameters
+    ----------
+    frame
+        Measurements with the steps.
+    rows
+        n measurements without them.
+    numbers
+        Shape (n,), the point of each, from 0.
+
+    Returns
+    -------
+    list
+        For each point its steps in the order of repeats and of time; None where it has none.
+    """
+    found: list[tuple[SearchStep, ...] | None] = [None] * (int(numbers.max(initial=-1)) + 1)
+    searches: list[int] = np.flatnonzero(is_search(rows)).tolist()
+    if not searches or "capacity_step" not in frame:
+        return found
+    answers, p99_us = (as_floats(rows[name]) for name in ("capacity_infer_per_s", "latency_p99_us"))
+    steps = _steps_by_search(frame[frame["capacity_step"].notna()])
+    repeats: dict[int, int] = {}
+    for place in searches:
+        row, point = rows.iloc[place], int(numbers[place])
+        its = steps.get((row["point_id"], *_measurement(row)), [])
+        repeat = repeats[point] = repeats.get(point, -1) + 1
+        if answers[place] > 0:
+            number = its[-1].number + 1 if its else 0
+            found_rate = SearchStep(
+                repeat=0,
+                number=number,
+                rate_infer_per_s=float(answers[place]),
+                p99_ms=float(p99_us[place]) / 1000,
+                overloaded=False,
+                settled=bool(row["status"] == Status.OK),
+                answer=True,
+            )
+            its = [*its, found_rate]
+        found[point] = (*(found[point] or ()), *(replace(step, repeat=repeat) for step in its))
+    return [steps or None for steps in found]
+
+
+def _measurement(row: "pd.Series[Any]") -> tuple[str, ...]:
+    return tuple(str(row[name]) for name in _MEASUREMENT if name in row)
+
+
+def _steps_by_search(frame: pd.DataFrame) -> dict[tuple[str, ...], list[SearchStep]]:
+    """The steps with a rate, by the search that they belong to, in the order of time."""
+    found: dict[tuple[str, ...], list[SearchStep]] = {}
+    rates = as_floats(frame["request_rate"]) * as_floats(frame["batch_size"])
+    p99_ms = as_floats(frame["latency_p99_us"]) / 1000
+    overloaded = as_floats(frame["overloaded"]) > 0
+    for place in np.argsort(as_floats(frame["capacity_step"]), kind="stable"):
+        if rates[place] > 0:
+            row = frame.iloc[place]
+            step = SearchStep(
+                repeat=0,
+                number=int(row["capacity_step"]),
+                rate_infer_per_s=float(rates[place]),
+                p99_ms=float(p99_ms[place]),
+                overloaded=bool(overloaded[place]),
+                settled=bool(row["status"] == Status.OK),
+            )
+            found.setdefault((row["part_of"], *_measurement(row)), []).append(step)
+    return found

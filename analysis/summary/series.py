@@ -12,7 +12,7 @@ from hpcbench.analysis.summary import statistics
 from hpcbench.analysis.summary.configuration import CONFIGURATION, group_numbers
 from hpcbench.analysis.summary.points import natural_ranks
 from hpcbench.analysis.summary.statistics import Sample
-from hpcbench.analysis.summary.varying_axes import REQUEST_RATE, Axis
+from hpcbench.analysis.summary.varying_axes import REQUEST_RATE, FigureAxis
 from hpcbench.errors import BadInput
 from hpcbench.records.columns import Status
 
@@ -24,7 +24,9 @@ class DoesNotApply(BadInput):
     """A figure cannot be drawn from these results; the message says what they lack."""
 
 
-def series_along(points: pd.DataFrame, axis: Axis, free: Collection[str] = ()) -> pd.DataFrame:
+def series_along(
+    points: pd.DataFrame, axis: FigureAxis, free: Collection[str] = ()
+) -> pd.DataFrame:
     """Return the points as series along an axis.
 
     Parameters
@@ -269,7 +271,7 @@ def isolated_models(points: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def varies_along(points: pd.DataFrame, axis: Axis) -> bool:
+def varies_along(points: pd.DataFrame, axis: FigureAxis) -> bool:
     """Return whether some series has two measured points along an axis.
 
     Parameters

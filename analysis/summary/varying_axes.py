@@ -21,7 +21,7 @@ from hpcbench.analysis.summary.points import natural_key
 
 
 @dataclass(frozen=True)
-class Axis:
+class FigureAxis:
     """What may run along the x axis of a figure.
 
     Attributes
@@ -57,18 +57,18 @@ class Axis:
         return self.column, *follows
 
 
-BATCH_SIZE = Axis("batch_size", "Batch size [inferences per request]", "batch size")
-CONCURRENCY = Axis("concurrency", "Concurrency [requests in flight]", "concurrency")
-REQUEST_RATE = Axis("request_rate", "Request rate [requests/s]", "request rate")
-INSTANCES = Axis("instance_count", "Model instances [number]", "instance count", linear=True)
-GPUS = Axis(
+BATCH_SIZE = FigureAxis("batch_size", "Batch size [inferences per request]", "batch size")
+CONCURRENCY = FigureAxis("concurrency", "Concurrency [requests in flight]", "concurrency")
+REQUEST_RATE = FigureAxis("request_rate", "Request rate [requests/s]", "request rate")
+INSTANCES = FigureAxis("instance_count", "Model instances [number]", "instance count", linear=True)
+GPUS = FigureAxis(
     "gpu_count",
     "GPUs of one server [number]",
     "GPU count",
     ("pool", "cpu_count", "instance_count"),
     linear=True,
 )
-QUEUE_DELAY = Axis("max_queue_delay_us", "Queue delay [µs]", "queue delay")
+QUEUE_DELAY = FigureAxis("max_queue_delay_us", "Queue delay [µs]", "queue delay")
 LOADS = (CONCURRENCY, REQUEST_RATE, BATCH_SIZE)
 
 _NUMBERS = {
@@ -81,7 +81,7 @@ _FIRST = (BASE, "none", "off")
 """What a reader expects before all other values: the reference."""
 
 
-def axis_named(name: str) -> Axis:
+def axis_named(name: str) -> FigureAxis:
     """Return an axis by its name.
 
     Parameters
@@ -91,15 +91,15 @@ def axis_named(name: str) -> Axis:
 
     Returns
     -------
-    Axis
+    FigureAxis
         With the label and the phrase for it.
     """
     # What the server resolved follows from its axes.
     follows = () if name in PLANNED else RESOLVED
-    return _NUMBERS.get(name) or Axis(name, axis_label(name), axis_name(name), follows)
+    return _NUMBERS.get(name) or FigureAxis(name, axis_label(name), axis_name(name), follows)
 
 
-def varying_axes(points: pd.DataFrame) -> list[Axis]:
+def varying_axes(points: pd.DataFrame) -> list[FigureAxis]:
     """Return the axes along which results vary.
 
     Parameters
@@ -109,7 +109,7 @@ def varying_axes(points: pd.DataFrame) -> list[Axis]:
 
     Returns
     -------
-    list of Axis
+    list of FigureAxis
         Those of numbers first.
     """
     requested = {name for text in points["variant"].dropna().unique() for name in json.loads(text)}
@@ -122,7 +122,7 @@ def varying_axes(points: pd.DataFrame) -> list[Axis]:
     ]
 
 
-def axis_positions(points: pd.DataFrame, along: Axis) -> pd.DataFrame:
+def axis_positions(points: pd.DataFrame, along: FigureAxis) -> pd.DataFrame:
     """Return where each point stands along an axis.
 
     Parameters

@@ -53,7 +53,7 @@ ACCOUNT = click.option(
 
 
 YES = click.option(
-    "--yes", is_flag=True, help="The campaign is meant to have more than a million points."
+    "--yes", is_flag=True, help="The campaign is meant to have more than a million measurements."
 )
 
 
@@ -153,12 +153,12 @@ def plan(
     this computer is the site and has Triton: it says what they take.
     """
     from hpcbench.cli import plan_output
-    from hpcbench.plan import grid_axes
     from hpcbench.plan import plan as planning
+    from hpcbench.plan.grid_axes import check_size
 
     given = read_inputs(campaign, site, pools, (server_image, sdk_image))
-    chosen = given.campaign
-    grid_axes.check_size(chosen, yes=yes)
+    chosen, number = given.campaign, len(planning.chosen_pools(given.site, given.pools))
+    check_size(chosen, pools=number, yes=yes, all_points=given.only is None)
     # What a lock says is compared with what there is, and not with what there may be.
     todo = planning.plan(
         chosen,
@@ -333,10 +333,7 @@ def run(
         # Before the other imports, which take about as long as its own.
         delete_sockets_of_killed()
         start_fork_server()
-    from hpcbench.plan import grid_axes
-
     chosen, only = given.campaign, given.only
-    grid_axes.check_size(chosen, yes=yes)
     from hpcbench.cli.console import SafeConsole
     from hpcbench.cli.progress import progress
     from hpcbench.cluster import driver
@@ -357,6 +354,7 @@ def run(
             only=only,
             new_session=new_session,
             lock=given.lock,
+            yes=yes,
         )
     from hpcbench.cli.run_end import print_end
 
@@ -371,10 +369,12 @@ def _say_references(campaign: "Campaign", results: Path, frame: "DataFrame") -> 
     from hpcbench.analysis.decide import references
     from hpcbench.records.references import expectations, read_planned
 
-    held = references.check_references(frame, expectations(campaign), read_planned(results))
-    for line in references.reference_lines(held):
+    references_check = references.check_references(
+        frame, expectations(campaign), read_planned(results)
+    )
+    for line in references.reference_lines(references_check):
         say(line, err=True)
-    return int(held.is_missed)
+    return int(references_check.is_missed)
 
 
 def _to_confirm(

@@ -116,28 +116,28 @@ def compare(
         for name, frame in (("A", reference), ("B", other))
         if components
     }
-    held = references.check_references(
+    references_check = references.check_references(
         other, expected[latest], read_planned(latest) if expected[latest] else ()
     )
     if as_json:
         document = compare_text.comparison_json(compared, names)
-        document["references"] = references.references_json(held)
+        document["references"] = references.references_json(references_check)
         click.echo(json.dumps(document | ({"components": found} if found else {}), indent=2))
     else:
         compare_text.print_comparison(compared, names, SafeConsole())
         if found:
             print_components(found, SafeConsole())
-        for line in references.reference_lines(held):
+        for line in references.reference_lines(references_check):
             say(line)
     if junit is not None:
-        text = comparison_junit(compared, held)
+        text = comparison_junit(compared, references_check)
         _write("--junit", junit, lambda path: path.write_text(text, encoding="utf-8"))
         say(junit, err=as_json)
     if out is not None:
         write_comparison(compared, names, out, history)
         say(out, err=as_json)
     damaged = say_damaged([*chain.from_iterable(errors for _, errors in loaded)])
-    return damaged or int(compared.is_worse or held.is_missed)
+    return damaged or int(compared.is_worse or references_check.is_missed)
 
 
 def write_comparison(

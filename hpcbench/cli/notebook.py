@@ -13,7 +13,7 @@ from rich.console import Console
 
 from hpcbench.cli.point_text import NONE, jobs_text, pulled_text, retried_text
 from hpcbench.cli.results_table import asked_columns
-from hpcbench.cli.table import Column
+from hpcbench.cli.table import TableColumn
 from hpcbench.cli.time_left import TimeLeft
 from hpcbench.cluster.events import (
     Event,
@@ -113,7 +113,7 @@ class _View:
         self._title = self._doing = self._jobs = ""
         self._total = self._done = 0
         self._counts: Counter[str] = Counter()
-        self._asked: list[Column] = []
+        self._asked: list[TableColumn] = []
         self._rows: dict[Key, int] = {}
         self._planned: frozenset[Key] = frozenset()
         self._points: deque[PointMeasured] = deque(maxlen=MOST_ROWS)

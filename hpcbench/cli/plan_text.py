@@ -1,5 +1,6 @@
 """Prints a plan: the points, the servers, what is left out and why, and the time it takes."""
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -12,7 +13,7 @@ from rich.text import Text
 
 from hpcbench.cli.console import line_width, print_folded, print_lines
 from hpcbench.cli.point_text import axis_texts, counted, duration, served_text, variant_text
-from hpcbench.cli.table import Column, server_columns, table_lines
+from hpcbench.cli.table import TableColumn, server_columns, table_lines
 
 if TYPE_CHECKING:
     # Only for annotations: these import Dask and pandas, which `hpcbench plan` does not need.
@@ -42,10 +43,24 @@ def print_plan(todo: "Plan", console: Console) -> None:
     print_folded(console, text, "bold")
     print_lines(console, _plan_table(todo, line_width(console)))
     _print_grid(todo.grid, console)
+    for text in todo.hints:
+        print_folded(console, text, "yellow")
     _print_inapplicable(todo, console)
-    gpu = f", {duration(todo.gpu_s)} of GPU time" if todo.gpu_s else ""
-    text = f"estimated time: {duration(todo.estimate_s)}{gpu}; unstable points take longer"
+    text = f"estimated time: {duration(todo.estimate_s)}; unstable points take longer"
     print_folded(console, text)
+    if todo.gpu_hours:
+        print_folded(console, f"estimated cost: {_gpu_hours_text(todo.gpu_hours)}")
+
+
+def _gpu_hours_text(hours: Mapping[str, float]) -> str:
+    """The GPU hours in total, and where there are several pools, of each."""
+    total = f"{_rounded(sum(hours.values()))} GPU hours"
+    parts = ", ".join(f"{name} {_rounded(each)}" for name, each in hours.items())
+    return f"{total}: {parts}" if len(hours) > 1 else total
+
+
+def _rounded(hours: float) -> str:
+    return f"{hours:.2g}" if hours < 10 else f"{hours:,.0f}"
 
 
 def print_checks(todo: "Plan", not_checked: Iterable[str], console: Console) -> None:
@@ -88,16 +103,22 @@ def print_completed(completed: Mapping[str, "TritonModel"], console: Console) ->
         print_folded(console, text)
 
 
+MOST_SERVERS = 1000
+"""That are shown of a pool. Nobody reads more, and a campaign may have a million of them."""
+
+
 def _plan_table(todo: "Plan", width: int | None) -> list[Text]:
     """A row for each server of each pool."""
     cells: list[tuple[str, ...]] = []
     servers = []
+    more = 0
     for pool, placements in todo.placements.items():
         groups: dict[Any, list[Any]] = {}
         for placement in placements:
             for served, member in placement.by_served:
                 groups.setdefault(served, []).append(member)
-        for served, members in groups.items():
+        more += max(0, len(groups) - MOST_SERVERS)
+        for served, members in itertools.islice(groups.items(), MOST_SERVERS):
             points = [point for member in members for point in member.points]
             batches = sorted({point.load.batch_size for point in points})
             servers.append([axis_texts(json.dumps(each.axes)) for each in served])
@@ -114,11 +135,14 @@ def _plan_table(todo: "Plan", width: int | None) -> list[Text]:
         return []
     names = ("model", "pool", _load_name(todo.grid.points), "batch size", "placements")
     model, where, load, batch, last = (
-        Column(name, texts, tuple(f"{name} {text}" for text in texts), name == "placements")
+        TableColumn(name, texts, tuple(f"{name} {text}" for text in texts), name == "placements")
         for name, texts in zip(names, zip(*cells, strict=True), strict=True)
     )
     model = replace(model, phrases=model.texts)
-    return table_lines([where, model, *server_columns(servers), load, batch], [last], width)
+    lines = table_lines([where, model, *server_columns(servers), load, batch], [last], width)
+    if more:
+        lines.append(Text(f"and {counted(more, 'more server')}; --json has all"))
+    return lines
 
 
 def _load_name(points: Iterable["Point"]) -> str:
@@ -165,5 +189,8 @@ def _print_inapplicable(todo: "Plan", console: Console) -> None:
         counts[each.placement.pool, label, axes, each.reason] += len(each.placement.points)
     if counts:
         print_folded(console, f"not applicable, {counted(counts.total(), 'measurement')}:")
-    for (pool, label, axes, reason), count in counts.items():
+    for (pool, label, axes, reason), count in itertools.islice(counts.items(), MOST_SERVERS):
         print_folded(console, f"  {pool}, {label}, {axes}, {count}: {reason}")
+    if len(counts) > MOST_SERVERS:
+        more = counted(len(counts) - MOST_SERVERS, "more server")
+        print_folded(console, f"  and {more}; --json has all")

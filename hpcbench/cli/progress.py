@@ -49,7 +49,7 @@ from hpcbench.cluster.events import (
     StartsWorkers,
     Stopping,
 )
-from hpcbench.doctor.findings import Check, Report, State
+from hpcbench.doctor.findings import Check, CheckListener, State
 from hpcbench.plan.initial_record import plan_rows
 from hpcbench.records.columns import Key, Status
 
@@ -107,7 +107,7 @@ def progress(console: Console | None = None) -> Iterator[Listener]:
 
 
 @contextmanager
-def show_checks(console: Console) -> Iterator[Report]:
+def show_checks(console: Console) -> Iterator[CheckListener]:
     """Print a line for each check of `hpcbench.doctor.doctor.check_site` while the block lasts.
 
     Parameters

@@ -276,16 +276,17 @@ def _write_deployment(
     results: Path, advice: "list[Recommendation]", out: Path, targets: tuple[str, ...]
 ) -> Iterator[Path]:
     # Only here: most who ask for a recommendation write no files, and YAML takes long to import.
-    from hpcbench.analysis.decide import deploy, production
+    from hpcbench.analysis.decide import deploy, deploy_configs, production
 
     # The configurations are long texts: only those of the recommended points are read.
     points = [each.best["point_id"] for each in advice if each.best]
     # What is damaged has been found before.
-    texts, _ = load_whole(results, deploy.DEPLOY_COLUMNS, points)
+    texts, _ = load_whole(results, deploy_configs.DEPLOY_COLUMNS, points)
     known, _ = load_whole(results, production.PRODUCTION_COLUMNS, categories=True)
     numbers = tuple(production.numbers_for_production(each, known) for each in advice)
     more = deploy.ForProduction(targets, numbers)
-    yield from deploy.write_deployment(advice, deploy.configs_to_deploy(texts), out, more)
+    configs = deploy_configs.configs_to_deploy(texts)
+    yield from deploy.write_deployment(advice, configs, out, more)
 
 
 @click.command(short_help="Say which measurements may not be believed, and why.")
@@ -308,15 +309,17 @@ def check(results: Path, as_json: bool) -> int:
     columns = dict.fromkeys((*checking.CHECK_COLUMNS, *references.reference_columns(expected)))
     frame, damaged = load_whole(results, [*columns], categories=True)
     found = checking.check_results(frame)
-    held = references.check_references(frame, expected, read_planned(results) if expected else ())
+    references_check = references.check_references(
+        frame, expected, read_planned(results) if expected else ()
+    )
     if as_json:
         document = {"results": str(results), **checking.check_json(found)}
-        document["references"] = references.references_json(held)
+        document["references"] = references.references_json(references_check)
         click.echo(json.dumps(document, indent=2))
     else:
-        for line in (*checking.check_lines(found), *references.reference_lines(held)):
+        for line in (*checking.check_lines(found), *references.reference_lines(references_check)):
             say(line)
-    return max(say_damaged(damaged), int(found.invalid > 0 or held.is_missed))
+    return max(say_damaged(damaged), int(found.invalid > 0 or references_check.is_missed))
 
 
 @click.command()

@@ -16,7 +16,7 @@ from hpcbench.cli.point_text import (
     axis_texts,
     phrase,
 )
-from hpcbench.cli.table import Column, server_axes, server_columns, table_lines
+from hpcbench.cli.table import TableColumn, server_axes, server_columns, table_lines
 from hpcbench.config.html_tables import rows_html
 from hpcbench.records.store import PLAN_SCHEMA
 
@@ -56,8 +56,8 @@ class ResultsTable:
         Throughput, latency and status.
     """
 
-    asked: Sequence[Column]
-    found: Sequence[Column]
+    asked: Sequence[TableColumn]
+    found: Sequence[TableColumn]
 
     def lines(self, width: int | None) -> list[Text]:
         """Return the table as text.
@@ -113,14 +113,14 @@ def results_table(frame: "pd.DataFrame") -> ResultsTable:
     order = _reading_order(rows)
     sorted_frame = frame.iloc[order]
     found = [
-        Column(name, tuple(_number(value, divisor) for value in sorted_frame[column]))
+        TableColumn(name, tuple(_number(value, divisor) for value in sorted_frame[column]))
         for name, column, divisor in _METRICS
     ]
-    found.append(Column("status", tuple(sorted_frame["status"]), right=False))
+    found.append(TableColumn("status", tuple(sorted_frame["status"]), right=False))
     asked = asked_columns([rows[i] for i in order])
     sessions = tuple(_sessions(sorted_frame))
     if len(set(sessions)) > 1:
-        asked.append(Column("session", sessions))
+        asked.append(TableColumn("session", sessions))
     return ResultsTable(asked, found)
 
 
@@ -131,7 +131,7 @@ def _sessions(frame: "pd.DataFrame") -> list[str]:
     return [numbers[run_id] for run_id in frame["run_id"]]
 
 
-def asked_columns(rows: Sequence[Row]) -> list[Column]:
+def asked_columns(rows: Sequence[Row]) -> list[TableColumn]:
     """Return what was asked for, a column for each server axis, the load last.
 
     Parameters
@@ -141,7 +141,7 @@ def asked_columns(rows: Sequence[Row]) -> list[Column]:
 
     Returns
     -------
-    list of Column
+    list of TableColumn
         Settings of perf_analyzer only where they differ.
     """
     known = {name: _column(name, rows) for name in (*_FIRST, *_SETTINGS, *_LAST)}
@@ -155,10 +155,10 @@ def asked_columns(rows: Sequence[Row]) -> list[Column]:
     return [*said[:at], *server, *said[at:], *load]
 
 
-def _column(name: str, rows: Sequence[Row]) -> Column:
+def _column(name: str, rows: Sequence[Row]) -> TableColumn:
     texts = tuple(TEXTS[name](row) for row in rows)
     phrases = tuple(phrase(name, text) for text in texts)
-    return Column(name, texts, phrases, right=name in _LAST)
+    return TableColumn(name, texts, phrases, right=name in _LAST)
 
 
 def _reading_order(rows: Sequence[Row]) -> list[int]:

@@ -30,7 +30,7 @@ _INDENT = "  "
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
     """A column of a table.
 
     Attributes
@@ -95,7 +95,7 @@ def server_axes(models: Iterable[Mapping[str, str]]) -> list[str]:
     return list(dict.fromkeys(axis for texts in longest_first for axis in texts))
 
 
-def server_columns(served: Sequence[Sequence[Mapping[str, str]]]) -> list[Column]:
+def server_columns(served: Sequence[Sequence[Mapping[str, str]]]) -> list[TableColumn]:
     """Return a column for each server axis.
 
     Parameters
@@ -105,23 +105,25 @@ def server_columns(served: Sequence[Sequence[Mapping[str, str]]]) -> list[Column
 
     Returns
     -------
-    list of Column
+    list of TableColumn
         One that says "base" where no axis is set.
     """
     axes = server_axes(texts for row in served for texts in row)
     if not axes:
         base = (BASE,) * len(served)
-        return [Column("server", base, base, right=False)]
+        return [TableColumn("server", base, base, right=False)]
     columns = []
     for axis in axes:
         texts = tuple(" + ".join(model.get(axis, BASE) for model in row) for row in served)
         phrases = tuple(axis_phrase(axis, text) for text in texts)
         number = all(text == BASE or text.isdigit() for text in texts)
-        columns.append(Column(axis_name(axis), texts, phrases, right=number))
+        columns.append(TableColumn(axis_name(axis), texts, phrases, right=number))
     return columns
 
 
-def table_lines(asked: Sequence[Column], found: Sequence[Column], width: int | None) -> list[Text]:
+def table_lines(
+    asked: Sequence[TableColumn], found: Sequence[TableColumn], width: int | None
+) -> list[Text]:
     """Return a table.
 
     Parameters
@@ -148,7 +150,9 @@ def table_lines(asked: Sequence[Column], found: Sequence[Column], width: int | N
     return [*above, *_folded_rows(varying, found, width)]
 
 
-def _folded_rows(asked: Sequence[Column], found: Sequence[Column], width: int) -> list[Text]:
+def _folded_rows(
+    asked: Sequence[TableColumn], found: Sequence[TableColumn], width: int
+) -> list[Text]:
     """Return the rows, under headings of as few columns as leave room for the others."""
     fitting = (n for n in range(len(asked) + 1) if _width([*asked[n:], *found], n) <= width)
     headed = next(fitting, None)
@@ -164,12 +168,12 @@ def _folded_rows(asked: Sequence[Column], found: Sequence[Column], width: int) -
     return lines
 
 
-def _width(columns: Sequence[Column], headed: int) -> int:
+def _width(columns: Sequence[TableColumn], headed: int) -> int:
     widths = sum(each.width for each in columns) + len(_GAP) * (len(columns) - 1)
     return widths + len(_INDENT) * bool(headed)
 
 
-def _vertical(asked: Sequence[Column], found: Sequence[Column], width: int) -> list[Text]:
+def _vertical(asked: Sequence[TableColumn], found: Sequence[TableColumn], width: int) -> list[Text]:
     """Return a line for each metric, below what was asked for."""
     lines = []
     for i in range(len(found[0].texts)):
@@ -182,7 +186,7 @@ def _vertical(asked: Sequence[Column], found: Sequence[Column], width: int) -> l
     return lines
 
 
-def _line(columns: Sequence[Column], row: int | None = None, indent: str = "") -> Text:
+def _line(columns: Sequence[TableColumn], row: int | None = None, indent: str = "") -> Text:
     """Return a row; that of the headings where no number is given."""
     line = Text(indent, style="bold" if row is None else "")
     for number, column in enumerate(columns):

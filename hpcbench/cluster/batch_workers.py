@@ -16,7 +16,8 @@ from distributed import Client
 
 from hpcbench.cluster import dask_internals, ledger
 from hpcbench.cluster.batch import Job, JobState
-from hpcbench.cluster.dask_config import dask_settings
+from hpcbench.cluster.dask_config import connected_client, dask_settings
+from hpcbench.cluster.dask_internals import ConnectedWorkers
 from hpcbench.cluster.job_limits import (
     RETRY_S,
     ClassifiedJobs,
@@ -25,7 +26,7 @@ from hpcbench.cluster.job_limits import (
     seconds_to_wait,
     started_again,
 )
-from hpcbench.cluster.jobs import ConnectedWorkers, Watcher
+from hpcbench.cluster.jobs import Watcher
 from hpcbench.cluster.run_state import PoolJobs
 from hpcbench.cluster.submission import Submission, SubmissionGate
 from hpcbench.errors import JobsDied, SiteError
@@ -351,7 +352,7 @@ def batch_workers(
         dask.config.set({"temporary-directory": str(workspace)}),
     ):
         cluster = submission.start_cluster(pool_name, gate)
-        with dask_internals.connected_client(cluster) as client:
+        with connected_client(cluster) as client:
             try:
                 yield _BatchWorkers(
                     pool_name, submission, watcher, max_deaths, client, cluster, gate, submitted

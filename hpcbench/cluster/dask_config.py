@@ -1,14 +1,17 @@
-"""Dask's configuration, which is the same in every process of hpcbench's and for every user."""
+"""How Dask is used in every process of hpcbench: its configuration, and clients that close."""
 
+import contextlib
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import dask
-import distributed  # noqa: F401 - it adds its defaults to Dask's
+from distributed import Client, SpecCluster
 
-from hpcbench.cluster.dask_internals import survive_closed_connections
+from hpcbench.cluster.dask_internals import drop_workers, survive_closed_connections
+
+log = logging.getLogger(__name__)
 
 SETTINGS: dict[str, Any] = {
     # A worker that died in a task must not take others down by trying the same task.
@@ -68,3 +71,39 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield from _leaves(f"{name}.{key}", part)
     else:
         yield name, value
+
+
+@contextmanager
+def connected_client(cluster: SpecCluster) -> Iterator[Client]:
+    """Connect a client to a cluster, and close both.
+
+    Where Dask fails at closing, it is logged and no more: a broken connection must not replace
+    the reason for which a run ends, nor make a run fail that has measured all.
+
+    Parameters
+    ----------
+    cluster
+        A cluster that was started in this process.
+
+    Yields
+    ------
+    Client
+        It sends work to the cluster.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.callback(_close, cluster)
+        client = Client(cluster)
+        stack.callback(_close, client)
+        yield client
+
+
+def _close(part: Any) -> None:
+    try:
+        part.close()
+    except Exception as error:  # noqa: BLE001 - Dask's connections fail in many ways
+        log.warning("Dask closed with an error: %s", error)
+        if isinstance(part, SpecCluster):
+            # It stopped in the middle, and would try again when the interpreter ends.
+            with contextlib.suppress(Exception):
+                part.sync(drop_workers, part)
+                part.close()

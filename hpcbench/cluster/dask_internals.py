@@ -7,7 +7,6 @@ fails then, and pyproject.toml caps the versions at those that were tested.
 import asyncio
 import contextlib
 import itertools
-import logging
 import os
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,15 +18,14 @@ from typing import Any, Protocol
 
 import dask
 import yaml
-from distributed import Client, Future, SpecCluster, utils
+from distributed import Client, Future, utils
 from distributed.core import Status
 from distributed.deploy.spec import ProcessInterface
+from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.security import Security
 
 from hpcbench.cluster.batch import BatchSystem
 from hpcbench.runtime.temporary import temporary_folder
-
-log = logging.getLogger(__name__)
 
 SUBMIT_TIMEOUT_S = 60.0
 _numbers = itertools.count()
@@ -102,64 +100,76 @@ def survive_closed_connections() -> None:
     dask_security._get_tls_context = context
 
 
-def run_worker() -> None:
-    """Run Dask's worker with the arguments of this process, which are those of ``dask worker``.
-
-    Raises
-    ------
-    RuntimeError, ValueError, OSError
-        Where it cannot start.
-    """
-    # Not the program dask: a job's process must set hpcbench's own settings first.
-    from distributed.cli.dask_worker import main
-
-    main()
-
-
-@contextmanager
-def connected_client(cluster: SpecCluster) -> Iterator[Client]:
-    """Connect a client to a cluster, and close both.
-
-    Where Dask fails at closing, it is logged and no more: a broken connection must not replace
-    the reason for which a run ends, nor make a run fail that has measured all.
+async def drop_workers(cluster: Any) -> None:
+    """Leave a cluster nothing to talk about, and let it close once more.
 
     Parameters
     ----------
     cluster
-        A cluster that was started in this process.
-
-    Yields
-    ------
-    Client
-        It sends work to the cluster.
+        One whose closing has failed in the middle.
     """
-    with contextlib.ExitStack() as stack:
-        stack.callback(_close, cluster)
-        client = Client(cluster)
-        stack.callback(_close, client)
-        yield client
-
-
-def _close(part: Any) -> None:
-    try:
-        part.close()
-    except Exception as error:  # noqa: BLE001 - Dask's connections fail in many ways
-        log.warning("Dask closed with an error: %s", error)
-        if isinstance(part, SpecCluster):
-            # It stopped in the middle, and would try again when the interpreter ends.
-            with contextlib.suppress(Exception):
-                part.sync(_drop_workers, part)
-                part.close()
-
-
-async def _drop_workers(cluster: Any) -> None:
-    """Leave Dask nothing to talk about, and let it close once more."""
     for worker in cluster.workers.values():
         await worker.close()
     cluster.workers.clear()
     cluster.worker_spec.clear()
     # close() does nothing where the status says that it has begun.
     cluster.status = Status.running
+
+
+class ConnectedWorkers(SchedulerPlugin):
+    """The workers that are connected to one scheduler, by their names.
+
+    The scheduler's own table cannot be read from another thread: it is sorted by Python code, and
+    going through it while a worker comes or leaves fails.
+
+    Attributes
+    ----------
+    ever
+        The names of all workers that have connected since the plugin was added.
+    """
+
+    def __init__(self) -> None:
+        self._workers: dict[str, Any] = {}
+        self.ever: set[str] = set()
+
+    def add_worker(self, scheduler: Any, worker: str) -> None:
+        """Note a worker that has connected; called by Dask.
+
+        Parameters
+        ----------
+        scheduler
+            Dask's scheduler.
+        worker
+            The worker's address.
+        """
+        state = scheduler.workers[worker]
+        self._workers[worker] = state
+        self.ever.add(str(state.name))
+
+    def remove_worker(self, scheduler: Any, worker: str, **_: Any) -> None:  # noqa: ARG002
+        """Note that a worker is gone; called by Dask.
+
+        Parameters
+        ----------
+        scheduler
+            Dask's scheduler.
+        worker
+            The worker's address.
+        **_
+            What newer versions of Dask say besides.
+        """
+        self._workers.pop(worker, None)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Those that are connected now."""
+        return frozenset(str(state.name) for state in list(self._workers.values()))
+
+    @property
+    def idle(self) -> list[str]:
+        """Those of them that have nothing to do."""
+        workers = list(self._workers.values())
+        return [str(state.name) for state in workers if not state.processing]
 
 
 def submit_task(

@@ -20,12 +20,13 @@ from hpcbench.config.campaign import Campaign
 from hpcbench.config.html_tables import facts_html
 from hpcbench.config.site import Site
 from hpcbench.errors import DamagedFile, SiteError
+from hpcbench.plan.grid_axes import check_size
 from hpcbench.plan.initial_record import initial_record, plan_rows
 from hpcbench.plan.lock import Lock
 from hpcbench.plan.lock_differences import Difference, differences, differences_text
 from hpcbench.plan.order import in_drawn_order
 from hpcbench.plan.pace import earlier_rows, with_paces
-from hpcbench.plan.plan import Plan, plan
+from hpcbench.plan.plan import Plan, chosen_pools, plan
 from hpcbench.records import merging, store
 from hpcbench.records.columns import Status
 from hpcbench.records.folder import Results, lock_folder
@@ -102,6 +103,7 @@ def run(
     only: AbstractSet[str] | None = None,
     new_session: bool = False,
     lock: Lock | None = None,
+    yes: bool = False,
 ) -> Summary:
     """Measure what a results folder does not hold yet.
 
@@ -132,6 +134,8 @@ def run(
     lock
         The lock whose campaign this is. What is different this time is said first, as a note; the
         session is another one than that of the lock, with its order.
+    yes
+        Whether the campaign is meant to have more than a million measurements.
 
     Returns
     -------
@@ -152,6 +156,8 @@ def run(
         with others_cannot_write():
             # First: what a killed run has left goes, also where this one cannot start.
             sweep()
+            number = len(chosen_pools(site, pools))
+            check_size(campaign, pools=number, yes=yes, all_points=only is None)
             todo = plan(campaign, site, pools=pools, only=only)
             wanted = _Wanted(todo, only or frozenset(), new_session, lock)
             return _run(wanted, folder, account, listener or say_stopping)

@@ -1,4 +1,4 @@
-"""What the batch system and Dask's scheduler say of a run's jobs while it lasts.
+"""What the batch system says of a run's jobs while it lasts.
 
 `Watcher` asks the batch system, and `watch_jobs` sees that none of the run's jobs is left at its
 end. What is made of their answers is in `hpcbench.cluster.job_limits`.
@@ -9,9 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Self
-
-from distributed.diagnostics.plugin import SchedulerPlugin
+from typing import Self
 
 from hpcbench.cluster import batch, ledger
 from hpcbench.cluster.batch import Job
@@ -27,62 +25,6 @@ EARLY_S = 120.0
 
 GOODBYE_S = 15.0
 """Seconds that jobs may take to end by themselves at the end of a run."""
-
-
-class ConnectedWorkers(SchedulerPlugin):
-    """The workers that are connected to one scheduler, by their names.
-
-    The scheduler's own table cannot be read from another thread: it is sorted by Python code, and
-    going through it while a worker comes or leaves fails.
-
-    Attributes
-    ----------
-    ever
-        The names of all workers that have connected since the plugin was added.
-    """
-
-    def __init__(self) -> None:
-        self._workers: dict[str, Any] = {}
-        self.ever: set[str] = set()
-
-    def add_worker(self, scheduler: Any, worker: str) -> None:
-        """Note a worker that has connected; called by Dask.
-
-        Parameters
-        ----------
-        scheduler
-            Dask's scheduler.
-        worker
-            The worker's address.
-        """
-        state = scheduler.workers[worker]
-        self._workers[worker] = state
-        self.ever.add(str(state.name))
-
-    def remove_worker(self, scheduler: Any, worker: str, **_: Any) -> None:  # noqa: ARG002
-        """Note that a worker is gone; called by Dask.
-
-        Parameters
-        ----------
-        scheduler
-            Dask's scheduler.
-        worker
-            The worker's address.
-        **_
-            What newer versions of Dask tell besides.
-        """
-        self._workers.pop(worker, None)
-
-    @property
-    def names(self) -> frozenset[str]:
-        """Those that are connected now."""
-        return frozenset(str(state.name) for state in list(self._workers.values()))
-
-    @property
-    def idle(self) -> list[str]:
-        """Those of them that have nothing to do."""
-        workers = list(self._workers.values())
-        return [str(state.name) for state in workers if not state.processing]
 
 
 class Watcher:

@@ -16,7 +16,7 @@ import psutil
 from hpcbench.cluster import batch, dask_config, dask_internals
 from hpcbench.cluster.batch import ThisJob
 from hpcbench.errors import cause_chain
-from hpcbench.measure import device, node
+from hpcbench.measure import node, visible_gpus
 from hpcbench.runtime.temporary import sweep, temporary_folder
 
 
@@ -26,9 +26,9 @@ def _time_left_s(job: ThisJob | None) -> float:
     # the job.
     age_s = max(0.0, time.time() - psutil.Process(os.getppid()).create_time())
     left_s = float(os.environ.get(batch.WALLTIME) or "inf") - age_s
-    told_s = job.ends_at - time.time() if job and job.ends_at else float("inf")
+    by_batch_s = job.ends_at - time.time() if job and job.ends_at else float("inf")
     # A job that has just begun has not ended: the clock of this node is wrong.
-    return min(told_s, left_s) if told_s > 0 else left_s
+    return min(by_batch_s, left_s) if by_batch_s > 0 else left_s
 
 
 def _main() -> None:
@@ -36,7 +36,7 @@ def _main() -> None:
     os.environ.update(batch.job_variables(job))
     # By a clock that nobody sets: the node's may be set while the job runs.
     os.environ[node.DEADLINE] = str(time.monotonic() + _time_left_s(job))
-    device.name_gpus_by_uuid()
+    visible_gpus.name_gpus_by_uuid()
     dask.config.set(dask_config.settings())
     # Else Dask logs each connection. Where a job dies, the last lines of its log are shown: they
     # must be the error.
@@ -47,7 +47,11 @@ def _main() -> None:
         with temporary_folder() as workspace:
             # Dask's own, in /tmp, stays there.
             dask.config.set({"temporary-directory": str(workspace)})
-            dask_internals.run_worker()
+            # Not the program "dask worker", whose function this is: hpcbench's settings come first.
+            # Imported here: it takes long, and the process that measures does not need it.
+            from distributed.cli.dask_worker import main
+
+            main()
     except (RuntimeError, ValueError, OSError) as error:
         # The outermost of Dask's errors says only that something failed to start.
         chain = "; ".join(f"{type(each).__name__}: {each}" for each in cause_chain(error))

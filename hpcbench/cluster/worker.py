@@ -1,22 +1,25 @@
 """What a Dask worker runs: one placement, each record durable before the next point starts."""
 
 import importlib
+import itertools
+import math
 import pickle
 import platform
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from distributed import get_worker
 
 from hpcbench.cluster.events import PlacementEnded, PlacementStarted, point_measured, to_message
+from hpcbench.config.cpu_shares import CpuShares
 from hpcbench.config.site import Site
 from hpcbench.errors import UnusableNode
-from hpcbench.measure import device, node
+from hpcbench.measure import device, gpu_locks, node
 from hpcbench.plan.placement import Placement
 from hpcbench.records import merging, store
 from hpcbench.records.columns import Key, Record
@@ -94,11 +97,12 @@ def run_placement(placement: Placement, site: Site, folder: str) -> PlacementRes
     if _stops_after_point.is_set() or node.time_left_s() < placement.needs_s(1):
         return PlacementResult(name, {}, tuple(placement.keys))
     try:
-        if site.scheduler == "local":
-            # Batch systems give each job its own GPUs; here, workers share what there is.
-            device.take_gpus(int(name), site.pools[placement.pool].gpus_per_job)
-        _check_gpu(placement, site)
-        with others_cannot_write(), _results_here(site, folder) as results:
+        with (
+            _own_devices(placement, site, name),
+            others_cannot_write(),
+            _results_here(site, folder) as results,
+        ):
+            _check_gpu(placement, site)
             # Another worker may have had this placement and finished it, unseen by the driver.
             left = placement.without_done(store.recorded_keys(results, placement.id))
             if left is None:
@@ -167,6 +171,36 @@ def _results_here(site: Site, folder: str) -> Iterator[Results]:
         results = Results(own)
         results.logs.mkdir()
         yield results
+
+
+@contextmanager
+def _own_devices(placement: Placement, site: Site, name: str) -> Iterator[None]:
+    """Keep the GPUs, and on this computer also the CPUs, of this worker from the others."""
+    pool = site.pools[placement.pool]
+    with ExitStack() as stack:
+        if site.scheduler != "local":
+            stack.enter_context(gpu_locks.gpus_of_job(pool.gpus_per_job))
+        else:
+            # Batch systems give each job devices of its own; here, workers divide what there is.
+            stack.enter_context(gpu_locks.gpus_of_computer(pool.gpu, pool.gpus_per_job))
+            stack.enter_context(node.share_of_cpus(*_cpu_range(site, placement.pool, int(name))))
+        yield
+
+
+def _cpu_range(site: Site, pool: str, worker: int) -> tuple[int, int]:
+    """How many CPUs come before those of a local worker, and how many these are; 0 for all."""
+    # Only where server and client are to have CPUs of their own, do workers. A single one may
+    # choose: those near to its GPU.
+    divided = {
+        name: (each.max_jobs, each.cpus.server + each.cpus.client)
+        for name, each in site.pools.items()
+        if isinstance(each.cpus, CpuShares)
+    }
+    if pool not in divided or sum(jobs for jobs, _ in divided.values()) == 1:
+        return 0, 0
+    earlier = itertools.takewhile(lambda name: name != pool, divided)
+    own = divided[pool][1]
+    return sum(math.prod(divided[name]) for name in earlier) + worker * own, own
 
 
 def _check_gpu(placement: Placement, site: Site) -> None:

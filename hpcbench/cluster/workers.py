@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import dask
 from distributed import Client, LocalCluster
 
 from hpcbench.cluster import batch, ledger, tls
 from hpcbench.cluster.batch_workers import MAX_DEATHS, batch_workers
-from hpcbench.cluster.dask_config import dask_settings
-from hpcbench.cluster.dask_internals import connected_client, forked_workers
+from hpcbench.cluster.dask_config import connected_client, dask_settings
+from hpcbench.cluster.dask_internals import forked_workers
 from hpcbench.cluster.fork_server import fork_server, hidden_main_module
 from hpcbench.cluster.jobs import watch_jobs
 from hpcbench.cluster.run_state import PoolJobs
@@ -161,8 +161,7 @@ class _LocalWorkers:
 
     @property
     def live(self) -> int:
-        scheduler: Any = self.cluster.scheduler
-        return len(scheduler.workers)
+        return len(self.cluster.scheduler_info["workers"])
 
     @property
     def nodes(self) -> Mapping[str, str]:

@@ -163,9 +163,9 @@ def _word_off(value: Any) -> Any:
 
 
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
-Image = Annotated[str, AfterValidator(_image)]
+ImageName = Annotated[str, AfterValidator(_image)]
 NamedImages = Annotated[
-    tuple[tuple[Name, Image], ...],
+    tuple[tuple[Name, ImageName], ...],
     BeforeValidator(_pairs),
     AfterValidator(_only_with_images),
     PlainSerializer(dict),
@@ -225,8 +225,8 @@ class Container(FileSection):
     runtime: Annotated[str, AfterValidator(_known_runtime)] = "native"
     cpus_only: Annotated[bool, Field(strict=True)] = False
     prefix: AbsolutePath | None = Field(default=None, validate_default=True)
-    server_image: Image | None = Field(default=None, validate_default=True)
-    sdk_image: Image | None = Field(default=None, validate_default=True)
+    server_image: ImageName | None = Field(default=None, validate_default=True)
+    sdk_image: ImageName | None = Field(default=None, validate_default=True)
     server_images: NamedImages = ()
     binds: Annotated[tuple[Annotated[str, AfterValidator(_bind)], ...], AfterValidator(_binds)] = ()
     cache: Annotated[Path, AfterValidator(_cache)] = Field(

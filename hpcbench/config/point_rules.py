@@ -90,7 +90,7 @@ class Reference(FileSection):
 
     @field_validator("points", mode="after")
     @classmethod
-    def _results_tell_its_points(cls, rule: PointRule) -> PointRule:
+    def _results_have_its_points(cls, rule: PointRule) -> PointRule:
         if "timeout_s" in rule.model_fields_set:
             raise ValueError("timeout_s: no result says it; leave it out")
         return rule

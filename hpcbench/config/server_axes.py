@@ -169,25 +169,26 @@ def config_changes(asked: Mapping[str, Any]) -> dict[str, Setting]:
         left out; so is one that has no effect beside the others. Mappings are JSON strings, so
         that variants can be compared and hashed.
     """
-    asked = {**_BASES, **asked}
+    changed = {name: value for name, value in asked.items() if value != BASE}
     no_effect: set[str] = set()
-    if asked["preferred_batch_size"] is None or asked["dynamic_batching"] is False:
+    off = changed.get("preferred_batch_size", BASE) is None
+    if off or changed.get("dynamic_batching") is False:
         # Without dynamic batching nothing waits in a queue for a batch to fill.
-        asked |= {"preferred_batch_size": None}
+        changed["preferred_batch_size"] = None
         no_effect |= {"dynamic_batching", *BATCHING_AXES} - {"preferred_batch_size"}
-    elif asked["preferred_batch_size"] != BASE:
+    elif "preferred_batch_size" in changed:
         no_effect.add("dynamic_batching")
-    if asked["priority_levels"] == 0:
+    if changed.get("priority_levels") == 0:
         no_effect.add("default_priority_level")
-    if asked["instance_kind"] in ("KIND_CPU", "KIND_MODEL"):
+    if changed.get("instance_kind") in ("KIND_CPU", "KIND_MODEL"):
         no_effect.add("gpus")
-    if asked["warmup"] is True and isinstance(asked["accelerator"], BaseModel):
+    if changed.get("warmup") is True and isinstance(changed.get("accelerator"), BaseModel):
         no_effect.add("warmup")
     return {
-        name: getattr(asked[name], "text", asked[name])
-        for name in Server.model_fields
-        if asked[name] != BASE and name not in no_effect
+        name: getattr(changed[name], "text", changed[name])
+        for name in _NAMES
+        if name in changed and name not in no_effect
     }
 
 
-_BASES: dict[str, Any] = dict.fromkeys(Server.model_fields, BASE)
+_NAMES = tuple(Server.model_fields)

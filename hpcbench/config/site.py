@@ -19,7 +19,7 @@ from pydantic_core import PydanticKnownError
 from hpcbench.config import yaml_model
 from hpcbench.config.container import Container
 from hpcbench.config.cpu_shares import Cpus, CpuShares
-from hpcbench.config.values import Bytes, Count, Line, Name, Seconds, Word, check_line, matching
+from hpcbench.config.values import Bytes, Count, Name, OneLine, Seconds, Word, check_line, matching
 from hpcbench.config.yaml_model import FileSection
 from hpcbench.errors import BadInput, did_you_mean
 
@@ -173,9 +173,9 @@ class Pool(FileSection):
     Attributes
     ----------
     gpu
-        The name that NVML gives for the GPU that the pool promises.
+        The name that NVML gives for the GPU, or the MIG instance, that the pool promises.
     gpus_per_job
-        GPUs of one job.
+        GPUs of one job: one Triton serves on all of them.
     cpus
         CPUs of one job; or how many of them the server and the client get.
     max_jobs
@@ -197,7 +197,7 @@ class Pool(FileSection):
         that fails ends the job.
     """
 
-    gpu: Line | None = None
+    gpu: OneLine | None = None
     gpus_per_job: Annotated[int, Field(strict=True, ge=0)] = 0
     cpus: Cpus | None = None
     max_jobs: Count = 1
@@ -206,13 +206,13 @@ class Pool(FileSection):
     partition: Word | None = None
     qos: Word | None = None
     constraint: Word | None = None
-    requirements: Line | None = None
+    requirements: OneLine | None = None
     disk: Bytes | None = None
     account_suffix: (
         Annotated[str, matching(r"[\w.@-]+", "allowed: letters, digits and _ . @ -")] | None
     ) = None
     directives: Directives = ()
-    prologue: tuple[Line, ...] = ()
+    prologue: tuple[OneLine, ...] = ()
 
     @property
     def cpu_count(self) -> int | None:

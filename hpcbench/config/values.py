@@ -1,6 +1,7 @@
 """Kinds of values that campaign and site files have in common."""
 
 import re
+from collections.abc import Hashable
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
@@ -54,11 +55,39 @@ def as_axis(value: Any) -> Any:
     values = tuple(value) if isinstance(value, list | tuple) else (value,)
     if not values:
         raise ValueError("this axis is empty; give at least one value, or leave the key out")
-    for position, item in enumerate(values):
-        # Not `in`, to which True equals 1.
-        if any(type(item) is type(other) and item == other for other in values[:position]):
+    seen: set[Hashable] = set()
+    for item in values:
+        key = value_key(item)
+        if key in seen:
             raise ValueError(f"{item!r} appears twice in this axis")
+        seen.add(key)
     return values
+
+
+def value_key(value: Any) -> Hashable:
+    """Return what finds a value of an axis in a set or a mapping.
+
+    Parameters
+    ----------
+    value
+        A value, as the file has it or as it was validated.
+
+    Returns
+    -------
+    hashable
+        The same for equal values of one type, and for no others.
+    """
+    kind = type(value)
+    if isinstance(value, list | tuple):
+        return kind, *map(value_key, value)
+    if isinstance(value, dict):
+        return kind, frozenset((key, value_key(each)) for key, each in value.items())
+    try:
+        hash(value)
+    except TypeError:
+        return kind, repr(value)  # nothing that an axis takes: what reads the value will say so
+    # With its type: in a set, True is 1.
+    return kind, value
 
 
 def check_line(value: str) -> str:
@@ -110,7 +139,7 @@ def matching(pattern: str, words: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-Line = Annotated[str, AfterValidator(check_line)]
+OneLine = Annotated[str, AfterValidator(check_line)]
 """A string that goes into a job script as one line."""
 
 Word = Annotated[

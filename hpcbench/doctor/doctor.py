@@ -32,7 +32,7 @@ from hpcbench.cluster.stopping import signals_interrupt
 from hpcbench.config.container import Container
 from hpcbench.config.site import Network, Site
 from hpcbench.doctor import worker_checks
-from hpcbench.doctor.findings import Check, Findings, NotChecked, Report
+from hpcbench.doctor.findings import Check, CheckListener, Findings, NotChecked
 from hpcbench.doctor.job_checks import PoolExamination
 from hpcbench.errors import BadInput, HpcbenchError, Interrupted, SiteError
 from hpcbench.plan.plan import chosen_pools
@@ -75,7 +75,7 @@ def check_site(
     pools: Sequence[str] = (),
     account: str | None = None,
     wait_s: float = DOCTOR_PENDING_S,
-    report: Report = lambda _: None,
+    report: CheckListener = lambda _: None,
 ) -> list[Check]:
     """Check a site.
 
@@ -203,7 +203,7 @@ def _check_nothing_left(examinations: Sequence[PoolExamination], own: Path) -> s
     return "no job, no process and no file is left"
 
 
-def _take_turns(pools: Sequence[Generator[str, None, None]], report: Report) -> None:
+def _take_turns(pools: Sequence[Generator[str, None, None]], report: CheckListener) -> None:
     """Let each pool make its next step until all have ended: their jobs wait at the same time."""
     with ExitStack() as stack:
         # Each pool sets these again and takes them back, in whatever order the pools end.

@@ -44,7 +44,7 @@ class NotChecked(Exception):
     """A check does not apply here; the message says why."""
 
 
-Report = Callable[[Check | str], None]
+CheckListener = Callable[[Check | str], None]
 """Takes each check when it is finished, and between them a line on what is waited for."""
 
 
@@ -60,7 +60,7 @@ class Findings:
         All of them, in the order in which they ended.
     """
 
-    report: Report
+    report: CheckListener
     checks: list[Check] = field(default_factory=list)
 
     def check(

@@ -28,8 +28,9 @@ from hpcbench.config.container import Container
 from hpcbench.config.cpu_shares import CpuShares
 from hpcbench.config.site import Pool, Site
 from hpcbench.doctor.findings import NotChecked
+from hpcbench.doctor.gpu_checks import check_gpus
 from hpcbench.errors import HpcbenchError, ServerFailed, SiteError
-from hpcbench.measure import device, isolation, node, preflight
+from hpcbench.measure import isolation, node, preflight
 from hpcbench.measure import server as triton
 from hpcbench.measure.preflight import check_scratch, installed_perf_analyzer
 from hpcbench.runtime import command
@@ -71,37 +72,6 @@ def _send(word: str) -> str:
     """Send a word on the way that records take where no file system is shared."""
     get_worker().log_event(TOPIC, {"kind": "doctor", "word": word})
     return "sent"
-
-
-def _gpus_on_node(pool: Pool) -> str:
-    return _check_gpus(pool, device.gpu_columns())
-
-
-def _check_gpus(pool: Pool, found: Mapping[str, Any]) -> str:
-    """The GPUs of a job in words, if they are those that the site file promises."""
-    wanted, visible, count = pool.gpus_per_job, found["cuda_visible_devices"], found["gpu_count"]
-    words = (visible or "").split(",")
-    given = [word for word in words if word.strip() not in ("", "-1", "NoDevFiles", "none")]
-    text = f"{count} x {found.get('gpu_name')}" if count else "none that NVML can name"
-    text += f"; CUDA_VISIBLE_DEVICES={visible}" if visible else "; CUDA_VISIBLE_DEVICES is not set"
-    if pool.gpu is not None and (count < wanted or found.get("gpu_name") != pool.gpu):
-        raise SiteError(
-            f"{wanted} x {pool.gpu} promised, found {text}",
-            "correct gpu, or what the pool asks for (gpus_per_job, constraint, requirements, "
-            "directives), in the site file",
-        )
-    if (count or len(given)) < wanted:
-        raise SiteError(
-            f"{wanted} promised, found {text}",
-            "the job was given no GPU: look at gpus_per_job and directives of the pool",
-        )
-    if count > wanted and not given:
-        raise SiteError(
-            f"{wanted} promised, found {text}",
-            "the job sees GPUs that may be another job's: let the batch system set "
-            "CUDA_VISIBLE_DEVICES, or ask for whole nodes",
-        )
-    return text
 
 
 def _write_scratch(container: Container) -> str:
@@ -354,7 +324,7 @@ def _clocks(worker: ConnectedWorker) -> str:
 def _gpus(worker: ConnectedWorker) -> str:
     if not worker.pool.gpus_per_job and worker.pool.gpu is None:
         raise NotChecked("the pool asks for none")
-    return str(worker.call(_gpus_on_node, worker.pool))
+    return str(worker.call(check_gpus, worker.pool))
 
 
 def _software(worker: ConnectedWorker) -> str:

@@ -24,7 +24,7 @@ from hpcbench.exchange.perf_files import UnknownFile, Values, read_perf_file
 from hpcbench.records.columns import MEASURED, Record, Status
 
 _ENDINGS = (".csv", ".json", ".txt", ".log", ".out")
-"""Of the files that are looked into. A CSV comes first: its figures have more digits."""
+"""Of the files that are looked into. A CSV comes first: its numbers have more digits."""
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ def _perf_file(path: Path, text: str, top: Path, origin: Origin) -> _Found:
     return _Found(path, named or {}, read.measurements or ({},), read.unknown)
 
 
-_SAME_FIGURES = 1e-3
+_SAME_NUMBERS = 1e-3
 """Of two throughputs, of which one was rounded."""
 
 
@@ -254,7 +254,7 @@ def _is_same(one: Values, other: Values) -> bool:
     # A profile export has no batch size, hence no throughput.
     if first is None or second is None:
         return True
-    return math.isclose(first, second, rel_tol=_SAME_FIGURES)
+    return math.isclose(first, second, rel_tol=_SAME_NUMBERS)
 
 
 def _file_records(found: _Found, top: Path, origin: Origin) -> Iterator[Record]:

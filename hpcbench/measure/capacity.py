@@ -10,13 +10,14 @@ one report of three windows, and so of arrivals that are all different. All step
 one sequence, faster or slower, so that they differ by their rate and not by chance. Each repeat
 has another one. So has the last measurement: the rate that was found is measured again, because it
 was chosen where chance was in its favour. A rate counts as too high if two measurements say so, or
-one says it clearly.
+one says it clearly; the one that decides the answer, because no lower one was too high, if a third
+measurement says so, too.
 """
 
 import itertools
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -52,7 +53,7 @@ class Measured:
     columns: dict[str, Any]
 
 
-Run = Callable[[LoadVariant], tuple[Outcome, dict[str, Any]]]
+RunLoad = Callable[[LoadVariant], tuple[Outcome, dict[str, Any]]]
 """Measures a load, and returns its outcome with more columns of its row."""
 
 
@@ -139,7 +140,7 @@ def step_load(load: LoadVariant, rate: float, seed: int) -> LoadVariant:
     )
 
 
-def search(point_id: str, load: LoadVariant, chance: str, run: Run) -> Iterator[Measured]:
+def search(point_id: str, load: LoadVariant, chance: str, run: RunLoad) -> Iterator[Measured]:
     """Search for the capacity of a server.
 
     Parameters
@@ -172,23 +173,26 @@ def search(point_id: str, load: LoadVariant, chance: str, run: Run) -> Iterator[
     alone = outcome.metrics["throughput_infer_per_s"] / load.batch_size
     first = math.floor(math.log(alone) / math.log1p(within))
     kept: dict[int, bool] = {}
+    sure: set[int] = set()
     seed = seeds.getrandbits(32)
     number = 0
-    while (power := next_power(kept, first, within)) is not None:
+    while (power := _next_trial(kept, sure, first, within)) is not None:
         if number + 2 + 2 * _TRIES >= MOST_STEPS:
             reason = (
                 f"{number + 1} steps did not find where the p99 latency gets over {limit_ms:g} ms"
             )
             yield Measured(Outcome(Status.FAILED, reason), {})
             return
-        rate = rate_of(power, within)
+        rate, is_known = rate_of(power, within), power in kept
         asked = step_load(load, rate, seed)
-        for found in _tries(asked, limit_ms, run):
+        for found in [Measured(*run(asked))] if is_known else _tries(asked, limit_ms, run):
             if _failed(found.outcome):
                 yield Measured(_at(found.outcome, f"{rate:g} requests per second"), found.columns)
                 return
             number = next(numbers)
             kept[power] = keeps(found.outcome, limit_ms)
+            if is_known or _is_far_over(found.outcome, limit_ms):
+                sure.add(power)
             yield _step(point_id, number, asked, found)
     highest = max((power for power, does in kept.items() if does), default=None)
     if highest is None:
@@ -201,13 +205,29 @@ def search(point_id: str, load: LoadVariant, chance: str, run: Run) -> Iterator[
     yield from _confirmed(point_id, load, again, seeds, numbers, run)
 
 
+def _next_trial(
+    kept: Mapping[int, bool], sure: Collection[int], first: int, within: float
+) -> int | None:
+    """Return which rate to try next: at last again the one that decides the answer.
+
+    It has excluded all higher rates, of which most were never tried, and the machine may have
+    spoiled it whenever it was tried itself.
+    """
+    power = next_power(kept, first, within)
+    low = max((each for each, does in kept.items() if does), default=None)
+    if power is not None or low is None:
+        return power
+    decisive = min(each for each, does in kept.items() if not does and each > low)
+    return None if decisive in sure else decisive
+
+
 def _confirmed(
     point_id: str,
     load: LoadVariant,
     rates: Sequence[float],
     seeds: random.Random,
     numbers: Iterator[int],
-    run: Run,
+    run: RunLoad,
 ) -> Iterator[Measured]:
     """Measure rates again, in falling order, until one keeps the limit: the end of the search."""
     limit_ms = load.capacity_max_latency_p99_ms
@@ -229,7 +249,7 @@ def _confirmed(
     yield _end(*last, limit_ms)
 
 
-def _tries(load: LoadVariant, limit_ms: float, run: Run) -> Iterator[Measured]:
+def _tries(load: LoadVariant, limit_ms: float, run: RunLoad) -> Iterator[Measured]:
     """Measure a rate, and once more where a stall of the machine may have spoiled it.
 
     A stall of a tenth of a second makes more than one of a hundred requests late, whatever the
@@ -239,10 +259,14 @@ def _tries(load: LoadVariant, limit_ms: float, run: Run) -> Iterator[Measured]:
     """
     found = Measured(*run(load))
     yield found
-    its = found.outcome.metrics
-    far_over = its.get("latency_p50_us", math.inf) > 1000 * limit_ms
-    if not _failed(found.outcome) and not keeps(found.outcome, limit_ms) and not far_over:
+    its = found.outcome
+    if not _failed(its) and not keeps(its, limit_ms) and not _is_far_over(its, limit_ms):
         yield Measured(*run(load))
+
+
+def _is_far_over(outcome: Outcome, limit_ms: float) -> bool:
+    """Return whether half of the requests were over the limit, which no short stall explains."""
+    return bool(outcome.metrics.get("latency_p50_us", math.inf) > 1000 * limit_ms)
 
 
 def keeps(outcome: Outcome, limit_ms: float) -> bool:

@@ -1,26 +1,27 @@
-"""The GPUs that this process was given, as NVIDIA's management library (NVML) sees them.
-
-Nothing is kept between two calls. CUDA_VISIBLE_DEVICES alone says which GPUs belong to this
-process, so code that changes it need not inform this module.
-"""
+"""What NVIDIA's management library (NVML) says of the GPUs that this process was given."""
 
 import contextlib
 import logging
+import math
 import os
-import platform
-from collections.abc import Callable
+import re
 from pathlib import Path
 from typing import Any
 
 import pynvml
 
-from hpcbench.errors import UnusableNode
+from hpcbench.measure.visible_gpus import (
+    VISIBLE,
+    asked,
+    gpu_handles,
+    gpu_uuid,
+    instance_ids,
+    is_mig_instance,
+    visible_handles,
+    whole_gpu,
+)
 
 log = logging.getLogger(__name__)
-
-_VISIBLE = "CUDA_VISIBLE_DEVICES"
-_TAKEN = "HPCBENCH_GPUS_TAKEN"
-"""In the environment of a local worker that has taken its share of the computer's GPUs."""
 
 
 def gpu_columns() -> dict[str, Any]:
@@ -33,13 +34,13 @@ def gpu_columns() -> dict[str, Any]:
         ``gpu_driver`` where there is a GPU and it answers, and what it says of its place.
     """
     handles = gpu_handles()
-    found = {"cuda_visible_devices": os.environ.get(_VISIBLE), "gpu_count": len(handles)}
+    found = {"cuda_visible_devices": os.environ.get(VISIBLE), "gpu_count": len(handles)}
     if not handles:
         return found
     try:
         return found | {
-            "gpu_name": ", ".join(dict.fromkeys(pynvml.nvmlDeviceGetName(h) for h in handles)),
-            "gpu_uuid": ",".join(pynvml.nvmlDeviceGetUUID(h) for h in handles),
+            "gpu_name": ", ".join(dict.fromkeys(map(gpu_name, handles))),
+            "gpu_uuid": ",".join(map(gpu_uuid, handles)),
             "gpu_driver": pynvml.nvmlSystemGetDriverVersion(),
             **_place_columns(handles),
         }
@@ -49,23 +50,76 @@ def gpu_columns() -> dict[str, Any]:
 
 
 def _place_columns(handles: tuple[Any, ...]) -> dict[str, Any]:
-    """Where the GPUs sit, and how they are connected; the least of several."""
+    """Where the GPUs sit, how they are connected and set; the least of several."""
+    cards = [whole_gpu(handle) for handle in handles]
     # The link is slower while a GPU idles, so its generation is the one that it can have here.
-    generations = [asked(pynvml.nvmlDeviceGetMaxPcieLinkGeneration, h) for h in handles]
-    widths = [asked(pynvml.nvmlDeviceGetCurrPcieLinkWidth, h) for h in handles]
+    generations = [asked(pynvml.nvmlDeviceGetMaxPcieLinkGeneration, card) for card in cards]
+    widths = [asked(pynvml.nvmlDeviceGetCurrPcieLinkWidth, card) for card in cards]
+    persistence = [asked(pynvml.nvmlDeviceGetPersistenceMode, card) for card in cards]
+    # The second is what it will be after the next start.
+    ecc = [(asked(pynvml.nvmlDeviceGetEccMode, card) or (None,))[0] for card in cards]
     nodes = gpu_numa_nodes()
-    instances = [
-        f"{asked(pynvml.nvmlDeviceGetGpuInstanceId, h)}/"
-        f"{asked(pynvml.nvmlDeviceGetComputeInstanceId, h)}"
-        for h in handles
-        if asked(pynvml.nvmlDeviceIsMigDeviceHandle, h)
-    ]
+    slices = [handle for handle in handles if is_mig_instance(handle)]
+    instances = ["{}/{}".format(*instance_ids(each)) for each in slices]
     return {
         "gpu_mig_instance": ",".join(instances) or None,
+        "gpu_mig_profile": ",".join(filter(None, map(mig_profile, slices))) or None,
         "gpu_numa_node": ",".join(map(str, sorted(nodes))) or None,
         "gpu_pcie_generation": min((each for each in generations if each), default=None),
         "gpu_pcie_width": min((each for each in widths if each), default=None),
+        "gpu_persistence_mode": None if None in persistence else all(persistence),
+        "gpu_ecc": None if None in ecc else all(ecc),
     }
+
+
+def gpu_name(handle: Any) -> str:
+    """Return the name of a GPU; that of a MIG instance always has its profile.
+
+    Parameters
+    ----------
+    handle
+        NVML's handle.
+
+    Returns
+    -------
+    str
+        Such as "NVIDIA A100-SXM4-40GB", or "NVIDIA A100-SXM4-40GB MIG 1g.5gb".
+    """
+    name: str | None = asked(pynvml.nvmlDeviceGetName, handle)
+    if not is_mig_instance(handle) or (name and " MIG " in name):
+        return name or str(pynvml.nvmlDeviceGetName(whole_gpu(handle)))
+    # Instances of different sizes must not pass for the same GPU.
+    card: str = pynvml.nvmlDeviceGetName(whole_gpu(handle))
+    return f"{card} MIG {mig_profile(handle) or 'of unknown size'}"
+
+
+def mig_profile(instance: Any) -> str | None:
+    """Return the size of a MIG instance, as `nvidia-smi -L` says it.
+
+    Parameters
+    ----------
+    instance
+        NVML's handle.
+
+    Returns
+    -------
+    str or None
+        Such as "1g.5gb", "1c.3g.20gb" or "1g.10gb+me"; None where NVML does not say.
+    """
+    name = asked(pynvml.nvmlDeviceGetName, instance) or ""
+    if found := re.search(r" MIG (\S+)$", name):
+        return found[1]
+    size = asked(pynvml.nvmlDeviceGetAttributes_v2, instance)
+    memory = asked(pynvml.nvmlDeviceGetMemoryInfo, whole_gpu(instance))
+    if size is None or memory is None:
+        return None
+    gpu, compute = size.gpuInstanceSliceCount, size.computeInstanceSliceCount
+    # Profiles are called by eighths of the GPU's memory, of which an instance gets a little less:
+    # 4,864 MiB of 40 GiB are 5 GB.
+    eighths = round(8 * size.memorySizeMB * 2**20 / memory.total)
+    gigabytes = round(eighths / 8 * math.ceil(memory.total / 2**30))
+    part = f"{compute}c." if compute < gpu else ""
+    return f"{part}{gpu}g.{gigabytes}gb"
 
 
 def gpu_numa_nodes(devices: Path = Path("/sys/bus/pci/devices")) -> set[int]:
@@ -83,34 +137,13 @@ def gpu_numa_nodes(devices: Path = Path("/sys/bus/pci/devices")) -> set[int]:
     """
     found = set()
     for handle in gpu_handles():
-        info = asked(pynvml.nvmlDeviceGetPciInfo, handle)
+        info = asked(pynvml.nvmlDeviceGetPciInfo, whole_gpu(handle))
         with contextlib.suppress(OSError, ValueError, AttributeError):
             # NVML writes the domain with eight digits, Linux with four.
             place = devices / info.busId.lower()[-len("0000:00:00.0") :] / "numa_node"
             found.add(int(place.read_text()))
     # Linux says -1 on nodes that have only one.
     return {node for node in found if node >= 0}
-
-
-def asked(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Ask NVML something that a GPU or a driver may not know.
-
-    Parameters
-    ----------
-    function
-        A function of NVML.
-    *arguments
-        Its arguments.
-
-    Returns
-    -------
-    Any
-        The answer; None where there is none.
-    """
-    try:
-        return function(*arguments)
-    except pynvml.NVMLError:
-        return None
 
 
 def driver_cuda_version() -> tuple[int, int] | None:
@@ -138,15 +171,22 @@ def gpu_architecture() -> str:
     Returns
     -------
     str
-        The compute capabilities, such as "sm80"; "cpu" without a GPU, "gpu" where it does not
-        answer.
+        The compute capabilities, such as "sm80", with the sizes of MIG instances; "cpu" without a
+        GPU, "gpu" where it does not answer.
     """
     try:
-        found = {pynvml.nvmlDeviceGetCudaComputeCapability(handle) for handle in gpu_handles()}
+        found = {_architecture(handle) for handle in gpu_handles()}
     except pynvml.NVMLError as error:
         log.debug("NVML does not return the GPU's compute capability: %s", error)
         return "gpu"
-    return "-".join(f"sm{major}{minor}" for major, minor in sorted(found)) or "cpu"
+    return "-".join(sorted(found)) or "cpu"
+
+
+def _architecture(handle: Any) -> str:
+    major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(whole_gpu(handle))
+    # What TensorRT finds fastest depends on how many multiprocessors there are.
+    part = f"-{mig_profile(handle)}" if is_mig_instance(handle) else ""
+    return f"sm{major}{minor}{part}"
 
 
 def gpu_mismatch(gpu: str | None, count: int) -> str | None:
@@ -164,91 +204,21 @@ def gpu_mismatch(gpu: str | None, count: int) -> str | None:
     str or None
         What differs; None if nothing does.
     """
-    if gpu is None:
-        return None
     found = gpu_columns()
-    if found["gpu_count"] < count:
-        return f"{count} x {gpu} promised, {found['gpu_count']} GPUs found"
-    if found.get("gpu_name") != gpu:
+    there, promised = found["gpu_count"], f"{count} x {gpu or 'GPU'} promised"
+    # Without NVML only a GPU that was named is missed: Triton may see one all the same.
+    if count and there != count and (there or gpu):
+        more = there > count and not found["cuda_visible_devices"]
+        whose = f", and {VISIBLE} does not say which are this job's" if more else ""
+        return f"{promised}, {there} found{whose}{_one_instance()}"
+    if gpu is not None and found.get("gpu_name") != gpu:
         return f"{gpu} promised, {found.get('gpu_name')} found"
     return None
 
 
-def name_gpus_by_uuid() -> None:
-    """Rewrite CUDA_VISIBLE_DEVICES so that it names the GPUs of this job by their UUIDs.
-
-    An index means another GPU where a container or a control group hides some, and a batch system's
-    "CUDA0" means nothing to CUDA.
-    """
-    handles = gpu_handles()
-    if handles and os.environ.get(_VISIBLE):
-        _make_visible(handles)
-
-
-def take_gpus(worker: int, count: int) -> None:
-    """Leave this process its share of the computer's GPUs, in CUDA_VISIBLE_DEVICES.
-
-    For local workers, which no batch system gives GPUs of their own. A worker takes its share
-    once; a computer without GPUs is left as it is.
-
-    Parameters
-    ----------
-    worker
-        The number of this worker, from 0. No two workers with different numbers share a GPU.
-    count
-        GPUs per worker.
-
-    Raises
-    ------
-    UnusableNode
-        If the computer has too few GPUs for this worker.
-    """
-    handles = gpu_handles()
-    # Once, because the share is counted among the GPUs that are visible before it is taken.
-    if not handles or not count or _TAKEN in os.environ:
-        return
-    own = handles[worker * count : (worker + 1) * count]
-    if len(own) < count:
-        raise UnusableNode(
-            f"{platform.node()}: {len(handles)} GPUs are too few for worker number {worker + 1} "
-            f"with {count} GPUs per worker",
-            "lower max_jobs or gpus_per_job in the site file",
-        )
-    _make_visible(own)
-    os.environ[_TAKEN] = str(worker)
-
-
-def _make_visible(handles: tuple[Any, ...]) -> None:
-    os.environ[_VISIBLE] = ",".join(pynvml.nvmlDeviceGetUUID(handle) for handle in handles)
-
-
-def gpu_handles() -> tuple[Any, ...]:
-    """Return NVML's handles of the GPUs in CUDA_VISIBLE_DEVICES.
-
-    Returns
-    -------
-    tuple
-        In the order of the variable; empty without a driver.
-    """
-    try:
-        # NVML counts these calls: all but the first cost nothing.
-        pynvml.nvmlInit()
-        # NVML ignores CUDA_VISIBLE_DEVICES and lists all GPUs of the node. If the variable is set
-        # but empty, this process has none.
-        visible = os.environ.get(_VISIBLE)
-        if visible is None:
-            indices = range(pynvml.nvmlDeviceGetCount())
-            return tuple(pynvml.nvmlDeviceGetHandleByIndex(index) for index in indices)
-        names = [name.strip() for name in visible.split(",") if name.strip()]
-        return tuple(_handle(name) for name in names)
-    # ValueError: a batch system may say "NoDevFiles", which is no number.
-    except (pynvml.NVMLError, ValueError) as error:
-        log.debug("no GPU here: %s", error)
-        return ()
-
-
-def _handle(name: str) -> Any:
-    if name.startswith(("GPU-", "MIG-")):
-        return pynvml.nvmlDeviceGetHandleByUUID(name)
-    # Some batch systems say CUDA0, others 0.
-    return pynvml.nvmlDeviceGetHandleByIndex(int(name.removeprefix("CUDA")))
+def _one_instance() -> str:
+    """Why there is one GPU where the batch system gave several."""
+    visible = visible_handles()
+    if len(visible) < 2 or not is_mig_instance(visible[0]):
+        return ""
+    return f" (of {len(visible)} MIG instances, a program of CUDA's uses the first one only)"

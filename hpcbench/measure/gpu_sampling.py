@@ -8,9 +8,9 @@ from typing import Any
 
 import pynvml
 
-from hpcbench.measure import device, loaded_config
-from hpcbench.measure.device import asked
+from hpcbench.measure import loaded_config
 from hpcbench.measure.sampling import Energy, Reading
+from hpcbench.measure.visible_gpus import asked, gpu_handles, is_mig_instance, whole_gpu
 from hpcbench.runtime.loopback import Port
 
 NVML = "nvml"
@@ -85,14 +85,14 @@ class NvmlGpus:
         tuple of GpuState
             In the order of CUDA_VISIBLE_DEVICES.
         """
-        return tuple(_state(handle) for handle in device.gpu_handles())
+        return tuple(_state(handle) for handle in gpu_handles())
 
 
 def _state(handle: Any) -> GpuState:
-    mig = bool(asked(pynvml.nvmlDeviceIsMigDeviceHandle, handle))
+    mig = is_mig_instance(handle)
     # A MIG instance has memory and processes of its own. Its clocks are the whole GPU's, whose
     # power and energy also feed the other instances, and belong to nobody alone.
-    whole = asked(pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle, handle) if mig else handle
+    whole = whole_gpu(handle)
     memory = asked(pynvml.nvmlDeviceGetMemoryInfo, handle)
     processes = asked(pynvml.nvmlDeviceGetComputeRunningProcesses, handle)
     reasons = asked(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, whole)
@@ -186,7 +186,8 @@ def gpu_load_columns(readings: Sequence[Reading[Gpus]], own: Collection[int]) ->
     readings
         In the order of time.
     own
-        The processes of the measured server.
+        The processes of the measured server, and of its clients: they compute, too, where tensors
+        reach the server through shared memory of CUDA.
 
     Returns
     -------
@@ -261,4 +262,9 @@ def _throttle_reasons(readings: Iterable[Reading[Gpus]]) -> str | None:
 
 def _other_processes(readings: Iterable[Reading[Gpus]], own: Collection[int]) -> int | None:
     found = _values(readings, "pids")
+    known = frozenset().union(*found)
+    # In a container with ids of its own, and where MPS computes for all, the server is not among
+    # them, and nobody can tell which of them it is.
+    if known and known.isdisjoint(own):
+        return None
     return max((len(pids.difference(own)) for pids in found), default=None)

@@ -12,7 +12,7 @@ from hpcbench.measure.perf_analyzer import PassPlan
 from hpcbench.measure.perf_output import Outcome
 from hpcbench.measure.report_stream import Pass, Report
 from hpcbench.measure.stop_rule import StopDecision
-from hpcbench.plan import model_limits
+from hpcbench.plan.input_data import gets_random_strings
 from hpcbench.plan.point import Point
 from hpcbench.records.columns import Status
 
@@ -154,7 +154,7 @@ def outcome(
 
 
 def _failure(heard: Heard, ended: Sequence[str], limit_s: float) -> tuple[Status, str] | None:
-    """Return why there are no figures, or none that can be used."""
+    """Return why there are no metrics, or none that can be used."""
     if heard.exit_code is not None:
         why = perf_output.failure_reason(heard.stdout, heard.stderr, heard.exit_code)
         return Status.FAILED, why
@@ -171,7 +171,7 @@ def _failure(heard: Heard, ended: Sequence[str], limit_s: float) -> tuple[Status
 def _doubt(
     heard: Heard, found: dict[str, Any], overlap: float | None, ended: Sequence[str]
 ) -> str | None:
-    """Return why the figures are not to be believed; None where nothing speaks against them."""
+    """Return why the metrics are not to be believed; None where nothing speaks against them."""
     if heard.schedule is not None and found.get("overloaded"):
         return open_loop.late_reason(heard.schedule, found)
     if overlap is not None and overlap < 1:
@@ -241,8 +241,6 @@ def _called_hint(reason: str, point: Point) -> str | None:
 
 
 def _strings_hint(point: Point) -> str | None:
-    model, load = point.variant.model, point.load
-    random = load.input_data == "random" and load.string_data is None
-    if model.inputs is None or not random or not model_limits.has_strings(model):
+    if not gets_random_strings(point):
         return None
     return "its strings were random; string_data or a file as input_data gives it others"

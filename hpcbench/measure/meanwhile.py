@@ -13,13 +13,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hpcbench.measure import cpu_sampling, device, gpu_sampling, server_statistics
+from hpcbench.measure import cpu_sampling, gpu_sampling, server_statistics, visible_gpus
 from hpcbench.measure.cpu_sampling import ProcessTrees, Programs, Rapl
 from hpcbench.measure.gpu_sampling import Gpus, NvmlGpus, TritonGpus
 from hpcbench.measure.perf_output import Outcome
 from hpcbench.measure.sampling import Energy, Sampler, Source
-from hpcbench.measure.server import Server
-from hpcbench.measure.server_statistics import Client, Counted, Counts, ServerStatistics
+from hpcbench.measure.server import RunningServer
+from hpcbench.measure.server_statistics import Client, Counted, CountsByModel, ServerStatistics
 from hpcbench.plan.model import TritonModel
 from hpcbench.plan.point import Point
 from hpcbench.records.columns import Status
@@ -63,7 +63,7 @@ class Watch:
         return {"device_source": source, "idle_power_w": self.idle_power_w}
 
 
-def watch(server: Server, *, gpus: bool) -> Watch:
+def watch(server: RunningServer, *, gpus: bool) -> Watch:
     """Find out what can be read of a server, and measure the power before its first load.
 
     Parameters
@@ -87,8 +87,8 @@ def watch(server: Server, *, gpus: bool) -> Watch:
     return replace(found, idle_power_w=_idle_power_w(found))
 
 
-def _gpus(server: Server) -> Source[Gpus] | None:
-    if device.gpu_handles():
+def _gpus(server: RunningServer) -> Source[Gpus] | None:
+    if visible_gpus.gpu_handles():
         return NvmlGpus()
     of_triton = TritonGpus(server.metrics_port)
     with contextlib.suppress(OSError, http.client.HTTPException):
@@ -96,7 +96,7 @@ def _gpus(server: Server) -> Source[Gpus] | None:
     return None
 
 
-def _clients_of(server: Server) -> Callable[[], list[int]]:
+def _clients_of(server: RunningServer) -> Callable[[], list[int]]:
     # While it measures, this process runs the server, what makes sockets of its loopback, and
     # perf_analyzers, and nothing else.
     others = {server.process.pid}
@@ -133,7 +133,7 @@ class Observations:
     """
 
     watched: Watch
-    statistics: Sampler[Counts]
+    statistics: Sampler[CountsByModel]
     programs: Sampler[Programs]
     gpus: Sampler[Gpus] | None
     packages: Sampler[tuple[float, ...]] | None
@@ -207,7 +207,8 @@ class Observations:
         programs = self.programs.within(*interval)
         columns = cpu_sampling.program_columns(programs)
         if self.gpus is not None:
-            own = {pid for each in programs for pid in each.value.server.cpu_s}
+            used = (use for each in programs for use in (each.value.server, each.value.clients))
+            own = {pid for use in used for pid in use.cpu_s}
             columns |= gpu_sampling.gpu_load_columns(self.gpus.within(*interval), own)
         return columns
 

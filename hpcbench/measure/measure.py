@@ -137,7 +137,7 @@ def _measure(placement: Placement, site: Site, logs: Path) -> Generator[Record, 
 
 
 def _measure_on(
-    server: triton.Server, waiting: deque[PointGroup], work: "_Work"
+    server: triton.RunningServer, waiting: deque[PointGroup], work: "_Work"
 ) -> Iterator[tuple[Point, Record]]:
     """Measure waiting points until they need a server that this one cannot be swapped to.
 
@@ -176,7 +176,7 @@ class _Work:
 
 
 def _measure_points(
-    points: PointGroup, server: triton.Server, work: _Work
+    points: PointGroup, server: triton.RunningServer, work: _Work
 ) -> Iterator[tuple[Point, Record]]:
     """Measure points at the same time and yield their records, each with its point.
 
@@ -208,7 +208,7 @@ def _measure_points(
         yield point, replace(record, **metrics)
 
 
-def _search(point: Point, server: triton.Server, work: _Work) -> Iterator[capacity.Measured]:
+def _search(point: Point, server: triton.RunningServer, work: _Work) -> Iterator[capacity.Measured]:
     """Search for the capacity of the server that a point is measured on."""
 
     def run(load: LoadVariant) -> tuple[Outcome, dict[str, Any]]:
@@ -223,7 +223,7 @@ def _search(point: Point, server: triton.Server, work: _Work) -> Iterator[capaci
 
 
 def _record(
-    point: Point, outcome: Outcome, extra: dict[str, Any], server: triton.Server, work: _Work
+    point: Point, outcome: Outcome, extra: dict[str, Any], server: triton.RunningServer, work: _Work
 ) -> Record:
     """Return the record of a point without the metrics."""
     status, reason = outcome.status, outcome.reason
@@ -267,6 +267,7 @@ def _composing_record(
         model_version=part.version,
         model_digest=called.digest if called else None,
         needs=None,
+        beside_configs=None,
         shapes=None,
         server_config=model_repository.config_pbtxt(config),
         deploy_config=None,
@@ -274,7 +275,7 @@ def _composing_record(
 
 
 def _measure_load(
-    points: PointGroup, server: triton.Server, work: _Work
+    points: PointGroup, server: triton.RunningServer, work: _Work
 ) -> list[tuple[Outcome, dict[str, Any]]]:
     """Measure a point, or several at the same time, and return their outcomes.
 
@@ -322,7 +323,7 @@ def _measure_load(
 
 
 def _run_once(
-    points: Sequence[Point], plans: Sequence[PassPlan], server: triton.Server, work: _Work
+    points: Sequence[Point], plans: Sequence[PassPlan], server: triton.RunningServer, work: _Work
 ) -> tuple[list[str], list[GeneratorResult] | None]:
     """Run one perf_analyzer for each point; return their command lines and their results.
 
@@ -375,7 +376,7 @@ def _schedule(point: Point) -> Schedule | None:
 
 
 def _command(
-    point: Point, plan: PassPlan, server: triton.Server, work: _Work, folder: Path
+    point: Point, plan: PassPlan, server: triton.RunningServer, work: _Work, folder: Path
 ) -> tuple[process.Command, list[str]]:
     """Return perf_analyzer's command in ``folder``, and its flags that it does not know."""
     load = point.load
@@ -384,7 +385,9 @@ def _command(
     data = load.input_data
     mounts = () if data in GENERATED_INPUT else container.linked_paths([Path(data)])
     shm = "" if load.shared_memory == "none" else server.shm
-    access = NodeAccess(folder=folder, mounts=mounts, shm_prefix=shm)
+    # Tensors in the memory of a GPU are put there by perf_analyzer.
+    gpus = load.shared_memory == "cuda"
+    access = NodeAccess(folder=folder, mounts=mounts, shm_prefix=shm, gpus=gpus)
     runtime = container.runtime_of(work.site.container)
     # With intervals perf_analyzer ends after a report: it has no range that it could repeat.
     command = runtime.sdk_command(work.site.container, words, access, again=load.replays)

@@ -1,15 +1,14 @@
-"""The overlay repository of a server: links to the models' files, and a config.pbtxt of its own.
+"""The overlay repository of a server: the models' files, and a config.pbtxt of its own for each.
 
 Nothing is ever written to the user's repository. Python keeps compiled modules beside their
-sources, and Triton's Python backend ignores the variables that would forbid it. So folders with
-sources are made anew, with copies of the sources and links to other files, and Python is kept from
-writing there, too: a Triton that polls would take that for a new version of the model. A model
-that itself writes to one of its files still writes to the user's; and one that looks for modules
-outside of its folder is linked, so that it finds them, and Python compiles them there.
+sources, and Triton's Python backend ignores the variables that would forbid it; a model in Python
+may write to its files, too. So of such a model all folders are made anew, with copies of small
+files, and links to large ones only: weights, which nobody writes while they are served. Python is
+kept from writing into the overlay, too: a Triton that polls would take that for a new version of
+the model.
 """
 
 import os
-import re
 import shutil
 from pathlib import Path
 
@@ -17,8 +16,9 @@ from google.protobuf import text_format
 
 from hpcbench.config.container import Container
 from hpcbench.config.triton_protobuf import ModelConfig
-from hpcbench.plan.digest import python_folders
-from hpcbench.plan.model_links import bound_folders, check_links
+from hpcbench.plan.digest import files_below
+from hpcbench.plan.model import TritonModel
+from hpcbench.plan.model_links import LARGEST_SOURCE, bound_folders, check_links, neighbours
 from hpcbench.plan.point import ServerVariant
 from hpcbench.runtime import command
 
@@ -37,11 +37,7 @@ def write_overlay(variant: ServerVariant, config: ModelConfig, repository: Path)
     repository
         The overlay repository; created if it is missing.
     """
-    # Built beside the repository and renamed into it: Triton may be polling, and would load a
-    # folder that is half written.
-    folder = repository.with_name(f"{repository.name}.coming") / variant.model.name
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _add(variant.model.folder, folder)
+    folder = _add_beside(variant.model, repository)
     if folder.is_symlink():
         # Without Python in it, the folder would be linked as a whole, with its config.pbtxt.
         folder.unlink()
@@ -53,18 +49,51 @@ def write_overlay(variant: ServerVariant, config: ModelConfig, repository: Path)
     repository.mkdir(exist_ok=True)
     for part in variant.model.composing:
         if not (repository / part.name).exists():
-            _add(part.folder, repository / part.name)
+            _put(part, _add_beside(part, repository), repository)
     if (repository / variant.model.name).exists():
         # An ensemble on the same server calls this model and has linked it as it is.
         remove_overlay(variant, repository)
-    folder.rename(repository / variant.model.name)
+    _put(variant.model, folder, repository)
+
+
+def _add_beside(model: TritonModel, repository: Path) -> Path:
+    """Add a model beside the repository, from where it is moved when it is complete.
+
+    Triton may be polling, and would load a folder that is half written.
+    """
+    folder = repository.with_name(f"{repository.name}.coming") / model.name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _add(model.folder, folder)
+    return folder
+
+
+def _put(model: TritonModel, folder: Path, repository: Path) -> None:
+    """Move a model into the repository, together with what its sources read beside it.
+
+    Triton takes what lies in a repository for a model. So such a model stands in another folder,
+    among its neighbours, and the repository has a link to it: two folders up are these.
+    """
+    beside = neighbours(model.folder)
+    if not beside:
+        folder.rename(repository / model.name)
+        return
+    place = repository.with_name(f"{repository.name}.beside")
+    place.mkdir(exist_ok=True)
+    for path in beside:
+        if not os.path.lexists(place / path.name):
+            _add(path, place / path.name)
+    _remove(place / model.name)
+    folder.rename(place / model.name)
+    (repository / model.name).symlink_to(place / model.name)
 
 
 def _add(source: Path, target: Path) -> None:
-    """Add a model as it is: its folders with Python sources made anew, all else linked."""
-    python = python_folders(source)
+    """Add a model as it is: anew where it has Python sources, else as a link."""
+    if not any(path.suffix == ".py" for path in files_below(source)):
+        target.symlink_to(source)
+        return
     made: dict[str, Path] = {}
-    sources: list[tuple[Path, Path]] = []
+    files: list[tuple[Path, Path]] = []
     waiting = [(source, target)]
     while waiting:
         path, new = waiting.pop()
@@ -73,48 +102,26 @@ def _add(source: Path, target: Path) -> None:
             # A second path to one folder: Python would write through a link to the user's. It is
             # relative, because the model is moved when it is complete.
             new.symlink_to(os.path.relpath(made[real], new.parent))
-        elif real in python:
+        elif path.is_dir():
             made[real] = new
             new.mkdir()
-            # A file in the place of the folder that Python would make; it goes on without.
-            (new / _CACHE).touch()
             waiting += [(each, new / each.name) for each in path.iterdir() if each.name != _CACHE]
-        elif path.suffix == ".py" and path.is_file():
-            sources.append((path, new))
         else:
-            new.symlink_to(path)
-    stays = any(_looks_outside(path) for path, _ in sources)
-    for path, new in sources:
+            files.append((path, new))
+    for path, new in files:
+        if path.suffix == ".py":
+            # A file in the place of the folder that Python would make; it goes on without.
+            (new.parent / _CACHE).touch()
         file = Path(os.path.realpath(path))
-        if stays or (not path.is_symlink() and not _is_small(path)):
+        if path.is_symlink() and str(file.parent) in made:
+            new.symlink_to(os.path.relpath(made[str(file.parent)] / file.name, new.parent))
+        elif path.is_symlink() or not path.is_file() or path.stat().st_size > LARGEST_SOURCE:
+            # A link leads out of the model, to what other models have, too.
             new.symlink_to(path)
-        elif not path.is_symlink():
+        else:
             # A model that asks where its source really is would find the user's folder by a link.
             shutil.copy2(path, new)
-        elif str(file.parent) in made:
-            new.symlink_to(os.path.relpath(made[str(file.parent)] / file.name, new.parent))
-        else:
-            # It leads out of the model, which may look for other files there.
-            new.symlink_to(path)
 
-
-def _looks_outside(source: Path) -> bool:
-    """Whether a source may look for files outside of its model, which a copy would not find."""
-    return _is_small(source) and bool(_UPWARDS.search(source.read_bytes()))
-
-
-_UPWARDS = re.compile(
-    rb"\.\./\.\.|[\"']\.\.[\"'].*[\"']\.\.[\"']|pardir|parents\[|(\.parent\b.*){3}|(dirname\(.*){3}"
-)
-"""From a version folder, two folders up is the repository."""
-
-
-def _is_small(source: Path) -> bool:
-    return source.stat().st_size <= _LARGEST_COPY
-
-
-_LARGEST_COPY = 2**20
-"""Bytes. What is larger is hardly a source that people wrote."""
 
 _CACHE = "__pycache__"
 
@@ -132,10 +139,14 @@ def remove_overlay(variant: ServerVariant, repository: Path) -> None:
     # Renamed first: Triton may be polling, and would see a folder that is half deleted.
     gone = repository.with_name(f"{repository.name}.gone")
     (repository / variant.model.name).rename(gone)
-    if gone.is_symlink():
-        gone.unlink()
-    else:
-        shutil.rmtree(gone)
+    _remove(gone)
+
+
+def _remove(path: Path) -> None:
+    if path.is_symlink():
+        path.unlink()
+    elif path.is_dir():
+        shutil.rmtree(path)
 
 
 def paths_to_mount(variant: ServerVariant, container: Container) -> tuple[tuple[Path, Path], ...]:
@@ -160,9 +171,13 @@ def paths_to_mount(variant: ServerVariant, container: Container) -> tuple[tuple[
         Where a link leads elsewhere: it may have been made after the campaign was planned.
     """
     folders = [model.folder for model in (variant.model, *variant.model.composing)]
+    bound = bound_folders(container)
     for folder in folders:
-        check_links(folder.parent, folder, bound_folders(container))
-    return command.linked_paths(folders)
+        check_links(folder.parent, folder, bound)
+    beside = [path for folder in folders for path in neighbours(folder)]
+    for path in beside:
+        check_links(path.parent, path, bound)
+    return command.linked_paths(dict.fromkeys((*folders, *beside)))
 
 
 def config_pbtxt(config: ModelConfig) -> str:

@@ -4,6 +4,8 @@ import contextlib
 import os
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,6 +124,36 @@ def divided_cpus(asked: int | CpuShares | None) -> CpuSets:
     return CpuSets(
         asked.server, tuple(ordered[: asked.server]), tuple(ordered[asked.server : wanted])
     )
+
+
+@contextmanager
+def share_of_cpus(first: int, count: int) -> Iterator[None]:
+    """Leave this thread some CPUs that other workers of this computer do not take.
+
+    What it starts within the block has them, too.
+
+    Parameters
+    ----------
+    first
+        How many CPUs other workers take before this one.
+    count
+        How many it gets; 0 for all that there are.
+
+    Yields
+    ------
+    None
+        Where there are too few for all workers, they still share all that there are.
+    """
+    allowed = os.sched_getaffinity(0)
+    own = sorted(allowed, key=lambda cpu: (_core(cpu), cpu))[first : first + count]
+    if len(own) < count or not own:
+        yield
+        return
+    os.sched_setaffinity(0, own)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def _numa_node(cpu: int) -> int | None:

@@ -107,7 +107,7 @@ def is_surely_late(schedule: Schedule, stream: ReportStream, *, pass_s: float, n
     if not stream.has_answers and now - stream.passes[0].by < COLD_S:
         return False
     if schedule.period_s is not None:
-        return _is_late_round(schedule, stream, pass_s=pass_s, silent_s=now - stream.passes[-1].by)
+        return _is_late_cycle(schedule, stream, pass_s=pass_s, silent_s=now - stream.passes[-1].by)
     least = schedule.least(pass_s) * schedule.inferences
     late = [each.throughput < least for each in stream.passes]
     if not late[-1]:
@@ -118,7 +118,7 @@ def is_surely_late(schedule: Schedule, stream: ReportStream, *, pass_s: float, n
     return (enough and loaded_s >= _SURE_S) or now - stream.passes[-1].by > silent_s
 
 
-def _is_late_round(
+def _is_late_cycle(
     schedule: Schedule, stream: ReportStream, *, pass_s: float, silent_s: float
 ) -> bool:
     """Return whether the last whole round of a file was late: a pass may hold no burst, or all."""

@@ -15,23 +15,23 @@ from hpcbench.config.server_values import Setting
 from hpcbench.config.triton_protobuf import DataType, ModelConfig
 from hpcbench.measure import server as triton
 from hpcbench.measure.inference import infer
-from hpcbench.measure.server import Server, ServerOptions
-from hpcbench.plan.point import Comparison, ServerVariant
+from hpcbench.measure.server import RunningServer, ServerOptions
+from hpcbench.plan.point import OutputComparison, ServerVariant
 from hpcbench.plan.stored_events import event_problem, read_steps
 
 log = logging.getLogger(__name__)
 
 Array = npt.NDArray[Any]
-Events = Sequence[Mapping[str, Array]]
+EventOutputs = Sequence[Mapping[str, Array]]
 """Tensors by their names, of one event after the other."""
 
 # A worker measures many placements with the same reference, which needs a server of its own.
-_known: dict[tuple[Comparison, str | None, Container], Events] = {}
+_known: dict[tuple[OutputComparison, str | None, Container], EventOutputs] = {}
 
 
 def references(
     variants: Sequence[ServerVariant], container: Container, log_path: Path, options: ServerOptions
-) -> dict[ServerVariant, Events | str]:
+) -> dict[ServerVariant, EventOutputs | str]:
     """Return the outputs of the references of variants, each from a server of its own.
 
     A reference is a model as it stands in the repository, on CPUs; on the devices that it asks for
@@ -64,12 +64,12 @@ def references(
 
 
 def _reference(
-    compared: Comparison,
+    compared: OutputComparison,
     image: str | None,
     container: Container,
     log_path: Path,
     options: ServerOptions,
-) -> Events | str:
+) -> EventOutputs | str:
     if (compared, image, container) in _known:
         return _known[compared, image, container]
     reason = ""
@@ -100,7 +100,7 @@ _REFERENCES: tuple[tuple[tuple[str, Setting], ...], ...] = (
 
 
 def output_columns(
-    server: Server, right: Mapping[ServerVariant, Events | str]
+    server: RunningServer, right: Mapping[ServerVariant, EventOutputs | str]
 ) -> dict[str, dict[str, Any]]:
     """Send the stored events to a server, and return how its outputs differ.
 
@@ -120,7 +120,9 @@ def output_columns(
     return {each.label: _columns(server, each, right[each]) for each in right}
 
 
-def _columns(server: Server, variant: ServerVariant, reference: Events | str) -> dict[str, Any]:
+def _columns(
+    server: RunningServer, variant: ServerVariant, reference: EventOutputs | str
+) -> dict[str, Any]:
     assert variant.compared is not None
     name = variant.compared.reference.name
     if isinstance(reference, str):
@@ -142,7 +144,7 @@ def _columns(server: Server, variant: ServerVariant, reference: Events | str) ->
 _KINDS = ("max", "relative", "rms")
 
 
-def differences(found: Events, reference: Events) -> dict[str, dict[str, float]]:
+def differences(found: EventOutputs, reference: EventOutputs) -> dict[str, dict[str, float]]:
     """Return how outputs differ from those of a reference.
 
     Parameters
@@ -169,7 +171,7 @@ def differences(found: Events, reference: Events) -> dict[str, dict[str, float]]
     return {name: _difference(name, found, reference) for name in names}
 
 
-def _difference(name: str, found: Events, reference: Events) -> dict[str, float]:
+def _difference(name: str, found: EventOutputs, reference: EventOutputs) -> dict[str, float]:
     gaps, sizes = [], []
     for one, other in zip(found, reference, strict=True):
         a, b = one[name], other[name]
@@ -194,7 +196,9 @@ def _difference(name: str, found: Events, reference: Events) -> dict[str, float]
     }
 
 
-def _outputs(server: Server, variant: ServerVariant, compared: Comparison) -> Events:
+def _outputs(
+    server: RunningServer, variant: ServerVariant, compared: OutputComparison
+) -> EventOutputs:
     name, port = variant.model.name, server.http_port
     config = server.configs[server.variants.index(variant)]
     found = []

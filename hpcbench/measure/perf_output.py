@@ -266,7 +266,7 @@ def _per_gpu(column: str, text: str) -> float | None:
 
 
 def printed_warning(text: str) -> str | None:
-    """Return what perf_analyzer itself holds against its figures.
+    """Return what perf_analyzer itself holds against its metrics.
 
     Parameters
     ----------

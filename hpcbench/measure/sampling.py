@@ -62,11 +62,14 @@ class Reading(Generic[T]):
         What it said.
     took_s
         How long reading took, half of it before ``at``.
+    late_s
+        By how much it began later than it was due.
     """
 
     at: float
     value: T
     took_s: float = 0.0
+    late_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,8 @@ class Sampler(AbstractContextManager["Sampler[T]"], Generic[T]):
             try:
                 value = self._source.read()
                 took_s = time.monotonic() - before
-                self._readings.append(Reading(before + took_s / 2, value, took_s))
+                at, late_s = before + took_s / 2, before - due
+                self._readings.append(Reading(at, value, took_s, max(0.0, late_s)))
             except Exception as error:  # noqa: BLE001 - whatever a driver or a dying server raises
                 log.debug("%s is not read: %s", type(self._source).__name__, error)
             # What is read must not disturb what is measured: on a node with hundreds of threads or

@@ -41,7 +41,7 @@ class _PortTaken(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Server:
+class RunningServer:
     """A Triton that is ready, on a loopback.
 
     Attributes
@@ -156,7 +156,7 @@ class ServerOptions:
 @contextmanager
 def serve(
     variants: Sequence[ServerVariant], container: Container, log_path: Path, options: ServerOptions
-) -> Iterator[Server]:
+) -> Iterator[RunningServer]:
     """Run Triton with these variants; it is gone when the block is left.
 
     Parameters
@@ -172,7 +172,7 @@ def serve(
 
     Yields
     ------
-    Server
+    RunningServer
         The server when it is ready, with every configuration checked.
 
     Raises
@@ -190,13 +190,14 @@ def serve(
     extra = model_config.server_arguments(asked, variants[0].flags)
     extra += ["--log-verbose=1"] if options.verbose else []
     extra += _POLLING if options.poll_repository else []
+    # First: what links lead to is checked before any of it is copied.
+    mounts = dict.fromkeys(
+        pair for v in variants for pair in model_repository.paths_to_mount(v, container)
+    )
     with temporary_folder(containers.scratch_folder(container)) as folder:
         repository = folder / _MODELS
         for variant, config in zip(variants, asked, strict=True):
             model_repository.write_overlay(variant, config, repository)
-        mounts = dict.fromkeys(
-            pair for v in variants for pair in model_repository.paths_to_mount(v, container)
-        )
         for attempt in range(_PORT_ATTEMPTS):
             try:
                 access = NodeAccess(
@@ -210,7 +211,7 @@ def serve(
                 with _launched_for(variants, container, access, log_path, extra) as launched:
                     configs = loaded_config.loaded_configs(launched.ports[0], variants)
                     loaded_config.check_loaded_configs(variants, asked, configs)
-                    yield Server(
+                    yield RunningServer(
                         http_port=launched.ports[0],
                         grpc_port=launched.ports[1],
                         metrics_port=launched.ports[2],

@@ -2,7 +2,7 @@
 
 import contextlib
 
-from hpcbench.measure.server import Server
+from hpcbench.measure.server import RunningServer
 
 _KNOWN_S = 0.5
 """Seconds after which a supervisor has usually said that its program is dead."""
@@ -12,7 +12,7 @@ _ENDING_S = 60.0
 """Seconds that all of a dead server may take to go, where others have the node's CPUs."""
 
 
-def wait_where_dead(server: Server) -> None:
+def wait_where_dead(server: RunningServer) -> None:
     """Wait until it is known that a server has died, if it has.
 
     Parameters

@@ -93,7 +93,7 @@ class ModelCounts:
         }
 
 
-Counts = Mapping[str, ModelCounts]
+CountsByModel = Mapping[str, ModelCounts]
 """By the name of the model."""
 
 
@@ -115,7 +115,7 @@ class ServerStatistics:
     http_port: Port
     period_s: float = 0.1
 
-    def read(self) -> Counts:
+    def read(self) -> CountsByModel:
         """Return what Triton has counted since it was started.
 
         Returns
@@ -174,7 +174,7 @@ def wait_until_idle(statistics: ServerStatistics, quiet_s: float) -> None:
         time.sleep(quiet_s)
 
 
-def parse(answer: Mapping[str, Any]) -> Counts:
+def parse(answer: Mapping[str, Any]) -> CountsByModel:
     """Return the counts in Triton's answer.
 
     Parameters
@@ -214,14 +214,17 @@ class Counted:
         The time between the readings.
     unsure_s
         By how much longer it may have been: when within a reading Triton counted is not known.
+    longest_delay_s
+        The longest time from when a reading was due until it was there.
     """
 
-    counts: Counts
+    counts: CountsByModel
     seconds: float
     unsure_s: float = 0.0
+    longest_delay_s: float = 0.0
 
 
-def counted(readings: Sequence[Reading[Counts]]) -> Counted | None:
+def counted(readings: Sequence[Reading[CountsByModel]]) -> Counted | None:
     """Return what Triton counted between the first and the last of some readings.
 
     Parameters
@@ -238,7 +241,12 @@ def counted(readings: Sequence[Reading[Counts]]) -> Counted | None:
         return None
     first, last = readings[0], readings[-1]
     counts = {name: each.since(first.value.get(name)) for name, each in last.value.items()}
-    return Counted(counts, last.at - first.at, (first.took_s + last.took_s) / 2)
+    return Counted(
+        counts,
+        seconds=last.at - first.at,
+        unsure_s=(first.took_s + last.took_s) / 2,
+        longest_delay_s=max(each.late_s + each.took_s for each in readings),
+    )
 
 
 @dataclass(frozen=True)
@@ -307,8 +315,10 @@ def foreign_requests(found: Counted, client: Client, beside: Sequence[TritonMode
     own = client.answered - client.requests
     if client.model.name in found.counts:
         # On a busy machine perf_analyzer reads Triton's counts long after its window has ended, so
-        # the rate at which they grow must say the same.
-        longest_s = found.seconds + found.unsure_s
+        # the rate at which they grow must say the same. It may be too high, because the readings
+        # leave out a moment at each end, in which the machine may have stood still and nothing was
+        # answered. No longer than it has kept a reading waiting: that is what a stall does.
+        longest_s = found.seconds + found.unsure_s + 2 * found.longest_delay_s
         answered_per_s = found.counts[client.model.name].answered / longest_s
         more = round(client.requests * (answered_per_s / client.rate - 1))
         own = min(own, max(0, more))

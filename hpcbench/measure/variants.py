@@ -16,14 +16,14 @@ from hpcbench.config.triton_protobuf import ModelConfig
 from hpcbench.errors import ServerFailed
 from hpcbench.measure import loaded_config, model_repository, server_log
 from hpcbench.measure import server as triton
-from hpcbench.measure.server import Server
+from hpcbench.measure.server import RunningServer
 from hpcbench.plan import model_config
 from hpcbench.plan.point import ServerVariant
 
 UNLOAD_TIMEOUT_S = 60.0
 
 
-def swap_variants(server: Server, variants: Sequence[ServerVariant]) -> Server:
+def swap_variants(server: RunningServer, variants: Sequence[ServerVariant]) -> RunningServer:
     """Unload what a Triton serves and load other variants.
 
     Parameters
@@ -36,7 +36,7 @@ def swap_variants(server: Server, variants: Sequence[ServerVariant]) -> Server:
 
     Returns
     -------
-    Server
+    RunningServer
         The same Triton with the new variants, each loaded and its configuration checked.
 
     Raises
@@ -66,7 +66,7 @@ def swap_variants(server: Server, variants: Sequence[ServerVariant]) -> Server:
     return after
 
 
-def _unload(server: Server, leaving: Sequence[ServerVariant]) -> None:
+def _unload(server: RunningServer, leaving: Sequence[ServerVariant]) -> None:
     # If only its configuration changed, Triton would load the new model before it unloads the old
     # one. Both would be in the GPU's memory, which may not have room for two.
     position = server.log_path.stat().st_size
@@ -87,7 +87,7 @@ def _unload(server: Server, leaving: Sequence[ServerVariant]) -> None:
     _wait(server, gone, UNLOAD_TIMEOUT_S, what, position)
 
 
-def _load(server: Server, coming: Mapping[ServerVariant, ModelConfig]) -> None:
+def _load(server: RunningServer, coming: Mapping[ServerVariant, ModelConfig]) -> None:
     position = server.log_path.stat().st_size
     for variant, config in coming.items():
         model_repository.write_overlay(variant, config, server.repository)
@@ -141,7 +141,7 @@ def load_refused(text: str) -> bool:
 
 
 def _wait(
-    server: Server, condition: Callable[[], bool], timeout_s: float, what: str, position: int
+    server: RunningServer, condition: Callable[[], bool], timeout_s: float, what: str, position: int
 ) -> None:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:

@@ -10,10 +10,12 @@ from functools import lru_cache
 
 from hpcbench.config import unsupported_loads
 from hpcbench.config.server_axes import BATCHING_AXES
+from hpcbench.config.server_values import Setting
 from hpcbench.config.site import Pool
 from hpcbench.config.triton_protobuf import ModelConfig, ModelInstanceGroup
 from hpcbench.plan import backend, model_config
 from hpcbench.plan.accelerators import SUPPORTED_PRECISIONS
+from hpcbench.plan.model import TritonModel
 from hpcbench.plan.model_limits import over_max_batch_size
 from hpcbench.plan.point import Point, ServerVariant
 
@@ -52,7 +54,7 @@ def not_applicable_reason(
     for variant in point.served:
         why = why or _variant_reason(variant, gpus, native)[0]
         if backends is not None:
-            why = why or _backend_reason(variant, backends)
+            why = why or _backend_reason(variant.model, backends)
     why = why or _load_reason(point, largest, gpus)
     for other in point.co_located:
         if isinstance(other, Point) and why is None:
@@ -68,11 +70,11 @@ def _load_reason(point: Point, largest: int, gpus: int) -> str | None:
 
 
 @lru_cache
-def _backend_reason(variant: ServerVariant, backends: frozenset[str]) -> str | None:
-    for model in (variant.model, *variant.model.composing):
-        name = backend.backend_name(model)
+def _backend_reason(model: TritonModel, backends: frozenset[str]) -> str | None:
+    for each in (model, *model.composing):
+        name = backend.backend_name(each)
         if name not in (None, "ensemble", *backends):
-            what = "it" if model is variant.model else f"'{model.name}', which it calls,"
+            what = "it" if each is model else f"'{each.name}', which it calls,"
             more = f"; hpcbench native --with {name} installs it" if name in _OPTIONAL else ""
             return (
                 f"{what} needs the {name} backend, and the native prefix has "
@@ -81,9 +83,23 @@ def _backend_reason(variant: ServerVariant, backends: frozenset[str]) -> str | N
     return None
 
 
-@lru_cache  # the points of a grid come variant by variant
+_ANY_VALUE = ("instance_count", "max_queue_delay_us")
+"""Axes of which no value is worse than another: what speaks against one, speaks against all."""
+
+
 def _variant_reason(variant: ServerVariant, gpus: int, native: bool) -> tuple[str | None, int]:
     """Return (what speaks against a variant, its max_batch_size)."""
+    changes = tuple((axis, 1) if axis in _ANY_VALUE else (axis, v) for axis, v in variant.changes)
+    return _reason_of_all_alike(variant.model, changes, gpus, native)
+
+
+@lru_cache(maxsize=2**16)  # a campaign may have a million variants, of which most are alike
+def _reason_of_all_alike(
+    model: TritonModel, changes: tuple[tuple[str, Setting], ...], gpus: int, native: bool
+) -> tuple[str | None, int]:
+    variant = ServerVariant(
+        model=model, label=model.name, position=0, version=None, changes=changes
+    )
     config = model_config.configure(variant)
     return next(_variant_problems(variant, config, gpus, native), None), config.max_batch_size
 

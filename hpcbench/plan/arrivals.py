@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from hpcbench.config.campaign import Campaign
 from hpcbench.config.load_axes import INTERVALS, Load
 from hpcbench.errors import BadInput
-from hpcbench.plan.digest import hash_id
+from hpcbench.plan.digest import hash_id, special_kind
 
 if TYPE_CHECKING:
     # Importing pyarrow takes longer than planning does.
@@ -132,6 +132,8 @@ def read_intervals(path: Path, where: str) -> Intervals:
     BadInput
         It cannot be read, or holds something else.
     """
+    if kind := special_kind(path):
+        raise BadInput(f"{where}: {path} is {kind}, which can be read only once", _HINT)
     try:
         if path.suffix in (".parquet", ".pq"):
             return intervals_between(_parquet_times(path))

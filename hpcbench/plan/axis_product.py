@@ -2,13 +2,14 @@
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hpcbench.config.campaign import Campaign
 from hpcbench.config.model import Model
 from hpcbench.config.point_rules import AXIS_NAMES, PointRule
+from hpcbench.config.values import value_key
 
 Row = tuple[Any, ...]
 """One value of each axis of a factor."""
@@ -83,23 +84,25 @@ def _row_tests(
     """Return each rule as (index of a factor, indices of its rows that match)."""
     return [
         [
-            (
-                position,
-                frozenset(
-                    number
-                    for number, row in enumerate(part.rows)
-                    if all(
-                        _is_among(value, rule[name])
-                        for name, value in zip(part.names, row, strict=True)
-                        if name in rule
-                    )
-                ),
-            )
+            (position, _matching_rows(rule, part))
             for position, part in enumerate(parts)
             if not rule.keys().isdisjoint(part.names)
         ]
         for rule in rules
     ]
+
+
+def _matching_rows(rule: Mapping[str, Sequence[Any]], part: Factor) -> frozenset[int]:
+    keys = [
+        (place, {*map(value_key, rule[name])})
+        for place, name in enumerate(part.names)
+        if name in rule
+    ]
+    return frozenset(
+        number
+        for number, row in enumerate(part.rows)
+        if all(value_key(row[place]) in wanted for place, wanted in keys)
+    )
 
 
 def allowed_combinations(
@@ -156,19 +159,13 @@ def combination_values(parts: Sequence[Factor], combination: Combination) -> dic
     }
 
 
-def _axis_values(parts: Sequence[Sequence[Factor]], axis: str) -> list[Any]:
-    """Return the values that an axis has in any of some products, each once."""
-    found: list[Any] = []
+def _axis_values(parts: Sequence[Sequence[Factor]], axis: str) -> dict[Hashable, Any]:
+    """Return the values that an axis has in any of some products, by their keys."""
+    found: dict[Hashable, Any] = {}
     for factor in (factor for part in parts for factor in part if axis in factor.names):
         place = factor.names.index(axis)
-        found += [row[place] for row in factor.rows if not _is_among(row[place], found)]
+        found |= {value_key(row[place]): row[place] for row in factor.rows}
     return found
-
-
-def _is_among(value: Any, values: Sequence[Any]) -> bool:
-    """Whether a value is one of these, of the same type."""
-    # For `in`, True equals 1.
-    return any(type(value) is type(other) and value == other for other in values)
 
 
 Part = tuple[Model, Sequence[Factor]]
@@ -244,10 +241,12 @@ def _rules(campaign: Campaign, parts: Sequence[Part], dropped: Sequence[int]) ->
             if axis == "model":
                 continue
             there = _axis_values(concerned, axis)
-            unknown = [value for value in values if not _is_among(value, there)]
+            unknown = [value for value in values if value_key(value) not in there]
             unknown_values |= bool(unknown)
             if unknown:
-                never, known = (" or ".join(_text([v]) for v in each) for each in (unknown, there))
+                never, known = (
+                    " or ".join(_text([v]) for v in each) for each in (unknown, there.values())
+                )
                 yield f"{where}: {_NAMES[axis]} is never {never}; its values: {known}"
         if not count and not unknown_values:
             yield f"{where}: no combination has all of these, or an earlier rule excludes them"

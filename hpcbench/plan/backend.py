@@ -3,11 +3,14 @@
 from collections.abc import Iterable, Iterator
 
 from hpcbench.config.triton_protobuf import ModelConfig
+from hpcbench.plan.digest import special_kind
 from hpcbench.plan.model import TritonModel, is_loop
 
 _BACKEND_OF_FILE = {
     ".onnx": "onnxruntime",
+    ".xml": "openvino",
     ".pt": "pytorch",
+    ".pt2": "pytorch",
     ".plan": "tensorrt",
     ".graphdef": "tensorflow",
     ".savedmodel": "tensorflow",
@@ -95,24 +98,44 @@ def _missing_files(
     model: TritonModel, config: ModelConfig, asked: Iterable[int | None]
 ) -> Iterator[str]:
     backend = backend_name(model)
-    if backend not in _MODEL_FILES or config.cc_model_filenames:
+    # Only of these hpcbench knows what they read. Triton takes a backend of that name for "x.name".
+    known = backend in _MODEL_FILES or (backend is None and "." not in model.name)
+    if not known or config.cc_model_filenames:
         return
     own = config.default_model_filename
-    names = (own,) if own else _MODEL_FILES[backend]
+    if backend is None and own and own not in _FOUND_BY_TRITON:
+        yield (
+            f"config.pbtxt names the file {own} and no backend, which Triton finds by "
+            f"{', '.join(_FOUND_BY_TRITON)} only; add backend"
+        )
+        return
+    names = (own,) if own else _MODEL_FILES.get(backend or "", _FOUND_BY_TRITON)
     wanted = {version for each in asked for version in _served(model, config, each)}
     for version in sorted(wanted):
         folder = model.folder / str(version)
         # A folder may be called 001, as Triton allows.
-        if not folder.is_dir() or any((folder / name).exists() for name in names):
+        if not folder.is_dir():
+            continue
+        there = next((folder / name for name in names if (folder / name).exists()), None)
+        if there is not None:
+            if kind := special_kind(there):
+                yield f"version {version}: {there} is {kind}; Triton needs a file, and would wait"
             continue
         if loop := next((folder / name for name in names if is_loop(folder / name)), None):
             yield f"version {version}: {loop} is a link that leads back to itself"
             continue
-        there = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
-        yield (
-            f"version {version} has no model file: {folder} holds {there}; the {backend} backend "
-            f"reads {' or '.join(names)}"
-        )
+        found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+        reader = f"the {backend} backend reads {' or '.join(names)}"
+        if backend is None:
+            reader = (
+                f"Triton finds the backend by one of {', '.join(_FOUND_BY_TRITON)}, or in "
+                "config.pbtxt (backend)"
+            )
+        yield f"version {version} has no model file: {folder} holds {found}; {reader}"
+
+
+_FOUND_BY_TRITON = tuple(f"model{suffix}" for suffix in _BACKEND_OF_FILE)
+"""The files by which Triton completes a configuration without a backend."""
 
 
 def _served(model: TritonModel, config: ModelConfig, asked: int | None) -> Iterable[int]:

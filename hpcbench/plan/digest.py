@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,28 @@ def hash_id(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
+def special_kind(path: Path) -> str | None:
+    """Return what a path is that nobody can read to an end, and many wait for without one.
+
+    Parameters
+    ----------
+    path
+        Any path; links are followed.
+
+    Returns
+    -------
+    str or None
+        "a named pipe", "a socket" or "a device"; None for files and folders, and for nothing.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return None
+    kinds = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+    kinds |= dict.fromkeys((stat.S_IFCHR, stat.S_IFBLK), "a device")
+    return kinds.get(stat.S_IFMT(mode))
+
+
 def content_digest(path: Path) -> str:
     """Return a hash of the names and contents of all files at or below a path.
 
@@ -48,13 +71,24 @@ def content_digest(path: Path) -> str:
         16 hexadecimal digits of a SHA-256.
     """
     total = hashlib.sha256()
-    for file in sorted(_files(path)) if path.is_dir() else [path]:
+    for file in sorted(files_below(path)) if path.is_dir() else [path]:
         total.update(_file_part(file, path))
     return total.hexdigest()[:16]
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    """Yield all files below a folder, also through links, as Triton sees them."""
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yield all files below a folder, also through links, as Triton sees them.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+
+    Yields
+    ------
+    Path
+        Each regular file, by the first path that leads to its folder.
+    """
     seen: set[str] = set()
     for place, folders, names in os.walk(folder, followlinks=True):
         # Sorted: of two paths to one folder, it must not be the file system that says which counts.
@@ -83,7 +117,7 @@ def model_digests(folder: Path) -> tuple[str, ...]:
         only that came to lie meanwhile have it. All are the same where there is none of that.
     """
     served, whole, sources = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
-    for file in sorted(_files(folder)):
+    for file in sorted(files_below(folder)):
         part = _file_part(file, folder)
         whole.update(part)
         if not _is_compiled(file, folder):
@@ -91,45 +125,6 @@ def model_digests(folder: Path) -> tuple[str, ...]:
         if _is_served(file, folder):
             served.update(part)
     return tuple(each.hexdigest()[:16] for each in (served, whole, sources))
-
-
-def python_folders(folder: Path) -> set[str]:
-    """Return the folders of a model below which Python finds modules to compile.
-
-    Parameters
-    ----------
-    folder
-        The model's folder.
-
-    Returns
-    -------
-    set of str
-        Those with a source, and those that lead to one, also through links; as paths without
-        links.
-    """
-    above: dict[str, set[str]] = {}
-    with_sources: set[str] = set()
-    waiting, seen = [os.path.realpath(folder)], set()
-    while waiting:
-        place = waiting.pop()
-        if place in seen:
-            continue
-        seen.add(place)
-        _, folders, names = next(os.walk(place), (place, [], []))
-        if any(name.endswith(".py") for name in names):
-            with_sources.add(place)
-        for name in folders:
-            below = os.path.realpath(f"{place}/{name}")
-            above.setdefault(below, set()).add(place)
-            waiting.append(below)
-    found: set[str] = set()
-    waiting = list(with_sources)
-    while waiting:
-        place = waiting.pop()
-        if place not in found:
-            found.add(place)
-            waiting += above.get(place, ())
-    return found
 
 
 def _is_compiled(file: Path, folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -10,7 +11,6 @@ from hpcbench.config import load_axes, server_axes
 from hpcbench.config.campaign import Campaign, GroupMember, NamedVariant
 from hpcbench.config.load_axes import LoadVariant
 from hpcbench.config.model import Model
-from hpcbench.config.server_axes import Server
 from hpcbench.errors import BadInput
 from hpcbench.plan import axis_product, grid_axes, model_limits
 from hpcbench.plan.arrivals import Intervals
@@ -18,7 +18,7 @@ from hpcbench.plan.axis_product import Combination, Factor
 from hpcbench.plan.digest import hash_id
 from hpcbench.plan.model import TritonModel
 from hpcbench.plan.point import (
-    Comparison,
+    OutputComparison,
     Point,
     ServerVariant,
     Shapes,
@@ -209,7 +209,7 @@ class _Part:
     variant_name: str | None
     factors: Sequence[Factor]
     problems: Sequence[str]
-    compared: Comparison | None
+    compared: OutputComparison | None
 
 
 def _parts(
@@ -251,11 +251,11 @@ def _comparison(
     models: Mapping[str, TritonModel],
     input_data: Mapping[str, str],
     model: Model,
-) -> Comparison | None:
+) -> OutputComparison | None:
     asked = campaign.comparison_of(model)
     if asked is None:
         return None
-    return Comparison(
+    return OutputComparison(
         reference=models[asked.reference or model.name],
         inputs=str(asked.inputs),
         digest=input_data[str(asked.inputs)],
@@ -280,7 +280,7 @@ def _points(
     for rule in rules:
         rule.pop("model", None)
     names = [name for factor in part.factors for name in factor.names]
-    server_names = {"version", *Server.model_fields}.intersection(names)
+    server_names = grid_axes.SERVER_NAMES.intersection(names)
     load_names = set(names) - server_names
     strings = model_limits.has_strings(part.triton_model)
     variant_of = _cached(
@@ -304,7 +304,6 @@ def _variant(
     part: _Part, image: str, flags: tuple[str, ...], values: Mapping[str, Any]
 ) -> tuple[ServerVariant, str]:
     """Return a server variant, and the part of a point's identity that it is."""
-    axes = {name: values[name] for name in Server.model_fields}
     variant = ServerVariant(
         model=part.triton_model,
         label=part.model.shown_as,
@@ -312,7 +311,7 @@ def _variant(
         version=values["version"],
         server_image=part.model.server_image,
         flags=flags,
-        changes=tuple(server_axes.config_changes(axes).items()),
+        changes=tuple(server_axes.config_changes(values).items()),
         compared=part.compared,
     )
     return variant, canonical_json(server_identity(variant, image))
@@ -338,29 +337,40 @@ def _load(
 
 
 def _cached(
-    factors: Sequence[Factor], names: Iterable[str], make: Callable[[Mapping[str, Any]], V]
+    factors: Sequence[Factor], names: AbstractSet[str], make: Callable[[Mapping[str, Any]], V]
 ) -> Callable[[Combination], V]:
     """Return ``make`` as a function of combinations, called once for the same values of its axes.
 
     Most points share their server variant or their load with others, and making either is what
     takes the time of a large grid.
     """
-    concerned = frozenset(names)
-    # A factor of one row is the same in all combinations.
-    places = tuple(
-        place
+    concerned = [
+        (place, factor)
         for place, factor in enumerate(factors)
-        if len(factor.rows) > 1 and not concerned.isdisjoint(factor.names)
-    )
+        if not names.isdisjoint(factor.names)
+    ]
+    # A factor of one row is the same in all combinations.
+    same = _values_of(names, ((factor, 0) for _, factor in concerned if len(factor.rows) == 1))
+    varying = [(place, factor) for place, factor in concerned if len(factor.rows) > 1]
     known: dict[tuple[int, ...], V] = {}
 
     def of_combination(combination: Combination) -> V:
-        key = tuple([combination[place] for place in places])
+        key = tuple([combination[place] for place, _ in varying])
         found = known.get(key)
         if found is None:
-            values = axis_product.combination_values(factors, combination)
-            found = make({name: value for name, value in values.items() if name in concerned})
+            chosen = ((factor, combination[place]) for place, factor in varying)
+            found = make(same | _values_of(names, chosen))
             known[key] = found
         return found
 
     return of_combination
+
+
+def _values_of(names: AbstractSet[str], chosen: Iterable[tuple[Factor, int]]) -> dict[str, Any]:
+    """Return the values of axes in the rows that are chosen of some factors."""
+    return {
+        name: value
+        for factor, number in chosen
+        for name, value in zip(factor.names, factor.rows[number], strict=True)
+        if name in names
+    }

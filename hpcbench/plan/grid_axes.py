@@ -1,8 +1,7 @@
 """Which axes a model has in a campaign, and how many points their products have."""
 
-import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +15,11 @@ from hpcbench.config.yaml_model import axis_values
 from hpcbench.errors import BadInput
 from hpcbench.plan import axis_product
 
-MOST_POINTS = 10**6
-"""Larger grids are mostly mistakes: they take minutes and GiB to plan, and years to measure."""
+MOST_MEASUREMENTS = 10**6
+"""More are mostly a mistake: they take minutes and GiB to plan, and years to measure."""
+
+SERVER_NAMES = frozenset({"version", *Server.model_fields})
+"""The axes of which another value is another server; the rest are of the load."""
 
 
 @dataclass(frozen=True)
@@ -117,48 +119,85 @@ def grid_size(campaign: Campaign) -> int:
     int
         Of all models, alone and in groups; before ``exclude``, and before equal ones are merged.
     """
-    alone = [_model_size(campaign, model, GroupMember()) for model in campaign.models]
-    groups = [
-        math.prod(
-            _model_size(campaign, model, group[model.shown_as])
-            for model in campaign.models
-            if model.shown_as in group
-        )
-        for group in campaign.together
+    alone = (_model_size(campaign, model, GroupMember())[1] for model in campaign.models)
+    return sum(alone) + sum(_group_size(campaign, group) for group in campaign.together)
+
+
+def _group_size(campaign: Campaign, group: Mapping[str, GroupMember]) -> int:
+    """Each model under load while the others are idle, and then all of them, each with a point."""
+    members = [
+        _model_size(campaign, model, group[model.shown_as])
+        for model in campaign.models
+        if model.shown_as in group
     ]
-    return sum(alone) + sum(groups)
+    servers = [server for server, _ in members]
+    alone = (
+        points * math.prod([*servers[:number], *servers[number + 1 :]])
+        for number, (_, points) in enumerate(members)
+    )
+    return sum(alone) + len(members) * math.prod(points for _, points in members)
 
 
-def _model_size(campaign: Campaign, model: Model, member: GroupMember) -> int:
-    total = 0
+def _model_size(campaign: Campaign, model: Model, member: GroupMember) -> tuple[int, int]:
+    """Return how many servers a model has, and how many points on all of them."""
+    servers = points = 0
     variants: list[NamedVariant | None] = [*campaign.variants.values()]
     for own in variants or [None]:
-        for axes in products(model, axes_of(campaign, model, own, member)):
-            # Axes that do not fit together are reported when the grid is expanded.
-            with contextlib.suppress(ValueError):
-                factors = axis_product.make_factors(axes, zipped_fields(campaign))
-                total += math.prod(len(factor.rows) for factor in factors)
-    return total
+        axes = axes_of(campaign, model, own, member)
+        sizes = [_product_size(campaign, product) for product in products(model, axes)]
+        # Closed and open loops load the same servers.
+        servers += max(server for server, _ in sizes)
+        points += sum(server * load for server, load in sizes)
+    return servers, points
 
 
-def check_size(campaign: Campaign, *, yes: bool) -> None:
-    """Check that somebody wants a grid of this size.
+def _product_size(campaign: Campaign, axes: Mapping[str, Sequence[Any]]) -> tuple[int, int]:
+    """Return how many servers a product of axes has, and how many loads of each of them."""
+    try:
+        factors = axis_product.make_factors(axes, zipped_fields(campaign))
+    except ValueError:
+        return 0, 0  # axes that do not fit together are reported when the grid is expanded
+    server, load = (
+        math.prod(
+            len(factor.rows)
+            for factor in factors
+            if SERVER_NAMES.isdisjoint(factor.names) == is_load
+        )
+        for is_load in (False, True)
+    )
+    return server, load
+
+
+def check_size(campaign: Campaign, *, pools: int, yes: bool, all_points: bool = True) -> None:
+    """Check that somebody wants a campaign of this size.
 
     Parameters
     ----------
     campaign
         The campaign.
+    pools
+        How many pools measure it.
     yes
-        Whether the user says so.
+        Whether the user says that the size is meant.
+    all_points
+        Whether all points are measured. Of chosen ones, few are left of however many there are, so
+        repeats and pools do not count.
 
     Raises
     ------
     BadInput
-        The grid is larger than `MOST_POINTS`, and nobody said that it is meant.
+        It has more measurements than `MOST_MEASUREMENTS`, and nobody said that it is meant.
     """
-    size = grid_size(campaign)
-    if size > MOST_POINTS and not yes:
-        raise BadInput(
-            f"{campaign.source}: its axes have {size:,} combinations, more than {MOST_POINTS:,}",
-            "give fewer values, or join axes with zip; if it is meant, repeat with --yes",
-        )
+    combinations = grid_size(campaign)
+    times = campaign.repeats * pools if all_points else 1
+    if combinations * times <= MOST_MEASUREMENTS or yes:
+        return
+    each = (
+        f", and with repeats and pools {combinations * times:,} measurements" if times > 1 else ""
+    )
+    raise BadInput(
+        f"{campaign.source}: its axes have {combinations:,} combinations{each}, more than "
+        f"{MOST_MEASUREMENTS:,}",
+        "give fewer values, or join axes with zip; if it is meant, repeat with --yes, in Python "
+        "with yes=True",
+    )

@@ -1,6 +1,7 @@
 """What is written of a point before anything is measured: its record, and its row in the plan."""
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -59,7 +60,7 @@ def initial_record(
         reason=reason,
         model=variant.model.name,
         model_position=variant.position,
-        needs=_needed_configs(variant.model),
+        **_configs_of_others(point, placement),
         shapes=json.dumps(dict(point.shapes)) if point.shapes else None,
         runtime=site.container.runtime,
         server_image=site.container.server_image,
@@ -75,13 +76,37 @@ def initial_record(
     )
 
 
-def _needed_configs(model: TritonModel) -> str | None:
-    configs = {
-        part.name: text_format.MessageToString(ModelConfig.FromString(part.config))
+def _configs_of_others(point: Point, placement: Placement) -> dict[str, Any]:
+    """Return the columns with the config.pbtxt of the other models that the server has to hold."""
+    requests = dict(placement.requests)
+    others = [each for each in point.served if each != point.variant]
+    shared = {
+        each.model.name: model_config.to_deploy(each, requests.get(each.model.name, ()))
+        for each in others
+    }
+    beside = dict(shared)
+    for each in others:
+        beside |= _needed_configs(each.model, shared)
+    # The model itself is needed by one that it shares its server with: it has its own column.
+    beside.pop(point.variant.model.name, None)
+    needs = _needed_configs(point.variant.model, shared)
+    return {"needs": _texts(needs), "beside_configs": _texts(beside)}
+
+
+def _needed_configs(
+    model: TritonModel, shared: Mapping[str, ModelConfig]
+) -> dict[str, ModelConfig]:
+    """Return what a model needs; those that are measured on its server are there as variants."""
+    return {
+        part.name: shared.get(part.name, ModelConfig.FromString(part.config))
         for part in model.composing
         if part.name in model.needs
     }
-    return json.dumps(configs) if configs else None
+
+
+def _texts(configs: Mapping[str, ModelConfig]) -> str | None:
+    texts = {name: text_format.MessageToString(config) for name, config in configs.items()}
+    return json.dumps(texts) if texts else None
 
 
 def plan_rows(todo: Plan) -> list[dict[str, Any]]:

@@ -2,14 +2,15 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from hpcbench.config.campaign import Campaign
 from hpcbench.config.triton_protobuf import DataType, ModelConfig
 from hpcbench.errors import BadInput
-from hpcbench.plan.digest import content_digest
+from hpcbench.plan.digest import content_digest, special_kind
 from hpcbench.plan.model import TritonModel
+from hpcbench.plan.model_limits import has_strings
 from hpcbench.plan.point import Point
 from hpcbench.plan.stored_events import VALUE_BYTES, check_compared
 
@@ -43,6 +44,9 @@ def input_digest(name: str, where: str) -> str:
         perf_analyzer could not read it.
     """
     path = Path(name)
+    if kind := special_kind(path):
+        # Read here first, it would be empty when perf_analyzer reads it.
+        raise BadInput(f"{where}: {name} is {kind}, which can be read only once", _HINT)
     try:
         if path.is_file() and "data" not in json.loads(path.read_text(encoding="utf-8")):
             raise BadInput(
@@ -97,6 +101,47 @@ def folder_problems(
                 f"{size * math.prod(dims)}"
             )
     return found
+
+
+def gets_random_strings(point: Point) -> bool:
+    """Whether a point sends random strings, which many models cannot read.
+
+    Parameters
+    ----------
+    point
+        The point.
+
+    Returns
+    -------
+    bool
+        False also where only the server knows the inputs.
+    """
+    load, model = point.load, point.variant.model
+    random = load.input_data == "random" and load.string_data is None
+    return random and model.inputs is not None and has_strings(model)
+
+
+def strings_hints(points: Iterable[Point]) -> tuple[str, ...]:
+    """Return a hint for each model that gets random strings.
+
+    Parameters
+    ----------
+    points
+        The points of a campaign.
+
+    Returns
+    -------
+    tuple of str
+        A sentence each.
+    """
+    # One point of each kind of load: there may be a million of them.
+    kinds = {(p.variant.label, p.load.input_data, p.load.string_data is None): p for p in points}
+    labels = dict.fromkeys(p.variant.label for p in kinds.values() if gets_random_strings(p))
+    return tuple(
+        f"model '{label}': its inputs of TYPE_STRING get random letters; if it reads anything else "
+        "from them, give that with string_data, or a file as input_data"
+        for label in labels
+    )
 
 
 def input_digests(campaign: Campaign) -> dict[str, str]:

@@ -11,8 +11,8 @@ from google.protobuf import text_format
 
 from hpcbench.config.triton_protobuf import ModelConfig
 from hpcbench.errors import BadInput, did_you_mean
-from hpcbench.plan.digest import hash_id, model_digests
-from hpcbench.plan.model_links import check_links
+from hpcbench.plan.digest import hash_id, model_digests, special_kind
+from hpcbench.plan.model_links import check_links, neighbours
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +64,10 @@ class TritonModel:
     swappable: bool = True
     former_digests: tuple[str, ...] = ()
 
+    def __hash__(self) -> int:
+        # Of what tells models apart, not of all: a plan looks for a model a million times.
+        return hash((self.name, self.digest))
+
 
 def read_model(
     repository: Path | Sequence[Path],
@@ -104,7 +108,9 @@ def read_model(
     folder = home / name
     versions = _versions(home, folder)
     if bound is not None:
-        check_links(home, folder, bound)
+        check_links(home, folder, bound)  # first: the neighbours are found in what links lead to
+        for path in neighbours(folder):
+            check_links(home, path, bound)
     config = _read_config(folder / "config.pbtxt", name)
     has_inputs = bool(config.input)
     steps = [step.model_name for step in config.ensemble_scheduling.step]
@@ -223,7 +229,7 @@ def _kind(path: Path) -> str:
         return "a link that leads back to itself"
     if not path.exists():
         return f"a link to {path.readlink()}, which is not there"
-    return "a folder" if path.is_dir() else "no regular file"
+    return "a folder" if path.is_dir() else special_kind(path) or "no regular file"
 
 
 def is_swappable(config: ModelConfig) -> bool:

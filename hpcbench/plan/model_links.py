@@ -1,15 +1,25 @@
-"""Where the links of a model may lead: whoever made them must not choose what a container sees.
+"""What a model reads outside of its folder: where its links lead, and its sources look.
 
 A container gets what a model's links lead to. In a repository of somebody else's, one of them may
-lead to the keys of whoever measures it.
+lead to the keys of whoever measures it: whoever made them must not choose what a container sees.
 """
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from hpcbench.config.container import Container
 from hpcbench.errors import BadInput
+from hpcbench.plan.digest import files_below
+
+LARGEST_SOURCE = 2**20
+"""Bytes. What is larger is hardly a source that people wrote."""
+
+_UPWARDS = re.compile(
+    rb"\.\./\.\.|[\"']\.\.[\"'].*[\"']\.\.[\"']|pardir|parents\[|(\.parent\b.*){3}|(dirname\(.*){3}"
+)
+"""From a version folder, two folders up is the repository."""
 
 
 def bound_folders(container: Container) -> tuple[Path, ...]:
@@ -64,3 +74,35 @@ def check_links(repository: Path, folder: Path, bound: Sequence[Path]) -> None:
         for place, folders, names in os.walk(real):
             entries = (Path(place) / name for name in (*folders, *names))
             waiting += [entry for entry in entries if entry.is_symlink()]
+
+
+def neighbours(folder: Path) -> list[Path]:
+    """Return what lies beside a model and is read by its sources.
+
+    Parameters
+    ----------
+    folder
+        The model's folder.
+
+    Returns
+    -------
+    list of Path
+        Files and folders of the repository whose names stand in Python sources of the model, where
+        one of these looks two folders up.
+    """
+    sources = [
+        path.read_bytes()
+        for path in files_below(folder)
+        if path.suffix == ".py" and path.stat().st_size <= LARGEST_SOURCE
+    ]
+    if not any(map(_UPWARDS.search, sources)):
+        return []
+    words = {word for source in sources for word in re.findall(rb"[\w.-]+", source)}
+    # As in "from common.layers import x".
+    words |= {part for word in words for part in word.split(b".")}
+    real = Path(os.path.realpath(folder))
+    return [
+        path
+        for path in sorted(real.parent.iterdir())
+        if path != real and os.fsencode(path.name.removesuffix(".py")) in words
+    ]

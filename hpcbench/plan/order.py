@@ -16,6 +16,9 @@ from hpcbench.plan.placement import (
 )
 from hpcbench.plan.point import Point, Request, ServerVariant
 
+Requests = tuple[tuple[str, tuple[Request, ...]], ...]
+"""What a campaign sends to the models of a server, by the names of these."""
+
 
 def make_placements(
     points: Iterable[Point],
@@ -44,7 +47,7 @@ def make_placements(
     Returns
     -------
     list of Placement
-        As `round_by_round` orders them.
+        As `interleave_repeats` orders them.
     """
     by_server: dict[tuple[ServerVariant, ...], list[Point]] = {}
     for point in points:
@@ -55,7 +58,13 @@ def make_placements(
         swaps = not fresh_servers and all(variant.model.swappable for variant in served)
         family = tuple(map(_without_scheduling, served)) if swaps else served
         families.setdefault(family, []).append(members)
-    requests = {family: _requests(variants) for family, variants in families.items()}
+    # Most servers of a large campaign get the same requests: kept once.
+    known: dict[Requests, Requests] = {}
+    requests = {
+        family: known.setdefault(found, found)
+        for family, variants in families.items()
+        for found in (_requests(variants),)
+    }
     placements = [
         Placement(
             campaign=campaign,
@@ -67,7 +76,7 @@ def make_placements(
         for repeat in range(repeats)
         for family, variants in families.items()
     ]
-    return list(round_by_round(placements))
+    return list(interleave_repeats(placements))
 
 
 def order_of_repeat(variants: Sequence[list[Point]], repeat: int) -> list[list[Point]]:
@@ -120,11 +129,11 @@ def in_drawn_order(placement: Placement, seed: int) -> Placement:
     return replace(placement, points=tuple(points))
 
 
-def round_by_round(placements: Iterable[Placement | None]) -> tuple[Placement, ...]:
+def interleave_repeats(placements: Iterable[Placement | None]) -> tuple[Placement, ...]:
     """Return placements in the order in which they are submitted.
 
     All first repeats come before all second ones, however long they take: what drifts in the
-    course of a session then meets all configurations alike. Within a round, long placements come
+    course of a session then meets all configurations alike. Within a repeat, long placements come
     first, so that the last jobs to end are short.
 
     Parameters
@@ -149,9 +158,7 @@ def _without_scheduling(variant: ServerVariant) -> ServerVariant:
     return replace(variant, changes=kept)
 
 
-def _requests(
-    variants: Iterable[Iterable[Point]],
-) -> tuple[tuple[str, tuple[Request, ...]], ...]:
+def _requests(variants: Iterable[Iterable[Point]]) -> Requests:
     found: dict[str, set[Request]] = {}
     for point in itertools.chain.from_iterable(variants):
         requests = found.setdefault(point.variant.model.name, set())
@@ -179,7 +186,7 @@ def split_placements(
     Returns
     -------
     tuple of Placement
-        The same points, as `round_by_round` orders them.
+        The same points, as `interleave_repeats` orders them.
     """
     parts = [part for placement in placements for part in _fit_walltime(placement, walltime_s)]
     # The number decides between equally long placements, which cannot be compared themselves.
@@ -193,7 +200,7 @@ def split_placements(
             break
         heapq.heapreplace(heap, (-halves[0].estimate_s, number, halves[0]))
         heapq.heappush(heap, (-halves[1].estimate_s, len(heap) + len(parts), halves[1]))
-    return round_by_round(part for _, _, part in heap)
+    return interleave_repeats(part for _, _, part in heap)
 
 
 def _halves(placement: Placement) -> list[Placement]:
@@ -212,7 +219,7 @@ def _halves(placement: Placement) -> list[Placement]:
 
 def _fit_walltime(placement: Placement, walltime_s: int | None) -> list[Placement]:
     """Return parts that end within one job even if no point settles."""
-    if walltime_s is None:
+    if walltime_s is None or len(placement.points) == 1:
         return [placement]
     parts: list[list[Point]] = []
     served: tuple[ServerVariant, ...] = ()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from hpcbench.config.load_axes import WINDOWS_IN_A_ROW
@@ -15,6 +15,7 @@ from hpcbench.config.triton_protobuf import ModelConfig
 from hpcbench.config.values import BASE
 from hpcbench.plan import accelerators
 from hpcbench.plan.backend import backend_name
+from hpcbench.plan.model import TritonModel
 from hpcbench.plan.point import Point, Request, ServerVariant
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class Placement:
         groups = itertools.groupby(self.points, lambda point: point.together_id or point.id)
         return tuple(tuple(group) for _, group in groups)
 
-    @property
+    @cached_property
     def estimate_s(self) -> float:
         """Seconds that it takes if every point settles as earlier ones, or within three windows."""
         swaps_s = SWAP_S * (len(self.served) - 1)
@@ -242,17 +243,16 @@ def server_start_s(served: Iterable[ServerVariant]) -> float:
         TensorRT compiles one after the other.
     """
     served = tuple(served)
-    backends_s = max(map(_backend_start_s, served), default=0.0)
+    backends_s = max((_backend_start_s(variant.model) for variant in served), default=0.0)
     return SERVER_START_S + backends_s + ENGINE_S * sum(map(builds_engines, served))
 
 
-@lru_cache  # the points of a grid come variant by variant
-def _backend_start_s(variant: ServerVariant) -> float:
-    models = (variant.model, *variant.model.composing)
-    return max(BACKEND_START_S.get(backend_name(model) or "", 0.0) for model in models)
+@lru_cache  # a grid has few models
+def _backend_start_s(model: TritonModel) -> float:
+    models = (model, *model.composing)
+    return max(BACKEND_START_S.get(backend_name(each) or "", 0.0) for each in models)
 
 
-@lru_cache  # the points of a grid come variant by variant
 def builds_engines(variant: ServerVariant) -> bool:
     """Whether TensorRT compiles the model, because an axis or its config.pbtxt asks for it.
 
@@ -268,9 +268,14 @@ def builds_engines(variant: ServerVariant) -> bool:
     """
     value = variant.axes.get("accelerator", BASE)
     if value == BASE:
-        config = ModelConfig.FromString(variant.model.config)
-        return "tensorrt" in accelerators.compiling_accelerators(config)
+        return _builds_engines_itself(variant.model)
     return bool(value) and json.loads(str(value))["name"] == "tensorrt"
+
+
+@lru_cache  # a grid has few models
+def _builds_engines_itself(model: TritonModel) -> bool:
+    config = ModelConfig.FromString(model.config)
+    return "tensorrt" in accelerators.compiling_accelerators(config)
 
 
 def longest_s(group: PointGroup) -> float:

@@ -18,7 +18,7 @@ from hpcbench.errors import BadInput, did_you_mean
 from hpcbench.plan import applicability, arrivals, grid
 from hpcbench.plan.former_points import former_points, known_points
 from hpcbench.plan.grid import Grid
-from hpcbench.plan.input_data import check_inputs, input_digests
+from hpcbench.plan.input_data import check_inputs, input_digests, strings_hints
 from hpcbench.plan.model import TritonModel, read_model
 from hpcbench.plan.model_links import bound_folders
 from hpcbench.plan.order import make_placements, split_placements
@@ -71,6 +71,8 @@ class Plan:
         such digests, and so with the ids that earlier results have.
     not_checked
         What could not be looked at from this host, each a line.
+    hints
+        What may make points fail that nothing speaks against, each a sentence.
     """
 
     campaign: Campaign
@@ -80,6 +82,7 @@ class Plan:
     inapplicable: tuple[Inapplicable, ...] = ()
     former: Mapping[str, tuple[Point, ...]] = field(default_factory=dict)
     not_checked: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
 
     def without_done(self, done: "AbstractSet[Key]") -> "Plan":
         """Return the part of the plan that is left.
@@ -147,13 +150,13 @@ class Plan:
         )
 
     @property
-    def gpu_s(self) -> float:
-        """GPU seconds that the plan takes, over all pools, if every point settles at once."""
-        return sum(
-            p.estimate_s * self.site.pools[pool].gpus_per_job
-            for pool, waiting in self.placements.items()
-            for p in waiting
-        )
+    def gpu_hours(self) -> dict[str, float]:
+        """GPU hours that each pool with GPUs takes, if every point settles at once."""
+        return {
+            name: sum(each.estimate_s for each in waiting) * gpus / 3600
+            for name, waiting in self.placements.items()
+            if (gpus := self.site.pools[name].gpus_per_job)
+        }
 
     def _repr_html_(self) -> str:
         """Show a notebook how much there is to do."""
@@ -174,9 +177,11 @@ class Plan:
             "done": self.done,
             "left": left,
             "time": f"about {timedelta(seconds=round(self.estimate_s))}",
+            "GPU hours": {name: round(hours, 2) for name, hours in self.gpu_hours.items()},
             "not applicable": [
                 {"measurements": number, "reason": reason} for reason, number in reasons.items()
             ],
+            "hints": "; ".join(self.hints),
             "not checked": "; ".join(self.not_checked),
         }
         title = f"{self.campaign.name} on {self.site.name}"
@@ -267,6 +272,7 @@ def plan(
         inapplicable=tuple(inapplicable),
         former=former,
         not_checked=software.not_checked,
+        hints=strings_hints(points.points),
     )
     if results is None:
         return todo

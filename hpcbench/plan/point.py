@@ -18,7 +18,7 @@ Request = tuple[Shapes, int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class OutputComparison:
     """What the outputs of a server are compared with.
 
     Attributes
@@ -39,7 +39,7 @@ class Comparison:
     events: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ServerVariant:
     """One Triton configuration: a model of the repository and what the campaign changes in it.
 
@@ -70,7 +70,11 @@ class ServerVariant:
     server_image: str | None = None
     flags: tuple[str, ...] = ()
     changes: tuple[tuple[str, Setting], ...]
-    compared: Comparison | None = None
+    compared: OutputComparison | None = None
+
+    def __hash__(self) -> int:
+        # Of what tells variants of a campaign apart, not of all: it may have a million of them.
+        return hash((self.position, self.version, self.changes))
 
     @property
     def axes(self) -> dict[str, Setting]:
@@ -78,7 +82,7 @@ class ServerVariant:
         return dict(self.changes)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Point:
     """One element of the grid: a server variant and a load on it.
 
@@ -116,6 +120,8 @@ class Point:
     @property
     def served(self) -> tuple[ServerVariant, ...]:
         """All variants that the server holds, in the order of the campaign."""
+        if not self.co_located:
+            return (self.variant,)
         others = (b.variant if isinstance(b, Point) else b for b in self.co_located)
         return tuple(sorted((self.variant, *others), key=lambda variant: variant.position))
 
@@ -210,4 +216,8 @@ def canonical_json(value: Mapping[str, Any]) -> str:
     str
         JSON with sorted keys and without spaces.
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return _ENCODER.encode(value)
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+"""Made once: json.dumps makes one for each call, which takes longer than to use it."""

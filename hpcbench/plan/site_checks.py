@@ -21,7 +21,8 @@ def check_gpus(site: Site, pools: Iterable[str]) -> None:
     Raises
     ------
     BadInput
-        Where the runtime of the site cannot give a server the GPUs of its jobs.
+        Where the runtime of the site cannot give a server the GPUs of its jobs, or a server could
+        use one of them only.
     """
     with_gpus = [name for name in pools if site.pools[name].gpus_per_job]
     if with_gpus and site.container.wastes_gpus:
@@ -32,6 +33,14 @@ def check_gpus(site: Site, pools: Iterable[str]) -> None:
             "or podman-hpc, server_image, sdk_image); or, to measure these nodes' CPUs, "
             "container.cpus_only: true",
         )
+    for name in with_gpus:
+        pool = site.pools[name]
+        if " MIG " in (pool.gpu or "") and pool.gpus_per_job > 1:
+            raise BadInput(
+                f"pool {name} of site '{site.name}': a program of CUDA's uses one MIG instance "
+                f"only, and its jobs ask for {pool.gpus_per_job}",
+                "gpus_per_job: 1, and max_jobs: as many as there are instances",
+            )
 
 
 def check_walltime(site: Site, placements: Mapping[str, Sequence[Placement]]) -> None:
@@ -51,8 +60,10 @@ def check_walltime(site: Site, placements: Mapping[str, Sequence[Placement]]) ->
     """
     for name, waiting in placements.items():
         limit_s = site.pools[name].walltime
-        longest = max(waiting, key=lambda placement: placement.needs_s(1), default=None)
-        if limit_s is None or longest is None or longest.needs_s(1) <= limit_s:
+        if limit_s is None or not waiting:
+            continue
+        longest = max(waiting, key=lambda placement: placement.needs_s(1))
+        if longest.needs_s(1) <= limit_s:
             continue
         builds = any(map(builds_engines, longest.points[0].served))
         engines = f", {ENGINE_S / 60:.0f} min of it for TensorRT's engines" if builds else ""

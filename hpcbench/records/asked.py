@@ -84,7 +84,11 @@ class Asked:
     )
     needs: str | None = _provenance(
         "models that it calls and that the server held for it, as JSON: the config.pbtxt of each "
-        "by its name; missing: none, or an ensemble's only"
+        "by its name, as the server held it; missing: none, or an ensemble's only"
+    )
+    beside_configs: str | None = _provenance(
+        "the config.pbtxt to deploy of each model of `beside`, and of those that it needs, as JSON "
+        "by name; missing: nothing shared the server"
     )
     shapes: str | None = _model(
         "the lengths given to the inputs, without the batch dimension, as JSON"

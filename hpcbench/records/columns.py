@@ -243,7 +243,7 @@ class Record(Asked):
         "thermal, hw_thermal, hw_power_brake; empty: for no reason; missing: not known"
     )
     gpu_other_processes: int | None = _metric(
-        "most processes that computed on one of the GPUs and were not the server's", unit="1"
+        "most processes on a GPU, less server and perf_analyzer; missing: not known", unit="1"
     )
     gpu_energy_j: float | None = _metric(
         "energy of the GPUs while perf_analyzer ran, with its start; older results only", unit="J"
@@ -303,6 +303,9 @@ class Record(Asked):
     gpu_mig_instance: str | None = _provenance(
         "GPU instance and compute instance, such as 7/0, where the GPU is divided (MIG)"
     )
+    gpu_mig_profile: str | None = _provenance("its size, such as 1g.5gb; also part of gpu_name")
+    gpu_persistence_mode: bool | None = _provenance("the driver stays loaded for all of its GPUs")
+    gpu_ecc: bool | None = _provenance("the memory of all of its GPUs corrects errors (ECC)")
     gpu_numa_node: str | None = _provenance("the NUMA node that the GPU is attached to")
     gpu_pcie_generation: int | None = _provenance(
         "generation of PCIe that the GPU has on this node; the least of several", unit="1"

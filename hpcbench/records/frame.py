@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hpcbench.records import parquet, validity
-from hpcbench.records.columns import MEASURED, SCHEMA
+from hpcbench.records.columns import FINAL, MEASURED, SCHEMA
 from hpcbench.records.store import OnDamage, read_table, record_files
 
 KEY_COLUMNS = ("site", "point_id", "pool", "run_id", "repeat")
 """What names a measurement among those of many sites and sessions: pools of two may have one name.
-Rows of older versions have no run_id; they count as of one session."""
+Rows of older versions have no run_id; they count as of one session, which another one may have gone
+on with."""
 
 ATTEMPT_COLUMNS = ("ended_at", "placement_id")
 """What separates one attempt at a measurement from the next."""
@@ -181,18 +182,36 @@ def best_attempts(table: pa.Table) -> pa.Array:
     -------
     pyarrow.Array
         Positions of rows, in the order of `SORT_COLUMNS`. Of several attempts at a measurement,
-        the last measured one; where none was measured, the last.
+        the last measured one; where none was measured, the last. A row of an older version that
+        was to be tried again gives way to the row of the session that has tried it.
     """
     measured = pc.is_in(table["status"], pa.array(sorted(MEASURED))).cast(pa.int8())
     ended = pc.fill_null(table["ended_at"].cast(pa.int64()), 0)
     rank = pa.table([measured, ended, table["placement_id"]], names=["1", "2", "3"])
     by_rank = pc.sort_indices(rank, sort_keys=[(name, "ascending") for name in rank.column_names])
     keys = table.select(KEY_COLUMNS).take(by_rank).to_pandas(types_mapper=_PANDAS_TYPES.get)
-    last = by_rank.filter(pa.array(~keys.duplicated(keep="last").to_numpy()))
+    final = pc.is_in(table["status"], pa.array(sorted(FINAL))).take(by_rank)
+    others = keys.duplicated(keep="last").to_numpy() | _is_retried(keys, final.to_numpy())
+    last = by_rank.filter(pa.array(~others))
     order = table.select(SORT_COLUMNS).take(last)
     return last.take(
         pc.sort_indices(order, sort_keys=[(name, "ascending") for name in SORT_COLUMNS])
     )
+
+
+def _is_retried(keys: pd.DataFrame, final: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return which rows without a session were tried again in one.
+
+    The session that went on with them has a name, so that the two do not have the same key.
+    """
+    old = keys["run_id"].isna().to_numpy() & ~final
+    if not old.any():
+        return old
+    names = [name for name in KEY_COLUMNS if name != "run_id"]
+    numbers = keys.groupby(names, dropna=False, sort=False).ngroup().to_numpy()
+    tried = np.bincount(numbers[keys["run_id"].notna().to_numpy()], minlength=len(keys)) > 0
+    found: npt.NDArray[np.bool_] = old & tried[numbers]
+    return found
 
 
 _PANDAS_TYPES = {

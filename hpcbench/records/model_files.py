@@ -5,7 +5,6 @@ which files are the present ones.
 """
 
 import contextlib
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,7 +58,7 @@ def current_digests(path: Path) -> dict[str, frozenset[str]]:
 
 
 def count_earlier(results: Results, on_damage: OnDamage | None = None) -> int:
-    """Count the records of earlier model files in a folder. Imports no pandas to do so.
+    """Count the measurements of earlier model files in a folder.
 
     Parameters
     ----------
@@ -77,16 +76,18 @@ def count_earlier(results: Results, on_damage: OnDamage | None = None) -> int:
     if not current or not results.records.is_dir():
         return 0
     pairs = _distinct(read_table(results.folder, _PAIR, on_damage=on_damage))
-    return sum(
-        count
-        for (label, digest), count in pairs.items()
-        if digest is not None and digest not in current.get(label, (digest,))
-    )
+    if all(digest is None or digest in current.get(label, (digest,)) for label, digest in pairs):
+        return 0
+    # Only where there are some: it imports pandas, and a measurement may have several records.
+    from hpcbench.records.frame import load_results
+
+    frame = load_results(results.folder, FILE_COLUMNS, on_damage=lambda _: None)
+    return int(is_earlier(frame, current).sum())
 
 
-def _distinct(table: pa.Table) -> Counter[tuple[str, str | None]]:
+def _distinct(table: pa.Table) -> set[tuple[str, str | None]]:
     # Not table.group_by, which imports pandas.
-    return Counter(zip(*(table[name].to_pylist() for name in _PAIR), strict=True))
+    return set(zip(*(table[name].to_pylist() for name in _PAIR), strict=True))
 
 
 def is_earlier(frame: "DataFrame", current: Mapping[str, frozenset[str]]) -> npt.NDArray[np.bool_]:

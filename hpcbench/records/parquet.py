@@ -25,8 +25,9 @@ from hpcbench.records.roles import may_become
 BATCH_ROWS = 16_384
 """How many rows of a large file are in memory at once."""
 
-MERGED = {b"hpcbench_merged": b"1"}
-"""Metadata of a file that holds each measurement once, and in order."""
+MERGED = {b"hpcbench_merged": b"2"}
+"""Metadata of a file that holds each measurement once, and in order. What was merged by another
+rule for which attempt counts has another number."""
 
 NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 """A missing value in the name of a folder, as Hive, Arrow, Spark and DuckDB write it."""

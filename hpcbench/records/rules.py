@@ -11,16 +11,15 @@ References
    intervals of quantiles that assume no distribution.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from hpcbench.records.columns import Status
+from hpcbench.records.config_rule import CONFIG_COLUMNS, has_other_config
 from hpcbench.records.rule_columns import (
     LEAST_RATE_SENT,
     PERCENTILES,
@@ -132,7 +131,9 @@ def _has_other_batches(table: pa.Table) -> Flags:
 
 
 def _has_few_requests(table: pa.Table) -> Flags:
-    quantile = numbers(table, "percentile") / 100
+    # Where the mean was asked for, the percentile that is quoted beside it is the 99th.
+    quoted = np.where(np.isnan(numbers(table, "latency_p99_us")), np.nan, 99.0)
+    quantile = first_known(numbers(table, "percentile"), quoted) / 100
     # All of n requests are below the true quantile with probability quantile ** n. Above 2.5 %,
     # the 95 % interval of the quantile has no upper end.
     found: Flags = numbers(table, "request_count") * np.log(quantile) > np.log(0.025)
@@ -199,10 +200,14 @@ def _is_disturbed(table: pa.Table) -> Flags:
 
 
 def _is_other_device(table: pa.Table) -> Flags:
-    lacking: Flags = numbers(table, "gpu_count") < numbers(table, "pool_gpu_count")
+    other: Flags = np.abs(numbers(table, "gpu_count") - numbers(table, "pool_gpu_count")) > 0
     if not {"pool_gpu", "gpu_name"} <= set(table.column_names):
-        return lacking
-    return lacking | flags(pc.not_equal(table["pool_gpu"], table["gpu_name"]))
+        return other
+    return other | flags(pc.not_equal(table["pool_gpu"], table["gpu_name"]))
+
+
+def _is_shared_gpu(table: pa.Table) -> Flags:
+    return numbers(table, "gpu_other_processes") > 0
 
 
 def _is_throttled(table: pa.Table) -> Flags:
@@ -233,50 +238,6 @@ def _has_short_windows(table: pa.Table) -> Flags:
     window_s = first_known(counted_s / numbers(table, "windows_counted"), asked_s)
     found: Flags = window_s * 1e6 < slowest
     return found
-
-
-def _has_other_config(table: pa.Table) -> Flags:
-    most = numbers(table, "max_batch_size")
-    wrong: Flags = (most > 0) & (numbers(table, "batch_size") > most)
-    if "variant" not in table.column_names:
-        return wrong
-    instances, batching, delay = _asked_config(table["variant"])
-    per_group = numbers(table, "instance_count")
-    has_batching = numbers(table, "dynamic_batching")
-    # The axis is the count of a group; the server tells the sum over groups and GPUs.
-    wrong |= ~np.isnan(per_group) & (np.fmod(per_group, instances) > 0)
-    wrong |= ~np.isnan(has_batching) & (np.abs(has_batching - batching) > 0)
-    wrong |= np.abs(numbers(table, "max_queue_delay_us") - delay) > 0
-    return wrong
-
-
-def _asked_config(variants: pa.ChunkedArray) -> tuple[Numbers, Numbers, Numbers]:
-    """Return instances, dynamic batching (0 or 1) and queue delay as asked for; NaN: not asked."""
-    encoded = variants.combine_chunks()
-    if not pa.types.is_dictionary(encoded.type):
-        encoded = encoded.cast(pa.string()).dictionary_encode()
-    asked = [_numbers_of(text) for text in encoded.dictionary.to_pylist()]
-    table = np.array([*asked, (np.nan,) * 3], dtype=float)
-    # A missing variant is the last row.
-    rows = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
-    instances, batching, delay = table[rows].T
-    return instances, batching, delay
-
-
-def _numbers_of(variant: str) -> tuple[float, float, float]:
-    try:
-        axes = dict(json.loads(variant))
-    except (ValueError, TypeError):
-        # Whoever reads the column says what is wrong with it.
-        return np.nan, np.nan, np.nan
-    preferred = axes.get("preferred_batch_size", "base")
-    batching = np.nan if preferred == "base" else float(preferred is not None)
-    return _number(axes, "instance_count"), batching, _number(axes, "max_queue_delay_us")
-
-
-def _number(axes: dict[str, Any], name: str) -> float:
-    value = axes.get(name)
-    return float(value) if type(value) is int else np.nan
 
 
 _LITTLE_COLUMNS = (
@@ -349,9 +310,15 @@ RULES = (
     ),
     Rule(
         "DEVICE",
-        "the node had other or fewer GPUs than its pool promises",
+        "the job had other GPUs, or another number of them, than its pool promises",
         ("gpu_count", "pool_gpu_count", "gpu_name", "pool_gpu"),
         _is_other_device,
+    ),
+    Rule(
+        "GPU_SHARED",
+        "other processes computed on the GPU meanwhile",
+        ("gpu_other_processes",),
+        _is_shared_gpu,
     ),
     Rule(
         "THROTTLED",
@@ -362,11 +329,8 @@ RULES = (
     Rule(
         "CONFIG",
         "the server's configuration is not the one asked for",
-        (
-            *("variant", "instance_count", "dynamic_batching", "max_queue_delay_us"),
-            *("batch_size", "max_batch_size"),
-        ),
-        _has_other_config,
+        CONFIG_COLUMNS,
+        has_other_config,
     ),
     Rule(
         "SHORT_WINDOW",
@@ -387,8 +351,8 @@ RULES = (
     ),
     Rule(
         "FEW_REQUESTS",
-        "too few requests for the percentile asked for",
-        ("request_count", "percentile"),
+        "too few requests for the percentile that is quoted",
+        ("request_count", "percentile", "latency_p99_us"),
         _has_few_requests,
         left_out=False,
     ),

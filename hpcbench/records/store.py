@@ -363,7 +363,7 @@ def read_statuses(
     if not results.records.is_dir():
         return {}
     session = read_session(results)
-    names = (*_KEY, "status", "reason", "ended_at", "run_id")
+    names = (*_KEY, "status", "reason", "ended_at", "placement_id", "run_id")
     table = read_table(results.folder, names, on_damage=on_damage)
     # As numbers: to make Python's datetimes of them, pyarrow imports pandas.
     ended = table["ended_at"].cast(pa.int64())
@@ -372,7 +372,9 @@ def read_statuses(
     if session is not None:
         rows = [row for row in rows if session.has(row["run_id"])]
     found: dict[Key, tuple[str, str | None]] = {}
-    for row in sorted(rows, key=lambda r: (r["status"] in MEASURED, r["ended_at"] or 0)):
+    # Which attempt counts, `hpcbench.records.frame.best_attempts` says in the same way.
+    rows = sorted(rows, key=lambda r: (r["ended_at"] or 0, r["placement_id"]))
+    for row in sorted(rows, key=lambda r: r["status"] in MEASURED):
         found[_key(row)] = row["status"], row["reason"]
     return found
 

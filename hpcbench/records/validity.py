@@ -63,8 +63,8 @@ def _known_columns(table: pa.Table, measured: Flags) -> pa.Table:
         if name not in table.column_names or table[name].null_count == len(table):
             continue
         column = table[name]
-        is_text = pa.types.is_string(column.type) or pa.types.is_dictionary(column.type)
-        found[name] = column.combine_chunks() if is_text else column.cast(pa.float64())
+        is_number = pa.types.is_primitive(column.type) and not pa.types.is_temporal(column.type)
+        found[name] = column.cast(pa.float64()) if is_number else column.combine_chunks()
     known = pa.table(found)
     # The mean is made of its stages where a row has none.
     if not np.isnan(numbers(known, "latency_avg_us")[measured]).any():

@@ -37,7 +37,7 @@ _LOGINS = (
 
 
 @dataclass(frozen=True)
-class Reference:
+class ImageReference:
     """A docker:// reference, taken apart.
 
     Attributes
@@ -70,7 +70,7 @@ class Reference:
         return f"{DOCKER}{self.host}/{self.name}@{digest}"
 
 
-def parse_reference(text: str) -> Reference:
+def parse_reference(text: str) -> ImageReference:
     """Take a docker:// reference apart by Docker's rules for what may be left out.
 
     Parameters
@@ -80,7 +80,7 @@ def parse_reference(text: str) -> Reference:
 
     Returns
     -------
-    Reference
+    ImageReference
         With the host, ``library/`` and ``latest`` filled in.
     """
     rest, _, digest = text.removeprefix(DOCKER).partition("@")
@@ -92,7 +92,7 @@ def parse_reference(text: str) -> Reference:
     name, _, tag = path.partition(":")
     if host == _HUB and "/" not in name:
         name = f"library/{name}"
-    return Reference(host, name, digest or tag or "latest")
+    return ImageReference(host, name, digest or tag or "latest")
 
 
 def resolve_digest(text: str) -> str:
@@ -135,7 +135,7 @@ _HINT = (
 )
 
 
-def _refusal(code: int, reference: Reference) -> str:
+def _refusal(code: int, reference: ImageReference) -> str:
     if code in (401, 403):
         return (
             f"the registry {reference.host} says that you may not read it, or that it does not "

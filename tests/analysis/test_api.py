@@ -46,7 +46,7 @@ def test_a_limit_with_another_name_is_refused_with_the_nearest_right_one(frame) 
 
 def test_a_comparison_of_results_with_themselves_shows_no_change(frame) -> None:
     found = hpcbench.compare(frame, frame)
-    assert set(found.rows["verdict"]) <= {"same", "cannot tell"}
+    assert set(found.rows["verdict"]) <= {"same", "inconclusive"}
     assert "B / A" in str(found)
     assert "B / A" in found._repr_html_()
 

@@ -71,12 +71,12 @@ def test_pools_of_one_name_at_two_sites_are_two_pools(tmp_path: Path) -> None:
 
 
 def test_the_later_measured_row_counts_and_the_superseded_are_reported(tmp_path: Path) -> None:
-    def attempt(hour: int, status: str, figure: float | None) -> Record:
+    def attempt(hour: int, status: str, throughput: float | None) -> Record:
         return record(
             1,
             placement_id=f"{hour:012x}",
             status=status,
-            throughput_infer_per_s=figure,
+            throughput_infer_per_s=throughput,
             ended_at=NOON + timedelta(hours=hour),
         )
 

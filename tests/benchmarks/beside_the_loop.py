@@ -3,7 +3,7 @@
     python tests/benchmarks/beside_the_loop.py [--rounds 3] [--interval-ms 1000]
 
 Both measure the same seven points with the same flags on the same Triton, as often as there are
-rounds. What is compared: wall time, time inside perf_analyzer, points that have figures, and the
+rounds. What is compared: wall time, time inside perf_analyzer, points that have metrics, and the
 time per point that is neither perf_analyzer nor the start of the server. This machine's speed
 drifts, so only ratios within a round mean anything.
 """
@@ -75,14 +75,16 @@ def the_loop(campaign: Campaign, site: Site) -> Took:
                 )
                 took = time.monotonic() - begun
                 inside += took
-                if _has_figures(Path(folder) / f"batch{point.load.batch_size}.csv"):
+                if _has_metrics(Path(folder) / f"batch{point.load.batch_size}.csv"):
                     each[point.load.batch_size] = took
             ended = time.monotonic()
         wall = time.monotonic() - started
     return Took(wall, _cpu_s() - cpu, wall - (ended - ready), inside, each, {})
 
 
-def loop_command(point: grid.Point, site: Site, server: triton.Server, folder: str) -> list[str]:
+def loop_command(
+    point: grid.Point, site: Site, server: triton.RunningServer, folder: str
+) -> list[str]:
     """The flags of hpcbench, but for those by which perf_analyzer itself decides when to end."""
     load = point.load
     words = perf_analyzer.arguments(
@@ -115,7 +117,7 @@ def _cpu_s() -> float:
     return sum(each.ru_utime + each.ru_stime for each in found)
 
 
-def _has_figures(path: Path) -> bool:
+def _has_metrics(path: Path) -> bool:
     return path.exists() and len(list(csv.DictReader(path.open()))) == 1
 
 

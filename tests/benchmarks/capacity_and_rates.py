@@ -17,7 +17,7 @@ import pandas as pd
 
 from tests.benchmarks import demo_runs
 
-LADDER = [0.6, 0.7, 0.8, 0.87, 0.93, 1.0, 1.07, 1.15, 1.25]
+LADDER = [0.6, 0.7, 0.8, 0.87, 0.93, 1.0, 1.07, 1.15, 1.25, 1.4, 1.6, 1.9]
 """Rates of the scan, over the capacity."""
 BURST = 8
 

@@ -51,7 +51,7 @@ class Took:
     rest_s: float
 
 
-def used(server: triton.Server) -> tuple[float, int]:
+def used(server: triton.RunningServer) -> tuple[float, int]:
     """(seconds of processor time, inferences) of a server since its start."""
     port = f"--http-port={server.http_port.number}"
     (main,) = (
@@ -65,8 +65,8 @@ def used(server: triton.Server) -> tuple[float, int]:
     return sum(t.user + t.system for t in times), int(said["model_stats"][0]["inference_count"])
 
 
-def measure(point: grid.Point, site: Site, server: triton.Server) -> Took | None:
-    """Measures a point with three windows; None where perf_analyzer had no figures."""
+def measure(point: grid.Point, site: Site, server: triton.RunningServer) -> Took | None:
+    """Measures a point with three windows; None where perf_analyzer had no metrics."""
     asked = replace(point.load, stability_percentage=ANY_SPREAD)
     plan = perf_analyzer.first_plan(asked)
     words = perf_analyzer.arguments(point, url=server.grpc_port.address, plan=plan)
@@ -108,12 +108,12 @@ def main() -> None:
         todo = plan.plan(campaign, Site.load(path))
         sites[way] = todo.site
         ((placements[way],),) = todo.placements.values()
-    held = {
+    software = {
         way: preflight.check_images(site.container, gpus=False).backends
         for way, site in sites.items()
     }
-    if held["native"] != held["apptainer"]:
-        sys.exit(f"these are not the same software: {held}")
+    if software["native"] != software["apptainer"]:
+        sys.exit(f"these are not the same software: {software}")
     pairs: dict[int, list[dict[str, Took]]] = defaultdict(list)
     ready: dict[str, list[float]] = defaultdict(list)
     for number in range(given.rounds):

@@ -40,7 +40,7 @@ class Took:
     own_s: float
 
 
-def bare(point: grid.Point, site: Site, server: triton.Server) -> Took:
+def bare(point: grid.Point, site: Site, server: triton.RunningServer) -> Took:
     with tempfile.TemporaryDirectory(prefix="hpcbench-") as folder:
         begun = time.monotonic()
         subprocess.run(
@@ -56,7 +56,7 @@ def bare(point: grid.Point, site: Site, server: triton.Server) -> Took:
     return Took(float(row["Inferences/Second"]), wall_s, 0.0)
 
 
-def watched(point: grid.Point, site: Site, server: triton.Server, seen_by: Watch) -> Took:
+def watched(point: grid.Point, site: Site, server: triton.RunningServer, seen_by: Watch) -> Took:
     begun = time.monotonic()
     with observing(seen_by) as seen, tempfile.TemporaryDirectory(prefix="hpcbench-") as folder:
         asked = perf_analyzer.first_plan(point.load)

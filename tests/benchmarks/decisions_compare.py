@@ -68,12 +68,12 @@ def _throughputs(night: Night, chance: Chance) -> tuple[np.ndarray, np.ndarray]:
     return frame["throughput_infer_per_s"].to_numpy(float), frame["concurrency"].to_numpy(int) - 1
 
 
-def _told(night: Night, word: str, chance: Chance) -> float:
+def _warned(night: Night, word: str, chance: Chance) -> float:
     """Whether a warning with this word is given."""
     return float(any(word in text for text in check_repeats(*_throughputs(night, chance)).warnings))
 
 
-def _covered_or_told(night: Night, chance: Chance) -> float:
+def _covered_or_warned(night: Night, chance: Chance) -> float:
     """The share of intervals that hold the true mean; all, where a warning is given."""
     values, numbers = _throughputs(night, chance)
     if any("not normal" in text for text in check_repeats(values, numbers).warnings):
@@ -183,19 +183,19 @@ CASES = (
     ),
     _case(
         "repeats: 10 % twice as slow, n = 5, covered or told",
-        *(_covered_or_told, Night(configurations=50, repeats=5, outliers=0.1)),
+        *(_covered_or_warned, Night(configurations=50, repeats=5, outliers=0.1)),
         least=0.85,
         trials=300,
     ),
     _case(
         "repeats: AR(1) of 0.6, n = 5, told as not independent",
-        *(_told, Night(configurations=50, repeats=5, rho=0.6), "not independent"),
+        *(_warned, Night(configurations=50, repeats=5, rho=0.6), "not independent"),
         least=0.8,
         trials=300,
     ),
     _case(
         "repeats: independent and normal, n = 5, warned for nothing",
-        *(_told, Night(configurations=50, repeats=5), "repeats are"),
+        *(_warned, Night(configurations=50, repeats=5), "repeats are"),
         most=0.05,
         trials=300,
     ),

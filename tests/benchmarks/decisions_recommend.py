@@ -89,7 +89,7 @@ def _equal(count: int, repeats: int, cv: float, chance: Chance) -> Recommendatio
     return _recommended(values, _noisy(np.full(count, 500.0), cv, repeats, chance))[0]
 
 
-def _truth_held(count: int, repeats: int, cv: float, chance: Chance) -> float:
+def _truth_covered(count: int, repeats: int, cv: float, chance: Chance) -> float:
     found = _equal(count, repeats, cv, chance).corrected
     return float(found is not None and found.low <= 1000 * np.exp(cv**2 / 2) <= found.high)
 
@@ -191,7 +191,7 @@ CASES = (
     *(
         _case(f"50 equal, 3 repeats, {what}", *(function, 50, 3, 0.05), **promise)
         for what, function, promise in (
-            ("interval holds the truth", _truth_held, {"least": 0.93, "trials": 300}),
+            ("interval holds the truth", _truth_covered, {"least": 0.93, "trials": 300}),
             ("a gain that is not there", _false_gain, {"most": 0.05, "trials": 200}),
             ("left out of as good", _left_out, {"most": 0.05}),
         )

@@ -1,18 +1,23 @@
-"""Expands a campaign of 100,000 points and places them: what a plan of that size costs.
+"""Plans campaigns of 100,000 points: what a plan of that size costs.
 
-    python tests/benchmarks/large_grids.py [--points 100000] [--rounds 3]
+    python -m tests.benchmarks.large_grids [--points 100000] [--rounds 3]
 
-No server and no file is needed. Told are the seconds of processor time for expanding and for
-placing: a plain product of axes, one with rules that exclude, one with axes that go together.
+No server is needed. Told are the seconds of CPU time for the whole plan, with the campaign, and the
+most memory of a process of its own: a product of axes of the load, one with rules that exclude, one
+with axes that go together, and one of server axes, in which each point has a server of its own.
 """
 
 import argparse
+import multiprocessing
+import resource
 import statistics
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
-from hpcbench.plan.order import make_placements, split_placements
-from tests.helpers.builders import campaign, expanded
+from hpcbench import Campaign, Site, plan
+from tests.helpers.builders import write_campaign, write_model, write_prefix, write_site
 
 
 def grids(points: int) -> dict[str, dict[str, Any]]:
@@ -29,7 +34,28 @@ def grids(points: int) -> dict[str, dict[str, Any]]:
             "zip": [["batch_size", "max_queue_delay_us"]],
             "measurement": {"stability_percentage": [float(n) for n in range(1, 11)]},
         },
+        "of servers": {
+            "server": {
+                "instance_count": list(range(1, 101)),
+                "max_queue_delay_us": list(range(points // 100)),
+            },
+        },
     }
+
+
+def planned(keys: dict[str, Any]) -> tuple[int, int, float, float]:
+    """Points, placements, seconds of CPU time and MiB of a plan."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        batching = "dynamic_batching { }"
+        write_model(folder / "models", max_batch_size=1000, extra=batching)
+        write_prefix(folder)
+        file, site = write_campaign(folder, **keys), Site.load(write_site(folder))
+        begun = time.process_time()
+        todo = plan(Campaign.load(file), site, yes=True)
+        took = time.process_time() - begun
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return len(todo.grid.points), len(todo.placements["cpu"]), took, most
 
 
 def main() -> None:
@@ -37,22 +63,16 @@ def main() -> None:
     options.add_argument("--points", type=int, default=100_000)
     options.add_argument("--rounds", type=int, default=3)
     given = options.parse_args()
-    for name, keys in grids(given.points).items():
-        took: dict[str, list[float]] = {"expanding": [], "placing": []}
-        for _ in range(given.rounds):
-            begun = time.process_time()
-            grid = expanded(campaign(**keys))
-            between = time.process_time()
-            placements = make_placements(
-                grid.points, campaign="study", pool="gpu", repeats=1, fresh_servers=False
+    # A process for each: the most memory is that of all that a process has done.
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as workers:
+        for name, keys in grids(given.points).items():
+            found = [workers.apply(planned, (keys,)) for _ in range(given.rounds)]
+            points, placements, _, most = found[0]
+            took = statistics.median(seconds for _, _, seconds, _ in found)
+            print(
+                f"{name}: {points} points in {placements} placements: {took:.2f} s, {most:.0f} MiB",
+                flush=True,
             )
-            parts = split_placements(placements, jobs=16, walltime_s=7200)
-            took["expanding"].append(between - begun)
-            took["placing"].append(time.process_time() - between)
-        medians = ", ".join(
-            f"{what} {statistics.median(each):.2f} s" for what, each in took.items()
-        )
-        print(f"{name}: {len(grid.points)} points in {len(parts)} placements: {medians}")
 
 
 if __name__ == "__main__":

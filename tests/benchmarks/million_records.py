@@ -113,7 +113,7 @@ def table(placement: Placement, rows: int) -> pa.Table:
     windows = np.repeat(3, n)
     stage = latency[:, None] * chance.dirichlet([8, 30, 1, 50, 1, 1, 1, 8], n)
 
-    def figures(values: object) -> pa.Array:
+    def floats(values: object) -> pa.Array:
         return pa.array(np.round(values, 3), pa.float64(), mask=failed)
 
     def counts(values: object) -> pa.Array:
@@ -162,16 +162,16 @@ def table(placement: Placement, rows: int) -> pa.Table:
         "server_config": config,
         "server_ready_s": 11.25,
         "server_fresh": [i == 0 for i in range(n)],
-        "throughput_infer_per_s": figures(throughput),
-        "latency_avg_us": figures(latency),
-        "latency_std_us": figures(latency * 0.13),
-        "latency_p50_us": figures(latency * 0.98),
-        "latency_p90_us": figures(latency * 1.16),
-        "latency_p95_us": figures(latency * 1.24),
-        "latency_p99_us": figures(latency * 1.5),
-        "latency_percentile_us": figures(latency * 1.24),
+        "throughput_infer_per_s": floats(throughput),
+        "latency_avg_us": floats(latency),
+        "latency_std_us": floats(latency * 0.13),
+        "latency_p50_us": floats(latency * 0.98),
+        "latency_p90_us": floats(latency * 1.16),
+        "latency_p95_us": floats(latency * 1.24),
+        "latency_p99_us": floats(latency * 1.5),
+        "latency_percentile_us": floats(latency * 1.24),
         **{
-            column: figures(stage[:, place])
+            column: floats(stage[:, place])
             for place, column in enumerate(
                 (
                     *("client_send_us", "network_us", "server_queue_us"),
@@ -180,12 +180,12 @@ def table(placement: Placement, rows: int) -> pa.Table:
                 )
             )
         },
-        "client_request_response_us": figures(stage[:, 0] * 2),
-        "client_response_wait_us": figures(latency),
-        "client_overhead_percent": figures(np.full(n, 0.3)),
-        "send_request_rate": figures(throughput / batch),
-        "delayed_requests_percent": figures(np.zeros(n)),
-        "server_request_us": figures(latency * 0.9),
+        "client_request_response_us": floats(stage[:, 0] * 2),
+        "client_response_wait_us": floats(latency),
+        "client_overhead_percent": floats(np.full(n, 0.3)),
+        "send_request_rate": floats(throughput / batch),
+        "delayed_requests_percent": floats(np.zeros(n)),
+        "server_request_us": floats(latency * 0.9),
         "request_count": counts(27 * throughput / batch),
         "inference_count": counts(27 * throughput),
         "execution_count": counts(27 * throughput / batch / 2),
@@ -222,8 +222,8 @@ def table(placement: Placement, rows: int) -> pa.Table:
             "gpu_name": p.gpu,
             "gpu_uuid": f"GPU-{p.number % 37:08x}",
             "gpu_driver": "550.54.15",
-            "gpu_utilization_avg": figures(np.minimum(1, concurrency / 16)),
-            "gpu_power_avg_w": figures(60 + 200 * np.minimum(1, concurrency / 16)),
+            "gpu_utilization_avg": floats(np.minimum(1, concurrency / 16)),
+            "gpu_power_avg_w": floats(60 + 200 * np.minimum(1, concurrency / 16)),
             "gpu_memory_max_bytes": counts(np.full(n, 3 * 2**30) * instances),
             "gpu_memory_total_bytes": counts(np.full(n, 40 * 2**30)),
         }
@@ -399,7 +399,7 @@ def main() -> None:
     head = ("wall s", "CPU s", "peak GiB", "wall us/record", "loop / this, wall", "and CPU")
     print(_EXPLAINED.format(files=given.csv_files))
     print(f"{'':34}" + "".join(f"{word:>19}" for word in head))
-    _line("loop: 2 figures of each file", loop, count, loop, count)
+    _line("loop: 2 numbers of each file", loop, count, loop, count)
     _line("load_results, 4 columns", took["load_results, 4 columns"], given.records, loop, count)
     _line("recommend", took["recommend"], given.records, loop, count)
     _line("loop: all columns, merged", merging, merged_count, merging, merged_count)
@@ -409,7 +409,7 @@ def main() -> None:
 
 _EXPLAINED = """
 The loops open {files} CSV files of one record each, just written, and read them with csv.reader.
-The first does what the documentation's script does: it takes two figures of 13 columns. Below it
+The first does what the documentation's script does: it takes two numbers of 13 columns. Below it
 stand the reading of as much from merged results, and the choice of a configuration, which reads
 every column that sets points apart. The second does what aggregate does: it keeps all columns of
 each record and the later of two attempts, sorts them and writes them."""
@@ -420,12 +420,12 @@ def _line(name: str, took: Took, records: int, loop: Took, files: int) -> None:
         loop.wall_s / files / (took.wall_s / records),
         loop.cpu_s / files / (took.cpu_s / records),
     )
-    figures = (
+    numbers = (
         *(f"{took.wall_s:.1f}", f"{took.cpu_s:.1f}", f"{took.peak_gib:.2f}"),
         f"{took.wall_s / records * 1e6:.2f}",
         *(f"{ratio:.2f}" for ratio in ratios),
     )
-    print(f"{name:34}" + "".join(f"{figure:>19}" for figure in figures))
+    print(f"{name:34}" + "".join(f"{number:>19}" for number in numbers))
 
 
 if __name__ == "__main__":

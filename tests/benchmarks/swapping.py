@@ -1,4 +1,4 @@
-"""Swapped variants beside fresh servers, in one run: the wall time that is saved, and the figures.
+"""Swapped variants beside fresh servers, in one run: the wall time that is saved, and the metrics.
 
 The same campaign is measured both ways in turn, repeat after repeat. Whoever quotes the numbers
 lets nothing else run meanwhile.

@@ -3,7 +3,7 @@
     python -m tests.benchmarks.three_sessions [--sessions 3] [--repeats 3] [--interval-ms 500]
 
 The interval of a point in a session is that of its mean: of the spread of repeats, joined over all
-points, and of the spread between sessions, joined likewise. Each is a figure on a log scale. For at
+points, and of the spread between sessions, joined likewise. Each is a number on a log scale. For at
 least 95 % of points the intervals of any two sessions should overlap.
 """
 
@@ -44,10 +44,10 @@ def main() -> None:
     frame = pd.concat(sessions, ignore_index=True)
     print(frame.groupby(["session", "status"]).size().to_string(), flush=True)
     for metric in METRICS:
-        _tell(frame, metric)
+        _print_overlap(frame, metric)
 
 
-def _tell(frame: pd.DataFrame, metric: str) -> None:
+def _print_overlap(frame: pd.DataFrame, metric: str) -> None:
     logs = np.log(frame[metric])
     cells = logs.groupby([frame["batch_size"], frame["session"]])
     table = frame.assign(log=logs).pivot_table

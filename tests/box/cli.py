@@ -19,6 +19,8 @@ from paths import HERE, NATIVE, RESULTS, STRANGER, USER, USER_ID, BoxError, Plac
 SLURM_NODES = ("n1", "n2")
 NODES = (*SLURM_NODES, "c1")
 EXIT_CANNOT = 3
+READY_S = 240.0
+"""Daemons of three boxes may start at the same time, beside other tests."""
 INSIDE = HERE / "inside"
 
 
@@ -130,8 +132,8 @@ def start(places: Places) -> None:
         world.INSIDE,
     )
     slurm, condor = f"{places.logs}/slurm", f"{places.logs}/box-*.log"
-    wait_for("Slurm's nodes idle", lambda: slurm_takes_jobs(pid, SLURM_NODES, 0), 60, slurm)
-    wait_for("HTCondor's slot in its pool", lambda: condor_takes_jobs(pid, 0), 60, condor)
+    wait_for("Slurm's nodes idle", lambda: slurm_takes_jobs(pid, SLURM_NODES, 0), READY_S, slurm)
+    wait_for("HTCondor's slot in its pool", lambda: condor_takes_jobs(pid, 0), READY_S, condor)
 
 
 def down(places: Places) -> None:
@@ -173,7 +175,7 @@ def restore(places: Places, node: str) -> None:
             ready = lambda: slurm_takes_jobs(pid, (node,), since)  # noqa: E731
         else:
             ready = lambda: condor_takes_jobs(pid, since)  # noqa: E731
-        wait_for(f"{node} idle", ready, 60, str(places.logs))
+        wait_for(f"{node} idle", ready, READY_S, str(places.logs))
 
 
 def _interrupted(*_: object) -> None:

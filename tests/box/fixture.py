@@ -29,7 +29,7 @@ class Box:
         assert done.returncode == 0, f"box {' '.join(words)}: {done.stdout}{done.stderr}"
 
     def exec(
-        self, *words: str, root: bool = False, stdin: str = "", timeout_s: float = 120
+        self, *words: str, root: bool = False, stdin: str = "", timeout_s: float = 240
     ) -> subprocess.CompletedProcess[str]:
         """Runs a command inside."""
         return self._exec(["--root"] if root else [], words, stdin, timeout_s)

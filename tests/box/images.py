@@ -86,7 +86,7 @@ class Place:
             *("--site", str(self.folder / "site.yaml"), "--results", str(results or self.results)),
         ]
 
-    def run(self, *before: str, timeout_s: float = 240) -> "subprocess.CompletedProcess[str]":
+    def run(self, *before: str, timeout_s: float = 500) -> "subprocess.CompletedProcess[str]":
         """`hpcbench run` to its end; ``before`` is what stands before it in the command."""
         return self.box.exec(*self.words(*before), timeout_s=timeout_s)
 
@@ -107,7 +107,7 @@ class Place:
         for run in self._runs:
             if run.poll() is None:
                 run.terminate()
-                run.communicate(timeout=60)
+                run.communicate(timeout=240)
 
     def rows(self, results: Path | None = None) -> list[dict[str, Any]]:
         """The records, read from outside: it takes no Python to be started in the box."""
@@ -127,14 +127,14 @@ def registry_of(box: Box, names: Mapping[str, str], needless: str = "") -> Itera
     server = subprocess.Popen([sys.executable, HERE / "box", "exec", "sh", "-c", serve])
     try:
         answers = ["sh", "-c", f"ss -ltn | grep -q {HOST}"]
-        assert in_time(lambda: box.exec(*answers).returncode == 0, 20)
+        assert in_time(lambda: box.exec(*answers).returncode == 0, 120)
         for name, image in names.items():
             root = f"{folder}/root"
             box.said("apptainer", "-q", "build", "--sandbox", root, image)
             box.said("sh", "-c", f"cd {root}/usr && rm -rf {needless}")
             path = box.said("apptainer", "-q", "exec", "--containall", image, "printenv", "PATH")
             words = [str(folder), f"tools/{name}", "1", root, path]
-            digest = box.exec("python", tool, "push", *words, timeout_s=200)
+            digest = box.exec("python", tool, "push", *words, timeout_s=500)
             assert digest.returncode == 0, digest.stderr
             box.said(
                 "sh", "-c", f"printf %s {digest.stdout} >{folder}/{name}.digest; rm -rf {root}"
@@ -142,7 +142,7 @@ def registry_of(box: Box, names: Mapping[str, str], needless: str = "") -> Itera
         yield folder
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(120)
 
 
 def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:

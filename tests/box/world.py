@@ -90,7 +90,7 @@ def begin(places: Places) -> None:
             env={"PATH": os.environ["PATH"]},
             cwd="/",
         )
-    for _ in range(200):
+    for _ in range(1200):
         child = _child_of(holder.pid)
         started = _started_at(child) if child else None
         if started is not None:
@@ -116,7 +116,7 @@ def end(places: Places) -> bool:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         # It is gone only when every process of its namespace is.
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while first_process(places) is not None:
             if time.monotonic() > deadline:
                 raise BoxError(f"process {pid}, the box's first, is still there after a kill -9")

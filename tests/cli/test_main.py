@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 from hpcbench import Campaign, Site, __version__, plan
@@ -415,7 +416,8 @@ def test_a_plan_as_json_has_every_placement_and_every_measurement(place: Path) -
     assert set(output) == {
         *("campaign", "site", "points", "repeats", "measurements", "merged", "not_applicable"),
         *("estimate_s", "gpu_s", "job_scripts", "placements", "measurement_rows", "excluded"),
-        *("idle", "runtime", "server_image", "sdk_image", "not_checked", "completed"),
+        *("idle", "hints", "runtime", "server_image", "sdk_image", "not_checked", "completed"),
+        "gpu_hours",
     }
     assert (output["campaign"], output["site"]) == ("study", "here")
     assert (output["points"], output["repeats"], output["measurements"]) == (12, 2, 24)
@@ -444,6 +446,29 @@ def test_a_plan_for_people_says_how_much_and_how_long(place: Path) -> None:
         assert part in result.output
 
 
+@pytest.mark.parametrize(
+    "gpus", [{"cpu": 0}, {"a100": 9000}, {"a100": 9000, "cpu": 0, "t4": 90_000}]
+)
+def test_a_plan_for_people_says_what_it_costs_in_gpu_hours(
+    place: Path, gpus: dict[str, int]
+) -> None:
+    """Nobody has so many GPUs per job; but a placement here takes seconds."""
+    content = yaml.safe_load((place / "site.yaml").read_text())
+    content["container"]["cpus_only"] = True
+    content["pools"] = {name: {"gpus_per_job": count} for name, count in gpus.items()}
+    (place / "site.yaml").write_text(yaml.safe_dump(content))
+    write_campaign(place)
+    words = ("plan", place / "campaign.yaml", "--site", place / "site.yaml")
+    hours = json.loads(invoke(*words, "--json").stdout)["gpu_hours"]
+    assert set(hours) == {name for name, count in gpus.items() if count}
+    lines = [line for line in invoke(*words).output.splitlines() if "estimated cost" in line]
+    assert len(lines) == bool(hours)
+    for line in lines:
+        total = f"estimated cost: {sum(hours.values()):,.0f} GPU hours"
+        parts = ", ".join(f"{name} {each:,.0f}" for name, each in hours.items())
+        assert line == (f"{total}: {parts}" if len(hours) > 1 else total)
+
+
 @pytest.mark.parametrize("label", ["PN [fp16]", "PN [/x]"])
 def test_a_plan_shows_a_label_as_it_is_written(place: Path, label: str) -> None:
     write_campaign(place, models=[{"name": "tagger", "label": label}])
@@ -466,6 +491,20 @@ def test_a_plan_names_the_versions_of_a_model(place: Path) -> None:
     result = invoke("plan", place / "campaign.yaml", "--site", place / "site.yaml")
     assert "tagger version 1" in result.output
     assert "tagger version 2" in result.output
+
+
+def test_a_plan_of_more_servers_than_anybody_reads_counts_the_rest(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpcbench.cli.plan_text.MOST_SERVERS", 3)
+    write_campaign(
+        place,
+        server={"instance_count": list(range(1, 11)), "accelerator": [None, {"name": "tensorrt"}]},
+    )
+    result = invoke("plan", place / "campaign.yaml", "--site", place / "site.yaml")
+    assert "and 7 more servers; --json has all\n" in result.output
+    assert result.output.count("tensorrt: the native runtime serves on CPUs") == 3
+    assert "  and 7 more servers; --json has all\n" in result.output
 
 
 def test_a_plan_says_which_rule_can_never_take_anything(place: Path) -> None:

@@ -191,7 +191,7 @@ def results(tmp_path: Any) -> Results:
     return Results(tmp_path / "results")
 
 
-def test_the_table_tells_sessions_apart_where_there_are_several(results: Results) -> None:
+def test_the_table_names_sessions_where_there_are_several(results: Results) -> None:
     late = NOON + timedelta(days=1)
     text = table(
         results,

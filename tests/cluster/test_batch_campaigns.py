@@ -27,7 +27,7 @@ from tests.helpers.paths import CHECKOUT
 from tests.helpers.real import QUICK, UNHURRIED, campaign_file
 from tests.helpers.waiting import wait_until
 
-pytestmark = [pytest.mark.box, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.box, pytest.mark.timeout(1200)]
 USER = 20017
 # The brackets keep pgrep from finding the shell that was given this pattern.
 JOB = start_worker.__name__.replace(".", "[.]")
@@ -64,7 +64,7 @@ class Study:
             return ["hpcbench", verb, files[0], "--site", files[1], "--results", str(self.results)]
         return ["hpcbench", verb, str(self.results)]
 
-    def run(self, timeout_s: float = 400) -> subprocess.CompletedProcess[str]:
+    def run(self, timeout_s: float = 800) -> subprocess.CompletedProcess[str]:
         return self.box.exec(*self.command(), timeout_s=timeout_s)
 
     @contextlib.contextmanager
@@ -77,7 +77,7 @@ class Study:
                 yield process
             finally:
                 process.terminate()
-                process.wait(120)
+                process.wait(240)
 
     def records(self) -> int:
         return len(list(self.results.glob("records/[!.]*.parquet")))
@@ -103,8 +103,8 @@ class Study:
         return self.box.said("condor_q", "-af", "ClusterId")
 
     def check_nothing_is_left(self) -> None:
-        assert in_time(lambda: not self.queue(), 20), self.queue()
-        assert in_time(lambda: not self.pids(OURS), 20), self.box.exec("pgrep", "-fa", OURS).stdout
+        assert in_time(lambda: not self.queue(), 45), self.queue()
+        assert in_time(lambda: not self.pids(OURS), 45), self.box.exec("pgrep", "-fa", OURS).stdout
         assert not (self.results / ".keys").exists()
 
     def check_each_point_once(self, wanted: int) -> pd.DataFrame:
@@ -222,9 +222,9 @@ class TestBreakage:
         study.write(**LONGER)
         try:
             with study.running() as process:
-                assert in_time(lambda: study.records() >= 2, 120)
+                assert in_time(lambda: study.records() >= 2, 300)
                 study.box.do("fail", "n1")
-                output, _ = process.communicate(timeout=300)
+                output, _ = process.communicate(timeout=500)
                 assert process.returncode == 0, output
         finally:
             study.box.do("restore", "n1")
@@ -236,11 +236,11 @@ class TestBreakage:
         study.write(**LONGER)
         with study.running() as process:
             try:
-                assert in_time(lambda: study.records() >= 2, 120)
+                assert in_time(lambda: study.records() >= 2, 300)
                 study.box.do("fail", "c1")
             finally:
                 study.box.do("restore", "c1")
-            output, _ = process.communicate(timeout=400)
+            output, _ = process.communicate(timeout=800)
             assert process.returncode == 0, output
         study.check_each_point_once(12)
 
@@ -248,11 +248,11 @@ class TestBreakage:
     def test_a_killed_worker_costs_the_point_it_was_in_and_nothing_else(self, study: Study) -> None:
         study.write(**LONGER)
         with study.running() as process:
-            assert in_time(lambda: study.records() >= 2, 120)
+            assert in_time(lambda: study.records() >= 2, 300)
             early = study.frame()
             before = set(early["point_id"] + early["repeat"].astype(str))
             study.box.said("bash", "-c", KILL_A_WORKER)
-            output, _ = process.communicate(timeout=300)
+            output, _ = process.communicate(timeout=500)
             assert process.returncode == 0, output
         assert "worker lost" in output
         frame = study.check_each_point_once(12)
@@ -269,14 +269,14 @@ class TestBreakage:
     ) -> None:
         study.write(**LONGER)
         with study.running():
-            assert in_time(lambda: study.records() >= 2, 120)
+            assert in_time(lambda: study.records() >= 2, 300)
             for pid in study.driver():
                 study.box.said("kill", "-9", pid)
             before = study.records()
             if patient:
                 # Without a driver the workers end by themselves, with their Triton.
-                assert in_time(lambda: not study.pids(OURS), 90), study.pids(OURS)
-                assert in_time(lambda: not study.queue(), 30)
+                assert in_time(lambda: not study.pids(OURS), 240), study.pids(OURS)
+                assert in_time(lambda: not study.queue(), 120)
                 status = study.box.said(*study.command("status"))
                 assert "the last driver was killed" in status
         assert before >= 2
@@ -288,7 +288,8 @@ class TestBreakage:
     @pytest.mark.parametrize(
         ("minutes", "jobs", "delays", "changes"),
         [
-            (1, 2, [20_000], {"measurement_interval_ms": 500}),
+            # A job of a minute would be over when a busy machine has started its worker and Triton.
+            (2, 1, [20_000], {"measurement_interval_ms": 800}),
             pytest.param(
                 *(2, 4, [10_000, 20_000, 30_000], {"measurement_interval_ms": 1000}),
                 marks=pytest.mark.soak,
@@ -308,7 +309,7 @@ class TestBreakage:
             study.box.said(*study.command()[:1], "plan", *study.command()[2:5], "--json")
         )
         assert sum(p["estimate_s"] for p in plan["placements"]) > 60 * minutes * jobs
-        done = study.run(timeout_s=580)
+        done = study.run(timeout_s=1000)
         assert done.returncode == 0, done.stderr
         frame = study.check_each_point_once(41 * len(delays))
         assert frame["job_id"].nunique() > jobs
@@ -336,10 +337,10 @@ class TestEnding:
     def test_a_signal_cancels_the_jobs(self, study: Study, number: signal.Signals) -> None:
         study.write(site=ONE_JOB, **ENDLESS)
         with study.running() as process:
-            assert in_time(lambda: study.records() >= 1, 120)
+            assert in_time(lambda: study.records() >= 1, 300)
             (pid, *_) = study.driver()
             study.box.said("kill", f"-{number.value}", pid)
-            output, _ = process.communicate(timeout=200)
+            output, _ = process.communicate(timeout=500)
             assert process.returncode == 130, output
         study.check_nothing_is_left()
         assert 1 <= len(study.frame()) < 4 * 39
@@ -360,9 +361,9 @@ class TestEnding:
             return ledger.read_text().count('"job"') if ledger.exists() else 0
 
         with study.running() as process:
-            assert wait_until(lambda: jobs() >= 5, 60)
+            assert wait_until(lambda: jobs() >= 5, 240)
             process.send_signal(signal.SIGINT)
-            output, _ = process.communicate(timeout=200)
+            output, _ = process.communicate(timeout=500)
             assert process.returncode == 130, output
         assert jobs() < len(delays)
         study.check_nothing_is_left()
@@ -374,7 +375,7 @@ class TestEnding:
         foreign = foreign_job(study)
         try:
             with planted(study.box, study.folder / "precious"), study.running() as process:
-                assert in_time(lambda: study.records() >= 1, 120)
+                assert in_time(lambda: study.records() >= 1, 300)
                 check_that_nobody_else_can_talk_to(study)
                 found = reached(study.box, study.results)
                 # Triton's Python backend gives these a mode of its own (docs/security.md).
@@ -383,7 +384,7 @@ class TestEnding:
                 assert state["active"]
                 assert state["jobs"]["gpu"]["running"] >= 1
                 study.box.said(*study.command("cancel"))
-                output, _ = process.communicate(timeout=200)
+                output, _ = process.communicate(timeout=500)
                 assert process.returncode == 130, output
             assert foreign in study.queue()
         finally:
@@ -394,11 +395,11 @@ class TestEnding:
         study.write(site=ONE_JOB, **ENDLESS)
         foreign = foreign_job(study)
         with study.running():
-            assert in_time(lambda: study.records() >= 1, 120)
+            assert in_time(lambda: study.records() >= 1, 300)
             for pid in study.driver():
                 study.box.said("kill", "-9", pid)
         study.box.said(*study.command("cancel"))
-        assert in_time(lambda: study.queue().split() == [foreign], 20), study.queue()
+        assert in_time(lambda: study.queue().split() == [foreign], 45), study.queue()
         study.box.said("condor_rm", foreign)
         study.check_nothing_is_left()
 
@@ -417,7 +418,7 @@ class TestRefusals:
     def test_a_refused_job_ends_the_run_in_slurms_own_words(self, study: Study) -> None:
         study.write(site={"pool": {"directives": ["--gres=gpu:h100:1"]}})
         begin = time.monotonic()
-        done = study.run(timeout_s=60)
+        done = study.run(timeout_s=300)
         assert done.returncode == 3
         assert "Requested node configuration is not available" in done.stderr
         assert "Traceback" not in done.stderr
@@ -426,7 +427,7 @@ class TestRefusals:
     @condor_only
     def test_a_refused_job_ends_the_run_in_htcondors_own_words(self, study: Study) -> None:
         study.write(site={"pool": {"requirements": "TARGET.Memory >"}})
-        done = study.run(timeout_s=60)
+        done = study.run(timeout_s=300)
         assert done.returncode == 3
         assert "requirements" in done.stderr.lower()
 
@@ -435,7 +436,7 @@ class TestRefusals:
         self, study: Study
     ) -> None:
         study.write(site={"python": "/usr/bin/python3"})
-        done = study.run(timeout_s=60)
+        done = study.run(timeout_s=300)
         assert done.returncode == 3
         assert "No module named" in done.stderr
         assert "died before they connected" in done.stderr
@@ -485,7 +486,7 @@ class TestRefusals:
         container = {"runtime": "native", "cpus_only": True, "prefix": "/opt/native"}
         container["scratch"] = "/nowhere"
         study.write(site={"container": container})
-        done = study.run(timeout_s=90)
+        done = study.run(timeout_s=300)
         assert done.returncode == 3, done.stderr
         assert "c1: the scratch folder /nowhere is missing" in done.stderr
 
@@ -510,7 +511,7 @@ class Cluster(dask_jobqueue.SLURMCluster):
 def test_a_sites_own_cluster_class_makes_the_jobs(study: Study) -> None:
     study.write(site={"cluster_class": "own_site:Cluster"})
     (study.folder / "own_site.py").write_text(OWN_CLASS)
-    done = study.box.exec("env", f"PYTHONPATH={study.folder}", *study.command(), timeout_s=200)
+    done = study.box.exec("env", f"PYTHONPATH={study.folder}", *study.command(), timeout_s=800)
     assert done.returncode == 0, done.stderr
     study.check_each_point_once(3)
     assert (study.results / "asked").read_text().startswith("hpcbench-")
@@ -521,7 +522,7 @@ def test_without_a_shared_file_system_the_same_folder_comes_out(study: Study) ->
     study.write(site={"shared_filesystem": False}, **LONG)
     hidden = f"/login-only/{study.folder.name}"
     command = [*study.command()[:-1], hidden]
-    done = study.box.exec(*command, timeout_s=400)
+    done = study.box.exec(*command, timeout_s=800)
     assert done.returncode == 0, done.stderr
     study.box.said("cp", "-r", hidden, str(study.results))
     study.check_each_point_once(8)

@@ -6,6 +6,7 @@ the cap in pyproject.toml may.
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import inspect
 import itertools
@@ -15,6 +16,7 @@ import tempfile
 import threading
 import time
 import tomllib
+from collections.abc import Iterator
 from importlib.metadata import version
 from multiprocessing import forkserver
 from pathlib import Path
@@ -42,6 +44,7 @@ from hpcbench.cluster import batch, dask_config, dask_internals
 from hpcbench.cluster import fork_server as fork_server_module
 from hpcbench.cluster.dask_config import dask_settings
 from hpcbench.cluster.dask_internals import (
+    ConnectedWorkers,
     forked_workers,
     jobqueue_settings,
     reporting_cluster,
@@ -54,26 +57,74 @@ from tests.helpers.paths import CHECKOUT
 from tests.helpers.stranger import as_stranger, needs_root
 from tests.helpers.waiting import wait_until
 
-PRIVATE = re.compile(
-    r"_get_tls_context|_get_worker_security|_new_worker_name|_loop_runner|_data_producer|"
-    r"\bjob_cls\b|\bworker_spec\b|\bnew_spec\b|\bjobqueue\.yaml|"
-    r"_forkserver_preload_set|retire_workers|dask_worker\b|ProcessInterface"
+BELOW = {"job_cls", "new_spec", "worker_spec"}
+"""Names without an underscore that no manual of Dask's has."""
+
+PUBLIC_OF_SCHEDULERS = {"add_plugin"}
+
+
+def private_names(tree: ast.Module) -> Iterator[str]:
+    """What a module takes from below the public names of dask, distributed and dask_jobqueue.
+
+    Nothing says of which type an object is: so any private name of an object that is not the
+    module's own counts, and any attribute of what is called a scheduler.
+    """
+    for node in ast.walk(tree):
+        match node:
+            case ast.ImportFrom(module=str(module), names=names) if is_dask(module):
+                yield from filter(is_private, [*module.split("."), *(each.name for each in names)])
+            case ast.Import(names=names):
+                modules = [each.name for each in names if is_dask(each.name)]
+                yield from (x for name in modules for x in name.split(".") if is_private(x))
+            case ast.Attribute(value=ast.Name(id="self" | "cls"), attr=name):
+                yield from {name} & BELOW
+            case ast.Attribute(value=ast.Name(id=owner) | ast.Attribute(attr=owner), attr=name):
+                scheduler = owner.strip("_") == "scheduler" and name not in PUBLIC_OF_SCHEDULERS
+                if scheduler or is_private(name) or name in BELOW:
+                    yield f"{owner}.{name}"
+            case ast.Attribute(attr=name) if is_private(name) or name in BELOW:
+                yield name
+            case ast.Call(func=ast.Attribute(attr="submit" | "map"), keywords=given):
+                yield from (str(each.arg) for each in given if is_private(str(each.arg)))
+
+
+def is_dask(module: str) -> bool:
+    return module.split(".", maxsplit=1)[0] in ("dask", "distributed", "dask_jobqueue")
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("from distributed.deploy import _helpers", ["_helpers"]),
+        ("import dask._internal", ["_internal"]),
+        ("def f(client):\n    client._send_to_scheduler({})", ["client._send_to_scheduler"]),
+        ("self.cluster.scheduler.workers", ["scheduler.workers"]),
+        ("len(scheduler.tasks)", ["scheduler.tasks"]),
+        ("get_worker()._stimulus", ["_stimulus"]),
+        ("client.submit(f, _data_producer=True)", ["_data_producer"]),
+        ("self.worker_spec", ["worker_spec"]),
+        ("cluster.scheduler.add_plugin(self._plugin)", []),
+        ("from distributed import get_worker\nget_worker().name", []),
+    ],
 )
-"""What stands in dask_internals only."""
+def test_what_is_private_is_found(text: str, found: list[str]) -> None:
+    assert list(private_names(ast.parse(text))) == found
 
 
 def test_private_names_of_dask_stand_in_one_module() -> None:
     package = CHECKOUT / "hpcbench"
-    found = {
-        path.name: sorted(set(PRIVATE.findall(path.read_text())))
-        for path in package.rglob("*.py")
-        if PRIVATE.search(path.read_text())
-    }
-    assert found.keys() == {"dask_internals.py"}, found
-    assert len(found["dask_internals.py"]) == 13, "a name that is not used any more"
-    cluster = package / "cluster"
-    outside = [path.name for path in cluster.glob("*.py") if "SLF001" in path.read_text()]
-    assert not outside, "no other module of it may reach into anything"
+    paths = [*(package / "cluster").glob("*.py"), *(package / "doctor").glob("*.py")]
+    found = {path.name: set(private_names(ast.parse(path.read_text()))) for path in paths}
+    here = {name.rpartition(".")[2] for name in found.pop("dask_internals.py")}
+    assert here > BELOW, "a name that is not used any more"
+    assert {name: names for name, names in found.items() if names} == {}
+    others = [path for path in package.rglob("*.py") if path not in paths]
+    imports = re.compile(r"^\s*(from|import) (dask|distributed|dask_jobqueue)\b", re.MULTILINE)
+    assert [path for path in others if imports.search(path.read_text())] == []
 
 
 @pytest.mark.parametrize("name", ["dask", "distributed", "dask-jobqueue"])
@@ -130,6 +181,71 @@ def test_every_tls_context_ignores_a_peer_that_goes_without_a_word() -> None:
             security.get_listen_args("scheduler")["ssl_context"],
         ):
             assert args.options & ssl.OP_IGNORE_UNEXPECTED_EOF
+
+
+# Who is connected, asked from another thread than the scheduler's
+
+
+GO = threading.Event()
+"""Of this process, in which workers are threads."""
+
+
+def _wait_for_go() -> bool:
+    return GO.wait(200)
+
+
+def test_workers_are_known_by_name_while_they_are_there_and_remembered() -> None:
+    workers = ConnectedWorkers()
+    with (
+        LocalCluster(
+            n_workers=2, processes=False, threads_per_worker=1, dashboard_address=None
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        cluster.scheduler.add_plugin(workers)
+        assert workers.names == frozenset(), "those of before are not seen"
+        cluster.scale(4)
+        assert wait_until(lambda: workers.names == {"2", "3"} and len(cluster.workers) == 4)
+        GO.clear()
+        busy = client.submit(_wait_for_go, workers=[cluster.workers[2].worker_address])
+        try:
+            assert wait_until(lambda: workers.idle == ["3"])
+        finally:
+            GO.set()
+        assert busy.result()
+        cluster.scale(2)
+        assert wait_until(lambda: workers.names == frozenset())
+    assert workers.ever == {"2", "3"}
+
+
+def test_it_can_be_asked_while_workers_come_and_go() -> None:
+    class State:
+        def __init__(self, name: str) -> None:
+            self.name = name
+            self.processing: dict[str, Any] = {}
+
+    class Scheduler:
+        def __init__(self) -> None:
+            self.workers = {f"tls://{number}": State(str(number)) for number in range(200)}
+
+    scheduler = Scheduler()
+    workers, stop = ConnectedWorkers(), threading.Event()
+
+    def come_and_go() -> None:
+        while not stop.is_set():
+            for address in scheduler.workers:
+                workers.add_worker(scheduler, address)
+            for address in scheduler.workers:
+                workers.remove_worker(scheduler, address, stimulus_id="left")
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        seen = [len(workers.names) + len(workers.idle) for _ in range(2000)]
+    finally:
+        stop.set()
+        thread.join()
+    assert max(seen) > 0
 
 
 # Tasks

@@ -26,9 +26,9 @@ from hpcbench.records import store
 from hpcbench.records.columns import Status
 from hpcbench.records.folder import Results, lock_folder
 from tests.helpers import models
-from tests.helpers.leftovers import programs_running
 from tests.helpers.paths import CHECKOUT
 from tests.helpers.real import QUICK, campaign_file, quick_run, site_file
+from tests.helpers.traces import programs_running
 from tests.helpers.waiting import wait_until
 
 pytestmark = [pytest.mark.native, pytest.mark.usefixtures("leaves_nothing")]

@@ -57,7 +57,7 @@ def test_a_job_whose_worker_had_connected_has_simply_ended() -> None:
     assert (verdict.died, verdict.ended) == ({}, {"w"})
 
 
-def test_a_job_submitted_after_the_question_is_not_judged_by_the_answer() -> None:
+def test_a_job_submitted_after_the_question_is_not_classified_by_the_answer() -> None:
     assert classified(None, asked_at=9.0) == NOTHING
 
 

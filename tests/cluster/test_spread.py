@@ -104,12 +104,12 @@ def test_where_it_was_measured_everywhere_it_goes_to_where_it_was_least() -> Non
     assert chosen([placement(1, 3)], free("a1", "b1"), before) == (0, "b1")
 
 
-def test_another_one_of_the_round_takes_its_turn_rather_than_a_gpu_wait() -> None:
+def test_another_one_of_the_repeat_takes_its_turn_rather_than_a_gpu_wait() -> None:
     waiting = [placement(1, 1), placement(2, 1)]
     assert chosen(waiting, free("a1"), measured((1, "a"), (2, "b"))) == (1, "a1")
 
 
-def test_one_of_the_next_round_may_and_none_of_a_later_one() -> None:
+def test_one_of_the_next_repeat_may_and_none_of_a_later_one() -> None:
     before = measured((1, "a"), (2, "b"))
     assert chosen([placement(1, 1), placement(2, 2)], free("a1"), before) == (1, "a1")
     assert chosen([placement(1, 1), placement(2, 3)], free("a1"), before) == (0, "a1")

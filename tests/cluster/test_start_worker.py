@@ -62,7 +62,7 @@ def test_a_scheduler_that_is_not_reached_is_named() -> None:
         (600 + 3600, "600", 600),
     ],
 )
-def test_a_job_ends_when_it_is_told_or_by_its_walltime_where_its_clock_is_wrong(
+def test_a_job_ends_when_its_batch_system_says_or_by_its_walltime_where_its_clock_is_wrong(
     monkeypatch: pytest.MonkeyPatch, ends_in_s: int | None, walltime_s: str | None, left_s: float
 ) -> None:
     monkeypatch.delenv(batch.WALLTIME, raising=False)

@@ -138,7 +138,7 @@ def test_an_error_without_a_signal_stays_what_it_is() -> None:
         raise TypeError("mine")
 
 
-def test_a_script_without_a_listener_of_its_own_is_told_what_ctrl_c_waits_for(
+def test_a_script_without_a_listener_of_its_own_prints_what_ctrl_c_waits_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def at_work(*given: Any) -> None:

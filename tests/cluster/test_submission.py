@@ -361,7 +361,7 @@ class TestInAShell:
 
 
 @pytest.mark.box
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("scheduler", "pool", "submit"),
     [
@@ -385,7 +385,7 @@ def test_a_real_batch_system_takes_the_script_as_it_is_meant(
     box.said("tee", f"{folder}/job", stdin=text)
     box.said(*submit.format(file=f"{folder}/job").split())
     said = f"cat {folder}/logs/job-*.{'log' if scheduler == 'slurm' else 'out'}"
-    assert in_time(lambda: WORKER[2] in box.exec("bash", "-c", said).stdout, 60)
+    assert in_time(lambda: WORKER[2] in box.exec("bash", "-c", said).stdout, 240)
     printed, worker = box.said("bash", "-c", said).splitlines()
     assert printed == "one;two it's two"
     assert worker.startswith(
@@ -436,7 +436,7 @@ def test_a_users_own_jobqueue_yaml_changes_nothing(own_jobqueue_yaml: Path) -> N
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr
     plain = [batch_site(system) for system in ("slurm", "htcondor")]

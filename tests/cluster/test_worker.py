@@ -41,7 +41,6 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setattr("hpcbench.measure.measure.measure", measure)
     nobody = SimpleNamespace(name="0", log_event=lambda *_: None)
     monkeypatch.setattr(worker, "get_worker", lambda: nobody)
-    monkeypatch.setattr(worker.device, "take_gpus", lambda *_: None)
     return numbers
 
 
@@ -70,6 +69,43 @@ def test_whatever_the_umask_is_no_record_can_be_changed_by_everybody(
         os.umask(before)
     (path,) = results.records.iterdir()
     assert path.stat().st_mode & 0o777 == 0o664
+
+
+def test_workers_of_one_computer_have_cpus_of_their_own_where_server_and_client_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CPU 0 and 4 are threads of one core, as are 1 and 5, 2 and 6, 3 and 7."""
+    monkeypatch.setattr(worker.node.os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(worker.node, "_core", lambda cpu: (0, cpu % 4))
+    given: list[list[int]] = []
+    monkeypatch.setattr(
+        worker.node.os, "sched_setaffinity", lambda _, cpus: given.append(sorted(cpus))
+    )
+    write_prefix(tmp_path)
+    pools = {
+        "two": {"max_jobs": 2, "cpus": {"server": 1, "client": 1}},
+        "all": {"max_jobs": 1, "cpus": 8},
+        "one": {"max_jobs": 2, "cpus": {"server": 2, "client": 1}},
+    }
+    site = Site.load(write_site(tmp_path, pools=pools))
+
+    def own(pool: str, name: str) -> list[int] | None:
+        given.clear()
+        (placement,) = placed([point(0)], pool=pool)
+        with worker._own_devices(placement, site, name):
+            found = given[0] if given else None
+        assert given[1:] == ([list(range(8))] if found else []), "they are given back"
+        return found
+
+    assert own("two", "0") == [0, 4]
+    assert own("two", "1") == [1, 5]
+    assert own("all", "0") is None
+    assert own("one", "0") == [2, 3, 6]
+    # Too few for all.
+    assert own("one", "1") is None
+    alone = {"one": pools["one"] | {"max_jobs": 1}, "all": pools["all"]}
+    site = Site.load(write_site(tmp_path, pools=alone))
+    assert own("one", "0") is None
 
 
 def test_points_that_another_worker_has_recorded_are_left_out(

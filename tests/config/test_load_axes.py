@@ -164,7 +164,7 @@ def test_a_step_of_a_search_lasts_until_a_queue_would_be_too_long() -> None:
     assert load.estimate_s == 12 * (3 * 10 + 1)
 
 
-def test_mistakes_in_a_search_are_told_together(tmp_path: Path) -> None:
+def test_mistakes_in_a_search_are_reported_together(tmp_path: Path) -> None:
     path = real.campaign_file(
         tmp_path, tmp_path, load={"capacity": {"max_latency_p99_ms": 0, "wthin": 0.05}}
     )

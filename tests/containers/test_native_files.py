@@ -201,8 +201,8 @@ def test_a_wheel_with_another_hash_is_refused(tmp_path: Path) -> None:
     command = [sys.executable, "-I", "-m", "pip", *words, "-r", lock]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode != 0
-    told = tools.explain_pip("planted", tools.Result(1, done.stdout + done.stderr), tmp_path)
-    assert "is not the one whose hash is in containers/wheels-*.txt" in told
+    explained = tools.explain_pip("planted", tools.Result(1, done.stdout + done.stderr), tmp_path)
+    assert "is not the one whose hash is in containers/wheels-*.txt" in explained
 
 
 @pytest.mark.parametrize("python", PYTHONS)

@@ -2,11 +2,15 @@
 
 import importlib.util
 import re
+import runpy
 from pathlib import Path
 from types import ModuleType
 
+import jupyter_client
+import nbformat
 import pytest
 from click.testing import CliRunner
+from nbclient import NotebookClient
 
 from hpcbench.analysis.figures.registry import FIGURES
 from hpcbench.analysis.figures.styles import STYLES
@@ -89,6 +93,14 @@ def test_every_page_is_reached_from_the_index() -> None:
                 waiting += sorted({str(path) for path in found} - reached)
     pages = {str(path.relative_to(DOCS).with_suffix("")) for path in PAGES}
     assert pages <= reached, pages - reached
+
+
+def test_the_kernel_of_the_notebook_listens_on_no_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which any user of the machine could reach, and of which the kernel warns."""
+    monkeypatch.setattr(jupyter_client, "AsyncKernelManager", jupyter_client.AsyncKernelManager)
+    runpy.run_path(str(DOCS / "conf.py"))
+    client = NotebookClient(nbformat.v4.new_notebook())
+    assert client.create_kernel_manager().transport == "ipc"
 
 
 def test_the_results_of_the_documentation_are_those_of_its_campaign():

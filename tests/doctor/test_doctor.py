@@ -26,6 +26,7 @@ from hpcbench.cluster import batch
 from hpcbench.config.site import Network, Pool, Site
 from hpcbench.doctor import doctor, job_checks, worker_checks
 from hpcbench.doctor.findings import Check, Findings, NotChecked, State
+from hpcbench.doctor.gpu_checks import compare_gpus
 from hpcbench.errors import Interrupted, SiteError, hint_for
 from tests.box.fixture import BOX, Box, in_time
 from tests.helpers.builders import write_prefix, write_site
@@ -175,19 +176,21 @@ def facts(count: int, name: str | None = None, visible: str | None = None) -> Ma
 
 
 A100 = "NVIDIA A100-SXM4-80GB"
+SLICE = "NVIDIA A100-SXM4-80GB MIG 1g.10gb"
 
 
 @pytest.mark.parametrize(
     ("pool", "found"),
     [
         (Pool(gpu=A100, gpus_per_job=1), facts(1, A100, "GPU-7f")),
-        (Pool(gpu=A100, gpus_per_job=1), facts(2, A100, "GPU-7f,GPU-80")),
+        (Pool(gpu=A100, gpus_per_job=2), facts(2, A100, "GPU-7f,GPU-80")),
+        (Pool(gpu=SLICE, gpus_per_job=1), facts(1, SLICE, "MIG-7f")),
         (Pool(gpus_per_job=2), facts(0, None, "0,1")),
         (Pool(gpus_per_job=4), facts(4, A100)),
     ],
 )
 def test_gpus_as_promised_are_named(pool: Pool, found: Mapping[str, Any]) -> None:
-    assert str(found["cuda_visible_devices"] or "not set") in worker_checks._check_gpus(pool, found)
+    assert str(found["cuda_visible_devices"] or "not set") in compare_gpus(pool, found)
 
 
 @pytest.mark.parametrize(
@@ -199,14 +202,24 @@ def test_gpus_as_promised_are_named(pool: Pool, found: Mapping[str, Any]) -> Non
         (Pool(gpus_per_job=1), facts(0), "was given no GPU"),
         (Pool(gpus_per_job=1), facts(0, None, "NoDevFiles"), "was given no GPU"),
         (Pool(gpus_per_job=1), facts(4, A100), "another job's"),
+        (Pool(gpu=A100, gpus_per_job=1), facts(2, A100, "GPU-7f,GPU-80"), "correct gpus_per_job"),
+        (Pool(gpu=A100, gpus_per_job=1), facts(1, SLICE, "MIG-7f"), "correct gpu, or"),
+        (Pool(gpus_per_job=2), facts(1, SLICE, "MIG-7f,MIG-80"), "one MIG instance only"),
     ],
 )
 def test_gpus_that_are_not_as_promised_fail(
     pool: Pool, found: Mapping[str, Any], todo: str
 ) -> None:
     with pytest.raises(SiteError, match="promised") as error:
-        worker_checks._check_gpus(pool, found)
+        compare_gpus(pool, found)
     assert todo in error.value.hint
+
+
+def test_a_gpu_whose_driver_is_unloaded_while_it_is_idle_is_said_to_start_late() -> None:
+    found = {**facts(1, A100, "GPU-7f"), "gpu_persistence_mode": False}
+    assert "persistence mode is off" in compare_gpus(Pool(gpus_per_job=1), found)
+    found["gpu_persistence_mode"] = True
+    assert "persistence" not in compare_gpus(Pool(gpus_per_job=1), found)
 
 
 class Answers:

@@ -38,7 +38,7 @@ BATCHES = (1, 4, 8, 16, 32, 64, 128)
 
 
 def loop_row(batch: int, speed: float = 500.0) -> dict[str, float]:
-    """Figures of one point, under the names of their columns, as they would be measured."""
+    """Metrics of one point, under the names of their columns, as they would be measured."""
     # By Little's law at concurrency 4.
     latency = 4e6 / speed * batch**0.5
     return {
@@ -78,7 +78,7 @@ def imported(tree: Path, results: Path, **known: object) -> tuple[pd.DataFrame, 
 
 
 @pytest.mark.parametrize("case", ["grpc_async", "grpc_async_p95", "grpc_p75", "rate", "metrics"])
-def test_every_figure_of_a_real_csv_arrives_under_its_name(tmp_path: Path, case: str) -> None:
+def test_every_metric_of_a_real_csv_arrives_under_its_name(tmp_path: Path, case: str) -> None:
     """Files that a real perf_analyzer wrote; every column of the file is looked up by its name."""
     (tmp_path / "tree" / "net").mkdir(parents=True)
     shutil.copy(PRINTED / case / "result.csv", tmp_path / "tree" / "net" / "net_batch4.csv")
@@ -126,7 +126,7 @@ def test_several_concurrencies_of_one_file_are_several_points(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("content", ["", HEADER + "\n", HEADER + "\n4,832.253,14,55"])
-def test_a_file_without_figures_is_a_failed_point_of_its_model(
+def test_a_file_without_metrics_is_a_failed_point_of_its_model(
     tmp_path: Path, content: str
 ) -> None:
     tree = write_loop(tmp_path / "tree", {"net": 500.0})
@@ -160,7 +160,7 @@ def test_importing_again_gives_the_same_rows_also_from_a_copy(tmp_path: Path) ->
     assert len(store.read_table(tmp_path / "results")) == 2 * len(BATCHES)
 
 
-def test_a_file_with_new_figures_supersedes_the_old_ones(tmp_path: Path) -> None:
+def test_a_file_with_new_metrics_supersedes_the_old_ones(tmp_path: Path) -> None:
     tree = write_loop(tmp_path / "tree", {"net": 500.0})
     imported(tree, tmp_path / "results")
     path = tree / "net" / "net_batch1.csv"
@@ -236,7 +236,7 @@ def test_a_throughput_that_cannot_be_is_none(tmp_path: Path, throughput: str) ->
     assert record.concurrency is None
 
 
-def test_the_figure_of_a_csv_tree_is_that_of_the_same_figures_in_parquet(tmp_path: Path) -> None:
+def test_the_figure_of_a_csv_tree_is_that_of_the_same_metrics_in_parquet(tmp_path: Path) -> None:
     """The plotted numbers: throughput, latency, and their ratios to the first model."""
     models = {"particlenet_AK4": 500.0, "particlenet_AK4_PT": 320.0}
     tree = write_loop(tmp_path / "tree", models)
@@ -583,7 +583,7 @@ def test_status_says_that_results_were_imported(tmp_path: Path) -> None:
     assert "7 ok" in ended.output
 
 
-def test_a_row_that_does_not_tell_its_models_apart_is_refused(tmp_path: Path) -> None:
+def test_a_row_that_does_not_distinguish_its_models_is_refused(tmp_path: Path) -> None:
     tree = write_analyzer(tmp_path / "tree", 'a,"8, [4]",16,a_config_1,1:GPU,64,Yes,"9, [4]",1.0')
     assert "does not tell them apart" in refusal(read_csv_folder, tree, Origin())
 

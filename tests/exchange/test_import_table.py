@@ -41,7 +41,7 @@ README = """
 """
 """In the form of NVIDIA's READMEs; the last row cannot be true."""
 
-TOLD = Publication(
+PUBLICATION = Publication(
     source="https://example.org/readme",
     date=datetime(2022, 3, 1, tzinfo=UTC),
     columns={"model": "net"},
@@ -53,14 +53,14 @@ TOLD = Publication(
 )
 
 
-def told(**changed: object) -> Publication:
-    return Publication(**{**vars(TOLD), **changed})
+def publication(**changed: object) -> Publication:
+    return Publication(**{**vars(PUBLICATION), **changed})
 
 
 def test_a_readme_becomes_rows_with_units_source_and_date(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text(README)
-    options = ["--source", TOLD.source, "--date", "2022-03-01", "--set", "model=net"]
-    options += [f"--map={column}={header}" for column, header in TOLD.headers.items()]
+    options = ["--source", PUBLICATION.source, "--date", "2022-03-01", "--set", "model=net"]
+    options += [f"--map={column}={header}" for column, header in PUBLICATION.headers.items()]
     into = ["--results", str(tmp_path / "results")]
     for _ in range(2):
         command = ["import-table", str(tmp_path / "README.md"), *into, *options]
@@ -76,7 +76,7 @@ def test_a_readme_becomes_rows_with_units_source_and_date(tmp_path: Path) -> Non
     assert row["latency_p99_us"] == pytest.approx(14900)
     assert pd.isna(row["client_send_us"])
     assert row["variant_name"] == "Offline: NVIDIA A30, ONNX Runtime"
-    assert (row["source"], row["ended_at"].year) == (TOLD.source, 2022)
+    assert (row["source"], row["ended_at"].year) == (PUBLICATION.source, 2022)
     assert frame["valid"].tolist().count(False) == 1
 
 
@@ -88,16 +88,16 @@ def test_a_spreadsheet_is_one_table_with_headers_of_ones_own() -> None:
         "latency_p99_us": "Latency p99",
         "gpu_memory_max_bytes": "Memory",
     }
-    (record,) = read_published(text, "a.csv", told(headers=headers, time_unit="ms")).records
+    (record,) = read_published(text, "a.csv", publication(headers=headers, time_unit="ms")).records
     assert (record.batch_size, record.throughput_infer_per_s) == (4, 400)
     assert (record.latency_p99_us, record.gpu_memory_max_bytes) == (20000, 1610612736)
     assert record.concurrency is None
 
 
-def test_rows_that_nothing_tells_apart_are_refused() -> None:
-    message = refusal(read_published, README, "README.md", told(headers={}))
+def test_rows_that_nothing_distinguishes_are_refused() -> None:
+    message = refusal(read_published, README, "README.md", publication(headers={}))
     assert "line 21, row 1 and README.md line 10, row 1 are about the same point" in message
-    (first, _) = read_published(README, "README.md", told(headers={}, table=1)).records
+    (first, _) = read_published(README, "README.md", publication(headers={}, table=1)).records
     assert first.throughput_infer_per_s == 102
 
 
@@ -119,4 +119,4 @@ def test_rows_that_nothing_tells_apart_are_refused() -> None:
 def test_what_is_wrong_with_a_table_is_said(
     text: str, changed: dict[str, object], reason: str
 ) -> None:
-    assert reason in refusal(read_published, text, "a.csv", told(**changed))
+    assert reason in refusal(read_published, text, "a.csv", publication(**changed))

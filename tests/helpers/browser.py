@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
-WIDTHS = {"desk": (1280, 900), "phone": (390, 844)}
+WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
 _PATIENCE_MS = 240_000
 _QUIET = (
     *("--disable-gpu", "--disable-background-networking", "--disable-component-update"),
@@ -49,7 +49,7 @@ class Heard:
 
 @contextmanager
 def opened(
-    browser: Browser, path: Path, *, size: str = "desk", scheme: Any = "light"
+    browser: Browser, path: Path, *, size: str = "desktop", scheme: Any = "light"
 ) -> Iterator[Page]:
     """The page once it is ready. At the end it must have said nothing and asked for nothing."""
     width, height = WIDTHS[size]

@@ -125,7 +125,7 @@ def _columns(asked: pd.DataFrame, chance: np.random.Generator, *, troubles: bool
         ]
     there = np.isin(status, ["ok", "unstable"])
 
-    def figures(values: Any) -> pa.Array:
+    def floats(values: Any) -> pa.Array:
         return pa.array(np.round(np.asarray(values, float), 3), pa.float64(), mask=~there)
 
     def counts(values: Any) -> pa.Array:
@@ -193,32 +193,32 @@ def _columns(asked: pd.DataFrame, chance: np.random.Generator, *, troubles: bool
         "instance_kind": pa.array(["KIND_GPU"] * n, mask=~there),
         "dynamic_batching": pa.array([b is not None for b in asked["batching"]], mask=~there),
         "server_config": configs,
-        "server_ready_s": figures(6 + 4 * chance.random(n)),
-        "throughput_infer_per_s": figures(throughput),
-        "latency_avg_us": figures(latency),
-        "latency_std_us": figures(0.12 * latency),
-        "latency_p50_us": figures(0.97 * latency),
-        "latency_p90_us": figures(1.15 * latency),
-        "latency_p95_us": figures(
+        "server_ready_s": floats(6 + 4 * chance.random(n)),
+        "throughput_infer_per_s": floats(throughput),
+        "latency_avg_us": floats(latency),
+        "latency_std_us": floats(0.12 * latency),
+        "latency_p50_us": floats(0.97 * latency),
+        "latency_p90_us": floats(1.15 * latency),
+        "latency_p95_us": floats(
             p95 := latency * np.maximum(1.24 * np.exp(chance.normal(0, 0.03, n)), 1.16)
         ),
-        "latency_p99_us": figures(
+        "latency_p99_us": floats(
             np.maximum(1.6 * latency * np.exp(chance.normal(0, 0.08, n)), 1.05 * p95)
         ),
-        "latency_percentile_us": figures(1.24 * latency),
-        "client_send_us": figures(3 + shares[:, 0] * 1000),
-        "network_us": figures(network),
-        "server_queue_us": figures(queue),
-        "server_compute_input_us": figures(busy * shares[:, 2]),
-        "server_compute_infer_us": figures(busy * shares[:, 3]),
-        "server_compute_output_us": figures(busy * shares[:, 4]),
-        "client_recv_us": figures(2 + shares[:, 5] * 1000),
+        "latency_percentile_us": floats(1.24 * latency),
+        "client_send_us": floats(3 + shares[:, 0] * 1000),
+        "network_us": floats(network),
+        "server_queue_us": floats(queue),
+        "server_compute_input_us": floats(busy * shares[:, 2]),
+        "server_compute_infer_us": floats(busy * shares[:, 3]),
+        "server_compute_output_us": floats(busy * shares[:, 4]),
+        "client_recv_us": floats(2 + shares[:, 5] * 1000),
         "request_count": counts(rate * 15),
-        "gpu_utilization_avg": figures(np.minimum(0.99, 0.3 * useful)),
-        "gpu_power_avg_w": figures(energy),
+        "gpu_utilization_avg": floats(np.minimum(0.99, 0.3 * useful)),
+        "gpu_power_avg_w": floats(energy),
         "gpu_memory_max_bytes": counts(memory * 2**30),
         "gpu_memory_total_bytes": counts(gpu["memory"].to_numpy(float) * 2**30),
-        "perf_analyzer_s": figures(np.full(n, 28.0)),
+        "perf_analyzer_s": floats(np.full(n, 28.0)),
         "node": [f"{site}-gpu{i % 7:03d}" for i, site in enumerate(gpu["site"])],
         "gpu_name": asked["gpu"].tolist(),
         "gpu_count": 1,

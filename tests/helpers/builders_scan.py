@@ -1,6 +1,7 @@
 """Scans over batch size as records, for the tests of tables and figures."""
 
 import json
+import math
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from hpcbench.measure.capacity import next_power, rate_of
 from hpcbench.records.columns import Record
 from hpcbench.records.frame import load_results
 from hpcbench.records.store import write_records
@@ -102,3 +104,61 @@ def with_everything(frame: pd.DataFrame) -> pd.DataFrame:
         output_rms_difference=is_half.map({True: 8e-4, False: 2e-6}),
         output_max_difference=is_half.map({True: 5e-3, False: 1e-5}),
     )
+
+
+def with_searches(frame: pd.DataFrame, limit_ms: float = 20.0) -> pd.DataFrame:
+    """The results, and of each server a search for its capacity at the largest batch size."""
+    most = frame["batch_size"] == frame["batch_size"].max()
+    base = frame[most & (frame["status"] == "ok") & (frame["concurrency"] == 4)]
+    places, columns = [], []
+    for place, (rate, batch) in enumerate(
+        zip(base["throughput_infer_per_s"] / base["batch_size"], base["batch_size"], strict=True)
+    ):
+        for step in _search(float(rate), int(batch), limit_ms, f"search{place}"):
+            places.append(place)
+            columns.append(step)
+    rows = base.iloc[places].reset_index(drop=True)
+    more = pd.DataFrame(columns)
+    given = {name: pd.Series(more[name].tolist(), dtype=frame[name].dtype) for name in more}
+    return pd.concat([frame, rows.assign(**given)], ignore_index=True)
+
+
+def _search(capacity: float, batch: int, limit_ms: float, point: str) -> list[dict[str, Any]]:
+    """What a search asks of a server with one queue that takes so many requests per second."""
+    within, kept = 0.05, dict[int, bool]()
+    first = math.floor(math.log(capacity / 4) / math.log1p(within))
+    asked = {
+        "concurrency": None,
+        "request_distribution": "poisson",
+        "capacity_max_latency_p99_ms": limit_ms,
+        "capacity_within": within,
+    }
+    steps: list[dict[str, Any]] = []
+    while (power := next_power(kept, first, within)) is not None:
+        rate = rate_of(power, within)
+        busy = rate / capacity
+        p99_ms = 1000 / capacity * (1 + 2.3 * busy / (1 - busy)) if busy < 1 else math.nan
+        kept[power] = p99_ms <= limit_ms
+        is_late = busy > 1
+        steps.append(
+            asked
+            | {
+                "point_id": f"{point}/{len(steps)}",
+                "part_of": point,
+                "capacity_step": len(steps) + 1,
+                "request_rate": rate,
+                "send_request_rate": min(rate, capacity),
+                "throughput_infer_per_s": batch * min(rate, capacity),
+                "latency_p99_us": None if is_late else 1000 * p99_ms,
+                "overloaded": is_late,
+                "status": "unstable" if is_late else "ok",
+                "capacity_infer_per_s": None,
+            }
+        )
+    best = max((power for power, does in kept.items() if does), default=None)
+    if best is None:
+        return steps
+    found = next(step for step in steps if step["request_rate"] == rate_of(best, within))
+    answer = {"capacity_infer_per_s": batch * rate_of(best, within), "request_rate": None}
+    end = found | answer | {"point_id": point, "part_of": None, "capacity_step": None}
+    return [*steps, end]

@@ -1,4 +1,4 @@
-"""Records with figures, as a campaign on GPUs leaves them, and tables of them as they are read."""
+"""Records with metrics, as a campaign on GPUs leaves them, and tables of them as they are read."""
 
 import json
 import tempfile

@@ -146,6 +146,69 @@ def sleeping(repository: Path, seconds: float, name: str = "sleeper") -> None:
     (version / "model.py").write_text(SLEEP.format(seconds=seconds))
 
 
+GROW = """
+import time
+from pathlib import Path
+import triton_python_backend_utils as utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        answers = []
+        for request in requests:
+            # All instances count from the first request of any.
+            begun = Path({begun!r})
+            begun.touch() if not begun.exists() else None
+            time.sleep({growth} * (time.time() - begun.stat().st_mtime) + 0.05)
+            x = utils.get_input_tensor_by_name(request, "x").as_numpy()
+            answers.append(utils.InferenceResponse([utils.Tensor("y", x)]))
+        return answers
+"""
+
+
+def growing(
+    repository: Path, begun: Path, growth: float, instances: int, name: str = "grower"
+) -> None:
+    """A model whose latency grows by so many seconds in each second, and that takes no CPU.
+
+    Each of its instances is busy with one request. ``begun`` is a file that the first one makes.
+    """
+    tensors = [("x", (16,))], [("y", (16,))]
+    groups = f"instance_group {{ count: {instances} kind: KIND_CPU }}"
+    version = write(repository, name, *tensors, platform='backend: "python"', extra=groups)
+    (version / "model.py").write_text(GROW.format(begun=str(begun), growth=growth))
+
+
+def in_half_precision(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in FP16 with the same inputs and outputs: weights, and all that is computed.
+
+    Parameters
+    ----------
+    model
+        A model whose tensors are FP32.
+    """
+    found = onnx.ModelProto()
+    found.CopyFrom(model)
+    graph = found.graph
+    for weight in graph.initializer:
+        values = numpy_helper.to_array(weight)
+        if values.dtype == np.float32:
+            weight.CopyFrom(numpy_helper.from_array(values.astype(np.float16), weight.name))
+    inputs, outputs = ([each.name for each in some] for some in (graph.input, graph.output))
+    for node in graph.node:
+        for names, changed in ((node.input, inputs), (node.output, outputs)):
+            names[:] = [f"{name}_half" if name in changed else name for name in names]
+    casts = [
+        *(("Cast", name, f"{name}_half", TensorProto.FLOAT16) for name in inputs),
+        *(("Cast", f"{name}_half", name, TensorProto.FLOAT) for name in outputs),
+    ]
+    made = [helper.make_node(kind, [a], [b], to=to) for kind, a, b, to in casts]
+    nodes = [*made[: len(inputs)], *graph.node, *made[len(inputs) :]]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.checker.check_model(found)
+    return found
+
+
 def deeptau(repository: Path, name: str = "deeptau_nosplit") -> None:
     """Inputs and outputs of DeepTau's, with next to nothing between them."""
     inputs, outputs = list(DEEPTAU.items()), [("main_output/Softmax", (4,))]

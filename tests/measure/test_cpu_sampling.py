@@ -39,7 +39,7 @@ def below(code: str) -> Iterator[int]:
             os.kill(pid, 9)
 
 
-def test_a_busy_and_an_idle_tree_are_told_apart() -> None:
+def test_a_busy_and_an_idle_tree_are_distinguished() -> None:
     with below(IDLE) as server, below(BUSY) as client:
         source = cpu_sampling.ProcessTrees(server, lambda: [client])
         taken = [Reading(time.monotonic(), source.read())]
@@ -59,7 +59,7 @@ def test_a_busy_and_an_idle_tree_are_told_apart() -> None:
     assert columns["cpus_shared"] is True
 
 
-def test_a_client_that_waits_for_its_cpu_is_told_from_who_has_it() -> None:
+def test_a_client_that_waits_for_its_cpu_is_distinguished_from_who_has_it() -> None:
     with own_cpus.only_one(), below(IDLE) as server, below(BUSY) as client, below(BUSY):
         source = cpu_sampling.ProcessTrees(server, lambda: [client])
         first = Reading(time.monotonic(), source.read())

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import pynvml
 import pytest
 
-from hpcbench.measure import device, gpu_sampling
+from hpcbench.measure import gpu_sampling
 from hpcbench.measure.gpu_sampling import Gpus, GpuState, NvmlGpus
 from hpcbench.measure.sampling import Energy, Reading
-from tests.helpers.nvml import MIG, UUIDS, nvml, refuse
+from tests.helpers.nvml import MIG, UUIDS, nvml, refuse, use_nvml
 
 
 def use(monkeypatch: pytest.MonkeyPatch, visible: str, **changes: Any) -> NvmlGpus:
-    library = nvml(**changes)
-    for module in (device, gpu_sampling):
-        monkeypatch.setattr(module, "pynvml", library)
+    use_nvml(monkeypatch, nvml(divided=visible == MIG, **changes))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     return NvmlGpus()
 
@@ -42,7 +41,7 @@ def test_nvml_is_read_in_plain_units(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_what_a_gpu_does_not_tell_is_missing_and_the_rest_is_there(
+def test_what_a_gpu_does_not_report_is_missing_and_the_rest_is_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     lacking = refuse(pynvml.NVML_ERROR_NOT_SUPPORTED)
@@ -90,9 +89,21 @@ def test_columns_are_means_over_readings_and_gpus_and_sums_of_memory(
 
 
 def test_a_process_that_is_not_the_servers_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    state = use(monkeypatch, "0").read()
-    columns = gpu_sampling.gpu_load_columns(readings(state), own={os.getpid()})
+    (state,) = use(monkeypatch, "0").read()
+    assert state.pids == {4242}
+    both = replace(state, pids=frozenset({4242, os.getpid()}))
+    columns = gpu_sampling.gpu_load_columns(readings((both,)), own={os.getpid()})
     assert columns["gpu_other_processes"] == 1
+
+
+def test_where_the_server_is_not_among_the_processes_nobody_knows_which_are_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in a container with process ids of its own, and where MPS computes for all."""
+    state = use(monkeypatch, "0").read()
+    assert "gpu_other_processes" not in gpu_sampling.gpu_load_columns(readings(state), own={1})
+    nobody = (GpuState(pids=frozenset()),)
+    assert gpu_sampling.gpu_load_columns(readings(nobody), own={1})["gpu_other_processes"] == 0
 
 
 @pytest.mark.parametrize(
@@ -125,7 +136,7 @@ def test_energy_is_mean_power_over_time_where_a_gpu_has_no_counter() -> None:
     assert gpu_sampling.energy(readings(*states)) == Energy(300.0, 2.0)
 
 
-def test_power_that_one_gpu_does_not_tell_is_no_energy_of_the_others() -> None:
+def test_power_that_one_gpu_does_not_report_is_no_energy_of_the_others() -> None:
     states = [(GpuState(power_w=100.0), GpuState())] * 2
     assert gpu_sampling.energy(readings(*states)) is None
 
@@ -149,7 +160,7 @@ nv_cpu_utilization 0.200000
 """
 
 
-def test_where_nvml_is_missing_tritons_metrics_tell_what_they_can() -> None:
+def test_where_nvml_is_missing_tritons_metrics_say_what_they_can() -> None:
     state = gpu_sampling.parse_metrics(METRICS)
     columns = gpu_sampling.gpu_load_columns(readings(state, state), own=())
     assert columns == {

@@ -56,7 +56,7 @@ def heard(found: tuple[Report, ...], **changes: Any) -> Heard:
     return Heard(**(seen | changes))
 
 
-def judged(of: Heard, **changes: Any) -> Outcome:
+def outcome_of(of: Heard, **changes: Any) -> Outcome:
     around: dict[str, Any] = {"overlap": 1.0, "ended": [], "limit_s": 60.0}
     return outcome(of, **(around | changes))
 
@@ -65,7 +65,7 @@ EVEN = reports(*[100.0] * 9)
 
 
 def test_windows_that_agree_are_ok_and_say_which_count() -> None:
-    found = judged(heard(EVEN))
+    found = outcome_of(heard(EVEN))
     assert (found.status, found.reason) == (Status.OK, None)
     assert found.metrics["windows_throughput_infer_per_s"] == pytest.approx([100.0] * 3)
     assert found.metrics["windows_latency_us"] == pytest.approx([100.0] * 3)
@@ -76,7 +76,7 @@ def test_windows_that_agree_are_ok_and_say_which_count() -> None:
 
 def test_latency_that_grows_is_unstable() -> None:
     growing = reports(*[110_000.0 * (1 + n // 3) for n in range(12)])
-    found = judged(heard(growing, verdict=verdict(growing, max_trials=4)))
+    found = outcome_of(heard(growing, verdict=verdict(growing, max_trials=4)))
     assert found.status == Status.UNSTABLE
     assert "in latency by" in (found.reason or "")
     assert len(found.metrics["windows_latency_us"]) == 4
@@ -84,21 +84,21 @@ def test_latency_that_grows_is_unstable() -> None:
 
 def test_what_perf_analyzer_says_against_itself_is_unstable() -> None:
     words = "[WARNING] Perf Analyzer is not able to keep up with the desired load.\n"
-    found = judged(heard(reports(*[100.0] * 9, text=words)))
+    found = outcome_of(heard(reports(*[100.0] * 9, text=words)))
     assert found.status == Status.UNSTABLE
     assert "the client is the limit" in (found.reason or "")
 
 
 def test_what_perf_analyzer_writes_to_its_standard_error_is_read_too() -> None:
     words = "[WARNING] Perf Analyzer is not able to keep up with the desired load.\n"
-    found = judged(heard(EVEN, stderr=words))
+    found = outcome_of(heard(EVEN, stderr=words))
     assert found.status == Status.UNSTABLE
     assert "the client is the limit" in (found.reason or "")
 
 
 def test_an_open_loop_below_its_rate_is_overloaded_though_it_settled() -> None:
     slow = reports(*[100.0] * 9, rate=90.0)
-    found = judged(heard(slow, schedule=SCHEDULE))
+    found = outcome_of(heard(slow, schedule=SCHEDULE))
     assert found.status == Status.UNSTABLE
     assert (found.reason or "").startswith("overloaded: 100 requests per second were asked for")
     assert found.metrics["send_request_rate"] == pytest.approx(90)
@@ -113,7 +113,7 @@ def test_a_report_that_prints_no_delays_counts_with_none(late: int, overloaded: 
         for n, report in enumerate(reports(*[100.0] * 60))
     )
     precise = stop_rule.StopDecision(True, True, 0, 60, 0)
-    of = judged(heard(found, schedule=SCHEDULE, verdict=precise))
+    of = outcome_of(heard(found, schedule=SCHEDULE, verdict=precise))
     assert of.metrics["delayed_requests_percent"] == pytest.approx(12 * late / 60)
     assert of.metrics["send_request_rate"] == pytest.approx(100 - 6 * late / 60)
     assert of.metrics["overloaded"] is overloaded
@@ -121,14 +121,14 @@ def test_a_report_that_prints_no_delays_counts_with_none(late: int, overloaded: 
 
 
 def test_an_open_loop_that_printed_no_report_leaves_its_rate_to_the_server() -> None:
-    found = judged(heard((), schedule=SCHEDULE, late=True), overlap=None)
+    found = outcome_of(heard((), schedule=SCHEDULE, late=True), overlap=None)
     assert found.status == Status.UNSTABLE
     assert found.metrics == {"overloaded": True}
     assert heard((), late=True).span == (0.0, 9.0)
 
 
 def test_a_load_without_the_others_beside_it_is_unstable() -> None:
-    found = judged(heard(EVEN), overlap=0.4, ended=["other"])
+    found = outcome_of(heard(EVEN), overlap=0.4, ended=["other"])
     assert found.status == Status.UNSTABLE
     assert (
         found.reason == "the other models loaded the server for only 40% of this time: other ended"
@@ -136,22 +136,22 @@ def test_a_load_without_the_others_beside_it_is_unstable() -> None:
 
 
 def test_a_perf_analyzer_that_ended_by_itself_has_failed() -> None:
-    found = judged(heard(EVEN, exit_code=137))
+    found = outcome_of(heard(EVEN, exit_code=137))
     assert (found.status, found.reason) == (Status.FAILED, "perf_analyzer was ended by signal 9")
 
 
-def test_one_that_got_no_answer_is_told_what_to_do() -> None:
-    found = judged(heard((), unanswered=True), overlap=None)
+def test_one_that_got_no_answer_says_what_to_do() -> None:
+    found = outcome_of(heard((), unanswered=True), overlap=None)
     assert found.status == Status.FAILED
     assert "give measurement.measurement_interval_ms more time" in (found.reason or "")
 
 
 def test_one_that_was_not_done_in_time_is_a_timeout_with_what_it_had() -> None:
-    found = judged(heard(EVEN[:6]))
+    found = outcome_of(heard(EVEN[:6]))
     assert found.status == Status.TIMEOUT
     assert "killed after 60 s" in (found.reason or "")
     assert found.metrics["request_count"] == 6 * 33
-    assert judged(heard(()), overlap=None).status == Status.TIMEOUT
+    assert outcome_of(heard(()), overlap=None).status == Status.TIMEOUT
 
 
 NOT_READY = (
@@ -183,14 +183,14 @@ def test_random_strings_are_named_where_a_model_with_strings_fails() -> None:
     assert with_hint(failed, given) == failed
 
 
-def test_a_load_without_any_response_is_told_what_may_be_the_cause() -> None:
-    closed = with_hint(judged(heard(()), overlap=None), point())
+def test_a_load_without_any_response_names_what_may_be_the_cause() -> None:
+    closed = with_hint(outcome_of(heard(()), overlap=None), point())
     assert closed.status == Status.TIMEOUT
     reason = closed.reason or ""
     assert reason.startswith("perf_analyzer was killed after 60 s")
     assert "reported no response; the model may wait for something" in reason
     # Where some were answered, it was only too slow.
-    slow = judged(heard(EVEN[:6]))
+    slow = outcome_of(heard(EVEN[:6]))
     assert with_hint(slow, point()) == slow
 
 

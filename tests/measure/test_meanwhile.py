@@ -12,13 +12,13 @@ import pyarrow as pa
 import pytest
 
 from hpcbench.config.cpu_shares import CpuShares
-from hpcbench.measure import cpu_sampling, device, gpu_sampling, meanwhile, sampling
+from hpcbench.measure import cpu_sampling, gpu_sampling, meanwhile, sampling, visible_gpus
 from hpcbench.measure.measure import measure
 from hpcbench.plan import plan
 from hpcbench.records.columns import SCHEMA, Record, Status
 from hpcbench.records.validity import INPUTS, with_verdicts
 from tests.helpers import models, own_cpus
-from tests.helpers.nvml import UUIDS, nvml
+from tests.helpers.nvml import UUIDS, nvml, use_nvml
 from tests.helpers.real import quick_run
 
 pytestmark = [pytest.mark.native, pytest.mark.usefixtures("leaves_nothing")]
@@ -46,7 +46,7 @@ def measured(
     return [record for p in placements for record in measure(p, site, folder / "logs")]
 
 
-@pytest.mark.skipif(bool(device.gpu_handles()), reason="this computer has a GPU")
+@pytest.mark.skipif(bool(visible_gpus.gpu_handles()), reason="this computer has a GPU")
 def test_on_cpus_a_row_says_what_server_and_client_took_of_them(
     tmp_path: Path, native_prefix: Path, demo_models: Path
 ) -> None:
@@ -81,9 +81,7 @@ def test_energy_is_that_of_the_counted_windows_and_of_no_model_that_an_ensemble_
     def energy_mj(_: int) -> int:
         return int(1000 * watts[0] * (meanwhile.time.monotonic() - began))
 
-    library = nvml(nvmlDeviceGetTotalEnergyConsumption=energy_mj)
-    for module in (device, gpu_sampling):
-        monkeypatch.setattr(module, "pynvml", library)
+    use_nvml(monkeypatch, nvml(nvmlDeviceGetTotalEnergyConsumption=energy_mj))
     # So long that it does not matter when within a reading the energy is asked for.
     monkeypatch.setattr(meanwhile, "_IDLE_S", 3.0)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", UUIDS[0])

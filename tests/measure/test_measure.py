@@ -19,8 +19,8 @@ from hpcbench.plan import plan
 from hpcbench.plan.placement import Placement
 from hpcbench.records.columns import MEASURED, Record, Status
 from tests.helpers import real
-from tests.helpers.leftovers import own_program
 from tests.helpers.real import QUICK, quick_run
+from tests.helpers.traces import own_program
 
 pytestmark = [pytest.mark.native, pytest.mark.usefixtures("leaves_nothing")]
 

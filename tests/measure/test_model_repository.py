@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hpcbench.config.container import Container
-from hpcbench.measure.model_repository import paths_to_mount, write_overlay
+from hpcbench.measure.model_repository import paths_to_mount, remove_overlay, write_overlay
 from hpcbench.plan.model import read_model
 from hpcbench.plan.model_config import configure
 from tests.helpers import models
@@ -42,12 +42,13 @@ def test_folders_with_python_sources_are_made_anew_where_no_cache_can_be_written
     write_overlay(chosen, configure(chosen), tmp_path / "overlay")
     overlay = tmp_path / "overlay" / "tagger"
     links = {str(path.relative_to(overlay)) for path in overlay.rglob("*") if path.is_symlink()}
-    assert links == {"data", "1/model.onnx", "1/parts/again"}
+    assert links == {"1/parts/again"}
     # A module that asks for its own place finds the overlay.
     again = overlay / "1" / "parts" / "again" / "model.py"
     assert again.resolve() == overlay / "1" / "model.py"
-    for folder in (overlay, overlay / "1", overlay / "1" / "parts" / "layers"):
+    for folder in (overlay / "1", overlay / "1" / "parts" / "layers"):
         assert (folder / "__pycache__").is_file()
+    assert [path.name for path in (overlay / "data").iterdir()] == ["x.bin"]
 
 
 @pytest.mark.parametrize("first", ["1", "2"])
@@ -92,16 +93,42 @@ def test_no_second_path_leads_python_to_the_users_folder(tmp_path: Path, first: 
         'os.path.realpath(__file__) + "/../../common"',
         'Path(__file__).resolve().parents[2] / "common"',
         'Path(__file__).resolve().parent.parent.parent / "common"',
-        "dirname(dirname(dirname(realpath(__file__))))",
+        "dirname(dirname(dirname(realpath(__file__)))); from common.layers import dense",
     ],
 )
-def test_a_model_that_looks_outside_of_its_folder_is_linked(tmp_path: Path, source: str) -> None:
-    version = write_model(tmp_path / "models") / "1"
+@pytest.mark.parametrize("needed", [False, True])
+def test_a_model_that_looks_two_folders_up_finds_what_it_names_there(
+    tmp_path: Path, source: str, needed: bool
+) -> None:
+    models_folder = tmp_path / "models"
+    version = write_model(models_folder) / "1"
     (version / "model.py").write_text(f"common = {source}\n")
-    chosen = variant(read_model(tmp_path / "models", "tagger"))
-    write_overlay(chosen, configure(chosen), tmp_path / "overlay")
-    written = tmp_path / "overlay" / "tagger" / "1" / "model.py"
-    assert written.resolve() == version / "model.py"
+    (models_folder / "common").mkdir()
+    (models_folder / "common" / "helper.py").write_text("pass")
+    (models_folder / "common" / "large.bin").write_bytes(b"x" * (2**20 + 1))
+    (models_folder / "other").mkdir()
+    write_model(models_folder, "caller")
+    tagger = variant(read_model(models_folder, "tagger"))
+    caller = variant(read_model(models_folder, "caller", needs=["tagger"]))
+    repository = tmp_path / "overlay"
+    for _ in range(2):
+        # The second time, the model comes back after another variant of it.
+        for chosen in (caller,) if needed else (tagger,):
+            write_overlay(chosen, configure(chosen), repository)
+        names = {"caller", "tagger"} if needed else {"tagger"}
+        # What lies in the repository would be loaded as a model.
+        assert {path.name for path in repository.iterdir()} == names
+        above = (repository / "tagger" / "1" / "model.py").resolve().parents[2]
+        assert {path.name for path in above.iterdir()} == {"tagger", "common"}
+        assert tmp_path / "models" not in above.parents
+        assert not (above / "common").is_symlink()
+        assert (above / "common" / "helper.py").resolve() == above / "common" / "helper.py"
+        assert (above / "common" / "large.bin").is_symlink()
+        for chosen in (caller,) if needed else (tagger,):
+            remove_overlay(chosen, repository)
+        if needed:
+            break  # a model that needs others stays on its server
+    assert str(models_folder / "common") in shown(models_folder)
 
 
 def shown(repository: Path) -> dict[str, str]:
@@ -219,8 +246,16 @@ def test_a_python_model_leaves_its_repository_as_it_is(
     (tmp_path / "models" / "words" / "common").mkdir()
     (tmp_path / "models" / "words" / "common" / "shared.py").touch()
     (version / "again").symlink_to("../common")
+    (tmp_path / "models" / "library").mkdir()
+    (tmp_path / "models" / "library" / "far.py").touch()
+    (version / "assets").mkdir()
+    (version / "log.txt").touch()
     here = "import os, sys\nhere = os.path.dirname(os.path.realpath(__file__))\n"
-    ways = "sys.path[:0] = [here, here + '/again']\nimport parts, helper, shared\n"
+    ways = "sys.path[:0] = [here, here + '/again', here + '/../../library']\n"
+    ways += "import parts, helper, shared, far\n"
+    # Some models keep a cache, or a log, beside themselves.
+    ways += "for name in ('log.txt', 'assets/cache.txt'):\n"
+    ways += "    with open(here + '/' + name, 'a') as stream:\n        stream.write('mine')\n"
     (version / "model.py").write_text(here + ways + (version / "model.py").read_text())
     before = tree(tmp_path / "models")
     campaign, site = quick_run(

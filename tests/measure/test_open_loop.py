@@ -70,7 +70,7 @@ def test_what_perf_analyzer_says_of_delayed_requests_is_believed() -> None:
 FILE = Schedule(rate=100.0, poisson=False, inferences=4, period_s=3.0)
 
 
-def rounds(*rates: float, delayed: float = 0.0) -> ReportStream:
+def cycles(*rates: float, delayed: float = 0.0) -> ReportStream:
     """Reports of three passes of a second, by requests per second: a pass has no burst, or all."""
     stream = printed(*(each for rate in rates for each in (0.0, 3 * rate, 0.0)))
     for number, rate in enumerate(rates):
@@ -79,22 +79,22 @@ def rounds(*rates: float, delayed: float = 0.0) -> ReportStream:
     return stream
 
 
-def test_of_a_file_only_whole_rounds_tell_whether_a_loop_is_late() -> None:
+def test_of_a_file_only_whole_cycles_show_whether_a_loop_is_late() -> None:
     def is_late(stream: ReportStream, now: float) -> bool:
         return is_surely_late(FILE, stream, pass_s=1.0, now=now)
 
     begun = printed(0.0, 300.0)
     assert not is_late(begun, 2.5)
-    assert not is_late(rounds(99.0), 3.1)
-    assert is_late(rounds(99.0, 90.0), 6.1)
+    assert not is_late(cycles(99.0), 3.1)
+    assert is_late(cycles(99.0, 90.0), 6.1)
     # Most requests of a burst are sent a millisecond after they are due.
-    assert not is_late(rounds(99.0, 99.0, delayed=60.0), 6.1)
+    assert not is_late(cycles(99.0, 99.0, delayed=60.0), 6.1)
     # perf_analyzer starts anew between two reports, but does not take a minute for that.
-    assert not is_late(rounds(99.0), 13.0)
-    assert is_late(rounds(99.0), 60.0)
+    assert not is_late(cycles(99.0), 13.0)
+    assert is_late(cycles(99.0), 60.0)
 
 
-def test_part_of_a_round_owes_nothing() -> None:
+def test_part_of_a_cycle_owes_nothing() -> None:
     assert FILE.least(1.0) == 0
     assert FILE.least(3.01) == pytest.approx((0.98 * 300 - 2) / 3.01)
     assert FILE.least(8.0) == pytest.approx((0.98 * 600 - 2) / 8)

@@ -21,11 +21,12 @@ from hpcbench import Campaign, Site, plan
 from hpcbench.config.triton_protobuf import ModelConfig
 from hpcbench.errors import BadInput
 from hpcbench.measure import outputs
-from hpcbench.measure.server import Server
-from hpcbench.plan.point import Comparison
+from hpcbench.measure.server import RunningServer
+from hpcbench.plan.point import OutputComparison
 from hpcbench.records.columns import Record, Status
 from tests.helpers import real
 from tests.helpers.builders import triton_model, variant
+from tests.helpers.models import in_half_precision
 from tests.helpers.real import QUICK, SHAPES, campaign_file, quick_run, site_file
 
 TENSORS = {"pf_features": (16, 50), "pf_mask": (1, 50), "sv_features": (10, 4), "sv_mask": (1, 4)}
@@ -129,9 +130,9 @@ def differing(
 
     monkeypatch.setattr(outputs, "_outputs", answer)
     model = triton_model("tagger")
-    compared = Comparison(reference=model, inputs="events.json", digest="0", events=1)
+    compared = OutputComparison(reference=model, inputs="events.json", digest="0", events=1)
     measured = replace(variant(model), compared=compared)
-    return outputs.output_columns(cast("Server", None), {measured: right})[measured.label]
+    return outputs.output_columns(cast("RunningServer", None), {measured: right})[measured.label]
 
 
 def test_an_output_that_the_variant_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,50 +179,64 @@ def test_what_is_compared_does_not_change_which_point_it_is(
     assert (comparison.reference.name, comparison.events) == ("jet_tagger", 3)
 
 
-def spoiled_copy(models: Path, repository: Path) -> None:
-    """The demo's model, and a copy of it whose weights went through too few bits."""
-    shutil.copytree(models / "jet_tagger", repository / "jet_tagger")
-    shutil.copytree(models / "jet_tagger", repository / "spoiled")
-    config = repository / "spoiled" / "config.pbtxt"
-    config.write_text(config.read_text().replace('"jet_tagger"', '"spoiled"'))
-    path = repository / "spoiled" / "1" / "model.onnx"
-    model = onnx.load(path)
-    for weight in model.graph.initializer:
+def spoiled(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with weights that went through too few bits."""
+    found = onnx.ModelProto()
+    found.CopyFrom(model)
+    for weight in found.graph.initializer:
         values = numpy_helper.to_array(weight)
         if values.dtype == np.float32 and values.size > 8:
             step = np.abs(values).max() / 4
             rounded = (np.round(values / step) * step).astype(np.float32)
             weight.CopyFrom(numpy_helper.from_array(rounded, weight.name))
-    onnx.save(model, path)
+    return found
+
+
+def copies_in_half_precision(models: Path, repository: Path) -> None:
+    """The demo's model, a copy of it in FP16, and one in FP16 whose weights are spoiled."""
+    own = onnx.load(models / "jet_tagger" / "1" / "model.onnx")
+    halves = {"half": own, "spoiled": spoiled(own)}
+    for name in ("jet_tagger", *halves):
+        shutil.copytree(models / "jet_tagger", repository / name)
+    for name, model in halves.items():
+        config = repository / name / "config.pbtxt"
+        config.write_text(config.read_text().replace('"jet_tagger"', f'"{name}"'))
+        half = in_half_precision(model)
+        kinds = {weight.data_type for weight in half.graph.initializer}
+        assert kinds == {onnx.TensorProto.FLOAT16, onnx.TensorProto.INT64}
+        onnx.save(half, repository / name / "1" / "model.onnx")
 
 
 @pytest.mark.native
 @pytest.mark.usefixtures("leaves_nothing")
-def test_a_copy_with_spoiled_weights_is_recognised_by_its_outputs(
+def test_an_fp16_copy_with_spoiled_weights_is_recognised_by_its_outputs(
     tmp_path: Path, native_prefix: Path, demo_models: Path
 ) -> None:
+    """FP16 alone changes the outputs by its 11 bits, and no more."""
     repository = tmp_path / "repository"
-    spoiled_copy(demo_models, repository)
+    copies_in_half_precision(demo_models, repository)
     inputs = str(events_file(tmp_path))
+    names = ("half", "jet_tagger", "spoiled")
     records: list[Record] = real.measured(
         *quick_run(
             tmp_path,
             native_prefix,
             repository,
-            models=[{"name": name, "shapes": SHAPES} for name in ("jet_tagger", "spoiled")],
+            models=[{"name": name, "shapes": SHAPES} for name in names],
             load={"concurrency": 2},
             measurement=QUICK,
             compare_outputs={"inputs": inputs, "events": 4, "reference": "jet_tagger"},
         ),
         tmp_path / "logs",
     )
-    right, wrong = sorted(records, key=lambda record: record.model)
+    half, own, wrong = sorted(records, key=lambda record: record.model)
     assert {record.status for record in records} == {Status.OK}
     assert {record.output_reference for record in records} == {"jet_tagger, 4 events"}
-    assert (right.output_max_difference or 0) < 1e-5
-    assert (wrong.output_max_difference or 0) > 1e-3
-    assert (wrong.output_rms_difference or 0) > 1e-3
-    assert (wrong.output_relative_difference or 0) > 1e-2
+    assert (own.output_max_difference or 0) < 1e-6
+    assert 1e-6 < (half.output_max_difference or 0) < 1e-3
+    assert (wrong.output_max_difference or 0) > 1e-2
+    for name in ("output_max_difference", "output_rms_difference", "output_relative_difference"):
+        assert getattr(wrong, name) > 10 * getattr(half, name)
     assert json.loads(wrong.output_differences or "")["softmax"]["max"] == (
         wrong.output_max_difference
     )

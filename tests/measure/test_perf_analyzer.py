@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from hpcbench.config.load_axes import LoadVariant
-from hpcbench.measure import perf_analyzer
+from hpcbench.measure import measure, perf_analyzer
+from hpcbench.measure.node import CpuSets
 from hpcbench.measure.perf_analyzer import (
     PassPlan,
     better_plan,
@@ -17,6 +20,8 @@ from hpcbench.measure.perf_analyzer import (
     unknown_flags,
 )
 from hpcbench.measure.stop_rule import Observation
+from hpcbench.runtime.command import NodeAccess
+from hpcbench.runtime.process import Command
 from tests.helpers.builders import PRINTED, point, triton_model, variant
 
 
@@ -246,3 +251,27 @@ def test_windows_that_had_to_grow_have_the_time_that_they_take() -> None:
     for interval_ms in (1, 300, 9000, 60_000):
         asked = LoadVariant(measurement_interval_ms=interval_ms)
         assert timeout_s(asked) > (3 * asked.max_trials + 1) * interval_ms / 1000
+
+
+def test_perf_analyzer_has_the_gpus_where_it_puts_tensors_into_their_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+
+    def sdk_command(_: Any, words: list[str], access: NodeAccess, *, again: bool) -> Command:
+        given.append(access.gpus)
+        return Command(words)
+
+    runtime = SimpleNamespace(sdk_command=sdk_command)
+    monkeypatch.setattr(measure.container, "runtime_of", lambda _: runtime)
+    port = SimpleNamespace(address="127.0.0.1:8001")
+    server: Any = SimpleNamespace(grpc_port=port, shm="s", loopback=SimpleNamespace(namespaces=()))
+    work: Any = SimpleNamespace(
+        site=SimpleNamespace(container=None),
+        tool=SimpleNamespace(flags=frozenset()),
+        cpus=CpuSets(1),
+    )
+    for memory in ("none", "system", "cuda"):
+        each = point(shared_memory=memory)
+        measure._command(each, perf_analyzer.first_plan(each.load), server, work, tmp_path)
+    assert given == [False, False, True]

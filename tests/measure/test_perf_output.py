@@ -194,7 +194,7 @@ def test_a_run_that_perf_analyzer_itself_gave_up_has_no_report(case: str) -> Non
     assert report(case) == {}
 
 
-def test_what_perf_analyzer_holds_against_its_figures_is_read() -> None:
+def test_what_perf_analyzer_holds_against_its_metrics_is_read() -> None:
     words = "[WARNING] Perf Analyzer is not able to keep up with the desired load. The results may"
     assert "the client is the limit" in (perf_output.printed_warning(words) or "")
     words = "Warning: Request latency is not stabilizing. Please try lowering the request rate."

@@ -17,7 +17,7 @@ from tests.helpers.sif import write_sif
 
 
 def test_nvidias_images_have_versions_in_variables_and_names_of_libraries() -> None:
-    held = preflight.parse_probe(
+    contents = preflight.parse_probe(
         "CUDA_VERSION=12.6.1.006\nTENSORRT_VERSION=\nTRT_VERSION=10.4.0.26\n"
         "backend=onnxruntime libonnxruntime.so.1.19.2 libtriton_onnxruntime.so \n"
         "backend=tensorrt libtriton_tensorrt.so \n"
@@ -25,23 +25,23 @@ def test_nvidias_images_have_versions_in_variables_and_names_of_libraries() -> N
         "backend=python triton_python_backend_stub \n"
         "Python 3.10.12\nmanifest=\n"
     )
-    assert (held.cuda, held.tensorrt) == ("12.6.1.006", "10.4.0.26")
-    assert held.backends == {
+    assert (contents.cuda, contents.tensorrt) == ("12.6.1.006", "10.4.0.26")
+    assert contents.backends == {
         "onnxruntime": "1.19.2",
         "tensorrt": "10.4.0.26",
         "pytorch": None,
         "python": "3.10.12",
     }
-    assert json.loads(held.columns["backend_versions"])["pytorch"] is None
+    assert json.loads(contents.columns["backend_versions"])["pytorch"] is None
 
 
 def test_our_own_images_have_them_in_the_manifest_of_their_prefix() -> None:
     manifest = {"versions": {"tritonserver": "2.51.0", "python": "3.13.5", "onnxruntime": "1.28.0"}}
-    held = preflight.parse_probe(
+    contents = preflight.parse_probe(
         "CUDA_VERSION=\nTENSORRT_VERSION=\nTRT_VERSION=\n"
         f"backend=python \nPython 3.13.5\nmanifest={json.dumps(manifest)}\n"
     )
-    assert held == ImageContents(None, None, {"python": "3.13.5", "onnxruntime": "1.28.0"})
+    assert contents == ImageContents(None, None, {"python": "3.13.5", "onnxruntime": "1.28.0"})
 
 
 def test_an_image_with_no_backends_where_they_usually_are_has_none() -> None:
@@ -49,8 +49,8 @@ def test_an_image_with_no_backends_where_they_usually_are_has_none() -> None:
 
 
 def test_a_native_prefix_names_its_backends_too(tmp_path: Path) -> None:
-    held = preflight.check_images(Container(prefix=write_prefix(tmp_path)), gpus=False)
-    assert held == ImageContents(None, None, {"python": "3.11.7"})
+    contents = preflight.check_images(Container(prefix=write_prefix(tmp_path)), gpus=False)
+    assert contents == ImageContents(None, None, {"python": "3.11.7"})
 
 
 @pytest.mark.parametrize(
@@ -71,15 +71,15 @@ def test_a_driver_of_an_older_major_cuda_is_refused(
     usable: bool,
 ) -> None:
     monkeypatch.setattr(device, "driver_cuda_version", lambda: driver)
-    held = ImageContents(image, None, {})
-    preflight.check_driver(held, gpus=False)
+    contents = ImageContents(image, None, {})
+    preflight.check_driver(contents, gpus=False)
     if usable:
-        preflight.check_driver(held, gpus=True)
+        preflight.check_driver(contents, gpus=True)
     else:
         with pytest.raises(
             UnusableNode, match=f"needs CUDA {image}, and the driver .* supports at most"
         ):
-            preflight.check_driver(held, gpus=True)
+            preflight.check_driver(contents, gpus=True)
 
 
 @pytest.mark.parametrize("name", ["server.sif", "sdk.sif"])

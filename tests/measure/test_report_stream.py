@@ -63,7 +63,7 @@ def test_a_report_of_a_perf_analyzer_that_ends_with_it_is_over_at_its_end() -> N
     assert stream.reports[1].begin == text.splitlines().index("*** Measurement Settings ***", 1)
 
 
-def test_a_stop_rule_is_told_what_it_needs() -> None:
+def test_a_stop_rule_gets_what_it_needs() -> None:
     (found,) = read(EVEN, EVEN).reports
     assert found.observation.throughput == 996.235
     assert found.observation.latency == 980
@@ -80,7 +80,7 @@ def test_passes_without_an_answer_are_counted() -> None:
     assert read((None, None, 100.0)).lost_passes == 0
 
 
-def test_requests_longer_than_a_pass_are_told_from_a_slow_start_and_from_a_hiccup() -> None:
+def test_requests_longer_than_a_pass_are_neither_a_slow_start_nor_a_hiccup() -> None:
     assert read((100.0, None)).has_gaps
     assert not read((None, None, 100.0)).has_gaps
     assert not read(EVEN, (100.0, None)).has_gaps

@@ -15,8 +15,8 @@ from hpcbench.measure import server as triton
 from hpcbench.plan import plan
 from hpcbench.plan.point import ServerVariant
 from hpcbench.runtime.loopback import Loopback, Port, free_ports
-from tests.helpers.leftovers import traces
 from tests.helpers.real import quick_run
+from tests.helpers.traces import traces
 
 OPTIONS = triton.ServerOptions(cpus=2)
 

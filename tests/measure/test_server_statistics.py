@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,7 +21,7 @@ from hpcbench.measure.sampling import Reading
 from hpcbench.measure.server_statistics import (
     Client,
     Counted,
-    Counts,
+    CountsByModel,
     ModelCounts,
     ServerStatistics,
     in_flight_s,
@@ -31,9 +31,9 @@ from hpcbench.plan.model import TritonModel
 from hpcbench.records.columns import Record, Status
 from hpcbench.runtime.loopback import Port
 from tests.helpers import real
-from tests.helpers.leftovers import own_program
 from tests.helpers.paths import CHECKOUT
 from tests.helpers.real import SHAPES, quick_run
+from tests.helpers.traces import own_program
 
 ANSWER = json.loads((CHECKOUT / "tests/data/statistics/dynamic_batching.json").read_text())
 
@@ -145,7 +145,7 @@ def test_the_time_of_a_count_is_known_as_far_as_reading_takes() -> None:
     assert found.unsure_s == pytest.approx(0.1)
     client = Client(model("jets"), 2000, 2100, in_flight=1, rate=1000.0)
     assert foreign(found, client) == 0
-    assert foreign(replace(found, unsure_s=0.0), client) == 100
+    assert foreign(replace(found, unsure_s=0.0, longest_delay_s=0.0), client) == 100
 
 
 def test_counts_that_perf_analyzer_read_late_are_nobody_elses() -> None:
@@ -154,6 +154,79 @@ def test_counts_that_perf_analyzer_read_late_are_nobody_elses() -> None:
     assert foreign(Counted({"jets": ModelCounts(1705, 0, 0, {})}, 1.4), client) == 0
     stranger = Counted({"jets": ModelCounts(1860, 0, 0, {})}, 1.4)
     assert foreign(stranger, client) == pytest.approx(155, abs=15)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How late its processes read, how often it stalls, and for how long, in seconds."""
+
+    late_s: float
+    stalls_per_s: float = 0.0
+    stall_s: float = 0.2
+
+    def watched(
+        self, chance: np.random.Generator, stranger: float, reports: int, pass_s: float
+    ) -> tuple[Counted, Client]:
+        """What both see of a load of 1000 requests per second, and a stranger's share of it."""
+        step_s, whole_s = 0.001, 9 * reports * pass_s + 20
+        runs = np.ones(round(whole_s / step_s), dtype=bool)
+        for begin in chance.uniform(0, whole_s, chance.poisson(self.stalls_per_s * whole_s)):
+            stall_s = chance.exponential(self.stall_s)
+            runs[round(begin / step_s) : round((begin + stall_s) / step_s)] = False
+        at = np.arange(len(runs)) * step_s
+        own = np.cumsum(runs * chance.normal(1.0, 0.1, len(runs)).clip(0))
+
+        def over(due: float) -> float:
+            """When what was to happen then has happened; in a stall nothing does."""
+            place = round((due + chance.exponential(self.late_s)) / step_s)
+            return float(at[place + int(np.argmax(runs[place:]))])
+
+        def count(when: float, share: float) -> int:
+            return int(np.interp(when, at, own) * (1 + share))
+
+        begin = end = 1.0
+        requests = answered = 0
+        for _ in range(3 * reports):
+            first, last = over(end), over(end + pass_s)
+            answered += count(last, stranger) - count(first, stranger)
+            requests += count(end + pass_s, 0) - count(end, 0)
+            end = last
+        readings, due = [], 0.0
+        while due <= end:
+            start = over(due)
+            there = over(start)
+            value = {"jets": ModelCounts(count(chance.uniform(start, there), stranger), 0, 0, {})}
+            readings.append(Reading((start + there) / 2, value, there - start, start - due))
+            due = max(due + 0.1, there)
+        found = server_statistics.counted([each for each in readings if begin <= each.at <= end])
+        assert found is not None
+        rate = requests / (3 * reports * pass_s)
+        return found, Client(model("jets"), requests, answered, 4, rate, reports)
+
+
+def noticed(machine: Machine, stranger: float, trials: int = 100) -> float:
+    """The share of measurements in which a stranger is noticed: short and long, many reports."""
+    chance = np.random.default_rng(11)
+    kinds = [(3, 1 / 3), (9, 1 / 9), (30, 1 / 30), (1, 1.0)]
+    found = [
+        foreign(*machine.watched(chance, stranger, *kinds[trial % len(kinds)])) > 0
+        for trial in range(trials)
+    ]
+    return float(np.mean(found))
+
+
+@pytest.mark.parametrize(
+    "machine",
+    [Machine(0.0005), Machine(0.03), Machine(0.002, 0.5), Machine(0.02, 1.0, stall_s=0.5)],
+    ids=["calm", "busy", "stalling", "standing still half of the time"],
+)
+def test_whoever_is_alone_is_no_stranger_however_late_a_machine_reads(machine: Machine) -> None:
+    assert noticed(machine, 0.0) == 0
+
+
+def test_on_a_calm_machine_one_request_of_ten_is_noticed_and_on_a_busy_one_three() -> None:
+    assert noticed(Machine(0.0005), 0.1) > 0.95
+    assert noticed(Machine(0.03), 0.3) > 0.95
 
 
 def test_requests_to_a_model_that_is_loaded_and_idle_are_somebody_elses() -> None:
@@ -249,7 +322,7 @@ def test_the_next_load_waits_until_triton_has_answered_what_the_last_one_left() 
     answers = iter([counted(jets=answered).counts for answered in (7, 8, 8)])
 
     class Statistics(ServerStatistics):
-        def read(self) -> Counts:
+        def read(self) -> CountsByModel:
             return next(answers)
 
     statistics = Statistics(http_port=cast("Port", None))

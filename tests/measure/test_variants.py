@@ -51,7 +51,7 @@ Variants = tuple[ServerVariant, ...]
 @contextmanager
 def swapping(
     folder: Path, prefix: Path, models: Path
-) -> Iterator[tuple[triton.Server, Variants, Variants]]:
+) -> Iterator[tuple[triton.RunningServer, Variants, Variants]]:
     """A server that swaps with one instance loaded, that variant and the one with two."""
     server = UNHURRIED | {"instance_count": [1, 2]}
     (placement,), site = placed(folder, prefix, models, server=server)

@@ -25,7 +25,7 @@ RULES = st.lists(
 )
 
 
-def combined(
+def product_of(
     axes: dict[str, list[Any]], together: Any = (), rules: Any = ()
 ) -> tuple[list[dict[str, Any]], list[int]]:
     """The combinations that are left, and how many each rule took."""
@@ -39,7 +39,7 @@ def combined(
 def test_what_is_left_is_the_product_without_what_a_rule_fits(
     axes: dict[str, list[int]], rules: list[dict[str, list[int]]]
 ) -> None:
-    found, dropped = combined(axes, rules=rules)
+    found, dropped = product_of(axes, rules=rules)
     product = [dict(zip(axes, v, strict=True)) for v in itertools.product(*axes.values())]
 
     def fits(asked: dict[str, int], rule: dict[str, list[int]]) -> bool:
@@ -51,14 +51,14 @@ def test_what_is_left_is_the_product_without_what_a_rule_fits(
 
 
 def test_axes_that_go_together_are_one() -> None:
-    found, _ = combined({"a": [1, 2], "b": ["x", "y"], "c": [True, False]}, [["a", "c"]])
+    found, _ = product_of({"a": [1, 2], "b": ["x", "y"], "c": [True, False]}, [["a", "c"]])
     assert [tuple(asked.values()) for asked in found] == [
         *((1, True, "x"), (1, True, "y"), (2, False, "x"), (2, False, "y")),
     ]
 
 
 def test_an_axis_of_one_value_goes_with_all() -> None:
-    found, _ = combined({"a": [1, 2], "b": [5], "c": [3, 4]}, [["a", "b", "c"]])
+    found, _ = product_of({"a": [1, 2], "b": [5], "c": [3, 4]}, [["a", "b", "c"]])
     assert [(asked["a"], asked["b"], asked["c"]) for asked in found] == [(1, 5, 3), (2, 5, 4)]
 
 
@@ -68,6 +68,6 @@ def test_axes_that_go_together_have_as_many_values() -> None:
 
 
 def test_true_is_not_one() -> None:
-    found, dropped = combined({"a": [1, 2], "b": [True]}, rules=[{"a": [True]}, {"b": [1]}])
+    found, dropped = product_of({"a": [1, 2], "b": [True]}, rules=[{"a": [True]}, {"b": [1]}])
     assert len(found) == 2
     assert dropped == [0, 0]

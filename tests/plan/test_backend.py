@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,3 +94,54 @@ def test_a_model_file_that_leads_back_to_itself_is_called_that(tmp_path: Path) -
     network.symlink_to("model.onnx")
     (reason,) = said(read_model(tmp_path, "tagger"))
     assert reason == f"version 1: {network} is a link that leads back to itself"
+
+
+def test_a_model_file_that_nobody_can_read_to_an_end_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Triton would open it, and wait for ever."""
+    network = write_model(tmp_path) / "1" / "model.onnx"
+    network.unlink()
+    os.mkfifo(network)
+    model = read_model(tmp_path, "tagger")
+    assert said(model) == [
+        f"version 1: {network} is a named pipe; Triton needs a file, and would wait"
+    ]
+    network.unlink()
+    network.symlink_to("/dev/zero")
+    (reason,) = said(model)
+    assert f"{network} is a device" in reason
+    network.unlink()
+    # Its path would be too long: it may have 107 letters.
+    monkeypatch.chdir(network.parent)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(network.name)
+    (reason,) = said(model)
+    assert f"{network} is a socket" in reason
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "file", "words"),
+    [
+        ("bare", "", "model.txt", "bare/1 holds model.txt; Triton finds the backend by one of mod"),
+        ("bare", "max_batch_size: 8", None, "bare/1 holds nothing; Triton finds the backend by"),
+        ("bare", 'default_model_filename: "net.onnx"', "net.onnx", "file net.onnx and no backend"),
+        ("bare", "", "model.xml", None),
+        ("bare", "", "model.pt2", None),
+        # The backend of that name, wherever it is from.
+        ("model.identity", "", None, None),
+        ("bare", 'backend: "identity"', None, None),
+    ],
+)
+def test_a_version_in_which_triton_would_find_no_backend_is_refused(
+    tmp_path: Path, name: str, config: str, file: str | None, words: str | None
+) -> None:
+    version = tmp_path / name / "1"
+    version.mkdir(parents=True)
+    if file:
+        (version / file).touch()
+    if config:
+        (version.parent / "config.pbtxt").write_text(config)
+    reasons = said(read_model(tmp_path, name))
+    assert len(reasons) == (words is not None)
+    assert all(words in reason for reason in reasons)

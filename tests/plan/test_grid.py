@@ -181,7 +181,7 @@ BASIS: dict[str, Any] = {
         {"measurement": {"percentile": 95, "max_trials": 11}},
     ],
 )
-def test_whatever_changes_a_figure_changes_the_id(changes: dict[str, Any]) -> None:
+def test_whatever_changes_a_metric_changes_the_id(changes: dict[str, Any]) -> None:
     assert not ids(expanded(campaign(**BASIS))) & ids(expanded(campaign(**(BASIS | changes))))
 
 

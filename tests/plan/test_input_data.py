@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from hpcbench import Campaign, Site, plan
+from hpcbench.cli.main import main
 from hpcbench.errors import BadInput
 from hpcbench.plan.input_data import folder_problems, input_digest
 from hpcbench.plan.model import TritonModel, read_model
+from tests.helpers.builders import refusal, workplace, write_campaign
 
 
 @pytest.fixture
@@ -72,3 +77,33 @@ def test_what_perf_analyzer_could_not_read_is_refused_with_what_is_allowed(tmp_p
         input_digest(str(tmp_path / "x.json"), "here")
     assert str(caught.value).startswith(f"here: {tmp_path}/x.json has no list 'data'")
     assert "random, zero, or the path of a JSON file or folder" in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["input_data", "request_intervals"])
+def test_a_file_that_can_be_read_only_once_is_refused(tmp_path: Path, key: str) -> None:
+    """It was empty, or waited for, when perf_analyzer read it again."""
+    workplace(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    section = "load" if key == "request_intervals" else "measurement"
+    study = Campaign.load(write_campaign(tmp_path, **{section: {key: "pipe"}}))
+    message = refusal(plan, study, Site.load(tmp_path / "site.yaml"))
+    assert f"{key}: {tmp_path}/pipe is a named pipe, which can be read only once" in message
+
+
+def test_a_plan_hints_at_random_strings(tmp_path: Path) -> None:
+    workplace(tmp_path)
+    config = tmp_path / "models" / "tagger" / "config.pbtxt"
+    config.write_text(config.read_text().replace("TYPE_FP32", "TYPE_STRING"))
+
+    def hints(**measurement: object) -> tuple[str, ...]:
+        study = Campaign.load(write_campaign(tmp_path, measurement=measurement))
+        return plan(study, Site.load(tmp_path / "site.yaml")).hints
+
+    (hint,) = hints(string_data=[None, "7"])
+    assert hint.startswith("model 'tagger': its inputs of TYPE_STRING get random letters; if it")
+    assert "string_data" in hint
+    assert hints(string_data="7") == hints(input_data="zero") == ()
+    done = CliRunner().invoke(
+        main, ["plan", str(write_campaign(tmp_path)), "--site", str(tmp_path / "site.yaml")]
+    )
+    assert "get random letters" in " ".join(done.output.split())

@@ -178,7 +178,7 @@ def test_a_needed_model_that_is_not_there_is_reported_with_who_needs_it(tmp_path
         (lambda path: path.symlink_to(path), "a link that leads back to itself"),
         (lambda path: path.symlink_to("older"), "a link to older, which is not there"),
         (lambda path: path.mkdir(), "a folder"),
-        (os.mkfifo, "no regular file"),
+        (os.mkfifo, "a named pipe"),
     ],
 )
 def test_a_configuration_that_is_no_file_is_refused(

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hpcbench.config.server_axes import FIELDS_OF_AXES, Server
 from hpcbench.config.triton_protobuf import ModelConfig
 from hpcbench.measure.loaded_config import config_differences, resolved_columns
 from hpcbench.measure.model_repository import write_overlay
@@ -96,6 +97,17 @@ PARTS = {
     "warmup": ("model_warmup",),
     "config": ("optimization.eager_batching",),
 }
+
+
+def test_every_server_axis_is_tried_and_stands_with_the_part_that_it_writes() -> None:
+    """`PARTS` says what an axis may change. Tests below look whether it changes nothing else."""
+    axes = set(Server.model_fields)
+    assert {axis for tried in AXES for axis in tried} == axes == set(PARTS)
+    written = {axis: part for part, names in FIELDS_OF_AXES.items() for axis in names}
+    # Of a fragment of config.pbtxt nobody knows before what it writes.
+    assert set(written) == axes - {"config"}
+    for axis, part in written.items():
+        assert {f"{each}.".startswith(f"{part}.") for each in PARTS[axis]} == {True}, axis
 
 
 def besides(config: ModelConfig, axes: dict[str, Any]) -> ModelConfig:

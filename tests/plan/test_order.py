@@ -230,7 +230,7 @@ def test_each_repeat_has_an_order_of_its_own() -> None:
     assert in_drawn_order(first, 1).points != in_drawn_order(second, 1).points
 
 
-def test_repeats_come_round_by_round_however_long_variants_take() -> None:
+def test_repeats_are_interleaved_however_long_variants_take() -> None:
     short = [point(number, of=variant(instance_count=1)) for number in range(2)]
     long = [point(10 + number, of=variant(instance_count=2)) for number in range(9)]
     found = placed([*short, *long], repeats=3, fresh_servers=True)

@@ -62,12 +62,12 @@ def test_a_plan_counts_points_repeats_and_pools(planned: Planner) -> None:
     }
 
 
-def test_a_plan_says_time_and_gpu_time(planned: Planner) -> None:
+def test_a_plan_says_time_and_the_gpu_hours_of_each_pool_that_has_gpus(planned: Planner) -> None:
     """Two jobs share the pool cpu; each job of the pool gpu holds two GPUs."""
     found = planned(site=TWO_POOLS, repeats=2)
     each = found.placements["cpu"][0].estimate_s
     assert found.estimate_s == 2 * each
-    assert found.gpu_s == 2 * 2 * each
+    assert found.gpu_hours == {"gpu": pytest.approx(2 * 2 * each / 3600)}
 
 
 def test_one_pool_may_be_chosen(planned: Planner) -> None:
@@ -477,6 +477,17 @@ def test_gpus_that_no_server_could_have_are_refused_with_what_to_change(planned:
     assert planned(site=native, pools=["cpu"]).placements["cpu"]
     meant = {"container": {**native["container"], "cpus_only": True}, **GPU_JOBS}
     assert planned(site=meant).placements["a100"]
+
+
+def test_several_mig_instances_for_one_server_are_refused(planned: Planner) -> None:
+    """A program of CUDA's uses one of them."""
+    container = {"runtime": "native", "prefix": ".native", "cpus_only": True}
+    pool = {"gpu": "NVIDIA A100-SXM4-40GB MIG 1g.5gb", "gpus_per_job": 2}
+    message = refusal(planned, site={"container": container, "pools": {"slices": pool}})
+    assert "pool slices of site 'here': a program of CUDA's uses one MIG instance only" in message
+    assert "gpus_per_job: 1, and max_jobs: as many" in message
+    one = pool | {"gpus_per_job": 1}
+    assert planned(site={"container": container, "pools": {"slices": one}}).gpu_hours["slices"] > 0
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_a_reference_is_no_part_of_a_point(place: Path) -> None:
         ),
     ],
 )
-def test_what_no_result_could_be_held_against_is_refused(
+def test_what_no_result_could_be_compared_with_is_refused(
     place: Path, reference: Any, site: Any, words: str
 ) -> None:
     assert refusal(planned, place, reference, site=site) == f"{place}/campaign.yaml: {words}"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hpcbench.errors import BadInput
-from hpcbench.plan.point import Comparison, Point
+from hpcbench.plan.point import OutputComparison, Point
 from hpcbench.plan.stored_events import check_compared
 from tests.helpers.builders import campaign, point, triton_model, variant
 
@@ -22,7 +22,7 @@ input { name: "text" data_type: TYPE_STRING dims: [1] optional: true }"""
 def compared(path: Path) -> Point:
     """A point whose outputs are compared on the first two events of a file."""
     model = triton_model("tagger", config=CONFIG)
-    asked = Comparison(reference=model, inputs=str(path), digest="0", events=2)
+    asked = OutputComparison(reference=model, inputs=str(path), digest="0", events=2)
     return point(of=replace(variant(model), compared=asked))
 
 

@@ -193,7 +193,7 @@ def test_a_time_of_another_zone_is_the_same_time() -> None:
     assert found.started_at.utcoffset() == timedelta(0)
 
 
-def test_a_figure_of_the_wrong_type_is_refused() -> None:
+def test_a_metric_of_the_wrong_type_is_refused() -> None:
     with pytest.raises((pa.ArrowInvalid, pa.ArrowTypeError)):
         read_back([record(node=3)])
     with pytest.raises((pa.ArrowInvalid, pa.ArrowTypeError)):

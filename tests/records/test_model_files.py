@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ from click.testing import CliRunner, Result
 from hpcbench import load_results
 from hpcbench.analysis.decide.confirm import points_to_confirm
 from hpcbench.cli.main import main
-from hpcbench.records.columns import Record
+from hpcbench.records.columns import Record, Status
 from hpcbench.records.folder import Results
 from hpcbench.records.model_files import count_earlier, current_digests, is_earlier, mark_earlier
-from hpcbench.records.store import PLAN_SCHEMA, write_plan
+from hpcbench.records.store import PLAN_SCHEMA, write_plan, write_point
 from tests.helpers.measurements import repeats, write
 
 OLD, NEW = "0123456789abcdef", "fedcba9876543210"
@@ -60,6 +61,14 @@ def test_the_newest_plan_says_which_files_are_the_present_ones(folder: Path) -> 
     assert count_earlier(Results(folder)) == len(earlier) == 2
 
 
+def test_what_failed_and_was_measured_then_is_one_measurement_of_an_earlier_file(
+    folder: Path,
+) -> None:
+    tried = replace(of_file(OLD, MAY, 800.0)[0], status=Status.FAILED, placement_id="bbbbbbbbbbbb")
+    write_point(Results(folder), tried)
+    assert count_earlier(Results(folder)) == 2
+
+
 def test_a_plan_that_knows_no_digest_makes_nothing_earlier(folder: Path) -> None:
     """Of an older version of hpcbench, or of results that were imported."""
     plan(of_file(NEW, JUNE, 400.0) + of_file(None, JUNE, 400.0), folder)
@@ -72,7 +81,7 @@ def test_a_file_of_results_has_no_plan(folder: Path) -> None:
     assert current_digests(file) == {}
 
 
-def test_earlier_files_are_told_by_the_day_and_the_beginning_of_the_digest(folder: Path) -> None:
+def test_earlier_files_are_named_by_the_day_and_the_beginning_of_the_digest(folder: Path) -> None:
     frame = load_results(folder)
     marked = mark_earlier(frame, is_earlier(frame, current_digests(folder)))
     (label,) = set(frame["model_label"]) - {"Other"}

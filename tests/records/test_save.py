@@ -53,7 +53,7 @@ def test_what_was_read_is_the_same_after_it_was_written_and_read_again(
 
 def test_every_type_survives_with_its_missing_values(tmp_path: Path) -> None:
     frame = load_results(write_results(tmp_path / "results.parquet", models=2, gpus=2, repeats=2))
-    frame["preferred_batch_size"] = [(4, 8), None] * (len(frame) // 2)
+    frame["gpus"] = [(0, 1), None] * (len(frame) // 2)
     frame["windows_throughput_infer_per_s"] = [None, (1.5, 2.5, 3.5)] * (len(frame) // 2)
     shuffled = frame.sample(frac=1, random_state=1)[frame.columns[::-1]]
     save_results(shuffled, tmp_path / "again")

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from hpcbench import load_results
+from hpcbench.analysis.merge import aggregate
 from hpcbench.errors import BadInput
 from hpcbench.records import store
 from hpcbench.records.columns import SCHEMA, Status
 from hpcbench.records.folder import Results
 from hpcbench.records.session import open_session, read_session
-from tests.helpers.builders import record
+from tests.helpers.builders import NOON, record
 
 
 @pytest.fixture
@@ -71,6 +73,42 @@ def test_rows_of_older_versions_belong_to_the_first_session(results: Results) ->
     assert store.finished_keys(results) == {record(1).key}
     open_session(results, new=True)
     assert store.finished_keys(results) == set()
+
+
+def test_what_failed_in_an_older_version_and_was_tried_again_is_one_measurement_for_all_readers(
+    results: Results, tmp_path: Path
+) -> None:
+    """Its row names no session, the other one does."""
+    for number in (1, 2):
+        store.write_point(results, record(number, status=Status.FAILED))
+    store.write_point(results, record(3))
+    session = open_session(results, new=False)
+    again = record(1, run_id=session.run_id, placement_id="bbbbbbbbbbbb", ended_at=NOON)
+    store.write_point(results, again)
+    aggregate([results.folder], tmp_path / "all.parquet")
+    expected = {record(n).point_id: status for n, status in ((1, "ok"), (2, "failed"), (3, "ok"))}
+    for source in (results.folder, tmp_path / "all.parquet"):
+        frame = load_results(source)
+        assert dict(zip(frame["point_id"], frame["status"], strict=True)) == expected
+        assert len(frame) == 3
+    statuses = store.read_statuses(results)
+    assert {point: str(status) for (point, _, _), (status, _) in statuses.items()} == expected
+
+
+def test_what_was_measured_in_an_older_version_and_again_stands_twice(results: Results) -> None:
+    store.write_point(results, record(1))
+    second = open_session(results, new=True)
+    store.write_point(results, record(1, run_id=second.run_id, placement_id="bbbbbbbbbbbb"))
+    assert len(load_results(results.folder)) == 2
+
+
+def test_of_two_attempts_that_ended_at_once_all_readers_take_the_same(results: Results) -> None:
+    session = open_session(results, new=False).run_id
+    for placement, reason in (("bbbbbbbbbbbb", "late"), ("aaaaaaaaaaaa", "early")):
+        failed = record(1, run_id=session, status=Status.FAILED, reason=reason)
+        store.write_point(results, replace(failed, placement_id=placement))
+    ((_, reason),) = store.read_statuses(results).values()
+    assert load_results(results.folder)["reason"].tolist() == [reason] == ["late"]
 
 
 def test_a_file_of_version_2_is_read_without_sessions(results: Results) -> None:

@@ -177,7 +177,7 @@ def test_results_are_typed_and_what_is_missing_is_missing(results: Results) -> N
     assert pd.isna(frame["reason"]).all()
 
 
-def test_lists_come_back_as_they_were_and_equal_ones_are_held_once(results: Results) -> None:
+def test_lists_come_back_as_they_were_and_equal_ones_are_kept_once(results: Results) -> None:
     few = [(4, 8), None, (8, 4), (), (4,), (4, 8, 16), (8,), (4, 8)] * 50
     # Of these no two are equal, and there are too many to look for it.
     many = [(n + 0.25, n + 0.5, n + 0.75) for n in range(len(few))]

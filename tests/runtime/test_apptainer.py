@@ -33,7 +33,7 @@ from tests.helpers.real import QUICK, SHAPES, UNHURRIED
 from tests.helpers.stranger import TRY_SERVERS, UID
 
 # The first test may have to wait for the box and for its images.
-pytestmark = [pytest.mark.box, pytest.mark.images, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.box, pytest.mark.images, pytest.mark.timeout(2400)]
 
 
 LONG = {"measurement_interval_ms": 20_000, "stability_percentage": 900}
@@ -51,8 +51,8 @@ def images(box: Box, demo_models: Path) -> Box:
 def clean(images: Box) -> Iterator[Box]:
     """The box, in which the test leaves no process, folder, memory or mount."""
     yield images
-    assert in_time(lambda: not running(images), 10), running(images)
-    assert not traces(images)
+    assert in_time(lambda: not running(images), 60), running(images)
+    assert in_time(lambda: not traces(images), 60), traces(images)
 
 
 @pytest.fixture
@@ -64,10 +64,11 @@ def place(clean: Box) -> Iterator[Place]:
 
 @pytest.mark.parametrize("base", base_sites(), ids=lambda path: path.stem)
 def test_the_demo_gives_each_point_once_from_both_images(clean: Box, base: Path) -> None:
-    """All of the demo's campaign, in windows as short as they may be, beside a stranger."""
+    """All of the demo's campaign, in short windows, beside a stranger."""
     place = Place(clean, base)
     demo = yaml.safe_load((CHECKOUT / "jobs" / "demo" / "campaign.yaml").read_text())
-    demo["measurement"] |= QUICK
+    # Ten windows in which a busy machine answers the largest batch, too.
+    demo["measurement"] |= QUICK | {"measurement_interval_ms": 500}
     demo["server"] = UNHURRIED
     place.campaign(**{**demo, "model_repository": str(CHECKOUT / "jobs" / "demo" / "models")})
     seen: set[str] = set()
@@ -86,10 +87,10 @@ def test_the_demo_gives_each_point_once_from_both_images(clean: Box, base: Path)
     with planted(clean, place.folder / "precious"):
         run = place.start()
         try:
-            assert in_time(both, 90), seen
+            assert in_time(both, 300), seen
             assert not reached(clean, place.results)
         finally:
-            output = run.communicate(timeout=240)[0]
+            output = run.communicate(timeout=500)[0]
     assert run.returncode == 0, output
     assert tried == {"tried"}, tried
     logs = clean.said("sh", "-c", f"cat {place.results}/logs/*.server.log")
@@ -175,7 +176,7 @@ model = placement.points[0].variant.model.folder
 for path in (model / "config.pbtxt", model / "1" / "model.onnx"):
     words = ["sh", "-c", 'cat "$0" >/dev/null && ! echo x >>"$0"', str(path)]
     command = apptainer.RUNTIME.image_command(todo.site.container, "server", words, access)
-    done = process.run(command, folder=access.folder, timeout_s=60)
+    done = process.run(command, folder=access.folder, timeout_s=240)
     assert done.returncode == 0, done
     assert "Read-only file system" in done.stderr, done
 """
@@ -220,8 +221,8 @@ def test_divided_cpus_are_those_of_the_programs_in_both_images(place: Place) -> 
         return len({name for name, _ in seen}) == 2
 
     run = place.start()
-    assert in_time(both, 90), seen
-    output = run.communicate(timeout=240)[0]
+    assert in_time(both, 300), seen
+    output = run.communicate(timeout=500)[0]
     assert run.returncode == 0, output
     # One CPU each, and not the same one.
     assert sorted(name for name, _ in seen) == ["perf_analyzer", "tritonserver"]
@@ -278,11 +279,12 @@ class TestAnotherImage:
         place.box.said("truncate", "-s", "4096", extra)
         place.box.said("apptainer", "sif", "add", "--datatype", "7", str(other), extra)
         place.site(server_image=str(image))
-        place.campaign(measurement={**QUICK, "measurement_interval_ms": 1500})
+        # So long that the image is another one before the second point.
+        place.campaign(measurement={**QUICK, "measurement_interval_ms": 3000})
         run = place.start()
-        assert in_time(lambda: running(place.box, "perf_analyzer.*-b [0-9]"), 120)
+        assert in_time(lambda: running(place.box, "perf_analyzer.*-b [0-9]"), 300)
         place.box.said("mv", str(other), str(image))
-        output = run.communicate(timeout=200)[0]
+        output = run.communicate(timeout=500)[0]
         assert run.returncode == 3, output
         said = " ".join(output.split())
         assert f"{image} is not the image that this run began with" in said
@@ -311,7 +313,7 @@ class TestAnotherImage:
         place.site(sdk_image=str(folder / "sdk.sif"))
         place.campaign(load={"batch_size": [1, 2, 3, 4], "concurrency": 2}, repeats=2)
         try:
-            done = place.run(timeout_s=200)
+            done = place.run(timeout_s=500)
         finally:
             for node in ("n1", "n2"):
                 clean.exec("srun", "-w", node, "rm", "-r", str(folder))
@@ -326,7 +328,7 @@ class TestAnotherImage:
 def test_a_sandbox_serves_like_the_sif_it_was_unpacked_from(place: Place) -> None:
     folder = place.folder / "sandbox"
     made = place.box.exec(
-        *("apptainer", "-q", "build", "--sandbox", str(folder), SERVER), timeout_s=400
+        *("apptainer", "-q", "build", "--sandbox", str(folder), SERVER), timeout_s=800
     )
     assert made.returncode == 0, made.stderr
     place.site(server_images={"unpacked": str(folder)})
@@ -347,12 +349,12 @@ def test_a_sandbox_serves_like_the_sif_it_was_unpacked_from(place: Place) -> Non
 
 def test_the_doctor_looks_at_the_images_here_and_on_the_node(place: Place) -> None:
     words = ("--site", str(place.folder / "site.yaml"), "--results", str(place.folder), "--json")
-    done = place.box.exec("hpcbench", "doctor", *words, timeout_s=200)
+    done = place.box.exec("hpcbench", "doctor", *words, timeout_s=500)
     states = {check["name"]: check["state"] for check in json.loads(done.stdout)["checks"]}
     assert done.returncode == 0, done.stdout
     assert states["images"] == states["perf_analyzer here"] == states["Triton starts"] == "ok"
     place.site(server_image=SDK)
-    done = place.box.exec("hpcbench", "doctor", *words, timeout_s=200)
+    done = place.box.exec("hpcbench", "doctor", *words, timeout_s=500)
     checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
     assert done.returncode == 3
     assert "there is no tritonserver in the PATH" in checks["software"]["found"]
@@ -401,7 +403,7 @@ class TestRegistry:
         place.campaign(load={"batch_size": 1, "concurrency": 2}, repeats=2)
         trust = ("env", f"SSL_CERT_FILE={registry}/cert.pem")
         runs = [place.start(*trust, results=place.folder / name) for name in ("results", "other")]
-        said = [run.communicate(timeout=280)[0] for run in runs]
+        said = [run.communicate(timeout=500)[0] for run in runs]
         assert [run.returncode for run in runs] == [0, 0], said
         digest = place.box.said("cat", f"{registry}/sdk.digest")
         assert f"pulling docker://{HOST}/tools/sdk@{digest}" in "".join("".join(said).split("\n"))
@@ -425,7 +427,7 @@ class TestRegistry:
         self, place: Place, registry: Path
     ) -> None:
         place.site(server_image=f"docker://{HOST}/tools/sdk:2")
-        done = place.run("env", f"SSL_CERT_FILE={registry}/cert.pem", timeout_s=60)
+        done = place.run("env", f"SSL_CERT_FILE={registry}/cert.pem", timeout_s=240)
         assert done.returncode == 3
         assert f"the registry {HOST} has no tools/sdk with 2" in done.stderr
 
@@ -433,7 +435,7 @@ class TestRegistry:
         self, place: Place, registry: Path
     ) -> None:
         place.site(server_image=f"docker://{HOST}/tools/sdk:1")
-        done = place.run(timeout_s=60)
+        done = place.run(timeout_s=240)
         assert done.returncode == 3
         assert "CERTIFICATE_VERIFY_FAILED" in done.stderr
 
@@ -441,7 +443,7 @@ class TestRegistry:
         self, place: Place, registry: Path
     ) -> None:
         place.site(server_image=f"docker://{HOST}/tools/sdk@sha256:{'0' * 64}")
-        done = place.run("env", f"SSL_CERT_FILE={registry}/cert.pem", timeout_s=60)
+        done = place.run("env", f"SSL_CERT_FILE={registry}/cert.pem", timeout_s=240)
         assert done.returncode == 3
         assert "could not be pulled: " in done.stderr
         assert "manifest unknown" in done.stderr
@@ -453,16 +455,16 @@ class TestRegistry:
     ) -> None:
         place.site(sdk_image=f"docker://{HOST}/tools/sdk:1")
         run = place.start("env", f"SSL_CERT_FILE={registry}/cert.pem")
-        assert in_time(lambda: running(place.box, "apptainer pull"), 120)
+        assert in_time(lambda: running(place.box, "apptainer pull"), 300)
         driver = running(place.box, "^/opt/venv/bin/python.* /opt/venv/bin/hpcbench run")
         place.box.said("kill", "-9", *(line.split()[0] for line in driver))
-        run.communicate(timeout=200)
+        run.communicate(timeout=500)
         cache = ["ls", "-A", "--ignore=.lock-*", "--ignore=digests", f"{place.folder}/cache"]
-        assert in_time(lambda: not place.box.said(*cache), 20), place.box.said(*cache)
+        assert in_time(lambda: not place.box.said(*cache), 60), place.box.said(*cache)
         assert not running(place.box, "apptainer")
         # What the driver itself had in /tmp is deleted by the next one, also where that cannot run.
         place.site(sdk_image="/nowhere.sif")
-        assert place.run(timeout_s=60).returncode == 3
+        assert place.run(timeout_s=240).returncode == 3
 
     def test_the_definitions_for_gpus_build_from_images_that_are_here(
         self, place: Place, registry: Path
@@ -486,7 +488,7 @@ class TestRegistry:
             trust = ("env", f"SSL_CERT_FILE={registry}/cert.pem", f"TMPDIR={place.folder}")
             # To compress them takes most of a build's time, and tells nothing of definitions.
             build = ("apptainer", "-q", "build", "--fakeroot", "--sandbox", "--build-arg", "tag=1")
-            done = place.box.exec(*trust, *build, str(image), str(file), timeout_s=300)
+            done = place.box.exec(*trust, *build, str(image), str(file), timeout_s=500)
             assert done.returncode == 0, done.stderr
             place.box.said("apptainer", "-q", "test", str(image))
         place.box.said("rm", "-rf", str(place.folder), root=True)
@@ -495,7 +497,7 @@ class TestRegistry:
         place.site(sdk_image=f"docker://{HOST}/tools/sdk:1", cache="/opt/images")
         place.box.said("chown", "root", "/opt/images", root=True)
         try:
-            done = place.run("env", f"SSL_CERT_FILE={registry}/cert.pem", timeout_s=60)
+            done = place.run("env", f"SSL_CERT_FILE={registry}/cert.pem", timeout_s=240)
         finally:
             place.box.said("chown", "physicist", "/opt/images", root=True)
         assert done.returncode == 3
@@ -508,7 +510,7 @@ class TestFailures:
 
     def refused(self, place: Place, *words: str) -> str:
         started = time.monotonic()
-        done = place.run(timeout_s=90)
+        done = place.run(timeout_s=240)
         seconds = time.monotonic() - started
         said = done.stdout + done.stderr
         assert seconds < 60, said
@@ -580,13 +582,15 @@ class TestFailures:
         options = f"size=70m,uid={USER_ID}"
         place.box.said("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk), root=True)
         place.site(scratch=str(disk))
-        place.campaign(load={"batch_size": [1, 2, 4, 8], "concurrency": 2})
+        # So long that the disk is full before the last point.
+        slower = {**QUICK, "measurement_interval_ms": 1000}
+        place.campaign(load={"batch_size": [1, 2, 4, 8], "concurrency": 2}, measurement=slower)
         try:
             run = place.start()
             measuring = lambda: running(place.box, "perf_analyzer.*-b [0-9]")  # noqa: E731
-            assert in_time(measuring, 120)
+            assert in_time(measuring, 300)
             place.box.exec("dd", "if=/dev/zero", f"of={disk}/fill", "bs=1M")
-            output = run.communicate(timeout=200)[0]
+            output = run.communicate(timeout=500)[0]
         finally:
             place.box.said("umount", "-l", str(disk), root=True)
         assert run.returncode == 3, output
@@ -619,7 +623,7 @@ class TestDeaths:
 
     def measuring(self, place: Place) -> "list[int]":
         """Waits until perf_analyzer measures; the processes of the run's workers."""
-        assert in_time(lambda: running(place.box, "perf_analyzer.*-b [0-9]"), 120)
+        assert in_time(lambda: running(place.box, "perf_analyzer.*-b [0-9]"), 300)
         found = self.pids(place, "multiprocessing.*(spawn_main|forkserver)")
         listed = place.box.said("ps", "-o", "ppid=", "-p", ",".join(map(str, found)), root=True)
         # Local workers have the command line of the fork server, which is their parent.
@@ -634,7 +638,7 @@ class TestDeaths:
         )  # some die with others before it is their turn
 
     def gone(self, place: Place) -> bool:
-        return in_time(lambda: not running(place.box, "tritonserver|perf_analyzer|squashfuse"), 30)
+        return in_time(lambda: not running(place.box, "tritonserver|perf_analyzer|squashfuse"), 120)
 
     def test_of_the_worker_and_the_run(self, place: Place) -> None:
         place.campaign(measurement=LONG)
@@ -645,7 +649,7 @@ class TestDeaths:
         assert driver
         self.kill(place, driver + workers)
         assert self.gone(place), running(place.box)
-        run.communicate(timeout=200)
+        run.communicate(timeout=500)
 
     def test_of_the_worker_alone(self, place: Place) -> None:
         place.campaign(measurement=LONG, load={"batch_size": 1, "concurrency": 2})
@@ -654,9 +658,9 @@ class TestDeaths:
         servers = self.pids(place, "tritonserver.*--id=")
         self.kill(place, workers)
         ended = lambda: not set(servers) & set(self.pids(place, "tritonserver"))  # noqa: E731
-        assert in_time(ended, 30)
+        assert in_time(ended, 120)
         run.send_signal(signal.SIGTERM)
-        run.communicate(timeout=200)
+        run.communicate(timeout=500)
         assert self.gone(place), running(place.box)
 
     def test_of_every_supervisor(self, place: Place) -> None:
@@ -665,7 +669,7 @@ class TestDeaths:
         run = place.start()
         self.measuring(place)
         self.kill(place, self.pids(place, "supervisor.py"))
-        output = run.communicate(timeout=200)[0]
+        output = run.communicate(timeout=500)[0]
         assert run.returncode == 1, output
         assert self.gone(place), running(place.box)
 
@@ -682,9 +686,9 @@ class TestDeaths:
             self.kill(place, workers + supervisors)
             ended = lambda: not set(before) & set(self.pids(place, "."))  # noqa: E731
             assert len(before) >= 6
-            assert in_time(ended, 30), running(place.box)
+            assert in_time(ended, 120), running(place.box)
             run.send_signal(signal.SIGTERM)
-            run.communicate(timeout=200)
+            run.communicate(timeout=500)
         finally:
             place.end()
         assert self.gone(place), running(place.box)
@@ -694,7 +698,7 @@ class TestDeaths:
         run = place.start()
         self.measuring(place)
         self.kill(place, self.pids(place, "^/opt/tritonserver/.*tritonserver"))
-        output = run.communicate(timeout=200)[0]
+        output = run.communicate(timeout=500)[0]
         assert run.returncode == 1, output
         assert "the server died during this point" in place.rows()[0]["reason"]
 
@@ -704,7 +708,7 @@ class TestDeaths:
         self.measuring(place)
         driver = self.pids(place, "^/opt/venv/bin/python.* /opt/venv/bin/hpcbench run")
         place.box.said("kill", "-TERM", *map(str, driver))
-        output = run.communicate(timeout=200)[0]
+        output = run.communicate(timeout=500)[0]
         assert run.returncode == 130, output
         assert not running(place.box), "it was gone before the run ended"
 
@@ -713,7 +717,7 @@ class TestDeaths:
         run = place.start()
         self.measuring(place)
         self.kill(place, self.pids(place, "squashfuse"))
-        output = run.communicate(timeout=200)[0]
+        output = run.communicate(timeout=500)[0]
         assert run.returncode == 1, output
         assert place.rows()[0]["status"] == "failed"
         assert self.gone(place), running(place.box)
@@ -770,10 +774,10 @@ def test_each_kind_of_model_ends_with_a_row_and_an_interruption_repeats_none(pla
     def all_early() -> bool:
         return records.is_dir() and early <= {row["model"] for row in place.rows()}
 
-    assert in_time(all_early, 400)
+    assert in_time(all_early, 800)
     driver = running(place.box, "^/opt/venv/bin/python.* /opt/venv/bin/hpcbench run")
     place.box.said("kill", "-INT", *(line.split()[0] for line in driver))
-    output = run.communicate(timeout=200)[0]
+    output = run.communicate(timeout=500)[0]
     assert run.returncode == 130, output
     first = {(row["point_id"], row["part_of"], row["ended_at"]) for row in place.rows()}
     done = place.run(timeout_s=800)

@@ -9,19 +9,21 @@ import os
 import shutil
 import signal
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hpcbench.config.container import RUNTIMES, Container, ResolvedContainer
 from hpcbench.errors import SiteError
-from hpcbench.runtime import apptainer
+from hpcbench.runtime import apptainer, process
 from hpcbench.runtime.command import AGAIN, NodeAccess, image_runtime_of, runtime_of
 from hpcbench.runtime.native import RUNTIME as NATIVE
 from tests.helpers.builders import write_prefix
 from tests.helpers.waiting import wait_until
 
 APPTAINER = apptainer.RUNTIME
+MIG_UUID = "MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f"
 
 
 @pytest.fixture
@@ -291,7 +293,9 @@ def test_nvidias_libraries_are_asked_for_where_the_pool_has_gpus(
     assert ["--nv" in argv for argv in argvs] == [True, False]
 
 
-@pytest.mark.parametrize(("given", "inside"), [("0,1", "0,1"), ("CUDA1,CUDA0", "1,0")])
+@pytest.mark.parametrize(
+    ("given", "inside"), [("0,1", "0,1"), ("CUDA1,CUDA0", "1,0"), (MIG_UUID, MIG_UUID)]
+)
 def test_the_server_sees_the_gpus_that_the_batch_system_gave(
     boxed: ResolvedContainer,
     access: NodeAccess,
@@ -300,8 +304,19 @@ def test_the_server_sees_the_gpus_that_the_batch_system_gave(
     inside: str,
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
-    env = APPTAINER.server_command(boxed, [], access).env
-    assert env["APPTAINERENV_CUDA_VISIBLE_DEVICES"] == inside
+    for command in (APPTAINER.server_command, APPTAINER.sdk_command):
+        env = command(boxed, [], replace(access, gpus=True)).env
+        assert env["APPTAINERENV_CUDA_VISIBLE_DEVICES"] == inside
+
+
+@pytest.mark.parametrize("given", ["0", MIG_UUID])
+def test_without_containers_the_programs_have_the_gpus_of_the_worker(
+    access: NodeAccess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    show = process.Command(["sh", "-c", "echo $CUDA_VISIBLE_DEVICES"], access.env)
+    done = process.run(show, folder=tmp_path, timeout_s=60)
+    assert done.stdout.strip() == given
 
 
 def test_an_old_singularity_takes_the_place_of_apptainer(

@@ -17,7 +17,7 @@ def write_file(path: Path, content: bytes) -> str:
 CONTENT = bytes(range(200)) * 1500
 
 
-def test_a_copy_of_a_file_has_its_seal_at_another_time(tmp_path: Path) -> None:
+def test_a_copy_of_a_file_has_its_fingerprint_at_another_time(tmp_path: Path) -> None:
     one = write_file(tmp_path / "one", CONTENT)
     other = shutil.copyfile(one, tmp_path / "other")
     os.utime(other, (0, 0))
@@ -29,7 +29,7 @@ def test_a_copy_of_a_file_has_its_seal_at_another_time(tmp_path: Path) -> None:
     [b"x" + CONTENT[1:], CONTENT[:-1] + b"x", CONTENT + b"x", CONTENT[:1000], b""],
     ids=["begins otherwise", "ends otherwise", "longer", "short", "empty"],
 )
-def test_another_file_has_another_seal(tmp_path: Path, content: bytes) -> None:
+def test_another_file_has_another_fingerprint(tmp_path: Path, content: bytes) -> None:
     one, other = (write_file(tmp_path / name, it) for name, it in (("a", CONTENT), ("b", content)))
     assert images.image_fingerprint(one) != images.image_fingerprint(other)
 
@@ -42,7 +42,7 @@ def write_folder(folder: Path) -> Path:
     return folder
 
 
-def test_a_folder_that_was_built_again_has_another_seal(tmp_path: Path) -> None:
+def test_a_folder_that_was_built_again_has_another_fingerprint(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "image")
     before = images.image_fingerprint(str(folder))
     assert images.image_fingerprint(str(folder)) == before

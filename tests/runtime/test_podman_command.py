@@ -16,6 +16,7 @@ from hpcbench.runtime.command import NodeAccess
 from hpcbench.runtime.ownership import check_cached
 from hpcbench.runtime.podman_hpc import RUNTIME, image_id
 
+MIG_UUID = "MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f"
 ID = "3cce5bdcef592d5f424af340a71a40574f21ed9d22df3a2da08edd6ceb6082ee"
 
 
@@ -105,14 +106,14 @@ def test_models_and_binds_are_read_only_below_any_name(
 def test_gpus_are_asked_for_where_the_pool_has_them(
     container: ResolvedContainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "CUDA1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", f"CUDA1,{MIG_UUID}")
     with_gpus, without = (
         list(RUNTIME.server_command(container, [], NodeAccess(folder=tmp_path, gpus=gpus)).argv)
         for gpus in (True, False)
     )
     assert with_gpus[with_gpus.index("run") + 1 :][:2] == ["--gpu", "--"]
     assert "--gpu" not in without
-    assert "--env=CUDA_VISIBLE_DEVICES=1" in with_gpus
+    assert f"--env=CUDA_VISIBLE_DEVICES=1,{MIG_UUID}" in with_gpus
 
 
 def test_an_image_that_was_not_migrated_is_refused_before_anything_starts(

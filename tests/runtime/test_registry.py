@@ -8,7 +8,7 @@ import pytest
 
 from hpcbench.errors import SiteError
 from hpcbench.runtime import registry
-from hpcbench.runtime.registry import Reference
+from hpcbench.runtime.registry import ImageReference
 
 DIGEST = f"sha256:{'5' * 64}"
 
@@ -31,7 +31,7 @@ DIGEST = f"sha256:{'5' * 64}"
 def test_what_may_be_left_out_of_a_reference_is_as_with_docker(
     text: str, host: str, name: str, wanted: str
 ) -> None:
-    assert registry.parse_reference(f"docker://{text}") == Reference(host, name, wanted)
+    assert registry.parse_reference(f"docker://{text}") == ImageReference(host, name, wanted)
 
 
 def test_a_resolved_reference_does_not_move_with_its_tag() -> None:

@@ -49,14 +49,14 @@ def test_what_a_killed_process_has_left_is_deleted_and_what_a_living_one_holds_i
     tmp_path: Path,
 ) -> None:
     dead, abandoned = holder(tmp_path)
-    living, held = holder(tmp_path)
+    living, kept = holder(tmp_path)
     kill(dead)
     foreign = tmp_path / f"{supervisor.FOLDER_PREFIX}foreign"
-    foreign.symlink_to(held)
+    foreign.symlink_to(kept)
     temporary.sweep(tmp_path)
     try:
         assert not abandoned.exists()
-        assert (held / "models").is_dir()
+        assert (kept / "models").is_dir()
         assert foreign.is_symlink()
     finally:
         kill(living)

@@ -173,7 +173,13 @@ def test_a_plan_from_anywhere_has_the_stored_job_scripts_and_their_containers(
     for pool in SITES[name].pools:
         assert (STORED / f"{name}-{pool}.txt").read_text().strip() in text, RENEW
     assert "14 points x 1 repeat x " in text
-    assert ("of GPU time" in text) == any(p.gpus_per_job for p in SITES[name].pools.values())
+    with_gpus = [pool for pool, asked in SITES[name].pools.items() if asked.gpus_per_job]
+    cost = re.findall(r"^estimated cost: (\S+) GPU hours(?:: (.*))?$", text, re.MULTILINE)
+    assert len(cost) == bool(with_gpus)
+    # The same placements for each pool, each with one GPU.
+    for total, parts in cost:
+        assert float(total) > 0
+        assert re.findall(r"(\S+) \S+", parts) == (with_gpus if len(with_gpus) > 1 else [])
 
 
 @pytest.mark.parametrize("name", MACHINES)

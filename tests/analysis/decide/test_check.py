@@ -66,13 +66,13 @@ def test_a_frame_of_somebody_elses_program_is_checked_as_far_as_its_columns_go(
     assert CliRunner().invoke(main, ["check", str(tmp_path / "mine")]).exit_code == 1
 
 
-def test_each_rule_is_told_of_the_rows_that_break_it(tmp_path: Path) -> None:
+def test_each_rule_is_named_with_the_rows_that_break_it(tmp_path: Path) -> None:
     columns = [SOUND, *(SOUND | change for changes in BREAKS.values() for change in changes)]
     rows = [measured(repeat=repeat, **each) for repeat, each in enumerate(columns)]
     result = CliRunner().invoke(main, ["check", str(write(tmp_path / "results", rows)), "--json"])
     assert result.exit_code == 1
     found = json.loads(result.stdout)
     assert found["valid"] == 1
-    told = pd.DataFrame(found["rows"]).set_index("repeat")["invalid_reasons"]
+    broken = pd.DataFrame(found["rows"]).set_index("repeat")["invalid_reasons"]
     codes = [code for code, changes in BREAKS.items() for _ in changes]
-    assert told.to_dict() == dict(enumerate(codes, start=1))
+    assert broken.to_dict() == dict(enumerate(codes, start=1))

@@ -31,12 +31,12 @@ def compared(a: list[Record], b: list[Record], tolerance: float = 0.05) -> Compa
     )
 
 
-def told(found: Comparison) -> list[str]:
+def summary_lines(found: Comparison) -> list[str]:
     return comparison_summary(found, NAMES)
 
 
 def verdicts(found: Comparison) -> dict[str, str]:
-    """The verdict of each figure, where there is one pair."""
+    """The verdict of each metric, where there is one pair."""
     return dict(zip(found.rows["metric"], found.rows["verdict"], strict=True))
 
 
@@ -91,24 +91,24 @@ def test_a_ratio_has_the_interval_of_its_verdict() -> None:
 
 def test_a_large_change_within_the_noise_raises_no_alarm() -> None:
     found = compared(repeats([600, 1000, 1400]), repeats([400, 700, 1000]))
-    assert verdicts(found)["throughput_infer_per_s"] == Verdict.CANNOT_TELL
+    assert verdicts(found)["throughput_infer_per_s"] == Verdict.INCONCLUSIVE
     assert not found.is_worse
     row = found.rows.set_index("metric").loc["throughput_infer_per_s"]
     # What these repeats could have found is more than what they saw, and more repeats find 10 %.
     assert row["detectable"] < row["ratio"] < 1
     assert row["repeats"] > 100
-    (line,) = [x for x in comparison_summary(found, NAMES) if x.startswith("cannot tell")]
+    (line,) = [x for x in comparison_summary(found, NAMES) if x.startswith("inconclusive")]
     assert (
         f"{row['repeats']:.0f} repeats a side would find one of twice the tolerance, 10.0%" in line
     )
 
 
-def test_without_any_repeat_or_neighbour_nothing_can_be_told() -> None:
+def test_without_any_repeat_or_neighbour_all_is_inconclusive() -> None:
     found = compared([measured(1000, 5.0)], [measured(500, 5.0)])
     row = found.rows.set_index("metric").loc["throughput_infer_per_s"]
-    assert (row["verdict"], row["once"]) == (Verdict.CANNOT_TELL, True)
+    assert (row["verdict"], row["once"]) == (Verdict.INCONCLUSIVE, True)
     assert np.isnan(row[["low", "high", "p", "detectable"]].to_numpy(float)).all()
-    assert any("measure at least one configuration twice" in x for x in told(found))
+    assert any("measure at least one configuration twice" in x for x in summary_lines(found))
 
 
 def test_what_was_measured_once_is_compared_with_the_spread_of_its_neighbours() -> None:
@@ -124,7 +124,7 @@ def test_what_was_measured_once_is_compared_with_the_spread_of_its_neighbours() 
     found = compared(night(), night(7))
     worse = found.rows[found.rows["verdict"] == Verdict.WORSE]
     assert found.a_table["concurrency"].iloc[worse["a"]].tolist() == [7]
-    assert any("spread is that of their neighbours" in line for line in told(found))
+    assert any("spread is that of their neighbours" in line for line in summary_lines(found))
 
 
 def test_of_40_configurations_measured_twice_one_that_is_halved_is_worse() -> None:
@@ -144,7 +144,7 @@ def test_of_40_configurations_measured_twice_one_that_is_halved_is_worse() -> No
     row = found.rows.iloc[0]
     assert (row["verdict"], found.count(Verdict.WORSE)) == (Verdict.WORSE, 1)
     assert row["high"] < 1 / 1.05
-    undecided = found.rows[found.rows["verdict"] == Verdict.CANNOT_TELL]
+    undecided = found.rows[found.rows["verdict"] == Verdict.INCONCLUSIVE]
     assert ((undecided["high"] > 1 / 1.05) & (undecided["low"] < 1.05)).all()
     same = found.rows[found.rows["verdict"] == Verdict.SAME]
     assert ((same["low"] >= 1 / 1.05) & (same["high"] <= 1.05)).all()
@@ -155,16 +155,16 @@ def test_whole_microseconds_are_no_proof_of_a_change() -> None:
     now = repeats([1000, 1001], 0.446, latency_p50_us=223.0)
     found = compared(was, now).rows.set_index("metric").loc["latency_p50_ms"]
     assert found["ratio"] == pytest.approx(223 / 212)
-    assert (found["verdict"], found["p"] > 0.05) == (Verdict.CANNOT_TELL, True)
+    assert (found["verdict"], found["p"] > 0.05) == (Verdict.INCONCLUSIVE, True)
 
 
-def test_a_percentile_of_few_requests_is_judged_by_its_spread() -> None:
+def test_a_percentile_of_few_requests_is_compared_by_its_spread() -> None:
     was = repeats([1000, 1001, 1002], 4.0, request_count=640)
     now = repeats([1000, 1001, 1002], 40.0, request_count=640)
     found = compared(was, now)
     assert found.is_worse
     assert verdicts(found)["latency_p99_ms"] == Verdict.WORSE
-    assert any("percentiles of few requests: 1" in line for line in told(found))
+    assert any("percentiles of few requests: 1" in line for line in summary_lines(found))
 
 
 def test_what_changed_most_comes_first() -> None:
@@ -357,7 +357,7 @@ def test_the_command_prints_json_that_any_reader_takes(nights: tuple[Path, Path]
     done = run(*nights, "--json")
     found = json.loads(done.output, parse_constant=pytest.fail)
     assert (found["is_worse"], found["configurations_in_both"]) == (True, 3)
-    row = next(r for r in found["rows"] if r["figure"] == "throughput_infer_per_s")
+    row = next(r for r in found["rows"] if r["metric"] == "throughput_infer_per_s")
     assert row["ratio"] == pytest.approx(0.8)
     assert row["low"] < 0.8 < row["high"]
     assert row["b"]["mean"] == pytest.approx(0.8 * row["a"]["mean"])

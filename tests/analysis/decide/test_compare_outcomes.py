@@ -12,7 +12,7 @@ from hpcbench.analysis.decide.compare_summary import comparison_summary
 from hpcbench.analysis.decide.compare_text import comparison_markdown
 from hpcbench.analysis.decide.outcomes import goes_wrong_more_often
 from hpcbench.records.columns import Record, Status
-from tests.analysis.decide.test_compare import NAMES, compared, scan, told
+from tests.analysis.decide.test_compare import NAMES, compared, scan, summary_lines
 from tests.helpers.builders import refusal
 from tests.helpers.measurements import failed, loaded, measured, repeats
 
@@ -30,7 +30,7 @@ def test_a_server_that_dies_in_two_of_three_repeats_is_worse() -> None:
     found = compared([r for r in scan() if r.batch_size in (1, 8)], died)
     assert found.is_worse
     assert len(found.failing) == 2
-    text = "\n".join(told(found))
+    text = "\n".join(summary_lines(found))
     assert "A 6 tried, 6 measured, 6 settled; B 6 tried, 2 measured, 2 settled" in text
     assert "fails more often: Tagger, batch size 1" in text
     assert "3 tried, 3 measured, 3 settled in A, 3 tried, 1 measured, 1 settled in B" in text
@@ -46,17 +46,17 @@ def test_of_one_or_two_configurations_a_server_that_mostly_dies_is_worse(
     found = compared(some_failed(set(), configurations), some_failed({1, 2}, configurations))
     assert found.is_worse
     assert len(found.failing) == 1
-    (line,) = [x for x in told(found) if x.startswith("fails more often: Tagger")]
+    (line,) = [x for x in summary_lines(found) if x.startswith("fails more often: Tagger")]
     assert line.endswith("3 tried, 1 measured, 1 settled in B: the server died")
 
 
 @pytest.mark.parametrize("configurations", [1, 2])
-def test_of_one_or_two_configurations_one_failure_is_named_and_nobody_can_tell(
+def test_of_one_or_two_configurations_one_failure_is_named_and_inconclusive(
     configurations: int,
 ) -> None:
     found = compared(some_failed(set(), configurations), some_failed({1}, configurations))
     assert not found.is_worse
-    (line,) = [x for x in told(found) if "by chance" in x]
+    (line,) = [x for x in summary_lines(found) if "by chance" in x]
     assert line.startswith("cannot tell whether by chance: Tagger")
     assert line.endswith("3 tried, 2 measured, 2 settled in B: the server died")
 
@@ -71,7 +71,7 @@ def test_what_no_longer_settles_is_worse() -> None:
     unstable = scan(status=Status.UNSTABLE, reason="no three windows agreed")
     found = compared(scan(), unstable)
     assert (found.is_worse, len(found.unsettled), len(found.failing)) == (True, 3, 0)
-    assert any(line.startswith("no longer settles: Tagger") for line in told(found))
+    assert any(line.startswith("no longer settles: Tagger") for line in summary_lines(found))
     assert not compared(unstable, scan()).is_worse
 
 
@@ -89,7 +89,9 @@ def test_as_many_sporadic_failures_as_before_are_no_alarm() -> None:
     found = compared(some_failed({0, 100, 200}), some_failed({50, 150, 250, 298}))
     assert not found.is_worse
     assert len(found.by_chance) == 4
-    (line,) = [x for x in told(found) if x.startswith("failed or did not settle more often in B")]
+    (line,) = [
+        x for x in summary_lines(found) if x.startswith("failed or did not settle more often in B")
+    ]
     assert line.endswith("by chance as far as one can tell: 4 configurations")
 
 
@@ -124,12 +126,12 @@ def once(*dead: int, configurations: int = 100) -> list[Record]:
     ]
 
 
-def test_of_many_tried_once_a_failure_is_named_and_nobody_can_tell() -> None:
+def test_of_many_tried_once_a_failure_is_named_and_inconclusive() -> None:
     """A failure of 0.2 % of measurements would be one in every sixth comparison."""
     found = compared(once(), once(7))
     assert not found.is_worse
     assert found.a_table["concurrency"].iloc[found.perhaps_lost["a"]].tolist() == [7]
-    text = "\n".join(told(found))
+    text = "\n".join(summary_lines(found))
     assert "cannot tell whether by chance: Tagger, batch size 8, concurrency 7, base: " in text
     assert "1 tried, 0 measured, 0 settled in B: the server died" in text
     assert "of those that are tried once some may fail by chance: measure each twice" in text
@@ -215,10 +217,10 @@ def test_measurements_without_throughput_are_counted_and_named() -> None:
         *good[:3],
         *(measured(concurrency=8, repeat=1, throughput_infer_per_s=None, latency_avg_us=1e3),),
     ]
-    (line,) = [x for x in told(compared(good, lacking)) if "without throughput" in x]
+    (line,) = [x for x in summary_lines(compared(good, lacking)) if "without throughput" in x]
     assert ": 1 of B: (Tagger" in line
     assert "concurrency 8" in line
-    assert not any("without throughput" in x for x in told(compared(good, good)))
+    assert not any("without throughput" in x for x in summary_lines(compared(good, good)))
 
 
 def test_markdown_shows_what_controls_a_terminal_as_the_terminal_does() -> None:

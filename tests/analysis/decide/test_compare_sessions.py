@@ -18,7 +18,7 @@ from hpcbench.analysis.decide.compare_summary import comparison_summary
 from hpcbench.analysis.decide.compare_text import comparison_json
 from hpcbench.cli.main import main
 from hpcbench.records.columns import Record
-from tests.analysis.decide.test_compare import NAMES, compared, told
+from tests.analysis.decide.test_compare import NAMES, compared, summary_lines
 from tests.benchmarks.synthetic import Night, results
 from tests.helpers.measurements import loaded, measured, repeats, write
 
@@ -38,7 +38,7 @@ def nights(night: Night, slow: float = 1.0, everything: float = 1.0, seed: int =
     return compare_results(a, b.assign(**changed), 0.05)
 
 
-def test_a_shift_that_nights_explain_is_taken_off_and_told() -> None:
+def test_a_shift_that_nights_explain_is_taken_off_and_named() -> None:
     found = nights(THREE)
     assert not found.is_worse
     assert len(found.shifts) == 3
@@ -48,7 +48,7 @@ def test_a_shift_that_nights_explain_is_taken_off_and_told() -> None:
         assert 0.03 < shift.night_std < 0.16
     # Without the night, what is left is the noise of the repeats.
     assert np.log(found.rows["ratio"]).abs().max() < 0.06
-    assert "sessions: 3 of A, 3 of B; their spread is in the errors" in told(found)
+    assert "sessions: 3 of A, 3 of B; their spread is in the errors" in summary_lines(found)
 
 
 def test_what_changed_by_itself_is_found_below_the_night() -> None:
@@ -67,13 +67,13 @@ def test_a_change_of_all_that_nights_do_not_explain_makes_all_worse() -> None:
 
 
 @pytest.mark.parametrize("everything", [1.0, 1.03])
-def test_where_half_changed_nobody_can_tell_the_night_and_what_got_worse_is_found(
+def test_where_half_changed_the_night_is_not_known_and_what_got_worse_is_found(
     everything: float,
 ) -> None:
     """The median is between both halves: taken for the night, it would hide the slow one."""
     found = nights(Night(share=0.5), slow=0.91, everything=everything)
     shift = found.shifts[0]
-    assert (shift.verdict, shift.taken_off) == (Verdict.CANNOT_TELL, True)
+    assert (shift.verdict, shift.taken_off) == (Verdict.INCONCLUSIVE, True)
     assert [group.configurations for group in shift.groups] == [50, 50]
     low, high = (group.ratio for group in shift.groups)
     assert low == pytest.approx(0.91 * everything, rel=0.01)
@@ -83,7 +83,7 @@ def test_where_half_changed_nobody_can_tell_the_night_and_what_got_worse_is_foun
     assert set(found.a_table["concurrency"].iloc[worse["a"]]) <= set(range(1, 51))
     assert len(worse) > 30
     assert found.count(Verdict.BETTER) == 0
-    (line,) = [x for x in told(found) if x.startswith("throughput: cannot tell")]
+    (line,) = [x for x in summary_lines(found) if x.startswith("throughput: cannot tell")]
     assert "what is the night and what changed: of the 100 configurations of cern/a100 50" in line
     text = json.dumps(comparison_json(found, NAMES), allow_nan=False)
     assert json.loads(text)["shifts"][0]["groups"][0]["configurations"] == 50
@@ -99,13 +99,15 @@ def test_of_few_of_which_half_changed_none_is_better_or_the_same_and_what_got_wo
     night = replace(night, share=changed / configurations, night_sd=night_sd)
     found = nights(night, slow=slow)
     (shift, *_) = found.shifts
-    assert (shift.verdict, len(shift.groups)) == (Verdict.CANNOT_TELL, 2)
+    assert (shift.verdict, len(shift.groups)) == (Verdict.INCONCLUSIVE, 2)
     assert found.is_worse
     assert found.count(Verdict.BETTER) == found.count(Verdict.SAME) == 0
     worse = found.rows[found.rows["verdict"] == Verdict.WORSE]
     assert found.a_table["concurrency"].iloc[worse["a"]].max() <= changed
-    assert any("of so few, none is called better or the same" in line for line in told(found))
-    assert not any("would find one of" in line for line in told(found))
+    assert any(
+        "of so few, none is called better or the same" in line for line in summary_lines(found)
+    )
+    assert not any("would find one of" in line for line in summary_lines(found))
 
 
 def test_where_half_got_better_the_others_are_not_worse_with_one_session_each() -> None:
@@ -136,10 +138,10 @@ def test_with_one_session_each_a_change_of_all_is_worse_and_may_be_the_night() -
     assert found.is_worse
     assert found.shifts[0].verdict == Verdict.WORSE
     assert np.isnan(found.shifts[0].night_std)
-    assert any("a difference of nights cannot be excluded" in line for line in told(found))
+    assert any("a difference of nights cannot be excluded" in line for line in summary_lines(found))
 
 
-def test_one_session_against_many_is_judged_by_how_much_those_differ() -> None:
+def test_one_session_is_compared_with_many_by_how_much_those_differ() -> None:
     chance = np.random.default_rng(3)
     a = results(replace(THREE, sessions=20), chance)
     same = results(replace(THREE, sessions=1, name="b"), chance)
@@ -151,7 +153,7 @@ def test_one_session_against_many_is_judged_by_how_much_those_differ() -> None:
     assert compare_results(a, halved, 0.05).is_worse
 
 
-def test_of_few_configurations_each_is_judged_with_the_spread_between_its_sessions() -> None:
+def test_of_few_configurations_each_is_compared_with_the_spread_between_its_sessions() -> None:
     """Three cannot tell a night from a change; their repeats within a night are no proof."""
     alarms = [
         nights(replace(THREE, configurations=3, repeats=10), seed=seed).is_worse
@@ -190,21 +192,21 @@ def test_a_session_of_few_configurations_says_nothing_of_the_spread_of_the_other
     again: Sequence[int],
 ) -> None:
     """One measured in two sessions had made the spread of all: its intervals held nothing."""
-    held = []
+    covered = []
     for seed in range(12):
         found = two_sides(again, 0.06, seed)
         assert not found.is_worse
-        held += [*((found.rows["low"] <= 1) & (found.rows["high"] >= 1))]
-    assert np.mean(held) >= 0.9
+        covered += [*((found.rows["low"] <= 1) & (found.rows["high"] >= 1))]
+    assert np.mean(covered) >= 0.9
 
 
-def test_a_session_of_one_configuration_hides_no_change_and_is_told() -> None:
+def test_a_session_of_one_configuration_hides_no_change_and_is_named() -> None:
     found = two_sides([1], 0.02, 1, slow=0.75, night=1.3)
     assert found.a_table["concurrency"].iloc[
         found.rows["a"][found.rows["verdict"] == Verdict.WORSE]
     ].tolist() == [7]
     assert (found.sessions, found.comparable) == ((2, 1), (1, 1))
-    (line,) = [x for x in told(found) if x.startswith("sessions:")]
+    (line,) = [x for x in summary_lines(found) if x.startswith("sessions:")]
     assert line.startswith("sessions: 2 of A, 1 of B, which measured too few of the same")
     assert "a difference of nights cannot be excluded" in line
 
@@ -218,15 +220,15 @@ def test_what_the_configurations_of_two_sessions_share_is_taken_off_all() -> Non
     assert found.shifts[0].night_std > 0.1
 
 
-def test_sessions_that_are_not_known_are_told() -> None:
+def test_sessions_that_are_not_known_are_named() -> None:
     found = compared(repeats([1, 1.01]), repeats([1, 1.01]))
     assert found.sessions == (None, None)
-    assert any("sessions: not known" in line for line in told(found))
+    assert any("sessions: not known" in line for line in summary_lines(found))
 
 
-def test_one_node_against_another_is_told() -> None:
+def test_one_node_against_another_is_named() -> None:
     found = compared(repeats([1, 1.01], node="n1"), repeats([1, 1.01], node="n2"))
-    assert "nodes: n1 -> n2; a difference of nodes cannot be excluded" in told(found)
+    assert "nodes: n1 -> n2; a difference of nodes cannot be excluded" in summary_lines(found)
 
 
 def test_two_places_have_each_a_shift_of_their_own() -> None:
@@ -285,8 +287,8 @@ def test_the_command_prints_where_the_spread_comes_from(tmp_path: Path) -> None:
     # Windows vary by 1 %, their mean by 0.6 %; repeats by 10 %; there is one node and one session.
     assert row.split() == ["A", "throughput", "0.6%", "10.0%", "-", "of", "1", "-", "of", "1"]
     assert "cannot be told apart" not in done.output
-    told = CliRunner().invoke(main, ["compare", str(a), str(b), "--components", "--json"])
-    found = json.loads(told.output, parse_constant=pytest.fail)["components"]["B"][0]
+    printed = CliRunner().invoke(main, ["compare", str(a), str(b), "--components", "--json"])
+    found = json.loads(printed.output, parse_constant=pytest.fail)["components"]["B"][0]
     assert (found["metric"], found["node"], found["sessions"]) == ("throughput", None, 1)
 
 

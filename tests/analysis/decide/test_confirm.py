@@ -21,8 +21,8 @@ TWO = server(instance_count=2)
 
 def scan() -> list:
     """Two that cannot be told apart, the base, and one that is far behind."""
-    figures = {"a": (1000, 5.0, TWO, 1), "b": (1004, 9.0, TWO, 2), "c": (700, 5.0, server(), 1)}
-    figures["d"] = 100, 5.0, TWO, 4
+    metrics = {"a": (1000, 5.0, TWO, 1), "b": (1004, 9.0, TWO, 2), "c": (700, 5.0, server(), 1)}
+    metrics["d"] = 100, 5.0, TWO, 4
     return [
         measured(
             throughput + 8 * repeat,
@@ -32,7 +32,7 @@ def scan() -> list:
             variant=variant,
             concurrency=concurrency,
         )
-        for name, (throughput, p99, variant, concurrency) in figures.items()
+        for name, (throughput, p99, variant, concurrency) in metrics.items()
         for repeat in range(3)
     ]
 
@@ -68,7 +68,7 @@ def test_where_nothing_is_recommended_there_is_nothing_to_confirm(tmp_path: Path
     assert "nothing is recommended there" in said
 
 
-def test_only_the_points_to_confirm_are_planned_and_those_that_are_gone_are_told(
+def test_only_the_points_to_confirm_are_planned_and_those_that_are_gone_are_named(
     tmp_path: Path,
 ) -> None:
     from hpcbench.plan.plan import plan as plan_of

@@ -112,7 +112,7 @@ def test_the_figure_has_a_row_for_each_configuration(folders: list[Path], tmp_pa
     assert out.stat().st_size > 10_000
 
 
-def test_two_sessions_of_one_run_are_told_apart_by_their_id(folders: list[Path]) -> None:
+def test_two_sessions_of_one_run_are_distinguished_by_their_id(folders: list[Path]) -> None:
     frames = [(f, load_results(f, [*COMPARE_COLUMNS, *HISTORY_COLUMNS])) for f in folders[:2]]
     named = [(Path("all"), frame.assign(run_id=f"r{n}")) for n, (_, frame) in enumerate(frames)]
     assert split_history(named).names == ("r0", "r1")

@@ -17,6 +17,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+import hpcbench
 from hpcbench.analysis.decide import deploy, recommend_text
 from hpcbench.analysis.decide.candidates import RECOMMEND_COLUMNS
 from hpcbench.analysis.decide.recommend import (
@@ -604,8 +605,8 @@ def test_the_command_prints_json_that_any_reader_takes(tmp_path: Path) -> None:
     assert done.exit_code == 0
     (found,) = json.loads(done.output, parse_constant=pytest.fail)
     assert found["recommended"]["configuration"]["batch_size"] == 8
-    figure = found["recommended"]["figures"]["throughput_infer_per_s"]
-    assert (figure["mean"], figure["n"]) == (4040, 3)
+    throughput = found["recommended"]["metrics"]["throughput_infer_per_s"]
+    assert (throughput["mean"], throughput["n"]) == (4040, 3)
     assert found["limits"] == {"--max-latency-p99-ms": 6}
     assert found["sizing"]["servers"] == 1
 
@@ -664,6 +665,10 @@ def test_the_folder_to_deploy_holds_the_configuration_to_deploy(tmp_path: Path) 
     assert "for 3 infer/s: " in readme
 
 
+def deployed(out: Path) -> dict[str, str]:
+    return {str(path.relative_to(out)): path.read_text() for path in out.rglob("config.pbtxt")}
+
+
 def test_what_a_model_needs_is_deployed_with_it_as_it_was_served(tmp_path: Path) -> None:
     needs = json.dumps({"add": "# as it stands", "sub": "# as it stands", "auto": ""})
     bls = {"model": "bls", "model_label": "bls", "deploy_config": "# bls", "needs": needs}
@@ -672,16 +677,61 @@ def test_what_a_model_needs_is_deployed_with_it_as_it_was_served(tmp_path: Path)
     out = tmp_path / "out"
     for _ in range(2):  # the second time into the same folder
         assert run(results, "--out", out, "--for", "triton").exit_code == 0
-    found = {str(path.relative_to(out)): path.read_text() for path in out.rglob("config.pbtxt")}
-    assert found == {
-        "bls/config.pbtxt": "# bls",
+    # Copied over a repository, no folder makes another server than was measured.
+    assert deployed(out) == {
+        "with_add_sub_auto/bls/config.pbtxt": "# bls",
+        "with_add_sub_auto/add/config.pbtxt": "# as it stands",
+        "with_add_sub_auto/sub/config.pbtxt": "# as it stands",
         "add/config.pbtxt": "# best",
-        "sub/config.pbtxt": "# as it stands",
     }
     assert "- needs: add, sub, auto, on the same server" in (out / "README.md").read_text()
-    server = (out / "triton" / "bls" / "tritonserver.sh").read_text()
+    note = "note: it calls add, sub, auto: deploy that beside it, as it was served there"
+    assert run(results).output.count(note) == 1
+    server = (out / "triton" / "with_add_sub_auto" / "bls" / "tritonserver.sh").read_text()
     assert "--load-model=bls --load-model=add --load-model=sub --load-model=auto" in server
     assert "--load-model=bls" not in (out / "triton" / "add" / "tritonserver.sh").read_text()
+
+
+def test_what_a_model_needs_stands_beside_it_where_nothing_else_is_recommended_for_that(
+    tmp_path: Path,
+) -> None:
+    needs = json.dumps({"add": "# base", "auto": ""})
+    bls = {"model": "bls", "model_label": "bls", "deploy_config": "# bls", "needs": needs}
+    add = {"model": "add", "model_label": "add", "deploy_config": "# base"}
+    results = write(tmp_path / "r", [*repeats([1, 2], **bls), *repeats([1, 2], **add)])
+    assert run(results, "--out", tmp_path / "out").exit_code == 0
+    assert deployed(tmp_path / "out") == {
+        "bls/config.pbtxt": "# bls",
+        "add/config.pbtxt": "# base",
+    }
+
+
+def test_all_models_of_a_shared_server_are_deployed_as_they_were_served(tmp_path: Path) -> None:
+    """Each model of the server is recommended with the others; one of them calls a fourth."""
+    busy = {"batch_size": 4, "concurrency": 2}
+    configs = {"other": "# 2 instances", "bls": "# bls", "leaf": "# leaf"}
+    shared = {"beside": beside(busy, instance_count=2), "beside_configs": json.dumps(configs)}
+    records = [
+        *repeats([1000, 1001], deploy_config="# alone"),
+        *repeats([500, 501], point_id="b", deploy_config="# shared", **shared),
+    ]
+    out = tmp_path / "out"
+    results = write(tmp_path / "r", records)
+    assert run(results, "--out", out, "--for", "triton").exit_code == 0
+    place = "beside_other_batch_size_4_concurrency_2"
+    assert deployed(out) == {
+        "tagger/config.pbtxt": "# alone",
+        f"{place}/tagger/config.pbtxt": "# shared",
+        **{f"{place}/{name}/config.pbtxt": text for name, text in configs.items()},
+    }
+    readme = (out / "README.md").read_text()
+    assert "- shares its server with: other, bls, leaf, on the same server, each as" in readme
+    server = (out / "triton" / place / "tagger" / "tritonserver.sh").read_text()
+    assert "--load-model=tagger --load-model=other --load-model=bls --load-model=leaf" in server
+    alone, together = hpcbench.recommend(load_results(results))
+    assert (alone.config_pbtxt, alone.others) == ("# alone", {})
+    assert (together.config_pbtxt, together.others) == ("# shared", configs)
+    assert "beside Other" in together.title
 
 
 def test_several_gpus_have_folders_of_their_own(tmp_path: Path) -> None:
@@ -853,8 +903,8 @@ def test_the_recommended_configuration_loads_on_a_triton_as_it_is(
     shutil.copytree(demo_models / "jet_tagger", repository / "jet_tagger")
     shutil.copytree(out, repository, dirs_exist_ok=True)
     recommended = listed["recommended"]
-    frame = load_results(tmp_path / "results")
-    mean = recommended["figures"]["throughput_infer_per_s"]["mean"]
+    frame = load_results(tmp_path / "undisturbed")
+    mean = recommended["metrics"]["throughput_infer_per_s"]["mean"]
     assert mean == frame["throughput_infer_per_s"].max()
     loaded = _loaded(Site.load(site_file(tmp_path, native_prefix)), repository, tmp_path / "log")
     assert loaded["dynamic_batching"]["preferred_batch_size"] == [4, 8]

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from hpcbench.analysis.decide.references import (
-    Outcome,
+    ReferenceOutcome,
     check_references,
     reference_lines,
     references_json,
@@ -29,7 +29,7 @@ NAME = "Tagger, batch size 8, concurrency 4, base"
 ENOUGH = {"throughput_infer_per_s": [1000, -0.05, None]}
 
 
-def held(records: list[Any], *references: dict[str, Any]) -> Any:
+def checked(records: list[Any], *references: dict[str, Any]) -> Any:
     expected = expectations(campaign(references=references))
     return check_references(loaded(records), expected)
 
@@ -43,51 +43,51 @@ def outcomes(found: Any) -> list[tuple[Any, str]]:
     [(951.0, "met"), (949.0, "not met"), (5000.0, "met")],
 )
 def test_a_tolerance_is_a_fraction_of_what_is_expected(throughput: float, outcome: str) -> None:
-    found = held([measured(throughput)], {"expect": ENOUGH})
+    found = checked([measured(throughput)], {"expect": ENOUGH})
     assert outcomes(found) == [(8, outcome)]
     assert found.is_missed == (outcome != "met")
 
 
 @pytest.mark.parametrize(("p99_ms", "met"), [(4.4, False), (4.6, True), (5.4, True), (5.6, False)])
 def test_a_metric_may_be_bounded_on_both_sides(p99_ms: float, met: bool) -> None:
-    found = held([measured(p99_ms=p99_ms)], {"expect": {"latency_p99_us": [5000, -0.1, 0.1]}})
-    assert (found.count(Outcome.MET) == 1) is met
+    found = checked([measured(p99_ms=p99_ms)], {"expect": {"latency_p99_us": [5000, -0.1, 0.1]}})
+    assert (found.count(ReferenceOutcome.MET) == 1) is met
 
 
-def test_the_mean_over_the_repeats_is_judged() -> None:
-    assert outcomes(held(repeats([940, 980]), {"expect": ENOUGH})) == [(8, "met")]
-    assert outcomes(held(repeats([930, 960]), {"expect": ENOUGH})) == [(8, "not met")]
+def test_the_mean_over_the_repeats_is_checked() -> None:
+    assert outcomes(checked(repeats([940, 980]), {"expect": ENOUGH})) == [(8, "met")]
+    assert outcomes(checked(repeats([930, 960]), {"expect": ENOUGH})) == [(8, "not met")]
 
 
 def test_only_the_points_that_it_names_are_meant() -> None:
     records = [measured(100.0 * batch, batch_size=batch) for batch in (1, 8, 64)]
-    found = held(records, {"points": {"batch_size": [8, 64]}, "expect": ENOUGH})
+    found = checked(records, {"points": {"batch_size": [8, 64]}, "expect": ENOUGH})
     assert outcomes(found) == [(8, "not met"), (64, "met")]
 
 
 def test_a_reference_of_one_gpu_says_nothing_of_another() -> None:
     records = [measured(1000.0), measured(300.0, gpu_name=T4, pool="t4")]
-    assert outcomes(held(records, {"gpu": A100, "expect": ENOUGH})) == [(8, "met")]
+    assert outcomes(checked(records, {"gpu": A100, "expect": ENOUGH})) == [(8, "met")]
     slow = {"gpu": T4, "expect": {"throughput_infer_per_s": [400, -0.1, None]}}
-    assert outcomes(held(records, slow)) == [(8, "not met")]
+    assert outcomes(checked(records, slow)) == [(8, "not met")]
 
 
 def test_what_failed_or_is_not_valid_was_not_measured() -> None:
-    alone = held([failed("out of memory", pool_gpu=A100)], {"gpu": A100, "expect": ENOUGH})
+    alone = checked([failed("out of memory", pool_gpu=A100)], {"gpu": A100, "expect": ENOUGH})
     assert outcomes(alone) == [(8, "not measured")]
     assert alone.is_missed
     assert any("missing (out of memory)" in line for line in reference_lines(alone))
-    wrong = held([measured(failure_count=3)], {"expect": ENOUGH})
+    wrong = checked([measured(failure_count=3)], {"expect": ENOUGH})
     assert any("missing (not valid: FAILURES" in line for line in reference_lines(wrong))
 
 
 def test_what_does_not_apply_to_a_pool_is_not_expected_of_it() -> None:
-    found = held([measured(), failed(status="not_applicable", pool="cpu")], {"expect": ENOUGH})
+    found = checked([measured(), failed(status="not_applicable", pool="cpu")], {"expect": ENOUGH})
     assert outcomes(found) == [(8, "met")]
 
 
 def test_nothing_of_a_gpu_is_said_and_no_failure() -> None:
-    found = held([measured()], {"gpu": T4, "expect": ENOUGH})
+    found = checked([measured()], {"gpu": T4, "expect": ENOUGH})
     assert not found.is_missed
     assert [*reference_lines(found)] == [
         "references: none is about these results",
@@ -97,7 +97,7 @@ def test_nothing_of_a_gpu_is_said_and_no_failure() -> None:
 
 def test_the_mean_of_what_is_left_meets_nothing_where_a_repeat_failed() -> None:
     died = [*repeats([1000, 1010]), failed("the server died", repeat=2)]
-    found = held(died, {"expect": ENOUGH})
+    found = checked(died, {"expect": ENOUGH})
     assert outcomes(found) == [(8, "not met")]
     assert found.is_missed
     assert any(
@@ -105,21 +105,21 @@ def test_the_mean_of_what_is_left_meets_nothing_where_a_repeat_failed() -> None:
         for line in reference_lines(found)
     )
     slow = measured(1000, repeat=2, failure_count=3)
-    assert outcomes(held([*repeats([1000, 1010]), slow], {"expect": ENOUGH})) == [(8, "not met")]
+    assert outcomes(checked([*repeats([1000, 1010]), slow], {"expect": ENOUGH})) == [(8, "not met")]
 
 
 def test_an_entry_about_nothing_that_was_measured_or_planned_is_not_met() -> None:
     """Unless it is about a GPU that is not here, or about points that do not apply."""
     entry = {"points": {"batch_size": [64]}, "expect": ENOUGH}
-    found = held([measured()], entry)
+    found = checked([measured()], entry)
     assert found.is_missed
     lines = [*reference_lines(found)]
     assert any("not measured: nothing in these results is what" in line for line in lines)
     assert references_json(found)[0]["outcome"] == "not measured"
-    assert held([measured()], entry | {"gpu": A100}).is_missed
-    assert not held([measured()], entry | {"gpu": T4}).is_missed
+    assert checked([measured()], entry | {"gpu": A100}).is_missed
+    assert not checked([measured()], entry | {"gpu": T4}).is_missed
     beyond = failed(status="not_applicable", batch_size=64)
-    assert not held([measured(), beyond], entry).is_missed
+    assert not checked([measured(), beyond], entry).is_missed
 
 
 def test_a_point_that_was_planned_and_is_not_there_was_not_measured(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_only_the_latest_session_of_a_pool_counts() -> None:
         measured(speed, run_id=f"r{number}", pool=pool, ended_at=night + timedelta(days=number))
         for number, (speed, pool) in enumerate([(1000, "a100"), (500, "a100"), (1000, "other")])
     ]
-    found = held(records, {"expect": ENOUGH})
+    found = checked(records, {"expect": ENOUGH})
     assert [(each.row["pool"], each.outcome.value) for each in found.checked] == [
         ("a100", "not met"),
         ("other", "met"),
@@ -178,7 +178,7 @@ def test_only_the_latest_session_of_a_pool_counts() -> None:
 
 def test_a_model_beside_others_is_not_meant() -> None:
     beside = json.dumps([])
-    found = held([measured(500.0, beside=beside), measured(1000.0)], {"expect": ENOUGH})
+    found = checked([measured(500.0, beside=beside), measured(1000.0)], {"expect": ENOUGH})
     assert outcomes(found) == [(8, "met")]
 
 

@@ -71,7 +71,7 @@ def test_a_word_is_not_cut_off_at_the_corner() -> None:
     assert ax.bbox.y0 <= box.y0 < box.y1 <= ax.bbox.y1
 
 
-def test_words_of_one_place_never_touch_and_those_without_room_are_hidden() -> None:
+def test_words_of_one_place_never_touch_and_those_without_space_are_hidden() -> None:
     words = placed(panel(), *(("a long word", 5.0, 5.0) for _ in range(9)))
     seen = [word.get_window_extent() for word in words if word.get_visible()]
     assert 1 < len(seen) < len(words)

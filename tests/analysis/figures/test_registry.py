@@ -23,7 +23,7 @@ from hpcbench.analysis.summary.series import DoesNotApply
 from hpcbench.analysis.summary.varying_axes import BATCH_SIZE
 from hpcbench.errors import BadInput
 from tests.helpers.builders_results import results
-from tests.helpers.builders_scan import record, through_parquet, with_everything
+from tests.helpers.builders_scan import record, through_parquet, with_everything, with_searches
 
 NAMES = list(FIGURES)
 T, L, P99 = "throughput_infer_per_s", "latency_ms", "latency_p99_ms"
@@ -45,7 +45,12 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     )
     rated = whole[whole["concurrency"] == 4].assign(concurrency=pd.NA)
     slow, fast = (rated.assign(request_rate=rate) for rate in (50.0, 200.0))
-    return pd.concat([whole, slow, fast.assign(**{T: fast[T] * 1.1})], ignore_index=True)
+    one = (whole["gpu_count"] == 1) & whole["accelerator"].isna()
+    searched = with_searches(whole[one & (whole["model_position"] == 0)], limit_ms=20.0)
+    searched = searched[searched["capacity_max_latency_p99_ms"].notna()].assign(
+        model="searched", model_label="Searched", model_position=9
+    )
+    return pd.concat([whole, slow, fast.assign(**{T: fast[T] * 1.1}), searched], ignore_index=True)
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +128,29 @@ def test_a_scan_draws_its_numbers(drawn, name):
 def test_a_curve_draws_its_numbers(drawn):
     data, figure = drawn["latency_vs_throughput"]
     assert marks(figure.axes[0], "settled", "hollow") == places(data, T, L)
+
+
+def test_a_search_draws_its_steps_its_limit_and_its_answer(drawn):
+    data, figure = drawn["capacity_search"]
+    (ax,) = figure.axes
+    kept, late = data["keeps_limit"], data["overloaded"]
+    assert kept.any()
+    assert (~kept & ~late).any()
+    shown = data.assign(y=data[P99].clip(upper=10 * 20.0))
+    for kind, rows in (
+        ("settled", shown[~late]),
+        ("overloaded", shown[late].assign(y=200.0)),
+    ):
+        assert marks(ax, kind) == places(rows, "rate_infer_per_s", "y"), kind
+    limits = [line.get_ydata()[0] for line in ax.lines if line.get_gid() == "limit"]
+    assert limits == [20.0]
+    answers = {line.get_xdata()[0] for line in ax.lines if line.get_gid() == "answer"}
+    ends = data[data["is_answer"] & (data["drawn"] == "colour")]
+    assert answers == set(ends["rate_infer_per_s"])
+    # The answer is the highest rate that kept the limit.
+    for _, steps in data.groupby(["series", "repeat"]):
+        (answer,) = steps.loc[steps["is_answer"], "rate_infer_per_s"]
+        assert answer == steps.loc[steps["keeps_limit"], "rate_infer_per_s"].max()
 
 
 def test_a_heat_map_draws_its_numbers(drawn):

@@ -24,7 +24,7 @@ from tests.helpers.builders_results import results
 pytestmark = pytest.mark.browser
 
 MADE_AT = datetime(2026, 11, 23, tzinfo=UTC)
-FIGURES = ("throughput_infer_per_s", "latency_p99_us")
+METRICS = ("throughput_infer_per_s", "latency_p99_us")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def points(frame: pd.DataFrame) -> pd.DataFrame:
     """The configurations, in the order of the page."""
-    table = statistics.join_repeats(frame, FIGURES)
+    table = statistics.join_repeats(frame, METRICS)
     return table.assign(status=frame["status"].to_numpy()[table["row"]])
 
 

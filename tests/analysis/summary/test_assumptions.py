@@ -25,14 +25,14 @@ def test_spreads_that_differ_are_nothing_to_warn_of() -> None:
     assert np.mean([bool(each.warnings) for each in found]) < 0.1
 
 
-def test_repeats_that_take_twice_as_long_are_told() -> None:
+def test_repeats_that_take_twice_as_long_are_named() -> None:
     chance = np.random.default_rng(3)
     values = np.exp(chance.normal(0, 0.02, (50, 5))) * np.where(chance.random((50, 5)) < 0.1, 2, 1)
     (warning,) = checked(values).warnings
     assert "not normal" in warning
 
 
-def test_repeats_that_drift_are_told() -> None:
+def test_repeats_that_drift_are_named() -> None:
     chance = np.random.default_rng(4)
     drift = 1 + 0.03 * np.arange(5)
     found = checked(drift * np.exp(chance.normal(0, 0.01, (50, 5))))

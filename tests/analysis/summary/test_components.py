@@ -41,7 +41,7 @@ def test_a_component_that_is_not_there_is_nearly_zero() -> None:
     assert max(found.node, found.session) < 0.003
 
 
-def test_nodes_that_change_with_the_session_cannot_be_told_from_it() -> None:
+def test_nodes_that_change_with_the_session_cannot_be_separated_from_it() -> None:
     found, _, session = simulated(0.02, 0.0, 0.05, nodes_by_session=True)
     assert np.isnan(found.node)
     assert found.session == pytest.approx(session, rel=0.05)

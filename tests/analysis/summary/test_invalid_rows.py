@@ -1,4 +1,4 @@
-"""What is not valid gives no figure, and is never silently absent."""
+"""What is not valid gives no metric, and is never silently absent."""
 
 from __future__ import annotations
 

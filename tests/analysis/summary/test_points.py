@@ -109,7 +109,7 @@ def test_a_point_is_unstable_if_one_of_its_repeats_is(load):
 
 
 def test_a_failed_repeat_counts_but_gives_no_figure(load):
-    """Even where the record holds figures from before the failure."""
+    """Even where the record holds metrics from before the failure."""
     frame = load(
         [record(repeat=0), record(repeat=1, status="failed", throughput_infer_per_s=900.0)]
     )
@@ -219,7 +219,7 @@ def test_devices_have_short_names(load, columns, name):
     assert device_name(row) == name
 
 
-def test_what_else_a_server_held_is_said_in_words(load):
+def test_what_else_a_server_had_loaded_is_said_in_words(load):
     beside = [
         {"model_label": "A", "variant": {"warmup": True, "accelerator": None}, "load": None},
         {

@@ -40,7 +40,7 @@ def test_the_base_and_what_triton_chose_for_it_are_one_configuration_with_both_n
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_no_gain_is_told_between_them(known: bool) -> None:
+def test_no_gain_is_reported_between_them(known: bool) -> None:
     """Old records do not say which server had the model's own configuration."""
     slower = repeats([500.0, 505.0, 510.0], variant=server(instance_count=1), instance_count=1)
     frame = loaded([*both(own_config=False), *slower])
@@ -84,7 +84,7 @@ def test_other_servers_stay_apart() -> None:
     assert found[ALSO].isna().all()
 
 
-def test_what_differs_in_another_axis_as_the_server_tells_it_stays_apart() -> None:
+def test_what_differs_in_another_axis_as_the_server_reports_it_stays_apart() -> None:
     batching = {"dynamic_batching": True, "preferred_batch_size": (4, 8)}
     other = server(instance_count=2, preferred_batch_size=[4, 8])
     frame = normalised(loaded([*both(), *repeats([900.0], variant=other, **batching)]))

@@ -11,6 +11,7 @@ from hpcbench.analysis.decide.changes import Verdict
 from hpcbench.analysis.decide.check import check_results
 from hpcbench.analysis.decide.compare import compare_results
 from hpcbench.analysis.decide.recommend import Recommendation, recommend_configurations
+from hpcbench.analysis.figures.registry import FIGURES
 from hpcbench.analysis.summary.limits import Requirements
 from hpcbench.analysis.summary.points import summarise
 from hpcbench.cli.main import main
@@ -112,6 +113,31 @@ def test_a_search_is_one_measurement_of_one_configuration() -> None:
     assert (found.invalid, found.valid) == (0, 8)
 
 
+def test_the_steps_of_each_search_stand_with_its_point_in_the_order_of_time() -> None:
+    points = summarise(loaded([*CLOSED, *searched(1230, 1), *searched(1200)]))
+    (steps,) = points["search_steps"].dropna()
+    assert [(step.repeat, step.number, step.answer) for step in steps] == [
+        (repeat, number, number == 3) for repeat in (0, 1) for number in range(4)
+    ]
+    first = [(step.rate_infer_per_s, step.p99_ms, step.overloaded) for step in steps[:4]]
+    assert first == [
+        (pytest.approx(1200), 17.0, False),
+        (pytest.approx(3600), 17.0, True),
+        (pytest.approx(1248), 21.0, False),
+        (pytest.approx(1200), pytest.approx(19.7), False),
+    ]
+    *_, last = steps
+    assert last.rate_infer_per_s == pytest.approx(1230)
+
+
+def test_searches_without_their_steps_have_an_answer_and_closed_loops_have_nothing() -> None:
+    *_, end = searched(1200)
+    points = summarise(loaded([*CLOSED, end]))
+    ((step,),) = points["search_steps"].dropna()
+    assert (step.number, step.answer) == (0, True)
+    assert summarise(loaded(CLOSED))["search_steps"].isna().all()
+
+
 def test_a_capacity_that_is_lost_is_worse_and_the_latency_at_it_is_no_metric() -> None:
     a, b = (
         loaded(
@@ -162,6 +188,11 @@ def test_searches_are_drawn_and_reported_and_recommended(tmp_path: Path) -> None
         ):
             done = CliRunner().invoke(main, [str(word) for word in command])
             assert done.exit_code == 0, (command, done.output)
+            if command[0] == "plot":
+                assert (out / "capacity_search.png").is_file()
+            if command[0] == "report":
+                page = out.with_suffix(".html").read_text(encoding="utf-8")
+                assert FIGURES["capacity_search"].description in page
             if command[0] == "compare":
                 assert "p99 limit 20 ms" in " ".join(done.output.split())
             if command[0] == "recommend":

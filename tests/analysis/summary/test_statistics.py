@@ -1,4 +1,4 @@
-"""Repeats become configurations; figures of these have intervals, and so have differences."""
+"""Repeats become configurations; metrics of these have intervals, and so have differences."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -67,8 +67,9 @@ OTHERS = {
     *("pool_gpu", "pool_gpu_count", "cuda_visible_devices", "together_id", "overlap", "part_of"),
     *("failure_count", "cache_hit_count", "foreign_requests", "cpus_shared", "device_source"),
     *("cpu_governor", "numa_nodes", "source", "deploy_config", "needs", "other_cpu_s"),
+    "beside_configs",
 }
-"""Columns that two repeats may differ in and that are not figures of time, rate or device."""
+"""Columns that two repeats may differ in and that are not metrics of time, rate or device."""
 
 FIGURE_PREFIXES = ("latency_", "client_", "network_", "server_", "windows_", "gpu_")
 FIGURE_PREFIXES += ("output_", "executed_", "energy_", "idle_power_", "cpu_power_", "cpu_sampled_")
@@ -79,15 +80,15 @@ def summary(*records: Any) -> pd.DataFrame:
 
 
 def test_every_column_is_part_of_a_configuration_or_may_differ_between_repeats() -> None:
-    figures = {
+    metrics = {
         name for name in SCHEMA.names if name.startswith(FIGURE_PREFIXES) or name.endswith("_per_s")
     } - {
         *("server_image_digest", "server_flags", "output_shared_memory_bytes"),
         *("gpu_name", "gpu_count", "gpu_driver"),
     }
-    assert set(CONFIGURATION).isdisjoint(OTHERS | figures)
+    assert set(CONFIGURATION).isdisjoint(OTHERS | metrics)
     # A new column belongs into hpcbench.analysis.summary.configuration, or into OTHERS above.
-    assert set(SCHEMA.names) == set(CONFIGURATION) | OTHERS | figures
+    assert set(SCHEMA.names) == set(CONFIGURATION) | OTHERS | metrics
 
 
 def test_the_statistics_of_three_repeats_are_those_of_a_pocket_calculator() -> None:
@@ -310,8 +311,8 @@ def test_intervals_of_ratios_hold_the_truth_as_often_as_they_say() -> None:
     chance = np.random.default_rng(1)
     a, b = chance.normal(1200, 60, (4000, 4)), chance.normal(1000, 20, (4000, 3))
     found = welch_ratio(*(Sample(*_moments(x)) for x in (a, b)))
-    held = ((found.low < 1.2) & (found.high > 1.2)).mean()
-    assert 0.93 < held < 0.97
+    covered = ((found.low < 1.2) & (found.high > 1.2)).mean()
+    assert 0.93 < covered < 0.97
 
 
 def _moments(x: Any) -> tuple[Any, Any, Any]:

@@ -6,11 +6,11 @@ export PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8
 until_ready() {
     local what=$1 log=$2
     shift 2
-    for _ in $(seq 300); do
+    for _ in $(seq 1800); do
         if "$@" >/dev/null 2>&1; then return; fi
         sleep 0.1
     done
-    echo "$what did not get ready in 30 s; its last words:" >&2
+    echo "$what did not get ready in 3 min; its last words:" >&2
     tail -n 15 "$log" >&2 || true
     exit 1
 }
