@@ -140,13 +140,14 @@ def mounted(folder: Path, first: int) -> Iterator[Disk]:
     try:
         _run(*mount)
         in_each_world(first, *mount)
+        # From now on it is free as soon as it is mounted nowhere, however this ends.
+        _run("losetup", "--detach", device)
         os.chown(folder, USER, USER)
         (folder / "lost+found").rmdir()
         yield Disk(folder, number, first)
     finally:
         in_each_world(first, *unmount)
         subprocess.run(unmount, check=False)
-        _run("losetup", "--detach", device)
         image.unlink()
 
 
