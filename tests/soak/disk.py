@@ -108,13 +108,18 @@ def in_each_world(first: int, *command: str) -> None:
 
 
 def _worlds(first: int) -> dict[str, int]:
-    """A process of root's in each; those of containers, which are a user's, are left alone."""
-    found = {}
+    """A process of root's in each; those of containers, which are a user's, are left alone.
+
+    The one that is deepest in namespaces of processes: whoever has made a node is outside of its.
+    """
+    found: dict[str, tuple[int, int]] = {}
     for process in processes.in_box(first):
         with contextlib.suppress(OSError, processes.psutil.Error):
             if process.uids().real == 0:
-                found.setdefault(str(Path(f"/proc/{process.pid}/ns/mnt").readlink()), process.pid)
-    return found
+                world = str(Path(f"/proc/{process.pid}/ns/mnt").readlink())
+                its = processes.depth(process.pid), process.pid
+                found[world] = max(its, found.get(world, its))
+    return {world: pid for world, (_, pid) in found.items()}
 
 
 @contextmanager
@@ -135,13 +140,14 @@ def mounted(folder: Path, first: int) -> Iterator[Disk]:
     try:
         _run(*mount)
         in_each_world(first, *mount)
+        # From now on it is free as soon as it is mounted nowhere, however this ends.
+        _run("losetup", "--detach", device)
         os.chown(folder, USER, USER)
         (folder / "lost+found").rmdir()
         yield Disk(folder, number, first)
     finally:
         in_each_world(first, *unmount)
         subprocess.run(unmount, check=False)
-        _run("losetup", "--detach", device)
         image.unlink()
 
 

@@ -60,6 +60,11 @@ def number_inside(pid: int) -> int:
     return int(_numbers(pid)[1]) if len(_numbers(pid)) > 1 else -1
 
 
+def depth(pid: int) -> int:
+    """How many namespaces a process has a number in."""
+    return len(_numbers(pid))
+
+
 def _numbers(pid: int) -> list[str]:
     """The numbers of a process: this machine's, the login node's, and that of its own node."""
     with contextlib.suppress(OSError, IndexError):
