@@ -1,7 +1,9 @@
 """How Sphinx makes the site of the documentation: `make docs`."""
 
+from tempfile import TemporaryDirectory
+
 import jupyter_client
-from traitlets import CaselessStrEnum
+from traitlets import CaselessStrEnum, Unicode
 
 from hpcbench import __version__
 
@@ -28,6 +30,9 @@ nb_execution_timeout = 600
 """For a cell, in seconds."""
 
 
+_sockets = TemporaryDirectory(prefix="docs-")
+
+
 class KernelOverIpc(jupyter_client.AsyncKernelManager):
     """Talks to the kernel of the notebook through files that only this user may open.
 
@@ -35,6 +40,8 @@ class KernelOverIpc(jupyter_client.AsyncKernelManager):
     """
 
     transport = CaselessStrEnum(["tcp", "ipc"], default_value="ipc")
+    # The first part of the names of its files. The kernel works in another folder than Sphinx.
+    ip = Unicode(f"{_sockets.name}/kernel")
 
 
 # MyST-NB has no setting for it. nbclient looks the class up by this name when it starts a kernel.
