@@ -19,7 +19,8 @@ extensions = [
     "sphinx.ext.autosummary",
     "sphinx_click",
 ]
-exclude_patterns = ["_build", "results"]
+# MyST-NB writes the executed notebook beside _build.
+exclude_patterns = ["_build", "jupyter_execute", "results"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
 suppress_warnings = ["myst.xref_missing"]  # links to files of the repository; a test checks them
