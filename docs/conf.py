@@ -1,6 +1,8 @@
 """How Sphinx makes the site of the documentation: `make docs`."""
 
-from tempfile import TemporaryDirectory
+import atexit
+import shutil
+from tempfile import mkdtemp
 
 import jupyter_client
 from traitlets import CaselessStrEnum, Unicode
@@ -31,7 +33,8 @@ nb_execution_timeout = 600
 """For a cell, in seconds."""
 
 
-_sockets = TemporaryDirectory(prefix="docs-")
+_sockets = mkdtemp(prefix="docs-")
+atexit.register(shutil.rmtree, _sockets, ignore_errors=True)
 
 
 class KernelOverIpc(jupyter_client.AsyncKernelManager):
@@ -42,7 +45,7 @@ class KernelOverIpc(jupyter_client.AsyncKernelManager):
 
     transport = CaselessStrEnum(["tcp", "ipc"], default_value="ipc")
     # The first part of the names of its files. The kernel works in another folder than Sphinx.
-    ip = Unicode(f"{_sockets.name}/kernel")
+    ip = Unicode(f"{_sockets}/kernel")
 
 
 # MyST-NB has no setting for it. nbclient looks the class up by this name when it starts a kernel.

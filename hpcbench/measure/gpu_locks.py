@@ -1,7 +1,7 @@
 """Locks on the GPUs of a node: no two placements are measured on one GPU.
 
-Batch systems give each job GPUs of its own, if they are set up to. Where they are not, as with
-HTCondor's ``condor_gpu_discovery -repeat``, two workers would measure each other.
+Batch systems give each job GPUs of its own, if they are set up to. Where they are not, or where a
+site lets them give a GPU to several jobs, two workers would measure each other.
 
 A lock is the name of a Unix socket without a file. Linux gives it to one process at a time, and
 takes it back however that one ends; jobs with a /tmp of their own see it, too.

@@ -5,8 +5,7 @@ code that changes it need not inform this module.
 
 References
 ----------
-"CUDA Environment Variables" in the CUDA C++ Programming Guide; NVIDIA's MIG User Guide; the manual
-of condor_gpu_discovery.
+"CUDA Environment Variables" in the CUDA C++ Programming Guide; NVIDIA's MIG User Guide.
 """
 
 import logging
@@ -164,7 +163,7 @@ def _handle(name: str) -> Any:
         handle = asked(pynvml.nvmlDeviceGetHandleByUUID, name)
         handle = _abbreviated(name) if handle is None else handle
     else:
-        # HTCondor may say CUDA0 for what is 0 elsewhere.
+        # Some batch systems say CUDA0 for what is 0 elsewhere.
         digits = name.removeprefix("CUDA")
         handle = None
         if digits.isdecimal():
@@ -174,7 +173,7 @@ def _handle(name: str) -> Any:
 
 
 def _abbreviated(name: str) -> Any:
-    """The one GPU or instance whose UUID begins so: HTCondor gives eight digits of it.
+    """The one GPU or instance whose UUID begins so: some batch systems give eight digits.
 
     Instances may also be named as drivers before 470 did, MIG-GPU-.../7/0.
     """

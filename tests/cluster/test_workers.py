@@ -47,9 +47,10 @@ def test_each_worker_is_a_process_with_one_thread() -> None:
 
 def test_no_folder_is_searched_for_modules_that_another_user_may_have_made() -> None:
     """Whoever has made /tmp/dask-scratch-space can replace what Dask makes in it."""
+    before = set(sys.path)
     with local_workers(Pool()) as workers:
-        found = [*sys.path, *itertools.chain(*workers.client.run(lambda: sys.path).values())]
-        of_dask = {Path(each) for each in found if "dask-scratch-space" in each}
+        paths = itertools.chain(sys.path, *workers.client.run(lambda: sys.path).values())
+        of_dask = {Path(each) for each in {*paths} - before if "dask-scratch-space" in each}
         assert len(of_dask) >= 2
         for path in of_dask:
             above = [folder.stat() for folder in path.parents]
