@@ -73,9 +73,11 @@ for path in /tmp/* /dev/shm/*; do
     rm -r "$path" </dev/null && echo "deleted $path"
 done
 for pid in $(pgrep -u "$2"); do
-    for name in environ maps mem; do
-        ( exec 3<"/proc/$pid/$name" ) && echo "opened $name of $pid"
+    # One that has just ended has no memory any more, and anybody may open what is empty.
+    for name in environ maps; do
+        [ -n "$(head -c 1 "/proc/$pid/$name" | tr '\0' x)" ] && echo "read $name of $pid"
     done
+    ( exec 3<"/proc/$pid/mem" ) && grep -q VmSize "/proc/$pid/status" && echo "opened mem of $pid"
     for name in fd root cwd; do
         ls "/proc/$pid/$name/" >/dev/null && echo "listed $name of $pid"
     done
