@@ -68,7 +68,8 @@ for path in /tmp/* /dev/shm/*; do
     [ "$(stat -c %U "$path")" = "$2" ] || continue
     ls "$path/" >/dev/null && echo "listed $path"
     head -c 1 "$path" >/dev/null && echo "read $path"
-    flock --nonblock "$path" true && echo "locked $path"
+    # By a descriptor: flock(1) itself would make a file where the folder has just gone.
+    ( exec 3<"$path" && flock --nonblock 3 ) && echo "locked $path"
     ( >"$path/planted" ) && echo "planted in $path"
     rm -r "$path" </dev/null && echo "deleted $path"
 done

@@ -313,9 +313,11 @@ class TestBreakage:
         assert done.returncode == 0, done.stderr
         frame = study.check_each_point_once(41 * len(delays))
         assert frame["job_id"].nunique() > jobs
-        assert "TIMEOUT" not in study.box.said(
-            "sacct", "-X", "-n", "-o", "State", "-S", "now-1hours"
-        )
+        # On a busy machine a job that has nothing to do any more may still end by its walltime; a
+        # point never does.
+        log = study.log()
+        assert "is nearly over" in log, log
+        assert "its worker was killed" not in log, log
 
 
 KILL_A_WORKER = rf"""
