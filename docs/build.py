@@ -1,8 +1,9 @@
 """Write the parts of the documentation that come from code and results: `make docs`.
 
 columns.md comes from `hpcbench.records.columns`. The images in figures/ come from the results in
-results/, which were measured with campaign.yaml on a computer without a GPU. Figures that need
-GPUs are drawn from the invented results of the tests, and say so.
+results/, which were measured with campaign.yaml and cms_models.yaml on a computer without a GPU, as
+does cms_models.md. Figures that need GPUs are drawn from the invented results of the tests, and say
+so.
 """
 
 import inspect
@@ -20,6 +21,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from hpcbench.analysis.figures.registry import FIGURES, PreparedFigure, prepare_figures  # noqa: E402
 from hpcbench.analysis.figures.styles import DEFAULT_STYLE, STYLES, get_style  # noqa: E402
+from hpcbench.analysis.summary.invalid_rows import is_left_out  # noqa: E402
 from hpcbench.analysis.summary.points import summarise  # noqa: E402
 from hpcbench.records.asked import Asked  # noqa: E402
 from hpcbench.records.columns import COLUMNS, SCHEMA_VERSION, Record  # noqa: E402
@@ -28,6 +30,9 @@ from tests.helpers.builders_results import results  # noqa: E402
 from tests.helpers.builders_scan import with_everything, with_searches  # noqa: E402
 
 MEASURED = HERE / "results" / "jet_tagger.parquet"
+CMS_MODELS = HERE / "results" / "cms_models.parquet"
+OF_CMS_MODELS = ("throughput_latency_vs_batch",)
+"""Figures of the scan of real models; the others are of the demo's."""
 NEEDS_GPUS = {
     "throughput_latency_vs_rate",
     "capacity_search",
@@ -126,6 +131,78 @@ def _parts() -> dict[str, list[str]]:
     return parts
 
 
+def cms_models() -> str:
+    """Return the page of the scan of real CMS models.
+
+    Returns
+    -------
+    str
+        Markdown with a row for each model and batch size.
+    """
+    frame = load_results(CMS_MODELS)
+    points = summarise(frame)
+    lines = [
+        "| model | batch size | throughput [infer/s] | 95 % interval | p95 [ms] | 95 % interval |",
+        "|---|---|---|---|---|---|",
+    ]
+    for point in points.to_dict("records"):
+        version = point["model_version"]
+        label = (
+            f"{point['model_label']} version {version}"
+            if pd.notna(version)
+            else point["model_label"]
+        )
+        cells = [label, point["batch_size"]]
+        for name, digits in (("throughput_infer_per_s", 0), ("latency_ms", 1)):
+            low, mean, high = (point[f"{name}{end}"] for end in ("_low", "", "_high"))
+            known = f"{low:,.{digits}f} to {high:,.{digits}f}" if pd.notna(low) else "not known"
+            cells += [f"{mean:,.{digits}f}", known]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    first = frame.iloc[0]
+    facts = {
+        "cpu": first["cpu_name"],
+        "cores": first["cpu_count"],
+        "triton": first["triton_version"],
+        "sessions": frame["run_id"].nunique(),
+        "rows": len(frame),
+        "left_out": int(is_left_out(frame).sum()),
+        "date": f"{frame['started_at'].max():%Y-%m-%d}",
+    }
+    return _CMS_HEAD.format(**facts) + "\n".join(lines) + "\n" + _CMS_TAIL
+
+
+_CMS_HEAD = """\
+# CMS models on CPUs
+
+Four models of [sonic-models](https://github.com/fastmachinelearning/sonic-models), as they are
+there. `make docs` writes this page from `docs/results/cms_models.parquet`, which has all columns of
+each measurement.
+
+![Throughput and latency of CMS models over batch size](figures/throughput_latency_vs_batch.png)
+
+Triton {triton} on {cores} cores of a shared computer ({cpu}), without a GPU, {date}. Two requests
+were in flight. Intervals are of {sessions} sessions, each with fresh servers. {left_out} of {rows}
+rows are left out, and others have too few requests for a firm percentile: `hpcbench check` on the
+file says which and why.
+
+"""
+
+_CMS_TAIL = """
+## Do it again
+
+Put a link to the models beside the checkout, as `../shared/models`.
+
+    hpcbench native --with pytorch --with tensorflow
+    hpcbench run docs/cms_models.yaml --results results/cms
+    hpcbench run docs/cms_models.yaml --results results/cms --new-session    # again, another day
+    hpcbench compare docs/results/cms_models.parquet results/cms
+
+One command makes the report of these rows, with all figures:
+
+    hpcbench report docs/results/cms_models.parquet --out cms_models.html
+"""
+
+
 def example_figure(name: str) -> PreparedFigure:
     """Prepare the figure on the page of a kind of figure.
 
@@ -146,6 +223,8 @@ def example_figure(name: str) -> PreparedFigure:
 
 
 def _points(name: str) -> pd.DataFrame:
+    if name in OF_CMS_MODELS:
+        return summarise(load_results(CMS_MODELS))
     if name not in NEEDS_GPUS:
         return summarise(load_results(MEASURED))
     frame = _invented()
@@ -190,8 +269,9 @@ def _save(prepared: PreparedFigure, style: str, path: Path) -> None:
 
 
 def main() -> None:
-    """Write columns.md and every image."""
+    """Write columns.md, cms_models.md and every image."""
     (HERE / "columns.md").write_text(columns())
+    (HERE / "cms_models.md").write_text(cms_models())
     for name in FIGURES:
         _save(example_figure(name), DEFAULT_STYLE, HERE / "figures" / f"{name}.png")
     curve = example_figure("latency_vs_throughput")

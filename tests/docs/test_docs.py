@@ -9,6 +9,7 @@ from types import ModuleType
 import jupyter_client
 import nbformat
 import pytest
+import yaml
 from click.testing import CliRunner
 from nbclient import NotebookClient
 
@@ -39,6 +40,16 @@ def build() -> ModuleType:
 def test_the_reference_of_columns_is_that_of_the_records(build):
     """`make docs` writes it."""
     assert (DOCS / "columns.md").read_text() == build.columns()
+
+
+def test_the_page_of_cms_models_is_that_of_their_results(build):
+    """Of three sessions of docs/cms_models.yaml; `make docs` writes it."""
+    assert (DOCS / "cms_models.md").read_text() == build.cms_models()
+    frame = load_results(build.CMS_MODELS)
+    batch_sizes = yaml.safe_load((DOCS / "cms_models.yaml").read_text())["load"]["batch_size"]
+    assert set(frame["batch_size"]) == set(batch_sizes)
+    assert frame["run_id"].nunique() == 3
+    assert len(frame) == 3 * 4 * len(batch_sizes)
 
 
 def test_every_column_is_in_the_reference_once_with_the_source_of_its_part(build):
@@ -153,10 +164,9 @@ def test_the_python_of_the_tutorial_runs_as_it_stands(monkeypatch, capsys):
     assert names["figure"].axes
 
 
-def test_the_results_of_the_documentation_name_no_folder_of_the_machine_they_come_from():
-    frame = load_results(DOCS.parent / RESULTS)
-    for name in ("command",):
-        assert frame[name].dropna().str.startswith("perf_analyzer ").all()
+@pytest.mark.parametrize("path", sorted(DOCS.glob("results/*")), ids=lambda path: path.stem)
+def test_the_results_of_the_documentation_name_no_folder_of_the_machine_they_come_from(path):
+    assert load_results(path)["command"].dropna().str.startswith("perf_analyzer ").all()
 
 
 def test_every_key_of_a_campaign_stands_in_its_reference() -> None:
