@@ -57,7 +57,7 @@ def not_checked(todo: "Plan") -> list[str]:
     """
     site = todo.site
     found = list(todo.not_checked)
-    if (unknown := incomplete_variants(todo)) and not _can_ask_triton(todo):
+    if not _can_ask_triton(todo) and (unknown := incomplete_variants(todo)):
         found.append(
             f"{', '.join(each.label for each in unknown)}: no inputs in config.pbtxt, so batch "
             "sizes and shapes; Triton completes them when it loads the model"
@@ -125,8 +125,7 @@ def completed_models(todo: "Plan") -> dict[str, "TritonModel"]:
     BadInput
         A model does not load, or cannot take what the campaign asks for.
     """
-    unknown = incomplete_variants(todo)
-    if not (unknown and _can_ask_triton(todo)):
+    if not _can_ask_triton(todo) or not (unknown := incomplete_variants(todo)):
         return {}
     # Only here: most models say themselves what they are.
     from hpcbench.errors import ServerFailed

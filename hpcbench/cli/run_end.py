@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from rich.console import Console
 
+from hpcbench.analysis.summary.invalid_rows import is_left_out, is_nothing_valid
 from hpcbench.analysis.summary.same_servers import ALSO
 from hpcbench.analysis.summary.searches import without_steps
 from hpcbench.cli.console import line_width, print_folded, print_lines
@@ -23,7 +24,7 @@ from hpcbench.records.columns import MEASURED
 from hpcbench.records.folder import Results
 from hpcbench.records.frame import load_results
 from hpcbench.records.model_files import current_digests, is_earlier
-from hpcbench.records.rules import RULES
+from hpcbench.records.validity import broken_rules
 
 if TYPE_CHECKING:
     from hpcbench.analysis.decide.recommend import Recommendation
@@ -94,8 +95,6 @@ def left_out_lines(frame: pd.DataFrame) -> list[str]:
     list of str
         A line; none where all are used, or none is, which `best_lines` says.
     """
-    from hpcbench.analysis.summary.invalid_rows import is_left_out, is_nothing_valid
-
     count = int(is_left_out(frame).sum())
     if not count or is_nothing_valid(frame):
         return []
@@ -146,9 +145,9 @@ def best_lines(frame: pd.DataFrame, rows: Sequence[Row], width: int | None) -> l
 def _invalid_lines(frame: pd.DataFrame) -> list[str]:
     """Which rules measurements break that are left out, the most frequent first."""
     texts = frame["invalid_reasons"].dropna()
-    counts = Counter(code for text in texts for code in str(text).split(", "))
-    meanings = {rule.code: rule.meaning for rule in RULES if rule.left_out}
-    return [f"  {n} x {meanings[code]}" for code, n in counts.most_common() if code in meanings]
+    broken = (rule for text in texts for rule in broken_rules(str(text)))
+    counts = Counter(rule.meaning for rule in broken if rule.left_out)
+    return [f"  {n} x {meaning}" for meaning, n in counts.most_common()]
 
 
 def _best(one: "Recommendation", best: Row, more: str, width: int | None) -> str:
@@ -204,8 +203,6 @@ def next_lines(
 
 def _next_command(frame: pd.DataFrame, summary: "Summary") -> str:
     """Return what tells most: why points failed, why none is valid, or which is best."""
-    from hpcbench.analysis.summary.invalid_rows import is_nothing_valid
-
     if summary.exit_code:
         return "status"
     return "check" if is_nothing_valid(frame) else "recommend"

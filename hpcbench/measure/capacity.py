@@ -217,7 +217,7 @@ def _next_trial(
     low = max((each for each, does in kept.items() if does), default=None)
     if power is not None or low is None:
         return power
-    decisive = min(each for each, does in kept.items() if not does and each > low)
+    decisive = low + 1
     return None if decisive in sure else decisive
 
 

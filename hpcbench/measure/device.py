@@ -85,9 +85,11 @@ def gpu_name(handle: Any) -> str:
     str
         Such as "NVIDIA A100-SXM4-40GB", or "NVIDIA A100-SXM4-40GB MIG 1g.5gb".
     """
-    name: str | None = asked(pynvml.nvmlDeviceGetName, handle)
-    if not is_mig_instance(handle) or (name and " MIG " in name):
-        return name or str(pynvml.nvmlDeviceGetName(whole_gpu(handle)))
+    if not is_mig_instance(handle):
+        return str(pynvml.nvmlDeviceGetName(handle))
+    name: str = asked(pynvml.nvmlDeviceGetName, handle) or ""
+    if " MIG " in name:
+        return name
     # Instances of different sizes must not pass for the same GPU.
     card: str = pynvml.nvmlDeviceGetName(whole_gpu(handle))
     return f"{card} MIG {mig_profile(handle) or 'of unknown size'}"

@@ -18,7 +18,7 @@ from hpcbench.config.container import Container
 from hpcbench.config.triton_protobuf import ModelConfig
 from hpcbench.plan.digest import files_below
 from hpcbench.plan.model import TritonModel
-from hpcbench.plan.model_links import LARGEST_SOURCE, bound_folders, check_links, neighbours
+from hpcbench.plan.model_links import LARGEST_SOURCE, bound_folders, checked_neighbours, neighbours
 from hpcbench.plan.point import ServerVariant
 from hpcbench.runtime import command
 
@@ -172,11 +172,9 @@ def paths_to_mount(variant: ServerVariant, container: Container) -> tuple[tuple[
     """
     folders = [model.folder for model in (variant.model, *variant.model.composing)]
     bound = bound_folders(container)
-    for folder in folders:
-        check_links(folder.parent, folder, bound)
-    beside = [path for folder in folders for path in neighbours(folder)]
-    for path in beside:
-        check_links(path.parent, path, bound)
+    beside = [
+        path for folder in folders for path in checked_neighbours(folder.parent, folder, bound)
+    ]
     return command.linked_paths(dict.fromkeys((*folders, *beside)))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from hpcbench.config.triton_protobuf import ModelConfig
 from hpcbench.plan.digest import special_kind
-from hpcbench.plan.model import TritonModel, is_loop
+from hpcbench.plan.model import TritonModel, path_kind
 
 _BACKEND_OF_FILE = {
     ".onnx": "onnxruntime",
@@ -121,11 +121,8 @@ def _missing_files(
             if kind := special_kind(there):
                 yield f"version {version}: {there} is {kind}; Triton needs a file, and would wait"
             continue
-        if loop := next((folder / name for name in names if is_loop(folder / name)), None):
-            yield f"version {version}: {loop} is a link that leads back to itself"
-            continue
         if dead := next((folder / name for name in names if (folder / name).is_symlink()), None):
-            yield f"version {version}: {dead} is a link to {dead.readlink()}, which is not there"
+            yield f"version {version}: {dead} is {path_kind(dead)}"
             continue
         found = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
         reader = f"the {backend} backend reads {' or '.join(names)}"

@@ -1,7 +1,7 @@
 """The grid: a campaign becomes points with stable ids. Pure functions on plain data."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import partial
@@ -349,28 +349,20 @@ def _cached(
         for place, factor in enumerate(factors)
         if not names.isdisjoint(factor.names)
     ]
-    # A factor of one row is the same in all combinations.
-    same = _values_of(names, ((factor, 0) for _, factor in concerned if len(factor.rows) == 1))
-    varying = [(place, factor) for place, factor in concerned if len(factor.rows) > 1]
+    # A factor of one row is one axis, and the same in all combinations.
+    fixed = [factor for _, factor in concerned if len(factor.rows) == 1]
+    same = axis_product.combination_values(fixed, (0,) * len(fixed))
+    places = [place for place, factor in concerned if len(factor.rows) > 1]
+    varying = [factors[place] for place in places]
     known: dict[tuple[int, ...], V] = {}
 
     def of_combination(combination: Combination) -> V:
-        key = tuple([combination[place] for place, _ in varying])
+        key = tuple([combination[place] for place in places])
         found = known.get(key)
         if found is None:
-            chosen = ((factor, combination[place]) for place, factor in varying)
-            found = make(same | _values_of(names, chosen))
+            values = axis_product.combination_values(varying, key)
+            found = make(same | {name: value for name, value in values.items() if name in names})
             known[key] = found
         return found
 
     return of_combination
-
-
-def _values_of(names: AbstractSet[str], chosen: Iterable[tuple[Factor, int]]) -> dict[str, Any]:
-    """Return the values of axes in the rows that are chosen of some factors."""
-    return {
-        name: value
-        for factor, number in chosen
-        for name, value in zip(factor.names, factor.rows[number], strict=True)
-        if name in names
-    }

@@ -12,7 +12,7 @@ from google.protobuf import text_format
 from hpcbench.config.triton_protobuf import ModelConfig
 from hpcbench.errors import BadInput, did_you_mean
 from hpcbench.plan.digest import hash_id, model_digests, special_kind
-from hpcbench.plan.model_links import check_links, neighbours
+from hpcbench.plan.model_links import checked_neighbours
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,9 +108,7 @@ def read_model(
     folder = home / name
     versions = _versions(home, folder)
     if bound is not None:
-        check_links(home, folder, bound)  # first: the neighbours are found in what links lead to
-        for path in neighbours(folder):
-            check_links(home, path, bound)
+        checked_neighbours(home, folder, bound)
     config = _read_config(folder / "config.pbtxt", name)
     has_inputs = bool(config.input)
     steps = [step.model_name for step in config.ensemble_scheduling.step]
@@ -209,7 +207,7 @@ def _read_config(path: Path, name: str) -> ModelConfig:
         return config
     if not path.is_file():
         raise BadInput(
-            f"{path}: is {_kind(path)}, and Triton reads a file there", "replace or remove it"
+            f"{path}: is {path_kind(path)}, and Triton reads a file there", "replace or remove it"
         )
     try:
         text_format.Parse(path.read_text(encoding="utf-8"), config)
@@ -224,7 +222,19 @@ def _read_config(path: Path, name: str) -> ModelConfig:
     return config
 
 
-def _kind(path: Path) -> str:
+def path_kind(path: Path) -> str:
+    """Return what a path is that is there and is no file.
+
+    Parameters
+    ----------
+    path
+        The path.
+
+    Returns
+    -------
+    str
+        Words that go after "is".
+    """
     if is_loop(path):
         return "a link that leads back to itself"
     if not path.exists():

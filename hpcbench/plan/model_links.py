@@ -76,6 +76,35 @@ def check_links(repository: Path, folder: Path, bound: Sequence[Path]) -> None:
             waiting += [entry for entry in entries if entry.is_symlink()]
 
 
+def checked_neighbours(repository: Path, folder: Path, bound: Sequence[Path]) -> list[Path]:
+    """Check the links of a model, and those of what lies beside it and is read by its sources.
+
+    Parameters
+    ----------
+    repository
+        The model repository.
+    folder
+        The model's folder in it.
+    bound
+        The folders of `bound_folders`.
+
+    Returns
+    -------
+    list of Path
+        The `neighbours` of the model.
+
+    Raises
+    ------
+    BadInput
+        With the first link that leads out of the repository, except to a bound folder.
+    """
+    check_links(repository, folder, bound)  # first: the neighbours are in what links lead to
+    beside = neighbours(folder)
+    for path in beside:
+        check_links(repository, path, bound)
+    return beside
+
+
 def neighbours(folder: Path) -> list[Path]:
     """Return what lies beside a model and is read by its sources.
 

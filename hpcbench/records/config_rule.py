@@ -5,10 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from hpcbench.records.rule_columns import Flags, is_there, numbers
+
+Codes = npt.NDArray[np.int64]
+"""Which of some values each row has; -1 for none."""
 
 VariantAxes = dict[str, Any]
 """What a variant asks for, by the names of the axes; what it does not change is missing."""
@@ -91,10 +95,11 @@ def has_other_config(table: pa.Table) -> Flags:
         return too_large
     variants = _encoded(table["variant"])
     asked = [_axes(text) for text in variants.dictionary.to_pylist()]
-    other = _has_other_instances(table, variants, asked)
-    other |= _differs(table, "dynamic_batching", variants, [_batching(a) for a in asked])
+    which = _codes(variants)
+    other = _has_other_instances(table, which, asked)
+    other |= _differs(table, "dynamic_batching", which, [_batching(a) for a in asked])
     for axis in _AXES:
-        other |= _differs(table, axis, variants, [axes.get(axis, _BASE) for axes in asked])
+        other |= _differs(table, axis, which, [axes.get(axis, _BASE) for axes in asked])
     # The variant of a model that an ensemble called is the ensemble's.
     is_called = is_there(table, "part_of") & ~is_there(table, "capacity_step")
     return too_large | (other & ~is_called)
@@ -123,12 +128,13 @@ def _encoded(column: pa.ChunkedArray) -> pa.DictionaryArray:
     return array.dictionary_encode()
 
 
-def _codes(encoded: pa.DictionaryArray) -> Any:
-    """Which of the values each row has; -1 for none."""
-    return pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+def _codes(encoded: pa.DictionaryArray) -> Codes:
+    found = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
+    codes: Codes = found.astype(np.int64)
+    return codes
 
 
-def _differs(table: pa.Table, column: str, variants: pa.DictionaryArray, asked: list[Any]) -> Flags:
+def _differs(table: pa.Table, column: str, which: Codes, asked: list[Any]) -> Flags:
     """Return where a column is not what its variant asks for."""
     if column not in table.column_names or all(each == _BASE for each in asked):
         return np.zeros(len(table), dtype=bool)
@@ -137,7 +143,7 @@ def _differs(table: pa.Table, column: str, variants: pa.DictionaryArray, asked: 
     if pa.types.is_list(table[column].type):
         loaded = [json.loads(text) for text in loaded]
     # Each pair that occurs is compared once: variants are few, and so is what they load.
-    which, what = _codes(variants), _codes(encoded)
+    what = _codes(encoded)
     pairs = np.where((which >= 0) & (what >= 0), which * len(loaded) + what, -1)
     distinct, places = np.unique(pairs, return_inverse=True)
     found = [
@@ -155,14 +161,12 @@ def _is_wrong(asked: Any, loaded: Any, column: str) -> bool:
         return False
 
 
-def _has_other_instances(
-    table: pa.Table, variants: pa.DictionaryArray, asked: list[VariantAxes]
-) -> Flags:
+def _has_other_instances(table: pa.Table, which: Codes, asked: list[VariantAxes]) -> Flags:
     # The axis is the count of the one group that stays. The server tells the sum, which may be
     # over the GPUs.
     counts = [axes.get("instance_count") for axes in asked]
     wanted = np.array([each if type(each) is int else np.nan for each in [*counts, None]], float)
-    per_gpu = wanted[_codes(variants)]
+    per_gpu = wanted[which]
     gpus = numbers(table, "gpu_count")
     most = np.where(np.isnan(gpus), np.inf, np.fmax(1.0, gpus))
     found = numbers(table, "instance_count")
