@@ -21,6 +21,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from hpcbench.analysis.figures.registry import FIGURES, PreparedFigure, prepare_figures  # noqa: E402
 from hpcbench.analysis.figures.styles import DEFAULT_STYLE, STYLES, get_style  # noqa: E402
+from hpcbench.analysis.summary.configuration_names import model_text  # noqa: E402
 from hpcbench.analysis.summary.invalid_rows import is_left_out  # noqa: E402
 from hpcbench.analysis.summary.points import summarise  # noqa: E402
 from hpcbench.records.asked import Asked  # noqa: E402
@@ -146,13 +147,7 @@ def cms_models() -> str:
         "|---|---|---|---|---|---|",
     ]
     for point in points.to_dict("records"):
-        version = point["model_version"]
-        label = (
-            f"{point['model_label']} version {version}"
-            if pd.notna(version)
-            else point["model_label"]
-        )
-        cells = [label, point["batch_size"]]
+        cells = [model_text(point), point["batch_size"]]
         for name, digits in (("throughput_infer_per_s", 0), ("latency_ms", 1)):
             low, mean, high = (point[f"{name}{end}"] for end in ("_low", "", "_high"))
             known = f"{low:,.{digits}f} to {high:,.{digits}f}" if pd.notna(low) else "not known"

@@ -73,7 +73,7 @@ def find_problems(points: ReportPoints) -> list[Problem]:
     """
     bad = points.frame[(points.frame["status"] != Status.OK).to_numpy(dtype=bool)]
     bad = bad.assign(device=device_names(bad), full_reason=bad["reason"].astype(object))
-    varying = _varying(points.frame)
+    varying = _varying(points.table)
     known = bad["full_reason"].notna()
     bad["full_reason"] = bad["full_reason"].where(known, "no reason was recorded")
     bad["kind"] = [
@@ -151,11 +151,11 @@ def _setting_phrases(row: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(filter(None, found)))
 
 
-def _varying(frame: pd.DataFrame) -> list[str]:
+def _varying(table: pd.DataFrame) -> list[str]:
     """Return the server axes, and the columns of what was asked for, that vary within a model."""
-    variants = [json.loads(text) for text in frame["variant"].dropna().unique()]
+    variants = [json.loads(text) for text in table["variant"].dropna().unique()]
     axes = dict.fromkeys(name for each in variants for name in each)
-    models = frame["model_label"].nunique()
+    models = table["model_label"].nunique()
     found = [
         name
         for name in axes
@@ -163,6 +163,6 @@ def _varying(frame: pd.DataFrame) -> list[str]:
     ]
     for name in configuration.PLANNED:
         known = name in _SAID or name in configuration.SOFTWARE or name in found
-        if not known and len(frame[["model_label", name]].drop_duplicates()) > models:
+        if not known and len(table[["model_label", name]].drop_duplicates()) > models:
             found.append(name)
     return found

@@ -92,10 +92,9 @@ def _where(points: pd.DataFrame, name: str, values: Sequence[str]) -> pd.DataFra
 
 
 def _with_wanted(points: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    columns = [name for name in (*CONFIGURATION, "also") if name in points]
     phrases = [
-        {phrase.lower() for phrase in series_phrases(row)}
-        for row in plain_rows(points[columns], range(len(points)))
+        {phrase.lower() for phrase in _series_phrases(row)}
+        for row in plain_rows(points[[*CONFIGURATION]], range(len(points)))
     ]
     found = np.zeros(len(points), dtype=bool)
     for name in names:
@@ -111,18 +110,7 @@ def _with_wanted(points: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     return points.assign(**{WANTED: found})
 
 
-def series_phrases(row: Mapping[str, Any]) -> Iterable[str]:
-    """Return what the legend may call the series of a point.
-
-    Parameters
-    ----------
-    row
-        The columns of CONFIGURATION; None where a value is missing.
-
-    Returns
-    -------
-    iterable of str
-        Phrases of `configuration_names.describe_configuration`, and "base" for the base.
-    """
+def _series_phrases(row: Mapping[str, Any]) -> Iterable[str]:
+    """Return what the legend may call the series of a point: "base", too, for the base."""
     phrases = [*describe_configuration(row).values()]
     return [*phrases, BASE] if row["variant"] == "{}" else phrases

@@ -124,21 +124,21 @@ def choose_series(
         if differ_in_load_only(measured):
             places = np.linspace(0, len(series) - 1, most).round().astype(int)
             return [series[place] for place in places]
-    ranked = _by_throughput(measured)
+    once = fastest_of_servers(measured)
+    ranked = _by_throughput(measured, once)
     if wanted:
         chosen = [*(number for number in ranked if number in wanted), *sorted(wanted & set(rest))]
         return sorted([*dict.fromkeys([*series[:1], *chosen])][:most])
-    once = fastest_of_servers(measured)
     if one_per_server and len(once) > 1:
         ranked = [number for number in ranked if number in once]
     return sorted([series[0], *(number for number in ranked if number != series[0])][:most])
 
 
-def _by_throughput(measured: pd.DataFrame) -> list[int]:
+def _by_throughput(measured: pd.DataFrame, once: frozenset[int]) -> list[int]:
     """Rank series: one of each server, then the others; each model and device in turn."""
     peaks = measured.groupby("series")[_THROUGHPUT].max()
     firsts = measured.drop_duplicates("series").set_index("series").assign(peak=peaks)
-    firsts["again"] = ~firsts.index.isin(list(fastest_of_servers(measured)))
+    firsts["again"] = ~firsts.index.isin(list(once))
     firsts = firsts.sort_values(["again", "peak"], ascending=[True, False], kind="stable")
     firsts["turn"] = group_numbers(firsts, ("model_label", *DEVICE))
     firsts["turn"] = firsts.groupby(["again", "turn"]).cumcount()

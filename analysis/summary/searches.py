@@ -6,6 +6,7 @@ searches need have the same ones, and many are too much for the server: they are
 that somebody has chosen.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from hpcbench.analysis.summary.configuration import Numbers, as_floats
+from hpcbench.analysis.summary.configuration import Numbers, as_floats, plain_rows
 from hpcbench.records.columns import Status
 
 STEPS = "search_steps"
@@ -114,8 +115,9 @@ def steps_of_points(
     answers, p99_us = (as_floats(rows[name]) for name in ("capacity_infer_per_s", "latency_p99_us"))
     steps = _steps_by_search(frame[frame["capacity_step"].notna()])
     repeats: dict[int, int] = {}
-    for place in searches:
-        row, point = rows.iloc[place], int(numbers[place])
+    plain = _few_columns(rows, searches, "point_id", "status")
+    for place, row in zip(searches, plain, strict=True):
+        point = int(numbers[place])
         its = steps.get((row["point_id"], *_measurement(row)), [])
         repeat = repeats[point] = repeats.get(point, -1) + 1
         if answers[place] > 0:
@@ -134,7 +136,12 @@ def steps_of_points(
     return [steps or None for steps in found]
 
 
-def _measurement(row: "pd.Series[Any]") -> tuple[str, ...]:
+def _few_columns(table: pd.DataFrame, places: list[int], *names: str) -> list[dict[str, Any]]:
+    """Some rows with _MEASUREMENT and other columns: to take one of all columns takes long."""
+    return plain_rows(table[[name for name in (*names, *_MEASUREMENT) if name in table]], places)
+
+
+def _measurement(row: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(row[name]) for name in _MEASUREMENT if name in row)
 
 
@@ -144,16 +151,17 @@ def _steps_by_search(frame: pd.DataFrame) -> dict[tuple[str, ...], list[SearchSt
     rates = as_floats(frame["request_rate"]) * as_floats(frame["batch_size"])
     p99_ms = as_floats(frame["latency_p99_us"]) / 1000
     overloaded = as_floats(frame["overloaded"]) > 0
-    for place in np.argsort(as_floats(frame["capacity_step"]), kind="stable"):
-        if rates[place] > 0:
-            row = frame.iloc[place]
-            step = SearchStep(
-                repeat=0,
-                number=int(row["capacity_step"]),
-                rate_infer_per_s=float(rates[place]),
-                p99_ms=float(p99_ms[place]),
-                overloaded=bool(overloaded[place]),
-                settled=bool(row["status"] == Status.OK),
-            )
-            found.setdefault((row["part_of"], *_measurement(row)), []).append(step)
+    order = np.argsort(as_floats(frame["capacity_step"]), kind="stable")
+    places: list[int] = order[rates[order] > 0].tolist()
+    plain = _few_columns(frame, places, "part_of", "capacity_step", "status")
+    for place, row in zip(places, plain, strict=True):
+        step = SearchStep(
+            repeat=0,
+            number=int(row["capacity_step"]),
+            rate_infer_per_s=float(rates[place]),
+            p99_ms=float(p99_ms[place]),
+            overloaded=bool(overloaded[place]),
+            settled=bool(row["status"] == Status.OK),
+        )
+        found.setdefault((row["part_of"], *_measurement(row)), []).append(step)
     return found
