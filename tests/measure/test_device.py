@@ -148,6 +148,8 @@ def test_a_pool_that_promises_another_gpu_is_found_out(
     assert mismatch(kind, 2) == f"2 x {kind} promised, 1 found"
     assert mismatch(None, 2) == "2 x GPU promised, 1 found"
     assert mismatch("NVIDIA H100", 1) == f"NVIDIA H100 promised, {kind} found"
+    assert mismatch(kind, 0) == f"{kind} promised, and gpus_per_job is 0"
+    assert mismatch(None, 0) is None
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     assert mismatch(kind, 1) == f"1 x {kind} promised, 2 found"
 
