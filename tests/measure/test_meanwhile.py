@@ -57,7 +57,7 @@ def test_on_cpus_a_row_says_what_server_and_client_took_of_them(
         native_prefix,
         demo_models,
         server={"instance_count": 1},
-        load={"concurrency": 4},
+        load={"request_rate": 100},
         measurement=LONGER | {"measurement_interval_ms": 3000},
     )
     assert record.status == Status.OK, record.reason
@@ -102,7 +102,7 @@ def test_energy_is_that_of_the_counted_windows_and_of_no_model_that_an_ensemble_
         tmp_path / "repository",
         gpus=1,
         models=[{"name": "chain"}],
-        load={"concurrency": 2},
+        load={"request_rate": 50},
         measurement=LONGER | {"measurement_interval_ms": 2000},
     )
     (whole,) = [record for record in records if record.part_of is None]
