@@ -110,9 +110,7 @@ def test_of_few_of_which_half_changed_none_is_better_or_the_same_and_what_got_wo
     assert not any("would find one of" in line for line in summary_lines(found))
 
 
-@pytest.mark.parametrize(
-    ("configurations", "changed"), [(6, 4), (9, 6), (12, 8), (30, 20), (30, 24), (100, 80)]
-)
+@pytest.mark.parametrize(("configurations", "changed"), [(6, 4), (9, 6), (30, 20), (30, 24)])
 def test_what_most_did_may_be_the_night_and_is_not_called_the_same(
     configurations: int, changed: int
 ) -> None:
