@@ -28,7 +28,7 @@ export PYTHONDONTWRITEBYTECODE :=
 .PHONY: help demo docs docs-site test packages soak box test-box test-campaigns test-images test-native \
     test-analysis test-others test-fast lint bench native bench-decisions bench-cost \
     bench-isolation bench-sessions bench-capacity bench-analyzer bench-intervals bench-records \
-    images venv newest clean
+    public-sets images venv newest clean
 
 help:
 	@echo "make demo       sets everything up, then scans a model on a real Triton (about 2 minutes)"
@@ -44,6 +44,7 @@ help:
 	@echo "                what watching and isolation cost; whether sessions agree; the search for a"
 	@echo "                capacity beside a scan; Model Analyzer's grid: a few minutes on a quiet machine"
 	@echo "make bench-intervals whether the intervals of a precision hold: simulated, a minute"
+	@echo "make public-sets whether each cell of what others published arrives: clones from GitHub"
 	@echo "make docs       the figures and the reference of columns, and the site in docs/_build/"
 	@echo "make bench-records   a million records: merging, deciding, beside a loop over csv.reader"
 	@echo "make bench-decisions the truth table of compare and recommend: promised beside found"
@@ -140,6 +141,11 @@ docs: $(INSTALLED)
 docs-site: $(INSTALLED) $(MODELS)
 	@$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build
 	@echo "docs/_build/index.html"
+
+# Clones repositories from GitHub. PLACES="OWNER/NAME=FOLDER ..." names those that are here.
+PLACES ?=
+public-sets: $(INSTALLED)
+	@$(BIN)/python -m tests.public_sets $(PLACES)
 
 bench-records: $(INSTALLED)
 	@$(BIN)/python tests/benchmarks/million_records.py

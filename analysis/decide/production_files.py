@@ -99,7 +99,12 @@ def supersonic_values(best: Row, numbers: Production) -> str:
     if numbers.servers is not None:
         triton["replicas"] = numbers.servers + (numbers.spares or 0)
         content["keda"] = {"minReplicaCount": 1, "maxReplicaCount": triton["replicas"]}
-    return _comment(numbers) + yaml.safe_dump(content, sort_keys=False)
+    # Without a storageType the chart mounts an empty folder, and by default it does not scale.
+    cluster = (
+        "# Add triton.modelRepository.storageType (pvc, nfs or cvmfs-pvc): where your models are.\n"
+        "# The threshold and the most replicas count with keda.enabled: true.\n"
+    )
+    return _comment(numbers) + cluster + yaml.safe_dump(content, sort_keys=False)
 
 
 def cmssw_pset(best: Row, numbers: Production) -> str:

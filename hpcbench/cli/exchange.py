@@ -224,9 +224,11 @@ def _parse_headers(
 )
 @click.option(
     "--table",
+    "tables",
+    multiple=True,
     type=Whole(min=1),
     metavar="N",
-    help="Only the Nth table of those that can be imported.",
+    help="Only the Nth table of those that can be imported. Repeat the option for several.",
 )
 def import_table(path: Path, results: Path, **given: Any) -> None:
     """Import the tables of FILE, CSV or Markdown, as a README or a paper has them.
@@ -238,6 +240,8 @@ def import_table(path: Path, results: Path, **given: Any) -> None:
     given["date"] = given["date"].replace(tzinfo=UTC)
     found = tables.import_table(path, results, tables.Publication(**given))
     say(f"{len(found.records)} rows in {results}")
+    for place, reason in found.skipped.items():
+        say(f"left out: {place}: {reason}")
     for header in found.unread:
         say(f"left out: the column {header!r}: no --map names it")
     _say_doubts(found.doubts)

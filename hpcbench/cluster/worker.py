@@ -205,9 +205,7 @@ def _cpu_range(site: Site, pool: str, worker: int) -> tuple[int, int]:
 
 def _check_gpu(placement: Placement, site: Site) -> None:
     pool = site.pools[placement.pool]
-    broken = device.gpu_mismatch(pool.gpu, pool.gpus_per_job)
-    if broken:
-        raise UnusableNode(
-            f"{platform.node()}: pool {placement.pool}: {broken}",
-            "correct gpu, or what the pool asks for, in the site file",
-        )
+    mismatch = device.gpu_mismatch(pool.gpu, pool.gpus_per_job, device.gpu_columns())
+    if mismatch:
+        where = f"{platform.node()}: pool {placement.pool}"
+        raise UnusableNode(f"{where}: {mismatch.problem}", mismatch.hint)

@@ -203,7 +203,8 @@ def _perf_files(
 def _analyzer_file(path: Path, text: str, headers: Sequence[str], gpus: Sequence[str]) -> _Found:
     tables = model_analyzer.read_gpu_tables(gpus)
     measured = tuple(model_analyzer.analyzer_measurements(text, tables))
-    unread = [header for header in headers if header not in model_analyzer.KNOWN_HEADERS]
+    every = dict.fromkeys([*headers, *(header for beside in gpus for header in _headers(beside))])
+    unread = [header for header in every if header not in model_analyzer.KNOWN_HEADERS]
     return _Found(path, {}, measured, unread)
 
 

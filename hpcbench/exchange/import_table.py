@@ -4,7 +4,6 @@ Units are converted from what stands in parentheses in a header, as in "p99 late
 table does not say stays missing. Its source and date stand in each row.
 """
 
-import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,92 +18,8 @@ from hpcbench.errors import BadInput, did_you_mean
 from hpcbench.exchange.add_records import add_records, point_id, short_hash
 from hpcbench.exchange.import_notes import doubts
 from hpcbench.exchange.origin import check_column, parse_column
+from hpcbench.exchange.published_tables import HEADING, Table, read_tables
 from hpcbench.records.columns import COLUMNS, Record, Status
-
-_RULE = re.compile(r":?-+:?")
-
-HEADING = "heading"
-"""By this name, a column takes the heading above its table."""
-
-
-@dataclass(frozen=True)
-class Table:
-    """One table.
-
-    Attributes
-    ----------
-    place
-        Where it is, for a message.
-    headers
-        Of its columns.
-    rows
-        Its cells, by header.
-    about
-        What is so for all rows, by name: the heading, and a table of two columns below it.
-    """
-
-    place: str
-    headers: Sequence[str]
-    rows: Sequence[Mapping[str, str]]
-    about: Mapping[str, str]
-
-
-def read_tables(text: str, name: str) -> Iterator[Table]:
-    """Return the tables of a file.
-
-    Parameters
-    ----------
-    text
-        Its content.
-    name
-        Its name: what ends in .csv is one table.
-
-    Yields
-    ------
-    Table
-        In their order. A table of two columns is one that describes the next ones.
-    """
-    if name.lower().endswith(".csv"):
-        cells = [row for row in csv.reader(text.splitlines()) if any(map(str.strip, row))]
-        yield from ([_table(name, cells, {})] if cells else [])
-        return
-    about: dict[str, str] = {}
-    for number, heading, cells in _markdown_tables(text):
-        if heading != about.get(HEADING):
-            about = {HEADING: heading}
-        if len(cells[0]) == 2:
-            about |= {row[0]: row[1] for row in cells[1:] if len(row) == 2}
-        else:
-            yield _table(f"{name} line {number}", cells, about)
-
-
-def _table(place: str, cells: Sequence[Sequence[str]], about: Mapping[str, str]) -> Table:
-    headers = [header.strip() for header in cells[0]]
-    rows = [dict(zip(headers, map(str.strip, row), strict=False)) for row in cells[1:]]
-    return Table(place, headers, rows, dict(about))
-
-
-def _markdown_tables(text: str) -> Iterator[tuple[int, str, list[list[str]]]]:
-    heading, start = "", 0
-    cells: list[list[str]] = []
-    for number, line in enumerate([*text.splitlines(), ""], start=1):
-        row = _markdown_row(line)
-        if row is not None:
-            start = start if cells else number
-            if not all(_RULE.fullmatch(cell) for cell in row):
-                cells.append(row)
-            continue
-        if cells:
-            yield start, heading, cells
-            cells = []
-        if line.startswith("#"):
-            heading = line.strip("# ")
-
-
-def _markdown_row(line: str) -> list[str] | None:
-    bare = line.strip()
-    return [cell.strip() for cell in bare.strip("|").split("|")] if bare.startswith("|") else None
-
 
 _TYPES = {column.name: column for column in COLUMNS}
 
@@ -115,12 +30,22 @@ _FACTORS: dict[str, dict[str, float]] = {
     "B": {"b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30},
     "W": {"mw": 1e-3, "w": 1, "kw": 1e3},
     "J": {"mj": 1e-3, "j": 1},
-    "infer/s": dict.fromkeys(("infer/s", "infer/sec", "1/s", "inferences/s", "qps"), 1),
+    "infer/s": dict.fromkeys(
+        (
+            *("infer/s", "infer/sec", "inf/s", "inferences/s", "1/s", "qps"),
+            *("samples/s", "sequences/s", "img/s", "images/s"),
+        ),
+        1,
+    ),
     "1/s": {"1/s": 1, "hz": 1, "qps": 1, "req/s": 1},
     "%": {"%": 1},
     "1": {"1": 1, "%": 1e-2},
 }
-"""By the unit of a column: the factor from each unit that a header may name, in small letters."""
+"""By the unit of a column: the factor from each unit that a header may name, in small letters and
+without spaces. Triton counts each sample of a batch as an inference."""
+
+_MULTIPLES = {"k": 1e3, "M": 1e6}
+"""What may stand behind a number of inferences, as in 12.5k."""
 
 _MISSING = {"", "-", "n/a", "na", "none", "nan"}
 
@@ -156,8 +81,8 @@ class Publication:
         Names for the place where it was measured.
     time_unit
         Of times whose header has none; None for the unit of the column.
-    table
-        Which of several tables, from 1, counting those that can be imported; None for all.
+    tables
+        Which of several tables, from 1, counting those that can be imported; empty for all.
     """
 
     source: str
@@ -167,7 +92,7 @@ class Publication:
     site: str = "published"
     pool: str = "published"
     time_unit: str | None = None
-    table: int | None = None
+    tables: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -178,6 +103,8 @@ class TableImport:
     ----------
     records
         One for each row with a throughput or a latency.
+    skipped
+        Tables with metrics that are not imported, each with the reason.
     unread
         Headers that no column takes.
     doubts
@@ -185,6 +112,7 @@ class TableImport:
     """
 
     records: tuple[Record, ...]
+    skipped: Mapping[str, str]
     unread: tuple[str, ...]
     doubts: tuple[str, ...]
 
@@ -244,17 +172,21 @@ def read_published(text: str, name: str, publication: Publication) -> TableImpor
     """
     for column in publication.headers:
         check_column(column)
-    tables = list(read_tables(text, name))
-    taken = [(table, _columns_of(table, publication)) for table in tables]
-    taken = [(t, c) for t, c in taken if {"batch_size", "throughput_infer_per_s"} <= c.keys()]
-    if not taken:
-        headers = ", ".join(dict.fromkeys(h for table in tables for h in table.headers))
+    tables = [(table, _columns_of(table, publication)) for table in read_tables(text, name)]
+    possible = [(table, columns) for table, columns in tables if columns.keys() >= _NEEDED]
+    if not possible:
+        headers = ", ".join(dict.fromkeys(h for table, _ in tables for h in table.headers))
         raise BadInput(
             f"{name}: no table has a throughput and a batch size; headers: {headers or 'none'}",
             "name them: --map throughput_infer_per_s=HEADER --map batch_size=HEADER",
         )
-    if publication.table is not None:
-        taken = taken[publication.table - 1 : publication.table]
+    if beyond := [number for number in publication.tables if number > len(possible)]:
+        raise BadInput(
+            f"{name}: --table {beyond[0]}: {len(possible)} tables can be imported",
+            "leave --table out to import all",
+        )
+    chosen = publication.tables or range(1, len(possible) + 1)
+    taken = [possible[number - 1] for number in chosen]
     records: dict[tuple[str, str], Record] = {}
     places: dict[tuple[str, str], str] = {}
     sources: list[Path] = []
@@ -273,7 +205,21 @@ def read_published(text: str, name: str, publication: Publication) -> TableImpor
     used = {header for _, columns in taken for header in columns.values()}
     unread = dict.fromkeys(h for table, _ in taken for h in table.headers if h not in used)
     rows = list(records.values())
-    return TableImport(tuple(rows), tuple(unread), tuple(doubts(rows, sources)))
+    skipped = {} if publication.tables else dict(_incomplete(tables))
+    return TableImport(tuple(rows), skipped, tuple(unread), tuple(doubts(rows, sources)))
+
+
+_NEEDED = {"batch_size", "throughput_infer_per_s"}
+
+
+def _incomplete(tables: Sequence[tuple[Table, Mapping[str, str]]]) -> Iterator[tuple[str, str]]:
+    """Yield the tables that have metrics and cannot be imported, with what they lack."""
+    for table, columns in tables:
+        metrics = [name for name, header in columns.items() if header in table.headers]
+        lacking = sorted(_NEEDED - columns.keys())
+        if lacking and any(_TYPES[name].unit in ("us", "infer/s") for name in metrics):
+            need, words = lacking[0], " and no ".join(lacking)
+            yield table.place, f"has no {words}: --map {need}=HEADER, or --set {need}=VALUE"
 
 
 def _columns_of(table: Table, publication: Publication) -> dict[str, str]:
@@ -283,7 +229,7 @@ def _columns_of(table: Table, publication: Publication) -> dict[str, str]:
         column = _USUAL.get(_without_unit(header).lower())
         if column is not None:
             found[column] = header
-    there = {*table.headers, *table.about}
+    there = [*table.headers, *table.about]
     for column, asked in publication.headers.items():
         # A header is given with its unit or without.
         match = [each for each in there if asked in (each, _without_unit(each))]
@@ -304,7 +250,13 @@ def _record(
         text = cells.get(header, table.about.get(header, "")) if header else ""
         if text.lower() not in _MISSING:
             values[column] = _value(column, header, text, table.place, publication.time_unit)
-    values = {**values, **publication.columns}
+    for column, given in publication.columns.items():
+        if values.setdefault(column, given) != given:
+            says = f"{columns[column]} says {values[column]}"
+            raise BadInput(
+                f"{table.place}: {says}, and --set {column}={given}",
+                "leave --set out, or import the other tables by themselves: --table N",
+            )
     if not values.get("model"):
         raise BadInput(
             f"{table.place}: does not name the model", "give --model, or --map model=HEADER"
@@ -336,7 +288,9 @@ def _value(column: str, header: str, text: str, place: str, time_unit: str | Non
         return parse_column(column, text)
     try:
         factor = _factor(header, column, place, time_unit)
-        number = float(text.replace(",", "").removesuffix("%")) * factor
+        multiple = _MULTIPLES.get(text[-1], 1) if kind.unit in ("infer/s", "1/s") else 1
+        digits = text.replace(",", "").removesuffix("%")
+        number = float(digits[:-1] if multiple > 1 else digits) * multiple * factor
     except ValueError as error:
         raise BadInput(
             f"{place}: {header}: {text!r} is no number", f"leave {column} out, or correct the table"
@@ -352,10 +306,11 @@ def _factor(header: str, column: str, place: str, time_unit: str | None) -> floa
     known = _FACTORS.get(own, {})
     if unit is None or not known:
         return 1.0
-    if unit[1].strip().lower() not in known:
+    asked = "".join(unit[1].lower().split())
+    if asked not in known:
         raise BadInput(
             f"{place}: {header}: the unit {unit[1]} is not known for {column}"
             f"{did_you_mean(unit[1], known)}",
             f"known are: {', '.join(known)}",
         )
-    return known[unit[1].strip().lower()]
+    return known[asked]

@@ -35,7 +35,7 @@ _MEMORY, _BUSY, _POWER = "GPU Memory Usage (MB)", "GPU Utilization (%)", "GPU Po
 _NAMING = ("Model", "Batch", "Concurrency", "Request Rate", "Model Config Path", "Instance Group")
 """What names a row."""
 
-_OTHERS = ("Max Batch Size", "Satisfies Constraints", "GPU UUID")
+_OTHERS = ("Max Batch Size", "GPU UUID")
 KNOWN_HEADERS = frozenset({*_NAMING, *_OTHERS, *_METRICS, _MEMORY, _BUSY, _POWER})
 
 _SERVER_ALONE = "triton-server"

@@ -5,6 +5,8 @@ import logging
 import math
 import os
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,6 @@ from hpcbench.measure.visible_gpus import (
     gpu_uuid,
     instance_ids,
     is_mig_instance,
-    visible_handles,
     whole_gpu,
 )
 
@@ -191,36 +192,96 @@ def _architecture(handle: Any) -> str:
     return f"sm{major}{minor}{part}"
 
 
-def gpu_mismatch(gpu: str | None, count: int) -> str | None:
-    """Compare the GPUs of this process with what the site file says of the pool.
+_NO_GPU = ("", "-1", "NoDevFiles", "none")
+"""What CUDA_VISIBLE_DEVICES says where a job has no GPU."""
+
+
+@dataclass(frozen=True)
+class GpuMismatch:
+    """How the GPUs of a job differ from those that its pool promises.
+
+    Attributes
+    ----------
+    problem
+        What was promised and what was found.
+    hint
+        What to do.
+    """
+
+    problem: str
+    hint: str
+
+
+def gpu_mismatch(gpu: str | None, count: int, found: Mapping[str, Any]) -> GpuMismatch | None:
+    """Compare the GPUs of a job with what the site file says of its pool.
 
     Parameters
     ----------
     gpu
         The name of the pool's GPU, as NVML spells it; None if the site file names none.
     count
-        How many GPUs each job of the pool asks for.
+        How many GPUs each job of the pool asks for. With 0 its servers get none, whatever the node
+        has, and no name can be promised.
+    found
+        Columns of `gpu_columns`.
 
     Returns
     -------
-    str or None
-        What differs; None if nothing does.
+    GpuMismatch or None
+        None if nothing differs. Without NVML only a GPU that was named is missed: Triton may see
+        one all the same.
     """
-    found = gpu_columns()
-    there, promised = found["gpu_count"], f"{count} x {gpu or 'GPU'} promised"
-    # Without NVML only a GPU that was named is missed: Triton may see one all the same.
-    if count and there != count and (there or gpu):
-        more = there > count and not found["cuda_visible_devices"]
-        whose = f", and {VISIBLE} does not say which are this job's" if more else ""
-        return f"{promised}, {there} found{whose}{_one_instance()}"
-    if gpu is not None and found.get("gpu_name") != gpu:
-        return f"{gpu} promised, {found.get('gpu_name')} found"
-    return None
+    there, name = found["gpu_count"], found.get("gpu_name")
+    problem = hint = None
+    if gpu is not None and not count:
+        problem, hint = f"{gpu} promised, and gpus_per_job is 0", _NONE
+    elif count and there != count and (there or gpu is not None):
+        problem, hint = _other_count(gpu, count, found)
+    elif gpu is not None and name != gpu:
+        problem, hint = f"{gpu} promised, {name} found", _CORRECT
+    return GpuMismatch(problem, hint) if problem and hint else None
 
 
-def _one_instance() -> str:
-    """Why there is one GPU where the batch system gave several."""
-    visible = visible_handles()
-    if len(visible) < 2 or not is_mig_instance(visible[0]):
-        return ""
-    return f" (of {len(visible)} MIG instances, a program of CUDA's uses the first one only)"
+def _other_count(gpu: str | None, count: int, found: Mapping[str, Any]) -> tuple[str, str]:
+    there, given = found["gpu_count"], given_gpus(found["cuda_visible_devices"])
+    promised = f"{count} x {gpu or 'GPU'} promised, {there} found"
+    if there > count and not given:
+        return f"{promised}, and {VISIBLE} does not say which are this job's", _NOT_OURS
+    if there > count:
+        return promised, _TOO_MANY
+    if " MIG " in (found.get("gpu_name") or ""):
+        why = f"of {len(given)} MIG instances, a program of CUDA's uses the first one only"
+        return f"{promised} ({why})", _ONE_INSTANCE
+    return promised, _CORRECT
+
+
+_NONE = "gpus_per_job: 1, or leave gpu out to measure CPUs"
+_NOT_OURS = (
+    f"the job sees GPUs that may be another job's: let the batch system set {VISIBLE}, or ask for "
+    "whole nodes"
+)
+_TOO_MANY = "correct gpus_per_job, or the directives that ask for GPUs: Triton uses all"
+_ONE_INSTANCE = (
+    "a server can use one MIG instance only: gpus_per_job: 1, and as many jobs as there are "
+    "instances"
+)
+_CORRECT = (
+    "correct gpu, or what the pool asks for (gpus_per_job, constraint, requirements, directives), "
+    "in the site file"
+)
+
+
+def given_gpus(visible: str | None) -> list[str]:
+    """Return the GPUs that a job was given.
+
+    Parameters
+    ----------
+    visible
+        CUDA_VISIBLE_DEVICES; None where it is not set.
+
+    Returns
+    -------
+    list of str
+        As the batch system names them.
+    """
+    return [word for word in (visible or "").split(",") if word.strip() not in _NO_GPU]

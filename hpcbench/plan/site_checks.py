@@ -1,6 +1,6 @@
 """Whether the jobs of a site can hold what a campaign asks for."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from hpcbench.config.site import Site
 from hpcbench.config.values import format_walltime
@@ -8,7 +8,7 @@ from hpcbench.errors import BadInput
 from hpcbench.plan.placement import ENGINE_S, Placement, builds_engines
 
 
-def check_gpus(site: Site, pools: Iterable[str]) -> None:
+def check_gpus(site: Site, pools: Collection[str]) -> None:
     """Refuse to charge GPU hours for servers that cannot have the GPUs.
 
     Parameters
@@ -21,9 +21,17 @@ def check_gpus(site: Site, pools: Iterable[str]) -> None:
     Raises
     ------
     BadInput
-        Where the runtime of the site cannot give a server the GPUs of its jobs, or a server could
-        use one of them only.
+        Where a pool names a GPU that its jobs do not ask for, the runtime of the site cannot give a
+        server the GPUs of its jobs, or a server could use one of them only.
     """
+    for name in pools:
+        pool = site.pools[name]
+        if pool.gpu is not None and not pool.gpus_per_job:
+            raise BadInput(
+                f"pool {name} of site '{site.name}': gpu is {pool.gpu}, and gpus_per_job is 0: its "
+                "servers would get none",
+                "gpus_per_job: 1, or leave gpu out to measure CPUs",
+            )
     with_gpus = [name for name in pools if site.pools[name].gpus_per_job]
     if with_gpus and site.container.wastes_gpus:
         raise BadInput(

@@ -205,6 +205,7 @@ def test_gpus_as_promised_are_named(pool: Pool, found: Mapping[str, Any]) -> Non
         (Pool(gpu=A100, gpus_per_job=1), facts(2, A100, "GPU-7f,GPU-80"), "correct gpus_per_job"),
         (Pool(gpu=A100, gpus_per_job=1), facts(1, SLICE, "MIG-7f"), "correct gpu, or"),
         (Pool(gpus_per_job=2), facts(1, SLICE, "MIG-7f,MIG-80"), "one MIG instance only"),
+        (Pool(gpu=A100), facts(1, A100, "GPU-7f"), "leave gpu out"),
     ],
 )
 def test_gpus_that_are_not_as_promised_fail(

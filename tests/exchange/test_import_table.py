@@ -97,8 +97,86 @@ def test_a_spreadsheet_is_one_table_with_headers_of_ones_own() -> None:
 def test_rows_that_nothing_distinguishes_are_refused() -> None:
     message = refusal(read_published, README, "README.md", publication(headers={}))
     assert "line 21, row 1 and README.md line 10, row 1 are about the same point" in message
-    (first, _) = read_published(README, "README.md", publication(headers={}, table=1)).records
+    (first, _) = read_published(README, "README.md", publication(headers={}, tables=(1,))).records
     assert first.throughput_infer_per_s == 102
+
+
+WITHOUT_UNITS = """
+### Offline scenario
+
+| Parameter Name | Parameter Value |
+|:---|:---|
+| Max Batch Size | 128 |
+
+```bash
+# a comment is no heading
+docker run net | tee log
+```
+
+#### Offline: NVIDIA A40
+
+ * **GPU:** NVIDIA A40
+ * **Precision:** FP16
+
+| **Backend**  Accelerator | Client Batch Size | Inferences/second | P99 Latency | Avg Latency |
+|:---|---:|---:|---:|---:|
+| TensorRT | 1 | 491.5 | 2.126 | 2.031 |
+|| 128 | 1.9k | 69.789 | 67.889 |
+
+#### Offline: NVIDIA T4
+
+ * **GPU:** NVIDIA T4
+
+| Backend Accelerator | Client Batch Size | Inferences/second | P99 Latency | Avg Latency |
+|:---|---:|---:|---:|---:|
+| TensorRT | 1 | 332.4 | 3.189 | 3.003 |
+
+### Online scenario
+
+#### Online: NVIDIA A40
+
+* **GPU:** NVIDIA A40
+
+| Concurrent client requests | Inferences/second | P99 Latency | Avg Latency |
+|---:|---:|---:|---:|
+| 16 | 2543.7 | 8.1 | 6.3 |
+"""
+"""In the form of NVIDIA's older READMEs: facts above several tables, and no units."""
+
+FACTS = {
+    "gpu_name": "GPU",
+    "variant_name": "Backend Accelerator",
+    "max_batch_size": "Max Batch Size",
+}
+
+
+def test_what_stands_above_several_tables_is_so_for_each_of_them() -> None:
+    given = publication(headers=FACTS, time_unit="ms")
+    found = read_published(WITHOUT_UNITS, "README.md", given)
+    first, second, third = found.records
+    assert [each.gpu_name for each in found.records] == ["NVIDIA A40", "NVIDIA A40", "NVIDIA T4"]
+    assert {each.max_batch_size for each in found.records} == {128}
+    assert (first.variant_name, first.latency_p99_us) == ("TensorRT", pytest.approx(2126))
+    # The first cell of this row is empty, and the throughput is short for 1,900.
+    assert (second.variant_name, second.batch_size) == (None, 128)
+    assert (second.throughput_infer_per_s, third.throughput_infer_per_s) == (1900, 332.4)
+    assert found.skipped == {
+        "README.md line 37": "has no batch_size: --map batch_size=HEADER, or --set batch_size=VALUE"
+    }
+
+
+def test_what_is_so_for_some_tables_only_is_not_set_for_the_others() -> None:
+    columns = {"model": "net", "batch_size": 1}
+    given = publication(headers=FACTS, time_unit="ms", columns=columns)
+    message = refusal(read_published, WITHOUT_UNITS, "README.md", given)
+    assert "line 18: Client Batch Size says 128, and --set batch_size=1" in message
+    assert "by themselves: --table N" in message
+    given = publication(headers=FACTS, time_unit="ms", columns=columns, tables=(3,))
+    (record,) = read_published(WITHOUT_UNITS, "README.md", given).records
+    assert (record.batch_size, record.concurrency, record.gpu_name) == (1, 16, "NVIDIA A40")
+    given = publication(headers=FACTS, tables=(7,))
+    message = refusal(read_published, WITHOUT_UNITS, "README.md", given)
+    assert "--table 7: 2 tables can be imported" in message
 
 
 @pytest.mark.parametrize(

@@ -130,3 +130,11 @@ def _refused_to_instances(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(handle, *more)
 
     return asked
+
+
+def mismatch(gpu: str | None, count: int) -> str | None:
+    """How the GPUs of this process differ from those that a pool promises."""
+    from hpcbench.measure import device
+
+    found = device.gpu_mismatch(gpu, count, device.gpu_columns())
+    return found.problem if found else None

@@ -10,7 +10,7 @@ import pynvml
 import pytest
 
 from hpcbench.measure import device, node, visible_gpus
-from tests.helpers.nvml import A100, INSTANCES, MIG, SLICE, UUIDS, nvml, refuse, use_nvml
+from tests.helpers.nvml import A100, INSTANCES, MIG, SLICE, UUIDS, mismatch, nvml, refuse, use_nvml
 
 
 @pytest.fixture
@@ -143,21 +143,23 @@ def test_a_pool_that_promises_another_gpu_is_found_out(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     kind = "NVIDIA A100-SXM4-40GB"
-    assert device.gpu_mismatch(None, 1) is None
-    assert device.gpu_mismatch(kind, 1) is None
-    assert device.gpu_mismatch(kind, 2) == f"2 x {kind} promised, 1 found"
-    assert device.gpu_mismatch(None, 2) == "2 x GPU promised, 1 found"
-    assert device.gpu_mismatch("NVIDIA H100", 1) == f"NVIDIA H100 promised, {kind} found"
+    assert mismatch(None, 1) is None
+    assert mismatch(kind, 1) is None
+    assert mismatch(kind, 2) == f"2 x {kind} promised, 1 found"
+    assert mismatch(None, 2) == "2 x GPU promised, 1 found"
+    assert mismatch("NVIDIA H100", 1) == f"NVIDIA H100 promised, {kind} found"
+    assert mismatch(kind, 0) == f"{kind} promised, and gpus_per_job is 0"
+    assert mismatch(None, 0) is None
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    assert device.gpu_mismatch(kind, 1) == f"1 x {kind} promised, 2 found"
+    assert mismatch(kind, 1) == f"1 x {kind} promised, 2 found"
 
 
 def test_a_job_that_sees_all_gpus_of_its_node_is_not_measured_on_those_of_others(
     two_gpus: None,
 ) -> None:
-    assert device.gpu_mismatch(None, 2) is None
+    assert mismatch(None, 2) is None
     assert (
-        device.gpu_mismatch(None, 1) == "1 x GPU promised, 2 found, and CUDA_VISIBLE_DEVICES does "
+        mismatch(None, 1) == "1 x GPU promised, 2 found, and CUDA_VISIBLE_DEVICES does "
         "not say which are this job's"
     )
 
@@ -166,8 +168,8 @@ def test_without_nvml_a_gpu_that_has_no_name_in_the_site_file_is_not_missed(
     two_gpus: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_nvml(monkeypatch, nvml(nvmlInit=refuse(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)))
-    assert device.gpu_mismatch(None, 1) is None
-    assert device.gpu_mismatch(A100, 1) == f"1 x {A100} promised, 0 found"
+    assert mismatch(None, 1) is None
+    assert mismatch(A100, 1) == f"1 x {A100} promised, 0 found"
 
 
 def test_a_gpu_says_how_it_is_connected_and_where(
@@ -203,8 +205,8 @@ def test_a_mig_instance_has_name_size_and_place_and_what_its_gpu_has(
     assert (found["gpu_pcie_generation"], found["gpu_pcie_width"]) == (4, 16)
     assert (found["gpu_persistence_mode"], found["gpu_ecc"]) == (True, True)
     assert device.gpu_numa_nodes(tmp_path) == {1}
-    assert device.gpu_mismatch(SLICE, 1) is None
-    assert device.gpu_mismatch(A100, 1) == f"{A100} promised, {SLICE} found"
+    assert mismatch(SLICE, 1) is None
+    assert mismatch(A100, 1) == f"{A100} promised, {SLICE} found"
 
 
 def test_instances_of_different_sizes_never_have_one_name(
@@ -241,7 +243,7 @@ def test_several_mig_instances_are_promised_in_vain(
     divided_gpu: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ",".join(INSTANCES))
-    problem = device.gpu_mismatch(SLICE, 2)
+    problem = mismatch(SLICE, 2)
     assert problem is not None
     assert "1 found (of 2 MIG instances, a program of CUDA's uses the first one only)" in problem
 

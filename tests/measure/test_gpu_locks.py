@@ -17,7 +17,7 @@ import pytest
 from hpcbench.errors import UnusableNode
 from hpcbench.measure import device, gpu_locks
 from hpcbench.measure.gpu_locks import GpuInUse
-from tests.helpers.nvml import A100, INSTANCES, SLICE, UUIDS, nvml, refuse, use_nvml
+from tests.helpers.nvml import A100, INSTANCES, SLICE, UUIDS, mismatch, nvml, refuse, use_nvml
 from tests.helpers.stranger import UID, needs_root
 
 HOLD = """
@@ -159,7 +159,7 @@ def test_a_worker_of_a_pool_takes_gpus_of_that_kind(
         assert os.environ["CUDA_VISIBLE_DEVICES"] == part
     assert os.environ["CUDA_VISIBLE_DEVICES"] == f"{part},0,1"
     with gpu_locks.gpus_of_computer("Tesla T4", 1):
-        assert device.gpu_mismatch("Tesla T4", 1) == f"Tesla T4 promised, {SLICE} found"
+        assert mismatch("Tesla T4", 1) == f"Tesla T4 promised, {SLICE} found"
 
 
 def test_a_computer_without_gpus_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

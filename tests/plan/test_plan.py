@@ -479,6 +479,12 @@ def test_gpus_that_no_server_could_have_are_refused_with_what_to_change(planned:
     assert planned(site=meant).placements["a100"]
 
 
+def test_a_gpu_that_no_job_asks_for_is_refused(planned: Planner) -> None:
+    message = refusal(planned, site={"pools": {"a": {"gpu": "Tesla T4"}}})
+    assert "pool a of site 'here': gpu is Tesla T4, and gpus_per_job is 0" in message
+    assert "gpus_per_job: 1, or leave gpu out" in message
+
+
 def test_several_mig_instances_for_one_server_are_refused(planned: Planner) -> None:
     """A program of CUDA's uses one of them."""
     container = {"runtime": "native", "prefix": ".native", "cpus_only": True}

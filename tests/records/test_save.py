@@ -60,6 +60,7 @@ def test_every_type_survives_with_its_missing_values(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(load_results(tmp_path / "again"), frame)
 
 
+@pytest.mark.usefixtures("few_figures")
 def test_the_commands_read_what_somebody_else_measured(tmp_path: Path) -> None:
     save_results(measurements(), tmp_path / "mine")
     save_results(measurements(), tmp_path / "yours")

@@ -133,6 +133,9 @@ for site in sys.argv[2:]:
     ended = CliRunner().invoke(main, ["plan", sys.argv[1], "--site", site, "--account", "ACCOUNT"])
     assert ended.exit_code == 0, ended.output
     texts[site] = ended.output.replace(sys.executable, "/venv/bin/python")
+images = ["--server-image", "docker://a/tritonserver:1", "--sdk-image", "docker://a/sdk:2"]
+ended = CliRunner().invoke(main, ["plan", sys.argv[1], "--site", "delta", *images])
+texts["other images"] = ended.output
 print(json.dumps(texts))
 """
 
@@ -180,6 +183,11 @@ def test_a_plan_from_anywhere_has_the_stored_job_scripts_and_their_containers(
     for total, parts in cost:
         assert float(total) > 0
         assert re.findall(r"(\S+) \S+", parts) == (with_gpus if len(with_gpus) > 1 else [])
+
+
+def test_the_images_of_a_site_can_be_others_for_one_run(plans: dict[str, str]) -> None:
+    expected = "containers: apptainer, docker://a/tritonserver:1, docker://a/sdk:2\n"
+    assert expected in plans["other images"]
 
 
 @pytest.mark.parametrize("name", MACHINES)

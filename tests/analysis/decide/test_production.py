@@ -87,7 +87,41 @@ def test_the_numbers_are_those_of_the_rows(measured, written) -> None:
     assert (found["rows"], found["servers"]) == (len(chosen), first["sizing"]["servers"])
 
 
+SUPERSONIC = {
+    "serverLoadThreshold": int,
+    "triton.replicas": int,
+    "triton.image": str,
+    "triton.command": list,
+    "triton.args": list,
+    "triton.resources.limits.cpu": int,
+    "triton.resources.limits.memory": str,
+    "triton.resources.requests.cpu": int,
+    "triton.resources.requests.memory": str,
+    "triton.modelRepository.enabled": bool,
+    "triton.modelRepository.mountPath": str,
+    "triton.readinessProbe.initialDelaySeconds": int,
+    "triton.startupProbe.periodSeconds": int,
+    "triton.startupProbe.failureThreshold": int,
+    "keda.minReplicaCount": int,
+    "keda.maxReplicaCount": int,
+}
+"""From values.schema.json of SuperSONIC's chart 0.3.1, whatever of it hpcbench can know."""
+
+
+def leaves(values: dict[str, Any], above: str = "") -> dict[str, type]:
+    found = {}
+    for name, value in values.items():
+        whole = f"{above}{name}"
+        found |= leaves(value, f"{whole}.") if isinstance(value, dict) else {whole: type(value)}
+    return found
+
+
 def test_values_of_supersonic_have_the_types_of_its_schema(written) -> None:
+    text = written[2]["supersonic"].read_text()
+    assert leaves(yaml.safe_load(text)) == SUPERSONIC
+    # What only the cluster knows.
+    assert "# Add triton.modelRepository.storageType" in text
+    assert "keda.enabled: true" in text
     numbers, values = written[1]["production"], yaml.safe_load(written[2]["supersonic"].read_text())
     servers = numbers["servers"] + numbers["spares"]
     assert values["serverLoadThreshold"] == numbers["server_load_threshold"]
