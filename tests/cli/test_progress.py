@@ -23,6 +23,7 @@ from hpcbench.cluster.events import (
     PlacementStarted,
     Planned,
     StartsWorkers,
+    Stopping,
     point_measured,
 )
 from hpcbench.cluster.run_state import PoolJobs
@@ -154,6 +155,14 @@ def test_the_bar_counts_what_was_there_and_what_came() -> None:
     )
     assert "3/3" in text
     assert "measuring (1 ok, 1 unstable)" in text
+
+
+def test_a_run_that_stops_promises_no_time() -> None:
+    study = campaign(load={"batch_size": [1, 2, 4]})
+    text = seen(Planned(planned(study)), STARTED, Stopping("wait"), terminal=True)
+    before, after = text.rsplit("stopping ", maxsplit=1)
+    assert " left" in before
+    assert " left" not in after
 
 
 def test_events_that_say_nothing_and_early_ones_are_no_trouble() -> None:
