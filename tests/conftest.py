@@ -63,6 +63,14 @@ def as_if_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(validity, "RULES", kept)
 
 
+@pytest.fixture
+def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report has one figure: to draw ten takes longer than what else a test does with it."""
+    from hpcbench.analysis.report import page
+
+    monkeypatch.setattr(page, "MOST_FIGURES", 1)
+
+
 # Before pytest's own, which chooses by -m.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -9,9 +9,10 @@ from matplotlib.lines import Line2D
 
 from hpcbench.analysis.figures.layout import LegendEntry
 from hpcbench.analysis.figures.styles import SeriesMark
-from hpcbench.analysis.summary.configuration import BASE, CALLS, LOAD
+from hpcbench.analysis.summary.configuration import CALLS, LOAD
 from hpcbench.analysis.summary.configuration_names import describe_configuration, server_axes
 from hpcbench.analysis.summary.points import row_dicts
+from hpcbench.records.variants import BASE
 
 _DELAY = "max_queue_delay_us"
 

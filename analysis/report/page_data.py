@@ -21,6 +21,7 @@ from hpcbench.analysis.summary.derived_metrics import energy_j_per_infer, settle
 from hpcbench.analysis.summary.points import natural_key
 from hpcbench.analysis.summary.same_servers import with_one_name
 from hpcbench.records.columns import COLUMNS, Status
+from hpcbench.records.variants import BASE
 
 Json = dict[str, Any]
 
@@ -277,7 +278,7 @@ def _server_axis_columns(table: pd.DataFrame) -> list[Json]:
     for axis in sorted(
         {name for variant in variants for name in variant}, key=configuration.axis_sort_key
     ):
-        given = [variant.get(axis, configuration.BASE) for variant in variants]
+        given = [variant.get(axis, BASE) for variant in variants]
         if _are_numbers(given) and axis in table and is_numeric_dtype(table[axis]):
             asked = np.array(
                 [value if isinstance(value, int) else np.nan for value in [*given, None]]
@@ -297,7 +298,7 @@ def _server_axis_columns(table: pd.DataFrame) -> list[Json]:
 
 def _are_numbers(values: list[Any]) -> bool:
     """Return whether the values of an axis, beside those that leave it alone, are numbers."""
-    given = [value for value in values if value not in (configuration.BASE, None)]
+    given = [value for value in values if value not in (BASE, None)]
     return bool(given) and all(type(value) is int for value in given)
 
 

@@ -15,6 +15,7 @@ from hpcbench.analysis.summary.axis_names import axis_phrase
 from hpcbench.analysis.summary.configuration_names import describe_configuration
 from hpcbench.analysis.summary.invalid_rows import INVALID
 from hpcbench.records.columns import Status
+from hpcbench.records.variants import BASE
 
 MOST_LOG_TAILS = 3
 MOST_TAIL_CHARACTERS = 6000
@@ -147,7 +148,7 @@ def _setting_phrases(row: Mapping[str, Any], names: Sequence[str]) -> list[str]:
         elif name in phrases or name in configuration.CONFIGURATION:
             found.append(phrases.get("protocol" if name == "asynchronous" else name, ""))
         elif row["variant"] is not None:
-            found.append(axis_phrase(name, configuration.BASE))
+            found.append(axis_phrase(name, BASE))
     return list(dict.fromkeys(filter(None, found)))
 
 
@@ -157,9 +158,7 @@ def _varying(table: pd.DataFrame) -> list[str]:
     axes = dict.fromkeys(name for each in variants for name in each)
     models = table["model_label"].nunique()
     found = [
-        name
-        for name in axes
-        if len({json.dumps(each.get(name, configuration.BASE)) for each in variants}) > 1
+        name for name in axes if len({json.dumps(each.get(name, BASE)) for each in variants}) > 1
     ]
     for name in configuration.PLANNED:
         known = name in _SAID or name in configuration.SOFTWARE or name in found

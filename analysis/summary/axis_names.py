@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from hpcbench.analysis.summary.configuration import BASE
 from hpcbench.records.columns import COLUMNS
+from hpcbench.records.variants import BASE
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 

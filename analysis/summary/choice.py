@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from hpcbench.analysis.summary.axis_names import value_text
-from hpcbench.analysis.summary.configuration import BASE, CONFIGURATION, plain_rows
+from hpcbench.analysis.summary.configuration import CONFIGURATION, plain_rows
 from hpcbench.analysis.summary.configuration_names import describe_configuration
 from hpcbench.errors import BadInput, did_you_mean
+from hpcbench.records.variants import BASE
 
 WANTED = "wanted"
 """The column that says which points are of series that the user named."""

@@ -17,9 +17,7 @@ from hpcbench.analysis.summary.invalid_rows import INVALID
 from hpcbench.errors import BadInput
 from hpcbench.records.columns import MEASURED, names_with
 from hpcbench.records.roles import Role
-
-BASE = "base"
-"""The value of a server axis that leaves the model as its own config.pbtxt has it."""
+from hpcbench.records.variants import BASE
 
 # Which columns separate configurations is said where they are defined. Of a few, the order here is
 # that in which people read them.

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hpcbench.analysis.summary.axis_names import PROPER_NAMES, TIMES, axis_phrase, shape_texts
-from hpcbench.analysis.summary.configuration import BASE, CONFIGURATION, LOAD, RESOLVED, WINDOWS
+from hpcbench.analysis.summary.configuration import CONFIGURATION, LOAD, RESOLVED, WINDOWS
+from hpcbench.records.variants import BASE
 
 _CLUTTER = re.compile(
     r"\((?:R|TM)\)|\bNVIDIA (?=\S)|\s@.*$|\b(?:CPU|Processor)\b|\b\d+-Core\b|\bwith Radeon .*$",

@@ -5,7 +5,6 @@ where Triton itself chooses two instances. A gain of one over the other would be
 """
 
 import json
-from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from hpcbench.analysis.summary.configuration import (
-    BASE,
     MODEL,
     OBSERVED,
     PLACE,
@@ -26,6 +24,7 @@ from hpcbench.analysis.summary.configuration import (
     plain_rows,
 )
 from hpcbench.analysis.summary.configuration_names import server_text
+from hpcbench.records.variants import BASE, may_be_one_server
 
 ALSO = "also"
 """The column that says which other names the server of a row has, in words; None where none."""
@@ -63,7 +62,7 @@ def with_one_name(frame: pd.DataFrame) -> pd.DataFrame:
         says most. Where the server told nothing, they stay apart.
     """
     codes, texts = pd.factorize(frame["variant"])
-    if not _may_be_the_same(texts):
+    if not may_be_one_server(texts):
         return frame.assign(**{ALSO: None})
     known = (codes >= 0) & frame["instance_count"].notna().to_numpy(dtype=bool)
     servers = group_numbers(_with_untold(frame, codes, texts), _SERVER)
@@ -89,7 +88,7 @@ def with_one_name_in_both(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFram
     """
     # A million rows have few variants, and most of them need no other look.
     distinct = {text for side in (a, b) for text in side["variant"].dropna().unique()}
-    if not _may_be_the_same(set(ordered_variants(pd.Series([*distinct], dtype="string")))):
+    if not may_be_one_server(set(ordered_variants(pd.Series([*distinct], dtype="string")))):
         return a.assign(**{ALSO: None}), b.assign(**{ALSO: None})
     sides = [
         side[[*_NEEDED]].assign(variant=ordered_variants(side["variant"]).astype("string"))
@@ -135,18 +134,6 @@ def same_servers_texts(rows: pd.DataFrame) -> list[str]:
     """
     there = rows[rows[ALSO].notna()].drop_duplicates(["variant", ALSO])
     return list(dict.fromkeys(server_text(row) for row in plain_rows(there, range(len(there)))))
-
-
-def _may_be_the_same(texts: Collection[str]) -> bool:
-    """Whether some variants differ in which axes are set, or in words only.
-
-    Two values that were asked for are no one server. So most results need no look at their rows.
-    """
-    each_set = [
-        tuple(sorted(name for name, value in json.loads(text).items() if value != BASE))
-        for text in texts
-    ]
-    return len(set(each_set)) > 1 or each_set.count(()) > 1
 
 
 def _with_untold(frame: pd.DataFrame, codes: Any, texts: Any) -> pd.DataFrame:

@@ -9,7 +9,6 @@ import pandas as pd
 
 from hpcbench.analysis.summary.axis_names import axis_label, axis_name, value_text
 from hpcbench.analysis.summary.configuration import (
-    BASE,
     CALLS,
     LOAD,
     PLANNED,
@@ -18,6 +17,7 @@ from hpcbench.analysis.summary.configuration import (
 )
 from hpcbench.analysis.summary.number_format import plain_number
 from hpcbench.analysis.summary.points import natural_key
+from hpcbench.records.variants import BASE
 
 
 @dataclass(frozen=True)

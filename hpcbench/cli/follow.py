@@ -28,6 +28,7 @@ def status(results: Path, as_json: bool) -> int:
     from hpcbench.records import model_files, store
     from hpcbench.records.columns import MEASURED
     from hpcbench.records.folder import Results, is_folder_locked
+    from hpcbench.records.variants import may_be_one_server
 
     where = Results(results)
     active = is_folder_locked(where)
@@ -37,9 +38,9 @@ def status(results: Path, as_json: bool) -> int:
     rows = with_status(store.read_plan(where), statuses, state["running"])
     counts = Counter(row["status"] for row in rows)
     earlier = model_files.count_earlier(where, damaged.append)
-    # Where there is one variant, it is spared pandas.
-    several = len({row["variant"] for row in rows}) > 1 and not MEASURED.isdisjoint(counts)
-    same = same_servers(results) if several else []
+    # Where no two variants may be, it is spared pandas.
+    may_be = may_be_one_server({row["variant"] for row in rows} - {None})
+    same = same_servers(results) if may_be and not MEASURED.isdisjoint(counts) else []
     if as_json:
         content = {
             "results": str(results),

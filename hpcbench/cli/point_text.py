@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpcbench.records.store import ASKED_COLUMNS
+from hpcbench.records.variants import BASE
 
 if TYPE_CHECKING:
     # Only for annotations: `hpcbench status` needs nothing of the plan, nor of Dask.
@@ -17,8 +18,6 @@ Row = Mapping[str, Any]
 """A measurement, planned or done: the columns of `store.PLAN_SCHEMA`; missing values are None."""
 
 NONE = "-"
-BASE = "base"
-"""What the model's own configuration has."""
 
 
 # Words

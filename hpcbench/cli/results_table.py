@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from hpcbench.cli.point_text import (
-    BASE,
     NONE,
     TEXTS,
     Row,
@@ -19,6 +18,7 @@ from hpcbench.cli.point_text import (
 from hpcbench.cli.table import TableColumn, server_axes, server_columns, table_lines
 from hpcbench.config.html_tables import rows_html
 from hpcbench.records.store import PLAN_SCHEMA
+from hpcbench.records.variants import BASE
 
 if TYPE_CHECKING:
     import pandas as pd

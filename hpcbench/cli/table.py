@@ -14,8 +14,9 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from hpcbench.cli.lines import folded_phrases
-from hpcbench.cli.point_text import BASE, axis_name, axis_phrase
+from hpcbench.cli.point_text import axis_name, axis_phrase
 from hpcbench.records.columns import Status
+from hpcbench.records.variants import BASE
 
 COLOURS: Mapping[str, str] = {
     Status.OK: "green",

@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import pyarrow.compute as pc
 import yaml
 
 from hpcbench._version import __version__
@@ -25,6 +24,7 @@ from hpcbench.plan.plan import Plan
 from hpcbench.plan.point import Point
 from hpcbench.plan.secrets import without_secrets
 from hpcbench.records import store
+from hpcbench.records.distinct import distinct_rows
 from hpcbench.records.folder import Results, write_atomically
 from hpcbench.records.session import Session
 from hpcbench.runtime.command import runtime_of
@@ -238,10 +238,10 @@ def write_lock(
 def _rows(results: Results, session: Session) -> list[Row]:
     """What the records of a session say of programs and nodes, each combination once."""
     # What is damaged was reported where the run began.
-    table = store.read_table(results.folder, ["run_id", *COLUMNS], on_damage=lambda _: None)
-    own = table.filter(pc.equal(table["run_id"], session.run_id)).select(COLUMNS)
-    rows: list[Row] = own.group_by(list(COLUMNS)).aggregate([]).to_pylist()
-    return rows
+    names = ("run_id", *COLUMNS)
+    table = store.read_table(results.folder, names, on_damage=lambda _: None)
+    rows = [dict(zip(names, row, strict=True)) for row in distinct_rows(table)]
+    return [row for row in rows if row["run_id"] == session.run_id]
 
 
 def differences_before(before: Lock, todo: Plan) -> list[Difference]:

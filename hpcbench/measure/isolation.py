@@ -48,12 +48,30 @@ def loopback_for(container: Container, *, gpus: bool) -> Iterator[Loopback]:
     """
     with ExitStack() as stack:
         loopback = NODE
-        if shared_loopback_reason(container, gpus=gpus) is None:
+        if _may_have_its_own(container, gpus):
             try:
                 loopback = stack.enter_context(own_loopback())
             except NoLoopback as error:
+                # It warns in the log, once per process.
+                shared_loopback_reason(container, gpus=gpus)
                 _refuse_if_required(container, str(error))
         yield loopback
+
+
+def _may_have_its_own(container: Container, gpus: bool) -> bool:
+    # Without an image, a loopback that is made is the whole trial: it is not made twice.
+    if image_runtime_of(container) is None and _obstacle_before(container) is None:
+        return True
+    return shared_loopback_reason(container, gpus=gpus) is None
+
+
+def _obstacle_before(container: Container) -> str | None:
+    """Why none is tried; None where one is."""
+    if container.network_isolation == "off":
+        return "network_isolation: off"
+    if container.network_isolation == "auto":
+        return runtime_of(container).isolation_obstacle(container)
+    return None
 
 
 # Cached: it starts a container, and a worker starts many servers.
@@ -80,10 +98,7 @@ def shared_loopback_reason(container: Container, *, gpus: bool) -> str | None:
     """
     if container.network_isolation == "off":
         return "network_isolation: off"
-    reason = None
-    if container.network_isolation == "auto":
-        reason = runtime_of(container).isolation_obstacle(container)
-    reason = reason or _obstacle(container, gpus)
+    reason = _obstacle_before(container) or _obstacle(container, gpus)
     if reason is not None:
         _refuse_if_required(container, reason)
         log.warning("%s: other users reach Triton's ports: %s", platform.node(), reason)

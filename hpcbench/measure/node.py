@@ -15,6 +15,7 @@ import psutil
 from hpcbench.config.cpu_shares import CpuShares
 from hpcbench.errors import UnusableNode
 from hpcbench.measure import device
+from hpcbench.runtime.affinity import on_cpus
 
 # The job script sets these from the batch system's own variables, so that nothing here needs to
 # know which batch system it is.
@@ -130,8 +131,6 @@ def divided_cpus(asked: int | CpuShares | None) -> CpuSets:
 def share_of_cpus(first: int, count: int) -> Iterator[None]:
     """Leave this thread some CPUs that other workers of this computer do not take.
 
-    What it starts within the block has them, too.
-
     Parameters
     ----------
     first
@@ -146,14 +145,8 @@ def share_of_cpus(first: int, count: int) -> Iterator[None]:
     """
     allowed = os.sched_getaffinity(0)
     own = sorted(allowed, key=lambda cpu: (_core(cpu), cpu))[first : first + count]
-    if len(own) < count or not own:
+    with on_cpus(own if len(own) == count else ()):
         yield
-        return
-    os.sched_setaffinity(0, own)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, allowed)
 
 
 def _numa_node(cpu: int) -> int | None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hpcbench.records.rule_columns import Flags, is_there, numbers
+from hpcbench.records.variants import BASE
 
 Codes = npt.NDArray[np.int64]
 """Which of some values each row has; -1 for none."""
@@ -47,9 +48,9 @@ def _is_other_accelerator(asked: str | VariantAxes | None, loaded: str) -> bool:
 
 def _batching(axes: VariantAxes) -> Any:
     """Whether requests are joined to batches."""
-    if axes.get("preferred_batch_size", _BASE) != _BASE:
+    if axes.get("preferred_batch_size", BASE) != BASE:
         return axes["preferred_batch_size"] is not None
-    return axes.get("dynamic_batching", _BASE)
+    return axes.get("dynamic_batching", BASE)
 
 
 _Compare = Callable[[Any, Any], bool]
@@ -99,14 +100,10 @@ def has_other_config(table: pa.Table) -> Flags:
     other = _has_other_instances(table, which, asked)
     other |= _differs(table, "dynamic_batching", which, [_batching(a) for a in asked])
     for axis in _AXES:
-        other |= _differs(table, axis, which, [axes.get(axis, _BASE) for axes in asked])
+        other |= _differs(table, axis, which, [axes.get(axis, BASE) for axes in asked])
     # The variant of a model that an ensemble called is the ensemble's.
     is_called = is_there(table, "part_of") & ~is_there(table, "capacity_step")
     return too_large | (other & ~is_called)
-
-
-_BASE = "base"
-"""What an axis says that changes nothing."""
 
 
 def _axes(variant: str | None) -> VariantAxes:
@@ -136,7 +133,7 @@ def _codes(encoded: pa.DictionaryArray) -> Codes:
 
 def _differs(table: pa.Table, column: str, which: Codes, asked: list[Any]) -> Flags:
     """Return where a column is not what its variant asks for."""
-    if column not in table.column_names or all(each == _BASE for each in asked):
+    if column not in table.column_names or all(each == BASE for each in asked):
         return np.zeros(len(table), dtype=bool)
     encoded = _encoded(table[column])
     loaded = encoded.dictionary.to_pylist()
@@ -155,7 +152,7 @@ def _differs(table: pa.Table, column: str, which: Codes, asked: list[Any]) -> Fl
 
 def _is_wrong(asked: Any, loaded: Any, column: str) -> bool:
     try:
-        return bool(asked != _BASE and _AXES.get(column, _is_other)(asked, loaded))
+        return bool(asked != BASE and _AXES.get(column, _is_other)(asked, loaded))
     except (ValueError, TypeError, AttributeError):
         # Somebody else's text, of which nobody can say what it means.
         return False

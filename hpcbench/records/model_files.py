@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from hpcbench.errors import DamagedFile
 from hpcbench.records import parquet
+from hpcbench.records.distinct import distinct_rows
 from hpcbench.records.folder import Results
 from hpcbench.records.store import OnDamage, read_table
 
@@ -49,7 +49,7 @@ def current_digests(path: Path) -> dict[str, frozenset[str]]:
     unknown = set()
     # A plan that is damaged says nothing; status and the next run tell of it.
     with contextlib.suppress(DamagedFile):
-        for label, digest in _distinct(parquet.read_file(plan, _PAIR)):
+        for label, digest in distinct_rows(parquet.read_file(plan, _PAIR)):
             if digest is None:
                 unknown.add(label)
             else:
@@ -75,7 +75,7 @@ def count_earlier(results: Results, on_damage: OnDamage | None = None) -> int:
     current = current_digests(results.folder)
     if not current or not results.records.is_dir():
         return 0
-    pairs = _distinct(read_table(results.folder, _PAIR, on_damage=on_damage))
+    pairs = distinct_rows(read_table(results.folder, _PAIR, on_damage=on_damage))
     if all(digest is None or digest in current.get(label, (digest,)) for label, digest in pairs):
         return 0
     # Only where there are some: it imports pandas, and a measurement may have several records.
@@ -83,11 +83,6 @@ def count_earlier(results: Results, on_damage: OnDamage | None = None) -> int:
 
     frame = load_results(results.folder, FILE_COLUMNS, on_damage=lambda _: None)
     return int(is_earlier(frame, current).sum())
-
-
-def _distinct(table: pa.Table) -> set[tuple[str, str | None]]:
-    # Not table.group_by, which imports pandas.
-    return set(zip(*(table[name].to_pylist() for name in _PAIR), strict=True))
 
 
 def is_earlier(frame: "DataFrame", current: Mapping[str, frozenset[str]]) -> npt.NDArray[np.bool_]:

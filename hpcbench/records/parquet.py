@@ -329,7 +329,7 @@ def _conformed(table: pa.Table, names: Sequence[str], path: Path) -> pa.Table:
     arrays = [
         _cast(columns[field.name], field, path)
         if field.name in columns
-        else pa.repeat(_from_folder(given.get(field.name), field, path), table.num_rows)
+        else _repeated(given.get(field.name), field, path, table.num_rows)
         for field in wanted
     ]
     return pa.table(arrays, schema=wanted)
@@ -361,11 +361,13 @@ def _cast(column: pa.ChunkedArray, field: pa.Field, path: Path) -> pa.ChunkedArr
         raise BadInput(f"{problem}, and does not fit: {error}", hint) from error
 
 
-def _from_folder(text: str | None, field: pa.Field, path: Path) -> pa.Scalar:
+def _repeated(text: str | None, field: pa.Field, path: Path, count: int) -> pa.Array:
+    """A column that the file has not: the value in the name of its folder, or none."""
     if text is None:
-        return pa.scalar(None, field.type)
+        # Not pa.scalar, which imports pandas.
+        return pa.nulls(count, field.type)
     try:
-        return pa.scalar(text, pa.string()).cast(field.type)
+        return pa.repeat(pa.scalar(text, pa.string()).cast(field.type), count)
     except pa.ArrowInvalid as error:
         raise BadInput(
             f"{path}: the folder {field.name}={text} must name a value of type {field.type}",

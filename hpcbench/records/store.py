@@ -373,8 +373,9 @@ def read_statuses(
         rows = [row for row in rows if session.has(row["run_id"])]
     found: dict[Key, tuple[str, str | None]] = {}
     # Which attempt counts, `hpcbench.records.frame.best_attempts` says in the same way.
-    rows = sorted(rows, key=lambda r: (r["ended_at"] or 0, r["placement_id"]))
-    for row in sorted(rows, key=lambda r: r["status"] in MEASURED):
+    for row in sorted(
+        rows, key=lambda r: (r["status"] in MEASURED, r["ended_at"] or 0, r["placement_id"])
+    ):
         found[_key(row)] = row["status"], row["reason"]
     return found
 

@@ -23,6 +23,7 @@ from typing import IO, Any
 
 from hpcbench.errors import Interrupted
 from hpcbench.runtime import supervisor
+from hpcbench.runtime.affinity import on_cpus
 
 log = logging.getLogger(__name__)
 
@@ -245,7 +246,7 @@ def running(
     options += [word for path in orphaned for word in ("--orphaned", path)]
     options += [word for path in command.sweep for word in ("--sweep", path)]
     options += [word for file in command.namespaces for word in ("--namespace", str(file))]
-    with _on_cpus(command.cpus):
+    with on_cpus(command.cpus):
         popen = subprocess.Popen(
             [
                 # Isolated and without site-packages: it starts sooner, and imports nothing of a
@@ -280,21 +281,6 @@ def running(
         if popen.stdin is not None:
             # Not earlier: the guard of a killed supervisor takes it for the death of this process.
             popen.stdin.close()
-
-
-@contextmanager
-def _on_cpus(cpus: Sequence[int]) -> Iterator[None]:
-    """Give what this thread starts in the block these CPUs; other threads keep theirs."""
-    if not cpus:
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    # Inherited by containers, too: a child has the CPUs of the thread that starts it.
-    os.sched_setaffinity(0, cpus)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 def run(command: Command, *, folder: Path, timeout_s: float) -> FinishedProgram:

@@ -68,6 +68,7 @@ def test_figures_of_nothing_and_of_another_name_are_refused(frame) -> None:
         hpcbench.figures(frame, "pareto")
 
 
+@pytest.mark.usefixtures("few_figures")
 def test_a_report_is_written_to_a_file(frame, tmp_path: Path) -> None:
     out = hpcbench.report(frame, str(tmp_path / "report.html"))
     assert out.read_text().startswith("<!doctype html>")

@@ -123,7 +123,7 @@ def test_a_plan_without_a_batch_system_imports_nothing_slow(place: Path) -> None
 
 
 def test_the_status_imports_nothing_slow(written: Written) -> None:
-    folder = written((Status.OK, None), (Status.FAILED, "why"))
+    folder = written((Status.OK, None), (Status.FAILED, "why"), server={"instance_count": [1, 2]})
     assert slow_imports("status", folder) == slow_imports("status", folder, "--json") == set()
 
 
@@ -540,8 +540,9 @@ Written = Callable[..., Path]
 def written(place: Path) -> Written:
     """A results folder of the campaign with these statuses for its first points."""
 
-    def write(*ended: tuple[Status, str | None]) -> Path:
-        study = Campaign.load(write_campaign(place, load={"batch_size": [1, 2, 4, 8]}))
+    def write(*ended: tuple[Status, str | None], **changes: Any) -> Path:
+        changes = {"load": {"batch_size": [1, 2, 4, 8]}, **changes}
+        study = Campaign.load(write_campaign(place, **changes))
         todo = plan(study, Site.load(place / "site.yaml"))
         results = Results(place / "results")
         results.create()

@@ -136,7 +136,7 @@ def test_a_second_run_keeps_what_never_applies_and_the_models_of_an_ensemble(
         ("Chain", True),
         ("shift", True),
     ]
-    saved = save_figures(after, tmp_path / "figures")
+    saved = save_figures(after, tmp_path / "figures", names=["device_comparison"])
     assert "one kind of device" in saved.not_drawn["device_comparison"]
 
 

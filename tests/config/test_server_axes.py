@@ -38,7 +38,7 @@ def test_each_record_of_a_scan_of_particlenet_has_its_axes_as_the_server_loaded_
             "preferred_batch_size": [None, [4, 8], []],
             "max_queue_delay_us": [100],
         },
-        "load": {"batch_size": [1, 4], "concurrency": 2},
+        "load": {"batch_size": [1, 4], "request_rate": 20},
         "measurement": QUICK,
     }
     path = tmp_path / "campaign.yaml"
@@ -70,7 +70,8 @@ def test_each_record_of_a_scan_of_particlenet_has_its_axes_as_the_server_loaded_
 def scanned(
     folder: Path, prefix: Path, repository: Path, server: dict[str, Any], **changes: Any
 ) -> pd.DataFrame:
-    load = {"batch_size": [2], "concurrency": 2}
+    # Not as fast as it can: two CPUs would be full for nothing.
+    load = {"batch_size": [2], "request_rate": 50}
     content = {
         "name": "scan",
         "model_repository": str(repository),
@@ -147,7 +148,7 @@ def test_a_server_warms_up_with_every_batch_that_will_be_measured(
         native_prefix,
         demo_models,
         {"warmup": [True, "base"]},
-        load={"batch_size": [1, 8], "concurrency": 2},
+        load={"batch_size": [1, 8], "request_rate": 50},
     )
     assert set(frame["status"]) == {"ok"}, list(frame["reason"])
     for row in frame.itertuples():

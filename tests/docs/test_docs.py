@@ -144,6 +144,7 @@ def test_the_tutorial_goes_through_every_command_that_reads_results():
 
 
 @pytest.mark.parametrize("words", commands_of_the_tutorial(), ids=lambda words: words[0])
+@pytest.mark.usefixtures("few_figures")
 def test_the_commands_of_the_tutorial_run_as_they_stand(words, tmp_path, monkeypatch):
     """From a folder of their own; one figure stands for all, which the tests of figures draw."""
     (tmp_path / "docs").symlink_to(DOCS)

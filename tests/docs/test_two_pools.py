@@ -12,7 +12,7 @@ import yaml
 from hpcbench import load_results
 from tests.helpers import models
 from tests.helpers.paths import CHECKOUT
-from tests.helpers.real import BUSY
+from tests.helpers.real import BUSY, QUICK
 
 SCRIPT = CHECKOUT / "docs" / "two_pools.py"
 
@@ -35,7 +35,7 @@ def test_two_models_on_two_pools_end_as_a_figure_and_a_file_to_deploy_for_each(
         "model_repository": str(repository),
         "models": [{"name": "tagger"}, {"name": "bare"}],
         "load": {"batch_size": 1, "concurrency": 1},
-        "measurement": {"measurement_interval_ms": 500, "stability_percentage": 900.0},
+        "measurement": QUICK,
         "repeats": 2,
     }
     site = {

@@ -1,7 +1,7 @@
 """Files from elsewhere, mutated: each ends in a message or in a correct result.
 
 No traceback, no hang, no memory that runs away, no control character on the terminal, and no file
-outside the folder that was named. What `make soak` does 2,000 times, the usual tests do 40 times.
+outside the folder that was named. What `make soak` does 2,000 times, the usual tests do 20 times.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.helpers.builders import PRINTED, record, write_model, write_prefix, w
 MOST_S = 10.0
 MOST_BYTES = 1 << 30
 
-FEW, MANY = 40, 2000
+FEW, MANY = 20, 2000
 
 CAMPAIGN = """
 name: study

@@ -303,8 +303,9 @@ def test_dynamic_batching_shows_in_the_batches_that_ran(
         tmp_path,
         native_prefix,
         demo_models,
-        server={"preferred_batch_size": [None, [4, 8]]},
-        load={"batch_size": 1, "concurrency": 8},
+        server={"preferred_batch_size": [None, [4, 8]], "max_queue_delay_us": [100_000]},
+        # So many that some wait together, and so few that the CPUs are not full.
+        load={"batch_size": 1, "request_rate": 60},
         measurement={"measurement_interval_ms": 2000, "stability_percentage": 900.0},
     )
     assert plain.executed_batch_sizes == (1,)

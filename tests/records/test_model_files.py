@@ -94,6 +94,7 @@ def test_earlier_files_are_named_by_the_day_and_the_beginning_of_the_digest(fold
 SAID = "2 measurements of earlier model files are left out; --all of recommend, plot and report"
 
 
+@pytest.mark.usefixtures("few_figures")
 def test_commands_speak_of_the_present_files_and_say_what_they_leave_out(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -108,6 +109,7 @@ def test_commands_speak_of_the_present_files_and_say_what_they_leave_out(
     assert compared.stderr.count(SAID) == 2
 
 
+@pytest.mark.usefixtures("few_figures")
 def test_all_brings_earlier_files_in_with_a_title_of_their_own(
     folder: Path, tmp_path: Path
 ) -> None:

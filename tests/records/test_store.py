@@ -450,6 +450,7 @@ def test_a_second_damaged_file_of_one_name_does_not_replace_the_first(results: R
 
 
 @pytest.mark.parametrize("command", ["status", "report", "plot", "recommend", "compare"])
+@pytest.mark.usefixtures("few_figures")
 def test_every_command_that_reads_leaves_a_damaged_file_out_names_it_and_ends_with_1(
     results: Results, tmp_path: Path, command: str
 ) -> None:
