@@ -17,6 +17,8 @@ BOX := $(abspath $(or $(HPCBENCH_BOX),.box))
 CAMPAIGNS := tests/cluster/test_batch_campaigns.py
 # Several pytests would trip over one cache.
 PYTEST := $(BIN)/python -m pytest -p no:cacheprovider
+# The files that a mark stands in: each pytest would spend five to ten seconds of CPU on all others.
+MARKED = $$(grep -rlE "$(1)" tests --include="test_*.py")
 # What fills the CPUs that the tests of the real Triton leave, whose numbers depend on them.
 BEHIND := $(BIN)/python tests/in_background.py $(PYTEST)
 QUICK := $(BEHIND) -m "not native and not leaves_nothing and not box"
@@ -26,7 +28,7 @@ export HPCBENCH_NATIVE := $(abspath $(NATIVE))
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help demo docs docs-site test packages soak box test-box test-campaigns test-images test-native \
-    test-analysis test-others test-fast lint bench native bench-decisions bench-cost \
+    test-analysis test-others test-newer test-fast lint bench native bench-decisions bench-cost \
     bench-isolation bench-sessions bench-capacity bench-analyzer bench-intervals bench-records \
     public-sets images venv newest clean
 
@@ -62,7 +64,13 @@ demo: $(RUNS) $(MODELS) native
 # two cores busy, and prints when it has ended.
 test: packages
 	@$(MAKE) --no-print-directory --jobs=6 --keep-going --output-sync=target \
-	    test-images test-campaigns test-box test-native test-analysis test-others
+	    test-images test-campaigns test-box test-native test-analysis test-others \
+	    $(if $(NEWER),test-newer)
+
+# Of CI: another Python, while the longest groups are still at work.
+NEWER ?=
+test-newer: test-analysis test-others
+	@$(BIN)/python tests/in_background.py $(NEWER)
 
 # Only where it can be: elsewhere its tests are skipped.
 box:
@@ -77,7 +85,7 @@ soak: box $(INSTALLED) $(MODELS) native
 
 # The real Slurm and HTCondor of tests/box; as root on a Debian family.
 test-box: box $(INSTALLED) $(MODELS)
-	@$(BEHIND) -m "box and not images" --ignore=$(CAMPAIGNS)
+	@$(BEHIND) -m "box and not images" $(call MARKED,mark\.box) --deselect $(CAMPAIGNS)
 
 # Each group has a box of its own: nodes are broken, and nothing may be left in a queue.
 test-campaigns: box $(INSTALLED) $(MODELS)
@@ -85,11 +93,12 @@ test-campaigns: box $(INSTALLED) $(MODELS)
 
 # The real Apptainer there, with images that are built first.
 test-images: box $(INSTALLED) $(MODELS)
-	@HPCBENCH_BOX=$(BOX)/second $(BEHIND) -m images
+	@HPCBENCH_BOX=$(BOX)/second $(BEHIND) -m images $(call MARKED,mark\.images)
 
 # The real Triton; and what must not run beside it.
 test-native: native $(INSTALLED) $(MODELS)
-	@$(PYTEST) -m "(native or leaves_nothing) and not box"
+	@$(PYTEST) -m "(native or leaves_nothing) and not box" \
+	    $(call MARKED,mark\.native|leaves_nothing)
 
 test-analysis: $(INSTALLED) $(MODELS)
 	@$(QUICK) tests/analysis

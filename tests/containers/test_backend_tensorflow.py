@@ -15,6 +15,7 @@ from tests.helpers.backend_server import (
     Server,
     versions,
 )
+from tests.helpers.outside_triton import load_errors
 from tests.helpers.tensorflow_models import small_models
 
 pytestmark = pytest.mark.native
@@ -71,34 +72,35 @@ def test_a_saved_model_answers_with_its_variables(server: Server, models: Path) 
     np.testing.assert_allclose(answer["z"], -X)
 
 
-@pytest.mark.parametrize("config", [None, 'platform: "tensorflow_savedmodel"'], ids=["none", "one"])
-def test_a_saved_model_completes_its_configuration(
-    server: Server, models: Path, config: str | None, request: pytest.FixtureRequest
-) -> None:
-    name = f"auto_{request.node.callspec.id}"
-    server.add(name, config, models / "layer.savedmodel", file="model.savedmodel")
+def check_completed(server: Server, name: str, outputs: list[tuple[str, list[int]]]) -> None:
     seen = server.call(f"models/{name}/config")
     assert seen["platform"] == "tensorflow_savedmodel"
     assert seen["max_batch_size"] == 4
     assert "dynamic_batching" in seen
-    for key, tensors in (("input", [("x", [3])]), ("output", [("y", [2]), ("z", [3])])):
+    for key, tensors in (("input", [("x", [3])]), ("output", outputs)):
         found = [(io["name"], io["data_type"], io["dims"]) for io in seen[key]]
         assert found == [(tensor, "TYPE_FP32", dims) for tensor, dims in tensors]
-    np.testing.assert_allclose(server.infer(name, {"x": X[:2]})["y"], X[:2] @ WEIGHTS, rtol=1e-5)
+
+
+def test_a_saved_model_completes_its_configuration(server: Server, models: Path) -> None:
+    server.add("auto", None, models / "layer.savedmodel", file="model.savedmodel")
+    check_completed(server, "auto", [("y", [2]), ("z", [3])])
+    np.testing.assert_allclose(server.infer("auto", {"x": X[:2]})["y"], X[:2] @ WEIGHTS, rtol=1e-5)
+
+
+def asking_for(signature: str) -> str:
+    value = f'{{ key: "TF_SIGNATURE_DEF" value: {{ string_value: "{signature}" }} }}'
+    return f'platform: "tensorflow_savedmodel"\nparameters: {value}'
 
 
 def test_another_signature_is_served_where_it_is_asked_for(server: Server, models: Path) -> None:
-    def asking(signature: str) -> str:
-        value = f'{{ key: "TF_SIGNATURE_DEF" value: {{ string_value: "{signature}" }} }}'
-        return f'platform: "tensorflow_savedmodel"\nparameters: {value}'
-
+    """And completes a configuration that says no more."""
     folder = models / "layer.savedmodel"
-    server.add("twice", asking("twice"), folder, file="model.savedmodel")
+    server.add("twice", asking_for("twice"), folder, file="model.savedmodel")
+    check_completed(server, "twice", [("y", [2])])
     np.testing.assert_allclose(
         server.infer("twice", {"x": X[:2]})["y"], 2 * X[:2] @ WEIGHTS, rtol=1e-5
     )
-    error = server.refused("thrice", asking("thrice"), folder, file="model.savedmodel")
-    assert "no signature TF_SIGNATURE_DEF 'thrice'; it has ['serving_default', 'twice']" in error
 
 
 def test_operations_that_initialise_a_graph_are_run(server: Server, models: Path) -> None:
@@ -110,22 +112,27 @@ def test_operations_that_initialise_a_graph_are_run(server: Server, models: Path
     assert server.infer("started", {"x": np.ones((1, 1), np.float32)})["y"].tolist() == [[6.0]]
 
 
-def test_requests_that_wait_together_run_as_one_batch(server: Server, models: Path) -> None:
-    config = f'platform: "tensorflow_graphdef" max_batch_size: 4 {SLOW_BATCHES} {ROWS}'
-    add_graph(server, models, "counter", config)
-    one = np.ones((1, 1), np.float32)
-    with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda _: server.infer("counter", {"x": one})["y"], range(4)))
-    assert [answer.tolist() for answer in answers] == [[[4.0]]] * 4
-
-
-def test_a_bad_request_in_a_batch_fails_alone_and_on_one_line(server: Server, models: Path) -> None:
-    types = ROWS.replace("TYPE_FP32", "TYPE_INT64", 1)
-    config = f'platform: "tensorflow_graphdef" max_batch_size: 4 {SLOW_BATCHES} {types}'
+def test_requests_that_wait_run_as_one_batch_in_which_a_bad_one_fails_alone_and_on_one_line(
+    server: Server, models: Path
+) -> None:
+    config = f"""platform: "tensorflow_graphdef" max_batch_size: 4 {SLOW_BATCHES}
+    input [ {{ name: "x" data_type: TYPE_INT64 dims: [ 1 ] }} ]
+    output [ {{ name: "y" data_type: TYPE_FP32 dims: [ 1 ] }},
+             {{ name: "rows" data_type: TYPE_FP32 dims: [ 1 ] }} ]"""
     add_graph(server, models, "gather", config)
 
-    first, bad, second, third = server.answers("gather", "x", [[3], [99], [5], [0]])
-    assert [first, second, third] == [[[3.0]], [[5.0]], [[0.0]]]
+    def ask(x: int) -> tuple[float, float] | str:
+        try:
+            answer = server.infer("gather", {"x": np.array([[x]])})
+        except AssertionError as error:
+            return str(error)
+        return answer["y"].item(), answer["rows"].item()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(ask, [3, 5, 0, 9])) == [(3.0, 4.0), (5.0, 4.0), (0.0, 4.0), (9.0, 4.0)]
+        first, bad, second, third = pool.map(ask, [3, 99, 5, 0])
+    assert [first, second, third] == [(3.0, 1.0), (5.0, 1.0), (0.0, 1.0)]
+    assert isinstance(bad, str)
     assert bad.startswith("tensorflow: indices[0,0] = 99 is not in [0, 10)")
     assert "\n" not in bad
 
@@ -145,41 +152,41 @@ def test_strings_go_in_and_out_or_are_refused(
     assert server.infer("strings", {"x": x})["y"] == ["tau!", "μ!", "!", "jet 2!"]
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        (('name: "x"', 'name: "w"'), "has the input 'w'; the model's inputs are ['x']"),
-        (('"x" data_type: TYPE_FP32', '"x" data_type: TYPE_INT64'), "the model says TYPE_FP32"),
-        (("dims: [ 2 ]", "dims: [ 5 ]"), "the model has [-1, 2]"),
-        (('"z"', '"v"'), "has the output 'v'; the model's outputs are ['layer/y', 'z']"),
-        ((IO, ""), "a TensorFlow graph does not tell its tensors"),
-    ],
-    ids=["input name", "type", "dims", "output name", "no tensors"],
-)
 def test_a_configuration_that_contradicts_the_graph_is_refused(
-    server: Server,
-    models: Path,
-    wrong: tuple[str, str],
-    message: str,
-    request: pytest.FixtureRequest,
+    server: Server, models: Path
 ) -> None:
-    name = "wrong_" + request.node.callspec.id.replace(" ", "_")
     graph = (models / "linear.graphdef").read_bytes()
-    assert message in server.refused(name, GRAPH.replace(*wrong), graph, file="model.graphdef")
+    for name, wrong, message in (
+        ("wrong", ('name: "x"', 'name: "w"'), "has the input 'w'; the model's inputs are ['x']"),
+        ("nothing", (IO, ""), "a TensorFlow graph does not tell its tensors"),
+    ):
+        error = server.refused(name, GRAPH.replace(*wrong), graph, file="model.graphdef")
+        assert message in error
 
 
-def test_an_input_that_the_outputs_need_must_be_configured(server: Server, models: Path) -> None:
-    config = GRAPH.replace('name: "x"', 'name: "z"')
-    graph = (models / "linear.graphdef").read_bytes()
-    error = server.refused("short", config, graph, file="model.graphdef")
-    assert "but the model also needs ['x']" in error
-
-
-def test_a_corrupted_graph_is_refused_in_one_line(server: Server, models: Path) -> None:
-    graph = (models / "linear.graphdef").read_bytes()[:40]
-    error = server.refused("corrupted", GRAPH, graph, file="model.graphdef")
-    assert "tensorflow cannot load" in error
-    assert "corrupted/1/model.graphdef" in error
+def test_what_does_not_load_says_why(native_prefix: Path, models: Path, tmp_path: Path) -> None:
+    """As it is said to Triton; each model there would import TensorFlow once more."""
+    whole, cut = models / "linear.graphdef", tmp_path / "cut.graphdef"
+    cut.write_bytes(whole.read_bytes()[:40])
+    swapped = {
+        "the model says TYPE_FP32": ('"x" data_type: TYPE_FP32', '"x" data_type: TYPE_INT64'),
+        "the model has [-1, 2]": ("dims: [ 2 ]", "dims: [ 5 ]"),
+        "has the output 'v'; the model's outputs are ['layer/y', 'z']": ('"z"', '"v"'),
+        "but the model also needs ['x']": ('name: "x"', 'name: "z"'),
+    }
+    expected = {
+        "": (whole, GRAPH),
+        **{message: (whole, GRAPH.replace(*change)) for message, change in swapped.items()},
+        f"tensorflow cannot load {cut}: ": (cut, GRAPH),
+        "no signature TF_SIGNATURE_DEF 'thrice'; it has ['serving_default', 'twice']": (
+            *(models / "layer.savedmodel", asking_for("thrice")),
+        ),
+    }
+    found = load_errors(native_prefix, "tensorflow", list(expected.values()))
+    assert found[0] == ""
+    for message, error in zip(expected, found, strict=True):
+        assert message in error
+        assert "\n" not in error
 
 
 def test_an_accelerator_of_gpus_is_refused_not_ignored(server: Server, models: Path) -> None:

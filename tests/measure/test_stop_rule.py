@@ -63,6 +63,14 @@ def test_a_window_of_several_reports_slides_by_one_of_them() -> None:
     assert (verdict.settled, verdict.first, verdict.last, verdict.warm_up) == (True, 1, 10, 1)
 
 
+def test_a_report_that_stalled_is_waited_out_and_is_no_warm_up() -> None:
+    series = [100.0 + n % 2 for n in range(30)]
+    series[4] = 40.0
+    verdict = windows(series, per_window=3)
+    # The window with the stall differs by a fifth; the three after it agree.
+    assert (verdict.settled, verdict.first, verdict.last, verdict.warm_up) == (True, 5, 14, 0)
+
+
 @pytest.mark.parametrize(
     ("slow", "max_trials", "first"), [(4, 3, 6), (2, 3, 3), (4, 4, 6), (0, 3, 0)]
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,20 @@ from hpcbench_serving import (
 )
 from hpcbench_signature import need_tensors
 
-# OpenMP's threads spin while they wait, and perf_analyzer needs the same CPUs: with one core of two
-# taken, particlenet_AK4_PT took 870 ms with spinning and 10 ms without. Must precede the import.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-try:
-    import torch
-except ModuleNotFoundError as missing:
-    raise ModuleNotFoundError(lacks("PyTorch", "pytorch")) from missing
+@cache
+def pytorch() -> Any:
+    """PyTorch, imported when it is needed: that takes seconds, and a configuration needs none."""
+    # OpenMP's threads spin while they wait, and perf_analyzer needs the same CPUs: with one core of
+    # two taken, particlenet_AK4_PT took 870 ms with spinning and 10 ms without.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        import torch
+    except ModuleNotFoundError as missing:
+        if missing.name != "torch":
+            raise
+        raise ModelError(lacks("PyTorch", "pytorch")) from missing
+    return torch
 
 
 def index_of(name: str) -> int | None:
@@ -81,6 +88,7 @@ class TritonPythonModel(BatchedModel):
 
     def load(self, settings: Settings) -> None:
         """Load the module and settle the order of its inputs and outputs."""
+        torch = pytorch()
         torch.set_num_threads(settings.threads)
         inter_op = settings.number("INTER_OP_THREAD_COUNT")
         if inter_op is not None and inter_op > 0:
@@ -133,6 +141,7 @@ class TritonPythonModel(BatchedModel):
 
     def infer(self, inputs: Tensors, outputs: Sequence[str]) -> Sequence[Array]:
         """Run the module."""
+        torch = pytorch()
         tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode(self._inference_mode))
@@ -160,7 +169,7 @@ class TritonPythonModel(BatchedModel):
             value = result[index]
         elif self._outputs[name] != 0:
             raise ModelError(f"output {name!r} is asked for, but the model returns one tensor")
-        if not isinstance(value, torch.Tensor):
+        if not isinstance(value, pytorch().Tensor):
             raise ModelError(f"output {name!r} is a {type(value).__name__}, not a tensor")
         array: Array = value.contiguous().numpy()
         if array.dtype != self._types[name]:
