@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -86,8 +87,9 @@ def _check_empty(results: Results) -> None:
 def _name_problems(names: Sequence[Any]) -> list[str]:
     counts = pd.Series(list(map(str, names)), dtype=object).value_counts(sort=False)
     problems = [f"{name}: is there {count} times" for name, count in counts.items() if count > 1]
+    known = {*SCHEMA.names, *COMPUTED}
     for name in counts.index:
-        if name not in (*SCHEMA.names, *COMPUTED):
+        if name not in known:
             guess = did_you_mean(name, SCHEMA.names)
             problems.append(f"{name}: there is no such column{guess and ';' + guess}")
     problems += [f"{name}: every record has it" for name in REQUIRED if name not in counts.index]
@@ -97,11 +99,13 @@ def _name_problems(names: Sequence[Any]) -> list[str]:
 def _arrow_columns(frame: pd.DataFrame) -> tuple[dict[str, pa.Array], list[str]]:
     """Return the columns with the types of the table, and what is wrong with the others."""
     columns, problems = {}, []
-    for name in frame.columns[~frame.columns.duplicated()]:
-        if name not in SCHEMA.names:
+    known = set(SCHEMA.names)
+    for place in np.flatnonzero(~frame.columns.duplicated()):
+        name = frame.columns[place]
+        if name not in known:
             continue
         field = SCHEMA.field(name)
-        series = frame.loc[:, frame.columns == name].iloc[:, 0]
+        series = frame.iloc[:, place]
         try:
             columns[name] = _array(series, field.type)
         except (pa.ArrowException, ValueError, TypeError, OverflowError):
