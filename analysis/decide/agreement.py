@@ -2,7 +2,8 @@
 
 What a night did to all configurations can be told from what changed only if most of them moved
 together. Where half of them moved by one value and half by another, or each by its own, the data
-fit several nights equally well.
+fit several nights equally well. Where most moved by one value, and a group of the others by another
+one, the night is that of most only if these did not all change by themselves.
 
 References
 ----------
@@ -37,12 +38,19 @@ only the night moved."""
 _LEVEL = 0.01
 """The probability that ratios which agree are said not to."""
 
+_LEVEL_OF_GROUPS = 0.05
+"""That they are said to be in two groups: then less is called the same, and no more is worse."""
+
 _SIMULATED = 300
 _ENOUGH = 500
 """Ratios of which as many say whether they agree."""
 
 _OWN = 0.25
 """How differently configurations may take one night, as a share of the tolerance."""
+
+_REACH = 6
+"""In how many times the usual scatter around the middle a ratio is looked at as it is: one that is
+farther from all others would be a group of its own."""
 
 
 @dataclass(frozen=True)
@@ -85,30 +93,33 @@ def agree(ratio: LogRatio, tolerance: float) -> bool:
     held against what as many have that differ by Student's errors alone, in a simulation with a
     fixed seed [2]_. So all others may be anywhere.
     """
-    known = np.flatnonzero(np.isfinite(ratio.value) & np.isfinite(ratio.error) & (ratio.error > 0))
-    known = known[:: max(1, len(known) // _ENOUGH)]
-    if len(known) < FEWEST_SHARED:
-        return True
-    own, size = _OWN * tolerance, int(np.ceil(MOST * len(known)))
-    value, error, freedom = (x[known] for x in (ratio.value, ratio.error, ratio.freedom))
-    seen = float(_squares(value[None], np.hypot(error, own)[None], size).min())
     chance = np.random.default_rng(1)
-    which = np.argsort(chance.random((_SIMULATED, len(known))), axis=1)[:, :size]
+    value, error, freedom = _some_known(ratio)
+    if len(value) < FEWEST_SHARED:
+        return True
+    own, size = _OWN * tolerance, int(np.ceil(MOST * len(value)))
+    seen = float(_squares(value[None], np.hypot(error, own)[None], size).min())
+    which = np.argsort(chance.random((_SIMULATED, len(value))), axis=1)[:, :size]
     alone = error[which] * chance.standard_t(freedom[which]) + own * chance.normal(size=which.shape)
     usual = _squares(alone, np.hypot(error[which], own), size)[:, 0]
-    if (1 + int((usual >= seen).sum())) / (1 + _SIMULATED) <= _LEVEL:
+    if _is_rare(seen, usual):
         return False
-    return len(known) >= FEWEST_FOR_GROUPS or not _stands_apart(value, noise(ratio, tolerance), own)
+    if len(value) >= FEWEST_FOR_GROUPS:
+        return True
+    # Of so few, the test finds a group that is just under half of them only where it is far away.
+    groups = two_groups(ratio, tolerance)
+    return not groups or max(group.configurations for group in groups) >= MOST * len(ratio.value)
 
 
-def _stands_apart(values: Array, most: float, least: float) -> bool:
-    """Return whether a group of a few values is elsewhere than their middle.
+def _some_known(ratio: LogRatio) -> tuple[Array, Array, Array]:
+    """Return values, errors and degrees of freedom of _ENOUGH of those that have an error."""
+    known = np.flatnonzero(np.isfinite(ratio.value) & np.isfinite(ratio.error) & (ratio.error > 0))
+    known = known[:: max(1, len(known) // _ENOUGH)]
+    return ratio.value[known], ratio.error[known], ratio.freedom[known]
 
-    Of so few, the test finds a group that is just under half of them only where it is far away.
-    """
-    middle = float(np.median(values))
-    ends = highest_group(values, most), -highest_group(-values, most)
-    return any(abs(end - middle) > least for end in ends)
+
+def _is_rare(seen: float, usual: Array, level: float = _LEVEL) -> bool:
+    return (1 + int((usual >= seen).sum())) / (1 + len(usual)) <= level
 
 
 def _squares(values: Array, scale: Array, size: int) -> Array:
@@ -125,35 +136,88 @@ def _squares(values: Array, scale: Array, size: int) -> Array:
     return np.asarray(sums(weight * away**2) - sums(weight * away) ** 2 / sums(weight))
 
 
-def groups_of(values: Array) -> tuple[Group, Group]:
+def two_groups(ratio: LogRatio, tolerance: float) -> tuple[Group, ...]:
+    """Return the two groups into which ratios fall that are two values and noise.
+
+    Parameters
+    ----------
+    ratio
+        Of m configurations, with their errors.
+    tolerance
+        As for `agree`.
+
+    Returns
+    -------
+    tuple of Group
+        As from `groups_of`. Empty where one value explains all ratios, and where the smaller group
+        has fewer than FEWEST_SHARED, or than a tenth of all, if that is less than a third of them.
+
+    Notes
+    -----
+    What the means of two groups explain of the sum of squares [4]_ is held against what they
+    explain of ratios that differ by their errors alone, in a simulation with a fixed seed [5]_.
+    """
+    value, error, freedom = _some_known(ratio)
+    if len(value) < FEWEST_SHARED:
+        return ()
+    groups, count = groups_of(ratio, tolerance), len(ratio.value)
+    fewest = min(max(FEWEST_SHARED, -(-count // 10)), -(-count // 3))
+    if min(group.configurations for group in groups) < fewest:
+        return ()
+    chance, least = np.random.default_rng(1), noise(ratio, tolerance)
+    shape = (_SIMULATED, len(value))
+    alone = error * chance.standard_t(freedom, size=shape)
+    alone += _OWN * tolerance * chance.normal(size=shape)
+    seen, usual = (
+        _explained(np.sort(_within_reach(values, least), axis=-1)).max(axis=-1)
+        for values in (value, alone)
+    )
+    return groups if _is_rare(float(seen), usual, _LEVEL_OF_GROUPS) else ()
+
+
+def groups_of(ratio: LogRatio, tolerance: float) -> tuple[Group, Group]:
     """Return the two groups into which ratios fall that do not agree.
 
     Parameters
     ----------
-    values
-        Shape (m,), logarithms, at least two of them.
+    ratio
+        Of m configurations, at least two of them.
+    tolerance
+        As for `agree`.
 
     Returns
     -------
     tuple of Group
         Those that moved down, and those that moved up.
     """
-    middle = float(np.median(values))
-    reach = 3 * 1.4826 * float(np.median(np.abs(values - middle)))
-    # One that is far from all others would be a group of its own.
-    lower, _ = _in_two(np.clip(values, middle - reach, middle + reach))
-    parts = np.split(np.sort(values), [len(lower)])
+    lower, _ = _in_two(_within_reach(ratio.value, noise(ratio, tolerance)))
+    parts = np.split(np.sort(ratio.value), [len(lower)])
     low, high = (Group(len(part), float(np.exp(np.median(part)))) for part in parts)
     return low, high
+
+
+def _within_reach(values: Array, usual: float) -> Array:
+    """Return values of which none is so far from the middle that it would be a group alone."""
+    middle = np.median(values, axis=-1, keepdims=True)
+    scatter = 1.4826 * np.median(np.abs(values - middle), axis=-1, keepdims=True)
+    reach = np.maximum(3 * scatter, _REACH * usual)
+    return np.asarray(np.clip(values, middle - reach, middle + reach))
 
 
 def _in_two(values: Array) -> tuple[Array, Array]:
     """Return the lower and the upper values, so that they differ as little as possible within."""
     ordered = np.sort(values)
-    n, total = np.arange(1, len(ordered)), np.cumsum(ordered - ordered.mean())[:-1]
-    # What the two means explain of the sum of squares, for each place to cut [4]_; all sum to 0.
-    at = int(np.argmax(total**2 / n + total**2 / (len(ordered) - n))) + 1
+    at = int(np.argmax(_explained(ordered))) + 1
     return ordered[:at], ordered[at:]
+
+
+def _explained(ordered: Array) -> Array:
+    """Return what two means explain of the sum of squares, for each place to cut [4]_."""
+    n, count = np.arange(1, ordered.shape[-1]), ordered.shape[-1]
+    away = ordered - ordered.mean(axis=-1, keepdims=True)
+    total = np.cumsum(away, axis=-1)[..., :-1]
+    # All of them sum to 0.
+    return np.asarray(total**2 / n + total**2 / (count - n))
 
 
 def noise(ratio: LogRatio, tolerance: float) -> float:

@@ -5,7 +5,9 @@ all configurations of a place share from A to B is estimated apart, as a shift: 
 spread between sessions. A shift that nights explain is taken off, and each configuration judged
 without it; one that they do not explain is a change, and each is judged with it. Where the ratios
 do not agree on one value (`hpcbench.analysis.decide.agreement`), nobody can tell the night from the
-change: the night is taken to be the one that leaves B in the worst light.
+change: the night is taken to be the one that leaves B in the worst light. Where most agree, and
+others on another value, the night is that of most, and what else it could be is said: nothing is
+called better or the same that would not be so in that case, too.
 
 References
 ----------
@@ -17,7 +19,7 @@ References
    Journal of Pharmacokinetics and Biopharmaceutics 15 (1987) 657-680.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -30,18 +32,27 @@ from hpcbench.analysis.decide.agreement import (
     Group,
     agree,
     groups_of,
-    highest_group,
-    noise,
+    two_groups,
+)
+from hpcbench.analysis.decide.nights import (
+    OneNight,
+    in_one_night,
+    night_std,
+    nights_of_sessions,
+    reach_of_nights,
+    shared_shift,
+    with_error,
+    worst_night,
 )
 from hpcbench.analysis.decide.session_values import paired_samples, places_of_pairs
 from hpcbench.analysis.decide.sessions import Side
 from hpcbench.analysis.summary.configuration import Array, Numbers, as_floats, group_numbers
 from hpcbench.analysis.summary.limits import Metric
+from hpcbench.analysis.summary.neighbours import with_neighbours
 from hpcbench.analysis.summary.statistics import Sample, t_quantile
 from hpcbench.analysis.summary.variance import (
     LogRatio,
     paired_log_ratio,
-    pooled_error,
 )
 
 ALARM_RATE = 0.05
@@ -49,9 +60,6 @@ ALARM_RATE = 0.05
 
 POWER = 0.8
 """Of the smallest change that is said to be found."""
-
-FEWEST_NEIGHBOURS = 10
-"""Configurations of one model from which the spread of unrepeated ones is taken, else of all."""
 
 
 class Verdict(StrEnum):
@@ -82,14 +90,19 @@ class Shift:
         Whether it is beyond the tolerance and what nights explain; INCONCLUSIVE where the
         configurations do not agree.
     sessions
-        How many sessions A and B have there.
+        How many sessions A and B have there that say how far nights differ.
     night_std
         Standard deviation between sessions as a fraction; NaN with one session on each side.
     taken_off
         Whether the configurations are judged without it.
     groups
-        Where the configurations do not agree, so that what is the night cannot be told from what
-        changed: the two groups into which they fall. Else empty.
+        Where what is the night cannot be told from what changed: the two groups into which the
+        configurations fall. Else empty.
+    from_larger
+        Whether most of them agree, so that what was taken off is that of the larger group.
+    blocks
+        What was taken off before: where sessions measured other configurations, what those of each
+        share. Empty where there is one such block.
     """
 
     metric: str
@@ -103,11 +116,14 @@ class Shift:
     night_std: float
     taken_off: bool
     groups: tuple[Group, ...] = ()
+    from_larger: bool = False
+    blocks: tuple[Group, ...] = ()
 
     @property
     def is_open(self) -> bool:
         """Whether those that do not agree are so few that any of them may not have changed."""
-        return bool(self.groups) and self.configurations < FEWEST_FOR_GROUPS
+        few = self.configurations < FEWEST_FOR_GROUPS
+        return bool(self.groups) and few and not self.from_larger
 
 
 @dataclass(frozen=True)
@@ -117,6 +133,20 @@ class _Bounds:
     metric: Metric
     bound: float
     rate: float
+
+    @property
+    def tolerance(self) -> float:
+        return float(np.log(self.bound))
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What is known of a place: which configurations, its name, its night, and what most share."""
+
+    positions: Numbers
+    name: str
+    night: OneNight
+    shared: LogRatio
 
 
 def metric_changes(
@@ -147,52 +177,124 @@ def metric_changes(
     if pairs.empty:
         return _no_rows(), []
     places, names = places_of_pairs(a, b, pairs)
-    samples, effects = paired_samples(a, b, pairs, places, metric.column)
+    samples, effects, blocks = paired_samples(a, b, pairs, places, metric.column)
     resolution = np.fmax(*(_resolution(s, pairs[x], metric) for s, x in ((a, "a"), (b, "b"))))
     ratio = paired_log_ratio(samples[1], samples[0], resolution)
     known = np.isfinite(ratio.value)
     if not known.any():
         return _no_rows(), []
-    centred, found = ratio.value.copy(), []
-    for place, name in enumerate(names):
-        at = np.flatnonzero(known & (places == place))
+    value, centred, found = ratio.value.copy(), ratio.value.copy(), []
+    for number, name in enumerate(names):
+        at = np.flatnonzero(known & (places == number))
         if len(at) >= FEWEST_SHARED:
-            shift = _shared(ratio.value[at], [e[place] for e in effects])
-            centred[at] -= shift.value
-            found.append((at, name, shift, [len(e[place]) for e in effects]))
+            of_sessions = nights_of_sessions([each[number] for each in effects])
+            night = in_one_night(value[at], (blocks[0][at], blocks[1][at]), of_sessions)
+            shared = shared_shift(night.value, night.nights)
+            value[at], centred[at] = night.value, night.value - shared.value
+            found.append(_Place(at, name, night, shared))
     models = group_numbers(a.table[["model"]].iloc[pairs["a"]], ["model"])
-    ratio = _with_neighbours(ratio, centred, models)
+    ratio = with_neighbours(LogRatio(value, ratio.error, ratio.freedom), centred, models)
     bounds = _Bounds(metric, 1 + tolerance, rate / 2 if found else rate)
-    shifts = []
-    for at, name, shared, sessions in found:
-        shared_row = _verdicts(shared, _Bounds(metric, 1 + tolerance, bounds.rate / len(found)))
-        row, of = shared_row.iloc[0], LogRatio(ratio.value[at], ratio.error[at], ratio.freedom[at])
-        verdict, low, high = Verdict(row["verdict"]), row["low"], row["high"]
-        off = verdict not in (Verdict.WORSE, Verdict.BETTER)
-        groups: tuple[Group, ...] = ()
-        shift = shared
-        # Of few that do not agree, no shift is that of all, however far it is beyond the tolerance.
-        few = len(at) < FEWEST_FOR_GROUPS
-        if (off or few) and not agree(of, float(np.log(bounds.bound))):
-            off = True
-            verdict, groups = Verdict.INCONCLUSIVE, groups_of(of.value)
-            low, high = (group.ratio for group in groups)
-            shift = _worst_night(of, shared, sessions, bounds)
-        ratio = _without(ratio, at, shift) if off else _within(ratio, at, shift, sessions)
-        shifts.append(
-            Shift(
-                *(metric.column, name, len(at), float(np.exp(shift.value[0])), low, high, verdict),
-                *((sessions[0], sessions[1]), _night(shared, sessions), off, groups),
-            )
-        )
+    shifts, other = [], ratio.value.copy()
+    for place in found:
+        night = place.night
+        if night.not_aligned.any():
+            apart = place.positions[night.not_aligned]
+            ratio = with_error(ratio, apart, night.std, night.nights.freedom)
+        shift, ratio = _shift_of_place(ratio, place, replace(bounds, rate=bounds.rate / len(found)))
+        other[place.positions] = ratio.value[place.positions] - _other_night(shift, metric)
+        shifts.append(shift)
     rows = _verdicts(ratio, bounds)
     rows["once"] = np.logical_or(
         *(as_floats(s.table[f"{metric.column}_n"])[pairs[x]] == 1 for s, x in ((a, "a"), (b, "b")))
     )
     rows["repeats"] = _repeats_needed(ratio, samples, bounds, len(rows))
-    rows = _only_worse(rows, [at for (at, *_), s in zip(found, shifts, strict=True) if s.is_open])
+    rows = _only_worse(rows, [p.positions for p, s in zip(found, shifts, strict=True) if s.is_open])
+    if (moved := np.isfinite(other) & (other != ratio.value)).any():
+        others = _verdicts(LogRatio(other, ratio.error, ratio.freedom), bounds)
+        rows = _so_or_so(rows, others, moved)
     rows = rows.assign(a=pairs["a"].to_numpy(), b=pairs["b"].to_numpy(), metric=metric.column)
     return rows[known], shifts
+
+
+def _shift_of_place(ratio: LogRatio, place: _Place, bounds: _Bounds) -> tuple[Shift, LogRatio]:
+    """Return what the configurations of a place share, and the ratios as they are judged."""
+    at, nights, shared = place.positions, place.night.nights, place.shared
+    row = _verdicts(shared, bounds).iloc[0]
+    of = LogRatio(ratio.value[at], ratio.error[at], ratio.freedom[at])
+    verdict, low, high = Verdict(row["verdict"]), row["low"], row["high"]
+    off = verdict not in (Verdict.WORSE, Verdict.BETTER)
+    reach = reach_of_nights(shared, nights, bounds.tolerance)
+    groups: tuple[Group, ...] = ()
+    shift, from_larger = shared, False
+    # Of few that do not agree, no shift is that of all, however far it is beyond the tolerance.
+    if (off or len(at) < FEWEST_FOR_GROUPS) and not agree(of, bounds.tolerance):
+        off, groups = True, groups_of(of, bounds.tolerance)
+        better = bounds.metric.higher_is_better
+        shift = worst_night(of, shared, reach, bounds.tolerance, higher_is_better=better)
+    elif off and (groups := _either_way(of, shared, bounds)):
+        from_larger = True
+    if groups:
+        verdict = Verdict.INCONCLUSIVE
+        low, high = (group.ratio for group in groups)
+    if off:
+        value = ratio.value.copy()
+        value[at] -= shift.value[0]
+        ratio = LogRatio(value, ratio.error, ratio.freedom)
+    elif nights.freedom:
+        # What they keep of the shift has its error, as far as sessions say what it is.
+        ratio = with_error(ratio, at, float(shift.error[0]), float(shift.freedom[0]))
+    return (
+        Shift(
+            metric=bounds.metric.column,
+            place=place.name,
+            configurations=len(at),
+            ratio=float(np.exp(shift.value[0])),
+            low=low,
+            high=high,
+            verdict=verdict,
+            sessions=nights.counts,
+            night_std=night_std(shared, nights),
+            taken_off=off,
+            groups=groups,
+            from_larger=from_larger,
+            blocks=place.night.blocks,
+        ),
+        ratio,
+    )
+
+
+def _either_way(ratio: LogRatio, shared: LogRatio, bounds: _Bounds) -> tuple[Group, ...]:
+    """Return the two groups of which the smaller, too, may be the one that only the night moved.
+
+    Empty where there are none; where its shift would be a change if all shared it; and where they
+    are no farther apart than the tolerance: then the larger has not changed in either case.
+    """
+    low, high = groups_of(ratio, bounds.tolerance)
+    smaller = min(low, high, key=lambda group: group.configurations)
+    night = LogRatio(np.log([smaller.ratio]), shared.error, shared.freedom)
+    is_change = _verdicts(night, bounds)["verdict"].isin([Verdict.WORSE, Verdict.BETTER])
+    if is_change.any() or np.log(high.ratio / low.ratio) <= bounds.tolerance:
+        return ()
+    return two_groups(ratio, bounds.tolerance)
+
+
+def _other_night(shift: Shift, metric: Metric) -> float:
+    """Return how much farther than was taken off the smaller group was moved for the better."""
+    if not shift.from_larger:
+        return 0.0
+    smaller = min(shift.groups, key=lambda group: group.configurations)
+    away = float(np.log(smaller.ratio / shift.ratio))
+    return away if (away > 0) == metric.higher_is_better else 0.0
+
+
+def _so_or_so(
+    rows: pd.DataFrame, others: pd.DataFrame, moved: npt.NDArray[np.bool_]
+) -> pd.DataFrame:
+    """Leave what got worse, and what is better or the same whichever group shows the night."""
+    verdict = rows["verdict"]
+    doubted = (verdict != others["verdict"]) | (verdict == Verdict.INCONCLUSIVE)
+    return _not_known(rows, doubted.to_numpy(dtype=bool) & moved)
 
 
 def _no_rows() -> pd.DataFrame:
@@ -201,15 +303,17 @@ def _no_rows() -> pd.DataFrame:
 
 
 def _only_worse(rows: pd.DataFrame, places: list[Numbers]) -> pd.DataFrame:
-    """Leave of what cannot be told from the night what got worse in its worst light.
-
-    More repeats would not tell, either.
-    """
+    """Leave of what cannot be told from the night what got worse in its worst light."""
     at = np.isin(np.arange(len(rows)), np.concatenate([*places, np.empty(0, dtype=np.int64)]))
+    return _not_known(rows, at)
+
+
+def _not_known(rows: pd.DataFrame, which: npt.NDArray[np.bool_]) -> pd.DataFrame:
+    """Call those inconclusive that are not worse. More repeats would not tell, either."""
     verdict = rows["verdict"].mask(
-        at & (rows["verdict"] != Verdict.WORSE), Verdict.INCONCLUSIVE.value
+        which & (rows["verdict"] != Verdict.WORSE), Verdict.INCONCLUSIVE.value
     )
-    unknown = {name: rows[name].mask(at) for name in ("detectable", "repeats")}
+    unknown = {name: rows[name].mask(which) for name in ("detectable", "repeats")}
     return rows.assign(verdict=verdict, **unknown)
 
 
@@ -220,78 +324,6 @@ def _resolution(side: Side, positions: pd.Series, metric: Metric) -> Array:
         if metric.step:
             return metric.step / as_floats(table[metric.column])[positions]
         return 1 / as_floats(table["requests_min"])[positions]
-
-
-def _shared(values: Array, effects: list[Array]) -> LogRatio:
-    """Return what most of the ratios of a place share, with the error between sessions."""
-    middle = float(np.median(values))
-    # The standard error of a median of normal values, with a spread that few changes do not move.
-    error = 1.2533 * 1.4826 * float(np.median(np.abs(values - middle))) / np.sqrt(len(values))
-    freedom = len(values) - 1.0
-    nights = float(sum(len(e) - 1 for e in effects))
-    if nights > 0:
-        variance = sum(float((e**2).sum()) for e in effects) / nights
-        between = np.sqrt(variance * sum(1 / len(e) for e in effects))
-        error, freedom = (between, nights) if between > error else (error, freedom)
-    return LogRatio(np.array([middle]), np.array([error]), np.array([freedom]))
-
-
-def _night(shift: LogRatio, sessions: list[int]) -> float:
-    """Return the standard deviation between sessions, as a fraction."""
-    if sum(sessions) == 2:
-        return float("nan")
-    return float(shift.error[0] / np.sqrt(sum(1 / count for count in sessions)))
-
-
-def _worst_night(
-    ratio: LogRatio, shift: LogRatio, sessions: list[int], bounds: _Bounds
-) -> LogRatio:
-    """Return the night, of those that are possible, that leaves configurations in the worst light.
-
-    It moved all as the group did that moved most for the better. Possible is what sessions differ
-    by; with one session on each side, the tolerance, beyond which a shift is a change.
-    """
-    tolerance = float(np.log(bounds.bound))
-    sign = 1.0 if bounds.metric.higher_is_better else -1.0
-    best = sign * highest_group(sign * ratio.value, noise(ratio, tolerance))
-    reach = float(t_quantile(shift.freedom, 0.975)[0] * shift.error[0])
-    most = tolerance if sum(sessions) == 2 else reach
-    return LogRatio(np.clip([best], -most, most), shift.error, shift.freedom)
-
-
-def _with_neighbours(ratio: LogRatio, centred: Array, models: Numbers) -> LogRatio:
-    """Give ratios without any repeat the error that those of their neighbours show."""
-    lacking = np.isfinite(ratio.value) & ~np.isfinite(ratio.error)
-    if not lacking.any():
-        return ratio
-    error, freedom = ratio.error.copy(), ratio.freedom.copy()
-    sizes = np.bincount(models[lacking])
-    groups = np.where(sizes[models] >= FEWEST_NEIGHBOURS, models, -1)
-    for group in np.unique(groups[lacking]):
-        of = lacking & (groups == group)
-        # Those of small groups look at all, as each of them would alone.
-        among = of if group >= 0 else lacking
-        error[of], freedom[of] = pooled_error(centred[among])
-    return LogRatio(ratio.value, error, freedom)
-
-
-def _without(ratio: LogRatio, at: Numbers, shift: LogRatio) -> LogRatio:
-    value = ratio.value.copy()
-    value[at] -= shift.value[0]
-    return LogRatio(value, ratio.error, ratio.freedom)
-
-
-def _within(ratio: LogRatio, at: Numbers, shift: LogRatio, sessions: list[int]) -> LogRatio:
-    """Give ratios that keep the shift its error, as far as sessions say what it is."""
-    if sum(sessions) == 2:
-        return ratio
-    error, freedom = ratio.error.copy(), ratio.freedom.copy()
-    own, nights = error[at] ** 2, float(shift.error[0]) ** 2
-    error[at] = np.sqrt(own + nights)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        parts = own**2 / freedom[at] + nights**2 / float(shift.freedom[0])
-        freedom[at] = (own + nights) ** 2 / parts
-    return LogRatio(ratio.value, error, freedom)
 
 
 def _verdicts(ratio: LogRatio, bounds: _Bounds) -> pd.DataFrame:

@@ -119,11 +119,10 @@ def _verdicts(found: Comparison) -> str:
 def _shift(shift: Shift) -> str:
     if shift.groups:
         low, high = (f"{g.configurations} moved by {g.ratio - 1:+.1%}" for g in shift.groups)
-        few = "; of so few, none is called better or the same" if shift.is_open else ""
         return (
             f"{METRIC_NAMES[shift.metric]}: cannot tell what is the night and what changed: of the "
-            f"{shift.configurations} configurations of {shift.place} {low}, {high}; judged as if "
-            f"the night were {shift.ratio - 1:+.1%}, so that what got worse is not missed{few}"
+            f"{shift.configurations} configurations of {shift.place} {low}, {high}; "
+            f"{_night_taken(shift)}{_blocks(shift)}"
         )
     ratio = format_interval(shift.ratio, shift.low, shift.high)
     shared = (
@@ -131,7 +130,40 @@ def _shift(shift: Shift) -> str:
         f"{shift.place} share B / A = {ratio}: {shift.verdict.value}"
     )
     night = "" if np.isnan(shift.night_std) else f", sessions differ by {shift.night_std:.1%} (SD)"
-    return f"{shared}{night}; {'taken off below' if shift.taken_off else 'kept below'}"
+    off = "taken off below" if shift.taken_off else "kept below"
+    return f"{shared}{night}; {off}{_blocks(shift)}"
+
+
+def _night_taken(shift: Shift) -> str:
+    """Return which night the configurations were judged by that do not agree on one."""
+    taken = f"{shift.ratio - 1:+.1%}"
+    if shift.from_larger:
+        low, high = shift.groups
+        fell = low.configurations > high.configurations
+        (metric,) = (metric for metric in METRICS if metric.column == shift.metric)
+        other = (
+            "the larger got worse: none is called better or the same that would not be so then, too"
+            if fell == metric.higher_is_better
+            else "the larger got better"
+        )
+        return (
+            f"{high.ratio / low.ratio - 1:.1%} apart; judged as if the night were that of the "
+            f"larger group, {taken}; if it was that of the smaller, {other}"
+        )
+    few = "; of so few, none is called better or the same" if shift.is_open else ""
+    return f"judged as if the night were {taken}, so that what got worse is not missed{few}"
+
+
+def _blocks(shift: Shift) -> str:
+    """Return, as a clause, how sessions that measured other configurations were aligned."""
+    if not shift.blocks:
+        return ""
+    named = [f"{b.configurations} moved by {b.ratio - 1:+.1%}" for b in shift.blocks[:MOST_LACKING]]
+    more = f", and {len(shift.blocks) - len(named)} more" if len(shift.blocks) > len(named) else ""
+    return (
+        "; sessions that share too few configurations are nights of their own, and each was taken "
+        f"off its own: {', '.join(named)}{more}"
+    )
 
 
 def _confounded(found: Comparison) -> list[str]:

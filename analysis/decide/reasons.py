@@ -14,6 +14,7 @@ from hpcbench.analysis.summary.configuration import Array, as_floats, plain_rows
 from hpcbench.analysis.summary.configuration_names import beside_text, short_name
 from hpcbench.analysis.summary.invalid_rows import ACCEPTABLE, accepted_text
 from hpcbench.analysis.summary.limits import LATENCY, MEMORY, Limit
+from hpcbench.analysis.summary.number_format import sure_text
 from hpcbench.records.validity import broken_rules
 
 MOST_NAMED = 5
@@ -236,12 +237,12 @@ def _broken(candidates: Candidates, limit: Limit) -> Iterator[str]:
             "--limits-by-mean"
         )
     elif kept:
-        sure = candidates.requirements.confidence
+        sure = sure_text(candidates.requirements.confidence)
         closest = np.nanmin(limit.excess(values)) * limit.value
         if metric.higher_is_better:
             closest = limit.value**2 / closest
         yield (
-            f"{limit}: {kept} of {len(means)} keep it by the mean, none with {sure * 100:.3g} % "
+            f"{limit}: {kept} of {len(means)} keep it by the mean, none with {sure} "
             f"confidence: the surest may reach {closest:.4g} {metric.unit}; more repeats"
             f"{' and longer windows' if metric is LATENCY else ''} narrow it"
         )

@@ -33,6 +33,7 @@ from hpcbench.analysis.summary.number_format import (
     format_interval,
     format_number,
     format_with_error,
+    sure_text,
 )
 from hpcbench.analysis.summary.statistics import Counts
 from hpcbench.errors import one_line
@@ -122,11 +123,8 @@ def recommendation_title(one: Recommendation, more: str) -> str:
 def _title(one: Recommendation, more: str) -> str:
     wanted = one.requirements
     limits = ", ".join(map(str, wanted.limits))
-    sure = (
-        "by the mean"
-        if wanted.limits_by_mean
-        else f"with {wanted.confidence * 100:.3g} % confidence"
-    )
+    sure = f"with {sure_text(wanted.confidence)} confidence"
+    sure = "by the mean" if wanted.limits_by_mean else sure
     within = f", {one.within_limits} within {limits} {sure}" if limits else ""
     title = escape(one_line(recommendation_title(one, more)))
     return (
@@ -242,7 +240,7 @@ def _gains(one: Recommendation) -> Iterator[str]:
     if one.base is None:
         yield "the model's own configuration (base) was not measured, so the gain is not known"
     elif one.best is not None and one.base.row["position"] == one.best["position"]:
-        yield "this is the model's own configuration (base): none of the others was better"
+        yield f"this is the model's own configuration (base): {_beside_base(one)}"
     else:
         ratio = format_interval(one.base.ratio, one.base.low, one.base.high)
         exceeds = "; base never keeps the limits" if not one.base_within_limits else ""
@@ -256,6 +254,12 @@ def _gains(one: Recommendation) -> Iterator[str]:
     if len(one.as_good) > len(one.runners_up):
         more = "hpcbench run --confirm measures all again"
         yield f"{len(one.as_good)} others cannot be told from it; {more}"
+
+
+def _beside_base(one: Recommendation) -> str:
+    if one.runners_up:
+        return "none of the others was better"
+    return "there are no others" if one.configurations == 1 else "no other can be recommended"
 
 
 def _sizing(one: Recommendation) -> Iterator[str]:

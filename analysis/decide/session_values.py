@@ -47,7 +47,7 @@ def places_of_pairs(a: Side, b: Side, pairs: pd.DataFrame) -> tuple[Numbers, lis
 
 def paired_samples(
     a: Side, b: Side, pairs: pd.DataFrame, places: Numbers, metric: str
-) -> tuple[tuple[Sample, Sample], tuple[list[Array], list[Array]]]:
+) -> tuple[tuple[Sample, Sample], tuple[list[Array], list[Array]], tuple[Numbers, Numbers]]:
     """Return the values of both sides, and by place the effects of each side's sessions.
 
     Parameters
@@ -64,8 +64,8 @@ def paired_samples(
     Returns
     -------
     tuple
-        For A and B a sample of m configurations; and for A and B, for each place, what its
-        comparable sessions share on logarithms, of mean 0.
+        For A and B a sample of m configurations; for A and B, for each place, what its comparable
+        sessions share on logarithms, of mean 0; and for A and B the block of each configuration.
 
     Notes
     -----
@@ -108,7 +108,8 @@ def paired_samples(
             ]
         samples.append(Sample(*values))
         effects.append(by_place)
-    return (samples[0], samples[1]), (effects[0], effects[1])
+    of_a, of_b = (its.blocks for its in known)
+    return (samples[0], samples[1]), (effects[0], effects[1]), (of_a, of_b)
 
 
 def most_comparable(

@@ -36,11 +36,16 @@ class PlaceSessions:
         For each place the share of its configurations that two or more of these measured.
     several
         Whether any place has more than one session, comparable or not.
+    blocks
+        Shape (m,), for each of the configurations that were asked for: 0 where one of these
+        sessions measured it; else a number of sessions that can be compared with each other, and
+        not with these.
     """
 
     counted: Sequence[Numbers]
     again: Sequence[float]
     several: bool
+    blocks: Numbers
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,7 @@ class Side:
         rows = np.bincount(at * count + session, minlength=len(sizes) * count)
         measured = rows.reshape(len(sizes), count) > 0
         counted, again = [np.flatnonzero(its) for its in measured], [0.0] * len(sizes)
+        block_of = np.zeros(len(self.table), dtype=np.int64)
         # Most results have one session at each place, and a million rows take long to look at.
         for place in np.flatnonzero(measured.sum(axis=1) > 1):
             its = at == place
@@ -105,9 +111,11 @@ class Side:
                 {"session": session[its], "configuration": configuration[its]}
             ).drop_duplicates()
             enough = min(fewest, int(np.ceil(2 / 3 * sizes[place])))
-            counted[place], repeated = _connected(found, enough)
+            counted[place], repeated, blocks = _connected(found, enough)
             again[place] = repeated / sizes[place]
-        return PlaceSessions(counted, again, bool((measured.sum(axis=1) > 1).any()))
+            block_of[blocks.index.to_numpy()] = blocks.to_numpy()
+        several = bool((measured.sum(axis=1) > 1).any())
+        return PlaceSessions(counted, again, several, block_of[configurations])
 
     def by_repeats(self, metric: str) -> Sample:
         """Return a metric with its repeats as independent values.
@@ -152,8 +160,11 @@ class Side:
         return means, _effects(means, int(self.sessions.max()) + 1 if len(self.sessions) else 0)
 
 
-def _connected(rows: pd.DataFrame, fewest: int) -> tuple[Numbers, int]:
-    """Return the sessions that share configurations, and how many of these two or more have."""
+def _connected(rows: pd.DataFrame, fewest: int) -> tuple[Numbers, int, pd.Series]:
+    """Return the sessions that share configurations, and how many of these two or more have.
+
+    And the block of each configuration, as in `PlaceSessions`.
+    """
     from scipy import sparse  # Only here: it takes long to import.
 
     numbers, session = np.unique(rows["session"], return_inverse=True)
@@ -162,7 +173,9 @@ def _connected(rows: pd.DataFrame, fewest: int) -> tuple[Numbers, int]:
     shared = (measured @ measured.T).toarray()
     labels = sparse.csgraph.connected_components(shared >= fewest, directed=False)[1]
     ours = labels == labels[np.argmax(shared.diagonal())]
-    return numbers[ours], int((measured[np.flatnonzero(ours)].sum(axis=0) >= 2).sum())
+    blocks = pd.Series(np.where(ours, 0, labels + 1)[session])
+    first = blocks.groupby(rows["configuration"].to_numpy()).min()
+    return numbers[ours], int((measured[np.flatnonzero(ours)].sum(axis=0) >= 2).sum()), first
 
 
 def session_numbers(frame: pd.DataFrame) -> Numbers:

@@ -187,7 +187,9 @@ def _reason_notes(data: pd.DataFrame) -> list[str]:
     for row in row_dicts(wrong):
         status = row["lacking"].replace("_", " ") or _NAMES[Status.UNSTABLE]
         reason = str(row["reason"]).partition("; ")[0][:_MOST_REASON_CHARACTERS]
-        text = reason if reason.startswith(status) else f"{status}: {reason}"
+        # The reason of what is invalid begins with "not valid", which says it already.
+        is_said = reason.startswith((status, "not valid"))
+        text = reason if is_said else f"{status}: {reason}"
         # What follows the colon of a point that did not settle are its windows.
         kind = _DIGITS.sub("0", text.partition(": ")[0] if not row["lacking"] else text)
         examples.setdefault(kind, text)
@@ -201,7 +203,11 @@ def _reason_notes(data: pd.DataFrame) -> list[str]:
 
 
 def _point_count(count: int) -> str:
-    return f"{count} point{'s' * (count > 1)}:"
+    return f"{_counted(count, 'point')}:"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _left_out_note(data: pd.DataFrame) -> str:
@@ -209,7 +215,7 @@ def _left_out_note(data: pd.DataFrame) -> str:
     settled = data["configurations"].iloc[0] - wrong
     parts = []
     if wrong > shown:
-        parts.append(f"{wrong - shown} configurations with fewer such points")
+        parts.append(f"{_counted(wrong - shown, 'configuration')} with fewer such points")
     if settled:
-        parts.append(f"{settled} configurations in which every measurement settled")
+        parts.append(f"{_counted(settled, 'configuration')} in which every measurement settled")
     return f"Left out: {' and '.join(parts)}." if parts else ""

@@ -65,6 +65,22 @@ def format_interval(value: float | None, low: float | None, high: float | None) 
     return f"{format_number(value)} [{format_number(low)}, {format_number(high)}]"
 
 
+def sure_text(confidence: float) -> str:
+    """Return a confidence in percent, with all of its digits: no confidence is 100 %.
+
+    Parameters
+    ----------
+    confidence
+        Between 0 and 1.
+
+    Returns
+    -------
+    str
+        ``"95 %"``, ``"99.9999 %"``.
+    """
+    return f"{100 * confidence:.14g} %"
+
+
 def format_with_error(row: Mapping[str, Any], column: str) -> str:
     """Return the mean of a metric with half the width of its interval.
 

@@ -290,7 +290,9 @@ def log_ratio(a: Sample, b: Sample, spread_a: Spread, spread_b: Spread) -> LogRa
     with np.errstate(invalid="ignore", divide="ignore"):
         of_a, of_b = spread_a.std**2 / a.n, spread_b.std**2 / b.n
         total = of_a + of_b
-        freedom = total**2 / (of_a**2 / spread_a.freedom + of_b**2 / spread_b.freedom)
+        # In shares: squares of variances as small as those of identical repeats would be 0.
+        share = of_a / total
+        freedom = 1 / (share**2 / spread_a.freedom + (1 - share) ** 2 / spread_b.freedom)
     # Without any spread, 0 / 0 degrees of freedom: any number will do.
     return LogRatio(_log(a) - _log(b), np.sqrt(total), np.where(total == 0, a.n + b.n - 1, freedom))
 

@@ -130,7 +130,45 @@ def differing(rows: Sequence[Row]) -> list[str]:
     list of str
         Keys of `TEXTS`.
     """
-    return [name for name in TEXTS if name not in POINT and _differs(name, rows)]
+    return [name for name in TEXTS if name not in POINT and differs(name, rows)]
+
+
+def differs(name: str, rows: Sequence[Row]) -> bool:
+    """Whether something tells rows apart.
+
+    Parameters
+    ----------
+    name
+        A key of `TEXTS`.
+    rows
+        Measurements.
+
+    Returns
+    -------
+    bool
+        True if two of them say something else.
+    """
+    return len(texts_of(name, rows)) > 1
+
+
+def texts_of(name: str, rows: Sequence[Row]) -> set[str]:
+    """Return all that rows say of something.
+
+    Parameters
+    ----------
+    name
+        A key of `TEXTS`.
+    rows
+        Measurements.
+
+    Returns
+    -------
+    set of str
+        As in "batch 8" and "batch 16"; empty where there is nothing to say.
+    """
+    text = TEXTS[name]
+    said = {text(row) for row in rows}
+    return said if name == "server variant" else {phrase(name, each) for each in said}
 
 
 def point_phrases(row: Row, names: Sequence[str]) -> list[str]:
@@ -358,8 +396,3 @@ TEXTS: dict[str, Callable[[Row], str]] = {
     "repeat": _setting("repeat"),
 }
 """What tells measurements apart, by its name: a function that says it in words."""
-
-
-def _differs(name: str, rows: Sequence[Row]) -> bool:
-    text = TEXTS[name]
-    return len({text(row) for row in rows}) > 1

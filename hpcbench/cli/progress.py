@@ -3,7 +3,7 @@
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from hpcbench.cli.console import SafeConsole, line_width, print_folded, print_lines
@@ -28,11 +29,13 @@ from hpcbench.cli.point_text import (
     Row,
     counted,
     differing,
+    differs,
     duration,
     jobs_text,
     point_phrases,
     pulled_text,
     retried_text,
+    texts_of,
 )
 from hpcbench.cli.table import COLOURS
 from hpcbench.cli.time_left import TimeLeft
@@ -61,8 +64,11 @@ if TYPE_CHECKING:
 _SERVER = ("server variant", "pool")
 """What each line of progress says besides the load: it may be all that is read of a run."""
 
-_REASON = len("00:00:00 ")
+_REASON = len("00:00 ")
 """How far reasons are indented: so that the times stand out."""
+
+_BEFORE = len("00:00 unstable 10,000.0 infer/s  ")
+"""What stands before the words for a point, as in most lines."""
 
 
 @contextmanager
@@ -94,8 +100,9 @@ def progress(console: Console | None = None) -> Iterator[Listener]:
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
+        # Where it is narrow the bar becomes shorter, and no number.
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        TimeElapsedColumn(table_column=Column(no_wrap=True)),
         time_left,
         console=console,
         expand=True,
@@ -161,6 +168,35 @@ def check_text(check: Check) -> Text:
     return text.append(f"\n        -> {check.todo}", style="bold") if check.todo else text
 
 
+def said_of_points(rows: Sequence[Row], width: int | None) -> tuple[list[str], tuple[str, ...]]:
+    """Return what a run says once of all its points, and what it says of each.
+
+    Parameters
+    ----------
+    rows
+        What the run sets out to measure.
+    width
+        How wide a line may be; None for any width.
+
+    Returns
+    -------
+    tuple
+        Phrases, and names of `point_text.TEXTS`. Each line says point, server variant and pool
+        where that fits; else what is the same for all is said once.
+    """
+    one_model = not differs("model", rows)
+    more = [name for name in differing(rows) if name not in _SERVER]
+    names = (*POINT[one_model:], *_SERVER, *more)
+    varying = tuple(name for name in names if differs(name, rows))
+    if width is None or not varying:
+        return [], names
+    longest = [max(map(len, texts_of(name, rows))) for name in names]
+    if _BEFORE + len(", ".join("x" * length for length in longest if length)) <= width:
+        return [], names
+    same = [name for name in (*POINT, *_SERVER) if name not in varying]
+    return point_phrases(rows[0], same), varying
+
+
 class _View:
     def __init__(self, console: Console, bar: Progress, time_left: TimeLeft) -> None:
         self._console = console
@@ -213,9 +249,9 @@ class _View:
         self._print(text + done + time_left, "bold")
         rows = plan_rows(plan)
         self._rows = {(row["point_id"], row["pool"], row["repeat"]): row for row in rows}
-        more = [name for name in differing(rows) if name not in _SERVER]
-        one_model = len({row["model_label"] for row in rows}) == 1
-        self._said = (*POINT[one_model:], *_SERVER, *more)
+        same, self._said = said_of_points(rows, line_width(self._console))
+        if same:
+            self._print(f"all points: {', '.join(same)}", "bold")
         if left:
             self._planned_keys = plan.keys_left
             self._time_left.start(plan.estimate_s, len(self._planned_keys))
@@ -225,7 +261,7 @@ class _View:
         """Print the state of the jobs when it has changed, on sites with a batch system."""
         text = "; ".join(f"{pool}: {jobs_text(asdict(jobs))}" for pool, jobs in pools.items())
         if text != self._last_jobs and any(jobs.batch for jobs in pools.values()):
-            self._print(f"{time.strftime('%H:%M:%S')} {text}", style="dim")
+            self._print(f"{time.strftime('%H:%M')} {text}", style="dim")
         self._last_jobs = text
 
     def _record(self, event: PointMeasured) -> None:
@@ -236,13 +272,14 @@ class _View:
             # The others apply nowhere, and take no time.
             self._time_left.advance()
         throughput = event.throughput_infer_per_s
-        metric = f"{throughput:10,.1f} infer/s" if throughput is not None else " " * 18
-        first = f"{time.strftime('%H:%M:%S')} {status:<8} {metric}  "
+        metric = f"{throughput:,.1f} infer/s" if throughput is not None else ""
+        # A number of many digits begins where a short status leaves space.
+        first = f"{time.strftime('%H:%M')} {status} {metric:>{24 - len(status)}}  "
         width = line_width(self._console)
         # Below the first words, unless the terminal is too narrow for that.
         indent = len(first) if width is None or width > 2 * len(first) else _REASON
         text = Text(folded_phrases(self._phrases(event), width, first, indent))
-        text.stylize(COLOURS[status], 9, 9 + len(status))
+        text.stylize(COLOURS[status], _REASON, _REASON + len(status))
         print_lines(self._console, [text])
         reason = event.reason or ""
         # How far an unstable point was from stable is in the results; a run shows many of them. A

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from hpcbench.cli import completions
 from hpcbench.cli.lines import say, say_damaged
@@ -257,6 +258,12 @@ def recommend(
 
     if targets and out is None:
         raise BadInput("--for: needs a folder", "name one by --out")
+    given = click.get_current_context().get_parameter_source("confidence")
+    if limits["limits_by_mean"] and given != ParameterSource.DEFAULT:
+        raise BadInput(
+            "--limits-by-mean with --confidence: the mean alone has no confidence",
+            "leave one of the two out",
+        )
     frame, damaged = load_chosen(
         results, RECOMMEND_COLUMNS, categories=True, accepted=accepted, all_files=all_files
     )

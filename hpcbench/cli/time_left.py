@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from rich.progress import ProgressColumn, Task
+from rich.table import Column
 from rich.text import Text
 
 TRUST = 0.1
@@ -51,7 +52,7 @@ class TimeLeft(ProgressColumn):
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        super().__init__()
+        super().__init__(Column(no_wrap=True))
         self._now = now
         self._estimate_s = 0.0
         self._points = self._done = 0
@@ -93,6 +94,8 @@ class TimeLeft(ProgressColumn):
         Returns
         -------
         rich.text.Text
-            As in "0:03:20".
+            As in "0:03:20 left"; empty at the end.
         """
-        return Text(str(timedelta(seconds=round(self.left_s))), style="progress.remaining")
+        left_s = round(self.left_s)
+        text = f"{timedelta(seconds=left_s)} left" if left_s else ""
+        return Text(text, style="progress.remaining")

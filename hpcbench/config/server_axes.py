@@ -184,11 +184,9 @@ def config_changes(asked: Mapping[str, Any]) -> dict[str, Setting]:
         no_effect.add("gpus")
     if changed.get("warmup") is True and isinstance(changed.get("accelerator"), BaseModel):
         no_effect.add("warmup")
-    return {
-        name: getattr(changed[name], "text", changed[name])
-        for name in _NAMES
-        if name in changed and name not in no_effect
-    }
+    kept = [name for name in changed if name in _PLACES and name not in no_effect]
+    kept.sort(key=_PLACES.__getitem__)
+    return {name: getattr(changed[name], "text", changed[name]) for name in kept}
 
 
-_NAMES = tuple(Server.model_fields)
+_PLACES = {name: place for place, name in enumerate(Server.model_fields)}

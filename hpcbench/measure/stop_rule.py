@@ -7,7 +7,9 @@ The warm-up is left out by the same test in each of them. MSER (White 1997, Simu
 where it would end: at the d that minimises the squared standard error of the mean of what follows,
 d in the first half. As MSER cuts something off from most series without a warm-up, too, the
 beginning is left out only if its mean differs from the rest's at the 1 % level of a t test, for
-the number of independent values that the correlation of neighbours leaves.
+the number of independent values that the correlation of neighbours leaves. Its median must differ
+as much: where a single report among others is slow, the machine stalled, and what came before is
+no warm-up. For the same reason outliers are drawn in before (Tukey 1962, Ann. Math. Stat. 33(1)).
 """
 
 import math
@@ -28,7 +30,14 @@ _LOOKS = 1.25
 """By how much a series grows until its interval is looked at again. With more looks, it would more
 often be narrow by chance in one of them (Heidelberger and Welch 1983, Oper. Res. 31(6))."""
 
+_LEAST_S = 6.0
+"""Seconds until an interval is looked at. Reports that are all alike say nothing of those that will
+be slow: what slows one of twenty, of 0.1 s, is not yet seen in 60 % of seconds, in 5 % of 6 s."""
+
 _WARM_UP_LEVEL = 0.01
+_OUTLIER = 6.0
+"""Standard deviations from the median within which the warm-up is looked for."""
+
 _CONFIDENCE = 0.95
 _MOST_CORRELATED = 0.95
 """What is correlated more than this would need more reports than any measurement has."""
@@ -101,27 +110,53 @@ def warm_up(values: ArrayLike) -> int:
         From 0 to n // 2.
     """
     series = np.asarray(values, dtype=float)
-    n = len(series)
-    if n < 4:
+    if len(series) < 4:
         return 0
-    # The variance of what follows each cut, from sums over it. Without the mean, which would cancel
-    # digits, and in one pass: the rule is asked again after each report.
+    series = _without_outliers(series)
+    errors = _squared_errors(series)
+    # Where a stall follows the warm-up, or half of a beginning is none, the best place comes too
+    # late; then an earlier one may do.
+    cut = int(np.argmin(errors))
+    while cut and not _differs(series[:cut], series[cut:]):
+        cut = int(np.argmin(errors[:cut]))
+    return cut
+
+
+def _differs(beginning: npt.NDArray[np.float64], rest: npt.NDArray[np.float64]) -> bool:
+    # Of values that are correlated, fewer are independent; without this, a beginning would be left
+    # out too often, and what is left be too even. Each part without its mean: what is between the
+    # two is no correlation.
+    apart = np.concatenate([beginning - beginning.mean(), rest - rest.mean()])
+    share = _independent(apart) / len(apart)
+    noise = rest.std(ddof=1) * math.sqrt((1 / len(beginning) + 1 / len(rest)) / share)
+    by_mean = abs(beginning.mean() - rest.mean())
+    by_median = abs(float(np.median(beginning)) - float(np.median(rest)))
+    # A rest without any spread differs from whatever is not equal to it.
+    critical = float(special.stdtrit(len(rest) - 1, 1 - _WARM_UP_LEVEL / 2))
+    return bool(min(by_mean, by_median) > critical * noise)
+
+
+def _without_outliers(series: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return a series with its outliers drawn in to a distance that noise may have.
+
+    The standard deviation is that of a normal distribution with the same median distance from the
+    median (Hampel 1974, J. Am. Stat. Assoc. 69): no outlier changes it.
+    """
+    middle = np.median(series)
+    reach = _OUTLIER * 1.4826 * float(np.median(np.abs(series - middle)))
+    # Where more than half of the values are the same, nothing tells what noise is.
+    return np.clip(series, middle - reach, middle + reach) if reach else series
+
+
+def _squared_errors(series: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the squared standard error of the mean of what follows each cut."""
+    # From sums over what follows, without the mean, which would cancel digits, and in one pass: the
+    # rule is asked again after each report.
+    n = len(series)
     centred = series - series.mean()
     counts = np.arange(n, n - n // 2 - 1, -1)
     sums, squares = (np.cumsum(each[::-1])[::-1][: n // 2 + 1] for each in (centred, centred**2))
-    errors = np.maximum(0.0, squares / counts - (sums / counts) ** 2) / counts
-    cut = int(np.argmin(errors))
-    if cut == 0:
-        return 0
-    rest = series[cut:]
-    # Of values that are correlated, fewer are independent; without this, a beginning would be left
-    # out too often, and what is left be too even.
-    r = _neighbour_correlation(series)
-    noise = rest.std(ddof=1) * math.sqrt((1 / cut + 1 / len(rest)) * (1 + r) / (1 - r))
-    differs = abs(series[:cut].mean() - rest.mean())
-    # A rest without any spread differs from whatever is not equal to it.
-    critical = float(special.stdtrit(len(rest) - 1, 1 - _WARM_UP_LEVEL / 2))
-    return cut if differs > critical * noise else 0
+    return np.asarray(np.maximum(0.0, squares / counts - (sums / counts) ** 2) / counts)
 
 
 def window_values(
@@ -258,7 +293,8 @@ def by_precision(
         All reports after the warm-up count, up to the last one of a look.
     """
     over = bool(observations) and observations[-1].end - observations[0].begin >= max_s
-    n = len(observations) if over else _last_look(len(observations))
+    look = _last_look(observations)
+    n = len(observations) if over or look is None else look
     observations = observations[:n]
     cut = _warm_up_of(observations)
     reached = None
@@ -268,7 +304,7 @@ def by_precision(
             relative_half_width([each.throughput for each in kept]),
             relative_half_width([each.latency for each in kept]),
         )
-        if reached <= precision:
+        if reached <= precision and (over or look is not None):
             return StopDecision(True, True, cut, n, cut, reached)
     if over:
         how = f"± {reached:.3g}" if reached is not None else f"{n - cut} reports"
@@ -277,10 +313,12 @@ def by_precision(
     return StopDecision(False, False, cut, n, cut, reached)
 
 
-def _last_look(count: int) -> int:
-    """Return how many of so many reports are looked at."""
-    look, following = min(count, MIN_BATCHES), MIN_BATCHES
-    while following <= count:
+def _last_look(observations: Sequence[Observation]) -> int | None:
+    """Return how many of these reports are looked at; None before the first look."""
+    ends = (each.end - observations[0].begin for each in observations)
+    short = next((n for n, seconds in enumerate(ends) if seconds >= _LEAST_S), len(observations))
+    look, following = None, max(MIN_BATCHES, short + 1)
+    while following <= len(observations):
         look, following = following, math.ceil(_LOOKS * following)
     return look
 

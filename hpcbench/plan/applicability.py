@@ -52,7 +52,8 @@ def not_applicable_reason(
     why, largest = _variant_reason(point.variant, gpus, native)
     # A server that cannot hold one of its models does not become ready for the others.
     for variant in point.served:
-        why = why or _variant_reason(variant, gpus, native)[0]
+        if variant is not point.variant:
+            why = why or _variant_reason(variant, gpus, native)[0]
         if backends is not None:
             why = why or _backend_reason(variant.model, backends)
     why = why or _load_reason(point, largest, gpus)
@@ -89,7 +90,7 @@ _ANY_VALUE = ("instance_count", "max_queue_delay_us")
 
 def _variant_reason(variant: ServerVariant, gpus: int, native: bool) -> tuple[str | None, int]:
     """Return (what speaks against a variant, its max_batch_size)."""
-    changes = tuple((axis, 1) if axis in _ANY_VALUE else (axis, v) for axis, v in variant.changes)
+    changes = tuple([(axis, 1 if axis in _ANY_VALUE else v) for axis, v in variant.changes])
     return _reason_of_all_alike(variant.model, changes, gpus, native)
 
 

@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,6 +77,28 @@ def make_factors(
         found.append(Factor(tuple(members), tuple(zip(*(axes[n] for n in members), strict=True))))
         placed.update(members)
     return found
+
+
+def narrowed(factor: Factor, names: AbstractSet[str]) -> Factor:
+    """Return a factor with some of its axes only.
+
+    Parameters
+    ----------
+    factor
+        The factor.
+    names
+        The axes to keep; those that it has not are no matter.
+
+    Returns
+    -------
+    Factor
+        As many rows as before, and in their order.
+    """
+    places = [place for place, name in enumerate(factor.names) if name in names]
+    return Factor(
+        tuple(factor.names[place] for place in places),
+        tuple(tuple(row[place] for place in places) for row in factor.rows),
+    )
 
 
 def _row_tests(
@@ -152,11 +175,10 @@ def combination_values(parts: Sequence[Factor], combination: Combination) -> dic
     dict
         Values by the name of the axis.
     """
-    return {
-        name: value
-        for part, number in zip(parts, combination, strict=True)
-        for name, value in zip(part.names, part.rows[number], strict=True)
-    }
+    found: dict[str, Any] = {}
+    for part, number in zip(parts, combination, strict=True):
+        found.update(zip(part.names, part.rows[number], strict=True))
+    return found
 
 
 def _axis_values(parts: Sequence[Sequence[Factor]], axis: str) -> dict[Hashable, Any]:

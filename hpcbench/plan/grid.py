@@ -4,13 +4,14 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 from hpcbench.config import load_axes, server_axes
 from hpcbench.config.campaign import Campaign, GroupMember, NamedVariant
 from hpcbench.config.load_axes import LoadVariant
 from hpcbench.config.model import Model
+from hpcbench.config.values import BASE
 from hpcbench.errors import BadInput
 from hpcbench.plan import axis_product, grid_axes, model_limits
 from hpcbench.plan.arrivals import Intervals
@@ -159,7 +160,7 @@ def _co_located_points(members: Sequence[Sequence[Point]], image: str) -> Iterat
         # The others are loaded, but idle: that shows what sharing costs without their load.
         for number, alone in enumerate(own):
             idle = (*served[:number], *served[number + 1 :])
-            texts = [canonical_json(server_identity(variant, image)) for variant in idle]
+            texts = [server_identity(variant, image) for variant in idle]
             for point in alone:
                 yield replace(point, id=hash_id(point.id, *texts), co_located=idle)
         for loaded in itertools.product(*own):
@@ -279,14 +280,21 @@ def _points(
     # Which models a rule is about has been answered; the model is no axis.
     for rule in rules:
         rule.pop("model", None)
-    names = [name for factor in part.factors for name in factor.names]
-    server_names = grid_axes.SERVER_NAMES.intersection(names)
-    load_names = set(names) - server_names
+    names = {name for factor in part.factors for name in factor.names}
+    # What stays as the model has it changes no variant.
+    kept = {name for f in part.factors for name in f.names if f.rows == ((BASE,),)}
     strings = model_limits.has_strings(part.triton_model)
+    # Axes of the server come before all others, so the last one varies slowest: points of a server
+    # follow each other, and of a million servers only the last one is remembered.
     variant_of = _cached(
-        part.factors, server_names, partial(_variant, part, image, campaign.server_flags)
+        part.factors,
+        grid_axes.SERVER_NAMES & names - kept,
+        partial(_variant, part, image, campaign.server_flags),
+        most=1,
     )
-    load_of = _cached(part.factors, load_names, partial(_load, part, files, strings))
+    load_of = _cached(
+        part.factors, names - grid_axes.SERVER_NAMES, partial(_load, part, files, strings)
+    )
     for combination in axis_product.allowed_combinations(part.factors, rules, dropped):
         variant, variant_text = variant_of(combination)
         load, shapes, shapes_name, load_text = load_of(combination)
@@ -314,7 +322,7 @@ def _variant(
         changes=tuple(server_axes.config_changes(values).items()),
         compared=part.compared,
     )
-    return variant, canonical_json(server_identity(variant, image))
+    return variant, server_identity(variant, image)
 
 
 def _load(
@@ -337,32 +345,29 @@ def _load(
 
 
 def _cached(
-    factors: Sequence[Factor], names: AbstractSet[str], make: Callable[[Mapping[str, Any]], V]
+    factors: Sequence[Factor],
+    names: AbstractSet[str],
+    make: Callable[[Mapping[str, Any]], V],
+    most: int | None = None,
 ) -> Callable[[Combination], V]:
     """Return ``make`` as a function of combinations, called once for the same values of its axes.
 
     Most points share their server variant or their load with others, and making either is what
-    takes the time of a large grid.
+    takes the time of a large grid. The last ``most`` are remembered; all by default.
     """
-    concerned = [
-        (place, factor)
+    concerned = {
+        place: axis_product.narrowed(factor, names)
         for place, factor in enumerate(factors)
         if not names.isdisjoint(factor.names)
-    ]
-    # A factor of one row is one axis, and the same in all combinations.
-    fixed = [factor for _, factor in concerned if len(factor.rows) == 1]
+    }
+    # A factor of one row is the same in all combinations.
+    fixed = [factor for factor in concerned.values() if len(factor.rows) == 1]
     same = axis_product.combination_values(fixed, (0,) * len(fixed))
-    places = [place for place, factor in concerned if len(factor.rows) > 1]
-    varying = [factors[place] for place in places]
-    known: dict[tuple[int, ...], V] = {}
+    varying = {place: factor for place, factor in concerned.items() if len(factor.rows) > 1}
+    parts = [*varying.values()]
 
-    def of_combination(combination: Combination) -> V:
-        key = tuple([combination[place] for place in places])
-        found = known.get(key)
-        if found is None:
-            values = axis_product.combination_values(varying, key)
-            found = make(same | {name: value for name, value in values.items() if name in names})
-            known[key] = found
-        return found
+    @lru_cache(maxsize=most)
+    def of_rows(*numbers: int) -> V:
+        return make(same | axis_product.combination_values(parts, numbers))
 
-    return of_combination
+    return lambda combination: of_rows(*[combination[place] for place in varying])

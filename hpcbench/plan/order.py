@@ -49,34 +49,38 @@ def make_placements(
     list of Placement
         As `interleave_repeats` orders them.
     """
-    by_server: dict[tuple[ServerVariant, ...], list[Point]] = {}
-    for point in points:
-        by_server.setdefault(point.served, []).append(point)
-    families: dict[Hashable, list[list[Point]]] = {}
-    for served, members in by_server.items():
-        # The models that an ensemble calls cannot leave a server while the ensemble stays on it.
-        swaps = not fresh_servers and all(variant.model.swappable for variant in served)
-        family = tuple(map(_without_scheduling, served)) if swaps else served
-        families.setdefault(family, []).append(members)
+    families = _families(points, fresh_servers)
     # Most servers of a large campaign get the same requests: kept once.
     known: dict[Requests, Requests] = {}
-    requests = {
-        family: known.setdefault(found, found)
-        for family, variants in families.items()
-        for found in (_requests(variants),)
-    }
+    requests = [known.setdefault(found, found) for found in map(_requests, families)]
     placements = [
         Placement(
             campaign=campaign,
             pool=pool,
             repeat=repeat,
             points=tuple(itertools.chain.from_iterable(order_of_repeat(variants, repeat))),
-            requests=requests[family],
+            requests=asked,
         )
         for repeat in range(repeats)
-        for family, variants in families.items()
+        for variants, asked in zip(families, requests, strict=True)
     ]
     return list(interleave_repeats(placements))
+
+
+def _families(points: Iterable[Point], fresh_servers: bool) -> list[list[list[Point]]]:
+    """Return for each Triton the points of each variant that follows another one on it."""
+    by_server: dict[tuple[ServerVariant, ...], list[Point]] = {}
+    for point in points:
+        by_server.setdefault(point.served, []).append(point)
+    if fresh_servers:
+        return [[members] for members in by_server.values()]
+    families: dict[Hashable, list[list[Point]]] = {}
+    for served, members in by_server.items():
+        # The models that an ensemble calls cannot leave a server while the ensemble stays on it.
+        swaps = all(variant.model.swappable for variant in served)
+        family = tuple(map(_without_scheduling, served)) if swaps else served
+        families.setdefault(family, []).append(members)
+    return [*families.values()]
 
 
 def order_of_repeat(variants: Sequence[list[Point]], repeat: int) -> list[list[Point]]:

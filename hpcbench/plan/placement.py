@@ -3,14 +3,15 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from hpcbench.config.load_axes import WINDOWS_IN_A_ROW
+from hpcbench.config.load_axes import WINDOWS_IN_A_ROW, LoadVariant
+from hpcbench.config.server_values import Setting
 from hpcbench.config.triton_protobuf import ModelConfig
 from hpcbench.config.values import BASE
 from hpcbench.plan import accelerators
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     # Importing the columns imports pyarrow, which planning does not use.
     from hpcbench.records.columns import Key
     from hpcbench.records.session import Session
+
+K = TypeVar("K")
 
 SERVER_START_S = 10.0
 """Time in seconds that a start of Triton is expected to take."""
@@ -123,27 +126,30 @@ class Placement:
     @property
     def served(self) -> tuple[tuple[ServerVariant, ...], ...]:
         """What its Triton holds, one after the other: one model each, or several that share it."""
-        return tuple(served for served, _ in itertools.groupby(p.served for p in self.points))
+        return tuple(served for served, _ in _runs(self.points, lambda point: point.served))
 
     @property
     def by_served(self) -> list[tuple[tuple[ServerVariant, ...], "Placement"]]:
         """The same, each with the part of the placement that is measured on it."""
-        parts = itertools.groupby(self.points, lambda point: point.served)
-        return [(served, replace(self, points=tuple(points))) for served, points in parts]
+        return [
+            (served, self if points is self.points else replace(self, points=points))
+            for served, points in _runs(self.points, lambda point: point.served)
+        ]
 
     @property
     def point_groups(self) -> tuple[PointGroup, ...]:
         """The points in their order, those that are measured at the same time in one group."""
-        groups = itertools.groupby(self.points, lambda point: point.together_id or point.id)
-        return tuple(tuple(group) for _, group in groups)
+        groups = _runs(self.points, lambda point: point.together_id or point.id)
+        return tuple(group for _, group in groups)
 
     @cached_property
     def estimate_s(self) -> float:
         """Seconds that it takes if every point settles as earlier ones, or within three windows."""
-        swaps_s = SWAP_S * (len(self.served) - 1)
+        served = self.served
+        swaps_s = SWAP_S * (len(served) - 1)
         points_s = sum(map(_estimate_s, self.point_groups))
         if self.pace is None:
-            return server_start_s(self.points[0].served) + swaps_s + points_s
+            return server_start_s(served[0]) + swaps_s + points_s
         return self.pace.ready_s + SERVER_END_S + swaps_s + self.pace.factor * points_s
 
     @property
@@ -228,6 +234,13 @@ class Placement:
         return replace(self, points=left) if left else None
 
 
+def _runs(points: PointGroup, of: Callable[[Point], K]) -> list[tuple[K, PointGroup]]:
+    """Return points that follow each other and have something in common, after that."""
+    if len(points) == 1:  # as in each of a million placements
+        return [(of(points[0]), points)]
+    return [(common, tuple(run)) for common, run in itertools.groupby(points, of)]
+
+
 def server_start_s(served: Iterable[ServerVariant]) -> float:
     """Return how long a Triton takes to start until it can be measured.
 
@@ -242,15 +255,16 @@ def server_start_s(served: Iterable[ServerVariant]) -> float:
         Time in seconds. Triton loads its models at the same time, so the slowest backend counts;
         TensorRT compiles one after the other.
     """
-    served = tuple(served)
-    backends_s = max((_backend_start_s(variant.model) for variant in served), default=0.0)
-    return SERVER_START_S + backends_s + ENGINE_S * sum(map(builds_engines, served))
+    starts = [_start_s(v.model, v.axes.get("accelerator", BASE)) for v in served]
+    return SERVER_START_S + max(starts)[0] + sum([engines_s for _, engines_s in starts])
 
 
-@lru_cache  # a grid has few models
-def _backend_start_s(model: TritonModel) -> float:
+@lru_cache  # a grid has few models, with few accelerators
+def _start_s(model: TritonModel, accelerator: Setting) -> tuple[float, float]:
+    """Seconds for the libraries of the slowest backend, and for engines."""
     models = (model, *model.composing)
-    return max(BACKEND_START_S.get(backend_name(each) or "", 0.0) for each in models)
+    backend_s = max(BACKEND_START_S.get(backend_name(each) or "", 0.0) for each in models)
+    return backend_s, ENGINE_S * _compiles(model, accelerator)
 
 
 def builds_engines(variant: ServerVariant) -> bool:
@@ -266,16 +280,14 @@ def builds_engines(variant: ServerVariant) -> bool:
     bool
         True where its first start takes minutes.
     """
-    value = variant.axes.get("accelerator", BASE)
-    if value == BASE:
-        return _builds_engines_itself(variant.model)
-    return bool(value) and json.loads(str(value))["name"] == "tensorrt"
+    return _compiles(variant.model, variant.axes.get("accelerator", BASE))
 
 
-@lru_cache  # a grid has few models
-def _builds_engines_itself(model: TritonModel) -> bool:
-    config = ModelConfig.FromString(model.config)
-    return "tensorrt" in accelerators.compiling_accelerators(config)
+def _compiles(model: TritonModel, accelerator: Setting) -> bool:
+    if accelerator == BASE:
+        config = ModelConfig.FromString(model.config)
+        return "tensorrt" in accelerators.compiling_accelerators(config)
+    return bool(accelerator) and json.loads(str(accelerator))["name"] == "tensorrt"
 
 
 def longest_s(group: PointGroup) -> float:
@@ -291,18 +303,19 @@ def longest_s(group: PointGroup) -> float:
     float
         Time in seconds where none of them settles.
     """
-    loads = [point.load for point in _loaded_points(group)]
+    loads = _loads(group)
     first_s = 0.0 if len(loads) == 1 else max(WINDOWS_IN_A_ROW * load.window_s for load in loads)
     return first_s + max(load.longest_s for load in loads)
 
 
-def _loaded_points(group: PointGroup) -> list[Point]:
-    """Return all points that load the server, also those that an earlier job has measured."""
-    return [group[0], *(b for b in group[0].co_located if isinstance(b, Point))]
+def _loads(group: PointGroup) -> list[LoadVariant]:
+    """Return all loads on the server, also those of points that an earlier job has measured."""
+    point = group[0]
+    return [point.load, *[other.load for other in point.co_located if isinstance(other, Point)]]
 
 
 def _estimate_s(group: PointGroup) -> float:
-    loads = [point.load for point in _loaded_points(group)]
+    loads = _loads(group)
     # Several models are first brought under load, and then measured.
     cycles = 1 if len(loads) == 1 else 2
-    return cycles * max(load.estimate_s for load in loads)
+    return cycles * max([load.estimate_s for load in loads])

@@ -3,6 +3,8 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import starmap
 from typing import Any
 
 from hpcbench.config.load_axes import LoadVariant
@@ -174,8 +176,8 @@ def _co_located(each: Point | ServerVariant) -> dict[str, Any]:
     return entry | {"shapes": dict(each.shapes), "load": amount | load.identity}
 
 
-def server_identity(variant: ServerVariant, image: str) -> dict[str, Any]:
-    """Return what defines a server, without whatever has its default value.
+def server_identity(variant: ServerVariant, image: str) -> str:
+    """Return canonical JSON of what defines a server, without whatever has its default value.
 
     So an axis that is added to hpcbench later changes no id, as long as its default changes
     nothing.
@@ -189,18 +191,37 @@ def server_identity(variant: ServerVariant, image: str) -> dict[str, Any]:
 
     Returns
     -------
-    dict
-        Values that JSON can hold.
+    str
+        As `canonical_json` of the whole, put together from parts that other servers have, too.
     """
+    model = variant.model
+    same = _rest_of_identity(model.name, model.digest, variant.version, variant.flags, image)
+    if not variant.changes:
+        return f"{{{same}}}"
+    # "changes" is the first of all keys.
+    return f'{{"changes":{{{",".join(sorted(starmap(_entry, variant.changes)))}}},{same}}}'
+
+
+@lru_cache
+def _rest_of_identity(
+    model: str, digest: str, version: int | None, flags: tuple[str, ...], image: str
+) -> str:
+    """Return what is the same for all variants of a model."""
     whole = {
-        "model": variant.model.name,
-        "digest": variant.model.digest,
-        "version": variant.version,
-        "changes": variant.axes,
-        "flags": list(variant.flags) or None,
+        "model": model,
+        "digest": digest,
+        "version": version,
+        "flags": flags or None,
         "image": image,
     }
-    return {name: value for name, value in whole.items() if value not in (None, {})}
+    return canonical_json({k: value for k, value in whole.items() if value is not None})[1:-1]
+
+
+# Typed: else 1 and true would be one key. A campaign of a million servers has a few values.
+@lru_cache(maxsize=2**16, typed=True)
+def _entry(axis: str, value: Setting) -> str:
+    """Return one entry of a JSON object."""
+    return canonical_json({axis: value})[1:-1]
 
 
 def canonical_json(value: Mapping[str, Any]) -> str:

@@ -23,6 +23,18 @@ from hpcbench.records.roles import may_become
 from hpcbench.records.store import PLAN_SCHEMA, record_files
 from hpcbench.records.validity import COMPUTED
 
+MAY_BE_NEGATIVE = (
+    "arrivals_seed",
+    "energy_j_per_infer_net",
+    "foreign_requests",
+    "gpu_temperature_max_c",
+    "model_version",
+)
+"""Differences, and numbers that count nothing. All others are 0 or more."""
+
+ABOVE_ZERO = ("batch_size", "concurrency", "request_rate")
+"""There is no load of 0."""
+
 JSON_COLUMNS = ("variant", "beside", "shapes")
 """Columns whose text other code takes apart."""
 
@@ -34,9 +46,10 @@ def save_results(frame: pd.DataFrame, path: str | Path) -> None:
     ----------
     frame
         One row per measurement, with columns of `hpcbench.records.columns.Record`, in any order.
-        A column that is not there is missing in every row; ``valid`` and ``invalid_reasons`` are
-        computed anew when the rows are read. Those that a `Record` cannot be made
-        without must be there, and have a value in each row. Values may have any type that loses
+        Levels of the index that have a name are columns, too. A column that is not there is
+        missing in every row; ``valid`` and ``invalid_reasons`` are computed anew when the rows are
+        read. Those that a `Record` cannot be made without must be there, and have a value in each
+        row. Values may have any type that loses
         nothing on the way to the column's own: whole floats as integers, NaN, NA and None as
         missing, tuples, lists or arrays as lists, times with a time zone.
     path
@@ -47,9 +60,18 @@ def save_results(frame: pd.DataFrame, path: str | Path) -> None:
     BadInput
         Where a column is wrong, with each of them by name, or the folder cannot be written.
         Nothing has been written then.
+    TypeError
+        Where ``frame`` is no `pandas.DataFrame`.
     """
+    if not isinstance(frame, pd.DataFrame):
+        raise TypeError(
+            f"save_results takes a pandas.DataFrame, not a {type(frame).__name__}; "
+            "pandas.DataFrame(rows) makes one of a list of dicts"
+        )
+    frame = _with_index(frame)
     columns, problems = _arrow_columns(frame)
     problems = [*_name_problems(list(frame.columns)), *problems]
+    problems += _out_of_range(columns)
     for check in () if problems else (_missing, _unknown_statuses, _no_json, _repeated):
         problems += check(columns)
     if problems:
@@ -66,6 +88,14 @@ def save_results(frame: pd.DataFrame, path: str | Path) -> None:
     # hpcbench status counts what a plan names; here all of it has been measured.
     _write(results.plan, table.select(PLAN_SCHEMA.names).replace_schema_metadata(SCHEMA.metadata))
     _write(results.records / "saved.parquet", table)
+
+
+def _with_index(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with what was made its index as columns, the numbers of rows left out."""
+    named = [level for level, name in enumerate(frame.index.names) if name is not None]
+    # A name that is there twice is said among all other problems.
+    left = frame.reset_index(level=named, allow_duplicates=True) if named else frame
+    return left.reset_index(drop=True)
 
 
 def _write(path: Path, table: pa.Table) -> None:
@@ -155,6 +185,29 @@ def _first_wrong(series: pd.Series, wanted: pa.DataType) -> str:
             low = middle
     value = series.iloc[low]
     return f"row {low} holds {str(value)[:60]!r} ({type(value).__name__})"
+
+
+def _out_of_range(columns: dict[str, pa.Array]) -> list[str]:
+    """Return which numbers cannot have been measured: infinite ones, and those below 0."""
+    problems = []
+    for name, array in columns.items():
+        values = pc.list_flatten(array) if pa.types.is_list(array.type) else array
+        if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type)):
+            continue
+        if name in ABOVE_ZERO:
+            allowed, wrong = "above 0", pc.less_equal(values, 0)
+        elif name in MAY_BE_NEGATIVE:
+            allowed, wrong = "finite", pc.is_inf(values.cast(pa.float64()))
+        else:
+            allowed, wrong = "0 or more", pc.less(values, 0)
+        if pa.types.is_floating(values.type):
+            allowed += "" if allowed == "finite" else " and finite"
+            wrong = pc.or_(wrong, pc.is_inf(values))
+        at = pc.index(wrong, True).as_py()
+        if at >= 0:
+            row = pc.list_parent_indices(array)[at] if values is not array else at
+            problems.append(f"{name}: must be {allowed}; row {row} holds {values[at]}")
+    return problems
 
 
 def _missing(columns: dict[str, pa.Array]) -> list[str]:

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from hpcbench.analysis.decide.changes import Verdict
 from hpcbench.analysis.decide.compare import compare_results
@@ -56,6 +57,24 @@ def _alarm(night: Night, chance: Chance) -> float:
     return float(compare_results(results(night, chance), b, TOLERANCE).is_worse)
 
 
+def _alarm_of_better(night: Night, chance: Chance) -> float:
+    """Whether anything is worse, where some got better."""
+    a = results(replace(night, slow=1.0), chance)
+    return float(compare_results(a, results(replace(night, name="b"), chance), TOLERANCE).is_worse)
+
+
+def _alarm_of_nights_apart(night: Night, chance: Chance) -> float:
+    """Whether anything is worse, where nothing changed and each session measured others."""
+
+    def side(name: str) -> pd.DataFrame:
+        frame = results(replace(night, name=name), chance)
+        session = frame["run_id"].astype(str).str.removeprefix(name).astype(int)
+        own = (frame["concurrency"] - 1) * night.sessions // night.configurations
+        return frame[(session == own).to_numpy(dtype=bool)].reset_index(drop=True)
+
+    return float(compare_results(side("a"), side("b"), TOLERANCE).is_worse)
+
+
 def _detectable_is_found(night: Night, chance: Chance) -> float:
     """Whether the smallest change that is said to be found is found: POWER of them are."""
     same = compare_results(results(night, chance), results(night, chance), TOLERANCE).rows
@@ -96,6 +115,9 @@ MANY = {
     "55 of 100 at 91 %, in nights (SD 5 %), 3 sessions": Night(
         slow=0.91, share=0.55, sessions=3, night_sd=0.05
     ),
+    "18 of 30 at 90 %, in nights (SD 5 %), 3 sessions": Night(
+        configurations=30, slow=0.9, share=0.6, sessions=3, night_sd=0.05
+    ),
     "30 of 100 at 80 %": Night(slow=0.8, share=0.3),
     "from 100 % to 80 % over the grid": Night(gradient=0.8),
 }
@@ -104,8 +126,18 @@ MANY = {
 FEW = {
     "5 of 9 at 85 %": Night(configurations=9, slow=0.85, share=5 / 9),
     "5 of 9 at 90 %": Night(configurations=9, slow=0.90, share=5 / 9),
+    "5 of 9 at 93 %": Night(configurations=9, slow=0.93, share=5 / 9),
+    "6 of 9 at 90 %, in nights (SD 5 %), 3 sessions": Night(
+        configurations=9, slow=0.9, share=6 / 9, sessions=3, night_sd=0.05
+    ),
+    "20 of 30 at 90 %, in nights (SD 5 %), 3 sessions": Night(
+        configurations=30, slow=0.9, share=2 / 3, sessions=3, night_sd=0.05
+    ),
+    "80 of 100 at 90 %, in nights (SD 5 %), 3 sessions": Night(
+        slow=0.9, share=0.8, sessions=3, night_sd=0.05
+    ),
 }
-"""What about half of few configurations did, so that any of them may be those that changed."""
+"""What half of few configurations did, or most of all, so that the others may have changed."""
 
 CASES = (
     _case(
@@ -175,6 +207,22 @@ CASES = (
         )
         for sd in (0.05, 0.08)
         for n in (3, 10)
+    ),
+    *(
+        _case(
+            f"compare: {k} nights (SD 5 %) that share no configuration, 3 repeats, alarms",
+            *(_alarm_of_nights_apart, Night(configurations=40, sessions=k, night_sd=0.05)),
+            most=0.05,
+        )
+        for k in (2, 10)
+    ),
+    _case(
+        "compare: 10 of 30 at 110 %, in nights (SD 5 %), 3 sessions, alarms",
+        *(
+            _alarm_of_better,
+            Night(configurations=30, slow=1.1, share=1 / 3, sessions=3, night_sd=0.05),
+        ),
+        most=0.05,
     ),
     _case(
         "compare: the smallest change that 3 repeats are said to find, found",

@@ -176,7 +176,7 @@ def progress_screen(name: str, width: int) -> str:
             listener(point_measured(entry))
     # The bar is drawn over and over, at whatever moments.
     lines = [line for line in text_of(console).splitlines() if not _BAR.search(line)]
-    return re.sub(r"\d\d:\d\d:\d\d", "12:00:00", "\n".join(lines)) + "\n"
+    return re.sub(r"^\d\d:\d\d ", "12:00 ", "\n".join(lines), flags=re.MULTILINE) + "\n"
 
 
 def reasons_screen(name: str, width: int | None) -> str:

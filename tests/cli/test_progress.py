@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -265,3 +266,33 @@ def test_a_script_shows_what_the_command_shows_on_stderr(capsys: Any) -> None:
     assert out == ""
     assert "study on here: 3 measurements" in err
     assert "ok" in err.splitlines()[-1]
+
+
+def lines_at(width: int, **changes: Any) -> list[str]:
+    """What a terminal of this width shows of the first point of a campaign."""
+    plan = planned(campaign(**changes))
+    first = plan.placements["cpu"][0]
+    out = io.StringIO()
+    with progress(Console(file=out, width=width, force_terminal=True, color_system=None)) as said:
+        said(Planned(plan))
+        point_id, pool, repeat = first.keys[0]
+        said(point_measured(record(8, point_id=point_id, pool=pool, repeat=repeat)))
+    text = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", out.getvalue()).replace("\r", "\n")
+    return [line for line in text.splitlines() if line and "0/" not in line and "1/" not in line]
+
+
+def test_a_line_says_point_server_and_pool_where_the_terminal_is_wide_enough() -> None:
+    axes = {"server": {"instance_count": [1, 2]}, "load": {"batch_size": [16, 64]}}
+    _, line = lines_at(120, **axes)
+    assert line[5:] == " ok        1,008.0 infer/s  batch 16, concurrency 1, instances 1, pool cpu"
+
+
+def test_a_narrow_terminal_says_once_what_all_points_share() -> None:
+    axes = {
+        "server": {"instance_count": [1, 2], "preferred_batch_size": [None, [16, 32]]},
+        "load": {"batch_size": [16, 64]},
+        "repeats": 2,
+    }
+    _, same, line = lines_at(80, **axes)
+    assert same == "all points: tagger, concurrency 1, pool cpu"
+    assert line[5:] == (" ok        1,008.0 infer/s  batch 16, instances 1, batching off, repeat 0")

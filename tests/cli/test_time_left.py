@@ -45,10 +45,13 @@ def test_a_plan_without_time_does_not_divide_by_nothing() -> None:
 
 
 def test_the_column_counts_from_the_first_point_on_whatever_a_queue_took() -> None:
-    clock = iter([5000.0, 5010.0, 5020.0, 5025.0]).__next__
+    clock = iter([5000.0, 5010.0, 5020.0, 5025.0, *[5090.0] * 8]).__next__
     column = TimeLeft(clock)
     column.start(100.0, 10)
-    assert column.render(None).plain == "0:01:40"  # type: ignore[arg-type]
+    assert column.render(None).plain == "0:01:40 left"  # type: ignore[arg-type]
     for _ in range(3):
         column.advance()
-    assert column.render(None).plain == "0:01:05"  # type: ignore[arg-type]
+    assert column.render(None).plain == "0:01:05 left"  # type: ignore[arg-type]
+    for _ in range(7):
+        column.advance()
+    assert column.render(None).plain == ""  # type: ignore[arg-type]

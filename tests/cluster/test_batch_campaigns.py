@@ -344,6 +344,7 @@ class TestEnding:
             study.box.said("kill", f"-{number.value}", pid)
             output, _ = process.communicate(timeout=500)
             assert process.returncode == 130, output
+            assert "Traceback" not in output
         study.check_nothing_is_left()
         assert 1 <= len(study.frame()) < 4 * 39
 

@@ -15,6 +15,8 @@ from nbclient import NotebookClient
 
 from hpcbench.analysis.figures.registry import FIGURES
 from hpcbench.analysis.figures.styles import STYLES
+from hpcbench.analysis.summary.invalid_rows import is_left_out
+from hpcbench.analysis.summary.points import summarise
 from hpcbench.cli.main import main
 from hpcbench.config.campaign import Campaign
 from hpcbench.config.load_axes import Load, Measurement
@@ -154,6 +156,30 @@ def test_the_commands_of_the_tutorial_run_as_they_stand(words, tmp_path, monkeyp
     assert done.exit_code == 0, done.output
     out = words[words.index("--out") + 1] if "--out" in words else "docs"
     assert (tmp_path / out).exists()
+
+
+def test_the_tables_of_the_tutorial_are_what_its_commands_print(monkeypatch, tmp_path):
+    """On a terminal of 80 columns."""
+    (tmp_path / "docs").symlink_to(DOCS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = re.findall(r"^```text\n(.*?)^```", TUTORIAL.read_text(), re.MULTILINE | re.DOTALL)
+    words = next(words for words in commands_of_the_tutorial() if words[0] == "recommend")
+    printed = CliRunner().invoke(main, words).stdout
+    lines = [line.rstrip() for line in printed.splitlines()]
+    assert shown
+    for block in shown:
+        assert block in "\n".join(lines)
+
+
+def test_the_tutorial_says_how_many_measurements_are_left_out_and_how_narrow_intervals_are():
+    frame = load_results(DOCS / "results" / "jet_tagger.parquet")
+    points = summarise(frame)
+    throughput = points["throughput_infer_per_s"]
+    half = (points["throughput_infer_per_s_high"] - throughput) / throughput
+    text = " ".join(TUTORIAL.read_text().split())
+    assert f"{is_left_out(frame).sum()} of the {len(frame)} measurements" in text
+    assert f"half of them are within \N{PLUS-MINUS SIGN}{half.median():.0%}" in text
 
 
 def test_the_python_of_the_tutorial_runs_as_it_stands(monkeypatch, capsys):

@@ -63,6 +63,14 @@ def test_a_window_of_several_reports_slides_by_one_of_them() -> None:
     assert (verdict.settled, verdict.first, verdict.last, verdict.warm_up) == (True, 1, 10, 1)
 
 
+def test_a_report_that_stalled_is_waited_out_and_is_no_warm_up() -> None:
+    series = [100.0 + n % 2 for n in range(30)]
+    series[4] = 40.0
+    verdict = windows(series, per_window=3)
+    # The window with the stall differs by a fifth; the three after it agree.
+    assert (verdict.settled, verdict.first, verdict.last, verdict.warm_up) == (True, 5, 14, 0)
+
+
 @pytest.mark.parametrize(
     ("slow", "max_trials", "first"), [(4, 3, 6), (2, 3, 3), (4, 4, 6), (0, 3, 0)]
 )
@@ -126,20 +134,49 @@ def test_a_slow_first_part_is_found_in_most_series() -> None:
     assert np.mean([warm_up(each) >= 4 for each in series]) > 0.9
 
 
-def precise(series: Sequence[float], **changes: Any) -> StopDecision:
+def test_a_stall_among_other_reports_does_not_make_what_came_before_it_a_warm_up() -> None:
+    chance = np.random.default_rng(6)
+    series = chance.normal(100, 3, (400, 20))
+    series[:, 6] *= 2
+    assert np.mean([warm_up(each) > 0 for each in series]) < 0.03
+    assert warm_up([7.0, 7.0, 14.0, *[7.0] * 8]) == 0
+    # Nor does it hide a warm-up before it, or move the warm-up's end.
+    series[:, :3] -= 30
+    assert np.mean([2 <= warm_up(each) <= 4 for each in series]) > 0.9
+
+
+def test_reports_of_which_some_are_slow_at_random_are_no_warm_up() -> None:
+    chance = np.random.default_rng(7)
+    for count in (9, 20, 60, 200):
+        series = chance.normal(100, 5, (200, count)) * np.where(
+            chance.random((200, count)) < 0.05, 2, 1
+        )
+        # The first report may be the slow one.
+        assert np.mean([warm_up(each) > 0 for each in series]) < 0.1
+
+
+def precise(
+    series: Sequence[float], seconds: float = 0.1, step: int = 1, **changes: Any
+) -> StopDecision:
+    """The verdict at which the rule stops, asked after so many more reports each time."""
     asked: dict[str, Any] = {"precision": 0.02, "max_s": 1000.0}
-    everything = observed(series, list(series), seconds=0.1)
-    for count in range(1, len(everything) + 1):
+    everything = observed(series, list(series), seconds=seconds)
+    for count in range(step, len(everything) + 1, step):
         verdict = by_precision(everything[:count], **(asked | changes))
         if verdict.done:
             break
     return verdict
 
 
-def test_what_hardly_varies_is_precise_after_ten_reports() -> None:
-    verdict = precise([100.0 + n % 2 for n in range(50)])
+def test_what_hardly_varies_is_precise_after_ten_reports_and_six_seconds() -> None:
+    series = [100.0 + n % 2 for n in range(70)]
+    verdict = precise(series, seconds=0.6)
     assert (verdict.settled, verdict.first, verdict.last) == (True, 0, 10)
     assert verdict.reached == pytest.approx(0.0066, abs=0.0001)
+    assert precise(series, seconds=1.0).last == 10
+    assert precise(series, seconds=0.1).last == 60
+    assert precise(series, seconds=0.1, max_s=2.0).last == 20
+    assert precise(series, seconds=0.1, max_s=2.0).settled
 
 
 def test_what_varies_too_much_ends_when_its_time_is_over() -> None:
@@ -169,7 +206,8 @@ def test_nine_of_ten_intervals_hold_the_true_mean_however_early_they_were_narrow
     covered, within = [], []
     for _ in range(120):
         series = correlated(chance, 900, correlation)
-        verdict = precise(series, precision=precision)
+        # Looks are 15 reports apart, or more.
+        verdict = precise(series, step=15, precision=precision)
         assert verdict.settled
         assert verdict.reached is not None
         mean = np.mean(series[verdict.first : verdict.last])
@@ -181,6 +219,21 @@ def test_nine_of_ten_intervals_hold_the_true_mean_however_early_they_were_narrow
 
 def test_an_interval_is_looked_at_when_a_quarter_more_was_heard() -> None:
     series = correlated(np.random.default_rng(4), 60, 0.0)
-    everything = observed(series, series, seconds=0.1)
+    everything = observed(series, series, seconds=1.0)
     looks = [by_precision(everything[:n], precision=0.01, max_s=1000.0).last for n in range(1, 31)]
     assert looks == [*range(1, 10), *[10] * 3, *[13] * 4, *[17] * 5, *[22] * 6, *[28] * 3]
+
+
+@pytest.mark.parametrize("precision", [0.05, 0.02])
+def test_intervals_hold_where_one_of_twenty_reports_is_twice_as_slow(precision: float) -> None:
+    chance = np.random.default_rng(8)
+    covered = []
+    for _ in range(80):
+        slow = np.where(chance.random(2500) < 0.05, 2.0, 1.0)
+        series = list(chance.normal(100, 5, 2500) * slow / 1.05)
+        verdict = precise(series, step=15, precision=precision)
+        assert verdict.settled
+        assert verdict.reached is not None
+        mean = np.mean(series[verdict.first : verdict.last])
+        covered.append(abs(mean - 100) <= verdict.reached * mean)
+    assert np.mean(covered) >= 0.85

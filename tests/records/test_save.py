@@ -117,6 +117,20 @@ def test_a_frame_of_records_is_a_table_of_results(tmp_path: Path) -> None:
         ({"gpus": 0}, ("gpus: must be list<item: int64>; row 0 holds '0'",)),
         ({"gpus": [(0,), (0.5,), None, None, None, None]}, ("gpus: must be list", "row 1 holds")),
         ({"ended_at": datetime(2026, 1, 1)}, ("ended_at: must be timestamp[us, tz=UTC]; row 0",)),  # noqa: DTZ001
+        ({"batch_size": [1, 1, 2, 2, -8, 4]}, ("batch_size: must be above 0; row 4 holds -8",)),
+        ({"concurrency": 0}, ("concurrency: must be above 0; row 0 holds 0",)),
+        (
+            {"throughput_infer_per_s": np.inf, "latency_p99_us": [1.0, 2.0, 3.0, -4.0, 5.0, 6.0]},
+            (
+                "throughput_infer_per_s: must be 0 or more and finite; row 0 holds inf",
+                "latency_p99_us: must be 0 or more and finite; row 3 holds -4.0",
+            ),
+        ),
+        (
+            {"windows_latency_us": [None, (1.0,), (), (2.0, np.inf), (3.0,), (4.0,)]},
+            ("windows_latency_us: must be 0 or more and finite; row 3 holds inf",),
+        ),
+        ({"energy_j_per_infer_net": -np.inf}, ("energy_j_per_infer_net: must be finite; row 0",)),
         ({"status": "done"}, ("status: 'done' is none of ok, unstable, failed",)),
         ({"variant": "instance_count=2"}, ("variant: 'instance_count=2' is no JSON of names",)),
         ({"shapes": "[1, 2]"}, ("shapes: '[1, 2]' is no JSON of names and values",)),
@@ -143,6 +157,35 @@ def test_each_wrong_column_is_named_and_nothing_is_written(
 ) -> None:
     said = refusal(save_results, measurements(**columns), tmp_path / "mine")
     assert [each for each in words if each not in said] == [], said
+    assert not (tmp_path / "mine").exists()
+
+
+def test_levels_of_the_index_that_have_a_name_are_columns(tmp_path: Path) -> None:
+    """As pandas leaves them after groupby and set_index: they must not be lost."""
+    frame = measurements()
+    save_results(frame, tmp_path / "plain")
+    for name, levels in (("one", ["concurrency"]), ("two", ["batch_size", "concurrency"])):
+        save_results(frame.set_index(levels), tmp_path / name)
+        found = load_results(tmp_path / name)
+        pd.testing.assert_frame_equal(found, load_results(tmp_path / "plain"))
+    numbered = frame.set_index("batch_size", append=True)
+    save_results(numbered, tmp_path / "numbered")
+    assert load_results(tmp_path / "numbered")["batch_size"].tolist() == [1, 1, 2, 2, 4, 4]
+    said = refusal(save_results, frame.rename_axis("speed"), tmp_path / "mine")
+    assert "speed: there is no such column" in said
+    both = frame.set_index("batch_size", drop=False)
+    assert "batch_size: is there 2 times" in refusal(save_results, both, tmp_path / "mine")
+
+
+def test_what_is_below_0_by_its_meaning_is_taken(tmp_path: Path) -> None:
+    save_results(measurements(energy_j_per_infer_net=-0.5), tmp_path / "mine")
+    assert load_results(tmp_path / "mine")["energy_j_per_infer_net"].tolist() == [-0.5] * 6
+
+
+@pytest.mark.parametrize("given", [[{"status": "ok"}], {"status": ["ok"]}, None])
+def test_what_is_no_frame_is_refused_with_what_would_be_one(given: Any, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"takes a pandas\.DataFrame, not a .*; pandas\.DataFrame"):
+        save_results(given, tmp_path / "mine")
     assert not (tmp_path / "mine").exists()
 
 

@@ -110,6 +110,113 @@ def test_of_few_of_which_half_changed_none_is_better_or_the_same_and_what_got_wo
     assert not any("would find one of" in line for line in summary_lines(found))
 
 
+@pytest.mark.parametrize(("configurations", "changed"), [(6, 4), (9, 6), (30, 20), (30, 24)])
+def test_what_most_did_may_be_the_night_and_is_not_called_the_same(
+    configurations: int, changed: int
+) -> None:
+    """The night that moved most hides what they did, and makes the others look better."""
+    share = changed / configurations
+    night = Night(configurations, sessions=3, night_sd=0.05, share=share)
+    for seed in range(2):
+        found = nights(night, slow=0.9, seed=seed)
+        (shift, *_) = found.shifts
+        assert [group.configurations for group in shift.groups] == pytest.approx(
+            [changed, configurations - changed], abs=configurations // 10
+        )
+        low, high = (group.ratio for group in shift.groups)
+        assert low / high == pytest.approx(0.9, rel=0.03)
+        assert (shift.verdict, shift.from_larger) == (Verdict.INCONCLUSIVE, True)
+        moved = found.a_table["concurrency"].iloc[found.rows["a"]].to_numpy(int) <= changed
+        verdict = found.rows["verdict"].to_numpy()
+        assert not (moved & (verdict == Verdict.SAME)).any()
+        assert found.count(Verdict.BETTER) == 0
+        (line,) = [x for x in summary_lines(found) if x.startswith("throughput: cannot tell")]
+        apart = f"{high / low - 1:.1%} apart; judged as if the night were that of the larger"
+        assert apart in line
+        assert "if it was that of the smaller, the larger got worse: none is called" in line
+        assert not any("would find one of" in x for x in summary_lines(found))
+        json.dumps(comparison_json(found, NAMES), allow_nan=False)
+
+
+def test_a_third_that_got_worse_is_found_and_that_it_may_be_the_night_is_said() -> None:
+    found = nights(Night(30, sessions=3, night_sd=0.05, share=1 / 3), slow=0.9, seed=2)
+    worse = found.rows[found.rows["verdict"] == Verdict.WORSE]
+    assert len(worse) > 15
+    assert found.a_table["concurrency"].iloc[worse["a"]].max() <= 10
+    assert found.count(Verdict.SAME) > 20
+    (line,) = [x for x in summary_lines(found) if x.startswith("throughput: cannot tell")]
+    assert line.endswith("if it was that of the smaller, the larger got better")
+
+
+def test_a_third_that_got_better_than_a_night_can_make_it_is_better() -> None:
+    found = nights(Night(30, sessions=3, night_sd=0.02, share=1 / 3), slow=1.4)
+    assert not any(shift.groups for shift in found.shifts)
+    better = found.rows[found.rows["verdict"] == Verdict.BETTER]
+    assert found.a_table["concurrency"].iloc[better["a"]].max() <= 10
+    assert len(better) == 30
+    assert found.count(Verdict.WORSE) == 0
+
+
+def in_sessions(which: Sequence[int], effects: Sequence[float], name: str, slow: float = 1) -> list:
+    """Three repeats of each configuration, in the session that ``which`` names."""
+    chance = np.random.default_rng(len(name) + len(which))
+    return [
+        record
+        for c, session in enumerate(which, 1)
+        for record in repeats(
+            1000 * c * effects[session] * (slow if c == 7 else 1) * chance.normal(1, 0.02, 3),
+            concurrency=c,
+            run_id=f"{name}{session}",
+            latency_p99_us=None,
+            latency_p50_us=None,
+            latency_avg_us=None,
+        )
+    ]
+
+
+def test_sessions_that_share_no_configuration_are_nights_of_their_own() -> None:
+    """Nothing changed but the nights: that was an alarm beside 'cannot tell what is the night'."""
+    which = [0] * 20 + [1] * 20
+    found = compared(
+        in_sessions(which, (1.0, 1.0), "a"), in_sessions(which, (0.9, 1.03), "b", slow=0.75)
+    )
+    (shift,) = found.shifts
+    assert (shift.verdict, shift.sessions) == (Verdict.INCONCLUSIVE, (2, 2))
+    assert not shift.groups
+    low, high = (block.ratio for block in shift.blocks)
+    assert (low, high) == (pytest.approx(0.9, rel=0.01), pytest.approx(1.03, rel=0.01))
+    assert shift.night_std == pytest.approx(0.068, rel=0.2)
+    worse = found.rows[found.rows["verdict"] == Verdict.WORSE]
+    assert found.a_table["concurrency"].iloc[worse["a"]].tolist() == [7]
+    assert found.count(Verdict.BETTER) == 0
+    (line,) = [x for x in summary_lines(found) if x.startswith("throughput: the 40")]
+    assert "each was taken off its own: 20 moved by -1" in line
+
+
+def test_a_night_of_few_configurations_makes_none_of_them_worse() -> None:
+    which = [0] * 30 + [1] * 3
+    night = (0.85, 1.0)
+    found = compared(in_sessions(which, (1.0, 1.0), "a"), in_sessions(which, night[::-1], "b"))
+    assert not found.is_worse
+    apart = found.a_table["concurrency"].iloc[found.rows["a"]].to_numpy(int) > 30
+    assert set(found.rows["verdict"][apart]) == {Verdict.INCONCLUSIVE}
+    assert (found.rows["verdict"][~apart] == Verdict.SAME).mean() > 0.5
+    assert found.count(Verdict.BETTER) == 0
+
+
+def test_each_configuration_in_a_session_of_its_own_is_compared_by_how_nights_differ() -> None:
+    chance = np.random.default_rng(5)
+    a, b = (
+        in_sessions(range(40), np.exp(0.06 * chance.normal(size=40)), name) for name in ("a", "bb")
+    )
+    found = compared(a, b)
+    assert not found.is_worse
+    halved = in_sessions(range(40), np.exp(0.06 * chance.normal(size=40)), "b", slow=0.4)
+    worse = compared(a, halved).rows
+    worse = worse[worse["verdict"] == Verdict.WORSE]
+    assert found.a_table["concurrency"].iloc[worse["a"]].tolist() == [7]
+
+
 def test_where_half_got_better_the_others_are_not_worse_with_one_session_each() -> None:
     """The night is taken to be no more than the tolerance, as where all moved together."""
     found = nights(Night(share=0.5), slow=1.12)

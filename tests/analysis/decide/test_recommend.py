@@ -635,6 +635,89 @@ def test_bad_options_end_with_2_and_what_is_allowed(
     assert done.exception is None or isinstance(done.exception, SystemExit)
 
 
+def test_the_options_that_size_count_on_the_command_line(tmp_path: Path) -> None:
+    results = write(tmp_path / "r", SCAN)
+    sizing = {}
+    for words in ((), ("--spares", 0), ("--spares", 3), ("--headroom", 1), ("--headroom", 0.35)):
+        done = run(results, "--json", "--rate", 100_000, *words)
+        assert done.exit_code == 0
+        (found,) = json.loads(done.stdout)
+        sizing[words] = found["sizing"]
+    assert [sizing[words]["spares"] for words in sizing] == [1, 0, 3, 1, 1]
+    usual, whole, half = (sizing[words] for words in ((), ("--headroom", 1), ("--headroom", 0.35)))
+    assert whole["capacity"] == pytest.approx(usual["capacity"] / 0.7)
+    assert half["capacity"] == pytest.approx(usual["capacity"] / 2)
+    assert half["servers"] > usual["servers"] > whole["servers"]
+    text = run(results, "--rate", 100_000, "--spares", 3, "--headroom", 0.35).output
+    assert f"{half['servers'] + 3} GPUs: {half['servers']} for the rate" in text
+    assert "and 3 to spare" in text
+    assert "35% of what clients that wait got from it" in text
+
+
+def test_the_confidence_of_a_limit_counts_on_the_command_line(tmp_path: Path) -> None:
+    results = write(tmp_path / "r", [*SCAN[:3], *spread_p99(4000, (9.4, 9.5, 9.7), 8)])
+    kept = {}
+    for confidence in (0.7, 0.95, 0.999999):
+        words = ("--max-latency-p99-ms", 10, "--confidence", confidence)
+        (found,) = json.loads(run(results, "--json", *words).stdout)
+        assert found["confidence"] == confidence
+        kept[confidence] = found["within_limits"]
+        assert f"with {100 * confidence:.8g} % confidence" in run(results, *words).output
+    assert (kept[0.7], kept[0.999999]) == (2, 1)
+
+
+def test_no_confidence_is_printed_as_certainty(tmp_path: Path) -> None:
+    words = ("--max-latency-p99-ms", 10, "--confidence", 0.999999)
+    done = run(write(tmp_path / "r", [*spread_p99(4000, (7.0, 8.0, 9.9), 8)]), *words)
+    assert done.exit_code == 1
+    assert "none with 99.9999 % confidence" in done.output
+    assert "100 %" not in done.output
+
+
+def test_a_confidence_of_the_mean_alone_is_refused(tmp_path: Path) -> None:
+    results = write(tmp_path / "r", SCAN)
+    words = ("--max-latency-p99-ms", 10, "--limits-by-mean")
+    assert run(results, *words).exit_code == 0
+    for confidence in (0.95, 0.99):
+        done = run(results, *words, "--confidence", confidence)
+        assert done.exit_code == 2
+        assert (
+            "--limits-by-mean with --confidence: the mean alone has no confidence"
+            in str(done.exception or done.output) + done.output
+        )
+
+
+def spread_p99(speed: float, p99_ms: tuple[float, ...], batch_size: int) -> list[Record]:
+    return [
+        measured(speed * (1 + repeat / 1000), p99, batch_size=batch_size, repeat=repeat)
+        for repeat, p99 in enumerate(p99_ms)
+    ]
+
+
+def test_a_configuration_alone_is_compared_with_no_others() -> None:
+    assert "(base): there are no others" in printed(only(*repeats([1000, 1010])))
+    beyond = only(
+        *repeats([1000, 1010], 5.0),
+        *repeats([2000, 2020], 50.0, concurrency=8),
+        max_latency_p99_ms=20,
+    )
+    assert "(base): no other can be recommended" in printed(beyond)
+    assert "(base): none of the others was better" in printed(only(*SCAN))
+
+
+def test_identical_repeats_beside_one_that_was_measured_once_were_measured_more_than_once() -> None:
+    """Their variance is 0: its square is no reason to know nothing."""
+    records = [
+        *(record for c in (1, 2, 3) for record in repeats([1000.0 * c] * 3, 9.0, concurrency=c)),
+        measured(4000.0, 15.0, concurrency=4),
+    ]
+    advice = only(*records, max_latency_p99_ms=10)
+    text = printed(advice)
+    assert "nothing was measured twice" not in text
+    assert "next, once" not in text
+    assert [other.as_good for other in advice.runners_up] == [False, False]
+
+
 def test_a_folder_that_is_not_there_ends_with_2(tmp_path: Path) -> None:
     done = run(tmp_path / "none")
     assert done.exit_code == 2

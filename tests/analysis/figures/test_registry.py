@@ -12,7 +12,10 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
 from hpcbench.analysis.figures import registry
-from hpcbench.analysis.figures.device_comparison import prepare_device_comparison
+from hpcbench.analysis.figures.device_comparison import (
+    draw_device_comparison,
+    prepare_device_comparison,
+)
 from hpcbench.analysis.figures.pareto_front import prepare_pareto_front
 from hpcbench.analysis.figures.registry import FIGURES, PreparedFigure, prepare_figures
 from hpcbench.analysis.figures.save import csv_table, save_figures
@@ -200,6 +203,29 @@ def test_a_comparison_takes_the_best_settled_point_of_each_device(points, drawn)
     ok = points[points["status"] == "ok"]
     best = ok.groupby(["model_label", "pool"])[T].max()
     assert data.set_index(["model_label", "pool"])[T].to_dict() == best.to_dict()
+
+
+def test_a_comparison_says_from_how_many_points_each_device_has_its_best(frame):
+    """The best of more is higher by chance, so that the fewer of one device are told."""
+    scan = frame[frame["model_label"] == frame["model_label"].iloc[0]]
+
+    def counts(of):
+        own = summarise(of)
+        return own[own[T] > 0].groupby(["gpu_name", "gpu_count"], observed=True).size().tolist()
+
+    text = notes_of_comparison(scan)
+    each = re.search(r"chosen from (.+) points: the best of more is higher by chance", text)[1]
+    found = [int(number) for number in re.findall(r"(\d+) \(", each)]
+    assert (sorted(found), len(set(found))) == (sorted(counts(scan)), 2)
+    same = scan[scan["accelerator"].isna()]
+    (count,) = set(counts(same))
+    assert f"chosen from {count} points." in notes_of_comparison(same)
+
+
+def notes_of_comparison(frame):
+    ((_, data), *_) = prepare_device_comparison(summarise(frame))
+    figure = draw_device_comparison(data, STYLES["cms"])
+    return " ".join(" ".join(text.get_text() for text in figure.texts).split())
 
 
 @pytest.mark.parametrize("find", [prepare_device_comparison, prepare_pareto_front])
