@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -129,13 +128,12 @@ def _name_problems(names: Sequence[Any]) -> list[str]:
 def _arrow_columns(frame: pd.DataFrame) -> tuple[dict[str, pa.Array], list[str]]:
     """Return the columns with the types of the table, and what is wrong with the others."""
     columns, problems = {}, []
-    known = set(SCHEMA.names)
-    for place in np.flatnonzero(~frame.columns.duplicated()):
-        name = frame.columns[place]
-        if name not in known:
+    known, twice = set(SCHEMA.names), frame.columns.duplicated()
+    for place, name in enumerate(frame.columns):
+        if name not in known or twice[place]:
             continue
         field = SCHEMA.field(name)
-        series = frame.iloc[:, place]
+        series: pd.Series[Any] = frame.iloc[:, place]
         try:
             columns[name] = _array(series, field.type)
         except (pa.ArrowException, ValueError, TypeError, OverflowError):
