@@ -94,7 +94,8 @@ def agree(ratio: LogRatio, tolerance: float) -> bool:
     fixed seed [2]_. So all others may be anywhere.
     """
     chance = np.random.default_rng(1)
-    value, error, freedom = _some_known(ratio)
+    some = some_known(ratio)
+    value, error, freedom = some.value, some.error, some.freedom
     if len(value) < FEWEST_SHARED:
         return True
     own, size = _OWN * tolerance, int(np.ceil(MOST * len(value)))
@@ -111,11 +112,22 @@ def agree(ratio: LogRatio, tolerance: float) -> bool:
     return not groups or max(group.configurations for group in groups) >= MOST * len(ratio.value)
 
 
-def _some_known(ratio: LogRatio) -> tuple[Array, Array, Array]:
-    """Return values, errors and degrees of freedom of _ENOUGH of those that have an error."""
+def some_known(ratio: LogRatio) -> LogRatio:
+    """Return as many ratios with an error as say what all of them do.
+
+    Parameters
+    ----------
+    ratio
+        Of m configurations.
+
+    Returns
+    -------
+    LogRatio
+        Of _ENOUGH or fewer than twice as many of them, in their order.
+    """
     known = np.flatnonzero(np.isfinite(ratio.value) & np.isfinite(ratio.error) & (ratio.error > 0))
     known = known[:: max(1, len(known) // _ENOUGH)]
-    return ratio.value[known], ratio.error[known], ratio.freedom[known]
+    return LogRatio(ratio.value[known], ratio.error[known], ratio.freedom[known])
 
 
 def _is_rare(seen: float, usual: Array, level: float = _LEVEL) -> bool:
@@ -157,7 +169,8 @@ def two_groups(ratio: LogRatio, tolerance: float) -> tuple[Group, ...]:
     What the means of two groups explain of the sum of squares [4]_ is held against what they
     explain of ratios that differ by their errors alone, in a simulation with a fixed seed [5]_.
     """
-    value, error, freedom = _some_known(ratio)
+    some = some_known(ratio)
+    value, error, freedom = some.value, some.error, some.freedom
     if len(value) < FEWEST_SHARED:
         return ()
     groups, count = groups_of(ratio, tolerance), len(ratio.value)

@@ -32,6 +32,7 @@ from hpcbench.analysis.decide.agreement import (
     Group,
     agree,
     groups_of,
+    some_known,
     two_groups,
 )
 from hpcbench.analysis.decide.nights import (
@@ -270,7 +271,10 @@ def _either_way(ratio: LogRatio, shared: LogRatio, bounds: _Bounds) -> tuple[Gro
     Empty where there are none; where its shift would be a change if all shared it; and where they
     are no farther apart than the tolerance: then the larger has not changed in either case.
     """
-    low, high = groups_of(ratio, bounds.tolerance)
+    # A few hundred say whether to look at all.
+    if len((some := some_known(ratio)).value) < FEWEST_SHARED:
+        return ()
+    low, high = groups_of(some, bounds.tolerance)
     smaller = min(low, high, key=lambda group: group.configurations)
     night = LogRatio(np.log([smaller.ratio]), shared.error, shared.freedom)
     is_change = _verdicts(night, bounds)["verdict"].isin([Verdict.WORSE, Verdict.BETTER])

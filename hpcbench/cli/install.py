@@ -45,7 +45,7 @@ def _replace_this_process(script: str, *arguments: str) -> NoReturn:
 def native(prefix: Path | None, extras: tuple[str, ...], verify: bool) -> None:
     """Install Triton and perf_analyzer into PREFIX, without a container and without root.
 
-    The programs come from wheels of the package index that pip uses: about 600 MB, a few minutes.
+    The programs come from wheels of the package index that pip uses: about 110 MB, a minute.
     The same command again finishes or updates what is there.
 
     Without PREFIX they go where a site file that names no prefix looks for them, as the site

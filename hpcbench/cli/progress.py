@@ -224,8 +224,10 @@ class _View:
             case Note():
                 self._print(event.text, style="yellow")
             case Stopping():
-                self._print(event.text, style="bold yellow")
+                # What the rest would take is no time that anybody waits.
+                self._time_left.start(0.0, 0)
                 self._is_stopping = True
+                self._print(event.text, style="bold yellow")
                 self._describe(self._description())
             case JobsSeen():
                 self._jobs(event.pools)

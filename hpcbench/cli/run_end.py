@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from rich.console import Console
 
-from hpcbench.analysis.summary.invalid_rows import is_left_out, is_nothing_valid
+from hpcbench.analysis.summary.invalid_rows import ACCEPTABLE, is_left_out, is_nothing_valid
 from hpcbench.analysis.summary.same_servers import ALSO
 from hpcbench.analysis.summary.searches import without_steps
 from hpcbench.cli.console import line_width, print_folded, print_lines
@@ -29,6 +29,7 @@ from hpcbench.records.validity import broken_rules
 if TYPE_CHECKING:
     from hpcbench.analysis.decide.recommend import Recommendation
     from hpcbench.cluster.driver import Summary
+    from hpcbench.records.rules import Rule
 
 FIGURES = (
     ("batch_size", "throughput_latency_vs_batch"),
@@ -144,10 +145,13 @@ def best_lines(frame: pd.DataFrame, rows: Sequence[Row], width: int | None) -> l
 
 def _invalid_lines(frame: pd.DataFrame) -> list[str]:
     """Which rules measurements break that are left out, the most frequent first."""
+    return [f"  {n} x {rule.code}: {rule.meaning}" for rule, n in _rules(frame).most_common()]
+
+
+def _rules(frame: pd.DataFrame) -> "Counter[Rule]":
     texts = frame["invalid_reasons"].dropna()
     broken = (rule for text in texts for rule in broken_rules(str(text)))
-    counts = Counter(rule.meaning for rule in broken if rule.left_out)
-    return [f"  {n} x {meaning}" for meaning, n in counts.most_common()]
+    return Counter(rule for rule in broken if rule.left_out)
 
 
 def _best(one: "Recommendation", best: Row, more: str, width: int | None) -> str:
@@ -198,7 +202,21 @@ def next_lines(
         lines.append("the same run command tries again what failed or is missing")
     elif not summary.measured_now:
         lines.append("nothing was left to measure; --new-session measures all points again")
+    if is_nothing_valid(frame):
+        lines += _invalid_ways(frame)
     return lines
+
+
+def _invalid_ways(frame: pd.DataFrame) -> list[str]:
+    """What can be done where nothing is valid, as far as the user decides over it."""
+    codes = [rule.code for rule in _rules(frame)]
+    if not codes or not set(codes) <= set(ACCEPTABLE):
+        return []
+    options = " ".join(f"--accept {code}" for code in codes)
+    return [
+        "--new-session of run measures all points again, as on a quieter machine;",
+        f"{options} of recommend, plot and report takes these all the same",
+    ]
 
 
 def _next_command(frame: pd.DataFrame, summary: "Summary") -> str:

@@ -1,6 +1,7 @@
 """Which backend runs a model, and what its files and its config.pbtxt say against measuring it."""
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from hpcbench.config.triton_protobuf import ModelConfig
 from hpcbench.plan.digest import special_kind
@@ -120,6 +121,11 @@ def _missing_files(
         if there is not None:
             if kind := special_kind(there):
                 yield f"version {version}: {there} is {kind}; Triton needs a file, and would wait"
+            elif _is_lfs_pointer(there):
+                yield (
+                    f"version {version}: {there} only points to a file in Git LFS; get it with "
+                    "git lfs pull"
+                )
             continue
         if dead := next((folder / name for name in names if (folder / name).is_symlink()), None):
             yield f"version {version}: {dead} is {path_kind(dead)}"
@@ -133,6 +139,16 @@ def _missing_files(
             )
         yield f"version {version} has no model file: {folder} holds {found}; {reader}"
 
+
+def _is_lfs_pointer(file: Path) -> bool:
+    """Whether a clone without Git LFS left its text in the place of a file."""
+    if not file.is_file():
+        return False
+    with file.open("rb") as stream:
+        return stream.read(len(_LFS)) == _LFS
+
+
+_LFS = b"version https://git-lfs.github.com/spec/"
 
 _FOUND_BY_TRITON = tuple(f"model{suffix}" for suffix in _BACKEND_OF_FILE)
 """The files by which Triton completes a configuration without a backend."""

@@ -11,10 +11,11 @@ _NO_PART = re.compile(
     # What Python, programs that check it, and notebooks keep beside a source,
     r"__pycache__|\.\w+_cache|\.ipynb_checkpoints"
     # version control,
-    r"|\.git|\.gitignore|\.gitattributes|\.gitmodules|\.gitkeep|\.hg|\.hgignore|\.svn|CVS"
-    # editors (emacs, vim, others), desktops, and NFS for files that were deleted while open.
-    r"|.*~|#.*#|\.#.*|\..*\.sw[a-p]|\.idea|\.vscode|\.DS_Store|\.directory|\.cache|Thumbs\.db"
-    r"|\.nfs[0-9a-f]+"
+    r"|\.git.*|\.hg.*|\.bzr.*|\.svn|\.jj|CVS|\.dvc|\.dvcignore|\.lfsconfig|\.mailmap"
+    # editors (emacs, vim, others), desktops, NFS and FUSE for files that were deleted while open.
+    r"|.*~|#.*#|\.#.*|\.~lock\..*#|\..*\.sw[a-p]|\..*\.kate-swp|\.idea|\.vscode|\.editorconfig"
+    r"|\.ropeproject|\.DS_Store|\._.*|\.directory|\.cache|Thumbs\.db|desktop\.ini"
+    r"|\.nfs[0-9a-f]+|\.fuse_hidden[0-9a-f]+"
 )
 """Names of files and folders that change nothing in what Triton serves."""
 

@@ -51,7 +51,7 @@ def check_columns(names: Iterable[str]) -> None:
         For a name that is not a column, with the nearest that is.
     """
     for name in names:
-        if name not in SCHEMA.names:
+        if name not in _NAMES:
             guess = did_you_mean(name, SCHEMA.names)
             raise BadInput(
                 f"there is no column '{name}'{guess and ';' + guess}",

@@ -116,8 +116,9 @@ def _check_empty(results: Results) -> None:
 def _name_problems(names: Sequence[Any]) -> list[str]:
     counts = pd.Series(list(map(str, names)), dtype=object).value_counts(sort=False)
     problems = [f"{name}: is there {count} times" for name, count in counts.items() if count > 1]
+    known = {*SCHEMA.names, *COMPUTED}
     for name in counts.index:
-        if name not in (*SCHEMA.names, *COMPUTED):
+        if name not in known:
             guess = did_you_mean(name, SCHEMA.names)
             problems.append(f"{name}: there is no such column{guess and ';' + guess}")
     problems += [f"{name}: every record has it" for name in REQUIRED if name not in counts.index]
@@ -127,11 +128,12 @@ def _name_problems(names: Sequence[Any]) -> list[str]:
 def _arrow_columns(frame: pd.DataFrame) -> tuple[dict[str, pa.Array], list[str]]:
     """Return the columns with the types of the table, and what is wrong with the others."""
     columns, problems = {}, []
-    for name in frame.columns[~frame.columns.duplicated()]:
-        if name not in SCHEMA.names:
+    known, twice = set(SCHEMA.names), frame.columns.duplicated()
+    for place, name in enumerate(frame.columns):
+        if name not in known or twice[place]:
             continue
         field = SCHEMA.field(name)
-        series = frame.loc[:, frame.columns == name].iloc[:, 0]
+        series: pd.Series[Any] = frame.iloc[:, place]
         try:
             columns[name] = _array(series, field.type)
         except (pa.ArrowException, ValueError, TypeError, OverflowError):

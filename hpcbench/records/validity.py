@@ -59,10 +59,12 @@ def _known_columns(table: pa.Table, measured: Flags) -> pa.Table:
     without any value is as good as missing.
     """
     found = {}
+    # Each column_names makes a list of all names anew.
+    there = dict(zip(table.column_names, table.columns, strict=True))
     for name in INPUTS:
-        if name not in table.column_names or table[name].null_count == len(table):
+        column = there.get(name)
+        if column is None or column.null_count == len(table):
             continue
-        column = table[name]
         is_number = pa.types.is_primitive(column.type) and not pa.types.is_temporal(column.type)
         found[name] = column.cast(pa.float64()) if is_number else column.combine_chunks()
     known = pa.table(found)

@@ -23,6 +23,7 @@ from hpcbench.cluster.events import (
     PlacementStarted,
     Planned,
     StartsWorkers,
+    Stopping,
     point_measured,
 )
 from hpcbench.cluster.run_state import PoolJobs
@@ -37,7 +38,7 @@ from hpcbench.records.folder import Results
 from hpcbench.records.frame import load_results
 from hpcbench.records.store import write_point
 from tests.cli.screens import printed
-from tests.helpers.builders import NOON, campaign, expanded, record, variant
+from tests.helpers.builders import NOON, campaign, expanded, record, triton_model, variant
 
 STARTED = PlacementStarted("p", "cpu", "0", "node", 0.0)
 
@@ -53,7 +54,8 @@ def seen(*events: Event, terminal: bool = False) -> str:
 
 
 def planned(study: Campaign, *, done: int = 0) -> Plan:
-    grid: Grid = expanded(study)
+    models = {each.name: triton_model(each.name, versions=(1, 2)) for each in study.models}
+    grid: Grid = expanded(study, models)
     site = Site(name="here", container={"prefix": "/p"}, pools={"cpu": {}})
     placements = make_placements(
         grid.points,
@@ -154,6 +156,14 @@ def test_the_bar_counts_what_was_there_and_what_came() -> None:
     )
     assert "3/3" in text
     assert "measuring (1 ok, 1 unstable)" in text
+
+
+def test_a_run_that_stops_promises_no_time() -> None:
+    study = campaign(load={"batch_size": [1, 2, 4]})
+    text = seen(Planned(planned(study)), STARTED, Stopping("wait"), terminal=True)
+    before, after = text.rsplit("stopping ", maxsplit=1)
+    assert " left" in before
+    assert " left" not in after
 
 
 def test_events_that_say_nothing_and_early_ones_are_no_trouble() -> None:
@@ -285,6 +295,11 @@ def test_a_line_says_point_server_and_pool_where_the_terminal_is_wide_enough() -
     axes = {"server": {"instance_count": [1, 2]}, "load": {"batch_size": [16, 64]}}
     _, line = lines_at(120, **axes)
     assert line[5:] == " ok        1,008.0 infer/s  batch 16, concurrency 1, instances 1, pool cpu"
+
+
+def test_a_line_names_the_version_where_the_campaign_chooses_several() -> None:
+    _, line = lines_at(120, models=[{"name": "tagger", "version": [2, 1]}])
+    assert line.endswith(", version 2")
 
 
 def test_a_narrow_terminal_says_once_what_all_points_share() -> None:

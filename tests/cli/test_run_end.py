@@ -91,10 +91,23 @@ def test_a_run_of_which_everything_failed_has_no_best_and_no_figure(tmp_path: Pa
 def test_a_run_of_which_nothing_can_be_believed_has_no_best_and_says_so(tmp_path: Path) -> None:
     text = ended(tmp_path, [measured(0, latency_avg_us=1.0), measured(1, latency_avg_us=1.0)])
     assert (
-        "best throughput: none, no measurement is valid: hpcbench check says why\n"
-        "  2 x throughput times latency is not the load asked for, by Little's law"
-    ) in text
+        "best throughput: none, no measurement is valid: hpcbench check says why "
+        "2 x LITTLE: throughput times latency is not the load asked for, by Little's law"
+    ) in " ".join(text.split())
     assert text.endswith("next:   hpcbench check 'results/my scan'\n")
+
+
+def test_where_all_was_measured_on_a_busy_machine_it_says_what_can_be_done(tmp_path: Path) -> None:
+    """What others did is a user's to judge; numbers that contradict each other are not."""
+    own = {"server_cpu_s": 2.0, "client_cpu_s": 1.0, "cpu_sampled_s": 4.0}
+    busy = {**own, "server_cpu_wait_s": 2.0, "client_cpu_wait_s": 1.0, "other_cpu_s": 3.0}
+    text = ended(tmp_path, [measured(0, **busy), measured(1, **busy)])
+    assert "  2 x DISTURBED: other processes took the CPUs" in text
+    assert text.endswith(
+        "--new-session of run measures all points again, as on a quieter machine;\n"
+        "--accept DISTURBED of recommend, plot and report takes these all the same\n"
+    )
+    assert "--accept" not in ended(tmp_path / "other", [measured(0, latency_avg_us=1.0)])
 
 
 def test_measurements_that_are_left_out_are_counted(tmp_path: Path) -> None:

@@ -74,7 +74,9 @@ def test_the_figure_compares_onnx_with_pytorch(
         pytest.skip("the native prefix has no torch: make native WITH=pytorch")
     assert len(particlenet) == 6
     names = ["throughput_latency_vs_batch"]
-    drawn = save_figures(particlenet, tmp_path / "figures", names=names).files
+    # Whether rows of a busy machine may be believed is another question.
+    frame = particlenet.assign(invalid_reasons=pd.NA)
+    drawn = save_figures(frame, tmp_path / "figures", names=names).files
     assert {path.suffix for path in drawn} == {".png", ".pdf", ".csv"}
     assert all(path.stat().st_size > 1000 for path in drawn if path.suffix != ".csv")
 

@@ -67,3 +67,36 @@ def test_a_file_that_has_changed_since_it_was_planned_is_not_sent(
     (record,) = real.measure(planned[0], site, tmp_path / "logs")
     assert record.status is Status.FAILED
     assert "has changed since it was planned" in (record.reason or "")
+
+
+def test_requests_that_come_in_bursts_wait_longer_than_at_random_and_these_than_in_turn(
+    tmp_path: Path, native_prefix: Path
+) -> None:
+    models.sleeping(tmp_path / "models", seconds=0.01)
+    measured = [
+        record
+        for kind, load in {
+            "bursts": {"request_intervals": str(bursts(tmp_path / "a.txt", 60, 12))},
+            "others": {"request_rate": 60, "request_distribution": ["poisson", "constant"]},
+        }.items()
+        for record in real.measured(
+            *quick_run(
+                tmp_path,
+                native_prefix,
+                tmp_path / "models",
+                models=[{"name": "sleeper"}],
+                load=load,
+                measurement=QUICK | {"measurement_interval_ms": 600},
+            ),
+            tmp_path / kind,
+        )
+    ]
+    found = {record.request_distribution: record for record in measured}
+    # The mean rate is the same.
+    assert {round(record.request_rate or 0) for record in measured} == {60}
+    for less, more in [("constant", "poisson"), ("poisson", "intervals")]:
+        # A machine that stalls for a tenth of a second may spoil a p99, and not this one.
+        assert (found[less].latency_p90_us or 0) < (found[more].latency_p90_us or 0)
+        assert (found[less].latency_avg_us or 0) < (found[more].latency_avg_us or 0)
+    # The last one of twelve that are due at once waits for eleven.
+    assert (found["intervals"].latency_p99_us or 0) >= 0.95 * 12 * 10_000

@@ -124,6 +124,16 @@ def test_a_model_file_that_nobody_can_read_to_an_end_is_refused(
     assert f"{network} is a socket" in reason
 
 
+def test_what_a_clone_without_git_lfs_leaves_in_the_place_of_a_model_is_refused(
+    tmp_path: Path,
+) -> None:
+    network = write_model(tmp_path) / "1" / "model.onnx"
+    network.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n")
+    assert said(read_model(tmp_path, "tagger")) == [
+        f"version 1: {network} only points to a file in Git LFS; get it with git lfs pull"
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "config", "file", "words"),
     [

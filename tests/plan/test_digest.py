@@ -83,6 +83,12 @@ def test_a_single_file_has_a_digest_that_does_not_depend_on_its_name(tmp_path: P
         ".mypy_cache/3.12/cache.json",
         ".vscode/settings.json",
         ".DS_Store",
+        ".gitlab-ci.yml",
+        ".hgtags",
+        ".dvc/config",
+        ".editorconfig",
+        "1/._model.py",
+        "1/.~lock.model.py#",
         "1/.nfs00000000000a1b2c",
     ],
 )

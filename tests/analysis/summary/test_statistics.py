@@ -174,7 +174,10 @@ def test_measurements_that_differ_in_a_column_of_a_configuration_are_never_joine
 ) -> None:
     one, other = measured(repeat=0), measured(repeat=1, **{column: _other(column)})
     assert len(summary(one, other)) == 2
-    assert len(summary(one, measured(repeat=1))) == 1
+
+
+def test_measurements_that_differ_in_none_are_joined() -> None:
+    assert len(summary(measured(repeat=0), measured(repeat=1))) == 1
 
 
 def test_what_may_differ_between_repeats_does_not_part_them() -> None:
