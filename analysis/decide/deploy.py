@@ -8,8 +8,9 @@ there. Where something else is recommended for one of them, these are a folder o
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from hpcbench.analysis.summary.configuration_names import (
     server_text,
 )
 from hpcbench.analysis.summary.number_format import format_with_error
-from hpcbench.errors import BadInput
+from hpcbench.errors import BadInput, one_line
 
 LIST = "recommendation.json"
 README = "README.md"
@@ -78,25 +79,37 @@ def write_deployment(
     Raises
     ------
     BadInput
-        The folder holds anything else, or cannot be written.
+        The folder holds anything else, or cannot be written; or no model's name can be that of a
+        folder. Where only some cannot, theirs are the recommendations without files.
     """
-    _check(advice)
+    names = unfit_names(advice)
+    if names and all(one.identity["model"] in names for one in advice):
+        raise BadInput(
+            unfit_text(names),
+            "leave out --out: the recommendations are printed",
+        )
+    known_configs = (config_to_deploy(one, configs) for one in advice)
+    others = _unfit(name for config in known_configs if config for name in config.others)
+    if others:
+        raise BadInput(unfit_text(others), "these results were not written by hpcbench")
     try:
         _clear(out)
         out.mkdir(parents=True, exist_ok=True)
         listed, written = [], []
         asked = production or ForProduction()
         numbers = asked.numbers or (None,) * len(advice)
-        folders = deployment_folders(advice, configs)
+        fits = [str(one.identity["model"]) not in names for one in advice]
+        places = iter(deployment_folders([*compress(advice, fits)], configs))
+        folders = [next(places) if fit else None for fit in fits]
         for one, folder, known in zip(advice, folders, numbers, strict=True):
             config = config_to_deploy(one, configs)
             path = None
-            if config and config.text:
+            if folder and config and config.text:
                 path = out / folder / "config.pbtxt"
                 path.parent.mkdir(parents=True)
                 path.write_text(config.text, encoding="utf-8")
                 written.append(path)
-            files = _write_for_production(asked.targets, one, known, out, folder)
+            files = _write_for_production(asked.targets, one, known, out, folder) if folder else []
             written += files
             listed.append(
                 recommendation_json(one)
@@ -107,6 +120,8 @@ def write_deployment(
                 }
             )
         for one, folder, entry in zip(advice, folders, listed, strict=True):
+            if folder is None:
+                continue
             files = _write_others(config_to_deploy(one, configs), out / folder.parent)
             written += files
             entry["files"] += [str(each.relative_to(out)) for each in files]
@@ -150,14 +165,43 @@ def _write_for_production(
 _WRITTEN = {"config.pbtxt", *(name for name, _ in TARGETS.values())}
 
 
-def _check(advice: list[Recommendation]) -> None:
-    for one in advice:
-        model = str(one.identity["model"])
-        if not re.fullmatch(r"\w[\w.+-]*", model):
-            raise BadInput(
-                f"the model's name {model!r} cannot be the name of a folder",
-                "leave out --out: the recommendations are printed",
-            )
+def unfit_names(advice: list[Recommendation]) -> list[str]:
+    """Return the models that get no files, because their names cannot be those of folders.
+
+    Parameters
+    ----------
+    advice
+        The recommendations.
+
+    Returns
+    -------
+    list of str
+        Each once.
+    """
+    return _unfit(str(one.identity["model"]) for one in advice)
+
+
+def _unfit(names: Iterable[str]) -> list[str]:
+    return [name for name in dict.fromkeys(names) if not re.fullmatch(r"\w[\w.+-]*", name)]
+
+
+def unfit_text(names: list[str]) -> str:
+    """Say that some models get no files.
+
+    Parameters
+    ----------
+    names
+        From `unfit_names`, one at least.
+
+    Returns
+    -------
+    str
+        A sentence without a full stop.
+    """
+    named = ", ".join(map(repr, names))
+    if len(names) == 1:
+        return f"the model's name {named} cannot be the name of a folder"
+    return f"the models' names {named} cannot be the names of folders"
 
 
 def _clear(out: Path) -> None:
@@ -222,7 +266,7 @@ def _versions(advice: list[Recommendation]) -> list[str]:
     for one in advice:
         if one.best:
             versions.setdefault(one.identity["model"], set()).add(one.identity["model_version"])
-    several = sorted(model for model, known in versions.items() if len(known) > 1)
+    several = sorted(one_line(model) for model, known in versions.items() if len(known) > 1)
     return [
         line
         for model in several
@@ -235,21 +279,23 @@ def _versions(advice: list[Recommendation]) -> list[str]:
 
 
 def _section(one: Recommendation, heading: str, files: list[str]) -> str:
-    head = f"## {heading}\n"
+    head = f"## {one_line(heading)}\n"
     if one.best is None:
-        return f"{head}\nNothing is recommended: {'; '.join(one.failing)}.\n"
-    lines = [head, *files, *_use(one.best), f"- chosen for its {one.requirements.metric.name}"]
+        return f"{head}\nNothing is recommended: {one_line('; '.join(one.failing))}.\n"
+    lines = [*files, *_use(one.best), f"- chosen for its {one.requirements.metric.name}"]
     if one.requirements.limits:
         lines[-1] += f", within {', '.join(map(str, one.requirements.limits))}"
     lines += [f"- {sentence}" for sentence in result_sentences(one)]
     lines += [f"- note: {note}" for note in one.notes]
-    return "\n".join(lines) + "\n"
+    return "\n".join([head, *map(one_line, lines)]) + "\n"
 
 
 def _file_lines(
     one: Recommendation, configs: Mapping[str, Config], written: str | None
 ) -> list[str]:
     """Return what to do with the file of a recommendation."""
+    if names := unfit_names([one]):
+        return [f"- no files: {unfit_text(names)}"]
     config = config_to_deploy(one, configs)
     if config is None:
         return ["- configuration: not known: these results hold no config.pbtxt"]

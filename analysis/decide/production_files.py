@@ -5,28 +5,25 @@ Each begins with the rows that its numbers come from, how sure they are, and wha
 
 import json
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import yaml
 
-from hpcbench.analysis.decide.production import (
-    MEMORY_MARGIN,
-    PROBE_PERIOD_S,
-    READY_MARGIN,
-    TIMEOUT_MARGIN,
-    Production,
-)
+from hpcbench.analysis.decide.production import PROBE_PERIOD_S, Production
+from hpcbench.analysis.decide.production_sources import CMSSW_TIMEOUT_S, comment
 from hpcbench.analysis.decide.recommend import Recommendation, Row
 
 _MODELS = "/models"
 _BINARY = "/opt/tritonserver/bin/tritonserver"
 
-CMSSW_TIMEOUT_S = 30
-"""What the parser of HeterogeneousCore/SonicTriton/python/customize.py has by default."""
+_EXIT_TIMEOUT_S = 60
+
+_GRACE_S = _EXIT_TIMEOUT_S + 30
+"""Kubernetes kills a pod after 30 s by default, before Triton has answered what it has begun."""
 
 
-def triton_command(best: Row, numbers: Production) -> str:
+def triton_command(best: Row, numbers: Production, head: str) -> str:
     """Return the command line of the server.
 
     Parameters
@@ -35,6 +32,8 @@ def triton_command(best: Row, numbers: Production) -> str:
         The recommended configuration.
     numbers
         Its numbers.
+    head
+        What to begin with, from `production_sources.comment`.
 
     Returns
     -------
@@ -42,7 +41,7 @@ def triton_command(best: Row, numbers: Production) -> str:
         A shell script.
     """
     words = _server_words(best, numbers)
-    return f'#!/bin/sh\n{_comment(numbers)}exec {shlex.join(words)} "$@"\n'
+    return f'#!/bin/sh\n{head}exec {shlex.join(words)} "$@"\n'
 
 
 def _server_words(best: Row, numbers: Production) -> list[str]:
@@ -50,7 +49,7 @@ def _server_words(best: Row, numbers: Production) -> list[str]:
         *("tritonserver", f"--model-repository={_MODELS}", "--model-control-mode=explicit"),
         # In this mode Triton loads by itself what an ensemble calls, and nothing else.
         *(f"--load-model={name}" for name in (best["model"], *numbers.needs)),
-        "--exit-timeout-secs=60",
+        f"--exit-timeout-secs={_EXIT_TIMEOUT_S}",
         *_flags(best),
     ]
 
@@ -61,7 +60,7 @@ def _flags(best: Row) -> list[str]:
     return list(json.loads(text)) if isinstance(text, str) else []
 
 
-def supersonic_values(best: Row, numbers: Production) -> str:
+def supersonic_values(best: Row, numbers: Production, head: str) -> str:
     """Return values for SuperSONIC's Helm chart: helm upgrade -f values.yaml.
 
     Parameters
@@ -70,6 +69,8 @@ def supersonic_values(best: Row, numbers: Production) -> str:
         The recommended configuration.
     numbers
         Its numbers.
+    head
+        What to begin with, from `production_sources.comment`.
 
     Returns
     -------
@@ -104,10 +105,22 @@ def supersonic_values(best: Row, numbers: Production) -> str:
         "# Add triton.modelRepository.storageType (pvc, nfs or cvmfs-pvc): where your models are.\n"
         "# The threshold and the most replicas count with keda.enabled: true.\n"
     )
-    return _comment(numbers) + cluster + yaml.safe_dump(content, sort_keys=False)
+    return head + _threshold(numbers) + cluster + yaml.safe_dump(content, sort_keys=False)
 
 
-def cmssw_pset(best: Row, numbers: Production) -> str:
+def _threshold(numbers: Production) -> str:
+    """Say where the chart's whole numbers take the threshold out of what was measured."""
+    threshold, highest = numbers.server_load_threshold, numbers.queue_ms_high
+    if threshold is None or highest is None or threshold <= highest:
+        return ""
+    times = f"{threshold / highest:.2g} times the highest" if highest else "more than any"
+    return (
+        f"# serverLoadThreshold {threshold}: the chart takes whole numbers from 1. This is {times} "
+        "queue\n# that was measured, so that servers may be added too late.\n"
+    )
+
+
+def cmssw_pset(best: Row, numbers: Production, head: str) -> str:
     """Return the parameters of a TritonClient, and of a server of the TritonService.
 
     The parameters are those of ``fillPSetDescription`` in HeterogeneousCore/SonicTriton/src of
@@ -119,6 +132,8 @@ def cmssw_pset(best: Row, numbers: Production) -> str:
         The recommended configuration.
     numbers
         Its numbers.
+    head
+        What to begin with, from `production_sources.comment`.
 
     Returns
     -------
@@ -131,17 +146,17 @@ def cmssw_pset(best: Row, numbers: Production) -> str:
     timeout_s = CMSSW_TIMEOUT_S if numbers.timeout_s is None else numbers.timeout_s
     model, batch = best["model"], best["batch_size"]
     return (
-        f"{_comment(numbers)}"
+        f"{head}"
         f"# Batch size {batch}: the producer chooses it, by setBatchSize(); no more than\n"
         "# max_batch_size of the config.pbtxt below.\n"
         "# Retries: the newest CMSSW has the VPSet Retry, older ones allowedTries: not set here.\n"
         "import FWCore.ParameterSet.Config as cms\n\n"
         "Client = cms.PSet(\n"
         f'    mode = cms.string("{mode}"),\n'
-        f'    modelName = cms.string("{model}"),\n'
-        f'    modelVersion = cms.string("{version or ""}"),\n'
+        f"    modelName = cms.string({_quoted(model)}),\n"
+        f"    modelVersion = cms.string({_quoted(version or '')}),\n"
         "    # a path below CMSSW_SEARCH_PATH: put PACKAGE/SUBSYSTEM/data/models/ before it\n"
-        f'    modelConfigPath = cms.FileInPath("{model}/config.pbtxt"),\n'
+        f"    modelConfigPath = cms.FileInPath({_quoted(f'{model}/config.pbtxt')}),\n"
         f"    timeout = cms.untracked.uint32({timeout_s}),\n"
         '    timeoutUnit = cms.untracked.string("seconds"),\n'
         ")\n\n"
@@ -155,7 +170,12 @@ def cmssw_pset(best: Row, numbers: Production) -> str:
     )
 
 
-def kubernetes_manifests(best: Row, numbers: Production) -> str:
+def _quoted(text: str) -> str:
+    """Return a string of Python's: that of JSON is one, and ends at no quote of the results."""
+    return json.dumps(text)
+
+
+def kubernetes_manifests(best: Row, numbers: Production, head: str) -> str:
     """Return a Deployment and a Service, for those without SuperSONIC.
 
     Parameters
@@ -164,13 +184,16 @@ def kubernetes_manifests(best: Row, numbers: Production) -> str:
         The recommended configuration.
     numbers
         Its numbers.
+    head
+        What to begin with, from `production_sources.comment`.
 
     Returns
     -------
     str
         Two YAML documents. Where no container was measured, the image is to be filled in.
     """
-    name = "".join(c if c.isalnum() else "-" for c in str(best["model"]).lower()).strip("-")[:50]
+    plain = "".join(c if c.isascii() and c.isalnum() else "-" for c in str(best["model"]).lower())
+    name = plain[:50].strip("-") or "model"
     labels = {"app.kubernetes.io/name": f"triton-{name}"}
     ports = {"http": 8000, "grpc": 8001, "metrics": 8002}
     ready = {"httpGet": {"path": "/v2/health/ready", "port": "http"}}
@@ -193,6 +216,7 @@ def kubernetes_manifests(best: Row, numbers: Production) -> str:
         container["resources"] = resources
     claim = {"claimName": "models"}
     pod = {
+        "terminationGracePeriodSeconds": _GRACE_S,
         "containers": [container],
         "volumes": [{"name": "models", "persistentVolumeClaim": claim}],
     }
@@ -217,7 +241,7 @@ def kubernetes_manifests(best: Row, numbers: Production) -> str:
             ],
         },
     }
-    return _comment(numbers) + yaml.safe_dump_all([deployment, service], sort_keys=False)
+    return head + yaml.safe_dump_all([deployment, service], sort_keys=False)
 
 
 _CHOOSE = "CHOOSE-A-TAG"
@@ -238,57 +262,7 @@ def _resources(numbers: Production, unit: str) -> dict[str, Any]:
     return {"limits": wanted, "requests": dict(wanted)}
 
 
-def _comment(numbers: Production) -> str:
-    return "".join(f"# {line}\n" for line in _sources(numbers))
-
-
-def _sources(numbers: Production) -> Iterator[str]:
-    yield (
-        f"From {numbers.rows} measurements of the recommended configuration in "
-        f"{numbers.sessions} session{'s' * (numbers.sessions != 1)}."
-    )
-    if numbers.beside is not None:
-        yield f"Measured on a shared server, {numbers.beside}: it has to load these models, too."
-    yield "Starting values: network and proxy between clients and servers were not measured."
-    if numbers.queue_ms_per_execution is not None:
-        load = f"concurrency {numbers.concurrency}" if numbers.concurrency else "the measured rate"
-        yield (
-            f"Queue per executed batch: {numbers.queue_ms_per_execution:.3g} ms at {load}, "
-            f"{numbers.queue_ms_low:.3g} to {numbers.queue_ms_high:.3g} in "
-            f"{numbers.load_rows} rows."
-        )
-    else:
-        yield "Not known: the time in the queue per executed batch."
-    if numbers.ready_max_s is not None:
-        yield (
-            f"Ready after {numbers.ready_median_s:.1f} s (median), {numbers.ready_max_s:.1f} s at "
-            f"most, of {numbers.ready_starts} rows; {READY_MARGIN:g} times that is waited for."
-        )
-    else:
-        yield "Not known: how long a server needs until it is ready."
-    if numbers.memory_max_bytes is not None:
-        yield (
-            f"Resident memory {numbers.memory_max_bytes / 2**20:.0f} MiB at most; the limit is "
-            f"{MEMORY_MARGIN:g} times that. CPUs: {numbers.cpus or 'not known'}."
-        )
-    else:
-        yield "Not known: the memory of the server; resources are left as they are."
-    if numbers.latency_p99_ms is not None:
-        kind = "an upper bound" if numbers.latency_is_bound else "as measured, no bound"
-        yield (
-            f"p99 latency {numbers.latency_p99_ms:.3g} ms ({kind}); a client waits "
-            f"{TIMEOUT_MARGIN:g} times that, 1 s at least."
-        )
-    else:
-        yield f"Not known: the p99 latency; a client of CMSSW waits {CMSSW_TIMEOUT_S} s."
-    if numbers.servers is None:
-        yield "Not computed: how many servers are needed; recommend --rate says it."
-    if numbers.image is None:
-        version = numbers.triton_version or "unknown"
-        yield f"No image of a registry was measured; Triton was {version}: choose that one."
-
-
-TARGETS: Mapping[str, tuple[str, Callable[[Row, Production], str]]] = {
+TARGETS: Mapping[str, tuple[str, Callable[[Row, Production, str], str]]] = {
     "triton": ("tritonserver.sh", triton_command),
     "supersonic": ("values.yaml", supersonic_values),
     "cmssw": ("triton_client.py", cmssw_pset),
@@ -319,4 +293,4 @@ def production_file(
     if one.best is None or numbers is None:
         return None
     name, write = TARGETS[target]
-    return name, write(one.best, numbers)
+    return name, write(one.best, numbers, comment(one, one.best, numbers))

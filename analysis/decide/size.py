@@ -315,7 +315,9 @@ def _clients(candidates: Candidates, best: int) -> tuple[int | None, int | None]
     table, wanted = candidates.table, candidates.requirements
     if pd.isna(table["concurrency"].iloc[best]):
         return None, None
-    line = _alike(table, best, ["concurrency"]) & candidates.measured
+    # Imported results do not know every load.
+    known = table["concurrency"].notna().to_numpy(dtype=bool)
+    line = _alike(table, best, ["concurrency"]) & candidates.measured & known
     places = np.flatnonzero(line)[np.argsort(as_floats(table["concurrency"])[line])]
     last = int(np.flatnonzero(_limits_kept(candidates)[places])[-1])
     concurrency = as_floats(table["concurrency"])[places]

@@ -18,6 +18,8 @@ from hpcbench.cli.rows import ACCEPT, ALL, load_chosen, load_whole
 from hpcbench.errors import BadInput
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from hpcbench.analysis.decide.recommend import Recommendation
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
@@ -264,8 +266,13 @@ def recommend(
             "--limits-by-mean with --confidence: the mean alone has no confidence",
             "leave one of the two out",
         )
+    columns = RECOMMEND_COLUMNS
+    if out is not None:
+        from hpcbench.analysis.decide.production import PRODUCTION_COLUMNS
+
+        columns = tuple(dict.fromkeys((*columns, *PRODUCTION_COLUMNS)))
     frame, damaged = load_chosen(
-        results, RECOMMEND_COLUMNS, categories=True, accepted=accepted, all_files=all_files
+        results, columns, categories=True, accepted=accepted, all_files=all_files
     )
     advice = recommend_on_all_servers(frame, Requirements(**limits))
     if as_json:
@@ -274,13 +281,17 @@ def recommend(
     else:
         recommend_text.print_recommendations(advice, SafeConsole())
     if out is not None:
-        for path in _write_deployment(results, advice, out, targets):
+        for path in _write_deployment(results, frame, advice, out, targets):
             say(path, err=as_json)
     return say_damaged(damaged) or int(any(each.best is None for each in advice))
 
 
 def _write_deployment(
-    results: Path, advice: "list[Recommendation]", out: Path, targets: tuple[str, ...]
+    results: Path,
+    frame: "DataFrame",
+    advice: "list[Recommendation]",
+    out: Path,
+    targets: tuple[str, ...],
 ) -> Iterator[Path]:
     # Only here: most who ask for a recommendation write no files, and YAML takes long to import.
     from hpcbench.analysis.decide import deploy, deploy_configs, production
@@ -289,10 +300,10 @@ def _write_deployment(
     points = [each.best["point_id"] for each in advice if each.best]
     # What is damaged has been found before.
     texts, _ = load_whole(results, deploy_configs.DEPLOY_COLUMNS, points)
-    known, _ = load_whole(results, production.PRODUCTION_COLUMNS, categories=True)
-    numbers = tuple(production.numbers_for_production(each, known) for each in advice)
-    more = deploy.ForProduction(targets, numbers)
+    more = deploy.ForProduction(targets, production.numbers_for_production(advice, frame))
     configs = deploy_configs.configs_to_deploy(texts)
+    if names := deploy.unfit_names(advice):
+        say(f"no files: {deploy.unfit_text(names)}", err=True)
     yield from deploy.write_deployment(advice, configs, out, more)
 
 

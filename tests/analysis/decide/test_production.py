@@ -15,11 +15,16 @@ import yaml
 from click.testing import CliRunner
 
 from hpcbench import load_results, save_results
+from hpcbench.analysis.decide.production import numbers_for_production
+from hpcbench.analysis.decide.recommend import recommend_on_all_servers
+from hpcbench.analysis.summary.limits import Requirements
 from hpcbench.cli.main import main
+from hpcbench.errors import BadInput
 from tests.helpers import measurements
-from tests.helpers.paths import DATA
+from tests.helpers.paths import CHECKOUT, DATA
 
 MEASURED = DATA / "jet_tagger_0.1.0.parquet"
+REAL_MODELS = CHECKOUT / "docs" / "results" / "cms_models.parquet"
 TARGETS = ("triton", "supersonic", "cmssw", "kubernetes")
 ASKED = ("--max-latency-p99-ms", "20", "--rate", "50000", "--limits-by-mean")
 IMAGE = "nvcr.io/nvidia/tritonserver"
@@ -75,7 +80,9 @@ def test_the_numbers_are_those_of_the_rows(measured, written) -> None:
     assert found["concurrency"] == loaded["concurrency"].iloc[0]
     assert found["queue_ms_per_execution"] == pytest.approx(queue.mean())
     assert found["server_load_threshold"] == max(1, round(queue.mean()))
-    assert found["ready_median_s"] == pytest.approx(rows["server_ready_s"].median())
+    starts = rows.drop_duplicates(["placement_id", "server_ready_s"])["server_ready_s"].dropna()
+    assert found["ready_median_s"] == pytest.approx(starts.median())
+    assert found["ready_starts"] == len(starts) < len(rows)
     longest = rows["server_ready_s"].max()
     assert found["startup_failures"] == max(3, math.ceil(2 * longest / 10))
     memory = rows["server_memory_max_bytes"].max()
@@ -212,6 +219,9 @@ def test_manifests_are_a_deployment_and_its_service(written) -> None:
     (container,) = pod["spec"]["containers"]
     named = {port["name"] for port in container["ports"]}
     assert {port["targetPort"] for port in service["spec"]["ports"]} == named
+    # Triton may take as long for what it has begun; Kubernetes would kill it after 30 s.
+    assert "--exit-timeout-secs=60" in container["args"]
+    assert pod["spec"]["terminationGracePeriodSeconds"] > 60
     assert container["startupProbe"]["httpGet"]["port"] in named
     assert container["resources"]["limits"]["memory"].endswith("Mi")
     (volume,) = pod["spec"]["volumes"]
@@ -223,6 +233,11 @@ def test_each_file_says_from_which_rows_it_comes_and_what_was_not_measured(writt
     for path in written[2].values():
         text = path.read_text()
         assert f"# From {written[1]['production']['rows']} measurements" in text
+        first = written[1]["recommended"]
+        assert f"point_id {first['point_id']}" in text
+        assert f"model {written[1]['model']}, version chosen by its version_policy" in text
+        assert f"Clients: batch size {first['configuration']['batch_size']}, " in text
+        assert "# Not known: in which sessions" in text
         assert "network and proxy between clients and servers were not measured" in text
     assert "exec tritonserver --model-repository=/models" in written[2]["triton"].read_text()
 
@@ -260,6 +275,149 @@ def test_without_a_folder_nothing_can_be_written() -> None:
     ended = CliRunner().invoke(main, ["recommend", str(MEASURED), "--for", "cmssw"])
     assert ended.exit_code == 2
     assert "--for: needs a folder" in ended.output
+
+
+@pytest.fixture(scope="module")
+def real_models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    """The real models: of some, all rows are marked as not settled, and are used all the same."""
+    out = tmp_path_factory.mktemp("real") / "out"
+    targets = [f"--for={name}" for name in TARGETS]
+    return out, deployed(REAL_MODELS, out, "--rate", "5000", *targets)
+
+
+def test_all_rows_that_are_recommended_count(real_models) -> None:
+    out, found = real_models
+    frame = load_results(REAL_MODELS)
+    assert {each["model_label"] for each in found} == set(frame["model_label"])
+    for each in found:
+        numbers, best = each["production"], each["recommended"]
+        rows = frame[frame["point_id"] == best["point_id"]]
+        assert (numbers["rows"], numbers["sessions"]) == (best["measured"], 3)
+        assert numbers["run_ids"] == sorted(rows["run_id"])
+        assert numbers["memory_max_bytes"] >= rows["server_memory_max_bytes"].max()
+        queue = rows["server_queue_us"] * rows["success_count"] / rows["execution_count"] / 1000
+        assert numbers["queue_ms_per_execution"] == pytest.approx(queue.mean())
+        for text in [(out / name).read_text() for name in each["files"]]:
+            assert "# From 3 measurements of the recommended configuration in 3 sessions" in text
+            assert all(run in text for run in rows["run_id"])
+            assert "Not known: how long" not in text
+
+
+def test_a_threshold_that_the_chart_makes_higher_than_all_measured_is_said(real_models) -> None:
+    out, found = real_models
+    noted = {}
+    for each in found:
+        (name,) = [name for name in each["files"] if name.startswith("supersonic")]
+        numbers = each["production"]
+        is_higher = numbers["server_load_threshold"] > numbers["queue_ms_high"]
+        noted[is_higher] = (
+            "serverLoadThreshold 1: the chart takes whole" in (out / name).read_text()
+        )
+    assert noted == {True: True, False: False}
+
+
+def test_rows_taken_in_by_accept_count(tmp_path: Path) -> None:
+    taken = {"server_cpu_wait_s": 30.0, "client_cpu_wait_s": 30.0, "other_cpu_s": 60.0}
+    used = {"server_cpu_s": 9.0, "client_cpu_s": 9.0, "cpu_sampled_s": 10.0}
+    record = measurements.measured(1000, server_ready_s=7.0, **taken, **used)
+    results = measurements.write(tmp_path / "results", [record])
+    assert "DISTURBED" in load_results(results)["invalid_reasons"].iloc[0]
+    (first,) = deployed(results, tmp_path / "out", "--for=triton", "--accept=DISTURBED")
+    assert (first["production"]["rows"], first["production"]["ready_max_s"]) == (1, 7.0)
+
+
+def test_rows_of_other_files_of_a_model_do_not_count(tmp_path: Path) -> None:
+    files = {"d1": 20.0, "d2": 500.0}
+    rows = [
+        measurements.measured(1000, model_digest=digest, server_ready_s=ready_s, point_id=digest)
+        for digest, ready_s in files.items()
+    ]
+    results = measurements.write(tmp_path / "results", rows)
+    found = deployed(results, tmp_path / "out", "--for=kubernetes")
+    ready = {one["recommended"]["point_id"]: one["production"]["ready_max_s"] for one in found}
+    assert ready == files
+
+
+def test_a_recommendation_whose_rows_are_gone_is_refused() -> None:
+    frame = measurements.loaded([measurements.measured(1000)])
+    advice = recommend_on_all_servers(frame, Requirements())
+    with pytest.raises(BadInput, match="none of its measurements is found"):
+        numbers_for_production(advice, frame[:0])
+
+
+def test_one_start_of_several_measurements_is_one(tmp_path: Path) -> None:
+    rows = [
+        measurements.measured(
+            900 + c + ready_s,
+            concurrency=c,
+            run_id=run,
+            placement_id=f"{run}p",
+            server_ready_s=ready_s,
+        )
+        for run, ready_s in (("r1", 3.0), ("r2", 5.0))
+        for c in (1, 2, 4)
+    ]
+    results = measurements.write(tmp_path / "results", rows)
+    (first,) = deployed(results, tmp_path / "out", "--for=triton")
+    assert first["production"]["server_rows"] == 6
+    assert first["production"]["ready_starts"] == 2
+
+
+def test_published_numbers_have_their_source_and_may_lack_a_load_and_an_image(
+    tmp_path: Path,
+) -> None:
+    published = {"source": "A paper, table 3", "triton_version": None, "run_id": None}
+    rows = [
+        measurements.measured(900, concurrency=8, **published),
+        measurements.measured(700, concurrency=None, **published),
+    ]
+    results = measurements.write(tmp_path / "results", rows)
+    (first,) = deployed(results, tmp_path / "out", "--for=kubernetes", "--rate=2000")
+    text = (tmp_path / "out" / first["files"][-1]).read_text()
+    assert "# Published in A paper, table 3\n" in text
+    assert "# Not known: the image and the version of Triton; choose one" in text
+    assert first["sizing"]["clients"] == 8
+
+
+def test_a_slice_of_a_gpu_is_not_passed_off_as_a_whole_one(tmp_path: Path) -> None:
+    record = measurements.measured(
+        1000,
+        gpu_name=f"{measurements.A100} MIG 1g.5gb",
+        gpu_mig_profile="1g.5gb",
+        server_memory_max_bytes=1000 * 2**20,
+        server_cpu_s=9.0,
+        cpu_sampled_s=6.0,
+    )
+    results = measurements.write(tmp_path / "results", [record])
+    (first,) = deployed(results, tmp_path / "out", "--for=kubernetes")
+    text = (tmp_path / "out" / first["files"][-1]).read_text()
+    assert "nvidia.com/gpu: 1\n" in text
+    assert "# Measured on a MIG slice, 1g.5gb, not on a whole GPU" in text
+    assert "times that, rounded up to a multiple of 256 MiB: 1536 MiB" in text
+
+
+def test_a_label_of_several_lines_stays_a_comment(tmp_path: Path) -> None:
+    label = "tagger\n# evil\nimport os"
+    results = measurements.write(
+        tmp_path / "results", [measurements.measured(1000, model_label=label)]
+    )
+    (first,) = deployed(results, tmp_path / "out", *(f"--for={name}" for name in TARGETS))
+    for name in (*first["files"], "README.md"):
+        assert not {"import os", "# evil"} & set((tmp_path / "out" / name).read_text().splitlines())
+
+
+def test_a_name_that_is_no_folder_costs_only_its_own_files(tmp_path: Path) -> None:
+    rows = [measurements.measured(1000, model=name) for name in ("tagger", "Tägger/1")]
+    results = measurements.write(tmp_path / "results", rows)
+    out = tmp_path / "out"
+    ended = CliRunner().invoke(
+        main, ["recommend", str(results), "--out", str(out), "--for", "triton"]
+    )
+    assert ended.exit_code == 0, ended.output
+    assert "no files: the model's name 'Tägger/1' cannot be the name of a folder" in ended.output
+    assert "the model's name 'Tägger/1'" in (out / "README.md").read_text()
+    listed = json.loads((out / "recommendation.json").read_text())
+    assert {one["model"]: len(one["files"]) for one in listed} == {"tagger": 1, "Tägger/1": 0}
 
 
 def test_what_is_deployed_has_the_flags_of_what_was_measured(tmp_path: Path) -> None:
