@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -11,9 +11,38 @@ from hpcbench.cli.lines import say
 from hpcbench.errors import BadInput
 
 if TYPE_CHECKING:
+    from hpcbench.config.site import Site
     from hpcbench.plan.model import TritonModel
     from hpcbench.plan.plan import Plan
     from hpcbench.plan.point import ServerVariant
+
+
+def charged_account(given: str | None, site: "Site") -> str | None:
+    """Return who is charged for the jobs, as a run decides it.
+
+    Parameters
+    ----------
+    given
+        What the user asks for; None to take what the environment says.
+    site
+        Where the jobs run.
+
+    Returns
+    -------
+    str or None
+        None where nobody is named, or nothing is charged.
+
+    Raises
+    ------
+    BadInput
+        Where it is more than a name.
+    """
+    if site.scheduler == "local":
+        return None
+    # Only here: it imports what writes records, which a plan for this computer does not need.
+    from hpcbench.cluster import run_state
+
+    return run_state.charged_account(given, site)
 
 
 def job_scripts(todo: "Plan", account: str | None) -> dict[str, str | None]:
@@ -40,6 +69,34 @@ def job_scripts(todo: "Plan", account: str | None) -> dict[str, str | None]:
     return {
         pool: submission.job_script(todo.site, pool, account=account) for pool in todo.placements
     }
+
+
+def to_do_before_run(todo: "Plan", account: str | None) -> list[str]:
+    """Return what the site file leaves to its user, without which a run would not measure.
+
+    Parameters
+    ----------
+    todo
+        The plan.
+    account
+        Who is charged; None where nobody is named.
+
+    Returns
+    -------
+    list of str
+        A line each.
+    """
+    site = todo.site
+    if site.scheduler == "local":
+        return []
+    found = []
+    charged = [name for name in todo.placements if site.pools[name].account_suffix]
+    if charged and account is None:
+        found.append(
+            f"no account: the jobs of {', '.join(charged)} are charged to one; name it with "
+            "--account or in HPCBENCH_ACCOUNT"
+        )
+    return found
 
 
 def not_checked(todo: "Plan") -> list[str]:
@@ -149,7 +206,10 @@ def completed_models(todo: "Plan") -> dict[str, "TritonModel"]:
 
 
 def plan_json(
-    todo: "Plan", scripts: dict[str, str | None], completed: Mapping[str, "TritonModel"]
+    todo: "Plan",
+    scripts: dict[str, str | None],
+    completed: Mapping[str, "TritonModel"],
+    to_do: Sequence[str],
 ) -> dict[str, Any]:
     """Return a plan as `hpcbench plan --json` prints it.
 
@@ -161,6 +221,8 @@ def plan_json(
         The job script of each pool.
     completed
         From `completed_models`.
+    to_do
+        From `to_do_before_run`.
 
     Returns
     -------
@@ -186,6 +248,7 @@ def plan_json(
         "runtime": todo.site.container.runtime,
         "server_image": todo.site.container.server_image,
         "sdk_image": todo.site.container.sdk_image,
+        "to_do": list(to_do),
         "not_checked": not_checked(todo),
         "completed": {
             name: {
