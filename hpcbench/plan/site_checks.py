@@ -1,5 +1,6 @@
 """Whether the jobs of a site can hold what a campaign asks for."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 
 from hpcbench.config.site import Site
@@ -43,7 +44,7 @@ def check_gpus(site: Site, pools: Collection[str]) -> None:
         )
     for name in with_gpus:
         pool = site.pools[name]
-        if " MIG " in (pool.gpu or "") and pool.gpus_per_job > 1:
+        if re.search(r"\bMIG\b", pool.gpu or "", re.IGNORECASE) and pool.gpus_per_job > 1:
             raise BadInput(
                 f"pool {name} of site '{site.name}': a program of CUDA's uses one MIG instance "
                 f"only, and its jobs ask for {pool.gpus_per_job}",
