@@ -485,6 +485,31 @@ def test_a_gpu_that_no_job_asks_for_is_refused(planned: Planner) -> None:
     assert "gpus_per_job: 1, or leave gpu out" in message
 
 
+IMAGES = {"runtime": "apptainer", "server_image": "docker://a/b:1", "sdk_image": "docker://a/b:2"}
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "promised", "directives", "change"),
+    [
+        ("slurm", 0, ["--gres=gpu:1"], "gpus_per_job: 1, or correct"),
+        ("slurm", 2, ["--exclusive", "--gpus=4"], "gpus_per_job: 4, or correct"),
+        ("slurm", 0, ["--gpus-per-task=2"], "gpus_per_job: 1, or correct"),
+        ("htcondor", 0, {"request_gpus": 1}, "gpus_per_job: 1, or correct"),
+        ("htcondor", 1, {"Request_GPUs": 2}, "gpus_per_job: 2, or correct"),
+    ],
+)
+def test_directives_that_ask_for_other_gpus_than_are_counted_are_refused(
+    planned: Planner, scheduler: str, promised: int, directives: Any, change: str
+) -> None:
+    pool = {"gpus_per_job": promised, "directives": directives}
+    container = {"prefix": "x"} if not promised else IMAGES
+    site = {"scheduler": scheduler, "container": container, "pools": {"a": pool}}
+    message = refusal(planned, site=site)
+    assert "pool a of site 'here': the directive " in message
+    assert f"gpus_per_job is {promised}" in message
+    assert change in message
+
+
 @pytest.mark.parametrize("mig", ["MIG", "mig"])
 def test_several_mig_instances_for_one_server_are_refused(planned: Planner, mig: str) -> None:
     """A program of CUDA's uses one of them."""

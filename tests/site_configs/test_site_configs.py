@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from hpcbench.cluster import submission
-from hpcbench.config.site import Container, Network, Pool, Site
+from hpcbench.config.network import Network
+from hpcbench.config.site import Container, Pool, Site
 from hpcbench.config.values import format_walltime
 from tests.helpers.builders import write_model
 from tests.helpers.paths import CHECKOUT, DATA
