@@ -1,13 +1,15 @@
 """What `hpcbench plan` prints beside the plan: job scripts, what was not checked; its JSON."""
 
+import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from hpcbench.cli.lines import say
+from hpcbench.config.container import DOCKER
 from hpcbench.errors import BadInput
 
 if TYPE_CHECKING:
@@ -96,7 +98,36 @@ def to_do_before_run(todo: "Plan", account: str | None) -> list[str]:
             f"no account: the jobs of {', '.join(charged)} are charged to one; name it with "
             "--account or in HPCBENCH_ACCOUNT"
         )
-    return found
+    pools, ports = len(todo.placements), len(site.network.port_range)
+    if site.network.listening and pools > ports:
+        found.append(
+            f"pools: {', '.join(todo.placements)} need a port each on this side, and the network "
+            f"of the site has {ports} ({site.network.listening}): measure them in several runs, "
+            "each with --pool"
+        )
+    return found if site.shared_filesystem else [*found, *_to_bring(todo)]
+
+
+def _to_bring(todo: "Plan") -> Iterator[str]:
+    """What has to be on nodes that do not see this host's folders."""
+    container = todo.site.container
+    if todo.site.python is None:
+        yield (
+            "python: the nodes do not see this host's; in a copy of the site file, name one that "
+            "they have with hpcbench"
+        )
+    # Not Path.home: it fails where there is none.
+    if container.cache.is_relative_to(os.path.expanduser("~")):  # noqa: PTH111
+        for key in ("server_image", "sdk_image"):
+            image = getattr(container, key)
+            if image and image.startswith(DOCKER):
+                yield (
+                    f"{key}: {image} would be pulled into {container.cache}, which the nodes do "
+                    f"not see; name an image that they have by --{key.replace('_', '-')}, or in a "
+                    "copy of the site file a cache that they see"
+                )
+    folders = " and ".join(map(str, todo.campaign.repositories))
+    yield f"models: the nodes have to see {folders} under the same path, as on CVMFS"
 
 
 def not_checked(todo: "Plan") -> list[str]:
@@ -133,7 +164,7 @@ def not_checked(todo: "Plan") -> list[str]:
     container = site.container
     if not runtime_of(container).is_installed():
         found.append(f"the runtime: {container.runtime} is not in PATH here")
-    if site.python is None:
+    if site.python is None and site.shared_filesystem:
         found.append(f"Python: {sys.executable} is this host's; a run takes its own host's")
     return found
 

@@ -139,7 +139,7 @@ def _condor_gpus(directives: tuple[str, ...] | dict[str, str]) -> dict[str, int 
     keys = {"request_gpus", "requestgpus", "my.requestgpus", "+requestgpus"}
     return {
         f"{key}: {value}": int(value) if value.strip().isdecimal() else None
-        for key, value in dict(directives).items()
+        for key, value in (directives.items() if isinstance(directives, dict) else ())
         if key.lower() in keys
     }
 
