@@ -74,6 +74,10 @@ class JobsDied(SiteError):
     """Jobs ended before their workers connected."""
 
 
+class NoImage(SiteError):
+    """What was named as an image was looked at: it is none, or it is damaged."""
+
+
 class UnusableNode(SiteError):
     """This node cannot measure anything. Its work belongs on another one.
 

@@ -157,6 +157,7 @@ def plan(
     from hpcbench.plan.grid_axes import check_size
 
     given = read_inputs(campaign, site, pools, (server_image, sdk_image))
+    charged = plan_output.charged_account(account, given.site)
     chosen, number = given.campaign, len(planning.chosen_pools(given.site, given.pools))
     check_size(chosen, pools=number, yes=yes, all_points=given.only is None)
     # What a lock says is compared with what there is, and not with what there may be.
@@ -170,10 +171,13 @@ def plan(
     )
     different = given.differences(todo)
     completed = plan_output.completed_models(todo)
-    scripts = plan_output.job_scripts(todo, account)
+    scripts = plan_output.job_scripts(todo, charged)
+    to_do = plan_output.to_do_before_run(todo, charged)
     if as_json:
         said = {"different": [asdict(each) for each in different]} if given.lock else {}
-        click.echo(json.dumps(said | plan_output.plan_json(todo, scripts, completed), indent=2))
+        click.echo(
+            json.dumps(said | plan_output.plan_json(todo, scripts, completed, to_do), indent=2)
+        )
         return
     from hpcbench.cli.console import SafeConsole
     from hpcbench.cli.plan_text import print_checks, print_completed, print_plan
@@ -185,7 +189,7 @@ def plan(
     console = SafeConsole()
     print_plan(todo, console)
     print_completed(completed, console)
-    print_checks(todo, plan_output.not_checked(todo), console)
+    print_checks(todo, to_do, plan_output.not_checked(todo), console)
     for pool, script in scripts.items():
         if script:
             jobs = todo.site.pools[pool].max_jobs

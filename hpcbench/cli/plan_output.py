@@ -1,19 +1,50 @@
 """What `hpcbench plan` prints beside the plan: job scripts, what was not checked; its JSON."""
 
+import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from hpcbench.cli.lines import say
+from hpcbench.config.container import DOCKER
 from hpcbench.errors import BadInput
 
 if TYPE_CHECKING:
+    from hpcbench.config.site import Site
     from hpcbench.plan.model import TritonModel
     from hpcbench.plan.plan import Plan
     from hpcbench.plan.point import ServerVariant
+
+
+def charged_account(given: str | None, site: "Site") -> str | None:
+    """Return who is charged for the jobs, as a run decides it.
+
+    Parameters
+    ----------
+    given
+        What the user asks for; None to take what the environment says.
+    site
+        Where the jobs run.
+
+    Returns
+    -------
+    str or None
+        None where nobody is named, or nothing is charged.
+
+    Raises
+    ------
+    BadInput
+        Where it is more than a name.
+    """
+    if site.scheduler == "local":
+        return None
+    # Only here: it imports what writes records, which a plan for this computer does not need.
+    from hpcbench.cluster import run_state
+
+    return run_state.charged_account(given, site)
 
 
 def job_scripts(todo: "Plan", account: str | None) -> dict[str, str | None]:
@@ -40,6 +71,63 @@ def job_scripts(todo: "Plan", account: str | None) -> dict[str, str | None]:
     return {
         pool: submission.job_script(todo.site, pool, account=account) for pool in todo.placements
     }
+
+
+def to_do_before_run(todo: "Plan", account: str | None) -> list[str]:
+    """Return what the site file leaves to its user, without which a run would not measure.
+
+    Parameters
+    ----------
+    todo
+        The plan.
+    account
+        Who is charged; None where nobody is named.
+
+    Returns
+    -------
+    list of str
+        A line each.
+    """
+    site = todo.site
+    if site.scheduler == "local":
+        return []
+    found = []
+    charged = [name for name in todo.placements if site.pools[name].account_suffix]
+    if charged and account is None:
+        found.append(
+            f"no account: the jobs of {', '.join(charged)} are charged to one; name it with "
+            "--account or in HPCBENCH_ACCOUNT"
+        )
+    pools, ports = len(todo.placements), len(site.network.port_range)
+    if site.network.listening and pools > ports:
+        found.append(
+            f"pools: {', '.join(todo.placements)} need a port each on this side, and the network "
+            f"of the site has {ports} ({site.network.listening}): measure them in several runs, "
+            "each with --pool"
+        )
+    return found if site.shared_filesystem else [*found, *_to_bring(todo)]
+
+
+def _to_bring(todo: "Plan") -> Iterator[str]:
+    """What has to be on nodes that do not see this host's folders."""
+    container = todo.site.container
+    if todo.site.python is None:
+        yield (
+            "python: the nodes do not see this host's; in a copy of the site file, name one that "
+            "they have with hpcbench"
+        )
+    # Not Path.home: it fails where there is none.
+    if container.cache.is_relative_to(os.path.expanduser("~")):  # noqa: PTH111
+        for key in ("server_image", "sdk_image"):
+            image = getattr(container, key)
+            if image and image.startswith(DOCKER):
+                yield (
+                    f"{key}: {image} would be pulled into {container.cache}, which the nodes do "
+                    f"not see; name an image that they have by --{key.replace('_', '-')}, or in a "
+                    "copy of the site file a cache that they see"
+                )
+    folders = " and ".join(map(str, todo.campaign.repositories))
+    yield f"models: the nodes have to see {folders} under the same path, as on CVMFS"
 
 
 def not_checked(todo: "Plan") -> list[str]:
@@ -76,7 +164,7 @@ def not_checked(todo: "Plan") -> list[str]:
     container = site.container
     if not runtime_of(container).is_installed():
         found.append(f"the runtime: {container.runtime} is not in PATH here")
-    if site.python is None:
+    if site.python is None and site.shared_filesystem:
         found.append(f"Python: {sys.executable} is this host's; a run takes its own host's")
     return found
 
@@ -149,7 +237,10 @@ def completed_models(todo: "Plan") -> dict[str, "TritonModel"]:
 
 
 def plan_json(
-    todo: "Plan", scripts: dict[str, str | None], completed: Mapping[str, "TritonModel"]
+    todo: "Plan",
+    scripts: dict[str, str | None],
+    completed: Mapping[str, "TritonModel"],
+    to_do: Sequence[str],
 ) -> dict[str, Any]:
     """Return a plan as `hpcbench plan --json` prints it.
 
@@ -161,6 +252,8 @@ def plan_json(
         The job script of each pool.
     completed
         From `completed_models`.
+    to_do
+        From `to_do_before_run`.
 
     Returns
     -------
@@ -186,6 +279,7 @@ def plan_json(
         "runtime": todo.site.container.runtime,
         "server_image": todo.site.container.server_image,
         "sdk_image": todo.site.container.sdk_image,
+        "to_do": list(to_do),
         "not_checked": not_checked(todo),
         "completed": {
             name: {

@@ -3,7 +3,7 @@
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,13 +63,17 @@ def _rounded(hours: float) -> str:
     return f"{hours:.2g}" if hours < 10 else f"{hours:,.0f}"
 
 
-def print_checks(todo: "Plan", not_checked: Iterable[str], console: Console) -> None:
-    """Print what the programs run in, why nothing runs yet, and what was not checked.
+def print_checks(
+    todo: "Plan", to_do: Sequence[str], not_checked: Sequence[str], console: Console
+) -> None:
+    """Print what the programs run in, what a run still needs, and what was not checked.
 
     Parameters
     ----------
     todo
         The plan.
+    to_do
+        What its user has to do before a run.
     not_checked
         What of the site could not be looked at from this host.
     console
@@ -79,11 +83,11 @@ def print_checks(todo: "Plan", not_checked: Iterable[str], console: Console) -> 
     if container.has_images:
         server, sdk = container.images
         print_folded(console, f"containers: {container.runtime}, {server}, {sdk}")
-    lines = list(not_checked)
-    if lines:
-        print_folded(console, "not checked from here:")
-    for line in lines:
-        print_folded(console, f"  {line}")
+    for title, lines in (("before a run", to_do), ("not checked from here", not_checked)):
+        if lines:
+            print_folded(console, f"{title}:")
+        for line in lines:
+            print_folded(console, f"  {line}")
 
 
 def print_completed(completed: Mapping[str, "TritonModel"], console: Console) -> None:

@@ -17,6 +17,7 @@ from hpcbench.cluster.batch import (
     ThisJob,
     command_output,
 )
+from hpcbench.config.site import SYSTEMS
 from hpcbench.errors import SiteError
 
 log = logging.getLogger(__name__)
@@ -125,7 +126,6 @@ def _ad(variable: str) -> dict[str, str] | None:
 def _directives(request: JobRequest, given: dict[str, str]) -> dict[str, Any]:
     """Return hpcbench's own attributes; takes from ``given`` what it joins with them."""
     pool = request.pool
-    named = {key.lower() for key in given}
     logs = _escaped(request.logs)
     away = [f'(TARGET.Machine =!= "{node}")' for node in request.excluded]
     # Of two lines for the same thing, HTCondor takes the last.
@@ -139,7 +139,7 @@ def _directives(request: JobRequest, given: dict[str, str]) -> dict[str, Any]:
         # Else all that the job leaves in its folder on the node is carried back.
         "transfer_output_files": '""',
     }
-    if pool.gpus_per_job and not named & {"request_gpus", "requestgpus"}:
+    if pool.gpus_per_job and not SYSTEMS["htcondor"].asked_gpus(given):
         directives["request_gpus"] = pool.gpus_per_job
     if demands or away:
         directives["Requirements"] = " && ".join([*demands, *away])

@@ -78,8 +78,8 @@ def charged_account(given: str | None, site: Site) -> str | None:
         return None
     if not re.fullmatch(r"\w[\w.@-]*", chosen, re.ASCII):
         raise BadInput(
-            f"--account {chosen}: allowed are letters, digits and _ . @ -, and the first must be a "
-            "letter, a digit or _",
+            f"--account {chosen!r}: allowed are letters, digits and _ . @ -, and the first must be "
+            "a letter, a digit or _",
             f"give the account's name, here or in {ACCOUNT}",
         )
     return chosen

@@ -15,6 +15,7 @@ from hpcbench.cluster.batch import (
     ThisJob,
     command_output,
 )
+from hpcbench.config.site import SYSTEMS
 from hpcbench.config.values import format_walltime
 
 # All other states are ends. Until a job is in one of those, its programs may still write: so a
@@ -123,7 +124,7 @@ def _directives(request: JobRequest) -> list[str]:
         directives.append(f"--qos={pool.qos}")
     if pool.constraint:
         directives.append(f"--constraint={pool.constraint}")
-    if pool.gpus_per_job and not any(requests_gpus(line) for line in given):
+    if pool.gpus_per_job and not SYSTEMS["slurm"].asked_gpus(given):
         directives.append(f"--gres=gpu:{pool.gpus_per_job}")
     # Of several --exclude, sbatch takes the last.
     away = [nodes for line in given if (nodes := excluded_nodes(line))]
@@ -136,22 +137,6 @@ def _directives(request: JobRequest) -> list[str]:
 def _escaped(path: Path) -> str:
     # In the name of a log, sbatch replaces %j and the like.
     return str(path).replace("%", "%%")
-
-
-def requests_gpus(option: str) -> bool:
-    """Return whether an option of sbatch says which GPUs a job gets.
-
-    Parameters
-    ----------
-    option
-        A line of the directives.
-
-    Returns
-    -------
-    bool
-        True for ``-G``, ``--gpus...``, and ``--gres`` or ``--tres-per-...`` with gpu.
-    """
-    return bool(re.search(r"(^|\s)(-G|--gpus\b|--gres[= ]gpu\b|--tres-per-\w+[= ]\S*gpu)", option))
 
 
 def excluded_nodes(option: str) -> str | None:

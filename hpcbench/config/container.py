@@ -25,6 +25,11 @@ _REFERENCE = re.compile(
     r"docker://[A-Za-z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)*(:[A-Za-z0-9._-]+)?(@sha256:[0-9a-f]{64})?"
 )
 
+_LIKE_A_REFERENCE = re.compile(
+    r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+(:[0-9]+)?(/[a-z0-9._-]+)+(:[A-Za-z0-9._-]+|@sha256:[0-9a-f]{64})"
+)
+"""The name of a registry's image, as other programs take it. SIF files rarely have a colon."""
+
 RESERVED_PATHS = ("/", "/tmp", "/var/tmp", "/dev", "/dev/shm", "/proc", "/sys")
 """What every container has of its own, so that nothing can be mounted there."""
 
@@ -90,13 +95,22 @@ def _unresolved(text: str, info: ValidationInfo) -> str:
 
 
 def _image(text: str, info: ValidationInfo) -> str:
+    if not text.strip():
+        # As a path it would be the folder itself.
+        raise ValueError("is empty: name a SIF file, an unpacked folder or docker://...")
     if text.startswith(DOCKER):
         if not _REFERENCE.fullmatch(text):
             raise ValueError("must be docker://registry/name:tag, or docker://...@sha256:...")
         return text
     if "://" in text:
         raise ValueError("must be the path of a SIF file or a sandbox folder, or docker://...")
-    return _unresolved(text, info)
+    path = _unresolved(text, info)
+    if _LIKE_A_REFERENCE.fullmatch(text) and not os.path.lexists(path):
+        raise ValueError(
+            f"there is no such file or folder here; an image of a registry is {DOCKER}{text}, and "
+            "a path may begin with ./"
+        )
+    return path
 
 
 def _bind(text: str) -> str:

@@ -255,13 +255,22 @@ Fragment = Annotated[
 
 _FLAG = re.compile(r"--([a-z][a-z0-9-]*)(=.+)?")
 
-_OWN = re.compile(
-    r"model-(repository|store|control-mode)|load-model|repository-poll-secs|id|exit-.*|help|version"
-    r"|(reuse-)?(http|grpc|metrics)-(port|address)|allow-(http|grpc|metrics|cpu-metrics|gpu-metrics)"
-    r"|strict-.*|disable-auto-complete-config|log-.*|trace-.*|backend-directory|repoagent-directory"
-    r"|http-restricted-api|grpc-restricted-protocol|(http|grpc)-.*(ssl|cert|key).*"
+_OWN = (
+    *("model-repository", "model-store", "model-control-mode", "load-model", "id", "help"),
+    *("repository-poll-secs", "exit-on-error", "exit-timeout-secs", "version"),
+    *("http-port", "http-address", "reuse-http-port", "grpc-port", "grpc-address"),
+    *("reuse-grpc-port", "metrics-port", "metrics-address", "allow-http", "allow-grpc"),
+    *("allow-metrics", "allow-cpu-metrics", "allow-gpu-metrics", "disable-auto-complete-config"),
+    *("strict-model-config", "strict-readiness", "log-verbose", "log-info", "log-warning"),
+    *("log-error", "log-format", "log-file", "trace-file", "trace-level", "trace-rate"),
+    *("trace-count", "trace-log-frequency", "trace-config", "backend-directory"),
+    *("repoagent-directory", "http-restricted-api", "grpc-restricted-protocol", "grpc-use-ssl"),
+    *("grpc-use-ssl-mutual", "grpc-server-cert", "grpc-server-key", "grpc-root-cert"),
 )
 """Those that hpcbench gives itself, or could not measure with."""
+
+_OWN_KINDS = re.compile(r"(exit|strict|log|trace)-|(http|grpc)-.*(ssl|cert|key\b)")
+"""Of such kinds, those of other versions of Triton as well."""
 
 
 def flag_name(flag: str) -> str:
@@ -286,8 +295,16 @@ def _server_flag(flag: Any) -> Any:
     found = _FLAG.fullmatch(check_line(flag))
     if not found:
         raise ValueError("must be one option of tritonserver with its value, as in --name=value")
-    if _OWN.fullmatch(found[1]):
+    # getopt_long takes each beginning of an option that no other has. Which those are depends on
+    # the Triton: a beginning that another option has, too, would not start anyway, or mean another.
+    meant = [name for name in _OWN if name.startswith(found[1])]
+    if found[1] in meant or _OWN_KINDS.match(found[1]):
         raise ValueError(f"--{found[1]} is hpcbench's own: it starts, watches and asks the server")
+    if meant:
+        raise ValueError(
+            f"--{found[1]}: tritonserver may read it as --{meant[0]}, which is hpcbench's own: it "
+            "starts, watches and asks the server; write the option in full"
+        )
     return flag
 
 

@@ -19,6 +19,7 @@ from pydantic_core import PydanticKnownError
 from hpcbench.config import yaml_model
 from hpcbench.config.container import Container
 from hpcbench.config.cpu_shares import Cpus, CpuShares
+from hpcbench.config.network import Network
 from hpcbench.config.values import Bytes, Count, Name, OneLine, Seconds, Word, check_line, matching
 from hpcbench.config.yaml_model import FileSection
 from hpcbench.errors import BadInput, did_you_mean
@@ -108,63 +109,46 @@ def _check_condor(directives: tuple[str, ...] | dict[str, str]) -> None:
             raise ValueError(f"{key} is hpcbench's own: {own}")
 
 
+_SBATCH_GPUS = re.compile(
+    r"(?<!\S)(-G|--gpus|--gpus-per-\w+|--gres|--tres-per-\w+)(?:[= ]+|(?<=-G))(\S+)"
+)
+
+
+def _sbatch_gpus(directives: tuple[str, ...] | dict[str, str]) -> dict[str, int | None]:
+    """See `SystemEntry.asked_gpus`. Slurm takes ``2``, ``a100:2``, ``gpu:a100:2,lustre:1``."""
+    found: dict[str, int | None] = {}
+    for option, value in _SBATCH_GPUS.findall(" ".join(directives)):
+        parts = value.strip("\"'").split(",")
+        if option == "--gres" or option.startswith("--tres"):
+            parts = [part for part in parts if re.match(r"(gres[/:])?gpu\b", part)]
+        if not parts:
+            continue
+        # How many tasks and sockets a node has is not said.
+        each = None if option.endswith(("-task", "-socket")) else sum(map(_number, parts))
+        found[f"{option} {value}" if option == "-G" else f"{option}={value}"] = each
+    return found
+
+
+def _number(part: str) -> int:
+    last = re.split("[:=]", part)[-1]
+    return int(last) if last.isdecimal() else 1
+
+
+def _condor_gpus(directives: tuple[str, ...] | dict[str, str]) -> dict[str, int | None]:
+    """See `SystemEntry.asked_gpus`."""
+    keys = {"request_gpus", "requestgpus", "my.requestgpus", "+requestgpus"}
+    return {
+        f"{key}: {value}": int(value) if value.strip().isdecimal() else None
+        for key, value in (directives.items() if isinstance(directives, dict) else ())
+        if key.lower() in keys
+    }
+
+
 SHIPPED_SITES = Path(__file__).resolve().parents[1] / "site_configs"
 """The site files that come with hpcbench."""
 
 TEMPLATE = "template"
 """The file among them that is copied to describe a site, and is none."""
-
-
-def _ports(value: str) -> str:
-    found = re.fullmatch(r"(\d{1,5}):(\d{1,5})", value, re.ASCII)
-    if not found or not 0 < int(found[1]) <= int(found[2]) < 65536:
-        raise ValueError('must be a range such as "10000:10100"')
-    return value
-
-
-def _two_for_each(value: str) -> str:
-    first, last = value.split(":")
-    if first == last:
-        raise ValueError('must be two ports at least, which each job takes, such as "10000:10100"')
-    return value
-
-
-Ports = Annotated[str, AfterValidator(_ports)]
-
-
-class Network(FileSection):
-    """How scheduler and workers find each other.
-
-    Attributes
-    ----------
-    interface
-        A network interface that login and GPU nodes share.
-    ports
-        The range "first:last" that the site's firewall lets through. Each job on a node takes two.
-    scheduler_ports
-        The range on the driver's side, where it is another one.
-    tls
-        Whether connections are encrypted. Otherwise everyone on that network could run code as you.
-    """
-
-    interface: (
-        Annotated[str, matching(r"\w[\w.:-]*", "must be a network interface's name, such as ib0")]
-        | None
-    ) = None
-    ports: Annotated[Ports, AfterValidator(_two_for_each)] | None = None
-    scheduler_ports: Ports | None = None
-    tls: bool = True
-
-    @property
-    def listening(self) -> str | None:
-        """The range "first:last" in which a scheduler may listen, where the site names one."""
-        return self.scheduler_ports or self.ports
-
-    @property
-    def port_range(self) -> range:
-        """The ports of `listening`; port 0, which is any, where the site names none."""
-        first, _, last = (self.listening or "0:0").partition(":")
-        return range(int(first), int(last) + 1)
 
 
 class Pool(FileSection):
@@ -234,6 +218,9 @@ class SystemEntry:
         The keys of a pool that mean something to it, besides those that mean something everywhere.
     check_directives
         Raises ValueError where its job scripts could not hold these lines.
+    asked_gpus
+        Returns the directives that say which GPUs a job gets, each with their number; None where
+        it does not say how many.
     carries_files
         Whether it can bring files to a node, so that a site may have no shared file system.
     """
@@ -241,6 +228,7 @@ class SystemEntry:
     module: str
     pool_keys: tuple[str, ...]
     check_directives: Callable[[tuple[str, ...] | dict[str, str]], None]
+    asked_gpus: Callable[[tuple[str, ...] | dict[str, str]], dict[str, int | None]]
     carries_files: bool
 
 
@@ -253,12 +241,14 @@ SYSTEMS: dict[str, SystemEntry] = {
         module="hpcbench.cluster.htcondor",
         pool_keys=("requirements", "disk", *_BATCH),
         check_directives=_check_condor,
+        asked_gpus=_condor_gpus,
         carries_files=True,
     ),
     "slurm": SystemEntry(
         module="hpcbench.cluster.slurm",
         pool_keys=("partition", "qos", "constraint", *_BATCH),
         check_directives=_check_sbatch,
+        asked_gpus=_sbatch_gpus,
         carries_files=False,
     ),
 }

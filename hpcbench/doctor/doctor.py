@@ -30,7 +30,8 @@ from hpcbench.cluster.dask_internals import jobqueue_settings
 from hpcbench.cluster.job_limits import DOCTOR_PENDING_S
 from hpcbench.cluster.stopping import signals_interrupt
 from hpcbench.config.container import Container
-from hpcbench.config.site import Network, Site
+from hpcbench.config.network import Network
+from hpcbench.config.site import Site
 from hpcbench.doctor import worker_checks
 from hpcbench.doctor.findings import Check, CheckListener, Findings, NotChecked
 from hpcbench.doctor.job_checks import PoolExamination

@@ -69,6 +69,9 @@ def load_failure(text: str) -> ServerFailed:
         for line in text.splitlines()
         if line.startswith(("error:", "cannot start", "FATAL:")) or re.match(r"E\d{4} ", line)
     ]
+    # The words of getopt_long; all options with their descriptions follow them.
+    if match := re.search(r"tritonserver: ((unrecognized )?option '.*)", text):
+        lines = [match[1]]
     reason = lines[-1] if lines else "its log does not say why"
     return ServerFailed(f"the server ended before it was ready: {reason}", last_lines(text))
 

@@ -142,6 +142,13 @@ def read_model(
 
 def _home(repositories: Sequence[Path], name: str) -> Path:
     """Return the repository that has a model; the first where none has it."""
+    # Of one only, `_versions` says more.
+    for path in repositories if len(repositories) > 1 else ():
+        if not path.is_dir():
+            raise BadInput(
+                f"model_repositories: {path} is not a folder",
+                "Triton starts with none of them missing; correct the path, or take it out",
+            )
     found = [path for path in repositories if (path / name).is_dir()]
     if len(found) > 1:
         raise BadInput(

@@ -1,8 +1,9 @@
 """Whether the jobs of a site can hold what a campaign asks for."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 
-from hpcbench.config.site import Site
+from hpcbench.config.site import SYSTEMS, Site
 from hpcbench.config.values import format_walltime
 from hpcbench.errors import BadInput
 from hpcbench.plan.placement import ENGINE_S, Placement, builds_engines
@@ -21,8 +22,9 @@ def check_gpus(site: Site, pools: Collection[str]) -> None:
     Raises
     ------
     BadInput
-        Where a pool names a GPU that its jobs do not ask for, the runtime of the site cannot give a
-        server the GPUs of its jobs, or a server could use one of them only.
+        Where a pool names a GPU that its jobs do not ask for, its directives ask for other GPUs
+        than ``gpus_per_job``, the runtime of the site cannot give a server the GPUs of its jobs, or
+        a server could use one of them only.
     """
     for name in pools:
         pool = site.pools[name]
@@ -32,6 +34,7 @@ def check_gpus(site: Site, pools: Collection[str]) -> None:
                 "servers would get none",
                 "gpus_per_job: 1, or leave gpu out to measure CPUs",
             )
+        _check_directives(site, name)
     with_gpus = [name for name in pools if site.pools[name].gpus_per_job]
     if with_gpus and site.container.wastes_gpus:
         raise BadInput(
@@ -43,12 +46,26 @@ def check_gpus(site: Site, pools: Collection[str]) -> None:
         )
     for name in with_gpus:
         pool = site.pools[name]
-        if " MIG " in (pool.gpu or "") and pool.gpus_per_job > 1:
+        if re.search(r"\bMIG\b", pool.gpu or "", re.IGNORECASE) and pool.gpus_per_job > 1:
             raise BadInput(
                 f"pool {name} of site '{site.name}': a program of CUDA's uses one MIG instance "
                 f"only, and its jobs ask for {pool.gpus_per_job}",
                 "gpus_per_job: 1, and max_jobs: as many as there are instances",
             )
+
+
+def _check_directives(site: Site, name: str) -> None:
+    """Refuse directives that ask for other GPUs than those that are planned and counted."""
+    system, pool = SYSTEMS.get(site.scheduler), site.pools[name]
+    for directive, number in system.asked_gpus(pool.directives).items() if system else ():
+        if number == pool.gpus_per_job or (number is None and pool.gpus_per_job):
+            continue
+        raise BadInput(
+            f"pool {name} of site '{site.name}': the directive {directive} asks for "
+            f"{'GPUs' if number is None else number} in each job, and gpus_per_job is "
+            f"{pool.gpus_per_job}: plans and records go by that",
+            f"gpus_per_job: {number or 1}, or correct the directive",
+        )
 
 
 def check_walltime(site: Site, placements: Mapping[str, Sequence[Placement]]) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from hpcbench.config.campaign import Campaign
 from hpcbench.config.container import Container, ResolvedContainer
 from hpcbench.config.site import Site
-from hpcbench.errors import BadInput, SiteError, did_you_mean
+from hpcbench.errors import BadInput, NoImage, SiteError, did_you_mean
 from hpcbench.runtime import command, images
 from hpcbench.runtime.command import Software
 
@@ -57,13 +57,16 @@ def known_software(site: Site, campaign: Campaign, *, anywhere: bool = False) ->
     BadInput
         A model asks for an image that the site does not name.
     SiteError
-        The site has no Triton, or nothing could start it. Not with ``anywhere``.
+        The site has no Triton, or nothing could start it. Not with ``anywhere``, unless an image
+        was looked at and is none.
     """
     wanted = _wanted_images(site, campaign)
     if not anywhere:
         command.runtime_of(site.container)
     try:
         return _find(site, wanted)
+    except NoImage:
+        raise  # it was seen from here, and a run would refuse it
     except SiteError as error:
         if not anywhere:
             raise

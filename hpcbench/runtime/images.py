@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from hpcbench.config.container import DOCKER, RUNTIMES, Container, ResolvedContainer
-from hpcbench.errors import SiteError
+from hpcbench.errors import NoImage, SiteError
 from hpcbench.runtime import registry
 
 _UNPACKED = re.compile(r"/\.flat/[0-9a-f]{2}/([0-9a-f]{64})$")
@@ -180,7 +180,7 @@ def _unreadable(image: str, error: OSError) -> SiteError:
 
 
 def check_sif(path: Path) -> None:
-    """Raise SiteError where a file is no SIF image, or only the beginning of one.
+    """Raise NoImage where a file is no SIF image, or only the beginning of one.
 
     The header's fields are those of https://github.com/apptainer/sif (pkg/sif/sif.go).
 
@@ -191,29 +191,29 @@ def check_sif(path: Path) -> None:
 
     Raises
     ------
-    SiteError
+    NoImage
         With what to do about it.
     """
     with path.open("rb") as stream:
         header = stream.read(128)
     if len(header) < 128 or header[32:41] != b"SIF_MAGIC":
-        raise SiteError(
+        raise NoImage(
             f"{path} is no SIF image",
             "name a SIF file, a sandbox folder or a docker:// reference",
         )
     data_offset, data_size = struct.unpack_from("<qq", header, 112)
     size = path.stat().st_size
     if size < data_offset + data_size:
-        raise SiteError(
+        raise NoImage(
             f"{path} is damaged: it has {size} bytes of {data_offset + data_size}",
             "copy, pull or build it again",
         )
 
 
 def _check_sandbox(path: Path) -> None:
-    """Raise SiteError where a folder holds no root file system."""
+    """Raise NoImage where a folder holds no root file system."""
     if not any((path / name).is_dir() for name in ("usr", "bin", "opt")):
-        raise SiteError(
+        raise NoImage(
             f"{path} is a folder, but no unpacked image: there is no usr, bin or opt in it",
             "name a SIF file, a sandbox folder or a docker:// reference",
         )

@@ -404,6 +404,52 @@ def test_an_error_in_a_module_that_is_there_is_not_taken_for_a_missing_package(
 # plan
 
 
+SUFFIX = {"pools": {"gpu": {"account_suffix": "-gpu"}, "cpu": {}}, "scheduler": "slurm"}
+
+
+@pytest.mark.parametrize("account", ["a\n#SBATCH --foo", "a b", 'x"y\nqueue 100'])
+@pytest.mark.parametrize("scheduler", ["local", "slurm", "htcondor"])
+def test_a_plan_refuses_the_accounts_that_a_run_refuses(
+    place: Path, account: str, scheduler: str
+) -> None:
+    write_site(place, scheduler=scheduler)
+    command = (place / "campaign.yaml", "--site", place / "site.yaml", "--account", account)
+    write_campaign(place)
+    result = invoke("plan", *command)
+    if scheduler == "local":
+        assert result.exit_code == 0, "nothing is charged"
+    else:
+        assert result.exit_code == 2
+        assert "allowed are letters" in result.stderr
+        assert "SBATCH" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("option", "variable", "charged"),
+    [("phy", None, "phy"), (None, "env", "env"), ("phy", "env", "phy"), ("", None, None)],
+)
+def test_a_plans_scripts_are_charged_to_whom_a_run_charges(
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    option: str | None,
+    variable: str | None,
+    charged: str | None,
+) -> None:
+    """And it says where nobody is named although these nodes have an account of their own."""
+    monkeypatch.delenv("HPCBENCH_ACCOUNT", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("HPCBENCH_ACCOUNT", variable)
+    write_site(place, **SUFFIX)
+    write_campaign(place)
+    given = () if option is None else ("--account", option)
+    command = ("plan", place / "campaign.yaml", "--site", place / "site.yaml", *given)
+    output = json.loads(invoke(*command, "--json").stdout)
+    lines = [line for line in output["job_scripts"]["gpu"].splitlines() if " -A" in line]
+    assert lines == ([f"#SBATCH -A {charged}-gpu"] if charged else [])
+    said = [line for line in output["to_do"] if line.startswith("no account: the jobs of gpu are")]
+    assert len(said) == (charged is None)
+
+
 def test_a_plan_as_json_has_every_placement_and_every_measurement(place: Path) -> None:
     result = planned_in(
         place,
@@ -417,7 +463,7 @@ def test_a_plan_as_json_has_every_placement_and_every_measurement(place: Path) -
         *("campaign", "site", "points", "repeats", "measurements", "merged", "not_applicable"),
         *("estimate_s", "gpu_s", "job_scripts", "placements", "measurement_rows", "excluded"),
         *("idle", "hints", "runtime", "server_image", "sdk_image", "not_checked", "completed"),
-        "gpu_hours",
+        *("gpu_hours", "to_do"),
     }
     assert (output["campaign"], output["site"]) == ("study", "here")
     assert (output["points"], output["repeats"], output["measurements"]) == (12, 2, 24)

@@ -9,7 +9,7 @@ import pytest
 
 from hpcbench.cluster import batch
 from hpcbench.cluster.batch import Job, JobState, ThisJob
-from hpcbench.cluster.slurm import NEVER_STARTS, SYSTEM, excluded_nodes, requests_gpus
+from hpcbench.cluster.slurm import NEVER_STARTS, SYSTEM, excluded_nodes
 from tests.helpers.paths import DATA
 
 Program = Callable[[str, str], None]
@@ -92,21 +92,3 @@ def test_nodes_to_stay_away_from_are_found_however_they_are_written(
     option: str, nodes: str | None
 ) -> None:
     assert excluded_nodes(option) == nodes
-
-
-@pytest.mark.parametrize(
-    ("option", "asks"),
-    [
-        ("--gres=gpu:a100:1", True),
-        ("--gres gpu:1", True),
-        ("--gpus=h100:1", True),
-        ("--gpus-per-node=1", True),
-        ("-G 1", True),
-        ("--exclusive --gpus=1", True),
-        ("--exclude=gpu17", False),
-        ("--comment=gpu", False),
-        ("--gres=lustre:1", False),
-    ],
-)
-def test_an_option_asks_for_gpus_or_only_names_them(option: str, asks: bool) -> None:
-    assert requests_gpus(option) == asks

@@ -26,6 +26,7 @@ def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         module=folder_queue.__name__,
         pool_keys=("walltime",),
         check_directives=lambda _: None,
+        asked_gpus=lambda _: {},
         carries_files=False,
     )
     monkeypatch.setitem(SYSTEMS, "folder", entry)

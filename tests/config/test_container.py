@@ -27,6 +27,17 @@ def test_images_are_paths_relative_to_the_site_file_or_references(tmp_path: Path
     assert Site.load(path).container.images == (str(tmp_path / "server.sif"), reference)
 
 
+def test_a_path_like_the_name_of_a_registrys_image_is_a_path_where_it_is_there(
+    tmp_path: Path,
+) -> None:
+    name = "images.d/triton:24.10"
+    path = write_site(tmp_path, container={**APPTAINER, "server_image": f"./{name}"})
+    assert Site.load(path).container.server_image == str(tmp_path / name)
+    (tmp_path / name).mkdir(parents=True)
+    path = write_site(tmp_path, container={**APPTAINER, "server_image": name})
+    assert Site.load(path).container.server_image == str(tmp_path / name)
+
+
 def test_a_link_to_an_image_keeps_its_name(tmp_path: Path) -> None:
     """On /cvmfs/unpacked.cern.ch, the link has name and tag, and its end a hash."""
     (tmp_path / "server.sif").symlink_to("0123abcd")
@@ -53,6 +64,12 @@ def test_variables_are_replaced_in_images_binds_and_cache(
         ({"sdk_image": None}, "sdk_image", "is missing"),
         ({"prefix": "/x"}, "prefix", "has no meaning with runtime: apptainer"),
         ({"server_image": "oras://x/y:1"}, "server_image", "must be the path of a SIF file"),
+        ({"server_image": ""}, "server_image", "is empty: name a SIF file"),
+        (
+            {"sdk_image": "nvcr.io/nvidia/tritonserver:24.10-py3"},
+            "sdk_image",
+            "an image of a registry is docker://nvcr.io/nvidia/tritonserver:24.10-py3",
+        ),
         ({"server_image": "docker://a b"}, "server_image", "docker://registry/name:tag"),
         ({"server_image": f"docker://a@{DIGEST}0"}, "server_image", "...@sha256:..."),
         ({"binds": ["data"]}, "binds", "must be an absolute path"),
@@ -101,6 +118,8 @@ def test_other_images_than_those_of_the_site_are_checked_in_the_same_way(
     assert container.with_images(None, None) is container
     changed = container.with_images("mine.sif", None)
     assert changed.images == (str(tmp_path / "mine.sif"), container.images[1])
+    empty = refusal(container.with_images, "", None)
+    assert empty.startswith("--server-image: server_image: is empty")
     assert refusal(container.with_images, None, "docker://a b").startswith("--sdk-image: sdk_image")
     native = Site.load(write_site(tmp_path)).container
     assert "no meaning with runtime: native" in refusal(native.with_images, "mine.sif", None)

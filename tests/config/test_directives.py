@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hpcbench.config.site import Site
+from hpcbench.config.site import SYSTEMS, Site
 from tests.helpers.builders import batch_site, refusal, write_site
 
 
@@ -88,3 +88,40 @@ def test_a_value_that_is_not_one_line_is_refused(value: Any, words: str) -> None
     message = refusal(batch_site, "htcondor", {"directives": {"MY.Flavour": value}})
     assert "pools.gpu.directives: MY.Flavour: " in message
     assert words in message
+
+
+@pytest.mark.parametrize(
+    ("option", "asked"),
+    [
+        ("--gres=gpu:a100:2", {"--gres=gpu:a100:2": 2}),
+        ("--gres gpu", {"--gres=gpu": 1}),
+        ("--gres=lustre:4,gpu:a100:1,gpu:t4:2", {"--gres=lustre:4,gpu:a100:1,gpu:t4:2": 3}),
+        ("--gpus=h100:1", {"--gpus=h100:1": 1}),
+        ("--gpus-per-node=4", {"--gpus-per-node=4": 4}),
+        ("--tres-per-node=gres/gpu:2", {"--tres-per-node=gres/gpu:2": 2}),
+        ("-G 1", {"-G 1": 1}),
+        ("-G3", {"-G 3": 3}),
+        ("--exclusive --gpus=0", {"--gpus=0": 0}),
+        ("--gpus-per-task=2", {"--gpus-per-task=2": None}),
+        ("--exclude=gpu17", {}),
+        ("--comment=gpu", {}),
+        ("--comment=--gpus=4", {}),
+        ("--gres=lustre:1", {}),
+        ("--gres=none", {}),
+    ],
+)
+def test_an_option_of_sbatch_asks_for_so_many_gpus_or_only_names_them(
+    option: str, asked: dict[str, int | None]
+) -> None:
+    assert SYSTEMS["slurm"].asked_gpus((option,)) == asked
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "number"),
+    [("request_gpus", "2", 2), ("Request_GPUs", "0", 0), ("MY.RequestGPUs", "TARGET.x", None)],
+)
+def test_an_htcondor_job_asks_for_gpus_by_either_name_of_the_attribute(
+    key: str, value: str, number: int | None
+) -> None:
+    asked = SYSTEMS["htcondor"].asked_gpus({key: value, "MY.WantGPULab": "true"})
+    assert asked == {f"{key}: {value}": number}

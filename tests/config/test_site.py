@@ -14,7 +14,8 @@ import pytest
 
 from hpcbench.cluster import run_state
 from hpcbench.config import container
-from hpcbench.config.site import Network, Pool, Site
+from hpcbench.config.network import Network
+from hpcbench.config.site import Pool, Site
 from hpcbench.errors import BadInput
 from tests.helpers.builders import batch_site, refusal, write_site
 from tests.helpers.paths import CHECKOUT

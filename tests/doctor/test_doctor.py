@@ -23,7 +23,8 @@ from rich.console import Console
 from hpcbench.cli.main import main
 from hpcbench.cli.progress import check_text, show_checks
 from hpcbench.cluster import batch
-from hpcbench.config.site import Network, Pool, Site
+from hpcbench.config.network import Network
+from hpcbench.config.site import Pool, Site
 from hpcbench.doctor import doctor, job_checks, worker_checks
 from hpcbench.doctor.findings import Check, Findings, NotChecked, State
 from hpcbench.doctor.gpu_checks import compare_gpus

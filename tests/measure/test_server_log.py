@@ -50,6 +50,20 @@ def test_a_server_that_ends_without_loading_anything_is_reported_in_its_last_wor
     assert text.strip() in error.message
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "unrecognized option '--bogus-flag=1'",
+        "option '--model=x' is ambiguous; possibilities: '--model-store' '--model-control-mode'",
+        "option '--model-repository' requires an argument",
+    ],
+)
+def test_an_option_that_triton_does_not_take_is_named_and_not_its_whole_usage(words: str) -> None:
+    usage = "Usage: tritonserver [options]\n  --help\n\tPrint usage\n" + "\tmore\n" * 100
+    error = server_log.load_failure(f"/opt/tritonserver/bin/tritonserver: {words}\n{usage}")
+    assert error.message == f"the server ended before it was ready: {words}"
+
+
 def test_a_configuration_that_triton_refuses_is_reported_in_its_words() -> None:
     line = (
         'E1124 16:17:29.994840 12889 model_repository_manager.cc:1460] "Poll failed for model '

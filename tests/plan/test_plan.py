@@ -485,10 +485,36 @@ def test_a_gpu_that_no_job_asks_for_is_refused(planned: Planner) -> None:
     assert "gpus_per_job: 1, or leave gpu out" in message
 
 
-def test_several_mig_instances_for_one_server_are_refused(planned: Planner) -> None:
+IMAGES = {"runtime": "apptainer", "server_image": "docker://a/b:1", "sdk_image": "docker://a/b:2"}
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "promised", "directives", "change"),
+    [
+        ("slurm", 0, ["--gres=gpu:1"], "gpus_per_job: 1, or correct"),
+        ("slurm", 2, ["--exclusive", "--gpus=4"], "gpus_per_job: 4, or correct"),
+        ("slurm", 0, ["--gpus-per-task=2"], "gpus_per_job: 1, or correct"),
+        ("htcondor", 0, {"request_gpus": 1}, "gpus_per_job: 1, or correct"),
+        ("htcondor", 1, {"Request_GPUs": 2}, "gpus_per_job: 2, or correct"),
+    ],
+)
+def test_directives_that_ask_for_other_gpus_than_are_counted_are_refused(
+    planned: Planner, scheduler: str, promised: int, directives: Any, change: str
+) -> None:
+    pool = {"gpus_per_job": promised, "directives": directives}
+    container = {"prefix": "x"} if not promised else IMAGES
+    site = {"scheduler": scheduler, "container": container, "pools": {"a": pool}}
+    message = refusal(planned, site=site)
+    assert "pool a of site 'here': the directive " in message
+    assert f"gpus_per_job is {promised}" in message
+    assert change in message
+
+
+@pytest.mark.parametrize("mig", ["MIG", "mig"])
+def test_several_mig_instances_for_one_server_are_refused(planned: Planner, mig: str) -> None:
     """A program of CUDA's uses one of them."""
     container = {"runtime": "native", "prefix": ".native", "cpus_only": True}
-    pool = {"gpu": "NVIDIA A100-SXM4-40GB MIG 1g.5gb", "gpus_per_job": 2}
+    pool = {"gpu": f"NVIDIA A100-SXM4-40GB {mig} 1g.5gb", "gpus_per_job": 2}
     message = refusal(planned, site={"container": container, "pools": {"slices": pool}})
     assert "pool slices of site 'here': a program of CUDA's uses one MIG instance only" in message
     assert "gpus_per_job: 1, and max_jobs: as many" in message
@@ -516,6 +542,20 @@ def test_a_plan_from_anywhere_does_without_the_software_of_a_cluster(
         planned(site={"container": container})
     with pytest.raises(SiteError):
         planning.plan(found.campaign, found.site)
+
+
+def test_an_image_that_was_seen_and_is_none_is_no_image_that_could_not_be_checked(
+    planned: Planner, tmp_path: Path
+) -> None:
+    (tmp_path / "a.sif").write_text("root:x:0:0\n")
+    container = {"runtime": "apptainer", "server_image": "a.sif", "sdk_image": "b.sif"}
+    (tmp_path / "b.sif").write_text("")
+    with pytest.raises(SiteError, match=r"a\.sif is no SIF image"):
+        planned(site={"scheduler": "slurm", "container": container})
+    container["server_image"] = "folder"
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(SiteError, match="no unpacked image"):
+        planned(site={"scheduler": "slurm", "container": container})
 
 
 def test_what_results_hold_is_found_by_ids_so_the_software_has_to_be_there(
@@ -549,6 +589,12 @@ def test_a_model_comes_from_the_repository_that_has_it(planned: Planner, tmp_pat
     write_model(tmp_path / "models", "tagger")
     message = refusal(planned, model_repositories=["moved"])
     assert f"'tagger' is in {tmp_path}/models and in {tmp_path}/moved" in message
+
+
+def test_every_repository_has_to_be_there(planned: Planner, tmp_path: Path) -> None:
+    """Triton gets all of them, also those that have none of the models."""
+    message = refusal(planned, model_repositories=["nope"])
+    assert f"model_repositories: {tmp_path}/nope is not a folder" in message
 
 
 def test_an_ensemble_finds_its_models_in_other_repositories(

@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from hpcbench.cluster import submission
-from hpcbench.config.site import Container, Network, Pool, Site
+from hpcbench.config.network import Network
+from hpcbench.config.site import Container, Pool, Site
 from hpcbench.config.values import format_walltime
 from tests.helpers.builders import write_model
 from tests.helpers.paths import CHECKOUT, DATA
@@ -156,7 +157,10 @@ def plans(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     nowhere = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")
     done = subprocess.run(
         [sys.executable, "-c", PLAN_ALL, str(campaign), *MACHINES],
-        env=os.environ | nowhere | {"PATH": str(folder), "no_proxy": "", "USER": "ann"},
+        env=os.environ
+        | nowhere
+        | {"PATH": str(folder), "no_proxy": "", "USER": "ann"}
+        | {"HOME": str(folder), "HPCBENCH_ACCOUNT": ""},
         capture_output=True,
         text=True,
         check=False,
@@ -200,6 +204,32 @@ def test_a_plan_from_anywhere_says_what_it_could_not_check(
     what = "the image /cvmfs/unpacked" if name == "lpc" else "the registry nvcr.io does not answer"
     assert what in unchecked
     assert f"the runtime: {SITES[name].container.runtime} is not in PATH here" in unchecked
+
+
+LEFT_TO_DO = {
+    "lxplus": ["pools: v100, t4, a100 need a port each on this side, and the network of the site "],
+    "lpc": ["python: ", f"sdk_image: {NVIDIA}:24.10-py3-sdk would be pulled into ", "models: "],
+    "chtc": ["python: ", "models: "],
+}
+"""The beginnings of what each site leaves to its user; nothing besides the account elsewhere."""
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_a_plan_says_what_a_site_leaves_to_its_user_before_a_run(
+    plans: dict[str, str], name: str
+) -> None:
+    _, _, said = plans[name].partition("\nbefore a run:\n")
+    lines = said.partition("\nnot checked from here:\n")[0].splitlines()
+    # What does not fit on a line goes on, further in.
+    begun = [line.strip() for line in lines if re.match(r"  \S", line)]
+    expected = LEFT_TO_DO.get(name, [])
+    assert len(begun) == len(expected)
+    for line, beginning in zip(begun, expected, strict=True):
+        assert line.startswith(beginning[: len(line)])
+
+
+def test_a_plan_says_which_pools_lack_an_account(plans: dict[str, str]) -> None:
+    assert "before a run:\n  no account: the jobs of a100, a40 are " in plans["other images"]
 
 
 @pytest.mark.parametrize("name", MACHINES)
