@@ -351,9 +351,13 @@ _NAMED = {
 WITH_UNITS = (Reading(_NAMED | {"max_batch_size": "Max batch size"}),)
 
 
-def _without_units(offline: int, online: int) -> tuple[Reading, ...]:
+_SAID_ABOVE = _NAMED | {"max_batch_size": "Max Batch Size"}
+
+
+def _without_units(
+    offline: int, online: int, headers: Mapping[str, str] = _SAID_ABOVE
+) -> tuple[Reading, ...]:
     """Tables of batch sizes, then others of single requests, all in milliseconds."""
-    headers = _NAMED | {"max_batch_size": "Max Batch Size"}
     after = tuple(range(offline + 1, offline + online + 1))
     return (
         Reading(headers, {}, "ms", tuple(range(1, offline + 1))),
@@ -379,7 +383,8 @@ _JASPER = {"batch_size": "Batch Size", "variant_name": "Audio length in seconds"
 READINGS: Mapping[str, tuple[Reading, ...]] = {
     "ConvNets/triton/resnet50": _without_units(4, 4),
     "TensorFlow/Classification/ConvNets/triton": _without_units(4, 4),
-    "nnUNet": _without_units(8, 8),
+    # What it says of instances stands under a heading of its own, above no table.
+    "nnUNet": _without_units(8, 8, {"gpu_name": "GPU", "variant_name": "heading"}),
     "FastPitch": _without_units(8, 8),
     "resnext101-32x4d": tuple(
         Reading(_RESNEXT, {"batch_size": 1}, tables=(table,)) for table in (1, 2)

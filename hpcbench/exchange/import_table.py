@@ -4,50 +4,23 @@ Units are converted from what stands in parentheses in a header, as in "p99 late
 table does not say stays missing. Its source and date stand in each row.
 """
 
-import re
+import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from hpcbench._version import __version__
 from hpcbench.errors import BadInput, did_you_mean
 from hpcbench.exchange.add_records import add_records, point_id, short_hash
 from hpcbench.exchange.import_notes import doubts
-from hpcbench.exchange.origin import check_column, parse_column
+from hpcbench.exchange.origin import check_column
 from hpcbench.exchange.published_tables import HEADING, Table, read_tables
+from hpcbench.exchange.table_cells import MISSING, cell_value, without_unit
 from hpcbench.records.columns import COLUMNS, Record, Status
 
 _TYPES = {column.name: column for column in COLUMNS}
-
-_FACTORS: dict[str, dict[str, float]] = {
-    "us": {"ns": 1e-3, "us": 1, "µs": 1, "usec": 1, "ms": 1e3, "msec": 1e3, "s": 1e6, "sec": 1e6},
-    "ms": {"us": 1e-3, "ms": 1, "s": 1e3},
-    "s": {"us": 1e-6, "ms": 1e-3, "s": 1, "sec": 1, "min": 60},
-    "B": {"b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30},
-    "W": {"mw": 1e-3, "w": 1, "kw": 1e3},
-    "J": {"mj": 1e-3, "j": 1},
-    "infer/s": dict.fromkeys(
-        (
-            *("infer/s", "infer/sec", "inf/s", "inferences/s", "1/s", "qps"),
-            *("samples/s", "sequences/s", "img/s", "images/s"),
-        ),
-        1,
-    ),
-    "1/s": {"1/s": 1, "hz": 1, "qps": 1, "req/s": 1},
-    "%": {"%": 1},
-    "1": {"1": 1, "%": 1e-2},
-}
-"""By the unit of a column: the factor from each unit that a header may name, in small letters and
-without spaces. Triton counts each sample of a batch as an inference."""
-
-_MULTIPLES = {"k": 1e3, "M": 1e6}
-"""What may stand behind a number of inferences, as in 12.5k."""
-
-_MISSING = {"", "-", "n/a", "na", "none", "nan"}
 
 _USUAL = {
     "model": "model",
@@ -172,7 +145,11 @@ def read_published(text: str, name: str, publication: Publication) -> TableImpor
     """
     for column in publication.headers:
         check_column(column)
-    tables = [(table, _columns_of(table, publication)) for table in read_tables(text, name)]
+    try:
+        read = list(read_tables(text, name))
+    except csv.Error as error:
+        raise BadInput(f"{name}: is not a CSV file: {error}", "correct the file") from error
+    tables = [(table, _columns_of(table, publication)) for table in read]
     possible = [(table, columns) for table, columns in tables if columns.keys() >= _NEEDED]
     if not possible:
         headers = ", ".join(dict.fromkeys(h for table, _ in tables for h in table.headers))
@@ -180,6 +157,7 @@ def read_published(text: str, name: str, publication: Publication) -> TableImpor
             f"{name}: no table has a throughput and a batch size; headers: {headers or 'none'}",
             "name them: --map throughput_infer_per_s=HEADER --map batch_size=HEADER",
         )
+    _check_headers(read, name, publication)
     if beyond := [number for number in publication.tables if number > len(possible)]:
         raise BadInput(
             f"{name}: --table {beyond[0]}: {len(possible)} tables can be imported",
@@ -191,9 +169,11 @@ def read_published(text: str, name: str, publication: Publication) -> TableImpor
     places: dict[tuple[str, str], str] = {}
     sources: list[Path] = []
     for table, columns in taken:
+        _check_single(table, columns)
         for number, cells in enumerate(table.rows, start=1):
-            record = _record(cells, table, columns, publication)
-            key, place = (record.pool, record.point_id), f"{table.place}, row {number}"
+            place = f"{table.place}, row {number}"
+            record = _record(cells, table, place, columns, publication)
+            key = (record.pool, record.point_id)
             if key in records:
                 raise BadInput(
                     f"{place} and {places[key]} are about the same point",
@@ -207,6 +187,28 @@ def read_published(text: str, name: str, publication: Publication) -> TableImpor
     rows = list(records.values())
     skipped = {} if publication.tables else dict(_incomplete(tables))
     return TableImport(tuple(rows), skipped, tuple(unread), tuple(doubts(rows, sources)))
+
+
+def _check_headers(tables: Sequence[Table], name: str, publication: Publication) -> None:
+    there = {each for table in tables for each in (*table.headers, *table.about)}
+    known = there | set(map(without_unit, there))
+    for column, header in publication.headers.items():
+        if header not in known:
+            raise BadInput(
+                f"{name}: --map {column}={header}: no table has this header"
+                f"{did_you_mean(header, known)}",
+                f"headers: {', '.join(filter(None, sorted(there))) or 'none'}",
+            )
+
+
+def _check_single(table: Table, columns: Mapping[str, str]) -> None:
+    """Check that a column has one header, and that this stands once in the table."""
+    for column, header in columns.items():
+        if table.headers.count(header) > 1 and header:
+            raise BadInput(
+                f"{table.place}: {header}: stands there {table.headers.count(header)} times",
+                f"rename the one that is not {column}",
+            )
 
 
 _NEEDED = {"batch_size", "throughput_infer_per_s"}
@@ -226,30 +228,30 @@ def _columns_of(table: Table, publication: Publication) -> dict[str, str]:
     """Return the header, or the name above the table, of each column that the table has."""
     found = {}
     for header in table.headers:
-        column = _USUAL.get(_without_unit(header).lower())
+        column = _USUAL.get(without_unit(header).lower())
         if column is not None:
             found[column] = header
     there = [*table.headers, *table.about]
     for column, asked in publication.headers.items():
         # A header is given with its unit or without.
-        match = [each for each in there if asked in (each, _without_unit(each))]
+        match = [each for each in there if asked in (each, without_unit(each))]
         if match:
             found[column] = match[0]
     return {**dict.fromkeys(publication.columns, ""), **found}
 
 
-def _without_unit(header: str) -> str:
-    return re.sub(r"\s*[\[(][^])]*[\])]\s*$", "", header).strip()
-
-
 def _record(
-    cells: Mapping[str, str], table: Table, columns: Mapping[str, str], publication: Publication
+    cells: Mapping[str, str],
+    table: Table,
+    place: str,
+    columns: Mapping[str, str],
+    publication: Publication,
 ) -> Record:
     values: dict[str, Any] = {}
     for column, header in columns.items():
         text = cells.get(header, table.about.get(header, "")) if header else ""
-        if text.lower() not in _MISSING:
-            values[column] = _value(column, header, text, table.place, publication.time_unit)
+        if text.lower() not in MISSING:
+            values[column] = cell_value(column, header, text, place, publication.time_unit)
     for column, given in publication.columns.items():
         if values.setdefault(column, given) != given:
             says = f"{columns[column]} says {values[column]}"
@@ -259,7 +261,8 @@ def _record(
             )
     if not values.get("model"):
         raise BadInput(
-            f"{table.place}: does not name the model", "give --model, or --map model=HEADER"
+            f"{table.place}: does not name the model",
+            "give --set model=NAME, or --map model=HEADER",
         )
     pool = values.get("pool", publication.pool)
     base: dict[str, Any] = {
@@ -280,37 +283,3 @@ def _record(
     record = Record(**(base | values))
     # The names of a source's GPUs tell its rows apart, but no two sites' points.
     return replace(record, point_id=point_id(record, more=(record.gpu_name,)))
-
-
-def _value(column: str, header: str, text: str, place: str, time_unit: str | None) -> Any:
-    kind = _TYPES[column]
-    if not (pa.types.is_integer(kind.type) or pa.types.is_floating(kind.type)):
-        return parse_column(column, text)
-    try:
-        factor = _factor(header, column, place, time_unit)
-        multiple = _MULTIPLES.get(text[-1], 1) if kind.unit in ("infer/s", "1/s") else 1
-        digits = text.replace(",", "").removesuffix("%")
-        number = float(digits[:-1] if multiple > 1 else digits) * multiple * factor
-    except ValueError as error:
-        raise BadInput(
-            f"{place}: {header}: {text!r} is no number", f"leave {column} out, or correct the table"
-        ) from error
-    return round(number) if pa.types.is_integer(kind.type) else number
-
-
-def _factor(header: str, column: str, place: str, time_unit: str | None) -> float:
-    own = _TYPES[column].unit
-    implied = f"({time_unit})" if time_unit and own in ("us", "ms", "s") else ""
-    form = r"[\[(]([^])]*)[\])]\s*$"
-    unit = re.search(form, header) or re.search(form, implied)
-    known = _FACTORS.get(own, {})
-    if unit is None or not known:
-        return 1.0
-    asked = "".join(unit[1].lower().split())
-    if asked not in known:
-        raise BadInput(
-            f"{place}: {header}: the unit {unit[1]} is not known for {column}"
-            f"{did_you_mean(unit[1], known)}",
-            f"known are: {', '.join(known)}",
-        )
-    return known[asked]

@@ -4,6 +4,7 @@ A pattern such as ``{model}_b{batch_size}_c{concurrency}`` says which columns st
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from hpcbench.records.roles import Role
 
 LOOP_NAME = "{model}_batch{batch_size}"
 """How the loop of the CMS SONIC documentation names its files."""
+
+_TYPES = {column.name: column for column in COLUMNS}
 
 _SETTABLE = {
     column.name: column
@@ -78,6 +81,36 @@ def check_column(name: str) -> None:
         )
 
 
+_MOST = {True: 10**9 - 1, False: 2**63 - 1}
+"""The largest count that a column takes, by whether it is one of `_FROM_ONE`."""
+
+
+def value_fault(name: str, value: float) -> str | None:
+    """Return why a number cannot be true of a column.
+
+    Parameters
+    ----------
+    name
+        A column of numbers.
+    value
+        In its unit.
+
+    Returns
+    -------
+    str or None
+        What it must be, as a phrase; None where it can be true.
+    """
+    kind = _TYPES[name]
+    if not math.isfinite(value):
+        return "must be finite"
+    if pa.types.is_integer(kind.type):
+        least, most = int(name in _FROM_ONE), _MOST[name in _FROM_ONE]
+        is_right = value == int(value) and least <= value <= most
+        return None if is_right else f"must be a whole number from {least} to {most}"
+    # Degrees Celsius are the only numbers here that may be below zero.
+    return "must be 0 or more" if value < 0 and kind.unit != "Cel" else None
+
+
 def parse_column(name: str, text: str) -> Any:
     """Return the value of a column from a string.
 
@@ -109,7 +142,20 @@ def parse_column(name: str, text: str) -> Any:
             f"{name}: must be {column.type}, and is {text!r}",
             "docs/columns.md has all columns with their types and units",
         ) from error
+    if value == "":
+        raise BadInput(f"{name}: is empty", f"leave {name} out, or give its value")
+    numbers = value if isinstance(value, list) else [value]
+    faults = (value_fault(name, each) for each in numbers if _is_number(each))
+    if fault := next(filter(None, faults), None):
+        raise BadInput(
+            f"{name}: {fault}, and is {text!r}",
+            "docs/columns.md has all columns with their types and units",
+        )
     return tuple(value) if isinstance(value, list) else value
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def name_values(pattern: str, path: PurePath) -> dict[str, Any] | None:

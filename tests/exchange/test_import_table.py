@@ -12,6 +12,8 @@ from click.testing import CliRunner
 from hpcbench import load_results
 from hpcbench.cli.main import main
 from hpcbench.exchange.import_table import Publication, read_published
+from hpcbench.exchange.origin import parse_column
+from hpcbench.records.columns import Record
 from tests.helpers.builders import refusal
 
 README = """
@@ -197,4 +199,90 @@ def test_what_is_so_for_some_tables_only_is_not_set_for_the_others() -> None:
 def test_what_is_wrong_with_a_table_is_said(
     text: str, changed: dict[str, object], reason: str
 ) -> None:
-    assert reason in refusal(read_published, text, "a.csv", publication(**changed))
+    given = publication(**{"headers": {}, **changed})
+    assert reason in refusal(read_published, text, "a.csv", given)
+
+
+def one_row(header: str, cell: str, **changed: object) -> Record:
+    """The record of a table with one metric more than it needs."""
+    text = f'Batch,Inferences/Second,{header}\n1,100,"{cell}"\n'
+    given = publication(**{"headers": {}, **changed})
+    (record,) = read_published(text, "a.csv", given).records
+    return record
+
+
+@pytest.mark.parametrize("cell", ["100,5", "1.234,5", "1,23", "12,34,567", "1_000", "inf", "1e400"])
+def test_a_number_that_may_mean_another_one_is_refused(cell: str) -> None:
+    message = refusal(one_row, "p99 latency", cell)
+    assert f"a.csv, row 1: p99 latency: {cell!r} is no number" in message or "finite" in message
+
+
+def test_commas_between_thousands_are_no_part_of_a_number() -> None:
+    assert one_row("p99 latency", "1,234,567.5").latency_p99_us == 1234567.5
+    assert one_row("p99 latency", "1234.5").latency_p99_us == 1234.5
+
+
+@pytest.mark.parametrize(
+    ("header", "cell", "must"),
+    [
+        ("Concurrency", "0.3", "concurrency must be a whole number from 1 to 999999999"),
+        ("Concurrency", "0", "concurrency must be a whole number from 1"),
+        ("Concurrency", "9" * 23, "concurrency must be a whole number from 1"),
+        ("p99 latency", "-3", "latency_p99_us must be 0 or more"),
+        ("p99 latency", "1e400", "latency_p99_us must be finite"),
+    ],
+)
+def test_a_cell_that_cannot_be_true_is_refused(header: str, cell: str, must: str) -> None:
+    assert f"a.csv, row 1: {header}: {must}" in refusal(one_row, header, cell)
+
+
+@pytest.mark.parametrize(
+    ("header", "unit", "expected"),
+    [
+        ("p99 latency ms", None, 12500),
+        ("p99_ms", None, 12500),
+        ("p99 s", None, 12.5e6),
+        ("p99 latency, ms, FP16", "us", 12500),
+        ("latency_p99_us", "ms", 12.5),
+        ("p99 latency [us]", "ms", 12.5),
+        ("tails", "ms", 12500),
+        ("tails", None, 12.5),
+    ],
+)
+def test_the_unit_of_a_time_needs_no_parentheses(
+    header: str, unit: str | None, expected: float
+) -> None:
+    text = f'Batch,Inferences/Second,"{header}"\n1,100,12.5\n'
+    given = publication(headers={"latency_p99_us": header}, time_unit=unit)
+    (record,) = read_published(text, "a.csv", given).records
+    assert record.latency_p99_us == pytest.approx(expected)
+
+
+def test_a_share_in_percent_is_one_whatever_its_header_says() -> None:
+    headers = {"gpu_utilization_avg": "busy"}
+    assert one_row("busy", "50%", headers=headers).gpu_utilization_avg == 0.5
+    assert one_row("busy", "0.5", headers=headers).gpu_utilization_avg == 0.5
+
+
+def test_headers_that_are_twice_there_or_nowhere_are_refused() -> None:
+    text = "Batch,Inferences/Second,Inferences/Second\n1,2,3\n"
+    message = refusal(read_published, text, "a.csv", publication(headers={}))
+    assert "a.csv: Inferences/Second: stands there 2 times" in message
+    given = publication(headers={"latency_p99_us": "p99 latncy"})
+    text = "Batch,Inferences/Second,p99 latency\n1,2,3\n"
+    message = refusal(read_published, text, "a.csv", given)
+    assert "--map latency_p99_us=p99 latncy: no table has this header" in message
+    assert "p99 latency" in message
+
+
+def test_a_field_that_is_too_long_is_a_message() -> None:
+    text = f"Batch,Inferences/Second\n1,{'9' * 200_000}\n"
+    assert "a.csv: is not a CSV file" in refusal(read_published, text, "a.csv", PUBLICATION)
+
+
+@pytest.mark.parametrize("given", ["batch_size=0", "latency_p99_us=-1", "latency_p99_us=inf"])
+def test_what_cannot_be_true_of_all_rows_is_not_set(given: str) -> None:
+    message = refusal(parse_column, *given.split("="))
+    assert given.partition("=")[0] in message
+    assert "must be" in message
+    assert "is empty" in refusal(parse_column, "model", "")
