@@ -1,6 +1,5 @@
 """The box for tests: started once for all of them, and down afterwards."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -9,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.box.paths import CHECKOUT, STRANGER, USER, Places, become, environment
 from tests.helpers.waiting import wait_until
 
 BOX = Path(__file__).resolve().parent / "box"
@@ -34,40 +32,25 @@ class Box:
         self, *words: str, root: bool = False, stdin: str = "", timeout_s: float = 240
     ) -> subprocess.CompletedProcess[str]:
         """Runs a command inside."""
-        return self._exec("root" if root else USER, words, stdin, timeout_s)
+        return self._exec(["--root"] if root else [], words, stdin, timeout_s)
 
     def stranger_said(self, *words: str) -> str:
         """What a command inside printed that another ordinary user ran; it must work."""
-        done = self._exec(STRANGER, words, "", 120)
+        done = self._exec(["--stranger"], words, "", 120)
         assert done.returncode == 0, f"{' '.join(words)}: {done.stdout}{done.stderr}"
         return done.stdout.strip()
 
     def _exec(
-        self, user: str, words: Sequence[str], stdin: str, timeout_s: float
+        self, user: list[str], words: Sequence[str], stdin: str, timeout_s: float
     ) -> subprocess.CompletedProcess[str]:
-        """As `box exec`, without the CPU of a Python: tests run hundreds of commands."""
-        pid = json.loads(Places.here().running.read_text())["pid"]
-        enter = ("nsenter", "--target", str(pid), "--mount", "--uts", "--ipc", "--net", "--pid")
         return subprocess.run(
-            [*enter, "--", *become(user), "env", f"--chdir={CHECKOUT}", *words],
-            env=environment(user),
+            [BOX, "exec", *user, *words],
             input=stdin,
             capture_output=True,
             text=True,
             timeout=timeout_s,
             check=False,
         )
-
-    def on_each_node(self, script: str) -> str:
-        """What a shell of root's prints on the login node, and on each node of Slurm that is up."""
-        everywhere = """
-        sh -c "$0"
-        for node in n1 n2; do
-            pid=$(pgrep -P "$(cat /run/box/$node.pid)") || continue
-            nsenter --target "$pid" --mount --uts --pid sh -c "$0"
-        done
-        """
-        return self.said("sh", "-c", everywhere, script, root=True)
 
     def said(self, *words: str, root: bool = False, stdin: str = "") -> str:
         """What a command inside printed; it must work."""

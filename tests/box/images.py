@@ -23,8 +23,6 @@ HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
 HOME = Path("/home/physicist")
 SERVER, SDK = "/opt/images/server-cpu.sif", "/opt/images/sdk-cpu.sif"
-NEEDLESS = "share/* lib/apt lib/x86_64-linux-gnu/perl* lib/x86_64-linux-gnu/gconv"
-"""Folders of /usr that neither Triton nor perf_analyzer needs."""
 OURS = (
     "tritonserver|perf_analyzer|python_backend|squashfuse|runtime parent|supervisor.py"
     "|hpcbench-guard|podman-hpc|bin/podman|conmon|fuse-overlayfs"
@@ -166,5 +164,6 @@ def running(box: Box, pattern: str = OURS) -> list[str]:
 
 def traces(box: Box) -> list[str]:
     """Folders of hpcbench on scratch disks and in shared memory, and images that are mounted."""
+    nodes = [["sh", "-c"], *(["srun", "-w", n, "sh", "-c"] for n in ("n1", "n2"))]
     look = "ls -d /tmp/hpcbench-* /dev/shm/hpcbench-* 2>/dev/null; grep fuse.squash /proc/mounts"
-    return box.on_each_node(f"{look}; true").splitlines()
+    return [line for node in nodes for line in box.exec(*node, look).stdout.splitlines()]

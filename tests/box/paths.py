@@ -1,4 +1,4 @@
-"""Where the box lies, who uses it, what it says, and how it gives up."""
+"""Where the box lies, what it says, and how it gives up."""
 
 import os
 import subprocess
@@ -12,7 +12,6 @@ USER = "physicist"
 USER_ID = 20017  # one that no user of the machine outside is likely to have
 STRANGER = "stranger"
 STRANGER_ID = 20666
-PATH = "/opt/venv/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 
 
 class BoxError(Exception):
@@ -64,33 +63,6 @@ class Places:
 
 RESULTS = CHECKOUT / "results"
 NATIVE = CHECKOUT / ".native"
-
-
-def environment(name: str = USER) -> dict[str, str]:
-    """What a user's command inside finds: a login's own, and what names this project's things."""
-    home = "/root" if name == "root" else f"/home/{name}"
-    env = {key: os.environ[key] for key in ("TERM", "COLUMNS", "LINES") if key in os.environ}
-    env |= {key: value for key, value in os.environ.items() if key.startswith("HPCBENCH_")}
-    env.pop("HPCBENCH_BOX", None)
-    return env | {
-        "HOME": home,
-        "USER": name,
-        "LOGNAME": name,
-        "SHELL": "/bin/bash",
-        "PATH": PATH,
-        "LANG": "C.UTF-8",
-        "HPCBENCH_NATIVE": "/opt/native",
-        # The checkout cannot be written inside.
-        "PYTHONPYCACHEPREFIX": f"{home}/.cache/python",
-    }
-
-
-def become(name: str) -> list[str]:
-    """How a command line inside begins that a user is to run; it dies with its parent."""
-    number = str({"root": 0, USER: USER_ID, STRANGER: STRANGER_ID}[name])
-    groups = "--clear-groups" if name == "root" else "--init-groups"
-    user = ["--reuid", number, "--regid", number, groups]
-    return ["setpriv", *user, "--pdeathsig", "KILL", "--"]
 
 
 def tail(file: Path, lines: int = 15) -> str:

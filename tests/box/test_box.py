@@ -52,19 +52,6 @@ def text(box: Box, file: str) -> str:
     return box.exec("cat", file).stdout
 
 
-def by_command(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """`box exec`; the other tests do the same without its Python."""
-    return subprocess.run(
-        [BOX, "exec", *words],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-
-
-@pytest.mark.usefixtures("box")
 class TestExec:
     def test_runs_as_the_user_in_the_projects_folder_with_hpcbench(self, box: Box) -> None:
         code = (
@@ -73,24 +60,22 @@ class TestExec:
         checkout = BOX.parent.parent.parent
         expected = f"physicist {checkout} {checkout}/hpcbench/__init__.py"
         assert box.said("python", "-c", code) == expected
-        assert by_command("python", "-c", code).stdout.strip() == expected
-        assert by_command("--root", "id", "-u").stdout.strip() == "0"
         assert box.said("hpcbench", "--version")
         assert box.said("id", "-u", root=True) == "0"
         assert box.stranger_said("sh", "-c", "id -un; id -Gn; pwd; echo $HOME").split() == [
             *("stranger", "stranger", str(checkout), "/home/stranger"),
         ]
 
-    def test_passes_arguments_as_they_are(self) -> None:
+    def test_passes_arguments_as_they_are(self, box: Box) -> None:
         odd = ["", "two words", "$HOME", "'", '"', "*", "new\nline", "--root", "-", "\\", "ä"]
         code = "import json, sys; print(json.dumps(sys.argv[1:]))"
-        assert json.loads(by_command("python", "-c", code, *odd).stdout) == odd
+        assert json.loads(box.said("python", "-c", code, *odd)) == odd
 
-    def test_passes_exit_codes_streams_and_input(self) -> None:
-        done = by_command("sh", "-c", "cat; echo no >&2; exit 41", stdin="what came in")
+    def test_passes_exit_codes_streams_and_input(self, box: Box) -> None:
+        done = box.exec("sh", "-c", "cat; echo no >&2; exit 41", stdin="what came in")
         assert (done.returncode, done.stdout, done.stderr) == (41, "what came in", "no\n")
-        assert by_command("sh", "-c", "kill -9 $$").returncode == 128 + 9
-        assert by_command("no-such-command").returncode == 127
+        assert box.exec("sh", "-c", "kill -9 $$").returncode == 128 + 9
+        assert box.exec("no-such-command").returncode == 127
 
     def test_hands_signals_on_and_does_not_leave_its_command_behind(self, box: Box) -> None:
         trap = 'trap "echo asked; exit 5" TERM; echo ready; while :; do sleep 0.1; done'

@@ -15,17 +15,18 @@ from paths import (
     CHECKOUT,
     HERE,
     NATIVE,
-    PATH,
     RESULTS,
+    STRANGER,
+    STRANGER_ID,
     USER,
+    USER_ID,
     BoxError,
     Places,
-    become,
-    environment,
     tail,
 )
 
 NAMESPACES = ("mnt", "uts", "ipc", "net", "pid")
+PATH = "/opt/venv/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 INSIDE = {"PATH": PATH, "LANG": "C.UTF-8", "HOME": "/root"}
 UNSHARE = ["unshare", "--kill-child", "--fork", "--pid", "--mount", "--uts", "--ipc"]
 UNSHARE += ["--propagation", "private"]
@@ -132,6 +133,25 @@ def require(places: Places) -> int:
     return pid
 
 
+def environment(name: str = USER) -> dict[str, str]:
+    """What a user's command inside finds: a login's own, and what names this project's things."""
+    home = "/root" if name == "root" else f"/home/{name}"
+    env = {key: os.environ[key] for key in ("TERM", "COLUMNS", "LINES") if key in os.environ}
+    env |= {key: value for key, value in os.environ.items() if key.startswith("HPCBENCH_")}
+    env.pop("HPCBENCH_BOX", None)
+    return env | {
+        "HOME": home,
+        "USER": name,
+        "LOGNAME": name,
+        "SHELL": "/bin/bash",
+        "PATH": PATH,
+        "LANG": "C.UTF-8",
+        "HPCBENCH_NATIVE": "/opt/native",
+        # The checkout cannot be written inside.
+        "PYTHONPYCACHEPREFIX": f"{home}/.cache/python",
+    }
+
+
 def _enter(pid: int) -> None:
     """Moves this process into the box's namespaces; its children will be processes of the box."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -150,9 +170,12 @@ def run(pid: int, command: list[str], name: str = USER) -> int:
     outlive it.
     """
     env = environment(name)
+    number = str({"root": 0, USER: USER_ID, STRANGER: STRANGER_ID}[name])
+    become = ["--reuid", number, "--regid", number]
+    become.append("--clear-groups" if name == "root" else "--init-groups")
     _enter(pid)
     os.chdir(CHECKOUT)
-    words = [*become(name), *command]
+    words = ["setpriv", *become, "--pdeathsig", "KILL", "--", *command]
     caught = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
     before = {number: signal.getsignal(number) for number in caught}
     child: subprocess.Popen[bytes] | None = None

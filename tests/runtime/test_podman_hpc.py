@@ -9,16 +9,7 @@ import pytest
 import yaml
 
 from tests.box.fixture import Box, in_time
-from tests.box.images import (
-    CHECKOUT,
-    SDK,
-    SERVER,
-    Place,
-    base_sites,
-    registry_of,
-    running,
-    traces,
-)
+from tests.box.images import CHECKOUT, SDK, SERVER, Place, base_sites, registry_of, running, traces
 from tests.box.registry import HOST
 from tests.helpers.real import QUICK, UNHURRIED
 from tests.helpers.stranger import TRY_SERVERS
@@ -59,8 +50,9 @@ def clean(box: Box, registry: Path) -> Iterator[Box]:
     assert in_time(lambda: not running(box), 60), running(box)
     assert in_time(lambda: not traces(box), 60), traces(box)
     left = "ls -d /tmp/*_hpc /tmp/storage-run-* /tmp/containers-user-* /tmp/podman-run-*"
-    look = f"{left} 2>/dev/null; true"
-    assert in_time(lambda: not box.on_each_node(look), 60), box.on_each_node(look)
+    for node in ([], ["srun", "-w", "n1"], ["srun", "-w", "n2"]):
+        look = (*node, "sh", "-c", f"{left} 2>/dev/null")
+        assert in_time(lambda look=look: not box.exec(*look).stdout, 60), box.exec(*look).stdout
 
 
 def placed(box: Box, registry: Path, base: Path | None = None) -> Place:
