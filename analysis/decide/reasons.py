@@ -77,7 +77,7 @@ def _about_repeats(candidates: Candidates, best: dict[str, Any]) -> Iterator[str
         )
     if best["measured"] == 1:
         known = best[f"{candidates.requirements.metric.column}_low"] is not None
-        borrowed = "only that of the others is" if known else "so its spread is not known"
+        borrowed = "so its spread is that of the others" if known else "so its spread is not known"
         yield f"it was measured once, {borrowed}: add repeats"
     yield from candidates.warnings
 
@@ -230,7 +230,7 @@ def _broken(candidates: Candidates, limit: Limit) -> Iterator[str]:
         yield f"{limit}: the {metric.name} was not measured"
     elif limit.is_met(values).any():
         return
-    elif (kept := int(limit.is_met(means).sum())) and not np.isfinite(values).any():
+    elif (kept := int(limit.is_met(means).sum())) and np.isnan(values).all():
         yield (
             f"{limit}: {kept} of {len(means)} keep it by the mean, but all were measured once, so "
             "that nothing says how far it varies: measure with repeats, or accept "
@@ -241,10 +241,13 @@ def _broken(candidates: Candidates, limit: Limit) -> Iterator[str]:
         closest = np.nanmin(limit.excess(values)) * limit.value
         if metric.higher_is_better:
             closest = limit.value**2 / closest
+        # Few repeats have no finite end at a confidence near 1.
+        surest = "no end can be given"
+        if np.isfinite(closest) and closest > 0:
+            surest = f"the surest may reach {closest:.4g} {metric.unit}"
         yield (
-            f"{limit}: {kept} of {len(means)} keep it by the mean, none with {sure} "
-            f"confidence: the surest may reach {closest:.4g} {metric.unit}; more repeats"
-            f"{' and longer windows' if metric is LATENCY else ''} narrow it"
+            f"{limit}: {kept} of {len(means)} keep it by the mean, none with {sure} confidence: "
+            f"{surest}; more repeats{' and longer windows' if metric is LATENCY else ''} narrow it"
         )
     else:
         closest, which = (

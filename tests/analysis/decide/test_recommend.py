@@ -313,6 +313,11 @@ def test_a_limit_is_kept_where_the_end_of_the_interval_keeps_it() -> None:
     )
     assert only(*records, max_latency_p99_ms=12).notes == ()
     assert only(*records, max_latency_p99_ms=10, confidence=0.7).best
+    # Three repeats have no finite end there; they were not measured once.
+    assert (
+        "none with 99.99999999 % confidence: no end can be given"
+        in (only(*records, max_latency_p99_ms=10, confidence=0.9999999999).failing[0])
+    )
     by_mean = only(*records, max_latency_p99_ms=10, limits_by_mean=True)
     assert by_mean.best
     assert any("is judged by the mean alone: the interval" in note for note in by_mean.notes)
